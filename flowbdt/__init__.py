@@ -1,0 +1,42 @@
+"""flowBDT: gradient-boosted flow matching for fast simulation and unfolding on CPUs.
+
+The public names are loaded when first used, so that ``import flowbdt`` costs nothing and pulls
+in neither xgboost nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FlowBDT": "model",
+    "EventTable": "table",
+    "read_table": "tableio",
+    "write_table": "tableio",
+    "RunConfig": "config",
+    "RunDirectory": "store",
+    "Relation": "relations",
+    "TableTransform": "transforms",
+    "TimeGrid": "timegrid",
+    "VelocityField": "fields",
+    "integrate": "solvers",
+    "evaluate": "evaluation",
+    "write_report": "report",
+    "FlowbdtError": "errors",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'flowbdt' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

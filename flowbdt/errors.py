@@ -1,0 +1,48 @@
+"""Every error and warning that flowBDT raises on purpose.
+
+One root, so that a caller can catch all of them; each child also derives from the built-in
+exception that a user of numpy or scikit-learn would expect.
+"""
+
+from __future__ import annotations
+
+
+class FlowbdtError(Exception):
+    """Root of all flowBDT errors."""
+
+
+class InputError(FlowbdtError, ValueError):
+    """A table, array or file content is not what was asked for (shape, type, names, values)."""
+
+
+class ConfigError(FlowbdtError, ValueError):
+    """A setting is unknown, of the wrong type, or contradicts another one."""
+
+
+class GridError(FlowbdtError, ValueError):
+    """A velocity was asked for at a time for which no step model was trained."""
+
+
+class FormatError(FlowbdtError, ValueError):
+    """A file is truncated, foreign, or of a format version this release cannot read."""
+
+
+class RunError(FlowbdtError, RuntimeError):
+    """A run directory cannot be used as asked (another run's folder, no space, a failed step)."""
+
+
+class IncompleteRun(RunError):
+    """Steps of a run are missing; the message names them and the command that makes them."""
+
+
+class MissingExtra(FlowbdtError, ImportError):
+    """An optional dependency is not installed; the message has the command that installs it."""
+
+
+class DataWarning(UserWarning):
+    """The data were accepted, but something about them deserves a look."""
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``"1 row"`` or ``"3 rows"``: messages are read by people."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

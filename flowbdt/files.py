@@ -1,0 +1,101 @@
+"""Whole files or none: write aside, flush, rename; and the digests that tell a whole file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import FormatError, RunError
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it to ``path`` only if the block succeeds.
+
+    The temporary name is unique, so that two workers on the same step do no harm, and ends as
+    ``path`` does, because some writers choose a format by ending. Raises RunError when the disk
+    is full or the folder cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".part-{uuid.uuid4().hex}-{path.name}")
+    try:
+        yield part
+        with open(part, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise RunError(
+            f"could not write {path}: {error}. Nothing was left half-written; free space or"
+            " choose another folder, then run the same command again"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write ``content`` whole or not at all."""
+    with atomic(path) as part:
+        part.write_bytes(content)
+
+
+def to_plain(value: Any) -> Any:
+    """Turn numpy scalars and arrays, tuples and paths into what JSON and YAML can hold."""
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the one JSON text of ``value`` that we write: sorted keys, so that bytes compare."""
+    return (json.dumps(to_plain(value), indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all."""
+    write_bytes(path, json_bytes(value))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file. Raises FormatError that names the file when it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise FormatError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path} is not readable JSON ({error}); it may be truncated") from error
+
+
+def write_array(path: str | Path, array: np.ndarray) -> None:
+    """Write an array as ``.npy``, whole or not at all."""
+    with atomic(path) as part, open(part, "wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
+def digest_bytes(content: bytes) -> str:
+    """Return the SHA-256 of ``content`` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON-like value: equal settings, equal digest."""
+    return digest_bytes(json_bytes(value))

@@ -1,0 +1,259 @@
+"""`EventTable`: events as rows, named columns with units, optional conditions and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import checks
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class EventTable:
+    """A table of events that knows its columns.
+
+    Build it with `EventTable.of` (checked) or read it with `flowbdt.read_table`.
+
+    Parameters
+    ----------
+    x : ndarray (n, d), float64, in the units given
+    names : tuple of str, one per column of x
+    units : tuple of str, "" where a column has none
+    dtypes : tuple of str, numpy names of the types the columns came in and go out as
+    cond : ndarray (n, c), float64, or None; NaN marks a missing condition
+    cond_names : tuple of str
+    weight : ndarray (n,), float64, non-negative, or None for unit weights
+    categories : for columns or conditions that came as text, the texts; x holds their position
+    """
+
+    x: np.ndarray
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    cond: np.ndarray | None = None
+    cond_names: tuple[str, ...] = ()
+    weight: np.ndarray | None = None
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        names: Sequence[str] | None = None,
+        *,
+        units: dict[str, str] | None = None,
+        cond: Any = None,
+        weight: Any = None,
+    ) -> EventTable:
+        """Build a checked table from an EventTable, a DataFrame or a 2-d array.
+
+        Raises
+        ------
+        InputError
+            If the table is not two-dimensional and numeric, has NaN or infinity, repeated names,
+            negative weights, or as many conditions as rows is not true.
+        """
+        table = x if isinstance(x, EventTable) else _from_columns(x, names, units or {})
+        if cond is not None:
+            values, cond_names, categories = _conditions(cond, table.n)
+            table = replace(table, cond=values, cond_names=cond_names)
+            table.categories.update(categories)
+        if weight is not None:
+            table = replace(table, weight=checks.weights(weight, table.n))
+        checks.finite(table.x, table.names, "the table")
+        return table
+
+    @property
+    def n(self) -> int:
+        """Number of events."""
+        return int(self.x.shape[0])
+
+    def __len__(self) -> int:
+        return self.n
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one column (n,). Raises InputError that lists the known names."""
+        checks.known_columns([name], self.names, "the table")
+        return self.x[:, self.names.index(name)]
+
+    def unit(self, name: str) -> str:
+        """Return the unit of one column."""
+        return self.units[self.names.index(name)]
+
+    def select(self, names: Sequence[str]) -> EventTable:
+        """Return the table with these columns only, in this order."""
+        checks.known_columns(names, self.names, "the table")
+        index = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            x=self.x[:, index],
+            names=tuple(names),
+            units=tuple(self.units[i] for i in index),
+            dtypes=tuple(self.dtypes[i] for i in index),
+        )
+
+    def take(self, rows: Any) -> EventTable:
+        """Return the events ``rows`` (a slice, index array or mask)."""
+        return replace(
+            self,
+            x=self.x[rows],
+            cond=None if self.cond is None else self.cond[rows],
+            weight=None if self.weight is None else self.weight[rows],
+        )
+
+    def as_conditions(self, names: Sequence[str]) -> EventTable:
+        """Move columns to the conditions: they are given at generation, not generated."""
+        rest = [name for name in self.names if name not in names]
+        moved = self.select(names)
+        cond = moved.x if self.cond is None else np.hstack([self.cond, moved.x])
+        return replace(self.select(rest), cond=cond, cond_names=(*self.cond_names, *names))
+
+    @staticmethod
+    def concatenate(tables: Sequence[EventTable]) -> EventTable:
+        """Stack tables of the same columns. Raises InputError if the columns differ."""
+        first = tables[0]
+        for table in tables[1:]:
+            if table.names != first.names or table.cond_names != first.cond_names:
+                raise InputError(
+                    f"tables to stack must have equal columns: {first.names} and {table.names}"
+                )
+        return replace(
+            first,
+            x=np.concatenate([table.x for table in tables]),
+            cond=_stack([table.cond for table in tables]),
+            weight=_stack([table.weight for table in tables]),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame with the columns in the types they came in (no conditions)."""
+        import pandas as pd
+
+        return pd.DataFrame({name: self.typed(name) for name in self.names})
+
+    def typed(self, name: str) -> np.ndarray:
+        """Return one column in the type it came in; categories as their texts."""
+        values = self.column(name)
+        if name in self.categories:
+            return np.asarray(self.categories[name], dtype=object)[values.astype(np.int64)]
+        return values.astype(self.dtypes[self.names.index(name)])
+
+
+def _stack(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    if len(present) != len(parts):
+        raise InputError("either all tables to stack have conditions (weights), or none")
+    return np.concatenate(present)
+
+
+def _is_frame(data: Any) -> bool:
+    return hasattr(data, "columns") and hasattr(data, "iloc")
+
+
+def _from_columns(data: Any, names: Sequence[str] | None, units: dict[str, str]) -> EventTable:
+    if _is_frame(data):
+        columns = [data.iloc[:, i] for i in range(data.shape[1])]
+        names = list(data.columns) if names is None else names
+    else:
+        array = _numeric_2d(data, "the table")
+        columns = list(array.T)
+        names = [f"x{i}" for i in range(array.shape[1])] if names is None else names
+    checked = checks.unique_names(names, len(columns), "the table")
+    if not columns:
+        raise InputError("the table must have at least one column (0 feature(s) found)")
+    parts = [_as_float(column, name) for column, name in zip(columns, checked, strict=True)]
+    return EventTable(
+        x=np.column_stack([values for values, _, _ in parts]),
+        names=checked,
+        units=tuple(units.get(name, "") for name in checked),
+        dtypes=tuple(dtype for _, dtype, _ in parts),
+        categories={
+            name: texts for name, (_, _, texts) in zip(checked, parts, strict=True) if texts
+        },
+    )
+
+
+def _numeric_2d(data: Any, what: str) -> np.ndarray:
+    array = np.asarray(data)
+    if array.ndim != 2:
+        raise InputError(
+            f"{what} must be a 2-d array (events, columns), got {array.ndim} dimension(s)."
+            " Reshape your data: x.reshape(-1, 1) makes one column"
+        )
+    if array.dtype.kind == "c":
+        raise InputError(f"{what} must hold real numbers. Complex data not supported")
+    if array.dtype.kind not in "biuf":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{what} must hold numbers, got dtype {array.dtype} ({error});"
+                " hand text columns in as a DataFrame"
+            ) from error
+    return array
+
+
+def _as_float(column: Any, name: str) -> tuple[np.ndarray, str, tuple[str, ...]]:
+    """Return values as float64, the type to give back, and the texts if it was categorical."""
+    if isinstance(column, np.ndarray):
+        return column.astype(np.float64), column.dtype.name, ()
+    if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
+        return column.to_numpy().astype(np.float64), column.dtype.name, ()
+    if column.isna().any():
+        raise InputError(
+            f"column {name!r} has {int(column.isna().sum())} missing entries; fill them in, drop"
+            " these rows, or hand the column in as a condition, where missing is allowed"
+        )
+    if column.dtype.kind in "biuf":  # pandas' nullable numbers
+        return column.to_numpy(dtype=np.float64), column.dtype.name.lower(), ()
+    texts = tuple(sorted({str(value) for value in column}))
+    codes = {text: code for code, text in enumerate(texts)}
+    return np.array([codes[str(value)] for value in column], dtype=np.float64), "int64", texts
+
+
+def _conditions(
+    cond: Any, n_rows: int
+) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return conditions as float64 (n, c), names, and categories; NaN means missing."""
+    if isinstance(cond, EventTable):
+        cond = cond.to_frame()
+    categories: dict[str, tuple[str, ...]] = {}
+    if _is_frame(cond):
+        names = checks.unique_names(cond.columns, cond.shape[1], "the conditions")
+        columns = []
+        for i, name in enumerate(names):
+            values, texts = _condition_column(cond.iloc[:, i])
+            columns.append(values)
+            if texts:
+                categories[name] = texts
+        array = np.column_stack(columns)
+    else:
+        array = np.asarray(cond)
+        array = _numeric_2d(array[:, None] if array.ndim == 1 else array, "the conditions")
+        names = tuple(f"c{i}" for i in range(array.shape[1]))
+    if array.shape[0] != n_rows:
+        raise InputError(
+            f"conditions need one row per event: {n_rows} events, {array.shape[0]} rows"
+        )
+    array = array.astype(np.float64)
+    if np.isinf(array).any():
+        raise InputError("conditions must not be infinite (NaN is allowed and means missing)")
+    return array, names, categories
+
+
+def _condition_column(column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    if column.dtype.kind in "biuf":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan), ()
+    present = column.notna().to_numpy()
+    texts = tuple(sorted({str(value) for value in column[present]}))
+    codes = {text: code for code, text in enumerate(texts)}
+    values = np.array([codes.get(str(value), np.nan) for value in column], dtype=np.float64)
+    return np.where(present, values, np.nan), texts
