@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
-from .errors import InputError
+from .errors import DataWarning, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,11 +61,14 @@ class EventTable:
             If the table is not two-dimensional and numeric, has NaN or infinity, repeated names,
             negative weights, or as many conditions as rows is not true.
         """
-        table = x if isinstance(x, EventTable) else _from_columns(x, names, units or {})
+        if isinstance(x, EventTable):
+            table = x if names is None else x.select(names)
+        else:
+            table = _from_columns(x, names, units or {})
         if cond is not None:
             values, cond_names, categories = _conditions(cond, table.n)
-            table = replace(table, cond=values, cond_names=cond_names)
-            table.categories.update(categories)
+            categories = {**table.categories, **categories}  # a new dict: x stays as it was
+            table = replace(table, cond=values, cond_names=cond_names, categories=categories)
         if weight is not None:
             table = replace(table, weight=checks.weights(weight, table.n))
         checks.finite(table.x, table.names, "the table")
@@ -84,7 +88,8 @@ class EventTable:
         return self.x[:, self.names.index(name)]
 
     def unit(self, name: str) -> str:
-        """Return the unit of one column."""
+        """Return the unit of one column. Raises InputError that lists the known names."""
+        checks.known_columns([name], self.names, "the table")
         return self.units[self.names.index(name)]
 
     def select(self, names: Sequence[str]) -> EventTable:
@@ -117,19 +122,53 @@ class EventTable:
 
     @staticmethod
     def concatenate(tables: Sequence[EventTable]) -> EventTable:
-        """Stack tables of the same columns. Raises InputError if the columns differ."""
+        """Stack tables of the same columns; categories become the union of all texts.
+
+        Raises InputError if there is no table, or if columns, units or conditions differ.
+        """
+        if not tables:
+            raise InputError("there must be at least one table to stack, got none")
         first = tables[0]
         for table in tables[1:]:
-            if table.names != first.names or table.cond_names != first.cond_names:
-                raise InputError(
-                    f"tables to stack must have equal columns: {first.names} and {table.names}"
-                )
+            for what in ("names", "cond_names", "units"):
+                if getattr(table, what) != getattr(first, what):
+                    raise InputError(
+                        f"tables to stack must have equal {what}, got"
+                        f" {getattr(first, what)} and {getattr(table, what)}"
+                    )
+        if any(table.categories != first.categories for table in tables[1:]):
+            texts = _union([table.categories for table in tables])
+            tables = [table.recoded(texts) for table in tables]
+            first = tables[0]
         return replace(
             first,
             x=np.concatenate([table.x for table in tables]),
             cond=_stack([table.cond for table in tables]),
             weight=_stack([table.weight for table in tables]),
         )
+
+    def recoded(self, categories: dict[str, tuple[str, ...]]) -> EventTable:
+        """Return the table with its category codes counted in other lists of texts.
+
+        A table numbers the texts that it holds itself, so a table with fewer texts than the one a
+        model was trained on has other codes. Pass the categories of the training table here.
+
+        Raises
+        ------
+        InputError
+            If the table holds a text that the new list does not have, or numbers where texts
+            are needed.
+        """
+        x = self.x.copy()
+        cond = None if self.cond is None else self.cond.copy()
+        for name, texts in categories.items():
+            if name in self.names:
+                index = self.names.index(name)
+                x[:, index] = _recode(name, x[:, index], self.categories.get(name), texts)
+            elif cond is not None and name in self.cond_names:
+                index = self.cond_names.index(name)
+                cond[:, index] = _recode(name, cond[:, index], self.categories.get(name), texts)
+        return replace(self, x=x, cond=cond, categories={**self.categories, **categories})
 
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame with the columns in the types they came in (no conditions)."""
@@ -143,6 +182,39 @@ class EventTable:
         if name in self.categories:
             return np.asarray(self.categories[name], dtype=object)[values.astype(np.int64)]
         return values.astype(self.dtypes[self.names.index(name)])
+
+
+def _union(parts: Sequence[dict[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Return per name all texts, those of the first table first and in their order."""
+    result: dict[str, tuple[str, ...]] = {}
+    for categories in parts:
+        for name, texts in categories.items():
+            result[name] = tuple(dict.fromkeys((*result.get(name, ()), *texts)))
+    return result
+
+
+def _recode(
+    name: str, codes: np.ndarray, old: tuple[str, ...] | None, new: tuple[str, ...]
+) -> np.ndarray:
+    if old == new:
+        return codes
+    if old is None:
+        raise InputError(
+            f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
+            " column in as text"
+        )
+    present = ~np.isnan(codes)  # NaN: a missing condition
+    used = np.unique(codes[present]).astype(np.int64)
+    unknown = [old[code] for code in used if old[code] not in new]
+    if unknown:
+        raise InputError(
+            f"column {name!r} has the unknown categories {', '.join(unknown)};"
+            f" known: {', '.join(new)}"
+        )
+    lookup = np.array([new.index(text) if text in new else -1 for text in old], dtype=np.float64)
+    result = codes.copy()
+    result[present] = lookup[codes[present].astype(np.int64)]
+    return result
 
 
 def _stack(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -166,9 +238,11 @@ def _from_columns(data: Any, names: Sequence[str] | None, units: dict[str, str])
         array = _numeric_2d(data, "the table")
         columns = list(array.T)
         names = [f"x{i}" for i in range(array.shape[1])] if names is None else names
-    checked = checks.unique_names(names, len(columns), "the table")
     if not columns:
-        raise InputError("the table must have at least one column (0 feature(s) found)")
+        raise InputError(
+            f"the table has 0 feature(s) (shape=({len(data)}, 0)) while a minimum of 1 is required."
+        )
+    checked = checks.unique_names(names, len(columns), "the table")
     parts = [_as_float(column, name) for column, name in zip(columns, checked, strict=True)]
     return EventTable(
         x=np.column_stack([values for values, _, _ in parts]),
@@ -182,6 +256,8 @@ def _from_columns(data: Any, names: Sequence[str] | None, units: dict[str, str])
 
 
 def _numeric_2d(data: Any, what: str) -> np.ndarray:
+    if hasattr(data, "tocsr"):
+        raise InputError(f"{what} must be a dense array, got a sparse one; call .toarray() first")
     array = np.asarray(data)
     if array.ndim != 2:
         raise InputError(
@@ -204,41 +280,56 @@ def _numeric_2d(data: Any, what: str) -> np.ndarray:
 def _as_float(column: Any, name: str) -> tuple[np.ndarray, str, tuple[str, ...]]:
     """Return values as float64, the type to give back, and the texts if it was categorical."""
     if isinstance(column, np.ndarray):
-        return column.astype(np.float64), column.dtype.name, ()
+        return _exact(column, name), column.dtype.name, ()
     if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
-        return column.to_numpy().astype(np.float64), column.dtype.name, ()
+        return _exact(column.to_numpy(), name), column.dtype.name, ()
     if column.isna().any():
         raise InputError(
             f"column {name!r} has {int(column.isna().sum())} missing entries; fill them in, drop"
             " these rows, or hand the column in as a condition, where missing is allowed"
         )
-    if column.dtype.kind in "biuf":  # pandas' nullable numbers
-        return column.to_numpy(dtype=np.float64), column.dtype.name.lower(), ()
-    texts = tuple(sorted({str(value) for value in column}))
+    if column.dtype.kind in "biuf":  # pandas' nullable and Arrow numbers
+        dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))
+        return _exact(column.to_numpy(dtype=dtype), name), dtype.name, ()
+    values, texts = _texts(column, name)
+    return values, "int64", texts
+
+
+def _exact(values: np.ndarray, name: str) -> np.ndarray:
+    """Return values as float64; say so where integers are too large to survive it."""
+    large = values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
+    if large and max(int(values.max()), -int(values.min())) > 2**53:
+        warnings.warn(
+            f"column {name!r} has integers beyond 2**53, which are rounded to a multiple of"
+            " 2 or more; leave out identifiers, they are not quantities to learn",
+            DataWarning,
+            stacklevel=2,
+        )
+    return values.astype(np.float64)
+
+
+def _texts(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return codes (n,) float64, NaN where missing, and the texts that the codes count."""
+    if column.dtype.kind in "cmM":
+        raise InputError(
+            f"column {name!r} must hold real numbers or texts, got {column.dtype}. Complex data"
+            " and times are not supported: split or convert the column first"
+        )
+    present = column.notna().to_numpy()
+    used = {str(value) for value in column[present]}
+    known = [str(text) for text in column.cat.categories] if hasattr(column, "cat") else []
+    # An ordered list that came with the column keeps its order; text is sorted, never a set.
+    texts = tuple(known) if used <= set(known) else tuple(sorted(used))
     codes = {text: code for code, text in enumerate(texts)}
-    return np.array([codes[str(value)] for value in column], dtype=np.float64), "int64", texts
+    values = np.array([codes.get(str(value), np.nan) for value in column], dtype=np.float64)
+    return np.where(present, values, np.nan), texts
 
 
 def _conditions(
     cond: Any, n_rows: int
 ) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Return conditions as float64 (n, c), names, and categories; NaN means missing."""
-    if isinstance(cond, EventTable):
-        cond = cond.to_frame()
-    categories: dict[str, tuple[str, ...]] = {}
-    if _is_frame(cond):
-        names = checks.unique_names(cond.columns, cond.shape[1], "the conditions")
-        columns = []
-        for i, name in enumerate(names):
-            values, texts = _condition_column(cond.iloc[:, i])
-            columns.append(values)
-            if texts:
-                categories[name] = texts
-        array = np.column_stack(columns)
-    else:
-        array = np.asarray(cond)
-        array = _numeric_2d(array[:, None] if array.ndim == 1 else array, "the conditions")
-        names = tuple(f"c{i}" for i in range(array.shape[1]))
+    array, names, categories = _condition_columns(cond)
     if array.shape[0] != n_rows:
         raise InputError(
             f"conditions need one row per event: {n_rows} events, {array.shape[0]} rows"
@@ -249,11 +340,26 @@ def _conditions(
     return array, names, categories
 
 
-def _condition_column(column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+def _condition_columns(
+    cond: Any,
+) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[str, ...]]]:
+    if isinstance(cond, EventTable):
+        return cond.x, cond.names, cond.categories
+    if hasattr(cond, "to_frame") and hasattr(cond, "iloc"):  # a pandas Series
+        cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
+    if not _is_frame(cond):
+        array = np.asarray(cond)
+        array = _numeric_2d(array[:, None] if array.ndim == 1 else array, "the conditions")
+        return array, tuple(f"c{i}" for i in range(array.shape[1])), {}
+    names = checks.unique_names(cond.columns, cond.shape[1], "the conditions")
+    if not names:
+        raise InputError("the conditions must have at least one column, got none")
+    parts = {name: _condition_column(cond.iloc[:, i], name) for i, name in enumerate(names)}
+    categories = {name: texts for name, (_, texts) in parts.items() if texts}
+    return np.column_stack([values for values, _ in parts.values()]), names, categories
+
+
+def _condition_column(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if column.dtype.kind in "biuf":
         return column.to_numpy(dtype=np.float64, na_value=np.nan), ()
-    present = column.notna().to_numpy()
-    texts = tuple(sorted({str(value) for value in column[present]}))
-    codes = {text: code for code, text in enumerate(texts)}
-    values = np.array([codes.get(str(value), np.nan) for value in column], dtype=np.float64)
-    return np.where(present, values, np.nan), texts
+    return _texts(column, name)

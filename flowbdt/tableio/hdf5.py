@@ -1,0 +1,236 @@
+"""Tables in HDF5: one data set per column, units and provenance as attributes.
+
+The layout, format 1: root attributes ``flowbdt_table`` (1), ``column_order`` and whatever the
+caller stores; data sets of shape (n,) with the attributes ``unit``, ``role`` ("condition" or
+"weight") and ``categories`` (texts that integer codes count). Foreign files with one data set per
+column are read too; their columns come in alphabetical order, because HDF5 keeps no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import FormatError, InputError
+from ..files import to_plain
+from .columns import Columns, same_length
+
+if TYPE_CHECKING:
+    import h5py
+
+FORMAT = 1
+CHUNK = 16384
+"""Rows per compressed chunk: the unit in which rows are written, however they were appended."""
+MAX_ATTRIBUTE = 60_000
+"""Bytes; HDF5 keeps attributes in an object header of at most 64 kB."""
+_OWN = ("flowbdt_table", "column_order")
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read. Raises FormatError when it is truncated or foreign."""
+    import h5py
+
+    try:
+        handle = h5py.File(path, "r")
+    except OSError as error:
+        raise FormatError(
+            f"{path} is not a readable HDF5 file ({error}); it may be truncated or of another"
+            " format: copy or make it again"
+        ) from error
+    with handle:
+        version = handle.attrs.get("flowbdt_table", FORMAT)
+        if version > FORMAT:
+            raise FormatError(
+                f"{path} has table format {version}, this release reads up to {FORMAT}: update"
+                " flowbdt"
+            )
+        yield handle
+
+
+def column_names(handle: h5py.File, path: str | Path) -> list[str]:
+    """Return the column names in the stored order; the others follow alphabetically."""
+    for name in handle:
+        if handle.get(name, getclass=True).__name__ == "Group":
+            raise InputError(
+                f"{path} must hold one data set per column at its top, but {name!r} is a group;"
+                " copy the data sets that you need to the top of a new file"
+            )
+    stored = [text for text in _texts(handle.attrs.get("column_order", ())) if text in handle]
+    return stored + sorted(set(handle) - set(stored))
+
+
+def row_count(handle: h5py.File, names: Sequence[str], path: str | Path) -> int:
+    """Return the common length of the columns. Raises InputError if they are not 1-d or differ."""
+    return same_length({name: handle[name].shape for name in names}, path)
+
+
+def read_columns(
+    handle: h5py.File, names: Sequence[str], rows: slice, path: str | Path
+) -> dict[str, np.ndarray]:
+    """Read ``rows`` of some columns. Raises FormatError if the file ends before its data."""
+    try:
+        return {name: _read(handle[name], rows) for name in names}
+    except OSError as error:
+        raise FormatError(
+            f"{path} is damaged ({error}); it may be truncated: copy or make it again"
+        ) from error
+
+
+def _read(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
+    import h5py
+
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return dataset.asstr()[rows].astype(object)
+    return dataset[rows]
+
+
+def describe(handle: h5py.File, names: Sequence[str]) -> Columns:
+    """Return units, categories and roles of the columns, without their values."""
+    attributes = {name: handle[name].attrs for name in names}
+    roles = {name: _text(found.get("role", "")) for name, found in attributes.items()}
+    weights = [name for name, role in roles.items() if role == "weight"]
+    return Columns(
+        arrays={},
+        units={name: _unit(found) for name, found in attributes.items()},
+        categories={
+            name: tuple(_texts(found["categories"]))
+            for name, found in attributes.items()
+            if "categories" in found
+        },
+        conditions=tuple(name for name, role in roles.items() if role == "condition"),
+        weight=weights[0] if weights else None,
+    )
+
+
+def read_attributes(handle: h5py.File) -> dict[str, Any]:
+    """Return the root attributes that a caller stored, as plain Python values."""
+    return {name: _decoded(handle.attrs[name]) for name in sorted(handle.attrs) if name not in _OWN}
+
+
+class Writer:
+    """Write columns in blocks to an HDF5 file that grows; the bytes depend on the rows alone.
+
+    Rows are held back until a whole chunk is there, so memory is bounded by one chunk and one
+    appended block, and appending 1 x 1000 or 10 x 100 rows gives the same file. No time is stored.
+    """
+
+    def __init__(self, path: str | Path, attributes: Mapping[str, Any]) -> None:
+        import h5py
+
+        self._file = h5py.File(path, "w", libver=("earliest", "v110"))
+        self._pending: list[dict[str, np.ndarray]] = []
+        self._n_pending = 0
+        self._n_written = 0
+        self._file.attrs["flowbdt_table"] = FORMAT
+        for name, value in sorted(attributes.items()):
+            if name in _OWN:
+                raise InputError(f"the attribute name {name!r} is taken by the format: rename it")
+            self._file.attrs[name] = _encoded(name, value)
+
+    def append(self, columns: Columns) -> None:
+        """Add rows; the first call fixes names, types, units and categories."""
+        if not self._file.keys():
+            self._create(columns)
+        self._pending.append(columns.arrays)
+        self._n_pending += len(next(iter(columns.arrays.values())))
+        if self._n_pending >= CHUNK:
+            self._flush(self._n_pending - self._n_pending % CHUNK)
+
+    def close(self) -> None:
+        """Write what is held back and close the file; a second call does nothing."""
+        if self._file:
+            try:
+                self._flush(self._n_pending)
+            finally:
+                self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file without writing what is held back."""
+        self._file.close()
+
+    def _create(self, columns: Columns) -> None:
+        for name in columns.arrays:
+            if "/" in name or name in ("", "."):
+                raise InputError(f"HDF5 takes no column called {name!r}: rename it without '/'")
+        self._file.attrs["column_order"] = _checked_size("column_order", list(columns.arrays))
+        for name, values in columns.arrays.items():
+            dataset = self._file.create_dataset(
+                name,
+                shape=(0,),
+                maxshape=(None,),
+                chunks=(CHUNK,),
+                dtype=values.dtype,
+                compression="gzip",
+                compression_opts=4,
+                shuffle=True,
+                track_times=False,
+            )
+            dataset.attrs["unit"] = columns.units.get(name, "")
+            if name in columns.conditions or name == columns.weight:
+                dataset.attrs["role"] = "weight" if name == columns.weight else "condition"
+            if name in columns.categories:
+                texts = list(columns.categories[name])
+                dataset.attrs["categories"] = _checked_size(f"categories of {name}", texts)
+
+    def _flush(self, n_rows: int) -> None:
+        if n_rows == 0:
+            return
+        held = {
+            name: np.concatenate([arrays[name] for arrays in self._pending])
+            for name in self._pending[0]
+        }
+        end = self._n_written + n_rows
+        for name, values in held.items():
+            self._file[name].resize((end,))
+            self._file[name][self._n_written : end] = values[:n_rows]
+        self._n_written = end
+        self._n_pending -= n_rows
+        self._pending = [{name: values[n_rows:].copy() for name, values in held.items()}]
+
+
+def _encoded(name: str, value: Any) -> Any:
+    value = to_plain(value)
+    if isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else "json:" + json.dumps(value, sort_keys=True)
+    return _checked_size(name, text)
+
+
+def _decoded(value: Any) -> Any:
+    value = to_plain(value.decode() if isinstance(value, bytes) else value)
+    if isinstance(value, str) and value.startswith("json:"):
+        return json.loads(value[5:])
+    return value
+
+
+def _checked_size(name: str, value: Any) -> Any:
+    texts = [value] if isinstance(value, str) else value
+    # A list is stored as references of 16 bytes; a single text in place.
+    size = len(value.encode()) if isinstance(value, str) else 16 * len(texts)
+    if size > MAX_ATTRIBUTE:
+        raise InputError(
+            f"the attribute {name!r} has {size} bytes, HDF5 holds {MAX_ATTRIBUTE} at most: store"
+            " a digest or a file name instead"
+        )
+    return value
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _texts(values: Any) -> list[str]:
+    return [_text(value) for value in values]
+
+
+def _unit(attributes: Mapping[str, Any]) -> str:
+    for key in ("unit", "units"):
+        if key in attributes:
+            return _text(attributes[key])
+    return ""
