@@ -1,0 +1,240 @@
+"""Exact relations between columns, such as ``tau21 = tau2 / tau1``.
+
+A column that follows from others is taken out before training and computed again from the
+generated columns, so that the relation holds exactly instead of approximately.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, InputError, plural
+from .registry import unknown
+from .table import EventTable
+
+TOLERANCE = 1e-4
+"""Largest relative deviation from a declared relation that a table may show (rounded data)."""
+_MAX_LENGTH = 1000
+
+_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_UNARY: dict[type, Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos}
+_FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
+    "log": (np.log, 1),
+    "exp": (np.exp, 1),
+    "sqrt": (np.sqrt, 1),
+    "abs": (np.abs, 1),
+    "minimum": (np.minimum, 2),
+    "maximum": (np.maximum, 2),
+}
+_ALLOWED = (
+    "allowed are column names, numbers, + - * / ** and brackets, and the functions "
+    + ", ".join(sorted(_FUNCTIONS))
+)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One column as an arithmetic expression of others.
+
+    Build it with `Relation.parse`. The text is evaluated by walking its syntax tree, never by
+    Python's ``eval``: a run directory from elsewhere cannot execute code.
+
+    Attributes
+    ----------
+    target : str, the column that is computed
+    text : str, the whole relation as it was written
+    sources : tuple of str, the columns it needs, sorted
+
+    Examples
+    --------
+    >>> relation = Relation.parse("tau21 = tau2 / tau1")
+    >>> relation.target, relation.sources
+    ('tau21', ('tau1', 'tau2'))
+    >>> float(relation.evaluate({"tau1": 4.0, "tau2": 1.0}))
+    0.25
+    """
+
+    target: str
+    text: str
+    sources: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Relation:
+        """Read ``"target = expression"``.
+
+        Raises
+        ------
+        ConfigError
+            If the text is not of this form, uses anything but plain arithmetic, or its target
+            appears in its own expression.
+        """
+        target, tree = _read(text)
+        sources = tuple(sorted(_names(tree, text)))
+        if target in sources:
+            raise ConfigError(f"relation {text!r}: {target!r} cannot be computed from itself")
+        if not sources:
+            raise ConfigError(f"relation {text!r} uses no column; a constant column needs none")
+        return cls(target, text, sources)
+
+    def evaluate(self, columns: Mapping[str, Any]) -> np.ndarray:
+        """Return the target (n,), float64, from a mapping of the source columns.
+
+        Where the expression is undefined (0 / 0, log of a negative number) the result is NaN or
+        infinite, without a warning.
+        """
+        with np.errstate(all="ignore"):
+            return np.asarray(_evaluate(_read(self.text)[1], columns), dtype=np.float64)
+
+    def check(self, table: EventTable) -> float:
+        """Return the largest relative deviation of the table from the relation.
+
+        Raises
+        ------
+        InputError
+            If it is larger than 1e-4 or the expression is undefined in some row; with the row.
+        """
+        columns = {name: table.column(name) for name in self.sources}
+        got, expected = table.column(self.target), self.evaluate(columns)
+        undefined = ~np.isfinite(expected)
+        if undefined.any():
+            raise InputError(
+                f"relation {self.text!r} is undefined in {plural(int(undefined.sum()), 'row')}"
+                f" (first: row {int(np.argmax(undefined))}); remove these rows or the relation"
+            )
+        deviation = _relative_deviation(got, expected)
+        row = int(np.argmax(deviation))
+        if deviation[row] > TOLERANCE:
+            raise InputError(
+                f"relation {self.text!r} does not hold: in row {row} the column is {got[row]:g},"
+                f" the expression gives {expected[row]:g} (relative deviation"
+                f" {deviation[row]:.2g}, allowed {TOLERANCE:g}; it is exceeded in"
+                f" {plural(int((deviation > TOLERANCE).sum()), 'row')}); correct or drop it"
+            )
+        return float(deviation[row])
+
+
+def _relative_deviation(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return |got - expected| relative to the larger; both near zero on the column's scale: 0."""
+    size = np.maximum(np.abs(got), np.abs(expected))
+    floor = max(1e-9 * float(size.max()), float(np.finfo(np.float64).tiny))
+    return np.asarray(np.abs(got - expected) / np.maximum(size, floor))
+
+
+def _read(text: str) -> tuple[str, ast.expr]:
+    if not isinstance(text, str) or len(text) > _MAX_LENGTH:
+        raise ConfigError(
+            f"a relation is a text such as 'tau21 = tau2 / tau1' (at most {_MAX_LENGTH}"
+            f" characters), got {str(text)[:60]!r}"
+        )
+    try:
+        body = ast.parse(text.strip()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"relation {text!r} cannot be read ({error}); {_ALLOWED}") from error
+    statement = body[0] if len(body) == 1 else None
+    if (
+        not isinstance(statement, ast.Assign)
+        or len(statement.targets) != 1
+        or not isinstance(statement.targets[0], ast.Name)
+    ):
+        raise ConfigError(
+            f"relation {text!r} must have the form 'column = expression', as 'd2 = ecf3 / ecf2**3'"
+        )
+    return statement.targets[0].id, statement.value
+
+
+def _names(node: ast.expr, text: str) -> set[str]:
+    """Return the column names in an expression; refuse what is not plain arithmetic."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return set()
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        return _names(node.left, text) | _names(node.right, text)
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+        return _names(node.operand, text)
+    if isinstance(node, ast.Call):
+        _check_call(node, text)
+        return set().union(*(_names(argument, text) for argument in node.args))
+    raise ConfigError(f"relation {text!r}: {ast.unparse(node)!r} is not supported; {_ALLOWED}")
+
+
+def _check_call(node: ast.Call, text: str) -> None:
+    name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    if name not in _FUNCTIONS:
+        raise ConfigError(f"relation {text!r}: " + str(unknown("function", name, _FUNCTIONS)))
+    needed = _FUNCTIONS[name][1]
+    if node.keywords or len(node.args) != needed:
+        raise ConfigError(f"relation {text!r}: {name} takes {plural(needed, 'argument')}")
+
+
+def _evaluate(node: ast.expr, columns: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        return np.asarray(columns[node.id], dtype=np.float64)
+    if isinstance(node, ast.Constant):
+        return np.float64(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.BinOp):
+        left, right = _evaluate(node.left, columns), _evaluate(node.right, columns)
+        return _BINARY[type(node.op)](left, right)
+    if isinstance(node, ast.UnaryOp):
+        return _UNARY[type(node.op)](_evaluate(node.operand, columns))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        arguments = [_evaluate(argument, columns) for argument in node.args]
+        return _FUNCTIONS[node.func.id][0](*arguments)
+    raise ConfigError(f"{ast.unparse(node)!r} is not supported in a relation; {_ALLOWED}")
+
+
+def order_relations(
+    relations: Sequence[str | Relation], names: Sequence[str]
+) -> tuple[Relation, ...]:
+    """Parse relations and put them in an order in which each finds its sources computed.
+
+    Parameters
+    ----------
+    relations : sequence of texts or `Relation`
+    names : sequence of str, all columns of the table
+
+    Raises
+    ------
+    ConfigError
+        If a column is unknown, is the target of two relations, or relations form a circle.
+    """
+    if isinstance(relations, (str, Relation)):
+        relations = [relations]
+    parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
+    targets: dict[str, Relation] = {}
+    for relation in parsed:
+        for name in (relation.target, *relation.sources):
+            if name not in names:
+                problem = unknown("column", name, names)
+                raise ConfigError(f"relation {relation.text!r}: {problem}")
+        if relation.target in targets:
+            raise ConfigError(
+                f"column {relation.target!r} is the target of two relations,"
+                f" {targets[relation.target].text!r} and {relation.text!r}; keep one"
+            )
+        targets[relation.target] = relation
+    return _sorted_by_need(targets)
+
+
+def _sorted_by_need(targets: dict[str, Relation]) -> tuple[Relation, ...]:
+    waiting, ordered = dict(targets), []
+    while waiting:
+        ready = [r for r in waiting.values() if not any(s in waiting for s in r.sources)]
+        if not ready:
+            circle = "; ".join(relation.text for relation in waiting.values())
+            raise ConfigError(f"these relations need each other in a circle: {circle}; drop one")
+        for relation in ready:
+            ordered.append(waiting.pop(relation.target))
+    return tuple(ordered)

@@ -1,0 +1,167 @@
+"""What a column transform is, and how one is built from a specification or read back from JSON.
+
+A column transform maps one physical column (n,) to latent columns (n, k) without units and back.
+The latent values are what the flow learns; k is usually 1 (0 for a constant, 2 for an angle).
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import ConfigError, FormatError
+from ..files import to_plain
+from ..registry import Registry
+
+REACH = 3.0
+"""How far (in latent units, about standard deviations) a generated value may lie beyond the
+training range where nothing else was declared. Finite, so that no latent value can overflow."""
+
+LARGEST = float(np.finfo(np.float64).max)
+
+
+class ColumnTransform(ABC):
+    """An invertible map between one column and its latent columns, fitted on training rows only.
+
+    A subclass stores its options in the constructor, unchanged and under the same names, and what
+    it learns in the attributes listed in ``fitted``. It never keeps the training values.
+
+    Attributes
+    ----------
+    name : str, key in `TRANSFORMS`
+    n_latent : int, latent columns per physical column
+    draws : bool, whether `forward` draws random numbers (repeated values are spread out)
+    fitted : tuple of str, names of the learned numbers and arrays that are stored
+    """
+
+    name: ClassVar[str] = ""
+    n_latent: int = 1
+    draws: bool = False
+    fitted: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> ColumnTransform:
+        """Learn from the training values (n,), float64, in the unit of the column."""
+
+    @abstractmethod
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return latent values (n, n_latent), float64, finite for every finite input."""
+
+    @abstractmethod
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return values (n,), float64, finite for every finite latent (n, n_latent)."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return one line: what is done, and how far generated values may leave the range."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's arguments as they were given."""
+        names = inspect.signature(type(self)).parameters
+        return {name: to_plain(getattr(self, name)) for name in names}
+
+    def resolved(self) -> dict[str, Any]:
+        """Return a specification with every automatic choice of `fit` written out."""
+        return {"name": self.name, **self.options()}
+
+    def state(self) -> dict[str, Any]:
+        """Return what was learned, as plain numbers and lists."""
+        return {name: to_plain(getattr(self, name)) for name in self.fitted}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        for name in self.fitted:
+            value = state[name]
+            setattr(self, name, np.array(value, dtype=np.float64) if _is_list(value) else value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return name, options and learned state as a JSON-like dict."""
+        return {"name": self.name, "options": self.options(), "state": self.state()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ColumnTransform:
+        """Rebuild a fitted transform of any registered kind, bit-equal in what it computes.
+
+        Raises
+        ------
+        FormatError
+            If a part is missing or of the wrong type.
+        """
+        try:
+            transform: ColumnTransform = TRANSFORMS.get(data["name"])(**data["options"])
+            transform.load(data["state"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"a stored column transform cannot be read ({error}); it needs a known 'name',"
+                " 'options' and 'state', as written by to_json"
+            ) from error
+        return transform
+
+
+TRANSFORMS: Registry[ColumnTransform] = Registry("transform")
+
+
+def build_column(spec: str | Mapping[str, Any] | Sequence[Any]) -> ColumnTransform:
+    """Build an unfitted transform from a name, a mapping with ``name``, or a list (a chain).
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown, with the known ones.
+
+    Examples
+    --------
+    >>> build_column({"name": "minmax", "clip": True}).options()["clip"]
+    True
+    """
+    if _is_list(spec):
+        return TRANSFORMS.build({"name": "chain", "steps": list(spec)})
+    if isinstance(spec, Mapping) and "name" in spec:
+        _require_needed(spec)
+    elif isinstance(spec, str):
+        _require_needed({"name": spec})
+    return TRANSFORMS.build(spec)  # type: ignore[arg-type]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _require_needed(spec: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(TRANSFORMS.get(spec["name"])).parameters.values()
+    needed = [p.name for p in parameters if p.default is inspect.Parameter.empty]
+    missing = [name for name in needed if name not in spec]
+    if missing:
+        raise ConfigError(
+            f"transform {spec['name']!r} needs {', '.join(missing)}, for example"
+            f" {{'name': {spec['name']!r}, {', '.join(f'{name!r}: ...' for name in missing)}}}"
+        )
+
+
+def check_number(value: Any, what: str, *, positive: bool = False) -> float:
+    """Return ``value`` as a finite float; raise ConfigError that names the option."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or (positive and value < 0):
+        kind = "a finite number, zero or larger" if positive else "a finite number"
+        raise ConfigError(f"{what} must be {kind}, got {value!r}")
+    return float(value)
+
+
+def check_tails(tails: Any, what: str) -> dict[str, str]:
+    """Return ``tails`` as {"low": ..., "high": ...}, each "limit" or "extend" (or "auto")."""
+    sides = {"low": tails, "high": tails} if isinstance(tails, str) else tails
+    allowed = ("auto", "limit", "extend")
+    if (
+        not isinstance(sides, Mapping)
+        or set(sides) != {"low", "high"}
+        or any(side not in allowed for side in sides.values())
+    ):
+        raise ConfigError(
+            f"tails of {what} must be one of {', '.join(allowed)}, or"
+            f" {{'low': ..., 'high': ...}} of these, got {tails!r}"
+        )
+    return {"low": sides["low"], "high": sides["high"]}

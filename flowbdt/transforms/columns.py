@@ -1,0 +1,381 @@
+"""Smooth column transforms: identity, min-max, standard, log and logit, constants and chains.
+
+All but the first two bend the column by a monotone function g and scale it,
+``z = (g(x) - centre) / scale``. Latent values are kept within the training range of z plus
+``reach`` on each side (nothing beyond it with ``clip``), in both directions: that is the declared
+limit of extrapolation, and the reason why no exponential can overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import ConfigError, InputError
+from .base import LARGEST, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
+
+LARGEST_LATENT = 1e30
+"""Bound on every latent value; reached only by columns that span nearly all floats."""
+
+
+@TRANSFORMS.register("identity")
+class Identity(ColumnTransform):
+    """Leave the column as it is. Generated values may go anywhere."""
+
+    name = "identity"
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Identity:
+        """Learn nothing."""
+        return self
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the values as one latent column (n, 1)."""
+        return values[:, None].astype(np.float64)
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return the latent column as values (n,)."""
+        return latent[:, 0].astype(np.float64)
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        return "unchanged; generated values without limit"
+
+
+@TRANSFORMS.register("constant")
+class Constant(ColumnTransform):
+    """Keep a column of one value exactly; the flow does not see it (no latent column).
+
+    Other values met later (not in the training rows) come back as the constant.
+    """
+
+    name = "constant"
+    n_latent = 0
+    fitted = ("value",)
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Constant:
+        """Take the value. Raises InputError if the training values differ."""
+        if values.min() != values.max():
+            raise InputError(
+                "transform 'constant' needs a column of one value, got values from"
+                f" {values.min():g} to {values.max():g}; choose another transform or 'auto'"
+            )
+        self.value = float(values[0])
+        return self
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return an array of no latent columns (n, 0)."""
+        return np.empty((values.shape[0], 0))
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return the constant, repeated (n,)."""
+        return np.full(latent.shape[0], self.value)
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        return f"constant {self.value:g}, kept exactly; no latent column"
+
+
+class _Scaled(ColumnTransform):
+    """Bend, shift, scale. Subclasses give the bend (default: none) and where to centre."""
+
+    clip: bool
+    reach: float
+    fitted: ClassVar[tuple[str, ...]] = ("centre", "scale", "z_low", "z_high", "x_low", "x_high")
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> _Scaled:
+        """Learn centre, scale and range from the training values (n,)."""
+        margin = 0.0 if self.clip else check_number(self.reach, "reach", positive=True)
+        self.x_low, self.x_high = float(values.min()), float(values.max())
+        self._learn_bounds(values)
+        bent = self._bend(values)
+        self.centre, self.scale = self._place(bent)
+        with np.errstate(over="ignore"):
+            z = (bent - self.centre) / self.scale
+        self.z_low = max(float(z.min() - margin), -LARGEST_LATENT)
+        self.z_high = min(float(z.max() + margin), LARGEST_LATENT)
+        return self
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return latent values (n, 1), moved to the edge of the declared range if beyond it."""
+        with np.errstate(over="ignore"):
+            z = (self._bend(values) - self.centre) / self.scale
+        return np.clip(z, self.z_low, self.z_high)[:, None]
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return values (n,), never beyond the declared range."""
+        z = np.clip(latent[:, 0], self.z_low, self.z_high)
+        with np.errstate(over="ignore"):
+            values = self._unbend(self.centre + self.scale * z)
+        if not self.clip:
+            return np.clip(values, -LARGEST, LARGEST)
+        values = np.where(z <= self.z_low, self.x_low, values)  # the limits exactly, unrounded
+        values = np.where(z >= self.z_high, self.x_high, values)
+        return np.clip(values, self.x_low, self.x_high)
+
+    def _learn_bounds(self, values: np.ndarray) -> None:
+        """Check the domain; a bend with bounds learns here how near to them it may go."""
+
+    def _bend(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def _unbend(self, bent: np.ndarray) -> np.ndarray:
+        return bent
+
+    def _place(self, bent: np.ndarray) -> tuple[float, float]:
+        return location_and_scale(bent)
+
+    def _tail_text(self) -> str:
+        if self.clip:
+            return f"generated values within the training range [{self.x_low:g}, {self.x_high:g}]"
+        edges = self.inverse(np.array([[self.z_low], [self.z_high]]))
+        return (
+            f"training range [{self.x_low:g}, {self.x_high:g}], generated values at most"
+            f" [{edges[0]:g}, {edges[1]:g}]"
+        )
+
+
+def location_and_scale(values: np.ndarray) -> tuple[float, float]:
+    """Return mean and standard deviation, safe for values near the largest float.
+
+    The scale is 1 where the spread is no more than rounding.
+    """
+    size = float(np.abs(values).max()) or 1.0
+    relative = values / size
+    mean, spread = float(relative.mean()), float(relative.std())
+    if spread <= 4 * np.finfo(np.float64).eps:
+        return mean * size, 1.0
+    return mean * size, max(spread * size, float(np.finfo(np.float64).tiny))
+
+
+@TRANSFORMS.register("minmax")
+class MinMax(_Scaled):
+    """Map the training range to [-1, 1] linearly.
+
+    Parameters
+    ----------
+    clip : bool, keep generated values within the training range (default: they may exceed it)
+    reach : float, how far beyond [-1, 1] the latent value may go without ``clip``
+    """
+
+    name = "minmax"
+
+    def __init__(self, clip: bool = False, reach: float = REACH) -> None:
+        self.clip = clip
+        self.reach = reach
+
+    def _place(self, bent: np.ndarray) -> tuple[float, float]:
+        low, high = float(bent.min()), float(bent.max())
+        return low / 2 + high / 2, (high / 2 - low / 2) or 1.0
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        return f"min-max to [-1, 1]; {self._tail_text()}"
+
+
+@TRANSFORMS.register("standard")
+class Standard(_Scaled):
+    """Subtract the mean and divide by the standard deviation.
+
+    Parameters
+    ----------
+    clip : bool, keep generated values within the training range
+    reach : float, standard deviations that a value may lie beyond the training range
+    """
+
+    name = "standard"
+
+    def __init__(self, clip: bool = False, reach: float = REACH) -> None:
+        self.clip = clip
+        self.reach = reach
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        return f"standardised; {self._tail_text()}"
+
+
+@TRANSFORMS.register("log")
+class Log(_Scaled):
+    """Standardise log(x - low): for positive columns over a wide range.
+
+    Generated values stay above ``low``. The upper tail is exponential: ``reach`` standard
+    deviations of the logarithm beyond the training maximum, no more. Training values equal to
+    ``low`` are kept exactly: what is nearer to ``low`` than half of the smallest distance seen
+    becomes ``low``.
+
+    Parameters
+    ----------
+    low : float, lower bound of the column, in its unit
+    clip : bool, keep generated values within the training range
+    reach : float, in standard deviations of the logarithm
+    """
+
+    name = "log"
+    fitted = (*_Scaled.fitted, "edge", "at_low")
+
+    def __init__(self, low: float = 0.0, clip: bool = False, reach: float = REACH) -> None:
+        self.low = low
+        self.clip = clip
+        self.reach = reach
+
+    def _learn_bounds(self, values: np.ndarray) -> None:
+        low = check_number(self.low, "low of 'log'")
+        self.edge, self.at_low = nearest_approach(values - low, "log", f"x >= low = {low:g}")
+
+    def _bend(self, values: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(values - self.low, self.edge))
+
+    def _unbend(self, bent: np.ndarray) -> np.ndarray:
+        distance = np.exp(bent)
+        if self.at_low:
+            distance = np.where(distance <= self.edge * (1 + 1e-9), 0.0, distance)
+        return self.low + distance
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        return f"log(x - {self.low:g}), standardised; {self._tail_text()}"
+
+
+def nearest_approach(distance: np.ndarray, name: str, domain: str) -> tuple[float, bool]:
+    """Return half of the smallest positive distance to a bound, and whether the bound is met."""
+    if (distance < 0).any():
+        row = int(np.argmin(distance))
+        raise InputError(
+            f"transform {name!r} needs {domain}, but {int((distance < 0).sum())} training value(s)"
+            f" lie outside (worst: row {row}, by {-distance[row]:g}); change the bound or choose"
+            " another transform"
+        )
+    positive = distance[distance > 0]
+    edge = float(positive.min()) / 2 if positive.size else 1.0
+    return max(edge, float(np.finfo(np.float64).tiny)), bool(positive.size < distance.size)
+
+
+@TRANSFORMS.register("logit")
+class Logit(_Scaled):
+    """Standardise log((x - low) / (high - x)): for columns between two bounds.
+
+    Generated values stay within [low, high]. Training values equal to a bound are kept exactly,
+    as in `Log`.
+
+    Parameters
+    ----------
+    low, high : float, bounds of the column, in its unit
+    clip : bool, keep generated values within the training range
+    reach : float, in standard deviations of the latent value
+    """
+
+    name = "logit"
+    fitted = (*_Scaled.fitted, "edge", "at_low", "edge_high", "at_high")
+
+    def __init__(self, low: float, high: float, clip: bool = False, reach: float = REACH) -> None:
+        self.low = low
+        self.high = high
+        self.clip = clip
+        self.reach = reach
+
+    def _learn_bounds(self, values: np.ndarray) -> None:
+        low, high = check_number(self.low, "low of 'logit'"), check_number(self.high, "high")
+        if not high > low:
+            raise ConfigError(f"transform 'logit' needs low < high, got {low:g} and {high:g}")
+        domain = f"{low:g} <= x <= {high:g}"
+        self.edge, self.at_low = nearest_approach(values - low, "logit", domain)
+        self.edge_high, self.at_high = nearest_approach(high - values, "logit", domain)
+
+    def _bend(self, values: np.ndarray) -> np.ndarray:
+        below = np.maximum(values - self.low, self.edge)
+        above = np.maximum(self.high - values, self.edge_high)
+        return np.log(below) - np.log(above)
+
+    def _unbend(self, bent: np.ndarray) -> np.ndarray:
+        # from the nearer bound, so that small distances to either are not lost in rounding
+        width = self.high - self.low
+        values = np.where(
+            bent < 0, self.low + width * _logistic(bent), self.high - width * _logistic(-bent)
+        )
+        if self.at_low:
+            values = np.where(values - self.low <= self.edge * (1 + 1e-9), self.low, values)
+        if self.at_high:
+            near = self.edge_high * (1 + 1e-9)
+            values = np.where(self.high - values <= near, self.high, values)
+        return np.clip(values, self.low, self.high)
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        return f"logit on [{self.low:g}, {self.high:g}], standardised; {self._tail_text()}"
+
+
+def _logistic(y: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(y))
+    return np.where(y < 0, small, 1.0) / (1.0 + small)
+
+
+@TRANSFORMS.register("chain")
+class Chain(ColumnTransform):
+    """Apply several transforms one after the other, e.g. ``["log", "minmax"]``.
+
+    Parameters
+    ----------
+    steps : list of transform specifications; all but the last must have one latent column
+    """
+
+    name = "chain"
+
+    def __init__(self, steps: Sequence[Any]) -> None:
+        self.steps = steps
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Chain:
+        """Fit each step on what the step before gives."""
+        if not self.steps:
+            raise ConfigError("a chain of transforms needs at least one step, got none")
+        self._parts: list[ColumnTransform] = []
+        for spec in self.steps:
+            if self._parts:
+                values = self._parts[-1].forward(values, rng)[:, 0]
+            self._parts.append(build_column(spec).fit(values, rng))
+            self._check_single(self._parts[:-1])
+        self._set_shape()
+        return self
+
+    @staticmethod
+    def _check_single(parts: Sequence[ColumnTransform]) -> None:
+        for part in parts:
+            if part.n_latent != 1:
+                raise ConfigError(
+                    f"transform {part.name!r} has {part.n_latent} latent columns; in a chain it"
+                    " can only come last"
+                )
+
+    def _set_shape(self) -> None:
+        self.n_latent = self._parts[-1].n_latent
+        self.draws = any(part.draws for part in self._parts)
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the latent values of the last step."""
+        for part in self._parts[:-1]:
+            values = part.forward(values, rng)[:, 0]
+        return self._parts[-1].forward(values, rng)
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return values (n,), undoing the steps from last to first."""
+        values = self._parts[-1].inverse(latent)
+        for part in reversed(self._parts[:-1]):
+            values = part.inverse(values[:, None])
+        return values
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the chain with every automatic choice of its steps written out."""
+        return {"name": self.name, "steps": [part.resolved() for part in self._parts]}
+
+    def state(self) -> dict[str, Any]:
+        """Return the stored steps."""
+        return {"parts": [part.to_json() for part in self._parts]}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back the stored steps."""
+        self._parts = [ColumnTransform.from_json(part) for part in state["parts"]]
+        self._set_shape()
+
+    def describe(self) -> str:
+        """Return one line: the steps in order."""
+        return " | then ".join(part.describe() for part in self._parts)

@@ -1,0 +1,204 @@
+"""Columns that are not real numbers: integers, categories, angles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataWarning, plural
+from .auto import choose_continuous, choose_integer_tails
+from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
+from .rank import spread_normal
+
+_INSIDE = 1e-3
+"""Share of an integer's unit cell left free at each end, so that rounding cannot leave it."""
+
+
+@TRANSFORMS.register("integer")
+class Integer(ColumnTransform):
+    """Add uniform noise in [0, 1) and treat the column as continuous; round down on the way back.
+
+    Parameters
+    ----------
+    inner : specification of a continuous transform of x + u, or "auto"
+    tails : "auto", "limit", "extend", or {"low": ..., "high": ...}
+        "limit": generated values are clipped to the training range on this side; "extend": as
+        far as the inner transform goes. "auto": limit below if no value is negative, and
+        wherever the extreme value holds at least 0.5% of the rows.
+
+    References
+    ----------
+    Uniform dequantisation: L. Theis, A. van den Oord, M. Bethge, arXiv:1511.01844, section 3.1.
+    """
+
+    name = "integer"
+    draws = True
+    fitted = ("minimum", "maximum", "limited")
+
+    def __init__(
+        self,
+        inner: str | Mapping[str, Any] | Sequence[Any] = "auto",
+        tails: str | Mapping[str, str] = "auto",
+    ) -> None:
+        self.inner = inner
+        self.tails = tails
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Integer:
+        """Learn from integral training values (n,). Raises ConfigError if they are not."""
+        if (values != np.rint(values)).any():
+            row = int(np.argmax(values != np.rint(values)))
+            raise ConfigError(
+                f"transform 'integer' needs integral values, got {values[row]!r} in training row"
+                f" {row}; use 'rank' for a column that mixes both"
+            )
+        self.minimum, self.maximum = float(values.min()), float(values.max())
+        self.limited = choose_integer_tails(values, check_tails(self.tails, "'integer'"))
+        spread = self._dequantise(values, rng)
+        spec = choose_continuous(spread)[0] if self.inner == "auto" else self.inner
+        self._inner = build_column(spec).fit(spread, rng)
+        if self._inner.n_latent != 1:
+            raise ConfigError(f"the inner transform of 'integer' must be continuous, got {spec!r}")
+        return self
+
+    @staticmethod
+    def _dequantise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return values + _INSIDE + (1 - 2 * _INSIDE) * rng.random(values.shape[0])
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return latent values (n, 1) of the column plus uniform noise."""
+        return self._inner.forward(self._dequantise(values, rng), rng)
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return integral values (n,)."""
+        low = self.minimum if self.limited["low"] == "limit" else -LARGEST
+        high = self.maximum if self.limited["high"] == "limit" else LARGEST
+        return np.clip(np.floor(self._inner.inverse(latent)), low, high)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the specification with inner transform and tails that were chosen."""
+        return {"name": self.name, "inner": self._inner.resolved(), "tails": dict(self.limited)}
+
+    def state(self) -> dict[str, Any]:
+        """Return what was learned, with the inner transform."""
+        return {**super().state(), "inner": self._inner.to_json()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        super().load(state)
+        self._inner = ColumnTransform.from_json(state["inner"])
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
+        return (
+            f"integer from {self.minimum:g} to {self.maximum:g}, dequantised; tails: {tails};"
+            f" x + u: {self._inner.describe()}"
+        )
+
+
+@TRANSFORMS.register("categorical")
+class Categorical(ColumnTransform):
+    """Give each distinct value an interval of the normal latent axis, as wide as it is frequent.
+
+    `forward` draws a normal number restricted to the interval, so that the latent column is
+    exactly standard normal; `inverse` returns the value of the interval. Only training values are
+    ever generated. Values not seen in training go to the nearest seen one, with a DataWarning.
+    """
+
+    name = "categorical"
+    draws = True
+    fitted = ("values", "edges")
+    values: np.ndarray
+    edges: np.ndarray
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Categorical:
+        """Learn values and frequencies from the training values (n,)."""
+        from scipy.special import ndtri
+
+        self.values, counts = np.unique(values, return_counts=True)
+        self.edges = ndtri(np.cumsum(counts)[:-1] / values.shape[0])
+        return self
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return latent values (n, 1)."""
+        code: np.ndarray = np.searchsorted(self.values, values)
+        code = np.minimum(code, self.values.size - 1)
+        unseen = self.values[code] != values
+        if unseen.any():
+            code[unseen] = self._nearest(values[unseen])
+            warnings.warn(
+                f"{plural(int(unseen.sum()), 'row')} of a categorical column hold values that were"
+                " not in the training rows; they are treated as the nearest one that was",
+                DataWarning,
+                stacklevel=2,
+            )
+        edges = np.concatenate([[-np.inf], self.edges, [np.inf]])
+        return spread_normal(edges[code], edges[code + 1], rng.random(values.shape))[:, None]
+
+    def _nearest(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.searchsorted(self.values[:-1] / 2 + self.values[1:] / 2, values))
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return one of the training values per row (n,)."""
+        return self.values[np.searchsorted(self.edges, latent[:, 0], side="right")]
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        n_values = self.values.size
+        return f"{plural(int(n_values), 'distinct value')}, each an interval of a normal; no others"
+
+
+@TRANSFORMS.register("circular")
+class Circular(ColumnTransform):
+    """Map an angle to a point in the plane: two latent columns r cos, r sin, no seam.
+
+    The radius r is drawn from a Rayleigh distribution, so that a uniform angle gives an exact
+    two-dimensional standard normal. Derived here. Angles outside [low, low + period) are wrapped
+    into it.
+
+    Parameters
+    ----------
+    period : float, in the unit of the column
+    low : float or None, lower end of the range; None means -period / 2
+    """
+
+    name = "circular"
+    n_latent = 2
+    draws = True
+
+    def __init__(self, period: float = 2 * np.pi, low: float | None = None) -> None:
+        self.period = period
+        self.low = low
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Circular:
+        """Check the options; there is nothing to learn."""
+        if check_number(self.period, "period of 'circular'") <= 0:
+            raise ConfigError(f"period of 'circular' must be positive, got {self.period!r}")
+        self._begin()
+        return self
+
+    def _begin(self) -> float:
+        return -self.period / 2 if self.low is None else check_number(self.low, "low of 'circular'")
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return latent values (n, 2)."""
+        angle = (2 * np.pi / self.period) * np.remainder(values - self._begin(), self.period)
+        # never 0: there the direction would be lost
+        radius = np.sqrt(-2 * np.log1p(-(1e-12 + (1 - 2e-12) * rng.random(values.shape[0]))))
+        return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        """Return angles (n,) in [low, low + period)."""
+        low = self._begin()
+        turn = np.remainder(np.arctan2(latent[:, 1], latent[:, 0]) / (2 * np.pi), 1.0)
+        values = low + self.period * turn
+        return np.where(values < low + self.period, values, low)
+
+    def describe(self) -> str:
+        """Return one line on what is done and on the tails."""
+        low = self._begin()
+        high = low + self.period
+        return f"angle, period {self.period:g}; generated values in [{low:g}, {high:g})"
