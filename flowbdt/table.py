@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checks
-from .errors import DataWarning, InputError
+from .errors import DataWarning, InputError, InputTypeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,7 +270,8 @@ def _numeric_2d(data: Any, what: str) -> np.ndarray:
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(
+            kind = InputTypeError if isinstance(error, TypeError) else InputError
+            raise kind(
                 f"{what} must hold numbers, got dtype {array.dtype} ({error});"
                 " hand text columns in as a DataFrame"
             ) from error

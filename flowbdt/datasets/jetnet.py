@@ -93,26 +93,33 @@ class JetNetJets(Dataset):
     folder : folder that holds the file
     jet : "t", "g", "q", "w" or "z"
     what : "jets" or "particles", as in `read_jetnet`
+    n_particles : number of the hardest particles that become columns
     seed : int, of the split into 70% train, 15% validation, 15% test
     """
 
     name = "jetnet"
     source = "Jets in the JetNet layout (arXiv:2106.11535); files are yours"
-    licence = "that of your files; the public JetNet files are CC-BY 4.0"
+    licence = "that of your files"
     splits = ("train", "validation", "test")
 
     def __init__(
-        self, folder: str | Path, jet: str = "t", what: str = "jets", seed: int = 0
+        self,
+        folder: str | Path,
+        jet: str = "t",
+        what: str = "jets",
+        n_particles: int = 30,
+        seed: int = 0,
     ) -> None:
         self.folder = folder
         self.jet = jet
         self.what = what
         self.seed = seed
-        self.columns = JET_FEATURES if what == "jets" else particle_names(30)
-        self.units = dict(JET_UNITS) if what == "jets" else {}
+        self.n_particles = n_particles
+        self.columns = JET_FEATURES if what == "jets" else particle_names(n_particles)
+        self.units = _units(self.columns)
 
     def _load(self, split: str) -> EventTable:
-        table = read_jetnet(_file(self.folder, f"{self.jet}.hdf5"), self.what)
+        table = read_jetnet(_file(self.folder, f"{self.jet}.hdf5"), self.what).select(self.columns)
         if split == "all":
             return table
         fractions = {"train": 0.7, "validation": 0.15, "test": 0.15}
@@ -129,6 +136,11 @@ def split_by_row(table: EventTable, split: str, train_rows: int) -> EventTable:
 def particle_names(n_particles: int) -> tuple[str, ...]:
     """Return etarel_0, phirel_0, ptrel_0, mask_0, etarel_1, ..."""
     return tuple(f"{name}_{i}" for i in range(n_particles) for name in PARTICLE_FEATURES)
+
+
+def _units(names: tuple[str, ...]) -> dict[str, str]:
+    angles = {name: "rad" for name in names if name.startswith("phirel")}
+    return {**angles, **{name: unit for name, unit in JET_UNITS.items() if name in names}}
 
 
 def read_jetnet(path: str | Path, what: str = "jets", rows: Rows = None) -> EventTable:
@@ -158,9 +170,8 @@ def read_jetnet(path: str | Path, what: str = "jets", rows: Rows = None) -> Even
     key = "jet_features" if what == "jets" else "particle_features"
     values = _features(Path(path), key, 2 if what == "jets" else 3, rows)
     names = JET_FEATURES if what == "jets" else particle_names(values.shape[1])
-    units = JET_UNITS if what == "jets" else {n: "rad" for n in names if n.startswith("phirel")}
     try:
-        table = EventTable.of(values.reshape(len(values), -1), names, units=units)
+        table = EventTable.of(values.reshape(len(values), -1), names, units=_units(names))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return _with_counts(table)

@@ -10,6 +10,7 @@ import csv
 import json
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,7 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     loaded = _load(path)
     if isinstance(loaded, np.ndarray):
         raise FormatError(f"{path} must be a .npz archive, but holds one array: call it .npy")
-    with loaded:
-        try:
-            return {name: loaded[name] for name in loaded.files}
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise _unreadable(path, error) from error
+    return loaded
 
 
 def _npz_meta(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -91,10 +88,15 @@ def _split_matrix(x: np.ndarray, names: list[Any] | None, path: Path) -> dict[st
     return {name: x[:, i] for i, name in enumerate(checked)}
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Return the array of a .npy, or the arrays of a .npz file."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as handle:
+            loaded = np.load(handle, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            return {name: part for name, part in loaded.items() if isinstance(part, np.ndarray)}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _unreadable(path, error) from error
 
 
@@ -155,6 +157,8 @@ def _csv_frame(path: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             # With index_col=False pandas only warns when it drops fields of rows that are too long.
             warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Deprecated since pandas 3.1, needed for exact floats before; both are supported.
+            warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
             return pd.read_csv(
                 path,
                 index_col=False,

@@ -185,13 +185,19 @@ class Writer:
             name: np.concatenate([arrays[name] for arrays in self._pending])
             for name in self._pending[0]
         }
-        end = self._n_written + n_rows
-        for name, values in held.items():
-            self._file[name].resize((end,))
-            self._file[name][self._n_written : end] = values[:n_rows]
-        self._n_written = end
+        # Chunk by chunk, so that the order of chunks in the file is always the same.
+        for start in range(0, n_rows, CHUNK):
+            stop = min(start + CHUNK, n_rows)
+            self._write({name: values[start:stop] for name, values in held.items()}, stop - start)
         self._n_pending -= n_rows
         self._pending = [{name: values[n_rows:].copy() for name, values in held.items()}]
+
+    def _write(self, arrays: dict[str, np.ndarray], n_rows: int) -> None:
+        start, stop = self._n_written, self._n_written + n_rows
+        for name, values in arrays.items():
+            self._file[name].resize((stop,))
+            self._file[name][start:stop] = values
+        self._n_written = stop
 
 
 def _encoded(name: str, value: Any) -> Any:
