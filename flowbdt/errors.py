@@ -15,6 +15,10 @@ class InputError(FlowbdtError, ValueError):
     """A table, array or file content is not what was asked for (shape, type, names, values)."""
 
 
+class InputTypeError(InputError, TypeError):
+    """The entries of a table are of a kind that cannot become numbers."""
+
+
 class ConfigError(FlowbdtError, ValueError):
     """A setting is unknown, of the wrong type, or contradicts another one."""
 

@@ -1,0 +1,204 @@
+"""The command line: parse, call the library, print. Nothing is computed here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import FlowbdtError
+
+Command = Callable[[argparse.Namespace], None]
+
+TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv or .parquet"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0 done, 1 an error with a message, 2 bad usage."""
+    options = build_parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.command(options)
+    except FlowbdtError as error:
+        print(f"flowbdt: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"flowbdt: warning: {message}", file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; its texts are the manual."""
+    parser = argparse.ArgumentParser(
+        prog="flowbdt",
+        description="Learn the distribution of a table of events with boosted trees and flow"
+        " matching, generate new events, and judge them.",
+        epilog="Start with 'flowbdt demo'. Every command explains itself with --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"flowbdt {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_fit, _add_generate, _add_evaluate, _add_show):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, function: Command, help_text: str) -> Any:
+    parser = commands.add_parser(
+        name, help=help_text, description=help_text[0].upper() + help_text[1:] + "."
+    )
+    parser.set_defaults(command=function)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars, no summary")
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands, "demo", run_demo, "fit, generate and judge top jets that ship with the package"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("flowbdt-demo"), help="folder (%(default)s)"
+    )
+    parser.add_argument("--seed", type=_seed, default=1, help="seed (%(default)s)")
+
+
+def _add_fit(commands: Any) -> None:
+    parser = _command(commands, "fit", run_fit, "learn a table and write a run folder")
+    parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{TABLES}; one column each")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one setting, e.g. n_steps=20, solver=heun, booster.max_depth=8,"
+        " conditions=[pt], relations=['tau21 = tau2 / tau1']; may be repeated and wins over"
+        " --config. 'flowbdt fit --dry-run' prints all of them",
+    )
+    parser.add_argument("--executor", choices=_executors(), help="where steps are trained")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    parser.add_argument("--dry-run", action="store_true", help="check and print, train nothing")
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _command(commands, "generate", run_generate, "make new events with a trained run")
+    parser.add_argument("run", metavar="RUN", help="run folder or model file")
+    parser.add_argument("-n", "--events", type=_count, metavar="N", help="how many events")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=TABLES)
+    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    parser.add_argument("--conditions", metavar="FILE", help="table of conditions, a row per event")
+    parser.add_argument("--source", metavar="FILE", help="table of events to start from")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", run_evaluate, "judge generated events against real")
+    parser.add_argument(
+        "real", metavar="REAL", help=f"real events that were not trained on: {TABLES}"
+    )
+    parser.add_argument("generated", metavar="GENERATED", help="generated events")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT", help="folder")
+    parser.add_argument(
+        "--training",
+        metavar="FILE",
+        help="the real events that were trained on: gives the floor and the memorisation check;"
+        " without it the floor comes from two halves of REAL",
+    )
+    parser.add_argument(
+        "--relation", action="append", default=[], metavar="'A = B / C'", help="relation to check"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+
+
+def _add_show(commands: Any) -> None:
+    parser = _command(commands, "show", run_show, "tell what a run is and what it learned")
+    parser.add_argument("run", metavar="RUN", help="run folder or model file")
+
+
+def _executors() -> list[str]:
+    from .execution import EXECUTORS
+
+    return EXECUTORS.names()
+
+
+def _count(text: str) -> int:
+    """Read a whole positive number; 1e6 and 1_000_000 are welcome."""
+    value = float(text)
+    if value != int(value) or value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return int(value)
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"a seed must not be negative, got {text}")
+    return value
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """flowbdt demo."""
+    from .demo import demo
+
+    print(demo(options.output, seed=options.seed, bar=_bar(options)))
+
+
+def run_fit(options: argparse.Namespace) -> None:
+    """flowbdt fit."""
+    from .commands import describe_plan, fit_table, prepare
+
+    inputs = prepare(options)
+    if options.dry_run:
+        print(describe_plan(inputs))
+        return
+    run = fit_table(inputs, options.output, resume=options.resume, bar=_bar(options))
+    if not options.quiet:
+        print(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
+
+
+def run_generate(options: argparse.Namespace) -> None:
+    """flowbdt generate."""
+    from .commands import generate
+
+    line = generate(options, bar=_bar(options))
+    if not options.quiet:
+        print(line)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """flowbdt evaluate."""
+    from .commands import evaluate_files
+
+    print(evaluate_files(options))
+
+
+def run_show(options: argparse.Namespace) -> None:
+    """flowbdt show."""
+    from .commands import show
+
+    print(show(options.run))
+
+
+def _bar(options: argparse.Namespace) -> Callable[..., Any]:
+    """Return tqdm, silent when asked to be or when nobody watches."""
+    from functools import partial
+
+    from tqdm import tqdm
+
+    return partial(tqdm, disable=options.quiet or not sys.stderr.isatty(), leave=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""What the commands do, with files in and files out; `cli` parses and prints."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import seeding, store
+from .config import RunConfig
+from .errors import ConfigError, InputError
+from .evaluation import evaluate
+from .generation import Flow
+from .model import fit_run
+from .report import write_report
+from .store import RunDirectory
+from .table import EventTable
+from .tableio import TableWriter, read_table
+from .training.plan import Inputs, check_config
+from .transforms import TableTransform
+
+Bar = Callable[..., Any]
+
+
+def prepare(options: argparse.Namespace) -> Inputs:
+    """Read configuration and table of `flowbdt fit`; all is checked before any long work.
+
+    With ``--resume`` the configuration is the one that the run recorded, unless another is given.
+    """
+    recorded = options.output / "config.yaml"
+    file = options.config or (recorded if options.resume and recorded.exists() else None)
+    config = RunConfig() if file is None else RunConfig.from_yaml(file)
+    config = config.with_overrides(options.set)
+    if options.executor:
+        config = replace(config, executor=_executor(config.executor, options.executor))
+    check_config(config)
+    if options.table is None:
+        raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
+    table = read_table(
+        options.table,
+        columns=config.columns,
+        conditions=config.conditions,
+        weight=config.weight,
+    )
+    return Inputs(table, config, seeding.resolve(config.random_state))
+
+
+def _executor(setting: Any, name: str) -> Any:
+    """Return the executor called ``name``, with the parameters of the setting if it is the same."""
+    same = isinstance(setting, dict) and setting.get("name") == name
+    return setting if same else name
+
+
+def describe_plan(inputs: Inputs) -> str:
+    """Return what `flowbdt fit` would do: configuration, columns, times."""
+    grid = check_config(inputs.config)
+    transform = TableTransform(inputs.config.transforms, inputs.config.relations).fit(inputs.table)
+    lines = [
+        inputs.config.to_yaml().rstrip(),
+        "",
+        f"# {inputs.table.n} events, {len(inputs.table.names)} columns"
+        f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",
+        *(f"#   {line}" for line in transform.describe()),
+        f"# {len(grid.times)} step models, at t = {', '.join(f'{t:.4g}' for t in grid.times)}",
+    ]
+    return "\n".join(lines)
+
+
+def fit_table(inputs: Inputs, folder: Path, *, resume: bool, bar: Bar) -> RunDirectory:
+    """Train a run with a progress bar."""
+    n_steps = len(check_config(inputs.config).times)
+    with bar(total=n_steps, desc="training", unit="step") as progress:
+        return fit_run(inputs, folder, resume=resume, on_report=lambda _: progress.update())
+
+
+def generate(options: argparse.Namespace, *, bar: Bar) -> str:
+    """Write new events block by block and return a line that says what it cost."""
+    flow = Flow(store.open_run(options.run))
+    cond = None if options.conditions is None else read_table(options.conditions)
+    source = None if options.source is None else read_table(options.source)
+    n = _number_of_events(options.events, cond, source)
+    start = time.perf_counter()
+    blocks = flow.sample_blocks(n, seed=options.seed, cond=cond, source=source)
+    with (
+        TableWriter(options.output, attributes=flow.record(options.seed)) as writer,
+        bar(total=n, desc="generating", unit="event", unit_scale=True) as progress,
+    ):
+        for block in blocks:
+            writer.append(block)
+            progress.update(block.n)
+    seconds = time.perf_counter() - start
+    return (
+        f"{options.output}: {n} events, {flow.n_evaluations} evaluations each,"
+        f" {1e6 * seconds / n:.3g} us/event"
+    )
+
+
+def _number_of_events(asked: int | None, *tables: EventTable | None) -> int:
+    rows = next((table.n for table in tables if table is not None), None)
+    if asked is None and rows is None:
+        raise InputError("say how many events to generate: -n 100000")
+    return asked if asked is not None else int(rows or 0)
+
+
+def evaluate_files(options: argparse.Namespace) -> str:
+    """Judge generated events, write the report folder, return the table for the terminal."""
+    generated = read_table(options.generated)
+    real = read_table(options.real, columns=list(generated.names))
+    training = None
+    if options.training is not None:
+        training = read_table(options.training, columns=list(generated.names))
+    verdict = evaluate(
+        real,
+        generated,
+        training=training,
+        relations=options.relation,
+        seed=options.seed,
+        quick=options.quick,
+    )
+    write_report(verdict, real, generated, options.output, training=training)
+    return f"{verdict.text()}\n\nreport: {options.output / 'report.html'}"
+
+
+def show(path: str) -> str:
+    """Return the story of a run: settings, columns, steps."""
+    source = store.open_run(path)
+    if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
+        return _unfinished(source)
+    flow = Flow(source)
+    settings = {k: v for k, v in flow.settings.items() if k not in ("booster", "transforms")}
+    plan = flow.plan
+    lines = [
+        f"{path}: complete, digest {plan['digest'][:12]}",
+        f"{plan['n_train']} training and {plan['n_valid']} validation events;"
+        f" {flow.n_evaluations} evaluations per generated event",
+        "",
+        "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
+        "booster:   " + ", ".join(f"{k}={v}" for k, v in flow.settings["booster"].items()),
+        "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
+        "",
+        "columns:",
+        *(f"  {line}" for line in flow.transform.describe()),
+        "",
+        "step     time   trees   train rmse   validation rmse",
+        *(_step_line(step) for step in flow.manifest["steps"]),
+    ]
+    return "\n".join(lines)
+
+
+def _step_line(step: dict[str, Any]) -> str:
+    valid = np.nan if step["valid_rmse"] is None else step["valid_rmse"]
+    return (
+        f"{step['step']:4d} {step['time']:8.4f} {step['trees']:7d} {step['train_rmse']:12.5f}"
+        f" {valid:17.5f}"
+    )
+
+
+def _unfinished(run: RunDirectory) -> str:
+    from .training.collect import missing_steps
+
+    if not run.is_planned():
+        raise ConfigError(f"{run.path} holds no planned run; start with: flowbdt fit TABLE -o RUN")
+    missing = missing_steps(run)
+    return (
+        f"{run.path}: not complete, {len(missing)} steps missing"
+        f" ({', '.join(map(str, missing))}); go on with: flowbdt fit TABLE -o {run.path} --resume"
+    )

@@ -1,0 +1,176 @@
+"""A trained flow: from noise (or source events) to new events, block by block."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import checks, conditions, files, seeding, store
+from .errors import DataWarning, FormatError, InputError
+from .execution.local import available_cpus
+from .fields import Stepwise
+from .regressors.xgb import BoostedTrees
+from .solvers import SOLVERS, integrate
+from .table import EventTable
+from .timegrid import TimeGrid
+from .transforms import TableTransform
+
+
+class Flow:
+    """Everything generation needs, read from a run folder, a model file, or bytes.
+
+    Step models are loaded when their time is first asked for.
+
+    Parameters
+    ----------
+    source : the run (see `store.open_run`)
+    n_threads : threads for prediction; does not change the result
+
+    Raises
+    ------
+    FormatError
+        If the run is not complete, damaged, or of an unknown format.
+    """
+
+    def __init__(self, source: store.Source, n_threads: int | None = None) -> None:
+        self._source, self._n_threads = source, n_threads or available_cpus()
+        self.manifest = self._json("manifest.json")
+        self.plan = self._json("plan.json")
+        self.grid = TimeGrid.from_json(self.plan["grid"])
+        self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
+        self.solver = SOLVERS.build(self.settings["solver"])
+        self.transform = TableTransform.from_json(self._json("transform.json"))
+        self._field = Stepwise(self.grid, self._predictor)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        """Return a JSON member; all but the manifest must have the hash that the manifest states."""
+        where = f"{self._source.path}: {name}"
+        content = self._source.read(name)
+        if name != "manifest.json":
+            expected = self.manifest["files"].get(name)
+            if files.digest_bytes(content) != expected:
+                raise FormatError(
+                    f"{where} does not have the hash that the manifest states; it is damaged or"
+                    " was changed by hand. Restore it, or fit the run anew"
+                )
+        parsed = store.parse_json(content, where)
+        store.check_format(parsed, where)
+        return parsed
+
+    @property
+    def n_evaluations(self) -> int:
+        """Evaluations of the velocity field that one event costs."""
+        return self.solver.n_evaluations(self.grid.n_steps)
+
+    def _predictor(self, step: int) -> Callable[[np.ndarray], np.ndarray]:
+        model = BoostedTrees.from_bytes(store.read_model(self._source, step, self.manifest))
+        model.set_threads(self._n_threads)
+        return model.predict
+
+    def record(self, seed: int) -> dict[str, Any]:
+        """Return what a file of generated events says about how they were made."""
+        return {
+            "flowbdt_format": store.FORMAT,
+            "run_digest": self.plan["digest"],
+            "solver": self.settings["solver"],
+            "n_steps": self.grid.n_steps,
+            "n_evaluations": self.n_evaluations,
+            "seed": seed,
+        }
+
+    def sample_blocks(
+        self, n: int, *, seed: int, cond: Any = None, source: EventTable | None = None
+    ) -> Iterator[EventTable]:
+        """Yield ``n`` new events in blocks of `seeding.BLOCK`.
+
+        Every block has noise of its own, keyed by (seed, block), so event i is the same whatever
+        the number of events or threads.
+
+        Parameters
+        ----------
+        n : number of events
+        seed : int
+        cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions
+        source : EventTable with n rows, if the run starts from given events instead of noise
+
+        Raises
+        ------
+        InputError
+            If conditions or source are missing, not expected, or of the wrong shape.
+        """
+        given = self._checked_conditions(cond, n)
+        start = self._checked_source(source, n)
+        return self._blocks(n, seed, given, start)
+
+    def _blocks(
+        self, n: int, seed: int, cond: np.ndarray | None, start: np.ndarray | None
+    ) -> Iterator[EventTable]:
+        for block, low, high in seeding.block_ranges(n):
+            if start is None:
+                rng = seeding.stream(seed, "sample", block)
+                x0 = rng.standard_normal((high - low, self.plan["n_latent"]))
+            else:
+                x0 = start[low:high]
+            block_cond = None if cond is None else cond[low:high]
+            solution = integrate(
+                self.solver,
+                self._field,
+                x0,
+                self.grid.boundaries,
+                cond=block_cond,
+                rng=seeding.stream(seed, "solver", block),
+            )
+            if solution.nonfinite_fraction:
+                warnings.warn(
+                    f"{solution.nonfinite_fraction:.2%} of block {block} is not finite",
+                    DataWarning,
+                    stacklevel=2,
+                )
+            yield self._table(self.transform.inverse(solution.x), block_cond)
+
+    def _table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
+        columns = self.plan["fingerprint"]["columns"]
+        return EventTable(
+            x=x,
+            names=tuple(columns["names"]),
+            units=tuple(columns["units"]),
+            dtypes=tuple(columns["dtypes"]),
+            cond=cond,
+            cond_names=tuple(columns["conditions"]),
+            categories={k: tuple(v) for k, v in columns["categories"].items()},
+        )
+
+    def _checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
+        columns = self.plan["fingerprint"]["columns"]
+        expected = columns["conditions"]
+        if not expected:
+            if cond is not None:
+                raise InputError("this model was trained without conditions; leave cond out")
+            return None
+        if cond is None:
+            raise InputError(
+                f"this model was trained with the conditions {', '.join(expected)}: pass cond with"
+                " one row per event to generate (or a single row for all)"
+            )
+        categories = {k: tuple(v) for k, v in columns["categories"].items() if k in expected}
+        return conditions.aligned(cond, tuple(expected), categories, n)
+
+    def _checked_source(self, source: EventTable | None, n: int) -> np.ndarray | None:
+        needed = "source" in self.plan["fingerprint"]["events"]
+        if needed != (source is not None):
+            raise InputError(
+                "this model starts from given events: pass source=..., one row per event"
+                if needed
+                else "this model starts from noise; leave source out"
+            )
+        if source is None:
+            return None
+        names = self.plan["fingerprint"]["columns"]["names"]
+        checks.same_columns(source.names, names, "the source table")
+        if source.n != n:
+            raise InputError(f"source must have {n} rows, one per event, got {source.n}")
+        return self.transform.forward(replace(source.select(names), cond=None))

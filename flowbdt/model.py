@@ -1,0 +1,286 @@
+"""`FlowBDT`: the estimator. Fit a table, sample new events, save and load."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from . import files, seeding, store
+from .config import ModelConfig, checked_settings
+from .errors import InputError
+from .execution import EXECUTORS
+from .generation import Flow
+from .store import Archive, RunDirectory
+from .table import EventTable
+from .training.collect import OnReport, train
+from .training.plan import Inputs, make_plan
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+def fit_run(
+    inputs: Inputs,
+    folder: str | PathLike[str],
+    *,
+    resume: bool = False,
+    on_report: OnReport | None = None,
+) -> RunDirectory:
+    """Plan a run in ``folder``, train every missing step, and close it.
+
+    The command line and `FlowBDT.fit` both come here. Interrupted at any moment, a second call
+    with ``resume`` ends in the same bytes.
+
+    Raises
+    ------
+    ConfigError, InputError
+        Before any long work.
+    RunError
+        If the folder holds another run.
+    IncompleteRun
+        If steps failed; finished ones are kept.
+    """
+    run = RunDirectory(folder)
+    executor = EXECUTORS.build(inputs.config.executor)
+    make_plan(inputs, run, resume=resume)
+    config = replace(inputs.config, random_state=inputs.seed)
+    files.write_bytes(run.file("config.yaml"), config.to_yaml().encode())
+    train(run, executor, on_report)
+    return run
+
+
+class FlowBDT(BaseEstimator):
+    """Generative model of a table: flow matching with one multi-output booster per time.
+
+    At each time t of a grid, boosted trees learn the velocity that carries noise (t = 0) to data
+    (t = 1); a solver then chains the steps. See Lipman et al., arXiv 2210.02747, for flow
+    matching, and arXiv 2404.18219 for the method with trees.
+
+    Parameters
+    ----------
+    n_steps : steps of the solver
+    solver : 'euler', 'heun', 'midpoint', 'adams_bashforth_2', 'adams_bashforth_3', 'rk4',
+        'dormand_prince'; those times that it asks for are trained, no others
+    spacing : 'uniform', ``{"name": "power", "exponent": p}``, or the n_steps + 1 times themselves
+    path : 'linear', 'target', 'trigonometric', 'schrodinger_bridge', or with parameters
+        ``{"name": "linear", "sigma": 0.01}``
+    coupling : 'independent', 'minibatch_ot', or 'given' (with ``source`` in `fit`)
+    flow_matcher : 'numpy', or 'torchcfm' for the reference implementation
+    target : 'velocity' at each time, or 'mean' over the coming step (euler only)
+    n_repeats : how often each event is used in a step, each time with other noise
+    booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
+        ``early_stopping_rounds``; the rest as in `flowbdt.config.BOOSTER_DEFAULTS`
+    transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
+    relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
+        computed, so that it holds exactly
+    validation_fraction : events split off before any noise is drawn
+    executor : 'serial', 'joblib', or with parameters ``{"name": "joblib", "n_jobs": 4}``
+    random_state : seed; with an integer, equal input gives equal bytes
+
+    Attributes
+    ----------
+    n_features_in_, feature_names_in_ : as in scikit-learn
+    seed_ : the seed that was used
+    n_evaluations_ : evaluations of the velocity field per generated event
+    steps_ : per time: trees used, losses
+    transform_ : the fitted `TableTransform`; ``print("\\n".join(model.transform_.describe()))``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(500, 2)) * [1.0, 3.0]
+    >>> model = FlowBDT(n_steps=4, n_repeats=2, booster={"n_estimators": 5}, random_state=1).fit(x)
+    >>> model.sample(3, random_state=2).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        n_steps: int = 16,
+        solver: str = "adams_bashforth_2",
+        *,
+        spacing: Any = "uniform",
+        path: Any = "linear",
+        coupling: Any = "independent",
+        flow_matcher: str = "numpy",
+        target: str = "velocity",
+        n_repeats: int = 10,
+        booster: dict[str, Any] | None = None,
+        transforms: Any = "auto",
+        relations: list[str] | tuple[str, ...] = (),
+        validation_fraction: float = 0.1,
+        executor: Any = "serial",
+        random_state: Any = None,
+    ) -> None:
+        self.n_steps = n_steps
+        self.solver = solver
+        self.spacing = spacing
+        self.path = path
+        self.coupling = coupling
+        self.flow_matcher = flow_matcher
+        self.target = target
+        self.n_repeats = n_repeats
+        self.booster = booster
+        self.transforms = transforms
+        self.relations = relations
+        self.validation_fraction = validation_fraction
+        self.executor = executor
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        cond: Any = None,
+        sample_weight: Any = None,
+        source: Any = None,
+    ) -> Self:
+        """Learn the distribution of ``X``.
+
+        Parameters
+        ----------
+        X : EventTable, DataFrame or array (n, d); numbers, or text columns in a DataFrame
+        y : ignored, for scikit-learn
+        cond : array or DataFrame (n, c), given again at generation; NaN means missing
+        sample_weight : array (n,), non-negative
+        source : like ``X``: events to start from instead of noise, row by row, with
+            ``coupling='given'``
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            If the data are not finite, have too few rows, or shapes do not fit.
+        ConfigError
+            If a parameter is unknown, of the wrong type, or contradicts another.
+        """
+        seed = seeding.resolve(self.random_state)
+        config = self._config(seed)
+        table = EventTable.of(X, cond=cond, weight=sample_weight)
+        start = None if source is None else EventTable.of(source, table.names)
+        inputs = Inputs(table, config, seed, start, kind=_kind(X))
+        with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
+            run = fit_run(inputs, Path(folder) / "run")
+            content = store.archive_bytes(run, run.read_json("manifest.json"))
+        self._adopt(content)
+        self.n_features_in_ = len(table.names)
+        if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
+            self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return self
+
+    def _config(self, seed: int) -> ModelConfig:
+        settings = self.get_params(deep=False)
+        settings["booster"] = settings["booster"] or {}
+        if isinstance(settings["relations"], tuple):
+            settings["relations"] = list(settings["relations"])
+        settings = files.to_plain({**settings, "random_state": seed})
+        return ModelConfig(**checked_settings(ModelConfig, settings))
+
+    def _adopt(self, content: bytes) -> None:
+        """Take over a trained model given as the bytes of a model file."""
+        self.archive_ = content
+        flow = self._flow()
+        self.seed_ = int(flow.settings["random_state"])
+        self.n_evaluations_ = flow.n_evaluations
+        self.steps_ = flow.manifest["steps"]
+        self.transform_ = flow.transform
+
+    def _flow(self) -> Flow:
+        return Flow(Archive("this model", self.archive_))
+
+    def sample(
+        self,
+        n_samples: int | None = None,
+        *,
+        cond: Any = None,
+        source: Any = None,
+        random_state: Any = None,
+    ) -> Any:
+        """Generate events; the kind of table that `fit` got comes out.
+
+        Parameters
+        ----------
+        n_samples : int; by default as many as ``cond`` or ``source`` has rows, else 1
+        cond : array or DataFrame (n_samples, c), or one row for all; needed if fitted with it
+        source : events to start from, needed if fitted with it
+        random_state : seed; events do not depend on how many are asked for
+
+        Returns
+        -------
+        EventTable, DataFrame or array (n_samples, d), in the units and types of the training data
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        InputError
+            If a condition is missing or unknown, or shapes do not fit.
+        """
+        if not hasattr(self, "archive_"):
+            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
+        n = _count(n_samples, cond, source)
+        flow = self._flow()
+        start = None if source is None else EventTable.of(source)
+        seed = seeding.resolve(random_state)
+        table = EventTable.concatenate(
+            list(flow.sample_blocks(n, seed=seed, cond=cond, source=start))
+        )
+        return _as_kind(table, flow.plan["kind"])
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model as one file (no pickle); `FlowBDT.load` reads it."""
+        if not hasattr(self, "archive_"):
+            raise NotFittedError("this FlowBDT is not fitted yet: there is nothing to save")
+        files.write_bytes(Path(path), self.archive_)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a model file or the folder of a complete run.
+
+        Raises
+        ------
+        FormatError
+            If it is truncated, damaged, foreign, of a newer format, or an unfinished run.
+        """
+        source = store.open_run(path)
+        flow = Flow(source)
+        settings = dict(flow.settings)
+        names = list(ModelConfig.__dataclass_fields__)
+        model = cls(**{name: settings[name] for name in names if name in settings})
+        model._adopt(store.archive_bytes(source, flow.manifest))
+        model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
+        return model
+
+
+def _kind(data: Any) -> str:
+    if isinstance(data, EventTable):
+        return "table"
+    return "frame" if hasattr(data, "iloc") else "array"
+
+
+def _as_kind(table: EventTable, kind: str) -> Any:
+    if kind == "frame":
+        return table.to_frame()
+    if kind == "array":
+        return table.x.astype(np.result_type(*table.dtypes))
+    return table
+
+
+def _count(n_samples: int | None, cond: Any, source: Any) -> int:
+    given = next((len(rows) for rows in (cond, source) if rows is not None), 1)
+    n = given if n_samples is None else n_samples
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise InputError(f"n_samples must be a whole number of at least 1, got {n_samples!r}")
+    return int(n)

@@ -1,0 +1,1 @@
+"""Regressors that learn one time step each."""

@@ -1,0 +1,215 @@
+"""The only file that imports xgboost: one multi-output booster per time."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+import xgboost as xgb
+
+from ..errors import ConfigError, FormatError
+from .base import REGRESSORS, BatchSource, StepRegressor
+
+OWN_PARAMETERS = ("n_estimators", "early_stopping_rounds")
+"""Read by us, not handed to the booster."""
+
+FIXED_PARAMETERS = {
+    "tree_method": "hist",
+    "objective": "reg:squarederror",
+    "validate_parameters": True,
+    "verbosity": 1,
+}
+
+
+class _Passes(xgb.DataIter):
+    """Hands a BatchSource to XGBoost without labels; they are set once, see `_matrix`."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+        super().__init__()
+
+    def reset(self) -> None:
+        self._batches = iter(self._source)
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        input_data(data=batch.inputs, weight=batch.weight)
+        return True
+
+
+def _matrix(
+    source: BatchSource, max_bin: int, n_threads: int, ref: xgb.QuantileDMatrix | None = None
+) -> xgb.QuantileDMatrix:
+    """Return the binned table. The float inputs exist one batch at a time only.
+
+    Labels are set in one piece: handed in by batches, XGBoost's growing buffer would end up to
+    twice as large as they are.
+    """
+    matrix = xgb.QuantileDMatrix(_Passes(source), max_bin=max_bin, ref=ref, nthread=n_threads)
+    label = np.empty((source.n_rows, source.n_outputs), dtype=np.float32)
+    row = 0
+    for batch in source:
+        label[row : row + len(batch.target)] = batch.target
+        row += len(batch.target)
+    matrix.set_label(label)
+    return matrix
+
+
+@REGRESSORS.register("xgboost")
+class BoostedTrees(StepRegressor):
+    """Vector-leaf boosted trees (XGBoost ``hist``), or one tree per output if asked.
+
+    Parameters
+    ----------
+    parameters : mapping of XGBoost parameters by XGBoost's names, plus ``n_estimators`` (trees)
+        and ``early_stopping_rounds`` (0: off; needs validation rows)
+
+    Notes
+    -----
+    The result does not depend on ``n_threads``. Memory: label and margin 4 bytes, gradient 8 and,
+    for vector leaves, its transposed copy 8, each per row and output; bins 1 byte (up to 256 of
+    them) per row and input, kept in two orders.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self.parameters = dict(parameters)
+        self.summary = {}
+        self._booster: xgb.Booster | None = None
+
+    def fit(
+        self, train: BatchSource, valid: BatchSource | None, *, seed: int, n_threads: int
+    ) -> Self:
+        """Boost; with early stopping, keep the trees up to and including the best round."""
+        settings = {k: v for k, v in self.parameters.items() if k not in OWN_PARAMETERS}
+        settings.update(FIXED_PARAMETERS, seed=seed, nthread=n_threads)
+        max_bin = int(settings.get("max_bin", 256))
+        matrix = _matrix(train, max_bin, n_threads)
+        checked = None if valid is None else _matrix(valid, max_bin, n_threads, ref=matrix)
+        patience = int(self.parameters.get("early_stopping_rounds", 0))
+        watch = [(checked, "valid")] if patience and checked is not None else []
+        booster = xgb.train(
+            settings,
+            matrix,
+            int(self.parameters["n_estimators"]),
+            evals=watch,
+            early_stopping_rounds=patience if watch else None,
+            verbose_eval=False,
+        )
+        if watch:
+            booster = booster[: booster.best_iteration + 1]
+        self._booster = booster
+        self.summary = {
+            "trees": booster.num_boosted_rounds(),
+            "train_rmse": _rmse(booster, matrix),
+            "valid_rmse": None if checked is None else _rmse(booster, checked),
+        }
+        return self
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Return velocities (n, m), float32."""
+        if self._booster is None:
+            raise RuntimeError("the regressor has not been fitted")  # our own mistake, not a user's
+        return self._booster.inplace_predict(inputs).reshape(len(inputs), -1)
+
+    def set_threads(self, n_threads: int) -> None:
+        """Set how many threads `predict` uses; the result does not depend on it."""
+        if self._booster is not None:
+            self._booster.set_param({"nthread": n_threads})
+
+    def to_bytes(self) -> bytes:
+        """Return the booster as UBJSON."""
+        if self._booster is None:
+            raise RuntimeError("the regressor has not been fitted")
+        return bytes(self._booster.save_raw("ubj"))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Restore a booster from UBJSON whose hash was checked (`store.read_model`).
+
+        XGBoost 3.2 ends the process on some truncated models and reads others without a word, so
+        the hash is the real guard; here only what is plainly no UBJSON object is turned away.
+        Raises FormatError.
+        """
+        model = cls({})
+        if content[:1] != b"{" or content[-1:] != b"}":
+            raise FormatError("not a whole XGBoost model in UBJSON; train this step again")
+        try:
+            model._booster = xgb.Booster(model_file=bytearray(content))
+        except (xgb.core.XGBoostError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise FormatError(
+                f"not a whole XGBoost model in UBJSON ({first}); train this step again"
+            ) from error
+        return model
+
+
+def _rmse(booster: xgb.Booster, matrix: xgb.QuantileDMatrix) -> float:
+    return float(booster.eval(matrix).split(":")[-1])
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that XGBoost does not know or accept, before any long work.
+
+    XGBoost itself is asked, by boosting one round on four rows: no list of ours can go stale.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown (with the nearest known one), fixed by us, or a value is refused.
+    """
+    for name in parameters:
+        if name in FIXED_PARAMETERS:
+            raise ConfigError(f"booster parameter {name!r} is fixed to {FIXED_PARAMETERS[name]!r}")
+    for name, least in (("n_estimators", 1), ("early_stopping_rounds", 0), ("max_bin", 2)):
+        value = parameters.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(
+                f"booster parameter {name!r} must be a whole number of at least {least}, got"
+                f" {value!r}"
+            )
+    settings = {k: v for k, v in parameters.items() if k not in OWN_PARAMETERS}
+    tiny = xgb.QuantileDMatrix(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            xgb.train({**settings, **FIXED_PARAMETERS, "max_bin": 256}, tiny, 1)
+        except xgb.core.XGBoostError as error:
+            reason = _reason(error)
+            raise ConfigError(f"XGBoost refuses the booster parameters: {reason}") from error
+    unused = [str(w.message) for w in caught if "are not used" in str(w.message)]
+    if unused:
+        raise ConfigError(_unknown_parameters(unused[0], settings))
+
+
+def _reason(error: Exception) -> str:
+    """Return the sentence of an XGBoost error that a person can use, without its stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0].split(": ", 1)[-1] if lines else "no reason given"
+    return text.removeprefix("Check failed: ")
+
+
+def _unknown_parameters(message: str, settings: Mapping[str, Any]) -> str:
+    known = [*xgb.XGBRegressor().get_params(), "eta", "lambda", "alpha", "gamma", *OWN_PARAMETERS]
+    parts = []
+    for name in settings:
+        if f'"{name}"' in message:
+            close = difflib.get_close_matches(name, known, n=1)
+            parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    return f"XGBoost does not know the booster parameters {', '.join(parts)}"
+
+
+def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:
+    """Return the boosted classifier of the two-sample test: 200 trees, depth 5, rate 0.1."""
+    return xgb.XGBClassifier(
+        n_estimators=200,
+        max_depth=5,
+        learning_rate=0.1,
+        tree_method="hist",
+        n_jobs=n_threads,
+        random_state=seed,
+    )

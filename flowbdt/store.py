@@ -1,0 +1,213 @@
+"""A run on disk: one folder that holds everything, or the same in one file.
+
+::
+
+    config.yaml            the full configuration
+    transform.json         fitted column transforms
+    table/*.npy            latent events and, where given, conditions, weights, source; split
+    plan.json              format, digest, columns, times, hashes of the files above
+    tasks/0007.json        one step to train: numbers and names only
+    steps/0007.ubj         its model, then
+    steps/0007.report.json what was learned, with the task's digest and the model's hash
+    logs/0007.log          why a step failed
+    manifest.json          written last: the run is whole, hash of every model
+
+A file appears under its name only when it is whole. A step counts as done when its report carries
+the digest of its task and the model has the hash that the report states.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import files
+from .errors import FormatError, RunError
+
+FORMAT = 1
+"""Version of run directories and model files; raised when old readers would misread new files."""
+
+DESCRIBING = ("transform.json", "plan.json")
+"""What generation needs beside the models; config.yaml is for people and for another fit."""
+
+
+class Source(Protocol):
+    """Where the files of a run are read from: a folder or a single file."""
+
+    path: Path
+
+    def read(self, name: str) -> bytes: ...
+
+
+class RunDirectory:
+    """The folder of a run; the only place that knows its file names."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def create(self) -> RunDirectory:
+        """Make the folders. Raises RunError if the path cannot be a folder."""
+        try:
+            for name in ("table", "tasks", "steps", "logs"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run directory {self.path}: {error}") from error
+        return self
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file by its name within the run."""
+        return self.path / name
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raises FormatError if it is missing."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise FormatError(
+                f"{self.path} has no readable {name} ({error}); it is not a whole flowBDT run."
+                " 'flowbdt fit TABLE -o RUN' makes one, '--resume' continues one"
+            ) from error
+
+    def read_json(self, name: str) -> Any:
+        """Return a JSON file's content. Raises FormatError if it is missing or broken."""
+        return parse_json(self.read(name), f"{self.path / name}")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file, whole or not at all."""
+        files.write_json(self.path / name, value)
+
+    def write_array(self, name: str, array: np.ndarray | None) -> None:
+        """Write ``table/<name>.npy``; nothing for None."""
+        if array is not None:
+            files.write_array(self.path / "table" / f"{name}.npy", array)
+
+    def array(self, name: str) -> np.ndarray | None:
+        """Map ``table/<name>.npy`` into memory; None if the run has none."""
+        path = self.path / "table" / f"{name}.npy"
+        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+
+    def is_planned(self) -> bool:
+        """Whether planning got to its end (plan.json is written last)."""
+        return self.file("plan.json").exists()
+
+    def report(self, step: int) -> dict[str, Any] | None:
+        """Return the report of a finished step, or None if it is not done.
+
+        Done means: the report has the digest of the present task, and the model the hash that the
+        report states. That a file exists proves nothing: it may be another configuration's.
+        """
+        try:
+            task = self.read_json(task_name(step))
+            report = self.read_json(report_name(step))
+            whole = files.digest_file(self.file(model_name(step))) == report["model_sha256"]
+        except (FormatError, OSError, KeyError):
+            return None
+        return report if whole and report["task_digest"] == task["digest"] else None
+
+    def tables(self) -> list[str]:
+        """Return the names of the stored arrays within the run."""
+        return sorted(f"table/{path.name}" for path in (self.path / "table").glob("[!.]*.npy"))
+
+    def remove_leftovers(self) -> None:
+        """Delete temporary files that a killed process left behind."""
+        for path in self.path.rglob(".part-*"):
+            path.unlink(missing_ok=True)
+
+
+class Archive:
+    """A whole run in one file (an uncompressed zip), without tables, tasks and logs."""
+
+    def __init__(self, path: str | Path, content: bytes | None = None) -> None:
+        self.path = Path(path)
+        try:
+            self._zip = zipfile.ZipFile(path if content is None else io.BytesIO(content))
+        except (OSError, zipfile.BadZipFile) as error:
+            raise FormatError(
+                f"{path} is not a whole flowBDT model file ({error}); it may be truncated: copy it"
+                " again, or save the model anew"
+            ) from error
+
+    def read(self, name: str) -> bytes:
+        """Return a member's bytes. Raises FormatError if it is missing or damaged."""
+        try:
+            return self._zip.read(name)
+        except (KeyError, OSError, zipfile.BadZipFile) as error:
+            raise FormatError(
+                f"{self.path} has no readable {name} ({error}): it is truncated or not a flowBDT"
+                " model file"
+            ) from error
+
+
+def open_run(path: str | PathLike[str]) -> Source:
+    """Open a run folder or a single model file. Raises FormatError if there is neither."""
+    path = Path(path)
+    if not path.exists():
+        raise FormatError(f"{path} does not exist; expected a run folder or a model file")
+    return RunDirectory(path) if path.is_dir() else Archive(path)
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """Parse JSON. Raises FormatError that names the file when it is broken."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise FormatError(f"{what} is not readable JSON ({error}); it may be truncated") from error
+
+
+def check_format(content: dict[str, Any], what: str) -> None:
+    """Refuse a file of a format that this release does not know."""
+    found = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+        raise FormatError(
+            f"{what} has format {found!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
+            " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
+        )
+
+
+def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:
+    """Return the bytes of one step's model after holding them against the manifest's hash."""
+    name = model_name(step)
+    content = source.read(name)
+    expected = manifest["models"].get(name)
+    if files.digest_bytes(content) != expected:
+        raise FormatError(
+            f"{source.path}: {name} does not have the hash that the manifest states; it is damaged"
+            " or from another run. Copy it again, or delete it and run 'flowbdt fit --resume'"
+        )
+    return content
+
+
+def archive_bytes(source: Source, manifest: dict[str, Any]) -> bytes:
+    """Return a whole run as one file: equal runs give equal bytes (fixed dates, fixed order)."""
+    buffer = io.BytesIO()
+    names = [*manifest["files"], "manifest.json", *sorted(manifest["models"])]
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), source.read(name))
+    return buffer.getvalue()
+
+
+def task_name(step: int) -> str:
+    """Return the name of a step's task file within a run."""
+    return f"tasks/{step:04d}.json"
+
+
+def model_name(step: int) -> str:
+    """Return the name of a step's model file within a run."""
+    return f"steps/{step:04d}.ubj"
+
+
+def report_name(step: int) -> str:
+    """Return the name of a step's report within a run."""
+    return f"steps/{step:04d}.report.json"
+
+
+def log_name(step: int) -> str:
+    """Return the name of the log of a step's failure within a run."""
+    return f"logs/{step:04d}.log"

@@ -1,0 +1,1 @@
+"""From a table to step models: plan, train each step, collect."""

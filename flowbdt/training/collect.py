@@ -1,0 +1,83 @@
+"""Run the missing steps of a plan and close the run, or say what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from .. import files, store
+from ..errors import IncompleteRun
+from ..store import RunDirectory
+
+OnReport = Callable[[dict[str, Any]], None]
+
+
+class Runs(Protocol):
+    """What `train` needs of an executor: reports for the steps it is given."""
+
+    def run(self, run: RunDirectory, steps: Sequence[int]) -> Iterator[dict[str, Any]]: ...
+
+
+def missing_steps(run: RunDirectory) -> list[int]:
+    """Return the steps without a valid report, in order."""
+    n_steps = len(run.read_json("plan.json")["grid"]["times"])
+    return [step for step in range(n_steps) if run.report(step) is None]
+
+
+def train(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) -> dict[str, Any]:
+    """Train every missing step with an executor, then collect.
+
+    A failed step does not stop the others. ``on_report`` is called after each step, for progress.
+
+    Raises
+    ------
+    IncompleteRun
+        If steps are missing at the end; see `collect`.
+    """
+    run.remove_leftovers()
+    failures: dict[int, str] = {}
+    for report in executor.run(run, missing_steps(run)):
+        if "error" in report:
+            failures[report["step"]] = report["error"]
+        if on_report is not None:
+            on_report(report)
+    return collect(run, failures)
+
+
+def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[str, Any]:
+    """Write and return the manifest of a complete run.
+
+    Raises
+    ------
+    IncompleteRun
+        Names the missing steps, the reason of the first failure, the logs, and how to go on.
+    """
+    plan = run.read_json("plan.json")
+    store.check_format(plan, "plan.json")
+    missing = missing_steps(run)
+    if missing:
+        raise IncompleteRun(_what_is_missing(run, missing, len(plan["grid"]["times"]), failures))
+    reports = [run.report(step) or {} for step in range(len(plan["grid"]["times"]))]
+    manifest = {
+        "format": store.FORMAT,
+        "status": "complete",
+        "digest": plan["digest"],
+        "files": {name: files.digest_file(run.file(name)) for name in store.DESCRIBING},
+        "models": {store.model_name(r["step"]): r["model_sha256"] for r in reports},
+        "steps": [
+            {k: r[k] for k in ("step", "time", "trees", "train_rmse", "valid_rmse")}
+            for r in reports
+        ],
+    }
+    run.write_json("manifest.json", manifest)
+    return manifest
+
+
+def _what_is_missing(
+    run: RunDirectory, missing: list[int], n_steps: int, failures: dict[int, str] | None
+) -> str:
+    steps = ", ".join(str(step) for step in missing)
+    text = f"{run.path}: {len(missing)} of {n_steps} steps are missing: {steps}."
+    for step, error in sorted((failures or {}).items())[:1]:
+        text += f" Step {step} failed: {error} (log: {run.file(store.log_name(step))})."
+    return text + f" Finished steps are kept; go on with: flowbdt fit -o {run.path} --resume"

@@ -1,0 +1,141 @@
+"""What a step learns from: points on the way from noise to data, and their velocities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import seeding
+from ..cfm import TorchcfmMatcher
+from ..couplings import Coupling
+from ..fields import stack_inputs
+from ..paths import PATHS, Path
+from ..regressors.base import Batch
+
+
+@dataclass(frozen=True)
+class Events:
+    """The events of one split in latent space; arrays may be mapped files.
+
+    z (n, m) float32; cond (n, c), weight (n,), source (n, m) float32 or None. ``rows`` are the
+    rows that belong to the split, so that nothing is copied before a batch needs it.
+    """
+
+    z: np.ndarray
+    rows: np.ndarray
+    cond: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    source: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where in time a step is: its number, its time t, and the next time of the grid.
+
+    ``mean_target`` asks for the mean velocity over [t, t_next] instead of that at t.
+    """
+
+    step: int
+    t: float
+    t_next: float
+    mean_target: bool = False
+
+
+class NoisyPairs:
+    """Interpolants (x_t, velocity) of all events, ``n_repeats`` times with other noise.
+
+    A batch is one repetition of one block of events and is made from its own key (seed, purpose,
+    step, repetition, block). So every pass gives the same batches in any process, and memory does
+    not grow with the number of repetitions.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        path: Path,
+        coupling: Coupling,
+        interval: Interval,
+        *,
+        n_repeats: int,
+        seed: int,
+        purpose: str,
+    ) -> None:
+        self._events, self._path, self._coupling = events, path, coupling
+        self._interval, self._key = interval, (seed, purpose, interval.step)
+        self._n_repeats = n_repeats
+        n_cond = 0 if events.cond is None else events.cond.shape[1]
+        self.n_rows = len(events.rows) * n_repeats
+        self.n_outputs = events.z.shape[1]
+        self.n_inputs = self.n_outputs + n_cond
+
+    def __iter__(self) -> Iterator[Batch]:
+        seed, purpose, step = self._key
+        for repeat in range(self._n_repeats):
+            for block, low, high in seeding.block_ranges(len(self._events.rows)):
+                rng = seeding.stream(seed, purpose, step, repeat, block)
+                yield self._batch(self._events.rows[low:high], rng)
+
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        events = self._events
+        x1 = events.z[rows]
+        cond = None if events.cond is None else events.cond[rows]
+        if events.source is None:
+            x0 = rng.standard_normal(x1.shape, dtype=np.float32)
+        else:
+            x0 = events.source[rows]
+        x0 = self._coupling.pair(x0, x1, cond, rng)
+        x_t, target = self._point_and_target(x0, x1, rng)
+        return Batch(
+            inputs=stack_inputs(x_t, cond),
+            target=np.ascontiguousarray(target, dtype=np.float32),
+            weight=None if events.weight is None else events.weight[rows],
+        )
+
+    def _point_and_target(
+        self, x0: np.ndarray, x1: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        path, interval = self._path, self._interval
+        noisy = max(path.noise_scale(interval.t), path.noise_scale(interval.t_next)) > 0
+        noise = rng.standard_normal(x1.shape, dtype=np.float32) if noisy else None
+        x_t = path.location(x0, x1, interval.t, noise)
+        if interval.mean_target:
+            return x_t, path.mean_target(x0, x1, interval.t, interval.t_next, noise)
+        return x_t, path.target(x0, x1, interval.t, x_t)
+
+
+class TorchcfmPairs(NoisyPairs):
+    """The same, with points and velocities from torchcfm's matchers (needs the extra 'cfm')."""
+
+    def __init__(self, *arguments: Any, matcher: TorchcfmMatcher, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._matcher = matcher
+
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        events = self._events
+        x1 = events.z[rows].astype(np.float64)
+        x0 = rng.standard_normal(x1.shape)
+        x_t, target, kept = self._matcher.sample(x0, x1, self._interval.t, rng)
+        kept_rows = rows[kept]  # torchcfm's transport plans repeat some events and drop others
+        return Batch(
+            inputs=stack_inputs(x_t, None if events.cond is None else events.cond[kept_rows]),
+            target=target.astype(np.float32),
+            weight=None if events.weight is None else events.weight[kept_rows],
+        )
+
+
+def torchcfm_matcher(path: Any, coupling: Any) -> TorchcfmMatcher:
+    """Return torchcfm's matcher for our settings of path and coupling.
+
+    Raises ConfigError if torchcfm has no such matcher, MissingExtra if it is not installed.
+    """
+    path = {"name": path} if isinstance(path, str) else path
+    coupling = {"name": coupling} if isinstance(coupling, str) else coupling
+    return TorchcfmMatcher(
+        path["name"],
+        sigma=getattr(PATHS.build(path), "sigma", 0.0),
+        ot=coupling["name"] == "minibatch_ot",
+        batch_size=coupling.get("batch_size", 256),
+    )

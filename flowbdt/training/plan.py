@@ -1,0 +1,256 @@
+"""Turn a table and a configuration into a run directory with one task per time.
+
+Everything that is fitted once for the whole run (split, transforms) is fitted here and stored, so
+that a worker needs the run directory only and any worker gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import checks, files, store
+from ..config import ModelConfig
+from ..couplings import COUPLINGS
+from ..errors import ConfigError, InputError, RunError
+from ..paths import PATHS
+from ..seeding import derive
+from ..solvers import SOLVERS
+from ..store import RunDirectory
+from ..split import split_mask
+from ..table import EventTable
+from ..timegrid import TimeGrid
+from ..transforms import TableTransform
+
+MIN_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is planned from. ``source``: events to start from instead of noise, row by row."""
+
+    table: EventTable
+    config: ModelConfig
+    seed: int
+    source: EventTable | None = None
+    kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
+
+
+def check_config(config: ModelConfig) -> TimeGrid:
+    """Build every plug-in once, so that a wrong setting shows before any long work.
+
+    Returns the grid of times that will be trained: those the solver will ask for.
+
+    Raises
+    ------
+    ConfigError
+        For unknown names or parameters, and for settings that contradict each other.
+    """
+    from ..regressors.xgb import check_parameters
+
+    solver = SOLVERS.build(config.solver)
+    PATHS.build(config.path)
+    COUPLINGS.build(config.coupling)
+    check_parameters(config.booster_parameters())
+    _at_least("n_steps", config.n_steps, 1)
+    _at_least("n_repeats", config.n_repeats, 1)
+    if not 0 <= config.validation_fraction < 1:
+        raise ConfigError(
+            f"validation_fraction must be in [0, 1), got {config.validation_fraction}"
+        )
+    if config.booster_parameters()["early_stopping_rounds"] and not config.validation_fraction:
+        raise ConfigError("early stopping needs validation events: set validation_fraction above 0")
+    _one_of("target", config.target, ("velocity", "mean"))
+    _one_of("flow_matcher", config.flow_matcher, ("numpy", "torchcfm"))
+    if config.target == "mean" and solver.order != 1:
+        raise ConfigError(
+            "target='mean' learns the mean velocity over a whole step, which only a solver that"
+            f" takes the step with that one velocity can use (euler), not {config.solver!r}"
+        )
+    if config.flow_matcher == "torchcfm":
+        _check_torchcfm(config)
+    return TimeGrid.build(solver, config.n_steps, config.spacing)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def _check_torchcfm(config: ModelConfig) -> None:
+    from .pairs import torchcfm_matcher
+
+    if config.target == "mean" or _name(config.coupling) == "given":
+        raise ConfigError(
+            "flow_matcher='torchcfm' offers the velocity target with independent or minibatch_ot"
+            " coupling; use flow_matcher='numpy' for target='mean' and given pairs"
+        )
+    torchcfm_matcher(config.path, config.coupling)
+
+
+def _name(spec: Any) -> str:
+    return spec if isinstance(spec, str) else spec["name"]
+
+
+def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:
+    """Write the run directory: transforms, latent table, plan and tasks; return the plan.
+
+    With ``resume`` a plan of the same digest is kept as it is; one of another digest, or a folder
+    that holds something else, is refused.
+    """
+    grid = check_config(inputs.config)
+    _check_table(inputs)
+    _refuse_foreign(run, resume)
+    run.create()
+    fitted = _fit_tables(inputs)
+    plan = _plan_content(inputs, grid, fitted)
+    if run.is_planned():
+        _refuse_other(run, plan)
+        return plan
+    _write_tables(run, fitted)
+    run.write_json("transform.json", fitted["transform"])
+    for task in make_tasks(plan):
+        run.write_json(store.task_name(task["step"]), task)
+    run.write_json("plan.json", plan)
+    return plan
+
+
+def _check_table(inputs: Inputs) -> None:
+    checks.min_rows(inputs.table.n, MIN_ROWS, "fit")
+    given = _name(inputs.config.coupling) == "given"
+    if given != (inputs.source is not None):
+        raise InputError(
+            "coupling='given' pairs every event with the same row of a source table: pass both"
+            " coupling='given' and source=..., or neither"
+        )
+    if inputs.source is not None:
+        checks.same_columns(inputs.source.names, inputs.table.names, "the source table")
+        if inputs.source.n != inputs.table.n:
+            raise InputError(
+                f"the source table must have one row per event: {inputs.table.n} events,"
+                f" {inputs.source.n} source rows"
+            )
+
+
+def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
+    if run.is_planned() and not resume:
+        raise RunError(
+            f"{run.path} holds a run already; add --resume to continue it, or choose another folder"
+        )
+    if run.path.exists() and not run.is_planned():
+        known = {"config.yaml", "transform.json", "table", "tasks", "steps", "logs"}
+        foreign = [p.name for p in run.path.iterdir() if p.name not in known and p.name[0] != "."]
+        if foreign:
+            raise RunError(
+                f"{run.path} holds files that are no flowBDT run ({', '.join(sorted(foreign)[:3])});"
+                " choose a new or empty folder"
+            )
+
+
+def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
+    found = run.read_json("plan.json")
+    store.check_format(found, str(run.file("plan.json")))
+    if found["digest"] != plan["digest"]:
+        different = [key for key in plan["fingerprint"] if _differs(key, plan, found)]
+        raise RunError(
+            f"{run.path} is another run: {', '.join(different) or 'its content'} differ(s) from"
+            " what was asked for now. Use the same table, settings, seed and package versions to"
+            " continue it, or choose another folder"
+        )
+
+
+def _differs(key: str, plan: dict[str, Any], found: dict[str, Any]) -> bool:
+    return files.digest(plan["fingerprint"][key]) != files.digest(found["fingerprint"].get(key))
+
+
+def _fit_tables(inputs: Inputs) -> dict[str, Any]:
+    """Split, fit the transforms on the training rows only, and map all rows to latent space."""
+    table, config = inputs.table, inputs.config
+    valid = split_mask(table.n, config.validation_fraction, derive(inputs.seed, "split"))
+    if valid.all() or table.n - valid.sum() < MIN_ROWS:
+        valid = np.zeros(table.n, dtype=bool)
+    transform = TableTransform(
+        config.transforms, config.relations, seed=derive(inputs.seed, "transform")
+    ).fit(table.take(~valid))
+    if not transform.n_latent:
+        raise InputError("all columns of the table are constant: there is no distribution to learn")
+    arrays = {"z": transform.forward(table), "cond": table.cond, "weight": table.weight}
+    if inputs.source is not None:
+        arrays["source"] = transform.forward(inputs.source.select(table.names))
+    stored = {k: None if a is None else a.astype(np.float32) for k, a in arrays.items()}
+    return {"arrays": {**stored, "valid": valid}, "transform": transform.to_json()}
+
+
+def _write_tables(run: RunDirectory, fitted: dict[str, Any]) -> None:
+    for name, array in fitted["arrays"].items():
+        run.write_array(name, array)
+
+
+def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
+    table, arrays = inputs.table, fitted["arrays"]
+    fingerprint = {
+        "settings": {**inputs.config.digestible(), "random_state": inputs.seed},
+        "columns": {
+            "names": table.names,
+            "units": table.units,
+            "dtypes": table.dtypes,
+            "categories": table.categories,
+            "conditions": table.cond_names,
+        },
+        "transforms": files.digest(fitted["transform"]),
+        "events": {k: _array_digest(a) for k, a in arrays.items() if a is not None},
+        "versions": {"flowbdt_format": store.FORMAT, "xgboost": version("xgboost")},
+    }
+    return files.to_plain(
+        {
+            "format": store.FORMAT,
+            "digest": files.digest(fingerprint),
+            "fingerprint": fingerprint,
+            "grid": grid.to_json(),
+            "kind": inputs.kind,
+            "n_train": int((~arrays["valid"]).sum()),
+            "n_valid": int(arrays["valid"].sum()),
+            "n_latent": arrays["z"].shape[1],
+            "made_with": {name: version(name) for name in ("flowbdt", "numpy", "scipy", "xgboost")}
+            | {"python": platform.python_version(), "machine": platform.machine()},
+        }
+    )
+
+
+def _array_digest(array: np.ndarray) -> str:
+    return files.digest_bytes(np.ascontiguousarray(array).tobytes())
+
+
+def version(package: str) -> str:
+    """Return the installed version of a package."""
+    return importlib.metadata.version(package)
+
+
+def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one task per trained time: plain numbers and names, no arrays."""
+    grid = TimeGrid.from_json(plan["grid"])
+    settings = plan["fingerprint"]["settings"]
+    shared = ("path", "coupling", "flow_matcher", "target", "n_repeats", "booster")
+    tasks = []
+    for step, t in enumerate(grid.times):
+        content = {
+            "format": store.FORMAT,
+            "step": step,
+            "time": float(t),
+            "next_time": t + grid.step_to_next(step),
+            "seed": settings["random_state"],
+            "events": plan["fingerprint"]["events"],
+            "versions": plan["fingerprint"]["versions"],
+            **{name: settings[name] for name in shared},
+        }
+        tasks.append({**content, "digest": files.digest(content)})
+    return tasks

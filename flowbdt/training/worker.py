@@ -1,0 +1,106 @@
+"""Train one step: read a task, learn the velocity at its time, write model, then report."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import files, store
+from ..couplings import COUPLINGS
+from ..errors import FormatError, RunError
+from ..paths import PATHS
+from ..regressors.xgb import BoostedTrees
+from ..seeding import derive
+from ..store import RunDirectory
+from .pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
+
+VALID_REPEATS = 5
+"""At most this many noise draws per validation event: its loss is an average, not a model."""
+
+
+def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any]:
+    """Train one step of a planned run and return its report.
+
+    Needs nothing but the run directory. The model is written first, the report, which makes the
+    step count as done, last.
+
+    Parameters
+    ----------
+    folder : path of the run directory
+    step : number of the task
+    n_threads : threads for XGBoost; does not change the result
+
+    Raises
+    ------
+    FormatError
+        If task or tables are missing, damaged, or do not belong together.
+    RunError
+        If the result cannot be written.
+    """
+    run = RunDirectory(folder)
+    task = run.read_json(store.task_name(step))
+    store.check_format(task, store.task_name(step))
+    start, cpu = time.perf_counter(), time.process_time()
+    train, valid = training_pairs(run, task)
+    model = BoostedTrees(task["booster"]).fit(
+        train, valid, seed=derive(task["seed"], "booster", step), n_threads=n_threads
+    )
+    content = model.to_bytes()
+    files.write_bytes(run.file(store.model_name(step)), content)
+    report = {
+        "format": store.FORMAT,
+        "step": step,
+        "time": task["time"],
+        "task_digest": task["digest"],
+        "model_sha256": files.digest_bytes(content),
+        **model.summary,
+        "rows": train.n_rows,
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    _check_finite(report, step)
+    run.write_json(store.report_name(step), report)
+    return report
+
+
+def _check_finite(report: dict[str, Any], step: int) -> None:
+    if not np.isfinite(report["train_rmse"]):
+        raise RunError(
+            f"step {step} learned non-finite velocities; lower booster.learning_rate (below 1)"
+        )
+
+
+def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs, NoisyPairs | None]:
+    """Return what a task learns from and is validated on, in events that never mix."""
+    arrays = {name: _checked_array(run, name, sha) for name, sha in task["events"].items()}
+    valid = arrays.pop("valid")
+    train = _pairs(task, Events(rows=np.flatnonzero(~valid), **arrays), "train", task["n_repeats"])
+    if not valid.any():
+        return train, None
+    repeats = min(task["n_repeats"], VALID_REPEATS)
+    return train, _pairs(task, Events(rows=np.flatnonzero(valid), **arrays), "valid", repeats)
+
+
+def _checked_array(run: RunDirectory, name: str, sha256: str) -> np.ndarray:
+    array = run.array(name)
+    if array is None or files.digest_bytes(array.tobytes()) != sha256:
+        raise FormatError(
+            f"{run.path}: table/{name}.npy is missing or not the one this run was planned with;"
+            " plan the run anew in an empty folder"
+        )
+    return array
+
+
+def _pairs(task: dict[str, Any], events: Events, purpose: str, n_repeats: int) -> NoisyPairs:
+    interval = Interval(task["step"], task["time"], task["next_time"], task["target"] == "mean")
+    arguments = (events, PATHS.build(task["path"]), COUPLINGS.build(task["coupling"]), interval)
+    keywords = {"n_repeats": n_repeats, "seed": task["seed"], "purpose": purpose}
+    if task["flow_matcher"] == "numpy":
+        return NoisyPairs(*arguments, **keywords)
+    matcher = torchcfm_matcher(task["path"], task["coupling"])
+    return TorchcfmPairs(*arguments, matcher=matcher, **keywords)

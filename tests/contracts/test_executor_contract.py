@@ -1,0 +1,65 @@
+"""Every executor writes the same bytes, reports failures, and loses nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowbdt import store
+from flowbdt.config import ModelConfig
+from flowbdt.errors import IncompleteRun
+from flowbdt.execution import EXECUTORS
+from flowbdt.store import RunDirectory
+from flowbdt.training.collect import missing_steps, train
+from flowbdt.training.plan import Inputs, make_plan
+
+SPECS = {"serial": {"n_threads": 1}, "joblib": {"n_jobs": 2}}
+
+
+def planned(folder, table, booster):
+    config = ModelConfig(n_steps=3, n_repeats=2, booster=booster)
+    run = RunDirectory(folder)
+    make_plan(Inputs(table, config, 5), run)
+    return run
+
+
+def models(run):
+    return [run.read(store.model_name(step)) for step in range(3)]
+
+
+@pytest.fixture(params=EXECUTORS.names())
+def executor(request):
+    return EXECUTORS.build({"name": request.param, **SPECS[request.param]})
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory):
+    """What one serial thread writes."""
+    from conftest import QUICK, make_jets
+
+    run = planned(tmp_path_factory.mktemp("serial") / "run", make_jets(), QUICK)
+    train(run, EXECUTORS.build(SPECS["serial"] | {"name": "serial"}))
+    return models(run)
+
+
+def test_bytes_do_not_depend_on_the_executor(tmp_path, jets, quick_booster, executor, expected):
+    run = planned(tmp_path / "run", jets, quick_booster)
+    train(run, executor)
+    assert models(run) == expected
+
+
+def test_a_failing_step_is_named_and_the_others_are_kept(
+    tmp_path, jets, quick_booster, executor, expected
+):
+    run = planned(tmp_path / "run", jets, quick_booster)
+    task = run.read_json(store.task_name(1))
+    run.write_json(store.task_name(1), {**task, "booster": {**task["booster"], "max_depth": -1}})
+    with pytest.raises(IncompleteRun, match=r"1 of 3 steps are missing: 1\. Step 1 failed.*log"):
+        train(run, executor)
+    assert "max_depth" in run.file(store.log_name(1)).read_text()
+    assert missing_steps(run) == [1]
+    assert run.read(store.model_name(2)) == expected[2]
+    run.write_json(store.task_name(1), task)
+    before = run.file(store.model_name(2)).stat().st_mtime_ns
+    train(run, executor)
+    assert models(run) == expected
+    assert run.file(store.model_name(2)).stat().st_mtime_ns == before

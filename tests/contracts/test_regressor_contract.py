@@ -1,0 +1,137 @@
+"""What every step regressor must do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import flowbdt.regressors.xgb  # noqa: F401  registers itself
+from flowbdt.errors import FormatError
+from flowbdt.regressors.base import REGRESSORS, Batch
+
+PARAMETERS = {
+    "n_estimators": 20,
+    "max_depth": 3,
+    "learning_rate": 0.3,
+    "max_bin": 64,
+    "early_stopping_rounds": 0,
+    "multi_strategy": "multi_output_tree",
+}
+STRATEGIES = ["multi_output_tree", "one_output_per_tree"]
+
+
+class Rows:
+    """A batch source over arrays, in batches of 100."""
+
+    def __init__(self, inputs, target, weight=None):
+        self.inputs, self.target = inputs.astype("f4"), target.astype("f4")
+        self.weight = None if weight is None else weight.astype("f4")
+        self.n_rows, self.n_inputs, self.n_outputs = len(inputs), inputs.shape[1], target.shape[1]
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        for low in range(0, self.n_rows, 100):
+            rows = slice(low, low + 100)
+            weight = None if self.weight is None else self.weight[rows]
+            yield Batch(self.inputs[rows], self.target[rows], weight)
+
+
+def data(n=400, seed=0, outputs=3):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    y = np.column_stack([x[:, 0] * x[:, 1], np.sin(2 * x[:, 2]), x[:, 3]])[:, :outputs]
+    return x, y + 0.1 * rng.normal(size=y.shape)
+
+
+def fitted(name, source, valid=None, seed=1, threads=1, **changes):
+    model = REGRESSORS.get(name)({**PARAMETERS, **changes})
+    return model.fit(source, valid, seed=seed, n_threads=threads)
+
+
+@pytest.fixture(params=REGRESSORS.names())
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_learns_and_has_one_column_per_output(name, strategy, outputs):
+    x, y = data(outputs=outputs)
+    model = fitted(name, Rows(x, y), multi_strategy=strategy)
+    prediction = model.predict(x.astype("f4"))
+    assert prediction.shape == y.shape
+    assert prediction.dtype == np.float32
+    assert np.mean((prediction - y) ** 2) < 0.5 * np.var(y)
+
+
+def test_equal_fits_give_equal_bytes_for_any_thread_count(name):
+    x, y = data()
+    one = fitted(name, Rows(x, y), threads=1).to_bytes()
+    assert one == fitted(name, Rows(x, y), threads=2).to_bytes()
+
+
+def test_bytes_restore_the_model_exactly(name):
+    x, y = data()
+    model = fitted(name, Rows(x, y))
+    again = REGRESSORS.get(name).from_bytes(model.to_bytes())
+    assert np.array_equal(model.predict(x.astype("f4")), again.predict(x.astype("f4")))
+    assert again.to_bytes() == model.to_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"{}"])
+def test_foreign_bytes_are_refused(name, content):
+    with pytest.raises(FormatError):
+        REGRESSORS.get(name).from_bytes(content)
+
+
+def test_weight_two_is_close_to_two_copies(name):
+    # one batch each: the quantile sketch, and so the bins, depends a little on how rows come
+    x, y = data(300)
+    doubled = np.arange(300) < 150
+    weighted = fitted(name, Rows(x, y, np.where(doubled, 2.0, 1.0)))
+    copied = fitted(name, Rows(np.vstack([x, x[doubled]]), np.vstack([y, y[doubled]])))
+    plain = fitted(name, Rows(x, y))
+    near = weighted.predict(x.astype("f4")) - copied.predict(x.astype("f4"))
+    far = plain.predict(x.astype("f4")) - copied.predict(x.astype("f4"))
+    assert np.sqrt(np.mean(near**2)) < 0.6 * np.sqrt(np.mean(far**2))
+
+
+def test_weights_act(name):
+    x, y = data(300)
+    some = Rows(x, y, np.where(x[:, 0] > 0, 1.0, 0.01))
+    model = fitted(name, some)
+    residual = (model.predict(x.astype("f4")) - y) ** 2
+    assert residual[x[:, 0] > 0].mean() < residual[x[:, 0] <= 0].mean()
+
+
+def test_early_stopping_keeps_the_trees_up_to_and_including_the_best(name):
+    x, y = data(200)
+    valid = Rows(*data(200, seed=1))
+    changes = {"n_estimators": 200, "learning_rate": 0.5, "max_depth": 6}
+    stopped = fitted(name, Rows(x, y), valid, early_stopping_rounds=10, **changes)
+    best = stopped.summary["trees"]
+    assert 1 <= best < 200
+
+    def loss(trees):
+        model = fitted(name, Rows(x, y), valid, **{**changes, "n_estimators": trees})
+        return model.summary["valid_rmse"]
+
+    assert stopped.summary["valid_rmse"] == pytest.approx(loss(best), rel=1e-5)
+    assert loss(best) <= min(loss(best - 1) if best > 1 else np.inf, loss(best + 1))
+
+
+def test_best_first_tree_means_one_tree_not_all(name):
+    x, y = data(100)
+    # targets of the validation are noise of the other sign: the first tree is the least bad
+    stopped = fitted(name, Rows(x, y), Rows(x, -y), early_stopping_rounds=3, n_estimators=50)
+    assert stopped.summary["trees"] == 1
+    content = REGRESSORS.get(name).from_bytes(stopped.to_bytes())
+    assert np.array_equal(content.predict(x.astype("f4")), stopped.predict(x.astype("f4")))
+
+
+def test_missing_inputs_are_allowed(name):
+    x, y = data()
+    x[::3, 1] = np.nan
+    model = fitted(name, Rows(x, y))
+    assert np.isfinite(model.predict(x.astype("f4"))).all()

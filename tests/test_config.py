@@ -1,0 +1,101 @@
+"""The configuration is strict: names, types and overrides are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+import yaml
+
+from flowbdt.config import BOOSTER_DEFAULTS, ModelConfig, RunConfig
+from flowbdt.errors import ConfigError
+from flowbdt.model import FlowBDT
+
+
+def test_estimator_parameters_are_the_model_configuration():
+    fields = [f.name for f in dataclasses.fields(ModelConfig)]
+    parameters = list(inspect.signature(FlowBDT.__init__).parameters)[1:]
+    assert sorted(parameters) == sorted(fields)
+
+
+def test_estimator_defaults_are_the_configuration_defaults():
+    model, config = FlowBDT().get_params(), dataclasses.asdict(ModelConfig())
+    for name, value in config.items():
+        assert model[name] == value or not (model[name] or value), name
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"'n_step'.*n_steps"):
+        RunConfig.from_mapping({"n_step": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_steps", "many"),
+        ("n_steps", 2.5),
+        ("n_steps", True),
+        ("relations", "a = b"),
+        ("booster", 3),
+    ],
+)
+def test_wrong_type_is_refused(name, value):
+    with pytest.raises(ConfigError, match=name):
+        RunConfig.from_mapping({name: value})
+
+
+def test_overrides_reach_nested_settings():
+    config = RunConfig().with_overrides(
+        ["n_steps=8", "booster.max_depth=3", "path.sigma=0.1", "relations=['a = b / c']"]
+    )
+    assert config.n_steps == 8
+    assert config.booster == {"max_depth": 3}
+    assert config.path == {"name": "linear", "sigma": 0.1}
+    assert config.relations == ["a = b / c"]
+
+
+def test_exponents_without_a_point_are_numbers():
+    assert RunConfig().with_overrides(["validation_fraction=2e-1"]).validation_fraction == 0.2
+
+
+@pytest.mark.parametrize("text", ["n_steps", "=3", "nsteps=3", "n_steps.a=3"])
+def test_bad_overrides_are_refused(text):
+    with pytest.raises(ConfigError):
+        RunConfig().with_overrides([text])
+
+
+def test_yaml_round_trip_is_complete(tmp_path):
+    config = RunConfig(n_steps=5, booster={"max_depth": 3}, conditions=["pt"], random_state=4)
+    file = tmp_path / "c.yaml"
+    file.write_text(config.to_yaml())
+    written = yaml.safe_load(file.read_text())
+    assert set(written) == {f.name for f in dataclasses.fields(RunConfig)} | {"format"}
+    again = RunConfig.from_yaml(file)
+    assert again.booster_parameters() == config.booster_parameters()
+    assert dataclasses.replace(again, booster={}) == dataclasses.replace(config, booster={})
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("a: [")
+    with pytest.raises(ConfigError, match="c.yaml"):
+        RunConfig.from_yaml(file)
+
+
+def test_aliases_replace_defaults_instead_of_standing_beside_them():
+    parameters = ModelConfig(booster={"eta": 0.3, "lambda": 2}).booster_parameters()
+    assert parameters["learning_rate"] == 0.3
+    assert parameters["reg_lambda"] == 2
+    assert set(parameters) == set(BOOSTER_DEFAULTS)
+
+
+def test_two_names_for_one_parameter_are_refused():
+    with pytest.raises(ConfigError, match="two names"):
+        ModelConfig(booster={"eta": 0.3, "learning_rate": 0.2}).booster_parameters()
+
+
+def test_digest_ignores_executor_and_column_choice():
+    plain = ModelConfig(executor="serial").digestible()
+    assert plain == RunConfig(executor="joblib", columns=["a"]).digestible()
+    assert plain != ModelConfig(n_steps=3).digestible()

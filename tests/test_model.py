@@ -1,0 +1,370 @@
+"""The estimator: scikit-learn's contract, tables in and out, files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from flowbdt import FlowBDT, seeding, store
+from flowbdt.config import ModelConfig
+from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.model import fit_run
+from flowbdt.table import EventTable
+from flowbdt.training.plan import Inputs
+
+ASSETS = Path(__file__).parent / "assets"
+SMALL = {
+    "n_steps": 3,
+    "n_repeats": 2,
+    "booster": {"n_estimators": 5, "max_depth": 3, "max_bin": 32},
+}
+
+
+def small(**settings):
+    return FlowBDT(**{**SMALL, "random_state": 1, **settings})
+
+
+def normal(n=300, d=2, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+@parametrize_with_checks([small()])
+def test_scikit_learn_contract(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # constant and tiny tables are part of it
+        check(estimator)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return small().fit(normal())
+
+
+def test_an_array_gives_an_array(fitted):
+    x = fitted.sample(7, random_state=1)
+    assert isinstance(x, np.ndarray)
+    assert x.shape == (7, 2)
+    assert x.dtype == np.float64
+    assert small().fit(normal().astype("f4")).sample(2, random_state=0).dtype == np.float32
+
+
+def test_a_frame_gives_a_frame_with_names_and_types():
+    x = normal()
+    frame = pd.DataFrame(
+        {
+            "pt": x[:, 0].astype("f4"),
+            "n": np.random.default_rng(1).poisson(20, 300),
+            "kind": np.where(x[:, 1] > 0, "quark", "gluon"),
+        }
+    )
+    new = small().fit(frame).sample(50, random_state=2)
+    assert list(new.columns) == ["pt", "n", "kind"]
+    assert new["pt"].dtype == np.float32
+    assert new["n"].dtype == np.int64
+    assert set(new["kind"]) == {"quark", "gluon"}
+
+
+def test_a_table_gives_a_table_with_units(jets):
+    new = small(relations=["tau21 = tau2 / tau1"]).fit(jets).sample(100, random_state=3)
+    assert isinstance(new, EventTable)
+    assert new.names == jets.names
+    assert new.units == jets.units
+    assert np.allclose(new.column("tau21"), new.column("tau2") / new.column("tau1"), rtol=1e-6)
+
+
+def test_sample_is_independent_of_how_many_are_asked_for(fitted):
+    many = fitted.sample(seeding.BLOCK + 100, random_state=4)
+    assert np.array_equal(fitted.sample(10, random_state=4), many[:10])
+    assert np.array_equal(
+        fitted.sample(seeding.BLOCK + 1, random_state=4), many[: seeding.BLOCK + 1]
+    )
+
+
+def test_blocks_of_generated_events_are_not_copies(fitted):
+    """A peer restarted its noise stream in every batch."""
+    x = fitted.sample(2 * seeding.BLOCK, random_state=4)
+    one, two = x[: seeding.BLOCK, 0], x[seeding.BLOCK :, 0]
+    assert abs(np.corrcoef(one, two)[0, 1]) < 5 / np.sqrt(seeding.BLOCK)
+    assert len(np.unique(x, axis=0)) > 0.9 * len(x)
+
+
+def test_equal_seeds_give_equal_models_and_others_do_not():
+    x = normal()
+    assert small().fit(x).archive_ == small().fit(x).archive_
+    assert small().fit(x).archive_ != small(random_state=2).fit(x).archive_
+
+
+def test_no_seed_is_recorded_and_repeats_the_run():
+    x = normal()
+    model = small(random_state=None).fit(x)
+    assert model.archive_ == small(random_state=model.seed_).fit(x).archive_
+
+
+def test_serial_and_joblib_give_the_same_file():
+    x = normal()
+    joblib = small(executor={"name": "joblib", "n_jobs": 2}).fit(x)
+    assert joblib.archive_ == small().fit(x).archive_
+
+
+def test_fit_forgets_the_previous_fit():
+    model = small().fit(pd.DataFrame(normal(), columns=["a", "b"]))
+    model.fit(normal(d=3))
+    assert model.n_features_in_ == 3
+    assert not hasattr(model, "feature_names_in_")
+    assert model.sample(2, random_state=0).shape == (2, 3)
+
+
+def test_the_training_data_are_not_in_the_model(fitted):
+    """A peer kept its training table in every saved model."""
+    assert not any(name.startswith("table") for name in archive_names(fitted.archive_))
+    large = small().fit(normal(3000))
+    assert len(large.archive_) < 1.5 * len(fitted.archive_)
+
+
+def archive_names(content):
+    import io
+
+    return zipfile.ZipFile(io.BytesIO(content)).namelist()
+
+
+def test_sampling_before_fitting_is_refused():
+    with pytest.raises(NotFittedError):
+        small().sample(3)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, True])
+def test_numbers_of_events_are_checked(fitted, n):
+    with pytest.raises(InputError, match="n_samples"):
+        fitted.sample(n)
+
+
+def test_wrong_settings_show_in_fit_not_in_the_constructor():
+    model = FlowBDT(n_steps="many")
+    with pytest.raises(ConfigError, match="n_steps"):
+        model.fit(normal())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.full((5, 2), np.nan), "NaN"),
+        (np.array([[1.0, np.inf], [2.0, 3.0]]), "x1"),
+        (np.ones((1, 2)), "at least"),
+        (np.ones(5), "2-d"),
+        (np.ones((5, 0)), "feature"),
+        (pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), "differ"),
+    ],
+)
+def test_bad_tables_are_refused(table, message):
+    with pytest.raises(InputError, match=message):
+        small().fit(table)
+
+
+def test_negative_weights_are_refused_with_advice():
+    with pytest.raises(InputError, match=r"negative.*resampl"):
+        small().fit(normal(), sample_weight=np.linspace(-1, 1, 300))
+
+
+def test_weights_act_like_the_distribution_they_stand_for():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-3, 1, 1500), rng.normal(3, 1, 1500)])[:, None]
+    weight = np.where(x[:, 0] > 0, 9.0, 1.0)
+    settings = {"n_steps": 12, "booster": {"n_estimators": 40, "max_bin": 64}}
+    new = small(**settings).fit(x, sample_weight=weight).sample(4000, random_state=1)
+    assert (new > 0).mean() == pytest.approx(0.9, abs=0.06)
+
+
+# ---- conditions
+
+
+def conditional(n=2000):
+    rng = np.random.default_rng(5)
+    c = rng.choice([-4.0, 4.0], n)
+    return c, (c + rng.normal(size=n))[:, None]
+
+
+@pytest.fixture(scope="module")
+def on_condition():
+    c, x = conditional()
+    return small(n_steps=8, booster={"n_estimators": 20}).fit(x, cond=pd.DataFrame({"c": c}))
+
+
+def test_conditions_steer_the_sample(on_condition):
+    new = on_condition.sample(500, cond=[[4.0]], random_state=1)
+    assert new.mean() == pytest.approx(4.0, abs=0.5)
+    mixed = on_condition.sample(cond=np.array([[-4.0], [4.0]] * 100), random_state=1)
+    assert mixed.shape == (200, 1)
+    assert mixed[::2].mean() < -3 < 3 < mixed[1::2].mean()
+
+
+@pytest.mark.parametrize(
+    ("cond", "message"),
+    [
+        (None, "trained with the conditions c"),
+        (np.ones((3, 1)), "rows"),
+        (np.ones((5, 2)), "columns c"),
+        (pd.DataFrame({"c": [1.0] * 5, "d": [1.0] * 5}), "not expected: d"),
+        (np.full((5, 1), np.inf), "infinite"),
+    ],
+)
+def test_wrong_conditions_are_refused(on_condition, cond, message):
+    with pytest.raises(InputError, match=message):
+        on_condition.sample(5, cond=cond)
+
+
+def test_conditions_that_were_not_trained_are_refused(fitted):
+    with pytest.raises(InputError, match="without conditions"):
+        fitted.sample(5, cond=np.ones((5, 1)))
+
+
+def test_missing_conditions_are_allowed():
+    c, x = conditional()
+    c[::4] = np.nan
+    model = small().fit(x, cond=c)
+    assert np.isfinite(model.sample(20, cond=np.full((20, 1), np.nan), random_state=1)).all()
+
+
+def test_text_conditions_are_coded_as_in_training():
+    c, x = conditional(600)
+    kind = np.where(c > 0, "up", "down")
+    model = small(n_steps=8, booster={"n_estimators": 20}).fit(x, cond=pd.DataFrame({"kind": kind}))
+    only = pd.DataFrame({"kind": ["up"] * 200})  # alone, 'up' would be the first category
+    assert model.sample(cond=only, random_state=1).mean() > 3
+    with pytest.raises(InputError, match="sideways"):
+        model.sample(cond=pd.DataFrame({"kind": ["sideways"]}))
+
+
+# ---- data to data
+
+
+def test_given_pairs_start_from_the_source():
+    rng = np.random.default_rng(2)
+    source = rng.normal(size=(1500, 1))
+    target = source + 2.0
+    model = small(n_steps=4, coupling="given", booster={"n_estimators": 30, "max_depth": 4})
+    model.fit(target, source=source)
+    new = model.sample(source=source[:200])
+    assert np.abs(new - target[:200]).mean() < 0.2
+    with pytest.raises(InputError, match="source"):
+        model.sample(5)
+
+
+# ---- files
+
+
+def test_save_and_load_give_the_same_events(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    again = FlowBDT.load(tmp_path / "m.flowbdt")
+    assert np.array_equal(again.sample(50, random_state=6), fitted.sample(50, random_state=6))
+    again.save(tmp_path / "n.flowbdt")
+    assert (tmp_path / "m.flowbdt").read_bytes() == (tmp_path / "n.flowbdt").read_bytes()
+    assert again.get_params()["n_steps"] == 3
+
+
+def test_load_reads_a_run_folder_as_well(tmp_path, jets):
+    config = ModelConfig(**SMALL)
+    fit_run(Inputs(jets, config, 1), tmp_path / "run")
+    model = FlowBDT.load(tmp_path / "run")
+    assert model.sample(3, random_state=0).names == jets.names
+
+
+def test_a_fresh_process_gives_the_same_events(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    code = (
+        "import sys; from flowbdt import FlowBDT;"
+        "print(FlowBDT.load(sys.argv[1]).sample(20, random_state=6).tobytes().hex())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "m.flowbdt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == fitted.sample(20, random_state=6).tobytes().hex()
+
+
+def test_truncated_and_foreign_files_are_refused(tmp_path, fitted):
+    file = tmp_path / "m.flowbdt"
+    fitted.save(file)
+    content = file.read_bytes()
+    for cut in (0, 10, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:cut])
+        with pytest.raises(FormatError, match=r"m\.flowbdt"):
+            FlowBDT.load(file).sample(2)
+    file.write_text("not a model")
+    with pytest.raises(FormatError, match="truncated"):
+        FlowBDT.load(file)
+    with pytest.raises(FormatError, match="does not exist"):
+        FlowBDT.load(tmp_path / "nowhere")
+
+
+def test_a_changed_byte_in_a_step_is_noticed(tmp_path, jets):
+    fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    file = tmp_path / "run" / store.model_name(1)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(FormatError, match="hash"):
+        FlowBDT.load(tmp_path / "run").sample(2)
+
+
+def test_a_changed_plan_is_noticed(tmp_path, jets):
+    run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    plan = run.read_json("plan.json")
+    run.write_json("plan.json", {**plan, "kind": "array"})
+    with pytest.raises(FormatError, match=r"plan\.json"):
+        FlowBDT.load(tmp_path / "run")
+
+
+def test_an_unfinished_run_is_not_a_model(tmp_path, jets):
+    fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()
+    with pytest.raises(FormatError, match="resume"):
+        FlowBDT.load(tmp_path / "run")
+
+
+def test_a_newer_format_is_refused(tmp_path, jets):
+    run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    run.write_json("manifest.json", {**run.read_json("manifest.json"), "format": 99})
+    with pytest.raises(FormatError, match="format 99"):
+        FlowBDT.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("version", range(1, store.FORMAT + 1))
+def test_models_of_every_format_version_still_load(version):
+    model = FlowBDT.load(ASSETS / f"model_v{version}.flowbdt")
+    expected = np.load(ASSETS / f"model_v{version}_events.npy")
+    assert np.allclose(model.sample(len(expected), random_state=1).x, expected, rtol=1e-5)
+
+
+def test_models_are_loaded_when_their_time_comes(fitted, monkeypatch):
+    """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
+    from flowbdt.generation import Flow
+
+    flow = fitted._flow()
+    assert isinstance(flow, Flow)
+    assert flow._field.n_loaded == 0
+    next(flow.sample_blocks(1, seed=0))
+    assert flow._field.n_loaded == len(flow.grid.times)
+
+
+def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):
+    """/dev/full cannot be renamed to, so a tiny file system stands in where one can be mounted."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    from flowbdt import files
+    from flowbdt.errors import RunError
+
+    target = tmp_path / "m.flowbdt"
+    target.write_bytes(b"the older model")
+    with pytest.raises(RunError, match="No space left"), files.atomic(target):
+        with open("/dev/full", "wb", buffering=0) as full:
+            shutil.copyfileobj(__import__("io").BytesIO(fitted.archive_), full)
+    assert target.read_bytes() == b"the older model"
+    assert list(tmp_path.iterdir()) == [target]

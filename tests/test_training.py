@@ -1,0 +1,256 @@
+"""Plan, worker, resume: the same bytes however a run came to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from flowbdt import files, store
+from flowbdt.config import ModelConfig
+from flowbdt.couplings import COUPLINGS
+from flowbdt.errors import ConfigError, FormatError, InputError, RunError
+from flowbdt.model import fit_run
+from flowbdt.paths import PATHS
+from flowbdt.store import RunDirectory
+from flowbdt.table import EventTable
+from flowbdt.tableio import write_table
+from flowbdt.training.collect import missing_steps
+from flowbdt.training.pairs import Events, Interval, NoisyPairs
+from flowbdt.training.plan import Inputs, check_config, make_plan
+from flowbdt.training.worker import run_task, training_pairs
+
+
+def inputs(table, booster, seed=5, **settings):
+    config = ModelConfig(**{"n_steps": 3, "n_repeats": 2, "booster": booster, **settings})
+    return Inputs(table, config, seed)
+
+
+def models(folder, n=3):
+    return [RunDirectory(folder).read(store.model_name(step)) for step in range(n)]
+
+
+def pairs(repeats=3, n=5000, **changes):
+    rng = np.random.default_rng(0)
+    events = Events(rng.normal(size=(n, 2)).astype("f4"), np.arange(n))
+    settings = {"n_repeats": repeats, "seed": 1, "purpose": "train", **changes}
+    return NoisyPairs(
+        events,
+        PATHS.build("linear"),
+        COUPLINGS.build("independent"),
+        Interval(2, 0.4, 0.5),
+        **settings,
+    )
+
+
+def test_two_passes_over_the_batches_are_equal():
+    """XGBoost reads its data four or five times; with new noise each time it learns nothing."""
+    source = pairs()
+    for first, second in zip(source, source, strict=True):
+        assert np.array_equal(first.inputs, second.inputs)
+        assert np.array_equal(first.target, second.target)
+
+
+def test_target_and_point_belong_together():
+    # x_t = t x1 + (1 - t) x0 and u = x1 - x0, so x_t + (1 - t) u = x1
+    source = pairs()
+    rebuilt = np.concatenate([b.inputs + 0.6 * b.target for b in source])
+    data = np.tile(source._events.z, (3, 1))
+    assert np.allclose(rebuilt, data, atol=1e-5)
+
+
+def test_every_event_is_used_in_every_repetition_with_other_noise():
+    batches = list(pairs(repeats=2))
+    assert sum(len(b.inputs) for b in batches) == 10_000
+    first, second = np.split(np.concatenate([b.target for b in batches]), 2)
+    assert not np.isclose(first, second).all(axis=1).any()
+
+
+def test_blocks_of_noise_are_not_copies():
+    """A peer restarted its generator in every batch: batches became copies of each other."""
+    one, two = list(pairs(repeats=1))[:2]
+    data = pairs()._events.z
+    x0 = [data[:900] - one.target[:900], data[4096:4996] - two.target[:900]]
+    correlation = np.corrcoef(x0[0].ravel(), x0[1].ravel())[0, 1]
+    assert abs(correlation) < 5 / np.sqrt(1800)
+
+
+def test_training_and_validation_share_no_event(tmp_path, jets, quick_booster):
+    run = RunDirectory(tmp_path / "run")
+    plan = make_plan(inputs(jets, quick_booster, validation_fraction=0.3), run)
+    train, valid = training_pairs(run, run.read_json(store.task_name(0)))
+    rows = set(train._events.rows), set(valid._events.rows)
+    assert not rows[0] & rows[1]
+    assert len(rows[0]) == plan["n_train"]
+    assert len(rows[1]) == plan["n_valid"] > 0
+    assert plan["n_train"] + plan["n_valid"] == jets.n
+
+
+def test_transforms_are_fitted_on_training_rows_only(tmp_path, jets, quick_booster):
+    run = RunDirectory(tmp_path / "a")
+    make_plan(inputs(jets, quick_booster, validation_fraction=0.3), run)
+    valid = np.asarray(run.array("valid"))
+    x = jets.x.copy()
+    x[np.flatnonzero(valid)[0], 0] = 1000.0
+    other = RunDirectory(tmp_path / "b")
+    make_plan(inputs(EventTable.of(x, jets.names), quick_booster, validation_fraction=0.3), other)
+    assert run.read("transform.json") == other.read("transform.json")
+
+
+def test_trained_times_are_what_the_solver_asks(jets, quick_booster):
+    for solver, n in [("euler", 4), ("heun", 5), ("midpoint", 8), ("rk4", 9)]:
+        grid = check_config(inputs(jets, quick_booster, solver=solver, n_steps=4).config)
+        assert len(grid.times) == n, solver
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"solver": "eulr"}, "Did you mean 'euler'"),
+        ({"path": {"name": "linear", "sgma": 1}}, "sigma"),
+        ({"coupling": "none"}, "independent"),
+        ({"target": "mean"}, "euler"),
+        ({"target": "score"}, "velocity"),
+        ({"n_repeats": 0}, "n_repeats"),
+        ({"n_steps": 0}, "n_steps"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"booster": {"max_dept": 3}}, "max_depth"),
+        ({"booster": {"tree_method": "exact"}}, "fixed"),
+        ({"booster": {"n_estimators": 0}}, "n_estimators"),
+        ({"booster": {"early_stopping_rounds": 5}, "validation_fraction": 0.0}, "validation"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(ModelConfig(**settings))
+
+
+def test_given_coupling_needs_a_source(tmp_path, jets, quick_booster):
+    with pytest.raises(InputError, match="source"):
+        make_plan(inputs(jets, quick_booster, coupling="given"), RunDirectory(tmp_path / "run"))
+
+
+def test_a_table_of_constants_is_refused(tmp_path, quick_booster):
+    table = EventTable.of(np.ones((20, 2)))
+    with pytest.warns(UserWarning, match="one value"), pytest.raises(InputError, match="constant"):
+        make_plan(inputs(table, quick_booster), RunDirectory(tmp_path / "run"))
+
+
+def test_an_existing_file_is_not_a_finished_step(tmp_path, jets, quick_booster):
+    """A peer took any existing model file as done: a killed job passed for a result."""
+    run = fit_run(inputs(jets, quick_booster), tmp_path / "run")
+    good = run.read(store.model_name(1))
+    run.file(store.model_name(1)).write_bytes(good[:50])
+    assert missing_steps(run) == [1]
+    run.file(store.model_name(1)).write_bytes(good)
+    assert missing_steps(run) == []
+    report = run.read_json(store.report_name(2))
+    run.write_json(store.report_name(2), {**report, "task_digest": "of another configuration"})
+    assert missing_steps(run) == [2]
+
+
+def test_a_second_run_in_the_same_folder_needs_resume(tmp_path, jets, quick_booster):
+    fit_run(inputs(jets, quick_booster), tmp_path / "run")
+    with pytest.raises(RunError, match="resume"):
+        fit_run(inputs(jets, quick_booster), tmp_path / "run")
+
+
+def test_resume_with_another_configuration_is_refused(tmp_path, jets, quick_booster):
+    fit_run(inputs(jets, quick_booster), tmp_path / "run")
+    with pytest.raises(RunError, match="settings"):
+        fit_run(inputs(jets, quick_booster, n_repeats=3), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="events"):
+        fit_run(inputs(jets.take(slice(0, 250)), quick_booster), tmp_path / "run", resume=True)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, jets, quick_booster):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="thesis.tex"):
+        fit_run(inputs(jets, quick_booster), tmp_path)
+
+
+def test_changed_tables_are_refused_by_the_worker(tmp_path, jets, quick_booster):
+    run = RunDirectory(tmp_path / "run")
+    make_plan(inputs(jets, quick_booster), run)
+    files.write_array(run.file("table/z.npy"), np.zeros((300, 3), "f4"))
+    with pytest.raises(FormatError, match=r"z\.npy"):
+        run_task(run.path, 0)
+
+
+def test_thread_count_does_not_change_the_models(tmp_path, jets, quick_booster):
+    one, two = RunDirectory(tmp_path / "one"), RunDirectory(tmp_path / "two")
+    for run, threads in ((one, 1), (two, 2)):
+        make_plan(inputs(jets, quick_booster), run)
+        run_task(run.path, 1, n_threads=threads)
+    assert one.read(store.model_name(1)) == two.read(store.model_name(1))
+
+
+def test_mean_target_is_learned_by_euler(tmp_path, jets, quick_booster):
+    settings = {"path": "trigonometric", "solver": "euler", "target": "mean"}
+    run = fit_run(inputs(jets, quick_booster, **settings), tmp_path / "run")
+    plain = fit_run(
+        inputs(jets, quick_booster, **{**settings, "target": "velocity"}), tmp_path / "b"
+    )
+    assert run.read(store.model_name(0)) != plain.read(store.model_name(0))
+
+
+def test_torchcfm_trains_the_same_velocities(tmp_path, jets, quick_booster):
+    pytest.importorskip("torchcfm", reason="compares with torchcfm, an extra")
+    settings = {"n_repeats": 20, "flow_matcher": "torchcfm"}
+    ours = fit_run(inputs(jets, quick_booster, n_repeats=20), tmp_path / "ours")
+    for coupling in ("independent", "minibatch_ot"):
+        config = {**settings, "coupling": coupling}
+        theirs = fit_run(inputs(jets, quick_booster, **config), tmp_path / coupling)
+        for step in range(3):
+            assert theirs.report(step)["valid_rmse"] < 1.1 * ours.report(step)["valid_rmse"]
+
+
+def test_report_has_what_a_reader_needs(tmp_path, jets, quick_booster):
+    run = fit_run(inputs(jets, quick_booster), tmp_path / "run")
+    report = run.read_json(store.report_name(0))
+    assert report["trees"] == quick_booster["n_estimators"]
+    assert 0 < report["train_rmse"] < 2
+    assert 0 < report["valid_rmse"] < 2
+    assert report["cpu_seconds"] >= 0
+    assert report["peak_mib"] > 0
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path, jets, quick_booster):
+    run = RunDirectory(tmp_path / "run")
+    make_plan(inputs(jets, quick_booster), run)
+    part = run.file("steps/.part-1-0000.ubj")
+    part.write_bytes(b"half")
+    fit_run(inputs(jets, quick_booster), run.path, resume=True)
+    assert not part.exists()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_run_resumes_to_the_same_bytes(tmp_path):
+    """kill -9 of `flowbdt fit`, three times at random moments, then --resume."""
+    rng = np.random.default_rng(1)
+    write_table(tmp_path / "t.h5", EventTable.of(rng.normal(size=(20_000, 5))))
+    base = [sys.executable, "-m", "flowbdt.cli", "fit", str(tmp_path / "t.h5"), "-q", "--executor"]
+    base += ["serial", "--set", "n_steps=6", "--set", "random_state=3", "--set", "n_repeats=2"]
+    base += ["--set", "booster.n_estimators=20"]
+    start = time.monotonic()
+    subprocess.run([*base, "-o", str(tmp_path / "whole")], check=True)
+    duration = time.monotonic() - start
+    moments = random.Random(4)
+    for _ in range(3):
+        command = [*base, "-o", str(tmp_path / "cut"), "--resume"]
+        process = subprocess.Popen(command, start_new_session=True)
+        time.sleep(moments.uniform(0.2, 0.9) * duration)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*base, "-o", str(tmp_path / "cut"), "--resume"], check=True)
+    assert models(tmp_path / "cut", 6) == models(tmp_path / "whole", 6)
+    manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert not list((tmp_path / "cut").rglob(".part-*"))
