@@ -1,0 +1,207 @@
+"""Classifier two-sample tests: how well can a judge tell generated events from real ones?
+
+Metrics stand below the regressors, so the gradient-boosting judge is handed in as a maker of
+classifiers (`flowbdt.regressors.xgb.make_classifier`); the neural one is here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..seeding import derive, stream
+from .base import METRICS, Metric, Result, auc_error, prepare, same_width
+
+MakeClassifier = Callable[[int], Any]
+"""Seed -> classifier with ``fit(x, y, sample_weight=None)`` and ``predict_proba(x)``."""
+
+
+class MlpJudge:
+    """Standardised columns into a multilayer perceptron that stops early.
+
+    Defaults are those of the protocol: hidden layers of 128 and 64, at most 60 epochs, a tenth
+    of the training events to decide when to stop.
+    """
+
+    def __init__(self, seed: int, hidden: Sequence[int] = (128, 64), max_iter: int = 60) -> None:
+        self.seed = seed
+        self.hidden = tuple(hidden)
+        self.max_iter = max_iter
+
+    def fit(
+        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> MlpJudge:
+        """Fit on events (n, d), labels (n,) of 0 and 1, and optional weights (n,)."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+        from sklearn.preprocessing import StandardScaler
+
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.scaler_ = StandardScaler().fit(x, **weight)
+        self.network_ = MLPClassifier(
+            self.hidden, early_stopping=True, max_iter=self.max_iter, random_state=self.seed
+        )
+        with warnings.catch_warnings():  # the number of epochs is part of the protocol
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.network_.fit(self.scaler_.transform(x), y, **weight)
+        return self
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """Return probabilities (n, 2)."""
+        return self.network_.predict_proba(self.scaler_.transform(x))
+
+
+def make_mlp(seed: int, hidden: Sequence[int] = (128, 64), max_iter: int = 60) -> MlpJudge:
+    """Return the neural judge for one model seed."""
+    return MlpJudge(seed, hidden, max_iter)
+
+
+def classifier_auc(
+    real: np.ndarray,
+    generated: np.ndarray,
+    make_classifier: MakeClassifier,
+    *,
+    weight_real: np.ndarray | None = None,
+    weight_generated: np.ndarray | None = None,
+    n_model_seeds: int = 3,
+    n_split_seeds: int = 3,
+    test_share: float = 0.3,
+    seed: int = 0,
+    name: str = "auc",
+) -> Result:
+    """Return the area under the ROC curve of a classifier, generated against real events.
+
+    0.5: the classifier cannot tell them apart; 1: it always can. Fitted on 70% of the events,
+    measured on the other 30%, stratified; the mean over model seeds x split seeds.
+
+    Parameters
+    ----------
+    real, generated : ndarray (n, d), (m, d), raw columns in any units
+    make_classifier : callable, seed -> classifier with ``fit`` and ``predict_proba``
+    weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None; the two classes
+        are given the same total weight
+    n_model_seeds, n_split_seeds : int, repetitions
+    test_share : float, share of the events kept for the measurement
+
+    Returns
+    -------
+    Result whose error combines the finite test samples (DeLong; test samples of different
+    splits overlap, so their errors are correlated by ``test_share``) and the spread over model
+    seeds. ``settings["standard_error"]`` is the plain standard error over the repetitions, which
+    is smaller because all of them share the events. ``settings["aucs"]`` has one row per split.
+
+    Raises
+    ------
+    InputError if a class has fewer than 10 events.
+    """
+    x, y, weight = _labelled(real, generated, weight_real, weight_generated)
+    unit = weight_real is None and weight_generated is None
+    aucs = np.empty((n_split_seeds, n_model_seeds))
+    errors = np.empty_like(aucs)
+    for i in range(n_split_seeds):
+        train, test = _split(y, test_share, derive(seed, "judge-split", i))
+        for j in range(n_model_seeds):
+            judge = make_classifier(derive(seed, "judge-model", j))
+            judge.fit(x[train], y[train], **({} if unit else {"sample_weight": weight[train]}))
+            scores = judge.predict_proba(x[test])[:, 1]
+            aucs[i, j], errors[i, j] = _auc(scores, y[test], weight[test])
+    settings = {
+        "n_model_seeds": n_model_seeds,
+        "n_split_seeds": n_split_seeds,
+        "test_share": test_share,
+        "aucs": aucs.round(5).tolist(),
+        "standard_error": _plain_error(aucs),
+        "seed": seed,
+    }
+    n = min(len(real), len(generated))
+    error = _combined_error(aucs, errors, test_share)
+    return Result(name, float(aucs.mean()), error, n, settings=settings)
+
+
+def learning_curve(
+    real: np.ndarray,
+    generated: np.ndarray,
+    make_classifier: MakeClassifier,
+    sizes: Sequence[int],
+    **options: Any,
+) -> list[Result]:
+    """Return the AUC at several numbers of events per class: is the judge strong enough?
+
+    A curve that still rises at the full size says that the AUC there is a lower limit.
+    ``options`` go to `classifier_auc`; sizes beyond the samples are refused.
+    """
+    largest = min(len(real), len(generated))
+    if max(sizes) > largest:
+        raise InputError(f"sizes must be at most {largest}, the smaller sample; got {max(sizes)}")
+    rng = stream(options.get("seed", 0), "judge-learning-curve")
+    order_real, order_generated = rng.permutation(len(real)), rng.permutation(len(generated))
+    results = []
+    for size in sizes:
+        parts = real[order_real[:size]], generated[order_generated[:size]]
+        result = classifier_auc(*parts, make_classifier, **options)
+        results.append(replace(result, settings=result.settings | {"per_class": int(size)}))
+    return results
+
+
+def _labelled(
+    real: np.ndarray,
+    generated: np.ndarray,
+    weight_real: np.ndarray | None,
+    weight_generated: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return events, labels (1 = generated) and weights, as float32 because trees want that."""
+    real, weight_real = prepare(real, weight_real, 2, "real")
+    generated, weight_generated = prepare(generated, weight_generated, 2, "generated")
+    same_width(real, generated)
+    if min(len(real), len(generated)) < 10:
+        raise InputError(
+            f"a classifier test needs at least 10 events per sample, got {len(real)} real and"
+            f" {len(generated)} generated"
+        )
+    x = np.concatenate([real, generated])
+    y = np.repeat([0, 1], [len(real), len(generated)])
+    scales = [len(w) / w.sum() for w in (weight_real, weight_generated)]
+    weight = np.concatenate([weight_real * scales[0], weight_generated * scales[1]])
+    return x, y, weight
+
+
+def _split(y: np.ndarray, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import train_test_split
+
+    train, test = train_test_split(
+        np.arange(len(y)), test_size=test_share, stratify=y, random_state=seed
+    )
+    return train, test
+
+
+def _auc(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    from sklearn.metrics import roc_auc_score
+
+    one = y == 1
+    auc = roc_auc_score(y, scores, sample_weight=weight)
+    return float(auc), auc_error(scores[one], scores[~one], weight[one], weight[~one])
+
+
+def _plain_error(aucs: np.ndarray) -> float | None:
+    return float(aucs.std(ddof=1) / math.sqrt(aucs.size)) if aucs.size > 1 else None
+
+
+def _combined_error(aucs: np.ndarray, errors: np.ndarray, overlap: float) -> float:
+    n_split, n_model = aucs.shape
+    sampling = float((errors**2).mean()) * (1 + (n_split - 1) * overlap) / n_split
+    model = float(aucs.var(axis=1, ddof=1).mean()) / aucs.size if n_model > 1 else 0.0
+    return math.sqrt(sampling + model)
+
+
+METRICS.register("auc_gb")(
+    Metric(classifier_auc, "classifier", 0.5, "AUC, gradient boosting", {"n_model_seeds": 1})
+)
+METRICS.register("auc_mlp")(
+    Metric(classifier_auc, "classifier", 0.5, "AUC, neural network", {"n_model_seeds": 1})
+)

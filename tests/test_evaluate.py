@@ -1,0 +1,198 @@
+"""`evaluate`: floors of the same size, aligned columns, repeatable numbers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from flowbdt.errors import ConfigError, InputError
+from flowbdt.evaluation import Evaluation, evaluate
+from flowbdt.metrics import METRICS
+from flowbdt.table import EventTable
+
+FAST = ["separation", "wasserstein", "correlation_max", "correlation_distance"]
+NAMES = ["a", "b", "c"]
+
+
+def table(seed: int, n: int = 300, shift: float = 0.0) -> EventTable:
+    x = np.random.default_rng(seed).normal(size=(n, 3))
+    x[:, 0] += shift
+    x[:, 2] = x[:, 0] * x[:, 1]
+    return EventTable.of(x, NAMES)
+
+
+def test_floor_compares_real_with_training() -> None:
+    real, training = table(1), table(2)
+    result = evaluate(real, table(3), training=training, metrics=FAST)
+    direct = METRICS.get("separation")(real.column("a"), training.column("a"), seed=0)
+    assert result.get("separation", "a").floor == direct.value
+    assert result.get("separation", "a").floor_error == direct.error
+
+
+def test_floor_and_value_agree_when_generated_is_the_training_table() -> None:
+    training = table(2)
+    for result in evaluate(table(1), training, training=training, metrics=FAST).results:
+        assert result.value == pytest.approx(result.floor, abs=1e-12)
+
+
+def test_everything_is_compared_at_one_size() -> None:
+    result = evaluate(table(1, 300), table(3, 200), training=table(2, 250), metrics=FAST)
+    assert {r.n for r in result.results} == {200}
+    assert result.sizes == {"real": 300, "generated": 200, "training": 250, "compared": 200}
+    assert "cut at random" in result.notes[0]
+
+
+def test_without_training_real_is_cut_into_halves() -> None:
+    result = evaluate(table(1, 300), table(3, 300), metrics=FAST)
+    assert result.sizes["compared"] == 150
+    assert "one half of real on the other" in result.floor
+    assert "halves" in result.notes[0]
+    assert (result.get("correlation_max").floor or 0.0) > 0
+
+
+def test_memorisation_needs_training_events() -> None:
+    with pytest.raises(ConfigError, match="needs the training events"):
+        evaluate(table(1), table(2), metrics=["memorisation"])
+
+
+def test_memorised_events_stand_out_of_their_floor() -> None:
+    training = table(2)
+    found = evaluate(table(1), training, training=training, metrics=["memorisation"])
+    result = found.get("memorisation")
+    assert result.value == 1.0
+    assert result.floor is not None
+    assert result.floor_error is not None
+    assert abs(result.floor - 0.5) < 5 * result.floor_error
+    assert result.n == 150
+
+
+def test_default_runs_every_metric_that_applies() -> None:
+    result = evaluate(
+        table(1, 120), table(3, 120), training=table(2, 120), relations=["c = a * b"], quick=True
+    )
+    assert {r.name for r in result.results} == set(METRICS.names())
+    assert all(r.floor is not None and np.isfinite(r.error) for r in result.results)
+    assert len(result.get("auc_mlp").settings["aucs"]) == 3
+    assert set(result.cpu_seconds or {}) == set(METRICS.names())
+
+
+def test_both_judges_see_a_large_shift() -> None:
+    wanted = {name: {"n_model_seeds": 1, "n_split_seeds": 1} for name in ("auc_gb", "auc_mlp")}
+    result = evaluate(table(1), table(3, shift=6.0), training=table(2), metrics=wanted)
+    for name in wanted:
+        score = result.get(name)
+        assert score.value > 0.95
+        assert score.floor is not None
+        assert score.floor < 0.7
+
+
+def test_generated_columns_may_come_in_another_order() -> None:
+    generated = table(3)
+    turned = generated.select(["c", "a", "b"])
+    one = evaluate(table(1), generated, training=table(2), metrics=FAST)
+    two = evaluate(table(1), turned, training=table(2), metrics=FAST)
+    assert one.to_json() == two.to_json()
+
+
+def test_missing_column_is_named() -> None:
+    with pytest.raises(InputError, match="missing: c"):
+        evaluate(table(1), table(2).select(["a", "b"]), metrics=FAST)
+
+
+def test_plain_arrays_and_frames_are_accepted() -> None:
+    real, generated = table(1), table(2)
+    arrays = evaluate(real.x, generated.x, metrics=["separation"])
+    assert [r.column for r in arrays.results] == [None, "x0", "x1", "x2"]
+    frames = evaluate(real.to_frame(), generated.to_frame(), metrics=["separation"])
+    assert frames.get("separation").value == arrays.get("separation").value
+
+
+def test_mean_over_columns_is_their_mean() -> None:
+    result = evaluate(table(1), table(2), metrics=["separation"])
+    columns = [result.get("separation", name) for name in NAMES]
+    assert result.get("separation").value == pytest.approx(np.mean([r.value for r in columns]))
+    error = np.sqrt(sum(r.error**2 for r in columns)) / 3
+    assert result.get("separation").error == pytest.approx(error)
+
+
+def test_weights_are_used_in_every_comparison() -> None:
+    """Generated events of another shape, with weights that keep only the good half."""
+    good, bad = table(3, 150), table(4, 150, shift=9.0)
+    mixed = EventTable.concatenate([good, bad])
+    weighted = EventTable.of(mixed, weight=np.repeat([1.0, 0.0], 150))
+    plain = evaluate(table(1), mixed, training=table(2), metrics=FAST)
+    better = evaluate(table(1), weighted, training=table(2), metrics=FAST)
+    for name in FAST:
+        assert better.get(name).value < 0.7 * plain.get(name).value
+
+
+def test_shared_conditions_count_as_columns_of_joint_metrics() -> None:
+    def with_cond(seed: int, sign: float) -> EventTable:
+        events = table(seed)
+        return EventTable.of(events, cond=sign * events.x[:, :1])
+
+    wrong = evaluate(
+        with_cond(1, 1.0), with_cond(3, -1.0), training=with_cond(2, 1.0), metrics=FAST
+    )
+    assert wrong.get("correlation_max").value > 1.9
+    assert (
+        wrong.get("separation").value
+        == evaluate(table(1), table(3), training=table(2), metrics=FAST).get("separation").value
+    )
+
+
+def test_broken_relation_is_measured_beside_the_intact_one() -> None:
+    generated = EventTable.of(table(3).x * [1.0, 1.0, 1.1], NAMES)
+    result = evaluate(
+        table(1), generated, training=table(2), relations=["c = a * b"], metrics=["relation"]
+    ).get("relation", "c")
+    assert result.value == pytest.approx(0.1 / 1.1)
+    assert result.floor == 0.0
+
+
+def test_options_reach_the_metric_and_unknown_ones_are_refused() -> None:
+    result = evaluate(table(1), table(2), metrics={"separation": {"n_bins": 7}})
+    assert result.get("separation", "a").settings["bins"] == 7
+    with pytest.raises(ConfigError, match="Did you mean 'n_bins'"):
+        evaluate(table(1), table(2), metrics={"separation": {"nbins": 7}})
+    with pytest.raises(ConfigError, match="Did you mean 'separation'"):
+        evaluate(table(1), table(2), metrics=["seperation"])
+
+
+def test_too_few_events_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 10 rows"):
+        evaluate(table(1, 12), table(2, 300))
+
+
+def test_equal_input_and_seed_give_equal_json() -> None:
+    first, second = (evaluate(table(1), table(2), metrics=FAST).to_json() for _ in range(2))
+    assert json.dumps(first) == json.dumps(second)
+    assert first["versions"]["flowbdt"]
+    assert first["seed"] == 0
+    assert first["sizes"]["compared"] == 150
+
+
+def test_text_is_an_aligned_table_with_floors() -> None:
+    result: Evaluation = evaluate(table(1), table(2), training=table(3), metrics=FAST)
+    lines = result.text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("metric"))
+    rows = [lines[start], *lines[start + 2 : start + 2 + len(result.results)]]
+    assert len({len(row) for row in rows}) == 1
+    assert all(row.count("±") == 2 for row in rows[1:])
+    assert "300 real against 300 generated events" in lines[0]
+
+
+def test_text_of_wide_tables_shows_the_worst_columns() -> None:
+    generated = table(2, shift=1.0)
+    result = evaluate(table(1), generated, training=table(3), metrics=["separation"])
+    assert result.worst_columns("separation", 1) == ["a"]
+    text = result.text(max_columns=1)
+    assert "2 rows nearer to their floor are not shown" in text
+    assert len(text.splitlines()) == len(result.text().splitlines()) - 1
+
+
+def test_unknown_result_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="separation/a"):
+        evaluate(table(1), table(2), metrics=["separation"]).get("separation", "zz")
