@@ -88,7 +88,11 @@ def _add_fit(commands: Any) -> None:
         " --config. 'flowbdt fit --dry-run' prints all of them",
     )
     parser.add_argument("--executor", choices=_executors(), help="where steps are trained")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted run; TABLE may be left out once it was planned",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and print, train nothing")
 
 
@@ -157,13 +161,12 @@ def run_demo(options: argparse.Namespace) -> None:
 
 def run_fit(options: argparse.Namespace) -> None:
     """flowbdt fit."""
-    from .commands import describe_plan, fit_table, prepare
+    from .commands import describe_plan, fit, prepare
 
-    inputs = prepare(options)
     if options.dry_run:
-        print(describe_plan(inputs))
+        print(describe_plan(prepare(options)))
         return
-    run = fit_table(inputs, options.output, resume=options.resume, bar=_bar(options))
+    run = fit(options, bar=_bar(options))
     if not options.quiet:
         print(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
 

@@ -6,7 +6,6 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from . import seeding, store
 from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
+from .execution import EXECUTORS
 from .generation import Flow
 from .model import fit_run
 from .report import write_report
 from .store import RunDirectory
-from .table import EventTable
-from .tableio import TableWriter, read_table
+from .tableio import TableWriter, read_conditions, read_table
+from .training.collect import missing_steps, train
 from .training.plan import Inputs, check_config
 from .transforms import TableTransform
 
@@ -32,12 +32,7 @@ def prepare(options: argparse.Namespace) -> Inputs:
 
     With ``--resume`` the configuration is the one that the run recorded, unless another is given.
     """
-    recorded = options.output / "config.yaml"
-    file = options.config or (recorded if options.resume and recorded.exists() else None)
-    config = RunConfig() if file is None else RunConfig.from_yaml(file)
-    config = config.with_overrides(options.set)
-    if options.executor:
-        config = replace(config, executor=_executor(config.executor, options.executor))
+    config = _configuration(options)
     check_config(config)
     if options.table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
@@ -48,6 +43,16 @@ def prepare(options: argparse.Namespace) -> Inputs:
         weight=config.weight,
     )
     return Inputs(table, config, seeding.resolve(config.random_state))
+
+
+def _configuration(options: argparse.Namespace) -> RunConfig:
+    recorded = options.output / "config.yaml"
+    file = options.config or (recorded if options.resume and recorded.exists() else None)
+    config = RunConfig() if file is None else RunConfig.from_yaml(file)
+    config = config.with_overrides(options.set)
+    if options.executor:
+        config = replace(config, executor=_executor(config.executor, options.executor))
+    return config
 
 
 def _executor(setting: Any, name: str) -> Any:
@@ -71,17 +76,30 @@ def describe_plan(inputs: Inputs) -> str:
     return "\n".join(lines)
 
 
-def fit_table(inputs: Inputs, folder: Path, *, resume: bool, bar: Bar) -> RunDirectory:
-    """Train a run with a progress bar."""
+def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
+    """Train a run with a progress bar.
+
+    A planned run needs no table to go on: ``--resume`` without one trains what is missing. With a
+    table, it is held against the one that the run was planned with.
+    """
+    run = RunDirectory(options.output)
+    if options.resume and options.table is None and run.is_planned():
+        executor = EXECUTORS.build(_configuration(options).executor)
+        with bar(total=len(missing_steps(run)), desc="training", unit="step") as progress:
+            train(run, executor, lambda _: progress.update())
+        return run
+    inputs = prepare(options)
     n_steps = len(check_config(inputs.config).times)
     with bar(total=n_steps, desc="training", unit="step") as progress:
-        return fit_run(inputs, folder, resume=resume, on_report=lambda _: progress.update())
+        return fit_run(
+            inputs, run.path, resume=options.resume, on_report=lambda _: progress.update()
+        )
 
 
 def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     """Write new events block by block and return a line that says what it cost."""
     flow = Flow(store.open_run(options.run))
-    cond = None if options.conditions is None else read_table(options.conditions)
+    cond = None if options.conditions is None else read_conditions(options.conditions)
     source = None if options.source is None else read_table(options.source)
     n = _number_of_events(options.events, cond, source)
     start = time.perf_counter()
@@ -100,8 +118,8 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     )
 
 
-def _number_of_events(asked: int | None, *tables: EventTable | None) -> int:
-    rows = next((table.n for table in tables if table is not None), None)
+def _number_of_events(asked: int | None, *tables: Any) -> int:
+    rows = next((len(table) for table in tables if table is not None), None)
     if asked is None and rows is None:
         raise InputError("say how many events to generate: -n 100000")
     return asked if asked is not None else int(rows or 0)
@@ -161,12 +179,10 @@ def _step_line(step: dict[str, Any]) -> str:
 
 
 def _unfinished(run: RunDirectory) -> str:
-    from .training.collect import missing_steps
-
     if not run.is_planned():
         raise ConfigError(f"{run.path} holds no planned run; start with: flowbdt fit TABLE -o RUN")
     missing = missing_steps(run)
     return (
         f"{run.path}: not complete, {len(missing)} steps missing"
-        f" ({', '.join(map(str, missing))}); go on with: flowbdt fit TABLE -o {run.path} --resume"
+        f" ({', '.join(map(str, missing))}); go on with: flowbdt fit -o {run.path} --resume"
     )

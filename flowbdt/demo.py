@@ -50,7 +50,9 @@ def demo(folder: Path, *, seed: int, bar: Callable[..., Any]) -> str:
     seconds.append(time.perf_counter() - start - seconds[0])
     verdict = evaluate(test, generated, training=train, relations=relations, seed=seed, quick=True)
     write_report(verdict, test, generated, folder / "report", training=train)
-    demo_figure(test, generated, folder / "jets.png")
+    score = verdict.get("auc_gb")
+    headline = f"AUC {score.text()}, floor {score.floor_text()}"
+    demo_figure(test, generated, folder / "jets.png", auc_text=headline)
     return (
         f"{verdict.text()}\n\n"
         f"trained on {train.n} jets in {seconds[0]:.0f} s, generated {test.n} in"

@@ -47,7 +47,7 @@ class Flow:
         self._field = Stepwise(self.grid, self._predictor)
 
     def _json(self, name: str) -> dict[str, Any]:
-        """Return a JSON member; all but the manifest must have the hash that the manifest states."""
+        """Return a JSON member; all but the manifest must have the hash stated there."""
         where = f"{self._source.path}: {name}"
         content = self._source.read(name)
         if name != "manifest.json":

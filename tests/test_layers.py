@@ -16,8 +16,9 @@ ROOT = Path(flowbdt.__file__).parent
 
 LEVELS = [
     {"errors", "checks", "seeding", "registry", "files"},
-    {"table", "tableio", "hdf5", "split", "conditions", "config", "timegrid", "transforms",
-     "relations", "paths", "couplings", "fields", "solvers", "datasets", "metrics", "data"},
+    {"table", "tableio", "split", "conditions", "config", "timegrid", "transforms",
+     "relations", "paths", "couplings", "fields", "preconditioners", "solvers", "datasets",
+     "metrics", "data"},
     {"regressors", "cfm"},
     {"store", "training", "execution"},
     {"generation", "model"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import warnings
@@ -15,9 +14,9 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from flowbdt import FlowBDT, seeding, store
+from flowbdt import FlowBDT, files, seeding, store
 from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.model import fit_run
 from flowbdt.table import EventTable
 from flowbdt.training.plan import Inputs
@@ -355,16 +354,15 @@ def test_models_are_loaded_when_their_time_comes(fitted, monkeypatch):
 
 
 def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):
-    """/dev/full cannot be renamed to, so a tiny file system stands in where one can be mounted."""
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    from flowbdt import files
-    from flowbdt.errors import RunError
-
     target = tmp_path / "m.flowbdt"
     target.write_bytes(b"the older model")
-    with pytest.raises(RunError, match="No space left"), files.atomic(target):
-        with open("/dev/full", "wb", buffering=0) as full:
-            shutil.copyfileobj(__import__("io").BytesIO(fitted.archive_), full)
+    with (
+        pytest.raises(RunError, match="No space left"),
+        files.atomic(target),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(fitted.archive_)
     assert target.read_bytes() == b"the older model"
     assert list(tmp_path.iterdir()) == [target]

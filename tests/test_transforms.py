@@ -41,7 +41,8 @@ def test_minmax_with_clip_stops_exactly_at_the_training_range():
 def test_standard_has_mean_zero_and_unit_variance():
     values = rng().normal(1e5, 3.0, 500)
     z = fit("standard", values).forward(values, rng())
-    assert abs(z.mean()) < 1e-9 and z.std() == pytest.approx(1.0, rel=1e-9)
+    assert abs(z.mean()) < 1e-9
+    assert z.std() == pytest.approx(1.0, rel=1e-9)
 
 
 def test_log_and_logit_agree_with_their_formulas():
@@ -71,7 +72,8 @@ def test_values_outside_the_domain_are_refused_with_their_row():
 def test_chain_of_log_and_minmax_fills_the_range():
     values = rng().lognormal(size=200)
     z = fit(["log", "minmax"], values).forward(values, rng())
-    assert z.min() == pytest.approx(-1) and z.max() == pytest.approx(1)
+    assert z.min() == pytest.approx(-1)
+    assert z.max() == pytest.approx(1)
 
 
 def test_chain_refuses_two_latent_columns_in_the_middle():
@@ -125,7 +127,8 @@ def test_rank_tails_extend_unless_the_extreme_is_repeated():
     values[:10] = values.min()
     transform = fit("rank", values)
     back = transform.inverse(np.array([[-30.0], [30.0]]))
-    assert back[0] == values.min() and back[1] > values.max()
+    assert back[0] == values.min()
+    assert back[1] > values.max()
 
 
 def test_rank_extension_never_passes_zero_for_a_column_without_negative_values():
@@ -150,7 +153,8 @@ def test_rank_can_be_told_which_values_to_keep():
     values[:4] = 0.25
     told = fit({"name": "rank", "atoms": [0.25]}, values)
     assert (told.inverse(told.forward(np.full(50, 0.25), rng())) == 0.25).all()
-    assert told.draws and not fit({"name": "rank", "atoms": "none"}, values).draws
+    assert told.draws
+    assert not fit({"name": "rank", "atoms": "none"}, values).draws
 
 
 def test_rank_refuses_bounds_that_the_data_pass():
@@ -175,7 +179,8 @@ def test_integer_tails_are_honest():
     values = rng().poisson(3, 2000).astype(float)
     ends = np.array([[-1e3], [1e3]])
     back = fit("integer", values).inverse(ends)
-    assert back[0] == values.min() and back[1] > values.max()
+    assert back[0] == values.min()
+    assert back[1] > values.max()
     limited = fit({"name": "integer", "tails": "limit"}, values).inverse(ends)
     assert limited.tolist() == [values.min(), values.max()]
 
@@ -239,7 +244,8 @@ def test_automatic_choice_sees_hard_limits_and_heavy_tails():
     uniform, _ = choose(rng().uniform(0, 90, 5000))
     assert uniform == {"name": "rank", "tails": {"low": "limit", "high": "limit"}}
     cut, reason = choose(200 + rng().exponential(50, 5000))
-    assert cut["tails"] == {"low": "limit", "high": "extend"} and "low limit" in reason
+    assert cut["tails"] == {"low": "limit", "high": "extend"}
+    assert "low limit" in reason
     assert choose(rng().standard_cauchy(5000))[0]["name"] == "rank"
 
 
@@ -332,7 +338,8 @@ def test_generated_columns_keep_their_types():
     transform = TableTransform("auto", RELATIONS).fit(table)
     generated = transform.inverse(5 * rng(1).normal(size=(2000, transform.n_latent)))
     n, kind = generated[:, 4], generated[:, 7]
-    assert (n == np.rint(n)).all() and n.min() >= 0
+    assert (n == np.rint(n)).all()
+    assert n.min() >= 0
     assert set(kind) == {0.0, 1.0, 2.0}
 
 
@@ -373,7 +380,8 @@ def test_table_transform_json_round_trip_is_bit_equal():
     z = transform.forward(table)
     assert np.array_equal(again.forward(table), z)
     assert np.array_equal(again.inverse(z), transform.inverse(z))
-    assert again.to_json() == stored and again.describe() == transform.describe()
+    assert again.to_json() == stored
+    assert again.describe() == transform.describe()
 
 
 @pytest.mark.parametrize(
@@ -389,7 +397,8 @@ def test_resolved_specification_gives_the_same_table_transform():
     table = jets()
     transform = TableTransform("auto", RELATIONS).fit(table)
     spec = transform.transform_spec()
-    assert spec["a"]["name"] == "log" and spec["joint"]["name"] == "whiten"
+    assert spec["a"]["name"] == "log"
+    assert spec["joint"]["name"] == "whiten"
     assert spec["n"]["inner"]["name"] != "auto"
     again = TableTransform(json.loads(json.dumps(spec)), RELATIONS).fit(table)
     assert np.array_equal(again.forward(table), transform.forward(table))
@@ -398,11 +407,12 @@ def test_resolved_specification_gives_the_same_table_transform():
 def test_description_has_a_line_per_column_and_tells_choice_and_reason():
     lines = TableTransform("auto", RELATIONS).fit(jets()).describe()
     assert len(lines) == 9
-    assert lines[0].startswith("a: log(x - 0)") and "positive" in lines[0]
+    assert lines[0].startswith("a: log(x - 0)")
+    assert "positive" in lines[0]
     assert lines[1] == "r: not learned, computed as r = b / a"
-    assert (
-        "m: rank" in lines[6] and "kept exactly: 0 (9.5%)" in lines[6] and "low limit" in lines[6]
-    )
+    assert "m: rank" in lines[6]
+    assert "kept exactly: 0 (9.5%)" in lines[6]
+    assert "low limit" in lines[6]
     assert lines[8].startswith("joint: whiten")
 
 
@@ -414,7 +424,8 @@ def test_reference_recipe_is_plain_minmax():
         transform.forward(table), 2 * (table.x - low) / (high - low) - 1, atol=1e-12
     )
     generated = transform.inverse(3 * rng().normal(size=(500, 2)))
-    assert (generated.min(axis=0) == low).all() and (generated.max(axis=0) == high).all()
+    assert (generated.min(axis=0) == low).all()
+    assert (generated.max(axis=0) == high).all()
 
 
 def test_named_columns_override_the_automatic_choice():
@@ -455,7 +466,8 @@ def test_constant_columns_are_kept_exactly_with_one_warning():
     x[:, 1] = 0.1
     with pytest.warns(DataWarning, match="1 column .*x1") as record:
         transform = TableTransform("minmax").fit(EventTable.of(x))
-    assert len(record) == 1 and transform.n_latent == 2
+    assert len(record) == 1
+    assert transform.n_latent == 2
     assert (transform.inverse(rng().normal(size=(20, 2)))[:, 1] == 0.1).all()
 
 
@@ -501,7 +513,8 @@ def test_any_finite_latent_gives_finite_values_of_the_column_type():
         warnings.simplefilter("ignore", DataWarning)
         for size in (1e3, 1e300):
             x = transform.inverse(size * rng().uniform(-1, 1, (200, transform.n_latent)))
-            assert np.isfinite(x).all() and np.isfinite(x[:, :4].astype(np.float32)).all()
+            assert np.isfinite(x).all()
+            assert np.isfinite(x[:, :4].astype(np.float32)).all()
 
 
 def test_wrong_latent_shape_and_missing_columns_are_refused():

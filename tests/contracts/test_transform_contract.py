@@ -53,7 +53,8 @@ def case(request):
 def test_forward_gives_finite_float64_of_the_declared_shape(case):
     name, _, transform = case
     z = transform.forward(values_for(name), np.random.default_rng(1))
-    assert z.shape == (N, transform.n_latent) and z.dtype == np.float64
+    assert z.shape == (N, transform.n_latent)
+    assert z.dtype == np.float64
     assert np.isfinite(z).all()
 
 
@@ -61,7 +62,8 @@ def test_inverse_of_forward_is_the_column(case):
     name, _, transform = case
     values = values_for(name)
     back = transform.inverse(transform.forward(values, np.random.default_rng(1)))
-    assert back.shape == (N,) and back.dtype == np.float64
+    assert back.shape == (N,)
+    assert back.dtype == np.float64
     np.testing.assert_allclose(back, values, rtol=1e-9, atol=1e-9)
 
 
@@ -127,7 +129,8 @@ def test_resolved_specification_gives_the_same_transform(case):
 
 def test_description_is_one_line(case):
     text = case[2].describe()
-    assert text and "\n" not in text
+    assert text
+    assert "\n" not in text
 
 
 def test_two_rows_are_enough(case):
@@ -169,7 +172,8 @@ def test_declared_bounds_are_honoured(spec, low, high):
     transform = build_column(spec).fit(values, np.random.default_rng(0))
     z = np.random.default_rng(1).normal(0, 20, (5000, transform.n_latent))
     back = transform.inverse(z)
-    assert back.min() >= low and back.max() <= high
+    assert back.min() >= low
+    assert back.max() <= high
 
 
 @pytest.mark.parametrize("name", ["minmax", "standard", "log", "rank"])

@@ -1,0 +1,68 @@
+"""What the benchmarks share: measuring in a fresh process, a table, one JSON line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # spinning threads would spoil CPU times
+
+
+def peak_mib() -> float:
+    """Return the largest resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def reset_peak() -> None:
+    """Let the peak start again from the memory that is in use now (Linux)."""
+    refs = Path("/proc/self/clear_refs")
+    if refs.exists():
+        refs.write_text("5")
+
+
+def measured(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Return result, CPU seconds and peak memory above the start of one call."""
+    reset_peak()
+    before, start = peak_mib(), time.process_time()
+    result = function(*arguments)
+    return {
+        "result": result,
+        "cpu_s": time.process_time() - start,
+        "peak_mib": peak_mib() - before,
+    }
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function of a module in a process of its own, so that peaks do not mix."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as aligned text; numbers with four significant digits."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_text(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(name), *(len(r[i]) for r in cells)) for i, name in enumerate(names)]
+    lines = ["  ".join(name.rjust(w) for name, w in zip(names, widths, strict=True))]
+    lines += ["  ".join(c.rjust(w) for c, w in zip(r, widths, strict=True)) for r in cells]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def finish(figures: Mapping[str, Any]) -> None:
+    """Print the JSON object that ends every benchmark."""
+    print(json.dumps(figures, sort_keys=True))

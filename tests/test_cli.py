@@ -1,0 +1,195 @@
+"""The command line: files in, files out, exit statuses, messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from flowbdt.cli import build_parser, main
+from flowbdt.execution import EXECUTORS
+from flowbdt.tableio import read_attributes, read_table, write_table
+
+SETTINGS = ["n_steps=3", "n_repeats=2", "booster.n_estimators=5", "booster.max_bin=32"]
+QUICK = [text for setting in (*SETTINGS, "random_state=1") for text in ("--set", setting)]
+
+
+@pytest.fixture
+def folder(tmp_path, jets, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_table("jets.h5", jets)
+    return tmp_path
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_fit_generate_evaluate_show(folder, capsys):
+    relation = "tau21 = tau2 / tau1"
+    assert run("fit", "jets.h5", "-o", "run", *QUICK, "--set", f"relations=['{relation}']") == 0
+    assert run("generate", "run", "-n", "1e3", "-o", "new.h5", "--seed", 7) == 0
+    assert "3 evaluations each" in capsys.readouterr().out
+    new = read_table("new.h5")
+    assert (new.n, new.names) == (1000, ("mass", "tau1", "tau2", "tau21"))
+    assert new.unit("mass") == "GeV"
+    record = read_attributes("new.h5")
+    assert record["seed"] == 7
+    assert record["solver"] == "adams_bashforth_2"
+    assert record["n_evaluations"] == 3
+    assert run("show", "run") == 0
+    shown = capsys.readouterr().out
+    assert "validation rmse" in shown
+    assert "tau21: not learned" in shown
+    assert shown.count("\n   ") >= 3
+
+
+@pytest.mark.slow
+def test_evaluate_writes_a_report(folder, capsys):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    run("generate", "run", "-n", 300, "-o", "new.h5")
+    arguments = ["-o", "report", "--training", "jets.h5", "--quick"]
+    assert (
+        run("evaluate", "jets.h5", "new.h5", *arguments, "--relation", "tau21 = tau2 / tau1") == 0
+    )
+    assert "AUC, gradient boosting" in capsys.readouterr().out
+    assert (folder / "report" / "report.html").exists()
+    assert json.loads((folder / "report" / "report.json").read_text())
+
+
+def test_generated_bytes_do_not_depend_on_the_process(folder):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    command = [sys.executable, "-m", "flowbdt.cli", "generate", "run", "-n", "500", "-q"]
+    run("generate", "run", "-n", 500, "-q", "-o", "a.h5")
+    subprocess.run([*command, "-o", "b.h5"], check=True)
+    assert (folder / "a.h5").read_bytes() == (folder / "b.h5").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "parquet", "h5"])
+def test_output_format_follows_the_ending(folder, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow", reason="parquet needs the extra 'data'")
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    assert run("generate", "run", "-n", 10, "-o", f"new.{ending}") == 0
+    assert read_table(f"new.{ending}").names == ("mass", "tau1", "tau2", "tau21")
+
+
+def test_conditions_come_from_a_column_and_a_file(folder, jets):
+    run("fit", "jets.h5", "-o", "run", *QUICK, "--set", "conditions=[mass]")
+    write_table("cond.csv", jets.select(["mass"]).take(slice(0, 50)))
+    assert run("generate", "run", "-o", "new.h5", "--conditions", "cond.csv") == 0
+    new = read_table("new.h5")
+    assert (new.n, new.names, new.cond_names) == (50, ("tau1", "tau2", "tau21"), ("mass",))
+    assert run("generate", "run", "-n", 5, "-o", "no.h5") == 1
+    assert not (folder / "no.h5").exists()
+
+
+def test_full_configuration_lies_beside_the_result_and_fits_again(folder):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    settings = yaml.safe_load((folder / "run" / "config.yaml").read_text())
+    assert settings["n_steps"] == 3
+    assert settings["booster"]["max_depth"] == 6  # defaults are written out
+    assert run("fit", "jets.h5", "-o", "again", "--config", "run/config.yaml") == 0
+    manifests = [json.loads((folder / r / "manifest.json").read_text()) for r in ("run", "again")]
+    assert manifests[0] == manifests[1]
+
+
+def test_dry_run_prints_all_and_writes_nothing(folder, capsys):
+    assert run("fit", "jets.h5", "-o", "run", "--dry-run", *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert yaml.safe_load(shown)["n_steps"] == 3
+    assert "3 step models, at t = 0, 0.3333, 0.6667" in shown
+    assert not (folder / "run").exists()
+
+
+def test_resume_goes_on_without_the_table(folder, capsys):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    model = folder / "run" / "steps" / "0001.ubj"
+    before = model.read_bytes()
+    model.unlink()
+    (folder / "run" / "manifest.json").unlink()
+    assert run("show", "run") == 0
+    assert "1 steps missing (1)" in capsys.readouterr().out
+    assert run("fit", "-o", "run", "--resume") == 0
+    assert model.read_bytes() == before
+    assert run("fit", "jets.h5", "-o", "run", "--resume") == 0
+
+
+def test_a_failed_step_fails_the_command(folder, capsys):
+    """A peer printed the traceback and exited 0."""
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    (folder / "run" / "steps" / "0001.ubj").unlink()
+    task = folder / "run" / "tasks" / "0001.json"
+    content = json.loads(task.read_text())
+    content["booster"]["max_depth"] = -1
+    task.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert run("fit", "-o", "run", "--resume") == 1
+    message = capsys.readouterr().err
+    assert "Step 1 failed" in message
+    assert "0001.log" in message
+    assert "--resume" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "nowhere.h5", "-o", "run"], "nowhere.h5"),
+        (["fit", "jets.h5", "-o", "run", "--set", "n_step=3"], "Did you mean 'n_steps'"),
+        (["fit", "jets.h5", "-o", "run", "--set", "solver=huen"], "heun"),
+        (["fit", "jets.h5", "-o", "run", "--set", "conditions=[masss]"], "mass"),
+        (["fit", "-o", "run"], "table"),
+        (["generate", "nowhere", "-n", "3", "-o", "x.h5"], "does not exist"),
+        (["show", "jets.h5"], "not a whole flowBDT model file"),
+        (["evaluate", "jets.h5", "nowhere.h5", "-o", "r"], "nowhere.h5"),
+    ],
+)
+def test_mistakes_give_one_message_and_status_one(folder, capsys, arguments, message):
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("flowbdt: error:")
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["fits"], ["generate", "run", "-n", "0", "-o", "x.h5"]])
+def test_bad_usage_gives_status_two(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+
+
+def test_a_truncated_table_is_named(folder, capsys):
+    content = (folder / "jets.h5").read_bytes()
+    (folder / "cut.h5").write_bytes(content[: len(content) // 2])
+    assert run("fit", "cut.h5", "-o", "run") == 1
+    assert "cut.h5" in capsys.readouterr().err
+
+
+def test_nan_in_a_table_is_named(folder, capsys):
+    with h5py.File("bad.h5", "w") as file:
+        file["a"] = np.array([1.0, np.nan, 3.0])
+    assert run("fit", "bad.h5", "-o", "run") == 1
+    error = capsys.readouterr().err
+    assert "'a'" in error
+    assert "row 1" in error
+
+
+def test_executor_choices_come_from_the_registry():
+    text = build_parser().format_help()
+    assert "fit" in text
+    parser = build_parser()
+    for name in EXECUTORS.names():
+        assert parser.parse_args(["fit", "t.h5", "-o", "r", "--executor", name]).executor == name
+
+
+def test_no_bar_when_nobody_watches(folder):
+    command = [sys.executable, "-m", "flowbdt.cli", "fit", "jets.h5", "-o", "run", *QUICK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith("complete: run")

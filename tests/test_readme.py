@@ -1,0 +1,94 @@
+"""Every command and example of the README runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowbdt.datasets import bundled
+from flowbdt.tableio import write_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def environment() -> dict[str, str]:
+    """Let ``flowbdt`` and ``python`` be those that run this test."""
+    here = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": here + os.pathsep + os.environ["PATH"]}
+
+
+def test_there_are_two_install_commands_and_ci_runs_them():
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines()]
+    assert len(commands) == 2
+    assert commands[0].endswith("flowbdt demo")
+    assert (ROOT / commands[1].split()[-1]).exists()
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert 'bash -c "$first"' in ci
+    assert 'bash -c "$second"' in ci
+
+
+def test_pictures_and_links_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_modules_named_in_the_readme_exist():
+    for name in re.findall(r"`([a-z_/]+\.py)`", README):
+        assert (ROOT / "flowbdt" / name).exists(), name
+
+
+@pytest.mark.demo
+def test_python_example_runs(tmp_path):
+    (code,) = blocks("python")
+    file = tmp_path / "example.py"
+    file.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", file.name], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tau21" in done.stdout
+    assert (tmp_path / "jets.flowbdt").exists()
+
+
+@pytest.mark.demo
+def test_shell_commands_run(tmp_path):
+    write_table(tmp_path / "jets.h5", bundled().load("train").take(slice(0, 5000)))
+    write_table(tmp_path / "test.h5", bundled().load("test").take(slice(0, 5000)))
+    (block,) = blocks("shell")
+    for line in block.strip().splitlines():
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.demo
+@pytest.mark.parametrize("script", ["memory.py", "quality.py"])
+def test_benchmarks_have_help(script):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--quick" in done.stdout
+
+
+@pytest.mark.demo
+def test_memory_benchmark_ends_in_json():
+    import json
+
+    command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert [row["repeats"] for row in figures["by_repeats"]] == [1, 20, 100]
