@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from . import checks
 from .errors import ConfigError
@@ -134,7 +135,7 @@ def evaluate(
     seed : int; equal inputs and seed give equal results
     quick : bool, fewer bootstrap replicas and one model seed instead of three
     metrics : names from `METRICS`, or a mapping name -> options; None for all that apply
-    n_threads : int, for gradient boosting
+    n_threads : int, for the classifiers
 
     Returns
     -------
@@ -157,7 +158,9 @@ def evaluate(
     parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
     samples = _samples(real, generated, training, seed)
     job = _Job(samples, parsed, seed, n_threads, explicit=metrics is not None)
-    results, seconds = job.run_all(wanted)
+    # the matrix products of the neural judge are small: more threads spend their time waiting
+    with threadpool_limits(n_threads):
+        results, seconds = job.run_all(wanted)
     texts = [relation.text for relation in parsed]
     settings = {"quick": quick, "metrics": wanted, "relations": texts}
     notes = (*samples.notes, *job.notes)
