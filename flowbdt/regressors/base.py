@@ -32,6 +32,12 @@ class BatchSource(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
+    def redrawn(self, draw: int) -> BatchSource:
+        """Return the same events with the noise of another draw; draw 0 is this source itself.
+
+        Only asked for with ``fit(..., refresh=...)`` above 0.
+        """
+
 
 class StepRegressor(ABC):
     """Learns the velocity at one time: (point, conditions) -> velocity."""
@@ -41,9 +47,19 @@ class StepRegressor(ABC):
 
     @abstractmethod
     def fit(
-        self, train: BatchSource, valid: BatchSource | None, *, seed: int, n_threads: int
+        self,
+        train: BatchSource,
+        valid: BatchSource | None,
+        *,
+        seed: int,
+        n_threads: int,
+        refresh: int = 0,
     ) -> Self:
-        """Learn; with ``valid`` and early stopping, keep what was best on it."""
+        """Learn; with ``valid`` and early stopping, keep what was best on it.
+
+        ``refresh`` is the least number of rounds between two draws of the training noise; 0 keeps
+        the first draw throughout. ``valid`` is never redrawn.
+        """
 
     @abstractmethod
     def predict(self, inputs: np.ndarray) -> np.ndarray:

@@ -24,20 +24,29 @@ FIXED_PARAMETERS = {
 }
 
 
+GROWTH = 20
+"""After k trees, noise is redrawn after k / 20 more rounds or later. New points need the prediction
+of all k trees, so a constant interval would cost time quadratic in the number of trees."""
+
+
 class _Passes(xgb.DataIter):
-    """Hands a BatchSource to XGBoost without labels; they are set once, see `_matrix`."""
+    """Hands a BatchSource to XGBoost; the labels are gathered and set once, see `_matrix`."""
 
     def __init__(self, source: BatchSource) -> None:
         self._source = source
+        self.label = np.empty((source.n_rows, source.n_outputs), dtype=np.float32)
         super().__init__()
 
     def reset(self) -> None:
         self._batches = iter(self._source)
+        self._row = 0
 
     def next(self, input_data: Callable[..., None]) -> bool:
         batch = next(self._batches, None)
         if batch is None:
             return False
+        self.label[self._row : self._row + len(batch.target)] = batch.target
+        self._row += len(batch.target)
         input_data(data=batch.inputs, weight=batch.weight)
         return True
 
@@ -50,14 +59,62 @@ def _matrix(
     Labels are set in one piece: handed in by batches, XGBoost's growing buffer would end up to
     twice as large as they are.
     """
-    matrix = xgb.QuantileDMatrix(_Passes(source), max_bin=max_bin, ref=ref, nthread=n_threads)
-    label = np.empty((source.n_rows, source.n_outputs), dtype=np.float32)
-    row = 0
-    for batch in source:
-        label[row : row + len(batch.target)] = batch.target
-        row += len(batch.target)
-    matrix.set_label(label)
+    passes = _Passes(source)
+    matrix = xgb.QuantileDMatrix(passes, max_bin=max_bin, ref=ref, nthread=n_threads)
+    matrix.set_label(passes.label)
     return matrix
+
+
+class _Draws:
+    """The training table, one draw of noise at a time; all draws share the bins of the first."""
+
+    def __init__(self, source: BatchSource, refresh: int, max_bin: int, n_threads: int) -> None:
+        self._source, self._refresh = source, refresh
+        self._options = (max_bin, n_threads)
+        self._next, self.n_draws = refresh, 1
+        self.matrix = _matrix(source, *self._options)
+        if refresh:  # one row keeps the bins while the table itself makes room for the next
+            row = next(iter(source)).inputs[:1]
+            self._bins = xgb.QuantileDMatrix(
+                row, ref=self.matrix, max_bin=max_bin, nthread=n_threads
+            )
+
+    def at(self, trees: int) -> xgb.QuantileDMatrix:
+        """Return the table to grow the next tree on when there are ``trees`` already."""
+        if self._refresh and trees >= self._next:
+            del self.matrix  # its memory is needed for the next
+            source = self._source.redrawn(self.n_draws)
+            self.matrix = _matrix(source, *self._options, ref=self._bins)
+            self._next = trees + max(self._refresh, trees // GROWTH)
+            self.n_draws += 1
+        return self.matrix
+
+
+def _boost(
+    settings: dict[str, Any],
+    draws: _Draws,
+    n_rounds: int,
+    checked: xgb.QuantileDMatrix | None,
+    patience: int,
+) -> xgb.Booster:
+    """Grow trees; with ``patience``, up to and including the best round on ``checked``.
+
+    One booster goes on from draw to draw. On a table new to it XGBoost starts from its own
+    prediction of all trees so far (from the bins: equal to that from the numbers), and adds tree
+    by tree after that. `xgboost.train` with ``xgb_model`` would copy the model at every draw.
+    """
+    booster = xgb.Booster(settings, [draws.matrix])
+    best, best_round = np.inf, 0
+    for k in range(n_rounds):
+        booster.update(draws.at(k), k)
+        if not patience or checked is None:
+            continue
+        loss = _rmse(booster, checked)
+        if loss < best:
+            best, best_round = loss, k
+        elif k - best_round >= patience:
+            break
+    return booster[: best_round + 1] if patience and checked is not None else booster
 
 
 @REGRESSORS.register("xgboost")
@@ -73,7 +130,8 @@ class BoostedTrees(StepRegressor):
     -----
     The result does not depend on ``n_threads``. Memory: label and margin 4 bytes, gradient 8 and,
     for vector leaves, its transposed copy 8, each per row and output; bins 1 byte (up to 256 of
-    them) per row and input, kept in two orders.
+    them) per row and input, kept in two orders. With new draws of noise the rows are those of one
+    draw.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -82,30 +140,32 @@ class BoostedTrees(StepRegressor):
         self._booster: xgb.Booster | None = None
 
     def fit(
-        self, train: BatchSource, valid: BatchSource | None, *, seed: int, n_threads: int
+        self,
+        train: BatchSource,
+        valid: BatchSource | None,
+        *,
+        seed: int,
+        n_threads: int,
+        refresh: int = 0,
     ) -> Self:
-        """Boost; with early stopping, keep the trees up to and including the best round."""
+        """Boost; with early stopping, keep the trees up to and including the best round.
+
+        With ``refresh`` above 0 the training noise is redrawn after at least that many rounds; the
+        interval grows with the number of trees (`GROWTH`).
+        """
         settings = {k: v for k, v in self.parameters.items() if k not in OWN_PARAMETERS}
         settings.update(FIXED_PARAMETERS, seed=seed, nthread=n_threads)
         max_bin = int(settings.get("max_bin", 256))
-        matrix = _matrix(train, max_bin, n_threads)
-        checked = None if valid is None else _matrix(valid, max_bin, n_threads, ref=matrix)
+        draws = _Draws(train, refresh, max_bin, n_threads)
+        checked = None if valid is None else _matrix(valid, max_bin, n_threads, ref=draws.matrix)
         patience = int(self.parameters.get("early_stopping_rounds", 0))
-        watch = [(checked, "valid")] if patience and checked is not None else []
-        booster = xgb.train(
-            settings,
-            matrix,
-            int(self.parameters["n_estimators"]),
-            evals=watch,
-            early_stopping_rounds=patience if watch else None,
-            verbose_eval=False,
-        )
-        if watch:
-            booster = booster[: booster.best_iteration + 1]
+        n_rounds = int(self.parameters["n_estimators"])
+        booster = _boost(settings, draws, n_rounds, checked, patience)
         self._booster = booster
         self.summary = {
             "trees": booster.num_boosted_rounds(),
-            "train_rmse": _rmse(booster, matrix),
+            "draws": draws.n_draws,
+            "train_rmse": _rmse(booster, draws.matrix),
             "valid_rmse": None if checked is None else _rmse(booster, checked),
         }
         return self

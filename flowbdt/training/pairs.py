@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class NoisyPairs:
 
     A batch is one repetition of one block of events and is made from its own key (seed, purpose,
     step, repetition, block). So every pass gives the same batches in any process, and memory does
-    not grow with the number of repetitions.
+    not grow with the number of repetitions. A redrawn source goes on with the next repetitions.
     """
 
     def __init__(
@@ -65,15 +66,21 @@ class NoisyPairs:
     ) -> None:
         self._events, self._path, self._coupling = events, path, coupling
         self._interval, self._key = interval, (seed, purpose, interval.step)
-        self._n_repeats = n_repeats
+        self._n_repeats, self._first_repeat = n_repeats, 0
         n_cond = 0 if events.cond is None else events.cond.shape[1]
         self.n_rows = len(events.rows) * n_repeats
         self.n_outputs = events.z.shape[1]
         self.n_inputs = self.n_outputs + n_cond
 
+    def redrawn(self, draw: int) -> Self:
+        """Return the same events with the noise of another draw; draw 0 is the first."""
+        other = copy.copy(self)
+        other._first_repeat = draw * self._n_repeats
+        return other
+
     def __iter__(self) -> Iterator[Batch]:
         seed, purpose, step = self._key
-        for repeat in range(self._n_repeats):
+        for repeat in range(self._first_repeat, self._first_repeat + self._n_repeats):
             for block, low, high in seeding.block_ranges(len(self._events.rows)):
                 rng = seeding.stream(seed, purpose, step, repeat, block)
                 yield self._batch(self._events.rows[low:high], rng)

@@ -21,7 +21,7 @@ STRATEGIES = ["multi_output_tree", "one_output_per_tree"]
 
 
 class Rows:
-    """A batch source over arrays, in batches of 100."""
+    """A batch source over arrays, in batches of 100; another draw has other targets."""
 
     def __init__(self, inputs, target, weight=None):
         self.inputs, self.target = inputs.astype("f4"), target.astype("f4")
@@ -36,6 +36,17 @@ class Rows:
             weight = None if self.weight is None else self.weight[rows]
             yield Batch(self.inputs[rows], self.target[rows], weight)
 
+    def redrawn(self, draw):
+        noise = 0.1 * np.random.default_rng([7, draw]).normal(size=self.target.shape)
+        return Rows(self.inputs, self.target + noise, self.weight)
+
+
+class Fixed(Rows):
+    """Rows for validation: their noise stays."""
+
+    def redrawn(self, draw):
+        raise AssertionError("validation rows were redrawn")
+
 
 def data(n=400, seed=0, outputs=3):
     rng = np.random.default_rng(seed)
@@ -44,9 +55,9 @@ def data(n=400, seed=0, outputs=3):
     return x, y + 0.1 * rng.normal(size=y.shape)
 
 
-def fitted(name, source, valid=None, seed=1, threads=1, **changes):
+def fitted(name, source, valid=None, seed=1, threads=1, refresh=0, **changes):
     model = REGRESSORS.get(name)({**PARAMETERS, **changes})
-    return model.fit(source, valid, seed=seed, n_threads=threads)
+    return model.fit(source, valid, seed=seed, n_threads=threads, refresh=refresh)
 
 
 @pytest.fixture(params=REGRESSORS.names())
@@ -65,10 +76,30 @@ def test_learns_and_has_one_column_per_output(name, strategy, outputs):
     assert np.mean((prediction - y) ** 2) < 0.5 * np.var(y)
 
 
-def test_equal_fits_give_equal_bytes_for_any_thread_count(name):
+@pytest.mark.parametrize("refresh", [0, 3])
+def test_equal_fits_give_equal_bytes_for_any_thread_count(name, refresh):
     x, y = data()
-    one = fitted(name, Rows(x, y), threads=1).to_bytes()
-    assert one == fitted(name, Rows(x, y), threads=2).to_bytes()
+    one = fitted(name, Rows(x, y), threads=1, refresh=refresh).to_bytes()
+    assert one == fitted(name, Rows(x, y), threads=2, refresh=refresh).to_bytes()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_new_draws_average_noise_out(name, strategy):
+    # targets of pure noise: the more draws, the nearer the velocity is to their mean, zero
+    class Noise(Rows):
+        def redrawn(self, draw):
+            return Noise(self.inputs, np.random.default_rng([8, draw]).normal(size=y.shape))
+
+    x, y = data()
+    source = Noise(x, y).redrawn(0)
+    size = {
+        refresh: np.mean(
+            fitted(name, source, refresh=refresh, multi_strategy=strategy).predict(source.inputs)
+            ** 2
+        )
+        for refresh in (0, 1)
+    }
+    assert size[1] < 0.5 * size[0]
 
 
 def test_bytes_restore_the_model_exactly(name):
@@ -105,10 +136,11 @@ def test_weights_act(name):
     assert residual[x[:, 0] > 0].mean() < residual[x[:, 0] <= 0].mean()
 
 
-def test_early_stopping_keeps_the_trees_up_to_and_including_the_best(name):
+@pytest.mark.parametrize("refresh", [0, 2])
+def test_early_stopping_keeps_the_trees_up_to_and_including_the_best(name, refresh):
     x, y = data(200)
-    valid = Rows(*data(200, seed=1))
-    changes = {"n_estimators": 200, "learning_rate": 0.5, "max_depth": 6}
+    valid = Fixed(*data(200, seed=1))
+    changes = {"n_estimators": 200, "learning_rate": 0.5, "max_depth": 6, "refresh": refresh}
     stopped = fitted(name, Rows(x, y), valid, early_stopping_rounds=10, **changes)
     best = stopped.summary["trees"]
     assert 1 <= best < 200
