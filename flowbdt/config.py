@@ -60,7 +60,9 @@ class ModelConfig:
     coupling: Spec = "independent"  # which noise goes with which event
     flow_matcher: str = "numpy"  # closed forms of this package, or 'torchcfm'
     target: str = "velocity"  # 'velocity' at the time, or 'mean' over the coming interval
-    n_repeats: int = 10  # times each event is used, each with other noise
+    noise: str = "repeats"  # one draw for all trees, or 'fresh': a new one every `refresh` trees
+    n_repeats: int = 10  # copies of each event in a draw, each with other noise
+    refresh: int = 10  # with noise='fresh': trees between two draws, at least
     booster: dict[str, Any] = field(default_factory=dict)  # XGBoost parameters by their names
     transforms: Spec = "auto"  # per column and jointly
     relations: list[str] = field(default_factory=list)  # such as 'tau21 = tau2 / tau1'

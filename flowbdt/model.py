@@ -73,7 +73,10 @@ class FlowBDT(BaseEstimator):
     coupling : 'independent', 'minibatch_ot', or 'given' (with ``source`` in `fit`)
     flow_matcher : 'numpy', or 'torchcfm' for the reference implementation
     target : 'velocity' at each time, or 'mean' over the coming step (euler only)
-    n_repeats : how often each event is used in a step, each time with other noise
+    noise : 'repeats': one draw for all trees of a step; 'fresh': a new draw every ``refresh``
+        trees, so that trees learn from ever new noise in the memory of one draw
+    n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
+    refresh : with ``noise='fresh'``, the least number of trees between two draws
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; the rest as in `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
@@ -110,7 +113,9 @@ class FlowBDT(BaseEstimator):
         coupling: Any = "independent",
         flow_matcher: str = "numpy",
         target: str = "velocity",
+        noise: str = "repeats",
         n_repeats: int = 10,
+        refresh: int = 10,
         booster: dict[str, Any] | None = None,
         transforms: Any = "auto",
         relations: list[str] | tuple[str, ...] = (),
@@ -125,7 +130,9 @@ class FlowBDT(BaseEstimator):
         self.coupling = coupling
         self.flow_matcher = flow_matcher
         self.target = target
+        self.noise = noise
         self.n_repeats = n_repeats
+        self.refresh = refresh
         self.booster = booster
         self.transforms = transforms
         self.relations = relations

@@ -20,8 +20,8 @@ from ..errors import ConfigError, InputError, RunError
 from ..paths import PATHS
 from ..seeding import derive
 from ..solvers import SOLVERS
-from ..store import RunDirectory
 from ..split import split_mask
+from ..store import RunDirectory
 from ..table import EventTable
 from ..timegrid import TimeGrid
 from ..transforms import TableTransform
@@ -58,12 +58,14 @@ def check_config(config: ModelConfig) -> TimeGrid:
     check_parameters(config.booster_parameters())
     _at_least("n_steps", config.n_steps, 1)
     _at_least("n_repeats", config.n_repeats, 1)
+    _at_least("refresh", config.refresh, 1)
     if not 0 <= config.validation_fraction < 1:
         raise ConfigError(
             f"validation_fraction must be in [0, 1), got {config.validation_fraction}"
         )
     if config.booster_parameters()["early_stopping_rounds"] and not config.validation_fraction:
         raise ConfigError("early stopping needs validation events: set validation_fraction above 0")
+    _one_of("noise", config.noise, ("repeats", "fresh"))
     _one_of("target", config.target, ("velocity", "mean"))
     _one_of("flow_matcher", config.flow_matcher, ("numpy", "torchcfm"))
     if config.target == "mean" and solver.order != 1:
@@ -151,8 +153,8 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
         foreign = [p.name for p in run.path.iterdir() if p.name not in known and p.name[0] != "."]
         if foreign:
             raise RunError(
-                f"{run.path} holds files that are no flowBDT run ({', '.join(sorted(foreign)[:3])});"
-                " choose a new or empty folder"
+                f"{run.path} holds files that are no flowBDT run"
+                f" ({', '.join(sorted(foreign)[:3])}); choose a new or empty folder"
             )
 
 
@@ -239,7 +241,7 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one task per trained time: plain numbers and names, no arrays."""
     grid = TimeGrid.from_json(plan["grid"])
     settings = plan["fingerprint"]["settings"]
-    shared = ("path", "coupling", "flow_matcher", "target", "n_repeats", "booster")
+    shared = ("path", "coupling", "flow_matcher", "target", "noise", "n_repeats", "refresh")
     tasks = []
     for step, t in enumerate(grid.times):
         content = {
@@ -250,7 +252,7 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             "seed": settings["random_state"],
             "events": plan["fingerprint"]["events"],
             "versions": plan["fingerprint"]["versions"],
-            **{name: settings[name] for name in shared},
+            **{name: settings[name] for name in (*shared, "booster")},
         }
         tasks.append({**content, "digest": files.digest(content)})
     return tasks

@@ -19,7 +19,8 @@ from ..store import RunDirectory
 from .pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
 
 VALID_REPEATS = 5
-"""At most this many noise draws per validation event: its loss is an average, not a model."""
+"""At most this many noise draws per validation event: its loss is an average, not a model. They
+stay the same while a step is trained, also when the training noise is redrawn."""
 
 
 def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any]:
@@ -47,7 +48,11 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     start, cpu = time.perf_counter(), time.process_time()
     train, valid = training_pairs(run, task)
     model = BoostedTrees(task["booster"]).fit(
-        train, valid, seed=derive(task["seed"], "booster", step), n_threads=n_threads
+        train,
+        valid,
+        seed=derive(task["seed"], "booster", step),
+        n_threads=n_threads,
+        refresh=task["refresh"] if task["noise"] == "fresh" else 0,
     )
     content = model.to_bytes()
     files.write_bytes(run.file(store.model_name(step)), content)
@@ -82,7 +87,8 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     train = _pairs(task, Events(rows=np.flatnonzero(~valid), **arrays), "train", task["n_repeats"])
     if not valid.any():
         return train, None
-    repeats = min(task["n_repeats"], VALID_REPEATS)
+    fresh = task["noise"] == "fresh"
+    repeats = VALID_REPEATS if fresh else min(task["n_repeats"], VALID_REPEATS)
     return train, _pairs(task, Events(rows=np.flatnonzero(valid), **arrays), "valid", repeats)
 
 
