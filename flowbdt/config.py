@@ -64,6 +64,8 @@ class ModelConfig:
     n_repeats: int = 10  # copies of each event in a draw, each with other noise
     refresh: int = 10  # with noise='fresh': trees between two draws, at least
     booster: dict[str, Any] = field(default_factory=dict)  # XGBoost parameters by their names
+    preconditioner: Spec = "none"  # closed-form velocity that trees add to
+    inputs: list[str] = field(default_factory=lambda: ["latent"])  # what trees see of a point
     transforms: Spec = "auto"  # per column and jointly
     relations: list[str] = field(default_factory=list)  # such as 'tau21 = tau2 / tau1'
     validation_fraction: float = 0.1  # events split off before any noise is drawn

@@ -132,14 +132,18 @@ def _principal(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values, 0.0), axes
 
 
+StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""A model of one time: (x (n, m), cond (n, c) or None) -> velocity (n, m)."""
+
+
 class Stepwise(VelocityField):
     """One trained model per time of a grid, loaded when first asked.
 
     Parameters
     ----------
     grid : TimeGrid
-    predictors : callable, step number -> model; a model maps inputs (n, m + c) float32, columns
-        of x then conditions, to velocities (n, m)
+    predictors : callable, step number -> model; a model maps points (n, m) float64 and
+        conditions (n, c) or None to velocities (n, m)
     keep : int, how many models to hold in memory, the least recently used go first; None for all
 
     Raises
@@ -155,7 +159,7 @@ class Stepwise(VelocityField):
     def __init__(
         self,
         grid: TimeGrid,
-        predictors: Callable[[int], Callable[[np.ndarray], np.ndarray]],
+        predictors: Callable[[int], StepVelocity],
         keep: int | None = None,
     ) -> None:
         if keep is not None and keep < 1:
@@ -164,7 +168,7 @@ class Stepwise(VelocityField):
         self.times = grid.times
         self.predictors = predictors
         self.keep = keep
-        self._loaded: OrderedDict[int, Callable[[np.ndarray], np.ndarray]] = OrderedDict()
+        self._loaded: OrderedDict[int, StepVelocity] = OrderedDict()
 
     @property
     def n_loaded(self) -> int:
@@ -177,7 +181,7 @@ class Stepwise(VelocityField):
         Raises GridError if no model was trained at t, InputError if shapes do not fit.
         """
         model = self._model(self.grid.locate(t))
-        v = np.asarray(model(stack_inputs(x, cond)))
+        v = np.asarray(model(np.asarray(x, dtype=np.float64), cond))
         if v.shape != x.shape:
             raise InputError(
                 f"the model at t = {t:g} must return one velocity per event and column,"
@@ -185,7 +189,7 @@ class Stepwise(VelocityField):
             )
         return v.astype(np.float64)
 
-    def _model(self, index: int) -> Callable[[np.ndarray], np.ndarray]:
+    def _model(self, index: int) -> StepVelocity:
         if index in self._loaded:
             self._loaded.move_to_end(index)
             return self._loaded[index]
@@ -193,15 +197,3 @@ class Stepwise(VelocityField):
             self._loaded.popitem(last=False)  # before loading, so that memory never exceeds keep
         self._loaded[index] = self.predictors(index)
         return self._loaded[index]
-
-
-def stack_inputs(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-    """Return the inputs of a step model: x (n, m), then cond (n, c), as float32 (n, m + c)."""
-    if cond is None:
-        return np.asarray(x, dtype=np.float32)
-    if cond.ndim != 2 or len(cond) != len(x):
-        raise InputError(
-            f"conditions must be (n, c) with one row per point: {len(x)} points, cond has shape"
-            f" {cond.shape}"
-        )
-    return np.hstack([x, cond]).astype(np.float32)

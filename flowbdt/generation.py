@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +13,27 @@ from . import checks, conditions, files, seeding, store
 from .errors import DataWarning, FormatError, InputError
 from .execution.local import available_cpus
 from .fields import Stepwise
+from .inputs import StepInputs, step_inputs
+from .preconditioners import from_bytes
+from .regressors.base import StepRegressor
 from .regressors.xgb import BoostedTrees
 from .solvers import SOLVERS, integrate
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform
+
+
+class StepModel:
+    """The velocity at one time: closed form plus trees."""
+
+    def __init__(self, inputs: StepInputs, trees: StepRegressor) -> None:
+        self._inputs, self._trees = inputs, trees
+
+    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return velocities (n, m), float64."""
+        inputs, velocity = self._inputs(x, cond)
+        velocity += self._trees.predict(inputs)
+        return velocity
 
 
 class Flow:
@@ -44,32 +60,39 @@ class Flow:
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.solver = SOLVERS.build(self.settings["solver"])
         self.transform = TableTransform.from_json(self._json("transform.json"))
+        self._preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self._field = Stepwise(self.grid, self._predictor)
 
     def _json(self, name: str) -> dict[str, Any]:
-        """Return a JSON member; all but the manifest must have the hash stated there."""
-        where = f"{self._source.path}: {name}"
-        content = self._source.read(name)
-        if name != "manifest.json":
-            expected = self.manifest["files"].get(name)
-            if files.digest_bytes(content) != expected:
-                raise FormatError(
-                    f"{where} does not have the hash that the manifest states; it is damaged or"
-                    " was changed by hand. Restore it, or fit the run anew"
-                )
-        parsed = store.parse_json(content, where)
-        store.check_format(parsed, where)
+        manifest = name == "manifest.json"
+        content = self._source.read(name) if manifest else self._checked(name)
+        parsed = store.parse_json(content, f"{self._source.path}: {name}")
+        store.check_format(parsed, f"{self._source.path}: {name}")
         return parsed
+
+    def _checked(self, name: str) -> bytes:
+        """Return a member that must have the hash that the manifest states."""
+        content = self._source.read(name)
+        if files.digest_bytes(content) != self.manifest["files"].get(name):
+            raise FormatError(
+                f"{self._source.path}: {name} does not have the hash that the manifest states; it"
+                " is damaged or was changed by hand. Restore it, or fit the run anew"
+            )
+        return content
 
     @property
     def n_evaluations(self) -> int:
         """Evaluations of the velocity field that one event costs."""
         return self.solver.n_evaluations(self.grid.n_steps)
 
-    def _predictor(self, step: int) -> Callable[[np.ndarray], np.ndarray]:
-        model = BoostedTrees.from_bytes(store.read_model(self._source, step, self.manifest))
-        model.set_threads(self._n_threads)
-        return model.predict
+    def _predictor(self, step: int) -> StepModel:
+        trees = BoostedTrees.from_bytes(store.read_model(self._source, step, self.manifest))
+        trees.set_threads(self._n_threads)
+        t = float(self.grid.times[step])
+        t_next = t + self.grid.step_to_next(step)
+        return StepModel(
+            step_inputs(self._preconditioner, self.transform.joint, self.settings, t, t_next), trees
+        )
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return what a file of generated events says about how they were made."""

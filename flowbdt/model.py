@@ -79,6 +79,10 @@ class FlowBDT(BaseEstimator):
     refresh : with ``noise='fresh'``, the least number of trees between two draws
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; the rest as in `flowbdt.config.BOOSTER_DEFAULTS`
+    preconditioner : 'none', 'gaussian' or 'mixture': the velocity that is known in closed form, so
+        that trees learn only what remains; with parameters ``{"name": "mixture",
+        "n_components": 40}``
+    inputs : what trees see of a point, some of `flowbdt.inputs.VIEWS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly
@@ -117,6 +121,8 @@ class FlowBDT(BaseEstimator):
         n_repeats: int = 10,
         refresh: int = 10,
         booster: dict[str, Any] | None = None,
+        preconditioner: Any = "none",
+        inputs: list[str] | tuple[str, ...] = ("latent",),
         transforms: Any = "auto",
         relations: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
@@ -134,6 +140,8 @@ class FlowBDT(BaseEstimator):
         self.n_repeats = n_repeats
         self.refresh = refresh
         self.booster = booster
+        self.preconditioner = preconditioner
+        self.inputs = inputs
         self.transforms = transforms
         self.relations = relations
         self.validation_fraction = validation_fraction
@@ -190,8 +198,6 @@ class FlowBDT(BaseEstimator):
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
         settings["booster"] = settings["booster"] or {}
-        if isinstance(settings["relations"], tuple):
-            settings["relations"] = list(settings["relations"])
         settings = files.to_plain({**settings, "random_state": seed})
         return ModelConfig(**checked_settings(ModelConfig, settings))
 

@@ -4,6 +4,7 @@
 
     config.yaml            the full configuration
     transform.json         fitted column transforms
+    preconditioner.npz     closed-form velocity, fitted once
     table/*.npy            latent events and, where given, conditions, weights, source; split
     plan.json              format, digest, columns, times, hashes of the files above
     tasks/0007.json        one step to train: numbers and names only
@@ -33,7 +34,7 @@ from .errors import FormatError, RunError
 FORMAT = 1
 """Version of run directories and model files; raised when old readers would misread new files."""
 
-DESCRIBING = ("transform.json", "plan.json")
+DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """What generation needs beside the models; config.yaml is for people and for another fit."""
 
 

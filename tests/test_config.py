@@ -22,7 +22,8 @@ def test_estimator_parameters_are_the_model_configuration():
 def test_estimator_defaults_are_the_configuration_defaults():
     model, config = FlowBDT().get_params(), dataclasses.asdict(ModelConfig())
     for name, value in config.items():
-        assert model[name] == value or not (model[name] or value), name
+        given = list(model[name]) if isinstance(model[name], tuple) else model[name]
+        assert given == value or not (given or value), name
 
 
 def test_unknown_setting_names_the_nearest():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, GridError, InputError
-from flowbdt.fields import ExactGaussian, FunctionField, Stepwise, stack_inputs
+from flowbdt.fields import ExactGaussian, FunctionField, Stepwise
 from flowbdt.paths import PATHS, Linear, Path, Trigonometric
 from flowbdt.timegrid import TimeGrid
 
@@ -76,16 +76,16 @@ class Loader:
 
     def __init__(self) -> None:
         self.loaded: list[int] = []
-        self.inputs: list[np.ndarray] = []
+        self.asked: list[tuple] = []
 
     def __call__(self, index: int):  # type: ignore[no-untyped-def]
         self.loaded.append(index)
 
-        def predict(inputs: np.ndarray) -> np.ndarray:
-            self.inputs.append(inputs)
-            return inputs[:, :3] + np.float32(index)
+        def velocity(x, cond):  # type: ignore[no-untyped-def]
+            self.asked.append((x, cond))
+            return x + np.float32(index)
 
-        return predict
+        return velocity
 
 
 GRID = TimeGrid.build("euler", 4)
@@ -122,11 +122,12 @@ def test_stepwise_forgets_the_least_recently_used_model() -> None:
     assert field.n_loaded == 2
 
 
-def test_stepwise_inputs_are_points_then_conditions_in_float32() -> None:
+def test_stepwise_hands_points_and_conditions_to_the_model() -> None:
     loader, cond = Loader(), np.arange(10.0).reshape(5, 2)
     Stepwise(GRID, loader)(0.0, _x(), cond)
-    assert loader.inputs[0].dtype == np.float32
-    np.testing.assert_array_equal(loader.inputs[0], np.hstack([_x(), cond]).astype(np.float32))
+    ((x, given),) = loader.asked
+    np.testing.assert_array_equal(x, _x())
+    assert given is cond
 
 
 def test_stepwise_off_the_grid_is_an_error() -> None:
@@ -137,7 +138,7 @@ def test_stepwise_off_the_grid_is_an_error() -> None:
 
 
 def test_stepwise_refuses_a_model_of_another_shape() -> None:
-    field = Stepwise(GRID, lambda index: lambda inputs: inputs[:, 0])
+    field = Stepwise(GRID, lambda index: lambda x, cond: x[:, 0])
     with pytest.raises(InputError, match=r"\(5, 3\), but returned \(5,\)"):
         field(0.0, _x())
 
@@ -145,11 +146,6 @@ def test_stepwise_refuses_a_model_of_another_shape() -> None:
 def test_stepwise_keeping_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="keep"):
         Stepwise(GRID, Loader(), keep=0)
-
-
-def test_conditions_of_another_length_are_refused() -> None:
-    with pytest.raises(InputError, match=r"5 points, cond has shape \(4, 1\)"):
-        stack_inputs(_x(), np.zeros((4, 1)))
 
 
 def test_require_accepts_known_times_and_refuses_others() -> None:

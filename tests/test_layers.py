@@ -17,8 +17,8 @@ ROOT = Path(flowbdt.__file__).parent
 LEVELS = [
     {"errors", "checks", "seeding", "registry", "files"},
     {"table", "tableio", "split", "conditions", "config", "timegrid", "transforms",
-     "relations", "paths", "couplings", "fields", "preconditioners", "solvers", "datasets",
-     "metrics", "data"},
+     "relations", "paths", "couplings", "fields", "preconditioners", "inputs", "solvers",
+     "datasets", "metrics", "data"},
     {"regressors", "cfm"},
     {"store", "training", "execution"},
     {"generation", "model"},

@@ -89,6 +89,17 @@ def test_sample_is_independent_of_how_many_are_asked_for(fitted):
     )
 
 
+def test_sample_of_a_mixture_is_independent_of_chunking_too():
+    """Matrix products add in another order for other numbers of rows."""
+    model = small(
+        preconditioner={"name": "mixture", "n_components": 3}, inputs=["latent", "columns"]
+    )
+    model.fit(normal(d=5))
+    many = model.sample(seeding.BLOCK + 300, random_state=4)
+    for n in (1, 7, 300, seeding.BLOCK + 1):
+        assert np.array_equal(model.sample(n, random_state=4), many[:n])
+
+
 def test_blocks_of_generated_events_are_not_copies(fitted):
     """A peer restarted its noise stream in every batch."""
     x = fitted.sample(2 * seeding.BLOCK, random_state=4)

@@ -31,7 +31,7 @@ def test_every_trained_time_is_used_and_no_other_is_asked_for():
 
         def predictor(index, asked=asked):
             asked.add(index)
-            return lambda inputs: np.zeros_like(inputs)
+            return lambda x, cond: np.zeros_like(x)
 
         from flowbdt.solvers import SOLVERS, integrate
 
@@ -43,7 +43,7 @@ def test_every_trained_time_is_used_and_no_other_is_asked_for():
 
 def test_an_untrained_time_is_an_error_not_the_nearest_model():
     grid = TimeGrid.build("euler", 4)
-    field = Stepwise(grid, lambda index: lambda inputs: inputs)
+    field = Stepwise(grid, lambda index: lambda x, cond: x)
     with pytest.raises(GridError, match=r"0\.3"):
         field(0.3, np.zeros((1, 1)))
 

@@ -17,8 +17,10 @@ from flowbdt import files, store
 from flowbdt.config import ModelConfig
 from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
-from flowbdt.model import fit_run
+from flowbdt.inputs import StepInputs
+from flowbdt.model import FlowBDT, fit_run
 from flowbdt.paths import PATHS
+from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.store import RunDirectory
 from flowbdt.table import EventTable
 from flowbdt.tableio import write_table
@@ -26,15 +28,23 @@ from flowbdt.training.collect import missing_steps
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.worker import run_task, training_pairs
+from flowbdt.transforms import JointTransform
 
 
-def inputs(table, booster, seed=5, **settings):
-    config = ModelConfig(**{"n_steps": 3, "n_repeats": 2, "booster": booster, **settings})
+def inputs(table, booster=None, seed=5, **settings):
+    config = ModelConfig(**{"n_steps": 3, "n_repeats": 2, "booster": booster or {}, **settings})
     return Inputs(table, config, seed)
 
 
 def models(folder, n=3):
     return [RunDirectory(folder).read(store.model_name(step)) for step in range(n)]
+
+
+def plain_inputs(m):
+    """Trees that see the point only, with nothing known in closed form."""
+    nothing = PRECONDITIONERS.build("none").fit(np.zeros((1, m)), seed=0)
+    joint = JointTransform("none").fit(np.zeros((1, m)))
+    return StepInputs(nothing.at(PATHS.build("linear"), 0.4), joint, ["latent"])
 
 
 def pairs(repeats=3, n=5000, **changes):
@@ -46,6 +56,7 @@ def pairs(repeats=3, n=5000, **changes):
         PATHS.build("linear"),
         COUPLINGS.build("independent"),
         Interval(2, 0.4, 0.5),
+        inputs=plain_inputs(2),
         **settings,
     )
 
@@ -190,6 +201,44 @@ def test_thread_count_does_not_change_the_models(tmp_path, jets, quick_booster):
         make_plan(inputs(jets, quick_booster), run)
         run_task(run.path, 1, n_threads=threads)
     assert one.read(store.model_name(1)) == two.read(store.model_name(1))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "mixture"])
+def test_trees_learn_only_what_the_closed_form_leaves(tmp_path, name):
+    """On a Gaussian the closed form is exact, so nothing but noise is left for the trees."""
+    rng = np.random.default_rng(0)
+    table = EventTable.of(rng.multivariate_normal([1, -2], [[1, 0.9], [0.9, 1]], 3000))
+    settings = {"booster": {"n_estimators": 1, "learning_rate": 1e-6}, "n_steps": 6}
+    plain = fit_run(inputs(table, **settings), tmp_path / "plain")
+    spec = {"name": name, "n_components": 1} if name == "mixture" else name
+    run = fit_run(inputs(table, **settings, preconditioner=spec), tmp_path / name)
+    late = [r.report(5)["valid_rmse"] for r in (plain, run)]
+    assert late[1] < 0.9 * late[0]
+    new = FlowBDT.load(run.path).sample(20_000, random_state=1)
+    found = np.corrcoef(new.x.T)[0, 1]
+    assert found == pytest.approx(np.corrcoef(table.x.T)[0, 1], abs=0.02)
+
+
+def test_views_decide_what_trees_see(tmp_path, jets, quick_booster):
+    settings = {"preconditioner": {"name": "mixture", "n_components": 2}}
+    widths = {}
+    for views in (["latent"], ["latent", "columns"], ["end_point"], ["latent", "components"]):
+        run = RunDirectory(tmp_path / "-".join(views))
+        make_plan(inputs(jets, quick_booster, inputs=views, **settings), run)
+        train, _ = training_pairs(run, run.read_json(store.task_name(1)))
+        widths["-".join(views)] = next(iter(train)).inputs.shape[1]
+    m = RunDirectory(tmp_path / "latent").read_json("plan.json")["n_latent"]
+    assert list(widths.values()) == [m, m + 4, m, m + 2]
+    with pytest.raises(ConfigError, match="end_point"):
+        check_config(ModelConfig(inputs=["raw"]))
+
+
+def test_a_preconditioner_of_another_run_is_refused_by_the_worker(tmp_path, jets, quick_booster):
+    run = RunDirectory(tmp_path / "run")
+    make_plan(inputs(jets, quick_booster, preconditioner="gaussian"), run)
+    run.file("preconditioner.npz").write_bytes(b"other")
+    with pytest.raises(FormatError, match=r"preconditioner\.npz"):
+        run_task(run.path, 0)
 
 
 def test_mean_target_is_learned_by_euler(tmp_path, jets, quick_booster):

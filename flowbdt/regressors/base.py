@@ -27,7 +27,6 @@ class BatchSource(Protocol):
     """
 
     n_rows: int
-    n_inputs: int
     n_outputs: int
 
     def __iter__(self) -> Iterator[Batch]: ...

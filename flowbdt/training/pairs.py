@@ -12,7 +12,7 @@ import numpy as np
 from .. import seeding
 from ..cfm import TorchcfmMatcher
 from ..couplings import Coupling
-from ..fields import stack_inputs
+from ..inputs import StepInputs
 from ..paths import PATHS, Path
 from ..regressors.base import Batch
 
@@ -60,17 +60,17 @@ class NoisyPairs:
         coupling: Coupling,
         interval: Interval,
         *,
+        inputs: StepInputs,
         n_repeats: int,
         seed: int,
         purpose: str,
     ) -> None:
         self._events, self._path, self._coupling = events, path, coupling
+        self._inputs = inputs
         self._interval, self._key = interval, (seed, purpose, interval.step)
         self._n_repeats, self._first_repeat = n_repeats, 0
-        n_cond = 0 if events.cond is None else events.cond.shape[1]
         self.n_rows = len(events.rows) * n_repeats
         self.n_outputs = events.z.shape[1]
-        self.n_inputs = self.n_outputs + n_cond
 
     def redrawn(self, draw: int) -> Self:
         """Return the same events with the noise of another draw; draw 0 is the first."""
@@ -95,9 +95,16 @@ class NoisyPairs:
             x0 = events.source[rows]
         x0 = self._coupling.pair(x0, x1, cond, rng)
         x_t, target = self._point_and_target(x0, x1, rng)
+        return self._remainder(x_t, target, rows)
+
+    def _remainder(self, x_t: np.ndarray, target: np.ndarray, rows: np.ndarray) -> Batch:
+        """Return what is left for the trees when the closed-form velocity is taken off."""
+        events = self._events
+        cond = None if events.cond is None else events.cond[rows]
+        inputs, velocity = self._inputs(x_t, cond)
         return Batch(
-            inputs=stack_inputs(x_t, cond),
-            target=np.ascontiguousarray(target, dtype=np.float32),
+            inputs=inputs,
+            target=(target - velocity).astype(np.float32),
             weight=None if events.weight is None else events.weight[rows],
         )
 
@@ -125,12 +132,8 @@ class TorchcfmPairs(NoisyPairs):
         x1 = events.z[rows].astype(np.float64)
         x0 = rng.standard_normal(x1.shape)
         x_t, target, kept = self._matcher.sample(x0, x1, self._interval.t, rng)
-        kept_rows = rows[kept]  # torchcfm's transport plans repeat some events and drop others
-        return Batch(
-            inputs=stack_inputs(x_t, None if events.cond is None else events.cond[kept_rows]),
-            target=target.astype(np.float32),
-            weight=None if events.weight is None else events.weight[kept_rows],
-        )
+        # torchcfm's transport plans repeat some events and drop others
+        return self._remainder(x_t, target, rows[kept])
 
 
 def torchcfm_matcher(path: Any, coupling: Any) -> TorchcfmMatcher:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import checks, files, store
 from ..config import ModelConfig
 from ..couplings import COUPLINGS
 from ..errors import ConfigError, InputError, RunError
+from ..inputs import check_views
 from ..paths import PATHS
+from ..preconditioners import PRECONDITIONERS, Preconditioner
 from ..seeding import derive
 from ..solvers import SOLVERS
 from ..split import split_mask
@@ -55,6 +58,8 @@ def check_config(config: ModelConfig) -> TimeGrid:
     solver = SOLVERS.build(config.solver)
     PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
+    PRECONDITIONERS.build(config.preconditioner)
+    check_views(config.inputs)
     check_parameters(config.booster_parameters())
     _at_least("n_steps", config.n_steps, 1)
     _at_least("n_repeats", config.n_repeats, 1)
@@ -119,7 +124,8 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         _refuse_other(run, plan)
         return plan
     _write_tables(run, fitted)
-    run.write_json("transform.json", fitted["transform"])
+    for name, content in fitted["files"].items():
+        files.write_bytes(run.file(name), content)
     for task in make_tasks(plan):
         run.write_json(store.task_name(task["step"]), task)
     run.write_json("plan.json", plan)
@@ -149,7 +155,7 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
             f"{run.path} holds a run already; add --resume to continue it, or choose another folder"
         )
     if run.path.exists() and not run.is_planned():
-        known = {"config.yaml", "transform.json", "table", "tasks", "steps", "logs"}
+        known = {"config.yaml", *store.DESCRIBING, "table", "tasks", "steps", "logs"}
         foreign = [p.name for p in run.path.iterdir() if p.name not in known and p.name[0] != "."]
         if foreign:
             raise RunError(
@@ -188,8 +194,23 @@ def _fit_tables(inputs: Inputs) -> dict[str, Any]:
     arrays = {"z": transform.forward(table), "cond": table.cond, "weight": table.weight}
     if inputs.source is not None:
         arrays["source"] = transform.forward(inputs.source.select(table.names))
-    stored = {k: None if a is None else a.astype(np.float32) for k, a in arrays.items()}
-    return {"arrays": {**stored, "valid": valid}, "transform": transform.to_json()}
+    stored = {k: a.astype(np.float32) for k, a in arrays.items() if a is not None}
+    fitted = {
+        "transform.json": files.json_bytes(transform.to_json()),
+        "preconditioner.npz": _fit_preconditioner(inputs, stored, ~valid).to_bytes(),
+    }
+    return {"arrays": {**stored, "valid": valid}, "files": fitted}
+
+
+def _fit_preconditioner(
+    inputs: Inputs, arrays: dict[str, np.ndarray], train: np.ndarray
+) -> Preconditioner:
+    """Fit the closed-form velocity once, on the training rows, for all steps and workers."""
+    parts = {name: array[train] for name, array in arrays.items()}
+    preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner)
+    # one thread, so that the sums of matrix products come in the same order on every machine
+    with threadpool_limits(1):
+        return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **parts)
 
 
 def _write_tables(run: RunDirectory, fitted: dict[str, Any]) -> None:
@@ -208,8 +229,8 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "categories": table.categories,
             "conditions": table.cond_names,
         },
-        "transforms": files.digest(fitted["transform"]),
-        "events": {k: _array_digest(a) for k, a in arrays.items() if a is not None},
+        "fitted": {name: files.digest_bytes(c) for name, c in fitted["files"].items()},
+        "events": {k: _array_digest(a) for k, a in arrays.items()},
         "versions": {"flowbdt_format": store.FORMAT, "xgboost": version("xgboost")},
     }
     return files.to_plain(
@@ -241,7 +262,16 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one task per trained time: plain numbers and names, no arrays."""
     grid = TimeGrid.from_json(plan["grid"])
     settings = plan["fingerprint"]["settings"]
-    shared = ("path", "coupling", "flow_matcher", "target", "noise", "n_repeats", "refresh")
+    shared = (
+        "path",
+        "coupling",
+        "flow_matcher",
+        "target",
+        "noise",
+        "n_repeats",
+        "refresh",
+        "inputs",
+    )
     tasks = []
     for step, t in enumerate(grid.times):
         content = {
@@ -250,8 +280,7 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             "time": float(t),
             "next_time": t + grid.step_to_next(step),
             "seed": settings["random_state"],
-            "events": plan["fingerprint"]["events"],
-            "versions": plan["fingerprint"]["versions"],
+            **{name: plan["fingerprint"][name] for name in ("events", "fitted", "versions")},
             **{name: settings[name] for name in (*shared, "booster")},
         }
         tasks.append({**content, "digest": files.digest(content)})

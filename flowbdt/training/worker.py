@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, store
+from .. import files, preconditioners, store
 from ..couplings import COUPLINGS
 from ..errors import FormatError, RunError
+from ..inputs import StepInputs, step_inputs
 from ..paths import PATHS
 from ..regressors.xgb import BoostedTrees
 from ..seeding import derive
 from ..store import RunDirectory
+from ..transforms import JointTransform
 from .pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
 
 VALID_REPEATS = 5
@@ -84,12 +86,33 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     """Return what a task learns from and is validated on, in events that never mix."""
     arrays = {name: _checked_array(run, name, sha) for name, sha in task["events"].items()}
     valid = arrays.pop("valid")
-    train = _pairs(task, Events(rows=np.flatnonzero(~valid), **arrays), "train", task["n_repeats"])
+    inputs = _inputs(run, task)
+    rows = np.flatnonzero(~valid)
+    train = _pairs(task, Events(rows=rows, **arrays), inputs, "train", task["n_repeats"])
     if not valid.any():
         return train, None
     fresh = task["noise"] == "fresh"
     repeats = VALID_REPEATS if fresh else min(task["n_repeats"], VALID_REPEATS)
-    return train, _pairs(task, Events(rows=np.flatnonzero(valid), **arrays), "valid", repeats)
+    rows = np.flatnonzero(valid)
+    return train, _pairs(task, Events(rows=rows, **arrays), inputs, "valid", repeats)
+
+
+def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
+    content = {name: run.read(name) for name in task["fitted"]}
+    for name, sha256 in task["fitted"].items():
+        if files.digest_bytes(content[name]) != sha256:
+            raise FormatError(
+                f"{run.path}: {name} is not the one this run was planned with; plan the run anew"
+                " in an empty folder"
+            )
+    joint = store.parse_json(content["transform.json"], "transform.json")["joint"]
+    return step_inputs(
+        preconditioners.from_bytes(content["preconditioner.npz"]),
+        JointTransform.from_json(joint),
+        task,
+        task["time"],
+        task["next_time"],
+    )
 
 
 def _checked_array(run: RunDirectory, name: str, sha256: str) -> np.ndarray:
@@ -102,10 +125,17 @@ def _checked_array(run: RunDirectory, name: str, sha256: str) -> np.ndarray:
     return array
 
 
-def _pairs(task: dict[str, Any], events: Events, purpose: str, n_repeats: int) -> NoisyPairs:
+def _pairs(
+    task: dict[str, Any], events: Events, inputs: StepInputs, purpose: str, n_repeats: int
+) -> NoisyPairs:
     interval = Interval(task["step"], task["time"], task["next_time"], task["target"] == "mean")
     arguments = (events, PATHS.build(task["path"]), COUPLINGS.build(task["coupling"]), interval)
-    keywords = {"n_repeats": n_repeats, "seed": task["seed"], "purpose": purpose}
+    keywords = {
+        "inputs": inputs,
+        "n_repeats": n_repeats,
+        "seed": task["seed"],
+        "purpose": purpose,
+    }
     if task["flow_matcher"] == "numpy":
         return NoisyPairs(*arguments, **keywords)
     matcher = torchcfm_matcher(task["path"], task["coupling"])

@@ -236,6 +236,11 @@ class TableTransform:
         return self._joint.n_latent
 
     @property
+    def joint(self) -> JointTransform:
+        """The joint transform after the column transforms."""
+        return self._joint
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all columns, in the order of the fit."""
         return tuple(column.name for column in self._columns)

@@ -1,0 +1,90 @@
+"""What the trees of one time see of a point, and the closed-form velocity they add to.
+
+Training and generation both come here, so that trees are asked about what they were taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError
+from .paths import PATHS
+from .preconditioners import Preconditioner, Prepared
+from .transforms import JointTransform
+
+VIEWS = ("latent", "columns", "end_point", "components")
+"""latent: the point itself. columns: the point turned back to the single columns, where whitening
+mixed them; a tree cuts along its inputs, so both directions help. end_point: the closed-form
+E[x1 | x_t]. components: the probability of each Gaussian. Conditions are always seen."""
+
+
+def check_views(views: Sequence[str]) -> None:
+    """Refuse unknown or repeated views, and none at all. Raises ConfigError."""
+    if not views or len(set(views)) < len(views) or not set(views) <= set(VIEWS):
+        raise ConfigError(
+            f"inputs must be some of {', '.join(VIEWS)}, each once, got {list(views)!r}"
+        )
+
+
+class StepInputs:
+    """Inputs of one step's trees, and what is added to their answer.
+
+    Parameters
+    ----------
+    prepared : the preconditioner at the time of the step
+    joint : the joint transform of the table, for the view ``columns``
+    views : some of `VIEWS`, in any order; what a model does not have (weights of a single
+        Gaussian, columns where nothing was mixed) is left out
+    """
+
+    def __init__(self, prepared: Prepared, joint: JointTransform, views: Sequence[str]) -> None:
+        self._prepared, self._views = prepared, views
+        mixed = joint.name == "whiten" and "columns" in views
+        # from whitened axes to standardised columns; linear, so it acts on points at any time
+        self._to_columns = (joint.axes * joint.spread).T if mixed else None
+
+    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs (n, p) float32 and closed-form velocity (n, m) float64.
+
+        Parameters
+        ----------
+        x : ndarray (n, m), points at the time of the step
+        cond : ndarray (n, c) or None
+        """
+        m = x.shape[1]
+        velocity, extra = self._prepared.features(x, cond)
+        parts = [x] if "latent" in self._views else []
+        if self._to_columns is not None:
+            parts.append(rowwise_product(x, self._to_columns))
+        if "end_point" in self._views:
+            parts.append(extra[:, :m])
+        if "components" in self._views:
+            parts.append(extra[:, m:])
+        if cond is not None:
+            parts.append(cond)
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe"), velocity
+
+
+def step_inputs(
+    preconditioner: Preconditioner,
+    joint: JointTransform,
+    settings: Mapping[str, Any],
+    t: float,
+    t_next: float,
+) -> StepInputs:
+    """Return what the trees at time ``t`` see, from a run's settings (path, target, inputs)."""
+    until = t_next if settings["target"] == "mean" else None
+    prepared = preconditioner.at(PATHS.build(settings["path"]), t, until)
+    return StepInputs(prepared, joint, settings["inputs"])
+
+
+def rowwise_product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return x @ matrix, each row to the last bit the same whatever other rows there are.
+
+    A matrix product adds in another order for other numbers of rows; trees would then see another
+    side of a cut. Few columns make the plain sum cheap.
+    """
+    return np.einsum("nm,mk->nk", np.asarray(x, dtype=np.float64), matrix, optimize=False)
