@@ -21,6 +21,7 @@ from typing import Any
 import common
 
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
+from flowbdt.config import PRESETS
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.metrics import relation_deviation
 
@@ -31,6 +32,10 @@ MODELS: dict[str, dict[str, Any]] = {
         "n_steps": 20,
         "solver": "euler",
         "n_repeats": 20,
+        "noise": "repeats",
+        "candidates": 0,
+        "preconditioner": "none",
+        "inputs": ["latent"],
         "transforms": {"*": {"name": "minmax", "clip": True}, "joint": "none"},
         "booster": {
             "max_depth": 4,
@@ -39,9 +44,10 @@ MODELS: dict[str, dict[str, Any]] = {
             "reg_lambda": 0.1,
             "reg_alpha": 0.2,
             "max_bin": 256,
+            "early_stopping_rounds": 0,
         },
     },
-    "default": {"relations": list(HLV_RELATIONS)},
+    **{name: {"preset": name, "relations": list(HLV_RELATIONS)} for name in PRESETS},
 }
 
 

@@ -66,7 +66,7 @@ def describe_plan(inputs: Inputs) -> str:
     grid = check_config(inputs.config)
     transform = TableTransform(inputs.config.transforms, inputs.config.relations).fit(inputs.table)
     lines = [
-        inputs.config.to_yaml().rstrip(),
+        inputs.settled().config.to_yaml().rstrip(),
         "",
         f"# {inputs.table.n} events, {len(inputs.table.names)} columns"
         f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",

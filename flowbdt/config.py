@@ -26,14 +26,48 @@ Spec = str | dict[str, Any]
 BOOSTER_DEFAULTS: dict[str, Any] = {
     "n_estimators": 100,
     "max_depth": 6,
-    "learning_rate": 0.15,
+    "learning_rate": 0.1,
     "reg_lambda": 1.0,
     "reg_alpha": 0.0,
-    "max_bin": 128,
+    "max_bin": 64,  # 256 cost four times the memory of histograms and gained nothing
     "multi_strategy": "multi_output_tree",
     "early_stopping_rounds": 0,
 }
 """What a step's booster gets unless told otherwise, under XGBoost's own names."""
+
+ROWS_PER_STEP = 100_000
+"""Events times repetitions that a step learns from by default: small tables need more repetitions
+of the noise, large ones bring their own variety."""
+
+MANY_COLUMNS = 64
+"""Above this many columns histograms, which grow with inputs x outputs x bins, decide the cost."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {
+        "n_steps": 8,
+        "preconditioner": {"name": "mixture", "n_components": 40},
+        "noise": "fresh",
+        "n_repeats": 1,
+        "candidates": 0,
+        "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
+    },
+    "balanced": {
+        "n_steps": 16,
+        "preconditioner": "mixture",
+        "noise": "repeats",
+        "candidates": 2000,
+        "booster": {"n_estimators": 60, "max_depth": 6, "early_stopping_rounds": 10},
+    },
+    "best": {
+        "n_steps": 24,
+        "preconditioner": {"name": "mixture", "n_components": 160},
+        "noise": "repeats",
+        "n_repeats": 8,
+        "candidates": 4000,
+        "booster": {"n_estimators": 200, "max_depth": 7, "early_stopping_rounds": 20},
+    },
+}
+"""Settings that go together; what is given explicitly wins over them."""
 
 BOOSTER_ALIASES = {
     "eta": "learning_rate",
@@ -53,42 +87,70 @@ class ModelConfig:
     where the work is done and, like the column choice of `RunConfig`, is no part of the digest.
     """
 
-    n_steps: int = 16  # steps the solver takes from noise to data
+    preset: str = "balanced"  # 'fast', 'balanced' or 'best': fills in what is null below
+    n_steps: int | None = None  # steps the solver takes from noise to data
     solver: str = "adams_bashforth_2"  # integration method
     spacing: str | dict[str, Any] | list[float] = "uniform"  # of the steps in time
     path: Spec = "linear"  # from noise to data
     coupling: Spec = "independent"  # which noise goes with which event
     flow_matcher: str = "numpy"  # closed forms of this package, or 'torchcfm'
     target: str = "velocity"  # 'velocity' at the time, or 'mean' over the coming interval
-    noise: str = "repeats"  # one draw for all trees, or 'fresh': a new one every `refresh` trees
-    n_repeats: int = 10  # copies of each event in a draw, each with other noise
+    candidates: int | None = None  # events that a target is averaged over; 0: none
+    noise: str | None = None  # 'repeats': one draw for all trees; 'fresh': new ones on the way
+    n_repeats: int | None = None  # copies of each event in a draw, each with other noise
     refresh: int = 10  # with noise='fresh': trees between two draws, at least
+    preconditioner: Spec | None = None  # closed-form velocity that trees add to
+    inputs: list[str] | None = None  # what trees see of a point
     booster: dict[str, Any] = field(default_factory=dict)  # XGBoost parameters by their names
-    preconditioner: Spec = "none"  # closed-form velocity that trees add to
-    inputs: list[str] = field(default_factory=lambda: ["latent"])  # what trees see of a point
     transforms: Spec = "auto"  # per column and jointly
     relations: list[str] = field(default_factory=list)  # such as 'tau21 = tau2 / tau1'
     validation_fraction: float = 0.1  # events split off before any noise is drawn
     executor: Spec = "serial"  # where steps are trained
     random_state: int | None = None  # seed; None draws one and records it
 
-    def booster_parameters(self) -> dict[str, Any]:
-        """Return the booster's parameters, defaults filled in, one name for each."""
-        given = {BOOSTER_ALIASES.get(name, name): value for name, value in self.booster.items()}
-        if len(given) < len(self.booster):
-            raise ConfigError(f"a booster parameter is given under two names: {self.booster}")
-        return {**BOOSTER_DEFAULTS, **given}
+    def resolved(self, n_rows: int = 25_000, n_columns: int = 10) -> Self:
+        """Return the configuration with nothing left open: explicit, else preset, else by size.
+
+        Parameters
+        ----------
+        n_rows, n_columns : size of the table that is trained on
+
+        Raises
+        ------
+        ConfigError
+            If the preset is unknown or a booster parameter is given under two names.
+        """
+        if self.preset not in PRESETS:
+            raise unknown("preset", self.preset, PRESETS)
+        wide = n_columns > MANY_COLUMNS
+        by_size: dict[str, Any] = {
+            "n_repeats": min(max(round(ROWS_PER_STEP / max(n_rows, 1)), 1), 20),
+            "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
+        }
+        chosen = {**by_size, **PRESETS[self.preset]}
+        given = _one_name_each(self.booster)
+        size_booster = {"max_bin": 32} if wide else {}
+        booster = {**BOOSTER_DEFAULTS, **chosen.pop("booster"), **size_booster, **given}
+        open_fields = {k: v for k, v in chosen.items() if getattr(self, k) is None}
+        return dataclasses.replace(self, **open_fields, booster=booster)
 
     def digestible(self) -> dict[str, Any]:
-        """Return what decides the bytes of the result: all but the executor."""
-        names = [f.name for f in dataclasses.fields(ModelConfig) if f.name != "executor"]
-        settings = {name: getattr(self, name) for name in names}
-        return {**settings, "booster": self.booster_parameters()}
+        """Return what decides the bytes of the result; call it on a `resolved` configuration."""
+        names = [f.name for f in dataclasses.fields(ModelConfig)]
+        return {name: getattr(self, name) for name in names if name not in ("executor", "preset")}
 
     def to_yaml(self) -> str:
-        """Return the full configuration as YAML, defaults filled in."""
-        settings = {**dataclasses.asdict(self), "booster": self.booster_parameters()}
-        return yaml.safe_dump({"format": 1, **to_plain(settings)}, sort_keys=False)
+        """Return the configuration as YAML."""
+        settings = {"format": 1, **to_plain(dataclasses.asdict(self))}
+        return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _one_name_each(booster: Mapping[str, Any]) -> dict[str, Any]:
+    """Return booster parameters under XGBoost's first names."""
+    given = {BOOSTER_ALIASES.get(name, name): value for name, value in booster.items()}
+    if len(given) < len(booster):
+        raise ConfigError(f"a booster parameter is given under two names: {dict(booster)}")
+    return given
 
 
 @dataclass(frozen=True)

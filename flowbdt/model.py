@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -48,9 +47,9 @@ def fit_run(
     """
     run = RunDirectory(folder)
     executor = EXECUTORS.build(inputs.config.executor)
+    inputs = inputs.settled()
     make_plan(inputs, run, resume=resume)
-    config = replace(inputs.config, random_state=inputs.seed)
-    files.write_bytes(run.file("config.yaml"), config.to_yaml().encode())
+    files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     train(run, executor, on_report)
     return run
 
@@ -64,6 +63,8 @@ class FlowBDT(BaseEstimator):
 
     Parameters
     ----------
+    preset : 'fast', 'balanced' or 'best': decides whatever is None below, see
+        `flowbdt.config.PRESETS`; what is given explicitly wins
     n_steps : steps of the solver
     solver : 'euler', 'heun', 'midpoint', 'adams_bashforth_2', 'adams_bashforth_3', 'rk4',
         'dormand_prince'; those times that it asks for are trained, no others
@@ -73,16 +74,19 @@ class FlowBDT(BaseEstimator):
     coupling : 'independent', 'minibatch_ot', or 'given' (with ``source`` in `fit`)
     flow_matcher : 'numpy', or 'torchcfm' for the reference implementation
     target : 'velocity' at each time, or 'mean' over the coming step (euler only)
-    noise : 'repeats': one draw for all trees of a step; 'fresh': a new draw every ``refresh``
-        trees, so that trees learn from ever new noise in the memory of one draw
+    candidates : events that each target is averaged over (arXiv 2302.00670); 0 for none. Used
+        where it is exact: independent noise, no conditions, no noise added by the path
+    noise : 'repeats' draws once for all trees of a step; 'fresh' draws anew every ``refresh``
+        trees, which learns from ever new noise in the memory of one draw
     n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
-    refresh : with ``noise='fresh'``, the least number of trees between two draws
-    booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
-        ``early_stopping_rounds``; the rest as in `flowbdt.config.BOOSTER_DEFAULTS`
+    refresh : trees between two draws, at least
     preconditioner : 'none', 'gaussian' or 'mixture': the velocity that is known in closed form, so
         that trees learn only what remains; with parameters ``{"name": "mixture",
         "n_components": 40}``
     inputs : what trees see of a point, some of `flowbdt.inputs.VIEWS`
+    booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
+        ``early_stopping_rounds``; the rest from the preset and
+        `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly
@@ -109,20 +113,22 @@ class FlowBDT(BaseEstimator):
 
     def __init__(
         self,
-        n_steps: int = 16,
+        n_steps: int | None = None,
         solver: str = "adams_bashforth_2",
         *,
+        preset: str = "balanced",
         spacing: Any = "uniform",
         path: Any = "linear",
         coupling: Any = "independent",
         flow_matcher: str = "numpy",
         target: str = "velocity",
-        noise: str = "repeats",
-        n_repeats: int = 10,
+        candidates: int | None = None,
+        noise: str | None = None,
+        n_repeats: int | None = None,
         refresh: int = 10,
+        preconditioner: Any = None,
+        inputs: list[str] | None = None,
         booster: dict[str, Any] | None = None,
-        preconditioner: Any = "none",
-        inputs: list[str] | tuple[str, ...] = ("latent",),
         transforms: Any = "auto",
         relations: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
@@ -131,17 +137,19 @@ class FlowBDT(BaseEstimator):
     ) -> None:
         self.n_steps = n_steps
         self.solver = solver
+        self.preset = preset
         self.spacing = spacing
         self.path = path
         self.coupling = coupling
         self.flow_matcher = flow_matcher
         self.target = target
+        self.candidates = candidates
         self.noise = noise
         self.n_repeats = n_repeats
         self.refresh = refresh
-        self.booster = booster
         self.preconditioner = preconditioner
         self.inputs = inputs
+        self.booster = booster
         self.transforms = transforms
         self.relations = relations
         self.validation_fraction = validation_fraction

@@ -14,6 +14,9 @@ from flowbdt.table import EventTable
 QUICK = {"n_estimators": 5, "max_depth": 3, "max_bin": 32}
 """A booster that trains in milliseconds."""
 
+PLAIN = {"preconditioner": "none", "inputs": ["latent"], "candidates": 0, "noise": "repeats"}
+"""Nothing but trees, noise and single-event targets."""
+
 
 @pytest.fixture
 def quick_booster() -> dict[str, int]:

@@ -15,7 +15,14 @@ from flowbdt.cli import build_parser, main
 from flowbdt.execution import EXECUTORS
 from flowbdt.tableio import read_attributes, read_table, write_table
 
-SETTINGS = ["n_steps=3", "n_repeats=2", "booster.n_estimators=5", "booster.max_bin=32"]
+SETTINGS = [
+    "preset=fast",
+    "preconditioner=none",
+    "n_steps=3",
+    "n_repeats=2",
+    "booster.n_estimators=5",
+    "booster.max_bin=32",
+]
 QUICK = [text for setting in (*SETTINGS, "random_state=1") for text in ("--set", setting)]
 
 
@@ -93,7 +100,7 @@ def test_full_configuration_lies_beside_the_result_and_fits_again(folder):
     run("fit", "jets.h5", "-o", "run", *QUICK)
     settings = yaml.safe_load((folder / "run" / "config.yaml").read_text())
     assert settings["n_steps"] == 3
-    assert settings["booster"]["max_depth"] == 6  # defaults are written out
+    assert settings["booster"]["max_depth"] == 4  # what the preset decides is written out
     assert run("fit", "jets.h5", "-o", "again", "--config", "run/config.yaml") == 0
     manifests = [json.loads((folder / r / "manifest.json").read_text()) for r in ("run", "again")]
     assert manifests[0] == manifests[1]

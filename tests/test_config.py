@@ -8,7 +8,7 @@ import inspect
 import pytest
 import yaml
 
-from flowbdt.config import BOOSTER_DEFAULTS, ModelConfig, RunConfig
+from flowbdt.config import BOOSTER_DEFAULTS, PRESETS, ModelConfig, RunConfig
 from flowbdt.errors import ConfigError
 from flowbdt.model import FlowBDT
 
@@ -73,8 +73,7 @@ def test_yaml_round_trip_is_complete(tmp_path):
     written = yaml.safe_load(file.read_text())
     assert set(written) == {f.name for f in dataclasses.fields(RunConfig)} | {"format"}
     again = RunConfig.from_yaml(file)
-    assert again.booster_parameters() == config.booster_parameters()
-    assert dataclasses.replace(again, booster={}) == dataclasses.replace(config, booster={})
+    assert again == config
 
 
 def test_broken_yaml_names_the_file(tmp_path):
@@ -85,7 +84,7 @@ def test_broken_yaml_names_the_file(tmp_path):
 
 
 def test_aliases_replace_defaults_instead_of_standing_beside_them():
-    parameters = ModelConfig(booster={"eta": 0.3, "lambda": 2}).booster_parameters()
+    parameters = ModelConfig(booster={"eta": 0.3, "lambda": 2}).resolved().booster
     assert parameters["learning_rate"] == 0.3
     assert parameters["reg_lambda"] == 2
     assert set(parameters) == set(BOOSTER_DEFAULTS)
@@ -93,10 +92,34 @@ def test_aliases_replace_defaults_instead_of_standing_beside_them():
 
 def test_two_names_for_one_parameter_are_refused():
     with pytest.raises(ConfigError, match="two names"):
-        ModelConfig(booster={"eta": 0.3, "learning_rate": 0.2}).booster_parameters()
+        ModelConfig(booster={"eta": 0.3, "learning_rate": 0.2}).resolved()
+
+
+def test_what_is_given_wins_over_the_preset():
+    fast = ModelConfig(preset="fast").resolved()
+    assert (fast.n_steps, fast.noise) == (8, "fresh")
+    mine = ModelConfig(preset="fast", n_steps=5, booster={"max_depth": 3}).resolved()
+    assert (mine.n_steps, mine.noise) == (5, "fresh")
+    assert mine.booster["max_depth"] == 3
+    assert mine.booster["n_estimators"] == fast.booster["n_estimators"]
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("size", [(1_000, 2), (25_000, 12), (1_000_000, 600)])
+def test_presets_leave_nothing_open_at_any_size(preset, size):
+    config = ModelConfig(preset=preset).resolved(*size)
+    open_fields = [k for k, v in dataclasses.asdict(config).items() if v is None]
+    assert open_fields == ["random_state"]
+    assert config.resolved(*size) == config
+    assert config.booster["max_bin"] <= (32 if size[1] > 64 else 64)
+
+
+def test_unknown_preset_lists_the_known():
+    with pytest.raises(ConfigError, match="balanced, best, fast"):
+        ModelConfig(preset="quick").resolved()
 
 
 def test_digest_ignores_executor_and_column_choice():
-    plain = ModelConfig(executor="serial").digestible()
+    plain = ModelConfig(executor="serial", preset="best").digestible()
     assert plain == RunConfig(executor="joblib", columns=["a"]).digestible()
     assert plain != ModelConfig(n_steps=3).digestible()

@@ -13,13 +13,16 @@ from flowbdt import store
 from flowbdt.config import ModelConfig
 from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError
+from flowbdt.inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
 from flowbdt.paths import PATHS
+from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.store import RunDirectory
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.worker import VALID_REPEATS, run_task, training_pairs
+from flowbdt.transforms import JointTransform
 
 BOOSTER = {"max_depth": 4, "learning_rate": 0.2, "max_bin": 32}
 BOOSTER |= {"multi_strategy": "multi_output_tree"}
@@ -29,11 +32,14 @@ def pairs(repeats=1, n=600, purpose="train", columns=2):
     rng = np.random.default_rng(0 if purpose == "train" else 1)
     z = rng.normal(size=(n, columns))
     z[:, 1] = z[:, 0] ** 2 - 1 + 0.1 * z[:, 1]
+    nothing = PRECONDITIONERS.build("none").fit(z, seed=0)
+    joint = JointTransform("none").fit(z)
     return NoisyPairs(
         Events(z.astype("f4"), np.arange(n)),
         PATHS.build("linear"),
         COUPLINGS.build("independent"),
         Interval(2, 0.5, 0.6),
+        inputs=StepInputs(nothing.at(PATHS.build("linear"), 0.5), joint, ["latent"]),
         n_repeats=repeats,
         seed=1,
         purpose=purpose,
@@ -155,12 +161,15 @@ def test_resume_ends_in_the_same_bytes(tmp_path, jets, quick_booster):
 
 
 def test_noise_is_a_setting_of_the_estimator(jets, quick_booster):
-    settings = {"n_steps": 2, "n_repeats": 1, "booster": quick_booster, "random_state": 1}
-    plain = FlowBDT(**settings).fit(jets)
-    fresh = FlowBDT(**settings, noise="fresh", refresh=1).fit(jets)
-    losses = [[step["train_rmse"] for step in model.steps_] for model in (plain, fresh)]
-    assert losses[0][0] < losses[1][0]  # on the noise that the trees know, and on newer noise
-    assert losses[0][1] < losses[1][1]
+    booster = {**quick_booster, "early_stopping_rounds": 0}
+    settings = {"n_steps": 2, "n_repeats": 1, "booster": booster, "random_state": 1}
+
+    def losses(**noise):
+        return [s["train_rmse"] for s in FlowBDT(**settings, **noise).fit(jets).steps_]
+
+    plain = losses(noise="repeats")
+    assert losses(noise="fresh", refresh=5) == plain  # not before the last of the five trees
+    assert losses(noise="fresh", refresh=4) != plain
 
 
 @pytest.mark.parametrize(

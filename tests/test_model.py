@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import PLAIN, QUICK
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -22,11 +23,7 @@ from flowbdt.table import EventTable
 from flowbdt.training.plan import Inputs
 
 ASSETS = Path(__file__).parent / "assets"
-SMALL = {
-    "n_steps": 3,
-    "n_repeats": 2,
-    "booster": {"n_estimators": 5, "max_depth": 3, "max_bin": 32},
-}
+SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
 
 
 def small(**settings):

@@ -20,7 +20,7 @@ from flowbdt.errors import GridError
 from flowbdt.fields import Stepwise
 from flowbdt.timegrid import TimeGrid
 
-SMALL = {"n_steps": 6, "n_repeats": 3, "random_state": 1}
+SMALL = {"n_steps": 6, "preset": "fast", "random_state": 1}
 
 
 def test_every_trained_time_is_used_and_no_other_is_asked_for():

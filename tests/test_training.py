@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import PLAIN
 
 from flowbdt import files, store
 from flowbdt.config import ModelConfig
@@ -32,7 +33,9 @@ from flowbdt.transforms import JointTransform
 
 
 def inputs(table, booster=None, seed=5, **settings):
-    config = ModelConfig(**{"n_steps": 3, "n_repeats": 2, "booster": booster or {}, **settings})
+    config = ModelConfig(
+        **{"n_steps": 3, "n_repeats": 2, "booster": booster or {}, **PLAIN, **settings}
+    )
     return Inputs(table, config, seed)
 
 
@@ -287,7 +290,7 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bytes(tmp_path):
     write_table(tmp_path / "t.h5", EventTable.of(rng.normal(size=(20_000, 5))))
     base = [sys.executable, "-m", "flowbdt.cli", "fit", str(tmp_path / "t.h5"), "-q", "--executor"]
     base += ["serial", "--set", "n_steps=6", "--set", "random_state=3", "--set", "n_repeats=2"]
-    base += ["--set", "booster.n_estimators=20"]
+    base += ["--set", "booster.n_estimators=20", "--set", "preset=fast"]
     start = time.monotonic()
     subprocess.run([*base, "-o", str(tmp_path / "whole")], check=True)
     duration = time.monotonic() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -30,31 +30,42 @@ of all k trees, so a constant interval would cost time quadratic in the number o
 
 
 class _Passes(xgb.DataIter):
-    """Hands a BatchSource to XGBoost; the labels are gathered and set once, see `_matrix`."""
+    """Hands a BatchSource to XGBoost; the labels are gathered and set once, see `_matrix`.
+
+    XGBoost passes over the rows four times and more. A closed-form velocity makes a batch dear, so
+    batches are made in the first pass and their inputs kept for the others.
+    """
 
     def __init__(self, source: BatchSource) -> None:
         self._source = source
+        self._kept: list[tuple[np.ndarray, np.ndarray | None]] = []
         self.label = np.empty((source.n_rows, source.n_outputs), dtype=np.float32)
         super().__init__()
 
     def reset(self) -> None:
-        self._batches = iter(self._source)
-        self._row = 0
+        self._batches = iter(self._kept) if self._kept else self._made()
+
+    def _made(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        row, kept = 0, []
+        for batch in self._source:
+            self.label[row : row + len(batch.target)] = batch.target
+            row += len(batch.target)
+            kept.append((batch.inputs, batch.weight))
+            yield kept[-1]
+        self._kept = kept
 
     def next(self, input_data: Callable[..., None]) -> bool:
-        batch = next(self._batches, None)
-        if batch is None:
+        inputs, weight = next(self._batches, (None, None))
+        if inputs is None:
             return False
-        self.label[self._row : self._row + len(batch.target)] = batch.target
-        self._row += len(batch.target)
-        input_data(data=batch.inputs, weight=batch.weight)
+        input_data(data=inputs, weight=weight)
         return True
 
 
 def _matrix(
     source: BatchSource, max_bin: int, n_threads: int, ref: xgb.QuantileDMatrix | None = None
 ) -> xgb.QuantileDMatrix:
-    """Return the binned table. The float inputs exist one batch at a time only.
+    """Return the binned table. The float inputs are gone before gradients take more room.
 
     Labels are set in one piece: handed in by batches, XGBoost's growing buffer would end up to
     twice as large as they are.

@@ -15,6 +15,10 @@ from ..couplings import Coupling
 from ..inputs import StepInputs
 from ..paths import PATHS, Path
 from ..regressors.base import Batch
+from .averaging import mean_end_point
+
+SMALLEST_SPREAD = 1e-6
+"""Below this b(t) a point can have come from one event only."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class NoisyPairs:
     A batch is one repetition of one block of events and is made from its own key (seed, purpose,
     step, repetition, block). So every pass gives the same batches in any process, and memory does
     not grow with the number of repetitions. A redrawn source goes on with the next repetitions.
+    With ``candidates`` each target is averaged over as many other events (see `averaging`).
     """
 
     def __init__(
@@ -64,9 +69,10 @@ class NoisyPairs:
         n_repeats: int,
         seed: int,
         purpose: str,
+        candidates: int = 0,
     ) -> None:
         self._events, self._path, self._coupling = events, path, coupling
-        self._inputs = inputs
+        self._inputs, self._candidates = inputs, candidates
         self._interval, self._key = interval, (seed, purpose, interval.step)
         self._n_repeats, self._first_repeat = n_repeats, 0
         self.n_rows = len(events.rows) * n_repeats
@@ -95,6 +101,8 @@ class NoisyPairs:
             x0 = events.source[rows]
         x0 = self._coupling.pair(x0, x1, cond, rng)
         x_t, target = self._point_and_target(x0, x1, rng)
+        if self._candidates:
+            target = self._averaged_target(x_t, x1, rows, rng)
         return self._remainder(x_t, target, rows)
 
     def _remainder(self, x_t: np.ndarray, target: np.ndarray, rows: np.ndarray) -> Batch:
@@ -118,6 +126,24 @@ class NoisyPairs:
         if interval.mean_target:
             return x_t, path.mean_target(x0, x1, interval.t, interval.t_next, noise)
         return x_t, path.target(x0, x1, interval.t, x_t)
+
+    def _averaged_target(
+        self, x_t: np.ndarray, x1: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return the target averaged over candidates; it is linear in x1 for a given x_t."""
+        events, t = self._events, self._interval.t
+        a, b = self._path.scales(t)
+        others = rng.choice(events.rows, min(self._candidates, len(events.rows)), replace=False)
+        weight = events.weight
+        weights = None if weight is None else (weight[rows], weight[others])
+        if b > SMALLEST_SPREAD:
+            x1 = mean_end_point(x_t, x1, events.z[others], weights, (a, b))
+            x0 = (x_t - a * x1) / b
+        else:
+            x0 = np.zeros_like(x1)  # no other event could have led here
+        if self._interval.mean_target:
+            return self._path.mean_target(x0, x1, t, self._interval.t_next)
+        return self._path.target(x0, x1, t, x_t)
 
 
 class TorchcfmPairs(NoisyPairs):

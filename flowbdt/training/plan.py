@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class Inputs:
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
 
+    def settled(self) -> Inputs:
+        """Return the inputs with every open setting decided and the seed written in."""
+        config = self.config.resolved(self.table.n, len(self.table.names))
+        return replace(self, config=replace(config, random_state=self.seed))
+
 
 def check_config(config: ModelConfig) -> TimeGrid:
     """Build every plug-in once, so that a wrong setting shows before any long work.
@@ -55,20 +60,22 @@ def check_config(config: ModelConfig) -> TimeGrid:
     """
     from ..regressors.xgb import check_parameters
 
+    config = config.resolved()
     solver = SOLVERS.build(config.solver)
     PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
-    PRECONDITIONERS.build(config.preconditioner)
-    check_views(config.inputs)
-    check_parameters(config.booster_parameters())
+    PRECONDITIONERS.build(config.preconditioner or "none")
+    check_views(config.inputs or [])
+    check_parameters(config.booster)
     _at_least("n_steps", config.n_steps, 1)
     _at_least("n_repeats", config.n_repeats, 1)
     _at_least("refresh", config.refresh, 1)
+    _at_least("candidates", config.candidates, 0)
     if not 0 <= config.validation_fraction < 1:
         raise ConfigError(
             f"validation_fraction must be in [0, 1), got {config.validation_fraction}"
         )
-    if config.booster_parameters()["early_stopping_rounds"] and not config.validation_fraction:
+    if config.booster["early_stopping_rounds"] and not config.validation_fraction:
         raise ConfigError("early stopping needs validation events: set validation_fraction above 0")
     _one_of("noise", config.noise, ("repeats", "fresh"))
     _one_of("target", config.target, ("velocity", "mean"))
@@ -83,12 +90,12 @@ def check_config(config: ModelConfig) -> TimeGrid:
     return TimeGrid.build(solver, config.n_steps, config.spacing)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def _at_least(name: str, value: Any, least: int) -> None:
     if value < least:
         raise ConfigError(f"{name} must be at least {least}, got {value}")
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
@@ -114,6 +121,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     With ``resume`` a plan of the same digest is kept as it is; one of another digest, or a folder
     that holds something else, is refused.
     """
+    inputs = inputs.settled()
     grid = check_config(inputs.config)
     _check_table(inputs)
     _refuse_foreign(run, resume)
@@ -207,7 +215,7 @@ def _fit_preconditioner(
 ) -> Preconditioner:
     """Fit the closed-form velocity once, on the training rows, for all steps and workers."""
     parts = {name: array[train] for name, array in arrays.items()}
-    preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner)
+    preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner or "none")
     # one thread, so that the sums of matrix products come in the same order on every machine
     with threadpool_limits(1):
         return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **parts)
@@ -221,7 +229,7 @@ def _write_tables(run: RunDirectory, fitted: dict[str, Any]) -> None:
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
     table, arrays = inputs.table, fitted["arrays"]
     fingerprint = {
-        "settings": {**inputs.config.digestible(), "random_state": inputs.seed},
+        "settings": inputs.config.digestible(),
         "columns": {
             "names": table.names,
             "units": table.units,
@@ -282,6 +290,19 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             "seed": settings["random_state"],
             **{name: plan["fingerprint"][name] for name in ("events", "fitted", "versions")},
             **{name: settings[name] for name in (*shared, "booster")},
+            "candidates": _candidates(settings, plan),
         }
         tasks.append({**content, "digest": files.digest(content)})
     return tasks
+
+
+def _candidates(settings: dict[str, Any], plan: dict[str, Any]) -> int:
+    """Return over how many events targets are averaged: none where the average would be wrong.
+
+    It holds for noise paired with events at random and added nowhere else, without conditions.
+    """
+    path = PATHS.build(settings["path"])
+    plain = _name(settings["coupling"]) == "independent" and settings["flow_matcher"] == "numpy"
+    noisy = any(path.noise_scale(t) > 0 for t in (0.0, 0.5, 1.0))
+    conditional = bool(plan["fingerprint"]["columns"]["conditions"])
+    return 0 if noisy or conditional or not plain else int(settings["candidates"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import files, preconditioners, store
 from ..couplings import COUPLINGS
@@ -49,13 +50,15 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     store.check_format(task, store.task_name(step))
     start, cpu = time.perf_counter(), time.process_time()
     train, valid = training_pairs(run, task)
-    model = BoostedTrees(task["booster"]).fit(
-        train,
-        valid,
-        seed=derive(task["seed"], "booster", step),
-        n_threads=n_threads,
-        refresh=task["refresh"] if task["noise"] == "fresh" else 0,
-    )
+    # matrix products on one thread: they are small, and add in one order only
+    with threadpool_limits(1, user_api="blas"):
+        model = BoostedTrees(task["booster"]).fit(
+            train,
+            valid,
+            seed=derive(task["seed"], "booster", step),
+            n_threads=n_threads,
+            refresh=task["refresh"] if task["noise"] == "fresh" else 0,
+        )
     content = model.to_bytes()
     files.write_bytes(run.file(store.model_name(step)), content)
     report = {
@@ -126,7 +129,11 @@ def _checked_array(run: RunDirectory, name: str, sha256: str) -> np.ndarray:
 
 
 def _pairs(
-    task: dict[str, Any], events: Events, inputs: StepInputs, purpose: str, n_repeats: int
+    task: dict[str, Any],
+    events: Events,
+    inputs: StepInputs,
+    purpose: str,
+    n_repeats: int,
 ) -> NoisyPairs:
     interval = Interval(task["step"], task["time"], task["next_time"], task["target"] == "mean")
     arguments = (events, PATHS.build(task["path"]), COUPLINGS.build(task["coupling"]), interval)
@@ -137,6 +144,8 @@ def _pairs(
         "purpose": purpose,
     }
     if task["flow_matcher"] == "numpy":
-        return NoisyPairs(*arguments, **keywords)
+        # the validation loss is that of single events: what training minimises on average
+        candidates = task["candidates"] if purpose == "train" else 0
+        return NoisyPairs(*arguments, candidates=candidates, **keywords)
     matcher = torchcfm_matcher(task["path"], task["coupling"])
     return TorchcfmPairs(*arguments, matcher=matcher, **keywords)

@@ -19,7 +19,8 @@ table = EventTable.of(
 )
 model = FlowBDT(
     n_steps=2,
-    n_repeats=1,
+    preset="fast",
+    preconditioner={"name": "mixture", "n_components": 2},
     relations=["double = pt * 2"],
     booster={"n_estimators": 2, "max_depth": 2, "max_bin": 16},
     random_state=1,

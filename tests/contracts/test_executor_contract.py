@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import PLAIN
 
 from flowbdt import store
 from flowbdt.config import ModelConfig
@@ -16,7 +17,7 @@ SPECS = {"serial": {"n_threads": 1}, "joblib": {"n_jobs": 2}}
 
 
 def planned(folder, table, booster):
-    config = ModelConfig(n_steps=3, n_repeats=2, booster=booster)
+    config = ModelConfig(n_steps=3, n_repeats=2, booster=booster, **PLAIN)
     run = RunDirectory(folder)
     make_plan(Inputs(table, config, 5), run)
     return run

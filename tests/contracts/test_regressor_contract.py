@@ -162,6 +162,14 @@ def test_best_first_tree_means_one_tree_not_all(name):
     assert np.array_equal(content.predict(x.astype("f4")), stopped.predict(x.astype("f4")))
 
 
+def test_batches_are_made_once(name):
+    """XGBoost passes over its data four times and more, and a batch may be dear to make."""
+    x, y = data()
+    source = Rows(x, y)
+    fitted(name, source, n_estimators=1)
+    assert source.passes == 1
+
+
 def test_missing_inputs_are_allowed(name):
     x, y = data()
     x[::3, 1] = np.nan

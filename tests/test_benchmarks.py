@@ -1,0 +1,190 @@
+"""The comparison with other packages: what needs none of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("peers")
+
+
+@pytest.fixture
+def budget(peers: ModuleType) -> ModuleType:
+    return importlib.import_module("budget")
+
+
+@pytest.fixture
+def bench(peers: ModuleType, tmp_path: Path) -> object:
+    rows = np.random.default_rng(0).lognormal(size=(3000, 12))
+    np.save(tmp_path / "rows.npy", rows)
+    return peers.Bench(tmp_path, str(tmp_path / "rows.npy"), 10, Path(sys.executable), 60.0)
+
+
+def test_ratios_are_other_over_ours_and_distances_from_half_for_an_auc(peers):
+    other = {"train_cpu_s": 30.0, "us_per_event": 8.0, "auc_gb": 0.9, "separation_x100": 2.0}
+    ours = {"train_cpu_s": 10.0, "us_per_event": 16.0, "auc_gb": 0.55, "separation_x100": 0.5}
+    assert peers.ratios(other, ours) == pytest.approx(
+        {
+            "train_cpu_s": 3.0,
+            "us_per_event": 0.5,
+            "auc_gb_above_half": 8.0,
+            "separation_x100": 4.0,
+        }
+    )
+
+
+def test_a_model_without_figures_has_no_ratios(peers):
+    assert peers.ratios({"status": "not installed"}, {"train_cpu_s": 1.0, "auc_gb": 0.6}) == {}
+    assert peers.ratios({"train_cpu_s": 1.0}, {"train_cpu_s": 0.0}) == {}
+
+
+def test_the_report_shows_every_model_with_its_status_settings_and_ratios(peers):
+    figures = {
+        "treeffuser": {"status": "stopped after 9 CPU s, in training", "settings": {"a": 1}},
+        "mine": {
+            "status": "done",
+            "settings": {"b": 2},
+            "train_cpu_s": 4.0,
+            "auc_gb": 0.6,
+            "floor_auc_gb": 0.501,
+        },
+        "reference": {"status": "done", "settings": {}, "train_cpu_s": 12.0},
+    }
+    factors = peers.all_ratios(figures, ["mine"])
+    assert factors == {"mine": {"treeffuser": {}, "reference": {"train_cpu_s": 3.0}}}
+    text = peers.report(figures, factors)
+    for part in ("stopped after 9 CPU s", '{"b": 2}', "others / mine", "0.501", "floor"):
+        assert part in text
+
+
+def test_cost_is_the_line_through_two_trial_fits(budget):
+    cost = budget.Cost.of((1, 3), (5.0, 9.0), scale=10.0)
+    assert (cost.fixed, cost.slope) == (30.0, 20.0)
+    assert cost.at(7) == 170.0
+
+
+def test_trial_fits_too_short_to_measure_count_as_proportional(budget):
+    cost = budget.Cost.of((1, 2), (5.0, 4.0), scale=1.0)
+    assert (cost.fixed, cost.slope) == (0.0, 2.0)
+
+
+def test_the_budget_decides_the_repetitions(budget):
+    peer = budget.PEERS["forest_diffusion_mo"]
+    settings = budget.choose(peer, budget.Cost(10.0, 20.0), 115.0)
+    assert settings["duplicate_K"] == 5
+    assert settings["xgb_hypers"] == {"n_estimators": 100}
+
+
+def test_trees_are_cut_if_one_repetition_is_too_expensive(budget):
+    peer = budget.PEERS["forest_diffusion_mo"]
+    cost = budget.Cost(100.0, 300.0)
+    settings = budget.choose(peer, cost, 100.0)
+    assert (settings["duplicate_K"], settings["xgb_hypers"]["n_estimators"]) == (1, 25)
+    assert budget.predict(peer, peer.budget, settings, cost) == 100.0
+    assert peer.budget["xgb_hypers"] == {"n_estimators": 100}  # a copy was changed
+
+
+def test_the_knob_never_exceeds_the_published_value(budget):
+    settings = budget.choose(budget.PEERS["treeffuser"], budget.Cost(0.0, 0.001), 600.0)
+    assert settings["n_estimators"] == 3000
+
+
+def test_status_says_why_there_are_no_figures(peers):
+    stopped = {"phase": "training", "process_cpu_s": 12.3}
+    assert peers.status(-signal.SIGXCPU, stopped, "") == "stopped after 12 CPU s, in training"
+    assert peers.status(None, stopped, "") == "stopped after 12 CPU s, in training"
+    assert "No module" in peers.status(1, {}, "ModuleNotFoundError: No module named 'x'")
+    assert peers.status(1, stopped, "trace\nValueError: no").endswith("exit code 1: ValueError: no")
+    assert peers.status(0, stopped, "").startswith("failed in training")  # ended, but not done
+    assert peers.status(0, {"phase": "done"}, "noise") == "done"
+
+
+def test_without_the_environment_the_message_tells_how_to_make_it(
+    peers, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(peers, "DEFAULT_PYTHON", tmp_path / "python")
+    assert peers.interpreter(None) is None
+    message = capsys.readouterr().err
+    assert str(tmp_path) in message
+    assert "python3 -m venv benchmarks/.peers" in message
+    assert "pip install ForestDiffusion forest_diffusion_mo treeffuser" in message
+
+
+def test_an_interpreter_that_does_not_exist_ends_the_run(peers, tmp_path):
+    with pytest.raises(SystemExit, match="pip install ForestDiffusion"):
+        peers.interpreter(str(tmp_path / "nowhere"))
+
+
+def test_events_that_are_not_finite_count_as_a_failure(peers):
+    figures = {"status": "done", "events": np.array([[1.0, np.nan], [1.0, 2.0]])}
+    assert peers.judged(figures, None, None, True)["status"].startswith("failed: 50.0%")
+
+
+@pytest.mark.slow
+def test_a_peer_that_is_not_installed_is_reported(peers, budget, bench):
+    missing = {**vars(budget.PEERS["treeffuser"]), "package": "forest_diffusion_mo"}
+    figures = peers.run_peer(bench, budget.Peer(**missing), 5.0)
+    assert figures["status"].startswith("trial fit: not installed: ModuleNotFoundError")
+
+
+@pytest.mark.slow
+def test_a_process_beyond_the_cap_is_stopped_and_keeps_its_phase(peers, bench):
+    short = peers.Bench(bench.place, bench.rows, 10, bench.python, cap=1.0)
+    figures = short.drive("flowbdt", {"name": "reference", "n_repeats": 20}, 10)
+    assert figures["status"].startswith("stopped after")
+    assert figures["status"].endswith("in training")
+    assert "train_cpu_s" not in figures
+
+
+@pytest.mark.slow
+def test_published_settings_beyond_the_cap_give_an_estimate_and_no_fit(peers, budget, bench):
+    short = peers.Bench(bench.place, bench.rows, 10, bench.python, cap=30.0)
+    peer = budget.PEERS["reference"]
+    huge = {**vars(peer), "published": budget.put(peer.published, "n_steps", 3000)}
+    figures = peers.run_peer(short, budget.Peer(**huge), None)
+    assert figures["status"].startswith("not run: estimated")
+    assert figures["estimated_train_cpu_s"] > 30.0
+    assert "train_cpu_s" not in figures
+
+
+@pytest.mark.slow
+def test_quick_run_compares_our_models_and_reports_absent_peers(
+    peers, monkeypatch, tmp_path, capsys
+):
+    import quality
+
+    ours = next(name for name in quality.MODELS if name != "reference")
+    monkeypatch.setattr(peers, "DEFAULT_PYTHON", tmp_path / "python")
+    small = ["--rows", "300", "--events", "300", "--budget", "2"]
+    asked = ["--peers", "treeffuser,reference", "--models", ours]
+    keep = ["--keep", str(tmp_path / "kept")]
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--quick", *small, *asked, *keep])
+    peers.main()
+    out, err = capsys.readouterr()
+    assert "pip install ForestDiffusion" in err
+    figures = json.loads(out.strip().splitlines()[-1])
+    assert (figures["rows"], figures["events"]) == (300, 300)
+    assert figures["models"]["treeffuser"]["status"].startswith("not installed")
+    for name in ("reference", ours):
+        found = figures["models"][name]
+        assert found["status"] == "done"
+        assert found["train_cpu_s"] > 0
+        assert 0 <= found["auc_mlp"] <= 1
+        assert json.loads((tmp_path / "kept" / f"{name}.json").read_text()) == found
+    ratio = figures["ratios"][ours]["reference"]["train_cpu_s"]
+    costs = [figures["models"][name]["train_cpu_s"] for name in ("reference", ours)]
+    assert ratio == pytest.approx(costs[0] / costs[1])
+    assert "not installed" in out.splitlines()[1]
