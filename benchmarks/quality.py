@@ -1,6 +1,6 @@
 """How well a classifier tells generated jets from real ones: this package beside the reference.
 
-    python benchmarks/quality.py [--quick] [--data FOLDER] [--models reference,default]
+    python benchmarks/quality.py [--quick] [--data FOLDER] [--models reference,balanced,neural]
 
 FOLDER holds ``t_hlv12.h5`` with 50,000 jets: 25,000 to train, 25,000 to judge. Without it the
 sample inside the package serves: 25,000 to train, 15,000 to judge. The *reference recipe* is the
@@ -115,13 +115,34 @@ def relations_broken(events: EventTable) -> float:
     return max(relation_deviation(columns, Relation.parse(r)).value for r in HLV_RELATIONS)
 
 
+def run_neural(quick: bool, folder: str | None) -> tuple[dict[str, float], dict[str, Any]]:
+    """Train the neural yardstick and generate with it."""
+    from neural import N_BATCHES, N_STEPS, NeuralFlow
+
+    table, real = load(folder)
+    flow = NeuralFlow(HLV_RELATIONS, n_batches=N_BATCHES // 10 if quick else N_BATCHES)
+    cost = common.measured(flow.fit, table)
+    start = time.process_time()
+    x = flow.sample(real.n, random_state=2)
+    seconds = time.process_time() - start
+    figures = {"train_cpu_s": cost["cpu_s"], "peak_mib": cost["peak_mib"]}
+    return figures, {
+        "events": EventTable.of(x, table.names),
+        "us_per_event": 1e6 * seconds / real.n,
+        "evaluations": 2 * N_STEPS,
+    }
+
+
 def run(name: str, quick: bool, folder: str | None) -> dict[str, Any]:
     """Train, generate and judge one model."""
     training, real = load(folder)
-    with tempfile.TemporaryDirectory() as place:
-        path = str(Path(place) / "model.flowbdt")
-        figures = common.in_fresh_process(train, name, quick, folder, path)
-        new = common.in_fresh_process(generate, path, real.n)
+    if name == "neural":
+        figures, new = common.in_fresh_process(run_neural, quick, folder)
+    else:
+        with tempfile.TemporaryDirectory() as place:
+            path = str(Path(place) / "model.flowbdt")
+            figures = common.in_fresh_process(train, name, quick, folder, path)
+            new = common.in_fresh_process(generate, path, real.n)
     figures |= {"us_per_event": new["us_per_event"], "evaluations": new["evaluations"]}
     figures |= judge(real, new["events"], training, quick)
     figures["relations"] = relations_broken(new["events"])
@@ -133,7 +154,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="K = 5, fewer classifiers")
     parser.add_argument("--data", metavar="FOLDER", help="folder with t_hlv12.h5")
-    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated (%(default)s)")
+    parser.add_argument(
+        "--models",
+        default="reference,fast,balanced",
+        help=f"any of {', '.join([*MODELS, 'neural'])} (%(default)s)",
+    )
     options = parser.parse_args()
     figures = {name: run(name, options.quick, options.data) for name in options.models.split(",")}
     first = next(iter(figures.values()))
