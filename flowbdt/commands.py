@@ -161,11 +161,14 @@ def show(path: str) -> str:
         "booster:   " + ", ".join(f"{k}={v}" for k, v in flow.settings["booster"].items()),
         "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
         "",
+        f"closed form: {flow.preconditioner.describe()}",
+        "",
         "columns:",
         *(f"  {line}" for line in flow.transform.describe()),
         "",
-        "step     time   trees   train rmse   validation rmse",
+        "step     time   trees   train rmse   validation rmse   trees explain",
         *(_step_line(step) for step in flow.manifest["steps"]),
+        *_what_trees_add(flow),
     ]
     return "\n".join(lines)
 
@@ -174,8 +177,26 @@ def _step_line(step: dict[str, Any]) -> str:
     valid = np.nan if step["valid_rmse"] is None else step["valid_rmse"]
     return (
         f"{step['step']:4d} {step['time']:8.4f} {step['trees']:7d} {step['train_rmse']:12.5f}"
-        f" {valid:17.5f}"
+        f" {valid:17.5f} {explained(step):14.3%}"
     )
+
+
+def explained(step: dict[str, Any]) -> float:
+    """Return the share of the validation variance of a step that its trees explain.
+
+    Most of that variance is noise that nothing can explain: with a good closed form a few parts in
+    a thousand are all there is to gain. NaN without validation events.
+    """
+    if step["valid_rmse"] is None:
+        return float("nan")
+    return 1.0 - float((step["valid_rmse"] / step["valid_rmse_without_trees"]) ** 2)
+
+
+def _what_trees_add(flow: Flow) -> list[str]:
+    idle = [f"{s['time']:.3g}" for s in flow.manifest["steps"] if explained(s) <= 0]
+    if not idle:
+        return []
+    return ["", f"the trees add nothing to the closed form at t = {', '.join(idle)}"]
 
 
 def _unfinished(run: RunDirectory) -> str:

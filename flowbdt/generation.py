@@ -60,7 +60,7 @@ class Flow:
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.solver = SOLVERS.build(self.settings["solver"])
         self.transform = TableTransform.from_json(self._json("transform.json"))
-        self._preconditioner = from_bytes(self._checked("preconditioner.npz"))
+        self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self._field = Stepwise(self.grid, self._predictor)
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Flow:
         t = float(self.grid.times[step])
         t_next = t + self.grid.step_to_next(step)
         return StepModel(
-            step_inputs(self._preconditioner, self.transform.joint, self.settings, t, t_next), trees
+            step_inputs(self.preconditioner, self.transform.joint, self.settings, t, t_next), trees
         )
 
     def record(self, seed: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 
 from flowbdt.cli import build_parser, main
 from flowbdt.execution import EXECUTORS
+from flowbdt.table import EventTable
 from flowbdt.tableio import read_attributes, read_table, write_table
 
 SETTINGS = [
@@ -104,6 +105,19 @@ def test_full_configuration_lies_beside_the_result_and_fits_again(folder):
     assert run("fit", "jets.h5", "-o", "again", "--config", "run/config.yaml") == 0
     manifests = [json.loads((folder / r / "manifest.json").read_text()) for r in ("run", "again")]
     assert manifests[0] == manifests[1]
+
+
+def test_show_says_where_trees_add_nothing(folder, capsys):
+    rng = np.random.default_rng(0)
+    write_table("gauss.h5", EventTable.of(rng.normal(size=(2000, 2))))
+    slow = ["--set", "booster.learning_rate=0.5", "--set", "booster.max_depth=6"]
+    plain = [*QUICK, "--set", "preconditioner=gaussian", *slow]
+    run("fit", "gauss.h5", "-o", "run", *plain, "--set", "booster.early_stopping_rounds=0")
+    capsys.readouterr()
+    run("show", "run")
+    shown = capsys.readouterr().out
+    assert "1 Gaussian (full covariance)" in shown
+    assert "the trees add nothing to the closed form at t = 0, 0.333, 0.667" in shown
 
 
 def test_dry_run_prints_all_and_writes_nothing(folder, capsys):

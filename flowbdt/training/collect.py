@@ -9,6 +9,9 @@ from .. import files, store
 from ..errors import IncompleteRun
 from ..store import RunDirectory
 
+STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
+"""What the manifest keeps of each step's report: equal runs have equal manifests."""
+
 OnReport = Callable[[dict[str, Any]], None]
 
 
@@ -64,10 +67,7 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
         "digest": plan["digest"],
         "files": {name: files.digest_file(run.file(name)) for name in store.DESCRIBING},
         "models": {store.model_name(r["step"]): r["model_sha256"] for r in reports},
-        "steps": [
-            {k: r[k] for k in ("step", "time", "trees", "train_rmse", "valid_rmse")}
-            for r in reports
-        ],
+        "steps": [{k: r[k] for k in STORY} for r in reports],
     }
     run.write_json("manifest.json", manifest)
     return manifest

@@ -192,8 +192,9 @@ def _fit_tables(inputs: Inputs) -> dict[str, Any]:
     """Split, fit the transforms on the training rows only, and map all rows to latent space."""
     table, config = inputs.table, inputs.config
     valid = split_mask(table.n, config.validation_fraction, derive(inputs.seed, "split"))
-    if valid.all() or table.n - valid.sum() < MIN_ROWS:
-        valid = np.zeros(table.n, dtype=bool)
+    counted = np.ones(table.n) if table.weight is None else table.weight
+    if table.n - valid.sum() < MIN_ROWS or not (counted[valid].any() and counted[~valid].any()):
+        valid = np.zeros(table.n, dtype=bool)  # too few events to set some aside
     transform = TableTransform(
         config.transforms, config.relations, seed=derive(inputs.seed, "transform")
     ).fit(table.take(~valid))

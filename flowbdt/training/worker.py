@@ -68,6 +68,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         "task_digest": task["digest"],
         "model_sha256": files.digest_bytes(content),
         **model.summary,
+        "valid_rmse_without_trees": None if valid is None else _root_mean_square(valid),
         "rows": train.n_rows,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
@@ -76,6 +77,16 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     _check_finite(report, step)
     run.write_json(store.report_name(step), report)
     return report
+
+
+def _root_mean_square(source: NoisyPairs) -> float:
+    """Return the loss on validation events if the trees said nothing."""
+    total = weight = 0.0
+    for batch in source:
+        share = np.ones(len(batch.target)) if batch.weight is None else batch.weight
+        total += float(share @ np.mean(batch.target.astype(np.float64) ** 2, axis=1))
+        weight += float(share.sum())
+    return float(np.sqrt(total / weight))
 
 
 def _check_finite(report: dict[str, Any], step: int) -> None:
