@@ -81,6 +81,15 @@ def test_trial_fits_too_short_to_measure_count_as_proportional(budget):
     assert (cost.fixed, cost.slope) == (0.0, 2.0)
 
 
+def test_a_trial_fit_is_smaller_by_the_factor_that_its_cost_is_multiplied_with(budget):
+    peer = budget.PEERS["forest_diffusion_mo"]
+    trial, scale = budget.small(peer, peer.budget)
+    assert (trial["n_t"], trial["xgb_hypers"]["n_estimators"]) == (3, 20)
+    assert scale == pytest.approx(20 / 3 * 100 / 20)
+    treeffuser = budget.PEERS["treeffuser"]
+    assert budget.small(treeffuser, treeffuser.budget) == (treeffuser.budget, 1.0)
+
+
 def test_the_budget_decides_the_repetitions(budget):
     peer = budget.PEERS["forest_diffusion_mo"]
     settings = budget.choose(peer, budget.Cost(10.0, 20.0), 115.0)
@@ -126,6 +135,13 @@ def test_without_the_environment_the_message_tells_how_to_make_it(
 def test_an_interpreter_that_does_not_exist_ends_the_run(peers, tmp_path):
     with pytest.raises(SystemExit, match="pip install ForestDiffusion"):
         peers.interpreter(str(tmp_path / "nowhere"))
+
+
+def test_an_unknown_name_ends_the_run_with_the_known_ones(peers, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--peers", "treefuser"])
+    with pytest.raises(SystemExit):
+        peers.main()
+    assert "'treefuser' is none of ForestDiffusion, forest_diffusion_mo" in capsys.readouterr().err
 
 
 def test_events_that_are_not_finite_count_as_a_failure(peers):
