@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ConfigError, InputError
-from .base import LARGEST, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
+from .base import LARGEST, LOG_REACH, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
 
 LARGEST_LATENT = 1e30
 """Bound on every latent value; reached only by columns that span nearly all floats."""
@@ -214,7 +214,7 @@ class Log(_Scaled):
     name = "log"
     fitted = (*_Scaled.fitted, "edge", "at_low")
 
-    def __init__(self, low: float = 0.0, clip: bool = False, reach: float = REACH) -> None:
+    def __init__(self, low: float = 0.0, clip: bool = False, reach: float = LOG_REACH) -> None:
         self.low = low
         self.clip = clip
         self.reach = reach
@@ -268,7 +268,9 @@ class Logit(_Scaled):
     name = "logit"
     fitted = (*_Scaled.fitted, "edge", "at_low", "edge_high", "at_high")
 
-    def __init__(self, low: float, high: float, clip: bool = False, reach: float = REACH) -> None:
+    def __init__(
+        self, low: float, high: float, clip: bool = False, reach: float = LOG_REACH
+    ) -> None:
         self.low = low
         self.high = high
         self.clip = clip
