@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController  # comes with scikit-learn
 
 from . import checks, conditions, files, seeding, store
 from .errors import DataWarning, FormatError, InputError
@@ -132,6 +133,7 @@ class Flow:
     def _blocks(
         self, n: int, seed: int, cond: np.ndarray | None, start: np.ndarray | None
     ) -> Iterator[EventTable]:
+        threads = ThreadpoolController()
         for block, low, high in seeding.block_ranges(n):
             if start is None:
                 rng = seeding.stream(seed, "sample", block)
@@ -139,14 +141,16 @@ class Flow:
             else:
                 x0 = start[low:high]
             block_cond = None if cond is None else cond[low:high]
-            solution = integrate(
-                self.solver,
-                self._field,
-                x0,
-                self.grid.boundaries,
-                cond=block_cond,
-                rng=seeding.stream(seed, "solver", block),
-            )
+            # small matrix products: more threads would spend their time waiting for each other
+            with threads.limit(limits=1, user_api="blas"):
+                solution = integrate(
+                    self.solver,
+                    self._field,
+                    x0,
+                    self.grid.boundaries,
+                    cond=block_cond,
+                    rng=seeding.stream(seed, "solver", block),
+                )
             if solution.nonfinite_fraction:
                 warnings.warn(
                     f"{solution.nonfinite_fraction:.2%} of block {block} is not finite",

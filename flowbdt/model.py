@@ -211,7 +211,7 @@ class FlowBDT(BaseEstimator):
 
     def _adopt(self, content: bytes) -> None:
         """Take over a trained model given as the bytes of a model file."""
-        self.archive_ = content
+        self.archive_, self._loaded = content, None
         flow = self._flow()
         self.seed_ = int(flow.settings["random_state"])
         self.n_evaluations_ = flow.n_evaluations
@@ -219,7 +219,13 @@ class FlowBDT(BaseEstimator):
         self.transform_ = flow.transform
 
     def _flow(self) -> Flow:
-        return Flow(Archive("this model", self.archive_))
+        """Return the trained flow; its step models stay loaded between calls of `sample`."""
+        if getattr(self, "_loaded", None) is None:
+            self._loaded = Flow(Archive("this model", self.archive_))
+        return self._loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__getstate__().items() if k != "_loaded"}
 
     def sample(
         self,

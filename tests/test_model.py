@@ -350,12 +350,9 @@ def test_models_of_every_format_version_still_load(version):
     assert np.allclose(model.sample(len(expected), random_state=1).x, expected, rtol=1e-5)
 
 
-def test_models_are_loaded_when_their_time_comes(fitted, monkeypatch):
+def test_models_are_loaded_when_their_time_comes():
     """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
-    from flowbdt.generation import Flow
-
-    flow = fitted._flow()
-    assert isinstance(flow, Flow)
+    flow = small().fit(normal())._flow()
     assert flow._field.n_loaded == 0
     next(flow.sample_blocks(1, seed=0))
     assert flow._field.n_loaded == len(flow.grid.times)
