@@ -20,9 +20,12 @@ import numpy as np
 
 from flowbdt.config import BOOSTER_DEFAULTS
 from flowbdt.couplings import COUPLINGS
+from flowbdt.inputs import StepInputs
 from flowbdt.paths import PATHS
+from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
+from flowbdt.transforms import JointTransform
 
 N_COLUMNS = 12
 PARAMETERS = {**BOOSTER_DEFAULTS, "n_estimators": 3}  # memory does not grow with trees
@@ -34,6 +37,13 @@ def make_events(n_rows: int) -> Events:
     return Events(z, np.arange(n_rows))
 
 
+def plain_inputs() -> StepInputs:
+    """Return what trees see: the point only, with nothing known in closed form."""
+    nothing = PRECONDITIONERS.build("none").fit(np.zeros((1, N_COLUMNS)), seed=0)
+    joint = JointTransform("none").fit(np.zeros((1, N_COLUMNS)))
+    return StepInputs(nothing.at(PATHS.build("linear"), 0.5), joint, ["latent"])
+
+
 def make_pairs(events: Events, n_repeats: int) -> NoisyPairs:
     """Return what a step at t = 0.5 learns from."""
     return NoisyPairs(
@@ -41,6 +51,7 @@ def make_pairs(events: Events, n_repeats: int) -> NoisyPairs:
         PATHS.build("linear"),
         COUPLINGS.build("independent"),
         Interval(0, 0.5, 0.6),
+        inputs=plain_inputs(),
         n_repeats=n_repeats,
         seed=1,
         purpose="train",

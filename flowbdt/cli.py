@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import FlowbdtError
+from .errors import FlowbdtError, InputError
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -76,7 +76,7 @@ def _add_demo(commands: Any) -> None:
 def _add_fit(commands: Any) -> None:
     parser = _command(commands, "fit", run_fit, "learn a table and write a run folder")
     parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{TABLES}; one column each")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN")
+    parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings")
     parser.add_argument(
         "--set",
@@ -93,7 +93,11 @@ def _add_fit(commands: Any) -> None:
         action="store_true",
         help="continue an interrupted run; TABLE may be left out once it was planned",
     )
-    parser.add_argument("--dry-run", action="store_true", help="check and print, train nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check and print every setting, and with TABLE what is done to each column",
+    )
 
 
 def _add_generate(commands: Any) -> None:
@@ -122,6 +126,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--relation", action="append", default=[], metavar="'A = B / C'", help="relation to check"
     )
+    parser.add_argument("--weight", metavar="COLUMN", help="column of REAL with event weights")
     parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
     parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
 
@@ -139,17 +144,19 @@ def _executors() -> list[str]:
 
 def _count(text: str) -> int:
     """Read a whole positive number; 1e6 and 1_000_000 are welcome."""
-    value = float(text)
-    if value != int(value) or value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return int(value)
+    try:
+        value = float(text)
+        if value == int(value) and value >= 1:
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
 
 
 def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"a seed must not be negative, got {text}")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a seed is a whole number of at least 0, got {text}")
+    return int(text)
 
 
 def run_demo(options: argparse.Namespace) -> None:
@@ -161,11 +168,13 @@ def run_demo(options: argparse.Namespace) -> None:
 
 def run_fit(options: argparse.Namespace) -> None:
     """flowbdt fit."""
-    from .commands import describe_plan, fit, prepare
+    from .commands import dry_run, fit
 
     if options.dry_run:
-        print(describe_plan(prepare(options)))
+        print(dry_run(options))
         return
+    if options.output is None:
+        raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
     run = fit(options, bar=_bar(options))
     if not options.quiet:
         print(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")

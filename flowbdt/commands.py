@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
 from .execution import EXECUTORS
+from .files import to_plain
 from .generation import Flow
 from .model import fit_run
 from .report import write_report
 from .store import RunDirectory
+from .table import EventTable
 from .tableio import TableWriter, read_conditions, read_table
+from .timegrid import TimeGrid
 from .training.collect import missing_steps, train
 from .training.plan import Inputs, check_config
 from .transforms import TableTransform
@@ -36,6 +40,8 @@ def prepare(options: argparse.Namespace) -> Inputs:
     check_config(config)
     if options.table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
+    if options.output is None and not options.dry_run:
+        raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
     table = read_table(
         options.table,
         columns=config.columns,
@@ -46,7 +52,7 @@ def prepare(options: argparse.Namespace) -> Inputs:
 
 
 def _configuration(options: argparse.Namespace) -> RunConfig:
-    recorded = options.output / "config.yaml"
+    recorded = (options.output or Path()) / "config.yaml"
     file = options.config or (recorded if options.resume and recorded.exists() else None)
     config = RunConfig() if file is None else RunConfig.from_yaml(file)
     config = config.with_overrides(options.set)
@@ -61,19 +67,28 @@ def _executor(setting: Any, name: str) -> Any:
     return setting if same else name
 
 
-def describe_plan(inputs: Inputs) -> str:
-    """Return what `flowbdt fit` would do: configuration, columns, times."""
-    grid = check_config(inputs.config)
+def dry_run(options: argparse.Namespace) -> str:
+    """Return what `flowbdt fit` would do: every setting, and with a table its columns and times."""
+    if options.table is None:
+        config = _configuration(options)
+        grid = check_config(config)
+        return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(grid)}"
+    inputs = prepare(options).settled()
     transform = TableTransform(inputs.config.transforms, inputs.config.relations).fit(inputs.table)
     lines = [
-        inputs.settled().config.to_yaml().rstrip(),
+        inputs.config.to_yaml().rstrip(),
         "",
         f"# {inputs.table.n} events, {len(inputs.table.names)} columns"
         f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",
         *(f"#   {line}" for line in transform.describe()),
-        f"# {len(grid.times)} step models, at t = {', '.join(f'{t:.4g}' for t in grid.times)}",
+        _times(check_config(inputs.config)),
     ]
     return "\n".join(lines)
+
+
+def _times(grid: TimeGrid) -> str:
+    times = ", ".join(f"{t:.4g}" for t in grid.times)
+    return f"# {len(grid.times)} step models, at t = {times}"
 
 
 def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
@@ -82,17 +97,32 @@ def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
     A planned run needs no table to go on: ``--resume`` without one trains what is missing. With a
     table, it is held against the one that the run was planned with.
     """
-    run = RunDirectory(options.output)
-    if options.resume and options.table is None and run.is_planned():
-        executor = EXECUTORS.build(_configuration(options).executor)
+    if options.resume and options.table is None and (options.output / "plan.json").exists():
+        run = RunDirectory(options.output)
+        config = _configuration(options)
+        _refuse_changes(config, run)
+        executor = EXECUTORS.build(config.executor)
         with bar(total=len(missing_steps(run)), desc="training", unit="step") as progress:
             train(run, executor, lambda _: progress.update())
         return run
     inputs = prepare(options)
+    run = RunDirectory(options.output)
     n_steps = len(check_config(inputs.config).times)
     with bar(total=n_steps, desc="training", unit="step") as progress:
         return fit_run(
             inputs, run.path, resume=options.resume, on_report=lambda _: progress.update()
+        )
+
+
+def _refuse_changes(config: RunConfig, run: RunDirectory) -> None:
+    """Refuse settings that are not those the run was planned with."""
+    planned = run.read_json("plan.json")["fingerprint"]["settings"]
+    asked = to_plain(config.digestible())
+    different = [k for k, v in asked.items() if k in planned and planned[k] != v]
+    if different:
+        raise ConfigError(
+            f"{run.path} was planned with other settings for {', '.join(different)}; leave them out"
+            " to continue it, or fit into another folder"
         )
 
 
@@ -119,19 +149,19 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
 
 
 def _number_of_events(asked: int | None, *tables: Any) -> int:
-    rows = next((len(table) for table in tables if table is not None), None)
-    if asked is None and rows is None:
+    rows = max((len(table) for table in tables if table is not None), default=0)
+    if asked is None and not rows:
         raise InputError("say how many events to generate: -n 100000")
-    return asked if asked is not None else int(rows or 0)
+    return asked if asked is not None else rows
 
 
 def evaluate_files(options: argparse.Namespace) -> str:
     """Judge generated events, write the report folder, return the table for the terminal."""
     generated = read_table(options.generated)
-    real = read_table(options.real, columns=list(generated.names))
+    real = _like_generated(options.real, generated, options.weight)
     training = None
     if options.training is not None:
-        training = read_table(options.training, columns=list(generated.names))
+        training = _like_generated(options.training, generated, options.weight)
     verdict = evaluate(
         real,
         generated,
@@ -142,6 +172,14 @@ def evaluate_files(options: argparse.Namespace) -> str:
     )
     write_report(verdict, real, generated, options.output, training=training)
     return f"{verdict.text()}\n\nreport: {options.output / 'report.html'}"
+
+
+def _like_generated(path: str, generated: EventTable, weight: str | None) -> EventTable:
+    """Read real events with the columns, and where they are there the conditions, of others."""
+    table = read_table(path, weight=weight)
+    given = [name for name in generated.cond_names if name in table.names]
+    table = table.as_conditions(given) if given else table
+    return table.select(generated.names)
 
 
 def show(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,39 @@ def aligned(
         If a column is missing or unknown, a category was never trained on, the number of rows is
         neither 1 nor ``n_rows``, or a value is infinite.
     """
-    rows = np.shape(cond)[0] if np.ndim(cond) else 0
-    if not isinstance(cond, EventTable) and rows not in (1, n_rows):
+    rows = len(cond) if hasattr(cond, "__len__") else 0
+    if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
-    given = cond.n if isinstance(cond, EventTable) else rows
-    table = EventTable.of(np.zeros((given, 1)), cond=cond)
-    values = table.recoded({k: v for k, v in categories.items() if k in table.cond_names}).cond
+    table = EventTable.of(np.zeros((rows, 1)), cond=cond)
+    if not set(table.cond_names) & set(names) and len(table.cond_names) == len(names):
+        renamed = dict(zip(table.cond_names, names, strict=True))  # found by position
+        texts = {renamed.get(name, name): text for name, text in table.categories.items()}
+        table = replace(table, cond_names=names, categories=texts)
+    checks.same_columns(table.cond_names, names, "cond")
+    values = _in_coding(table, categories).cond
     assert values is not None  # cond was given
-    if set(table.cond_names) & set(names):
-        checks.same_columns(table.cond_names, names, "cond")
-        values = values[:, [table.cond_names.index(name) for name in names]]
-    elif values.shape[1] != len(names):
-        raise InputError(
-            f"cond must have the columns {', '.join(names)}, got {values.shape[1]} column(s)"
-        )
-    return np.repeat(values, n_rows, axis=0) if given == 1 else values
+    values = values[:, [table.cond_names.index(name) for name in names]]
+    return np.repeat(values, n_rows, axis=0) if rows == 1 else values
+
+
+def like(data: Any, names: tuple[str, ...], categories: dict[str, tuple[str, ...]]) -> EventTable:
+    """Return a table with the columns of another: by name, or by position for a plain array.
+
+    Raises
+    ------
+    InputError
+        If columns are missing or unknown, or hold a text that the other table does not have.
+    """
+    named = isinstance(data, EventTable) or hasattr(data, "columns")
+    table = EventTable.of(data) if named else EventTable.of(data, names)
+    checks.same_columns(table.names, names, "the source table")
+    return _in_coding(table.select(names), categories)
+
+
+def _in_coding(table: EventTable, categories: dict[str, tuple[str, ...]]) -> EventTable:
+    """Return the table in the category codes that a model was trained with."""
+    present = (*table.names, *table.cond_names)
+    for name in table.categories:
+        if name in present and name not in categories:
+            raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
+    return table.recoded({k: v for k, v in categories.items() if k in present})

@@ -35,9 +35,9 @@ BOOSTER_DEFAULTS: dict[str, Any] = {
 }
 """What a step's booster gets unless told otherwise, under XGBoost's own names."""
 
-ROWS_PER_STEP = 100_000
-"""Events times repetitions that a step learns from by default: small tables need more repetitions
-of the noise, large ones bring their own variety."""
+VALUES_PER_STEP = 1_200_000
+"""Events times columns times repetitions that a step learns from by default: small tables need
+more repetitions of the noise, large ones bring their own variety, wide ones cost more per event."""
 
 MANY_COLUMNS = 64
 """Above this many columns histograms, which grow with inputs x outputs x bins, decide the cost."""
@@ -59,12 +59,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "booster": {"n_estimators": 60, "max_depth": 6, "early_stopping_rounds": 10},
     },
     "best": {
-        "n_steps": 24,
-        "preconditioner": {"name": "mixture", "n_components": 160},
+        "n_steps": 20,
+        "preconditioner": {"name": "mixture", "n_components": 200},
         "noise": "repeats",
-        "n_repeats": 8,
+        "n_repeats": 16,
         "candidates": 4000,
-        "booster": {"n_estimators": 200, "max_depth": 7, "early_stopping_rounds": 20},
+        "booster": {"n_estimators": 200, "max_depth": 6, "early_stopping_rounds": 20},
     },
 }
 """Settings that go together; what is given explicitly wins over them."""
@@ -124,13 +124,16 @@ class ModelConfig:
             raise unknown("preset", self.preset, PRESETS)
         wide = n_columns > MANY_COLUMNS
         by_size: dict[str, Any] = {
-            "n_repeats": min(max(round(ROWS_PER_STEP / max(n_rows, 1)), 1), 20),
+            "n_repeats": min(max(round(VALUES_PER_STEP / max(n_rows * n_columns, 1)), 1), 20),
             "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
         }
         chosen = {**by_size, **PRESETS[self.preset]}
         given = _one_name_each(self.booster)
-        size_booster = {"max_bin": 32} if wide else {}
+        # histograms: nodes x inputs x outputs x bins x 16 bytes
+        size_booster = {"max_bin": 32, "max_depth": 4} if wide else {}
         booster = {**BOOSTER_DEFAULTS, **chosen.pop("booster"), **size_booster, **given}
+        if not self.validation_fraction and "early_stopping_rounds" not in given:
+            booster["early_stopping_rounds"] = 0  # nothing to watch
         open_fields = {k: v for k, v in chosen.items() if getattr(self, k) is None}
         return dataclasses.replace(self, **open_fields, booster=booster)
 

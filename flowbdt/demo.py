@@ -37,7 +37,9 @@ def demo(folder: Path, *, seed: int, bar: Callable[..., Any]) -> str:
     config = ModelConfig(**{**vars(SETTINGS), "relations": list(relations), "random_state": seed})
     run = folder / "run"
     with bar(total=len(check_config(config).times), desc="training", unit="step") as progress:
-        trained = fit_run(Inputs(train, config, seed), run, on_report=lambda _: progress.update())
+        trained = fit_run(
+            Inputs(train, config, seed), run, resume=True, on_report=lambda _: progress.update()
+        )
     seconds = [time.perf_counter() - start]
     flow = Flow(trained)
     generated = EventTable.concatenate(list(flow.sample_blocks(test.n, seed=seed + 1)))

@@ -36,7 +36,14 @@ class RunError(FlowbdtError, RuntimeError):
 
 
 class IncompleteRun(RunError):
-    """Steps of a run are missing; the message names them and the command that makes them."""
+    """Steps of a run are missing; the message names them and the command that makes them.
+
+    ``reason`` is that of the first step that failed, as far as it is known.
+    """
+
+    def __init__(self, message: str, reason: str = "unknown") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class MissingExtra(FlowbdtError, ImportError):

@@ -19,7 +19,7 @@ from .metrics.base import Kind
 from .registry import unknown
 from .relations import Relation
 from .seeding import stream
-from .table import EventTable
+from .table import EventTable, united
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
@@ -203,6 +203,9 @@ def _samples(real: Any, generated: Any, training: Any, seed: int) -> _Samples:
     tables = {"real": truth, "generated": _like(truth, generated, "generated")}
     if training is not None:
         tables["training"] = _like(truth, training, "training")
+    texts = united([table.categories for table in tables.values()])
+    tables = {name: table.recoded(texts) for name, table in tables.items()}
+    truth = tables["real"]
     sizes = {name: table.n for name, table in tables.items()}
     notes = []
     if training is None:

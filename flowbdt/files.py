@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     is full or the folder cannot be written.
     """
     path = Path(path)
-    part = path.with_name(f".part-{uuid.uuid4().hex}-{path.name}")
+    part = path.with_name(f".part-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield part
         with open(part, "rb") as handle:
@@ -38,6 +39,31 @@ def atomic(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return platform.node().replace("-", "_") or "host"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of processes that no longer run on this machine.
+
+    Those of living processes and of other machines, which may share the folder, stay.
+    """
+    for path in folder.rglob(".part-*"):
+        host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
+        if host == _host() and pid.isdigit() and not _runs(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # signal 0 asks only
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
-from . import checks, conditions, files, seeding, store
+from . import conditions, files, seeding, store
 from .errors import DataWarning, FormatError, InputError
 from .execution.local import available_cpus
 from .fields import Stepwise
@@ -107,7 +107,7 @@ class Flow:
         }
 
     def sample_blocks(
-        self, n: int, *, seed: int, cond: Any = None, source: EventTable | None = None
+        self, n: int, *, seed: int, cond: Any = None, source: Any = None
     ) -> Iterator[EventTable]:
         """Yield ``n`` new events in blocks of `seeding.BLOCK`.
 
@@ -119,7 +119,7 @@ class Flow:
         n : number of events
         seed : int
         cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions
-        source : EventTable with n rows, if the run starts from given events instead of noise
+        source : table with n rows, if the run starts from given events instead of noise
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Flow:
         categories = {k: tuple(v) for k, v in columns["categories"].items() if k in expected}
         return conditions.aligned(cond, tuple(expected), categories, n)
 
-    def _checked_source(self, source: EventTable | None, n: int) -> np.ndarray | None:
+    def _checked_source(self, source: Any, n: int) -> np.ndarray | None:
         needed = "source" in self.plan["fingerprint"]["events"]
         if needed != (source is not None):
             raise InputError(
@@ -196,8 +196,10 @@ class Flow:
             )
         if source is None:
             return None
-        names = self.plan["fingerprint"]["columns"]["names"]
-        checks.same_columns(source.names, names, "the source table")
-        if source.n != n:
-            raise InputError(f"source must have {n} rows, one per event, got {source.n}")
-        return self.transform.forward(replace(source.select(names), cond=None))
+        columns = self.plan["fingerprint"]["columns"]
+        categories = {k: tuple(v) for k, v in columns["categories"].items()}
+        table = conditions.like(source, tuple(columns["names"]), categories)
+        if table.n != n:
+            raise InputError(f"source must have {n} rows, one per event, got {table.n}")
+        with threadpool_limits(1, user_api="blas"):
+            return self.transform.forward(replace(table, cond=None))

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from . import files, seeding, store
+from . import conditions, files, seeding, store
 from .config import ModelConfig, checked_settings
-from .errors import InputError
+from .errors import IncompleteRun, InputError, RunError
 from .execution import EXECUTORS
 from .generation import Flow
 from .store import Archive, RunDirectory
@@ -49,7 +49,6 @@ def fit_run(
     executor = EXECUTORS.build(inputs.config.executor)
     inputs = inputs.settled()
     make_plan(inputs, run, resume=resume)
-    files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     train(run, executor, on_report)
     return run
 
@@ -190,10 +189,13 @@ class FlowBDT(BaseEstimator):
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
         table = EventTable.of(X, cond=cond, weight=sample_weight)
-        start = None if source is None else EventTable.of(source, table.names)
+        start = None if source is None else conditions.like(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind=_kind(X))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
-            run = fit_run(inputs, Path(folder) / "run")
+            try:
+                run = fit_run(inputs, Path(folder) / "run")
+            except IncompleteRun as error:  # the folder it speaks of is about to go
+                raise RunError(f"training failed: {error.reason}") from error
             content = store.archive_bytes(run, run.read_json("manifest.json"))
         self._adopt(content)
         self.n_features_in_ = len(table.names)
@@ -211,7 +213,8 @@ class FlowBDT(BaseEstimator):
 
     def _adopt(self, content: bytes) -> None:
         """Take over a trained model given as the bytes of a model file."""
-        self.archive_, self._loaded = content, None
+        self.archive_ = content
+        self.__dict__.pop("_loaded", None)
         flow = self._flow()
         self.seed_ = int(flow.settings["random_state"])
         self.n_evaluations_ = flow.n_evaluations
@@ -220,9 +223,11 @@ class FlowBDT(BaseEstimator):
 
     def _flow(self) -> Flow:
         """Return the trained flow; its step models stay loaded between calls of `sample`."""
-        if getattr(self, "_loaded", None) is None:
-            self._loaded = Flow(Archive("this model", self.archive_))
-        return self._loaded
+        loaded: Flow | None = getattr(self, "_loaded", None)
+        if loaded is None:
+            loaded = Flow(Archive("this model", self.archive_))
+            self._loaded = loaded
+        return loaded
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_loaded"}
@@ -259,10 +264,9 @@ class FlowBDT(BaseEstimator):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
         n = _count(n_samples, cond, source)
         flow = self._flow()
-        start = None if source is None else EventTable.of(source)
         seed = seeding.resolve(random_state)
         table = EventTable.concatenate(
-            list(flow.sample_blocks(n, seed=seed, cond=cond, source=start))
+            list(flow.sample_blocks(n, seed=seed, cond=cond, source=source))
         )
         return _as_kind(table, flow.plan["kind"])
 
@@ -306,7 +310,7 @@ def _as_kind(table: EventTable, kind: str) -> Any:
 
 
 def _count(n_samples: int | None, cond: Any, source: Any) -> int:
-    given = next((len(rows) for rows in (cond, source) if rows is not None), 1)
+    given = max((len(rows) for rows in (cond, source) if hasattr(rows, "__len__")), default=1)
     n = given if n_samples is None else n_samples
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise InputError(f"n_samples must be a whole number of at least 1, got {n_samples!r}")

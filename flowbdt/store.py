@@ -111,15 +111,6 @@ class RunDirectory:
             return None
         return report if whole and report["task_digest"] == task["digest"] else None
 
-    def tables(self) -> list[str]:
-        """Return the names of the stored arrays within the run."""
-        return sorted(f"table/{path.name}" for path in (self.path / "table").glob("[!.]*.npy"))
-
-    def remove_leftovers(self) -> None:
-        """Delete temporary files that a killed process left behind."""
-        for path in self.path.rglob(".part-*"):
-            path.unlink(missing_ok=True)
-
 
 class Archive:
     """A whole run in one file (an uncompressed zip), without tables, tasks and logs."""

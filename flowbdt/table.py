@@ -137,7 +137,7 @@ class EventTable:
                         f" {getattr(first, what)} and {getattr(table, what)}"
                     )
         if any(table.categories != first.categories for table in tables[1:]):
-            texts = _union([table.categories for table in tables])
+            texts = united([table.categories for table in tables])
             tables = [table.recoded(texts) for table in tables]
             first = tables[0]
         return replace(
@@ -184,7 +184,7 @@ class EventTable:
         return values.astype(self.dtypes[self.names.index(name)])
 
 
-def _union(parts: Sequence[dict[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+def united(parts: Sequence[dict[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
     """Return per name all texts, those of the first table first and in their order."""
     result: dict[str, tuple[str, ...]] = {}
     for categories in parts:
@@ -282,6 +282,8 @@ def _as_float(column: Any, name: str) -> tuple[np.ndarray, str, tuple[str, ...]]
     """Return values as float64, the type to give back, and the texts if it was categorical."""
     if isinstance(column, np.ndarray):
         return _exact(column, name), column.dtype.name, ()
+    if column.dtype == object:  # numbers in an object column are numbers
+        column = column.infer_objects()
     if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
         return _exact(column.to_numpy(), name), column.dtype.name, ()
     if column.isna().any():
@@ -361,6 +363,8 @@ def _condition_columns(
 
 
 def _condition_column(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if column.dtype == object:  # numbers in an object column are numbers
+        column = column.infer_objects()
     if column.dtype.kind in "biuf":
         return column.to_numpy(dtype=np.float64, na_value=np.nan), ()
     return _texts(column, name)

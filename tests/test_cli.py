@@ -128,6 +128,27 @@ def test_dry_run_prints_all_and_writes_nothing(folder, capsys):
     assert not (folder / "run").exists()
 
 
+def test_dry_run_without_a_table_prints_the_settings(folder, capsys):
+    assert run("fit", "--dry-run", "--set", "preset=best") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["preset"] == "best"
+
+
+def test_a_run_killed_while_planning_remembers_its_settings(folder):
+    run("fit", "jets.h5", "-o", "whole", *QUICK)
+    (folder / "cut").mkdir()
+    (folder / "cut" / "config.yaml").write_bytes((folder / "whole" / "config.yaml").read_bytes())
+    assert run("fit", "jets.h5", "-o", "cut", "--resume") == 0
+    manifests = [(folder / name / "manifest.json").read_bytes() for name in ("whole", "cut")]
+    assert manifests[0] == manifests[1]
+
+
+def test_resume_with_other_settings_is_refused(folder, capsys):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    capsys.readouterr()
+    assert run("fit", "-o", "run", "--resume", "--set", "n_steps=9") == 1
+    assert "n_steps" in capsys.readouterr().err
+
+
 def test_resume_goes_on_without_the_table(folder, capsys):
     run("fit", "jets.h5", "-o", "run", *QUICK)
     model = folder / "run" / "steps" / "0001.ubj"
@@ -202,8 +223,6 @@ def test_nan_in_a_table_is_named(folder, capsys):
 
 
 def test_executor_choices_come_from_the_registry():
-    text = build_parser().format_help()
-    assert "fit" in text
     parser = build_parser()
     for name in EXECUTORS.names():
         assert parser.parse_args(["fit", "t.h5", "-o", "r", "--executor", name]).executor == name

@@ -196,3 +196,14 @@ def test_text_of_wide_tables_shows_the_worst_columns() -> None:
 def test_unknown_result_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="separation/a"):
         evaluate(table(1), table(2), metrics=["separation"]).get("separation", "zz")
+
+
+def test_texts_are_compared_by_what_they_say() -> None:
+    """A sample that lacks a rare text numbers the others differently."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    real = pd.DataFrame({"kind": rng.choice(list("abc"), 2000, p=[0.01, 0.5, 0.49])})
+    new = pd.DataFrame({"kind": rng.choice(list("bc"), 2000, p=[0.505, 0.495])})
+    scores = evaluate(real, new, training=real, metrics=["separation"])
+    assert scores.get("separation", "kind").value < 2

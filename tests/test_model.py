@@ -105,6 +105,31 @@ def test_blocks_of_generated_events_are_not_copies(fitted):
     assert len(np.unique(x, axis=0)) > 0.9 * len(x)
 
 
+def test_a_failed_fit_does_not_speak_of_a_folder_that_is_gone(monkeypatch):
+    from flowbdt.training import worker
+
+    def fail(*arguments, **keywords):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(worker, "training_pairs", fail)
+    with pytest.raises(RunError, match="training failed: step 0: MemoryError: no room") as caught:
+        small().fit(normal())
+    assert "--resume" not in str(caught.value)
+
+
+def test_few_rows_get_few_components():
+    """Forty Gaussians on thirty events would learn them by heart."""
+    model = small(preconditioner={"name": "mixture", "n_components": 40}).fit(normal(30, d=4))
+    assert "1 Gaussian" in model._flow().preconditioner.describe() or (
+        "2 Gaussians" in model._flow().preconditioner.describe()
+    )
+
+
+def test_without_validation_events_nothing_is_stopped_early():
+    model = FlowBDT(preset="fast", validation_fraction=0.0, random_state=1).fit(normal())
+    assert {step["trees"] for step in model.steps_} == {20}
+
+
 def test_equal_seeds_give_equal_models_and_others_do_not():
     x = normal()
     assert small().fit(x).archive_ == small().fit(x).archive_
@@ -251,7 +276,42 @@ def test_text_conditions_are_coded_as_in_training():
         model.sample(cond=pd.DataFrame({"kind": ["sideways"]}))
 
 
+def test_text_conditions_without_a_name_are_coded_as_in_training():
+    c, x = conditional(600)
+    kind = pd.Series(np.where(c > 0, "up", "down"), name="kind")
+    model = small(n_steps=8, booster={"n_estimators": 20}).fit(x, cond=kind)
+    assert model.sample(cond=pd.Series(["up"] * 200), random_state=1).mean() > 3
+
+
+def test_numbers_in_an_object_column_are_numbers():
+    c, x = conditional(600)
+    frame = pd.DataFrame({"c": c, "kind": np.where(x[:, 0] > 0, "a", "b")})
+    model = small(n_steps=8, booster={"n_estimators": 20}).fit(x, cond=frame)
+    one = frame[frame["c"] > 0].iloc[0].to_frame().T  # pandas makes object columns of it
+    assert model.sample(200, cond=one, random_state=1).mean() > 3
+
+
+def test_texts_where_numbers_were_trained_are_refused(on_condition):
+    with pytest.raises(InputError, match="numbers"):
+        on_condition.sample(cond=pd.DataFrame({"c": ["up"]}))
+
+
+def test_a_table_of_conditions_must_have_a_row_per_event(on_condition):
+    table = EventTable.of(np.ones((7, 1)), ["c"])
+    with pytest.raises(InputError, match="1 or 5 rows"):
+        on_condition.sample(5, cond=table)
+
+
 # ---- data to data
+
+
+def test_source_columns_are_found_by_name():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(rng.normal(size=(800, 2)) * [1, 10], columns=["p", "q"])
+    model = small(n_steps=2, coupling="given").fit(frame, source=frame[["q", "p"]])
+    new = model.sample(source=frame[["q", "p"]])
+    assert np.abs(new["p"] - frame["p"]).max() < 0.2
+    assert np.allclose(model.sample(source=frame.to_numpy()), new)
 
 
 def test_given_pairs_start_from_the_source():

@@ -244,6 +244,43 @@ def test_a_preconditioner_of_another_run_is_refused_by_the_worker(tmp_path, jets
         run_task(run.path, 0)
 
 
+def test_blas_threads_do_not_change_the_plan(tmp_path):
+    """Sums of matrix products come in another order on more threads."""
+    table = EventTable.of(np.random.default_rng(0).normal(size=(15_000, 12)))
+    write_table(tmp_path / "t.h5", table)
+    code = (
+        "import sys\n"
+        "from flowbdt import read_table; from flowbdt.config import ModelConfig\n"
+        "from flowbdt.store import RunDirectory; from flowbdt.training.plan import *\n"
+        "config = ModelConfig(n_steps=1, preconditioner='gaussian')\n"
+        "run = RunDirectory(sys.argv[2])\n"
+        "print(make_plan(Inputs(read_table(sys.argv[1]), config, 1), run)['digest'])"
+    )
+    digests = set()
+    for threads in ("1", "2"):
+        arguments = [str(tmp_path / "t.h5"), str(tmp_path / threads)]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout.strip())
+    assert len(digests) == 1
+
+
+def test_events_of_weight_zero_are_left_out(tmp_path, jets, quick_booster):
+    weight = np.where(np.arange(300) % 2, 1.0, 0.0)
+    table = EventTable.of(jets, weight=weight)
+    run = RunDirectory(tmp_path / "run")
+    make_plan(inputs(table, quick_booster, candidates=50), run)
+    train, valid = training_pairs(run, run.read_json(store.task_name(1)))
+    for source in (train, valid):
+        assert (np.asarray(source._events.rows) % 2 == 1).all()
+        assert all(np.isfinite(batch.target).all() for batch in source)
+
+
 def test_mean_target_is_learned_by_euler(tmp_path, jets, quick_booster):
     settings = {"path": "trigonometric", "solver": "euler", "target": "mean"}
     run = fit_run(inputs(jets, quick_booster, **settings), tmp_path / "run")
@@ -277,10 +314,15 @@ def test_report_has_what_a_reader_needs(tmp_path, jets, quick_booster):
 def test_leftovers_of_killed_writers_are_removed(tmp_path, jets, quick_booster):
     run = RunDirectory(tmp_path / "run")
     make_plan(inputs(jets, quick_booster), run)
-    part = run.file("steps/.part-1-0000.ubj")
-    part.write_bytes(b"half")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    parts = {}
+    for pid in (dead.pid, os.getpid()):
+        parts[pid] = run.file(f"steps/.part-{files._host()}-{pid}-0-0000.ubj")
+        parts[pid].write_bytes(b"half")
     fit_run(inputs(jets, quick_booster), run.path, resume=True)
-    assert not part.exists()
+    assert not parts[dead.pid].exists()
+    assert parts[os.getpid()].exists()  # somebody still writes it
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ..errors import ConfigError
@@ -51,7 +52,13 @@ class Joblib(Executor):
         from joblib import Parallel, delayed
 
         pool = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")
-        yield from pool(delayed(attempt)(str(run.path), step, self.n_threads) for step in steps)
+        jobs = pool(delayed(attempt)(str(run.path), step, self.n_threads) for step in steps)
+        try:
+            yield from jobs
+        except BrokenProcessPool as error:
+            # a worker was killed, mostly for memory; what is missing is named when the run closes
+            reason = str(error).splitlines()[0]
+            yield {"step": -1, "error": f"a worker process died, perhaps for memory: {reason}"}
 
 
 def _positive(name: str, value: int | None) -> int | None:

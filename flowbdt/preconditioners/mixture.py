@@ -42,8 +42,8 @@ class MixturePreconditioner(Preconditioner):
 
     Notes
     -----
-    A component of fewer than one event is dropped, and there are never more components than
-    distinct rows, so a fit may end with fewer than asked for.
+    A component of fewer than one event is dropped, and there is at most one component for twice
+    as many rows as there are variables, so a fit may end with fewer than asked for.
 
     References
     ----------
@@ -122,7 +122,10 @@ class MixturePreconditioner(Preconditioner):
         if self.n_components == "auto":
             given = np.arange(self._layout.p) >= self._layout.n_points
             return selection.search(rows, settings, seed, self.max_iter, given)
-        return selection.fit(rows, int(self.n_components), settings, seed, self.max_iter), {}
+        # fewer events per component than it has numbers would be learned by heart
+        most = max(self._n_rows // (2 * (self._layout.p + 2)), 1)
+        k = min(int(self.n_components), most)
+        return selection.fit(rows, k, settings, seed, self.max_iter), {}
 
     def _kind(self) -> type[Covariances]:
         if self.covariance != "auto":

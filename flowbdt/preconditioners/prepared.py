@@ -88,6 +88,10 @@ def problem(layout: Layout, motion: Motion, observed: np.ndarray) -> Problem:
     )
 
 
+MOST_PATTERNS = 64
+"""Patterns of missing conditions whose matrices are kept at a time."""
+
+
 class PreparedMixture(Prepared):
     """A mixture at one time of a path.
 
@@ -111,6 +115,8 @@ class PreparedMixture(Prepared):
     def _kernel(self, observed: np.ndarray) -> Kernel:
         key = observed.tobytes()
         if key not in self._kernels:
+            if len(self._kernels) >= MOST_PATTERNS:
+                self._kernels.pop(next(iter(self._kernels)))  # the oldest
             mixture = self._mixture
             self._kernels[key] = mixture.covariances.kernel(
                 mixture.log_weights, mixture.means, problem(self._layout, self._motion, observed)

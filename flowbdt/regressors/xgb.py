@@ -16,6 +16,8 @@ from .base import REGRESSORS, BatchSource, StepRegressor
 OWN_PARAMETERS = ("n_estimators", "early_stopping_rounds")
 """Read by us, not handed to the booster."""
 
+OURS_TO_SET = ("seed", "random_state", "nthread", "n_jobs", "eval_metric")
+
 FIXED_PARAMETERS = {
     "tree_method": "hist",
     "objective": "reg:squarederror",
@@ -29,11 +31,16 @@ GROWTH = 20
 of all k trees, so a constant interval would cost time quadratic in the number of trees."""
 
 
+KEPT_BYTES = 2**25
+"""Inputs up to 32 MiB are kept while the bins are made."""
+
+
 class _Passes(xgb.DataIter):
     """Hands a BatchSource to XGBoost; the labels are gathered and set once, see `_matrix`.
 
     XGBoost passes over the rows four times and more. A closed-form velocity makes a batch dear, so
-    batches are made in the first pass and their inputs kept for the others.
+    inputs made in the first pass are kept for the others, up to `KEPT_BYTES`; of a larger table
+    every pass makes the batches anew, so that memory does not grow with the repetitions of noise.
     """
 
     def __init__(self, source: BatchSource) -> None:
@@ -46,13 +53,16 @@ class _Passes(xgb.DataIter):
         self._batches = iter(self._kept) if self._kept else self._made()
 
     def _made(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        row, kept = 0, []
+        row, size, kept = 0, 0, []
         for batch in self._source:
             self.label[row : row + len(batch.target)] = batch.target
             row += len(batch.target)
+            size += batch.inputs.nbytes
             kept.append((batch.inputs, batch.weight))
-            yield kept[-1]
-        self._kept = kept
+            if size > KEPT_BYTES:
+                kept.clear()
+            yield batch.inputs, batch.weight
+        self._kept = kept if size <= KEPT_BYTES else []
 
     def next(self, input_data: Callable[..., None]) -> bool:
         inputs, weight = next(self._batches, (None, None))
@@ -236,6 +246,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     for name in parameters:
         if name in FIXED_PARAMETERS:
             raise ConfigError(f"booster parameter {name!r} is fixed to {FIXED_PARAMETERS[name]!r}")
+        if name in OURS_TO_SET:
+            raise ConfigError(
+                f"booster parameter {name!r} is set by flowBDT: the seed from random_state, threads"
+                " by the executor, the metric is the squared error that is minimised"
+            )
     for name, least in (("n_estimators", 1), ("early_stopping_rounds", 0), ("max_bin", 2)):
         value = parameters.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

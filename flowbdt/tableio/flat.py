@@ -126,7 +126,9 @@ def _restored(column: pd.Series, dtype: str | None) -> np.ndarray:
     values = column.to_numpy()
     if dtype is None or values.dtype.kind not in "biuf" or np.isnan(values).any():
         return values
-    return values.astype(dtype)
+    restored = values.astype(dtype)
+    # a description of another version of the file must not round what stands in this one
+    return restored if np.allclose(restored, values, rtol=1e-6, atol=0) else values
 
 
 def _csv_header(path: Path) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def train(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) 
     IncompleteRun
         If steps are missing at the end; see `collect`.
     """
-    run.remove_leftovers()
+    files.remove_leftovers(run.path)
     failures: dict[int, str] = {}
     for report in executor.run(run, missing_steps(run)):
         if "error" in report:
@@ -59,7 +59,9 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
     store.check_format(plan, "plan.json")
     missing = missing_steps(run)
     if missing:
-        raise IncompleteRun(_what_is_missing(run, missing, len(plan["grid"]["times"]), failures))
+        reason = next((f"step {k}: {v}" for k, v in sorted((failures or {}).items())), "unknown")
+        text = _what_is_missing(run, missing, len(plan["grid"]["times"]), failures)
+        raise IncompleteRun(text, reason)
     reports = [run.report(step) or {} for step in range(len(plan["grid"]["times"]))]
     manifest = {
         "format": store.FORMAT,

@@ -126,7 +126,11 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     _check_table(inputs)
     _refuse_foreign(run, resume)
     run.create()
-    fitted = _fit_tables(inputs)
+    if not run.file("config.yaml").exists():  # so that a run killed while planning can go on
+        files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
+    # one thread: sums of matrix products then come in the same order on every machine
+    with threadpool_limits(1, user_api="blas"):
+        fitted = _fit_tables(inputs)
     plan = _plan_content(inputs, grid, fitted)
     if run.is_planned():
         _refuse_other(run, plan)
@@ -202,7 +206,7 @@ def _fit_tables(inputs: Inputs) -> dict[str, Any]:
         raise InputError("all columns of the table are constant: there is no distribution to learn")
     arrays = {"z": transform.forward(table), "cond": table.cond, "weight": table.weight}
     if inputs.source is not None:
-        arrays["source"] = transform.forward(inputs.source.select(table.names))
+        arrays["source"] = transform.forward(inputs.source)
     stored = {k: a.astype(np.float32) for k, a in arrays.items() if a is not None}
     fitted = {
         "transform.json": files.json_bytes(transform.to_json()),
@@ -217,9 +221,7 @@ def _fit_preconditioner(
     """Fit the closed-form velocity once, on the training rows, for all steps and workers."""
     parts = {name: array[train] for name, array in arrays.items()}
     preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner or "none")
-    # one thread, so that the sums of matrix products come in the same order on every machine
-    with threadpool_limits(1):
-        return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **parts)
+    return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **parts)
 
 
 def _write_tables(run: RunDirectory, fitted: dict[str, Any]) -> None:

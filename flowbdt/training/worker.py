@@ -101,14 +101,21 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     arrays = {name: _checked_array(run, name, sha) for name, sha in task["events"].items()}
     valid = arrays.pop("valid")
     inputs = _inputs(run, task)
-    rows = np.flatnonzero(~valid)
+    valid, counted = np.asarray(valid), _counted(arrays, len(valid))
+    rows = np.flatnonzero(~valid & counted)
     train = _pairs(task, Events(rows=rows, **arrays), inputs, "train", task["n_repeats"])
     if not valid.any():
         return train, None
     fresh = task["noise"] == "fresh"
     repeats = VALID_REPEATS if fresh else min(task["n_repeats"], VALID_REPEATS)
-    rows = np.flatnonzero(valid)
+    rows = np.flatnonzero(valid & counted)
     return train, _pairs(task, Events(rows=rows, **arrays), inputs, "valid", repeats)
+
+
+def _counted(arrays: dict[str, np.ndarray], n_rows: int) -> np.ndarray:
+    """Return which rows have a weight above 0; the others teach nothing."""
+    weight = arrays.get("weight")
+    return np.ones(n_rows, dtype=bool) if weight is None else np.asarray(weight) > 0
 
 
 def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
