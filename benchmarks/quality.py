@@ -146,6 +146,7 @@ def run(name: str, quick: bool, folder: str | None) -> dict[str, Any]:
     figures |= {"us_per_event": new["us_per_event"], "evaluations": new["evaluations"]}
     figures |= judge(real, new["events"], training, quick)
     figures["relations"] = relations_broken(new["events"])
+    print(common.table([{"model": name} | figures]), flush=True)  # the others take their time
     return figures
 
 

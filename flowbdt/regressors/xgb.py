@@ -64,6 +64,17 @@ class _Passes(xgb.DataIter):
             yield batch.inputs, batch.weight
         self._kept = kept if size <= KEPT_BYTES else []
 
+    def released_label(self) -> np.ndarray:
+        """Return the labels and forget all rows.
+
+        XGBoost's iterator holds itself in a circle, so what it holds would otherwise stay until
+        Python happens to look for circles.
+        """
+        label = self.label
+        self._kept, self.label = [], label[:0]
+        self._batches = iter(())
+        return label
+
     def next(self, input_data: Callable[..., None]) -> bool:
         inputs, weight = next(self._batches, (None, None))
         if inputs is None:
@@ -82,7 +93,7 @@ def _matrix(
     """
     passes = _Passes(source)
     matrix = xgb.QuantileDMatrix(passes, max_bin=max_bin, ref=ref, nthread=n_threads)
-    matrix.set_label(passes.label)
+    matrix.set_label(passes.released_label())
     return matrix
 
 
