@@ -55,10 +55,9 @@ def _configuration(options: argparse.Namespace) -> RunConfig:
     recorded = (options.output or Path()) / "config.yaml"
     file = options.config or (recorded if options.resume and recorded.exists() else None)
     config = RunConfig() if file is None else RunConfig.from_yaml(file)
-    config = config.with_overrides(options.set)
-    if options.executor:
+    if options.executor:  # first, so that --set executor.n_jobs=4 is a setting of this executor
         config = replace(config, executor=_executor(config.executor, options.executor))
-    return config
+    return config.with_overrides(options.set)
 
 
 def _executor(setting: Any, name: str) -> Any:

@@ -59,6 +59,8 @@ class Flow:
         self.plan = self._json("plan.json")
         self.grid = TimeGrid.from_json(self.plan["grid"])
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
+        self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
+        self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.solver = SOLVERS.build(self.settings["solver"])
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
@@ -151,16 +153,17 @@ class Flow:
                     cond=block_cond,
                     rng=seeding.stream(seed, "solver", block),
                 )
+                table = self._table(self.transform.inverse(solution.x), block_cond)
             if solution.nonfinite_fraction:
                 warnings.warn(
                     f"{solution.nonfinite_fraction:.2%} of block {block} is not finite",
                     DataWarning,
                     stacklevel=2,
                 )
-            yield self._table(self.transform.inverse(solution.x), block_cond)
+            yield table
 
     def _table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
-        columns = self.plan["fingerprint"]["columns"]
+        columns = self.columns
         return EventTable(
             x=x,
             names=tuple(columns["names"]),
@@ -168,12 +171,11 @@ class Flow:
             dtypes=tuple(columns["dtypes"]),
             cond=cond,
             cond_names=tuple(columns["conditions"]),
-            categories={k: tuple(v) for k, v in columns["categories"].items()},
+            categories=dict(self.categories),
         )
 
     def _checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
-        columns = self.plan["fingerprint"]["columns"]
-        expected = columns["conditions"]
+        expected = self.columns["conditions"]
         if not expected:
             if cond is not None:
                 raise InputError("this model was trained without conditions; leave cond out")
@@ -183,7 +185,7 @@ class Flow:
                 f"this model was trained with the conditions {', '.join(expected)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
-        categories = {k: tuple(v) for k, v in columns["categories"].items() if k in expected}
+        categories = {k: v for k, v in self.categories.items() if k in expected}
         return conditions.aligned(cond, tuple(expected), categories, n)
 
     def _checked_source(self, source: Any, n: int) -> np.ndarray | None:
@@ -196,9 +198,7 @@ class Flow:
             )
         if source is None:
             return None
-        columns = self.plan["fingerprint"]["columns"]
-        categories = {k: tuple(v) for k, v in columns["categories"].items()}
-        table = conditions.like(source, tuple(columns["names"]), categories)
+        table = conditions.like(source, tuple(self.columns["names"]), self.categories)
         if table.n != n:
             raise InputError(f"source must have {n} rows, one per event, got {table.n}")
         with threadpool_limits(1, user_api="blas"):

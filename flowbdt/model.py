@@ -47,7 +47,6 @@ def fit_run(
     """
     run = RunDirectory(folder)
     executor = EXECUTORS.build(inputs.config.executor)
-    inputs = inputs.settled()
     make_plan(inputs, run, resume=resume)
     train(run, executor, on_report)
     return run

@@ -128,6 +128,12 @@ def test_dry_run_prints_all_and_writes_nothing(folder, capsys):
     assert not (folder / "run").exists()
 
 
+def test_executor_and_its_settings_go_together(folder, capsys):
+    options = ["--executor", "joblib", "--set", "executor.n_jobs=2"]
+    assert run("fit", "--dry-run", *options) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["executor"] == {"name": "joblib", "n_jobs": 2}
+
+
 def test_dry_run_without_a_table_prints_the_settings(folder, capsys):
     assert run("fit", "--dry-run", "--set", "preset=best") == 0
     assert yaml.safe_load(capsys.readouterr().out)["preset"] == "best"

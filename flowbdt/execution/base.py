@@ -33,7 +33,12 @@ def attempt(folder: str, step: int, n_threads: int) -> dict[str, Any]:
     try:
         return run_task(folder, step, n_threads)
     except Exception as error:
-        run = RunDirectory(folder)
-        files.write_bytes(run.file(store.log_name(step)), traceback.format_exc().encode())
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        return {"step": step, "error": f"{type(error).__name__}: {reason}"}
+        return failed(folder, step, error)
+
+
+def failed(folder: str, step: int, error: Exception) -> dict[str, Any]:
+    """Return the report of a failed step, and write its log."""
+    log = RunDirectory(folder).file(store.log_name(step))
+    files.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+    reason = (str(error).splitlines() or ["no reason given"])[0]
+    return {"step": step, "error": f"{type(error).__name__}: {reason}"}

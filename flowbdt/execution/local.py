@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..store import RunDirectory
-from .base import EXECUTORS, Executor, attempt
+from .base import EXECUTORS, Executor, attempt, failed
 
 
 def available_cpus() -> int:
@@ -53,12 +53,13 @@ class Joblib(Executor):
 
         pool = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")
         jobs = pool(delayed(attempt)(str(run.path), step, self.n_threads) for step in steps)
+        left = set(steps)
         try:
-            yield from jobs
-        except BrokenProcessPool as error:
-            # a worker was killed, mostly for memory; what is missing is named when the run closes
-            reason = str(error).splitlines()[0]
-            yield {"step": -1, "error": f"a worker process died, perhaps for memory: {reason}"}
+            for report in jobs:
+                left.discard(report["step"])
+                yield report
+        except BrokenProcessPool as error:  # a worker was killed, mostly for memory
+            yield from (failed(str(run.path), step, error) for step in sorted(left))
 
 
 def _positive(name: str, value: int | None) -> int | None:

@@ -57,29 +57,33 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
     """
     plan = run.read_json("plan.json")
     store.check_format(plan, "plan.json")
-    missing = missing_steps(run)
-    if missing:
-        reason = next((f"step {k}: {v}" for k, v in sorted((failures or {}).items())), "unknown")
-        text = _what_is_missing(run, missing, len(plan["grid"]["times"]), failures)
-        raise IncompleteRun(text, reason)
-    reports = [run.report(step) or {} for step in range(len(plan["grid"]["times"]))]
+    reports = {step: run.report(step) for step in range(len(plan["grid"]["times"]))}
+    if not all(reports.values()):
+        raise _incomplete(run, reports, failures or {})
+    done = [report for report in reports.values() if report]
     manifest = {
         "format": store.FORMAT,
         "status": "complete",
         "digest": plan["digest"],
         "files": {name: files.digest_file(run.file(name)) for name in store.DESCRIBING},
-        "models": {store.model_name(r["step"]): r["model_sha256"] for r in reports},
-        "steps": [{k: r[k] for k in STORY} for r in reports],
+        "models": {store.model_name(r["step"]): r["model_sha256"] for r in done},
+        "steps": [{k: r[k] for k in STORY} for r in done],
     }
     run.write_json("manifest.json", manifest)
     return manifest
 
 
-def _what_is_missing(
-    run: RunDirectory, missing: list[int], n_steps: int, failures: dict[int, str] | None
-) -> str:
+def _incomplete(
+    run: RunDirectory, reports: dict[int, dict[str, Any] | None], failures: dict[int, str]
+) -> IncompleteRun:
+    missing = [step for step, report in reports.items() if report is None]
     steps = ", ".join(str(step) for step in missing)
-    text = f"{run.path}: {len(missing)} of {n_steps} steps are missing: {steps}."
-    for step, error in sorted((failures or {}).items())[:1]:
-        text += f" Step {step} failed: {error} (log: {run.file(store.log_name(step))})."
-    return text + f" Finished steps are kept; go on with: flowbdt fit -o {run.path} --resume"
+    text = f"{run.path}: {len(missing)} of {len(reports)} steps are missing: {steps}."
+    reason = "unknown"
+    if failures:
+        step = min(failures)
+        reason = f"step {step}: {failures[step]}"
+        log = run.file(store.log_name(step))
+        text += f" Step {step} failed: {failures[step]} (log: {log})."
+    text += f" Finished steps are kept; go on with: flowbdt fit -o {run.path} --resume"
+    return IncompleteRun(text, reason)

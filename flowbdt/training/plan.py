@@ -241,7 +241,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "conditions": table.cond_names,
         },
         "fitted": {name: files.digest_bytes(c) for name, c in fitted["files"].items()},
-        "events": {k: _array_digest(a) for k, a in arrays.items()},
+        "events": {k: files.digest_array(a) for k, a in arrays.items()},
         "versions": {"flowbdt_format": store.FORMAT, "xgboost": version("xgboost")},
     }
     return files.to_plain(
@@ -258,10 +258,6 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             | {"python": platform.python_version(), "machine": platform.machine()},
         }
     )
-
-
-def _array_digest(array: np.ndarray) -> str:
-    return files.digest_bytes(np.ascontiguousarray(array).tobytes())
 
 
 def version(package: str) -> str:

@@ -49,9 +49,9 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     task = run.read_json(store.task_name(step))
     store.check_format(task, store.task_name(step))
     start, cpu = time.perf_counter(), time.process_time()
-    train, valid = training_pairs(run, task)
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):
+        train, valid = training_pairs(run, task)
         model = BoostedTrees(task["booster"]).fit(
             train,
             valid,
@@ -59,6 +59,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
             n_threads=n_threads,
             refresh=task["refresh"] if task["noise"] == "fresh" else 0,
         )
+        without_trees = None if valid is None else _root_mean_square(valid)
     content = model.to_bytes()
     files.write_bytes(run.file(store.model_name(step)), content)
     report = {
@@ -68,7 +69,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         "task_digest": task["digest"],
         "model_sha256": files.digest_bytes(content),
         **model.summary,
-        "valid_rmse_without_trees": None if valid is None else _root_mean_square(valid),
+        "valid_rmse_without_trees": without_trees,
         "rows": train.n_rows,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
@@ -138,7 +139,7 @@ def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
 
 def _checked_array(run: RunDirectory, name: str, sha256: str) -> np.ndarray:
     array = run.array(name)
-    if array is None or files.digest_bytes(array.tobytes()) != sha256:
+    if array is None or files.digest_array(array) != sha256:
         raise FormatError(
             f"{run.path}: table/{name}.npy is missing or not the one this run was planned with;"
             " plan the run anew in an empty folder"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures.process import BrokenProcessPool
+
 import pytest
 from conftest import PLAIN
 
@@ -64,3 +66,14 @@ def test_a_failing_step_is_named_and_the_others_are_kept(
     train(run, executor)
     assert models(run) == expected
     assert run.file(store.model_name(2)).stat().st_mtime_ns == before
+
+
+def test_a_killed_worker_is_a_failure_of_its_steps(tmp_path, jets, quick_booster, monkeypatch):
+    def die(*arguments):
+        raise BrokenProcessPool("a worker was killed")
+
+    monkeypatch.setattr("joblib.Parallel.__call__", lambda *_: map(die, [None]))
+    run = planned(tmp_path / "run", jets, quick_booster)
+    with pytest.raises(IncompleteRun, match=r"0, 1, 2\. Step 0 failed: BrokenProcessPool.*log"):
+        train(run, EXECUTORS.build({"name": "joblib", "n_jobs": 2}))
+    assert "a worker was killed" in run.file(store.log_name(2)).read_text()
