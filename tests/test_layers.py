@@ -18,7 +18,7 @@ LEVELS = [
     {"errors", "checks", "seeding", "registry", "files"},
     {"table", "tableio", "split", "conditions", "config", "timegrid", "transforms",
      "relations", "paths", "couplings", "fields", "preconditioners", "inputs", "solvers",
-     "datasets", "metrics", "data"},
+     "datasets", "metrics", "data", "cost"},
     {"regressors", "cfm"},
     {"store", "training", "execution"},
     {"generation", "model"},
