@@ -59,6 +59,33 @@ class Path(ABC):
         """Return (dc/dt) / c, the relative growth of that noise."""
         return 0.0
 
+    def time_at_ratio(self, ratio: float) -> float:
+        """Return the time t at which the noise ratio ``sqrt(b^2 + c^2) / a`` is ``ratio``.
+
+        Bisection, to the last digit of t; the ratio falls from infinity at t = 0. Raises
+        ConfigError if it never falls that low (paths that keep noise up to t = 1).
+        """
+        low, high = 0.0, 1.0
+        if self._log_ratio(high) > math.log(ratio):
+            raise ConfigError(
+                f"noise ratio {ratio:g} is not reached: this path keeps"
+                f" {math.exp(self._log_ratio(high)):g} at t = 1"
+            )
+        for _ in range(80):
+            middle = 0.5 * (low + high)
+            if self._log_ratio(middle) > math.log(ratio):
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def _log_ratio(self, t: float) -> float:
+        data, source = self.scales(t)
+        spread = math.hypot(source, self.noise_scale(t))
+        if data <= 0:
+            return math.inf
+        return math.log(spread / data) if spread > 0 else -math.inf
+
     def location(self, x0: Any, x1: Any, t: Any, noise: Any = None) -> Any:
         """Return x_t, the point of the path at time t.
 
@@ -167,6 +194,10 @@ class Linear(Path):
     def rates(self, t: Any) -> tuple[Any, Any]:
         """Return 1 and -1."""
         return 1.0, -1.0
+
+    def time_at_ratio(self, ratio: float) -> float:
+        """Return ``1 / (1 + ratio)`` where no noise is added."""
+        return super().time_at_ratio(ratio) if self.sigma else 1.0 / (1.0 + ratio)
 
 
 @PATHS.register("target")

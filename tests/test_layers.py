@@ -17,7 +17,8 @@ ROOT = Path(flowbdt.__file__).parent
 LEVELS = [
     {"errors", "checks", "seeding", "registry", "files"},
     {"table", "tableio", "split", "conditions", "config", "timegrid", "transforms",
-     "relations", "paths", "couplings", "fields", "preconditioners", "inputs", "solvers",
+     "relations", "paths", "conventions", "schedules", "gridsearch", "couplings", "fields",
+     "preconditioners", "inputs", "solvers",
      "datasets", "metrics", "data", "cost"},
     {"regressors", "cfm"},
     {"store", "training", "execution"},
