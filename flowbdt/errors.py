@@ -54,6 +54,10 @@ class DataWarning(UserWarning):
     """The data were accepted, but something about them deserves a look."""
 
 
+class JobWarning(UserWarning):
+    """A job was held, lost, or not understood; the message says what happens next."""
+
+
 def plural(count: int, noun: str) -> str:
     """Return ``"1 row"`` or ``"3 rows"``: messages are read by people."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -72,6 +72,18 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def move(source: Path, target: Path) -> None:
+    """Rename a file within a folder's file system. Raises RunError with what to do."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+    except OSError as error:
+        raise RunError(
+            f"could not move {source} to {target}: {error}. Make the folder writable, then run the"
+            " same command again"
+        ) from error
+
+
 def to_plain(value: Any) -> Any:
     """Turn numpy scalars and arrays, tuples and paths into what JSON and YAML can hold."""
     if isinstance(value, dict):

@@ -10,7 +10,10 @@
     tasks/0007.json        one step to train: numbers and names only
     steps/0007.ubj         its model, then
     steps/0007.report.json what was learned, with the task's digest and the model's hash
-    logs/0007.log          why a step failed
+    logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
+    incoming/              results that a batch system brought and that were not checked yet
+    condor/0001/           a submission to HTCondor: description, record, event log
+    samples/<name>/        parts of a generated sample, see `flowbdt.parts`
     manifest.json          written last: the run is whole, hash of every model
 
 A file appears under its name only when it is whole. A step counts as done when its report carries
@@ -110,6 +113,24 @@ class RunDirectory:
         except (FormatError, OSError, KeyError):
             return None
         return report if whole and report["task_digest"] == task["digest"] else None
+
+    def receive(self, result: str, report: str, key: str) -> bool:
+        """Move a result and its report from ``incoming/`` to their places, if both are whole.
+
+        A batch system writes files bit by bit under their names. So it brings them to
+        ``incoming/``, and only what has the hash that its report states under ``key`` is moved, the
+        report last. Returns whether it was. Raises RunError if it cannot be moved.
+        """
+        arrived, described = (self.file(f"incoming/{name}") for name in (result, report))
+        try:
+            stated = files.read_json(described)[key]
+            whole = files.digest_file(arrived) == stated
+        except (FormatError, KeyError, TypeError, OSError):
+            return False
+        if whole:
+            files.move(arrived, self.file(result))
+            files.move(described, self.file(report))
+        return whole
 
 
 class Archive:

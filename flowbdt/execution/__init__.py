@@ -2,5 +2,6 @@
 
 from .base import EXECUTORS, Executor
 from .local import Joblib, Serial
+from .work import STEPS, Work
 
-__all__ = ["EXECUTORS", "Executor", "Joblib", "Serial"]
+__all__ = ["EXECUTORS", "STEPS", "Executor", "Joblib", "Serial", "Work"]

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..store import RunDirectory
 from .base import EXECUTORS, Executor, attempt, failed
+from .work import STEPS, Work
 
 
 def available_cpus() -> int:
@@ -24,45 +25,66 @@ def available_cpus() -> int:
 
 @EXECUTORS.register("serial")
 class Serial(Executor):
-    """One step after the other in this process, with all threads for each."""
+    """One job after the other in this process, with all threads for each."""
 
     def __init__(self, n_threads: int | None = None) -> None:
-        self.n_threads = _positive("n_threads", n_threads) or available_cpus()
+        self.n_threads = positive("n_threads", n_threads) or available_cpus()
 
-    def run(self, run: RunDirectory, steps: Sequence[int]) -> Iterator[dict[str, Any]]:
+    def run(
+        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+    ) -> Iterator[dict[str, Any]]:
         """Yield the reports in order."""
-        for step in steps:
-            yield attempt(str(run.path), step, self.n_threads)
+        for number in numbers:
+            yield attempt(work, str(run.path), number, self.n_threads)
 
 
 @EXECUTORS.register("joblib")
 class Joblib(Executor):
-    """Several steps at once in processes of their own, one thread each (joblib's loky).
+    """Several jobs at once in processes of their own, one thread each.
 
     Steps are independent, so this scales better than threads within a step. Memory: one step's
-    matrices per job.
+    matrices per job. The backend is joblib's loky unless another is named here or set around the
+    call with ``joblib.parallel_config``, as backends that a user registers are.
     """
 
-    def __init__(self, n_jobs: int | None = None, n_threads: int = 1) -> None:
-        self.n_jobs = _positive("n_jobs", n_jobs) or available_cpus()
-        self.n_threads = _positive("n_threads", n_threads) or 1
+    def __init__(
+        self, n_jobs: int | None = None, n_threads: int = 1, backend: str | None = None
+    ) -> None:
+        self.n_jobs = positive("n_jobs", n_jobs) or available_cpus()
+        self.n_threads = positive("n_threads", n_threads) or 1
+        self.backend = backend
 
-    def run(self, run: RunDirectory, steps: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Yield the reports as they come."""
-        from joblib import Parallel, delayed
+    def run(
+        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the reports as they come. Raises ConfigError for an unknown backend."""
+        from joblib import delayed
 
-        pool = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")
-        jobs = pool(delayed(attempt)(str(run.path), step, self.n_threads) for step in steps)
-        left = set(steps)
+        jobs = (delayed(attempt)(work, str(run.path), n, self.n_threads) for n in numbers)
+        left = set(numbers)
         try:
-            for report in jobs:
-                left.discard(report["step"])
+            for report in self._pool()(jobs):
+                left.discard(report[work.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory
-            yield from (failed(str(run.path), step, error) for step in sorted(left))
+            yield from (failed(work, str(run.path), n, error) for n in sorted(left))
+
+    def _pool(self) -> Any:
+        """Return joblib's engine; it hands over reports as they come if its backend can."""
+        from joblib import Parallel
+
+        settings: dict[str, Any] = {"n_jobs": self.n_jobs, "backend": self.backend}
+        try:
+            plain = Parallel(**settings)
+        except ValueError as error:
+            raise ConfigError(f"executor.backend={self.backend!r}: {error}") from error
+        if not getattr(plain._backend, "supports_return_generator", False):
+            return plain
+        return Parallel(**settings, return_as="generator_unordered")
 
 
-def _positive(name: str, value: int | None) -> int | None:
+def positive(name: str, value: int | None) -> int | None:
+    """Check an executor's parameter. Raises ConfigError unless it is above 0 or None."""
     if value is not None and (not isinstance(value, int) or value < 1):
         raise ConfigError(f"executor parameter {name!r} must be a whole number above 0: {value!r}")
     return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from .. import files, store
@@ -11,6 +13,9 @@ from ..store import RunDirectory
 
 STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
 """What the manifest keeps of each step's report: equal runs have equal manifests."""
+
+REASONS = 3
+"""So many failed steps are told of in full."""
 
 OnReport = Callable[[dict[str, Any]], None]
 
@@ -50,14 +55,19 @@ def train(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) 
 def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[str, Any]:
     """Write and return the manifest of a complete run.
 
+    Results that a batch system brought to ``incoming/`` are checked and taken over first.
+
     Raises
     ------
     IncompleteRun
-        Names the missing steps, the reason of the first failure, the logs, and how to go on.
+        Names the missing steps, why they failed, their logs, and how to go on.
     """
     plan = run.read_json("plan.json")
     store.check_format(plan, "plan.json")
-    reports = {step: run.report(step) for step in range(len(plan["grid"]["times"]))}
+    steps = range(len(plan["grid"]["times"]))
+    for step in steps:
+        run.receive(store.model_name(step), store.report_name(step), "model_sha256")
+    reports = {step: run.report(step) for step in steps}
     if not all(reports.values()):
         raise _incomplete(run, reports, failures or {})
     done = [report for report in reports.values() if report]
@@ -79,11 +89,34 @@ def _incomplete(
     missing = [step for step, report in reports.items() if report is None]
     steps = ", ".join(str(step) for step in missing)
     text = f"{run.path}: {len(missing)} of {len(reports)} steps are missing: {steps}."
-    reason = "unknown"
-    if failures:
-        step = min(failures)
-        reason = f"step {step}: {failures[step]}"
-        log = run.file(store.log_name(step))
-        text += f" Step {step} failed: {failures[step]} (log: {log})."
-    text += f" Finished steps are kept; go on with: flowbdt fit -o {run.path} --resume"
+    reasons = {step: _reason(run, step, failures) for step in missing}
+    known = {step: found for step, found in reasons.items() if found is not None}
+    for step, (why, log) in list(known.items())[:REASONS]:
+        text += f" Step {step} failed: {why} (log: {log})."
+    if len(known) > REASONS:
+        text += f" {len(known) - REASONS} more failed; their logs are in {run.file('logs')}."
+    reason = next((f"step {step}: {why}" for step, (why, _) in known.items()), "unknown")
+    folder = shlex.quote(str(run.path))
+    text += f" Finished steps are kept; go on with: flowbdt fit -o {folder} --resume"
     return IncompleteRun(text, reason)
+
+
+def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str, Path] | None:
+    """Return why a step failed and the log that tells more; None if nothing is known.
+
+    The reason is what the executor said, else the last line of the step's newest log: this may be
+    another process than the one that ran it.
+    """
+    stem = store.log_name(step).removesuffix(".log")
+    logs = [run.file(stem + ending) for ending in (".log", ".err")]
+    logs = [log for log in logs if log.exists() and log.stat().st_size]
+    newest = max(logs, key=lambda log: log.stat().st_mtime, default=run.file(store.log_name(step)))
+    if step in failures:
+        return failures[step], newest
+    return (last_line(newest), newest) if logs else None
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log, without the program's name; '' if there is none."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1].removeprefix("flowbdt: error: ") if lines else ""

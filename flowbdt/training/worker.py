@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import resource
 import time
 from pathlib import Path
@@ -61,6 +63,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         )
         without_trees = None if valid is None else _root_mean_square(valid)
     content = model.to_bytes()
+    run.file("steps").mkdir(exist_ok=True)  # a job's scratch folder has its inputs only
     files.write_bytes(run.file(store.model_name(step)), content)
     report = {
         "format": store.FORMAT,
@@ -74,6 +77,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
     }
     _check_finite(report, step)
     run.write_json(store.report_name(step), report)
