@@ -23,12 +23,12 @@ LEVELS = [
     {"regressors", "cfm"},
     {"store", "training", "execution"},
     {"generation", "model"},
-    {"evaluation", "report", "demo", "commands", "cli"},
+    {"evaluation", "report", "demo", "commands", "jobs", "watch", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 HOMES = {
-    "xgboost": {"regressors/xgb.py"},
+    "xgboost": {"regressors/xgb.py", "regressors/boosting.py", "regressors/tables.py"},
     "torch": {"cfm.py"},
     "torchcfm": {"cfm.py"},
     "optuna": set(),
