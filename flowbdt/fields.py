@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, InputError
-from .paths import Path
+from .conventions import Convention, PathConvention
+from .errors import ConfigError, GridError, InputError
+from .paths import Path, SchrodingerBridge
+from .preconditioners import Preconditioner
+from .solvers.base import TOLERANCE
 from .timegrid import TimeGrid, locate
 
 
@@ -19,10 +22,17 @@ class VelocityField(ABC):
 
     Attributes
     ----------
-    times : the times the field knows, rising, or None if it knows all of [0, 1]
+    times : the times the field knows, rising, or None if it knows a whole interval
+    span : first and last time of that interval, if times is None
+    convention : scales of data and noise at each time, or None where the velocity does not tell
+        them apart
+    why_not : if convention is None, the reason
     """
 
     times: Sequence[float] | np.ndarray | None = None
+    span: tuple[float, float] = (0.0, 1.0)
+    convention: Convention | None = None
+    why_not: str = "nobody said on which path this field moves: give it path=..."
 
     @abstractmethod
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
@@ -31,23 +41,121 @@ class VelocityField(ABC):
         ``cond`` is (n, c) or None.
         """
 
+    @property
+    def limited(self) -> bool:
+        """True unless the field knows every time in [0, 1]."""
+        return self.times is not None or self.span != (0.0, 1.0)
+
     def require(self, times: Sequence[float] | np.ndarray) -> None:
         """Raise GridError unless the field knows all ``times``."""
-        if self.times is not None:
-            for t in times:
+        for t in times:
+            if self.times is not None:
                 locate(self.times, float(t))
+            elif not self.span[0] - TOLERANCE <= t <= self.span[1] + TOLERANCE:
+                raise GridError(
+                    f"this field knows times from {self.span[0]:.6g} to {self.span[1]:.6g}, not"
+                    f" t = {t:.12g}; let the grid begin and end there"
+                )
+
+    def require_all(self, t0: float, t1: float) -> None:
+        """Raise GridError unless the field knows every time between t0 and t1."""
+        if self.times is not None:
+            raise GridError(
+                f"this field knows {len(self.times)} times only, but the solver chooses its times"
+                " on the way; take a solver with fixed steps"
+            )
+        self.require([t0, t1])
+
+    def require_convention(self) -> Convention:
+        """Return the convention. Raises ConfigError with the reason if there is none."""
+        if self.convention is None:
+            raise ConfigError(
+                "denoised point, noise and score exist only where normal noise is drawn"
+                f" independently of the data: {self.why_not}. Use a solver that needs the velocity"
+                " only: euler, heun, midpoint, rk4, dormand_prince, adams_bashforth_2, _3 or _4"
+            )
+        return self.convention
+
+    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+        """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
+        convention = self.require_convention()
+        return convention.split(self(t, x, cond), x, t)
+
+    def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return E[x1 | x] (n, m). Raises ConfigError if the field cannot tell."""
+        return self.parts(t, x, cond)[0]
+
+    def noise(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return E[noise | x] (n, m). Raises ConfigError if the field cannot tell."""
+        return self.parts(t, x, cond)[1]
+
+    def score(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return the gradient of log p (n, m). Raises ConfigError if there is none, as at t = 1."""
+        return self.require_convention().score_of(self.parts(t, x, cond)[1], t)
+
+    def seen_as(self, convention: Convention) -> Seen:
+        """Return the same field as a model of another convention, asked at its clock."""
+        return Seen(self, convention)
+
+
+class Seen:
+    """A field asked in another convention, e.g. at (x, sigma) of EDM.
+
+    Examples
+    --------
+    >>> field = ExactGaussian([0.0], [[1.0]], Linear())
+    >>> float(field.seen_as(EDM()).denoised(np.array([[1.0]]), 2.0)[0, 0])  # x / (1 + sigma^2)
+    0.2
+    """
+
+    def __init__(self, field: VelocityField, convention: Convention) -> None:
+        self.field, self.convention = field, convention
+
+    def predict(
+        self, kind: str, x: Any, clock: float, cond: Any = None, sigma_data: float = 1.0
+    ) -> Any:
+        """Return one of `flowbdt.conventions.PREDICTIONS` at x, in this convention."""
+        there, t = self.convention.move(x, clock, self.field.require_convention())
+        parts = self.field.parts(t, there, cond)
+        return self.convention.express(kind, parts, clock, sigma_data)
+
+    def velocity(self, x: Any, clock: float, cond: Any = None) -> Any:
+        """Return dx / dclock."""
+        return self.predict("velocity", x, clock, cond)
+
+    def denoised(self, x: Any, clock: float, cond: Any = None) -> Any:
+        """Return E[x1 | x]."""
+        return self.predict("denoised", x, clock, cond)
+
+    def noise(self, x: Any, clock: float, cond: Any = None) -> Any:
+        """Return E[noise | x]."""
+        return self.predict("noise", x, clock, cond)
+
+    def score(self, x: Any, clock: float, cond: Any = None) -> Any:
+        """Return the gradient of log p."""
+        return self.predict("score", x, clock, cond)
 
 
 class FunctionField(VelocityField):
-    """A plain function ``velocity(t, x, cond)`` as a field."""
+    """A plain function ``velocity(t, x, cond)`` as a field.
+
+    Parameters
+    ----------
+    velocity : callable
+    times : the times it knows, or None for all
+    path : the path it moves along with normal noise drawn independently of the data; needed by
+        solvers that ask for denoised points or noise
+    """
 
     def __init__(
         self,
         velocity: Callable[[float, Any, Any], Any],
         times: Sequence[float] | np.ndarray | None = None,
+        path: Path | None = None,
     ) -> None:
         self.velocity = velocity
         self.times = times
+        self.convention = None if path is None else PathConvention(path)
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return ``velocity(t, x, cond)``."""
@@ -86,6 +194,8 @@ class ExactGaussian(VelocityField):
                 f"mean must be (m,) and cov (m, m), got shapes {self.mean.shape} and {matrix.shape}"
             )
         self.path = path
+        if not isinstance(path, SchrodingerBridge):
+            self.convention = PathConvention(path)
         self._values, self._axes = _principal(matrix)
 
     def _variances(self, t: float) -> tuple[np.ndarray, np.ndarray]:
@@ -132,6 +242,32 @@ def _principal(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values, 0.0), axes
 
 
+class ClosedForm(VelocityField):
+    """The velocity of a fitted preconditioner, at every time: exact for its own distribution.
+
+    Parameters
+    ----------
+    preconditioner : fitted, without source events
+    path : Path
+
+    Notes
+    -----
+    What it prepares for a time is kept; make a new one to free the memory.
+    """
+
+    def __init__(self, preconditioner: Preconditioner, path: Path) -> None:
+        self.preconditioner, self.path = preconditioner, path
+        if not isinstance(path, SchrodingerBridge):
+            self.convention = PathConvention(path)
+        self._prepared: dict[float, Any] = {}
+
+    def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
+        """Return the velocity (n, m), float64."""
+        if t not in self._prepared:
+            self._prepared[t] = self.preconditioner.at(self.path, t)
+        return np.asarray(self._prepared[t].velocity(np.asarray(x), cond))
+
+
 StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """A model of one time: (x (n, m), cond (n, c) or None) -> velocity (n, m)."""
 
@@ -145,6 +281,10 @@ class Stepwise(VelocityField):
     predictors : callable, step number -> model; a model maps points (n, m) float64 and
         conditions (n, c) or None to velocities (n, m)
     keep : int, how many models to hold in memory, the least recently used go first; None for all
+    convention : scales of data and noise, or None with the reason ``why_not``
+    interpolate : False: a time without a model is an error. True: between two trained times the
+        velocity is interpolated linearly, at the price of two models per evaluation and an error
+        that falls with the square of their distance; outside them it is still an error
 
     Raises
     ------
@@ -161,11 +301,18 @@ class Stepwise(VelocityField):
         grid: TimeGrid,
         predictors: Callable[[int], StepVelocity],
         keep: int | None = None,
+        *,
+        convention: Convention | None = None,
+        why_not: str | None = None,
+        interpolate: bool = False,
     ) -> None:
         if keep is not None and keep < 1:
             raise ConfigError(f"keep must be at least 1 model, or None for all, got {keep!r}")
         self.grid = grid
-        self.times = grid.times
+        self.times = None if interpolate else grid.times
+        self.span = (float(grid.times[0]), float(grid.times[-1]))
+        self.convention = convention
+        self.why_not = why_not or VelocityField.why_not
         self.predictors = predictors
         self.keep = keep
         self._loaded: OrderedDict[int, StepVelocity] = OrderedDict()
@@ -180,12 +327,28 @@ class Stepwise(VelocityField):
 
         Raises GridError if no model was trained at t, InputError if shapes do not fit.
         """
-        model = self._model(self.grid.locate(t))
-        v = np.asarray(model(np.asarray(x, dtype=np.float64), cond))
+        if self.times is None:
+            return self._between(t, x, cond)
+        return self._velocity(self.grid.locate(t), x, cond)
+
+    def _between(self, t: float, x: Any, cond: Any) -> np.ndarray:
+        """Return the velocity interpolated between the two trained times around t."""
+        self.require([t])
+        times = self.grid.times
+        above = int(np.searchsorted(times, t - TOLERANCE))
+        if above < len(times) and abs(times[above] - t) <= TOLERANCE:
+            return self._velocity(above, x, cond)
+        share = (t - times[above - 1]) / (times[above] - times[above - 1])
+        before, after = (self._velocity(i, x, cond) for i in (above - 1, above))
+        return (1.0 - share) * before + share * after
+
+    def _velocity(self, index: int, x: Any, cond: Any) -> np.ndarray:
+        v = np.asarray(self._model(index)(np.asarray(x, dtype=np.float64), cond))
         if v.shape != x.shape:
             raise InputError(
-                f"the model at t = {t:g} must return one velocity per event and column,"
-                f" shape {x.shape}, but returned {v.shape}; was it trained on this table?"
+                f"the model at t = {self.grid.times[index]:g} must return one velocity per event"
+                f" and column, shape {x.shape}, but returned {v.shape}; was it trained on this"
+                " table?"
             )
         return v.astype(np.float64)
 

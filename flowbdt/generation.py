@@ -18,7 +18,7 @@ from .inputs import StepInputs, step_inputs
 from .preconditioners import from_bytes
 from .regressors.base import StepRegressor
 from .regressors.xgb import BoostedTrees
-from .solvers import SOLVERS, integrate
+from .solvers import SOLVERS, evaluations, integrate
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform
@@ -86,7 +86,7 @@ class Flow:
     @property
     def n_evaluations(self) -> int:
         """Evaluations of the velocity field that one event costs."""
-        return self.solver.n_evaluations(self.grid.n_steps)
+        return len(evaluations(self.solver, self.grid.boundaries, self._field.convention))
 
     def _predictor(self, step: int) -> StepModel:
         trees = BoostedTrees.from_bytes(store.read_model(self._source, step, self.manifest))

@@ -6,7 +6,6 @@ asks for, none too few and none unused.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,40 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from .conventions import Convention
 from .errors import ConfigError, DataWarning, FormatError, GridError
-from .registry import Registry
+from .schedules import SCHEDULES, boundaries_of
 from .solvers import SOLVERS, Solver, asked_times
 from .solvers.base import TOLERANCE
 
 MIN_STEP = 1e-6
 """Smallest step: well above TOLERANCE, so that times inside a step stay distinct."""
-
-SPACINGS: Registry[Any] = Registry("spacing")
-
-
-@SPACINGS.register("uniform")
-class Uniform:
-    """Equal steps."""
-
-    def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
-        return np.arange(n_steps + 1) / n_steps
-
-
-@SPACINGS.register("power")
-class Power:
-    """Boundaries ``t = 1 - (1 - s)^exponent``, s uniform: finer near the data for exponent > 1."""
-
-    def __init__(self, exponent: float = 2.0) -> None:
-        if not (isinstance(exponent, (int, float)) and math.isfinite(exponent) and exponent > 0):
-            raise ConfigError(
-                f"exponent of spacing 'power' must be a number above 0, got {exponent!r}"
-            )
-        self.exponent = exponent
-
-    def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
-        return 1.0 - (1.0 - np.arange(n_steps + 1) / n_steps) ** self.exponent
 
 
 def locate(times: Any, t: float) -> int:
@@ -107,6 +80,7 @@ class TimeGrid:
         solver: Solver | str | Mapping[str, Any],
         n_steps: int | None = None,
         spacing: str | Mapping[str, Any] | Sequence[float] | np.ndarray = "uniform",
+        convention: Convention | None = None,
     ) -> TimeGrid:
         """Return the grid of ``n_steps`` steps of ``solver``.
 
@@ -114,7 +88,10 @@ class TimeGrid:
         ----------
         solver : a Solver, its name, or a mapping with its name and parameters
         n_steps : int, at least 1; may be left out if spacing is a list
-        spacing : "uniform", {"name": "power", "exponent": p}, or a list of n_steps + 1 boundaries
+        spacing : name of a schedule (see `flowbdt.schedules`), a mapping with its name and
+            parameters such as {"name": "power", "exponent": p}, or a list of n_steps + 1 boundaries
+        convention : scales of data and noise, for solvers and schedules that go by noise levels;
+            None is the straight line
 
         Raises
         ------
@@ -128,7 +105,7 @@ class TimeGrid:
             If a list does not cover [0, 1]: x would not start as noise or not end as data.
         """
         method = solver if isinstance(solver, Solver) else SOLVERS.build(solver)
-        boundaries = _rising(_boundaries(n_steps, spacing), "boundaries", 2, MIN_STEP)
+        boundaries = _rising(_boundaries(n_steps, spacing, convention), "boundaries", 2, MIN_STEP)
         if boundaries[0] > TOLERANCE or boundaries[-1] < 1 - TOLERANCE:
             warnings.warn(
                 f"the time grid covers [{boundaries[0]:g}, {boundaries[-1]:g}] only; noise is"
@@ -136,7 +113,7 @@ class TimeGrid:
                 DataWarning,
                 stacklevel=2,
             )
-        return cls(boundaries, asked_times(method, boundaries))
+        return cls(boundaries, asked_times(method, boundaries, convention))
 
     @property
     def n_steps(self) -> int:
@@ -197,14 +174,14 @@ def _rising(values: Any, name: str, shortest: int, smallest: float) -> np.ndarra
     return array
 
 
-def _boundaries(n_steps: int | None, spacing: Any) -> Any:
+def _boundaries(n_steps: int | None, spacing: Any, convention: Convention | None) -> Any:
     explicit = not isinstance(spacing, (str, Mapping))
     if n_steps is None and explicit:
         return spacing
     if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)) or n_steps < 1:
         raise ConfigError(f"n_steps must be an integer of at least 1, got {n_steps!r}")
     if not explicit:
-        return SPACINGS.build(spacing)(int(n_steps))
+        return boundaries_of(SCHEDULES.build(spacing), int(n_steps), convention)
     if hasattr(spacing, "__len__") and len(spacing) != n_steps + 1:
         raise ConfigError(
             f"spacing lists {len(spacing)} boundaries, that is {len(spacing) - 1} steps, but"

@@ -18,6 +18,7 @@ LEVELS = [
     {"errors", "checks", "seeding", "registry", "files"},
     {"table", "tableio", "split", "conditions", "config", "timegrid", "transforms",
      "relations", "paths", "conventions", "schedules", "gridsearch", "couplings", "fields",
+     "predictions",
      "preconditioners", "inputs", "solvers",
      "datasets", "metrics", "data", "cost"},
     {"regressors", "cfm"},

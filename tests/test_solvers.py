@@ -10,7 +10,8 @@ import pytest
 from flowbdt.errors import ConfigError, GridError
 from flowbdt.fields import FunctionField
 from flowbdt.solvers import SOLVERS, AdamsBashforth2, Euler, Heun, Solver, integrate
-from flowbdt.solvers.ode import RungeKutta, adams_bashforth_weights
+from flowbdt.solvers.multistep import adams_bashforth_weights
+from flowbdt.solvers.ode import RungeKutta
 
 RUNGE_KUTTA = [name for name in SOLVERS.names() if issubclass(SOLVERS.get(name), RungeKutta)]
 

@@ -7,16 +7,17 @@ from a dry run, so nothing else has to be told.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .. import seeding
+from ..conventions import Convention, FlowMatching
 from ..errors import ConfigError
 from ..registry import Registry
 
@@ -28,45 +29,120 @@ SOLVERS: Registry[Solver] = Registry("solver")
 TOLERANCE = 1e-9
 """Two times closer than this are the same time."""
 
-Velocity = Callable[[float, Any], Any]
+
+class Ask:
+    """What a solver asks during one integration: the velocity, or the two parts of a point.
+
+    Keeps the times that were asked and counts restarts. ``convention`` gives the scales of data
+    and noise at each time.
+    """
+
+    def __init__(self, field: Any, cond: Any = None) -> None:
+        self._field, self._cond = field, cond
+        self.times: list[float] = []
+        self.n_restarts = 0
+
+    @property
+    def convention(self) -> Convention:
+        """Scales of data and noise; ConfigError if the field has no independent normal noise."""
+        convention: Convention = self._field.require_convention()
+        return convention
+
+    def __call__(self, t: float, x: Any) -> Any:
+        """Return the velocity (n, m) at x."""
+        self.times.append(t)
+        return self._field(t, x, self._cond)
+
+    def parts(self, t: float, x: Any) -> tuple[Any, Any]:
+        """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
+        self.times.append(t)
+        parts: tuple[Any, Any] = self._field.parts(t, x, self._cond)
+        return parts
+
+
+class _Silence:
+    """A field that says nothing: for dry runs."""
+
+    def __init__(self, convention: Convention | None) -> None:
+        self._convention = convention or FlowMatching()
+
+    def require_convention(self) -> Convention:
+        return self._convention
+
+    def __call__(self, t: float, x: Any, cond: Any) -> Any:
+        return 0.0 * x
+
+    def parts(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
+        return 0.0 * x, 0.0 * x
 
 
 class Solver(ABC):
     """One step of dx/dt = v(t, x), with operators only: numpy arrays and torch tensors both work.
 
+    The constructor stores its parameters under their own names; `parameters` reports them.
+
     Attributes
     ----------
-    order : int, the error of the result falls as the step to this power
+    order : int, the error of the result falls as the step to this power; of a stochastic solver
+        the error of expectations, at least
     offsets : where in a step the field is asked, 0 = start, 1 = end, one entry per evaluation
-    first_offsets : the same for the first step if that differs, else None
+    lead_offsets : the same for the first steps where they differ, one tuple per step
+    clock : 'time' or 'log_snr': in which variable order and offsets are meant
+    needs_parts : True if it asks for denoised point or noise, which only fields with a normal
+        source, drawn independently of the data, can tell
     stochastic : True if the solver draws from rng
+    adaptive : True if the times it asks depend on the points
     """
 
-    order: ClassVar[int]
-    offsets: ClassVar[tuple[float, ...]]
-    first_offsets: ClassVar[tuple[float, ...] | None] = None
-    stochastic: ClassVar[bool] = False
+    order: int
+    offsets: tuple[float, ...]
+    lead_offsets: tuple[tuple[float, ...], ...] = ()
+    clock: ClassVar[str] = "time"
+    needs_parts: ClassVar[bool] = False
+    stochastic: bool = False
+    adaptive: ClassVar[bool] = False
 
-    def start(self) -> Any:
+    def start(self, boundaries: list[float]) -> Any:
         """Return the state before the first step (what a solver keeps between steps)."""
         return None
 
     @abstractmethod
     def step(
-        self,
-        field: Velocity,
-        t0: float,
-        t1: float,
-        x: Any,
-        state: Any,
-        rng: np.random.Generator | None,
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         """Return x at t1 (never changed in place) and the new state."""
 
-    def n_evaluations(self, n_steps: int) -> int:
-        """Return how often the field is asked in ``n_steps`` steps."""
-        first = self.offsets if self.first_offsets is None else self.first_offsets
-        return len(first) + (n_steps - 1) * len(self.offsets)
+    def march(
+        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
+    ) -> tuple[Any, Any]:
+        """Do all steps; return x at the last boundary and the state there."""
+        state = self.start(boundaries) if state is None else state
+        for t0, t1 in itertools.pairwise(boundaries):
+            x, state = self.step(field, t0, t1, x, state, rng)
+        return x, state
+
+    def parameters(self) -> dict[str, Any]:
+        """Return all parameters with their values, defaults included."""
+        if type(self).__init__ is object.__init__:
+            return {}
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+def normal_like(x: Any, rng: Any) -> Any:
+    """Return standard normal noise of the shape, type and device of x.
+
+    ``rng`` is a numpy Generator for arrays and a ``torch.Generator`` on the same device for
+    tensors. Raises ConfigError if they do not go together.
+    """
+    try:
+        if hasattr(x, "new_empty"):  # a tensor; torch itself need not be imported for this
+            return x.new_empty(x.shape).normal_(generator=rng)
+        return rng.standard_normal(x.shape)
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"points of type {type(x).__name__} need a generator of the same library (numpy's"
+            f" Generator for arrays, torch.Generator for tensors), got {type(rng).__name__}"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +156,7 @@ class Solution:
     times : ndarray (n_evaluations,), the times asked, in that order
     seconds : float, wall time
     nonfinite_fraction : float, share of rows with NaN or infinity
+    n_restarts : int, how often noise was added back to start again from there
     """
 
     x: Any
@@ -87,6 +164,7 @@ class Solution:
     times: np.ndarray
     seconds: float
     nonfinite_fraction: float
+    n_restarts: int = 0
 
 
 def time_at(t0: float, t1: float, offset: float) -> float:
@@ -111,30 +189,36 @@ def check_boundaries(boundaries: Any) -> list[float]:
     return [float(value) for value in values]
 
 
-def _march(
-    solver: Solver, ask: Velocity, x: Any, boundaries: list[float], rng: np.random.Generator | None
-) -> Any:
-    state = solver.start()
-    for t0, t1 in itertools.pairwise(boundaries):
-        x, state = solver.step(ask, t0, t1, x, state, rng)
-    return x
+def evaluations(
+    solver: Solver, boundaries: Any, convention: Convention | None = None
+) -> list[float]:
+    """Return the times at which ``solver`` asks the field, in order, one entry per evaluation.
 
+    Found by a dry run on one row of zeros, so they are by construction the times that `integrate`
+    will ask. ``convention`` matters to solvers that step in noise levels; None is the straight
+    line.
 
-def asked_times(solver: Solver, boundaries: Any) -> np.ndarray:
-    """Return all times (T,) at which ``solver`` asks the field, sorted, each once.
-
-    Found by a dry run on one row of zeros, so they are by construction the times that
-    `integrate` will ask.
+    Raises
+    ------
+    ConfigError
+        If the solver is adaptive: its times depend on the points.
     """
-    asked: list[float] = []
-
-    def record(t: float, x: Any) -> Any:
-        asked.append(t)
-        return 0.0 * x
-
+    if solver.adaptive:
+        raise ConfigError(
+            f"{type(solver).__name__} chooses its times from the points on the way, so they cannot"
+            " be known before; step models need a solver with fixed steps"
+        )
+    ask = Ask(_Silence(convention))
     rng = seeding.stream(0, "dry-run")
-    _march(solver, record, np.zeros((1, 1)), check_boundaries(boundaries), rng)
-    times = np.unique(np.asarray(asked, dtype=np.float64))
+    solver.march(ask, np.zeros((1, 1)), check_boundaries(boundaries), rng)
+    return ask.times
+
+
+def asked_times(
+    solver: Solver, boundaries: Any, convention: Convention | None = None
+) -> np.ndarray:
+    """Return all times (T,) at which ``solver`` asks the field, sorted, each once."""
+    times = np.unique(np.asarray(evaluations(solver, boundaries, convention), dtype=np.float64))
     return times[np.concatenate([[True], np.diff(times) > TOLERANCE])]
 
 
@@ -144,7 +228,7 @@ def integrate(
     x0: Any,
     boundaries: Any,
     cond: Any = None,
-    rng: np.random.Generator | None = None,
+    rng: Any = None,
 ) -> Solution:
     """Move x0 along the field from the first to the last boundary.
 
@@ -155,7 +239,8 @@ def integrate(
     x0 : ndarray (n, m), computed in float64; or a torch tensor, in its own type and device
     boundaries : (n_steps + 1,), rising (noise to data) or falling (data to noise)
     cond : ndarray (n, c) or None, handed to the field unchanged
-    rng : needed by stochastic solvers only
+    rng : needed by stochastic solvers only: a numpy Generator for arrays, a torch.Generator on
+        the same device for tensors
 
     Returns
     -------
@@ -166,29 +251,39 @@ def integrate(
     GridError
         Before any step, if the solver would ask the field for a time it does not know.
     ConfigError
-        If the boundaries are not monotonic or a stochastic solver has no rng.
+        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver asks for
+        denoised points of a field that has none.
 
     Notes
     -----
     Floating-point overflow is not warned about; it is counted in ``nonfinite_fraction``.
     """
     steps = check_boundaries(boundaries)
-    if solver.stochastic and rng is None:
-        raise ConfigError(f"{type(solver).__name__} adds noise: hand in rng, a numpy Generator")
-    if field.times is not None:
-        field.require(asked_times(solver, steps))
-    asked: list[float] = []
-
-    def ask(t: float, x: Any) -> Any:
-        asked.append(t)
-        return field(t, x, cond)
-
+    check_field(solver, field, steps, rng)
+    ask = Ask(field, cond)
     x = np.asarray(x0, dtype=np.float64) if isinstance(x0, np.ndarray) else x0
     began = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):
-        x = _march(solver, ask, x, steps, rng)
+        x, _ = solver.march(ask, x, steps, rng)
     seconds = time.perf_counter() - began
-    return Solution(x, len(asked), np.asarray(asked), seconds, _nonfinite_fraction(x))
+    bad = _nonfinite_fraction(x)
+    return Solution(x, len(ask.times), np.asarray(ask.times), seconds, bad, ask.n_restarts)
+
+
+def check_field(
+    solver: Solver, field: VelocityField, boundaries: list[float], rng: Any = None
+) -> None:
+    """Refuse, before any step, what the solver cannot do with this field (see `integrate`)."""
+    if solver.stochastic and rng is None:
+        raise ConfigError(
+            f"{type(solver).__name__} adds noise: hand in rng, a numpy Generator (for torch"
+            " tensors a torch.Generator)"
+        )
+    convention = field.require_convention() if solver.needs_parts else field.convention
+    if solver.adaptive:
+        field.require_all(min(boundaries), max(boundaries))
+    elif field.limited:
+        field.require(asked_times(solver, boundaries, convention))
 
 
 def _nonfinite_fraction(x: Any) -> float:

@@ -1,15 +1,13 @@
-"""Solvers of ordinary differential equations with fixed steps."""
+"""Runge-Kutta methods with fixed steps, on the velocity."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
-from .base import SOLVERS, Solver, Velocity, time_at
+from .base import SOLVERS, Ask, Solver, time_at
 
 
-def _weighted(weights: Any, slopes: list[Any]) -> Any:
+def weighted_sum(weights: Any, slopes: list[Any]) -> Any:
     """Return the sum of weight * slope, leaving out zero weights."""
     terms = [float(w) * slope for w, slope in zip(weights, slopes, strict=True) if w != 0]
     total = terms[0]
@@ -29,20 +27,14 @@ class RungeKutta(Solver):
     weights: ClassVar[tuple[float, ...]]
 
     def step(
-        self,
-        field: Velocity,
-        t0: float,
-        t1: float,
-        x: Any,
-        state: Any,
-        rng: np.random.Generator | None,
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         """Do one step; ``len(offsets)`` evaluations, no state."""
         h = t1 - t0
         slopes = [field(time_at(t0, t1, self.offsets[0]), x)]
         for offset, row in zip(self.offsets[1:], self.rows, strict=True):
-            slopes.append(field(time_at(t0, t1, offset), x + h * _weighted(row, slopes)))
-        return x + h * _weighted(self.weights, slopes), state
+            slopes.append(field(time_at(t0, t1, offset), x + h * weighted_sum(row, slopes)))
+        return x + h * weighted_sum(self.weights, slopes), state
 
 
 @SOLVERS.register("euler")
@@ -53,6 +45,30 @@ class Euler(RungeKutta):
     offsets = (0.0,)
     rows = ()
     weights = (1.0,)
+
+
+@SOLVERS.register("ddim")
+class DDIM(Solver):
+    """The point that denoised point and noise of the start give at the end.
+
+    Order 1, one evaluation per step, ``x(t1) = alpha1 D + sigma1 e``. On the straight path this
+    is Euler's step, on curved ones it is not: for a single event it follows the curve exactly.
+
+    References
+    ----------
+    Song, Meng, Ermon 2021, arXiv 2010.02502, equation 12 with sigma = 0.
+    """
+
+    order = 1
+    offsets = (0.0,)
+    needs_parts = True
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step."""
+        denoised, noise = field.parts(t0, x)
+        return field.convention.point(denoised, noise, t1), state
 
 
 @SOLVERS.register("heun")
@@ -106,71 +122,3 @@ class DormandPrince(RungeKutta):
         (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     )
     weights = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
-
-
-def adams_bashforth_weights(times: list[float], t1: float) -> np.ndarray:
-    """Return w (k,) so that ``sum(w_j f(times[j]))`` is the mean of f from times[0] to t1.
-
-    Exact for polynomials of degree below k, whatever the spacing. ``times[0]`` is the start of
-    the step, the others lie before it.
-    """
-    t0, h = times[0], t1 - times[0]
-    positions = np.array([(t - t0) / h for t in times])
-    powers = np.arange(len(times))
-    return np.linalg.solve(positions[None, :] ** powers[:, None], 1.0 / (powers + 1.0))
-
-
-class AdamsBashforth(Solver):
-    """Extrapolate the velocities of the last ``order`` boundaries; steps may be unequal.
-
-    One evaluation per step, always on the grid: well suited to step models. The state is the
-    history of (time, velocity), newest first.
-
-    References
-    ----------
-    Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section III.5 (variable
-    steps).
-    """
-
-    offsets = (0.0,)
-
-    def start(self) -> Any:
-        """Return an empty history."""
-        return ()
-
-    def step(
-        self,
-        field: Velocity,
-        t0: float,
-        t1: float,
-        x: Any,
-        state: Any,
-        rng: np.random.Generator | None,
-    ) -> tuple[Any, Any]:
-        """Do one step; until the history is full, with the lower order that it allows."""
-        slope = field(t0, x)
-        history = ((t0, slope), *state)[: self.order]
-        if len(history) == 1 and self.first_offsets is not None:
-            ahead = field(t1, x + (t1 - t0) * slope)
-            return x + 0.5 * (t1 - t0) * (slope + ahead), history
-        weights = adams_bashforth_weights([t for t, _ in history], t1)
-        return x + (t1 - t0) * _weighted(weights, [v for _, v in history]), history
-
-
-@SOLVERS.register("adams_bashforth_2")
-class AdamsBashforth2(AdamsBashforth):
-    """Two-step Adams-Bashforth. Order 2, one evaluation per step; the first step is Euler's."""
-
-    order = 2
-
-
-@SOLVERS.register("adams_bashforth_3")
-class AdamsBashforth3(AdamsBashforth):
-    """Three-step Adams-Bashforth. Order 3, one evaluation per step and one more in the first.
-
-    The first step is Heun's and the second Adams-Bashforth 2: both err by step^3 once, which keeps
-    order 3 for the whole, and both ask at boundaries only.
-    """
-
-    order = 3
-    first_offsets = (0.0, 1.0)
