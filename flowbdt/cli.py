@@ -51,6 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_demo, _add_fit, _add_generate, _add_evaluate, _add_show):
         add(commands)
+    for add in (_add_plan, _add_step, _add_collect, _add_submit, _add_watch):
+        add(commands)
     return parser
 
 
@@ -75,19 +77,7 @@ def _add_demo(commands: Any) -> None:
 
 def _add_fit(commands: Any) -> None:
     parser = _command(commands, "fit", run_fit, "learn a table and write a run folder")
-    parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{TABLES}; one column each")
-    parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="folder of the run")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one setting, e.g. n_steps=20, solver=heun, booster.max_depth=8,"
-        " conditions=[pt], relations=['tau21 = tau2 / tau1']; may be repeated and wins over"
-        " --config. 'flowbdt fit --dry-run' prints all of them",
-    )
-    parser.add_argument("--executor", choices=_executors(), help="where steps are trained")
+    _add_planning(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -98,6 +88,69 @@ def _add_fit(commands: Any) -> None:
         action="store_true",
         help="check and print every setting, and with TABLE what is done to each column",
     )
+
+
+def _add_planning(parser: Any) -> None:
+    """Add what `fit` and `plan` have in common."""
+    parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{TABLES}; one column each")
+    parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings")
+    _add_settings(
+        parser,
+        "one setting, e.g. n_steps=20, solver=heun, booster.max_depth=8,"
+        " conditions=[pt], relations=['tau21 = tau2 / tau1']; may be repeated and wins over"
+        " --config. 'flowbdt fit --dry-run' prints all of them",
+    )
+
+
+def _add_settings(parser: Any, help_text: str) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help_text)
+    parser.add_argument("--executor", choices=_executors(), help="where steps are trained")
+
+
+def _add_plan(commands: Any) -> None:
+    parser = _command(commands, "plan", run_plan, "write a run folder with one task per step")
+    _add_planning(parser)
+    parser.set_defaults(resume=False, dry_run=False)
+
+
+def _add_step(commands: Any) -> None:
+    parser = _command(commands, "step", run_step, "train steps of a planned run, here and now")
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("steps", nargs="+", type=_seed, metavar="STEP", help="number, from 0")
+    parser.add_argument("--threads", type=_count, help="by default all this job may use")
+    parser.add_argument(
+        "--files",
+        action="store_true",
+        help="only print what to copy to train the step elsewhere, and what to bring back",
+    )
+
+
+def _add_collect(commands: Any) -> None:
+    parser = _command(
+        commands, "collect", run_collect, "check all steps of a run and close it, or say what lacks"
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+
+
+def _add_submit(commands: Any) -> None:
+    parser = _command(commands, "submit", run_submit, "send what is missing of a run to HTCondor")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a planned run")
+    _add_settings(parser, "a setting of the executor, e.g. executor.request_memory=2000")
+    parser.add_argument(
+        "--dag",
+        action="store_true",
+        help="as one DAG: steps, then collect, then what else is asked for",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print all that would be sent")
+
+
+def _add_watch(commands: Any) -> None:
+    parser = _command(
+        commands, "watch", run_watch, "follow the jobs of a run, and collect it when they ended"
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--once", action="store_true", help="print how things stand, then end")
 
 
 def _add_generate(commands: Any) -> None:
@@ -178,6 +231,50 @@ def run_fit(options: argparse.Namespace) -> None:
     run = fit(options, bar=_bar(options))
     if not options.quiet:
         print(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
+
+
+def run_plan(options: argparse.Namespace) -> None:
+    """flowbdt plan."""
+    from .jobs import plan
+
+    _say(options, plan(options))
+
+
+def run_step(options: argparse.Namespace) -> None:
+    """flowbdt step."""
+    from .jobs import step, step_files
+
+    if options.files:
+        print("\n".join(step_files(options.run, options.steps)))
+        return
+    for line in step(options.run, options.steps, options.threads):
+        _say(options, line)
+
+
+def run_collect(options: argparse.Namespace) -> None:
+    """flowbdt collect."""
+    from .jobs import collect_run
+
+    _say(options, collect_run(options.run))
+
+
+def run_submit(options: argparse.Namespace) -> None:
+    """flowbdt submit."""
+    from .jobs import submit
+
+    _say(options, submit(options))
+
+
+def run_watch(options: argparse.Namespace) -> None:
+    """flowbdt watch."""
+    from .watch import watch
+
+    _say(options, watch(options.run, once=options.once, out=None if options.quiet else sys.stdout))
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if text and not options.quiet:
+        print(text, flush=True)
 
 
 def run_generate(options: argparse.Namespace) -> None:

@@ -15,16 +15,16 @@ from . import seeding, store
 from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
-from .execution import EXECUTORS
+from .execution import EXECUTORS, Executor
 from .files import to_plain
 from .generation import Flow
-from .model import fit_run
+from .model import fit_run, train_run
 from .report import write_report
 from .store import RunDirectory
 from .table import EventTable
 from .tableio import TableWriter, read_conditions, read_table
 from .timegrid import TimeGrid
-from .training.collect import missing_steps, train
+from .training.collect import missing_steps
 from .training.plan import Inputs, check_config
 from .transforms import TableTransform
 
@@ -58,6 +58,23 @@ def _configuration(options: argparse.Namespace) -> RunConfig:
     if options.executor:  # first, so that --set executor.n_jobs=4 is a setting of this executor
         config = replace(config, executor=_executor(config.executor, options.executor))
     return config.with_overrides(options.set)
+
+
+def checked_executor(options: argparse.Namespace, default: str) -> Executor:
+    """Return the executor for a run that was planned: of the command line, else as recorded.
+
+    ``default`` is taken if neither names one. Raises ConfigError for a setting of anything else.
+    """
+    recorded = options.run / "config.yaml"
+    config = RunConfig.from_yaml(recorded) if recorded.exists() else RunConfig()
+    other = [text for text in options.set if not text.startswith("executor")]
+    if other:
+        raise ConfigError(
+            f"{options.run} is planned; only settings of the executor can change: {other[0]!r}"
+        )
+    name = options.executor or default
+    config = replace(config, executor=_executor(config.executor, name))
+    return EXECUTORS.build(config.with_overrides(options.set).executor)
 
 
 def _executor(setting: Any, name: str) -> Any:
@@ -102,7 +119,7 @@ def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
         _refuse_changes(config, run)
         executor = EXECUTORS.build(config.executor)
         with bar(total=len(missing_steps(run)), desc="training", unit="step") as progress:
-            train(run, executor, lambda _: progress.update())
+            train_run(run, executor, lambda _: progress.update())
         return run
     inputs = prepare(options)
     run = RunDirectory(options.output)
@@ -142,9 +159,16 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
             progress.update(block.n)
     seconds = time.perf_counter() - start
     return (
-        f"{options.output}: {n} events, {flow.n_evaluations} evaluations each,"
+        f"{options.output}: {n} events, {flow.n_evaluations} evaluations each{_rejection(flow)},"
         f" {1e6 * seconds / n:.3g} us/event"
     )
+
+
+def _rejection(flow: Flow) -> str:
+    """Return what rejection costs, in words; nothing if there is none."""
+    if flow.ratio is None:
+        return ""
+    return f" ({flow.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees)"
 
 
 def _number_of_events(asked: int | None, *tables: Any) -> int:
@@ -192,7 +216,7 @@ def show(path: str) -> str:
     lines = [
         f"{path}: complete, digest {plan['digest'][:12]}",
         f"{plan['n_train']} training and {plan['n_valid']} validation events;"
-        f" {flow.n_evaluations} evaluations per generated event",
+        f" {flow.n_evaluations} evaluations per trajectory{_rejection(flow)}",
         "",
         "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
         "booster:   " + ", ".join(f"{k}={v}" for k, v in flow.settings["booster"].items()),

@@ -1,7 +1,8 @@
 """Where steps are trained. Every executor writes the same bytes."""
 
 from .base import EXECUTORS, Executor
+from .htcondor import HTCondor
 from .local import Joblib, Serial
 from .work import STEPS, Work
 
-__all__ = ["EXECUTORS", "STEPS", "Executor", "Joblib", "Serial", "Work"]
+__all__ = ["EXECUTORS", "STEPS", "Executor", "HTCondor", "Joblib", "Serial", "Work"]

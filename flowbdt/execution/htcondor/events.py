@@ -1,0 +1,91 @@
+"""HTCondor's event log: what happened to each job, in a text file that only grows.
+
+The log is read from where the last look ended, whole events only, so that following can be stopped
+and started at any time and needs no bindings.
+
+Source: HTCondor manual, "Job Event Log Codes"
+(https://htcondor.readthedocs.io/en/latest/codes-other-values/job-event-log-codes.html).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SUBMITTED, EXECUTING, EVICTED, TERMINATED, ABORTED = 0, 1, 4, 5, 9
+IMAGE_SIZE, HELD, RELEASED, DISCONNECTED, RECONNECTED = 6, 12, 13, 22, 23
+SHADOW_EXCEPTION, CLUSTER_REMOVED = 7, 36
+
+_HEAD = re.compile(rb"(\d{3}) \((-?\d+)\.(-?\d+)\.-?\d+\) (\S+ \S+) ?(.*)")
+_END = b"\n...\n"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event: its code, the job's cluster and process, when, and the text below the head."""
+
+    code: int
+    cluster: int
+    process: int
+    when: str
+    head: str
+    body: str
+
+    @property
+    def note(self) -> str:
+        """What the job is called: the note of its submission, or its node in a DAG."""
+        return self.body.strip().removeprefix("DAG Node: ").split("\n")[0].strip()
+
+    @property
+    def exit(self) -> str | None:
+        """How a program ended: '' well, else in words; None if the event does not say."""
+        value = re.search(r"Normal termination \(return value (-?\d+)\)", self.body)
+        if value:
+            return "" if value[1] == "0" else f"exit status {value[1]}"
+        signal = re.search(r"Abnormal termination \(signal (\d+)\)", self.body)
+        return f"killed by signal {signal[1]}" if signal else None
+
+    @property
+    def hold(self) -> tuple[int, int, str]:
+        """Code, subcode and reason of a hold."""
+        found = re.search(r"Code (\d+) Subcode (-?\d+)", self.body)
+        reason = self.body.strip().split("\n")[0].strip()
+        return (int(found[1]), int(found[2]), reason) if found else (0, 0, reason)
+
+    @property
+    def machine(self) -> str:
+        """The slot, and so the machine, that executes a job; '' if the event does not say."""
+        found = re.search(r"SlotName: (\S+)", self.body)
+        return found[1] if found else ""
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory that the job used so far; 0 if the event does not say."""
+        found = re.search(r"(\d+)\s+-\s+MemoryUsage of job", self.body)
+        return int(found[1]) if found else 0
+
+
+def read(log: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Return the whole events after ``offset`` and where to go on; none if there is no log yet."""
+    try:
+        with open(log, "rb") as handle:
+            handle.seek(offset)
+            content = handle.read()
+    except FileNotFoundError:
+        return [], offset
+    whole = content.rfind(_END) + len(_END)
+    if whole < len(_END):
+        return [], offset
+    found = (_event(part) for part in content[:whole].split(_END))
+    return [event for event in found if event is not None], offset + whole
+
+
+def _event(text: bytes) -> Event | None:
+    first, _, body = text.lstrip(b"\n").partition(b"\n")
+    head = _HEAD.match(first)
+    if head is None:
+        return None
+    when, title = head[4].decode(), head[5].decode(errors="replace")
+    code, cluster, process = (int(head[i]) for i in (1, 2, 3))
+    return Event(code, cluster, process, when, title, body.decode(errors="replace"))

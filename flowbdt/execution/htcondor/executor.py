@@ -1,0 +1,137 @@
+"""The executor ``htcondor``: submit what nobody works on, and wait for all of it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...errors import JobWarning, RunError
+from ...store import RunDirectory
+from ...training.collect import last_line
+from ..base import EXECUTORS, Executor
+from ..work import STEPS, Work, name_of
+from .describe import Place, Stage, node_name, numbered
+from .pool import Pool, connect
+from .settings import Settings
+from .submissions import DONE, HELD, LOST, JobState, Submission, Submissions
+
+COMPARE_S = 60.0
+"""After so many seconds without news the queue is asked whether the jobs are still there."""
+
+FILES_S = 20.0
+"""So long the files of a finished job may take to show up on a shared file system."""
+
+
+@EXECUTORS.register("htcondor")
+class HTCondor(Settings, Executor):
+    """Every job a job of an HTCondor pool; see `Settings` for what can be set.
+
+    Whoever waits may be killed: the jobs go on, and another call finds them in the queue, waits for
+    them, and submits only what nobody works on.
+    """
+
+    def run(
+        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the reports as jobs end; warn (JobWarning) of jobs that are held."""
+        if not numbers:
+            return
+        pool = connect(self.bindings)
+        submissions = Submissions(run)
+        submissions.compare(pool)
+        self.send(submissions, numbers, work, pool)
+        yield from self._wait(submissions, set(numbers), work, pool)
+
+    def send(
+        self, submissions: Submissions, numbers: Sequence[int], work: Work, pool: Pool
+    ) -> Submission | None:
+        """Submit those of ``numbers`` that no live job works on; None if there are none."""
+        jobs = submissions.jobs()
+        names = {n: node_name(work.noun, n) for n in numbers}
+        fresh = [n for n, name in names.items() if name not in jobs or not jobs[name].live]
+        if not fresh:
+            return None
+        place = submissions.place()
+        stages = [self.stage(submissions.run, fresh, work, place)]
+        return submissions.submit(place, stages, self, pool, as_dag=False)
+
+    def stage(self, run: RunDirectory, numbers: Sequence[int], work: Work, place: Place) -> Stage:
+        """Return the description of ``numbers``."""
+        return numbered(work, work.inputs(run, "$(name)"), work.needs(run), numbers, self, place)
+
+    def _wait(
+        self, submissions: Submissions, left: set[int], work: Work, pool: Pool
+    ) -> Iterator[dict[str, Any]]:
+        follower = Follower(submissions, pool)
+        while left:
+            warn_of_holds(follower.news())
+            jobs = submissions.jobs()
+            for number in sorted(left):
+                if not jobs[node_name(work.noun, number)].live:
+                    left.discard(number)
+                    yield outcome(submissions.run, work, number, jobs)
+            if left:
+                time.sleep(self.poll_s)
+
+
+class Follower:
+    """What is new about the jobs of a run; asks the queue when the logs are silent for long."""
+
+    def __init__(self, submissions: Submissions, pool: Pool | None) -> None:
+        self._submissions, self._pool = submissions, pool
+        self._quiet_since = time.monotonic()
+
+    def news(self) -> list[JobState]:
+        """Return the jobs about which there is something new."""
+        changed = self._submissions.update()
+        silent = time.monotonic() - self._quiet_since > COMPARE_S
+        if silent and self._pool is not None:
+            changed += self._compared(self._pool)
+        if changed or silent:
+            self._quiet_since = time.monotonic()
+        return changed
+
+    def _compared(self, pool: Pool) -> list[JobState]:
+        """Hold the logs against the queue; a pool that does not answer now may do so later."""
+        try:
+            return self._submissions.compare(pool)
+        except RunError as error:
+            warnings.warn(f"{error}; asking again later", JobWarning, stacklevel=3)
+            return []
+
+
+def warn_of_holds(jobs: Sequence[JobState]) -> None:
+    """Warn of jobs that are held, with what to do."""
+    for job in jobs:
+        if job.state == HELD:
+            warnings.warn(
+                f"{job.name.replace('-', ' ')} is held: {job.reason}: {job.advice}",
+                JobWarning,
+                stacklevel=2,
+            )
+
+
+def outcome(
+    run: RunDirectory, work: Work, number: int, jobs: dict[str, JobState]
+) -> dict[str, Any]:
+    """Return the report of a job that ended, or why there is none."""
+    job = jobs[node_name(work.noun, number)]
+    deadline = time.monotonic() + (FILES_S if job.state == DONE else 0.0)
+    while True:
+        report = work.receive(run, number)
+        if report is not None:
+            return report
+        if time.monotonic() >= deadline:
+            return {work.noun: number, "error": _why(run, work, number, job)}
+        time.sleep(0.2)
+
+
+def _why(run: RunDirectory, work: Work, number: int, job: JobState) -> str:
+    if job.state == DONE:
+        return "it ended well, but its files are not here or not whole"
+    if job.state == LOST:
+        return job.reason
+    said = last_line(run.file(f"{work.logs(name_of(number))}.err"))
+    return f"{job.reason}: {said}" if said and job.reason.startswith("exit") else job.reason

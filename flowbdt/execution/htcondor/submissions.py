@@ -1,0 +1,262 @@
+"""The submissions of a run: what was sent, and what became of every job.
+
+All of it is read from files, ``condor/0001/submission.json`` (written before anything is sent) and
+the event log beside it. So whoever follows may be killed and started again, or be somebody else.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ... import files
+from ...errors import FlowbdtError, RunError
+from ...store import RunDirectory
+from . import events, holds
+from .describe import JOB_SCRIPT, SCRIPT, Place, Stage, dag, queued
+from .events import Event
+from .pool import Job, Pool
+from .settings import Settings
+
+FOLDER = "condor"
+RECORD = "submission.json"
+FORMAT = 1
+
+WAITING, QUEUED, RUNNING, HELD = "waiting", "queued", "running", "held"
+DONE, FAILED, LOST = "done", "failed", "lost"
+LIVE = (WAITING, QUEUED, RUNNING, HELD)
+"""States that something may still come of."""
+
+
+@dataclass
+class JobState:
+    """What became of one job so far."""
+
+    name: str
+    state: str = WAITING
+    job: Job | None = None
+    attempts: int = 0
+    machine: str = ""
+    reason: str = ""
+    advice: str = ""
+    memory_mib: int = 0
+    n_holds: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether something may still come of it."""
+        return self.state in LIVE
+
+    def follow(self, event: Event) -> None:
+        """Take one event of this job into account."""
+        if event.code == events.SUBMITTED:
+            self.job, self.state = (event.cluster, event.process), QUEUED
+        elif event.code == events.EXECUTING:
+            self.state, self.reason, self.advice = RUNNING, "", ""
+            self.attempts, self.machine = self.attempts + 1, event.machine
+        elif event.code in (events.EVICTED, events.SHADOW_EXCEPTION):
+            self.state = QUEUED
+            self.reason = event.exit or _first_line(event) or "evicted"
+        elif event.code == events.IMAGE_SIZE:
+            self.memory_mib = max(self.memory_mib, event.memory_mib)
+        elif event.code == events.RELEASED:
+            self.state = QUEUED
+        elif event.code == events.HELD:
+            self._held(event)
+        elif event.code in (events.TERMINATED, events.ABORTED):
+            self._ended(event)
+
+    def _held(self, event: Event) -> None:
+        code, subcode, reason = event.hold
+        self.state, self.reason, self.n_holds = HELD, reason, self.n_holds + 1
+        self.advice = holds.advice(code, subcode, f"{event.cluster}.{event.process}")
+
+    def _ended(self, event: Event) -> None:
+        if event.code == events.TERMINATED and event.exit == "":
+            self.state, self.reason, self.advice = DONE, "", ""
+            return
+        held = f"held too often: {self.reason}" if self.state == HELD else ""
+        self.state = FAILED
+        self.reason = held or event.exit or f"removed from the queue: {_first_line(event)}"
+
+
+def _first_line(event: Event) -> str:
+    """Return the first line of an event's text that says something."""
+    lines = (line.strip() for line in event.body.splitlines())
+    return next((line for line in lines if line and not line.startswith("(")), "")
+
+
+@dataclass
+class Submission:
+    """One submission: its record, and the states of its jobs as far as they were read.
+
+    ``update`` reads on; ``ended`` says that no further job will come out of it.
+    """
+
+    run: RunDirectory
+    folder: str
+    record: dict[str, Any]
+    jobs: dict[str, JobState] = field(default_factory=dict)
+    ended: bool = False
+    _offset: int = 0
+    _dag_offset: int = 0
+    _names: dict[Job, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.record["jobs"]:
+            self.jobs[name] = JobState(name)
+
+    @property
+    def mark(self) -> str:
+        """The attribute that its jobs carry in the queue."""
+        return str(self.record["mark"])
+
+    @property
+    def live(self) -> bool:
+        """Whether something may still come of one of its jobs."""
+        return any(job.live for job in self.jobs.values())
+
+    def update(self) -> list[JobState]:
+        """Read on in the event log; return the jobs about which there was something new."""
+        log = self.run.file(f"{self.folder}/events.log")
+        found, self._offset = events.read(log, self._offset)
+        changed = {}
+        for event in found:
+            job = self._job(event)
+            if job is not None:
+                job.follow(event)
+                changed[job.name] = job
+        changed |= {job.name: job for job in self._after_the_end()}
+        return list(changed.values())
+
+    def _job(self, event: Event) -> JobState | None:
+        if event.code == events.SUBMITTED and event.note in self.jobs:
+            self._names[event.cluster, event.process] = event.note
+        if event.code == events.CLUSTER_REMOVED and not self.record["dag"]:
+            self.ended = True
+        return self.jobs.get(self._names.get((event.cluster, event.process), ""))
+
+    def _after_the_end(self) -> list[JobState]:
+        """Return jobs that were never submitted because what would submit them has ended."""
+        if self.record["dag"]:
+            manager = self.run.file(f"{self.folder}/run.dag.dagman.log")
+            found, self._dag_offset = events.read(manager, self._dag_offset)
+            over = (events.TERMINATED, events.ABORTED)
+            self.ended = self.ended or any(event.code in over for event in found)
+        never = [job for job in self.jobs.values() if self.ended and job.state == WAITING]
+        for job in never:
+            job.state, job.reason = LOST, "never started: what comes before it failed"
+        return never
+
+    def compare(self, pool: Pool) -> list[JobState]:
+        """Hold the log against the queue; return live jobs that are in neither, now lost.
+
+        Raises RunError if the queue cannot be asked.
+        """
+        if not self.live:
+            return []
+        in_queue = pool.queued(self.mark)
+        changed = self.update()  # what ended meanwhile is told by the log
+        lost = [job for job in self.jobs.values() if job.live and not _is_in(job, in_queue)]
+        for job in lost:
+            job.state, job.reason = LOST, "no longer in the queue"
+        return list({job.name: job for job in [*changed, *lost]}.values())
+
+
+def _is_in(job: JobState, in_queue: set[Job]) -> bool:
+    """Whether a job is in the queue, or waits in a description or a DAG that is."""
+    return job.job in in_queue if job.job else bool(in_queue)
+
+
+class Submissions:
+    """All submissions of a run to HTCondor, oldest first."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.all: list[Submission] = []
+        self.find()
+
+    def find(self) -> None:
+        """Look for submissions that were made meanwhile."""
+        known = {submission.folder for submission in self.all}
+        for record in sorted(self.run.path.glob(f"{FOLDER}/*/{RECORD}")):
+            folder = f"{FOLDER}/{record.parent.name}"
+            if folder not in known:
+                self.all.append(Submission(self.run, folder, files.read_json(record)))
+
+    def update(self) -> list[JobState]:
+        """Read on in all event logs; return the jobs about which there was something new."""
+        return [job for submission in self.all for job in submission.update()]
+
+    def compare(self, pool: Pool) -> list[JobState]:
+        """Hold all logs against the queue; return the jobs about which there was something new."""
+        return [job for submission in self.all for job in submission.compare(pool)]
+
+    def jobs(self) -> dict[str, JobState]:
+        """Return the latest job of every name."""
+        return {name: job for submission in self.all for name, job in submission.jobs.items()}
+
+    def live(self) -> Iterator[Submission]:
+        """Yield the submissions that something may still come of."""
+        return (submission for submission in self.all if submission.live)
+
+    def next_folder(self) -> str:
+        """Return where the next submission would lie."""
+        taken = [int(path.name) for path in self.run.path.glob(f"{FOLDER}/[0-9]*")]
+        return f"{FOLDER}/{1 + max(taken, default=0):04d}"
+
+    def place(self) -> Place:
+        """Return where the next submission lies, and make its folder; no two get the same."""
+        self.run.file(FOLDER).mkdir(exist_ok=True)
+        while True:
+            folder = self.next_folder()
+            try:
+                self.run.file(folder).mkdir()
+            except FileExistsError:  # somebody else submits at this moment
+                continue
+            return Place(self.run.path.resolve(), folder, uuid.uuid4().hex)
+
+    def submit(
+        self, place: Place, stages: Sequence[Stage], settings: Settings, pool: Pool,
+        *, as_dag: bool,
+    ) -> Submission:  # fmt: skip
+        """Write descriptions and record, then submit: one stage, or several as a DAG.
+
+        The record is there before HTCondor is asked, so that whoever is killed in between finds
+        the jobs by their mark. Raises RunError if HTCondor refuses; the record is then removed.
+        """
+        texts = written(stages, settings, as_dag=as_dag)
+        for name in {name for stage in stages for name in stage.folders}:
+            self.run.file(name).mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            files.write_bytes(self.run.file(f"{place.folder}/{name}"), text.encode())
+        self.run.file(f"{place.folder}/{SCRIPT}").chmod(0o755)
+        record = self.run.file(f"{place.folder}/{RECORD}")
+        jobs = [node for stage in stages for node in stage.nodes()]
+        content = {"format": FORMAT, "mark": place.mark, "dag": as_dag, "jobs": jobs}
+        files.write_json(record, content)
+        folder = self.run.file(place.folder)
+        try:
+            if as_dag:
+                cluster = pool.submit_dag(folder, "run.dag", place.mark)
+            else:
+                cluster = pool.submit(folder, f"{stages[0].name}.sub")
+        except FlowbdtError as error:
+            record.unlink()
+            raise RunError(f"{error}. Nothing was submitted; the description is in {folder}") from (
+                error
+            )
+        files.write_json(record, {**content, "cluster": cluster})
+        self.find()
+        return self.all[-1]
+
+
+def written(stages: Sequence[Stage], settings: Settings, *, as_dag: bool) -> dict[str, str]:
+    """Return the files of a submission: name -> text."""
+    texts = {SCRIPT: JOB_SCRIPT}
+    for stage in stages:
+        text = stage.description + "queue\n" if as_dag else queued(stage, settings)
+        texts[f"{stage.name}.sub"] = text
+    return {**texts, "run.dag": dag(stages)} if as_dag else texts

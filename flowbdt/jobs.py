@@ -1,0 +1,180 @@
+"""What the commands for jobs do: plan a run, train single steps, submit, collect."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .commands import checked_executor, prepare
+from .errors import ConfigError, FlowbdtError, RunError
+from .execution import STEPS, HTCondor, Work
+from .execution.base import reason
+from .execution.htcondor.describe import Place, Stage, single
+from .execution.htcondor.pool import connect
+from .execution.htcondor.submissions import Submissions, written
+from .execution.local import available_cpus
+from .execution.work import name_of
+from .store import RunDirectory, task_name
+from .training.collect import collect, missing_steps
+from .training.plan import make_plan
+
+
+def plan(options: argparse.Namespace) -> str:
+    """Write the run directory with one task per step; return what to do next."""
+    inputs = prepare(options)
+    run = RunDirectory(options.output)
+    n_steps = len(make_plan(inputs, run)["grid"]["times"])
+    folder = quoted(run.path)
+    return (
+        f"{run.path}: {n_steps} tasks, 0 to {n_steps - 1}. Train one anywhere with: flowbdt step"
+        f" {folder} 0   all on HTCondor: flowbdt submit {folder}   all here: flowbdt fit -o"
+        f" {folder} --resume"
+    )
+
+
+def quoted(path: Path | str) -> str:
+    """Return a path as it is typed in a shell."""
+    return shlex.quote(str(path))
+
+
+def planned(path: str | Path) -> RunDirectory:
+    """Open a planned run. Raises ConfigError if it is none."""
+    run = RunDirectory(path)
+    if not run.is_planned():
+        raise ConfigError(
+            f"{run.path} holds no planned run; start with: flowbdt plan TABLE -o {quoted(path)}"
+        )
+    return run
+
+
+def step(path: str, steps: Sequence[int], n_threads: int | None) -> Iterator[str]:
+    """Train steps one after the other; yield a line for each. See `job` for what happens."""
+    for number in steps:
+        _check_task(RunDirectory(path), number)
+        report = job(STEPS, path, number, n_threads)
+        if report is None:
+            yield f"step {number} is done already"
+            continue
+        loss = report["train_rmse"] if report["valid_rmse"] is None else report["valid_rmse"]
+        yield (
+            f"step {number}: t = {report['time']:.4g}, {report['trees']} trees, rmse {loss:.5g},"
+            f" {report['seconds']:.1f} s, {report['peak_mib']:.0f} MiB"
+        )
+
+
+def _check_task(run: RunDirectory, number: int) -> None:
+    if not run.file(task_name(number)).exists():
+        known = sorted(int(path.stem) for path in run.path.glob("tasks/[0-9]*.json"))
+        raise ConfigError(
+            f"{run.path} has no task {number}; "
+            + (
+                f"it has {known[0]} to {known[-1]}"
+                if known
+                else "it is no planned run: start with 'flowbdt plan TABLE -o RUN'"
+            )
+        )
+
+
+def job(work: Work, path: str, number: int, n_threads: int | None) -> dict[str, Any] | None:
+    """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
+
+    Returns its report; None if it was done before. When a batch system takes the machine away
+    (SIGTERM), half-written files are removed and the process ends with status 143.
+
+    Raises
+    ------
+    RunError
+        With the number and the reason. The traceback goes to standard error if the reason is none
+        that flowBDT foresees.
+    """
+    run = RunDirectory(path)
+    if work.report(run, number) is not None:
+        return None
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        return work.do(path, number, n_threads or available_cpus())
+    except FlowbdtError as error:
+        raise RunError(f"{work.noun} {number} failed: {reason(error)}") from error
+    except (Exception, MemoryError) as error:
+        traceback.print_exc()
+        raise RunError(f"{work.noun} {number} failed: {reason(error)}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(*_: Any) -> NoReturn:
+    """Unwind the stack, so that temporary files are removed."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def step_files(path: str, steps: Sequence[int]) -> Iterator[str]:
+    """Yield what must be copied to train steps elsewhere, and what to bring back."""
+    run = planned(path)
+    inputs = {name for number in steps for name in STEPS.inputs(run, name_of(number))}
+    yield from (f"copy {name}" for name in sorted(inputs))
+    for number in steps:
+        yield from (f"bring {name}" for name in STEPS.result(name_of(number)))
+
+
+def collect_run(path: Path) -> str:
+    """Check and close a run; return what to do next. Raises IncompleteRun if steps are missing."""
+    collect(planned(path))
+    return f"complete: {path}   next: flowbdt generate {quoted(path)} -n 100000 -o new.h5"
+
+
+def submit(options: argparse.Namespace) -> str:
+    """Send the missing steps of a run to HTCondor, or print what would be sent."""
+    run = planned(options.run)
+    executor = checked_executor(options, "htcondor")
+    if not isinstance(executor, HTCondor):
+        raise ConfigError(
+            f"'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
+            f" {options.executor!r}: flowbdt fit -o {quoted(run.path)} --resume --executor"
+            f" {options.executor}"
+        )
+    submissions = Submissions(run)
+    if options.dry_run:
+        return _description(run, executor, options, submissions)
+    pool = connect(executor.bindings)
+    submissions.compare(pool)
+    if any(submissions.live()):
+        raise RunError(
+            f"{run.path} has jobs in the queue already; follow them with: flowbdt watch"
+            f" {quoted(run.path)}, or give them up with: condor_rm -constraint"
+            f" 'FlowbdtSubmission == \"{next(submissions.live()).mark}\"'"
+        )
+    place = submissions.place()
+    stages = _stages(run, executor, options, place)
+    if not stages:
+        return f"nothing to submit: {run.path} has all its steps; flowbdt collect closes it"
+    sent = submissions.submit(place, stages, executor, pool, as_dag=options.dag)
+    return (
+        f"{len(sent.jobs)} jobs submitted, cluster {sent.record['cluster']}; follow them with:"
+        f" flowbdt watch {quoted(run.path)}"
+    )
+
+
+def _description(
+    run: RunDirectory, executor: HTCondor, options: argparse.Namespace, submissions: Submissions
+) -> str:
+    place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
+    texts = written(_stages(run, executor, options, place), executor, as_dag=options.dag)
+    if executor.pack is None:
+        texts.pop("job.sh")
+    return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
+
+
+def _stages(
+    run: RunDirectory, executor: HTCondor, options: argparse.Namespace, place: Place
+) -> list[Stage]:
+    missing = missing_steps(run)
+    stages = [executor.stage(run, missing, STEPS, place)] if missing else []
+    if options.dag:
+        stages.append(single("collect", ["collect", "."], executor, place))
+    return stages
