@@ -100,6 +100,7 @@ class ModelConfig:
     n_repeats: int | None = None  # copies of each event in a draw, each with other noise
     refresh: int = 10  # with noise='fresh': trees between two draws, at least
     preconditioner: Spec | None = None  # closed-form velocity that trees add to
+    rejection: bool | None = None  # a classifier throws out events that do not look real
     inputs: list[str] | None = None  # what trees see of a point
     booster: dict[str, Any] = field(default_factory=dict)  # XGBoost parameters by their names
     transforms: Spec = "auto"  # per column and jointly

@@ -17,11 +17,26 @@ from .fields import Stepwise
 from .inputs import StepInputs, step_inputs
 from .preconditioners import from_bytes
 from .regressors.base import StepRegressor
+from .regressors.ratio import DensityRatio
 from .regressors.xgb import BoostedTrees
 from .solvers import SOLVERS, evaluations, integrate
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform
+
+
+MOST_ATTEMPTS = 100
+"""An event is drawn anew at most so often; at an acceptance of 0.1 one in 40,000 needs more."""
+
+
+TOGETHER = 500_000
+"""Latent values of the blocks in which rejected events are replaced together: 4 MB each."""
+
+
+def classified(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+    """Return what rejection is decided by: columns (n, d) and conditions (n, c), float32."""
+    parts = [x] if cond is None else [x, cond]
+    return np.hstack(parts).astype(np.float32)
 
 
 class StepModel:
@@ -46,6 +61,7 @@ class Flow:
     ----------
     source : the run (see `store.open_run`)
     n_threads : threads for prediction; does not change the result
+    rejects : False leaves out the rejection of events, if the run has one
 
     Raises
     ------
@@ -53,7 +69,9 @@ class Flow:
         If the run is not complete, damaged, or of an unknown format.
     """
 
-    def __init__(self, source: store.Source, n_threads: int | None = None) -> None:
+    def __init__(
+        self, source: store.Source, n_threads: int | None = None, *, rejects: bool = True
+    ) -> None:
         self._source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = self._json("manifest.json")
         self.plan = self._json("plan.json")
@@ -65,6 +83,17 @@ class Flow:
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self._field = Stepwise(self.grid, self._predictor)
+        self.ratio = self._ratio() if rejects and self.plan.get("rejection") else None
+
+    def _ratio(self) -> DensityRatio:
+        if store.REJECTION not in self.manifest["files"]:
+            raise FormatError(
+                f"{self._source.path}: its steps are trained, but not what decides which events to"
+                " reject; finish it with 'flowbdt fit --resume'"
+            )
+        ratio = DensityRatio.from_bytes(self._checked(store.REJECTION))
+        ratio.set_threads(self._n_threads)
+        return ratio
 
     def _json(self, name: str) -> dict[str, Any]:
         manifest = name == "manifest.json"
@@ -85,8 +114,13 @@ class Flow:
 
     @property
     def n_evaluations(self) -> int:
-        """Evaluations of the velocity field that one event costs."""
+        """Evaluations of the velocity field that one trajectory takes; see `acceptance`."""
         return len(evaluations(self.solver, self.grid.boundaries, self._field.convention))
+
+    @property
+    def acceptance(self) -> float:
+        """Share of trajectories whose event is kept; 1 without rejection."""
+        return 1.0 if self.ratio is None else self.ratio.acceptance
 
     def _predictor(self, step: int) -> StepModel:
         trees = BoostedTrees.from_bytes(store.read_model(self._source, step, self.manifest))
@@ -105,6 +139,7 @@ class Flow:
             "solver": self.settings["solver"],
             "n_steps": self.grid.n_steps,
             "n_evaluations": self.n_evaluations,
+            "acceptance": self.acceptance,
             "seed": seed,
         }
 
@@ -136,31 +171,81 @@ class Flow:
         self, n: int, seed: int, cond: np.ndarray | None, start: np.ndarray | None
     ) -> Iterator[EventTable]:
         threads = ThreadpoolController()
-        for block, low, high in seeding.block_ranges(n):
-            if start is None:
-                rng = seeding.stream(seed, "sample", block)
-                x0 = rng.standard_normal((high - low, self.plan["n_latent"]))
-            else:
-                x0 = start[low:high]
-            block_cond = None if cond is None else cond[low:high]
+        for group in self._groups(n):
             # small matrix products: more threads would spend their time waiting for each other
             with threads.limit(limits=1, user_api="blas"):
-                solution = integrate(
-                    self.solver,
-                    self._field,
-                    x0,
-                    self.grid.boundaries,
-                    cond=block_cond,
-                    rng=seeding.stream(seed, "solver", block),
-                )
-                table = self._table(self.transform.inverse(solution.x), block_cond)
-            if solution.nonfinite_fraction:
-                warnings.warn(
-                    f"{solution.nonfinite_fraction:.2%} of block {block} is not finite",
-                    DataWarning,
-                    stacklevel=2,
-                )
-            yield table
+                parts = [self._attempt(seed, 0, rows, cond, start) for rows in group]
+                if self.ratio is not None:
+                    x = np.vstack(parts)
+                    self._replace_rejected(x, seed, np.concatenate(group), cond)
+                    parts = np.split(x, np.cumsum([len(rows) for rows in group])[:-1])
+            for rows, part in zip(group, parts, strict=True):
+                yield self._table(part, None if cond is None else cond[rows])
+
+    def _groups(self, n: int) -> Iterator[list[np.ndarray]]:
+        """Yield the row numbers of the blocks that are worked on together.
+
+        A block at a time, unless events are rejected: the few that are left of one block after
+        some attempts would cost a call each, so those of several are drawn anew together.
+        """
+        size = 1
+        if self.ratio is not None:
+            size = max(1, TOGETHER // (seeding.BLOCK * self.plan["n_latent"]))
+        blocks = seeding.block_ranges(n)
+        for i in range(0, len(blocks), size):
+            yield [np.arange(low, high) for _, low, high in blocks[i : i + size]]
+
+    def _attempt(
+        self,
+        seed: int,
+        attempt: int,
+        rows: np.ndarray,
+        cond: np.ndarray | None,
+        start: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return new events (k, d) for rising row numbers (k,), by the noise of one attempt."""
+        keys = (attempt,) if attempt else ()
+        if start is None:
+            noise = seeding.RowNoise(seed, "sample", rows, keys, calls=1)
+            x0 = noise.standard_normal((len(rows), self.plan["n_latent"]))
+        else:
+            x0 = start[rows]
+        solution = integrate(
+            self.solver,
+            self._field,
+            x0,
+            self.grid.boundaries,
+            cond=None if cond is None else cond[rows],
+            rng=seeding.RowNoise(seed, "solver", rows, keys),
+        )
+        if solution.nonfinite_fraction:
+            warnings.warn(
+                f"{solution.nonfinite_fraction:.2%} of {len(rows)} events are not finite",
+                DataWarning,
+                stacklevel=2,
+            )
+        return self.transform.inverse(solution.x)
+
+    def _replace_rejected(
+        self, x: np.ndarray, seed: int, numbers: np.ndarray, cond: np.ndarray | None
+    ) -> None:
+        """Draw rejected events (k, d) anew, in place, until all are accepted."""
+        left = np.arange(len(x))
+        for attempt in range(1, MOST_ATTEMPTS):
+            rows = numbers[left]
+            uniform = seeding.RowNoise(seed, "accept", rows, (attempt,), calls=1).random()
+            seen = classified(x[left], None if cond is None else cond[rows])
+            kept = self.ratio.keeps(seen, uniform)
+            left = left[~kept]
+            if not len(left):
+                return
+            x[left] = self._attempt(seed, attempt, numbers[left], cond)
+        warnings.warn(
+            f"{len(left)} event(s) were kept although {MOST_ATTEMPTS} attempts were rejected: they"
+            " are in a region that this model does not describe",
+            DataWarning,
+            stacklevel=2,
+        )
 
     def _table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
         columns = self.columns

@@ -15,9 +15,10 @@ from .config import ModelConfig, checked_settings
 from .errors import IncompleteRun, InputError, RunError
 from .execution import EXECUTORS
 from .generation import Flow
+from .rejection import learn_rejection
 from .store import Archive, RunDirectory
 from .table import EventTable
-from .training.collect import OnReport, train
+from .training.collect import OnReport, Runs, train
 from .training.plan import Inputs, make_plan
 
 if TYPE_CHECKING:
@@ -48,8 +49,17 @@ def fit_run(
     run = RunDirectory(folder)
     executor = EXECUTORS.build(inputs.config.executor)
     make_plan(inputs, run, resume=resume)
-    train(run, executor, on_report)
+    train_run(run, executor, on_report)
     return run
+
+
+def train_run(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) -> None:
+    """Train every missing step of a planned run, and what comes after the steps; close it.
+
+    Raises IncompleteRun if steps failed; finished ones are kept.
+    """
+    train(run, executor, on_report)
+    learn_rejection(run)
 
 
 class FlowBDT(BaseEstimator):
@@ -81,6 +91,9 @@ class FlowBDT(BaseEstimator):
     preconditioner : 'none', 'gaussian' or 'mixture': the velocity that is known in closed form, so
         that trees learn only what remains; with parameters ``{"name": "mixture",
         "n_components": 40}``
+    rejection : True learns a boosted classifier of real against generated training-side events
+        and rejects generated events by its odds, so that what it can see is gone (arXiv
+        1810.06758); costs 1 / ``acceptance_`` times the generation time
     inputs : what trees see of a point, some of `flowbdt.inputs.VIEWS`
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; the rest from the preset and
@@ -96,7 +109,8 @@ class FlowBDT(BaseEstimator):
     ----------
     n_features_in_, feature_names_in_ : as in scikit-learn
     seed_ : the seed that was used
-    n_evaluations_ : evaluations of the velocity field per generated event
+    n_evaluations_ : evaluations of the velocity field per trajectory
+    acceptance_ : share of trajectories whose event is kept; 1 without rejection
     steps_ : per time: trees used, losses
     transform_ : the fitted `TableTransform`; ``print("\\n".join(model.transform_.describe()))``
 
@@ -125,6 +139,7 @@ class FlowBDT(BaseEstimator):
         n_repeats: int | None = None,
         refresh: int = 10,
         preconditioner: Any = None,
+        rejection: bool | None = None,
         inputs: list[str] | None = None,
         booster: dict[str, Any] | None = None,
         transforms: Any = "auto",
@@ -146,6 +161,7 @@ class FlowBDT(BaseEstimator):
         self.n_repeats = n_repeats
         self.refresh = refresh
         self.preconditioner = preconditioner
+        self.rejection = rejection
         self.inputs = inputs
         self.booster = booster
         self.transforms = transforms
@@ -217,6 +233,7 @@ class FlowBDT(BaseEstimator):
         flow = self._flow()
         self.seed_ = int(flow.settings["random_state"])
         self.n_evaluations_ = flow.n_evaluations
+        self.acceptance_ = flow.acceptance
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 

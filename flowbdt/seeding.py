@@ -40,6 +40,54 @@ def stream(seed: int, purpose: str, *keys: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_sequence(seed, purpose, keys)))
 
 
+class RowNoise:
+    """Random numbers for some rows of a table: a row gets the same whichever others are there.
+
+    Numbers are drawn for whole blocks, keyed by (seed, purpose, block, keys), and those of the rows
+    handed out, row by row in their order.
+
+    Parameters
+    ----------
+    seed : int, non-negative
+    purpose : str
+    rows : ndarray (n,), rising row numbers
+    keys : further keys
+    calls : 1 if only the first call's numbers are needed; the last block then ends with its last
+        row, which saves time and changes no number
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        purpose: str,
+        rows: np.ndarray,
+        keys: tuple[int, ...] = (),
+        calls: int | None = None,
+    ) -> None:
+        blocks, starts = np.unique(rows // BLOCK, return_index=True)
+        self._parts = [
+            (stream(seed, purpose, int(block), *keys), part % BLOCK)
+            for block, part in zip(blocks, np.split(rows, starts[1:]), strict=True)
+        ]
+        self._whole = calls != 1
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return standard normal numbers; ``shape`` is (n, ...) for the n rows."""
+        return np.concatenate(
+            [
+                rng.standard_normal((self._length(rows), *shape[1:]))[rows]
+                for rng, rows in self._parts
+            ]
+        )
+
+    def random(self) -> np.ndarray:
+        """Return uniform numbers in [0, 1), (n,)."""
+        return np.concatenate([rng.random(self._length(rows))[rows] for rng, rows in self._parts])
+
+    def _length(self, rows: np.ndarray) -> int:
+        return BLOCK if self._whole else int(rows[-1]) + 1
+
+
 def derive(seed: int, purpose: str, *keys: int) -> int:
     """Return a 31-bit integer seed for a library that wants one (xgboost, scikit-learn)."""
     return int(_sequence(seed, purpose, keys).generate_state(1)[0] & 0x7FFFFFFF)

@@ -14,6 +14,7 @@
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
     samples/<name>/        parts of a generated sample, see `flowbdt.parts`
+    rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
 
 A file appears under its name only when it is whole. A step counts as done when its report carries
@@ -34,11 +35,17 @@ import numpy as np
 from . import files
 from .errors import FormatError, RunError
 
-FORMAT = 1
-"""Version of run directories and model files; raised when old readers would misread new files."""
+FORMAT = 2
+"""Version of run directories and model files; raised when old readers would misread new files.
+
+2: models may have a rejection."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """What generation needs beside the models; config.yaml is for people and for another fit."""
+
+
+REJECTION = "rejection.ubj"
+REJECTION_REPORT = "rejection.report.json"
 
 
 class Source(Protocol):

@@ -60,7 +60,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
     """
     from ..regressors.xgb import check_parameters
 
-    config = config.resolved()
+    asked, config = config, config.resolved()
     solver = SOLVERS.build(config.solver)
     PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
@@ -84,6 +84,11 @@ def check_config(config: ModelConfig) -> TimeGrid:
         raise ConfigError(
             "target='mean' learns the mean velocity over a whole step, which only a solver that"
             f" takes the step with that one velocity can use (euler), not {config.solver!r}"
+        )
+    if asked.rejection and _name(config.coupling) == "given":
+        raise ConfigError(
+            "rejection=True needs noise to draw anew, but coupling='given' starts from given"
+            " events; leave one of them out"
         )
     if config.flow_matcher == "torchcfm":
         _check_torchcfm(config)
@@ -254,6 +259,8 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "n_train": int((~arrays["valid"]).sum()),
             "n_valid": int(arrays["valid"].sum()),
             "n_latent": arrays["z"].shape[1],
+            # a given event to start from has one outcome only: no other to take instead
+            "rejection": bool(inputs.config.rejection) and "source" not in arrays,
             "made_with": {name: version(name) for name in ("flowbdt", "numpy", "scipy", "xgboost")}
             | {"python": platform.python_version(), "machine": platform.machine()},
         }

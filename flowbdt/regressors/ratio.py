@@ -1,0 +1,146 @@
+"""How much likelier a real event is than a generated one: a boosted classifier of the two.
+
+A flow that was learned at a few times from finite events leaves differences that a classifier can
+see. Given a classifier's estimate w of the ratio of densities, real to generated, keeping an
+event with probability w / ceiling removes what it sees, in all columns together.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import xgboost as xgb
+
+from ..errors import FormatError
+from ..seeding import derive
+from ..split import split_mask
+
+PARAMETERS = {
+    "objective": "binary:logistic",
+    "tree_method": "hist",
+    "max_depth": 5,
+    "learning_rate": 0.1,
+    "min_child_weight": 20,  # of a weight of 1/4 per event at most: 80 events on either side
+    "verbosity": 1,
+}
+MOST_TREES = 1000
+PATIENCE = 25
+HELD_OUT = 0.2
+"""Trees are added until a fifth of the events, kept apart, has not gained for so many rounds."""
+
+CEILINGS = tuple(round(0.99 - 0.01 * i, 2) for i in range(50))
+LEAST_ACCEPTANCE = 0.2
+"""Events above a quantile of the ratio among generated ones are all kept: of the highest of these
+quantiles at which one event in five or more is kept. Higher ones would waste events on the few
+largest ratios, which are the least known."""
+
+
+class DensityRatio:
+    """Ratio of densities real / generated from a boosted classifier, for rejection sampling.
+
+    Notes
+    -----
+    With equal total weights of both classes the log odds of the best classifier are
+    log p_real(x) - log p_generated(x).
+
+    References
+    ----------
+    Azadi et al., "Discriminator Rejection Sampling", arXiv 1810.06758, section 3.
+    """
+
+    def __init__(self, booster: xgb.Booster) -> None:
+        self._booster = booster
+        self.ceiling = float(booster.attr("ceiling") or 1.0)
+        self.acceptance = float(booster.attr("acceptance") or 1.0)
+
+    @classmethod
+    def fit(
+        cls,
+        real: np.ndarray,
+        generated: np.ndarray,
+        weight: np.ndarray | None,
+        *,
+        seed: int,
+        n_threads: int,
+    ) -> Self:
+        """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
+
+        The result does not depend on ``n_threads``.
+        """
+        weight = np.ones(len(real)) if weight is None else weight / weight.mean()
+        held = (
+            split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
+            split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
+        )
+        shares = (weight, np.full(len(generated), len(real) / len(generated)))
+        train = _labelled((real, generated), shares, [~mask for mask in held])
+        valid = _labelled((real, generated), shares, held, ref=train)
+        settings = {**PARAMETERS, "seed": seed, "nthread": n_threads}
+        booster = xgb.train(
+            settings,
+            train,
+            MOST_TREES,
+            evals=[(valid, "valid")],
+            early_stopping_rounds=PATIENCE,
+            verbose_eval=False,
+        )
+        booster = booster[: booster.best_iteration + 1]
+        unseen = generated[held[1]].astype(np.float32)
+        log_ratio = booster.inplace_predict(unseen, predict_type="margin")
+        ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)))
+        booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
+        return cls(booster)
+
+    def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return which events (n, d) to keep, bool (n,), from uniform random numbers (n,)."""
+        log_ratio = self._booster.inplace_predict(
+            np.ascontiguousarray(x, dtype=np.float32), predict_type="margin"
+        )
+        return uniform * self.ceiling < np.exp(log_ratio.astype(np.float64))
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return int(self._booster.num_boosted_rounds())
+
+    def set_threads(self, n_threads: int) -> None:
+        """Set how many threads `keeps` uses; the result does not depend on it."""
+        self._booster.set_param({"nthread": n_threads})
+
+    def to_bytes(self) -> bytes:
+        """Return trees, ceiling and acceptance as UBJSON."""
+        return bytes(self._booster.save_raw("ubj"))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Restore from UBJSON whose hash was checked. Raises FormatError."""
+        try:
+            return cls(xgb.Booster(model_file=bytearray(content)))
+        except (xgb.core.XGBoostError, ValueError) as error:
+            raise FormatError(
+                "not a whole classifier in UBJSON; run 'flowbdt fit --resume' to learn it again"
+            ) from error
+
+
+def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
+    """Return the ratio from which on events are always kept, and the share that is kept then."""
+    for quantile in CEILINGS:
+        ceiling = float(np.quantile(ratio, quantile))
+        acceptance = float(np.minimum(ratio / ceiling, 1.0).mean())
+        if acceptance >= LEAST_ACCEPTANCE:
+            break
+    return ceiling, acceptance
+
+
+def _labelled(
+    rows: tuple[np.ndarray, np.ndarray],
+    weights: tuple[np.ndarray, np.ndarray],
+    used: tuple[np.ndarray, np.ndarray] | list[np.ndarray],
+    ref: xgb.QuantileDMatrix | None = None,
+) -> xgb.QuantileDMatrix:
+    """Return the real rows used, labelled 1, and after them the generated ones, labelled 0."""
+    parts = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
+    share = np.concatenate([w[mask] for w, mask in zip(weights, used, strict=True)])
+    label = np.repeat([1.0, 0.0], [len(part) for part in parts])
+    return xgb.QuantileDMatrix(np.vstack(parts), label, weight=share, ref=ref)
