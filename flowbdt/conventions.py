@@ -29,6 +29,10 @@ PREDICTIONS = ("velocity", "denoised", "noise", "score", "v", "edm")
 equation 7 and table 1), with sigma_data."""
 
 
+TINY = 1e-15
+"""A scale below this is zero up to rounding."""
+
+
 class Convention(ABC):
     """Scales of data and noise along a clock: ``x = alpha x1 + sigma noise``."""
 
@@ -91,8 +95,7 @@ class Convention(ABC):
         return noise * (-1.0 / self._present(self.scales(clock)[1], "noise", clock))
 
     def _present(self, scale: float, what: str, clock: float) -> float:
-        # cos(pi / 2) is 6e-17 in floating point: that is a zero too
-        if not scale > 1e-15:
+        if not scale > TINY:
             raise ConfigError(
                 f"nothing of the {what} is left at clock {clock:g}, so the"
                 " prediction asked for does not exist there; ask for it a little inside"
@@ -199,7 +202,9 @@ class PathConvention(Convention):
     def scales(self, clock: float) -> tuple[float, float]:
         """Return a(t) and sqrt(b(t)^2 + c(t)^2)."""
         alpha, source = self.path.scales(clock)
-        return float(alpha), math.hypot(source, self.path.noise_scale(clock))
+        # cos(pi / 2) is 6e-17 in floating point, but it is the end all the same
+        sigma = math.hypot(source, self.path.noise_scale(clock))
+        return float(alpha) if alpha > TINY else 0.0, sigma if sigma > TINY else 0.0
 
     def rates(self, clock: float) -> tuple[float, float]:
         """Return their rates."""
