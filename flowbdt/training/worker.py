@@ -89,7 +89,8 @@ def _root_mean_square(source: NoisyPairs) -> float:
     total = weight = 0.0
     for batch in source:
         share = np.ones(len(batch.target)) if batch.weight is None else batch.weight
-        total += float(share @ np.mean(batch.target.astype(np.float64) ** 2, axis=1))
+        # no inner product: BLAS adds in an order that depends on where the numbers lie in memory
+        total += float(np.sum(share * np.mean(batch.target.astype(np.float64) ** 2, axis=1)))
         weight += float(share.sum())
     return float(np.sqrt(total / weight))
 

@@ -1,0 +1,307 @@
+"""Jobs on a real HTCondor pool: same bytes as on one machine, whatever happens on the way.
+
+The pool: the program that FLOWBDT_TEST_POOL names, which knows ``up``, ``down`` and ``run``, or the
+one that condor_submit on this machine submits to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import PLAIN, QUICK
+
+import flowbdt
+from flowbdt import store
+from flowbdt.datasets import bundled
+from flowbdt.execution import EXECUTORS
+from flowbdt.store import RunDirectory
+from flowbdt.tableio import write_table
+from flowbdt.training.collect import missing_steps
+
+pytestmark = pytest.mark.cluster
+
+TIMEOUT_S = 240
+POLICY = "use POLICY: HOLD_IF_MEMORY_EXCEEDED\n"
+SETTINGS = {**PLAIN, "n_repeats": 1, "random_state": 5, "relations": list(bundled().relations)}
+
+
+def pool_variables() -> dict[str, str]:
+    """What the environment needs to reach the pool; skips where there is none."""
+    program = os.environ.get("FLOWBDT_TEST_POOL")
+    if program is None:
+        if shutil.which("condor_submit") is None:
+            pytest.skip("no pool: FLOWBDT_TEST_POOL is not set and there is no condor_submit")
+        return {}
+    policy = Path(tempfile.gettempdir()) / f"flowbdt-pool-{os.getuid()}.conf"
+    policy.write_text(POLICY)
+    own = Path(tempfile.gettempdir()) / f"flowbdt-pool-{os.getuid()}"
+    environ = {"HTCONDOR_POOL_DIR": str(own), "HTCONDOR_POOL_CPUS": "2", **os.environ}
+    environ |= {"HTCONDOR_POOL_CONFIG": str(policy)}
+    up = subprocess.run([program, "up"], env=environ, capture_output=True, text=True, check=False)
+    if up.returncode:
+        pytest.skip(f"no pool can start here: {up.stderr.strip()}")
+    ask = [program, "run", "printenv", "CONDOR_CONFIG", "PATH"]
+    said = subprocess.run(ask, env=environ, capture_output=True, text=True, check=True)
+    config, path = said.stdout.splitlines()
+    return {"CONDOR_CONFIG": config, "PATH": path, "HTCONDOR_POOL_DIR": str(own)}
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in pool_variables().items():
+            patch.setenv(name, value)
+        yield
+        if "FLOWBDT_TEST_POOL" in os.environ:
+            subprocess.run([os.environ["FLOWBDT_TEST_POOL"], "down"], check=False)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "jets.h5"
+    write_table(path, bundled().load("train").take(slice(0, 400)))
+    return path
+
+
+def flowbdt_command(*arguments):
+    return [sys.executable, "-m", "flowbdt.cli", *map(str, arguments)]
+
+
+def command(*arguments, check=True):
+    done = subprocess.run(
+        flowbdt_command(*arguments),
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def settings(n_steps, **more):
+    values = {**SETTINGS, "n_steps": n_steps, **more}
+    values |= {f"booster.{name}": value for name, value in QUICK.items()}
+    return [word for k, v in values.items() for word in ("--set", f"{k}={json.dumps(v)}")]
+
+
+def files_of(folder, n):
+    """Everything that must be equal: every model, and the manifest."""
+    run = RunDirectory(folder)
+    names = [store.model_name(step) for step in range(n)]
+    return {name: run.read(name) for name in [*names, "manifest.json"]}
+
+
+@pytest.fixture(scope="module")
+def serial(table, tmp_path_factory):
+    """Folder of a serial run of 20 steps."""
+    folder = tmp_path_factory.mktemp("serial") / "run"
+    command("fit", table, "-o", folder, *settings(20))
+    return folder
+
+
+def copy_without(run, folder, missing):
+    """A copy of a finished run from which some steps are missing again."""
+    shutil.copytree(run, folder)
+    for step in missing:
+        (folder / store.model_name(step)).unlink()
+    (folder / "manifest.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("transfer", [False, True])
+def test_twenty_jobs_write_the_bytes_of_a_serial_run(pool, table, serial, tmp_path, transfer):
+    folder = tmp_path / 'it\'s a "run"'
+    words = ["--executor", "htcondor", "--set", f"executor.transfer={transfer}".lower()]
+    command("fit", table, "-o", folder, *settings(20), *words)
+    assert files_of(folder, 20) == files_of(serial, 20)
+    assert not list(folder.glob("incoming/steps/*"))
+
+
+def test_a_dag_writes_the_bytes_of_a_serial_run(pool, table, serial, tmp_path):
+    folder = tmp_path / "a run"
+    command("plan", table, "-o", folder, *settings(20))
+    command("submit", folder, "--dag", "--set", "executor.transfer=true")
+    said = command("watch", folder).stdout
+    assert "done 21" in said
+    assert files_of(folder, 20) == files_of(serial, 20)
+    (log,) = folder.glob("condor/*/collect.out")
+    assert "complete" in log.read_text()  # the DAG itself closed the run
+
+
+@pytest.mark.parametrize("bindings", [False, True])
+def test_only_missing_steps_are_submitted_and_late_materialisation_works(
+    pool, serial, tmp_path, bindings
+):
+    if bindings:
+        pytest.importorskip("htcondor2", reason="the bindings are an extra")
+    run = RunDirectory(copy_without(serial, tmp_path / "run", [3, 8, 15]))
+    executor = EXECUTORS.build({"name": "htcondor", "bindings": bindings, "max_materialize": 1})
+    reports = list(executor.run(run, missing_steps(run)))
+    assert sorted(report["step"] for report in reports) == [3, 8, 15]
+    command("collect", run.path)
+    assert files_of(run.path, 20) == files_of(serial, 20)
+    assert "max_materialize = 1" in (run.path / "condor/0001/step.sub").read_text()
+
+
+WHEEL = "flowbdt-0-py3-none-any.whl"
+
+
+def make_wheel(folder):
+    """The package as a wheel, changed so that its reports tell it from the installed one."""
+    root = Path(flowbdt.__file__).parent
+    with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
+        for path in root.rglob("*.py"):
+            text = path.read_text().replace('"pid": os.getpid()', '"pid": -1')
+            wheel.writestr(str(path.relative_to(root.parent)), text)
+    return folder / WHEEL
+
+
+def make_environment(folder):
+    """A packed environment whose Python is this one, and says so."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\necho unpacked >&2\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with tarfile.open(folder / "my environment.tar.gz", "w:gz") as archive:
+        archive.add(python, "bin/python")
+    return folder / "my environment.tar.gz"
+
+
+@pytest.mark.parametrize("transfer", [False, True])
+@pytest.mark.parametrize("make", [make_wheel, make_environment])
+def test_a_job_brings_its_environment(pool, serial, tmp_path, make, transfer):
+    run = RunDirectory(copy_without(serial, tmp_path / "run", [4]))
+    pack = make(tmp_path)
+    executor = EXECUTORS.build({"name": "htcondor", "pack": str(pack), "transfer": transfer})
+    (report,) = executor.run(run, [4])
+    assert "error" not in report, report
+    used = {
+        "make_wheel": report["worker"]["pid"] == -1,
+        "make_environment": "unpacked" in (run.path / "logs/0004.err").read_text(),
+    }
+    assert used[make.__name__]
+    assert run.read(store.model_name(4)) == RunDirectory(serial).read(store.model_name(4))
+
+
+WRAPPER = """\
+#!/bin/sh
+# Step 5 fails twice, step 7 says who it is, step 9 takes much memory at first.
+for n; do :; done
+echo $n >> {state}/started
+[ -z "$HOME" ] || echo HOME >> {state}/surprises
+[ "$OMP_NUM_THREADS" = 1 ] || echo OMP >> {state}/surprises
+case $n in
+5) [ "$(grep -cx 5 {state}/started)" -gt 2 ] || exit 1 ;;
+7) echo $$ > {state}/pid.part && mv {state}/pid.part {state}/pid ;;
+9) {python} -c 'x = bytearray(900 << 20); import time; time.sleep(12)' || exit 1 ;;
+esac
+exec {python} "$@"
+"""
+
+
+def wrapper(folder):
+    state = folder / "state"
+    state.mkdir()
+    path = folder / "python.sh"
+    path.write_text(WRAPPER.format(state=state, python=sys.executable))
+    path.chmod(0o755)
+    return path, state
+
+
+def eventually(condition, what):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.05)
+
+
+def finished(folder):
+    """When each finished step was finished, and by which process."""
+    reports = (json.loads(path.read_text()) for path in folder.glob("steps/*.report.json"))
+    return {report["step"]: report["worker"] for report in reports}
+
+
+def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
+    """One job killed, one held for memory, one failing twice, and the submitter killed."""
+    from flowbdt.execution.htcondor.pool import connect
+
+    python, state = wrapper(tmp_path)
+    folder = tmp_path / "run"
+    command("fit", table, "-o", tmp_path / "serial", *settings(40))
+    words = ["--executor", "htcondor", "--set", f"executor.python={python}"]
+    words += ["--set", "executor.submit={job_max_vacate_time: 1}"]
+    start = flowbdt_command("fit", table, "-o", folder, *settings(40), *words)
+    first = subprocess.Popen(start, stderr=subprocess.DEVNULL)
+    eventually((state / "pid").exists, "step 7 to start")
+    os.kill(int((state / "pid").read_text()), signal.SIGKILL)
+    eventually(lambda: len(finished(folder)) >= 15, "15 finished steps")
+    first.kill()
+    first.wait()
+    before = finished(folder)
+    command("fit", "-o", folder, "--resume")
+    assert files_of(folder, 40) == files_of(tmp_path / "serial", 40)
+    after = finished(folder)
+    assert {step: after[step] for step in before} == before
+    starts = [int(line) for line in (state / "started").read_text().split()]
+    often = {step: starts.count(step) for step in range(40) if starts.count(step) != 1}
+    assert {5, 7} <= set(often) <= {5, 7, 9}
+    assert (often[5], often[7]) == (3, 2)
+    assert len(list(folder.glob("condor/*"))) == 1  # the second call took over the first's jobs
+    log = (folder / "condor/0001/events.log").read_text()
+    if "FLOWBDT_TEST_POOL" in os.environ:  # others may have no policy for memory
+        assert "Subcode 102" in log
+        assert often[9] >= 2
+    assert not (state / "surprises").exists()
+    record = json.loads((folder / "condor/0001/submission.json").read_text())
+    assert connect().queued(record["mark"]) == set()
+
+
+def test_a_step_that_always_fails_is_named_and_the_others_are_kept(pool, serial, tmp_path):
+    folder = copy_without(serial, tmp_path / "run", [2, 6])
+    task = folder / store.task_name(2)
+    good = task.read_bytes()
+    content = json.loads(good)
+    content["booster"]["max_depth"] = -1
+    task.write_text(json.dumps(content))
+    words = ["--executor", "htcondor", "--set", "executor.max_retries=1"]
+    done = command("fit", "-o", folder, "--resume", *words, check=False)
+    assert done.returncode == 1
+    assert (
+        "1 of 20 steps are missing: 2. Step 2 failed: exit status 1: step 2 failed" in done.stderr
+    )
+    assert "max_depth" in done.stderr
+    assert str(folder / "logs/0002.err") in done.stderr
+    assert (folder / store.model_name(6)).exists()
+    again = done.stderr.split("go on with: flowbdt ")[1].split()
+    task.write_bytes(good)
+    command(*again)
+    assert files_of(folder, 20) == files_of(serial, 20)
+
+
+def test_jobs_that_vanish_from_the_queue_are_submitted_again(pool, serial, tmp_path):
+    """Removed by an administrator, or a queue that was lost with its machine."""
+    run = RunDirectory(copy_without(serial, tmp_path / "run", [1, 2]))
+    executor = EXECUTORS.build({"name": "htcondor", "submit": {"requirements": "False"}})
+    waiting = executor.run(run, [1])
+    with contextlib.closing(waiting):
+        command("submit", run.path, "--set", "executor.submit={requirements: 'False'}")
+    (record,) = run.path.glob("condor/*/submission.json")
+    mark = json.loads(record.read_text())["mark"]
+    refused = command("submit", run.path, check=False)
+    assert refused.returncode == 1
+    assert "has jobs in the queue already" in refused.stderr
+    subprocess.run(["condor_rm", "-constraint", f'FlowbdtSubmission == "{mark}"'], check=True)
+    done = command("watch", run.path, check=False)
+    assert done.returncode == 1
+    assert "removed from the queue" in done.stdout
+    command("fit", "-o", run.path, "--resume", "--executor", "htcondor")
+    assert files_of(run.path, 20) == files_of(serial, 20)
