@@ -301,3 +301,20 @@ class EDM(Convention):
     def clock(self, ratio: float) -> float:
         """Return the ratio."""
         return ratio
+
+
+def convention_for(path: Path, coupling: str) -> Convention:
+    """Return the convention of a path whose noise is paired with events by ``coupling``.
+
+    Raises ConfigError, with the reason, if velocities then tell neither score nor denoised point.
+    """
+    if coupling == "given":
+        raise ConfigError(
+            "coupling='given' starts from events instead of normal noise, so there is no score"
+        )
+    if coupling != "independent":
+        raise ConfigError(
+            f"coupling={coupling!r} chooses the noise to fit the event, so noise and data are not"
+            " independent, and the velocity no longer gives the score"
+        )
+    return PathConvention(path)

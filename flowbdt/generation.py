@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +11,21 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from . import conditions, files, seeding, store
-from .errors import DataWarning, FormatError, InputError
+from .conventions import Convention, convention_for
+from .errors import ConfigError, DataWarning, FormatError, InputError
 from .execution.local import available_cpus
 from .fields import Stepwise
 from .inputs import StepInputs, step_inputs
+from .paths import PATHS
 from .preconditioners import from_bytes
 from .regressors.base import StepRegressor
 from .regressors.ratio import DensityRatio
 from .regressors.xgb import BoostedTrees
-from .solvers import SOLVERS, evaluations, integrate
+from .sampling import Sampler
+from .solvers import asked_times, evaluations, integrate
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform
-
 
 MOST_ATTEMPTS = 100
 """An event is drawn anew at most so often; at an acceptance of 0.1 one in 40,000 needs more."""
@@ -62,15 +64,28 @@ class Flow:
     source : the run (see `store.open_run`)
     n_threads : threads for prediction; does not change the result
     rejects : False leaves out the rejection of events, if the run has one
+    sampler : None for the solver and the boundaries of the training; else a mapping with some of
+        solver, n_steps, spacing and interpolate, see `Sampler.of`: another way through the same
+        step models. Rejection was learned from the events of the training's sampler, so it is
+        left out then
 
     Raises
     ------
     FormatError
         If the run is not complete, damaged, or of an unknown format.
+    GridError
+        If the sampler would ask for a time that has no step model, unless it may interpolate.
+    ConfigError
+        If the sampler is unknown, or needs what this run's noise cannot give.
     """
 
     def __init__(
-        self, source: store.Source, n_threads: int | None = None, *, rejects: bool = True
+        self,
+        source: store.Source,
+        n_threads: int | None = None,
+        *,
+        rejects: bool = True,
+        sampler: Mapping[str, Any] | None = None,
     ) -> None:
         self._source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = self._json("manifest.json")
@@ -79,11 +94,41 @@ class Flow:
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
-        self.solver = SOLVERS.build(self.settings["solver"])
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
-        self._field = Stepwise(self.grid, self._predictor)
-        self.ratio = self._ratio() if rejects and self.plan.get("rejection") else None
+        self._field = self._stepwise(sampler)
+        learned = rejects and sampler is None and self.plan.get("rejection")
+        self.ratio = self._ratio() if learned else None
+
+    def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
+        """Return the field of all step models; it must know the times that will be asked."""
+        convention, why_not = self._convention()
+        self.sampler = Sampler.of(sampler, self.settings, self.grid, convention)
+        if sampler is not None and self.settings["target"] == "mean":
+            raise ConfigError(
+                "this run learned mean velocities of whole steps (target='mean'): only the"
+                " sampler it was trained for can use them"
+            )
+        field = Stepwise(
+            self.grid,
+            self._predictor,
+            convention=convention,
+            why_not=why_not,
+            interpolate=self.sampler.interpolate,
+        )
+        if self.sampler.solver.needs_parts:
+            field.require_convention()
+        field.require(asked_times(self.sampler.solver, self.sampler.boundaries, convention))
+        return field
+
+    def _convention(self) -> tuple[Convention | None, str | None]:
+        """Return scales of data and noise, or None and the reason why there are none."""
+        coupling = self.settings["coupling"]
+        name = coupling if isinstance(coupling, str) else coupling["name"]
+        try:
+            return convention_for(PATHS.build(self.settings["path"]), name), None
+        except ConfigError as error:
+            return None, str(error)
 
     def _ratio(self) -> DensityRatio:
         if store.REJECTION not in self.manifest["files"]:
@@ -115,7 +160,8 @@ class Flow:
     @property
     def n_evaluations(self) -> int:
         """Evaluations of the velocity field that one trajectory takes; see `acceptance`."""
-        return len(evaluations(self.solver, self.grid.boundaries, self._field.convention))
+        sampler = self.sampler
+        return len(evaluations(sampler.solver, sampler.boundaries, self._field.convention))
 
     @property
     def acceptance(self) -> float:
@@ -136,9 +182,7 @@ class Flow:
         return {
             "flowbdt_format": store.FORMAT,
             "run_digest": self.plan["digest"],
-            "solver": self.settings["solver"],
-            "n_steps": self.grid.n_steps,
-            "n_evaluations": self.n_evaluations,
+            **self.sampler.record(self._field.convention),
             "acceptance": self.acceptance,
             "seed": seed,
         }
@@ -211,10 +255,10 @@ class Flow:
         else:
             x0 = start[rows]
         solution = integrate(
-            self.solver,
+            self.sampler.solver,
             self._field,
             x0,
-            self.grid.boundaries,
+            self.sampler.boundaries,
             cond=None if cond is None else cond[rows],
             rng=seeding.RowNoise(seed, "solver", rows, keys),
         )

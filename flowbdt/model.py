@@ -14,6 +14,7 @@ from . import conditions, files, seeding, store
 from .config import ModelConfig, checked_settings
 from .errors import IncompleteRun, InputError, RunError
 from .execution import EXECUTORS
+from .foresight import warn_if_full
 from .generation import Flow
 from .rejection import learn_rejection
 from .store import Archive, RunDirectory
@@ -58,6 +59,7 @@ def train_run(run: RunDirectory, executor: Runs, on_report: OnReport | None = No
 
     Raises IncompleteRun if steps failed; finished ones are kept.
     """
+    warn_if_full(run.read_json("plan.json"), executor)
     train(run, executor, on_report)
     learn_rejection(run)
 
@@ -74,9 +76,10 @@ class FlowBDT(BaseEstimator):
     preset : 'fast', 'balanced' or 'best': decides whatever is None below, see
         `flowbdt.config.PRESETS`; what is given explicitly wins
     n_steps : steps of the solver
-    solver : 'euler', 'heun', 'midpoint', 'adams_bashforth_2', 'adams_bashforth_3', 'rk4',
-        'dormand_prince'; those times that it asks for are trained, no others
-    spacing : 'uniform', ``{"name": "power", "exponent": p}``, or the n_steps + 1 times themselves
+    solver : any of ``flowbdt.solvers.SOLVERS.names()``, or with parameters ``{"name": "edm",
+        "s_churn": 10}``; those times that it asks for are trained, no others
+    spacing : any of ``flowbdt.schedules.SCHEDULES.names()``, or with parameters ``{"name":
+        "power", "exponent": p}``, or the n_steps + 1 times themselves
     path : 'linear', 'target', 'trigonometric', 'schrodinger_bridge', or with parameters
         ``{"name": "linear", "sigma": 0.01}``
     coupling : 'independent', 'minibatch_ot', or 'given' (with ``source`` in `fit`)
@@ -126,7 +129,7 @@ class FlowBDT(BaseEstimator):
     def __init__(
         self,
         n_steps: int | None = None,
-        solver: str = "adams_bashforth_2",
+        solver: Any = "adams_bashforth_2",
         *,
         preset: str = "balanced",
         spacing: Any = "uniform",
@@ -237,8 +240,10 @@ class FlowBDT(BaseEstimator):
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 
-    def _flow(self) -> Flow:
+    def _flow(self, sampler: dict[str, Any] | None = None) -> Flow:
         """Return the trained flow; its step models stay loaded between calls of `sample`."""
+        if sampler is not None:
+            return Flow(Archive("this model", self.archive_), sampler=sampler)
         loaded: Flow | None = getattr(self, "_loaded", None)
         if loaded is None:
             loaded = Flow(Archive("this model", self.archive_))
@@ -254,6 +259,7 @@ class FlowBDT(BaseEstimator):
         *,
         cond: Any = None,
         source: Any = None,
+        sampler: dict[str, Any] | None = None,
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -263,6 +269,9 @@ class FlowBDT(BaseEstimator):
         n_samples : int; by default as many as ``cond`` or ``source`` has rows, else 1
         cond : array or DataFrame (n_samples, c), or one row for all; needed if fitted with it
         source : events to start from, needed if fitted with it
+        sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
+            ``spacing`` and ``interpolate``, for another way through the same step models, without
+            rejection. Times that have no model are refused unless ``interpolate`` is True
         random_state : seed; events do not depend on how many are asked for
 
         Returns
@@ -275,11 +284,13 @@ class FlowBDT(BaseEstimator):
             If `fit` was not called.
         InputError
             If a condition is missing or unknown, or shapes do not fit.
+        GridError, ConfigError
+            If the sampler asks for times that have no model, or cannot be used with this model.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
         n = _count(n_samples, cond, source)
-        flow = self._flow()
+        flow = self._flow(sampler)
         seed = seeding.resolve(random_state)
         table = EventTable.concatenate(
             list(flow.sample_blocks(n, seed=seed, cond=cond, source=source))

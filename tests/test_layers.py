@@ -18,12 +18,12 @@ LEVELS = [
     {"errors", "checks", "seeding", "registry", "files"},
     {"table", "tableio", "split", "conditions", "config", "timegrid", "transforms",
      "relations", "paths", "conventions", "schedules", "gridsearch", "couplings", "fields",
-     "predictions",
+     "predictions", "sampling",
      "preconditioners", "inputs", "solvers",
      "datasets", "metrics", "data", "cost"},
     {"regressors", "cfm"},
     {"store", "training", "execution"},
-    {"generation", "model"},
+    {"generation", "model", "foresight"},
     {"evaluation", "report", "demo", "commands", "jobs", "watch", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -16,13 +16,14 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import checks, files, store
 from ..config import ModelConfig
+from ..conventions import Convention, convention_for
 from ..couplings import COUPLINGS
 from ..errors import ConfigError, InputError, RunError
 from ..inputs import check_views
-from ..paths import PATHS
+from ..paths import PATHS, Path
 from ..preconditioners import PRECONDITIONERS, Preconditioner
 from ..seeding import derive
-from ..solvers import SOLVERS
+from ..solvers import SOLVERS, Euler, Solver
 from ..split import split_mask
 from ..store import RunDirectory
 from ..table import EventTable
@@ -62,8 +63,9 @@ def check_config(config: ModelConfig) -> TimeGrid:
 
     asked, config = config, config.resolved()
     solver = SOLVERS.build(config.solver)
-    PATHS.build(config.path)
+    path = PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
+    convention = _convention(solver, path, _name(config.coupling))
     PRECONDITIONERS.build(config.preconditioner or "none")
     check_views(config.inputs or [])
     check_parameters(config.booster)
@@ -80,7 +82,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
     _one_of("noise", config.noise, ("repeats", "fresh"))
     _one_of("target", config.target, ("velocity", "mean"))
     _one_of("flow_matcher", config.flow_matcher, ("numpy", "torchcfm"))
-    if config.target == "mean" and solver.order != 1:
+    if config.target == "mean" and not isinstance(solver, Euler):
         raise ConfigError(
             "target='mean' learns the mean velocity over a whole step, which only a solver that"
             f" takes the step with that one velocity can use (euler), not {config.solver!r}"
@@ -92,7 +94,21 @@ def check_config(config: ModelConfig) -> TimeGrid:
         )
     if config.flow_matcher == "torchcfm":
         _check_torchcfm(config)
-    return TimeGrid.build(solver, config.n_steps, config.spacing)
+    return TimeGrid.build(solver, config.n_steps, config.spacing, convention)
+
+
+def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
+    """Return the scales of data and noise, None if there are none and none are needed."""
+    try:
+        return convention_for(path, coupling)
+    except ConfigError as error:
+        if not solver.needs_parts:
+            return None
+        raise ConfigError(
+            f"{type(solver).__name__} needs denoised points or noise, but {error}. Use"
+            " coupling='independent' on path 'linear', 'target' or 'trigonometric', or a solver"
+            " that needs the velocity only, such as heun or adams_bashforth_2"
+        ) from error
 
 
 def _at_least(name: str, value: Any, least: int) -> None:
