@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import seeding, store
+from . import foresight, seeding, store
 from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
@@ -91,13 +91,16 @@ def dry_run(options: argparse.Namespace) -> str:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(grid)}"
     inputs = prepare(options).settled()
     transform = TableTransform(inputs.config.transforms, inputs.config.relations).fit(inputs.table)
+    grid, plan = check_config(inputs.config), foresight.outline(inputs, transform.n_latent)
+    foresight.warn_if_full(plan, EXECUTORS.build(inputs.config.executor))
     lines = [
         inputs.config.to_yaml().rstrip(),
         "",
         f"# {inputs.table.n} events, {len(inputs.table.names)} columns"
         f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",
         *(f"#   {line}" for line in transform.describe()),
-        _times(check_config(inputs.config)),
+        _times(grid),
+        foresight.describe(plan, len(grid.times)),
     ]
     return "\n".join(lines)
 
