@@ -1,8 +1,9 @@
 """Where steps are trained. Every executor writes the same bytes."""
 
 from .base import EXECUTORS, Executor
+from .dask import Dask
 from .htcondor import HTCondor
 from .local import Joblib, Serial
 from .work import STEPS, Work
 
-__all__ = ["EXECUTORS", "STEPS", "Executor", "HTCondor", "Joblib", "Serial", "Work"]
+__all__ = ["EXECUTORS", "STEPS", "Dask", "Executor", "HTCondor", "Joblib", "Serial", "Work"]
