@@ -188,7 +188,13 @@ class Flow:
         }
 
     def sample_blocks(
-        self, n: int, *, seed: int, cond: Any = None, source: Any = None
+        self,
+        n: int,
+        *,
+        seed: int,
+        cond: Any = None,
+        source: Any = None,
+        part: tuple[int, int] | None = None,
     ) -> Iterator[EventTable]:
         """Yield ``n`` new events in blocks of `seeding.BLOCK`.
 
@@ -201,21 +207,23 @@ class Flow:
         seed : int
         cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions
         source : table with n rows, if the run starts from given events instead of noise
+        part : first row, and one past the last, if only these of the n events are wanted; the
+            first row must be that of a block
 
         Raises
         ------
         InputError
             If conditions or source are missing, not expected, or of the wrong shape.
         """
-        given = self._checked_conditions(cond, n)
+        given = self.checked_conditions(cond, n)
         start = self._checked_source(source, n)
-        return self._blocks(n, seed, given, start)
+        return self._blocks(part or (0, n), seed, given, start)
 
     def _blocks(
-        self, n: int, seed: int, cond: np.ndarray | None, start: np.ndarray | None
+        self, part: tuple[int, int], seed: int, cond: np.ndarray | None, start: np.ndarray | None
     ) -> Iterator[EventTable]:
         threads = ThreadpoolController()
-        for group in self._groups(n):
+        for group in self._groups(*part):
             # small matrix products: more threads would spend their time waiting for each other
             with threads.limit(limits=1, user_api="blas"):
                 parts = [self._attempt(seed, 0, rows, cond, start) for rows in group]
@@ -224,9 +232,9 @@ class Flow:
                     self._replace_rejected(x, seed, np.concatenate(group), cond)
                     parts = np.split(x, np.cumsum([len(rows) for rows in group])[:-1])
             for rows, part in zip(group, parts, strict=True):
-                yield self._table(part, None if cond is None else cond[rows])
+                yield self.as_table(part, None if cond is None else cond[rows])
 
-    def _groups(self, n: int) -> Iterator[list[np.ndarray]]:
+    def _groups(self, first: int, stop: int) -> Iterator[list[np.ndarray]]:
         """Yield the row numbers of the blocks that are worked on together.
 
         A block at a time, unless events are rejected: the few that are left of one block after
@@ -235,9 +243,9 @@ class Flow:
         size = 1
         if self.ratio is not None:
             size = max(1, TOGETHER // (seeding.BLOCK * self.plan["n_latent"]))
-        blocks = seeding.block_ranges(n)
+        blocks = seeding.block_ranges(stop - first)
         for i in range(0, len(blocks), size):
-            yield [np.arange(low, high) for _, low, high in blocks[i : i + size]]
+            yield [first + np.arange(low, high) for _, low, high in blocks[i : i + size]]
 
     def _attempt(
         self,
@@ -291,7 +299,8 @@ class Flow:
             stacklevel=2,
         )
 
-    def _table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
+    def as_table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
+        """Return generated values (n, d) and their conditions (n, c) as a table."""
         columns = self.columns
         return EventTable(
             x=x,
@@ -303,7 +312,7 @@ class Flow:
             categories=dict(self.categories),
         )
 
-    def _checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
+    def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         expected = self.columns["conditions"]
         if not expected:
             if cond is not None:
