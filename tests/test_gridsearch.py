@@ -1,0 +1,126 @@
+"""Grids that are found: against the reference, by a metric, restart intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flowbdt.errors import ConfigError
+from flowbdt.fields import ClosedForm, ExactGaussian, FunctionField
+from flowbdt.gridsearch import (
+    Reference,
+    choose_interval,
+    end_error,
+    local_errors,
+    optimise_grid,
+    optimise_warp,
+    steps_within,
+)
+from flowbdt.paths import Linear
+from flowbdt.preconditioners import PRECONDITIONERS
+from flowbdt.schedules import SCHEDULES
+from flowbdt.solvers import SOLVERS
+
+NARROW = ExactGaussian([1.0, 0.0], [[1.0, 0.0], [0.0, 1e-3]], Linear())
+X0 = np.random.default_rng(1).normal(size=(200, 2))
+UNIFORM = SCHEDULES.build("uniform")
+
+
+def test_reference_is_the_exact_flow() -> None:
+    reference = Reference.of(NARROW, X0)
+    for t in (0.0, 0.123, 0.5, 0.97, 1.0):
+        np.testing.assert_allclose(reference.at(t), NARROW.flow(X0, t), atol=1e-6)
+
+
+def test_local_error_of_one_step_is_its_whole_error() -> None:
+    reference = Reference.of(NARROW, X0)
+    for name in ("euler", "heun", "unipc"):
+        solver = SOLVERS.build(name)
+        (alone,) = local_errors(solver, NARROW, reference, [0.0, 1.0])
+        assert alone == pytest.approx(end_error(solver, NARROW, reference, [0.0, 1.0]), rel=1e-6)
+
+
+def test_local_error_falls_with_one_power_more_than_the_order() -> None:
+    reference = Reference.of(NARROW, X0)
+    for name in ("euler", "heun", "adams_bashforth_2"):
+        solver = SOLVERS.build(name)
+        largest = [
+            local_errors(solver, NARROW, reference, np.linspace(0.2, 0.7, n + 1))[1:].max()
+            for n in (16, 32)
+        ]
+        assert np.log2(largest[0] / largest[1]) == pytest.approx(solver.order + 1, abs=0.35)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "adams_bashforth_2", "dpm_solver_pp_2m"])
+@pytest.mark.parametrize("objective", ["local", "end"])
+def test_found_grids_are_better_than_uniform_ones_on_new_points(name: str, objective: str) -> None:
+    solver = SOLVERS.build(name)
+    found = optimise_grid(NARROW, solver, 6, X0[:60], objective=objective, sweeps=6)
+    assert found.error < (1.0 if name == "euler" else 0.9) * found.start_error
+    assert found.boundaries.shape == (7,)
+    assert (found.boundaries[0], found.boundaries[-1]) == (0.0, 1.0)
+    reference = Reference.of(NARROW, np.random.default_rng(2).normal(size=(300, 2)))
+
+    def error(grid: np.ndarray) -> float:
+        if objective == "end":
+            return end_error(solver, NARROW, reference, grid)
+        return float(local_errors(solver, NARROW, reference, grid).sum())
+
+    assert error(found.boundaries) < error(UNIFORM(6))
+
+
+def test_a_field_without_curvature_keeps_its_uniform_grid() -> None:
+    """Equal errors everywhere: nothing to gain."""
+    field = FunctionField(lambda t, x, cond: t + 0.0 * x)
+    found = optimise_grid(field, SOLVERS.build("euler"), 5, X0[:5], sweeps=3)
+    np.testing.assert_allclose(found.boundaries, UNIFORM(5), atol=0.02)
+
+
+def test_closed_form_of_a_fit_can_stand_in_for_trees() -> None:
+    z = np.random.default_rng(3).normal(size=(500, 2)) @ np.diag([1.0, 0.05])
+    fitted = PRECONDITIONERS.build("gaussian").fit(z.astype(np.float32), seed=1)
+    field = ClosedForm(fitted, Linear())
+    found = optimise_grid(field, SOLVERS.build("adams_bashforth_2"), 6, X0[:50], sweeps=3)
+    assert found.error < found.start_error
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "steps"),
+    [("euler", 8, 8), ("heun", 8, 4), ("dpm_solver_2", 8, 5), ("adams_bashforth_3", 8, 7)],
+)
+def test_steps_within_a_budget(name: str, budget: int, steps: int) -> None:
+    assert steps_within(SOLVERS.build(name), budget) == steps
+
+
+def test_what_has_no_error_along_a_path_is_refused() -> None:
+    for name in ("ddpm", "restart", "dormand_prince_adaptive"):
+        with pytest.raises(ConfigError, match="deterministic"):
+            optimise_grid(NARROW, SOLVERS.build(name), 4, X0)
+    with pytest.raises(ConfigError, match="'local' or 'end'"):
+        optimise_grid(NARROW, SOLVERS.build("euler"), 4, X0, objective="global")
+    with pytest.raises(ConfigError, match="cannot do with 1 evaluation"):
+        steps_within(SOLVERS.build("heun"), 1)
+
+
+def test_a_metric_is_minimised_over_warps() -> None:
+    target = SCHEDULES.build({"name": "warped", "start": 1.5, "end": 0.7})(8)
+    found = optimise_warp(lambda grid: float(np.abs(grid - target).sum()), 8, rounds=14)
+    assert found.settings["start"] == pytest.approx(1.5, rel=0.1)
+    assert found.settings["end"] == pytest.approx(0.7, rel=0.1)
+    assert found.error < 0.1 * found.start_error
+    np.testing.assert_allclose(SCHEDULES.build(found.settings)(8), found.boundaries)
+
+
+def test_restart_intervals_are_chosen_where_they_help() -> None:
+    """A coarse solver errs; restarting somewhere must bring points closer, or None is returned."""
+    x0 = np.random.default_rng(4).normal(size=(4000, 2))
+    grid = UNIFORM(6)
+    choice = choose_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
+    assert len(choice.distances) == 1 + 10
+    base = choice.distances[0][2]
+    assert choice.interval is not None
+    low, high, k = choice.interval
+    assert k == 1
+    best = min(line[2] for line in choice.distances)
+    assert best < base
+    assert (low, high, best) in choice.distances
