@@ -62,13 +62,25 @@ class Convention(ABC):
 
     def split(self, velocity: Any, x: Any, clock: float) -> tuple[Any, Any]:
         """Return (denoised point, noise) from the velocity at x; defined at both ends of time."""
+        return self.denoised_from(velocity, x, clock), self.noise_from(velocity, x, clock)
+
+    def denoised_from(self, velocity: Any, x: Any, clock: float) -> Any:
+        """Return the denoised point from the velocity at x."""
+        sigma, d_sigma, turn = self.scales(clock)[1], self.rates(clock)[1], self._turn(clock)
+        return velocity * (sigma / turn) - x * (d_sigma / turn)
+
+    def noise_from(self, velocity: Any, x: Any, clock: float) -> Any:
+        """Return the noise from the velocity at x."""
+        alpha, d_alpha, turn = self.scales(clock)[0], self.rates(clock)[0], self._turn(clock)
+        return x * (d_alpha / turn) - velocity * (alpha / turn)
+
+    def _turn(self, clock: float) -> float:
+        """Return how fast the mix of data and noise changes; 0 would tell them apart no more."""
         (alpha, sigma), (d_alpha, d_sigma) = self.scales(clock), self.rates(clock)
         turn = d_alpha * sigma - alpha * d_sigma
         if not abs(turn) > 1e-300:
             raise ConfigError(f"data and noise cannot be told apart at clock {clock}: both stand")
-        denoised = (velocity * sigma - x * d_sigma) * (1.0 / turn)
-        noise = (x * d_alpha - velocity * alpha) * (1.0 / turn)
-        return denoised, noise
+        return turn
 
     def velocity(self, denoised: Any, noise: Any, clock: float) -> Any:
         """Return dx / dclock from both parts."""

@@ -83,15 +83,17 @@ class VelocityField(ABC):
 
     def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return E[x1 | x] (n, m). Raises ConfigError if the field cannot tell."""
-        return self.parts(t, x, cond)[0]
+        convention = self.require_convention()
+        return convention.denoised_from(self(t, x, cond), x, t)
 
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return E[noise | x] (n, m). Raises ConfigError if the field cannot tell."""
-        return self.parts(t, x, cond)[1]
+        convention = self.require_convention()
+        return convention.noise_from(self(t, x, cond), x, t)
 
     def score(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return the gradient of log p (n, m). Raises ConfigError if there is none, as at t = 1."""
-        return self.require_convention().score_of(self.parts(t, x, cond)[1], t)
+        return self.require_convention().score_of(self.noise(t, x, cond), t)
 
     def seen_as(self, convention: Convention) -> Seen:
         """Return the same field as a model of another convention, asked at its clock."""

@@ -49,3 +49,11 @@ class PredictionField(VelocityField):
         there, clock = self.require_convention().move(x, t, self.model_convention)
         value = self.predict(there, clock, cond)
         return self.model_convention.parts(self.kind, value, there, clock, self.sigma_data)
+
+    def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return the denoised point, straight from the prediction."""
+        return self.parts(t, x, cond)[0]
+
+    def noise(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return the noise, straight from the prediction."""
+        return self.parts(t, x, cond)[1]

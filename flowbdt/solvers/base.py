@@ -59,6 +59,16 @@ class Ask:
         parts: tuple[Any, Any] = self._field.parts(t, x, self._cond)
         return parts
 
+    def denoised(self, t: float, x: Any) -> Any:
+        """Return the denoised point (n, m) alone: cheaper than both parts."""
+        self.times.append(t)
+        return self._field.denoised(t, x, self._cond)
+
+    def noise(self, t: float, x: Any) -> Any:
+        """Return the noise (n, m) alone: cheaper than both parts."""
+        self.times.append(t)
+        return self._field.noise(t, x, self._cond)
+
 
 class _Silence:
     """A field that says nothing: for dry runs."""
@@ -71,6 +81,8 @@ class _Silence:
 
     def __call__(self, t: float, x: Any, cond: Any) -> Any:
         return 0.0 * x
+
+    denoised = noise = __call__
 
     def parts(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
         return 0.0 * x, 0.0 * x

@@ -35,15 +35,14 @@ class Singlestep(Solver):
         self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         """Do one step; DDIM's where the log-SNR is infinite."""
-        parts = field.parts(t0, x)
         ends = [field.convention.log_snr(t) for t in (t0, t1)]
         if not all(math.isfinite(end) for end in ends):
-            return field.convention.point(*parts, t1), state
-        return self.inner(field, t0, t1, x, parts), state
+            return field.convention.point(*field.parts(t0, x), t1), state
+        return self.inner(field, t0, t1, x), state
 
     @abstractmethod
-    def inner(self, field: Ask, t0: float, t1: float, x: Any, parts: tuple[Any, Any]) -> Any:
-        """Return x at t1, given both parts at the start, where the log-SNR is finite."""
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+        """Return x at t1 where the log-SNR is finite."""
 
 
 def between(convention: Convention, t0: float, t1: float, share: float) -> float:
@@ -84,12 +83,12 @@ class DPMSolver2(Singlestep):
     order = 2
     offsets = (0.0, 0.5)
 
-    def inner(self, field: Ask, t0: float, t1: float, x: Any, parts: tuple[Any, Any]) -> Any:
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
         """Do one step."""
         c, h = field.convention, _log_snr_step(field.convention, t0, t1)
         middle = between(c, t0, t1, 0.5)
-        u = noise_step(c, x, t0, middle, [parts[1]], [math.expm1(0.5 * h)])
-        return noise_step(c, x, t0, t1, [field.parts(middle, u)[1]], [math.expm1(h)])
+        u = noise_step(c, x, t0, middle, [field.noise(t0, x)], [math.expm1(0.5 * h)])
+        return noise_step(c, x, t0, t1, [field.noise(middle, u)], [math.expm1(h)])
 
 
 @SOLVERS.register("dpm_solver_3")
@@ -104,15 +103,15 @@ class DPMSolver3(Singlestep):
     order = 3
     offsets = (0.0, 1 / 3, 2 / 3)
 
-    def inner(self, field: Ask, t0: float, t1: float, x: Any, parts: tuple[Any, Any]) -> Any:
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
         """Do one step: each stage integrates the line through start and last stage."""
-        c, h, start = field.convention, _log_snr_step(field.convention, t0, t1), parts[1]
+        c, h, start = field.convention, _log_snr_step(field.convention, t0, t1), field.noise(t0, x)
         first, second = (between(c, t0, t1, share) for share in self.offsets[1:])
         u = noise_step(c, x, t0, first, [start], [math.expm1(h / 3)])
-        e1 = field.parts(first, u)[1]
+        e1 = field.noise(first, u)
         # in each stage the slope is taken from the latest point: half the way, then two thirds
         u = noise_step(c, x, t0, second, [start, e1], _line(2 * h / 3, 0.5))
-        e2 = field.parts(second, u)[1]
+        e2 = field.noise(second, u)
         return noise_step(c, x, t0, t1, [start, e2], _line(h, 2 / 3))
 
 
@@ -133,12 +132,12 @@ class DPMSolverPP2S(Singlestep):
     order = 2
     offsets = (0.0, 0.5)
 
-    def inner(self, field: Ask, t0: float, t1: float, x: Any, parts: tuple[Any, Any]) -> Any:
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
         """Do one step."""
         c, h = field.convention, _log_snr_step(field.convention, t0, t1)
         middle = between(c, t0, t1, 0.5)
-        u = data_step(c, x, t0, middle, [parts[0]], [-math.expm1(-0.5 * h)])
-        return data_step(c, x, t0, t1, [field.parts(middle, u)[0]], [-math.expm1(-h)])
+        u = data_step(c, x, t0, middle, [field.denoised(t0, x)], [-math.expm1(-0.5 * h)])
+        return data_step(c, x, t0, t1, [field.denoised(middle, u)], [-math.expm1(-h)])
 
 
 def data_moments(h: float, count: int, quadrature: str) -> list[float]:
@@ -174,7 +173,7 @@ class DataMultistep(Multistep):
 
     def value(self, field: Ask, t: float, x: Any) -> Any:
         """Return the denoised point."""
-        return field.parts(t, x)[0]
+        return field.denoised(t, x)
 
     def coordinate(self, convention: Convention, t: float) -> float:
         """Return the half log-SNR."""

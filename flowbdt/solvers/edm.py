@@ -64,15 +64,22 @@ class EDMSampler(Solver):
         if self._due(c.ratio(t0), state):
             t0, x = lifted(c, x, t0, (1.0 + state) * c.ratio(t0), self.s_noise, rng)
         (a0, b0), (a1, b1) = c.scales(t0), c.scales(t1)
-        denoised, noise = field.parts(t0, x)
-        ahead = c.point(denoised, noise, t1)
+        if a0 <= 0:
+            return self._from_noise(field, t0, t1, x), state
+        noise, change = field.noise(t0, x), b1 - a1 * b0 / a0
+        ahead = (a1 / a0) * x + change * noise
         if b1 <= 0:
             return ahead, state
-        denoised_1, noise_1 = field.parts(t1, ahead)
-        if a0 <= 0:
-            return (b1 / b0) * x + (0.5 * a1) * (denoised + denoised_1), state
-        change = 0.5 * a1 * (b1 / a1 - b0 / a0)
-        return (a1 / a0) * x + change * (noise + noise_1), state
+        return (a1 / a0) * x + (0.5 * change) * (noise + field.noise(t1, ahead)), state
+
+    def _from_noise(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+        """Return the trapezoid rule on the denoised point; DDIM's step if it goes to pure data."""
+        (_, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
+        denoised = field.denoised(t0, x)
+        ahead = (b1 / b0) * x + a1 * denoised
+        if b1 <= 0:
+            return ahead
+        return (b1 / b0) * x + (0.5 * a1) * (denoised + field.denoised(t1, ahead))
 
     def _due(self, ratio: float, gamma: float) -> bool:
         if not (gamma > 0 and math.isfinite(ratio)):

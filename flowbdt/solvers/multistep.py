@@ -187,7 +187,7 @@ class NoiseMultistep(Multistep):
 
     def value(self, field: Ask, t: float, x: Any) -> Any:
         """Return the noise."""
-        return field.parts(t, x)[1]
+        return field.noise(t, x)
 
     @abstractmethod
     def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:

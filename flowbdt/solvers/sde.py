@@ -90,10 +90,10 @@ class EulerMaruyama(Solver):
     ) -> tuple[Any, Any]:
         """Do one step."""
         c, h = field.convention, t1 - t0
-        denoised, noise = field.parts(t0, x)
+        velocity = field(t0, x)
         if c.scales(t1)[1] <= 0:
-            return x + h * c.velocity(denoised, noise, t0), state
-        drift = c.velocity(denoised, noise, t0) - self.churn * noise
+            return x + h * velocity, state
+        drift = velocity - self.churn * c.noise_from(velocity, x, t0)
         width = math.sqrt(2.0 * self.churn * c.scales(t0)[1] * abs(h))
         return x + h * drift + width * normal_like(x, rng), state
 
@@ -193,14 +193,14 @@ class SEEDS2(Solver):
         h = c.log_snr(t1) - c.log_snr(t0)
         if not math.isfinite(h):
             return DDPM().step(field, t0, t1, x, state, rng)
-        middle, noise = between(c, t0, t1, 0.5), field.parts(t0, x)[1]
+        middle, noise = between(c, t0, t1, 0.5), field.noise(t0, x)
         first, second = normal_like(x, rng), normal_like(x, rng)
         grown = math.sqrt(math.expm1(h))  # what half a step adds to x / alpha, in units of sigma
         u = (
             _reverse(c, x, (t0, middle), noise, math.expm1(0.5 * h))
             + (c.scales(middle)[1] * grown) * first
         )
-        noise = field.parts(middle, u)[1]
+        noise = field.noise(middle, u)
         fresh = (math.exp(0.5 * h) * grown) * first + grown * second
         return _reverse(c, x, (t0, t1), noise, math.expm1(h)) + c.scales(t1)[1] * fresh, state
 

@@ -73,14 +73,14 @@ class UniPC(Solver):
         self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         """Correct x at t0, then predict x at t1."""
-        denoised, noise = field.parts(t0, x)
         begin, end = (field.convention.log_snr(t) for t in (t0, t1))
         if math.isinf(begin):
-            return field.convention.point(denoised, noise, t1), Passed()
+            return field.convention.point(*field.parts(t0, x), t1), Passed()
+        denoised = field.denoised(t0, x)
         if state.nodes:
             x = self._corrected(field, t0, state, denoised)
             if self._asks_again and state.done == 1:
-                denoised = field.parts(t0, x)[0]
+                denoised = field.denoised(t0, x)
         else:
             state = replace(state, t_origin=t0, x_origin=x)
         nodes = ((t0, denoised), *state.nodes)[: self.degree]
