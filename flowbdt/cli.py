@@ -53,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (_add_plan, _add_step, _add_collect, _add_submit, _add_watch):
         add(commands)
+    for add in (_add_part, _add_merge):
+        add(commands)
     return parser
 
 
@@ -143,6 +145,31 @@ def _add_submit(commands: Any) -> None:
         help="as one DAG: steps, then collect, then what else is asked for",
     )
     parser.add_argument("--dry-run", action="store_true", help="print all that would be sent")
+    parser.add_argument(
+        "--generate", type=_count, metavar="N", help="make N events with the trained run, in parts"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=f"of the events: {TABLES}"
+    )
+    parser.add_argument("--parts", type=_count, help="jobs to generate in; 250,000 events each")
+    _add_sampling(parser)
+    parser.add_argument(
+        "--evaluate", metavar="REAL", help="real events to judge the generated ones against"
+    )
+
+
+def _add_part(commands: Any) -> None:
+    parser = _command(commands, "part", run_part, "generate one part of a submitted sample")
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("sample", metavar="SAMPLE", help="name of its file, without ending")
+    parser.add_argument("part", type=_seed, metavar="PART", help="number, from 0")
+    parser.add_argument("--threads", type=_count, help="by default all this job may use")
+
+
+def _add_merge(commands: Any) -> None:
+    parser = _command(commands, "merge", run_merge, "put the parts of a sample together")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("sample", metavar="SAMPLE", help="name of its file, without ending")
 
 
 def _add_watch(commands: Any) -> None:
@@ -158,6 +185,11 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder or model file")
     parser.add_argument("-n", "--events", type=_count, metavar="N", help="how many events")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=TABLES)
+    _add_sampling(parser)
+
+
+def _add_sampling(parser: Any) -> None:
+    """Add what decides which events are generated."""
     parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
     parser.add_argument("--conditions", metavar="FILE", help="table of conditions, a row per event")
     parser.add_argument("--source", metavar="FILE", help="table of events to start from")
@@ -263,6 +295,20 @@ def run_submit(options: argparse.Namespace) -> None:
     from .jobs import submit
 
     _say(options, submit(options))
+
+
+def run_part(options: argparse.Namespace) -> None:
+    """flowbdt part."""
+    from .jobs import part
+
+    _say(options, part(options.run, options.sample, options.part, options.threads))
+
+
+def run_merge(options: argparse.Namespace) -> None:
+    """flowbdt merge."""
+    from .jobs import merge_sample
+
+    _say(options, merge_sample(options.run, options.sample))
 
 
 def run_watch(options: argparse.Namespace) -> None:

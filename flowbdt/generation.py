@@ -216,14 +216,22 @@ class Flow:
             If conditions or source are missing, not expected, or of the wrong shape.
         """
         given = self.checked_conditions(cond, n)
-        start = self._checked_source(source, n)
-        return self._blocks(part or (0, n), seed, given, start)
+        start = self.checked_source(source, n)
+        return self.blocks(part or (0, n), seed, given, start)
 
-    def _blocks(
-        self, part: tuple[int, int], seed: int, cond: np.ndarray | None, start: np.ndarray | None
+    def blocks(
+        self, span: tuple[int, int], seed: int, cond: np.ndarray | None, start: np.ndarray | None
     ) -> Iterator[EventTable]:
+        """Yield the rows ``span`` of a sample, block by block.
+
+        Parameters
+        ----------
+        span : first row (that of a block) and one past the last
+        cond : ndarray (n, c) from `checked_conditions`, of all n rows of the sample, or None
+        start : ndarray (n, m) from `checked_source`, of all rows, or None
+        """
         threads = ThreadpoolController()
-        for group in self._groups(*part):
+        for group in self._groups(*span):
             # small matrix products: more threads would spend their time waiting for each other
             with threads.limit(limits=1, user_api="blas"):
                 parts = [self._attempt(seed, 0, rows, cond, start) for rows in group]
@@ -313,6 +321,7 @@ class Flow:
         )
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
+        """Return conditions of ``n`` events as trained with (n, c). Raises InputError."""
         expected = self.columns["conditions"]
         if not expected:
             if cond is not None:
@@ -326,7 +335,8 @@ class Flow:
         categories = {k: v for k, v in self.categories.items() if k in expected}
         return conditions.aligned(cond, tuple(expected), categories, n)
 
-    def _checked_source(self, source: Any, n: int) -> np.ndarray | None:
+    def checked_source(self, source: Any, n: int) -> np.ndarray | None:
+        """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""
         needed = "source" in self.plan["fingerprint"]["events"]
         if needed != (source is not None):
             raise InputError(

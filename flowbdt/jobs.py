@@ -13,14 +13,17 @@ from typing import Any, NoReturn
 
 from .commands import checked_executor, prepare
 from .errors import ConfigError, FlowbdtError, RunError
-from .execution import STEPS, HTCondor, Work
+from .execution import STEPS, Executor, HTCondor, Work
 from .execution.base import reason
 from .execution.htcondor.describe import Place, Stage, single
 from .execution.htcondor.pool import connect
 from .execution.htcondor.submissions import Submissions, written
 from .execution.local import available_cpus
 from .execution.work import name_of
+from .parts import Parts, merge, missing_parts, plan_sample
+from .rejection import learn_rejection
 from .store import RunDirectory, task_name
+from .tableio import read_conditions, read_table
 from .training.collect import collect, missing_steps
 from .training.plan import make_plan
 
@@ -122,37 +125,51 @@ def step_files(path: str, steps: Sequence[int]) -> Iterator[str]:
         yield from (f"bring {name}" for name in STEPS.result(name_of(number)))
 
 
+def part(path: str, sample: str, number: int, n_threads: int | None) -> str:
+    """Generate one part of a sample; return a line about it. See `job` for what happens."""
+    report = job(Parts(sample), path, number, n_threads)
+    if report is None:
+        return f"part {number} of {sample} is done already"
+    return f"part {number} of {sample}: {report['rows']} events, {report['seconds']:.1f} s"
+
+
+def merge_sample(path: Path, sample: str) -> str:
+    """Put the parts of a sample together; return a line about it."""
+    return merge(planned(path), Parts(sample))
+
+
 def collect_run(path: Path) -> str:
-    """Check and close a run; return what to do next. Raises IncompleteRun if steps are missing."""
-    collect(planned(path))
+    """Check and close a run, with what is learned after the steps; return what to do next.
+
+    Raises IncompleteRun if steps are missing.
+    """
+    run = planned(path)
+    collect(run)
+    learn_rejection(run)
     return f"complete: {path}   next: flowbdt generate {quoted(path)} -n 100000 -o new.h5"
 
 
 def submit(options: argparse.Namespace) -> str:
-    """Send the missing steps of a run to HTCondor, or print what would be sent."""
+    """Send what is missing to HTCondor and return, or print what would be sent.
+
+    Generation may use any executor; others than htcondor do it here, before this returns.
+    """
     run = planned(options.run)
     executor = checked_executor(options, "htcondor")
+    _check_submit(options, run)
+    work = _sample(options, run)
     if not isinstance(executor, HTCondor):
-        raise ConfigError(
-            f"'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
-            f" {options.executor!r}: flowbdt fit -o {quoted(run.path)} --resume --executor"
-            f" {options.executor}"
-        )
+        return _generate_here(run, work, executor, options)
     submissions = Submissions(run)
     if options.dry_run:
-        return _description(run, executor, options, submissions)
+        return _description(run, executor, options, submissions, work)
     pool = connect(executor.bindings)
     submissions.compare(pool)
-    if any(submissions.live()):
-        raise RunError(
-            f"{run.path} has jobs in the queue already; follow them with: flowbdt watch"
-            f" {quoted(run.path)}, or give them up with: condor_rm -constraint"
-            f" 'FlowbdtSubmission == \"{next(submissions.live()).mark}\"'"
-        )
+    _refuse_second(run, submissions)
     place = submissions.place()
-    stages = _stages(run, executor, options, place)
-    if not stages:
-        return f"nothing to submit: {run.path} has all its steps; flowbdt collect closes it"
+    stages = _stages(run, executor, options, place, work)
+    if not any(stage.numbers for stage in stages) and not options.dag:
+        return f"nothing to submit: all is there; flowbdt collect {quoted(run.path)} closes the run"
     sent = submissions.submit(place, stages, executor, pool, as_dag=options.dag)
     return (
         f"{len(sent.jobs)} jobs submitted, cluster {sent.record['cluster']}; follow them with:"
@@ -160,21 +177,94 @@ def submit(options: argparse.Namespace) -> str:
     )
 
 
+def _check_submit(options: argparse.Namespace, run: RunDirectory) -> None:
+    if (options.generate is None) != (options.output is None):
+        raise ConfigError("--generate N and -o FILE go together: how many events, and where to")
+    if options.evaluate is not None and not (options.dag and options.generate):
+        raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
+    if options.generate and not options.dag and not run.file("manifest.json").exists():
+        raise ConfigError(
+            f"{run.path} is not complete: train it first, or let --dag do one after the other"
+        )
+
+
+def _sample(options: argparse.Namespace, run: RunDirectory) -> Parts | None:
+    """Return the parts of the sample that is asked for, planned; None if none is."""
+    if options.generate is None:
+        return None
+    cond = None if options.conditions is None else read_conditions(options.conditions)
+    source = None if options.source is None else read_table(options.source)
+    return plan_sample(
+        run,
+        options.output,
+        options.generate,
+        seed=options.seed,
+        parts=options.parts,
+        cond=cond,
+        source=source,
+    )
+
+
+def _generate_here(
+    run: RunDirectory, work: Parts | None, executor: Executor, options: argparse.Namespace
+) -> str:
+    if work is None or options.dag or options.dry_run:
+        raise ConfigError(
+            f"'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
+            f" {options.executor!r}: flowbdt fit -o {quoted(run.path)} --resume --executor"
+            f" {options.executor}"
+        )
+    for report in executor.run(run, missing_parts(run, work), work):
+        if "error" in report:
+            print(f"part {report['part']} failed: {report['error']}", file=sys.stderr)
+    return merge(run, work)
+
+
+def _refuse_second(run: RunDirectory, submissions: Submissions) -> None:
+    live = next(submissions.live(), None)
+    if live is not None:
+        raise RunError(
+            f"{run.path} has jobs in the queue already; follow them with: flowbdt watch"
+            f" {quoted(run.path)}, or give them up with: condor_rm -constraint"
+            f" 'FlowbdtSubmission == \"{live.mark}\"'"
+        )
+
+
 def _description(
-    run: RunDirectory, executor: HTCondor, options: argparse.Namespace, submissions: Submissions
+    run: RunDirectory,
+    executor: HTCondor,
+    options: argparse.Namespace,
+    submissions: Submissions,
+    work: Parts | None,
 ) -> str:
     place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
-    texts = written(_stages(run, executor, options, place), executor, as_dag=options.dag)
+    texts = written(_stages(run, executor, options, place, work), executor, as_dag=options.dag)
     if executor.pack is None:
         texts.pop("job.sh")
     return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
 
 
 def _stages(
-    run: RunDirectory, executor: HTCondor, options: argparse.Namespace, place: Place
+    run: RunDirectory,
+    executor: HTCondor,
+    options: argparse.Namespace,
+    place: Place,
+    work: Parts | None,
 ) -> list[Stage]:
-    missing = missing_steps(run)
-    stages = [executor.stage(run, missing, STEPS, place)] if missing else []
+    """Return what is missing, in order: steps, then what comes after them."""
+    stages = []
+    missing = [] if work and not options.dag else missing_steps(run)
+    if missing:
+        stages.append(executor.stage(run, missing, STEPS, place))
     if options.dag:
         stages.append(single("collect", ["collect", "."], executor, place))
+    if work is not None:
+        parts = missing_parts(run, work)
+        stages += [executor.stage(run, parts, work, place)] if parts else []
+        words = ["merge", ".", work.sample]
+        stages += [single("merge", words, executor, place)] if options.dag else []
+    if options.evaluate is not None and work is not None:
+        real, new = Path(options.evaluate).resolve(), options.output.resolve()
+        words = ["evaluate", str(real), str(new), "-o", work.file("report")]
+        stages.append(single("evaluate", words, executor, place))
     return stages

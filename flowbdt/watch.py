@@ -23,6 +23,7 @@ from .execution.htcondor.submissions import (
     Submissions,
 )
 from .jobs import collect_run, planned, quoted
+from .parts import is_merged, merge, samples
 
 STATES = (WAITING, QUEUED, RUNNING, HELD, DONE, FAILED, LOST)
 
@@ -33,7 +34,8 @@ WIDTH = 100
 
 
 def watch(path: Path, *, once: bool, out: TextIO | None, poll_s: float = 1.0) -> str:
-    """Follow the event logs of a run's submissions until no job is left, then collect the run.
+    """Follow the event logs of a run's submissions until no job is left, then collect the run
+    and put samples together.
 
     Nothing is kept but what the logs say, so this can be stopped and started at any time, also by
     several people at once.
@@ -48,7 +50,7 @@ def watch(path: Path, *, once: bool, out: TextIO | None, poll_s: float = 1.0) ->
     ConfigError
         If nothing was submitted.
     IncompleteRun
-        If steps are missing when all jobs have ended.
+        If steps, or parts of a sample, are missing when all jobs have ended.
     """
     run = planned(path)
     submissions = Submissions(run)
@@ -68,7 +70,15 @@ def watch(path: Path, *, once: bool, out: TextIO | None, poll_s: float = 1.0) ->
         submissions.find()
         if follower.news():
             screen.show(table(submissions.jobs().values()))
-    return "" if once else collect_run(path)
+    return "" if once else _finish(path)
+
+
+def _finish(path: Path) -> str:
+    """Collect the run, and put together the samples of which that was not done yet."""
+    said = [collect_run(path)]
+    run = planned(path)
+    said += [merge(run, work) for work in samples(run) if not is_merged(run, work)]
+    return "\n".join(said)
 
 
 def _pool() -> Pool | None:

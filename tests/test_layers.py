@@ -23,7 +23,7 @@ LEVELS = [
      "datasets", "metrics", "data", "cost"},
     {"regressors", "cfm"},
     {"store", "training", "execution"},
-    {"generation", "model", "foresight"},
+    {"generation", "parts", "rejection", "model", "foresight"},
     {"evaluation", "report", "demo", "commands", "jobs", "watch", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
@@ -33,6 +33,9 @@ HOMES = {
     "torch": {"cfm.py"},
     "torchcfm": {"cfm.py"},
     "optuna": set(),
+    "distributed": set(),  # by name only, in execution/dask.py
+    "dask_jobqueue": set(),
+    "htcondor2": set(),  # by name only, in execution/htcondor/pool.py
     "matplotlib": {"report/figures.py", "report/style.py", "report/__init__.py"},
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import cost, store
 from ..store import RunDirectory
@@ -38,8 +38,8 @@ class Work(ABC):
     digest_key : where its report states the hash of its result
     """
 
-    noun: str
-    digest_key: str
+    noun: ClassVar[str]
+    digest_key: ClassVar[str]
 
     @abstractmethod
     def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
