@@ -45,6 +45,9 @@ WIDE_VALUES_PER_STEP = 3_600_000
 """The same above `MANY_COLUMNS`, where trees are cheap: on 5,000 x 368 voxels one, two and three
 repetitions explained 0.38, 0.81 and 0.99% of the variance in 16, 28 and 45 CPU seconds."""
 
+MOST_REPEATS = 30
+"""More copies of an event teach nothing new about the others."""
+
 MANY_COLUMNS = 64
 """Above this many columns histograms, which grow with inputs x outputs x bins, decide the cost."""
 
@@ -59,27 +62,32 @@ such trees added nothing to the mixture, those of four columns 0.4% of the varia
 time and a twentieth of the memory. Depth 4 and 64 bins gained nothing, fewer columns cost time."""
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # a few seconds per 25,000 x 9 values, and few operations per generated event
     "fast": {
         "n_steps": 8,
         "preconditioner": {"name": "mixture", "n_components": 40},
         "noise": "fresh",
         "n_repeats": 1,
         "candidates": 0,
+        "rejection": False,
         "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
     },
+    # 16 steps cost twice as much and gained nothing; rejection costs a few seconds and gains most
     "balanced": {
-        "n_steps": 16,
+        "n_steps": 8,
         "preconditioner": "mixture",
         "noise": "repeats",
         "candidates": 2000,
+        "rejection": True,
         "booster": {"n_estimators": 60, "max_depth": 6, "early_stopping_rounds": 10},
     },
+    # as many components as the events bear: held-out likelihood prefers fewer, classifiers do not
     "best": {
-        "n_steps": 20,
-        "preconditioner": {"name": "mixture", "n_components": 200},
+        "n_steps": 16,
+        "preconditioner": {"name": "mixture", "n_components": 400, "min_events": 50},
         "noise": "repeats",
-        "n_repeats": 16,
         "candidates": 4000,
+        "rejection": True,
         "booster": {"n_estimators": 200, "max_depth": 6, "early_stopping_rounds": 20},
     },
 }

@@ -25,11 +25,11 @@ PARAMETERS = {
     "verbosity": 1,
 }
 MOST_TREES = 1000
-PATIENCE = 25
+PATIENCE = 50
 HELD_OUT = 0.2
 """Trees are added until a fifth of the events, kept apart, has not gained for so many rounds."""
 
-CEILINGS = tuple(round(0.99 - 0.01 * i, 2) for i in range(50))
+CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
 LEAST_ACCEPTANCE = 0.2
 """Events above a quantile of the ratio among generated ones are all kept: of the highest of these
 quantiles at which one event in five or more is kept. Higher ones would waste events on the few
