@@ -29,7 +29,7 @@ LEVELS = [
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 HOMES = {
-    "xgboost": {"regressors/xgb.py", "regressors/boosting.py", "regressors/tables.py"},
+    "xgboost": {f"regressors/{name}.py" for name in ("xgb", "boosting", "tables", "ratio")},
     "torch": {"cfm.py"},
     "torchcfm": {"cfm.py"},
     "optuna": set(),
