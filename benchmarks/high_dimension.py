@@ -79,9 +79,11 @@ def measure(kind: str, options: argparse.Namespace, folder: str) -> dict[str, An
     from flowbdt.training.worker import run_task
 
     run = RunDirectory(folder)
-    cost = common.measured(run_task, folder, options.step)
-    trees = BoostedTrees.from_bytes(run.read(model_name(options.step)))
-    inputs, target = judged_on(run, options)
+    times = np.array(run.read_json("plan.json")["grid"]["times"])
+    step = int(np.argmin(np.abs(times - options.time)))
+    cost = common.measured(run_task, folder, step)
+    trees = BoostedTrees.from_bytes(run.read(model_name(step)))
+    inputs, target = judged_on(run, step, options)
     left = target - trees.predict(inputs)
     return {
         "trees": kind,
@@ -95,7 +97,7 @@ def measure(kind: str, options: argparse.Namespace, folder: str) -> dict[str, An
     }
 
 
-def judged_on(run: Any, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Return what trees see of showers that were not trained on, and what they should answer."""
     from flowbdt.couplings import COUPLINGS
     from flowbdt.inputs import step_inputs
@@ -105,7 +107,7 @@ def judged_on(run: Any, options: argparse.Namespace) -> tuple[np.ndarray, np.nda
     from flowbdt.training.pairs import Events, Interval, NoisyPairs
     from flowbdt.transforms import JointTransform, TableTransform
 
-    task, fitted = run.read_json(task_name(options.step)), run.read_json("transform.json")
+    task, fitted = run.read_json(task_name(step)), run.read_json("transform.json")
     held_out = EventTable.of(showers(options.data, options.quick)[1])
     z = TableTransform.from_json(fitted).forward(held_out).astype(np.float32)
     closed_form = from_bytes(run.read("preconditioner.npz"))
@@ -115,7 +117,7 @@ def judged_on(run: Any, options: argparse.Namespace) -> tuple[np.ndarray, np.nda
         Events(z, np.arange(len(z))),
         PATHS.build(task["path"]),
         COUPLINGS.build(task["coupling"]),
-        Interval(options.step, t, t_next),
+        Interval(step, t, t_next),
         inputs=step_inputs(closed_form, joint, task, t, t_next),
         n_repeats=1,
         seed=1,
@@ -138,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help=f"folder with {FILE}")
     parser.add_argument("--preconditioner", default="mixture", help="closed form under the trees")
-    parser.add_argument("--step", type=int, default=14, help="of 16, t = step / 16")
+    parser.add_argument("--time", type=float, default=0.875, help="the trained one nearest to it")
     parser.add_argument("--quick", action="store_true", help="1,000 rows, 80 columns")
     options = parser.parse_args()
     rows = [figures_of(kind, options) for kind in KINDS]
