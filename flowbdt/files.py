@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from .errors import FormatError, RunError
+
+WEEK_S = 7 * 24 * 3600
 
 
 @contextlib.contextmanager
@@ -48,12 +51,21 @@ def _host() -> str:
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files of processes that no longer run on this machine.
 
-    Those of living processes and of other machines, which may share the folder, stay.
+    Those of living processes stay, and for a week those of other machines, which may share the
+    folder.
     """
     for path in folder.rglob(".part-*"):
         host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
-        if host == _host() and pid.isdigit() and not _runs(int(pid)):
+        here = host == _host() and pid.isdigit()
+        if not _runs(int(pid)) if here else _is_older(path, WEEK_S):
             path.unlink(missing_ok=True)
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > seconds
+    except OSError:  # removed meanwhile
+        return False
 
 
 def _runs(pid: int) -> bool:

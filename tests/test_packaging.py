@@ -13,7 +13,12 @@ import flowbdt
 
 ROOT = Path(__file__).parents[1]
 # Names that conda-forge gives to what PyPI calls otherwise.
-CONDA_NAMES = {"py-xgboost": "xgboost", "pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {
+    "py-xgboost": "xgboost",
+    "pytorch": "torch",
+    "matplotlib-base": "matplotlib",
+    "python-htcondor": "htcondor",
+}
 
 
 def _requirement(text: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ def numbered(
     needs : memory and disk of one job, where the settings leave them open
     """
     memory = settings.request_memory or needs.memory_mib
-    disk = settings.request_disk or needs.disk_mib
+    disk = settings.request_disk or needs.disk_mib + settings.pack_mib
     lines = {
         **_program(work.command("$(number)"), settings, place),
         **_files(work.result("$(name)"), inputs, settings),

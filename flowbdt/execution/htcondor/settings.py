@@ -102,6 +102,11 @@ class Settings:
             raise ConfigError(f"executor.pack: there is no file {self.pack}")
 
     @property
+    def pack_mib(self) -> int:
+        """Room for the packed environment and what it unpacks to, about."""
+        return 0 if self.pack is None else round(4 * Path(self.pack).stat().st_size / 2**20)
+
+    @property
     def interpreter(self) -> str:
         """The Python that jobs use."""
         return self.python or sys.executable

@@ -77,7 +77,8 @@ class JobState:
         if event.code == events.TERMINATED and event.exit == "":
             self.state, self.reason, self.advice = DONE, "", ""
             return
-        held = f"held too often: {self.reason}" if self.state == HELD else ""
+        given_up = self.state == HELD and "via condor_rm" not in event.body
+        held = f"held too often: {self.reason}" if given_up else ""
         self.state = FAILED
         self.reason = held or event.exit or f"removed from the queue: {_first_line(event)}"
 

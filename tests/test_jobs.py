@@ -1,0 +1,293 @@
+"""Single steps as jobs: from their files alone, and in the face of what happens to jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import pytest
+from conftest import PLAIN, QUICK
+from joblib._parallel_backends import SequentialBackend
+
+from flowbdt import files, store
+from flowbdt.cli import main
+from flowbdt.config import ModelConfig
+from flowbdt.errors import ConfigError, RunError
+from flowbdt.execution import EXECUTORS, STEPS
+from flowbdt.execution.work import step_cost
+from flowbdt.model import fit_run
+from flowbdt.store import RunDirectory
+from flowbdt.tableio import write_table
+from flowbdt.training.collect import missing_steps
+from flowbdt.training.plan import Inputs, make_plan
+
+N_STEPS = 3
+COMMAND = [sys.executable, "-m", "flowbdt.cli"]
+
+
+def inputs(table):
+    config = ModelConfig(n_steps=N_STEPS, n_repeats=2, booster=QUICK, **PLAIN)
+    return Inputs(table, config, 5)
+
+
+@pytest.fixture
+def planned(tmp_path, jets):
+    run = RunDirectory(tmp_path / "run")
+    make_plan(inputs(jets), run)
+    return run
+
+
+@pytest.fixture
+def whole(tmp_path, jets):
+    return fit_run(inputs(jets), tmp_path / "whole")
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_plan_steps_and_collect_are_fit(tmp_path, jets, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_table("jets.h5", jets)
+    quick = {"n_steps": 3, "booster": QUICK, "preset": "fast", "random_state": 1}
+    words = [w for k, v in quick.items() for w in ("--set", f"{k}={json.dumps(v)}")]
+    assert run("fit", "jets.h5", "-o", "whole", *words) == 0
+    assert run("plan", "jets.h5", "-o", "my run", *words) == 0
+    assert "3 tasks" in capsys.readouterr().out
+    assert run("collect", "my run") == 1
+    message = capsys.readouterr().err
+    assert "3 of 3 steps are missing: 0, 1, 2." in message
+    assert "flowbdt fit -o 'my run' --resume" in message
+    assert run("step", "my run", 2, 0, 1, "--threads", 1) == 0
+    assert capsys.readouterr().out.count("trees") == 3
+    assert run("collect", "my run") == 0
+    manifests = [(tmp_path / n / "manifest.json").read_bytes() for n in ("whole", "my run")]
+    assert manifests[0] == manifests[1]
+    assert run("step", "my run", 1) == 0
+    assert "done already" in capsys.readouterr().out
+
+
+def test_a_step_needs_only_the_files_it_lists(tmp_path, planned, whole, capsys):
+    """Copied to another folder, as to a node without a shared file system."""
+    assert run("step", planned.path, 1, "--files") == 0
+    listed = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
+    node = tmp_path / "node"
+    node.mkdir()
+    for name in (name for verb, name in listed if verb == "copy"):
+        (node / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if planned.file(name).is_dir() else shutil.copy
+        copy(planned.file(name), node / name)
+    bare = {"OMP_NUM_THREADS": "1"}  # neither PATH nor HOME, as in a batch job
+    command = [sys.executable, "-P", "-m", "flowbdt.cli", "step", ".", "1"]
+    subprocess.run(command, cwd=node, env=bare, check=True, capture_output=True)
+    for name in (name for verb, name in listed if verb == "bring"):
+        files.move(node / name, planned.file(f"incoming/{name}"))
+    assert STEPS.report(planned, 1) is None
+    assert STEPS.receive(planned, 1)["step"] == 1
+    assert planned.read(store.model_name(1)) == whole.read(store.model_name(1))
+
+
+def test_what_arrives_damaged_does_not_count(planned, whole):
+    for name in STEPS.result("0000"):
+        shutil.copy(whole.file(name), planned.file(name))
+        files.move(planned.file(name), planned.file(f"incoming/{name}"))
+    model = planned.file("incoming/steps/0000.ubj")
+    model.write_bytes(model.read_bytes()[:-1])
+    assert STEPS.receive(planned, 0) is None
+    assert missing_steps(planned) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [3, 99])
+def test_a_task_that_does_not_exist_is_named(planned, capsys, number):
+    assert run("step", planned.path, number) == 1
+    assert f"has no task {number}; it has 0 to 2" in capsys.readouterr().err
+
+
+def test_a_failing_step_exits_with_the_reason_in_its_last_line(planned, capsys):
+    task = planned.read_json(store.task_name(1))
+    bad = {**task, "booster": {**task["booster"], "max_depth": -1}}
+    planned.write_json(store.task_name(1), bad)
+    assert run("step", planned.path, 1) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("flowbdt: error: step 1 failed: ")
+    assert "max_depth" in last
+
+
+def test_collect_tells_reasons_that_only_logs_know(planned, capsys):
+    planned.file("logs/0000.err").write_text("...\nflowbdt: error: step 0 failed: no room\n")
+    planned.file("logs/0002.log").write_text("Traceback\nMemoryError: too much\n")
+    assert run("collect", planned.path) == 1
+    message = capsys.readouterr().err
+    assert "Step 0 failed: step 0 failed: no room (log: " in message
+    assert "Step 2 failed: MemoryError: too much (log: " in message
+    assert "0002.log" in message
+
+
+def test_two_workers_on_one_step_do_no_harm(planned, whole):
+    workers = [subprocess.Popen([*COMMAND, "step", str(planned.path), "1", "-q"]) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    assert planned.read(store.model_name(1)) == whole.read(store.model_name(1))
+    assert STEPS.report(planned, 1) is not None
+    assert not list(planned.path.rglob(".part-*"))
+
+
+def test_a_full_disk_ends_in_a_clear_message_and_leaves_nothing(planned):
+    """A limit on file sizes stands for the disk: writing fails in the middle of a file."""
+
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    command = [*COMMAND, "step", str(planned.path), "0"]
+    done = subprocess.run(
+        command, preexec_fn=little_room, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "could not write" in done.stderr
+    assert "free space" in done.stderr
+    assert not list(planned.path.glob("steps/*"))
+    assert not list(planned.path.rglob(".part-*"))
+    assert run("step", planned.path, 0) == 0
+
+
+def test_an_evicted_step_leaves_no_half_written_file(planned, whole, monkeypatch):
+    """SIGTERM in the moment of writing."""
+    code = (
+        "import os, sys, signal\n"
+        "from flowbdt import files\n"
+        "from flowbdt.cli import main\n"
+        "real = os.replace\n"
+        "def evicted(source, target):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    real(source, target)\n"
+        "os.replace = evicted\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, "step", str(planned.path), "0"]
+    assert subprocess.run(command, check=False).returncode == 128 + signal.SIGTERM
+    assert not list(planned.path.glob("steps/*.ubj"))
+    assert not list(planned.path.rglob(".part-*"))
+    assert run("step", planned.path, 0, "-q") == 0
+    assert planned.read(store.model_name(0)) == whole.read(store.model_name(0))
+
+
+def test_leftovers_of_other_machines_go_after_a_week(planned):
+    parts = {}
+    for age in (0.0, 8 * 24 * 3600.0):
+        parts[age] = planned.file(f"steps/.part-elsewhere-1-{age}-0000.ubj")
+        parts[age].write_bytes(b"half")
+        moment = time.time() - age
+        os.utime(parts[age], (moment, moment))
+    files.remove_leftovers(planned.path)
+    assert [part.exists() for part in parts.values()] == [True, False]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="could not move"):
+        files.move(tmp_path / "nowhere", tmp_path / "file" / "x")
+
+
+# ---- executors of other makers
+
+
+class Counting(SequentialBackend):
+    """A backend that a user registers."""
+
+    calls = 0
+
+    def submit(self, func, callback=None):
+        type(self).calls += 1
+        return super().submit(func, callback)
+
+    apply_async = submit
+
+
+@pytest.mark.parametrize("how", ["named", "around", "threading"])
+def test_joblib_uses_any_registered_backend(planned, whole, how):
+    joblib.register_parallel_backend("counting", Counting)
+    spec = {"name": "joblib", "n_jobs": 2}
+    if how == "around":
+        with joblib.parallel_config("counting"):
+            reports = list(EXECUTORS.build(spec).run(planned, [0, 1, 2]))
+    else:
+        backend = "counting" if how == "named" else how
+        reports = list(EXECUTORS.build({**spec, "backend": backend}).run(planned, [0, 1, 2]))
+    assert sorted(report["step"] for report in reports) == [0, 1, 2]
+    for step in range(N_STEPS):
+        assert planned.read(store.model_name(step)) == whole.read(store.model_name(step))
+
+
+def test_an_unknown_backend_is_named(planned):
+    executor = EXECUTORS.build({"name": "joblib", "backend": "no_such"})
+    with pytest.raises(ConfigError, match="no_such"):
+        list(executor.run(planned, [0]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"cluster": "slum"}, "Did you mean 'slurm'"),
+        ({"cluster": {"name": "slurm"}, "address": "tcp://x:1"}, "not both"),
+        ({"n_jobs": 0}, "n_jobs"),
+    ],
+)
+def test_wrong_settings_of_dask_are_refused(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        EXECUTORS.build({"name": "dask", **spec})
+
+
+def test_dask_says_which_scheduler_does_not_answer(planned):
+    pytest.importorskip("distributed", reason="executor dask is an extra")
+    spec = {"name": "dask", "address": "tcp://127.0.0.1:9", "connect_s": 1}
+    with pytest.raises(RunError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        list(EXECUTORS.build(spec).run(planned, [0]))
+
+
+# dask-jobqueue stumbles while it clears away a cluster that never was
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_dask_without_its_parameters_says_what_lacks(planned):
+    pytest.importorskip("dask_jobqueue", reason="executor dask is an extra")
+    executor = EXECUTORS.build({"name": "dask", "cluster": {"name": "slurm", "memori": "1GB"}})
+    with pytest.raises(ConfigError, match="slurm"):
+        list(executor.run(planned, [0]))
+
+
+class Fatal(type(STEPS)):
+    """Steps of which one kills its worker."""
+
+    def do(self, folder, number, n_threads):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().do(folder, number, n_threads)
+
+
+@pytest.mark.slow
+def test_dask_processes_survive_a_step_that_kills_its_worker(planned, whole):
+    pytest.importorskip("distributed", reason="executor dask is an extra")
+    executor = EXECUTORS.build({"name": "dask", "n_jobs": 2, "retries": 0})
+    reports = {r["step"]: r for r in executor.run(planned, [0, 1, 2], Fatal())}
+    assert set(reports) == {0, 1, 2}
+    assert "error" in reports[1]
+    assert planned.read(store.model_name(2)) == whole.read(store.model_name(2))
+
+
+@pytest.mark.slow
+def test_joblib_tells_which_steps_a_killed_worker_took_along(planned):
+    executor = EXECUTORS.build({"name": "joblib", "n_jobs": 2})
+    reports = {r["step"]: r for r in executor.run(planned, [0, 1, 2], Fatal())}
+    assert "error" in reports[1]
+    assert missing_steps(planned) == sorted(n for n, r in reports.items() if "error" in r)
+
+
+def test_memory_that_jobs_ask_for_covers_what_steps_use(planned, whole):
+    asked = STEPS.needs(planned).memory_mib
+    assert asked > step_cost(planned.read_json("plan.json")).memory_mib
+    peak = whole.read_json(store.report_name(0))["peak_mib"]
+    assert STEPS.needs(whole).memory_mib >= peak
