@@ -154,6 +154,9 @@ class ModelConfig:
             "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
         }
         chosen = {**by_size, **PRESETS[self.preset]}
+        coupling = self.coupling if isinstance(self.coupling, str) else self.coupling.get("name")
+        if coupling == "given":
+            chosen["rejection"] = False  # a given event has one outcome only, none to take instead
         given = _one_name_each(self.booster)
         booster = {**BOOSTER_DEFAULTS, **chosen.pop("booster"), **(WIDE_BOOSTER if wide else {})}
         booster.update(given)

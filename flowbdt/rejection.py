@@ -104,6 +104,5 @@ def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> n
     """Return generated events, each condition of the real ones about equally often."""
     n = int(np.clip(GENERATED_PER_EVENT * n_real, FEWEST_GENERATED, MOST_GENERATED))
     given = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.sample_blocks(n, seed=derive(seed, "events"), cond=given)
+    blocks = flow.blocks((0, n), derive(seed, "events"), given, None)
     return classified(np.vstack([block.x for block in blocks]), given)
-

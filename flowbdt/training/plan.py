@@ -61,7 +61,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
     """
     from ..regressors.xgb import check_parameters
 
-    asked, config = config, config.resolved()
+    config = config.resolved()
     solver = SOLVERS.build(config.solver)
     path = PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
@@ -87,7 +87,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
             "target='mean' learns the mean velocity over a whole step, which only a solver that"
             f" takes the step with that one velocity can use (euler), not {config.solver!r}"
         )
-    if asked.rejection and _name(config.coupling) == "given":
+    if config.rejection and _name(config.coupling) == "given":
         raise ConfigError(
             "rejection=True needs noise to draw anew, but coupling='given' starts from given"
             " events; leave one of them out"
@@ -275,8 +275,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "n_train": int((~arrays["valid"]).sum()),
             "n_valid": int(arrays["valid"].sum()),
             "n_latent": arrays["z"].shape[1],
-            # a given event to start from has one outcome only: no other to take instead
-            "rejection": bool(inputs.config.rejection) and "source" not in arrays,
+            "rejection": inputs.config.rejection,
             "made_with": {name: version(name) for name in ("flowbdt", "numpy", "scipy", "xgboost")}
             | {"python": platform.python_version(), "machine": platform.machine()},
         }

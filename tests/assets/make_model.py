@@ -20,6 +20,7 @@ table = EventTable.of(
 model = FlowBDT(
     n_steps=2,
     preset="fast",
+    rejection=True,
     preconditioner={"name": "mixture", "n_components": 2},
     relations=["double = pt * 2"],
     booster={"n_estimators": 2, "max_depth": 2, "max_bin": 16},
