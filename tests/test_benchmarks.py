@@ -6,6 +6,7 @@ import importlib
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -204,3 +205,22 @@ def test_quick_run_compares_our_models_and_reports_absent_peers(
     costs = [figures["models"][name]["train_cpu_s"] for name in ("reference", ours)]
     assert ratio == pytest.approx(costs[0] / costs[1])
     assert "not installed" in out.splitlines()[1]
+
+
+def test_cost_of_samplers_is_split_into_field_noise_and_library(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    samplers = importlib.import_module("samplers")
+
+    def slow(x: np.ndarray, cond: None) -> np.ndarray:
+        begin = time.process_time()
+        while time.process_time() - begin < 2e-3:
+            pass
+        return -x
+
+    model = samplers.Model(slow, 3)
+    heun, ddpm = (samplers.measure(name, model, 5000, 4) for name in ("heun", "ddpm"))
+    assert (heun["evaluations"], ddpm["evaluations"]) == (8, 4)
+    # two blocks, so two calls per evaluation
+    assert heun["field, ms"] == pytest.approx(4.0, rel=0.5)
+    assert heun["noise, ms"] == 0.0 < ddpm["noise, ms"]
+    assert heun["share"] == pytest.approx(heun["library, ms"] / heun["field, ms"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .base import SOLVERS, Ask, Solver, time_at
-from .ode import DormandPrince, weighted_sum
+from .ode import DormandPrince, moved, weighted_sum
 
 ERROR_WEIGHTS = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 """Fifth- minus fourth-order weights of the pair, for its seven stages."""
@@ -50,8 +50,8 @@ class DormandPrinceAdaptive(Solver):
         h, table = t1 - t0, DormandPrince
         slopes = [field(t0, x) if state is None else state]
         for offset, row in zip(table.offsets[1:], table.rows, strict=True):
-            slopes.append(field(time_at(t0, t1, offset), x + h * weighted_sum(row, slopes)))
-        return x + h * weighted_sum(table.weights, slopes), slopes
+            slopes.append(field(time_at(t0, t1, offset), moved(x, h, weighted_sum(row, slopes))))
+        return moved(x, h, weighted_sum(table.weights, slopes)), slopes
 
     def march(
         self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None

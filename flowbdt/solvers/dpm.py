@@ -56,7 +56,7 @@ def noise_step(
 ) -> Any:
     """Return ``(alpha1 / alpha0) x - sigma1 sum of weight * noise``."""
     (a0, _), (a1, b1) = convention.scales(t0), convention.scales(t1)
-    return (a1 / a0) * x - b1 * weighted_sum(weights, noises)
+    return weighted_sum([a1 / a0, *(-b1 * w for w in weights)], [x, *noises])
 
 
 def data_step(
@@ -64,7 +64,7 @@ def data_step(
 ) -> Any:
     """Return ``(sigma1 / sigma0) x + alpha1 sum of weight * denoised point``."""
     (_, b0), (a1, b1) = convention.scales(t0), convention.scales(t1)
-    return (b1 / b0) * x + a1 * weighted_sum(weights, points)
+    return weighted_sum([b1 / b0, *(a1 * w for w in weights)], [x, *points])
 
 
 def _log_snr_step(convention: Convention, t0: float, t1: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from ..conventions import Convention
 from ..errors import ConfigError
 from .base import SOLVERS, Ask, Solver
-from .ode import weighted_sum
+from .ode import moved, weighted_sum
 from .quadrature import growing_moments, numeric_moments, plain_moments, polynomial_weights
 
 Node = tuple[float, Any]
@@ -131,7 +131,7 @@ class AdamsBashforth(Multistep):
     ) -> Any:
         """Return x plus the integral of the interpolated velocity."""
         weights = adams_bashforth_weights([t for t, _ in nodes], t1, t0)
-        return x + (t1 - t0) * weighted_sum(weights, [v for _, v in nodes])
+        return moved(x, t1 - t0, weighted_sum(weights, [v for _, v in nodes]))
 
     def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         """Return Euler's step; never needed, as times are finite."""
@@ -202,7 +202,7 @@ class NoiseMultistep(Multistep):
         places = [(self.coordinate(convention, t) - begin) / (end - begin) for t, _ in nodes]
         weights = polynomial_weights(places, self.moments(convention, t0, t1, len(nodes)))
         kept = convention.scales(t1)[0] / convention.scales(t0)[0]
-        return kept * x + weighted_sum(weights, [e for _, e in nodes])
+        return weighted_sum([kept, *weights], [x, *(e for _, e in nodes)])
 
     def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         """Return DDIM's step; at pure noise `step` does it, as the noise alone says nothing."""

@@ -7,13 +7,28 @@ from typing import Any, ClassVar
 from .base import SOLVERS, Ask, Solver, time_at
 
 
-def weighted_sum(weights: Any, slopes: list[Any]) -> Any:
-    """Return the sum of weight * slope, leaving out zero weights."""
-    terms = [float(w) * slope for w, slope in zip(weights, slopes, strict=True) if w != 0]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
+def weighted_sum(weights: Any, values: Any) -> Any:
+    """Return the sum of weight * value, leaving out zero weights.
+
+    Added up in place, in an array of its own: fresh arrays would cost more than the arithmetic.
+    """
+    total = None
+    for weight, value in zip(weights, values, strict=True):
+        if weight == 0:
+            continue
+        term = float(weight) * value
+        if total is None:
+            total = term
+        else:
+            total += term
     return total
+
+
+def moved(x: Any, h: float, slope: Any) -> Any:
+    """Return ``x + h slope``, using up ``slope``, which nobody else may hold."""
+    slope *= h
+    slope += x
+    return slope
 
 
 class RungeKutta(Solver):
@@ -33,8 +48,8 @@ class RungeKutta(Solver):
         h = t1 - t0
         slopes = [field(time_at(t0, t1, self.offsets[0]), x)]
         for offset, row in zip(self.offsets[1:], self.rows, strict=True):
-            slopes.append(field(time_at(t0, t1, offset), x + h * weighted_sum(row, slopes)))
-        return x + h * weighted_sum(self.weights, slopes), state
+            slopes.append(field(time_at(t0, t1, offset), moved(x, h, weighted_sum(row, slopes))))
+        return moved(x, h, weighted_sum(self.weights, slopes)), state
 
 
 @SOLVERS.register("euler")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -66,9 +67,14 @@ def _series(h: float, k: int) -> float:
     return total + term
 
 
-def numeric_moments(kernel: Callable[[float], float], count: int) -> list[float]:
-    """Return integrals of ``kernel(u) u^k`` over [0, 1], by Gauss's rule with 40 nodes."""
-    nodes, weights = np.polynomial.legendre.leggauss(40)
-    positions = 0.5 * (nodes + 1.0)
-    values = 0.5 * weights * np.array([kernel(float(u)) for u in positions])
+@cache
+def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return 0.5 * (nodes + 1.0), 0.5 * weights
+
+
+def numeric_moments(kernel: Callable[[float], float], count: int, nodes: int = 24) -> list[float]:
+    """Return integrals of ``kernel(u) u^k`` over [0, 1], by Gauss's rule."""
+    positions, weights = _gauss(nodes)
+    values = weights * np.array([kernel(float(u)) for u in positions])
     return [float(values @ positions**k) for k in range(count)]

@@ -59,8 +59,8 @@ class DDPM(Solver):
         if b1 <= 0:
             return a1 * denoised, state
         fresh = self.eta**2 * (1.0 - (b1 * a0 / (a1 * b0)) ** 2)
-        x = a1 * denoised + (b1 * math.sqrt(1.0 - fresh)) * noise
-        return x + (b1 * math.sqrt(fresh)) * normal_like(x, rng), state
+        weights = [a1, b1 * math.sqrt(1.0 - fresh), b1 * math.sqrt(fresh)]
+        return weighted_sum(weights, [denoised, noise, normal_like(x, rng)]), state
 
 
 @SOLVERS.register("euler_maruyama")
@@ -93,9 +93,9 @@ class EulerMaruyama(Solver):
         velocity = field(t0, x)
         if c.scales(t1)[1] <= 0:
             return x + h * velocity, state
-        drift = velocity - self.churn * c.noise_from(velocity, x, t0)
         width = math.sqrt(2.0 * self.churn * c.scales(t0)[1] * abs(h))
-        return x + h * drift + width * normal_like(x, rng), state
+        noise, fresh = c.noise_from(velocity, x, t0), normal_like(x, rng)
+        return weighted_sum([1.0, h, -h * self.churn, width], [x, velocity, noise, fresh]), state
 
 
 class StochasticMultistep(DataMultistep):
@@ -131,9 +131,12 @@ class StochasticMultistep(DataMultistep):
         c = field.convention
         (_, b0), (a1, b1) = c.scales(t0), c.scales(t1)
         h = self.eta * (c.log_snr(t1) - c.log_snr(t0))
-        mean = a1 * weighted_sum(self.weights(c, t0, t1, nodes), [d for _, d in nodes])
-        width = b1 * math.sqrt(-math.expm1(-2.0 * h))
-        return (b1 / b0 * math.exp(-h)) * x + mean + width * normal_like(x, rng)
+        kept, width = b1 / b0 * math.exp(-h), b1 * math.sqrt(-math.expm1(-2.0 * h))
+        weights = [a1 * w for w in self.weights(c, t0, t1, nodes)]
+        values = [d for _, d in nodes]
+        if width:
+            return weighted_sum([kept, *weights, width], [x, *values, normal_like(x, rng)])
+        return weighted_sum([kept, *weights], [x, *values])
 
     def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         """Return the limit of the formula for an infinite step in log-SNR."""
