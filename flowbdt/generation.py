@@ -237,7 +237,7 @@ class Flow:
                 parts = [self._attempt(seed, 0, rows, cond, start) for rows in group]
                 if self.ratio is not None:
                     x = np.vstack(parts)
-                    self._replace_rejected(x, seed, np.concatenate(group), cond)
+                    self._replace_rejected(self.ratio, x, seed, np.concatenate(group), cond)
                     parts = np.split(x, np.cumsum([len(rows) for rows in group])[:-1])
             for rows, part in zip(group, parts, strict=True):
                 yield self.as_table(part, None if cond is None else cond[rows])
@@ -287,7 +287,12 @@ class Flow:
         return self.transform.inverse(solution.x)
 
     def _replace_rejected(
-        self, x: np.ndarray, seed: int, numbers: np.ndarray, cond: np.ndarray | None
+        self,
+        ratio: DensityRatio,
+        x: np.ndarray,
+        seed: int,
+        numbers: np.ndarray,
+        cond: np.ndarray | None,
     ) -> None:
         """Draw rejected events (k, d) anew, in place, until all are accepted."""
         left = np.arange(len(x))
@@ -295,7 +300,7 @@ class Flow:
             rows = numbers[left]
             uniform = seeding.RowNoise(seed, "accept", rows, (attempt,), calls=1).random()
             seen = classified(x[left], None if cond is None else cond[rows])
-            kept = self.ratio.keeps(seen, uniform)
+            kept = ratio.keeps(seen, uniform)
             left = left[~kept]
             if not len(left):
                 return

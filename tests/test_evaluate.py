@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from flowbdt import comparison
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation import Evaluation, evaluate
 from flowbdt.metrics import METRICS
@@ -207,3 +208,17 @@ def test_texts_are_compared_by_what_they_say() -> None:
     new = pd.DataFrame({"kind": rng.choice(list("bc"), 2000, p=[0.505, 0.495])})
     scores = evaluate(real, new, training=real, metrics=["separation"])
     assert scores.get("separation", "kind").value < 2
+
+
+def test_a_floor_is_computed_once_for_many_samples(monkeypatch):
+    rng = np.random.default_rng(0)
+    real, other, training = rng.normal(size=(3, 400, 2))
+    options = {"training": training, "metrics": ["correlation_max"], "quick": True}
+    monkeypatch.setattr(comparison, "_FLOORS", {})
+    first = evaluate(real, other, **options).get("correlation_max")
+    floors = dict(comparison._FLOORS)
+    again = evaluate(real, training, **options).get("correlation_max")
+    assert list(comparison._FLOORS) == list(floors)
+    assert (again.floor, again.floor_error) == (first.floor, first.floor_error)
+    elsewhere = evaluate(other, real, **options).get("correlation_max")
+    assert elsewhere.floor != first.floor

@@ -24,7 +24,7 @@ LEVELS = [
     {"regressors", "cfm"},
     {"store", "training", "execution"},
     {"generation", "parts", "rejection", "model", "foresight"},
-    {"evaluation", "report", "demo", "commands", "jobs", "watch", "cli"},
+    {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
