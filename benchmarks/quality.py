@@ -7,8 +7,8 @@ FOLDER holds ``t_hlv12.h5`` with 50,000 jets: 25,000 to train, 25,000 to judge. 
 sample inside the package serves: 25,000 to train, 15,000 to judge. The *reference recipe* is the
 one of arXiv 2404.18219, section 3, run by the same code: all 12 columns, min-max scaling with
 clipping, 20 Euler steps, trees of depth 4, 100 of them, eta 0.1, lambda 0.1, alpha 0.2, each jet
-used ``--repeats`` times (20; ``--quick``: 5). Training is measured in CPU seconds of one thread in a process of
-its own; generation likewise, model files in memory.
+used ``--repeats`` times (20; ``--quick``: 5). Training is measured in CPU seconds of one thread in
+a process of its own; generation likewise, model files in memory.
 """
 
 from __future__ import annotations

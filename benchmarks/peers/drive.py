@@ -80,7 +80,7 @@ def flowbdt(settings: dict[str, Any]) -> Trainer:
 
     def train(rows: np.ndarray) -> Generator:
         table = quality.EventTable.of(rows.astype(np.float32), names)  # as the table has them
-        model = quality.build(name, quick=False).set_params(**settings).fit(table)
+        model = quality.build(name, repeats=20).set_params(**settings).fit(table)
         return lambda n: model.sample(n, random_state=2).select(names).x
 
     return train
