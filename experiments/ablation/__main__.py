@@ -1,53 +1,36 @@
-"""What does each ingredient of the default model gain?
+"""What does each ingredient of the default model gain, and what does quality cost?
 
     python -m experiments.ablation [--smoke] [--data FOLDER] [--seeds 3] [-o FOLDER]
 
-Every variant is the default model with one thing changed. FOLDER has ``jetnet/t_hlv12.h5`` and
-``real/magic04.data``; without it the bundled jets are used alone.
+FOLDER of ``--data`` has ``jetnet/t_hlv12.h5`` and ``real/magic04.data``; without it the bundled
+jets are used alone. Every run is kept in ``ablation.json`` of the output folder, and one that is
+there already is not repeated, so that the study can be stopped and taken up again.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import common
+from experiments.ablation.figures import draw
+from experiments.ablation.variants import SMOKE, VARIANTS, Variant
 from flowbdt import EventTable, FlowBDT, evaluate
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.files import write_json
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "balanced": {},
-    "no closed form": {"preconditioner": "none"},
-    "one Gaussian": {"preconditioner": "gaussian"},
-    "40 Gaussians": {"preconditioner": {"name": "mixture", "n_components": 40}},
-    "no trees": {"booster": {"n_estimators": 1, "learning_rate": 1e-9}, "n_repeats": 1},
-    "single-event targets": {"candidates": 0},
-    "fresh noise, single-event targets": {"candidates": 0, "noise": "fresh", "n_repeats": 2},
-    "fresh noise, averaged targets": {"noise": "fresh", "n_repeats": 2},
-    "trees see the latent point only": {"inputs": ["latent"]},
-    "no end point as input": {"inputs": ["latent", "columns"]},
-    "8 steps": {"n_steps": 8},
-    "steps finer near the data": {"spacing": {"name": "power", "exponent": 1.5}},
-    "Heun, 8 steps": {"solver": "heun", "n_steps": 8},
-}
+MAGIC_COLUMNS = (
+    *("fLength", "fWidth", "fSize", "fConc", "fConc1"),
+    *("fAsym", "fM3Long", "fM3Trans", "fAlpha", "fDist"),
+)
 
-SMOKE = {"booster": {"n_estimators": 3, "max_depth": 2}, "n_repeats": 1, "candidates": 50}
-
-MAGIC_COLUMNS = [
-    "fLength",
-    "fWidth",
-    "fSize",
-    "fConc",
-    "fConc1",
-    "fAsym",
-    "fM3Long",
-    "fM3Trans",
-    "fAlpha",
-    "fDist",
-]
+METRICS = ["auc_gb", "auc_mlp", "separation", "correlation_max", "memorisation"]
 
 
 def magic(folder: Path) -> tuple[EventTable, EventTable]:
@@ -64,13 +47,13 @@ def tables(data: Path | None, smoke: bool) -> dict[str, tuple[EventTable, EventT
     if data is not None:
         found["magic"] = (*magic(data), [])
     if smoke:
-        rows = slice(0, 400)
+        rows = slice(0, 300)
         return {k: (a.take(rows), b.take(rows), r) for k, (a, b, r) in found.items()}
     return found
 
 
 def one(
-    train: EventTable, test: EventTable, settings: dict[str, Any], seed: int, smoke: bool
+    train: EventTable, test: EventTable, settings: Variant, seed: int, smoke: bool
 ) -> dict[str, float]:
     """Train, generate and judge one variant once."""
     model = FlowBDT(**settings, random_state=seed, executor={"name": "serial", "n_threads": 1})
@@ -79,28 +62,21 @@ def one(
     trained = time.process_time()
     new = model.sample(test.n, random_state=100 + seed)
     made = time.process_time()
-    metrics = ["separation", "correlation_max"] if smoke else None
-    scores = evaluate(
-        test,
-        new,
-        training=train,
-        quick=True,
-        seed=seed,
-        metrics=metrics or ["auc_gb", "auc_mlp", "separation", "correlation_max"],
-    )
-    values = {r.name: r.value for r in scores.results if r.column is None}
-    floors = {f"floor_{r.name}": r.floor for r in scores.results if r.column is None}
+    metrics = ["separation", "correlation_max"] if smoke else METRICS
+    scores = evaluate(test, new, training=train, quick=True, metrics=metrics)
+    tables_wide = [r for r in scores.results if r.column is None]
     return {
-        **values,
-        **floors,
+        **{r.name: float(r.value) for r in tables_wide},
+        **{f"floor_{r.name}": float(r.floor) for r in tables_wide if r.floor is not None},
         "train_cpu_s": trained - start,
         "us_per_event": 1e6 * (made - trained) / test.n,
+        "evaluations": model.n_evaluations_ / model.acceptance_,
     }
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, float]:
     """Return the mean over seeds and, for more than one, its standard error."""
-    result: dict[str, float] = {}
+    result: dict[str, float] = {"seeds": len(runs)}
     for name in runs[0]:
         values = np.array([run[name] for run in runs], dtype=float)
         result[name] = float(values.mean())
@@ -111,37 +87,74 @@ def summary(runs: list[dict[str, float]]) -> dict[str, float]:
 
 def row(data: str, variant: str, scores: dict[str, float]) -> dict[str, str]:
     """Return one line of the table."""
-    cells = {"data": data, "variant": variant}
-    for name, digits in [("auc_gb", 4), ("auc_mlp", 4), ("separation", 3), ("train_cpu_s", 0)]:
+    cells = {"data": data, "variant": variant, "seeds": str(scores["seeds"])}
+    shown = [("auc_gb", 4), ("auc_mlp", 4), ("separation", 3), ("correlation_max", 3)]
+    for name, digits in [*shown, ("train_cpu_s", 0), ("us_per_event", 0)]:
         if name in scores:
-            error = scores.get(f"{name}_error")
-            text = f"{scores[name]:.{digits}f}"
+            text, error = f"{scores[name]:.{digits}f}", scores.get(f"{name}_error")
             cells[name] = text if error is None else f"{text} ± {error:.{digits}f}"
-    cells["us_per_event"] = f"{scores['us_per_event']:.1f}"
     return cells
 
 
+def wanted(options: argparse.Namespace) -> list[str]:
+    """Return the names of the variants to run. Raises SystemExit for an unknown one."""
+    names = options.variants.split(",") if options.variants else list(VARIANTS)
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise SystemExit(f"unknown variants {unknown}; known: {', '.join(VARIANTS)}")
+    return names
+
+
+def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+    """Yield data set, variant and seed; all variants of a seed before the next seed."""
+    names = ["jets"] if options.data is None else ["jets", "magic"]
+    for seed in range(1, 2 if options.smoke else options.seeds + 1):
+        for data in options.tables.split(",") if options.tables else names:
+            yield from ((data, variant, seed) for variant in wanted(options))
+
+
+def study(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Do what is not done yet; return all runs, by data set, variant and seed."""
+    file = None if options.output is None else options.output / "runs.json"
+    runs = json.loads(file.read_text()) if file and file.exists() else {}
+    events = tables(options.data, options.smoke)
+    for data, variant, seed in jobs(options):
+        key = f"{data} | {variant} | {seed}"
+        if key in runs:
+            continue
+        train, test, relations = events[data]
+        settings = {"relations": relations, **VARIANTS[variant]}
+        if options.smoke:
+            settings |= SMOKE
+        runs[key] = one(train, test, settings, seed, options.smoke)
+        print(key, json.dumps(runs[key]), flush=True)
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, runs)
+    return runs
+
+
+def summaries(runs: dict[str, dict[str, float]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return data set -> variant -> means and errors over the seeds."""
+    groups: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for key, scores in runs.items():
+        data, variant, _ = key.split(" | ")
+        groups.setdefault(data, {}).setdefault(variant, []).append(scores)
+    return {d: {v: summary(r) for v, r in found.items()} for d, found in groups.items()}
+
+
 def main() -> None:
-    """Run every variant on every table."""
+    """Run, print the table, draw."""
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (%(default)s)")
     parser.add_argument("--variants", help="some of them, comma-separated")
+    parser.add_argument("--tables", help="'jets', 'magic' or both, comma-separated")
     options = parser.parse_args()
-    wanted = options.variants.split(",") if options.variants else list(VARIANTS)
-    figures: dict[str, Any] = {}
-    rows = []
-    for data, (train, test, relations) in tables(options.data, options.smoke).items():
-        for variant in wanted:
-            settings = {"relations": relations, **VARIANTS[variant]}
-            if options.smoke:
-                settings |= {**SMOKE, "preconditioner": "gaussian"}
-            seeds = range(1, 2 if options.smoke else options.seeds + 1)
-            runs = [one(train, test, settings, seed, options.smoke) for seed in seeds]
-            scores = summary(runs)
-            figures.setdefault(data, {})[variant] = scores
-            rows.append(row(data, variant, scores))
-            print(" ".join(rows[-1].values()), flush=True)
-    print(common.markdown(rows))
+    figures = summaries(study(options))
+    lines = [row(d, v, scores) for d, found in figures.items() for v, scores in found.items()]
+    print(common.markdown(lines))
+    if options.output is not None and not options.smoke:
+        draw(figures, options.output)
     common.finish(figures, options.output, "ablation")
 
 

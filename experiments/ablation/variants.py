@@ -1,0 +1,77 @@
+"""What is compared: the default model with one ingredient changed, and scans of its cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Variant = dict[str, Any]
+
+NO_TREES: Variant = {"booster": {"n_estimators": 1, "learning_rate": 1e-9}, "n_repeats": 1}
+
+INGREDIENTS: dict[str, Variant] = {
+    "balanced": {},
+    "no rejection": {"rejection": False},
+    "no closed form": {"preconditioner": "none"},
+    "no closed form, no rejection": {"preconditioner": "none", "rejection": False},
+    "one Gaussian": {"preconditioner": "gaussian"},
+    "40 Gaussians": {"preconditioner": {"name": "mixture", "n_components": 40}},
+    "no trees": NO_TREES,
+    "no trees, no rejection": {**NO_TREES, "rejection": False},
+    "single-event targets": {"candidates": 0},
+    "single-event targets, fresh noise": {"candidates": 0, "noise": "fresh", "n_repeats": 2},
+    "trees see the latent point only": {"inputs": ["latent"]},
+    "optimal-transport pairs": {"coupling": "minibatch_ot"},
+    "last steps finer": {"spacing": {"name": "power", "exponent": 1.5}},
+}
+"""Each ingredient of the default model switched off, or another choice in its place."""
+
+EVALUATIONS: dict[str, Variant] = {
+    f"{n} evaluations": {"n_steps": n, "rejection": False} for n in (2, 4, 8, 16, 32)
+}
+"""Quality against function evaluations: Adams-Bashforth takes one per step."""
+
+COST: dict[str, Variant] = {
+    "fast": {"preset": "fast"},
+    "fast, rejection": {"preset": "fast", "rejection": True},
+    "balanced, 15 trees": {"booster": {"n_estimators": 15, "max_depth": 5}},
+    "best": {"preset": "best"},
+    "best, no rejection": {"preset": "best", "rejection": False},
+}
+"""Quality against training time, from the cheapest preset to the dearest."""
+
+REFERENCE: Variant = {
+    "n_steps": 20,
+    "solver": "euler",
+    "n_repeats": 5,
+    "noise": "repeats",
+    "candidates": 0,
+    "preconditioner": "none",
+    "rejection": False,
+    "inputs": ["latent"],
+    "relations": [],
+    "transforms": {"*": {"name": "minmax", "clip": True}, "joint": "none"},
+    "booster": {
+        "max_depth": 4,
+        "n_estimators": 100,
+        "reg_lambda": 0.1,
+        "reg_alpha": 0.2,
+        "max_bin": 256,
+        "early_stopping_rounds": 0,
+    },
+}
+"""The recipe of arXiv 2404.18219, section 3, with K = 5 repetitions."""
+
+VARIANTS: dict[str, Variant] = {
+    **INGREDIENTS,
+    **EVALUATIONS,
+    **COST,
+    "reference, K = 5": REFERENCE,
+}
+
+SMOKE: Variant = {
+    "booster": {"n_estimators": 3, "max_depth": 2},
+    "n_repeats": 1,
+    "candidates": 20,
+    "preconditioner": "gaussian",
+}
+"""What makes any variant take a moment."""
