@@ -22,7 +22,7 @@ from .model import fit_run, train_run
 from .report import write_report
 from .store import RunDirectory
 from .table import EventTable
-from .tableio import TableWriter, read_conditions, read_table
+from .tableio import TableWriter, read_attributes, read_conditions, read_table
 from .timegrid import TimeGrid
 from .training.collect import missing_steps
 from .training.plan import Inputs, check_config
@@ -195,6 +195,7 @@ def evaluate_files(options: argparse.Namespace) -> str:
         relations=options.relation,
         seed=options.seed,
         quick=options.quick,
+        provenance=read_attributes(options.generated),
     )
     write_report(verdict, real, generated, options.output, training=training)
     return f"{verdict.text()}\n\nreport: {options.output / 'report.html'}"

@@ -43,9 +43,18 @@ def demo(folder: Path, *, seed: int, bar: Callable[..., Any]) -> str:
     seconds = [time.perf_counter() - start]
     flow = Flow(trained)
     generated = EventTable.concatenate(list(flow.sample_blocks(test.n, seed=seed + 1)))
-    write_table(folder / "generated.h5", generated, attributes=flow.record(seed + 1))
+    record = flow.record(seed + 1)
+    write_table(folder / "generated.h5", generated, attributes=record)
     seconds.append(time.perf_counter() - start - seconds[0])
-    verdict = evaluate(test, generated, training=train, relations=relations, seed=seed, quick=True)
+    verdict = evaluate(
+        test,
+        generated,
+        training=train,
+        relations=relations,
+        seed=seed,
+        quick=True,
+        provenance=record,
+    )
     write_report(verdict, test, generated, folder / "report", training=train)
     score = verdict.get("auc_gb")
     headline = f"AUC {score.text()}, floor {score.floor_text()}"

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .comparison import Comparison, cut_samples
+from .files import to_plain
 from .metrics import METRICS, Result
 from .metrics.base import Kind
 from .registry import unknown
@@ -111,6 +112,7 @@ def evaluate(
     seed: int = 0,
     quick: bool = False,
     metrics: MetricNames = None,
+    provenance: Mapping[str, Any] | None = None,
     n_threads: int = 1,
 ) -> Evaluation:
     """Compare generated events with real ones the generator has not seen.
@@ -128,6 +130,9 @@ def evaluate(
     seed : int; equal inputs and seed give equal results
     quick : bool, fewer bootstrap replicas and one model seed instead of three
     metrics : names from `METRICS`, or a mapping name -> options; None for all that apply
+    provenance : how the generated events were made (`Flow.record`, or the attributes of their
+        file); kept with the settings, and where it says something that a reader of the scores must
+        know, in the notes
     n_threads : int, for the classifiers
 
     Returns
@@ -157,8 +162,21 @@ def evaluate(
     texts = [relation.text for relation in parsed]
     settings = {"quick": quick, "metrics": wanted, "relations": texts}
     notes = (*samples.notes, *job.notes)
+    if provenance:
+        settings["generated"] = to_plain(dict(provenance))
+        notes += _of_rejection(provenance)
     floor = samples.floor_text
     return Evaluation(results, samples.sizes, floor, settings, seed, _versions(), notes, seconds)
+
+
+def _of_rejection(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    acceptance = float(provenance.get("acceptance", 1.0))
+    if acceptance == 1.0:
+        return ()
+    return (
+        f"generated events passed a rejection: a boosted classifier, trained on training events,"
+        f" kept {acceptance:.0%}; the judge made of boosted trees is of the same kind",
+    )
 
 
 def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:

@@ -222,3 +222,14 @@ def test_a_floor_is_computed_once_for_many_samples(monkeypatch):
     assert (again.floor, again.floor_error) == (first.floor, first.floor_error)
     elsewhere = evaluate(other, real, **options).get("correlation_max")
     assert elsewhere.floor != first.floor
+
+
+def test_a_rejection_is_named_beside_the_scores():
+    rng = np.random.default_rng(0)
+    real, other = rng.normal(size=(2, 100, 2))
+    options = {"metrics": ["separation"], "quick": True}
+    plain = evaluate(real, other, provenance={"acceptance": 1.0}, **options)
+    assert not any("rejection" in note for note in plain.notes)
+    rejected = evaluate(real, other, provenance={"acceptance": 0.7, "seed": 3}, **options)
+    assert any("kept 70%" in note for note in rejected.notes)
+    assert rejected.settings["generated"] == {"acceptance": 0.7, "seed": 3}
