@@ -2,7 +2,8 @@
 
     python benchmarks/samplers.py [--quick]
 
-20,000 of the bundled jets of 12 columns go through 16 steps of every sampler. The field is one step model as the presets make it, a mixture in closed form plus boosted trees; its
+20,000 of the bundled jets of 12 columns go through 16 steps of every sampler. The field is one
+step model as the presets make it, a mixture in closed form plus boosted trees; its
 cost does not depend on time, so one model stands for all. As in generation the events go in blocks
 of `flowbdt.seeding.BLOCK`, whose arrays stay in the cache. Time inside the field and time spent on
 drawing noise are measured apart; what remains of the integration is the arithmetic of the sampler
