@@ -343,3 +343,16 @@ def test_tensors_stay_tensors_of_their_type(spec: Any) -> None:
     assert isinstance(solution.x, torch.Tensor)
     assert solution.x.dtype == torch.float32
     assert solution.nonfinite_fraction == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor")  # step control reads one number
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_no_sampler_leaves_the_library_of_its_points(name: str) -> None:
+    """A tensor that needs gradients cannot become a numpy array: any attempt would raise."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
+    field = FunctionField(lambda t, x, cond: 0.5 - x, path=Linear())
+    x0 = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
+    rng = torch.Generator().manual_seed(1)
+    x = integrate(SOLVERS.build(name), field, x0, np.linspace(0.0, 1.0, 5), rng=rng).x
+    x.sum().backward()
+    assert torch.isfinite(x0.grad).all()

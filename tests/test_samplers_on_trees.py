@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
 
-from flowbdt import FlowBDT, store
+from flowbdt import FlowBDT, evaluate, store
 from flowbdt.config import ModelConfig, RunConfig
 from flowbdt.conventions import EDM, FlowMatching
+from flowbdt.datasets import bundled
 from flowbdt.errors import ConfigError, GridError
 from flowbdt.fields import ExactGaussian, FunctionField, Stepwise
 from flowbdt.generation import Flow
@@ -300,3 +301,31 @@ def test_a_field_that_is_not_asked_for_noise_needs_no_path() -> None:
     integrate(SOLVERS.build("adams_bashforth_4"), field, np.ones((2, 1)), [0.0, 0.5, 1.0])
     with pytest.raises(ConfigError, match="give it path"):
         integrate(SOLVERS.build("ddim"), field, np.ones((2, 1)), [0.0, 0.5, 1.0])
+
+
+@pytest.mark.slow
+def test_two_steps_of_memory_at_8_evaluations_are_as_good_as_euler_at_16() -> None:
+    jets = bundled()
+    train, test = (jets.load(part).take(slice(0, 12_000)) for part in ("train", "test"))
+    model = FlowBDT(
+        preset="fast",
+        n_steps=16,
+        solver="heun",
+        rejection=False,
+        relations=list(jets.relations),
+        random_state=1,
+    ).fit(train)
+    multistep, euler = (
+        evaluate(
+            test,
+            model.sample(test.n, sampler=sampler, random_state=2),
+            training=train,
+            quick=True,
+            metrics=["separation"],
+        ).get("separation")
+        for sampler in (
+            {"solver": "adams_bashforth_2", "n_steps": 8},
+            {"solver": "euler", "n_steps": 16},
+        )
+    )
+    assert multistep.value < euler.value + 2.0 * np.hypot(multistep.error, euler.error)

@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="per sample (%(default)s)")
     options = parser.parse_args()
     train, test = jets(options.data)
-    n_events = 400 if options.smoke else options.events
+    n_events = 300 if options.smoke else options.events
     train, test = (
         t.take(slice(0, min(n_events, t.n))) if options.smoke else t for t in (train, test)
     )
