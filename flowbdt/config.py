@@ -43,7 +43,7 @@ more repetitions of the noise, large ones bring their own variety, wide ones cos
 
 WIDE_VALUES_PER_STEP = 3_600_000
 """The same above `MANY_COLUMNS`, where trees are cheap: on 5,000 x 368 voxels one, two and three
-repetitions explained 0.38, 0.81 and 0.99% of the variance in 16, 28 and 45 CPU seconds."""
+repetitions explained 0.38, 0.81 and 0.99% of the variance in 16, 28 and 43 CPU seconds."""
 
 MOST_REPEATS = 30
 """More copies of an event teach nothing new about the others."""

@@ -23,11 +23,11 @@ KEPT_BYTES = 2**25
 
 NANOSECONDS = {
     "histogram": 0.9,  # a row added to a histogram, per input, output, and level of the tree
-    "search": 20.0,  # a bin looked at, per input, output and node
-    "outputs": 20.0,  # gradient, margin and leaf of a row, per output
+    "search": 24.0,  # a bin looked at, per input, output and node
+    "outputs": 15.0,  # gradient, margin and leaf of a row, per output
     "moves": 5.0,  # a row sent down one level of a tree
     "bins": 20.0,  # a number made and binned
-    "trees": 1e5,  # a tree started and ended
+    "trees": 5e5,  # a tree started and ended
 }
 """CPU time of one unit of each kind of work, on one core of a present server (`benchmarks/cost.py`
 fits them to measured steps; the small ones are known to a factor of a few)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -202,3 +204,12 @@ def test_resume_and_threads_end_in_the_same_bytes(tmp_path, noise):
     run.file("steps/0001.ubj").write_bytes(before[:50])
     fit_run(inputs, run.path, resume=True)
     assert run.read("steps/0001.ubj") == before
+
+
+@pytest.mark.demo
+@pytest.mark.parametrize("script", ["high_dimension.py", "cost.py"])
+def test_benchmarks_have_help(script, request):
+    command = [sys.executable, str(request.config.rootpath / "benchmarks" / script), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--quick" in done.stdout
