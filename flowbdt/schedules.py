@@ -260,7 +260,7 @@ class Lu(NoiseSchedule):
 
     References
     ----------
-    Lu et al. 2022, arXiv 2206.00927, section 3.3 and appendix D; u from 1 to 1e-3 as there.
+    Lu et al. 2022, arXiv 2206.00927 (uniform steps in lambda); u from 1 to 1e-3 as there.
     """
 
     def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:

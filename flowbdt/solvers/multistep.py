@@ -224,12 +224,13 @@ class LMS(NoiseMultistep):
 
     Order ``order`` (1 to 4) where the noise ratio is finite, one evaluation per step and
     ``order - 2`` more at the start. The quadrature weights are exact on any grid, where the code
-    that made the method known integrates numerically. Steps to pure data (ratio 0) are regular.
+    that made the method known integrates numerically. Steps to pure data (ratio 0) are regular,
+    steps from pure noise are DDIM's.
 
     References
     ----------
     Crowson 2022, k-diffusion, ``sample_lms`` (order 4); the same as rho-AB-DEIS, Zhang, Chen 2023,
-    arXiv 2204.13902, section 3.3.
+    arXiv 2204.13902.
     """
 
     def __init__(self, order: int = 4, warm_start: bool = True) -> None:

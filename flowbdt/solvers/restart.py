@@ -85,7 +85,7 @@ class Restart(Solver):
 
     References
     ----------
-    Xu et al. 2023, arXiv 2306.14878, section 3.1 (forward and backward process) and algorithm 1.
+    Xu et al. 2023, arXiv 2306.14878, section 3.1 (Restart forward and backward process).
     """
 
     needs_parts = True

@@ -74,7 +74,8 @@ class EulerMaruyama(Solver):
 
     References
     ----------
-    Ma et al. 2024, arXiv 2401.08740 (SiT), equation 4 with w proportional to sigma.
+    Ma et al. 2024, arXiv 2401.08740 (SiT): the reverse equation holds for any diffusion w(t); here
+    w is proportional to sigma.
     """
 
     order = 1
@@ -107,7 +108,7 @@ class StochasticMultistep(DataMultistep):
 
     References
     ----------
-    Lu et al. 2022, arXiv 2211.01095, appendix (SDE-DPM-Solver++); eta as in Crowson 2022,
+    Lu et al. 2022, arXiv 2211.01095 (SDE-DPM-Solver++); eta as in Crowson 2022,
     k-diffusion, and, as tau^2, in Xue et al. 2023, arXiv 2309.05019 (SA-Solver).
     """
 

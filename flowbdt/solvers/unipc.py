@@ -44,8 +44,8 @@ class UniPC(Solver):
 
     References
     ----------
-    Zhao et al. 2023, arXiv 2302.04867, algorithms 1 and 2 with data prediction (equation 9 and
-    appendix).
+    Zhao et al. 2023, arXiv 2302.04867, algorithms 1 (UniC-p) and 2 (UniP-p), in their form for data
+    prediction.
     """
 
     offsets = (0.0,)
