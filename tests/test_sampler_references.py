@@ -124,7 +124,7 @@ def test_deis_in_log_snr_equals_diffusers() -> None:
         "DEISMultistepScheduler", use_karras_sigmas=True, solver_order=3, lower_order_final=False
     )
     sigmas, points = _reference(scheduler, 20, scaled=True)
-    spec = {"name": "deis", "order": 3, "variable": "log_snr", "warm_start": False}
+    spec = {"name": "deis", "degree": 3, "variable": "log_snr", "warm_start": False}
     for n, point in enumerate(points[:-1], start=1):
         _assert_close(ours(spec, sigmas, n), point)
 

@@ -112,7 +112,7 @@ def test_churn_is_limited_to_its_range_of_noise() -> None:
 
 
 def test_restart_without_restarts_is_its_base() -> None:
-    for base in ("heun", "adams_bashforth_3", "unipc", {"name": "lms", "order": 3}):
+    for base in ("heun", "adams_bashforth_3", "unipc", {"name": "lms", "degree": 3}):
         none = Restart(base, intervals=[[0.1, 1.0, 0]])
         x0, grid = _noise(20), np.linspace(0.0, 1.0, 9)
         found = integrate(none, GAUSSIAN, x0, grid)
@@ -179,7 +179,7 @@ def test_climbing_keeps_the_distribution() -> None:
         ({"name": "euler_maruyama", "churn": -1.0}, "at least 0"),
         ({"name": "edm", "s_churn": -1.0}, "s_churn"),
         ({"name": "edm", "s_tmin": 1.0, "s_tmax": 0.5}, "s_tmax"),
-        ({"name": "lms", "order": 7}, "1 to 4"),
+        ({"name": "lms", "degree": 7}, "1 to 4"),
         ({"name": "unipc", "degree": 0}, "1 to 3"),
         ({"name": "unipc", "variant": "bh3"}, "bh1"),
         ({"name": "deis", "variable": "rho"}, "log_snr"),
@@ -205,8 +205,8 @@ def test_every_parameter_is_reported_with_its_value() -> None:
         "s_churn": 0.0, "s_tmin": 0.0, "s_tmax": None, "s_noise": 1.0,
     }  # fmt: skip
     assert SOLVERS.build("heun").parameters() == {}
-    found = Restart({"name": "lms", "order": 2}, k=3).parameters()
-    assert found["base"] == {"name": "lms", "order": 2, "warm_start": True}
+    found = Restart({"name": "lms", "degree": 2}, k=3).parameters()
+    assert found["base"] == {"name": "lms", "degree": 2, "warm_start": True}
     assert found["k"] == 3
     for name in SOLVERS.names():
         solver = SOLVERS.build(name)

@@ -9,6 +9,7 @@ import pytest
 
 from flowbdt.errors import ConfigError, GridError
 from flowbdt.fields import FunctionField
+from flowbdt.paths import Linear
 from flowbdt.solvers import SOLVERS, AdamsBashforth2, Euler, Heun, Solver, integrate
 from flowbdt.solvers.multistep import adams_bashforth_weights
 from flowbdt.solvers.ode import RungeKutta
@@ -124,3 +125,33 @@ def test_stochastic_solver_draws_only_from_the_generator_it_gets() -> None:
     np.testing.assert_array_equal(first, second)
     with pytest.raises(ConfigError, match="rng"):
         integrate(Noisy(), field, x0, [0.0, 0.5, 1.0])
+
+
+def _order(spec: Any) -> float:
+    """Return the order measured on a linear field between t = 0.3 and 0.8."""
+    field = FunctionField(
+        lambda t, x, cond: x @ np.array([[-0.5, 2.0], [-2.0, 0.3]]), path=Linear()
+    )
+    x0, errors = np.array([[0.6, -0.3]]), []
+    exact = integrate(SOLVERS.build("dormand_prince"), field, x0, np.linspace(0.3, 0.8, 200)).x
+    for n in (100, 200):
+        x = integrate(SOLVERS.build(spec), field, x0, np.linspace(0.3, 0.8, n + 1)).x
+        errors.append(np.abs(x - exact).max())
+    return float(np.log2(errors[0] / errors[1]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "order"),
+    [
+        ({"name": "dpm_solver_pp_3m"}, 3),
+        ({"name": "dpm_solver_pp_3m", "quadrature": "published"}, 2),
+        ({"name": "dpm_solver_pp_3m", "warm_start": False}, 2),
+        ({"name": "lms", "degree": 3, "warm_start": False}, 2),
+        ({"name": "deis", "degree": 4, "warm_start": False}, 2),
+        ({"name": "unipc", "degree": 3, "warm_start": False}, 3),
+    ],
+    ids=str,
+)
+def test_what_published_starts_and_formulas_cost_in_order(spec: Any, order: int) -> None:
+    assert SOLVERS.build(spec).order == order
+    assert _order(spec) == pytest.approx(order, abs=0.25)

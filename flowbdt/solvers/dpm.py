@@ -162,14 +162,16 @@ class DataMultistep(Multistep):
     needs_parts = True
     known_quadratures: ClassVar[tuple[str, ...]] = ("exact", "published")
 
-    def __init__(self, order: int, quadrature: str, warm_start: bool) -> None:
-        super().__init__(order, warm_start)
+    def __init__(self, degree: int, quadrature: str, warm_start: bool) -> None:
+        super().__init__(degree, warm_start)
         if quadrature not in self.known_quadratures:
             raise ConfigError(
                 f"quadrature of {type(self).__name__} must be one of"
                 f" {', '.join(self.known_quadratures)}, got {quadrature!r}"
             )
         self.quadrature = quadrature
+        if quadrature == "published":
+            self.order = min(self.order, 2)
 
     def value(self, field: Ask, t: float, x: Any) -> Any:
         """Return the denoised point."""

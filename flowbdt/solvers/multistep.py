@@ -31,7 +31,7 @@ class History:
 
 
 class Multistep(Solver):
-    """Interpolate the values at the last ``order`` boundaries and integrate over the step.
+    """Interpolate the values at the last ``degree`` boundaries and integrate over the step.
 
     One evaluation per step, at its start: well suited to step models. A subclass says which value
     of the field is interpolated (`value`), in which variable (`coordinate`), and how its integral
@@ -39,7 +39,7 @@ class Multistep(Solver):
 
     **Start.** The first steps have too few nodes. With ``warm_start`` the error they would make
     is removed: they predict, ask once more at their end, and integrate again from the very
-    first point through all nodes. That asks at boundaries only, costs ``order - 2`` evaluations
+    first point through all nodes. That asks at boundaries only, costs ``degree - 2`` evaluations
     once, and keeps the order. Without, the order of the whole is 2 at most, as published codes
     have it.
 
@@ -50,9 +50,11 @@ class Multistep(Solver):
 
     offsets = (0.0,)
 
-    def __init__(self, order: int = 2, warm_start: bool = True) -> None:
-        self.order, self.warm_start = checked_order(type(self).__name__, order, 4), warm_start
-        self.lead_offsets = ((0.0, 1.0),) * (max(self.order - 2, 0) if warm_start else 0)
+    def __init__(self, degree: int = 2, warm_start: bool = True) -> None:
+        self.degree = checked_degree(type(self).__name__, degree, 4)
+        self.warm_start, extra = warm_start, max(degree - 2, 0)
+        self.order = degree if warm_start else degree - extra
+        self.lead_offsets = ((0.0, 1.0),) * (extra if warm_start else 0)
 
     @abstractmethod
     def value(self, field: Ask, t: float, x: Any) -> Any:
@@ -84,12 +86,12 @@ class Multistep(Solver):
         if not self._finite(field, t0):
             return self.simple_step(field, x, t0, t1, value, rng), History()
         state = state if state.nodes else History((), t0, x)
-        nodes = ((t0, value), *state.nodes)[: self.order]
+        nodes = ((t0, value), *state.nodes)[: self.degree]
         state = History(nodes, state.t_origin, state.x_origin)
         if not self._reaches(field, t1):
             return self.simple_step(field, x, t0, t1, value, rng), state
         ahead = self.advance(field, x, t0, t1, nodes, rng)
-        if self.warm_start and len(nodes) < self.order - 1 and self._finite(field, t1):
+        if self.warm_start and len(nodes) < self.degree - 1 and self._finite(field, t1):
             nodes = ((t1, self.value(field, t1, ahead)), *nodes)
             ahead = self.advance(field, state.x_origin, state.t_origin, t1, nodes, rng)
         return ahead, state
@@ -102,15 +104,15 @@ class Multistep(Solver):
         return self._finite(field, t)
 
 
-def checked_order(name: str, order: Any, highest: int) -> int:
-    """Return an order between 1 and the highest, or raise ConfigError."""
-    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= highest:
-        raise ConfigError(f"the order of {name} must be 1 to {highest}, got {order!r}")
-    return order
+def checked_degree(name: str, degree: Any, highest: int) -> int:
+    """Return a number of nodes between 1 and the highest, or raise ConfigError."""
+    if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= highest:
+        raise ConfigError(f"the degree of {name} must be 1 to {highest}, got {degree!r}")
+    return degree
 
 
 class AdamsBashforth(Multistep):
-    """Extrapolate the velocities of the last ``order`` boundaries.
+    """Extrapolate the velocities of the last ``degree`` boundaries.
 
     References
     ----------
@@ -222,19 +224,19 @@ class NoiseMultistep(Multistep):
 class LMS(NoiseMultistep):
     """Linear multistep method in the noise ratio: the noise as a polynomial in sigma / alpha.
 
-    Order ``order`` (1 to 4) where the noise ratio is finite, one evaluation per step and
-    ``order - 2`` more at the start. The quadrature weights are exact on any grid, where the code
+    Order ``degree`` (1 to 4) where the noise ratio is finite, one evaluation per step and
+    ``degree - 2`` more at the start. The quadrature weights are exact on any grid, where the code
     that made the method known integrates numerically. Steps to pure data (ratio 0) are regular,
     steps from pure noise are DDIM's.
 
     References
     ----------
-    Crowson 2022, k-diffusion, ``sample_lms`` (order 4); the same as rho-AB-DEIS, Zhang, Chen 2023,
+    Crowson 2022, k-diffusion, ``sample_lms`` (degree 4); the same as rho-AB-DEIS, Zhang, Chen 2023,
     arXiv 2204.13902.
     """
 
-    def __init__(self, order: int = 4, warm_start: bool = True) -> None:
-        super().__init__(order, warm_start)
+    def __init__(self, degree: int = 4, warm_start: bool = True) -> None:
+        super().__init__(degree, warm_start)
 
     def coordinate(self, convention: Convention, t: float) -> float:
         """Return the noise ratio."""
@@ -250,11 +252,11 @@ class LMS(NoiseMultistep):
 class DEIS(NoiseMultistep):
     """Exponential integrator with the noise as a polynomial in time or in log-SNR.
 
-    Order ``order`` (1 to 4), one evaluation per step and ``order - 2`` more at the start.
+    Order ``degree`` (1 to 4), one evaluation per step and ``degree - 2`` more at the start.
 
     Parameters
     ----------
-    order : 1 to 4
+    degree : 1 to 4, nodes of the interpolation
     variable : 'time' (t-AB-DEIS) or 'log_snr'; with the latter steps to pure data are DDIM's
     warm_start : see `Multistep`
 
@@ -263,8 +265,8 @@ class DEIS(NoiseMultistep):
     Zhang, Chen 2023, arXiv 2204.13902, equations 14 and 15.
     """
 
-    def __init__(self, order: int = 3, variable: str = "time", warm_start: bool = True) -> None:
-        super().__init__(order, warm_start)
+    def __init__(self, degree: int = 3, variable: str = "time", warm_start: bool = True) -> None:
+        super().__init__(degree, warm_start)
         if variable not in ("time", "log_snr"):
             raise ConfigError(f"variable of deis must be 'time' or 'log_snr', got {variable!r}")
         self.variable = variable

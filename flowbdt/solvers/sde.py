@@ -114,8 +114,9 @@ class StochasticMultistep(DataMultistep):
 
     stochastic = True
 
-    def __init__(self, order: int, eta: float, quadrature: str) -> None:
-        super().__init__(order, quadrature, warm_start=False)
+    def __init__(self, degree: int, eta: float, quadrature: str) -> None:
+        super().__init__(degree, quadrature, warm_start=False)
+        self.order = 1
         self.eta = _not_negative(f"eta of {type(self).__name__}", eta)
 
     def weights(self, convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigError
 from .base import SOLVERS, Ask, Solver
 from .dpm import data_step
-from .multistep import Node, checked_order
+from .multistep import Node, checked_degree
 from .quadrature import decaying_moments, polynomial_weights
 
 
@@ -53,7 +53,7 @@ class UniPC(Solver):
     needs_parts = True
 
     def __init__(self, degree: int = 2, variant: str = "bh2", warm_start: bool = True) -> None:
-        self.degree = checked_order("UniPC", degree, 3)
+        self.degree = checked_degree("UniPC", degree, 3)
         if variant not in ("bh1", "bh2"):
             raise ConfigError(f"variant of unipc must be 'bh1' or 'bh2', got {variant!r}")
         self.variant, self.warm_start = variant, warm_start

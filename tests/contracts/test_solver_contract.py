@@ -92,9 +92,9 @@ def _measured_order(
 
 FAMILIES = [
     *SOLVERS.names(),
-    *({"name": "lms", "order": n} for n in (1, 2, 3)),
-    *({"name": "deis", "order": n} for n in (1, 2, 4)),
-    *({"name": "deis", "order": n, "variable": "log_snr"} for n in (1, 2, 3, 4)),
+    *({"name": "lms", "degree": n} for n in (1, 2, 3)),
+    *({"name": "deis", "degree": n} for n in (1, 2, 4)),
+    *({"name": "deis", "degree": n, "variable": "log_snr"} for n in (1, 2, 3, 4)),
     *({"name": "unipc", "degree": n, "variant": v} for n in (1, 2, 3) for v in ("bh1", "bh2")),
     {"name": "dpm_solver_pp_2m", "quadrature": "exact"},
     {"name": "restart", "base": "adams_bashforth_3", "intervals": [[0.1, 0.6, 0]]},
