@@ -138,6 +138,33 @@ def test_a_dag_writes_the_bytes_of_a_serial_run(pool, table, serial, tmp_path):
     assert "complete" in log.read_text()  # the DAG itself closed the run
 
 
+@pytest.mark.parametrize("transfer", [False, True])
+def test_a_dag_trains_generates_and_merges_to_the_bytes_of_one_machine(
+    pool, serial, tmp_path, transfer
+):
+    folder = copy_without(serial, tmp_path / "run", [0, 19])
+    new = {name: tmp_path / f"{name}.h5" for name in ("one machine", "many")}
+    words = ["--generate", 20_000, "--seed", 3, "--parts", 3, "-o", new["many"]]
+    words += ["--set", f"executor.transfer={transfer}".lower()]
+    command("submit", folder, "--dag", *words)
+    assert "done 7" in command("watch", folder).stdout  # 2 steps, collect, 3 parts, merge
+    command("generate", serial, "-n", 20_000, "--seed", 3, "-o", new["one machine"])
+    assert new["many"].read_bytes() == new["one machine"].read_bytes()
+
+
+def test_a_large_sample_is_generated_by_jobs(pool, serial, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(serial, folder)
+    words = ["--generate", 12_000, "--parts", 2, "-o", tmp_path / "many.h5"]
+    said = command("submit", folder, *words).stdout
+    assert said.startswith("2 jobs submitted")
+    assert "12000 events from 2 parts" in command("watch", folder).stdout
+    command("generate", serial, "-n", 12_000, "-o", tmp_path / "one.h5")
+    assert (tmp_path / "many.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    again = command("submit", folder, *words)
+    assert "nothing to submit" in again.stdout
+
+
 @pytest.mark.parametrize("bindings", [False, True])
 def test_only_missing_steps_are_submitted_and_late_materialisation_works(
     pool, serial, tmp_path, bindings

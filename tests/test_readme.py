@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from flowbdt.cli import build_parser
 from flowbdt.datasets import bundled
+from flowbdt.execution import EXECUTORS
 from flowbdt.tableio import write_table
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +43,17 @@ def test_there_are_two_install_commands_and_ci_runs_them():
 def test_pictures_and_links_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_commands_of_the_page_on_clusters_are_understood():
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    commands = re.findall(r"^\$ (?:env/bin/)?(flowbdt .*)$", page, flags=re.MULTILINE)
+    assert len(commands) >= 10
+    for command in commands:
+        build_parser().parse_args(shlex.split(command)[1:])
+    names = re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page, flags=re.MULTILINE)
+    settings = {name for pair in names for name in pair if name}
+    assert settings == set(EXECUTORS.parameters("htcondor")) - {"poll_s"}
 
 
 def test_modules_named_in_the_readme_exist():
