@@ -6,6 +6,7 @@ Golden files are written anew with: python tests/test_condor.py
 from __future__ import annotations
 
 import io
+import time
 import warnings
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +16,13 @@ from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
 from flowbdt.execution import EXECUTORS, STEPS
 from flowbdt.execution.htcondor import HTCondor, events
 from flowbdt.execution.htcondor.describe import Place, numbered, single
-from flowbdt.execution.htcondor.executor import outcome, warn_of_holds
+from flowbdt.execution.htcondor.executor import (
+    COMPARE_S,
+    IDLE_S,
+    Follower,
+    outcome,
+    warn_of_holds,
+)
 from flowbdt.execution.htcondor.holds import advice, is_memory
 from flowbdt.execution.htcondor.pool import CommandLine, Pool, connect
 from flowbdt.execution.htcondor.quoting import arguments, environment, file_list, plain, string
@@ -269,6 +276,42 @@ def test_holds_are_explained_and_a_warning_says_so(tmp_path):
         warn_of_holds(list(jobs.values()))
     with warnings.catch_warnings():
         warn_of_holds([jobs["step-0"]])
+
+
+def test_jobs_that_no_machine_takes_are_told_of_once_in_a_while(tmp_path, monkeypatch):
+    """A description that fits no machine of the pool waits for ever, and nobody knows why."""
+    queued = REAL[: REAL.index(b"001 (")]
+    submissions = Submissions(copied(tmp_path, queued, JOBS[:1]))
+    follower = Follower(submissions, None)
+    now = time.monotonic()
+    assert len(follower.news()) == 1
+    with warnings.catch_warnings():
+        assert follower.news() == []
+    monkeypatch.setattr(time, "monotonic", lambda: now + IDLE_S + 60)
+    with pytest.warns(JobWarning, match=r"1 job in the queue and none runs.*better-analyze 16\.0"):
+        follower.news()
+    with warnings.catch_warnings():
+        follower.news()
+
+
+def test_silent_logs_make_the_queue_be_asked(tmp_path, monkeypatch):
+    follower = Follower(_read(copied(tmp_path, REAL, JOBS)), Queue(set()))
+    assert follower.news() == []
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + COMPARE_S + 1)
+    assert {job.name for job in follower.news() if job.state == "lost"} == {"step-6", "step-7"}
+
+
+def test_a_queue_that_does_not_answer_is_asked_again(tmp_path, monkeypatch):
+    class Broken(Queue):
+        def queued(self, mark):
+            raise RunError("the schedd does not answer")
+
+    follower = Follower(_read(copied(tmp_path, REAL, JOBS)), Broken(set()))
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + COMPARE_S + 1)
+    with pytest.warns(JobWarning, match="does not answer; asking again later"):
+        assert follower.news() == []
 
 
 def test_the_table_counts_states_and_shows_what_needs_a_look(tmp_path):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from ...errors import JobWarning, RunError
+from ...errors import JobWarning, RunError, plural
 from ...store import RunDirectory
 from ...training.collect import last_line
 from ..base import EXECUTORS, Executor
@@ -15,10 +15,22 @@ from ..work import STEPS, Work, name_of
 from .describe import Place, Stage, node_name, numbered
 from .pool import Pool, connect
 from .settings import Settings
-from .submissions import DONE, HELD, LOST, JobState, Submission, Submissions
+from .submissions import (
+    DONE,
+    HELD,
+    LOST,
+    QUEUED,
+    RUNNING,
+    JobState,
+    Submission,
+    Submissions,
+)
 
 COMPARE_S = 60.0
 """After so many seconds without news the queue is asked whether the jobs are still there."""
+
+IDLE_S = 600.0
+"""After so many seconds in which nothing ran and nothing was new, somebody should look why."""
 
 FILES_S = 20.0
 """So long the files of a finished job may take to show up on a shared file system."""
@@ -81,16 +93,20 @@ class Follower:
 
     def __init__(self, submissions: Submissions, pool: Pool | None) -> None:
         self._submissions, self._pool = submissions, pool
-        self._quiet_since = time.monotonic()
+        self._quiet_since = self._asked = time.monotonic()
 
     def news(self) -> list[JobState]:
         """Return the jobs about which there is something new."""
         changed = self._submissions.update()
-        silent = time.monotonic() - self._quiet_since > COMPARE_S
-        if silent and self._pool is not None:
+        now = time.monotonic()
+        if self._pool is not None and now - max(self._quiet_since, self._asked) > COMPARE_S:
             changed += self._compared(self._pool)
-        if changed or silent:
-            self._quiet_since = time.monotonic()
+            self._asked = now
+        if changed:
+            self._quiet_since = now
+        elif now - self._quiet_since > IDLE_S:
+            warn_of_waiting(self._submissions.jobs().values())
+            self._quiet_since = now
         return changed
 
     def _compared(self, pool: Pool) -> list[JobState]:
@@ -111,6 +127,19 @@ def warn_of_holds(jobs: Sequence[JobState]) -> None:
                 JobWarning,
                 stacklevel=2,
             )
+
+
+def warn_of_waiting(jobs: Collection[JobState]) -> None:
+    """Warn if jobs wait in the queue and none runs, with how to find out why."""
+    queued = [job.job for job in jobs if job.state == QUEUED and job.job]
+    if queued and not any(job.state == RUNNING for job in jobs):
+        cluster, process = queued[0]
+        warnings.warn(
+            f"{plural(len(queued), 'job')} in the queue and none runs; if the pool is not just"
+            f" full, 'condor_q -better-analyze {cluster}.{process}' tells which machines would do",
+            JobWarning,
+            stacklevel=3,
+        )
 
 
 def outcome(
