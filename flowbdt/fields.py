@@ -105,8 +105,11 @@ class Seen:
 
     Examples
     --------
+    >>> from flowbdt.conventions import EDM
+    >>> from flowbdt.paths import Linear
     >>> field = ExactGaussian([0.0], [[1.0]], Linear())
-    >>> float(field.seen_as(EDM()).denoised(np.array([[1.0]]), 2.0)[0, 0])  # x / (1 + sigma^2)
+    >>> denoised = field.seen_as(EDM()).denoised(np.array([[1.0]]), 2.0)  # x / (1 + sigma^2)
+    >>> round(float(denoised[0, 0]), 12)
     0.2
     """
 

@@ -162,6 +162,7 @@ def trees_part(
 ) -> list[dict[str, Any]]:
     """Return one line per sampler and number of evaluations, on shared and on own step models."""
     given = {"relations": list(HLV_RELATIONS), "rejection": False, "random_state": 1}
+    given["preset"] = options.preset
     if options.smoke:
         small = {"n_estimators": 2, "max_depth": 2}
         given |= {"booster": small, "preconditioner": "gaussian", "n_repeats": 1, "candidates": 0}
@@ -239,6 +240,7 @@ def main() -> None:
     parser.add_argument("--parts", default="grids,mixture,churn,trees", help="which (%(default)s)")
     parser.add_argument("--samplers", help="some of them, separated by semicolons")
     parser.add_argument("--events", type=int, default=20_000, help="per sample (%(default)s)")
+    parser.add_argument("--preset", default="balanced", help="of the trees (%(default)s)")
     options = parser.parse_args()
     train, test = jets(options.data)
     n_events = 300 if options.smoke else options.events
