@@ -19,6 +19,7 @@ import argparse
 import heapq
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -136,9 +137,18 @@ def started(folder: Path, executor: str, n_jobs: int = 1) -> subprocess.Popen[by
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def timed(*processes: subprocess.Popen[bytes]) -> tuple[float, dict[int, float]]:
-    """Wait for processes; return the seconds it took, and at the peak the MiB of every process."""
-    start, peak = time.perf_counter(), [dict[int, float]()]
+@dataclass(frozen=True)
+class Used:
+    """Seconds and CPU seconds until processes ended, and at the peak the MiB of every process."""
+
+    seconds: float
+    cpu_s: float
+    mib: dict[int, float]
+
+
+def timed(*processes: subprocess.Popen[bytes]) -> Used:
+    """Wait for processes and return what they, and what they started, used."""
+    start, cpu, peak = time.perf_counter(), _children_cpu(), [dict[int, float]()]
     stop = threading.Event()
 
     def watch() -> None:
@@ -154,7 +164,12 @@ def timed(*processes: subprocess.Popen[bytes]) -> tuple[float, dict[int, float]]
     watcher.join()
     if any(codes):
         raise SystemExit("a measured fit failed; see above")
-    return seconds, peak[0]
+    return Used(seconds, _children_cpu() - cpu, peak[0])
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def tree_mib(pid: int) -> dict[int, float]:
@@ -178,23 +193,25 @@ def measure(place: Path, n_rows: int, n_steps: int, rounds: int) -> dict[str, An
 
     Both ways take turns, and the best round of each counts: other load on the machine only slows.
     """
-    serial_s, joblib_s, memory = [], [], []
+    serial, joblib = [], []
     for turn in range(rounds):
         pair = [planned(place / f"{name}{turn}", n_rows, n_steps) for name in "ab"]
-        serial_s.append(timed(*(started(run.path, "serial") for run in pair))[0])
+        serial.append(timed(*(started(run.path, "serial") for run in pair)))
         run = planned(place / f"joblib{turn}", n_rows, n_steps)
-        seconds, peaks = timed(started(run.path, "joblib", 2))
-        joblib_s.append(seconds)
-        memory.append(peaks)
+        joblib.append(timed(started(run.path, "joblib", 2)))
+    serial_s, joblib_s = (min(found.seconds for found in way) for way in (serial, joblib))
+    serial_cpu, joblib_cpu = (min(found.cpu_s for found in way) for way in (serial, joblib))
     one = planned(place / "one", n_rows, n_steps)
-    (one_mib,) = timed(started(one.path, "serial"))[1].values()
+    (one_mib,) = timed(started(one.path, "serial")).mib.values()
     data = sum(path.stat().st_size for path in one.file("table").iterdir()) / 2**20
-    workers, rest = _split(memory[-1])
+    workers, rest = _split(joblib[-1].mib)
     reports = [one.report(step) for step in range(n_steps)]
     return {
-        "two_serial_steps_per_s": 2 * n_steps / min(serial_s),
-        "joblib_steps_per_s": n_steps / min(joblib_s),
-        "ratio": min(serial_s) / (2 * min(joblib_s)),
+        "two_serial_steps_per_s": 2 * n_steps / serial_s,
+        "joblib_steps_per_s": n_steps / joblib_s,
+        "ratio": serial_s / (2 * joblib_s),
+        "two_serial_cpu_s_per_step": serial_cpu / (2 * n_steps),
+        "joblib_cpu_s_per_step": joblib_cpu / n_steps,
         "two_workers_mib": workers,
         "allowed_mib": data + 2 * one_mib,
         "waiting_parent_mib": rest,
@@ -251,14 +268,14 @@ def main() -> None:
     if options.fit:
         fit(options.fit[0], options.fit[1], int(options.fit[2]))
         return
-    size = (3_000, 8, 1) if options.quick else (20_000, 8, 2)
+    size = (3_000, 8, 1) if options.quick else (10_000, 8, 2)
     log = os.environ.get("FLOWBDT_POOL_EVENTS")
     overhead = overhead_of(Path(log)) if log else Overhead()
     with tempfile.TemporaryDirectory() as place:
         figures = measure(Path(place), *size)
     spans = simulate(figures["step_s"], overhead)
     print(f"one machine, two processes, {size[0]} events x {N_COLUMNS} columns, {size[1]} steps")
-    print(common.table([{k: v for k, v in figures.items() if k != "step_s"}]))
+    print(common.table([{"figure": k, "": v} for k, v in figures.items() if k != "step_s"]))
     print(f"\nsimulated seconds to the last step; overheads: {overhead}")
     rows = [{"slots": n, **{name: s[i] for name, s in spans.items()}} for i, n in enumerate(SLOTS)]
     print(common.table(rows))
