@@ -127,6 +127,26 @@ def test_twenty_jobs_write_the_bytes_of_a_serial_run(pool, table, serial, tmp_pa
     assert not list(folder.glob("incoming/steps/*"))
 
 
+@pytest.mark.parametrize("executor", ["joblib", "dask"])
+def test_executors_of_one_machine_write_the_same(table, serial, tmp_path, executor):
+    if executor == "dask":
+        pytest.importorskip("distributed", reason="executor dask is an extra")
+    words = ["--executor", executor, "--set", "executor.n_jobs=2"]
+    command("fit", table, "-o", tmp_path / "run", *settings(20), *words)
+    assert files_of(tmp_path / "run", 20) == files_of(serial, 20)
+
+
+def test_dask_starts_its_workers_as_jobs_of_the_pool(pool, serial, tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="executor dask is an extra")
+    run = RunDirectory(copy_without(serial, tmp_path / "run", [0, 9, 19]))
+    cluster = {"name": "htcondor", "memory": "800MB", "disk": "100MB"}
+    executor = EXECUTORS.build({"name": "dask", "cluster": cluster, "n_jobs": 1})
+    reports = list(executor.run(run, missing_steps(run)))
+    assert sorted(report["step"] for report in reports) == [0, 9, 19]
+    command("collect", run.path)
+    assert files_of(run.path, 20) == files_of(serial, 20)
+
+
 def test_a_dag_writes_the_bytes_of_a_serial_run(pool, table, serial, tmp_path):
     folder = tmp_path / "a run"
     command("plan", table, "-o", folder, *settings(20))
