@@ -356,3 +356,20 @@ def test_no_sampler_leaves_the_library_of_its_points(name: str) -> None:
     x = integrate(SOLVERS.build(name), field, x0, np.linspace(0.0, 1.0, 5), rng=rng).x
     x.sum().backward()
     assert torch.isfinite(x0.grad).all()
+
+
+DETERMINISTIC = [name for name in SOLVERS.names() if not SOLVERS.build(name).stochastic]
+
+
+@pytest.mark.parametrize("name", [*DETERMINISTIC, {"name": "deis", "variable": "log_snr"}], ids=str)
+def test_deterministic_samplers_go_back_from_data_to_noise(name: Any) -> None:
+    x1 = GAUSSIAN.flow(_noise(50), 1.0)
+    found = integrate(SOLVERS.build(name), GAUSSIAN, x1, np.linspace(1.0, 0.0, 81))
+    np.testing.assert_allclose(found.x, _noise(50), atol=0.1)
+
+
+@pytest.mark.parametrize("spec", STOCHASTIC, ids=str)
+def test_stochastic_samplers_do_not_go_back(spec: Any) -> None:
+    rng = np.random.default_rng(1)
+    with pytest.raises(ConfigError, match="from noise to data only"):
+        integrate(SOLVERS.build(spec), GAUSSIAN, _noise(3), [1.0, 0.5, 0.0], rng=rng)

@@ -291,6 +291,11 @@ def check_field(
             f"{type(solver).__name__} adds noise: hand in rng, a numpy Generator (for torch"
             " tensors a torch.Generator)"
         )
+    if solver.stochastic and boundaries[0] > boundaries[-1]:
+        raise ConfigError(
+            f"{type(solver).__name__} goes from noise to data only: backwards there is nothing to"
+            " draw; take a deterministic solver"
+        )
     convention = field.require_convention() if solver.needs_parts else field.convention
     if solver.adaptive:
         field.require_all(min(boundaries), max(boundaries))

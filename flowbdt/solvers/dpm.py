@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from ..conventions import Convention
 from ..errors import ConfigError
 from .base import SOLVERS, Ask, Solver
-from .multistep import Multistep, Node
+from .multistep import History, Multistep, Node
 from .ode import weighted_sum
 from .quadrature import decaying_moments, growing_moments, polynomial_weights
 
@@ -186,6 +186,14 @@ class DataMultistep(Multistep):
         begin, h = convention.log_snr(t0), _log_snr_step(convention, t0, t1)
         places = [(convention.log_snr(t) - begin) / h for t, _ in nodes]
         return polynomial_weights(places, data_moments(h, len(nodes), self.quadrature))
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step; from pure data, backwards, DDIM's, which needs both parts."""
+        if field.convention.scales(t0)[1] > 0:
+            return super().step(field, t0, t1, x, state, rng)
+        return field.convention.point(*field.parts(t0, x), t1), History()
 
     def advance(
         self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any

@@ -219,6 +219,9 @@ class NoiseMultistep(Multistep):
             return super().step(field, t0, t1, x, state, rng)
         return field.convention.point(*field.parts(t0, x), t1), History()
 
+    def _reaches(self, field: Ask, t: float) -> bool:
+        return self._finite(field, t) and field.convention.scales(t)[0] > 0
+
 
 @SOLVERS.register("lms")
 class LMS(NoiseMultistep):

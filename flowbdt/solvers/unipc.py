@@ -86,7 +86,8 @@ class UniPC(Solver):
         nodes = ((t0, denoised), *state.nodes)[: self.degree]
         state = replace(state, nodes=nodes, t_last=t0, x_last=x, done=state.done + 1)
         if math.isinf(end):
-            return denoised * field.convention.scales(t1)[0], state
+            (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
+            return (b1 / b0) * x + (a1 - a0 * b1 / b0) * denoised, state
         return self._integrated(field, x, t0, t1, nodes), state
 
     def _corrected(self, field: Ask, t: float, state: Passed, denoised: Any) -> Any:
