@@ -113,7 +113,7 @@ class ModelConfig:
 
     preset: str = "balanced"  # 'fast', 'balanced' or 'best': fills in what is null below
     n_steps: int | None = None  # steps the solver takes from noise to data
-    solver: Spec = "adams_bashforth_2"  # integration method
+    solver: Spec = "adams_bashforth_3"  # integration method
     spacing: str | dict[str, Any] | list[float] = "uniform"  # of the steps in time
     path: Spec = "linear"  # from noise to data
     coupling: Spec = "independent"  # which noise goes with which event

@@ -129,7 +129,7 @@ class FlowBDT(BaseEstimator):
     def __init__(
         self,
         n_steps: int | None = None,
-        solver: Any = "adams_bashforth_2",
+        solver: Any = "adams_bashforth_3",
         *,
         preset: str = "balanced",
         spacing: Any = "uniform",

@@ -21,7 +21,7 @@ from .seeding import BLOCK, derive
 from .split import split_mask
 from .store import RunDirectory
 
-GENERATED_PER_EVENT = 4
+GENERATED_PER_EVENT = 8
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
 """Generated events cost little; several for each real one make their share of the noise small."""
