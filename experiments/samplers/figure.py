@@ -25,7 +25,7 @@ REFERENCE = "Adams-Bashforth 2"
 """The package's default solver: all ratios are to it, at the nearest cost."""
 
 TICKS = (2, 4, 8, 16, 32, 64, 100, 200)
-SMALLEST = 1e-4
+SMALLEST = 1e-3
 MARKS = "osD^v<>Pph*X"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3b3b3b", "#8c6d31")
 
