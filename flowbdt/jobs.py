@@ -257,14 +257,14 @@ def _stages(
     if missing:
         stages.append(executor.stage(run, missing, STEPS, place))
     if options.dag:
-        stages.append(single("collect", ["collect", "."], executor, place))
+        stages.append(single("collect", ["collect", "."], executor.complete(), place))
     if work is not None:
         parts = missing_parts(run, work)
         stages += [executor.stage(run, parts, work, place)] if parts else []
         words = ["merge", ".", work.sample]
-        stages += [single("merge", words, executor, place)] if options.dag else []
+        stages += [single("merge", words, executor.complete(), place)] if options.dag else []
     if options.evaluate is not None and work is not None:
         real, new = Path(options.evaluate).resolve(), options.output.resolve()
         words = ["evaluate", str(real), str(new), "-o", work.file("report")]
-        stages.append(single("evaluate", words, executor, place))
+        stages.append(single("evaluate", words, executor.complete(), place))
     return stages

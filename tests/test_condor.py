@@ -11,7 +11,9 @@ import warnings
 from pathlib import Path, PurePosixPath
 
 import pytest
+from conftest import QUICK
 
+from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
 from flowbdt.execution import EXECUTORS, STEPS
 from flowbdt.execution.htcondor import HTCondor, events
@@ -30,6 +32,7 @@ from flowbdt.execution.htcondor.submissions import Submissions, written
 from flowbdt.execution.work import Needs
 from flowbdt.parts import Parts
 from flowbdt.store import RunDirectory
+from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.watch import Screen, table
 
 ASSETS = Path(__file__).parent / "assets" / "condor"
@@ -80,6 +83,20 @@ def golden():
 @pytest.mark.parametrize("name", sorted(golden()))
 def test_descriptions_are_the_golden_files(name):
     assert golden()[name] == (ASSETS / name).read_text()
+
+
+def test_jobs_get_what_decides_the_last_bits_of_sums(tmp_path, jets, monkeypatch):
+    """Where OpenBLAS was told to use other machine code, trees on a node came out otherwise."""
+    run = RunDirectory(tmp_path / "run")
+    config = ModelConfig(n_steps=2, booster=QUICK, preset="fast", preconditioner="none")
+    make_plan(Inputs(jets, config, 1), run)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    text = HTCondor(env={"MKL_CBWR": "own"}).stage(run, [0], STEPS, PLAIN).description
+    assert "OPENBLAS_CORETYPE=Haswell" in text
+    assert "MKL_CBWR=own" in text
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    assert "CORETYPE" not in HTCondor().stage(run, [0], STEPS, PLAIN).description
 
 
 def test_empty_lists_leave_no_empty_lines_or_stray_words():

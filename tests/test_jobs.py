@@ -21,6 +21,7 @@ from flowbdt.cli import main
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, RunError
 from flowbdt.execution import EXECUTORS, STEPS
+from flowbdt.execution.dask import _prologue
 from flowbdt.execution.work import step_cost
 from flowbdt.model import fit_run
 from flowbdt.store import RunDirectory
@@ -257,6 +258,18 @@ def test_dask_without_its_parameters_says_what_lacks(planned):
     executor = EXECUTORS.build({"name": "dask", "cluster": {"name": "slurm", "memori": "1GB"}})
     with pytest.raises(ConfigError, match="slurm"):
         list(executor.run(planned, [0]))
+
+
+@pytest.mark.parametrize(("value", "lines"), [(None, []), ("Haswell", ["export A=Haswell"])])
+def test_workers_of_a_batch_system_get_what_decides_last_bits(monkeypatch, value, lines):
+    """And nothing if there is nothing: an empty prologue is a stray semicolon to a shell."""
+    monkeypatch.setattr("flowbdt.execution.local.LAST_BITS", ("A",))
+    monkeypatch.delenv("A", raising=False)
+    if value:
+        monkeypatch.setenv("A", value)
+    assert _prologue({}) == ({"job_script_prologue": lines} if lines else {})
+    given = {"job_script_prologue": ["module load python"]}
+    assert _prologue(given) == {"job_script_prologue": [*lines, "module load python"]}
 
 
 class Fatal(type(STEPS)):

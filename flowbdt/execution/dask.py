@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..errors import ConfigError, MissingExtra, RunError
 from ..registry import unknown
 from ..store import RunDirectory
 from .base import EXECUTORS, Executor, attempt, failed
-from .local import available_cpus, positive
+from .local import available_cpus, last_bits, positive
 from .work import STEPS, Work
 
 CLUSTERS = {
@@ -106,12 +107,22 @@ class Dask(Executor):
         if module == "distributed":
             own = {"n_workers": self.n_jobs, "threads_per_worker": 1, "dashboard_address": None}
             return getattr(_module(module), name)(**{**own, **parameters})
+        own = {"cores": 1, "processes": 1}
         try:
-            cluster = getattr(_module(module), name)(**{"cores": 1, "processes": 1, **parameters})
+            cluster = getattr(_module(module), name)(
+                **{**own, **parameters, **_prologue(parameters)}
+            )
         except (TypeError, ValueError) as error:
             raise ConfigError(f"executor.cluster {self.cluster['name']!r}: {error}") from error
         cluster.scale(jobs=self.n_jobs)
         return cluster
+
+
+def _prologue(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the commands that workers of a batch system begin with; nothing if there are none."""
+    given = list(parameters.get("job_script_prologue", []))
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in last_bits().items()] + given
+    return {"job_script_prologue": lines} if lines else {}
 
 
 def _module(name: str) -> Any:

@@ -23,6 +23,22 @@ def available_cpus() -> int:
     return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
 
 
+LAST_BITS = (
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+)
+"""Variables that choose the machine code of sums, and so their last bits; a tree that cuts between
+two nearly equal numbers makes them large. Jobs get them from the process that submits."""
+
+
+def last_bits() -> dict[str, str]:
+    """Return those of `LAST_BITS` that are set here."""
+    return {name: os.environ[name] for name in LAST_BITS if name in os.environ}
+
+
 @EXECUTORS.register("serial")
 class Serial(Executor):
     """One job after the other in this process, with all threads for each."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
+from threadpoolctl import threadpool_info, threadpool_limits  # comes with scikit-learn
 
 from .. import files, preconditioners, store
 from ..couplings import COUPLINGS
@@ -77,11 +77,29 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
+        "worker": _worker(),
     }
     _check_finite(report, step)
     run.write_json(store.report_name(step), report)
     return report
+
+
+def _worker() -> dict[str, Any]:
+    """Return who trained a step, when, and with which machine code for sums.
+
+    The last decides the last bits: on another type of processor a step may come out otherwise.
+    """
+    libraries = {
+        f"{info['internal_api']} {info['architecture']}"
+        for info in threadpool_info()
+        if info["user_api"] == "blas" and "architecture" in info
+    }
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "finished": time.time(),
+        "sums": ", ".join(sorted(libraries)),
+    }
 
 
 def _root_mean_square(source: NoisyPairs) -> float:

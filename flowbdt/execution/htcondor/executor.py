@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...errors import JobWarning, RunError, plural
 from ...store import RunDirectory
 from ...training.collect import last_line
 from ..base import EXECUTORS, Executor
+from ..local import last_bits
 from ..work import STEPS, Work, name_of
 from .describe import Place, Stage, node_name, numbered
 from .pool import Pool, connect
@@ -71,7 +73,12 @@ class HTCondor(Settings, Executor):
 
     def stage(self, run: RunDirectory, numbers: Sequence[int], work: Work, place: Place) -> Stage:
         """Return the description of ``numbers``."""
-        return numbered(work, work.inputs(run, "$(name)"), work.needs(run), numbers, self, place)
+        inputs, needs = work.inputs(run, "$(name)"), work.needs(run)
+        return numbered(work, inputs, needs, numbers, self.complete(), place)
+
+    def complete(self) -> Settings:
+        """Return the settings with what jobs get from the environment of this process."""
+        return replace(self, env={**last_bits(), **self.env})
 
     def _wait(
         self, submissions: Submissions, left: set[int], work: Work, pool: Pool
