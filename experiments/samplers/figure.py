@@ -22,7 +22,7 @@ SCORES = {
 """Score -> label; of the AUC the distance from a blind classifier is drawn."""
 
 REFERENCE = "Adams-Bashforth 2"
-"""The package's default solver: all ratios are to it, at the nearest cost."""
+"""All ratios are to it, interpolated to the same cost; it runs at every number of evaluations."""
 
 TICKS = (2, 4, 8, 16, 32, 64, 100, 200)
 SMALLEST = 1e-3
