@@ -47,6 +47,10 @@ SLOTS = (1, 2, 4, 10, 20, 40, 100, 200, 400, 1000, 2000, 4000, 10_000)
 RUNS = {"20 steps": 20, "200 steps": 200, "10,000 steps": 10_000}
 
 
+RESOLUTION_S = 5.0
+"""Event logs tell whole seconds; shorter spans say little."""
+
+
 @dataclass(frozen=True)
 class Overhead:
     """Seconds per job: to submit it, one after the other, and to start it on its slot."""
@@ -96,8 +100,10 @@ def overhead_of(log: Path) -> Overhead:
     reports = log.parents[2].glob("steps/*.report.json")
     training = [json.loads(path.read_text())["seconds"] for path in reports]
     start = np.mean(gaps or [0.0]) + np.mean(durations) - np.mean(training)
-    submit = (max(submits) - min(submits)) / max(len(submits) - 1, 1)
-    return Overhead(submit, float(start), f"{len(submits)} jobs of a pool")
+    source, span = f"{len(submits)} jobs of a pool", max(submits) - min(submits)
+    if span < RESOLUTION_S:
+        return Overhead(start_s=float(start), source=f"{source}; submission too quick to measure")
+    return Overhead(span / (len(submits) - 1), float(start), source)
 
 
 def _seconds(event: events.Event) -> float:

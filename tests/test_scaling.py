@@ -47,10 +47,10 @@ def test_overheads_are_read_from_a_real_log(scaling, tmp_path):
         report = tmp_path / "steps" / f"{step:04d}.report.json"
         report.write_text(json.dumps({"seconds": 0.25}))
     overhead = scaling.overhead_of(log)
-    assert overhead.submit_s == 0.0  # all within the same second
+    assert overhead.submit_s == scaling.Overhead().submit_s  # all within the same second
     # five jobs ended; one of them slept for 12 s in its last attempt, the others for none
     assert 0.0 < overhead.start_s < 12.0
-    assert overhead.source == "7 jobs of a pool"
+    assert overhead.source == "7 jobs of a pool; submission too quick to measure"
 
 
 def test_memory_of_a_process_counts_its_children(scaling):
