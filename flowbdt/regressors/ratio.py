@@ -16,12 +16,14 @@ from ..errors import FormatError
 from ..seeding import derive
 from ..split import split_mask
 
+PER_ROUND = 4
+
 PARAMETERS = {
     "objective": "binary:logistic",
     "tree_method": "hist",
     "max_depth": 5,
     "learning_rate": 0.2,
-    "num_parallel_tree": 4,  # the mean of trees on different events: half the noise at equal cost
+    "num_parallel_tree": PER_ROUND,  # the mean of trees on different events: half the noise at equal cost
     "subsample": 0.7,
     "min_child_weight": 20,  # of a weight of 1/4 per event at most: 80 events on either side
     "verbosity": 1,
@@ -104,7 +106,7 @@ class DensityRatio:
     @property
     def n_trees(self) -> int:
         """Number of trees."""
-        return int(self._booster.num_boosted_rounds()) * PARAMETERS["num_parallel_tree"]
+        return int(self._booster.num_boosted_rounds()) * PER_ROUND
 
     def set_threads(self, n_threads: int) -> None:
         """Set how many threads `keeps` uses; the result does not depend on it."""
