@@ -23,7 +23,7 @@ PARAMETERS = {
     "tree_method": "hist",
     "max_depth": 5,
     "learning_rate": 0.2,
-    "num_parallel_tree": PER_ROUND,  # the mean of trees on different events: half the noise at equal cost
+    "num_parallel_tree": PER_ROUND,  # trees grown on different events, averaged: less noise
     "subsample": 0.7,
     "min_child_weight": 20,  # of a weight of 1/4 per event at most: 80 events on either side
     "verbosity": 1,
