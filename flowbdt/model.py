@@ -105,7 +105,8 @@ class FlowBDT(BaseEstimator):
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly
     validation_fraction : events split off before any noise is drawn
-    executor : 'serial', 'joblib', or with parameters ``{"name": "joblib", "n_jobs": 4}``
+    executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
+        "n_jobs": 4}``
     random_state : seed; with an integer, equal input gives equal bytes
 
     Attributes

@@ -14,22 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUBMITTED, EXECUTING, EVICTED, TERMINATED, ABORTED = 0, 1, 4, 5, 9
-IMAGE_SIZE, HELD, RELEASED, DISCONNECTED, RECONNECTED = 6, 12, 13, 22, 23
-SHADOW_EXCEPTION, CLUSTER_REMOVED = 7, 36
+IMAGE_SIZE, SHADOW_EXCEPTION, HELD, RELEASED, CLUSTER_REMOVED = 6, 7, 12, 13, 36
 
-_HEAD = re.compile(rb"(\d{3}) \((-?\d+)\.(-?\d+)\.-?\d+\) (\S+ \S+) ?(.*)")
+_HEAD = re.compile(rb"(\d{3}) \((-?\d+)\.(-?\d+)\.-?\d+\) (\S+ \S+)")
 _END = b"\n...\n"
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event: its code, the job's cluster and process, when, and the text below the head."""
+    """One event: its code, the job's cluster and process, when, and the text below."""
 
     code: int
     cluster: int
     process: int
     when: str
-    head: str
     body: str
 
     @property
@@ -86,6 +84,5 @@ def _event(text: bytes) -> Event | None:
     head = _HEAD.match(first)
     if head is None:
         return None
-    when, title = head[4].decode(), head[5].decode(errors="replace")
     code, cluster, process = (int(head[i]) for i in (1, 2, 3))
-    return Event(code, cluster, process, when, title, body.decode(errors="replace"))
+    return Event(code, cluster, process, head[4].decode(), body.decode(errors="replace"))
