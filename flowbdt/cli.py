@@ -185,6 +185,12 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder or model file")
     parser.add_argument("-n", "--events", type=_count, metavar="N", help="how many events")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=TABLES)
+    parser.add_argument(
+        "--sampler",
+        metavar="YAML",
+        help="another way through the same step models, without rejection, e.g."
+        " '{solver: heun, n_steps: 4}'; of solver, n_steps, spacing, interpolate",
+    )
     _add_sampling(parser)
 
 

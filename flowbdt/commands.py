@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from . import foresight, seeding, store
 from .config import RunConfig
@@ -147,7 +148,7 @@ def _refuse_changes(config: RunConfig, run: RunDirectory) -> None:
 
 def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     """Write new events block by block and return a line that says what it cost."""
-    flow = Flow(store.open_run(options.run))
+    flow = Flow(store.open_run(options.run), sampler=_sampler(options.sampler))
     cond = None if options.conditions is None else read_conditions(options.conditions)
     source = None if options.source is None else read_table(options.source)
     n = _number_of_events(options.events, cond, source)
@@ -165,6 +166,19 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
         f"{options.output}: {n} events, {flow.n_evaluations} evaluations each{_rejection(flow)},"
         f" {1e6 * seconds / n:.3g} us/event"
     )
+
+
+def _sampler(text: str | None) -> dict[str, Any] | None:
+    """Read ``--sampler``. Raises ConfigError unless it is a mapping."""
+    if text is None:
+        return None
+    try:
+        spec = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read --sampler {text!r}: {error}") from error
+    if not isinstance(spec, dict):
+        raise ConfigError(f"--sampler must be a mapping such as '{{solver: heun}}', got {text!r}")
+    return spec
 
 
 def _rejection(flow: Flow) -> str:

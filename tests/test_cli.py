@@ -42,19 +42,31 @@ def test_fit_generate_evaluate_show(folder, capsys):
     relation = "tau21 = tau2 / tau1"
     assert run("fit", "jets.h5", "-o", "run", *QUICK, "--set", f"relations=['{relation}']") == 0
     assert run("generate", "run", "-n", "1e3", "-o", "new.h5", "--seed", 7) == 0
-    assert "3 evaluations each" in capsys.readouterr().out
+    assert "4 evaluations each" in capsys.readouterr().out
     new = read_table("new.h5")
     assert (new.n, new.names) == (1000, ("mass", "tau1", "tau2", "tau21"))
     assert new.unit("mass") == "GeV"
     record = read_attributes("new.h5")
     assert record["seed"] == 7
-    assert record["solver"] == "adams_bashforth_2"
-    assert record["n_evaluations"] == 3
+    assert record["solver"] == "adams_bashforth_3"
+    assert record["n_evaluations"] == 4  # the first step takes two
     assert run("show", "run") == 0
     shown = capsys.readouterr().out
     assert "validation rmse" in shown
     assert "tau21: not learned" in shown
     assert shown.count("\n   ") >= 3
+
+
+def test_another_sampler_goes_through_the_same_models(folder, capsys):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    command = ["generate", "run", "-n", 10, "-o", "new.h5", "--sampler"]
+    assert run(*command, "{solver: euler}") == 0
+    record = read_attributes("new.h5")
+    assert (record["solver"], record["n_evaluations"]) == ("euler", 3)
+    assert run(*command, "euler") == 1
+    assert "must be a mapping" in capsys.readouterr().err
+    assert run(*command, "{solver: euler, n_steps: 7}") == 1
+    assert "no step model was trained" in capsys.readouterr().err
 
 
 @pytest.mark.slow
