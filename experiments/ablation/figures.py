@@ -15,7 +15,7 @@ AGAINST = {
     "evaluations": ("evaluations of the velocity per event", list(EVALUATIONS)),
     "train_cpu_s": (
         "training, CPU seconds on one thread",
-        ["reference, K = 5", "no closed form", "no trees", "balanced", *COST],
+        ["reference with K = 5", "no closed form", "no trees", "balanced", *COST],
     ),
 }
 

@@ -12,13 +12,13 @@ INGREDIENTS: dict[str, Variant] = {
     "balanced": {},
     "no rejection": {"rejection": False},
     "no closed form": {"preconditioner": "none"},
-    "no closed form, no rejection": {"preconditioner": "none", "rejection": False},
+    "no closed form nor rejection": {"preconditioner": "none", "rejection": False},
     "one Gaussian": {"preconditioner": "gaussian"},
     "40 Gaussians": {"preconditioner": {"name": "mixture", "n_components": 40}},
     "no trees": NO_TREES,
-    "no trees, no rejection": {**NO_TREES, "rejection": False},
+    "no trees nor rejection": {**NO_TREES, "rejection": False},
     "single-event targets": {"candidates": 0},
-    "single-event targets, fresh noise": {"candidates": 0, "noise": "fresh", "n_repeats": 2},
+    "single-event targets with fresh noise": {"candidates": 0, "noise": "fresh", "n_repeats": 2},
     "trees see the latent point only": {"inputs": ["latent"]},
     "optimal-transport pairs": {"coupling": "minibatch_ot"},
     "last steps finer": {"spacing": {"name": "power", "exponent": 1.5}},
@@ -32,10 +32,10 @@ EVALUATIONS: dict[str, Variant] = {
 
 COST: dict[str, Variant] = {
     "fast": {"preset": "fast"},
-    "fast, rejection": {"preset": "fast", "rejection": True},
-    "balanced, 15 trees": {"booster": {"n_estimators": 15, "max_depth": 5}},
+    "fast with rejection": {"preset": "fast", "rejection": True},
+    "balanced with 15 trees": {"booster": {"n_estimators": 15, "max_depth": 5}},
     "best": {"preset": "best"},
-    "best, no rejection": {"preset": "best", "rejection": False},
+    "best without rejection": {"preset": "best", "rejection": False},
 }
 """Quality against training time, from the cheapest preset to the dearest."""
 
@@ -65,7 +65,7 @@ VARIANTS: dict[str, Variant] = {
     **INGREDIENTS,
     **EVALUATIONS,
     **COST,
-    "reference, K = 5": REFERENCE,
+    "reference with K = 5": REFERENCE,
 }
 
 SMOKE: Variant = {
