@@ -86,7 +86,8 @@ class Dask(Executor):
                 if error is None:
                     yield job.result()
                 else:  # the worker died: what a job itself raises is in its report
-                    yield failed(work, folder, jobs[job], error)
+                    number = jobs[job]
+                    yield work.report(run, number) or failed(work, folder, number, error)
 
     def _client(self, distributed: Any, stack: contextlib.ExitStack) -> Any:
         if self.address is None:

@@ -83,7 +83,8 @@ class Joblib(Executor):
                 left.discard(report[work.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory
-            yield from (failed(work, str(run.path), n, error) for n in sorted(left))
+            for n in sorted(left):  # some may have ended well without being heard
+                yield work.report(run, n) or failed(work, str(run.path), n, error)
 
     def _pool(self) -> Any:
         """Return joblib's engine; it hands over reports as they come if its backend can."""
