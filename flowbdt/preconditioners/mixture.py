@@ -32,7 +32,6 @@ class MixturePreconditioner(Preconditioner):
     rank : int >= 1, factors per component of low-rank covariances
     shrinkage : float >= 0, number of events by which a component's covariance is drawn to the
         pooled one
-    min_events : int >= 0, fewer components than asked for if they would hold fewer rows on average
     max_iter : int >= 1, iterations of the fit
     max_rows : int >= 1, rows used at most, drawn by a keyed hash
 
@@ -62,7 +61,6 @@ class MixturePreconditioner(Preconditioner):
         covariance: str = "auto",
         rank: int = 20,
         shrinkage: float = 2.0,
-        min_events: int = 0,
         max_iter: int = 100,
         max_rows: int = 50_000,
     ) -> None:
@@ -76,9 +74,6 @@ class MixturePreconditioner(Preconditioner):
             raise ConfigError(f"shrinkage must be a number >= 0, got {shrinkage!r}")
         self.n_components, self.covariance, self.shrinkage = n_components, covariance, shrinkage
         self.rank = _whole("rank", rank)
-        if isinstance(min_events, bool) or not isinstance(min_events, int) or min_events < 0:
-            raise ConfigError(f"min_events must be a whole number >= 0, got {min_events!r}")
-        self.min_events = min_events
         self.max_iter, self.max_rows = _whole("max_iter", max_iter), _whole("max_rows", max_rows)
 
     def fit(
@@ -128,8 +123,7 @@ class MixturePreconditioner(Preconditioner):
             given = np.arange(self._layout.p) >= self._layout.n_points
             return selection.search(rows, settings, seed, self.max_iter, given)
         # fewer events per component than it has numbers would be learned by heart
-        fewest = max(2 * (self._layout.p + 2), self.min_events)
-        most = max(self._n_rows // fewest, 1)
+        most = max(self._n_rows // (2 * (self._layout.p + 2)), 1)
         k = min(int(self.n_components), most)
         return selection.fit(rows, k, settings, seed, self.max_iter), {}
 
