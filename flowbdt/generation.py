@@ -173,9 +173,11 @@ class Flow:
         trees.set_threads(self._n_threads)
         t = float(self.grid.times[step])
         t_next = t + self.grid.step_to_next(step)
-        return StepModel(
-            step_inputs(self.preconditioner, self.transform.joint, self.settings, t, t_next), trees
+        version = self.plan["format"]
+        inputs = step_inputs(
+            self.preconditioner, self.transform.joint, self.settings, t, t_next, version
         )
+        return StepModel(inputs, trees)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return what a file of generated events says about how they were made."""

@@ -38,10 +38,15 @@ class StepInputs:
     joint : the joint transform of the table, for the view ``columns``
     views : some of `VIEWS`, in any order; what a model does not have (weights of a single
         Gaussian, columns where nothing was mixed) is left out
+    exact : False for models of format 1, whose trees may have split on rounding errors of an end
+        point that is the same for every point
     """
 
-    def __init__(self, prepared: Prepared, joint: JointTransform, views: Sequence[str]) -> None:
+    def __init__(
+        self, prepared: Prepared, joint: JointTransform, views: Sequence[str], exact: bool = True
+    ) -> None:
         self._prepared, self._views = prepared, views
+        self._silent = exact and _says_nothing(prepared, joint.axes.shape[1])
         mixed = joint.name == "whiten" and "columns" in views
         # from whitened axes to standardised columns; linear, so it acts on points at any time
         self._to_columns = (joint.axes * joint.spread).T if mixed else None
@@ -56,6 +61,8 @@ class StepInputs:
         """
         m = x.shape[1]
         velocity, extra = self._prepared.features(x, cond)
+        if self._silent and cond is None:
+            extra = np.zeros_like(extra)
         parts = [x] if "latent" in self._views else []
         if self._to_columns is not None:
             parts.append(rowwise_product(x, self._to_columns))
@@ -68,17 +75,28 @@ class StepInputs:
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe"), velocity
 
 
+def _says_nothing(prepared: Prepared, m: int) -> bool:
+    """Whether the end point is the same for every point, as it is for pure noise.
+
+    It is then exactly that of no information, up to rounding, which differs between machines and
+    must not become something that trees can split on.
+    """
+    extra = prepared.features(np.vstack([-np.ones(m), np.ones(m)]), None)[1]
+    return extra.shape[1] == 0 or float(np.ptp(extra, axis=0).max()) < 1e-9
+
+
 def step_inputs(
     preconditioner: Preconditioner,
     joint: JointTransform,
     settings: Mapping[str, Any],
     t: float,
     t_next: float,
+    version: int,
 ) -> StepInputs:
-    """Return what the trees at time ``t`` see, from a run's settings (path, target, inputs)."""
+    """Return what the trees at time ``t`` see, from a run's settings and format version."""
     until = t_next if settings["target"] == "mean" else None
     prepared = preconditioner.at(PATHS.build(settings["path"]), t, until)
-    return StepInputs(prepared, joint, settings["inputs"])
+    return StepInputs(prepared, joint, settings["inputs"], exact=version >= 2)
 
 
 def rowwise_product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from flowbdt.inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
 from flowbdt.paths import PATHS
 from flowbdt.preconditioners import PRECONDITIONERS
-from flowbdt.store import RunDirectory
+from flowbdt.store import RunDirectory, task_name
 from flowbdt.table import EventTable
 from flowbdt.tableio import write_table
 from flowbdt.training.collect import missing_steps
@@ -234,6 +234,27 @@ def test_views_decide_what_trees_see(tmp_path, jets, quick_booster):
     assert list(widths.values()) == [m, m + 4, m, m + 2]
     with pytest.raises(ConfigError, match="end_point"):
         check_config(ModelConfig(inputs=["raw"]))
+
+
+def test_rounding_errors_at_pure_noise_are_nothing_to_split_on(tmp_path, jets, quick_booster):
+    """The end point is the same for every point there; its last bits depend on the processor."""
+    config = ModelConfig(
+        booster=quick_booster,
+        n_steps=2,
+        n_repeats=1,
+        inputs=["end_point"],
+        preconditioner="mixture",
+    )
+    run = RunDirectory(tmp_path / "run")
+    make_plan(Inputs(jets, config, 1), run)
+    seen = [
+        np.vstack(
+            [batch.inputs for batch in training_pairs(run, run.read_json(task_name(step)))[0]]
+        )
+        for step in range(2)
+    ]
+    assert not seen[0].any()
+    assert seen[1].std(axis=0).min() > 0
 
 
 def test_a_preconditioner_of_another_run_is_refused_by_the_worker(tmp_path, jets, quick_booster):

@@ -157,6 +157,7 @@ def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
         task,
         task["time"],
         task["next_time"],
+        task["format"],
     )
 
 
