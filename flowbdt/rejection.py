@@ -24,7 +24,9 @@ from .store import RunDirectory
 GENERATED_PER_EVENT = 8
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
-"""Generated events cost little; several for each real one make their share of the noise small."""
+MOST_VALUES = 4_000_000
+"""Generated events cost little; several for each real one make their share of the noise small.
+Events of many columns cost more: no more than so many latent values are generated."""
 
 MOST_REAL = 400_000
 """Real events used, about, of a larger table: a keyed choice."""
@@ -102,7 +104,8 @@ def _as_tables(flow: Flow, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray
 
 def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
     """Return generated events, each condition of the real ones about equally often."""
-    n = int(np.clip(GENERATED_PER_EVENT * n_real, FEWEST_GENERATED, MOST_GENERATED))
+    most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
+    n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
     given = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
     blocks = flow.blocks((0, n), derive(seed, "events"), given, None)
     return classified(np.vstack([block.x for block in blocks]), given)
