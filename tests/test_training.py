@@ -206,6 +206,21 @@ def test_thread_count_does_not_change_the_models(tmp_path, jets, quick_booster):
     assert one.read(store.model_name(1)) == two.read(store.model_name(1))
 
 
+def test_thread_count_does_not_change_what_is_told_of_a_run(tmp_path):
+    """XGBoost adds up losses in as many parts as there are threads."""
+    write_table(
+        tmp_path / "a.npy", EventTable.of(np.random.default_rng(0).lognormal(size=(20_000, 6)))
+    )
+    settings = ["preset=fast", "n_steps=3", "booster.n_estimators=5", "preconditioner=none"]
+    chosen = [word for text in (*settings, "random_state=1") for word in ("--set", text)]
+    command = [sys.executable, "-m", "flowbdt.cli", "fit", "a.npy", *chosen]
+    for threads in ("1", "2"):  # set from outside: it must be there before OpenMP is loaded
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        subprocess.run([*command, "-o", threads], cwd=tmp_path, env=environment, check=True)
+    one, two = (RunDirectory(tmp_path / threads) for threads in ("1", "2"))
+    assert one.read("manifest.json") == two.read("manifest.json")
+
+
 @pytest.mark.parametrize("name", ["gaussian", "mixture"])
 def test_trees_learn_only_what_the_closed_form_leaves(tmp_path, name):
     """On a Gaussian the closed form is exact, so nothing but noise is left for the trees."""
