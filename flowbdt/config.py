@@ -18,7 +18,7 @@ import yaml
 
 from .errors import ConfigError
 from .files import to_plain
-from .registry import unknown
+from .registry import spec_name, unknown
 
 Spec = str | dict[str, Any]
 """A plug-in: its name, or a mapping with 'name' and its parameters."""
@@ -154,8 +154,7 @@ class ModelConfig:
             "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
         }
         chosen = {**by_size, **PRESETS[self.preset]}
-        coupling = self.coupling if isinstance(self.coupling, str) else self.coupling.get("name")
-        if coupling == "given":
+        if spec_name(self.coupling) == "given":
             chosen["rejection"] = False  # a given event has one outcome only, none to take instead
         given = _one_name_each(self.booster)
         booster = {**BOOSTER_DEFAULTS, **chosen.pop("booster"), **(WIDE_BOOSTER if wide else {})}

@@ -18,6 +18,7 @@ from .fields import Stepwise
 from .inputs import StepInputs, step_inputs
 from .paths import PATHS
 from .preconditioners import from_bytes
+from .registry import spec_name
 from .regressors.base import StepRegressor
 from .regressors.ratio import DensityRatio
 from .regressors.xgb import BoostedTrees
@@ -123,8 +124,7 @@ class Flow:
 
     def _convention(self) -> tuple[Convention | None, str | None]:
         """Return scales of data and noise, or None and the reason why there are none."""
-        coupling = self.settings["coupling"]
-        name = coupling if isinstance(coupling, str) else coupling["name"]
+        name = spec_name(self.settings["coupling"])
         try:
             return convention_for(PATHS.build(self.settings["path"]), name), None
         except ConfigError as error:
@@ -268,7 +268,7 @@ class Flow:
         """Return new events (k, d) for rising row numbers (k,), by the noise of one attempt."""
         keys = (attempt,) if attempt else ()
         if start is None:
-            noise = seeding.RowNoise(seed, "sample", rows, keys, calls=1)
+            noise = seeding.RowNoise(seed, "sample", rows, keys, once=True)
             x0 = noise.standard_normal((len(rows), self.plan["n_latent"]))
         else:
             x0 = start[rows]
@@ -300,7 +300,7 @@ class Flow:
         left = np.arange(len(x))
         for attempt in range(1, MOST_ATTEMPTS):
             rows = numbers[left]
-            uniform = seeding.RowNoise(seed, "accept", rows, (attempt,), calls=1).random()
+            uniform = seeding.RowNoise(seed, "accept", rows, (attempt,), once=True).random()
             seen = classified(x[left], None if cond is None else cond[rows])
             kept = ratio.keeps(seen, uniform)
             left = left[~kept]

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from . import seeding
+from .conventions import Convention
 from .errors import ConfigError
 from .fields import VelocityField
-from .schedules import SCHEDULES
+from .schedules import SCHEDULES, boundaries_of
 from .solvers import SOLVERS, Ask, Restart, Solver, evaluations, integrate
 from .timegrid import MIN_STEP
 
@@ -100,15 +101,16 @@ class Search:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def steps_within(solver: Solver, budget: int, velocity: VelocityField | None = None) -> int:
+def steps_within(
+    solver: Solver, budget: int, convention: Convention | None = None, spacing: Any = "uniform"
+) -> int:
     """Return the largest number of steps that costs at most ``budget`` evaluations.
 
     Raises ConfigError if one step costs more.
     """
-    convention = None if velocity is None else velocity.convention
     best = 0
     for n_steps in range(1, budget + 1):
-        grid = SCHEDULES.build("uniform")(n_steps)
+        grid = boundaries_of(SCHEDULES.build(spacing), n_steps, convention)
         try:
             cost = len(evaluations(solver, grid, convention))
         except ConfigError:  # a restart interval may not fit into few steps

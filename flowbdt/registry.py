@@ -20,6 +20,11 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
+def spec_name(spec: str | Mapping[str, Any]) -> Any:
+    """Return the name in a plug-in specification: text, or a mapping with 'name'; None if open."""
+    return spec if isinstance(spec, str) else spec.get("name")
+
+
 class Registry(Generic[T]):
     """A table of classes (or functions) of one plug-in kind.
 

@@ -8,7 +8,6 @@ table's own units, conditions included: what is learned is the ratio of their de
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
@@ -38,12 +37,11 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
     Does nothing if the run does not want one, or has the one that belongs to its present models.
     """
     manifest = run.read_json("manifest.json")
-    plan = run.read_json("plan.json")
-    if not plan.get("rejection"):
+    if not run.read_json("plan.json").get("rejection"):
         return
     key = files.digest({name: manifest[name] for name in ("digest", "models")})
     if not _is_learned(run, key):
-        _learn(run, plan, key, n_threads or available_cpus())
+        _learn(run, key, n_threads or available_cpus())
     name = store.REJECTION
     manifest["files"][name] = files.digest_file(run.file(name))
     run.write_json("manifest.json", manifest)
@@ -58,7 +56,7 @@ def _is_learned(run: RunDirectory, key: str) -> bool:
     return whole and report["key"] == key
 
 
-def _learn(run: RunDirectory, plan: dict[str, Any], key: str, n_threads: int) -> None:
+def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     """Generate, fit and write: the classifier first, the report, which makes it count, last."""
     start = time.process_time()
     flow = Flow(run, n_threads, rejects=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .conventions import Convention
 from .errors import ConfigError
-from .registry import unknown
+from .registry import spec_name, unknown
 from .solvers import SOLVERS, Solver, evaluations
 from .timegrid import TimeGrid
 
@@ -65,7 +65,7 @@ class Sampler:
                 raise unknown("sampler option", name, OPTIONS)
         asked = spec.get("solver", settings["solver"])
         solver: Solver = SOLVERS.build(asked)
-        name = asked if isinstance(asked, str) else asked["name"]
+        name = spec_name(asked)
         interpolate = spec.get("interpolate", False)
         if not isinstance(interpolate, bool):
             raise ConfigError(f"interpolate must be true or false, got {interpolate!r}")

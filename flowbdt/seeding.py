@@ -52,8 +52,8 @@ class RowNoise:
     purpose : str
     rows : ndarray (n,), rising row numbers
     keys : further keys
-    calls : 1 if only the first call's numbers are needed; the last block then ends with its last
-        row, which saves time and changes no number
+    once : whether only the first call's numbers are needed; each block then ends with its last row
+        here, which saves time and changes no number
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class RowNoise:
         purpose: str,
         rows: np.ndarray,
         keys: tuple[int, ...] = (),
-        calls: int | None = None,
+        once: bool = False,
     ) -> None:
         blocks, starts = np.unique(rows // BLOCK, return_index=True)
         self._parts = [
             (stream(seed, purpose, int(block), *keys), part % BLOCK)
             for block, part in zip(blocks, np.split(rows, starts[1:]), strict=True)
         ]
-        self._whole = calls != 1
+        self._once = once
 
     def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return standard normal numbers; ``shape`` is (n, ...) for the n rows."""
@@ -85,7 +85,7 @@ class RowNoise:
         return np.concatenate([rng.random(self._length(rows))[rows] for rng, rows in self._parts])
 
     def _length(self, rows: np.ndarray) -> int:
-        return BLOCK if self._whole else int(rows[-1]) + 1
+        return int(rows[-1]) + 1 if self._once else BLOCK
 
 
 def derive(seed: int, purpose: str, *keys: int) -> int:

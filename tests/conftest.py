@@ -9,7 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from flowbdt.cli import main
 from flowbdt.table import EventTable
+from flowbdt.tableio import write_table
 
 QUICK = {"n_estimators": 5, "max_depth": 3, "max_bin": 32}
 """A booster that trains in milliseconds."""
@@ -36,3 +38,16 @@ def make_jets() -> EventTable:
 @pytest.fixture
 def jets() -> EventTable:
     return make_jets()
+
+
+@pytest.fixture
+def folder(tmp_path, jets, monkeypatch):
+    """The current folder, with ``jets.h5`` in it."""
+    monkeypatch.chdir(tmp_path)
+    write_table("jets.h5", jets)
+    return tmp_path
+
+
+def run(*arguments):
+    """Run a command of the command line; return its exit status."""
+    return main([str(a) for a in arguments])

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from conftest import run
 
-from flowbdt.cli import build_parser, main
+from flowbdt.cli import build_parser
 from flowbdt.execution import EXECUTORS
 from flowbdt.table import EventTable
 from flowbdt.tableio import read_attributes, read_table, write_table
@@ -25,17 +26,6 @@ SETTINGS = [
     "booster.max_bin=32",
 ]
 QUICK = [text for setting in (*SETTINGS, "random_state=1") for text in ("--set", setting)]
-
-
-@pytest.fixture
-def folder(tmp_path, jets, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_table("jets.h5", jets)
-    return tmp_path
-
-
-def run(*arguments):
-    return main([str(a) for a in arguments])
 
 
 def test_fit_generate_evaluate_show(folder, capsys):

@@ -13,11 +13,10 @@ import time
 
 import joblib
 import pytest
-from conftest import PLAIN, QUICK
+from conftest import PLAIN, QUICK, run
 from joblib._parallel_backends import SequentialBackend
 
 from flowbdt import files, store
-from flowbdt.cli import main
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, RunError
 from flowbdt.execution import EXECUTORS, STEPS
@@ -48,10 +47,6 @@ def planned(tmp_path, jets):
 @pytest.fixture
 def whole(tmp_path, jets):
     return fit_run(inputs(jets), tmp_path / "whole")
-
-
-def run(*arguments):
-    return main([str(a) for a in arguments])
 
 
 def test_plan_steps_and_collect_are_fit(tmp_path, jets, capsys, monkeypatch):

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run
 
 from flowbdt import seeding
-from flowbdt.cli import main
 from flowbdt.errors import ConfigError, IncompleteRun, RunError
 from flowbdt.parts import Parts, merge, missing_parts, part_rows, plan_sample
 from flowbdt.store import RunDirectory
@@ -19,17 +19,6 @@ from flowbdt.tableio import write_table
 QUICK = ["preset=fast", "preconditioner=none", "n_steps=3", "booster.n_estimators=5"]
 SETTINGS = [word for text in (*QUICK, "random_state=1") for word in ("--set", text)]
 N = 2 * seeding.BLOCK + 500
-
-
-@pytest.fixture
-def folder(tmp_path, jets, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_table("jets.h5", jets)
-    return tmp_path
-
-
-def run(*arguments):
-    return main([str(a) for a in arguments])
 
 
 @pytest.mark.parametrize(("n", "parts"), [(1, 1), (4096, 3), (N, 2), (10_000_000, None)])

@@ -6,7 +6,8 @@ from typing import Any
 
 from flowbdt.conventions import Convention
 from flowbdt.errors import ConfigError
-from flowbdt.schedules import SCHEDULES, boundaries_of
+from flowbdt.gridsearch import steps_within
+from flowbdt.schedules import SCHEDULES
 from flowbdt.solvers import SOLVERS, evaluations
 
 UNIFORM, EDM = "uniform", {"name": "edm", "sigma_min": 0.02, "sigma_max": 80.0, "rho": 7.0}
@@ -86,17 +87,11 @@ FINE = 64
 
 def steps_for(spec: dict[str, Any], budget: int, convention: Convention) -> int | None:
     """Return the number of steps that costs the most up to ``budget`` evaluations, or None."""
-    solver, best = SOLVERS.build(spec["solver"]), None
-    for n_steps in range(1, budget + 1):
-        grid = boundaries_of(SCHEDULES.build(spec["spacing"]), n_steps, convention)
-        try:
-            cost = len(evaluations(solver, grid, convention))
-        except ConfigError:  # a restart interval may not fit into few steps
-            continue
-        if cost > budget:
-            break
-        best = n_steps
-    return best
+    solver, spacing = SOLVERS.build(spec["solver"]), spec["spacing"]
+    try:
+        return steps_within(solver, budget, convention, spacing)
+    except ConfigError:  # one step costs more
+        return None
 
 
 def nested(spec: dict[str, Any], budget: int, convention: Convention) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from ..errors import ConfigError, InputError, RunError
 from ..inputs import check_views
 from ..paths import PATHS, Path
 from ..preconditioners import PRECONDITIONERS, Preconditioner
+from ..registry import spec_name
 from ..seeding import derive
 from ..solvers import SOLVERS, Euler, Solver
 from ..split import split_mask
@@ -65,7 +66,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
     solver = SOLVERS.build(config.solver)
     path = PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
-    convention = _convention(solver, path, _name(config.coupling))
+    convention = _convention(solver, path, spec_name(config.coupling))
     PRECONDITIONERS.build(config.preconditioner or "none")
     check_views(config.inputs or [])
     check_parameters(config.booster)
@@ -87,7 +88,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
             "target='mean' learns the mean velocity over a whole step, which only a solver that"
             f" takes the step with that one velocity can use (euler), not {config.solver!r}"
         )
-    if config.rejection and _name(config.coupling) == "given":
+    if config.rejection and spec_name(config.coupling) == "given":
         raise ConfigError(
             "rejection=True needs noise to draw anew, but coupling='given' starts from given"
             " events; leave one of them out"
@@ -124,16 +125,12 @@ def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
 def _check_torchcfm(config: ModelConfig) -> None:
     from .pairs import torchcfm_matcher
 
-    if config.target == "mean" or _name(config.coupling) == "given":
+    if config.target == "mean" or spec_name(config.coupling) == "given":
         raise ConfigError(
             "flow_matcher='torchcfm' offers the velocity target with independent or minibatch_ot"
             " coupling; use flow_matcher='numpy' for target='mean' and given pairs"
         )
     torchcfm_matcher(config.path, config.coupling)
-
-
-def _name(spec: Any) -> str:
-    return spec if isinstance(spec, str) else spec["name"]
 
 
 def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:
@@ -167,7 +164,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
 
 def _check_table(inputs: Inputs) -> None:
     checks.min_rows(inputs.table.n, MIN_ROWS, "fit")
-    given = _name(inputs.config.coupling) == "given"
+    given = spec_name(inputs.config.coupling) == "given"
     if given != (inputs.source is not None):
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
@@ -323,7 +320,7 @@ def _candidates(settings: dict[str, Any], plan: dict[str, Any]) -> int:
     It holds for noise paired with events at random and added nowhere else, without conditions.
     """
     path = PATHS.build(settings["path"])
-    plain = _name(settings["coupling"]) == "independent" and settings["flow_matcher"] == "numpy"
+    plain = spec_name(settings["coupling"]) == "independent" and settings["flow_matcher"] == "numpy"
     noisy = any(path.noise_scale(t) > 0 for t in (0.0, 0.5, 1.0))
     conditional = bool(plan["fingerprint"]["columns"]["conditions"])
     return 0 if noisy or conditional or not plain else int(settings["candidates"])
