@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from . import files, store
 from .errors import FormatError
@@ -96,7 +97,8 @@ def _events(
 
 def _as_tables(flow: Flow, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
     """Return events in the table's units, as generated ones come out, with their conditions."""
-    parts = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
+    with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
+        parts = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
     return classified(np.vstack(parts), cond)
 
 
