@@ -185,12 +185,6 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder or model file")
     parser.add_argument("-n", "--events", type=_count, metavar="N", help="how many events")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=TABLES)
-    parser.add_argument(
-        "--sampler",
-        metavar="YAML",
-        help="another way through the same step models, without rejection, e.g."
-        " '{solver: heun, n_steps: 4}'; of solver, n_steps, spacing, interpolate",
-    )
     _add_sampling(parser)
 
 
@@ -199,6 +193,12 @@ def _add_sampling(parser: Any) -> None:
     parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
     parser.add_argument("--conditions", metavar="FILE", help="table of conditions, a row per event")
     parser.add_argument("--source", metavar="FILE", help="table of events to start from")
+    parser.add_argument(
+        "--sampler",
+        metavar="YAML",
+        help="another way through the same step models, without rejection, e.g."
+        " '{solver: heun, n_steps: 4}'; of solver, n_steps, spacing, interpolate",
+    )
 
 
 def _add_evaluate(commands: Any) -> None:

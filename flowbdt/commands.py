@@ -148,7 +148,7 @@ def _refuse_changes(config: RunConfig, run: RunDirectory) -> None:
 
 def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     """Write new events block by block and return a line that says what it cost."""
-    flow = Flow(store.open_run(options.run), sampler=_sampler(options.sampler))
+    flow = Flow(store.open_run(options.run), sampler=read_sampler(options.sampler))
     cond = None if options.conditions is None else read_conditions(options.conditions)
     source = None if options.source is None else read_table(options.source)
     n = _number_of_events(options.events, cond, source)
@@ -168,7 +168,7 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     )
 
 
-def _sampler(text: str | None) -> dict[str, Any] | None:
+def read_sampler(text: str | None) -> dict[str, Any] | None:
     """Read ``--sampler``. Raises ConfigError unless it is a mapping."""
     if text is None:
         return None

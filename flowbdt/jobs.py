@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .commands import checked_executor, prepare
+from .commands import checked_executor, prepare, read_sampler
 from .errors import ConfigError, FlowbdtError, RunError
 from .execution import STEPS, Executor, HTCondor, Work
 from .execution.base import reason
@@ -202,6 +202,7 @@ def _sample(options: argparse.Namespace, run: RunDirectory) -> Parts | None:
         parts=options.parts,
         cond=cond,
         source=source,
+        sampler=read_sampler(options.sampler),
     )
 
 

@@ -16,6 +16,7 @@ import itertools
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,6 +121,7 @@ def plan_sample(
     parts: int | None = None,
     cond: Any = None,
     source: Any = None,
+    sampler: Mapping[str, Any] | None = None,
 ) -> Parts:
     """Write the plan of a sample and return its parts; a plan that is there must be the same.
 
@@ -128,6 +130,7 @@ def plan_sample(
     output : where the whole sample goes; its name without ending names the sample
     parts : how many jobs; by default one for each 250,000 events
     cond, source : as in `Flow.sample_blocks`; the run must be complete then
+    sampler : as in `Flow`; checked here if the run is complete, else by the first part
 
     Raises
     ------
@@ -138,6 +141,8 @@ def plan_sample(
     """
     check_ending(output)
     work = Parts(output.stem)
+    if sampler is not None and run.file("manifest.json").exists():
+        Flow(run, 1, sampler=sampler)
     arrays = _given(run, n, cond, source)
     content = {
         "format": 1,
@@ -148,6 +153,8 @@ def plan_sample(
         "parts": part_rows(n, parts),
         "given": {name: files.digest_array(array) for name, array in arrays.items()},
     }
+    if sampler is not None:
+        content["sampler"] = files.to_plain(dict(sampler))
     content["digest"] = files.digest({k: v for k, v in content.items() if k != "output"})
     path = run.file(work.file("sample.json"))
     if path.exists() and work.plan(run)["digest"] != content["digest"]:
@@ -196,7 +203,8 @@ def generate_part(run: RunDirectory, work: Parts, number: int, n_threads: int) -
         If the sample has no such part.
     """
     start = time.perf_counter()
-    sample, flow = work.plan(run), Flow(run, n_threads)
+    sample = work.plan(run)
+    flow = Flow(run, n_threads, sampler=sample.get("sampler"))
     if sample["run_digest"] != flow.plan["digest"]:
         raise FormatError(f"{run.path}: sample {work.sample} was planned for another run")
     if number >= len(sample["parts"]):
@@ -258,7 +266,7 @@ def merge(run: RunDirectory, work: Parts) -> str:
             f" are missing: {', '.join(map(str, missing))} (logs: {run.file(work.file(''))}/*.err"
             " and *.log). Finished parts are kept; go on with the command that submitted them"
         )
-    flow, cond = Flow(run, 1), _array(run, work, "cond", sample)
+    flow, cond = Flow(run, 1, sampler=sample.get("sampler")), _array(run, work, "cond", sample)
     with TableWriter(sample["output"], attributes=flow.record(sample["seed"])) as writer:
         for number, (low, high) in enumerate(sample["parts"]):
             values = np.load(run.file(work.result(name_of(number))[0]), mmap_mode="r")

@@ -41,6 +41,25 @@ def test_a_merged_sample_is_that_of_one_machine(folder, executor, rejection):
     assert (folder / "one.h5").read_bytes() == (folder / "many.h5").read_bytes()
 
 
+def test_parts_take_another_way_through_the_step_models_as_one_generation_does(folder):
+    assert run("fit", "jets.h5", "-o", "run", *SETTINGS) == 0
+    way = ["--sampler", "{solver: euler}", "--seed", 7]
+    assert run("generate", "run", "-n", N, *way, "-o", "one.h5") == 0
+    words = ["--generate", N, "--parts", 2, *way, "-o", "many.h5", "--executor", "serial"]
+    assert run("submit", "run", *words) == 0
+    assert (folder / "one.h5").read_bytes() == (folder / "many.h5").read_bytes()
+    assert run("generate", "run", "-n", N, "--seed", 7, "-o", "own.h5") == 0
+    assert (folder / "one.h5").read_bytes() != (folder / "own.h5").read_bytes()
+
+
+def test_a_sampler_that_the_run_does_not_know_is_refused_before_anything_is_sent(folder, capsys):
+    assert run("fit", "jets.h5", "-o", "run", *SETTINGS) == 0
+    words = ["--generate", 10, "-o", "new.h5", "--sampler", "{n_steps: 7}"]
+    assert run("submit", "run", *words, "--executor", "serial") != 0
+    assert "0.14" in capsys.readouterr().err
+    assert not (folder / "run" / "samples").exists()
+
+
 def test_conditions_and_categories_come_through(folder, jets):
     frame = jets.to_frame()
     frame["kind"] = np.where(np.arange(len(frame)) % 2, "quark", "gluon")
