@@ -55,6 +55,8 @@ def one(
     train: EventTable, test: EventTable, settings: Variant, seed: int, smoke: bool
 ) -> dict[str, float]:
     """Train, generate and judge one variant once."""
+    settings = dict(settings)
+    train = train.take(slice(0, round(settings.pop("share", 1.0) * train.n)))
     model = FlowBDT(**settings, random_state=seed, executor={"name": "serial", "n_threads": 1})
     start = time.process_time()
     model.fit(train)

@@ -39,6 +39,11 @@ COST: dict[str, Variant] = {
 }
 """Quality against training time, from the cheapest preset to the dearest."""
 
+EVENTS: dict[str, Variant] = {
+    f"a share {share:g} of the events": {"share": share} for share in (0.25, 0.5)
+}
+"""The default model with fewer training events: is it the events that limit it?"""
+
 REFERENCE: Variant = {
     "n_steps": 20,
     "solver": "euler",
@@ -65,6 +70,7 @@ VARIANTS: dict[str, Variant] = {
     **INGREDIENTS,
     **EVALUATIONS,
     **COST,
+    **EVENTS,
     "reference with K = 5": REFERENCE,
 }
 
