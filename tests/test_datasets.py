@@ -12,7 +12,15 @@ import h5py
 import numpy as np
 import pytest
 
-from flowbdt.datasets import DATASETS, Dataset, bundled, hashed_rows, read_jetnet
+from flowbdt.datasets import (
+    DATASETS,
+    Dataset,
+    bundled,
+    hashed_rows,
+    read_jetnet,
+    toy_showers,
+    write_showers,
+)
 from flowbdt.datasets.jetnet import HLV_COLUMNS
 from flowbdt.errors import FormatError, InputError
 from flowbdt.files import digest_file
@@ -49,6 +57,7 @@ def _write_jetnet(folder: Path, n: int = N_JETS, n_particles: int = 30) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     _write_jetnet(tmp_path)
+    write_showers(tmp_path / "showers.hdf5", toy_showers("photons", 20))
     return tmp_path
 
 
@@ -58,6 +67,7 @@ def dataset(request, folder) -> Dataset:
         "jetnet": {"folder": folder},
         "jetnet_hlv": {"folder": folder, "train_rows": 12},
         "bundled": {},
+        "calochallenge": {"path": folder / "showers.hdf5"},
     }
     return DATASETS.build(
         {"name": request.param, **options.get(request.param, {"n_events": 300, "seed": 3})}

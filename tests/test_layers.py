@@ -30,7 +30,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 HOMES = {
     "xgboost": {f"regressors/{name}.py" for name in ("xgb", "boosting", "tables", "ratio")},
-    "torch": {"cfm.py"},
+    "torch": {"cfm.py", "metrics/deep_classifier.py"},
     "torchcfm": {"cfm.py"},
     "optuna": set(),
     "distributed": set(),  # by name only, in execution/dask.py

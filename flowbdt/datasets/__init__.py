@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .base import DATASETS, Dataset, hashed_rows
 from .bundled import BundledTopJets, bundled
+from .calochallenge import CaloChallenge, ShowerFile, Showers, read_showers, write_showers
+from .calogeometry import Geometry, geometry, read_binning
+from .calotoys import toy_showers
 from .jetnet import HLV_RELATIONS, JetNetHLV, JetNetJets, read_jetnet
 from .toys import Gaussian, Mixed, Mixture, Moons
 
@@ -11,14 +14,23 @@ __all__ = [
     "DATASETS",
     "HLV_RELATIONS",
     "BundledTopJets",
+    "CaloChallenge",
     "Dataset",
     "Gaussian",
+    "Geometry",
     "JetNetHLV",
     "JetNetJets",
     "Mixed",
     "Mixture",
     "Moons",
+    "ShowerFile",
+    "Showers",
     "bundled",
+    "geometry",
     "hashed_rows",
+    "read_binning",
     "read_jetnet",
+    "read_showers",
+    "toy_showers",
+    "write_showers",
 ]
