@@ -136,7 +136,7 @@ class Comparison:
         if metric.kind == "table":
             return [self._pair(call, name, options)]
         if metric.kind == "classifier":
-            make = _judge(name, self.n_threads)
+            make = judge_of(name, self.n_threads)
             judged = functools.partial(_judged, call, make, name)
             return [self._pair(judged, name, options)]
         if metric.kind == "memorisation":
@@ -199,7 +199,8 @@ class Comparison:
         return results
 
 
-def _judge(name: str, n_threads: int) -> Callable[[int], Any]:
+def judge_of(name: str, n_threads: int) -> Callable[[int], Any]:
+    """Return the maker of the classifiers of a metric, by its name."""
     if name == "auc_mlp":
         return make_mlp
     from .regressors.xgb import make_classifier
