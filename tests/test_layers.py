@@ -21,18 +21,20 @@ LEVELS = [
      "predictions", "sampling",
      "preconditioners", "inputs", "solvers",
      "datasets", "metrics", "data", "cost"},
-    {"regressors", "cfm"},
+    {"regressors", "cfm", "diffusion"},
     {"store", "training", "execution"},
-    {"generation", "parts", "rejection", "model", "foresight"},
-    {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "cli"},
+    {"generation", "parts", "rejection", "model", "foresight", "hybrid"},
+    {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
+     "cli_tuning", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 HOMES = {
     "xgboost": {f"regressors/{name}.py" for name in ("xgb", "boosting", "tables", "ratio")},
-    "torch": {"cfm.py", "metrics/deep_classifier.py"},
+    "torch": {"cfm.py", "metrics/deep_classifier.py"}
+    | {f"diffusion/{path.name}" for path in (ROOT / "diffusion").glob("*.py")},
     "torchcfm": {"cfm.py"},
-    "optuna": set(),
+    "optuna": {"tuning/proposals.py"},
     "distributed": set(),  # by name only, in execution/dask.py
     "dask_jobqueue": set(),
     "htcondor2": set(),  # by name only, in execution/htcondor/pool.py

@@ -1,0 +1,40 @@
+"""Diffusion networks behind the sampler library: backbones, objectives, training, and a field.
+
+The only home of torch besides `flowbdt.cfm`; ``import flowbdt`` never comes here. Names are
+loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ..errors import MissingExtra
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtra(
+        f"torch is not usable ({error}); install it with: pip install 'flowbdt[cfm]'"
+    ) from error
+
+_HOME = {
+    "BACKBONES": "backbones",
+    "Denoiser": "denoiser",
+    "NetworkField": "field",
+    "Objective": "objective",
+    "LEVELS": "levels",
+    "WEIGHTS": "weights",
+    "Trainer": "train",
+    "TrainingConfig": "train",
+    "reconstruct": "ema",
+    "save_network": "state",
+    "load_network": "state",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'flowbdt.diffusion' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,117 @@
+"""`Denoiser`: a backbone, scaled so that it sees and predicts numbers of order one.
+
+The point is written as ``x = x1 + sigma noise``, with sigma the noise level sigma / alpha. The
+backbone sees ``x / sqrt(sigma^2 + s_d^2)`` and log(sigma) / 4; from its prediction p the denoised
+point is ``D = a(sigma) x + b(sigma) p``:
+
+==========  ==========================  ===============================
+prediction  a                           b
+==========  ==========================  ===============================
+edm         s_d^2 / (sigma^2 + s_d^2)   sigma s_d / sqrt(sigma^2 + s_d^2)
+v           1 / (1 + sigma^2)           -sigma / sqrt(1 + sigma^2)
+noise       1                           -sigma
+denoised    0                           1
+velocity    1 / (1 + sigma)             sigma / (1 + sigma)
+==========  ==========================  ===============================
+
+So an error of p is ``|D - x1|^2 / b^2``: all losses are one, with different weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import unknown
+
+KINDS = ("edm", "v", "noise", "denoised", "velocity")
+"""What a backbone may predict; see `flowbdt.conventions.PREDICTIONS`."""
+
+
+def coefficients(kind: str, sigma: Any, sigma_data: float) -> tuple[Any, Any]:
+    """Return a and b of ``D = a x + b p`` at noise level sigma, with operators only.
+
+    Raises ConfigError for an unknown kind.
+
+    References
+    ----------
+    edm: Karras et al. 2022, arXiv 2206.00364, table 1; v: Salimans, Ho 2022, arXiv 2202.00512,
+    section 4; velocity: Lipman et al. 2023, arXiv 2210.02747; combined here.
+    """
+    if kind == "edm":
+        norm = sigma**2 + sigma_data**2
+        return sigma_data**2 / norm, sigma * sigma_data / norm**0.5
+    if kind == "v":
+        norm = 1.0 + sigma**2
+        return 1.0 / norm, -sigma / norm**0.5
+    if kind == "noise":
+        return 0.0 * sigma + 1.0, -sigma
+    if kind == "denoised":
+        return 0.0 * sigma, 0.0 * sigma + 1.0
+    if kind == "velocity":
+        return 1.0 / (1.0 + sigma), sigma / (1.0 + sigma)
+    raise unknown("prediction of a network", kind, KINDS)
+
+
+def along(values: Tensor, x: Tensor) -> Tensor:
+    """Return one value per event (n,), shaped to multiply x (n, ...)."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+class Denoiser(nn.Module):
+    """A backbone with its scaling: the network as training and sampling see it.
+
+    Parameters
+    ----------
+    backbone : module, (x (n, ...), noise (n,), cond (n, c) or None) -> prediction (n, ...); noise
+        is log(sigma) / 4
+    prediction : one of `KINDS`
+    sigma_data : width of the data
+    sigma_min, sigma_max : noise levels it is trained for; it is not asked beyond
+
+    Raises
+    ------
+    ConfigError
+        If the prediction is unknown or the levels are not ordered.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        prediction: str = "edm",
+        sigma_data: float = 1.0,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+    ) -> None:
+        super().__init__()
+        coefficients(prediction, 1.0, sigma_data)
+        if not (0 < sigma_min < sigma_max and sigma_data > 0):
+            raise ConfigError(
+                "a denoiser needs 0 < sigma_min < sigma_max and sigma_data above 0, got"
+                f" {sigma_min!r}, {sigma_max!r} and {sigma_data!r}"
+            )
+        self.backbone, self.prediction, self.sigma_data = backbone, prediction, sigma_data
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+
+    def raw(self, scaled: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the prediction p at ``scaled = x / sqrt(sigma^2 + s_d^2)`` (n, ...)."""
+        predicted: Tensor = self.backbone(scaled, torch.log(sigma) / 4.0, cond)
+        return predicted
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the denoised point (n, ...) at ``x = x1 + sigma noise``; sigma (n,)."""
+        level = along(sigma, x)
+        a, b = coefficients(self.prediction, level, self.sigma_data)
+        return a * x + b * self.raw(x * (level**2 + self.sigma_data**2) ** -0.5, sigma, cond)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the constructor was given besides the backbone."""
+        return {
+            "prediction": self.prediction,
+            "sigma_data": self.sigma_data,
+            "sigma_min": self.sigma_min,
+            "sigma_max": self.sigma_max,
+        }

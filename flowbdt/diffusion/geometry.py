@@ -1,0 +1,181 @@
+"""Irregular calorimeter layers, a regular cylinder, and linear maps between them.
+
+Layers have their own rings in r and one or several bins in alpha. The cylinder has all layers
+along z, the finest alpha binning, and the union of all ring edges; a ring's energy is split among
+the finer rings in proportion to their areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Rings and alpha bins of all layers; voxels lie layer by layer, r fastest, then alpha.
+
+    Parameters
+    ----------
+    edges : per layer, ring edges in mm, rising
+    n_alpha : per layer, bins in alpha; 1, or the same number wherever it is more
+    """
+
+    edges: tuple[tuple[float, ...], ...]
+    n_alpha: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", tuple(tuple(map(float, e)) for e in self.edges))
+        object.__setattr__(self, "n_alpha", tuple(map(int, self.n_alpha)))
+        several = {n for n in self.n_alpha if n != 1}
+        rising = all(len(e) > 1 and (np.diff(e) > 0).all() for e in self.edges)
+        if len(self.edges) != len(self.n_alpha) or len(several) > 1 or not rising:
+            raise ConfigError(
+                "layers need rising ring edges and one number of alpha bins each, which is 1 or the"
+                f" same everywhere, got {len(self.edges)} layers and alpha bins {self.n_alpha}"
+            )
+
+    @property
+    def union(self) -> np.ndarray:
+        """All ring edges, rising."""
+        return np.unique(np.concatenate([np.asarray(e) for e in self.edges]))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, alpha bins and rings of the cylinder."""
+        return len(self.edges), max(self.n_alpha), len(self.union) - 1
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels of all layers."""
+        return sum((len(e) - 1) * n for e, n in zip(self.edges, self.n_alpha, strict=True))
+
+    def split(self, layer: int) -> np.ndarray:
+        """Return which share of each ring's energy each fine ring gets, (n_fine, n_rings).
+
+        Columns add up to 1.
+        """
+        edges, fine = np.asarray(self.edges[layer]), self.union
+        low = np.maximum(fine[:-1, None], edges[None, :-1])
+        high = np.minimum(fine[1:, None], edges[None, 1:])
+        area = np.where(high > low, high**2 - low**2, 0.0)
+        return np.asarray(area / np.diff(edges**2))
+
+    def merge(self, layer: int) -> np.ndarray:
+        """Return the matrix (n_rings, n_fine) that adds up the fine rings of each ring."""
+        return (self.split(layer) > 0).T.astype(float)
+
+
+class GeometryMap(nn.Module):
+    """Trained linear maps from each layer's rings to the cylinder's and back.
+
+    They begin as the split by area, which conserves energy, and its inverse. Layers with a single
+    alpha bin are divided evenly over all bins going in and added up coming out.
+
+    Parameters
+    ----------
+    layers : Layers
+    jitter : width of the normal numbers added to both at the start
+    inverse : 'pseudo', the pseudo-inverse as published; 'sum', which adds up fine rings: it
+        conserves the energy of any picture inside the layer, not only of mapped ones
+    seed : of the jitter
+
+    References
+    ----------
+    Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
+    """
+
+    def __init__(
+        self, layers: Layers, jitter: float = 1e-5, inverse: str = "pseudo", seed: int = 0
+    ) -> None:
+        super().__init__()
+        if inverse not in ("pseudo", "sum"):
+            raise ConfigError(f"inverse of the geometry map is 'pseudo' or 'sum', not {inverse!r}")
+        self.layers, rng = layers, np.random.default_rng(seed)
+        split = [layers.split(i) for i in range(len(layers.edges))]
+        back = [np.linalg.pinv(s) for s in split]
+        if inverse == "sum":
+            back = [layers.merge(i) for i in range(len(layers.edges))]
+        self.into = nn.ParameterList(_begun(matrix, jitter, rng) for matrix in split)
+        self.back = nn.ParameterList(_begun(matrix, jitter, rng) for matrix in back)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the cylinder (n, 1, z, alpha, r) of voxels (n, n_voxels)."""
+        n_alpha, first, planes = self.layers.shape[1], 0, []
+        for own, matrix in zip(self.layers.n_alpha, self.into, strict=True):
+            n_rings = matrix.shape[1]
+            voxels = x[:, first : first + own * n_rings].reshape(-1, own, n_rings)
+            first += own * n_rings
+            plane = voxels @ matrix.T
+            planes.append(plane if own == n_alpha else plane.expand(-1, n_alpha, -1) / n_alpha)
+        return torch.stack(planes, dim=1)[:, None]
+
+    def inverse(self, cylinder: Tensor) -> Tensor:
+        """Return voxels (n, n_voxels) of a cylinder (n, 1, z, alpha, r)."""
+        n_alpha, voxels = self.layers.shape[1], []
+        for i, (own, matrix) in enumerate(zip(self.layers.n_alpha, self.back, strict=True)):
+            plane = cylinder[:, 0, i]
+            if own != n_alpha:
+                plane = plane.sum(1, keepdim=True)
+            voxels.append((plane @ matrix.T).flatten(1))
+        return torch.cat(voxels, dim=1)
+
+
+def _begun(matrix: np.ndarray, jitter: float, rng: np.random.Generator) -> nn.Parameter:
+    noisy = matrix + jitter * rng.standard_normal(matrix.shape)
+    return nn.Parameter(torch.tensor(noisy, dtype=torch.float32))
+
+
+def coordinates(layers: Layers | None, shape: Sequence[int], angle: bool) -> Tensor:
+    """Return pictures of r, z and, if asked, alpha, (2 or 3, z, alpha, r), each from 0 to 1.
+
+    r is the middle of a ring over the largest one, or its number where no edges are known; z the
+    number of the layer over all layers.
+    """
+    n_z, n_alpha, n_r = shape
+    edges = np.arange(n_r + 1.0) if layers is None else layers.union
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    values = [np.broadcast_to(middle / middle[-1], shape)]
+    values.append(np.broadcast_to((np.arange(n_z) / n_z)[:, None, None], shape))
+    if angle:
+        turn = np.arange(n_alpha) / max(n_alpha - 1, 1)
+        values.append(np.broadcast_to(turn[:, None], shape))
+    return torch.tensor(np.stack(values), dtype=torch.float32)
+
+
+def _union_of(*parts: str) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(v) for v in part.split()) for part in parts)
+
+
+_OUTER = "0 50 100 200 400 600"
+PHOTONS = Layers(
+    _union_of(
+        "0 5 10 30 50 100 200 400 600",
+        "0 2 4 6 8 10 12 15 20 30 40 50 70 90 120 150 200",
+        "0 2 5 10 15 20 25 30 40 50 60 80 100 130 160 200 250 300 350 400",
+        _OUTER,
+        "0 100 200 400 1000 2000",
+    ),
+    (1, 10, 10, 1, 1),
+)
+"""Dataset 1, photons: layers 0, 1, 2, 3, 12; 368 voxels (CaloChallenge, binning file)."""
+
+PIONS = Layers(
+    _union_of(
+        "0 5 10 30 50 100 200 400 600",
+        "0 1 4 7 10 15 30 50 90 150 200",
+        "0 5 10 20 30 50 80 130 200 300 400",
+        _OUTER,
+        "0 10 20 30 50 80 100 130 160 200 250 300 350 400 1000 2000",
+        "0 10 20 30 50 80 100 130 160 200 250 300 350 400 600 1000 2000",
+        "0 50 100 150 200 250 300 400 600 1000 2000",
+    ),
+    (1, 10, 10, 1, 10, 10, 1),
+)
+"""Dataset 1, pions: layers 0, 1, 2, 3, 12, 13, 14; 533 voxels (CaloChallenge, binning file)."""

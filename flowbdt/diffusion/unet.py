@@ -1,0 +1,214 @@
+"""The conditional cylindrical U-net of CaloDiffusion, with its geometry map."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, InputError
+from .backbones import BACKBONES, Backbone, check_condition
+from .cylinder import Block, CylinderConv, CylinderUp, LinearAttention
+from .geometry import PHOTONS, PIONS, GeometryMap, Layers, coordinates
+
+GEOMETRIES: dict[str, Layers] = {"photons": PHOTONS, "pions": PIONS}
+"""Irregular geometries by name."""
+
+
+class CylinderUNet(nn.Module):
+    """U-net on a cylinder: levels of two blocks and attention, halved between levels.
+
+    Parameters
+    ----------
+    shape : layers, alpha bins, rings of the picture
+    n_channels : of what comes in; one channel comes out
+    widths : of the first convolution, then of every level
+    n_inputs : numbers per event that condition every block; each has a small network of its own
+    n_condition : of all these networks together
+    groups : of the group norms
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        n_channels: int,
+        widths: Sequence[int] = (16, 16, 16, 32),
+        n_inputs: int = 2,
+        n_condition: int = 128,
+        groups: int = 8,
+    ) -> None:
+        super().__init__()
+        each = n_condition // n_inputs
+        self.inputs = nn.ModuleList(_embedding(each) for _ in range(n_inputs))
+        shapes = [tuple(shape)]
+        for _ in widths[2:]:
+            shapes.append(_halved(shapes[-1]))
+        total, pairs = each * n_inputs, list(itertools.pairwise(widths))
+        self.first = CylinderConv(n_channels, widths[0])
+        self.down = nn.ModuleList(_Level(a, b, total, groups) for a, b in pairs)
+        self.shrink = nn.ModuleList(
+            CylinderConv(width, width, (3, 4, 4), 2, padding=1) for width in widths[1:-1]
+        )
+        deep = widths[-1]
+        self.before = Block(deep, deep, total, groups)
+        self.middle = LinearAttention(deep)
+        self.after = Block(deep, deep, total, groups)
+        # going up, each level ends with the width at which the next one began
+        ends = [a for a, _ in reversed(pairs)]
+        self.up = nn.ModuleList(
+            _Level(2 * b, a, total, groups) for (_, b), a in zip(reversed(pairs), ends, strict=True)
+        )
+        self.grow = nn.ModuleList(
+            CylinderUp(width, small, large)
+            for width, small, large in zip(
+                ends[:-1], reversed(shapes[1:]), reversed(shapes[:-1]), strict=True
+            )
+        )
+        self.last = nn.Sequential(
+            Block(widths[0], widths[1], 0, groups), CylinderConv(widths[1], 1, 1)
+        )
+
+    def forward(self, picture: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        """Return (n, 1, z, alpha, r) from (n, channels, z, alpha, r) and one (n,) per input."""
+        parts = [net(value[:, None]) for net, value in zip(self.inputs, inputs, strict=True)]
+        condition = torch.cat(parts, dim=1)
+        x, kept = self.first(picture), []
+        for i, level in enumerate(self.down):
+            x = level(x, condition)
+            kept.append(x)
+            if i < len(self.shrink):
+                x = self.shrink[i](x)
+        x = self.after(self.middle(self.before(x, condition)), condition)
+        for i, level in enumerate(self.up):
+            x = level(torch.cat([x, kept.pop()], dim=1), condition)
+            if i < len(self.grow):
+                x = self.grow[i](x)
+        predicted: Tensor = self.last(x)
+        return predicted
+
+
+class _Level(nn.Module):
+    """Two blocks and attention."""
+
+    def __init__(self, n_in: int, n_out: int, n_condition: int, groups: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [Block(n_in, n_out, n_condition, groups), Block(n_out, n_out, n_condition, groups)]
+        )
+        self.attention = LinearAttention(n_out)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, condition)
+        attended: Tensor = self.attention(x)
+        return attended
+
+
+def _embedding(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(1, width // 2),
+        nn.GELU(),
+        nn.Linear(width // 2, width),
+        nn.GELU(),
+        nn.Linear(width, width),
+    )
+
+
+def _halved(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the shape after kernel (3, 4, 4), stride 2, one bin of padding."""
+    z, alpha, r = shape
+    if min(alpha, r) < 2:
+        raise ConfigError(f"a cylinder of shape {tuple(shape)} cannot be halved: use fewer widths")
+    return (z - 1) // 2 + 1, (alpha - 2) // 2 + 1, (r - 2) // 2 + 1
+
+
+@BACKBONES.register("cylinder_unet")
+class CaloUNet(Backbone):
+    """CaloDiffusion's network: voxels in, voxels out, a cylinder in between.
+
+    Conditions are one number per event and small network, first the scaled incident energy.
+
+    Parameters
+    ----------
+    geometry : 'photons' or 'pions' of dataset 1, whose irregular layers are mapped to a cylinder;
+        or the shape [layers, alpha bins, rings] of a regular one (datasets 2 and 3)
+    widths : see `CylinderUNet`
+    n_conditions : numbers per event besides the noise level
+    angle : whether the network sees the angle itself; None: for the irregular geometries
+    inverse : see `GeometryMap`
+
+    References
+    ----------
+    Amram, Pedro 2023, arXiv 2308.03876.
+    """
+
+    where: Tensor
+
+    def __init__(
+        self,
+        geometry: Any = "photons",
+        widths: Sequence[int] = (16, 16, 16, 32),
+        n_conditions: int = 1,
+        angle: bool | None = None,
+        inverse: str = "pseudo",
+    ) -> None:
+        super().__init__()
+        self.geometry, self.widths, self.n_conditions = geometry, list(widths), n_conditions
+        self.angle, self.inverse = angle, inverse
+        layers = _layers(geometry)
+        self._shape = tuple(geometry) if layers is None else layers.shape
+        self.map = None if layers is None else GeometryMap(layers, inverse=inverse)
+        shown = layers is not None if angle is None else angle
+        self.register_buffer(
+            "where", coordinates(layers, self._shape, shown)[None], persistent=False
+        )
+        n_condition = 64 * (1 + n_conditions)
+        channels = 1 + int(self.where.shape[1])
+        self.unet = CylinderUNet(self._shape, channels, widths, 1 + n_conditions, n_condition)
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels per event."""
+        if self.map is not None:
+            return self.map.layers.n_voxels
+        z, alpha, r = self._shape
+        return int(z * alpha * r)
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the prediction (n, n_voxels)."""
+        check_condition(cond, self.n_conditions)
+        if x.shape[1:] != (self.n_voxels,):
+            raise InputError(
+                f"this geometry has {self.n_voxels} voxels, got events of {tuple(x.shape[1:])}"
+            )
+        picture = x.reshape(-1, 1, *self._shape) if self.map is None else self.map(x)
+        seen = torch.cat([picture, self.where.to(x.dtype).expand(len(x), -1, -1, -1, -1)], dim=1)
+        inputs = [noise, *([] if cond is None else cond.unbind(1))]
+        answer = self.unet(seen, inputs)
+        return answer.flatten(1) if self.map is None else self.map.inverse(answer)
+
+
+def _layers(geometry: Any) -> Layers | None:
+    if isinstance(geometry, str):
+        if geometry not in GEOMETRIES:
+            raise ConfigError(
+                f"unknown geometry {geometry!r}. Known: {', '.join(GEOMETRIES)}, or a shape"
+            )
+        return GEOMETRIES[geometry]
+    if isinstance(geometry, Mapping):
+        return Layers(geometry["edges"], geometry["n_alpha"])
+    if not isinstance(geometry, Sequence) or len(geometry) != 3:
+        raise ConfigError(f"a geometry is a name or [layers, alpha bins, rings], got {geometry!r}")
+    return None
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "dataset 1, photons": {"geometry": "photons"},
+    "dataset 1, pions": {"geometry": "pions"},
+    "dataset 2": {"geometry": [45, 16, 9]},
+    "dataset 3": {"geometry": [45, 50, 18], "widths": [32, 32, 32, 32]},
+}
+"""The four published configurations."""

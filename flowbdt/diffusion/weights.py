@@ -1,0 +1,220 @@
+"""Loss weights lambda(sigma), all on one scale: factors of the squared error of the denoised point.
+
+The loss is ``E[lambda(sigma) |D(x; sigma) - x1|^2]`` with noise level sigma = sigma / alpha, so
+SNR = 1 / sigma^2. What the same weight is on the error of the noise, of v or of the network's own
+output follows from ``D = a x + b p`` (see `flowbdt.diffusion.denoiser`): an error of the prediction
+p counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import Registry
+
+WEIGHTS: Registry[Any] = Registry("loss weight")
+
+
+class Weight(Protocol):
+    """A factor of the squared error of the denoised point."""
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return lambda(sigma), of the shape of sigma."""
+
+
+def _smaller(value: Any, limit: float) -> Any:
+    """Return the smaller of value and limit, with operators only."""
+    return 0.5 * (value + limit - abs(value - limit))
+
+
+def _positive(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{name} of weight {owner!r} must be above 0, got {value!r}")
+
+
+@WEIGHTS.register("edm")
+class EDMWeight:
+    """``(sigma^2 + s_d^2) / (sigma s_d)^2``: 1 on the error of the EDM network F.
+
+    References
+    ----------
+    Karras et al. 2022, arXiv 2206.00364, table 1.
+    """
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        return 1.0 / sigma**2 + 1.0 / sigma_data**2
+
+
+@WEIGHTS.register("denoised")
+class DenoisedWeight:
+    """1: the plain error of the denoised point."""
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return ones."""
+        return 0.0 * sigma + 1.0
+
+
+@WEIGHTS.register("noise")
+class NoiseWeight:
+    """``SNR = 1 / sigma^2``: 1 on the error of the noise, the simple loss of DDPM.
+
+    References
+    ----------
+    Ho, Jain, Abbeel 2020, arXiv 2006.11239, equation 14.
+    """
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        return 1.0 / sigma**2
+
+
+@WEIGHTS.register("v")
+class VWeight:
+    """``SNR + 1``: 1 on the error of v.
+
+    References
+    ----------
+    Salimans, Ho 2022, arXiv 2202.00512, section 4.
+    """
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        return 1.0 / sigma**2 + 1.0
+
+
+@WEIGHTS.register("velocity")
+class VelocityWeight:
+    """``(1 + sigma)^2 / sigma^2``: 1 on the error of the velocity of flow matching (derived here).
+
+    From ``D = x_t + (1 - t) velocity`` and ``1 - t = sigma / (1 + sigma)``.
+    """
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        return (1.0 + 1.0 / sigma) ** 2
+
+
+@WEIGHTS.register("min_snr")
+class MinSNR:
+    """``min(SNR, gamma)``, as published on the denoised point.
+
+    On the error of the noise it is min(SNR, gamma) / SNR, on that of v min(SNR, gamma) /
+    (SNR + 1).
+
+    References
+    ----------
+    Hang et al. 2023, arXiv 2303.09556.
+    """
+
+    def __init__(self, gamma: float = 5.0) -> None:
+        _positive("min_snr", gamma=gamma)
+        self.gamma = gamma
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        return _smaller(1.0 / sigma**2, self.gamma)
+
+
+@WEIGHTS.register("min_snr_edm")
+class MinSNROnEDM:
+    """``min((sigma^2 + s_d^2) / (sigma s_d)^2, gamma)``: the EDM weight, capped."""
+
+    def __init__(self, gamma: float = 5.0) -> None:
+        _positive("min_snr_edm", gamma=gamma)
+        self.gamma = gamma
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        return _smaller(EDMWeight()(sigma, sigma_data), self.gamma)
+
+
+@WEIGHTS.register("soft_min_snr")
+class SoftMinSNR:
+    """``(sigma s_d)^2 / (sigma^2 + s_d^2)^2``, even in log(sigma / s_d).
+
+    Parameters
+    ----------
+    of : 'network': the formula stands on the error of the EDM network F, so on the denoised point
+        it is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': it stands on
+        the error of the denoised point itself
+
+    References
+    ----------
+    Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
+    """
+
+    def __init__(self, of: str = "network") -> None:
+        if of not in ("network", "denoised"):
+            raise ConfigError(f"of of weight 'soft_min_snr' is network or denoised, not {of!r}")
+        self.of = of
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        norm = sigma**2 + sigma_data**2
+        if self.of == "network":
+            return 1.0 / norm
+        return (sigma * sigma_data / norm) ** 2
+
+
+@WEIGHTS.register("p2")
+class P2:
+    """``SNR / (k + SNR)^gamma``: 1 / (k + SNR)^gamma on the error of the noise.
+
+    References
+    ----------
+    Choi et al. 2022, arXiv 2204.00227; the defaults are those of its experiments.
+    """
+
+    def __init__(self, k: float = 1.0, gamma: float = 1.0) -> None:
+        _positive("p2", k=k, gamma=gamma)
+        self.k, self.gamma = k, gamma
+
+    def __call__(self, sigma: Any, sigma_data: float) -> Any:
+        """Return the weight."""
+        snr = 1.0 / sigma**2
+        return snr / (self.k + snr) ** self.gamma
+
+
+@WEIGHTS.register("uncertainty")
+class Uncertainty(nn.Module):
+    """The EDM weight times a learned factor: ``L -> L / exp(u(sigma)) + u(sigma)``.
+
+    u is a linear function of Fourier features of log(sigma) / 4, trained along with the network.
+    At the optimum exp(u) is the mean loss at sigma, so every noise level counts alike.
+
+    References
+    ----------
+    Kendall, Gal, Cipolla 2018, arXiv 1705.07115; for noise levels Karras et al. 2024, arXiv
+    2312.02696.
+    """
+
+    frequency: Tensor
+    phase: Tensor
+
+    def __init__(self, n_features: int = 32) -> None:
+        super().__init__()
+        if n_features < 1:
+            raise ConfigError(f"n_features of weight 'uncertainty' must be above 0: {n_features!r}")
+        spread = torch.special.ndtri((torch.arange(n_features) + 0.5) / n_features)
+        self.register_buffer("frequency", 2.0 * math.pi * spread, persistent=False)
+        phase = 2.0 * math.pi * ((torch.arange(n_features) * 0.618034) % 1.0)
+        self.register_buffer("phase", phase, persistent=False)
+        self.linear = nn.Linear(n_features, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, sigma: Tensor, sigma_data: float) -> Tensor:
+        """Return the fixed part of the weight, that of EDM, (n,)."""
+        return EDMWeight()(sigma, sigma_data)
+
+    def log_loss(self, sigma: Tensor) -> Tensor:
+        """Return u(sigma), the log of the expected loss, (n,)."""
+        angle = torch.log(sigma)[:, None] / 4.0 * self.frequency + self.phase
+        return self.linear(math.sqrt(2.0) * torch.cos(angle))[:, 0]
