@@ -158,6 +158,11 @@ class Flow:
         return content
 
     @property
+    def field(self) -> Stepwise:
+        """The velocity field of all step models, in latent space."""
+        return self._field
+
+    @property
     def n_evaluations(self) -> int:
         """Evaluations of the velocity field that one trajectory takes; see `acceptance`."""
         sampler = self.sampler
