@@ -55,6 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (_add_part, _add_merge):
         add(commands)
+    from .cli_data import add_data
+
+    add_data(commands)
     return parser
 
 

@@ -46,6 +46,10 @@ class IncompleteRun(RunError):
         self.reason = reason
 
 
+class FetchError(FlowbdtError, OSError):
+    """A public file could not be downloaded, or is not the one that its source describes."""
+
+
 class MissingExtra(FlowbdtError, ImportError):
     """An optional dependency is not installed; the message has the command that installs it."""
 
