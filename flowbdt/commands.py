@@ -37,7 +37,7 @@ def prepare(options: argparse.Namespace) -> Inputs:
 
     With ``--resume`` the configuration is the one that the run recorded, unless another is given.
     """
-    config = _configuration(options)
+    config = configuration(options)
     check_config(config)
     if options.table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
@@ -52,7 +52,8 @@ def prepare(options: argparse.Namespace) -> Inputs:
     return Inputs(table, config, seeding.resolve(config.random_state))
 
 
-def _configuration(options: argparse.Namespace) -> RunConfig:
+def configuration(options: argparse.Namespace) -> RunConfig:
+    """Return the settings of a command line: defaults, then a file, then what was set."""
     recorded = (options.output or Path()) / "config.yaml"
     file = options.config or (recorded if options.resume and recorded.exists() else None)
     config = RunConfig() if file is None else RunConfig.from_yaml(file)
@@ -87,7 +88,7 @@ def _executor(setting: Any, name: str) -> Any:
 def dry_run(options: argparse.Namespace) -> str:
     """Return what `flowbdt fit` would do: every setting, and with a table its columns and times."""
     if options.table is None:
-        config = _configuration(options)
+        config = configuration(options)
         grid = check_config(config)
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(grid)}"
     inputs = prepare(options).settled()
@@ -119,7 +120,7 @@ def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
     """
     if options.resume and options.table is None and (options.output / "plan.json").exists():
         run = RunDirectory(options.output)
-        config = _configuration(options)
+        config = configuration(options)
         _refuse_changes(config, run)
         executor = EXECUTORS.build(config.executor)
         with bar(total=len(missing_steps(run)), desc="training", unit="step") as progress:

@@ -1,0 +1,90 @@
+"""Commands that search and compare: parse, call the library, print."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from .cli import TABLES, _add_settings, _command, _count, _say, _seed
+from .errors import InputError
+
+
+def add_tuning(commands: Any) -> None:
+    """Add the commands to the parser."""
+    for add in (_add_tune, _add_trial):
+        add(commands)
+
+
+def _add_tune(commands: Any) -> None:
+    parser = _command(
+        commands, "tune", run_tune, "search settings for a table within a budget, and fit the best"
+    )
+    parser.add_argument("table", nargs="?", metavar="TABLE", help=f"no test events in it: {TABLES}")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="STUDY", help="folder")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings to start")
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="RUN", help="start from the settings of a run"
+    )
+    _add_settings(parser, "a setting to start from, or of the executor; may be repeated")
+    parser.add_argument(
+        "--budget", type=_positive, metavar="SECONDS", help="CPU seconds for all, about"
+    )
+    parser.add_argument("--trials", type=_count, metavar="N", help="at most N trials")
+    parser.add_argument(
+        "--objectives",
+        default="auc_gb,train_s",
+        metavar="NAMES",
+        help="scores and costs (train_s, us_per_event), all to be small; the first score decides"
+        " (%(default)s)",
+    )
+    parser.add_argument(
+        "--search",
+        metavar="YAML",
+        help="limits of parameters, e.g. '{max_depth: [2, 5], n_steps: 8, noise: fresh}'",
+    )
+    parser.add_argument(
+        "--max-cost",
+        type=_positive,
+        default=2.0,
+        metavar="X",
+        help="give up trials that would train X times as long as the start (%(default)s)",
+    )
+    parser.add_argument("--parallel", type=_count, metavar="N", help="trials proposed together")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue a study; TABLE may be left out"
+    )
+
+
+def _add_trial(commands: Any) -> None:
+    parser = _command(commands, "trial", run_trial, "do one trial of a study, here and now")
+    parser.add_argument("study", metavar="STUDY", help="folder of the study")
+    parser.add_argument("trial", type=_seed, metavar="TRIAL", help="number, from 0")
+    parser.add_argument("--threads", type=_count, help="by default all this job may use")
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+        if math.isfinite(value) and value > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+
+
+def run_tune(options: argparse.Namespace) -> None:
+    """flowbdt tune."""
+    from .tuning.commands import tune_files
+
+    if options.table is None and not options.resume:
+        raise InputError("the table to learn is needed: flowbdt tune TABLE -o STUDY")
+    print(tune_files(options, lambda line: _say(options, line)))
+
+
+def run_trial(options: argparse.Namespace) -> None:
+    """flowbdt trial."""
+    from .tuning.commands import trial
+
+    _say(options, trial(options.study, options.trial, options.threads))

@@ -1,0 +1,74 @@
+"""What the commands for tuning do, with files in and files out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+from ..commands import configuration
+from ..errors import ConfigError
+from ..jobs import job, quoted
+from ..store import RunDirectory
+from ..tableio import read_table
+from .search import tune
+from .text import summary, trial_line
+from .trial import TRIALS, read_setup
+
+Say = Callable[[str], None]
+
+
+def tune_files(options: argparse.Namespace, say: Say) -> str:
+    """Search settings for the table of a file; return what was found."""
+    if options.start is not None:
+        if options.config is not None:
+            raise ConfigError("settings to start from are those of --from or of --config, not both")
+        options.config = options.start / "config.yaml"
+    config = configuration(options)
+    table = None
+    if options.table is not None:
+        columns, conditions = config.columns, config.conditions
+        table = read_table(
+            options.table, columns=columns, conditions=conditions, weight=config.weight
+        )
+    wants = options.executor or any(text.startswith("executor") for text in options.set)
+    tuned = tune(
+        table,
+        options.output,
+        base=config,
+        budget_s=options.budget,
+        n_trials=options.trials,
+        objectives=[name.strip() for name in options.objectives.split(",")],
+        search=read_mapping("--search", options.search),
+        max_cost=options.max_cost,
+        parallel=options.parallel,
+        executor=config.executor if wants else None,
+        resume=options.resume,
+        on_trial=lambda report: say(trial_line(report)),
+    )
+    objectives = read_setup(RunDirectory(options.output))["objectives"]
+    place = quoted(tuned.run.path)
+    return (
+        f"{summary(tuned, objectives)}\n\ncomplete: {place}   next: flowbdt generate {place}"
+        " -n 100000 -o new.h5"
+    )
+
+
+def read_mapping(option: str, text: str | None) -> Mapping[str, Any]:
+    """Read an option that is a mapping in YAML. Raises ConfigError."""
+    try:
+        content = {} if text is None else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read {option} {text!r}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{option} must be a mapping such as '{{name: value}}', got {text!r}")
+    return content
+
+
+def trial(path: str, number: int, n_threads: int | None) -> str:
+    """Do one trial; return a line about it."""
+    read_setup(RunDirectory(path))
+    report = job(TRIALS, path, number, n_threads)
+    return f"trial {number} is done already" if report is None else trial_line(report)

@@ -1,0 +1,167 @@
+"""How a trial is judged: parts of the table, scores of generated events, what they cost."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+from .. import seeding
+from ..comparison import judge_of
+from ..errors import ConfigError
+from ..generation import Flow
+from ..metrics import METRICS, Result
+from ..registry import unknown
+from ..split import row_uniform
+from ..store import RunDirectory
+from ..table import EventTable
+
+COSTS = {
+    "train_s": "CPU seconds of the training",
+    "us_per_event": "CPU microseconds per generated event",
+}
+SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}
+"""Of the events that are handed in: what trials learn from, what they are compared on, and what
+nobody looks at before the last few are left."""
+
+SCORES = [name for name in METRICS.names() if METRICS.get(name).kind in
+          ("column", "table", "classifier")]  # fmt: skip
+PER_REAL = 2
+"""Generated events for each real one, so that their share of the noise is the smaller one."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "classifier": {"n_model_seeds": 1, "n_split_seeds": 4},
+    "column": {"n_bootstrap": 50},
+    "table": {},
+}
+
+
+def check_objectives(names: Sequence[str]) -> list[str]:
+    """Return objectives, scores first. Raises ConfigError for an unknown one, or if none scores."""
+    for name in names:
+        if name not in (*SCORES, *COSTS):
+            raise unknown("objective", name, [*SCORES, *COSTS])
+    scores = [name for name in SCORES if name in names]
+    if not scores:
+        raise ConfigError(f"one objective must say how good events are: {', '.join(SCORES)}")
+    ordered = [name for name in names if name in scores]
+    return [*dict.fromkeys(ordered), *(name for name in COSTS if name in names)]
+
+
+def write_table(study: RunDirectory, table: EventTable) -> dict[str, Any]:
+    """Write a table into a study; return what describes it."""
+    study.file("table").mkdir(parents=True, exist_ok=True)
+    for name in ("x", "cond", "weight"):
+        study.write_array(name, getattr(table, name))
+    return {
+        "names": table.names,
+        "units": table.units,
+        "dtypes": table.dtypes,
+        "cond_names": table.cond_names,
+        "categories": table.categories,
+    }
+
+
+def read_part(study: RunDirectory, setup: Mapping[str, Any], part: str | None) -> EventTable:
+    """Return one part of the study's table; None is the whole table."""
+    known = setup["table"]
+    arrays = {name: study.array(name) for name in ("x", "cond", "weight")}
+    table = EventTable(
+        x=np.asarray(arrays["x"]),
+        names=tuple(known["names"]),
+        units=tuple(known["units"]),
+        dtypes=tuple(known["dtypes"]),
+        cond=None if arrays["cond"] is None else np.asarray(arrays["cond"]),
+        cond_names=tuple(known["cond_names"]),
+        weight=None if arrays["weight"] is None else np.asarray(arrays["weight"]),
+        categories={k: tuple(v) for k, v in known["categories"].items()},
+    )
+    return table if part is None else table.take(in_part(table.n, setup["seed"], part))
+
+
+def in_part(n: int, seed: int, part: str) -> np.ndarray:
+    """Return which of n rows belong to a part, (n,) bool: by a keyed hash of the row number."""
+    uniform = row_uniform(n, seeding.derive(seed, "tune-split"))
+    edges = np.cumsum([0.0, *SHARES.values()])
+    number = list(SHARES).index(part)
+    last = part == list(SHARES)[-1]
+    return (uniform >= edges[number]) & ((uniform < edges[number + 1]) | last)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Generated events and the CPU time that one took."""
+
+    table: EventTable
+    us_per_event: float
+
+
+def generated(flow: Flow, real: EventTable, seed: int) -> Events:
+    """Return `PER_REAL` events for each real one, with the conditions of the real ones."""
+    n = PER_REAL * real.n
+    cond = None
+    if real.cond is not None:
+        names, texts = real.cond_names, real.categories
+        rows = np.arange(n) % real.n
+        cond = EventTable(
+            x=real.cond[rows],
+            names=names,
+            units=("",) * len(names),
+            dtypes=("float64",) * len(names),
+            categories={name: texts[name] for name in names if name in texts},
+        )
+    start = time.process_time()
+    blocks = list(flow.sample_blocks(n, seed=seed, cond=cond))
+    return Events(EventTable.concatenate(blocks), 1e6 * (time.process_time() - start) / n)
+
+
+def scores(
+    real: EventTable,
+    made: EventTable,
+    names: Sequence[str],
+    seed: int,
+    n_threads: int,
+    options: Mapping[str, Mapping[str, Any]] = OPTIONS,
+) -> dict[str, Result]:
+    """Return the score of each objective that is none of `COSTS`.
+
+    Parameters
+    ----------
+    real, made : tables with the same columns; conditions without NaN are seen by classifiers
+    names : of `SCORES`; of a column metric the mean over the columns
+    options : kind of metric -> its options
+    """
+    found = {}
+    with threadpool_limits(n_threads):
+        for name in names:
+            metric = METRICS.get(name)
+            call = functools.partial(metric, seed=seed, **options[metric.kind])
+            if metric.kind == "column":
+                found[name] = _mean_over_columns(name, call, real, made)
+                continue
+            parts: list[Any] = [_joint(real), _joint(made)]
+            if metric.kind == "classifier":
+                parts.append(judge_of(name, n_threads))
+                call = functools.partial(call, name=name)
+            found[name] = call(*parts, weight_real=real.weight, weight_generated=None)
+    return found
+
+
+def _mean_over_columns(name: str, call: Any, real: EventTable, made: EventTable) -> Result:
+    results = [
+        call(real.column(c), made.column(c), weight_real=real.weight) for c in real.names
+    ]  # fmt: skip
+    value = sum(r.value for r in results) / len(results)
+    error = math.sqrt(sum(r.error**2 for r in results)) / len(results)
+    return Result(name, value, error, results[0].n, unit=results[0].unit)
+
+
+def _joint(table: EventTable) -> np.ndarray:
+    whole = table.cond is not None and bool(np.isfinite(table.cond).all())
+    return np.hstack([table.x, table.cond]) if whole and table.cond is not None else table.x

@@ -1,0 +1,167 @@
+"""Train the steps of a trial one by one, and stop as soon as they are plainly worse or dearer.
+
+Losses of two configurations at one time can be compared where both describe events in the same
+coordinates: the same held-out events and the same noise give the same targets. Most of a loss is
+noise that nothing can explain and that changes much with time. So it is divided by that of a
+closed form, the same for all trials, at that very time; what is left changes slowly, and a curve
+through the times of one trial tells what to expect at those of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+from .. import seeding, store
+from ..generation import StepModel
+from ..inputs import step_inputs
+from ..paths import PATHS
+from ..preconditioners import from_bytes
+from ..regressors.xgb import BoostedTrees
+from ..store import RunDirectory
+from ..table import EventTable
+from ..training.worker import run_task
+from ..transforms import TableTransform
+
+FEWEST_STEPS = 2
+"""So many steps are trained before a trial is judged by them."""
+
+MOST_EVENTS = 8_192
+"""Held-out events of a loss; of a larger part the first ones."""
+
+
+class HeldOutLoss:
+    """Loss of single steps on events that the run has not seen, over that of a closed form.
+
+    Parameters
+    ----------
+    run : planned run
+    table : held-out events
+    closed_form : bytes of the preconditioner to divide by; None is the run's own
+    seed : of the noise: trials of one seed see the same
+    """
+
+    def __init__(
+        self, run: RunDirectory, table: EventTable, closed_form: bytes | None, seed: int
+    ) -> None:
+        self._run = run
+        self._settings = run.read_json("plan.json")["fingerprint"]["settings"]
+        self._transform = TableTransform.from_json(run.read_json("transform.json"))
+        self._own = from_bytes(run.read("preconditioner.npz"))
+        self._shared = self._own if closed_form is None else from_bytes(closed_form)
+        self._path = PATHS.build(self._settings["path"])
+        table = table.take(slice(0, MOST_EVENTS))
+        self._cond = table.cond
+        with threadpool_limits(1, user_api="blas"):
+            self._x1 = self._transform.forward(table)
+        rng = seeding.stream(seed, "tune-loss")
+        self._x0, self._noise = (rng.standard_normal(self._x1.shape) for _ in range(2))
+
+    def __call__(self, step: int) -> float:
+        """Return the loss of a trained step, in units of that of the closed form."""
+        task = self._run.read_json(store.task_name(step))
+        t, t_next = task["time"], task["next_time"]
+        mean = self._settings["target"] == "mean"
+        x_t = self._path.location(self._x0, self._x1, t, self._noise)
+        if mean:
+            target = self._path.mean_target(self._x0, self._x1, t, t_next, self._noise)
+        else:
+            target = self._path.target(self._x0, self._x1, t, x_t)
+        trees = BoostedTrees.from_bytes(self._run.read(store.model_name(step)))
+        trees.set_threads(1)
+        joint = self._transform.joint
+        views = step_inputs(self._own, joint, self._settings, t, t_next, store.FORMAT)
+        with threadpool_limits(1, user_api="blas"):
+            found = StepModel(views, trees)(x_t, self._cond)
+            shared = self._shared.at(self._path, t, t_next if mean else None)
+            plain = shared.velocity(x_t, self._cond)
+        return float(np.mean((target - found) ** 2) / np.mean((target - plain) ** 2))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a trial is given up.
+
+    Parameters
+    ----------
+    curve : times and losses (as `HeldOutLoss`) of the trial to compare with; empty: none known
+    margin : mean excess over the curve from which a trial counts as plainly worse
+    cpu_s : CPU seconds of training, as foreseen from the steps done, from which it is too dear
+    """
+
+    curve: tuple[tuple[float, float], ...] = ()
+    margin: float = 0.02
+    cpu_s: float | None = None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Limits:
+        """Rebuild limits from a task."""
+        curve = tuple((float(t), float(loss)) for t, loss in content["curve"])
+        return cls(curve, content["margin"], content["cpu_s"])
+
+    def excess(self, losses: Mapping[float, float]) -> float | None:
+        """Return by how much losses at some times lie above the curve there, on average."""
+        if not self.curve or not losses:
+            return None
+        times, known = np.array(self.curve).T
+        expected = np.interp(list(losses), times, known)
+        return float(np.mean(np.array(list(losses.values())) - expected))
+
+
+@dataclass
+class Race:
+    """What became of the steps of a trial: losses by time, and why it was given up, if it was."""
+
+    losses: dict[float, float] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    stopped: str | None = None
+
+
+def order(n: int) -> list[int]:
+    """Return the steps in the order in which they are trained: those that tell most come first.
+
+    The middle, three quarters, the last, a quarter; then the rest. At pure noise, the first time,
+    the best velocity is known, and all trials are equal.
+    """
+    first = [n // 2, (3 * n) // 4, n - 1, n // 4]
+    return list(dict.fromkeys([*first, *range(n)]))
+
+
+def race(
+    run: RunDirectory, held: EventTable, closed_form: bytes | None, limits: Limits,
+    *, seed: int, n_threads: int, planning_s: float = 0.0,
+) -> Race:  # fmt: skip
+    """Train the steps of a planned run that are missing, until the limits say stop.
+
+    Parameters
+    ----------
+    run : planned run; steps that are done already are kept
+    held, closed_form, seed : see `HeldOutLoss`
+    planning_s : CPU seconds that the plan took, part of the cost
+    """
+    loss = HeldOutLoss(run, held, closed_form, seed)
+    steps = order(len(run.read_json("plan.json")["grid"]["times"]))
+    result = Race(cpu_s=planning_s)
+    for done, step in enumerate(steps, start=1):
+        report = run.report(step) or run_task(run.path, step, n_threads)
+        result.cpu_s += report["cpu_seconds"]
+        result.losses[report["time"]] = loss(step)
+        if FEWEST_STEPS <= done < len(steps):
+            foreseen = planning_s + (result.cpu_s - planning_s) * len(steps) / done
+            result.stopped = _verdict(limits, result.losses, foreseen)
+        if result.stopped:
+            break
+    return result
+
+
+def _verdict(limits: Limits, losses: Mapping[float, float], foreseen_s: float) -> str | None:
+    excess = limits.excess(losses)
+    if excess is not None and not excess <= limits.margin:
+        return f"after {len(losses)} steps the held-out loss is {excess:.1%} above the start's"
+    if limits.cpu_s is not None and foreseen_s > limits.cpu_s:
+        return f"it would train for {foreseen_s:.3g} CPU seconds, more than {limits.cpu_s:.3g}"
+    return None

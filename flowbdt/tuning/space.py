@@ -1,0 +1,270 @@
+"""What `tune` may change, and within which limits: by the size of the table, around a start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..config import MANY_COLUMNS, RunConfig
+from ..errors import ConfigError
+from ..registry import unknown
+
+GIVEN = "as given"
+"""What the start has where it is none of the options of a choice."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Options by label; ``default`` is the label of the start."""
+
+    options: dict[str, Any]
+    default: str
+
+    def value(self, label: Any) -> Any:
+        """Return the setting behind a label."""
+        return self.options[label]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        return {"kind": "choice", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Numbers from ``low`` to ``high``, whole or not, sought evenly or in the logarithm."""
+
+    low: float
+    high: float
+    default: float
+    log: bool = False
+    whole: bool = True
+
+    def value(self, number: Any) -> Any:
+        """Return the setting: the number, of its kind."""
+        return int(number) if self.whole else float(number)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        return {"kind": "span", **asdict(self)}
+
+
+Parameter = Choice | Span
+Space = dict[str, Parameter]
+
+
+def from_json(content: Mapping[str, Any]) -> Space:
+    """Rebuild a space from its JSON."""
+    kinds = {"choice": Choice, "span": Span}
+    rest = {name: {k: v for k, v in p.items() if k != "kind"} for name, p in content.items()}
+    return {name: kinds[content[name]["kind"]](**values) for name, values in rest.items()}
+
+
+VIEWS = {"latent": ["latent"], "all": ["latent", "columns", "end_point"]}
+SPACINGS: dict[str, Any] = {
+    "uniform": "uniform",
+    "cosine": "cosine",
+    "warped": {"name": "warped", "start": 1.2, "end": 1.2},
+}
+COORDINATES: dict[str, Any] = {
+    "auto": "auto",
+    "not whitened": {"joint": "standardise"},
+    "ranks": {"*": "rank"},
+}
+BOOSTER = (
+    *("n_estimators", "max_depth", "learning_rate", "reg_lambda", "max_bin"),
+    *("outputs_per_group",),
+)
+"""Parameters that are settings of the booster."""
+
+DIRECT = ("n_steps", "noise", "candidates", "rejection")
+"""Parameters that are settings of the same name."""
+
+NAMED = {
+    "spacing": "spacing",
+    "closed_form": "preconditioner",
+    "inputs": "inputs",
+    "coordinates": "transforms",
+}
+"""Parameter -> setting it decides, for choices whose options have labels."""
+
+REPEATS = {"1/4": 0.25, "1/2": 0.5, "as many": 1.0, "twice": 2.0}
+"""Copies of an event in a draw, as a share of those that the start has at the same size."""
+
+
+def model_space(base: RunConfig, n_rows: int, n_columns: int, n_conditions: int = 0) -> Space:
+    """Return the parameters of a model search around ``base``.
+
+    Parameters
+    ----------
+    base : the configuration that the search starts from
+    n_rows, n_columns, n_conditions : size of the table that the trials are fitted to
+
+    Notes
+    -----
+    Few rows: shallower and fewer trees, fewer Gaussians. Many columns: shallow trees for few
+    columns each, few bins. With conditions targets are not averaged, so candidates play no part.
+    """
+    start = base.resolved(n_rows, n_columns)
+    space = {**_training(start, n_rows, n_columns), **_boosting(start, n_rows, n_columns)}
+    if n_conditions:
+        del space["candidates"]
+    return space
+
+
+def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
+    forms = _closed_forms(n_rows, n_columns)
+    inputs = VIEWS if n_columns <= MANY_COLUMNS else {"latent": ["latent"]}
+    space: Space = {
+        "n_steps": _span(3, 16, start.n_steps),
+        "spacing": _named(SPACINGS, start.spacing),
+        "noise": _plain(["repeats", "fresh"], start.noise),
+        "repeats": Choice(dict(REPEATS), "as many"),
+        "candidates": _plain([0, 500, 2000, 4000], start.candidates),
+        "closed_form": _named(forms, start.preconditioner),
+        "rejection": _plain([False, True], start.rejection),
+        "inputs": _named(inputs, start.inputs),
+        "coordinates": _named(COORDINATES, start.transforms),
+    }
+    if isinstance(start.spacing, list):  # the number of steps belongs to it
+        del space["n_steps"], space["spacing"]
+    return space
+
+
+def _closed_forms(n_rows: int, n_columns: int) -> dict[str, Any]:
+    most = min(160, n_rows // (4 * max(n_columns, 10)))
+    counts = [k for k in (10, 20, 40, 80, 160) if k <= most]
+    sizes = {f"mixture of {k}": {"name": "mixture", "n_components": k} for k in counts}
+    return {"mixture": "mixture", **sizes, "gaussian": "gaussian"}
+
+
+def _boosting(start: RunConfig, n_rows: int, n_columns: int) -> Space:
+    wide = n_columns > MANY_COLUMNS
+    deepest = 4 if wide else 6 if n_rows < 5_000 else 8 if n_rows < 200_000 else 10
+    most = 100 if n_rows < 5_000 else 200 if n_rows < 200_000 else 400
+    bins = [16, 32, 64] if wide else [32, 64, 128]
+    booster = start.booster
+    space: Space = {
+        "n_estimators": _span(2, most, booster["n_estimators"], log=True),
+        "max_depth": _span(2, deepest, booster["max_depth"]),
+        "learning_rate": _span(0.03, 0.5, booster["learning_rate"], log=True, whole=False),
+        "reg_lambda": _span(0.1, 100.0, booster["reg_lambda"], log=True, whole=False),
+        "max_bin": _plain(bins, booster["max_bin"]),
+    }
+    if wide:
+        space["outputs_per_group"] = _plain([1, 4, 16], booster["outputs_per_group"])
+    return space
+
+
+def _span(low: float, high: float, default: Any, log: bool = False, whole: bool = True) -> Span:
+    """Return a span that holds its default."""
+    above = min(low, default) if default > 0 else low
+    return Span(above, max(high, default), default if default > 0 else low, log, whole)
+
+
+def _plain(options: list[Any], default: Any) -> Choice:
+    values = options if default in options else [*options, default]
+    return Choice({str(value): value for value in values}, str(default))
+
+
+def _named(options: Mapping[str, Any], default: Any) -> Choice:
+    label = next((name for name, value in options.items() if value == default), None)
+    if label is not None:
+        return Choice(dict(options), label)
+    return Choice({GIVEN: default, **options}, GIVEN)
+
+
+def narrowed(space: Space, wishes: Mapping[str, Any]) -> Space:
+    """Return the space with what a user wants of single parameters.
+
+    Parameters
+    ----------
+    space : Space
+    wishes : parameter -> a list of values, a mapping with ``low`` and ``high``, or one value that
+        is not to change
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is unknown, or a wish does not fit it.
+    """
+    result = dict(space)
+    for name, wish in wishes.items():
+        if name not in space:
+            raise unknown("parameter of the search", name, space)
+        result[name] = _wished(name, space[name], wish)
+    return result
+
+
+def _wished(name: str, parameter: Parameter, wish: Any) -> Parameter:
+    if isinstance(parameter, Choice):
+        labels = [str(option) for option in (wish if isinstance(wish, list) else [wish])]
+        for label in labels:
+            if label not in parameter.options:
+                raise unknown(f"option of {name!r}", label, parameter.options)
+        first = parameter.default if parameter.default in labels else labels[0]
+        return Choice({label: parameter.options[label] for label in labels}, first)
+    low, high = _limits(name, wish)
+    return replace(parameter, low=low, high=high, default=min(max(parameter.default, low), high))
+
+
+def _limits(name: str, wish: Any) -> tuple[float, float]:
+    given = [wish.get("low"), wish.get("high")] if isinstance(wish, Mapping) else wish
+    pair = given if isinstance(given, list) else [given, given]
+    numbers = [v for v in pair if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if not numbers or len(numbers) < len(pair) or not all(math.isfinite(v) for v in numbers):
+        raise ConfigError(
+            f"limits of {name!r} are written [low, high] or as one number, got {wish!r}"
+        )
+    return min(numbers), max(numbers)
+
+
+def defaults(space: Space) -> dict[str, Any]:
+    """Return the parameters of the start."""
+    return {name: parameter.default for name, parameter in space.items()}
+
+
+def settings(
+    params: Mapping[str, Any], space: Space, base: RunConfig, n_rows: int, n_columns: int
+) -> RunConfig:
+    """Return the configuration that parameters stand for, on a table of this size."""
+    values = {name: space[name].value(chosen) for name, chosen in params.items()}
+    repeats = base.resolved(n_rows, n_columns).n_repeats or 1
+    chosen: dict[str, Any] = {name: values[name] for name in DIRECT if name in values}
+    chosen |= {setting: values[name] for name, setting in NAMED.items() if name in values}
+    if values.get("repeats", 1.0) != 1.0:
+        chosen["n_repeats"] = max(1, round(repeats * values["repeats"]))
+    booster = {**base.booster, **{name: values[name] for name in BOOSTER if name in values}}
+    return replace(base, **chosen, booster=booster)
+
+
+def first_tries(space: Space) -> list[dict[str, Any]]:
+    """Return parameters to try before anything is proposed: the start, then cheaper ones.
+
+    What usually costs most for what it gains: trees, steps, copies, Gaussians, averaged targets.
+    """
+    start = defaults(space)
+    wishes: list[dict[str, Any]] = [
+        {},
+        {"n_estimators": 0.33},
+        {"n_estimators": 0.05, "repeats": "1/4", "max_depth": 0.5},
+        {"n_estimators": 0.2, "n_steps": 0.6, "repeats": "1/2"},
+        {"closed_form": "mixture of 40", "n_estimators": 0.33, "candidates": "500"},
+        {"noise": "fresh", "repeats": "1/4", "candidates": "0", "max_depth": 0.66},
+    ]
+    tries = [{**start, **_possible(space, wish)} for wish in wishes]
+    return [one for i, one in enumerate(tries) if one not in tries[:i]]
+
+
+def _possible(space: Space, wish: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a wish the space has: labels as they are, numbers as shares of the start."""
+    result: dict[str, Any] = {}
+    for name, value in wish.items():
+        parameter = space.get(name)
+        if isinstance(parameter, Choice) and value in parameter.options:
+            result[name] = value
+        elif isinstance(parameter, Span) and not isinstance(value, str):
+            number = min(max(parameter.default * value, parameter.low), parameter.high)
+            result[name] = max(round(number), int(parameter.low)) if parameter.whole else number
+    return result
