@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (_add_part, _add_merge):
         add(commands)
     from .cli_data import add_data
+    from .cli_tuning import add_tuning
 
+    add_tuning(commands)
     add_data(commands)
     return parser
 
