@@ -1,0 +1,95 @@
+"""Where is one field as good as another? Both are asked on real, noisy events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import seeding
+from ..fields import VelocityField
+from ..paths import PATHS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much worse the first field is than the second, on real events, time by time.
+
+    Parameters
+    ----------
+    times : (T,), rising
+    ratios : (T,), noise ratios sigma / alpha there
+    losses : (T, 2), mean squared error of the velocity, per value
+    difference, error : (T,), first minus second, and its standard error (events are paired)
+    """
+
+    times: np.ndarray
+    ratios: np.ndarray
+    losses: np.ndarray
+    difference: np.ndarray
+    error: np.ndarray
+
+    def as_good(self, tolerance: float = 0.003) -> np.ndarray:
+        """Return where the first is as good: worse by at most that part of the second's loss.
+
+        Two standard errors are allowed on top.
+        """
+        return np.asarray(self.difference <= tolerance * self.losses[:, 1] + 2.0 * self.error)
+
+    def first_above(self, tolerance: float = 0.003) -> float:
+        """Return the latest time up to which the first field is as good; 0 if nowhere."""
+        good = self.as_good(tolerance)
+        known = self.times[: int(np.argmin(good))] if not good.all() else self.times
+        return float(known[-1]) if len(known) else 0.0
+
+    def first_below(self, tolerance: float = 0.003) -> float:
+        """Return the earliest time from which on the first field is as good; 1 if nowhere."""
+        good = self.as_good(tolerance)[::-1]
+        count = len(good) if good.all() else int(np.argmin(good))
+        return float(self.times[len(self.times) - count]) if count else 1.0
+
+
+def compare(
+    first: VelocityField,
+    second: VelocityField,
+    z: np.ndarray,
+    times: Any,
+    *,
+    cond: np.ndarray | None = None,
+    path: Any = "linear",
+    repeats: int = 1,
+    seed: int = 0,
+) -> Comparison:
+    """Ask two fields for the velocity of the same noisy events, at each time.
+
+    Parameters
+    ----------
+    first, second : fields that know all ``times``
+    z : (n, m), latent events that neither was trained on
+    times : (T,), rising
+    cond : (n, c) or None
+    path : of both fields
+    repeats : draws of noise per event
+    """
+    way, latent = PATHS.build(path), np.asarray(z, dtype=np.float64)
+    known = np.asarray(times, dtype=np.float64)
+    convention = first.require_convention()
+    errors = np.zeros((len(known), 2, len(latent)))
+    for i, t in enumerate(known):
+        for repeat in range(repeats):
+            rng = seeding.stream(seed, "compare", i, repeat)
+            x0 = rng.standard_normal(latent.shape)
+            x_t = way.location(x0, latent, float(t))
+            target = way.target(x0, latent, float(t), x_t)
+            for j, asked in enumerate((first, second)):
+                wrong = np.asarray(asked(float(t), x_t, cond)) - target
+                errors[i, j] += np.mean(wrong**2, axis=1) / repeats
+    pairs = errors[:, 0] - errors[:, 1]
+    return Comparison(
+        known,
+        np.array([convention.ratio(float(t)) for t in known]),
+        errors.mean(axis=2),
+        pairs.mean(axis=1),
+        pairs.std(axis=1, ddof=1) / np.sqrt(len(latent)),
+    )
