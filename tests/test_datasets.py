@@ -252,6 +252,60 @@ def test_particle_data_set_keeps_the_hardest_particles(tmp_path):
     assert table.names == read_jetnet(tmp_path / "t.hdf5", "particles").names[:8]
 
 
+def _rename_to_150(folder: Path) -> None:
+    (folder / "t.hdf5").rename(folder / "t150.hdf5")
+
+
+def test_files_of_150_particles_are_found_by_their_public_name(tmp_path):
+    _write_jetnet(tmp_path, n=5, n_particles=150)
+    _rename_to_150(tmp_path)
+    jetnet = DATASETS.get("jetnet")
+    assert len(jetnet(tmp_path, what="particles", n_particles=150).load().names) == 600
+    few = jetnet(tmp_path, what="particles", n_particles=3).load()
+    np.testing.assert_array_equal(few.x, read_jetnet(tmp_path / "t150.hdf5", "particles").x[:, :12])
+
+
+def test_more_than_30_particles_ask_for_the_larger_file(tmp_path):
+    _write_jetnet(tmp_path, n=5, n_particles=150)
+    _rename_to_150(tmp_path)
+    _write_jetnet(tmp_path, n=4)
+    jetnet = DATASETS.get("jetnet")
+    assert jetnet(tmp_path, what="particles", n_particles=31).load().n == 5
+    assert jetnet(tmp_path, what="particles", n_particles=30).load().n == 4
+    (tmp_path / "t150.hdf5").unlink()
+    with pytest.raises(InputError, match="has 30 particles per jet, 31 were asked for"):
+        jetnet(tmp_path, what="particles", n_particles=31).load()
+
+
+def test_jets_count_the_particles_that_are_kept(tmp_path):
+    _write_jetnet(tmp_path, n_particles=150)
+    everything = read_jetnet(tmp_path / "t.hdf5").column("num_particles")
+    kept = read_jetnet(tmp_path / "t.hdf5", n_particles=5).column("num_particles")
+    np.testing.assert_array_equal(kept, np.minimum(everything, 5))
+    assert everything.max() > 5
+    with pytest.raises(InputError, match="n_particles must be at least 1"):
+        read_jetnet(tmp_path / "t.hdf5", n_particles=0)
+
+
+def test_masks_that_are_no_whole_numbers_are_refused(tmp_path):
+    with h5py.File(tmp_path / "t.hdf5", "w") as handle:
+        handle["particle_features"] = np.full((4, 2, 4), 0.5, np.float32)
+    with pytest.raises(InputError, match=r"t\.hdf5: masks and numbers of particles"):
+        read_jetnet(tmp_path / "t.hdf5", "particles")
+
+
+def test_damaged_particles_are_named(folder):
+    with h5py.File(folder / "packed.hdf5", "w") as handle:
+        data = np.random.default_rng(1).normal(size=(50, 30, 4)).astype(np.float32)
+        handle.create_dataset("particle_features", data=data, compression="gzip")
+    content = bytearray((folder / "packed.hdf5").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    (folder / "packed.hdf5").write_bytes(content)
+    with pytest.raises(FormatError, match="damaged"):
+        read_jetnet(folder / "packed.hdf5", "particles")
+
+
 def test_jetnet_files_that_are_none_say_why(folder):
     with pytest.raises(InputError, match="'jets' or 'particles'"):
         read_jetnet(folder / "t.hdf5", "partons")
