@@ -20,7 +20,7 @@ LEVELS = [
      "relations", "paths", "conventions", "schedules", "gridsearch", "couplings", "fields",
      "predictions", "sampling",
      "preconditioners", "inputs", "solvers",
-     "datasets", "metrics", "data", "cost"},
+     "datasets", "metrics", "observables", "data", "cost"},
     {"regressors", "cfm", "diffusion"},
     {"store", "training", "execution"},
     {"generation", "parts", "rejection", "model", "foresight", "hybrid"},
