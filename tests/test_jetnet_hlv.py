@@ -93,3 +93,26 @@ def test_every_nested_solver_asks_only_for_times_of_the_shared_grid():
         grid = SCHEDULES.build("uniform")(spec["n_steps"])
         times = np.array(evaluations(SOLVERS.build(spec["solver"]), grid, FlowMatching()))
         assert np.allclose(times * settings.GRID_STEPS, np.round(times * settings.GRID_STEPS))
+
+
+def test_observables_of_a_jetnet_file_are_read_by_the_study(tmp_path):
+    pytest.importorskip("fastjet", reason="clustering needs the extra 'jets'")
+    import h5py
+
+    from experiments.jetnet_hlv.make import make
+    from flowbdt.datasets import JetNetHLV
+
+    rng = np.random.default_rng(3)
+    particles = np.zeros((40, 30, 4), np.float32)
+    particles[:, :10, :2] = rng.normal(0.0, 0.2, (40, 10, 2))
+    particles[:, :10, 2], particles[:, :10, 3] = 0.1, 1.0
+    particles[0, 1:] = 0.0  # one particle: no ratio
+    with h5py.File(tmp_path / "t.hdf5", "w") as handle:
+        handle["particle_features"] = particles
+        handle["jet_features"] = np.column_stack([np.full((40, 1), 1000.0), np.zeros((40, 3))])
+    target, lost = make(tmp_path / "t.hdf5")
+    assert (target.name, lost) == ("t_hlv12.h5", 1)
+    table = JetNetHLV(tmp_path, train_rows=20).load("all")
+    assert table.n == 39
+    assert table.unit("mass") == "GeV"
+    assert all(v["largest"] < 1e-6 for v in study.consistency(table).values())
