@@ -13,7 +13,7 @@ from .errors import InputError
 
 def add_tuning(commands: Any) -> None:
     """Add the commands to the parser."""
-    for add in (_add_tune, _add_trial):
+    for add in (_add_tune, _add_trial, _add_tune_sampler):
         add(commands)
 
 
@@ -64,6 +64,45 @@ def _add_trial(commands: Any) -> None:
     parser.add_argument("--threads", type=_count, help="by default all this job may use")
 
 
+def _add_tune_sampler(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "tune-sampler",
+        run_tune_sampler,
+        "search solver and times for a trained run, without training",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder or model file")
+    parser.add_argument("table", metavar="TABLE", help=f"events it was not trained on: {TABLES}")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder")
+    parser.add_argument(
+        "--evaluations",
+        nargs="+",
+        type=_count,
+        default=[8, 16, 32],
+        metavar="N",
+        help="evaluations of the velocity per event, one search for each (8 16 32)",
+    )
+    parser.add_argument(
+        "--metric", default="separation", help="score to be made small (%(default)s)"
+    )
+    parser.add_argument(
+        "--method",
+        choices=("metric", "grid", "times", "divergence"),
+        default="metric",
+        help="search by the metric, or take what is found without one (%(default)s)",
+    )
+    parser.add_argument(
+        "--trials", type=_count, default=60, metavar="N", help="samplers to try (%(default)s)"
+    )
+    parser.add_argument(
+        "--interpolate",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="whether times between step models may be asked (%(default)s: if there are few)",
+    )
+    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -88,3 +127,10 @@ def run_trial(options: argparse.Namespace) -> None:
     from .tuning.commands import trial
 
     _say(options, trial(options.study, options.trial, options.threads))
+
+
+def run_tune_sampler(options: argparse.Namespace) -> None:
+    """flowbdt tune-sampler."""
+    from .tuning.commands import tune_sampler_files
+
+    _say(options, tune_sampler_files(options, lambda line: _say(options, line)))

@@ -10,11 +10,13 @@ import yaml
 
 from ..commands import configuration
 from ..errors import ConfigError
+from ..files import write_bytes, write_json
 from ..jobs import job, quoted
 from ..store import RunDirectory
 from ..tableio import read_table
+from .sampler import to_json, tune_sampler
 from .search import tune
-from .text import summary, trial_line
+from .text import sampler_lines, summary, trial_line
 from .trial import TRIALS, read_setup
 
 Say = Callable[[str], None]
@@ -72,3 +74,28 @@ def trial(path: str, number: int, n_threads: int | None) -> str:
     read_setup(RunDirectory(path))
     report = job(TRIALS, path, number, n_threads)
     return f"trial {number} is done already" if report is None else trial_line(report)
+
+
+def tune_sampler_files(options: argparse.Namespace, say: Say) -> str:
+    """Search samplers for a trained run; write them, and return where they are."""
+    results = tune_sampler(
+        options.run,
+        read_table(options.table),
+        evaluations=options.evaluations,
+        metric=options.metric,
+        method=options.method,
+        n_trials=options.trials,
+        interpolate={"auto": None, "yes": True, "no": False}[options.interpolate],
+        seed=options.seed,
+        on_budget=lambda found: say(sampler_lines(found, options.metric)),
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_json(options.output / "samplers.json", to_json(results))
+    for found in results:
+        text = yaml.safe_dump(found.way, sort_keys=False, default_flow_style=True, width=10_000)
+        write_bytes(options.output / f"sampler_{found.evaluations}.yaml", text.encode())
+    folder = quoted(options.output)
+    return (
+        f"complete: {folder}/samplers.json   next: flowbdt generate {quoted(options.run)} -n 100000"
+        f' -o new.h5 --sampler "$(cat {folder}/sampler_{results[0].evaluations}.yaml)"'
+    )

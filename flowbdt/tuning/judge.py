@@ -105,20 +105,24 @@ class Events:
 def generated(flow: Flow, real: EventTable, seed: int) -> Events:
     """Return `PER_REAL` events for each real one, with the conditions of the real ones."""
     n = PER_REAL * real.n
-    cond = None
-    if real.cond is not None:
-        names, texts = real.cond_names, real.categories
-        rows = np.arange(n) % real.n
-        cond = EventTable(
-            x=real.cond[rows],
-            names=names,
-            units=("",) * len(names),
-            dtypes=("float64",) * len(names),
-            categories={name: texts[name] for name in names if name in texts},
-        )
+    cond = conditions_of(real, n)
     start = time.process_time()
     blocks = list(flow.sample_blocks(n, seed=seed, cond=cond))
     return Events(EventTable.concatenate(blocks), 1e6 * (time.process_time() - start) / n)
+
+
+def conditions_of(real: EventTable, n: int) -> EventTable | None:
+    """Return n rows of the conditions of real events, one after the other; None without any."""
+    if real.cond is None:
+        return None
+    names, texts = real.cond_names, real.categories
+    return EventTable(
+        x=real.cond[np.arange(n) % real.n],
+        names=names,
+        units=("",) * len(names),
+        dtypes=("float64",) * len(names),
+        categories={name: texts[name] for name in names if name in texts},
+    )
 
 
 def scores(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..metrics.base import uncertain
 from . import choose
 from .finish import Tuned
+from .sampler import TunedSampler
 
 SHOWN = 12
 """At most so many trials of the front are listed."""
@@ -65,6 +67,22 @@ def _verdict(tuned: Tuned, rows: Mapping[int, Mapping[str, Any]], score: str) ->
                if v != rows[0]["params"].get(k)}  # fmt: skip
     told = ", ".join(f"{k}={_short(v)}" for k, v in changed.items())
     return f"winner: trial {tuned.winner} with {told}\n  all judged events: {'; '.join(parts)}"
+
+
+def sampler_lines(found: TunedSampler, metric: str) -> str:
+    """Return what was found for one budget, and how to use it."""
+    before, after = found.scores["guard"]["start"], found.scores["guard"]["tuned"]
+    told = f"{found.evaluations} evaluations: {metric} {before:.4g} -> {after:.4g}"
+    if found.difference is not None:
+        told += f", difference {uncertain(found.difference.value, found.difference.error)}"
+    told += f" on events that played no part ({found.tried} samplers tried)"
+    if not found.tuned:
+        return f"{told}\n  kept as it was: nothing found is better on these events"
+    return "\n  ".join([
+        told,
+        f"generate: --sampler '{json.dumps(found.way)}'",
+        "fit:      " + " ".join(f"--set '{text}'" for text in found.fit),
+    ])  # fmt: skip
 
 
 def _short(value: Any) -> str:
