@@ -108,7 +108,8 @@ def fit_shares(
 ) -> np.ndarray:
     """Return the factors (k,) with which stored averages add up best to the one asked for.
 
-    Least squares over the shares of all training steps, exact for any number of them.
+    Least squares over the shares of all training steps, exact for any number of them, with factors
+    that add up to 1, so that a weight that did not move stays what it was.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def fit_shares(
 
     References
     ----------
-    Karras et al. 2024, arXiv 2312.02696, section 3.2, there with continuous profiles.
+    Karras et al. 2024, arXiv 2312.02696, section 3.2, there with continuous profiles and a free sum.
     """
     if not stored:
         raise ConfigError("no stored averages: set snapshots of the training above 0")
@@ -132,8 +133,11 @@ def fit_shares(
         products += rows @ rows.T
     scale = 1.0 / np.sqrt(np.diag(products))  # late and early averages differ in size
     products *= scale[:, None] * scale
-    answer = np.linalg.lstsq(products[:k, :k], products[:k, k], rcond=WEAKEST)[0]
-    return np.asarray(answer * scale[:k] / scale[k])
+    total = scale[:k] / scale[k]
+    system = np.block([[products[:k, :k], total[:, None]], [total[None, :], np.zeros((1, 1))]])
+    goal = np.append(products[:k, k], 1.0)
+    answer = np.linalg.lstsq(system, goal, rcond=WEAKEST)[0][:k]
+    return np.asarray(answer * total)
 
 
 def reconstruct(
@@ -147,7 +151,7 @@ def reconstruct(
     sigma_rel : the width asked for
     step : the time asked for; None is the last stored one
     """
-    step = max(entry["step"] for entry in stored) if step is None else step
+    step = max((entry["step"] for entry in stored), default=0) if step is None else step
     shares = fit_shares([(e["sigma_rel"], e["step"]) for e in stored], sigma_rel, step)
     names = stored[0]["values"]
     return {

@@ -57,31 +57,40 @@ class NetworkField(VelocityField):
 
     def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         """Return denoised point and noise, like x."""
-        alpha, sigma = self._scales.scales(t)
-        level, point, denoised = self._denoised(t, x, cond)
-        if sigma >= level * alpha:
-            return denoised, (x - alpha * denoised) * (1.0 / sigma)
-        noise = (point - denoised) * (1.0 / level)
-        return (x - sigma * noise) * (1.0 / alpha), noise
+        return self._completed(t, x, *self._denoised(t, x, cond))
 
     def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return the denoised point, like x. Raises ConfigError for paired noise."""
         self.require_convention()
-        alpha, sigma = self._scales.scales(t)
-        level, _, denoised = self._denoised(t, x, cond)
-        return denoised if sigma >= level * alpha else self.parts(t, x, cond)[0]
+        level, point, denoised = self._denoised(t, x, cond)
+        if self._ratio(t) >= level:
+            return denoised
+        return self._completed(t, x, level, point, denoised)[0]
 
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return the noise, like x. Raises ConfigError for paired noise."""
         self.require_convention()
         return self.parts(t, x, cond)[1]
 
+    def _ratio(self, t: float) -> float:
+        alpha, sigma = self._scales.scales(t)
+        return sigma / alpha if alpha > 0 else math.inf
+
+    def _completed(
+        self, t: float, x: Any, level: float, point: Any, denoised: Any
+    ) -> tuple[Any, Any]:
+        """Return denoised point and noise at t from what `_denoised` told."""
+        alpha, sigma = self._scales.scales(t)
+        if self._ratio(t) >= level:
+            return denoised, (x - alpha * denoised) * (1.0 / sigma)
+        noise = (point - denoised) * (1.0 / level)
+        return (x - sigma * noise) * (1.0 / alpha), noise
+
     def _denoised(self, t: float, x: Any, cond: Any) -> tuple[float, Any, Any]:
         """Return the noise level asked, the point there (alpha = 1), and its denoised point."""
         net = self.denoiser
         alpha, sigma = self._scales.scales(t)
-        ratio = sigma / alpha if alpha > 0 else math.inf
-        level = min(max(ratio, net.sigma_min), net.sigma_max)
+        level = min(max(self._ratio(t), net.sigma_min), net.sigma_max)
         width = math.sqrt((alpha * net.sigma_data) ** 2 + sigma**2)
         scaled = x * (1.0 / width)
         predicted = self._predicted(scaled, level, cond)

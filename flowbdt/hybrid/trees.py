@@ -40,8 +40,9 @@ def train_trees(
     -------
     model : its field is `tree_field`; its own `sample` means little where it does not cover [0, 1]
     """
-    whole = {"spacing": [float(t) for t in check_boundaries(boundaries)], "rejection": False}
-    model = FlowBDT(solver=solver, **{**settings, **whole})
+    steps = check_boundaries(boundaries)
+    way = {"spacing": steps, "n_steps": len(steps) - 1, "rejection": False}
+    model = FlowBDT(solver=solver, **{**settings, **way})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the time grid covers", DataWarning)
         return model.fit(table, cond=cond, sample_weight=sample_weight)
