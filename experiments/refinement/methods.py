@@ -1,0 +1,96 @@
+"""Ways to get the features of a detailed shower from a cheap one; the voxels follow for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from experiments.refinement.columns import Columns, pack, unpack
+from experiments.refinement.library import Library
+from experiments.refinement.scores import NormalScores
+from experiments.refinement.voxels import move
+from flowbdt import FlowBDT, seeding
+from flowbdt.datasets import Showers
+from flowbdt.metrics.calo import high_level_features
+
+SMOOTH = "tf"
+"""Columns of energies: their quantiles are smoothed over neighbouring energies."""
+
+SETTINGS: dict[str, Any] = {
+    "preconditioner": "gaussian",
+    "transforms": "standard",
+    "rejection": False,
+    "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
+    "candidates": 0,
+}
+"""Scores are close to jointly normal, and the pairs are few: one Gaussian and small trees."""
+
+SMOKE: dict[str, Any] = {"n_steps": 2, "n_repeats": 1, "booster": {"n_estimators": 2}}
+
+
+class Prepared:
+    """Training pairs as normal scores, and the library of their detailed showers."""
+
+    def __init__(self, cheap: Showers, detailed: Showers, seed: int) -> None:
+        self.energies = cheap.energies
+        self.geometry = cheap.geometry
+        self.library = Library(detailed)
+        columns = [_columns(part) for part in (cheap, detailed)]
+        self._cheap = NormalScores(columns[0], self.energies)
+        self._detailed = NormalScores(columns[1], self.energies, SMOOTH)
+        rng = seeding.stream(seed, "refinement-ranks")
+        self.cheap_scores = self._cheap.forward(columns[0], self.energies, rng)
+        self.detailed_scores = self._detailed.forward(columns[1], self.energies, rng)
+
+    def scores(self, cheap: Showers, seed: int) -> np.ndarray:
+        """Return the scores of other cheap showers (n, columns)."""
+        rng = seeding.stream(seed, "refinement-ranks", 1)
+        return self._cheap.forward(_columns(cheap), cheap.energies, rng)
+
+    def showers(self, scores: np.ndarray, energies: np.ndarray) -> Showers:
+        """Return showers that have the features of the scores."""
+        wanted = unpack(self._detailed.inverse(scores, energies), energies, self.geometry)
+        return Showers.of(energies, move(self.library(wanted), wanted), self.geometry)
+
+
+def _columns(showers: Showers) -> Columns:
+    return pack(high_level_features(showers))
+
+
+def _condition(energies: np.ndarray) -> np.ndarray:
+    return np.log2(energies)[:, None]
+
+
+def ranks(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
+    """Keep the rank of every feature, column by column: a classical map of quantiles, no flow."""
+    return prepared.showers(prepared.scores(cheap, seed), cheap.energies)
+
+
+def from_cheap(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
+    """Start the flow at the cheap shower's scores: data to data, deterministic."""
+    model = FlowBDT(**{**SETTINGS, "coupling": "given", **settings}, random_state=seed)
+    condition = _condition(prepared.energies)
+    model.fit(prepared.detailed_scores, source=prepared.cheap_scores, cond=condition)
+    found = model.sample(
+        source=prepared.scores(cheap, seed), cond=_condition(cheap.energies), random_state=seed
+    )
+    return prepared.showers(found, cheap.energies)
+
+
+def from_noise(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
+    """Start the flow at noise, with the cheap shower's scores as conditions."""
+    model = FlowBDT(**{**SETTINGS, **settings}, random_state=seed)
+    condition = np.column_stack([_condition(prepared.energies), prepared.cheap_scores])
+    model.fit(prepared.detailed_scores, cond=condition)
+    condition = np.column_stack([_condition(cheap.energies), prepared.scores(cheap, seed)])
+    found = model.sample(cond=condition, random_state=seed)
+    return prepared.showers(found, cheap.energies)
+
+
+METHODS: dict[str, Callable[[Prepared, Showers, int, dict[str, Any]], Showers]] = {
+    "ranks": ranks,
+    "from_cheap": from_cheap,
+    "from_noise": from_noise,
+}
