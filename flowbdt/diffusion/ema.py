@@ -120,7 +120,7 @@ def fit_shares(
 
     References
     ----------
-    Karras et al. 2024, arXiv 2312.02696, section 3.2, there with continuous profiles and a free sum.
+    Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
     """
     if not stored:
         raise ConfigError("no stored averages: set snapshots of the training above 0")
