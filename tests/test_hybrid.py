@@ -16,6 +16,8 @@ from flowbdt.hybrid import (
     Pieces,
     Relay,
     Restarted,
+    choose_handover,
+    choose_interval,
     compare,
     handover,
     restart_by_trees,
@@ -205,6 +207,21 @@ def test_comparison_finds_where_a_field_is_as_good():
     assert compare(early, EXACT, z, times).first_below() == pytest.approx(0.5)
     assert compare(early, EXACT, z, times).first_above() == 0.0
     assert compare(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
+
+
+def test_handover_and_interval_are_chosen_where_the_first_field_is_good():
+    z = MEAN + noise(4000, 5) @ np.linalg.cholesky(COV).T
+    grid = np.arange(17) / 16
+    good = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4 * (t < 0.7), times=grid, path=Linear())
+    assert choose_handover(good, EXACT, z) == 0.0
+    assert choose_handover(good, EXACT, z, below=True) == 0.75
+    found = compare(good, EXACT, z, grid[1:-1])
+    low, high = choose_interval(found)
+    assert low == pytest.approx(1 / 7)  # t = 14 / 16; the next one is 1 / 15 < 0.1
+    assert high == pytest.approx(1 / 3)  # t = 12 / 16
+    never = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4, times=grid, path=Linear())
+    assert choose_handover(never, EXACT, z, below=True) == 1.0
+    assert choose_interval(compare(never, EXACT, z, grid[1:-1])) is None
 
 
 def test_trees_are_trained_for_just_the_times_of_a_leg():

@@ -11,12 +11,13 @@ there. Every hybrid is then a list of legs:
 
 Trees exist at some times only. `train_trees` trains exactly those that a leg asks, as jobs of an
 ordinary run. Fields must share the latent space: train the network on ``model.transform_.forward``
-of the same events. Where legs meet is chosen by `compare`, which asks both fields on real events.
+of the same events. Where legs meet is chosen by `choose_handover` and `choose_interval`, which
+ask both fields on real events.
 """
 
 from __future__ import annotations
 
-from .compare import Comparison, compare
+from .compare import Comparison, choose_handover, choose_interval, compare
 from .pieces import Pieces
 from .relay import Leg, Relay, RelayResult
 from .trees import Corrector, train_trees, tree_field
@@ -30,6 +31,8 @@ __all__ = [
     "Relay",
     "RelayResult",
     "Restarted",
+    "choose_handover",
+    "choose_interval",
     "compare",
     "handover",
     "restart_by_trees",

@@ -10,6 +10,7 @@ import numpy as np
 from .. import seeding
 from ..fields import VelocityField
 from ..paths import PATHS
+from ..solvers.restart import AUTO_RANGE
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,45 @@ def compare(
         pairs.mean(axis=1),
         pairs.std(axis=1, ddof=1) / np.sqrt(len(latent)),
     )
+
+
+GRID = tuple(i / 16 for i in range(1, 16))
+"""Times that are compared where a field knows all."""
+
+
+def choose_handover(
+    trees: VelocityField, network: VelocityField, z: np.ndarray, *, below: bool = False,
+    tolerance: float = 0.003, cond: np.ndarray | None = None, path: Any = "linear", seed: int = 0,
+) -> float:  # fmt: skip
+    """Return the time at which trees should hand over to a network: it is asked least then.
+
+    Parameters
+    ----------
+    trees, network : fields; asked at the times that the trees know
+    z : (n, m), latent events that neither was trained on
+    below : False: trees from noise up to the handover. True: trees from the handover to the data
+    tolerance : see `Comparison.as_good`
+
+    Returns
+    -------
+    t : one of the trees' times inside (0, 1); 0 (1, if ``below``) if they are nowhere as good
+    """
+    times = [t for t in (GRID if trees.times is None else trees.times) if 0.0 < t < 1.0]
+    found = compare(trees, network, z, times, cond=cond, path=path, seed=seed)
+    return found.first_below(tolerance) if below else found.first_above(tolerance)
+
+
+def choose_interval(found: Comparison, tolerance: float = 0.003) -> tuple[float, float] | None:
+    """Return sigma_min and sigma_max of a restart interval for trees; None if there is none.
+
+    The part of `flowbdt.solvers.restart.AUTO_RANGE` in which the trees (the first field of the
+    comparison) are as good, from its lowest such level upwards without a gap.
+    """
+    inside = (found.ratios >= 0.99 * AUTO_RANGE[0]) & (found.ratios <= 1.01 * AUTO_RANGE[1])
+    good = (found.as_good(tolerance) & inside)[::-1]  # times rise, so levels fall
+    if not good.any():
+        return None
+    first = int(np.argmax(good))
+    length = int(np.argmin(good[first:])) if not good[first:].all() else len(good) - first
+    levels = found.ratios[::-1][first : first + length]
+    return (float(levels[0]), float(levels[-1])) if len(levels) > 1 else None

@@ -1,0 +1,192 @@
+"""Can boosted trees take over part of a network's way, so that the network is asked less?
+
+    python -m experiments.restart_hybrid [--smoke] [--data FOLDER] [--batches N] [-o FOLDER]
+
+Quality against network evaluations and CPU time for a network alone, trees alone, and every
+hybrid, all in one latent space. FOLDER has ``jetnet/t_hlv12.h5``; without it the jets inside the
+package are used. Finished contenders are kept in the output folder, so the study can be stopped
+and taken up again. Needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import common
+from experiments.restart_hybrid import contenders as making
+from flowbdt import EventTable, FlowBDT, evaluate, integrate
+from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
+from flowbdt.solvers import SOLVERS
+from flowbdt.split import split_mask
+
+TALK = ("d12", "d2", "mass", "tau3")
+"""Columns of the earlier talk, shown one by one."""
+
+N_FEW = 4
+"""Network steps that the corrector is trained for."""
+
+
+def jets(data: Path | None) -> tuple[EventTable, EventTable]:
+    """Return training and test events."""
+    source = bundled() if data is None else JetNetHLV(data / "jetnet")
+    return source.load("train"), source.load("test")
+
+
+def network(z: np.ndarray, options: Any, folder: Path | None) -> tuple[Any, float]:
+    """Return the trained network as a field, and CPU seconds; one in the folder is read."""
+    import torch
+
+    from flowbdt.diffusion import NetworkField, Trainer, TrainingConfig, load_network, save_network
+    from flowbdt.diffusion.backbones import TableMLP
+
+    torch.set_num_threads(1)
+    path = None if folder is None else folder / f"network_{options.batches}.npz"
+    if path is not None and path.exists():
+        return NetworkField(load_network(path)), 0.0
+    torch.manual_seed(options.seed)
+    width = 32 if options.smoke else 192
+    config = TrainingConfig(
+        n_steps=options.batches, batch_size=128 if options.smoke else 1024, seed=options.seed,
+        device="cpu",
+    )  # fmt: skip
+    began = time.process_time()
+    valid = split_mask(len(z), 0.1, seed=1)
+    trainer = Trainer(TableMLP(z.shape[1], width=width), "edm", config)
+    denoiser = trainer.fit(z[~valid], valid=(z[valid], None)).network()
+    if path is not None:
+        save_network(path, denoiser)
+    return NetworkField(denoiser), time.process_time() - began
+
+
+def corrector(field: Any, m: int, n: int, small: bool) -> Corrector:
+    """Return trees trained on the ends of few and of many steps, from the same noise."""
+    x0 = np.random.default_rng(17).normal(size=(n, m))
+    ends = [
+        integrate(SOLVERS.build("unipc"), field, x0, stretch("uniform", steps, 0.0, 1.0)).x
+        for steps in (N_FEW, 10 if small else 40)
+    ]
+    booster = {"n_estimators": 3 if small else 200, "max_depth": 3 if small else 6}
+    return Corrector(booster).fit(x0, *ends)
+
+
+def ingredients(train: EventTable, options: Any) -> tuple[FlowBDT, making.Fields, dict[str, float]]:
+    """Return the trees' model, all fields, and CPU seconds of each training."""
+    given: dict[str, Any] = {"relations": list(HLV_RELATIONS), "random_state": options.seed}
+    given |= {"preset": options.preset, "rejection": False}
+    if options.smoke:
+        small = {"n_estimators": 2, "max_depth": 2}
+        given |= {"booster": small, "preconditioner": "gaussian", "n_repeats": 1, "candidates": 0}
+    seconds, began = {}, time.process_time()
+    model = FlowBDT(**given).fit(train)
+    seconds["trees"] = time.process_time() - began
+    began = time.process_time()
+    again = train_trees(train, "adams_bashforth_2", making.INTERVAL.times(), **given)
+    seconds["trees of the interval"] = time.process_time() - began
+    z = model.transform_.forward(train)
+    if not np.array_equal(z, again.transform_.forward(train)):
+        raise SystemExit("the two tree models do not share their latent space")
+    net, seconds["network"] = network(z, options, options.output)
+    began = time.process_time()
+    fixer = corrector(net, z.shape[1], 500 if options.smoke else 50_000, options.smoke)
+    seconds["corrector"] = time.process_time() - began
+    trees = tree_field(model)
+    grid = np.append(np.asarray(trees.times), 1.0)
+    return model, making.Fields(net, trees, grid, tree_field(again), fixer), seconds
+
+
+def judge(real: Any, new: Any, other: Any, seed: int, smoke: bool) -> dict[str, Any]:
+    """Return score -> [value, error, floor, error of the floor], and the talk's columns."""
+    names = ["separation", "wasserstein"] if smoke else ["auc_gb", "separation", "wasserstein"]
+    verdict = evaluate(real, new, training=other, quick=True, seed=seed, metrics=names)
+    scores: dict[str, Any] = {}
+    for r in verdict.results:
+        line = [r.value, r.error, r.floor, r.floor_error]
+        if r.column is None:
+            scores[r.name] = line
+        elif r.name == "separation" and r.column in TALK:
+            scores[f"separation {r.column}"] = line
+    return scores
+
+
+def scored(name: str, relay: Relay, model: FlowBDT, real: Any, train: Any, options: Any) -> Any:
+    """Return one line of the table."""
+    began = time.process_time()
+    new = relay.sample(model, real.n, random_state=100 + options.seed)
+    cost = 1e6 * (time.process_time() - began) / real.n
+    counts = relay.n_evaluations
+    line = {"contender": name, "network": counts.get("network", 0)}
+    line |= {"trees": counts.get("trees", 0), "us_per_event": cost}
+    return {**line, **judge(real, new, train, options.seed, options.smoke)}
+
+
+def difference(fields: making.Fields, z: np.ndarray, smoke: bool) -> list[dict[str, Any]]:
+    """Return, per time of the trees, both losses and what the trees' is worse by."""
+    times = [t for t in fields.grid if 0.0 < t < 1.0]
+    found = compare(fields.trees, fields.network, z[: 200 if smoke else 20_000], times)
+    parts = zip(times, found.ratios, *found.losses.T, found.difference, found.error, strict=True)
+    names = ("t", "sigma", "trees", "network", "difference", "error")
+    return [dict(zip(names, map(float, part), strict=True)) for part in parts]
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return lines as a Markdown table, cheapest first."""
+    rows = []
+    for line in sorted(lines, key=lambda x: (x["network"], x["contender"])):
+        row = {k: str(line[k]) for k in ("contender", "network", "trees")}
+        row["us per event"] = f"{line['us_per_event']:.0f}"
+        for name in ("auc_gb", "separation", "wasserstein", *(f"separation {c}" for c in TALK)):
+            if name in line:
+                row[name] = f"{line[name][0]:.4g} ± {line[name][1]:.2g}"
+        rows.append(row)
+    floors = {k: v for k, v in lines[0].items() if isinstance(v, list)}
+    row = {"contender": "truth against truth", **dict.fromkeys(("network", "trees"), "")}
+    row["us per event"] = ""
+    rows.append({**row, **{k: f"{v[2]:.4g} ± {v[3]:.2g}" for k, v in floors.items()}})
+    return common.markdown(rows)
+
+
+def main() -> None:
+    """Train what is missing, judge what was asked for."""
+    parser = common.parser((__doc__ or "").splitlines()[0])
+    parser.add_argument("--batches", type=int, default=6000, help="of the network (%(default)s)")
+    parser.add_argument("--preset", default="balanced", help="of the trees (%(default)s)")
+    parser.add_argument("--events", type=int, help="to judge; all by default")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="contenders with one of these texts, separated by ;")
+    options = parser.parse_args()
+    train, test = jets(options.data)
+    if options.smoke:
+        train, test = (t.take(slice(0, 300)) for t in (train, test))
+        options.batches = 30
+    test = test.take(slice(0, options.events or test.n))
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+    model, fields, seconds = ingredients(train, options)
+    unseen = model.transform_.forward(test)
+    losses = difference(fields, unseen, options.smoke)
+    print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
+    relays = making.contenders(fields, N_FEW)
+    wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
+    kept = None if options.output is None else options.output / "runs.json"
+    lines = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+    done = {line["contender"] for line in lines}
+    for name, relay in relays.items():
+        if name not in done and any(text in name for text in wanted):
+            lines.append(scored(name, relay, model, test, train, options))
+            shown = {k: v for k, v in lines[-1].items() if " " not in k}
+            print({k: v[:2] if isinstance(v, list) else v for k, v in shown.items()}, flush=True)
+            if kept is not None:
+                kept.write_text(json.dumps(lines, indent=1) + "\n")
+    print(f"\n{table(lines)}\n")
+    figures = {"contenders": lines, "losses": losses, "training_cpu_seconds": seconds}
+    common.finish(figures, options.output, "restart_hybrid")
+
+
+if __name__ == "__main__":
+    main()
