@@ -174,6 +174,54 @@ def test_events_of_weight_zero_teach_nothing():
     assert losses[0] == losses[1]
 
 
+def test_conditions_may_come_in_any_unit(tmp_path):
+    """The network is the same, up to rounding, for energies in MeV and in GeV."""
+    energy = np.random.default_rng(1).uniform(1.0, 5.0, size=(300, 1)).astype(np.float32)
+    energy[0] = np.nan
+    answers = []
+    for unit in (1.0, 1000.0):
+        torch.manual_seed(4)
+        backbone = TableMLP(2, 1, width=8, n_layers=2)
+        run = Trainer(backbone, "edm", TrainingConfig(n_steps=20, **QUICK))
+        run.fit(EVENTS, energy * unit, folder=tmp_path)
+        again = Trainer.resume(tmp_path / "checkpoint.npz")
+        field = NetworkField(again.network())
+        answers.append(field(0.5, EVENTS[:50].astype(float), energy[:50] * unit))
+        assert float(run.denoiser.spread[0]) == pytest.approx(unit * np.nanstd(energy), rel=1e-4)
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-3)
+    assert (np.ptp(NetworkField(run.network())(0.5, np.zeros((50, 2)), energy[:50]), axis=0)).any()
+
+
+def test_a_compiled_training_keeps_the_same_names(tmp_path, monkeypatch):
+    """With a compiler that leaves the network as it is, so that the test is quick."""
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: compiled(module, backend="eager"))
+    plain, other = (trainer(compile=flag, n_steps=4).fit(EVENTS) for flag in (False, True))
+    np.testing.assert_allclose(plain.losses, other.losses, rtol=1e-6)
+    other.save(tmp_path / "checkpoint.npz")
+    again = Trainer.resume(tmp_path / "checkpoint.npz")
+    assert set(again._values()) == set(plain._values())
+    save_network(tmp_path / "net.npz", again.network())
+    assert load_network(tmp_path / "net.npz").settings() == plain.denoiser.settings()
+
+
+def test_calorimeter_network_learns_in_a_small_form():
+    torch.manual_seed(4)
+    geometry = {"edges": [[0, 1, 3], [0, 2, 4, 6]], "n_alpha": [1, 4]}
+    net = build_backbone({"name": "cylinder_unet", "geometry": geometry, "widths": [8, 8, 8]})
+    rng = np.random.default_rng(1)
+    energy = rng.uniform(size=(200, 1))
+    showers = energy + 0.1 * rng.normal(size=(200, net.n_voxels))
+    config = TrainingConfig(n_steps=30, **{**QUICK, "batch_size": 32})
+    run = Trainer(net, "ddpm", config).fit(showers, energy)
+    assert np.mean(run.losses[-8:]) < 0.8 * np.mean(run.losses[:8])
+    field = NetworkField(run.network("newest"))
+    grid = np.linspace(0.0, 1.0, 5)
+    done = integrate(SOLVERS.build("heun"), field, rng.normal(size=(4, net.n_voxels)), grid,
+                     cond=energy[:4])  # fmt: skip
+    assert done.nonfinite_fraction == 0.0
+
+
 def test_bfloat16_trains_too():
     run = trainer(n_steps=100, precision="bfloat16").fit(EVENTS)
     assert np.mean(run.losses[-20:]) < 0.95 * np.mean(run.losses[:20])

@@ -64,6 +64,9 @@ def along(values: Tensor, x: Tensor) -> Tensor:
 class Denoiser(nn.Module):
     """A backbone with its scaling: the network as training and sampling see it.
 
+    Conditions come in their own units; `learn_conditions` tells their mean and width, and the
+    backbone sees them standardised (but for the number of particles, if it needs one).
+
     Parameters
     ----------
     backbone : module, (x (n, ...), noise (n,), cond (n, c) or None) -> prediction (n, ...); noise
@@ -77,6 +80,9 @@ class Denoiser(nn.Module):
     ConfigError
         If the prediction is unknown or the levels are not ordered.
     """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -95,9 +101,27 @@ class Denoiser(nn.Module):
             )
         self.backbone, self.prediction, self.sigma_data = backbone, prediction, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        n_conditions = int(getattr(backbone, "n_conditions", 0))
+        self.register_buffer("centre", torch.zeros(n_conditions))
+        self.register_buffer("spread", torch.ones(n_conditions))
+
+    def learn_conditions(self, cond: Tensor) -> None:
+        """Take mean and width of the conditions (n, c), missing values (NaN) left out."""
+        if cond.shape[1] != len(self.centre):
+            return  # the backbone says what is wrong when it is asked
+        mean = torch.nanmean(cond, dim=0)
+        width = torch.sqrt(torch.nanmean((cond - mean) ** 2, dim=0))
+        untouched = torch.isnan(mean) | (width < 1e-12 * (1.0 + mean.abs()))
+        column = getattr(self.backbone, "count_column", None)
+        if column is not None:
+            untouched[column] = True
+        self.centre.copy_(torch.where(untouched, 0.0, mean))
+        self.spread.copy_(torch.where(untouched, 1.0, width))
 
     def raw(self, scaled: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the prediction p at ``scaled = x / sqrt(sigma^2 + s_d^2)`` (n, ...)."""
+        if cond is not None and cond.shape[1] == len(self.centre):
+            cond = (cond - self.centre) / self.spread
         predicted: Tensor = self.backbone(scaled, torch.log(sigma) / 4.0, cond)
         return predicted
 

@@ -136,7 +136,9 @@ class Trainer:
         return len(self.losses) + len(self._pending)
 
     def _values(self) -> dict[str, Tensor]:
-        return checkpoint.weights_of(self.denoiser)
+        """Return what is trained and averaged, by name, compiled or not."""
+        named = self.denoiser.named_parameters()
+        return {name.replace("_orig_mod.", ""): value for name, value in named}
 
     def fit(
         self,
@@ -154,7 +156,7 @@ class Trainer:
         Parameters
         ----------
         x : array (n, ...), events in latent space, of about the width ``sigma_data``
-        cond : array (n, c) or None, standardised
+        cond : array (n, c) or None, in any units
         weight : array (n,), non-negative, or None
         valid : (x, cond) of other events, for the validation loss
         folder : where log.csv and checkpoint.npz go; None writes nothing
@@ -171,6 +173,8 @@ class Trainer:
         data = self._data(x, cond, weight)
         checked = None if valid is None else self._data(valid[0], valid[1], None)
         self._check_same(data[0])
+        if not self.step and data[1] is not None:
+            self.denoiser.learn_conditions(data[1])
         started = time.perf_counter()
         last = min(stop_at or self.config.n_steps, self.config.n_steps)
         while self.step < last:
@@ -347,7 +351,7 @@ class Trainer:
             )
         backbone: Any = getattr(self.denoiser.backbone, "_orig_mod", self.denoiser.backbone)
         other = Denoiser(copy.deepcopy(backbone), **self.denoiser.settings())
-        other.load_state_dict({**self._values(), **chosen})
+        other.load_state_dict({**checkpoint.weights_of(self.denoiser), **chosen})
         return other.to(self.device).eval()
 
     def save(self, path: str | Path) -> None:
