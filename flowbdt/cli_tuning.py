@@ -13,7 +13,7 @@ from .errors import InputError
 
 def add_tuning(commands: Any) -> None:
     """Add the commands to the parser."""
-    for add in (_add_tune, _add_trial, _add_tune_sampler):
+    for add in (_add_tune, _add_trial, _add_tune_sampler, _add_compare):
         add(commands)
 
 
@@ -103,6 +103,26 @@ def _add_tune_sampler(commands: Any) -> None:
     parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
 
 
+def _add_compare(commands: Any) -> None:
+    parser = _command(
+        commands, "compare", run_compare, "say which differences between generators are real"
+    )
+    parser.add_argument(
+        "entries", nargs="+", metavar="ENTRY", help="report folder, file of events, or run"
+    )
+    _add_truth(parser)
+    parser.add_argument("--columns", action="store_true", help="list single columns too")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also as JSON")
+
+
+def _add_truth(parser: Any) -> None:
+    """Add what events are judged by."""
+    parser.add_argument("--real", metavar="FILE", help="real events to judge events and runs by")
+    parser.add_argument("--training", metavar="FILE", help="those trained on: gives the floor")
+    parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -134,3 +154,10 @@ def run_tune_sampler(options: argparse.Namespace) -> None:
     from .tuning.commands import tune_sampler_files
 
     _say(options, tune_sampler_files(options, lambda line: _say(options, line)))
+
+
+def run_compare(options: argparse.Namespace) -> None:
+    """flowbdt compare."""
+    from .several import compare_files
+
+    print(compare_files(options))

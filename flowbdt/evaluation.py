@@ -9,6 +9,7 @@ from typing import Any, get_args
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .comparison import Comparison, cut_samples
+from .errors import FormatError
 from .files import to_plain
 from .metrics import METRICS, Result
 from .metrics.base import Kind
@@ -62,6 +63,22 @@ class Evaluation:
             "versions": self.versions,
             "notes": list(self.notes),
         }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Evaluation:
+        """Rebuild an evaluation from what `to_json` gave. Raises FormatError."""
+        try:
+            return cls(
+                results=tuple(Result.from_json(result) for result in content["results"]),
+                sizes=dict(content["sizes"]),
+                floor=content["floor"],
+                settings=dict(content["settings"]),
+                seed=int(content["seed"]),
+                versions=dict(content["versions"]),
+                notes=tuple(content["notes"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"not a report of flowBDT: {error!r}") from error
 
     def worst_columns(self, name: str, count: int) -> list[str]:
         """Return at most ``count`` columns farthest above the floor in metric ``name``, in order.

@@ -25,7 +25,7 @@ LEVELS = [
     {"store", "training", "execution"},
     {"generation", "parts", "rejection", "model", "foresight", "hybrid"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
-     "cli_tuning", "cli_data", "cli"},
+     "significance", "several", "cli_tuning", "cli_data", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

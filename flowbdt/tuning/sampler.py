@@ -18,11 +18,12 @@ from ..gridsearch import optimise_grid, steps_within
 from ..paths import PATHS
 from ..registry import unknown
 from ..schedules import SCHEDULES, boundaries_of
+from ..significance import Difference
 from ..solvers import SOLVERS
 from ..split import split_mask
 from ..table import EventTable
 from . import judge, space, times, ways
-from .bench import Bench, Difference
+from .bench import Bench
 from .proposals import Proposals, check_installed
 
 METHODS = ("metric", "grid", "times", "divergence")

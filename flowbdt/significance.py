@@ -1,0 +1,338 @@
+"""Which differences between generators are real: scores held against each other, with errors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError
+from .evaluation import Evaluation
+from .metrics import METRICS, Result, quantile_edges
+from .metrics.base import effective_size, uncertain
+from .seeding import stream
+from .table import EventTable
+
+REAL_FROM = 2.0
+"""Standard errors from which a difference counts as real."""
+
+BY_CHANCE = 0.0455
+"""Share of differences of nothing that come out as real."""
+
+REPLICAS = 200
+ALL_PAIRS = 4
+"""Up to so many entries every pair is compared, of more only those with the first."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Score of ``second`` minus that of ``first``.
+
+    Parameters
+    ----------
+    metric, column : as in `Result`
+    first, second : names of what is compared
+    value, error : difference and its standard error
+    paired : whether what both have in common (real events, splits and seeds of the judge) was left
+        out of the error
+    """
+
+    metric: str
+    column: str | None
+    first: str
+    second: str
+    value: float
+    error: float
+    paired: bool
+
+    @property
+    def sigmas(self) -> float:
+        """The difference in standard errors; infinite if it has none."""
+        if self.error > 0:
+            return self.value / self.error
+        return math.copysign(math.inf, self.value) if self.value else 0.0
+
+    @property
+    def real(self) -> bool:
+        """Whether the difference is at least `REAL_FROM` standard errors."""
+        return abs(self.sigmas) >= REAL_FROM
+
+    @property
+    def better(self) -> str | None:
+        """Name of the better one; None if the difference is not real."""
+        if not self.real:
+            return None
+        return self.second if self.value < 0 else self.first
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        return {**asdict(self), "sigmas": self.sigmas, "better": self.better}
+
+
+def difference(first: Result, second: Result, names: tuple[str, str]) -> Difference:
+    """Return the difference of two scores of the same metric and column.
+
+    Scores are paired where both were judged against the same real events by judges of the same
+    seeds, which shows in equal floors; then classifiers saw the same splits.
+
+    Notes
+    -----
+    Error of paired AUCs: from the differences d of the k splits, whose test events overlap,
+    ``s^2 (1 / k + test / train)`` with s^2 the variance of d. Few splits make that a poor estimate,
+    so it is kept between two bounds. Above: both errors, as of independent scores. Below: the
+    half of both variances that comes from the generated events, which are independent.
+
+    References
+    ----------
+    Nadeau, Bengio, "Inference for the generalization error", Machine Learning 52 (2003) 239,
+    section 3; the bounds are derived here.
+    """
+    value, error = second.value - first.value, math.hypot(first.error, second.error)
+    splits = _same_splits(first, second)
+    if splits is not None:
+        share = float(first.settings["test_share"])
+        spread = float(splits.var(ddof=1)) * (1.0 / len(splits) + share / (1.0 - share))
+        error = min(max(math.sqrt(spread), error / math.sqrt(2.0)), error)
+    return Difference(first.name, first.column, *names, value, error, splits is not None)
+
+
+def _same_splits(first: Result, second: Result) -> np.ndarray | None:
+    """Return the differences (k,) split by split; None if the judges did not see the same."""
+    known = [r.settings.get("aucs") for r in (first, second)]
+    if not all(known) or first.floor is None or _judged_by(first) != _judged_by(second):
+        return None
+    means = [np.asarray(aucs, dtype=float).mean(axis=1) for aucs in known]
+    return means[1] - means[0] if len(means[0]) == len(means[1]) > 1 else None
+
+
+def _judged_by(result: Result) -> tuple[Any, ...]:
+    settings = (result.settings.get(n) for n in ("n_model_seeds", "n_split_seeds", "seed"))
+    return (*settings, result.n, result.floor, result.floor_error)
+
+
+def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return which entries are compared: all pairs of a few, else each with the first."""
+    if len(names) <= ALL_PAIRS:
+        return list(itertools.combinations(names, 2))
+    return [(names[0], name) for name in names[1:]]
+
+
+def differences(entries: Mapping[str, Evaluation]) -> list[Difference]:
+    """Return the differences of all scores that both of a pair have.
+
+    Raises ConfigError if there are fewer than two entries, or nothing that two of them share.
+    """
+    if len(entries) < 2:
+        raise ConfigError(f"there must be two or more to compare, got {len(entries)}")
+    found = []
+    for names in pairs(list(entries)):
+        first, second = (_by_key(entries[name]) for name in names)
+        found += [difference(first[k], second[k], names) for k in first if k in second]
+    if not found:
+        raise ConfigError(f"{', '.join(entries)} share no metric; evaluate them with the same ones")
+    return found
+
+
+def _by_key(evaluation: Evaluation) -> dict[tuple[str, str | None], Result]:
+    return {(r.name, r.column): r for r in evaluation.results}
+
+
+# ---- separation power of two samples beside the same real events
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Bins (d, n) of real and of generated events, by the quantiles of the real ones."""
+
+    names: tuple[str, ...]
+    real: np.ndarray
+    made: np.ndarray
+    weights: tuple[np.ndarray, np.ndarray]
+    n_bins: int
+
+    @classmethod
+    def of(cls, real: EventTable, made: EventTable, n_bins: int = 50) -> Binned:
+        """Find the bins of every column."""
+        edges = [quantile_edges(real.column(name), n_bins, real.weight) for name in real.names]
+        inner = list(zip(real.names, (e[1:-1] for e in edges), strict=True))
+        bins = [
+            np.stack([np.searchsorted(e, table.column(name), side="right") for name, e in inner])
+            for table in (real, made)
+        ]
+        weights = [np.ones(t.n) if t.weight is None else t.weight for t in (real, made)]
+        return cls(real.names, bins[0], bins[1], (weights[0], weights[1]), n_bins)
+
+    def separations(self) -> np.ndarray:
+        """Return the separation power x100 of every column (d,)."""
+        return _separation(*self._shares(1.0, 1.0))
+
+    def replica(self, real: Any, made: Any) -> np.ndarray:
+        """Return the separations (d,) with every event counted so often, (n,) and (k,).
+
+        The differences of the histograms are first shrunk by the part that noise alone explains,
+        or a replica would have the noise twice: once as found, once as drawn (see
+        `metrics.separation_power`).
+        """
+        p, q = self._shares(1.0, 1.0)
+        value = _separation(p, q)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shrink = np.sqrt(np.clip(1.0 - self._floor(p + q) / value, 0.0, 1.0))
+        change = 0.5 * (1.0 - np.where(value > 0, shrink, 1.0))[:, None] * (p - q)
+        p_drawn, q_drawn = self._shares(real, made)
+        return _separation(p_drawn - change, q_drawn + change)
+
+    def _shares(self, real: Any, made: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shares (d, b) of real and generated events per bin."""
+        parts = []
+        for bins, weight in (
+            (self.real, self.weights[0] * real),
+            (self.made, self.weights[1] * made),
+        ):
+            counts = [np.bincount(row, weight, minlength=self.n_bins) for row in bins]
+            parts.append(np.stack(counts) / weight.sum())
+        return parts[0], parts[1]
+
+    def _floor(self, both: np.ndarray) -> np.ndarray:
+        """Return the separation (d,) that noise alone gives."""
+        sizes = [effective_size(weight) for weight in self.weights]
+        filled = np.count_nonzero(both, axis=1)
+        return np.asarray(25.0 * (filled - 1) * (1.0 / sizes[0] + 1.0 / sizes[1]))
+
+
+def _separation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    both = p + q
+    terms = np.divide((p - q) ** 2, both, out=np.zeros_like(both), where=both > 0)
+    return np.asarray(50.0 * terms.sum(axis=-1))
+
+
+def separation_differences(
+    first: Binned, second: Binned, *, same_noise: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return differences (d + 1,) of the separation, and errors; the last is that of the mean.
+
+    The errors come from events drawn anew, real ones for both samples the same.
+
+    Parameters
+    ----------
+    first, second : the same real events
+    same_noise : whether generated events come from the same noise row by row; these then are drawn
+        together too
+    seed : of the replicas
+    """
+    rng = stream(seed, "separation-differences")
+    n_real, n_made = first.real.shape[1], (first.made.shape[1], second.made.shape[1])
+    replicas = []
+    for _ in range(REPLICAS):
+        real = rng.poisson(1.0, n_real)
+        made = rng.poisson(1.0, n_made[0])
+        other = made if same_noise else rng.poisson(1.0, n_made[1])
+        replicas.append(second.replica(real, other) - first.replica(real, made))
+    value = second.separations() - first.separations()
+    spread = np.asarray(replicas)
+    with_mean = np.column_stack([spread, spread.mean(axis=1)])
+    return np.append(value, value.mean()), with_mean.std(axis=0, ddof=1)
+
+
+def with_paired_separations(
+    found: Sequence[Difference], real: EventTable, samples: Mapping[str, EventTable], seed: int
+) -> list[Difference]:
+    """Return the differences with those of the separation paired by the real events."""
+    binned = {name: Binned.of(real, table.select(real.names)) for name, table in samples.items()}
+    known: dict[tuple[str, str, str | None], tuple[float, float]] = {}
+    for first, second in {(d.first, d.second) for d in found}:
+        if first in binned and second in binned:
+            values, errors = separation_differences(
+                binned[first], binned[second], same_noise=False, seed=seed
+            )
+            for column, v, e in zip((*real.names, None), values, errors, strict=True):
+                known[first, second, column] = (float(v), float(e))
+    return [_paired(d, known) for d in found]
+
+
+def _paired(
+    d: Difference, known: Mapping[tuple[str, str, str | None], tuple[float, float]]
+) -> Difference:
+    key = (d.first, d.second, d.column)
+    if d.metric != "separation" or key not in known:
+        return d
+    return replace(d, error=known[key][1], paired=True)
+
+
+# ---- for people
+
+
+def text(
+    entries: Mapping[str, Evaluation], found: Sequence[Difference], *, columns: bool = False
+) -> str:
+    """Return scores side by side, then the differences and which of them are real.
+
+    Parameters
+    ----------
+    entries : name -> evaluation
+    found : from `differences`
+    columns : whether single columns are listed too
+    """
+    shown = [d for d in found if columns or d.column is None]
+    lines = [*_scores(entries, columns), "", *_verdicts(shown)]
+    real = sum(d.real for d in shown)
+    lines += [
+        "",
+        f"{real} of {len(shown)} differences are real: {REAL_FROM:g} standard errors or more; of"
+        f" so many about {BY_CHANCE * len(shown):.1f} would be by chance alone",
+        "paired: judged on the same real events, splits and seeds, which is left out of the error",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
+    keys = dict.fromkeys(
+        (r.name, r.column)
+        for e in entries.values()
+        for r in e.results
+        if columns or r.column is None
+    )
+    rows = [("metric", "column", *entries, "floor (truth)")]
+    for key in keys:
+        found = {name: _by_key(e).get(key) for name, e in entries.items()}
+        one = next(r for r in found.values() if r is not None)
+        cells = ["-" if r is None else r.text() for r in found.values()]
+        rows.append((_label(one), key[1] or "", *cells, one.floor_text()))
+    evaluations = [_evaluations(e) for e in entries.values()]
+    if any(evaluations):
+        rows.append(("evaluations of the velocity", "", *(n or "-" for n in evaluations), ""))
+    yield from _aligned(rows)
+
+
+def _label(result: Result) -> str:
+    known = result.name in METRICS.names()
+    return METRICS.get(result.name).label if known else result.name
+
+
+def _evaluations(evaluation: Evaluation) -> str:
+    made = evaluation.settings.get("generated") or {}
+    return str(made.get("n_evaluations", ""))
+
+
+def _verdicts(shown: Sequence[Difference]) -> Iterator[str]:
+    rows = [("difference", "metric", "column", "value", "in std. errors", "paired", "verdict")]
+    for d in shown:
+        verdict = f"{d.better} is better" if d.better else "not told apart"
+        label = METRICS.get(d.metric).label if d.metric in METRICS.names() else d.metric
+        value = uncertain(d.value, d.error)
+        paired = "yes" if d.paired else "no"
+        pair = f"{d.second} - {d.first}"
+        rows.append((pair, label, d.column or "", value, f"{d.sigmas:+.1f}", paired, verdict))
+    yield from _aligned(rows)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
+        if number == 0:
+            yield "-" * (sum(widths) + 2 * (len(widths) - 1))
