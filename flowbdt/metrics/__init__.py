@@ -1,15 +1,20 @@
-"""Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`."""
+"""Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`.
+
+`JET_METRICS` are scores of jets given by their particles, as the JetNet papers define them.
+"""
 
 from __future__ import annotations
 
 from .base import METRICS, Metric, Result, uncertain
 from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
 from .consistency import relation_deviation
+from .jets import JET_METRICS, jet_scores
 from .joint import correlation_distance, correlation_matrix, largest_correlation_error
 from .marginal import quantile_edges, separation_power, wasserstein
 from .memorisation import memorisation
 
 __all__ = [
+    "JET_METRICS",
     "METRICS",
     "Metric",
     "MlpJudge",
@@ -17,6 +22,7 @@ __all__ = [
     "classifier_auc",
     "correlation_distance",
     "correlation_matrix",
+    "jet_scores",
     "largest_correlation_error",
     "learning_curve",
     "make_mlp",
