@@ -157,6 +157,14 @@ def test_stored_columns_come_out(stored: dict[str, np.ndarray]) -> None:
     assert table.units[table.names.index("d12")] == "GeV"
 
 
+def test_mass_and_momentum_equal_those_of_jetnet(
+    stored: dict[str, np.ndarray], references: dict[str, list]
+) -> None:
+    table = jet_observables(stored["jets"], ["mass", "pt"])
+    np.testing.assert_allclose(table.column("mass"), references["mass"], rtol=1e-5)
+    np.testing.assert_allclose(table.column("pt"), references["pt"], rtol=1e-6)
+
+
 def test_missing_fastjet_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
