@@ -6,6 +6,7 @@ import csv
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -338,3 +339,16 @@ def test_without_torch_the_install_command_is_told():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'flowbdt[cfm]'" in done.stdout
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
+    page = Path(__file__).parents[1] / "docs" / "networks.md"
+    code = page.read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    fewer = code.replace("2000", "400").replace("1800", "300").replace("n_steps=200", "n_steps=20")
+    exec(compile(fewer, str(page), "exec"), names)
+    assert names["events"].x.shape == (100, 3)
+    assert np.isfinite(names["events"].x).all()
+    resumed = Trainer.resume("network/checkpoint.npz").fit(names["z"][:300])
+    assert resumed.losses == names["trainer"].losses
