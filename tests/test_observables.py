@@ -153,7 +153,7 @@ def test_stored_columns_come_out(stored: dict[str, np.ndarray]) -> None:
     assert len(names) == 10
     table = jet_observables(stored["jets"], names, pt_scale=stored["jet_pt"])
     for name in names:
-        np.testing.assert_allclose(table.column(name), stored[name], rtol=2e-4, err_msg=name)
+        np.testing.assert_allclose(table.column(name), stored[name], rtol=1e-6, err_msg=name)
     assert table.units[table.names.index("d12")] == "GeV"
 
 
