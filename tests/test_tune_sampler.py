@@ -187,6 +187,13 @@ def test_equal_ways_differ_by_nothing(trained):
     assert (difference.value, difference.error) == (0.0, 0.0)
 
 
+def test_events_are_those_that_generation_makes(trained):
+    bench = Bench(trained, table(300, 2), "separation", seed=7, n_threads=1)
+    way = {"solver": "adams_bashforth_3", "n_steps": 8}
+    made = FlowBDT.load(trained.path).sample(300, sampler=way, random_state=7)
+    np.testing.assert_allclose(bench.events(way).x, made.x, rtol=1e-9)
+
+
 def test_a_bad_way_is_worse_by_many_standard_errors(trained):
     bench = Bench(trained, table(2000, 2), "separation", seed=1, n_threads=1)
     good = {"solver": "adams_bashforth_2", "n_steps": 24}
