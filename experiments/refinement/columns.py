@@ -66,7 +66,8 @@ def unpack(columns: Mapping[str, np.ndarray], energies: np.ndarray, geometry: Ge
     x, y, a = (
         np.nan_to_num(np.stack([columns[f"{name}{i}"] for i in angled], axis=1)) for name in "xya"
     )
-    x, y = x * r[:, angled], y * r[:, angled]
+    outside = np.maximum(np.hypot(x, y), 1.0)  # no centre is further out than the mean radius
+    x, y = x / outside * r[:, angled], y / outside * r[:, angled]
     total = np.clip(r[:, angled] ** 2 + w[:, angled] ** 2 - x**2 - y**2, 0.0, None)
     return Features(
         geometry=geometry,

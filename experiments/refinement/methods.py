@@ -18,14 +18,18 @@ from flowbdt.metrics.calo import high_level_features
 SMOOTH = "tf"
 """Columns of energies: their quantiles are smoothed over neighbouring energies."""
 
+COPIES = 4
+"""Training pairs are taken so often, each time mirrored at random in both coordinates, cheap and
+detailed on their own, and with the ranks of equal values drawn anew."""
+
 SETTINGS: dict[str, Any] = {
-    "preconditioner": "gaussian",
+    "preconditioner": {"name": "mixture", "n_components": 15},
     "transforms": "standard",
     "rejection": False,
     "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
     "candidates": 0,
 }
-"""Scores are close to jointly normal, and the pairs are few: one Gaussian and small trees."""
+"""Scores are near to jointly normal and the pairs few: a small mixture and small trees."""
 
 SMOKE: dict[str, Any] = {"n_steps": 2, "n_repeats": 1, "booster": {"n_estimators": 2}}
 
@@ -34,15 +38,22 @@ class Prepared:
     """Training pairs as normal scores, and the library of their detailed showers."""
 
     def __init__(self, cheap: Showers, detailed: Showers, seed: int) -> None:
-        self.energies = cheap.energies
         self.geometry = cheap.geometry
         self.library = Library(detailed)
         columns = [_columns(part) for part in (cheap, detailed)]
-        self._cheap = NormalScores(columns[0], self.energies)
-        self._detailed = NormalScores(columns[1], self.energies, SMOOTH)
-        rng = seeding.stream(seed, "refinement-ranks")
-        self.cheap_scores = self._cheap.forward(columns[0], self.energies, rng)
-        self.detailed_scores = self._detailed.forward(columns[1], self.energies, rng)
+        self._cheap = NormalScores(columns[0], cheap.energies)
+        self._detailed = NormalScores(columns[1], cheap.energies, SMOOTH)
+        found = []
+        for copy in range(COPIES):
+            rng = seeding.stream(seed, "refinement-ranks", 0, copy)
+            scores = [
+                known.forward(part, cheap.energies, rng)
+                for known, part in zip((self._cheap, self._detailed), columns, strict=True)
+            ]
+            found.append([_mirrored(part, self._detailed.names, rng) for part in scores])
+        self.energies = np.tile(cheap.energies, COPIES)
+        self.cheap_scores = np.concatenate([one[0] for one in found])
+        self.detailed_scores = np.concatenate([one[1] for one in found])
 
     def scores(self, cheap: Showers, seed: int) -> np.ndarray:
         """Return the scores of other cheap showers (n, columns)."""
@@ -57,6 +68,17 @@ class Prepared:
 
 def _columns(showers: Showers) -> Columns:
     return pack(high_level_features(showers))
+
+
+def _mirrored(scores: np.ndarray, names: list[str], rng: np.random.Generator) -> np.ndarray:
+    """Return scores with the signs of x, of y, drawn anew per shower: no side is special."""
+    result = scores.copy()
+    for letter in "xy":
+        sign = rng.choice([-1.0, 1.0], len(scores))
+        for j, name in enumerate(names):
+            if name[0] == letter:
+                result[:, j] *= sign
+    return result
 
 
 def _condition(energies: np.ndarray) -> np.ndarray:

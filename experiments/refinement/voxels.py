@@ -115,7 +115,7 @@ def tilt(start: np.ndarray, powers: np.ndarray, moments: np.ndarray) -> np.ndarr
     target = (moments - centre)[:, 1:] / spread[:, 0]
     factor = np.zeros(target.shape)
     unit = RIDGE * np.eye(target.shape[1])
-    logarithm = np.log(np.maximum(start, 1e-300))
+    logarithm = np.where(start > 0, np.log(np.maximum(start, 1e-300)), -np.inf)
     for _ in range(ITERATIONS):
         weight = _normalised(logarithm + np.einsum("nvk,nk->nv", basis, factor))
         mean = np.einsum("nv,nvk->nk", weight, basis)
