@@ -23,14 +23,17 @@ LEVELS = [
      "datasets", "metrics", "observables", "data", "cost"},
     {"regressors", "cfm", "diffusion"},
     {"store", "training", "execution"},
-    {"generation", "parts", "rejection", "model", "foresight", "hybrid"},
+    {"generation", "parts", "rejection", "model", "foresight", "hybrid",
+     "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
      "significance", "several", "cli_tuning", "cli_data", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 HOMES = {
-    "xgboost": {f"regressors/{name}.py" for name in ("xgb", "boosting", "tables", "ratio")},
+    "xgboost": {
+        f"regressors/{name}.py" for name in ("xgb", "boosting", "tables", "ratio", "distribution")
+    },
     "torch": {"cfm.py", "metrics/deep_classifier.py"}
     | {f"diffusion/{path.name}" for path in (ROOT / "diffusion").glob("*.py")},
     "torchcfm": {"cfm.py"},

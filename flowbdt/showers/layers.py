@@ -1,0 +1,118 @@
+"""Which layers are alike, which are generated first, and what is known about a shower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..datasets.calogeometry import Geometry, Layer
+from .segments import Segments, Split, fraction, log_energy, splits
+
+FEW_LAYERS = 8
+"""With more layers features come from the neighbouring ones only."""
+
+REACH = 2
+"""Neighbours on either side that count then."""
+
+KNOWN = 2
+"""Layers generated before whose shares are features."""
+
+KNOWN_SPLITS = 3
+"""Their first splits: inner to outer half, and the halves of these."""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Layers of a geometry by likeness, and the order in which they are generated.
+
+    Parameters
+    ----------
+    groups : positions of the layers that have equal rings and sectors and share their trees
+    order : positions of all layers, in the order of generation
+    """
+
+    geometry: Geometry
+    groups: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, geometry: Geometry, layer_energies: np.ndarray) -> LayerPlan:
+        """Return the plan: alike layers in their order, else those of most energy first.
+
+        Parameters
+        ----------
+        layer_energies : ndarray (n, layers), of training showers
+        """
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for position, layer in enumerate(geometry.layers):
+            alike.setdefault((layer.r_edges, layer.n_alpha), []).append(position)
+        groups = tuple(tuple(members) for members in alike.values())
+        order = np.arange(len(geometry.layers))
+        if len(groups) == len(order):
+            order = np.argsort(-layer_energies.mean(axis=0), kind="stable")
+        return cls(geometry, groups, tuple(int(position) for position in order))
+
+    def layer(self, position: int) -> Layer:
+        """Return a layer by its position."""
+        return self.geometry.layers[position]
+
+    def group(self, position: int) -> int:
+        """Return the number of the group of a layer."""
+        return next(i for i, members in enumerate(self.groups) if position in members)
+
+    def known(self, position: int) -> tuple[int, ...]:
+        """Return the layers generated before whose shares are features of this one."""
+        at = self.order.index(position)
+        before = self.order[:at]
+        return before[::-1][:KNOWN] if len(self.groups) < len(self.order) else before[:KNOWN]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known about showers before their voxels: incident energy and layer energies.
+
+    Parameters
+    ----------
+    plan : LayerPlan
+    energies : ndarray (n,), MeV, incident
+    layers : ndarray (n, layers), MeV
+    """
+
+    plan: LayerPlan
+    energies: np.ndarray
+    layers: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> Known:
+        """Return some of the showers."""
+        return Known(self.plan, self.energies[rows], self.layers[rows])
+
+    def features(self, position: int) -> np.ndarray:
+        """Return log energy, position in the group, log shares of near layers, (n, k)."""
+        log_incident = np.log(self.energies)
+        number = np.full(len(log_incident), float(position))
+        return np.column_stack([log_incident, number, *self._near(position, log_incident)])
+
+    def _near(self, position: int, log_incident: np.ndarray) -> list[np.ndarray]:
+        n = self.layers.shape[1]
+        wanted = range(n) if n <= FEW_LAYERS else range(position - REACH, position + REACH + 1)
+        empty = np.full(len(log_incident), np.nan)
+        return [
+            log_energy(self.layers[:, i]) - log_incident if 0 <= i < n else empty for i in wanted
+        ]
+
+
+def first_shares(segments: Segments, n: int) -> list[np.ndarray]:
+    """Return the left fractions of a layer's first splits, NaN where there is none."""
+    found = [fraction(segments[s.parts[0]], segments[s.whole]) for s in splits(n)[:KNOWN_SPLITS]]
+    missing = np.full(segments[0, n].shape, np.nan)
+    return found + [missing] * (KNOWN_SPLITS - len(found))
+
+
+def of_whole(
+    segments: Segments, split: Split, larger: tuple[tuple[int, int], ...], n_larger: int
+) -> list[np.ndarray]:
+    """Return the fractions that a segment has of the segments it is a part of, smallest first."""
+    energy = segments[split.whole]
+    found = [fraction(energy, segments[one]) for one in larger[:n_larger]]
+    return found + [np.full(energy.shape, np.nan)] * (n_larger - len(found))
