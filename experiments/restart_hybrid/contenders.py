@@ -73,7 +73,7 @@ def handovers(fields: Fields) -> dict[str, Relay]:
         t = float(grid[i])
         above = Leg("trees", fields.trees, AB3, grid[: i + 1])
         below = Leg("trees", fields.trees, AB3, grid[i:])
-        for n in (2, 4, 8):
+        for n in (2, 3, 4, 6, 8):
             low, high = stretch("uniform", n, t, 1.0), stretch("uniform", n, 0.0, t)
             relays[f"trees to t = {t:g}, UniPC {n}"] = Relay(
                 [above, Leg("network", net, "unipc", low)]
@@ -98,7 +98,21 @@ def restarts(fields: Fields) -> dict[str, Relay]:
                 n_steps=n,
             )
             relays[f"UniPC {n}, restart by trees x{k}"] = Relay(legs)
+    early = _early(fields.grid)
+    for n in (4, 6):
+        legs = restart_by_trees(
+            fields.network, {early: fields.trees}, solver="unipc",
+            tree_solver="adams_bashforth_2", n_steps=n,
+        )  # fmt: skip
+        relays[f"UniPC {n}, early restart by trees x{early.k}"] = Relay(legs)
     return relays
+
+
+def _early(grid: np.ndarray) -> Restarted:
+    """Return an interval on the trees' own equal steps, t = 0.25 to 0.5: there they are good."""
+    low, high = len(grid) // 4, len(grid) // 2
+    ratios = (1.0 - grid) / np.maximum(grid, 1e-9)
+    return Restarted(float(ratios[high]), float(ratios[low]), 1, high - low)
 
 
 def warm_starts(fields: Fields) -> dict[str, Relay]:
