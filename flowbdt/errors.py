@@ -58,6 +58,10 @@ class DataWarning(UserWarning):
     """The data were accepted, but something about them deserves a look."""
 
 
+class SlowWarning(UserWarning):
+    """Something is done in a slower way than it could be; the message says why."""
+
+
 class JobWarning(UserWarning):
     """A job was held, lost, or not understood; the message says what happens next."""
 

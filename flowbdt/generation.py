@@ -5,25 +5,28 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from . import conditions, files, seeding, store
+from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
+from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .conventions import Convention, convention_for
-from .errors import ConfigError, DataWarning, FormatError, InputError
+from .errors import ConfigError, DataWarning, FormatError, InputError, plural
 from .execution.local import available_cpus
 from .fields import Stepwise
 from .inputs import StepInputs, step_inputs
 from .paths import PATHS
 from .preconditioners import from_bytes
 from .registry import spec_name
-from .regressors.base import StepRegressor
 from .regressors.ratio import DensityRatio
-from .regressors.xgb import BoostedTrees
+from .regressors.trees import forests
 from .sampling import Sampler
 from .solvers import asked_times, evaluations, integrate
+from .stepmodel import StepModel, classified
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform
@@ -34,25 +37,6 @@ MOST_ATTEMPTS = 100
 
 TOGETHER = 500_000
 """Latent values of the blocks in which rejected events are replaced together: 4 MB each."""
-
-
-def classified(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-    """Return what rejection is decided by: columns (n, d) and conditions (n, c), float32."""
-    parts = [x] if cond is None else [x, cond]
-    return np.hstack(parts).astype(np.float32)
-
-
-class StepModel:
-    """The velocity at one time: closed form plus trees."""
-
-    def __init__(self, inputs: StepInputs, trees: StepRegressor) -> None:
-        self._inputs, self._trees = inputs, trees
-
-    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        """Return velocities (n, m), float64."""
-        inputs, velocity = self._inputs(x, cond)
-        velocity += self._trees.predict(inputs)
-        return velocity
 
 
 class Flow:
@@ -69,6 +53,8 @@ class Flow:
         solver, n_steps, spacing and interpolate, see `Sampler.of`: another way through the same
         step models. Rejection was learned from the events of the training's sampler, so it is
         left out then
+    compiled : True for machine code by numba, an error where that cannot be; False for XGBoost;
+        None for the first where it can be. Both give the same events up to rounding
 
     Raises
     ------
@@ -87,6 +73,7 @@ class Flow:
         *,
         rejects: bool = True,
         sampler: Mapping[str, Any] | None = None,
+        compiled: bool | None = None,
     ) -> None:
         self._source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = self._json("manifest.json")
@@ -98,6 +85,7 @@ class Flow:
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self._field = self._stepwise(sampler)
+        self.compiled = may_compile(compiled)
         learned = rejects and sampler is None and self.plan.get("rejection")
         self.ratio = self._ratio() if learned else None
 
@@ -136,8 +124,11 @@ class Flow:
                 f"{self._source.path}: its steps are trained, but not what decides which events to"
                 " reject; finish it with 'flowbdt fit --resume'"
             )
-        ratio = DensityRatio.from_bytes(self._checked(store.REJECTION))
+        content = self._checked(store.REJECTION)
+        ratio = DensityRatio.from_bytes(content)
         ratio.set_threads(self._n_threads)
+        if self.compiled:
+            ratio.log_ratio = CompiledTrees(*forests(content)).predict
         return ratio
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -174,15 +165,34 @@ class Flow:
         return 1.0 if self.ratio is None else self.ratio.acceptance
 
     def _predictor(self, step: int) -> StepModel:
-        trees = BoostedTrees.from_bytes(store.read_model(self._source, step, self.manifest))
-        trees.set_threads(self._n_threads)
+        trees = load_trees(self._model(step), self.compiled, self._n_threads)
+        return StepModel(self._step_inputs(step), trees)
+
+    def _model(self, step: int) -> bytes:
+        return store.read_model(self._source, step, self.manifest)
+
+    def _step_inputs(self, step: int) -> StepInputs:
         t = float(self.grid.times[step])
         t_next = t + self.grid.step_to_next(step)
         version = self.plan["format"]
-        inputs = step_inputs(
+        return step_inputs(
             self.preconditioner, self.transform.joint, self.settings, t, t_next, version
         )
-        return StepModel(inputs, trees)
+
+    @cached_property
+    def whole(self) -> CompiledFlow | None:
+        """All steps in one compiled pass; None where that cannot be, or was not wanted."""
+        if not self.compiled or not self.plan["n_latent"]:
+            return None
+        convention, threads = self._field.convention, self._n_threads
+        return whole_flow(
+            self.sampler, self.grid, convention, self._step_inputs, self._model, threads
+        )
+
+    @cached_property
+    def way(self) -> CompiledWay | None:
+        """The compiled way from latent points to columns; None where there is none."""
+        return compiled_way(self.transform) if self.compiled else None
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return what a file of generated events says about how they were made."""
@@ -191,6 +201,7 @@ class Flow:
             "run_digest": self.plan["digest"],
             **self.sampler.record(self._field.convention),
             "acceptance": self.acceptance,
+            "compiled": self.compiled,
             "seed": seed,
         }
 
@@ -262,6 +273,13 @@ class Flow:
         for i in range(0, len(blocks), size):
             yield [first + np.arange(low, high) for _, low, high in blocks[i : i + size]]
 
+    def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return the events (k, d) of some rising row numbers (k,); cond is that of all rows."""
+        x = self._attempt(seed, 0, rows, cond)
+        if self.ratio is not None:
+            self._replace_rejected(self.ratio, x, seed, rows, cond)
+        return x
+
     def _attempt(
         self,
         seed: int,
@@ -277,21 +295,35 @@ class Flow:
             x0 = noise.standard_normal((len(rows), self.plan["n_latent"]))
         else:
             x0 = start[rows]
-        solution = integrate(
-            self.sampler.solver,
-            self._field,
-            x0,
-            self.sampler.boundaries,
-            cond=None if cond is None else cond[rows],
-            rng=seeding.RowNoise(seed, "solver", rows, keys),
-        )
-        if solution.nonfinite_fraction:
+        given = None if cond is None else cond[rows]
+        if self.whole is not None:
+            x = self.whole.run(x0, given)
+        else:
+            rng = seeding.RowNoise(seed, "solver", rows, keys)
+            x = integrate(
+                self.sampler.solver, self._field, x0, self.sampler.boundaries, cond=given, rng=rng
+            ).x
+        return self._back(x)
+
+    def _back(self, z: np.ndarray) -> np.ndarray:
+        """Return latent points (n, m) as columns (n, d)."""
+        lost = 1.0 - np.isfinite(z).all(axis=1).mean()
+        if lost:
             warnings.warn(
-                f"{solution.nonfinite_fraction:.2%} of {len(rows)} events are not finite",
-                DataWarning,
-                stacklevel=2,
+                f"{lost:.2%} of {len(z)} events are not finite", DataWarning, stacklevel=3
             )
-        return self.transform.inverse(solution.x)
+        if self.way is None or lost:
+            return self.transform.inverse(z)
+        x = np.empty((len(z), self.way.n_columns))
+        undefined = self.way.back(np.ascontiguousarray(z), x)
+        if undefined:
+            warnings.warn(
+                f"a relation is undefined in {plural(undefined, 'generated event')}; its column was"
+                " set to an end of its training range there",
+                DataWarning,
+                stacklevel=3,
+            )
+        return x
 
     def _replace_rejected(
         self,

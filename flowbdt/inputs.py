@@ -40,16 +40,21 @@ class StepInputs:
         Gaussian, columns where nothing was mixed) is left out
     exact : False for models of format 1, whose trees may have split on rounding errors of an end
         point that is the same for every point
+
+    Attributes
+    ----------
+    silent : whether, without conditions, the trees see zeros instead of end point and components
+    to_columns : ndarray (m, columns) or None, what takes a point to the single columns
     """
 
     def __init__(
         self, prepared: Prepared, joint: JointTransform, views: Sequence[str], exact: bool = True
     ) -> None:
-        self._prepared, self._views = prepared, views
-        self._silent = exact and _says_nothing(prepared, joint.axes.shape[1])
+        self.prepared, self.views = prepared, views
+        self.silent = exact and _says_nothing(prepared, joint.axes.shape[1])
         mixed = joint.name == "whiten" and "columns" in views
         # from whitened axes to standardised columns; linear, so it acts on points at any time
-        self._to_columns = (joint.axes * joint.spread).T if mixed else None
+        self.to_columns = (joint.axes * joint.spread).T if mixed else None
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs (n, p) float32 and closed-form velocity (n, m) float64.
@@ -60,15 +65,15 @@ class StepInputs:
         cond : ndarray (n, c) or None
         """
         m = x.shape[1]
-        velocity, extra = self._prepared.features(x, cond)
-        if self._silent and cond is None:
+        velocity, extra = self.prepared.features(x, cond)
+        if self.silent and cond is None:
             extra = np.zeros_like(extra)
-        parts = [x] if "latent" in self._views else []
-        if self._to_columns is not None:
-            parts.append(rowwise_product(x, self._to_columns))
-        if "end_point" in self._views:
+        parts = [x] if "latent" in self.views else []
+        if self.to_columns is not None:
+            parts.append(rowwise_product(x, self.to_columns))
+        if "end_point" in self.views:
             parts.append(extra[:, :m])
-        if "components" in self._views:
+        if "components" in self.views:
             parts.append(extra[:, m:])
         if cond is not None:
             parts.append(cond)

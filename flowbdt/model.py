@@ -16,6 +16,7 @@ from .errors import IncompleteRun, InputError, RunError
 from .execution import EXECUTORS
 from .foresight import warn_if_full
 from .generation import Flow
+from .latency import EventSampler
 from .rejection import learn_rejection
 from .store import Archive, RunDirectory
 from .table import EventTable
@@ -297,6 +298,25 @@ class FlowBDT(BaseEstimator):
             list(flow.sample_blocks(n, seed=seed, cond=cond, source=source))
         )
         return _as_kind(table, flow.plan["kind"])
+
+    def sampler(self, *, random_state: Any = None, first: int = 0) -> EventSampler:
+        """Return what gives events one by one: ``model.sampler().one()`` or ``.one(cond)``.
+
+        Parameters
+        ----------
+        random_state : seed; the events are those of `sample` with the same seed
+        first : number of the first event
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        InputError
+            If the model starts from given events.
+        """
+        if not hasattr(self, "archive_"):
+            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
+        return EventSampler(self._flow(), seeding.resolve(random_state), first)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `FlowBDT.load` reads it."""

@@ -88,6 +88,11 @@ class Relation:
             raise ConfigError(f"relation {text!r} uses no column; a constant column needs none")
         return cls(target, text, sources)
 
+    @property
+    def expression(self) -> ast.expr:
+        """The right side: names, numbers, arithmetic and known functions only."""
+        return _read(self.text)[1]
+
     def evaluate(self, columns: Mapping[str, Any]) -> np.ndarray:
         """Return the target (n,), float64, from a mapping of the source columns.
 

@@ -21,9 +21,9 @@ LEVELS = [
      "predictions", "sampling",
      "preconditioners", "inputs", "solvers",
      "datasets", "metrics", "observables", "data", "cost"},
-    {"regressors", "cfm", "diffusion"},
+    {"regressors", "cfm", "diffusion", "compiled"},
     {"store", "training", "execution"},
-    {"generation", "parts", "rejection", "model", "foresight", "hybrid",
+    {"generation", "stepmodel", "latency", "parts", "rejection", "model", "foresight", "hybrid",
      "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
      "significance", "several", "cli_tuning", "cli_data", "cli"},
@@ -37,6 +37,7 @@ HOMES = {
     "torch": {"cfm.py", "metrics/deep_classifier.py"}
     | {f"diffusion/{path.name}" for path in (ROOT / "diffusion").glob("*.py")},
     "torchcfm": {"cfm.py"},
+    "numba": {"compiled/numba.py"},
     "optuna": {"tuning/proposals.py"},
     "distributed": set(),  # by name only, in execution/dask.py
     "dask_jobqueue": set(),

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from flowbdt import FlowBDT, files, seeding, store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
+from flowbdt.generation import Flow
 from flowbdt.model import fit_run
 from flowbdt.table import EventTable
 from flowbdt.training.plan import Inputs
@@ -412,10 +413,12 @@ def test_models_of_every_format_version_still_load(version):
 
 def test_models_are_loaded_when_their_time_comes():
     """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
-    flow = small().fit(normal())._flow()
+    archive = store.Archive("model", small().fit(normal()).archive_)
+    flow = Flow(archive, compiled=False)
     assert flow._field.n_loaded == 0
     next(flow.sample_blocks(1, seed=0))
     assert flow._field.n_loaded == len(flow.grid.times)
+    assert "whole" not in vars(Flow(archive, compiled=True))
 
 
 def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):

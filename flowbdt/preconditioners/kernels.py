@@ -190,8 +190,8 @@ class LowRankKernel(Kernel):
         back = np.linalg.inv(root)
         shift = mean - self.centre
         self.stack = _affine(back @ scaled.swapaxes(1, 2), shift)
-        self._quadratic = np.ascontiguousarray((1.0 / diagonal).T)
-        self._linear = np.ascontiguousarray((-2.0 * shift / diagonal).T)
+        self.quadratic = np.ascontiguousarray((1.0 / diagonal).T)
+        self.linear = np.ascontiguousarray((-2.0 * shift / diagonal).T)
         determinant = np.log(diagonal).sum(axis=1)
         determinant += 2.0 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
         square = (shift**2 / diagonal).sum(axis=1)
@@ -213,15 +213,15 @@ class LowRankKernel(Kernel):
         rest = problem.outputs @ parts[0] - ratio[:, :, None] * factors[:, partner]
         self.gain = _stacked((rest @ back.swapaxes(1, 2)).swapaxes(1, 2)).T
         self.base = means @ problem.outputs.T - ratio * shift[:, partner]
-        self._ratio, self._partner = ratio, partner
+        self.ratio, self._partner = ratio, partner
 
     def _log_joint(self, chunk: np.ndarray, inner: np.ndarray) -> np.ndarray:
         e = chunk[:, :-1]
-        square = np.square(e) @ self._quadratic + e @ self._linear
+        square = np.square(e) @ self.quadratic + e @ self.linear
         return self.constant - 0.5 * (square - np.square(inner).sum(axis=1))
 
     def _outputs(
         self, chunk: np.ndarray, inner: np.ndarray, weights: np.ndarray, wanted: slice
     ) -> np.ndarray:
-        own = chunk[:, self._partner[wanted]] * (weights @ self._ratio[:, wanted])
+        own = chunk[:, self._partner[wanted]] * (weights @ self.ratio[:, wanted])
         return super()._outputs(chunk, inner, weights, wanted) + own

@@ -110,9 +110,10 @@ class PreparedMixture(Prepared):
     def __init__(self, mixture: Mixture, layout: Layout, motion: Motion) -> None:
         self._mixture, self._layout, self._motion = mixture, layout, motion
         self._kernels: dict[bytes, Kernel] = {}
-        self._kernel(np.ones(layout.n_cond, dtype=bool))
+        self.kernel(np.ones(layout.n_cond, dtype=bool))
 
-    def _kernel(self, observed: np.ndarray) -> Kernel:
+    def kernel(self, observed: np.ndarray) -> Kernel:
+        """Return what answers if just these conditions (n_cond,), bool, are known."""
         key = observed.tobytes()
         if key not in self._kernels:
             if len(self._kernels) >= MOST_PATTERNS:
@@ -123,18 +124,31 @@ class PreparedMixture(Prepared):
             )
         return self._kernels[key]
 
+    def turn(self) -> tuple[float, float, float, float] | None:
+        """Return p, q, scale and variance, or None if x0 is given and so not independent of x1.
+
+        The velocity is ``p posterior_mean + q x``: the expectation of noise is a share of what x1
+        does not explain. The point is ``scale x1`` plus normal noise of the variance.
+        """
+        if self._layout.has_source:
+            return None
+        (a, b, c), (data, source, _) = self._motion.scales, self._motion.rates
+        variance, product = b**2 + c**2, b * source + self._motion.noise_product
+        share = product / variance if variance > 0 else 0.0
+        return data - share * a, share, a, variance
+
     def _answer(
         self, x: np.ndarray, cond: np.ndarray | None, wanted: slice
     ) -> tuple[np.ndarray, np.ndarray]:
         x, cond = check_points(x, self._layout.m), self._conditions(cond, len(x))
         if not self._layout.n_cond:
-            return self._kernel(np.ones(0, dtype=bool)).answer(x, wanted)
+            return self.kernel(np.ones(0, dtype=bool)).answer(x, wanted)
         width = wanted.stop - wanted.start
         outputs = np.empty((len(x), width))
         weights = np.empty((len(x), self._mixture.n_components))
         for rows, observed in gap_patterns(np.isnan(cond)):
             r = np.hstack([x[rows], cond[rows][:, observed]])
-            outputs[rows], weights[rows] = self._kernel(observed).answer(r, wanted)
+            outputs[rows], weights[rows] = self.kernel(observed).answer(r, wanted)
         return outputs, weights
 
     def _conditions(self, cond: np.ndarray | None, n: int) -> np.ndarray:

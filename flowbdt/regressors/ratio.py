@@ -7,6 +7,7 @@ event with probability w / ceiling removes what it sees, in all columns together
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -57,6 +58,12 @@ class DensityRatio:
         self._booster = booster
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
+        self.log_ratio: Callable[[np.ndarray], np.ndarray] = self._log_ratio
+        """(n, d) float32 -> (n,) or (n, 1) float32; may be replaced by a faster way to the same."""
+
+    def _log_ratio(self, x: np.ndarray) -> np.ndarray:
+        result: np.ndarray = self._booster.inplace_predict(x, predict_type="margin")
+        return result
 
     @classmethod
     def fit(
@@ -98,9 +105,7 @@ class DensityRatio:
 
     def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return which events (n, d) to keep, bool (n,), from uniform random numbers (n,)."""
-        log_ratio = self._booster.inplace_predict(
-            np.ascontiguousarray(x, dtype=np.float32), predict_type="margin"
-        )
+        log_ratio = self.log_ratio(np.ascontiguousarray(x, dtype=np.float32)).reshape(len(x))
         return uniform * self.ceiling < np.exp(log_ratio.astype(np.float64))
 
     @property

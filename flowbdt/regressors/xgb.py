@@ -11,6 +11,7 @@ import numpy as np
 import xgboost as xgb
 
 from ..errors import ConfigError, FormatError
+from . import ubjson
 from .base import REGRESSORS, BatchSource, StepRegressor
 from .boosting import Group, ranges
 from .tables import Draws, Table
@@ -114,7 +115,7 @@ class BoostedTrees(StepRegressor):
         """Return UBJSON: the booster's object, or an array with each group's as bytes."""
         self._check_fitted()
         parts = [bytes(booster.save_raw("ubj")) for booster in self._boosters]
-        return parts[0] if len(parts) == 1 else _packed(parts)
+        return parts[0] if len(parts) == 1 else ubjson.packed(parts)
 
     def _check_fitted(self) -> None:
         if not self._boosters:
@@ -129,7 +130,7 @@ class BoostedTrees(StepRegressor):
         Raises FormatError.
         """
         model = cls({})
-        parts = _unpacked(content) if content[:1] == b"[" else [content]
+        parts = ubjson.unpacked(content) if content[:1] == b"[" else [content]
         model._boosters = [_booster(part) for part in parts]
         return model
 
@@ -152,27 +153,6 @@ def _together(groups: list[Group], loss: str) -> float:
     widths = [group.outputs.stop - group.outputs.start for group in groups]
     squares = [getattr(group, loss) ** 2 for group in groups]
     return float(np.sqrt(np.average(squares, weights=widths)))
-
-
-BYTES_HEAD = b"[$U#L"
-"""UBJSON: an array of unsigned bytes whose length follows as a 64-bit integer, big-endian."""
-
-
-def _packed(parts: list[bytes]) -> bytes:
-    """Return a UBJSON array of byte arrays."""
-    return b"[" + b"".join(BYTES_HEAD + len(p).to_bytes(8, "big") + p for p in parts) + b"]"
-
-
-def _unpacked(content: bytes) -> list[bytes]:
-    """Return the parts of a `_packed` array. Raises FormatError if it is not whole."""
-    parts, at = [], 1
-    while content[at : at + len(BYTES_HEAD)] == BYTES_HEAD:
-        start = at + len(BYTES_HEAD) + 8
-        at = start + int.from_bytes(content[start - 8 : start], "big")
-        parts.append(content[start:at])
-    if content[at:] != b"]" or not parts:
-        raise FormatError("not a whole list of XGBoost models in UBJSON; train this step again")
-    return parts
 
 
 def _booster(content: bytes) -> xgb.Booster:

@@ -1,0 +1,91 @@
+"""Compiled where that can be, else XGBoost: the same events up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..conventions import Convention
+from ..errors import ConfigError, MissingExtra
+from ..inputs import StepInputs
+from ..regressors.base import StepRegressor
+from ..regressors.trees import forests
+from ..regressors.xgb import BoostedTrees
+from ..sampling import Sampler
+from ..timegrid import TimeGrid
+from ..transforms import TableTransform
+from .engine import CompiledFlow, CompiledTrees, CompiledWay, available, say_once
+from .program import program
+
+INSTALL = "numba is missing: pip install 'flowbdt[compiled]'"
+
+
+def may_compile(asked: bool | None) -> bool:
+    """Return whether to compile; None asks for it where it can be.
+
+    Raises
+    ------
+    MissingExtra
+        If it was asked for and numba is not installed.
+    """
+    if asked and not available():
+        raise MissingExtra(f"compiled generation: {INSTALL}")
+    if asked is None and not available():
+        say_once(INSTALL)
+    return available() and asked is not False
+
+
+def load_trees(content: bytes, compiled: bool, n_threads: int) -> StepRegressor | CompiledTrees:
+    """Return the trees of one step from their stored form; XGBoost's if they are too deep."""
+    if compiled:
+        try:
+            return CompiledTrees(*forests(content))
+        except ConfigError as error:
+            say_once(str(error))
+    trees = BoostedTrees.from_bytes(content)
+    trees.set_threads(n_threads)
+    return trees
+
+
+def whole_flow(
+    sampler: Sampler,
+    grid: TimeGrid,
+    convention: Convention | None,
+    inputs: Callable[[int], StepInputs],
+    content: Callable[[int], bytes],
+    n_threads: int,
+) -> CompiledFlow | None:
+    """Return all steps in one compiled pass, or None where the sampler or a step does not allow it.
+
+    Parameters
+    ----------
+    sampler, grid, convention : of the run
+    inputs : number of a step -> what its trees see
+    content : number of a step -> its trees as they are stored
+    n_threads : int
+    """
+    if sampler.solver.stochastic or sampler.interpolate:
+        return None
+    found = program(sampler.solver, sampler.boundaries, convention)
+    asked = [grid.locate(float(t)) for t in found.times]
+    steps = sorted(set(asked))
+    try:
+        return CompiledFlow(
+            found,
+            np.searchsorted(steps, asked),
+            [inputs(step) for step in steps],
+            [forests(content(step))[0] for step in steps],
+            n_threads,
+        )
+    except ConfigError as error:
+        say_once(str(error))
+        return None
+
+
+def compiled_way(transform: TableTransform) -> CompiledWay | None:
+    """Return the compiled way back to columns, or None if a column has none."""
+    try:
+        return CompiledWay(transform)
+    except ConfigError:  # numpy does it nearly as fast for many events
+        return None

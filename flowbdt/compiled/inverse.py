@@ -1,0 +1,196 @@
+"""A table transform's way back to columns as flat arrays, which `columns` goes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..relations import Relation, order_relations
+from ..transforms import TableTransform
+from ..transforms.base import LARGEST
+from . import codes
+from .layout import locked
+
+BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
+
+BINARY: dict[type, int] = {
+    ast.Add: codes.ADD,
+    ast.Sub: codes.SUBTRACT,
+    ast.Mult: codes.MULTIPLY,
+    ast.Div: codes.DIVIDE,
+    ast.Pow: codes.POWER,
+}
+FUNCTIONS = {
+    "log": codes.LOG,
+    "exp": codes.EXP,
+    "sqrt": codes.SQRT,
+    "abs": codes.ABS,
+    "minimum": codes.MINIMUM,
+    "maximum": codes.MAXIMUM,
+}
+DEEPEST_STACK = 64
+
+
+class Way(NamedTuple):
+    """From latent points to columns.
+
+    First the joint transform: the latent columns are the point times axes (m, columns), if
+    ``mixes``, times scale plus mean. Then, for each column i of the table, columns[i], int64:
+    which latent column (-1 none, -2 a relation computes it), first and last + 1 of its ``ops``,
+    how it is stored and where in ``numbers`` the least and the largest value of its type are. An
+    operation is its code and where its numbers begin. Then each of the relations: its column,
+    first and last + 1 of its ``terms``, and where the values are that replace what is undefined,
+    the lower and the higher; a term is its code and where its number is.
+    """
+
+    mixes: bool
+    axes: np.ndarray
+    scale: np.ndarray
+    mean: np.ndarray
+    columns: np.ndarray
+    ops: np.ndarray
+    relations: np.ndarray
+    terms: np.ndarray
+    numbers: np.ndarray
+    largest: float
+
+
+class _Builder:
+    """Collects the numbers while columns and relations are read."""
+
+    def __init__(self) -> None:
+        self.numbers: list[float] = []
+        self.ops: list[tuple[int, int]] = []
+        self.terms: list[tuple[int, int]] = []
+
+    def put(self, *values: float) -> int:
+        at = len(self.numbers)
+        self.numbers += [float(value) for value in values]
+        return at
+
+    def undo(self, stored: Mapping[str, Any]) -> None:
+        """Add the operations that undo a stored column transform, the last step first."""
+        name, state, options = stored["name"], stored["state"], stored["options"]
+        if name in BENDS:
+            self.ops.append((codes.SCALED, self.put(*_scaled(BENDS[name], state, options))))
+        elif name == "rank":
+            z, x = np.asarray(state["z"]), np.asarray(state["x"])
+            dz = np.diff(z)
+            slope = np.where(dz > 0, np.diff(x) / np.where(dz > 0, dz, 1.0), 0.0)
+            self.ops.append((codes.RANK, self.put(len(z), *z, *x, *slope)))
+        elif name == "categorical":
+            values, edges = np.atleast_1d(state["values"]), np.atleast_1d(state["edges"])
+            at = self.put(len(values), *edges[: len(values) - 1], *values)
+            self.ops.append((codes.CATEGORICAL, at))
+        elif name == "integer":
+            self.undo(state["inner"])
+            limited = state["limited"]
+            low = state["minimum"] if limited["low"] == "limit" else -LARGEST
+            high = state["maximum"] if limited["high"] == "limit" else LARGEST
+            self.ops.append((codes.INTEGER, self.put(low, high)))
+        elif name == "chain":
+            for part in reversed(state["parts"]):
+                self.undo(part)
+        elif name == "constant":
+            self.ops.append((codes.CONSTANT, self.put(state["value"])))
+        elif name != "identity":
+            raise ConfigError(f"the transform {name!r} is not compiled")
+
+    def relate(self, node: ast.expr, names: list[str]) -> int:
+        """Add the terms of an expression; return how deep its stack gets."""
+        if isinstance(node, ast.Name):
+            self.terms.append((codes.COLUMN, self.put(names.index(node.id))))
+            return 1
+        if isinstance(node, ast.Constant):
+            self.terms.append((codes.NUMBER, self.put(float(node.value))))  # type: ignore[arg-type]
+            return 1
+        if isinstance(node, ast.UnaryOp):
+            depth = self.relate(node.operand, names)
+            if isinstance(node.op, ast.USub):
+                self.terms.append((codes.NEGATE, self.put(0.0)))
+            return depth
+        if isinstance(node, ast.BinOp):
+            parts, code = [node.left, node.right], BINARY[type(node.op)]
+        else:
+            call: Any = node  # of a known function: a relation has nothing else
+            parts, code = call.args, FUNCTIONS[call.func.id]
+        depth = max(i + self.relate(part, names) for i, part in enumerate(parts))
+        self.terms.append((code, self.put(0.0)))
+        return depth
+
+
+def _scaled(bend: float, state: Mapping[str, Any], options: Mapping[str, Any]) -> list[float]:
+    """Return the numbers of `codes.SCALED`, those that a transform does not have as 0."""
+    names = ("centre", "scale", "z_low", "z_high")
+    values = [bend, *(state[name] for name in names), float(options["clip"])]
+    values += [state["x_low"], state["x_high"], options.get("low", 0.0)]
+    values += [state.get("edge", 0.0), float(state.get("at_low", False)), options.get("high", 0.0)]
+    return [*values, state.get("edge_high", 0.0), float(state.get("at_high", False))]
+
+
+def _storage(dtype: str) -> tuple[int, float, float]:
+    """Return how a column of this type is stored, and its least and largest value."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f" and kind.itemsize in (4, 8):
+        largest = float(np.finfo(kind).max)
+        return (codes.SINGLE if kind.itemsize == 4 else codes.AS_IS), -largest, largest
+    if kind.kind == "b":
+        return codes.TRUTH, 0.0, 1.0
+    if kind.kind in "iu":
+        info = np.iinfo(kind)
+        highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
+        return codes.WHOLE, float(info.min), highest
+    raise ConfigError(f"columns of type {dtype} are not compiled")
+
+
+def pack_way(transform: TableTransform) -> Way:
+    """Return the way back from the latent points of a fitted transform.
+
+    Raises
+    ------
+    ConfigError
+        If a column has a transform or a type that is not compiled.
+    """
+    stored, build = transform.to_json(), _Builder()
+    names = [column["name"] for column in stored["columns"]]
+    columns, latent = [], 0
+    for column in stored["columns"]:
+        begin, (kind, low, high) = len(build.ops), _storage(column["dtype"])
+        place = -2
+        if column["transform"] is not None:
+            build.undo(column["transform"])
+            place = -1 if column["transform"]["name"] == "constant" else latent
+            latent += place >= 0
+        columns.append((place, begin, len(build.ops), kind, build.put(low, high)))
+    relations = [
+        _relation(build, relation, names, stored["columns"])
+        for relation in order_relations(stored["relations"], names)
+    ]
+    joint = transform.joint
+    return Way(
+        joint.name == "whiten",
+        locked((joint.axes * joint.spread).T, np.float64),
+        locked(joint.scale, np.float64),
+        locked(joint.mean, np.float64),
+        locked(np.reshape(columns, (-1, 5)), np.int64),
+        locked(np.reshape(build.ops, (-1, 2)), np.int64),
+        locked(np.reshape(relations, (-1, 4)), np.int64),
+        locked(np.reshape(build.terms, (-1, 2)), np.int64),
+        locked(build.numbers, np.float64),
+        LARGEST,
+    )
+
+
+def _relation(
+    build: _Builder, relation: Relation, names: list[str], columns: list[dict[str, Any]]
+) -> tuple[int, int, int, int]:
+    """Add one relation; return its row of `Way.relations`."""
+    begin, place = len(build.terms), names.index(relation.target)
+    if build.relate(relation.expression, names) > DEEPEST_STACK:
+        raise ConfigError(f"relation {relation.text!r} is too long to be compiled")
+    bounds = build.put(columns[place]["low"], columns[place]["high"])
+    return place, begin, len(build.terms), bounds

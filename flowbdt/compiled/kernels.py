@@ -1,0 +1,322 @@
+"""The loops of generation for the compiler: closed form and steps. Arrays in, arrays out.
+
+Every row is worked on by the same operations in the same order whatever the others are, so that a
+result does not depend on how rows are grouped. `layout` says what the arrays hold.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .forest import LANES, add_forests
+from .numba import compiled, in_any_order
+
+TOGETHER = 16
+"""Rows whose inner variables are in the cache together."""
+
+NONE, FULL, LOW_RANK = 0, 1, 2
+"""Kinds of closed forms."""
+
+CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
+"""Columns of `layout.Form.where`."""
+
+C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3 = (1.0 / math.factorial(k) for k in range(13, 2, -1))
+
+LOG2E, LN2_HIGH, LN2_LOW = 1.0 / math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10
+MAGIC = 1.5 * 2.0**52
+"""Added to a number it leaves its nearest integer in the lowest bits."""
+
+
+@in_any_order
+def _sum(values):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(len(values)):
+        total += values[k]
+    return total
+
+
+@in_any_order
+def _product(a, b):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@in_any_order
+def _largest(values):  # type: ignore[no-untyped-def]
+    largest = values[0]
+    for k in range(1, len(values)):
+        largest = max(largest, values[k])
+    return largest
+
+
+@compiled
+def _softmax(log_joint, weights, room):  # type: ignore[no-untyped-def]
+    """Fill ``weights`` (K,) with exp(log_joint) over its sum.
+
+    exp(y) is 2^n exp(y - n log 2) with a Taylor polynomial of degree 13, good to 2e-16.
+    """
+    shifted = room.shifted
+    largest = _largest(log_joint)
+    for k in range(len(log_joint)):
+        y = log_joint[k] - largest
+        y = y if y > -700.0 else -700.0
+        shifted[k] = y * LOG2E + MAGIC
+        n = shifted[k] - MAGIC
+        log_joint[k] = (y - n * LN2_HIGH) - n * LN2_LOW
+    powers, bits = shifted.view(np.int64), weights.view(np.int64)
+    for k in range(len(log_joint)):
+        bits[k] = (powers[k] + 1023) << 52
+    for k in range(len(log_joint)):
+        y = log_joint[k]
+        p = ((((y * C13 + C12) * y + C11) * y + C10) * y + C9) * y + C8
+        p = ((((p * y + C7) * y + C6) * y + C5) * y + C4) * y + C3
+        weights[k] *= ((p * y + 0.5) * y + 1.0) * y + 1.0
+    share = 1.0 / _sum(weights)
+    for k in range(len(log_joint)):
+        weights[k] *= share
+
+
+@compiled
+def _inner(form, s, n, room):  # type: ignore[no-untyped-def]
+    """Fill the inner variables (n, I, K) of the rows in ``room.seen`` (n, R)."""
+    numbers, size, at = form.numbers, form.n_lanes, form.where[s, STACK]
+    for i in range(form.n_inner):
+        used = i + 1 if form.kind == FULL else form.n_seen
+        for r in range(n):
+            seen, inner = room.seen[r], room.inner[r, i]
+            offset = numbers[at : at + size]
+            for k in range(size):
+                inner[k] = offset[k]
+            j, low = 0, at + size
+            while j + 4 <= used:
+                a, b = numbers[low : low + size], numbers[low + size : low + 2 * size]
+                c = numbers[low + 2 * size : low + 3 * size]
+                d = numbers[low + 3 * size : low + 4 * size]
+                x0, x1, x2, x3 = seen[j], seen[j + 1], seen[j + 2], seen[j + 3]
+                for k in range(size):
+                    inner[k] = (((inner[k] + a[k] * x0) + b[k] * x1) + c[k] * x2) + d[k] * x3
+                j, low = j + 4, low + 4 * size
+            while j < used:
+                a, x0 = numbers[low : low + size], seen[j]
+                for k in range(size):
+                    inner[k] += a[k] * x0
+                j, low = j + 1, low + size
+        at += (used + 1) * size
+
+
+@compiled
+def _joint(form, s, seen, inner, joint):  # type: ignore[no-untyped-def]
+    """Fill ``joint`` (K,) with log(weight k) + log p_k of one row."""
+    numbers, size = form.numbers, form.n_lanes
+    joint[:] = 0.0
+    for i in range(form.n_inner):
+        row = inner[i]
+        for k in range(size):
+            joint[k] += row[k] * row[k]
+    if form.kind == LOW_RANK:
+        for k in range(size):
+            joint[k] = -joint[k]
+        at, low = form.where[s, QUADRATIC], form.where[s, LINEAR]
+        for j in range(form.n_seen):
+            a, b = numbers[at : at + size], numbers[low : low + size]
+            x, square = seen[j], seen[j] * seen[j]
+            for k in range(size):
+                joint[k] += a[k] * square + b[k] * x
+            at, low = at + size, low + size
+    constant = numbers[form.where[s, CONSTANT] : form.where[s, CONSTANT] + size]
+    for k in range(size):
+        joint[k] = constant[k] - 0.5 * joint[k]
+
+
+@compiled
+def _row_of(form, i, j):  # type: ignore[no-untyped-def]
+    """Return which row of the stack takes input j to the inner variable i."""
+    return i * (i + 3) // 2 + j + 1 if form.kind == FULL else i * (form.n_seen + 1) + j + 1
+
+
+@compiled
+def _pull(form, s, j, inner, pull):  # type: ignore[no-untyped-def]
+    """Fill ``pull`` (K,) with the sums over i of the stack (i, j) times the inner variables."""
+    numbers, size, at = form.numbers, form.n_lanes, form.where[s, STACK]
+    pull[:] = 0.0
+    i = j if form.kind == FULL else 0
+    while i + 4 <= form.n_inner:
+        to = at + _row_of(form, i, j) * size
+        a = numbers[to : to + size]
+        to = at + _row_of(form, i + 1, j) * size
+        b = numbers[to : to + size]
+        to = at + _row_of(form, i + 2, j) * size
+        c = numbers[to : to + size]
+        to = at + _row_of(form, i + 3, j) * size
+        d = numbers[to : to + size]
+        w, x, y, z = inner[i], inner[i + 1], inner[i + 2], inner[i + 3]
+        for k in range(size):
+            pull[k] = (((pull[k] + a[k] * w[k]) + b[k] * x[k]) + c[k] * y[k]) + d[k] * z[k]
+        i += 4
+    while i < form.n_inner:
+        to = at + _row_of(form, i, j) * size
+        a, w = numbers[to : to + size], inner[i]
+        for k in range(size):
+            pull[k] += a[k] * w[k]
+        i += 1
+
+
+@compiled
+def _end_point(form, s, x, seen, inner, weights, out, room):  # type: ignore[no-untyped-def]
+    """Fill ``out`` (m,) by Tweedie's formula, E[x1 | x] = (x + variance score) / scale.
+
+    The score is minus the mean of C^-1 (r - mean) over the components: of L^-T inner for full
+    matrices, and of D^-1 (r - mean) - stack^T inner for low rank.
+    """
+    numbers, size, pull = form.numbers, form.n_lanes, room.joint
+    scale, variance = form.turn[s, 2], form.turn[s, 3]
+    for j in range(form.n_points):
+        _pull(form, s, j, inner, pull)
+        if form.kind == LOW_RANK:
+            at, to, y = (
+                form.where[s, QUADRATIC] + j * size,
+                form.where[s, LINEAR] + j * size,
+                seen[j],
+            )
+            a, b = numbers[at : at + size], numbers[to : to + size]
+            for k in range(size):
+                pull[k] = (a[k] * y + 0.5 * b[k]) - pull[k]
+        out[j] = (x[j] - variance * _product(weights, pull)) / scale
+
+
+@compiled
+def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
+    """Fill ``room.out`` (n, O) from the gains of all components, whatever the step."""
+    numbers, width, m = form.numbers, form.n_out, form.n_points
+    for r in range(n):
+        out, own, weights = room.out[low + r], room.own, room.weights[low + r]
+        out[:] = 0.0
+        own[:] = 0.0
+        base, gain, ratio = form.where[s, BASE], form.where[s, GAIN], form.where[s, RATIO]
+        for k in range(form.n_components):
+            weight, row = weights[k], numbers[base + k * width : base + (k + 1) * width]
+            for o in range(width):
+                out[o] += weight * row[o]
+            if form.kind == LOW_RANK:
+                row = numbers[ratio + k * width : ratio + (k + 1) * width]
+                for o in range(width):
+                    own[o] += weight * row[o]
+            for i in range(form.n_inner if gain >= 0 else 0):
+                x, at = weight * room.inner[r, i, k], gain + (k * form.n_inner + i) * width
+                row = numbers[at : at + width]
+                for o in range(width):
+                    out[o] += x * row[o]
+        if form.kind == LOW_RANK:
+            for o in range(form.n_used):
+                out[o] += room.seen[r, o % m] * own[o]
+
+
+@compiled
+def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
+    """Fill ``room.out`` (n, O) and ``room.weights`` (n, K) for the points x (n, m)."""
+    m, numbers, centre = form.n_points, form.numbers, form.where[s, CENTRE]
+    for low in range(0, n, TOGETHER):
+        rows = min(TOGETHER, n - low)
+        for r in range(rows):
+            for j in range(m):
+                room.seen[r, j] = x[low + r, j] - numbers[centre + j]
+            for j in range(form.n_seen - m):
+                given = cond[low + r, form.observed[j]]
+                room.seen[r, m + j] = given - numbers[centre + m + j]
+        _inner(form, s, rows, room)
+        for r in range(rows):
+            _joint(form, s, room.seen[r], room.inner[r], room.joint)
+            _softmax(room.joint, room.weights[low + r], room)
+        if form.turn[s, 2] == 0.0:
+            _outputs(form, s, rows, low, room)
+            continue
+        for r in range(rows):
+            row, out = x[low + r], room.out[low + r]
+            _end_point(form, s, row, room.seen[r], room.inner[r], room.weights[low + r], out, room)
+
+
+@compiled
+def _inputs(flow, form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
+    """Fill ``room.xt`` (p, lanes) with what the trees of a step see."""
+    m, at, xt = x.shape[1], 0, room.xt
+    if flow.latent:
+        for r in range(n):
+            for j in range(m):
+                xt[j, r] = x[r, j]
+        at += m
+    for q in range(flow.to_columns.shape[0]):
+        for r in range(n):
+            value = 0.0
+            for j in range(m):
+                value += x[r, j] * flow.to_columns[q, j]
+            xt[at, r] = value
+        at += 1
+    heard = 0.0 if flow.silent[s] else 1.0
+    if flow.end_point:
+        for r in range(n):
+            for j in range(m):
+                xt[at + j, r] = heard * room.out[r, form.n_used - m + j]
+        at += m
+    if flow.components:
+        for r in range(n):
+            for k in range(form.n_components):
+                xt[at + k, r] = heard * room.weights[r, k]
+        at += form.n_components
+    for j in range(cond.shape[1]):
+        for r in range(n):
+            xt[at + j, r] = cond[r, j]
+
+
+@compiled
+def _move(flow, e, x, room):  # type: ignore[no-untyped-def]
+    """Go to the point of evaluation ``e``: a multiple of the last one plus some velocities."""
+    n, m, scale = x.shape[0], x.shape[1], flow.scale[e]
+    for r in range(n):
+        row = x[r]
+        if scale != 1.0:
+            for j in range(m):
+                row[j] *= scale
+        for q in range(flow.terms[e], flow.terms[e + 1]):
+            weight, velocity = flow.weight[q], room.slots[flow.term[q], r]
+            for j in range(m):
+                row[j] += weight * velocity[j]
+
+
+@compiled
+def _velocity(form, s, x, n, room, velocity):  # type: ignore[no-untyped-def]
+    """Fill ``velocity`` (n, m) with the closed form plus what the trees say."""
+    m, (turn, pull) = x.shape[1], (form.turn[s, 0], form.turn[s, 1])
+    for r in range(n):
+        out, total, row = room.out[r], room.total[r], velocity[r]
+        if form.kind == NONE:
+            for j in range(m):
+                row[j] = total[j]
+        elif form.n_used == m:
+            for j in range(m):
+                row[j] = (turn * out[j] + pull * x[r, j]) + total[j]
+        else:
+            for j in range(m):
+                row[j] = out[j] + total[j]
+
+
+@compiled
+def walk(flow, form, trees, x, cond, room):  # type: ignore[no-untyped-def]
+    """Carry the points x (n, m) from noise to data, in place; cond is (n, c), c may be 0."""
+    for e in range(len(flow.step)):
+        _move(flow, e, x, room)
+        s = flow.step[e]
+        velocity = room.slots[flow.slot[e]]
+        for low in range(0, len(x), LANES):
+            n = min(LANES, len(x) - low)
+            points, given = x[low : low + n], cond[low : low + n]
+            if form.kind != NONE:
+                _closed_form(form, s, points, given, n, room)
+            _inputs(flow, form, s, points, given, n, room)
+            begin, end = flow.forests[s], flow.forests[s + 1]
+            add_forests(trees, begin, end, n, room.xt, room.total, room)
+            _velocity(form, s, points, n, room, velocity[low : low + n])
+    _move(flow, len(flow.step), x, room)

@@ -1,0 +1,319 @@
+"""What the compiled loops read, as flat arrays. The file format of `packed` is the same arrays.
+
+All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
+says what a node holds. `Form` is the closed form at every step for one pattern of known
+conditions, `Walk` the solver and what trees see. `Room` is working memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..inputs import StepInputs
+from ..preconditioners.base import PreparedNone
+from ..preconditioners.kernels import FullKernel, Kernel, LowRankKernel
+from ..preconditioners.prepared import PreparedMixture
+from ..regressors.trees import Forest
+from .program import Program
+
+NONE, FULL, LOW_RANK = 0, 1, 2
+"""`Form.kind`."""
+
+CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
+"""Columns of `Form.where`."""
+
+LEAST_SCALE = 0.01
+"""Where less of the data than this is in a point, the score says too little about its end."""
+
+ROWS = 512
+"""Rows that go through all steps together: the trees of a step are read once for all of them."""
+
+LANES = 64
+"""Rows that go through a tree together."""
+
+
+class Trees(NamedTuple):
+    """All trees.
+
+    table (F, 7), int64: of each forest the number of trees T, depth D, width W, first output, and
+    where in the arrays below its nodes, its leaves and its base begin.
+    feature (nodes,), uint16; threshold, float32; missing, uint8: T x 2^D per forest.
+    leaves, float32: T x 2^D x W per forest. base, float32: W per forest.
+    """
+
+    table: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    missing: np.ndarray
+    leaves: np.ndarray
+    base: np.ndarray
+
+
+class Form(NamedTuple):
+    """The closed form at every step.
+
+    numbers, float64, and ``where`` (S, 8), int64: where in it begin, for each step,
+    0 centre (R); 1 stack: for each inner variable i its constant (K), then one row (K) for each of
+    the inputs it depends on, which are the first i + 1 of a full and all R of a low-rank
+    covariance; 2 constant (K); for low rank 3 quadratic and 4 linear (R, K); and where the end
+    point is not found from the score, 5 base (components, O), 6 gain (components, I, O), -1 if it
+    is zero, and for low rank 7 ratio (components, O). K is the number of components filled up to a
+    multiple of 8; those added have the constant -inf. O is ``n_used`` filled up in the same way.
+
+    ``n_used`` is m: the end point. turn (S, 4): velocity = turn[s, 0] times the end point +
+    turn[s, 1] times the point; end point = (point + turn[s, 3] score) / turn[s, 2] where that
+    is not 0. Where events are given to start from, ``n_used`` is 2 m: velocity, then end point.
+    observed (R - m,), int64: the conditions that are known.
+    """
+
+    kind: int
+    n_points: int
+    n_seen: int
+    n_inner: int
+    n_lanes: int
+    n_components: int
+    n_out: int
+    n_used: int
+    observed: np.ndarray
+    turn: np.ndarray
+    where: np.ndarray
+    numbers: np.ndarray
+
+
+class Walk(NamedTuple):
+    """The solver (see `Program`), and what trees see.
+
+    step (E,), int64: the step model of each evaluation. forests (S + 1,), int64: the forests of
+    step s are forests[s] to forests[s + 1]. Trees see, in this order: the point if ``latent``;
+    to_columns (columns, m) times the point; the end point if ``end_point``; the weights of the
+    components if ``components``; the conditions. silent (S,), uint8: end point and weights are
+    replaced by zeros.
+    """
+
+    scale: np.ndarray
+    terms: np.ndarray
+    term: np.ndarray
+    weight: np.ndarray
+    slot: np.ndarray
+    step: np.ndarray
+    forests: np.ndarray
+    latent: bool
+    to_columns: np.ndarray
+    silent: np.ndarray
+    end_point: bool
+    components: bool
+
+
+class Room(NamedTuple):
+    """Working memory of one thread."""
+
+    marks: np.ndarray
+    found: np.ndarray
+    xt: np.ndarray
+    total: np.ndarray
+    slots: np.ndarray
+    seen: np.ndarray
+    inner: np.ndarray
+    joint: np.ndarray
+    shifted: np.ndarray
+    own: np.ndarray
+    weights: np.ndarray
+    out: np.ndarray
+
+
+def locked(array: Any, dtype: Any) -> np.ndarray:
+    """Return a contiguous array that cannot be written to, as one mapped from a file."""
+    result = np.ascontiguousarray(array, dtype=dtype)
+    if result.flags.writeable:
+        result = result.view()
+        result.flags.writeable = False
+    return result
+
+
+def pack_trees(forests: Sequence[Forest]) -> Trees:
+    """Return the trees of some forests one after the other."""
+    table = np.zeros((len(forests), 7), dtype=np.int64)
+    nodes = leaves = outputs = 0
+    for row, forest in zip(table, forests, strict=True):
+        row[:] = (
+            len(forest.feature),
+            forest.depth,
+            forest.width,
+            forest.first,
+            nodes,
+            leaves,
+            outputs,
+        )
+        nodes, leaves = nodes + forest.feature.size, leaves + forest.leaves.size
+        outputs += forest.width
+
+    def joined(name: str, dtype: Any) -> np.ndarray:
+        parts = [getattr(forest, name).ravel() for forest in forests]
+        return locked(np.concatenate([np.zeros(0, dtype), *parts]), dtype)
+
+    return Trees(
+        locked(table, np.int64),
+        joined("feature", np.uint16),
+        joined("threshold", np.float32),
+        joined("missing", np.uint8),
+        joined("leaves", np.float32),
+        joined("base", np.float32),
+    )
+
+
+def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
+    """Return the closed form of all steps where just the conditions ``observed``, bool, are known.
+
+    Raises
+    ------
+    ConfigError
+        If it is of a kind that the loops do not know.
+    """
+    prepared = [step.prepared for step in steps]
+    places = locked(np.flatnonzero(observed), np.int64)
+    if all(isinstance(p, PreparedNone) for p in prepared):
+        nothing = locked(np.zeros((len(steps), 8)), np.int64)
+        empty = locked(np.zeros(0), np.float64)
+        turn = locked(np.zeros((len(steps), 4)), np.float64)
+        return Form(NONE, 0, 0, 0, 8, 0, 0, 0, places, turn, nothing, empty)
+    kernels = [p.kernel(observed) for p in prepared if isinstance(p, PreparedMixture)]
+    kinds = {type(kernel) for kernel in kernels}
+    if len(kernels) < len(steps) or len(kinds) > 1 or not kinds <= {FullKernel, LowRankKernel}:
+        raise ConfigError("this closed form cannot be compiled")
+    turns = [_turn(p) for p in prepared if isinstance(p, PreparedMixture)]
+    simple = None not in turns
+    turn = np.array(turns, dtype=np.float64) if simple else np.zeros((len(steps), 4))
+    parts = [
+        _form_parts(k, simple, scale > 0) for k, scale in zip(kernels, turn[:, 2], strict=True)
+    ]
+    sizes = np.array([[part.size for part in step] for step in parts])
+    where = np.concatenate([[0], np.cumsum(sizes)[:-1]]).reshape(sizes.shape)
+    where[:, GAIN] = np.where(sizes[:, GAIN] > 0, where[:, GAIN], -1)
+    n_seen, n_components = len(kernels[0].centre), len(kernels[0].constant)
+    n_used = kernels[0].gain.shape[1] // (2 if simple else 1)
+    return Form(
+        FULL if kinds == {FullKernel} else LOW_RANK,
+        n_seen - len(places),
+        n_seen,
+        kernels[0].stack.shape[1] // n_components,
+        _filled(n_components),
+        n_components,
+        _filled(n_used),
+        n_used,
+        places,
+        locked(turn, np.float64),
+        locked(where, np.int64),
+        locked(np.concatenate([part.ravel() for step in parts for part in step]), np.float64),
+    )
+
+
+def _filled(count: int) -> int:
+    return -(-count // 8) * 8
+
+
+def _turn(prepared: PreparedMixture) -> tuple[float, ...] | None:
+    found = prepared.turn()
+    if found is None:
+        return None
+    velocity, pull, scale, variance = found
+    return (velocity, pull, scale if scale >= LEAST_SCALE else 0.0, variance)
+
+
+def _form_parts(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
+    """Return the arrays of one step in the order of `Form.where`."""
+    k, low_rank = len(kernel.constant), isinstance(kernel, LowRankKernel)
+    n_inner = kernel.stack.shape[1] // k
+    lanes = ((0, 0), (0, _filled(k) - k))
+    stack = [
+        np.pad(np.vstack([part[-1:], part[:-1]]), lanes)
+        for part in np.split(kernel.stack, n_inner, axis=1)
+    ]
+    if not low_rank:
+        stack = [part[: i + 2] for i, part in enumerate(stack)]
+    constant = np.pad(kernel.constant, lanes[1], constant_values=-np.inf)
+    forms = [kernel.quadratic, kernel.linear] if isinstance(kernel, LowRankKernel) else []
+    parts = [kernel.centre, np.vstack(stack), constant, *(np.pad(form, lanes) for form in forms)]
+    outputs = [np.zeros(0)] * 3 if by_score else _outputs(kernel, simple, n_inner)
+    return [*parts, *([np.zeros(0)] * (BASE - len(parts))), *outputs]
+
+
+def _outputs(kernel: Kernel, simple: bool, n_inner: int) -> list[np.ndarray]:
+    """Return base, gain and ratio; of the end point only, if ``simple``."""
+    gain = kernel.gain.reshape(n_inner, len(kernel.constant), -1).transpose(1, 0, 2)
+    arrays = [kernel.base, gain]
+    arrays += [kernel.ratio] if isinstance(kernel, LowRankKernel) else []
+    kept = [array[..., array.shape[-1] // 2 :] if simple else array for array in arrays]
+    width = kept[0].shape[-1]
+    filled = [
+        np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, _filled(width) - width)]) for array in kept
+    ]
+    filled[1] = filled[1] if filled[1].any() else np.zeros(0)
+    return [*filled, *([np.zeros(0)] * (3 - len(filled)))]
+
+
+def pack_walk(
+    found: Program,
+    step: np.ndarray,
+    forests: np.ndarray,
+    inputs: Sequence[StepInputs],
+    form: Form,
+    given: bool,
+) -> Walk:
+    """Return the solver and the views of the steps.
+
+    Parameters
+    ----------
+    found : the solver
+    step : ndarray (E,), the step model of each evaluation
+    forests : ndarray (S + 1,), where the forests of each step model begin, and their end
+    inputs : of the step models
+    form : the closed form
+    given : whether there are conditions, known or not
+    """
+    views, columns = inputs[0].views, inputs[0].to_columns
+    return Walk(
+        locked(found.scale, np.float64),
+        locked(found.terms, np.int64),
+        locked(found.term, np.int64),
+        locked(found.weight, np.float64),
+        locked(found.slot, np.int64),
+        locked(step, np.int64),
+        locked(forests, np.int64),
+        "latent" in views,
+        locked(np.zeros((0, 0)) if columns is None else columns.T, np.float64),
+        locked([s.silent and not given for s in inputs], np.uint8),
+        "end_point" in views and form.kind != NONE,
+        "components" in views and form.n_components > 1,
+    )
+
+
+def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None = None) -> Room:
+    """Return working memory for trees of so many inputs and outputs, and for a closed form."""
+    together = 16
+    seen, inner, lanes, out = (
+        (0, 0, 8, 0) if form is None else (form.n_seen, form.n_inner, form.n_lanes, form.n_out)
+    )
+    return Room(
+        marks=np.zeros((128, LANES), np.uint8),
+        found=np.zeros((4, LANES), np.uint8),
+        xt=np.zeros((max(n_inputs, 1), LANES), np.float32),
+        total=np.zeros((LANES, n_outputs), np.float32),
+        slots=np.zeros((n_slots, ROWS, n_outputs)),
+        seen=np.zeros((together, seen)),
+        inner=np.zeros((together, inner, lanes)),
+        joint=np.zeros(lanes),
+        shifted=np.zeros(lanes),
+        own=np.zeros(out),
+        weights=np.zeros((LANES, lanes)),
+        out=np.zeros((LANES, out)),
+    )
+
+
+def n_inputs(walk: Walk, form: Form, m: int, n_cond: int) -> int:
+    """Return how many inputs the trees of a step have."""
+    seen = m * (int(walk.latent) + int(walk.end_point)) + len(walk.to_columns) + n_cond
+    return seen + (form.n_components if walk.components else 0)

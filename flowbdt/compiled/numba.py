@@ -1,0 +1,33 @@
+"""How functions are compiled.
+
+Numba keeps machine code on disk and makes it anew when the file of a function changes, but not
+when that of a function it calls does: after work on `forest` delete ``__pycache__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+FUSED = {"contract"}
+"""Products may be added without being rounded first."""
+
+ANY_ORDER = {"contract", "reassoc", "nsz", "nnan"}
+"""The same, and sums in the order that suits the processor; of the components of one row only."""
+
+
+def compiled(function: Callable[..., Any], merged: set[str] = FUSED) -> Any:
+    """Compile when first called; kept on disk where there is a place to write."""
+    # no references are counted: arrays come from outside and are never kept
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    try:
+        return numba.njit(function, cache=True, fastmath=merged, **options)
+    except RuntimeError:  # neither the package's folder nor a cache folder can be written
+        return numba.njit(function, fastmath=merged, **options)
+
+
+def in_any_order(function: Callable[..., Any]) -> Any:
+    """Compile a function that adds up over components."""
+    return compiled(function, ANY_ORDER)

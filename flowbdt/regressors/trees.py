@@ -1,0 +1,196 @@
+"""Boosters as plain arrays: every tree filled up to a complete one of the same depth.
+
+This is the only place, with `ubjson`, that knows how XGBoost stores a tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, FlowbdtError, FormatError
+from . import ubjson
+
+DEEPEST = 12
+"""Deeper trees would fill too much memory as complete ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """Trees of one depth D that add to the same W outputs.
+
+    Nodes are numbered from 1, the children of k are 2k and 2k + 1; a value goes to the second if
+    it is not below the threshold, NaN if ``missing`` says so. Number 0 is not used. Where a tree
+    ends early all leaves below have the value of its leaf.
+
+    Parameters
+    ----------
+    feature : ndarray (T, 2^D), uint16, the input that a node looks at
+    threshold : ndarray (T, 2^D), float32
+    missing : ndarray (T, 2^D), uint8, 1: NaN goes to the second child
+    leaves : ndarray (T, 2^D, W), float32
+    base : ndarray (W,), float32, what the sum over the trees begins with
+    first : the first of the outputs that it adds to
+    """
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    missing: np.ndarray
+    leaves: np.ndarray
+    base: np.ndarray
+    first: int
+
+    @property
+    def depth(self) -> int:
+        """Decisions on the way to a leaf."""
+        return int(self.feature.shape[1]).bit_length() - 1
+
+    @property
+    def width(self) -> int:
+        """Number of outputs."""
+        return len(self.base)
+
+
+def forests(content: bytes) -> tuple[list[Forest], int]:
+    """Return the forests of a step model or classifier as it is stored, and how many inputs it has.
+
+    Raises
+    ------
+    ConfigError
+        If it has what is not supported: other boosters than 'gbtree', categories, trees of more
+        than `DEEPEST` decisions, or more than 65,536 inputs.
+    FormatError
+        If it is not whole.
+    """
+    found: list[Forest] = []
+    n_inputs = 0
+    for part in ubjson.unpacked(content) if content[:1] == b"[" else [content]:
+        more, n_inputs = _booster(part, sum(forest.width for forest in found))
+        found += more
+    return found, n_inputs
+
+
+def _booster(content: bytes, first: int) -> tuple[list[Forest], int]:
+    """Return the forests of one booster in UBJSON; ``first`` is the number of its first output.
+
+    Trees of one output each give a forest for every output.
+    """
+    try:
+        learner = ubjson.read(content)["learner"]
+        booster, parameters = learner["gradient_booster"], learner["learner_model_param"]
+        n_inputs = int(parameters["num_feature"])
+        if booster["name"] != "gbtree" or n_inputs > 2**16:
+            raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
+        base = _base(parameters["base_score"], learner["objective"]["name"])
+        trees = [_Tree.of(tree) for tree in booster["model"]["trees"]]
+        info = booster["model"]["tree_info"]
+    except FlowbdtError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"not a whole XGBoost model ({error!r}); train this step again") from None
+    if any(tree.leaves.shape[1] > 1 for tree in trees):
+        return [_complete(trees, base, first)], n_inputs
+    by_output = [
+        _complete(
+            [t for t, k in zip(trees, info, strict=True) if k == i], base[i : i + 1], first + i
+        )
+        for i in range(len(base))
+    ]
+    return by_output, n_inputs
+
+
+def _base(text: str, objective: str) -> np.ndarray:
+    """Return the margin that sums begin with, from probabilities where the objective has them."""
+    base = np.array([float(part) for part in text.strip("[]").split(",")], dtype=np.float32)
+    if objective == "reg:squarederror":
+        return base
+    if objective == "binary:logistic":
+        odds = (np.float32(1.0) / base - np.float32(1.0)).astype(np.float64)
+        return (-np.log(odds)).astype(np.float32)
+    raise ConfigError(f"models of the objective {objective!r} cannot be compiled")
+
+
+@dataclass(frozen=True, eq=False)
+class _Tree:
+    """One tree as XGBoost stores it; ``value`` is the row of ``leaves`` that a leaf has."""
+
+    left: np.ndarray
+    right: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    missing: np.ndarray
+    value: np.ndarray
+    leaves: np.ndarray
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> _Tree:
+        """Take over the arrays. Raises ConfigError for splits on categories."""
+        if np.any(stored["split_type"]):
+            raise ConfigError("trees that split on categories cannot be compiled")
+        left, right = stored["left_children"], stored["right_children"]
+        width, conditions = (
+            int(stored["tree_param"]["size_leaf_vector"]),
+            stored["split_conditions"],
+        )
+        if width > 1:  # the second child of a leaf is the number of its vector
+            value, leaves = np.maximum(right, 0), stored["leaf_weights"].reshape(-1, width)
+        else:
+            value, leaves = np.arange(len(left)), conditions[:, None]
+        return cls(
+            left,
+            right,
+            stored["split_indices"],
+            conditions,
+            1 - stored["default_left"],
+            value,
+            leaves,
+        )
+
+
+def _complete(trees: list[_Tree], base: np.ndarray, first: int) -> Forest:
+    """Fill trees up to complete ones of the depth of the deepest."""
+    width = len(base)
+    if not trees:
+        feature, threshold, missing = (
+            np.zeros((0, 1), t) for t in (np.uint16, np.float32, np.uint8)
+        )
+        leaves = np.zeros((0, 1, width), np.float32)
+        return Forest(feature, threshold, missing, leaves, base, first)
+    left, right, value = _joined(trees)
+    feature = np.concatenate([tree.feature for tree in trees])
+    threshold = np.concatenate([tree.threshold for tree in trees])
+    missing = np.concatenate([tree.missing for tree in trees])
+    levels = [np.cumsum([0, *(len(tree.left) for tree in trees[:-1])])[:, None]]
+    while (left[levels[-1]] >= 0).any():
+        if len(levels) > DEEPEST:
+            raise ConfigError(f"trees of more than {DEEPEST} decisions cannot be compiled")
+        nodes = levels[-1]
+        inner = left[nodes] >= 0
+        children = [np.where(inner, side[nodes], nodes) for side in (left, right)]
+        levels.append(np.stack(children, axis=2).reshape(len(trees), -1))
+    bottom = levels.pop()
+    nodes = np.hstack([np.zeros((len(trees), 1), dtype=np.int64), *levels])
+    used = left[nodes] >= 0
+    used[:, 0] = False
+    return Forest(
+        np.where(used, feature[nodes], 0).astype(np.uint16),
+        np.where(used, threshold[nodes], np.float32(np.inf)),
+        np.where(used, missing[nodes], 0).astype(np.uint8),
+        np.concatenate([tree.leaves for tree in trees])[value[bottom]].astype(np.float32),
+        base,
+        first,
+    )
+
+
+def _joined(trees: list[_Tree]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return children and leaf values of all trees, numbered through."""
+    left, right, value, n_nodes, n_leaves = [], [], [], 0, 0
+    for tree in trees:
+        inner = tree.left >= 0
+        left.append(np.where(inner, tree.left + n_nodes, -1))
+        right.append(np.where(inner, tree.right + n_nodes, -1))
+        value.append(tree.value + n_leaves)
+        n_nodes, n_leaves = n_nodes + len(tree.left), n_leaves + len(tree.leaves)
+    return tuple(np.concatenate(part).astype(np.int64) for part in (left, right, value))  # type: ignore[return-value]

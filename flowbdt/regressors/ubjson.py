@@ -1,0 +1,122 @@
+"""Read UBJSON as XGBoost writes it: typed arrays become numpy arrays at once.
+
+References
+----------
+UBJSON draft 12, https://ubjson.org: numbers are big-endian, lengths come as numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import FormatError
+
+NUMBERS = {
+    b"i": ">i1",
+    b"U": ">u1",
+    b"I": ">i2",
+    b"l": ">i4",
+    b"L": ">i8",
+    b"d": ">f4",
+    b"D": ">f8",
+}
+CONSTANTS = {b"T": True, b"F": False, b"Z": None}
+
+
+class _Reader:
+    def __init__(self, content: bytes) -> None:
+        self.content, self.at = content, 0
+
+    def take(self, count: int) -> bytes:
+        part = self.content[self.at : self.at + count]
+        if len(part) != count:
+            raise FormatError("UBJSON ends before it should; train this step again")
+        self.at += count
+        return part
+
+    def number(self, kind: bytes) -> Any:
+        dtype = np.dtype(NUMBERS[kind])
+        return np.frombuffer(self.take(dtype.itemsize), dtype)[0].item()
+
+    def length(self) -> int:
+        return int(self.number(self.take(1)))
+
+    def text(self) -> str:
+        return self.take(self.length()).decode()
+
+    def value(self, kind: bytes) -> Any:
+        if kind in NUMBERS:
+            return self.number(kind)
+        if kind in CONSTANTS:
+            return CONSTANTS[kind]
+        if kind == b"S":
+            return self.text()
+        if kind == b"{":
+            return self.mapping()
+        if kind == b"[":
+            return self.array()
+        raise FormatError(f"UBJSON has an unknown mark {kind!r}; train this step again")
+
+    def mapping(self) -> dict[str, Any]:
+        result = {}
+        while self.content[self.at : self.at + 1] != b"}":
+            name = self.text()
+            result[name] = self.value(self.take(1))
+        self.at += 1
+        return result
+
+    def array(self) -> Any:
+        mark = self.content[self.at : self.at + 1]
+        if mark == b"$":
+            self.at += 1
+            dtype = np.dtype(NUMBERS[self.take(1)])
+            self.take(1)  # the sign of a count
+            count = self.length()
+            numbers = np.frombuffer(self.take(count * dtype.itemsize), dtype)
+            return numbers.astype(dtype.newbyteorder("="))
+        if mark == b"#":
+            self.at += 1
+            return [self.value(self.take(1)) for _ in range(self.length())]
+        result = []
+        while self.content[self.at : self.at + 1] != b"]":
+            result.append(self.value(self.take(1)))
+        self.at += 1
+        return result
+
+
+def read(content: bytes) -> Any:
+    """Return the value that ``content`` holds; arrays of one type as numpy arrays.
+
+    Raises
+    ------
+    FormatError
+        If it is truncated or not UBJSON.
+    """
+    reader = _Reader(content)
+    try:
+        return reader.value(reader.take(1))
+    except (KeyError, UnicodeDecodeError) as error:
+        raise FormatError(f"not UBJSON ({error}); train this step again") from error
+
+
+BYTES_HEAD = b"[$U#L"
+"""UBJSON: an array of unsigned bytes whose length follows as a 64-bit integer, big-endian."""
+
+
+def packed(parts: list[bytes]) -> bytes:
+    """Return a UBJSON array of byte arrays."""
+    return b"[" + b"".join(BYTES_HEAD + len(p).to_bytes(8, "big") + p for p in parts) + b"]"
+
+
+def unpacked(content: bytes) -> list[bytes]:
+    """Return the parts of a `packed` array. Raises FormatError if it is not whole."""
+    parts, at = [], 1
+    while content[at : at + len(BYTES_HEAD)] == BYTES_HEAD:
+        start = at + len(BYTES_HEAD) + 8
+        at = start + int.from_bytes(content[start - 8 : start], "big")
+        parts.append(content[start:at])
+    if content[at:] != b"]" or not parts:
+        raise FormatError("not a whole list of XGBoost models in UBJSON; train this step again")
+    return parts

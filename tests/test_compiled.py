@@ -1,0 +1,368 @@
+"""Compiled generation: the bits of XGBoost's sums, and the events of the uncompiled way."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import xgboost as xgb
+
+from flowbdt import EventTable, FlowBDT, store
+from flowbdt.compiled import choice, engine
+from flowbdt.compiled.program import program
+from flowbdt.conventions import PathConvention
+from flowbdt.errors import ConfigError, FormatError, InputError, MissingExtra
+from flowbdt.fields import FunctionField
+from flowbdt.generation import Flow
+from flowbdt.paths import PATHS
+from flowbdt.regressors import ubjson
+from flowbdt.regressors.ratio import DensityRatio
+from flowbdt.regressors.trees import DEEPEST, forests
+from flowbdt.solvers import SOLVERS, integrate
+from flowbdt.transforms import TableTransform
+
+needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")
+
+
+def made_up(n=1500, missing=0.1, n_columns=5, n_outputs=3, seed=0):
+    """Inputs, some of them missing or infinite, and targets."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, n_columns)).astype(np.float32)
+    y = x @ rng.normal(size=(n_columns, n_outputs)) + 1.5 + rng.normal(size=(n, n_outputs))
+    x[rng.random(x.shape) < missing] = np.nan
+    x[0, 0], x[1, 0] = np.inf, -np.inf
+    return x, y
+
+
+def boosted(x, y, rounds=10, **settings):
+    settings = {"tree_method": "hist", "learning_rate": 0.3, **settings}
+    finite = np.where(np.isinf(x), 0.0, x)
+    return xgb.train(settings, xgb.QuantileDMatrix(finite, y), rounds)
+
+
+def compiled_trees(booster):
+    return engine.CompiledTrees(*forests(bytes(booster.save_raw("ubj"))))
+
+
+@needs_numba
+@pytest.mark.parametrize("strategy", ["multi_output_tree", "one_output_per_tree"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 6, 7, 8, 10])
+def test_sums_have_the_bits_of_xgboost(strategy, depth):
+    x, y = made_up()
+    booster = boosted(x, y, multi_strategy=strategy, max_depth=depth)
+    assert np.array_equal(compiled_trees(booster).predict(x), booster.inplace_predict(x))
+
+
+@needs_numba
+@pytest.mark.parametrize("n", [0, 1, 5, 6, 63, 64, 65, 200])
+def test_a_row_has_the_same_bits_among_however_many(n):
+    x, y = made_up()
+    trees = compiled_trees(boosted(x, y, rounds=7, multi_strategy="multi_output_tree"))
+    assert np.array_equal(trees.predict(x[:n]), trees.predict(x)[:n])
+
+
+@needs_numba
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_few_trees_and_cut_boosters_are_those_of_xgboost(rounds):
+    x, y = made_up()
+    booster = boosted(x, y, multi_strategy="multi_output_tree", min_child_weight=300)[:rounds]
+    assert np.array_equal(compiled_trees(booster).predict(x), booster.inplace_predict(x))
+
+
+@needs_numba
+def test_a_tree_without_a_split_is_a_constant():
+    x, y = made_up()
+    booster = boosted(x, y, multi_strategy="multi_output_tree", gamma=1e9)
+    assert np.array_equal(compiled_trees(booster).predict(x), booster.inplace_predict(x))
+
+
+@needs_numba
+@pytest.mark.parametrize("base", [None, 0.3])
+def test_margins_of_a_classifier_are_those_of_xgboost(base):
+    x, y = made_up()
+    more = {} if base is None else {"base_score": base}
+    booster = boosted(
+        x, y[:, 0] > 1, objective="binary:logistic", num_parallel_tree=4, subsample=0.7, **more
+    )
+    expected = booster.inplace_predict(x, predict_type="margin")
+    assert np.array_equal(compiled_trees(booster).predict(x)[:, 0], expected)
+
+
+@needs_numba
+def test_groups_of_outputs_stand_side_by_side():
+    x, y = made_up()
+    boosters = [boosted(x, y[:, part], max_depth=3) for part in (slice(0, 2), slice(2, 3))]
+    content = ubjson.packed([bytes(b.save_raw("ubj")) for b in boosters])
+    parts = [b.inplace_predict(x).reshape(len(x), -1) for b in boosters]
+    assert np.array_equal(engine.CompiledTrees(*forests(content)).predict(x), np.hstack(parts))
+
+
+def test_trees_that_are_too_deep_or_of_another_kind_are_named():
+    x, y = made_up()
+    deep = boosted(x, y[:, 0], rounds=1, max_depth=DEEPEST + 2, min_child_weight=0, reg_lambda=0)
+    with pytest.raises(ConfigError, match=f"more than {DEEPEST} decisions"):
+        forests(bytes(deep.save_raw("ubj")))
+    dart = boosted(x, y[:, 0], rounds=2, booster="dart")
+    with pytest.raises(ConfigError, match="gbtree"):
+        forests(bytes(dart.save_raw("ubj")))
+    counts = boosted(x, np.ones(len(x)), rounds=1, objective="count:poisson")
+    with pytest.raises(ConfigError, match="count:poisson"):
+        forests(bytes(counts.save_raw("ubj")))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:500], lambda b: b"[$", lambda b: b"{i\x01aQ}"])
+def test_a_damaged_booster_is_no_forest(damage):
+    x, y = made_up(200)
+    content = bytes(boosted(x, y, rounds=1).save_raw("ubj"))
+    with pytest.raises(FormatError):
+        forests(damage(content))
+
+
+@needs_numba
+def test_inputs_of_another_width_are_refused():
+    x, y = made_up(200)
+    with pytest.raises(InputError, match="5 inputs"):
+        compiled_trees(boosted(x, y, rounds=1)).predict(x[:, :4])
+
+
+def replayed(found, field, x0):
+    """What a program does, with its own scheme of slots."""
+    slots, x = {}, x0.copy()
+    for e in range(len(found.times) + 1):
+        x = found.scale[e] * x
+        for q in range(found.terms[e], found.terms[e + 1]):
+            x = x + found.weight[q] * slots[found.term[q]]
+        if e < len(found.times):
+            slots[found.slot[e]] = field(found.times[e], x)
+    return x
+
+
+@pytest.mark.parametrize("name", [n for n in SOLVERS.names() if not SOLVERS.get(n).adaptive])
+def test_a_program_does_what_its_solver_does(name):
+    solver, path = SOLVERS.build(name), PATHS.build("linear")
+    boundaries = np.array([0.0, 0.1, 0.3, 0.55, 0.8, 1.0])
+    if solver.stochastic:
+        with pytest.raises(ConfigError, match="random"):
+            program(solver, boundaries, PathConvention(path))
+        return
+    field = FunctionField(lambda t, x, cond: np.sin(x + t) - 0.3 * x, path=path)
+    x0 = np.random.default_rng(0).normal(size=(4, 3))
+    found = program(solver, boundaries, field.convention)
+    expected = integrate(solver, field, x0, boundaries).x
+    assert np.allclose(replayed(found, field, x0), expected, rtol=1e-12, atol=1e-12)
+    assert found.n_slots <= 7
+
+
+SMALL = {
+    "n_steps": 4,
+    "n_repeats": 1,
+    "candidates": 0,
+    "booster": {"n_estimators": 6, "max_depth": 4, "early_stopping_rounds": 0},
+    "random_state": 1,
+    "rejection": False,
+}
+
+
+def table(n=600):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    x[:, 1] = np.exp(x[:, 0] + 0.3 * x[:, 1])
+    x = np.column_stack([x, x[:, 1] / (1.0 + x[:, 0] ** 2), rng.integers(0, 4, n)])
+    cond = np.column_stack([x[:, 0] > 0, rng.normal(size=n)]).astype(float)
+    return x, cond
+
+
+def fitted(**settings):
+    x, cond = table()
+    given = settings.pop("given", False)
+    cond[::7, 1] = np.nan
+    data = EventTable.of(x, list("abcde"), cond=cond if given else None)
+    relations = ["d = b / (1 + a ** 2)"]
+    return FlowBDT(**{**SMALL, "relations": relations, **settings}).fit(data)
+
+
+MIXTURE = {"name": "mixture", "n_components": 5}
+KINDS = {
+    "no closed form": {"preconditioner": "none"},
+    "one Gaussian": {"preconditioner": "gaussian"},
+    "mixture": {"preconditioner": MIXTURE, "inputs": ["latent", "columns", "end_point"]},
+    "all views": {
+        "preconditioner": MIXTURE,
+        "inputs": ["latent", "columns", "end_point", "components"],
+    },
+    "low rank": {"preconditioner": {**MIXTURE, "covariance": "low_rank", "rank": 2}},
+    "conditions": {"preconditioner": MIXTURE, "given": True},
+    "low rank, conditions": {
+        "preconditioner": {**MIXTURE, "covariance": "low_rank", "rank": 2},
+        "given": True,
+    },
+    "heun": {"preconditioner": MIXTURE, "solver": "heun", "n_steps": 3},
+    "noise on the path": {
+        "preconditioner": MIXTURE,
+        "path": {"name": "linear", "sigma": 0.1},
+        "solver": "euler",
+    },
+    "mean": {"preconditioner": MIXTURE, "target": "mean", "solver": "euler"},
+    "groups": {
+        "preconditioner": "gaussian",
+        "booster": {**SMALL["booster"], "outputs_per_group": 2},
+    },
+    "rejection": {"preconditioner": MIXTURE, "rejection": True},
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def model(request):
+    return fitted(**KINDS[request.param])
+
+
+def conditions_of(model, n):
+    if not model._flow().columns["conditions"]:
+        return None
+    cond = np.column_stack([np.arange(n) % 2, np.linspace(-1, 1, n)]).astype(float)
+    cond[::3, 1] = np.nan
+    cond[::5, 0] = np.nan
+    return cond
+
+
+def events(model, n, first=0, **options):
+    flow = Flow(store.Archive("model", model.archive_), **options)
+    cond = conditions_of(model, n)
+    return np.vstack([block.x for block in flow.sample_blocks(n, seed=4, cond=cond)])
+
+
+@needs_numba
+def test_events_are_those_of_the_uncompiled_way(model):
+    flow = Flow(store.Archive("model", model.archive_))
+    assert flow.whole is not None
+    assert flow.way is not None
+    ours, theirs = (events(model, 700, compiled=compiled) for compiled in (True, False))
+    same = np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1)
+    assert same.mean() > 0.995  # a rounding error may carry a point over a cut
+
+
+@needs_numba
+def test_threads_do_not_matter(model):
+    assert np.array_equal(events(model, 700, n_threads=1), events(model, 700, n_threads=3))
+
+
+@needs_numba
+def test_one_event_after_the_other_is_the_sample(model):
+    n = 40
+    cond = conditions_of(model, n)
+    expected = events(model, n)
+    sampler = model.sampler(random_state=4)
+    given = [None] * n if cond is None else cond
+    assert np.array_equal([sampler.one(row).copy() for row in given], expected)
+    later = model.sampler(random_state=4, first=n - 3)
+    assert np.array_equal(later.one(given[-3]), expected[-3])
+
+
+@needs_numba
+def test_wrong_conditions_of_one_event_are_told(model):
+    with pytest.raises(InputError, match="conditions"):
+        model.sampler(random_state=1).one([1.0])
+
+
+@needs_numba
+def test_given_events_are_carried_as_by_the_uncompiled_way():
+    x, _ = table()
+    settings = {**SMALL, "coupling": "given", "preconditioner": MIXTURE}
+    x = x[:, :3]
+    model = FlowBDT(**settings).fit(x, source=x + 0.3)
+    flows = [Flow(store.Archive("m", model.archive_), compiled=c) for c in (True, False)]
+    ours, theirs = (next(f.sample_blocks(200, seed=1, source=x[:200])).x for f in flows)
+    assert flows[0].whole is not None
+    assert np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1).mean() > 0.99
+    with pytest.raises(InputError, match="given events"):
+        model.sampler()
+
+
+@needs_numba
+@pytest.mark.parametrize("sampler", [{"solver": "ddpm"}, {"n_steps": 3, "interpolate": True}])
+def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
+    model = fitted(preconditioner=MIXTURE)
+    ours, theirs = (events(model, 100, compiled=c, sampler=sampler) for c in (True, False))
+    flow = Flow(store.Archive("model", model.archive_), sampler=sampler)
+    assert flow.whole is None
+    assert np.allclose(ours, theirs, rtol=1e-12)
+
+
+def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
+    model = fitted(preconditioner="gaussian")
+    expected = events(model, 50, compiled=False)
+    monkeypatch.setattr(choice, "available", lambda: False)
+    engine.say_once.cache_clear()
+    with pytest.warns(UserWarning, match=r"pip install 'flowbdt\[compiled\]'"):
+        first = events(model, 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = events(model, 50)
+    assert np.array_equal(first, expected)
+    assert np.array_equal(second, expected)
+    with pytest.raises(MissingExtra, match="numba"):
+        events(model, 50, compiled=True)
+
+
+def test_the_record_says_how_events_were_made():
+    archive = store.Archive("model", fitted(preconditioner="none").archive_)
+    assert Flow(archive, compiled=False).record(1)["compiled"] is False
+    assert Flow(archive).record(1)["compiled"] is engine.available()
+
+
+SPECS = [
+    "auto",
+    {"b": {"name": "logit", "low": 0, "high": 50}, "a": "rank", "joint": "standardise"},
+    {"a": {"name": "standard", "clip": True}, "b": ["log", "minmax"], "joint": "none"},
+]
+
+
+@needs_numba
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_way_back_to_columns_is_that_of_the_transform(spec):
+    x, _ = table(3000)
+    x = np.column_stack([x, np.where(x[:, 0] > 0.5, 0.0, x[:, 2]), np.round(1e4 * x[:, 2])])
+    columns = EventTable.of(x, list("abcdefg"))
+    relations = ["d = b / (1 + a ** 2)"]
+    transform = TableTransform(spec, relations).fit(columns)
+    z = 1.3 * np.random.default_rng(1).normal(size=(3000, transform.n_latent))
+    expected, got = transform.inverse(z), np.empty((3000, 7))
+    assert engine.CompiledWay(transform).back(z, got) == 0
+    assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
+
+
+@needs_numba
+def test_an_undefined_relation_is_counted_and_replaced():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(0.5, 3.0, 300)
+    data = EventTable.of(np.column_stack([a, np.log(a)]), ["a", "b"])
+    transform = TableTransform({"a": "standard", "joint": "none"}, ["b = log(a)"]).fit(data)
+    z, x = np.array([[-5.0], [0.0]]), np.empty((2, 2))
+    assert engine.CompiledWay(transform).back(z, x) == 1
+    with pytest.warns(UserWarning, match="undefined"):
+        assert np.allclose(x, transform.inverse(z))
+
+
+@needs_numba
+def test_an_angle_goes_back_by_numpy():
+    x = np.column_stack([np.random.default_rng(0).uniform(-np.pi, np.pi, 400), np.ones(400)])
+    x[:, 1] += x[:, 0] ** 2
+    model = FlowBDT(**SMALL, preconditioner="none", transforms={"x0": "circular"}).fit(x)
+    flow = model._flow()
+    assert flow.way is None
+    assert flow.whole is not None
+    expected = model.sample(5, random_state=2)
+    sampler = model.sampler(random_state=2)
+    assert np.allclose([sampler.one().copy() for _ in range(5)], expected, rtol=1e-12)
+
+
+@needs_numba
+def test_rejection_decides_as_by_xgboost():
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(0.5, 1.0, (3000, 2)), rng.normal(0.0, 1.0, (9000, 2))
+    ratio = DensityRatio.fit(real, generated, None, seed=1, n_threads=1)
+    x, u = rng.normal(size=(2000, 2)), rng.random(2000)
+    expected = ratio.keeps(x, u)
+    ratio.log_ratio = engine.CompiledTrees(*forests(ratio.to_bytes())).predict
+    assert np.array_equal(ratio.keeps(x, u), expected)
