@@ -360,3 +360,20 @@ def test_jobs_that_vanish_from_the_queue_are_submitted_again(pool, serial, tmp_p
     assert "removed from the queue" in done.stdout
     command("fit", "-o", run.path, "--resume", "--executor", "htcondor")
     assert files_of(run.path, 20) == files_of(serial, 20)
+
+
+@pytest.mark.parametrize("transfer", [False, True])
+def test_a_study_on_the_pool_is_that_of_one_machine(pool, table, tmp_path, transfer):
+    pytest.importorskip("optuna", reason="tuning needs the extra 'tune'")
+    study = ["--trials", 3, "--parallel", 2, "--objectives", "auc_gb", *settings(3)]
+    words = ["--executor", "htcondor", "--set", f"executor.transfer={transfer}".lower()]
+    command("tune", table, "-o", tmp_path / "pool", *study, *words)
+    command("tune", table, "-o", tmp_path / "here", *study)
+    found = [
+        [(row["params"], row["scores"]) for row in json.loads(path.read_text())["trials"]]
+        for path in (tmp_path / name / "trials.json" for name in ("pool", "here"))
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+    outcomes = [files_of(tmp_path / name / "best", 3) for name in ("pool", "here")]
+    assert outcomes[0] == outcomes[1]
