@@ -1,0 +1,1 @@
+"""Showers in 368 and more voxels, judged by the official metrics."""
