@@ -54,10 +54,21 @@ def _write_jetnet(folder: Path, n: int = N_JETS, n_particles: int = 30) -> None:
             handle[name] = values.astype(np.float32)
 
 
+def _write_zjets(path: Path, n: int = N_JETS) -> None:
+    """Write a tiny file in the layout of the OmniFold samples."""
+    rng = np.random.default_rng(6)
+    keys = ("lhas", "widths", "ang2s", "tau2s", "sdms", "zgs")
+    arrays = {f"{level}_{key}": rng.random(n) for level in ("gen", "sim") for key in keys}
+    jets = {f"{level}_jets": rng.uniform(100, 500, (n, 4)) for level in ("gen", "sim")}
+    counts = {f"{level}_mults": rng.integers(2, 60, n) for level in ("gen", "sim")}
+    np.savez(path, **arrays, **jets, **counts)
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     _write_jetnet(tmp_path)
     write_showers(tmp_path / "showers.hdf5", toy_showers("photons", 20))
+    _write_zjets(tmp_path / "Pythia26_Zjet_pTZ-200GeV_0.npz")
     return tmp_path
 
 
@@ -68,6 +79,7 @@ def dataset(request, folder) -> Dataset:
         "jetnet_hlv": {"folder": folder, "train_rows": 12},
         "bundled": {},
         "calochallenge": {"path": folder / "showers.hdf5"},
+        "omnifold": {"folder": folder},
     }
     return DATASETS.build(
         {"name": request.param, **options.get(request.param, {"n_events": 300, "seed": 3})}

@@ -8,6 +8,7 @@ from .calochallenge import CaloChallenge, ShowerFile, Showers, read_showers, wri
 from .calogeometry import Geometry, geometry, read_binning
 from .calotoys import toy_showers
 from .jetnet import HLV_RELATIONS, JetNetHLV, JetNetJets, read_jetnet
+from .omnifold import OmniFoldZJets, read_zjets
 from .toys import Gaussian, Mixed, Mixture, Moons
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Mixed",
     "Mixture",
     "Moons",
+    "OmniFoldZJets",
     "ShowerFile",
     "Showers",
     "bundled",
@@ -31,6 +33,7 @@ __all__ = [
     "read_binning",
     "read_jetnet",
     "read_showers",
+    "read_zjets",
     "toy_showers",
     "write_showers",
 ]
