@@ -11,7 +11,7 @@ N_STARTS = 4
 """Layers tried as a start."""
 
 COUNT_WEIGHT = 3.0
-"""The number of voxels cannot be moved afterwards as smoothly as the rest, so it weighs more."""
+"""The number of voxels is not moved afterwards, so it weighs more."""
 
 
 class Library:

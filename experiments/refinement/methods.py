@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "rejection": False,
     "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
     "candidates": 0,
+    "n_repeats": 2,
 }
 """Scores are near to jointly normal and the pairs few: a small mixture and small trees."""
 

@@ -1,10 +1,11 @@
 """From given features to a shower: the layers of detailed showers, moved until they fit.
 
-Layer by layer, the strongest voxels of a start are kept, as many as the features say, and what is
-above the threshold is multiplied by the smallest smooth factor, ``exp(polynomial of second degree
-in r and position)``, that gives the layer its energy, centre and width: among all showers with
-these features the one closest to the start in relative entropy (I. Csiszar, Ann. Probab. 3 (1975)
-146, I-projection). Of several starts the one that comes out nearest is taken.
+Layer by layer, a start is scaled to the wanted energy; its voxels above the threshold stay, and
+what they have above it is multiplied by the smallest smooth factor, ``exp(polynomial of second
+degree in r and position)``, that gives the layer its centre and width: among all showers with these
+features the one closest to the start in relative entropy (I. Csiszar, Ann. Probab. 3 (1975) 146,
+I-projection). Of several starts the one that comes out nearest is taken. The number of voxels is
+that of the start: forced to be the wanted one, many voxels would lie at the very threshold.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ RIDGE = 1e-3
 def move(starts: np.ndarray, wanted: Features) -> np.ndarray:
     """Return voxels (n, v), float32, MeV, with the wanted features, from starts (k, n, v).
 
-    Energies of layers and numbers of voxels come out exactly (a layer has at most one voxel per
-    MeV), centres and widths as far as the kept voxels can have them.
+    Energies of layers come out exactly, centres and widths as far as the kept voxels can have them.
     """
     geometry = wanted.geometry
     voxels = np.zeros(starts.shape[1:])
     for i, layer in enumerate(geometry.layers):
         rows = np.flatnonzero(wanted.e_layer[:, i] >= geometry.min_energy)
-        energy, count, moments = _targets(wanted.take(rows), i)
+        energy, moments = _targets(wanted.take(rows), i)
         best, distance = np.zeros((len(rows), layer.n_voxels)), np.full(len(rows), np.inf)
         for start in starts:
             part = np.maximum(start[rows, layer.voxels], 1e-9)
-            for found in _layer(layer, part, energy, count, moments, geometry.min_energy):
+            for found in _layer(layer, part, energy, moments, geometry.min_energy):
                 off = _distance(layer, found, moments)
                 better = off < distance
                 best[better], distance[better] = found[better], off[better]
@@ -50,13 +50,9 @@ def _distance(layer: Layer, voxels: np.ndarray, moments: np.ndarray) -> np.ndarr
     return off / np.sqrt(np.maximum(moments[:, 2], 1e-12))
 
 
-def _targets(wanted: Features, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return energies (n,), numbers of voxels (n,), and mean moments (n, k) of a layer."""
+def _targets(wanted: Features, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return energies (n,) and mean moments (n, k) of a layer."""
     layer = wanted.geometry.layers[i]
-    energy = wanted.e_layer[:, i]
-    count = np.rint((1 - wanted.sparsity[:, i]) * layer.n_voxels)
-    most = np.floor(energy / wanted.geometry.min_energy)
-    count = np.clip(count, 1, np.minimum(most, layer.n_voxels))
     r, w = wanted.r[:, i], wanted.width_r[:, i]
     moments = [np.ones(len(r)), r, r**2 + w**2]
     if layer.n_alpha > 1:
@@ -64,26 +60,27 @@ def _targets(wanted: Features, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         eta, phi = wanted.eta[:, k], wanted.phi[:, k]
         difference = wanted.width_eta[:, k] ** 2 - wanted.width_phi[:, k] ** 2
         moments += [eta, phi, difference + eta**2 - phi**2]
-    return energy, count, np.stack(moments, axis=1)
+    return wanted.e_layer[:, i], np.stack(moments, axis=1)
 
 
 def _layer(
     layer: Layer,
     start: np.ndarray,
     energy: np.ndarray,
-    count: np.ndarray,
     moments: np.ndarray,
     threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the voxels (n, v) of one layer, MeV: moved, and as they were, but for the energy."""
     powers = _powers(layer)
     start = start / start.sum(axis=1, keepdims=True)
-    kept = np.argsort(np.argsort(-start, axis=1), axis=1) < count[:, None]
+    own = energy[:, None] * start - threshold
+    kept = own >= 0
+    kept[np.arange(len(start)), start.argmax(axis=1)] = True
     # every kept voxel has the threshold at least; the tilt moves what is above
     floor = threshold * kept
     above = np.maximum(energy - floor.sum(axis=1), 0.0)[:, None]
     rest = energy[:, None] * moments - floor @ powers
-    excess = np.where(kept, np.maximum(energy[:, None] * start - floor, 1e-3 * start), 0.0)
+    excess = np.where(kept, np.maximum(own, 1e-6 * start), 0.0)
     excess /= np.maximum(excess.sum(axis=1, keepdims=True), 1e-12)
     tilted = tilt(excess, powers, rest / np.maximum(above, 1e-6 * energy[:, None]))
     return floor + above * tilted, floor + above * excess
