@@ -13,7 +13,7 @@ from .errors import InputError
 
 def add_tuning(commands: Any) -> None:
     """Add the commands to the parser."""
-    for add in (_add_tune, _add_trial, _add_tune_sampler, _add_compare):
+    for add in (_add_tune, _add_trial, _add_tune_sampler, _add_compare, _add_report):
         add(commands)
 
 
@@ -115,6 +115,28 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also as JSON")
 
 
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands, "report", run_report, "write one page about several runs, samples or reports"
+    )
+    parser.add_argument(
+        "entries", nargs="+", metavar="ENTRY", help="run, file of events, or report folder"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder")
+    _add_truth(parser)
+    parser.add_argument(
+        "--evaluations",
+        nargs="+",
+        type=_count,
+        default=[],
+        metavar="N",
+        help="also the separation of every run at so many evaluations, e.g. 4 8 16 32",
+    )
+    parser.add_argument(
+        "--title", default="Generated events, side by side", help="of the page (%(default)s)"
+    )
+
+
 def _add_truth(parser: Any) -> None:
     """Add what events are judged by."""
     parser.add_argument("--real", metavar="FILE", help="real events to judge events and runs by")
@@ -161,3 +183,10 @@ def run_compare(options: argparse.Namespace) -> None:
     from .several import compare_files
 
     print(compare_files(options))
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """flowbdt report."""
+    from .several import report_files
+
+    _say(options, report_files(options))

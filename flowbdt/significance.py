@@ -23,6 +23,9 @@ REAL_FROM = 2.0
 BY_CHANCE = 0.0455
 """Share of differences of nothing that come out as real."""
 
+NO_ORDER = ("memorisation",)
+"""Scores that should be near their floor, from either side: less is not better."""
+
 REPLICAS = 200
 ALL_PAIRS = 4
 """Up to so many entries every pair is compared, of more only those with the first."""
@@ -63,8 +66,8 @@ class Difference:
 
     @property
     def better(self) -> str | None:
-        """Name of the better one; None if the difference is not real."""
-        if not self.real:
+        """Name of the better one; None if the difference is not real, or small is not good."""
+        if not self.real or self.metric in NO_ORDER:
             return None
         return self.second if self.value < 0 else self.first
 
@@ -320,7 +323,7 @@ def _evaluations(evaluation: Evaluation) -> str:
 def _verdicts(shown: Sequence[Difference]) -> Iterator[str]:
     rows = [("difference", "metric", "column", "value", "in std. errors", "paired", "verdict")]
     for d in shown:
-        verdict = f"{d.better} is better" if d.better else "not told apart"
+        verdict = f"{d.better} is better" if d.better else "differ" if d.real else "not told apart"
         label = METRICS.get(d.metric).label if d.metric in METRICS.names() else d.metric
         value = uncertain(d.value, d.error)
         paired = "yes" if d.paired else "no"

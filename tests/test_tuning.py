@@ -236,6 +236,16 @@ def test_the_cheapest_of_those_as_good_as_the_best_wins():
     assert choose.winner(finals, reports, names) == 0
 
 
+def test_nobody_wins_who_pleases_one_judge_only():
+    reports = {0: report(0.53, 50), 1: report(0.53, 20)}
+    names = ["auc_gb", "train_s"]
+    finals = {0: {**reports[0], "second": {"value": 0.52, "error": 0.01}}}
+    finals[1] = {**reports[1], "second": {"value": 0.57, "error": 0.01}}
+    assert choose.winner(finals, reports, names) == 0
+    finals[1]["second"]["value"] = 0.525
+    assert choose.winner(finals, reports, names) == 1
+
+
 def test_two_scores_of_equal_errors_average():
     value, error = choose.together({"value": 1.0, "error": 0.2}, {"value": 2.0, "error": 0.2})
     assert value == pytest.approx(1.5)

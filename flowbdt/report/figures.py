@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,12 @@ def column_edges(real: np.ndarray, other: np.ndarray | None = None) -> np.ndarra
     return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
 
 
+Samples = EventTable | Mapping[str, EventTable]
+"""One generated sample, or several by what they are called in the legend."""
+
+
 def column_pages(
-    real: EventTable, generated: EventTable, training: EventTable | None = None
+    real: EventTable, generated: Samples, training: EventTable | None = None
 ) -> list[Figure]:
     """Return figures of six columns each: shares and ratios to real, with statistical bands.
 
@@ -72,7 +77,7 @@ def column_pages(
 def _page(
     names: tuple[str, ...],
     real: EventTable,
-    generated: EventTable,
+    generated: Samples,
     training: EventTable | None,
     height: float = 3.2,
     title: str = "",
@@ -129,20 +134,26 @@ def _column(
     lower: Axes,
     name: str,
     real: EventTable,
-    generated: EventTable,
+    generated: Samples,
     training: EventTable | None,
 ) -> dict[str, Any]:
     """Draw one column; return the legend entries."""
-    edges = column_edges(real.column(name), generated.column(name))
+    samples = {"generated": generated} if isinstance(generated, EventTable) else generated
+    edges = column_edges(
+        real.column(name), np.concatenate([t.column(name) for t in samples.values()])
+    )
     truth = Shape.of(real.column(name), real.weight, edges)
-    made = Shape.of(generated.column(name), generated.weight, edges)
-    handles = {"real": _filled(upper, truth), "generated": _line(upper, made, style.GENERATED, "-")}
-    shapes: list[tuple[Shape, str, Any]] = [(made, style.GENERATED, "-")]
+    handles = {"real": _filled(upper, truth)}
+    shapes: list[tuple[Shape, str, Any]] = []
+    for (label, table), (color, dashes) in zip(samples.items(), style.lines(), strict=False):
+        made = Shape.of(table.column(name), table.weight, edges)
+        handles[label] = _line(upper, made, color, dashes)
+        shapes.append((made, color, dashes))
+    _scale(upper, truth, [made for made, _, _ in shapes])
     if training is not None:
         seen = Shape.of(training.column(name), training.weight, edges)
         handles["training (truth on truth)"] = _line(upper, seen, style.TRAINING, (0, (4, 2)))
         shapes.insert(0, (seen, style.TRAINING, (0, (4, 2))))
-    _scale(upper, truth, made)
     _ratios(lower, truth, shapes)
     style.quiet_ticks(upper)
     lower.set_xlabel(style.label(name, real.unit(name)))
@@ -174,18 +185,19 @@ def _line(axes: Axes, shape: Shape, color: str, dashes: Any) -> Any:
     return axes.stairs(shape.share, shape.edges, color=color, lw=1.4, linestyle=dashes)
 
 
-def _scale(axes: Axes, truth: Shape, made: Shape) -> None:
+def _scale(axes: Axes, truth: Shape, made: Sequence[Shape]) -> None:
     """Choose a logarithmic y axis where most bins would be squeezed to the bottom."""
     filled = truth.share[truth.share > 0]
-    peak = max(truth.share.max(), made.share.max())
+    peak = max(truth.share.max(), *(shape.share.max() for shape in made))
     if len(filled) > 8 and np.median(filled) < 0.06 * filled.max():
         axes.set_yscale("log")
         axes.set_ylim(0.5 * filled.min(), 3.0 * peak)
     else:
         axes.set_ylim(0.0, 1.15 * peak)
         axes.locator_params(axis="y", nbins=5, prune="lower")
-    if made.outside > truth.outside + 0.005:
-        text = f"{100 * made.outside:.1f}% of generated outside"
+    outside = max(shape.outside for shape in made)
+    if outside > truth.outside + 0.005:
+        text = f"{100 * outside:.1f}% of generated outside"
         axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..evaluation import Evaluation
@@ -61,10 +61,15 @@ def page(evaluation: Evaluation, images: Mapping[str, bytes], title: str) -> str
         "<h2>How to get these numbers again</h2>",
         _settings(evaluation),
     ]
+    return document(title, body)
+
+
+def document(title: str, body: Sequence[str], css: str = "") -> str:
+    """Return a whole page of parts; ``css`` comes after the styles of all pages."""
     head = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n"
     )
     return head + "\n".join(part for part in body if part) + "\n</body>\n</html>\n"
 

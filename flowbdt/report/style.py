@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,16 @@ GENERATED = "#d55e00"
 TRAINING = "#0072b2"
 BAND = "#c9c9c9"
 """Okabe-Ito colours, told apart by the colour-blind; lines also differ in style for greyscale."""
+
+SAMPLES = (GENERATED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1.5, 1)), (0, (3, 3)), "-")
+"""Of several samples in one figure, in their order."""
+
+
+def lines() -> Iterator[tuple[str, Any]]:
+    """Yield colour and dashes of one sample after the other, and again from the first."""
+    return itertools.cycle(zip(SAMPLES, DASHES, strict=True))
+
 
 RC = {
     "font.size": 9.0,

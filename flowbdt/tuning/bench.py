@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from .. import seeding
 from ..errors import ConfigError, GridError
 from ..generation import Flow
+from ..metrics import Result
 from ..sampling import Sampler
 from ..significance import Binned, Difference, separation_differences
 from ..solvers import integrate
@@ -90,8 +91,15 @@ class Bench:
         self.cpu_s += time.process_time() - start
         return float(result[self.metric].value)
 
-    def result(self, way: Mapping[str, Any]) -> Any:
-        """Return the score with its error, as a `Result`."""
+    def boundaries(self, way: Mapping[str, Any]) -> np.ndarray:
+        """Return the boundaries (n_steps + 1,) of a sampler."""
+        return Sampler.of(way, self.flow.settings, self.flow.grid, self.convention).boundaries
+
+    def result(self, way: Mapping[str, Any]) -> Result:
+        """Return the score with its error; ``cpu_s`` is that of the generation then."""
+        sampler = Sampler.of(way, self.flow.settings, self.flow.grid, self.convention)
+        self._block(sampler, np.arange(1))  # loads the step models
+        self.cpu_s = 0.0
         made = self.events(way)
         found = judge.scores(self.real, made, [self.metric], self.seed, self.n_threads)
         return found[self.metric]

@@ -67,12 +67,23 @@ def winner(
     reports: Mapping[int, Mapping[str, Any]],
     objectives: Sequence[str],
 ) -> int:
-    """Return the cheapest finalist whose score is within one standard error of the best one.
+    """Return the cheapest finalist that is within one standard error of the best, to every judge.
 
-    Scores of a finalist: on the events of the selection and on those nobody looked at.
+    Scores of a finalist: that of the search, on the events of the selection and on those nobody
+    looked at; and that of a second judge, whom the search never asked (``second``, where there is
+    one), so that nobody wins who pleases one judge only.
     """
     name, cost = objectives[0], costs_of(reports, objectives)
     known = {i: together(reports[i]["scores"][name], finals[i]["scores"][name]) for i in finals}
-    best = min(known, key=lambda i: known[i][0])
-    close = [i for i in known if known[i][0] <= sum(known[best])]
+    close = _within_one_error(known)
+    seconds = {i: final["second"] for i, final in finals.items() if final.get("second")}
+    if len(seconds) == len(finals):
+        other = {i: (float(s["value"]), float(s["error"])) for i, s in seconds.items()}
+        both = [i for i in close if i in _within_one_error(other)]
+        close = both or [min(close, key=lambda i: other[i])]
     return min(close, key=lambda i: (cost[i], known[i][0], i))
+
+
+def _within_one_error(known: Mapping[int, tuple[float, float]]) -> list[int]:
+    best = min(known, key=lambda i: known[i][0])
+    return [i for i in known if known[i][0] <= sum(known[best])]

@@ -12,10 +12,14 @@ from ..execution.work import name_of
 from ..generation import Flow
 from ..model import fit_run
 from ..store import RunDirectory
+from ..table import EventTable
 from ..training.plan import Inputs
 from . import choose, judge
 from .records import finished, write_trials
 from .trial import TRIALS, configuration, model, read_setup
+
+SECOND = "auc_mlp"
+"""The second judge, whom the last few have to please too."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +80,36 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
         found: dict[str, Any] = files.read_json(path)
         return found
     start = time.process_time()
-    real = judge.read_part(study, setup, "guard")
-    made = judge.generated(
-        Flow(model(study, number), 1), real, seeding.derive(setup["seed"], "tune-guard")
-    )  # fmt: skip
+    flow, seed = Flow(model(study, number), 1), setup["seed"]
+    guard, select = (judge.read_part(study, setup, part) for part in ("guard", "select"))
+    real = EventTable.concatenate([guard, select])
+    made = judge.generated(flow, real, seeding.derive(seed, "tune-guard")).table
     names = [name for name in setup["objectives"] if name not in judge.COSTS]
-    scores = judge.scores(real, made.table, names, setup["seed"], 1)
+    on_guard = made.take(slice(0, judge.PER_REAL * guard.n))
+    scores = judge.scores(guard, on_guard, names, seed, 1)
     content = {
         "model_sha256": report["model_sha256"],
         "scores": {name: score.to_json() for name, score in scores.items()},
+        "second": _second_opinion(real, made, names, seed),
         "cpu_seconds": time.process_time() - start,
     }
     path.parent.mkdir(exist_ok=True)
     files.write_json(path, content)
     return content
+
+
+def _second_opinion(
+    real: EventTable, made: EventTable, names: list[str], seed: int
+) -> dict[str, Any] | None:
+    """Return the score of a judge that the search never asked; None if it has asked that one.
+
+    On the events of selection and guard together: what was chosen was not chosen by this judge.
+    """
+    if SECOND in names:
+        return None
+    options = {**judge.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
+    found = judge.scores(real, made.take(slice(0, real.n)), [SECOND], seed, 1, options)
+    return found[SECOND].to_json()
 
 
 def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: Any) -> RunDirectory:

@@ -213,7 +213,7 @@ class Search:
             return True
         spent = [float(r["cpu_seconds"]) for r in reports.values()]
         start = reports.get(0, {}).get("cpu_seconds", max(spent))
-        after = 1.5 * start + choose.FINALISTS * 0.5 * start
+        after = 1.5 * start + choose.FINALISTS * start  # the last fit, the last judgement
         return sum(spent) + (waiting + 1) * sum(spent) / len(spent) + after <= budget_s
 
     def _ask(self) -> int:

@@ -41,9 +41,15 @@ def summary(tuned: Tuned, objectives: list[str]) -> str:
     lines.append(f"not beaten in {' and '.join(objectives)} together (selection events):")
     lines += [f"  {_row(rows[n])}" for n in tuned.front[:SHOWN]]
     lines += ["", "finalists, on events that played no part in the search:"]
-    lines += [f"  trial {n}: {_scores(final['scores'])}" for n, final in tuned.finals.items()]
+    lines += [f"  trial {n}: {_final(final)}" for n, final in tuned.finals.items()]
     lines += ["", _verdict(tuned, rows, objectives[0])]
     return "\n".join(lines)
+
+
+def _final(final: Mapping[str, Any]) -> str:
+    second = final.get("second")
+    told = {} if second is None else {f"second judge {second['name']}": second}
+    return _scores({**final["scores"], **told})
 
 
 def _row(row: Mapping[str, Any]) -> str:
