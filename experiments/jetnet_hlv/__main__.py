@@ -19,7 +19,7 @@ def main() -> None:
     """Run, print the tables, draw."""
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (%(default)s)")
-    parser.add_argument("--models", help="some of them, comma-separated; then no solvers")
+    parser.add_argument("--models", help="some of them, separated by semicolons; then no solvers")
     options = parser.parse_args()
     study = Study(options)
     scores = summary.summaries(study.work())

@@ -19,7 +19,11 @@ LINES = {
     settings.REFERENCE_NAME: ("#009e73", (0, (1, 1))),
     settings.DEFAULT: (style.GENERATED, "-"),
 }
-TITLES = {settings.REFERENCE_NAME: "reference recipe, K = 5", settings.DEFAULT: "balanced"}
+TITLES = {
+    settings.REFERENCE_NAME: "reference recipe, K = 5, Euler",
+    settings.MIDPOINT: "reference recipe, K = 5, midpoint",
+    settings.NEURAL: "small neural flow",
+}
 REACH = 0.35
 """Ratios are drawn from 1 - REACH to 1 + REACH: the reference goes beyond, the default does not."""
 
@@ -146,7 +150,8 @@ def consistency(real: EventTable, made: dict[str, EventTable]) -> Any:
             shape = Shape.of(ratio, None, edges)
             color, dashes = LINES.get(key, (style.REAL, "-"))
             text = f"{TITLES.get(key, key)}: {100 * shape.outside:.1f}% outside"
-            axes.stairs(shape.share, edges, color=color, linestyle=dashes, lw=1.3, label=text)
+            fill = {"fill": True, "alpha": 0.25} if key == "real" else {"lw": 1.3}
+            axes.stairs(shape.share, edges, color=color, linestyle=dashes, label=text, **fill)
         axes.set_yscale("log")
         axes.set_ylim(2e-3, 1e4)
         parts = f"({style.label(above)} / {style.label(below)})"

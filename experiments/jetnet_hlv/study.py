@@ -121,7 +121,7 @@ class Study:
 
     def wanted(self, once: bool) -> Iterator[tuple[str, str]]:
         """Yield data set and model, of those that are trained once or of the others."""
-        names = self.options.models.split(",") if self.options.models else self.names()
+        names = self.options.models.split(";") if self.options.models else self.names()
         known = [*settings.MODELS, settings.NEURAL]
         if unknown := [name for name in names if name not in known]:
             raise SystemExit(f"unknown models {unknown}; known: {', '.join(known)}")
@@ -135,7 +135,7 @@ class Study:
         """Return all models; of a smoke run only those that need no torch."""
         if self.smoke:
             return [settings.DEFAULT, settings.REFERENCE_NAME]
-        return [*settings.MODELS, settings.NEURAL]
+        return [*(n for n in settings.MODELS if n not in settings.ONCE), *settings.ONCE]
 
     def do(self, key: str, make: Callable[[], Run]) -> None:
         """Make a run unless it is there, and keep it."""
