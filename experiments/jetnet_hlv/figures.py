@@ -150,7 +150,7 @@ def consistency(real: EventTable, made: dict[str, EventTable]) -> Any:
             shape = Shape.of(ratio, None, edges)
             color, dashes = LINES.get(key, (style.REAL, "-"))
             text = f"{TITLES.get(key, key)}: {100 * shape.outside:.1f}% outside"
-            fill = {"fill": True, "alpha": 0.25} if key == "real" else {"lw": 1.3}
+            fill: dict[str, Any] = {"fill": True, "alpha": 0.25} if key == "real" else {"lw": 1.3}
             axes.stairs(shape.share, edges, color=color, linestyle=dashes, label=text, **fill)
         axes.set_yscale("log")
         axes.set_ylim(2e-3, 1e4)
