@@ -23,12 +23,15 @@ FEWEST = 6
 
 
 @compiled
-def _wide(trees, at, depth, xt, marks, found):  # type: ignore[no-untyped-def]
-    """Find the leaf of every lane in the tree whose nodes begin at ``at``."""
+def _wide(trees, at, depth, xt, gaps, marks, found):  # type: ignore[no-untyped-def]
+    """Find the leaf of every lane in the tree whose nodes begin at ``at``.
+
+    Only where there are ``gaps`` it is asked where NaN goes: nobody could guess the answers.
+    """
     n_nodes = 1 << depth
     for k in range(1, n_nodes):
         x, cut, mark = xt[np.uint64(trees.feature[at + k])], trees.threshold[at + k], marks[k]
-        if trees.missing[at + k]:
+        if gaps and trees.missing[at + k]:
             for r in range(LANES):
                 mark[r] = not (x[r] < cut)
         else:
@@ -48,7 +51,7 @@ def _wide(trees, at, depth, xt, marks, found):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _add_wide(trees, shape, n, xt, total, room):  # type: ignore[no-untyped-def]
+def _add_wide(trees, shape, n, xt, gaps, total, room):  # type: ignore[no-untyped-def]
     """Add a forest's leaves to ``total`` (n, M), four trees at a time."""
     n_trees, depth, width, first, at, leaf = (
         shape[0],
@@ -63,7 +66,7 @@ def _add_wide(trees, shape, n, xt, total, room):  # type: ignore[no-untyped-def]
     t = 0
     while t + 4 <= n_trees:
         for q in range(4):
-            _wide(trees, at + (t + q) * size, depth, xt, room.marks, room.found[q])
+            _wide(trees, at + (t + q) * size, depth, xt, gaps, room.marks, room.found[q])
         start0 = leaf + t * size * width
         step = size * width
         for r in range(n):
@@ -78,7 +81,7 @@ def _add_wide(trees, shape, n, xt, total, room):  # type: ignore[no-untyped-def]
                 sums[o] = (((sums[o] + a[o]) + b[o]) + c[o]) + d[o]
         t += 4
     while t < n_trees:
-        _wide(trees, at + t * size, depth, xt, room.marks, found0)
+        _wide(trees, at + t * size, depth, xt, gaps, room.marks, found0)
         for r in range(n):
             i0 = leaf + (t * size + np.int64(found0[r])) * width
             a, sums = leaves[i0 : i0 + width], total[r, first : first + width]
@@ -125,15 +128,26 @@ def _add_narrow(trees, shape, n, xt, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _has_gaps(xt):  # type: ignore[no-untyped-def]
+    missing = 0
+    for i in range(len(xt)):
+        row = xt[i]
+        for r in range(LANES):
+            missing += row[r] != row[r]
+    return missing > 0
+
+
+@compiled
 def add_forests(trees, begin, end, n, xt, total, room):  # type: ignore[no-untyped-def]
     """Set ``total`` (n, M) to what the forests begin to end say of the n first lanes."""
+    gaps = n >= FEWEST and _has_gaps(xt)
     for f in range(begin, end):
         shape = trees.table[f]
         for r in range(n):
             for o in range(shape[2]):
                 total[r, shape[3] + o] = trees.base[shape[6] + o]
         if shape[1] <= WIDEST and n >= FEWEST:
-            _add_wide(trees, shape, n, xt, total, room)
+            _add_wide(trees, shape, n, xt, gaps, total, room)
         else:
             _add_narrow(trees, shape, n, xt, total)
 
