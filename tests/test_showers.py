@@ -317,6 +317,43 @@ def test_file_gives_the_same_showers(model, tmp_path):
         ShowerModel.load(path)
 
 
+def test_compiled_voxels_are_those_of_the_plain_way(model):
+    pytest.importorskip("numba")
+    energies = np.full(150, 900.0)
+    assert model._compiled is not None
+    fast = model.sample(energies, random_state=1).voxels
+    plain = ShowerModel.__new__(ShowerModel)
+    plain.__dict__ |= {**model.__dict__, "_compiled": None}
+    slow = plain.sample(energies, random_state=1).voxels
+    alike = np.isclose(fast, slow, rtol=1e-5).all(axis=1)
+    assert alike.mean() > 0.98  # a last digit may decide between two leaves
+
+
+def test_normal_quantile_is_that_of_scipy():
+    pytest.importorskip("numba")
+    from scipy.special import ndtri
+
+    from flowbdt.showers.kernels import normal_quantile
+
+    p = np.concatenate([np.logspace(-12, -1, 50), np.linspace(0.1, 0.9, 51), [1 - 1e-9]])
+    found = np.array([normal_quantile(one) for one in p])
+    np.testing.assert_allclose(found, ndtri(p), rtol=1e-9, atol=1e-12)
+
+
+def test_response_has_its_quantiles_at_every_energy(model, showers):
+    energies = np.full(4000, 4000.0)
+    new = model._energies.sample(energies, 1).sum(axis=1) / 4000
+    real = showers.take(showers.energies == 4000).above().voxels.sum(axis=1) / 4000
+    assert abs(new.mean() - real.mean()) < 5 * real.std() / np.sqrt(4000) + 2e-3 * real.std()
+    assert abs(new.std() / real.std() - 1) < 5 / np.sqrt(2 * 4000) + 0.02
+
+
+def test_one_layer_is_refused():
+    lone = Geometry("lone", "photon", 1, stack_layers([(0, (0, 1, 2), 4)]), 1.0)
+    with pytest.raises(InputError, match="two layers"):
+        ShowerModel().fit(toy_showers(200, 1, detector=lone))
+
+
 def test_energies_are_checked(model):
     with pytest.raises(InputError, match="positive"):
         model.sample([-1.0])

@@ -46,6 +46,11 @@ SMOKE: dict[str, Any] = {
     "most_rows": 3000,
 }
 
+SHOWN = (
+    *("separation_etot", "separation_mean", "auc_high", "auc_low"),
+    *("train_cpu_s", "peak_mib", "n_parameters", "ms_bulk", "ms_one"),
+)
+
 Figures = dict[str, Any]
 
 
@@ -153,14 +158,12 @@ def study(options: argparse.Namespace) -> tuple[dict[str, Figures], bool]:
 
 def table(figures: dict[str, Figures], kind: str, real_file: bool) -> str:
     """Return what was measured, and the published submissions where the showers are from a file."""
-    names = ("separation_etot", "separation_mean", "auc_high", "auc_low", "train_cpu_s")
-    names += ("peak_mib", "n_parameters", "ms_bulk", "ms_one")
     rows = [
-        {"sample": key, **{n: f"{value[n]:.4g}" for n in names if n in value}}
+        {"sample": key, **{n: f"{value[n]:.4g}" for n in SHOWN if n in value}}
         for key, value in figures.items()
         if "train_cpu_s" in value or "auc_low" in value
     ]
-    text = common.markdown([{"sample": "", **dict.fromkeys(names, "")} | row for row in rows])
+    text = common.markdown([{"sample": "", **dict.fromkeys(SHOWN, "")} | row for row in rows])
     if real_file and kind in published.TABLES:
         stored = [
             dict(

@@ -31,7 +31,9 @@ def aucs(real: Showers, new: Showers, repeats: int) -> dict[str, float]:
     inputs = {"high": high, "low": [calo.low_level_inputs(part) for part in (real, new)]}
     for level, columns in inputs.items():
         found: dict[str, Result] = {
-            name: calo.fast_auc(*columns, level, judge, n_model_seeds=1, n_split_seeds=repeats)
+            name: calo.fast_auc(
+                columns[0], columns[1], level, judge, n_model_seeds=1, n_split_seeds=repeats
+            )
             for name, judge in JUDGES.items()
         }
         for name, result in found.items():

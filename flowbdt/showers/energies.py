@@ -46,7 +46,7 @@ class LayerEnergies:
         self.marginals = EnergyMarginals().fit(energies, values)
         z = self.marginals.forward(energies, values, seeding.stream(seed, "shower-ends"))
         self.model = FlowBDT(**{**self.flow, "random_state": seeding.derive(seed, "shower-flow")})
-        self.model.fit(z, cond=np.log(energies)[:, None])
+        self.model.fit(z[:, 1:], cond=_conditions(energies, z[:, 0]))
         return self
 
     def _values(self, energies: np.ndarray, layers: np.ndarray) -> np.ndarray:
@@ -65,8 +65,11 @@ class LayerEnergies:
         """Return layer energies (n, layers), MeV, at incident energies (n,), MeV."""
         from scipy.special import expit
 
-        z = self.model.sample(cond=np.log(energies)[:, None], random_state=seed)
-        values = self.marginals.inverse(energies, np.asarray(z, dtype=np.float64))
+        noise = seeding.RowNoise(seed, "shower-total", np.arange(len(energies)), once=True)
+        total_z = noise.standard_normal((len(energies),))
+        rest = self.model.sample(cond=_conditions(energies, total_z), random_state=seed)
+        z = np.column_stack([total_z, np.asarray(rest, dtype=np.float64)])
+        values = self.marginals.inverse(energies, z)
         total = energies * np.exp(np.minimum(values[:, 0], 20.0))
         left = np.where(total > 0, np.maximum(total, self.threshold), 0.0)
         layers = np.zeros((len(energies), len(self.order)))
@@ -108,6 +111,10 @@ class LayerEnergies:
             path.write_bytes(state["flow"].tobytes())
             restored.model = FlowBDT.load(path)
         return restored
+
+
+def _conditions(energies: np.ndarray, total_z: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.log(energies), total_z])
 
 
 def _log(x: np.ndarray) -> np.ndarray:
