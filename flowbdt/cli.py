@@ -190,6 +190,11 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder or model file")
     parser.add_argument("-n", "--events", type=_count, metavar="N", help="how many events")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=TABLES)
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="let XGBoost do the work: slower, the same events up to rounding",
+    )
     _add_sampling(parser)
 
 

@@ -149,7 +149,11 @@ def _refuse_changes(config: RunConfig, run: RunDirectory) -> None:
 
 def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     """Write new events block by block and return a line that says what it cost."""
-    flow = Flow(store.open_run(options.run), sampler=read_sampler(options.sampler))
+    flow = Flow(
+        store.open_run(options.run),
+        sampler=read_sampler(options.sampler),
+        compiled=False if options.no_compile else None,
+    )
     cond = None if options.conditions is None else read_conditions(options.conditions)
     source = None if options.source is None else read_table(options.source)
     n = _number_of_events(options.events, cond, source)

@@ -242,10 +242,10 @@ class FlowBDT(BaseEstimator):
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 
-    def _flow(self, sampler: dict[str, Any] | None = None) -> Flow:
+    def _flow(self, sampler: dict[str, Any] | None = None, compiled: bool | None = None) -> Flow:
         """Return the trained flow; its step models stay loaded between calls of `sample`."""
-        if sampler is not None:
-            return Flow(Archive("this model", self.archive_), sampler=sampler)
+        if sampler is not None or compiled is not None:
+            return Flow(Archive("this model", self.archive_), sampler=sampler, compiled=compiled)
         loaded: Flow | None = getattr(self, "_loaded", None)
         if loaded is None:
             loaded = Flow(Archive("this model", self.archive_))
@@ -262,6 +262,7 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         source: Any = None,
         sampler: dict[str, Any] | None = None,
+        compiled: bool | None = None,
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -274,6 +275,8 @@ class FlowBDT(BaseEstimator):
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
             ``spacing`` and ``interpolate``, for another way through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
+        compiled : None for machine code where it can be (extra ``compiled``), True to insist on it,
+            False for XGBoost; the same events up to rounding
         random_state : seed; events do not depend on how many are asked for
 
         Returns
@@ -288,11 +291,13 @@ class FlowBDT(BaseEstimator):
             If a condition is missing or unknown, or shapes do not fit.
         GridError, ConfigError
             If the sampler asks for times that have no model, or cannot be used with this model.
+        MissingExtra
+            If ``compiled`` is True and numba is not installed.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
         n = _count(n_samples, cond, source)
-        flow = self._flow(sampler)
+        flow = self._flow(sampler, compiled)
         seed = seeding.resolve(random_state)
         table = EventTable.concatenate(
             list(flow.sample_blocks(n, seed=seed, cond=cond, source=source))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import xgboost as xgb
 
 from flowbdt import EventTable, FlowBDT, store
+from flowbdt.cli import main
 from flowbdt.compiled import choice, engine
 from flowbdt.compiled.program import program
 from flowbdt.conventions import PathConvention
@@ -309,6 +311,19 @@ def test_the_record_says_how_events_were_made():
     archive = store.Archive("model", fitted(preconditioner="none").archive_)
     assert Flow(archive, compiled=False).record(1)["compiled"] is False
     assert Flow(archive).record(1)["compiled"] is engine.available()
+
+
+@needs_numba
+def test_sample_and_generate_can_do_without(tmp_path):
+    model = fitted(preconditioner=MIXTURE)
+    ours, theirs = (model.sample(20, random_state=2, compiled=c).x for c in (True, False))
+    assert np.allclose(ours, theirs, rtol=1e-9)
+    model.save(tmp_path / "m.flowbdt")
+    command = ["generate", str(tmp_path / "m.flowbdt"), "-q", "-n", "20", "--seed", "2"]
+    for more, compiled in (([], True), (["--no-compile"], False)):
+        assert main([*command, "-o", str(tmp_path / "x.h5"), *more]) == 0
+        with h5py.File(tmp_path / "x.h5") as file:
+            assert bool(file.attrs["compiled"]) is compiled
 
 
 SPECS = [
