@@ -171,7 +171,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+LONGER = ("weight noise", "weight v", "weight velocity", "weight denoised", "prediction v",
+          "prediction velocity", "prediction noise", "objective v", "levels uniform_log_snr")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow) if c in LONGER else c for c in sorted(CASES)],
+)
 def test_training_reaches_the_analytic_denoiser(case):
     """To 0.065 of the data's width, over noise levels; a linear answer is 0.127 off."""
     rng = np.random.default_rng(0)
