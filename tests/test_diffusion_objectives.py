@@ -171,8 +171,12 @@ CASES = {
 }
 
 
-LONGER = ("weight noise", "weight v", "weight velocity", "weight denoised", "prediction v",
-          "prediction velocity", "prediction noise", "objective v", "levels uniform_log_snr")  # fmt: skip
+LONGER = {
+    *(f"weight {name}" for name in ("noise", "v", "velocity", "denoised")),
+    *(f"prediction {name}" for name in ("v", "velocity", "noise")),
+    "objective v",
+    "levels uniform_log_snr",
+}
 
 
 @pytest.mark.parametrize(
