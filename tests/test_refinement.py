@@ -7,7 +7,7 @@ import pytest
 
 from experiments.refinement.columns import pack, unpack
 from experiments.refinement.library import Library
-from experiments.refinement.methods import COPIES, Prepared, _mirrored
+from experiments.refinement.methods import COPIES, Prepared, _mirrored, resampled
 from experiments.refinement.scores import NormalScores
 from experiments.refinement.voxels import move, tilt
 from flowbdt.datasets import Showers, toy_showers
@@ -147,3 +147,14 @@ def test_training_pairs_come_in_copies():
     prepared = Prepared(cheap, detailed, seed=0)
     assert prepared.detailed_scores.shape == (40 * COPIES, 26) == prepared.cheap_scores.shape
     np.testing.assert_array_equal(prepared.energies[:40], cheap.energies)
+
+
+def test_resampled_showers_are_training_showers_of_the_same_energy():
+    cheap, detailed = toy_showers("photons", 60, 1, cheap=True), toy_showers("photons", 60, 1)
+    made = resampled(Prepared(cheap, detailed, seed=0), cheap, 1, {})
+    np.testing.assert_array_equal(made.energies, cheap.energies)
+
+    def rows(showers):
+        return {(e, v.tobytes()) for e, v in zip(showers.energies, showers.voxels, strict=True)}
+
+    assert rows(made) <= rows(detailed.above())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-MARKS = {"cheap": "x", "ranks": "s", "from_cheap": "o", "from_noise": "^"}
+MARKS = {"cheap": "x", "resampled": "+", "ranks": "s", "from_cheap": "o", "from_noise": "^"}
 
 
 def draw(figures: dict[str, Any], folder: Path) -> None:

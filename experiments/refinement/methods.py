@@ -91,6 +91,20 @@ def ranks(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any
     return prepared.showers(prepared.scores(cheap, seed), cheap.energies)
 
 
+def resampled(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
+    """Draw detailed training showers of the same energy: what a perfect memory would score.
+
+    No refinement, as the cheap shower decides nothing; it shows what the size of the training half
+    costs against a floor of two independent samples.
+    """
+    known, rng = prepared.library.showers, seeding.stream(seed, "refinement-resampled")
+    rows = np.empty(cheap.n, dtype=np.int64)
+    for energy in np.unique(cheap.energies):
+        which = cheap.energies == energy
+        rows[which] = rng.choice(np.flatnonzero(known.energies == energy), which.sum())
+    return known.take(rows)
+
+
 def from_cheap(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
     """Start the flow at the cheap shower's scores: data to data, deterministic."""
     model = FlowBDT(**{**SETTINGS, "coupling": "given", **settings}, random_state=seed)
@@ -113,6 +127,7 @@ def from_noise(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str
 
 
 METHODS: dict[str, Callable[[Prepared, Showers, int, dict[str, Any]], Showers]] = {
+    "resampled": resampled,
     "ranks": ranks,
     "from_cheap": from_cheap,
     "from_noise": from_noise,
