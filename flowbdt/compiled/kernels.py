@@ -81,111 +81,105 @@ def _softmax(log_joint, weights, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _add_times(out, x, row):  # type: ignore[no-untyped-def]
+    for k in range(len(out)):
+        out[k] += x * row[k]
+
+
+@compiled
+def _skipped(form, j):  # type: ignore[no-untyped-def]
+    """Return how many inner variables, over all components, do not depend on input j."""
+    return j * form.n_components if form.kind == FULL else 0
+
+
+@compiled
 def _inner(form, s, n, room):  # type: ignore[no-untyped-def]
-    """Fill the inner variables (n, I, K) of the rows in ``room.seen`` (n, R)."""
-    numbers, size, at = form.numbers, form.n_lanes, form.where[s, STACK]
-    for i in range(form.n_inner):
-        used = i + 1 if form.kind == FULL else form.n_seen
+    """Fill the inner variables (n, I K) of the rows in ``room.seen`` (n, R)."""
+    numbers, size, at = form.numbers, form.n_inner * form.n_components, form.where[s, STACK]
+    for r in range(n):
+        inner = room.inner[r]
+        for k in range(size):
+            inner[k] = numbers[at + k]
+    at += size
+    for j in range(form.n_seen):
+        skipped = _skipped(form, j)
+        row = numbers[at : at + size - skipped]
         for r in range(n):
-            seen, inner = room.seen[r], room.inner[r, i]
-            offset = numbers[at : at + size]
-            for k in range(size):
-                inner[k] = offset[k]
-            j, low = 0, at + size
-            while j + 4 <= used:
-                a, b = numbers[low : low + size], numbers[low + size : low + 2 * size]
-                c = numbers[low + 2 * size : low + 3 * size]
-                d = numbers[low + 3 * size : low + 4 * size]
-                x0, x1, x2, x3 = seen[j], seen[j + 1], seen[j + 2], seen[j + 3]
-                for k in range(size):
-                    inner[k] = (((inner[k] + a[k] * x0) + b[k] * x1) + c[k] * x2) + d[k] * x3
-                j, low = j + 4, low + 4 * size
-            while j < used:
-                a, x0 = numbers[low : low + size], seen[j]
-                for k in range(size):
-                    inner[k] += a[k] * x0
-                j, low = j + 1, low + size
-        at += (used + 1) * size
+            _add_times(room.inner[r, skipped:], room.seen[r, j], row)
+        at += size - skipped
 
 
 @compiled
 def _joint(form, s, seen, inner, joint):  # type: ignore[no-untyped-def]
     """Fill ``joint`` (K,) with log(weight k) + log p_k of one row."""
-    numbers, size = form.numbers, form.n_lanes
+    numbers, size, n_seen = form.numbers, form.n_components, form.n_seen
     joint[:] = 0.0
     for i in range(form.n_inner):
-        row = inner[i]
+        row = inner[i * size : (i + 1) * size]
         for k in range(size):
             joint[k] += row[k] * row[k]
     if form.kind == LOW_RANK:
+        at, to = form.where[s, QUADRATIC], form.where[s, LINEAR]
         for k in range(size):
-            joint[k] = -joint[k]
-        at, low = form.where[s, QUADRATIC], form.where[s, LINEAR]
-        for j in range(form.n_seen):
-            a, b = numbers[at : at + size], numbers[low : low + size]
-            x, square = seen[j], seen[j] * seen[j]
-            for k in range(size):
-                joint[k] += a[k] * square + b[k] * x
-            at, low = at + size, low + size
+            own = _form(numbers[at : at + n_seen], numbers[to : to + n_seen], seen)
+            joint[k] = own - joint[k]
+            at, to = at + n_seen, to + n_seen
     constant = numbers[form.where[s, CONSTANT] : form.where[s, CONSTANT] + size]
     for k in range(size):
         joint[k] = constant[k] - 0.5 * joint[k]
 
 
-@compiled
-def _row_of(form, i, j):  # type: ignore[no-untyped-def]
-    """Return which row of the stack takes input j to the inner variable i."""
-    return i * (i + 3) // 2 + j + 1 if form.kind == FULL else i * (form.n_seen + 1) + j + 1
+@in_any_order
+def _form(quadratic, linear, x):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for j in range(len(x)):
+        total += (quadratic[j] * x[j] + linear[j]) * x[j]
+    return total
 
 
 @compiled
-def _pull(form, s, j, inner, pull):  # type: ignore[no-untyped-def]
-    """Fill ``pull`` (K,) with the sums over i of the stack (i, j) times the inner variables."""
-    numbers, size, at = form.numbers, form.n_lanes, form.where[s, STACK]
-    pull[:] = 0.0
-    i = j if form.kind == FULL else 0
-    while i + 4 <= form.n_inner:
-        to = at + _row_of(form, i, j) * size
-        a = numbers[to : to + size]
-        to = at + _row_of(form, i + 1, j) * size
-        b = numbers[to : to + size]
-        to = at + _row_of(form, i + 2, j) * size
-        c = numbers[to : to + size]
-        to = at + _row_of(form, i + 3, j) * size
-        d = numbers[to : to + size]
-        w, x, y, z = inner[i], inner[i + 1], inner[i + 2], inner[i + 3]
-        for k in range(size):
-            pull[k] = (((pull[k] + a[k] * w[k]) + b[k] * x[k]) + c[k] * y[k]) + d[k] * z[k]
-        i += 4
-    while i < form.n_inner:
-        to = at + _row_of(form, i, j) * size
-        a, w = numbers[to : to + size], inner[i]
-        for k in range(size):
-            pull[k] += a[k] * w[k]
-        i += 1
-
-
-@compiled
-def _end_point(form, s, x, seen, inner, weights, out, room):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (m,) by Tweedie's formula, E[x1 | x] = (x + variance score) / scale.
+def _end_points(form, s, x, low, n, room):  # type: ignore[no-untyped-def]
+    """Fill ``room.out`` (n, m) by Tweedie's formula, E[x1 | x] = (x + variance score) / scale.
 
     The score is minus the mean of C^-1 (r - mean) over the components: of L^-T inner for full
     matrices, and of D^-1 (r - mean) - stack^T inner for low rank.
     """
-    numbers, size, pull = form.numbers, form.n_lanes, room.joint
-    scale, variance = form.turn[s, 2], form.turn[s, 3]
-    for j in range(form.n_points):
-        _pull(form, s, j, inner, pull)
+    numbers, n_components, m = form.numbers, form.n_components, form.n_points
+    size, scale, variance = form.n_inner * n_components, form.turn[s, 2], form.turn[s, 3]
+    for r in range(n):
+        weights = room.weights[low + r]
+        for i in range(form.n_inner):
+            inner = room.inner[r, i * n_components : (i + 1) * n_components]
+            for k in range(n_components):
+                inner[k] *= weights[k]
+    at = form.where[s, STACK] + size
+    for j in range(m):
+        skipped = _skipped(form, j)
+        row = numbers[at : at + size - skipped]
+        for r in range(n):
+            room.out[low + r, j] = _product(row, room.inner[r, skipped:])
+        at += size - skipped
+    for r in range(n):
+        out, point = room.out[low + r], x[low + r]
         if form.kind == LOW_RANK:
-            at, to, y = (
-                form.where[s, QUADRATIC] + j * size,
-                form.where[s, LINEAR] + j * size,
-                seen[j],
-            )
-            a, b = numbers[at : at + size], numbers[to : to + size]
-            for k in range(size):
-                pull[k] = (a[k] * y + 0.5 * b[k]) - pull[k]
-        out[j] = (x[j] - variance * _product(weights, pull)) / scale
+            _own_pull(form, s, room.seen[r], room.weights[low + r], out, room.own)
+        for j in range(m):
+            out[j] = (point[j] - variance * out[j]) / scale
+
+
+@compiled
+def _own_pull(form, s, seen, weights, out, own):  # type: ignore[no-untyped-def]
+    """Turn ``out`` (m,), stack^T inner, into the mean of D^-1 (r - mean) minus it."""
+    numbers, m = form.numbers, form.n_points
+    own[:] = 0.0
+    slope, level = own[:m], own[m : 2 * m]
+    at, to = form.where[s, QUADRATIC], form.where[s, LINEAR]
+    for k in range(form.n_components):
+        _add_times(slope, weights[k], numbers[at : at + m])
+        _add_times(level, weights[k], numbers[to : to + m])
+        at, to = at + form.n_seen, to + form.n_seen
+    for j in range(m):
+        out[j] = (seen[j] * slope[j] + 0.5 * level[j]) - out[j]
 
 
 @compiled
@@ -206,7 +200,10 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
                 for o in range(width):
                     own[o] += weight * row[o]
             for i in range(form.n_inner if gain >= 0 else 0):
-                x, at = weight * room.inner[r, i, k], gain + (k * form.n_inner + i) * width
+                x, at = (
+                    weight * room.inner[r, i * form.n_components + k],
+                    gain + (k * form.n_inner + i) * width,
+                )
                 row = numbers[at : at + width]
                 for o in range(width):
                     out[o] += x * row[o]
@@ -231,12 +228,10 @@ def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
         for r in range(rows):
             _joint(form, s, room.seen[r], room.inner[r], room.joint)
             _softmax(room.joint, room.weights[low + r], room)
-        if form.turn[s, 2] == 0.0:
+        if form.turn[s, 2] > 0.0:
+            _end_points(form, s, x, low, rows, room)
+        else:
             _outputs(form, s, rows, low, room)
-            continue
-        for r in range(rows):
-            row, out = x[low + r], room.out[low + r]
-            _end_point(form, s, row, room.seen[r], room.inner[r], room.weights[low + r], out, room)
 
 
 @compiled

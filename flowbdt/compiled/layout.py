@@ -57,12 +57,12 @@ class Form(NamedTuple):
     """The closed form at every step.
 
     numbers, float64, and ``where`` (S, 8), int64: where in it begin, for each step,
-    0 centre (R); 1 stack: for each inner variable i its constant (K), then one row (K) for each of
-    the inputs it depends on, which are the first i + 1 of a full and all R of a low-rank
-    covariance; 2 constant (K); for low rank 3 quadratic and 4 linear (R, K); and where the end
-    point is not found from the score, 5 base (components, O), 6 gain (components, I, O), -1 if it
-    is zero, and for low rank 7 ratio (components, O). K is the number of components filled up to a
-    multiple of 8; those added have the constant -inf. O is ``n_used`` filled up in the same way.
+    0 centre (R); 1 stack: the constants (I, K) of all inner variables, then for each of the R
+    inputs what it adds to them (I, K); of a full covariance input j adds to those from j on only,
+    (I - j, K); 2 constant (K); for low rank 3 quadratic and 4 linear (K, R); and where the end
+    point is not found from the score, 5 base (K, O), 6 gain (K, I, O), -1 if it is zero, and for
+    low rank 7 ratio (K, O). K is the number of components, O is ``n_used`` filled up to a
+    multiple of 8.
 
     ``n_used`` is m: the end point. turn (S, 4): velocity = turn[s, 0] times the end point +
     turn[s, 1] times the point; end point = (point + turn[s, 3] score) / turn[s, 2] where that
@@ -74,7 +74,6 @@ class Form(NamedTuple):
     n_points: int
     n_seen: int
     n_inner: int
-    n_lanes: int
     n_components: int
     n_out: int
     n_used: int
@@ -179,7 +178,7 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
         nothing = locked(np.zeros((len(steps), 8)), np.int64)
         empty = locked(np.zeros(0), np.float64)
         turn = locked(np.zeros((len(steps), 4)), np.float64)
-        return Form(NONE, 0, 0, 0, 8, 0, 0, 0, places, turn, nothing, empty)
+        return Form(NONE, 0, 0, 0, 0, 0, 0, places, turn, nothing, empty)
     kernels = [p.kernel(observed) for p in prepared if isinstance(p, PreparedMixture)]
     kinds = {type(kernel) for kernel in kernels}
     if len(kernels) < len(steps) or len(kinds) > 1 or not kinds <= {FullKernel, LowRankKernel}:
@@ -200,7 +199,6 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
         n_seen - len(places),
         n_seen,
         kernels[0].stack.shape[1] // n_components,
-        _filled(n_components),
         n_components,
         _filled(n_used),
         n_used,
@@ -227,16 +225,10 @@ def _form_parts(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray
     """Return the arrays of one step in the order of `Form.where`."""
     k, low_rank = len(kernel.constant), isinstance(kernel, LowRankKernel)
     n_inner = kernel.stack.shape[1] // k
-    lanes = ((0, 0), (0, _filled(k) - k))
-    stack = [
-        np.pad(np.vstack([part[-1:], part[:-1]]), lanes)
-        for part in np.split(kernel.stack, n_inner, axis=1)
-    ]
-    if not low_rank:
-        stack = [part[: i + 2] for i, part in enumerate(stack)]
-    constant = np.pad(kernel.constant, lanes[1], constant_values=-np.inf)
-    forms = [kernel.quadratic, kernel.linear] if isinstance(kernel, LowRankKernel) else []
-    parts = [kernel.centre, np.vstack(stack), constant, *(np.pad(form, lanes) for form in forms)]
+    whole = kernel.stack.reshape(-1, n_inner, k)
+    rows = [whole[-1], *(part[0 if low_rank else j :] for j, part in enumerate(whole[:-1]))]
+    forms = [kernel.quadratic.T, kernel.linear.T] if isinstance(kernel, LowRankKernel) else []
+    parts = [kernel.centre, np.vstack(rows), kernel.constant, *forms]
     outputs = [np.zeros(0)] * 3 if by_score else _outputs(kernel, simple, n_inner)
     return [*parts, *([np.zeros(0)] * (BASE - len(parts))), *outputs]
 
@@ -294,8 +286,8 @@ def pack_walk(
 def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None = None) -> Room:
     """Return working memory for trees of so many inputs and outputs, and for a closed form."""
     together = 16
-    seen, inner, lanes, out = (
-        (0, 0, 8, 0) if form is None else (form.n_seen, form.n_inner, form.n_lanes, form.n_out)
+    seen, inner, components, out = (
+        (0, 0, 0, 0) if form is None else (form.n_seen, form.n_inner, form.n_components, form.n_out)
     )
     return Room(
         marks=np.zeros((128, LANES), np.uint8),
@@ -304,11 +296,11 @@ def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None
         total=np.zeros((LANES, n_outputs), np.float32),
         slots=np.zeros((n_slots, ROWS, n_outputs)),
         seen=np.zeros((together, seen)),
-        inner=np.zeros((together, inner, lanes)),
-        joint=np.zeros(lanes),
-        shifted=np.zeros(lanes),
-        own=np.zeros(out),
-        weights=np.zeros((LANES, lanes)),
+        inner=np.zeros((together, inner * components)),
+        joint=np.zeros(components),
+        shifted=np.zeros(components),
+        own=np.zeros(max(out, 2 * seen)),
+        weights=np.zeros((LANES, components)),
         out=np.zeros((LANES, out)),
     )
 
