@@ -1,0 +1,1 @@
+"""Particle level from detector level: generative, binned and reweighting methods side by side."""
