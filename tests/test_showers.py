@@ -258,7 +258,7 @@ def test_voxels_are_zero_or_above_the_threshold_and_add_up_to_the_layers(model):
     assert new.voxels.dtype == np.float32
     assert ((new.voxels == 0) | (new.voxels >= 1.0)).all()
     assert (new.voxels == 0).mean() > 0.02
-    layers = model._energies.sample(np.full(300, 700.0), 1)
+    layers = model.energies_.sample(np.full(300, 700.0), 1)
     np.testing.assert_allclose(DETECTOR.layer_energies(new.voxels), layers, rtol=1e-6, atol=1e-6)
 
 
@@ -294,6 +294,16 @@ def test_a_shower_does_not_depend_on_how_many_follow(model):
     few, many = (model.sample(energies[:n], random_state=5).voxels for n in (10, 70))
     np.testing.assert_array_equal(few, many[:10])
     assert not np.array_equal(few, model.sample(energies[:10], random_state=6).voxels)
+
+
+def test_sampler_gives_the_showers_of_sample_one_by_one(model):
+    energies = np.array([500.0, 900.0, 4000.0, 700.0])
+    whole = model.sample(energies, random_state=5).voxels
+    sampler = model.sampler(random_state=5)
+    single = np.stack([sampler.one(energy) for energy in energies])
+    np.testing.assert_allclose(single, whole, rtol=1e-4)
+    with pytest.raises(InputError, match="positive"):
+        sampler.one(0.0)
 
 
 def test_blocks_are_the_whole_sample(model):
@@ -342,7 +352,7 @@ def test_normal_quantile_is_that_of_scipy():
 
 def test_response_has_its_quantiles_at_every_energy(model, showers):
     energies = np.full(4000, 4000.0)
-    new = model._energies.sample(energies, 1).sum(axis=1) / 4000
+    new = model.energies_.sample(energies, 1).sum(axis=1) / 4000
     real = showers.take(showers.energies == 4000).above().voxels.sum(axis=1) / 4000
     assert abs(new.mean() - real.mean()) < 5 * real.std() / np.sqrt(4000) + 2e-3 * real.std()
     assert abs(new.std() / real.std() - 1) < 5 / np.sqrt(2 * 4000) + 0.02

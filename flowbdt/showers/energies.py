@@ -63,12 +63,16 @@ class LayerEnergies:
 
     def sample(self, energies: np.ndarray, seed: int) -> np.ndarray:
         """Return layer energies (n, layers), MeV, at incident energies (n,), MeV."""
-        from scipy.special import expit
-
         noise = seeding.RowNoise(seed, "shower-total", np.arange(len(energies)), once=True)
         total_z = noise.standard_normal((len(energies),))
         rest = self.model.sample(cond=_conditions(energies, total_z), random_state=seed)
         z = np.column_stack([total_z, np.asarray(rest, dtype=np.float64)])
+        return self.decoded(energies, z)
+
+    def decoded(self, energies: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Return layer energies (n, layers), MeV, from as many standard normal numbers."""
+        from scipy.special import expit
+
         values = self.marginals.inverse(energies, z)
         total = energies * np.exp(np.minimum(values[:, 0], 20.0))
         left = np.where(total > 0, np.maximum(total, self.threshold), 0.0)

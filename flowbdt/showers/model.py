@@ -23,6 +23,7 @@ from .energies import LayerEnergies
 from .engine import compiled_voxels
 from .layers import Known, LayerPlan
 from .radial import Rings
+from .sampler import ShowerSampler
 from .sectors import Sectors
 
 FORMAT = 1
@@ -72,6 +73,7 @@ class ShowerModel:
     Attributes
     ----------
     geometry_ : Geometry of the training showers
+    energies_, plan_ : the first stage, and the order of the layers
     energy_range_ : lowest and highest incident energy, MeV, between which it interpolates
     n_parameters_ : numbers that were learned
 
@@ -129,29 +131,29 @@ class ShowerModel:
         sums = [voxel.sum(axis=1) for voxel in voxels]
         axes = _training_axes(voxels, used.energies, seed)
         key = seeding.derive(seed, "shower-cascade")
-        self._energies = LayerEnergies(self.flow or {})
-        self._energies.fit(used.energies, layers, self.threshold_, seed)
+        self.energies_ = LayerEnergies(self.flow or {})
+        self.energies_.fit(used.energies, layers, self.threshold_, seed)
         options = (self.threshold_, key, self.n_threads)
         self._rings = Rings(rings, self.most_rows).fit(known, sums, *options)
         by_position = dict(enumerate(voxels))
         self._sectors = Sectors(sectors, self.most_rows).fit(known, by_position, axes, *options)
-        self._plan = plan
+        self.plan_ = plan
         self._compile()
         return self
 
     def _compile(self) -> None:
-        self._compiled = compiled_voxels(self.compiled, self._plan, self._rings, self._sectors)
+        self._compiled = compiled_voxels(self.compiled, self.plan_, self._rings, self._sectors)
 
     @property
     def energy_range_(self) -> tuple[float, float]:
         """Lowest and highest incident energy, MeV, between which the model interpolates."""
-        return self._energies.marginals.energy_range
+        return self.energies_.marginals.energy_range
 
     @property
     def n_parameters_(self) -> int:
         """Numbers that were learned: nodes, leaf values, quantiles, and the closed form."""
         models = [*self._rings.models.values(), *self._sectors.models.values()]
-        return self._energies.n_parameters + sum(model.n_parameters for model in models)
+        return self.energies_.n_parameters + sum(model.n_parameters for model in models)
 
     def sample(self, energies: Any, *, random_state: Any = None) -> Showers:
         """Return one new shower for each incident energy, voxels float32.
@@ -179,14 +181,22 @@ class ShowerModel:
             raise InputError("give at least one incident energy; all positive and finite, in MeV")
         self._warn_outside(energies)
         seed = seeding.resolve(random_state)
-        layers = self._energies.sample(energies, seed)
-        known = Known(self._plan, energies, layers)
-        size = int(np.clip(BLOCK_VALUES // self.geometry_.n_voxels, 32, 2048))
-        for block, low, high in seeding.block_ranges(len(energies), size):
+        layers = self.energies_.sample(energies, seed)
+        known = Known(self.plan_, energies, layers)
+        for block, low, high in seeding.block_ranges(len(energies), self.block_rows):
             rng = seeding.stream(seed, "shower-voxels", block)
             rows = slice(low, high)
-            voxels = self._voxels(known.take(rows), rng)
+            voxels = self.voxels(known.take(rows), rng)
             yield Showers(energies[rows], voxels, self.geometry_)
+
+    def sampler(self, *, random_state: Any = None) -> ShowerSampler:
+        """Return a sampler of one shower at a time: the same showers, little cost per call."""
+        return ShowerSampler(self, seeding.resolve(random_state))
+
+    @property
+    def block_rows(self) -> int:
+        """Showers that are generated together."""
+        return int(np.clip(BLOCK_VALUES // self.geometry_.n_voxels, 32, 2048))
 
     def _warn_outside(self, energies: np.ndarray) -> None:
         low, high = self.energy_range_
@@ -199,11 +209,11 @@ class ShowerModel:
                 stacklevel=4,
             )
 
-    def _voxels(self, known: Known, rng: np.random.Generator) -> np.ndarray:
+    def voxels(self, known: Known, rng: np.random.Generator) -> np.ndarray:
         """Return voxels (n, voxels) float32 of one block; row by row, so that n changes nothing."""
         from scipy.special import ndtri
 
-        plan, n = self._plan, len(known.energies)
+        plan, n = self.plan_, len(known.energies)
         counts = [Sectors.n_numbers(plan, i) for i in range(len(plan.geometry.layers))]
         of_rings = Rings.n_numbers(plan)
         uniform = rng.random((n, 2 + of_rings + sum(counts)))
@@ -229,11 +239,11 @@ class ShowerModel:
             "seed": self.seed_,
             "threshold": self.threshold_,
             "geometry": _described(self.geometry_),
-            "groups": self._plan.groups,
-            "order": self._plan.order,
+            "groups": self.plan_.groups,
+            "order": self.plan_.order,
         }
         arrays: dict[str, Any] = {"about": np.frombuffer(files.json_bytes(about), dtype=np.uint8)}
-        _flatten(arrays, "energies", self._energies.state())
+        _flatten(arrays, "energies", self.energies_.state())
         _flatten(arrays, "rings", self._rings.state())
         _flatten(arrays, "sectors", self._sectors.state())
         buffer = io.BytesIO()
@@ -262,10 +272,10 @@ class ShowerModel:
         self.seed_, self.threshold_ = about["seed"], about["threshold"]
         self.geometry_ = _geometry(about["geometry"])
         groups = tuple(tuple(members) for members in about["groups"])
-        self._plan = LayerPlan(self.geometry_, groups, tuple(about["order"]))
-        self._energies = LayerEnergies.restore(state["energies"], self.threshold_)
+        self.plan_ = LayerPlan(self.geometry_, groups, tuple(about["order"]))
+        self.energies_ = LayerEnergies.restore(state["energies"], self.threshold_)
         settings = DistributionSettings()
-        given = (self._plan, self.threshold_)
+        given = (self.plan_, self.threshold_)
         self._rings = Rings(settings, 0).restore(state.get("rings", {}), *given)
         self._sectors = Sectors(settings, 0).restore(state.get("sectors", {}), *given)
         self._compile()
