@@ -42,7 +42,13 @@ HOMES = {
     "distributed": set(),  # by name only, in execution/dask.py
     "dask_jobqueue": set(),
     "htcondor2": set(),  # by name only, in execution/htcondor/pool.py
-    "matplotlib": {"report/figures.py", "report/style.py", "report/__init__.py"},
+    "matplotlib": {
+        "report/figures.py",
+        "report/style.py",
+        "report/__init__.py",
+        "report/curves.py",
+        "report/together.py",
+    },
 }
 
 

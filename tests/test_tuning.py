@@ -147,7 +147,7 @@ def test_an_objective_must_say_how_good_events_are():
 def test_scores_see_a_shift():
     rng = stream(2, "test-scores")
     real, same, other = (EventTable.of(rng.normal(size=(1500, 2)) + s) for s in (0, 0, 1))
-    names = ["auc_gb", "separation"]
+    names = ["auc_gb", "separation", "fpd"]
     near, far = (judge.scores(real, made, names, 1, 1) for made in (same, other))
     assert abs(near["auc_gb"].value - 0.5) < 5 * near["auc_gb"].error
     for name in names:

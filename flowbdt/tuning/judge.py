@@ -14,9 +14,10 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
 from ..comparison import judge_of
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..generation import Flow
-from ..metrics import METRICS, Result
+from ..metrics import METRICS, Metric, Result
+from ..metrics.jets import frechet_distance
 from ..registry import unknown
 from ..split import row_uniform
 from ..store import RunDirectory
@@ -30,8 +31,38 @@ SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}
 """Of the events that are handed in: what trials learn from, what they are compared on, and what
 nobody looks at before the last few are left."""
 
-SCORES = [name for name in METRICS.names() if METRICS.get(name).kind in
-          ("column", "table", "classifier")]  # fmt: skip
+
+def _frechet(
+    real: np.ndarray,
+    generated: np.ndarray,
+    *,
+    weight_real: np.ndarray | None = None,
+    weight_generated: np.ndarray | None = None,
+    seed: int = 0,
+) -> Result:
+    """Return the Fréchet distance of the columns, extrapolated from sizes up to these samples."""
+    if weight_real is not None or weight_generated is not None:
+        raise InputError("the objective 'fpd' knows no event weights; take 'separation'")
+    n = min(len(real), len(generated))
+    return frechet_distance(
+        real, generated, min_samples=max(2 * n // 5, 2), max_samples=n, seed=seed
+    )
+
+
+FRECHET = Metric(_frechet, "table", 0.0, "Fréchet distance of the columns")
+OWN = {"fpd": FRECHET}
+"""Scores that `flowbdt evaluate` does not have."""
+
+
+def metric_of(name: str) -> Metric:
+    """Return the metric behind a score."""
+    return OWN[name] if name in OWN else METRICS.get(name)
+
+
+SCORES = [
+    *(n for n in METRICS.names() if METRICS.get(n).kind in ("column", "table", "classifier")),
+    *OWN,
+]
 PER_REAL = 2
 """Generated events for each real one, so that their share of the noise is the smaller one."""
 
@@ -144,7 +175,7 @@ def scores(
     found = {}
     with threadpool_limits(n_threads):
         for name in names:
-            metric = METRICS.get(name)
+            metric = metric_of(name)
             call = functools.partial(metric, seed=seed, **options[metric.kind])
             if metric.kind == "column":
                 found[name] = _mean_over_columns(name, call, real, made)

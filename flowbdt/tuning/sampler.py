@@ -120,10 +120,8 @@ def tune_sampler(
     source = store.open_run(run)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
-    names = _columns(source)
-    benches = [
-        Bench(source, _like(real, names).take(mask), metric, **common) for mask in (halves, ~halves)
-    ]
+    like = _like(real, _columns(source))
+    benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
     results = []
     for budget in evaluations:
         results.append(_Budget(benches, budget, method, n_trials, interpolate, seed).result())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -70,10 +71,6 @@ def tune(
     resume : whether to continue the study in the folder
     on_trial : called with the report of each trial
 
-    Returns
-    -------
-    Tuned
-
     Raises
     ------
     ConfigError, InputError
@@ -93,11 +90,8 @@ def tune(
     chosen = executor or setup["base"]["executor"]
     runs = EXECUTORS.build(chosen)
     limit = n_trials or (TRIALS_BY_DEFAULT if budget_s is None else MOST_TRIALS)
-    searching = Search(study, setup, runs, on_trial)
-    try:
+    with contextlib.closing(Search(study, setup, runs, on_trial)) as searching:
         searching.go_on(limit, budget_s, parallel or at_once(runs))
-    finally:
-        searching.close()
     return finish(study, chosen)
 
 
