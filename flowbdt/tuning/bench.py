@@ -52,33 +52,37 @@ class Bench:
     def _conditions(self) -> Any:
         return None if self.real.cond is None else judge.conditions_of(self.real, self.real.n)
 
-    def events(self, way: Mapping[str, Any]) -> EventTable:
+    def events(self, way: Mapping[str, Any], seed: int | None = None) -> EventTable:
         """Return as many events as real ones, each from its own noise, whatever the sampler."""
+        seed = self.seed if seed is None else seed
         start = time.process_time()
         sampler = Sampler.of(way, self.flow.settings, self.flow.grid, self.convention)
         ranges = seeding.block_ranges(self.real.n)
         with threadpool_limits(1, user_api="blas"):
-            parts = [self._block(sampler, np.arange(low, high)) for _, low, high in ranges]
+            parts = [self._block(sampler, np.arange(low, high), seed) for _, low, high in ranges]
         self.cpu_s += time.process_time() - start
         return self.flow.as_table(np.vstack(parts), self.cond)
 
-    def _block(self, sampler: Sampler, rows: np.ndarray) -> np.ndarray:
+    def _block(self, sampler: Sampler, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return the events (k, d) of some rows, from the noise that generation gives them."""
-        noise = seeding.RowNoise(self.seed, "sample", rows, once=True)
+        noise = seeding.RowNoise(seed, "sample", rows, once=True)
         x = integrate(
             sampler.solver,
             self.flow.field,
             noise.standard_normal((len(rows), self.flow.plan["n_latent"])),
             sampler.boundaries,
             cond=None if self.cond is None else self.cond[rows],
-            rng=seeding.RowNoise(self.seed, "solver", rows),
+            rng=seeding.RowNoise(seed, "solver", rows),
         ).x
         return self.flow.transform.inverse(x)
 
-    def score(self, way: Mapping[str, Any]) -> float:
-        """Return the score of a sampler; infinite if it cannot be used or leaves the finite."""
+    def score(self, way: Mapping[str, Any], seed: int | None = None) -> float:
+        """Return the score of a sampler; infinite if it cannot be used or leaves the finite.
+
+        ``seed`` is that of the noise, by default the one of this bench.
+        """
         try:
-            made = self.events(way)
+            made = self.events(way, seed)
         except (GridError, ConfigError):
             return math.inf
         if not np.isfinite(made.x).all():
@@ -98,7 +102,7 @@ class Bench:
     def result(self, way: Mapping[str, Any]) -> Result:
         """Return the score with its error; ``cpu_s`` is that of the generation then."""
         sampler = Sampler.of(way, self.flow.settings, self.flow.grid, self.convention)
-        self._block(sampler, np.arange(1))  # loads the step models
+        self._block(sampler, np.arange(1), self.seed)  # loads the step models
         self.cpu_s = 0.0
         made = self.events(way)
         found = judge.scores(self.real, made, [self.metric], self.seed, self.n_threads)
