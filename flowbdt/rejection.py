@@ -61,7 +61,8 @@ def _is_learned(run: RunDirectory, key: str) -> bool:
 def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     """Generate, fit and write: the classifier first, the report, which makes it count, last."""
     start = time.process_time()
-    flow = Flow(run, n_threads, rejects=False)
+    # not compiled: the model must not depend on whether numba is there
+    flow = Flow(run, n_threads, rejects=False, compiled=False)
     seed = derive(int(flow.settings["random_state"]), "rejection")
     z, cond, weight = _events(run, seed)
     real = _as_tables(flow, z, cond)
