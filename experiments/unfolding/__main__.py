@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,9 +44,8 @@ Result = dict[str, dict[str, Any]]
 class Study:
     """The events and what all methods are judged by."""
 
-    def __init__(self, events: Samples, smoke: bool) -> None:
-        self.events, self.smoke = events, smoke
-        self.edges = scores.shown_edges([events.train.x, events.nature.x])
+    def __init__(self, events: Samples, smoke: bool, edges: list[np.ndarray]) -> None:
+        self.events, self.smoke, self.edges = events, smoke, edges
         self.data: dict[str, EventTable] = {"closure": events.test, "cross": events.nature}
 
     def weighted(self, x: np.ndarray, weight: np.ndarray, where: str) -> dict[str, Any]:
@@ -174,25 +172,30 @@ JOBS: dict[str, Callable[[Study, int], Result]] = {
 }
 
 
-def run(options: argparse.Namespace) -> tuple[Study, dict[str, Result]]:
-    """Do what is not done yet; return all runs, by job and seed."""
-    file = None if options.output is None else options.output / "runs.json"
-    runs = json.loads(file.read_text()) if file and file.exists() else {}
-    study = Study(samples(options.data, options.smoke), options.smoke)
+def wanted(options: argparse.Namespace) -> dict[str, Callable[[Study, int], Result]]:
+    """Return the jobs to do by name and seed, all of a seed before the next seed."""
     names = options.jobs.split(";") if options.jobs else list(JOBS)
-    todo = {"references | 0": lambda study, seed: study.references()}
+    todo = {"references | 1": lambda study, seed: study.references()}
     for seed in range(1, 2 if options.smoke else options.seeds + 1):
         todo |= {f"{name} | {seed}": JOBS[name] for name in names}
-    for key, job in todo.items():
+    return todo
+
+
+def run(options: argparse.Namespace, edges: list[np.ndarray]) -> dict[str, Result]:
+    """Do what is not done yet; return all runs, by job and seed. A seed has its own split."""
+    file = None if options.output is None else options.output / "runs.json"
+    runs = json.loads(file.read_text()) if file and file.exists() else {}
+    for key, job in wanted(options).items():
         if key in runs:
             continue
-        start = time.process_time()
-        runs[key] = job(study, int(key.split(" | ")[1]))
+        start, seed = time.process_time(), int(key.split(" | ")[1])
+        events = samples(options.data, options.smoke, seed - 1)
+        runs[key] = job(Study(events, options.smoke, edges), seed)
         print(key, f"{time.process_time() - start:.0f} CPU s", flush=True)
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, runs)
-    return study, runs
+    return runs
 
 
 def main() -> None:
@@ -201,13 +204,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (%(default)s)")
     parser.add_argument("--jobs", help=f"some of {'; '.join(JOBS)}, separated by semicolons")
     options = parser.parse_args()
-    study, runs = run(options)
+    first = samples(options.data, options.smoke)
+    edges = scores.shown_edges([first.train.x, first.nature.x])
+    runs = run(options, edges)
     figures = summary(runs)
     for title, lines in tables(figures).items():
         if lines:
             print(f"\n{title}\n\n{common.markdown(lines)}")
     if options.output is not None and not options.smoke:
-        draw(runs, study.edges, Path(options.output))
+        draw(runs, edges, options.output)
     common.finish(figures, options.output, "unfolding")
 
 

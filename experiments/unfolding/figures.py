@@ -34,7 +34,7 @@ RATIO = {"closure": (0.8, 1.2), "cross": (0.6, 1.4)}
 
 
 def draw(runs: Mapping[str, Any], edges: list[np.ndarray], folder: Path) -> None:
-    """Write ``closure.png`` and ``cross.png``; histograms are means over the seeds."""
+    """Write ``closure.png`` and ``cross.png``: histograms of the first seed and its split."""
     found = gathered(runs)
     for where, names in SHOWN.items():
         present = [name for name in names if where in found.get(name, [{}])[0]]
@@ -55,10 +55,7 @@ def draw(runs: Mapping[str, Any], edges: list[np.ndarray], folder: Path) -> None
 def _histograms(
     found: Mapping[str, list[Any]], where: str, names: Sequence[str], i: int
 ) -> dict[str, np.ndarray]:
-    return {
-        name: np.mean([one[where]["histograms"][i] for one in found[name]], axis=0)
-        for name in ("truth", *names)
-    }
+    return {name: np.array(found[name][0][where]["histograms"][i]) for name in ("truth", *names)}
 
 
 def _panel(

@@ -34,14 +34,18 @@ class Samples:
     spare: EventTable
 
 
-def samples(data: Path | None, smoke: bool) -> Samples:
-    """Return the events: Pythia 26 as simulation, "Nature" as data, or made-up ones."""
+def samples(data: Path | None, smoke: bool, split: int = 0) -> Samples:
+    """Return the events: Pythia 26 as simulation, "Nature" as data, or made-up ones.
+
+    ``split`` chooses which simulated events are for the test, so that scores of several splits
+    do not share what is special about one test sample.
+    """
     if data is None or not (data / "omnifold").is_dir():
-        n = 400 if smoke else 20_000
-        parts = [made_up(n, seed, tilt) for seed, tilt in ((1, 0.0), (2, 0.0), (3, 0.3), (4, 0.3))]
-        return Samples(*parts)
+        n, start = (400 if smoke else 20_000), 10 * split
+        tilts = ((start + 1, 0.0), (start + 2, 0.0), (3, 0.3), (4, 0.3))
+        return Samples(*[made_up(n, seed, tilt) for seed, tilt in tilts])
     folder = data / "omnifold"
-    pythia = OmniFoldZJets(folder, "Pythia26", train_fraction=0.7)
+    pythia = OmniFoldZJets(folder, "Pythia26", train_fraction=0.7, seed=split)
     nature = OmniFoldZJets(folder, "Nature", train_fraction=0.5)
     parts = [s.load(part) for s, part in ((pythia, "train"), (pythia, "test"))]
     parts += [nature.load("test"), nature.load("train")]
