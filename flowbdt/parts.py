@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import files, seeding, store
+from .compiled.choice import may_compile
 from .cost import PROCESS_MIB
 from .errors import ConfigError, FormatError, IncompleteRun, RunError
 from .execution.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
@@ -155,6 +156,8 @@ def plan_sample(
     }
     if sampler is not None:
         content["sampler"] = files.to_plain(dict(sampler))
+    # every part in the same way: machine code rounds otherwise than XGBoost's
+    content["compiled"] = may_compile(None)
     content["digest"] = files.digest({k: v for k, v in content.items() if k != "output"})
     path = run.file(work.file("sample.json"))
     if path.exists() and work.plan(run)["digest"] != content["digest"]:
@@ -204,7 +207,7 @@ def generate_part(run: RunDirectory, work: Parts, number: int, n_threads: int) -
     """
     start = time.perf_counter()
     sample = work.plan(run)
-    flow = Flow(run, n_threads, sampler=sample.get("sampler"))
+    flow = _flow(run, sample, n_threads)
     if sample["run_digest"] != flow.plan["digest"]:
         raise FormatError(f"{run.path}: sample {work.sample} was planned for another run")
     if number >= len(sample["parts"]):
@@ -228,6 +231,12 @@ def generate_part(run: RunDirectory, work: Parts, number: int, n_threads: int) -
     }
     run.write_json(described, report)
     return report
+
+
+def _flow(run: RunDirectory, sample: dict[str, Any], n_threads: int) -> Flow:
+    """Return the flow as the sample was planned. Raises MissingExtra if numba is missing here."""
+    way, compiled = sample.get("sampler"), sample.get("compiled", False)
+    return Flow(run, n_threads, sampler=way, compiled=compiled)
 
 
 def _array(run: RunDirectory, work: Parts, name: str, sample: dict[str, Any]) -> Any:
@@ -266,7 +275,7 @@ def merge(run: RunDirectory, work: Parts) -> str:
             f" are missing: {', '.join(map(str, missing))} (logs: {run.file(work.file(''))}/*.err"
             " and *.log). Finished parts are kept; go on with the command that submitted them"
         )
-    flow, cond = Flow(run, 1, sampler=sample.get("sampler")), _array(run, work, "cond", sample)
+    flow, cond = _flow(run, sample, 1), _array(run, work, "cond", sample)
     with TableWriter(sample["output"], attributes=flow.record(sample["seed"])) as writer:
         for number, (low, high) in enumerate(sample["parts"]):
             values = np.load(run.file(work.result(name_of(number))[0]), mmap_mode="r")
