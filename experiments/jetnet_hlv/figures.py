@@ -65,7 +65,7 @@ def observables(real: EventTable, others: dict[str, EventTable]) -> Any:
     columns, rows = 4, -(-len(real.names) // 4)
     figure = style.new_figure(12.6, 2.75 * rows + 0.5)
     outer = figure.add_gridspec(
-        rows, columns, left=0.055, right=0.99, bottom=0.05, top=0.955, wspace=0.2, hspace=0.33
+        rows, columns, left=0.055, right=0.985, bottom=0.05, top=0.955, wspace=0.2, hspace=0.33
     )
     handles: dict[str, Any] = {}
     for i, name in enumerate(real.names):
@@ -98,6 +98,7 @@ def _column(
     upper.set_ylim(0.0, 1.15 * max(truth.share.max(), *(s.share.max() for s in shapes.values())))
     upper.locator_params(axis="y", nbins=5, prune="lower")
     style.quiet_ticks(upper)
+    lower.locator_params(axis="x", nbins=5)
     lower.set_xlabel(style.label(name, real.unit(name)), labelpad=1.0)
     return handles
 
