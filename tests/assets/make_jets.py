@@ -3,7 +3,7 @@
     python tests/assets/make_jets.py FOLDER      (needs h5py, jetnet and energyflow)
 
 FOLDER holds t.hdf5 and t_hlv12.h5 in JetNet's layout: self-generated jets (Pythia 8), free to
-redistribute. Run with jetnet 0.2.5, EnergyFlow 1.4.0, numpy 2.4.6. The tests compare flowbdt with
+redistribute. Run with jetnet 0.2.5, EnergyFlow 1.4.0, numpy 1.26.4. The tests compare flowbdt with
 the numbers that are stored here; none of these packages is needed for that.
 """
 
