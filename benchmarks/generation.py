@@ -5,10 +5,12 @@
 One core, microseconds of CPU time per event, in batches of 1, 100 and 10,000, everything in turns
 within one run so that other load meets all of them. The flow has 16 evaluations of 100 vector-leaf
 trees of depth 6, on 12 and on 368 columns, trees alone and with a mixture in closed form (40 full
-covariances on 12 columns, 10 of low rank on 368). One step model is trained, on the bundled jets or
-on a made-up table of 368 columns, and stands 16 times in memory for all steps: its cost does not
-depend on time. Reference recipe: trees of depth 4 without closed form, 20 steps of Dormand-Prince,
-each of 120 evaluations by the nearest of 30 step models. The floors are what this machine needs for
+covariances on 12 columns, 10 of low rank on 368; fitted to the bundled jets, or to a made-up table
+of 368 columns). Every step has trees of its own. They are full, all 64 leaves of each, and not
+trained: every node splits the rows that reach it at a quantile of a random input, leaves are random
+and small. So nothing depends on how far a training went. Reference recipe: trees of depth 4 without
+closed form, 20 steps of Dormand-Prince, each of 120 evaluations by the nearest of 30 step models.
+The floors are what this machine needs for
 six comparisons per tree and for reading one leaf of each, at the rates of large numpy operations on
 arrays in the cache. ``--model`` measures the events of a saved model as well.
 """
@@ -16,6 +18,7 @@ arrays in the cache. ``--model`` measures the events of a saved model as well.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,19 +26,18 @@ from typing import Any, NamedTuple
 
 import common
 import numpy as np
+import xgboost as xgb
 from threadpoolctl import threadpool_limits
 
 from flowbdt import store
 from flowbdt.compiled.engine import CompiledFlow
 from flowbdt.compiled.program import program
-from flowbdt.config import BOOSTER_DEFAULTS
 from flowbdt.datasets import bundled
 from flowbdt.fields import FunctionField
 from flowbdt.generation import Flow
 from flowbdt.inputs import StepInputs
 from flowbdt.paths import PATHS
 from flowbdt.preconditioners import PRECONDITIONERS
-from flowbdt.regressors.base import Batch
 from flowbdt.regressors.trees import forests
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, integrate
@@ -49,16 +51,6 @@ FORMS: dict[int, dict[str, Any]] = {
     12: {"name": "mixture", "n_components": 40},
     368: {"name": "mixture", "n_components": 10},
 }
-
-
-class OneBatch:
-    """Rows that are all there at once."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch, self.n_rows, self.n_outputs = batch, *batch.target.shape
-
-    def __iter__(self) -> Any:
-        yield self.batch
 
 
 class Way(NamedTuple):
@@ -81,51 +73,88 @@ def latent(columns: int, rows: int) -> np.ndarray:
     return (x - x.mean(axis=0)) / x.std(axis=0)
 
 
-def trained(z: np.ndarray, form: dict[str, Any], depth: int) -> tuple[StepInputs, bytes]:
-    """Return the inputs and the trees of the step at t = 0.5."""
-    fitted = PRECONDITIONERS.build(form).fit(z, seed=1)
-    inputs = StepInputs(
-        fitted.at(PATHS.build("linear"), 0.5), JointTransform("none").fit(z), ["latent"]
-    )
-    x0 = np.random.default_rng(1).normal(size=z.shape)
-    seen, velocity = inputs(0.5 * (z + x0), None)
-    booster = {
-        **BOOSTER_DEFAULTS,
-        "n_estimators": N_TREES,
-        "max_depth": depth,
-        "reg_lambda": 0.0,
-        "min_child_weight": 0.0,
-        "max_bin": 64 if z.shape[1] <= 64 else 16,
-        "split_outputs": 0 if z.shape[1] <= 64 else 1,
+def full_tree(seen: np.ndarray, n_outputs: int, depth: int, rng: np.random.Generator) -> str:
+    """Return a tree in XGBoost's JSON, all of whose leaves have about as many rows."""
+    n_leaves, n_nodes = 2**depth, 2 ** (depth + 1) - 1
+    node, column = np.zeros(len(seen), dtype=int), rng.integers(0, seen.shape[1], n_nodes)
+    cut, numbers = np.zeros(n_nodes), np.arange(n_nodes)
+    for k in range(n_leaves - 1):
+        rows = np.flatnonzero(node == k)
+        x = seen[rows, column[k]]
+        cut[k] = np.sort(x)[int(rng.uniform(0.4, 0.6) * len(x))]
+        node[rows] = 2 * k + 1 + (x >= cut[k])
+    split = numbers < n_leaves - 1
+    # the second child of a leaf is the number of its vector
+    right = np.where(split, 2 * numbers + 2, numbers - (n_leaves - 1))
+    nothing, none = [0] * n_nodes, list[int]()
+    lists = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
+    sizes = {"num_feature": seen.shape[1], "num_nodes": n_nodes, "size_leaf_vector": n_outputs}
+    tree = {
+        **dict.fromkeys(lists, none),
+        **dict.fromkeys(("default_left", "split_type"), nothing),
+        **dict.fromkeys(("loss_changes", "sum_hessian"), [0.0] * n_nodes),
+        "base_weights": [0.0] * (n_nodes * n_outputs),
+        "id": 0,
+        "leaf_weights": rng.normal(scale=0.01, size=n_leaves * n_outputs).round(6).tolist(),
+        "left_children": np.where(split, 2 * numbers + 1, -1).tolist(),
+        "parents": np.where(numbers > 0, (numbers - 1) // 2, -1).tolist(),
+        "right_children": right.tolist(),
+        "split_conditions": cut.tolist(),
+        "split_indices": np.where(split, column, 0).tolist(),
+        "tree_param": {"num_deleted": "0", **{name: str(size) for name, size in sizes.items()}},
     }
-    batch = Batch(seen, (z - x0 - velocity).astype(np.float32), None)
-    trees = BoostedTrees(booster).fit(OneBatch(batch), None, seed=1, n_threads=1)
-    return inputs, trees.to_bytes()
+    return json.dumps(tree)
 
 
-def by_xgboost(content: bytes, inputs: StepInputs, solver: str, steps: int, times: int) -> Any:
-    """Return a flow by XGBoost: as many boosters in memory as there are times."""
-    boosters = [BoostedTrees.from_bytes(content) for _ in range(times)]
+def full_trees(z: np.ndarray, depth: int, n_models: int) -> list[bytes]:
+    """Return step models, each of other trees out of a stock, in other order."""
+    rng = np.random.default_rng(depth)
+    seen = (0.5 * (z + rng.normal(size=z.shape))).astype(np.float32)
+    stock = [full_tree(seen, z.shape[1], depth, rng) for _ in range(N_TREES * 3 // 2)]
+    table = xgb.QuantileDMatrix(seen[:500], seen[:500])
+    frame = xgb.train({"multi_strategy": "multi_output_tree", "max_depth": 1}, table, 1)
+    parsed = json.loads(bytes(frame.save_raw("json")))
+    model = parsed["learner"]["gradient_booster"]["model"]
+    model |= {"trees": "HERE", "tree_info": [0] * N_TREES}
+    model["iteration_indptr"] = list(range(N_TREES + 1))
+    model["gbtree_model_param"]["num_trees"] = str(N_TREES)
+    before, after = json.dumps(parsed).split('"HERE"')
+    result = []
+    for _ in range(n_models):
+        chosen = rng.choice(stock, N_TREES, replace=False)
+        trees = [tree.replace('"id": 0', f'"id": {i}', 1) for i, tree in enumerate(chosen)]
+        content = f"{before}[{','.join(trees)}]{after}".encode()
+        result.append(bytes(xgb.Booster(model_file=bytearray(content)).save_raw("ubj")))
+    return result
+
+
+def steps_of(z: np.ndarray, form: dict[str, Any], count: int) -> list[StepInputs]:
+    """Return what the trees of each step see, and its closed form."""
+    fitted, path = PRECONDITIONERS.build(form).fit(z, seed=1), PATHS.build("linear")
+    joint = JointTransform("none").fit(z)
+    times = (np.arange(count) + 0.5) / count
+    return [StepInputs(fitted.at(path, float(t)), joint, ["latent"]) for t in times]
+
+
+def by_xgboost(contents: list[bytes], inputs: list[StepInputs], solver: str, steps: int) -> Any:
+    """Return a flow by XGBoost, which asks the nearest of the step models."""
+    boosters = [BoostedTrees.from_bytes(content) for content in contents]
     for booster in boosters:
         booster.set_threads(1)
-    models = [StepModel(inputs, booster) for booster in boosters]
+    models = [StepModel(*pair) for pair in zip(inputs, boosters, strict=True)]
 
     def velocity(t: float, x: np.ndarray, cond: Any) -> np.ndarray:
-        return models[min(round(t * times), times - 1)](x, cond)
+        return models[min(int(t * len(models) + 0.5), len(models) - 1)](x, cond)
 
     built, boundaries = SOLVERS.build(solver), np.linspace(0.0, 1.0, steps + 1)
-    return lambda x: integrate(built, FunctionField(velocity), x, boundaries)
+    return lambda x: integrate(built, FunctionField(velocity), x, boundaries).x
 
 
-def compiled(content: bytes, inputs: StepInputs) -> Callable[[np.ndarray], np.ndarray]:
+def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.ndarray], np.ndarray]:
     """Return the same flow compiled."""
     found = program(SOLVERS.build("adams_bashforth_2"), np.linspace(0.0, 1.0, N_STEPS + 1), None)
-    trees = forests(content)[0]
-    shape = trees[0].feature.shape
-    if shape != (N_TREES, 2**DEPTH):
-        raise SystemExit(f"expected {N_TREES} trees of depth {DEPTH}, got {shape}")
-    steps = np.arange(N_STEPS)
-    flow = CompiledFlow(found, steps, [inputs] * N_STEPS, [trees] * N_STEPS)
+    trees = [forests(content)[0] for content in contents]
+    flow = CompiledFlow(found, np.arange(N_STEPS), inputs, trees)
     nothing = np.zeros((1, 0))
 
     def run(x: np.ndarray) -> np.ndarray:
@@ -143,15 +172,23 @@ def ways(columns: int, rows: int) -> list[Way]:
     z = latent(columns, rows)
     several = BATCHES[-1] if columns == 12 else 1000
     few = 2000 if columns == 12 else 200
-    result = []
+    result, contents = list[Way](), full_trees(z, DEPTH, N_STEPS)
     for name, form in (("trees", {"name": "none"}), ("mixture and trees", FORMS[columns])):
-        inputs, content = trained(z, form, DEPTH)
-        result.append(Way(f"compiled, {name}", compiled(content, inputs), several))
-        run = by_xgboost(content, inputs, "adams_bashforth_2", N_STEPS, N_STEPS)
-        result.append(Way(f"XGBoost, {name}", run, several))
-    inputs, content = trained(z, {"name": "none"}, REFERENCE["depth"])
-    steps, times = REFERENCE["steps"], REFERENCE["times"]
-    run = by_xgboost(content, inputs, "dormand_prince", steps, times)
+        inputs = steps_of(z, form, N_STEPS)
+        ours, theirs = (
+            compiled(contents, inputs),
+            by_xgboost(contents, inputs, "adams_bashforth_2", N_STEPS),
+        )
+        x = np.random.default_rng(3).normal(size=(100, columns))
+        if not np.allclose(ours(x), theirs(x), rtol=1e-6, atol=1e-6):
+            raise SystemExit(f"{name}: compiled events are not those of XGBoost")
+        result += [
+            Way(f"compiled, {name}", ours, several),
+            Way(f"XGBoost, {name}", theirs, several),
+        ]
+    contents = full_trees(z, REFERENCE["depth"], REFERENCE["times"])
+    inputs = steps_of(z, {"name": "none"}, REFERENCE["times"])
+    run = by_xgboost(contents, inputs, "dormand_prince", REFERENCE["steps"])
     return [*result, Way("reference recipe", run, few)]
 
 

@@ -57,6 +57,18 @@ def test_sums_have_the_bits_of_xgboost(strategy, depth):
 
 
 @needs_numba
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("n_outputs", [4, 5, 12, 16, 17, 28])
+def test_leaves_of_any_width_are_added_as_by_xgboost(n_outputs, missing):
+    x, y = made_up(600, missing, n_outputs=n_outputs)
+    trees = boosted(x, y, rounds=5, multi_strategy="multi_output_tree", max_depth=4)
+    single = boosted(x, y[:, :3], rounds=5, max_depth=4)
+    ours = [compiled_trees(booster).predict(x) for booster in (trees, single)]
+    assert np.array_equal(ours[0], trees.inplace_predict(x))
+    assert np.array_equal(ours[1], single.inplace_predict(x))
+
+
+@needs_numba
 @pytest.mark.parametrize("n", [0, 1, 5, 6, 63, 64, 65, 200])
 def test_a_row_has_the_same_bits_among_however_many(n):
     x, y = made_up()

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from .forest import LANES, add_forests
+from .forest import add_forests
+from .layout import LANES
 from .numba import compiled, in_any_order
 
 TOGETHER = 16
@@ -235,9 +236,9 @@ def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _inputs(flow, form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
-    """Fill ``room.xt`` (p, lanes) with what the trees of a step see."""
-    m, at, xt = x.shape[1], 0, room.xt
+def _inputs(flow, form, s, x, cond, low, room):  # type: ignore[no-untyped-def]
+    """Fill ``room.xt`` (p, rows), from row ``low`` on, with what the trees of a step see."""
+    (n, m), at, xt = x.shape, 0, room.xt[:, low:]
     if flow.latent:
         for r in range(n):
             for j in range(m):
@@ -282,20 +283,30 @@ def _move(flow, e, x, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _velocity(form, s, x, n, room, velocity):  # type: ignore[no-untyped-def]
-    """Fill ``velocity`` (n, m) with the closed form plus what the trees say."""
-    m, (turn, pull) = x.shape[1], (form.turn[s, 0], form.turn[s, 1])
+def _closed_velocity(form, s, x, room, velocity):  # type: ignore[no-untyped-def]
+    """Fill ``velocity`` (n, m) with the closed form."""
+    (n, m), (turn, pull) = x.shape, (form.turn[s, 0], form.turn[s, 1])
     for r in range(n):
-        out, total, row = room.out[r], room.total[r], velocity[r]
-        if form.kind == NONE:
+        out, row = room.out[r], velocity[r]
+        if form.n_used == m:
             for j in range(m):
-                row[j] = total[j]
-        elif form.n_used == m:
-            for j in range(m):
-                row[j] = (turn * out[j] + pull * x[r, j]) + total[j]
+                row[j] = turn * out[j] + pull * x[r, j]
         else:
             for j in range(m):
-                row[j] = out[j] + total[j]
+                row[j] = out[j]
+
+
+@compiled
+def _add_trees(form, total, velocity):  # type: ignore[no-untyped-def]
+    """Add to ``velocity`` (n, m) what the trees say; without closed form that is all there is."""
+    for r in range(len(velocity)):
+        row, more = velocity[r], total[r]
+        if form.kind == NONE:
+            for j in range(len(row)):
+                row[j] = more[j]
+        else:
+            for j in range(len(row)):
+                row[j] += more[j]
 
 
 @compiled
@@ -304,14 +315,15 @@ def walk(flow, form, trees, x, cond, room):  # type: ignore[no-untyped-def]
     for e in range(len(flow.step)):
         _move(flow, e, x, room)
         s = flow.step[e]
-        velocity = room.slots[flow.slot[e]]
+        velocity = room.slots[flow.slot[e], : len(x)]
         for low in range(0, len(x), LANES):
             n = min(LANES, len(x) - low)
             points, given = x[low : low + n], cond[low : low + n]
             if form.kind != NONE:
                 _closed_form(form, s, points, given, n, room)
-            _inputs(flow, form, s, points, given, n, room)
-            begin, end = flow.forests[s], flow.forests[s + 1]
-            add_forests(trees, begin, end, n, room.xt, room.total, room)
-            _velocity(form, s, points, n, room, velocity[low : low + n])
+                _closed_velocity(form, s, points, room, velocity[low : low + n])
+            _inputs(flow, form, s, points, given, low, room)
+        begin, end = flow.forests[s], flow.forests[s + 1]
+        add_forests(trees, begin, end, len(x), room.xt, room.total, room)
+        _add_trees(form, room.total, velocity)
     _move(flow, len(flow.step), x, room)

@@ -29,11 +29,14 @@ CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
 LEAST_SCALE = 0.01
 """Where less of the data than this is in a point, the score says too little about its end."""
 
-ROWS = 512
+ROWS = 1024
 """Rows that go through all steps together: the trees of a step are read once for all of them."""
 
 LANES = 64
-"""Rows that go through a tree together."""
+"""Rows that are compared together."""
+
+WIDEST = 7
+"""Trees of at most this depth are evaluated for all rows at once, deeper ones node by node."""
 
 
 class Trees(NamedTuple):
@@ -133,6 +136,21 @@ def locked(array: Any, dtype: Any) -> np.ndarray:
     return result
 
 
+def filled(width: int) -> int:
+    """Return how many numbers a leaf of so many outputs takes: no step of a sum is left half."""
+    if width == 1:
+        return 1
+    by_four = (width + 3) // 4 * 4
+    return by_four + 4 if by_four % 16 == 12 else by_four
+
+
+def aligned(size: int) -> np.ndarray:
+    """Return float32 zeros (size,) that begin with a line of the cache."""
+    room = np.zeros(size + 16, np.float32)
+    first = (-room.ctypes.data // 4) % 16
+    return room[first : first + size]
+
+
 def pack_trees(forests: Sequence[Forest]) -> Trees:
     """Return the trees of some forests one after the other."""
     table = np.zeros((len(forests), 7), dtype=np.int64)
@@ -147,11 +165,12 @@ def pack_trees(forests: Sequence[Forest]) -> Trees:
             leaves,
             outputs,
         )
-        nodes, leaves = nodes + forest.feature.size, leaves + forest.leaves.size
+        n_leaves = forest.feature.size  # a tree without a split has one of each
+        nodes, leaves = nodes + n_leaves, leaves + n_leaves * filled(forest.width)
         outputs += forest.width
 
     def joined(name: str, dtype: Any) -> np.ndarray:
-        parts = [getattr(forest, name).ravel() for forest in forests]
+        parts = [getattr(forest, name)[:, _order(forest.depth)].ravel() for forest in forests]
         return locked(np.concatenate([np.zeros(0, dtype), *parts]), dtype)
 
     return Trees(
@@ -159,9 +178,38 @@ def pack_trees(forests: Sequence[Forest]) -> Trees:
         joined("feature", np.uint16),
         joined("threshold", np.float32),
         joined("missing", np.uint8),
-        joined("leaves", np.float32),
-        joined("base", np.float32),
+        locked(_leaves(forests, leaves), np.float32),
+        locked(np.concatenate([np.zeros(0), *(forest.base for forest in forests)]), np.float32),
     )
+
+
+def _order(depth: int) -> np.ndarray:
+    """Return which node of a `Forest` stands where: those of each level by their decisions.
+
+    The first decision is the lowest bit, so that the second children of a level of n nodes follow
+    n places after the first ones.
+    """
+    return np.concatenate([[0], *((1 << level) + _backwards(level) for level in range(depth))])
+
+
+def _backwards(n_bits: int) -> np.ndarray:
+    """Return the numbers of so many bits, each read from the other end."""
+    number, result = np.arange(1 << n_bits), np.zeros(1 << n_bits, dtype=np.int64)
+    for bit in range(n_bits):
+        result |= ((number >> bit) & 1) << (n_bits - 1 - bit)
+    return result
+
+
+def _leaves(forests: Sequence[Forest], size: int) -> np.ndarray:
+    """Return the leaves of all forests, each filled up with zeros."""
+    result, at = aligned(size), 0
+    for forest in forests:
+        count, width = forest.feature.size, filled(forest.width)
+        part = result[at : at + count * width].reshape(count, width)
+        order = _backwards(forest.depth)
+        part[:, : forest.width] = forest.leaves[:, order].reshape(count, forest.width)
+        at += count * width
+    return result
 
 
 def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
@@ -285,15 +333,15 @@ def pack_walk(
 
 def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None = None) -> Room:
     """Return working memory for trees of so many inputs and outputs, and for a closed form."""
-    together = 16
+    together, across = 16, -(-(n_outputs + 15) // 16) * 16
     seen, inner, components, out = (
         (0, 0, 0, 0) if form is None else (form.n_seen, form.n_inner, form.n_components, form.n_out)
     )
     return Room(
-        marks=np.zeros((128, LANES), np.uint8),
+        marks=np.zeros(4 << WIDEST, np.uint64),
         found=np.zeros((4, LANES), np.uint8),
-        xt=np.zeros((max(n_inputs, 1), LANES), np.float32),
-        total=np.zeros((LANES, n_outputs), np.float32),
+        xt=aligned(max(n_inputs, 1) * ROWS).reshape(-1, ROWS),
+        total=aligned(ROWS * across).reshape(ROWS, across),
         slots=np.zeros((n_slots, ROWS, n_outputs)),
         seen=np.zeros((together, seen)),
         inner=np.zeros((together, inner * components)),

@@ -10,6 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba import extending
+
+intrinsic: Any = extending.intrinsic
+types: Any = numba.types
 
 FUSED = {"contract"}
 """Products may be added without being rounded first."""
