@@ -14,7 +14,7 @@ from .forest import add_forests
 from .layout import LANES
 from .numba import compiled, in_any_order
 
-TOGETHER = 16
+TOGETHER = 4
 """Rows whose inner variables are in the cache together."""
 
 NONE, FULL, LOW_RANK = 0, 1, 2
