@@ -261,3 +261,10 @@ def test_toys_deposit_about_the_incident_energy():
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / np.sqrt(high.sum()) + 0.01
     with pytest.raises(InputError, match="at least 1"):
         toy_showers("pions", 0)
+
+
+def test_an_unknown_split_is_not_taken_for_the_test(tmp_path):
+    path = tmp_path / "dataset_1_photons_1.hdf5"
+    write_showers(path, toy_showers("photons", 20, seed=1))
+    with pytest.raises(InputError, match="training"):
+        CaloChallenge(path).showers("training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from flowbdt.regressors.distribution import ConditionalDistribution, Distributio
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.axis import draw_axes, leaning, windows
 from flowbdt.showers.layers import LayerPlan
-from flowbdt.showers.marginals import EnergyMarginals
+from flowbdt.showers.marginals import EnergyMarginals, _nodes
 from flowbdt.showers.sectors import Frames
 from flowbdt.showers.segments import Split, ancestors, cells, divide, left_energy, share, splits
 
@@ -393,3 +394,40 @@ def test_many_alike_layers_with_energies_anywhere():
     assert len(model._rings.models) == 2
     ratio = new.voxels.sum() / energies[:200].sum()
     assert 0.9 < ratio < 1.1
+
+
+def test_compiled_voxels_may_be_made_by_several_threads_at_once(model):
+    pytest.importorskip("numba")
+    energies = np.full(400, 1000.0)
+    expected = [model.sample(energies, random_state=seed).voxels for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        many = [
+            pool.submit(model.sample, energies, random_state=seed)
+            for _ in range(3)
+            for seed in range(4)
+        ]
+    for number, made in enumerate(many):
+        assert np.array_equal(made.result().voxels, expected[number % 4])
+
+
+def test_a_training_energy_is_never_outside_the_range():
+    log = np.log(np.random.default_rng(0).uniform(1000.0, 9000.0, 3000))
+    nodes, _ = _nodes(log)
+    assert nodes[0] == log.min()
+    assert nodes[-1] == log.max()
+    assert (np.diff(nodes) > 0).all()
+
+
+def test_what_is_no_shower_model_is_said_so(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    np.savez(tmp_path / "b.npz", about=np.frombuffer(b'{"format": 1}', np.uint8))
+    np.savez(tmp_path / "c.npz", about=np.frombuffer(b"[1]", np.uint8))
+    for name in ("a.npy", "b.npz", "c.npz"):
+        with pytest.raises(FormatError, match="whole shower model"):
+            ShowerModel.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("wrong", [{"knots": 1}, {"cdf_knots": 0}, {"cdf_trees": 5.5}])
+def test_impossible_settings_of_a_distribution_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        DistributionSettings.of(wrong)

@@ -44,16 +44,20 @@ class Dataset(ABC):
         InputError
             If there is no such split, or the split has no events.
         """
-        known = (*self.splits, "all")
-        if split not in known:
-            error = unknown(f"split of the data set {self.name!r}:", split, known)
-            raise InputError(str(error))
+        self.check_split(split)
         table = self._load(split)
         if table.n == 0:
             raise InputError(
                 f"the split {split!r} of {self.name!r} is empty: use a larger file or another split"
             )
         return table
+
+    def check_split(self, split: str) -> None:
+        """Raise InputError unless there is a split of this name."""
+        known = (*self.splits, "all")
+        if split not in known:
+            error = unknown(f"split of the data set {self.name!r}:", split, known)
+            raise InputError(str(error))
 
     @abstractmethod
     def _load(self, split: str) -> EventTable:

@@ -263,7 +263,8 @@ class CaloChallenge(Dataset):
         self.units = dict.fromkeys(self.columns, "MeV")
 
     def showers(self, split: str = "all") -> Showers:
-        """Return the showers of a split: "train", "test" or "all"."""
+        """Return the showers of a split: "train", "test" or "all". Raises InputError for others."""
+        self.check_split(split)
         showers = read_showers(self.path)
         if split == "all":
             return showers

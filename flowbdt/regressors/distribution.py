@@ -58,13 +58,16 @@ class DistributionSettings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return settings with some given. Raises ConfigError for an unknown or negative one."""
+        """Return settings with some given. Raises ConfigError for an unknown or impossible one."""
         known = cls.__dataclass_fields__
+        least = {"knots": 2, "cdf_knots": 1, "least_rows": 1}
         for name, value in given.items():
-            if name not in known or not isinstance(value, (int, float)) or value < 0:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            rate = name == "cdf_rate" and isinstance(value, float) and 0.0 < value < np.inf
+            if name not in known or not (rate or (whole and value >= least.get(name, 0))):
                 raise ConfigError(
-                    f"a distribution has the settings {', '.join(known)}, numbers that are not"
-                    f" negative; got {name!r}: {value!r}"
+                    f"a distribution has the settings {', '.join(known)}: cdf_rate a number above"
+                    f" 0, the others whole and at least 0 ({least}); got {name!r}: {value!r}"
                 )
         return cls(**given)
 

@@ -43,9 +43,12 @@ class CompiledVoxels:
         inputs = int(self.nodes.feature.max(initial=0)) + 1
         room = 64 + 2 * len(plan.geometry.layers)
         most = max([self.way.n_segments, *(2 * len(w.cells) for w in self.turning.values())])
-        self.work = Work(
-            np.zeros(max(inputs, room), np.float32), np.zeros(max(bend, 1)), np.zeros(most)
-        )
+        self._room = max(inputs, room), max(bend, 1), most
+
+    def _work(self) -> Work:
+        """Return working memory: one for each call, as calls may run at the same time."""
+        inputs, bend, most = self._room
+        return Work(np.zeros(inputs, np.float32), np.zeros(bend), np.zeros(most))
 
     def sample(self, known: Known, axes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return voxels (n, voxels) float64.
@@ -57,7 +60,7 @@ class CompiledVoxels:
         """
         from .kernels import make_rings, make_sectors
 
-        n, layers = len(known.energies), self.plan.geometry.layers
+        n, layers, work = len(known.energies), self.plan.geometry.layers, self._work()
         features = np.ascontiguousarray(
             np.stack([known.features(i) for i in range(len(layers))], axis=1), dtype=np.float32
         )
@@ -65,7 +68,7 @@ class CompiledVoxels:
         rings = np.empty((n, len(self.way.rings)))
         energies = np.ascontiguousarray(known.layers, dtype=np.float64)
         given = (features, energies, ring_numbers, self.threshold)
-        make_rings(self.nodes, self.way, *given, self.work, rings)
+        make_rings(self.nodes, self.way, *given, work, rings)
         pairs = np.ascontiguousarray(np.column_stack([axes.real, axes.imag]))
         voxels = np.empty((n, self.plan.geometry.n_voxels))
         column, first = len(self.way.steps), 0
@@ -79,7 +82,7 @@ class CompiledVoxels:
             numbers = np.ascontiguousarray(uniform[:, column : column + count])
             column += count
             of_layer = (features, pairs, own, numbers, self.threshold)
-            make_sectors(self.nodes, self.turning[position], *of_layer, self.work, voxels)
+            make_sectors(self.nodes, self.turning[position], *of_layer, work, voxels)
         return voxels
 
 

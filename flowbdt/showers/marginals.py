@@ -128,7 +128,9 @@ def _nodes(log: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         return different, [np.flatnonzero(log == value) for value in different]
     order = np.argsort(log, kind="stable")
     groups = np.array_split(order, min(MOST_NODES, max(len(log) // 50, 1)))
-    return np.array([log[rows].mean() for rows in groups]), groups
+    nodes = np.array([log[rows].mean() for rows in groups])
+    nodes[0], nodes[-1] = log.min(), log.max()  # what was trained on is within the range
+    return nodes, groups
 
 
 def _described(values: np.ndarray) -> np.ndarray:

@@ -46,6 +46,10 @@ BLOCK_VALUES = 400_000
 """Voxels that are generated together; decides which random numbers a shower gets."""
 
 
+_NOT_WHOLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+"""What reading a file that is damaged or something else may end in."""
+
+
 class ShowerModel:
     """Generative model of calorimeter showers, given the incident energy.
 
@@ -258,14 +262,16 @@ class ShowerModel:
             with np.load(content, allow_pickle=False) as stored:
                 arrays = {key: stored[key] for key in stored.files}
             about = json.loads(arrays.pop("about").tobytes())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            version = about["format"]
+        except _NOT_WHOLE as error:
             raise FormatError(f"{path} is not a whole shower model ({error})") from error
-        if about.get("format") != FORMAT:
-            raise FormatError(
-                f"{path} has format {about.get('format')}; this release reads {FORMAT}: upgrade"
-            )
-        model = cls(threshold=about["threshold"], random_state=about["seed"])
-        model._restore(about, _nested(arrays))
+        if version != FORMAT:
+            raise FormatError(f"{path} has format {version}; this release reads {FORMAT}: upgrade")
+        try:
+            model = cls(threshold=about["threshold"], random_state=about["seed"])
+            model._restore(about, _nested(arrays))
+        except _NOT_WHOLE as error:
+            raise FormatError(f"{path} is not a whole shower model ({error})") from error
         return model
 
     def _restore(self, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:

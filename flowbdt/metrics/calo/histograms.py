@@ -206,7 +206,7 @@ def separations_by_energy(
     results = []
     for k in range(15):
         low, high = 2.0 ** (8 + k), 2.0 ** (9 + k)
-        narrow = k > 3 and reference.geometry.name == "photons"
+        narrow = k > 3 and reference.geometry.particle == "photon"
         edges = np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
         counts = []
         for part in (reference, generated):
