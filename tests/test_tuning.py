@@ -13,6 +13,7 @@ from conftest import run
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig, RunConfig
 from flowbdt.errors import ConfigError, IncompleteRun, RunError
+from flowbdt.metrics.base import effective_size
 from flowbdt.seeding import stream
 from flowbdt.store import RunDirectory
 from flowbdt.table import EventTable
@@ -120,6 +121,31 @@ def test_wishes_narrow_the_space():
         space.narrowed(known, {"max_depth": "deep"})
 
 
+@pytest.mark.parametrize(("wish", "told"), [
+    ({"learning_rate": [0, 0.5]}, "above 0"),
+    ({"reg_lambda": -1}, "above 0"),
+    ({"max_depth": [2, 4.5]}, "whole"),
+    ({"n_estimators": [0, 10]}, "from 1"),
+    ({"n_steps": {"low": 0, "high": 4}}, "from 1"),
+    ({"noise": []}, "one or more"),
+])  # fmt: skip
+def test_limits_that_cannot_be_searched_leave_nothing_behind(tune, tmp_path, wish, told):
+    with pytest.raises(ConfigError, match=told):
+        tune(table(), tmp_path / "s", base=BASE, n_trials=1, search=wish)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("name", ["reg_lambda", "learning_rate"])
+def test_what_is_zero_at_the_start_stays_zero(name):
+    """The first trial is the start, which no search by factors holds."""
+    base = RunConfig(booster={name: 0.0})
+    known = space.model_space(base, 25_000, 12)
+    assert name not in known
+    assert space.settings(space.defaults(known), known, base, 25_000, 12).booster[name] == 0.0
+    with pytest.raises(ConfigError, match="not searched from this start"):
+        space.narrowed(known, {name: [0.1, 0.2]})
+
+
 def test_spaces_survive_json():
     known = space.model_space(RunConfig(), 25_000, 12)
     content = json.loads(json.dumps({name: p.to_json() for name, p in known.items()}))
@@ -152,6 +178,29 @@ def test_scores_see_a_shift():
     assert abs(near["auc_gb"].value - 0.5) < 5 * near["auc_gb"].error
     for name in names:
         assert far[name].value > near[name].value + 5 * far[name].error
+
+
+def test_a_perfect_conditional_generator_is_not_told_from_weighted_events():
+    """Two classes, one with weight 9: x is drawn from the truth at the conditions handed out."""
+    rng = stream(3, "test-weighted-conditions")
+    cond = (np.arange(1500) % 2)[:, None].astype(float)
+    weight = np.where(cond[:, 0] > 0, 9.0, 1.0)
+    real = EventTable.of(rng.normal(size=(1500, 1)) + 2.0 * cond, cond=cond, weight=weight)
+
+    class Truth:
+        def sample_blocks(self, n, *, seed, cond):
+            x = rng.normal(size=(n, 1)) + 2.0 * cond.x
+            yield EventTable.of(x, cond=cond.x)
+
+    made = judge.generated(Truth(), real, 1).table
+    np.testing.assert_array_equal(made.weight, np.tile(weight, judge.PER_REAL))
+    found = judge.scores(real, made, ["auc_gb", "separation"], 1, 1)
+    assert abs(found["auc_gb"].value - 0.5) < 5 * found["auc_gb"].error
+    sizes = [effective_size(part.weight) for part in (real, made)]
+    floor = 25.0 * 49 * sum(1.0 / size for size in sizes)  # of noise alone, in 50 bins
+    assert abs(found["separation"].value - floor) < 5 * found["separation"].error
+    plain = judge.generated(Truth(), EventTable.of(real.x, cond=cond), 1).table
+    assert plain.weight is None
 
 
 # ---- giving up

@@ -89,6 +89,9 @@ NAMED = {
 }
 """Parameter -> setting it decides, for choices whose options have labels."""
 
+SEARCHED = (*BOOSTER, *DIRECT, *NAMED, "repeats")
+"""Every parameter that some space has."""
+
 REPEATS = {"1/4": 0.25, "1/2": 0.5, "as many": 1.0, "twice": 2.0}
 """Copies of an event in a draw, as a share of those that the start has at the same size."""
 
@@ -105,6 +108,8 @@ def model_space(base: RunConfig, n_rows: int, n_columns: int, n_conditions: int 
     -----
     Few rows: shallower and fewer trees, fewer Gaussians. Many columns: shallow trees for few
     columns each, few bins. With conditions targets are not averaged, so candidates play no part.
+    What is 0 at the start (``reg_lambda``, say) stays so: a search by factors cannot hold it, and
+    the first trial has to be the start.
     """
     start = base.resolved(n_rows, n_columns)
     space = {**_training(start, n_rows, n_columns), **_boosting(start, n_rows, n_columns)}
@@ -154,13 +159,12 @@ def _boosting(start: RunConfig, n_rows: int, n_columns: int) -> Space:
     }
     if wide:
         space["outputs_per_group"] = _plain([1, 4, 16], booster["outputs_per_group"])
-    return space
+    return {name: p for name, p in space.items() if isinstance(p, Choice) or p.default > 0}
 
 
 def _span(low: float, high: float, default: Any, log: bool = False, whole: bool = True) -> Span:
     """Return a span that holds its default."""
-    above = min(low, default) if default > 0 else low
-    return Span(above, max(high, default), default if default > 0 else low, log, whole)
+    return Span(min(low, default), max(high, default), default, log, whole)
 
 
 def _plain(options: list[Any], default: Any) -> Choice:
@@ -187,10 +191,12 @@ def narrowed(space: Space, wishes: Mapping[str, Any]) -> Space:
     Raises
     ------
     ConfigError
-        If a parameter is unknown, or a wish does not fit it.
+        If a parameter is unknown or not searched from this start, or a wish does not fit it.
     """
     result = dict(space)
     for name, wish in wishes.items():
+        if name not in space and name in SEARCHED:
+            raise ConfigError(f"{name!r} is not searched from this start, which decides it")
         if name not in space:
             raise unknown("parameter of the search", name, space)
         result[name] = _wished(name, space[name], wish)
@@ -203,13 +209,15 @@ def _wished(name: str, parameter: Parameter, wish: Any) -> Parameter:
         for label in labels:
             if label not in parameter.options:
                 raise unknown(f"option of {name!r}", label, parameter.options)
+        if not labels:
+            raise ConfigError(f"no option of {name!r} is left; name one or more")
         first = parameter.default if parameter.default in labels else labels[0]
         return Choice({label: parameter.options[label] for label in labels}, first)
-    low, high = _limits(name, wish)
+    low, high = _limits(name, parameter, wish)
     return replace(parameter, low=low, high=high, default=min(max(parameter.default, low), high))
 
 
-def _limits(name: str, wish: Any) -> tuple[float, float]:
+def _limits(name: str, span: Span, wish: Any) -> tuple[float, float]:
     given = [wish.get("low"), wish.get("high")] if isinstance(wish, Mapping) else wish
     pair = given if isinstance(given, list) else [given, given]
     numbers = [v for v in pair if isinstance(v, (int, float)) and not isinstance(v, bool)]
@@ -217,6 +225,10 @@ def _limits(name: str, wish: Any) -> tuple[float, float]:
         raise ConfigError(
             f"limits of {name!r} are written [low, high] or as one number, got {wish!r}"
         )
+    if span.whole and not all(v == int(v) and v >= 1 for v in numbers):
+        raise ConfigError(f"limits of {name!r} are whole numbers from 1, got {wish!r}")
+    if span.log and min(numbers) <= 0:
+        raise ConfigError(f"limits of {name!r} must be above 0, got {wish!r}")
     return min(numbers), max(numbers)
 
 
