@@ -22,6 +22,7 @@ from .solvers import SOLVERS, evaluations
 from .table import EventTable
 from .tableio import read_attributes, read_table
 from .tuning.bench import Bench
+from .tuning.judge import weighted_as
 
 REPORT = "report.json"
 
@@ -72,6 +73,8 @@ def read_entry(name: str, path: Path, truth: Truth | None) -> Entry:
         source, record = None, read_attributes(path)
         events = read_table(path)
     real, training = (_with_columns(t, events) for t in (truth.real, truth.training))
+    if source is not None:
+        events = weighted_as(events, real)
     found = evaluate(
         real, events, training=training, seed=truth.seed, quick=truth.quick, provenance=record
     )

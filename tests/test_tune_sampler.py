@@ -201,6 +201,19 @@ def test_a_bad_way_is_worse_by_many_standard_errors(trained):
     assert difference.sigmas > 5
 
 
+def test_events_at_weighted_conditions_have_their_weights(tmp_path):
+    rng, weight = stream(8, "test-weighted"), np.linspace(0.5, 1.5, 400)
+    given = EventTable.of(rng.normal(size=(400, 1)), cond=rng.normal(size=(400, 1)), weight=weight)
+    booster = {"n_estimators": 2, "max_depth": 2, "max_bin": 32}
+    config = ModelConfig(preset="fast", n_steps=2, preconditioner="gaussian", booster=booster)
+    source = fit_run(Inputs(given, config, 1), tmp_path / "run")
+    bench = Bench(source, given, "separation", seed=1, n_threads=1)
+    way = {"solver": "euler", "n_steps": 2}
+    np.testing.assert_array_equal(bench.events(way).weight, weight)
+    plain, _ = bench.separations([way, way])
+    assert plain[0] == pytest.approx(bench.score(way))
+
+
 def test_a_way_that_cannot_be_used_has_an_infinite_score(trained):
     bench = Bench(trained, table(300, 2), "separation", seed=1, n_threads=1)
     assert bench.score({"solver": "heun", "n_steps": 4, "interpolate": False}) == np.inf

@@ -61,7 +61,7 @@ class Bench:
         with threadpool_limits(1, user_api="blas"):
             parts = [self._block(sampler, np.arange(low, high), seed) for _, low, high in ranges]
         self.cpu_s += time.process_time() - start
-        return self.flow.as_table(np.vstack(parts), self.cond)
+        return judge.weighted_as(self.flow.as_table(np.vstack(parts), self.cond), self.real)
 
     def _block(self, sampler: Sampler, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return the events (k, d) of some rows, from the noise that generation gives them."""

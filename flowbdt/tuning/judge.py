@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,8 @@ def generated(flow: Flow, real: EventTable, seed: int) -> Events:
     cond = conditions_of(real, n)
     start = time.process_time()
     blocks = list(flow.sample_blocks(n, seed=seed, cond=cond))
-    return Events(EventTable.concatenate(blocks), 1e6 * (time.process_time() - start) / n)
+    us_per_event = 1e6 * (time.process_time() - start) / n
+    return Events(weighted_as(EventTable.concatenate(blocks), real), us_per_event)
 
 
 def conditions_of(real: EventTable, n: int) -> EventTable | None:
@@ -156,6 +157,18 @@ def conditions_of(real: EventTable, n: int) -> EventTable | None:
     )
 
 
+def weighted_as(made: EventTable, real: EventTable) -> EventTable:
+    """Return generated events with the weights of the rows that `conditions_of` took.
+
+    Each condition is taken once, whatever its weight; only weighted are they distributed as those
+    of the weighted real events. Without conditions generated events follow the weights by
+    themselves, and have none.
+    """
+    if real.cond is None or real.weight is None:
+        return made
+    return replace(made, weight=real.weight[np.arange(made.n) % real.n])
+
+
 def scores(
     real: EventTable,
     made: EventTable,
@@ -168,7 +181,8 @@ def scores(
 
     Parameters
     ----------
-    real, made : tables with the same columns; conditions without NaN are seen by classifiers
+    real, made : tables with the same columns, with or without weights; conditions without NaN are
+        seen by classifiers
     names : of `SCORES`; of a column metric the mean over the columns
     options : kind of metric -> its options
     """
@@ -184,14 +198,13 @@ def scores(
             if metric.kind == "classifier":
                 parts.append(judge_of(name, n_threads))
                 call = functools.partial(call, name=name)
-            found[name] = call(*parts, weight_real=real.weight, weight_generated=None)
+            found[name] = call(*parts, weight_real=real.weight, weight_generated=made.weight)
     return found
 
 
 def _mean_over_columns(name: str, call: Any, real: EventTable, made: EventTable) -> Result:
-    results = [
-        call(real.column(c), made.column(c), weight_real=real.weight) for c in real.names
-    ]  # fmt: skip
+    weights = {"weight_real": real.weight, "weight_generated": made.weight}
+    results = [call(real.column(c), made.column(c), **weights) for c in real.names]
     value = sum(r.value for r in results) / len(results)
     error = math.sqrt(sum(r.error**2 for r in results)) / len(results)
     return Result(name, value, error, results[0].n, unit=results[0].unit)
