@@ -193,7 +193,7 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument(
         "--no-compile",
         action="store_true",
-        help="let XGBoost do the work: slower, the same events up to rounding",
+        help="let XGBoost do the work: slower, the same events but for a few that rounding moves",
     )
     _add_sampling(parser)
 

@@ -53,8 +53,10 @@ class Flow:
         solver, n_steps, spacing and interpolate, see `Sampler.of`: another way through the same
         step models. Rejection was learned from the events of the training's sampler, so it is
         left out then
-    compiled : True for machine code by numba, an error where that cannot be; False for XGBoost;
-        None for the first where it can be. Both give the same events up to rounding
+    compiled : True for machine code by numba, an error without it; False for XGBoost; None for the
+        first where it can be. What is not known there (deep trees, stochastic samplers) is left to
+        XGBoost and numpy, with a warning where it matters. Both give the same events, but for a few
+        that rounding carries over a cut of a tree or past a rejection
 
     Raises
     ------
@@ -275,9 +277,10 @@ class Flow:
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,); cond is that of all rows."""
-        x = self._attempt(seed, 0, rows, cond)
-        if self.ratio is not None:
-            self._replace_rejected(self.ratio, x, seed, rows, cond)
+        with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
+            x = self._attempt(seed, 0, rows, cond)
+            if self.ratio is not None:
+                self._replace_rejected(self.ratio, x, seed, rows, cond)
         return x
 
     def _attempt(

@@ -110,6 +110,8 @@ class EventSampler:
             )
         if count:
             self._cond[0] = cond
+            if np.isinf(self._cond).any():
+                raise InputError(f"conditions must be numbers, or NaN where unknown, got {cond}")
         row, self.row = self.row, self.row + 1
         flow = self._flow
         if flow.whole is None or flow.way is None:

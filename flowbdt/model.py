@@ -275,8 +275,8 @@ class FlowBDT(BaseEstimator):
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
             ``spacing`` and ``interpolate``, for another way through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
-        compiled : None for machine code where it can be (extra ``compiled``), True to insist on it,
-            False for XGBoost; the same events up to rounding
+        compiled : None for machine code where it can be (extra ``compiled``), True to insist on
+            numba, False for XGBoost; the same events, but for a few that rounding moves
         random_state : seed; events do not depend on how many are asked for
 
         Returns

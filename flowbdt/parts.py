@@ -157,13 +157,15 @@ def plan_sample(
     if sampler is not None:
         content["sampler"] = files.to_plain(dict(sampler))
     # every part in the same way: machine code rounds otherwise than XGBoost's
-    content["compiled"] = may_compile(None)
-    content["digest"] = files.digest({k: v for k, v in content.items() if k != "output"})
     path = run.file(work.file("sample.json"))
+    planned = work.plan(run) if path.exists() else {"compiled": may_compile(None)}
+    if "compiled" in planned:  # not in plans of before there was a choice
+        content["compiled"] = planned["compiled"]
+    content["digest"] = files.digest({k: v for k, v in content.items() if k != "output"})
     if path.exists() and work.plan(run)["digest"] != content["digest"]:
         raise RunError(
             f"{path.parent} is another sample called {work.sample}; give the file another name, or"
-            " ask for the same number, seed, conditions and parts to continue it"
+            " ask for the same number, seed, sampler, conditions and parts to continue it"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():

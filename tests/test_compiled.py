@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -14,7 +16,7 @@ from flowbdt.cli import main
 from flowbdt.compiled import choice, engine
 from flowbdt.compiled.program import program
 from flowbdt.conventions import PathConvention
-from flowbdt.errors import ConfigError, FormatError, InputError, MissingExtra
+from flowbdt.errors import ConfigError, FormatError, InputError, MissingExtra, SlowWarning
 from flowbdt.fields import FunctionField
 from flowbdt.generation import Flow
 from flowbdt.paths import PATHS
@@ -393,3 +395,49 @@ def test_rejection_decides_as_by_xgboost():
     expected = ratio.keeps(x, u)
     ratio.log_ratio = engine.CompiledTrees(*forests(ratio.to_bytes())).predict
     assert np.array_equal(ratio.keeps(x, u), expected)
+
+
+def test_calls_at_the_same_time_do_not_disturb_each_other():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.lognormal(size=600), rng.normal(size=600)])
+    model = FlowBDT(preset="fast", n_steps=2, booster={"n_estimators": 2}, random_state=1).fit(x)
+    expected = [model.sample(6000, random_state=seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        seeds = [0, 1, 2] * 4
+        made = list(pool.map(lambda seed: model.sample(6000, random_state=seed), seeds))
+    assert all(np.array_equal(a, expected[s]) for a, s in zip(made, seeds, strict=True))
+
+
+@needs_numba
+def test_older_machine_code_is_forgotten(tmp_path):
+    from flowbdt.compiled.numba import forget_older_code
+
+    (tmp_path / "__pycache__").mkdir()
+    for name, age in (
+        ("a.py", 100.0),
+        ("__pycache__/old.nbi", 50.0),
+        ("__pycache__/new.nbi", 150.0),
+    ):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (age, age))
+    forget_older_code(tmp_path)
+    assert [path.name for path in tmp_path.glob("__pycache__/*")] == ["new.nbi"]
+
+
+def test_an_unusable_numba_leaves_generation_to_xgboost(monkeypatch):
+    monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
+    monkeypatch.setattr(choice, "why_not", lambda: "it needs another numpy")
+    engine.say_once.cache_clear()
+    with pytest.warns(SlowWarning, match="another numpy"):
+        assert not choice.may_compile(None)
+    with pytest.raises(MissingExtra, match="another numpy"):
+        choice.may_compile(True)
+    assert not choice.may_compile(False)
+
+
+def test_an_infinite_condition_is_refused_for_one_event():
+    rng = np.random.default_rng(0)
+    small = FlowBDT(preset="fast", n_steps=2, booster={"n_estimators": 2}, random_state=1)
+    model = small.fit(rng.normal(size=(300, 2)), cond=rng.normal(size=(300, 1)))
+    with pytest.raises(InputError, match="NaN where unknown"):
+        model.sampler(random_state=1).one([np.inf])

@@ -1,4 +1,8 @@
-"""Compiled where that can be, else XGBoost: the same events up to rounding."""
+"""Compiled where that can be, else XGBoost: the same events, but for a few that rounding moves.
+
+A closed form that differs in the last digits may carry a point over a cut of a tree, or an event
+past its rejection.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,8 @@ from ..regressors.xgb import BoostedTrees
 from ..sampling import Sampler
 from ..timegrid import TimeGrid
 from ..transforms import TableTransform
-from .engine import CompiledFlow, CompiledTrees, CompiledWay, available, say_once
+from .engine import CompiledFlow, CompiledTrees, CompiledWay, available, say_once, why_not
 from .program import program
-
-INSTALL = "numba is missing: pip install 'flowbdt[compiled]'"
 
 
 def may_compile(asked: bool | None) -> bool:
@@ -29,11 +31,14 @@ def may_compile(asked: bool | None) -> bool:
     MissingExtra
         If it was asked for and numba is not installed.
     """
-    if asked and not available():
-        raise MissingExtra(f"compiled generation: {INSTALL}")
-    if asked is None and not available():
-        say_once(INSTALL)
-    return available() and asked is not False
+    if asked is False:
+        return False
+    if not available():
+        reason = f"numba cannot be used ({why_not()}): pip install 'flowbdt[compiled]'"
+        if asked:
+            raise MissingExtra(f"compiled generation: {reason}")
+        say_once(reason)
+    return available()
 
 
 def load_trees(content: bytes, compiled: bool, n_threads: int) -> StepRegressor | CompiledTrees:

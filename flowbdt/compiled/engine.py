@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +25,23 @@ from .program import Program
 
 NOTHING = np.ones(0, dtype=bool)
 
+MOST_PATTERNS = 64
+"""Patterns of known conditions whose matrices are kept."""
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why nothing can be compiled here, or None if numba is there and can be imported."""
+    try:  # an installed numba refuses versions of numpy that it does not know
+        importlib.import_module("numba")
+    except (ImportError, OSError) as error:
+        return str(error)
+    return None
+
 
 def available() -> bool:
-    """Whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is installed and can be imported."""
+    return importlib.util.find_spec("numba") is not None and why_not() is None
 
 
 @functools.cache
@@ -107,14 +122,14 @@ class CompiledWay:
     def __init__(self, transform: TableTransform) -> None:
         self.way = pack_way(transform)
         self.n_columns = len(self.way.columns)
-        self._stack = np.empty(DEEPEST_STACK)
-        self._latent = np.empty(len(self.way.scale))
 
     def back(self, z: np.ndarray, x: np.ndarray) -> int:
         """Fill x (n, d) from z (n, m), both float64; return how often a relation is undefined."""
         from . import columns
 
-        undefined: int = columns.restore(self.way, z, x, self._latent, self._stack)
+        # of this call only: others may run at the same time
+        latent, stack = np.empty(len(self.way.scale)), np.empty(DEEPEST_STACK)
+        undefined: int = columns.restore(self.way, z, x, latent, stack)
         return undefined
 
 
@@ -151,13 +166,15 @@ class CompiledFlow:
         self.trees: Trees = layout.pack_trees(flat)
         self.m = max(forest.first + forest.width for forest in flat)
         self.n_threads = n_threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._forms: dict[bytes, tuple[Walk, Form, Rooms]] = {}
 
     def form(self, observed: np.ndarray) -> tuple[Walk, Form, Rooms]:
         """Return what belongs to a pattern of known conditions (c,), bool."""
         key = observed.tobytes()
         if key not in self._forms:
+            if len(self._forms) >= MOST_PATTERNS:
+                self._forms.pop(next(iter(self._forms)))
             form = pack_form(self._inputs, observed)
             walk = layout.pack_walk(
                 self._program, self._step, self._edges, self._inputs, form, len(observed) > 0
@@ -209,6 +226,6 @@ class CompiledFlow:
             for low in starts:
                 one(low)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.n_threads)
-        list(self._pool.map(one, starts))
+        if self._pool is None or self._pool[0] != os.getpid():  # a fork has no threads
+            self._pool = os.getpid(), ThreadPoolExecutor(self.n_threads)
+        list(self._pool[1].map(one, starts))

@@ -1,4 +1,4 @@
-"""What the compiled loops read, as flat arrays. The file format of `packed` is the same arrays.
+"""What the compiled loops read, as flat arrays.
 
 All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
 says what a node holds. `Form` is the closed form at every step for one pattern of known
