@@ -72,8 +72,9 @@ class Difference:
         return self.second if self.value < 0 else self.first
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
-        return {**asdict(self), "sigmas": self.sigmas, "better": self.better}
+        """Return a dict that JSON can hold; ``sigmas`` that are infinite are None."""
+        sigmas = self.sigmas if math.isfinite(self.sigmas) else None
+        return {**asdict(self), "sigmas": sigmas, "better": self.better}
 
 
 def difference(first: Result, second: Result, names: tuple[str, str]) -> Difference:

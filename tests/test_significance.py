@@ -16,6 +16,7 @@ from flowbdt.seeding import stream
 from flowbdt.several import names_of
 from flowbdt.significance import (
     Binned,
+    Difference,
     difference,
     differences,
     pairs,
@@ -73,6 +74,12 @@ def test_weights_count_as_repeated_events():
     weighted = EventTable.of(made.x, weight=weight.astype(float))
     both = [Binned.of(real, table).separations() for table in (weighted, repeated)]
     np.testing.assert_allclose(*both)
+
+
+@pytest.mark.parametrize(("value", "sigmas"), [(1.0, None), (0.0, 0.0)])
+def test_a_difference_without_error_is_json_that_others_read(value, sigmas):
+    content = Difference("fpd", None, *NAMES, value, 0.0, paired=False).to_json()
+    assert json.loads(json.dumps(content, allow_nan=False))["sigmas"] == sigmas
 
 
 def test_independent_scores_add_their_errors_in_quadrature():

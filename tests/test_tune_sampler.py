@@ -25,6 +25,7 @@ from flowbdt.tableio import write_table
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import space, times, ways
 from flowbdt.tuning.bench import Bench
+from flowbdt.tuning.sampler import TunedSampler, to_json
 
 LINE = FlowMatching()
 
@@ -217,6 +218,15 @@ def test_events_at_weighted_conditions_have_their_weights(tmp_path):
 def test_a_way_that_cannot_be_used_has_an_infinite_score(trained):
     bench = Bench(trained, table(300, 2), "separation", seed=1, n_threads=1)
     assert bench.score({"solver": "heun", "n_steps": 4, "interpolate": False}) == np.inf
+
+
+def test_infinite_scores_are_json_that_others_read():
+    scores = {"search": {"start": np.inf, "tuned": 1.0}}
+    log = [{"note": "start", "way": {"n_steps": 2}, "score": np.inf}]
+    found = TunedSampler(5, {}, {}, scores, None, True, [], 1, 0.1, log)
+    (budget,) = json.loads(json.dumps(to_json([found]), allow_nan=False))["budgets"]
+    assert budget["scores"]["search"] == {"start": None, "tuned": 1.0}
+    assert budget["log"] == [{"note": "start", "way": {"n_steps": 2}, "score": None}]
 
 
 def test_what_is_found_is_no_worse_and_can_be_used(trained, tune_sampler):

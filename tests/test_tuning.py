@@ -12,10 +12,10 @@ from conftest import run
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig, RunConfig
-from flowbdt.errors import ConfigError, IncompleteRun, RunError
+from flowbdt.errors import ConfigError, FormatError, IncompleteRun, RunError
 from flowbdt.metrics.base import effective_size
 from flowbdt.seeding import stream
-from flowbdt.store import RunDirectory
+from flowbdt.store import FORMAT, RunDirectory
 from flowbdt.table import EventTable
 from flowbdt.tableio import write_table
 from flowbdt.training.plan import Inputs, check_config, make_plan
@@ -416,6 +416,19 @@ def test_conditions_and_weights_come_through(tune, tmp_path):
     weighted = EventTable.of(plain.x, cond=plain.x[:, :1] > 1, weight=np.linspace(0.5, 1.5, 600))
     done = tune(weighted, tmp_path / "s", base=BASE, n_trials=2)
     assert done.run.read_json("plan.json")["fingerprint"]["columns"]["conditions"] == ["c0"]
+
+
+def test_files_that_are_read_again_say_their_format(tune, tmp_path):
+    """Those of a later release are refused, not misread."""
+    study = RunDirectory(tmp_path / "s")
+    tune(table(), study.path, base=BASE, n_trials=1, objectives=["separation"])
+    for name in ("finals/0000.json", "best.json", "references/index.json"):
+        content = study.read_json(name)
+        assert content["format"] == FORMAT
+        study.write_json(name, {**content, "format": FORMAT + 1})
+        with pytest.raises(FormatError, match=name):
+            tune(None, study.path, n_trials=2 if "references" in name else 1)
+        study.write_json(name, content)
 
 
 def test_another_study_is_refused(tune, tmp_path):

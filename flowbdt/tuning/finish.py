@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import files, seeding
+from .. import files, seeding, store
 from ..errors import RunError
 from ..execution.work import name_of
 from ..generation import Flow
@@ -16,7 +16,7 @@ from ..table import EventTable
 from ..training.plan import Inputs
 from . import choose, judge
 from .records import finished, write_trials
-from .trial import TRIALS, configuration, model, read_setup
+from .trial import TRIALS, configuration, model, read_setup, read_state
 
 SECOND = "auc_mlp"
 """The second judge, whom the last few have to please too."""
@@ -74,11 +74,11 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
 
 def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the scores of a finalist on the guard events; found once, then read."""
-    path = study.file(f"finals/{name_of(number)}.json")
+    name = f"finals/{name_of(number)}.json"
     report = TRIALS.report(study, number) or {}
-    if path.exists() and files.read_json(path)["model_sha256"] == report["model_sha256"]:
-        found: dict[str, Any] = files.read_json(path)
-        return found
+    known = read_state(study, name)
+    if known and known["model_sha256"] == report["model_sha256"]:
+        return known
     start = time.process_time()
     flow, seed = Flow(model(study, number), 1), setup["seed"]
     guard, select = (judge.read_part(study, setup, part) for part in ("guard", "select"))
@@ -88,13 +88,14 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
     on_guard = made.take(slice(0, judge.PER_REAL * guard.n))
     scores = judge.scores(guard, on_guard, names, seed, 1)
     content = {
+        "format": store.FORMAT,
         "model_sha256": report["model_sha256"],
         "scores": {name: score.to_json() for name, score in scores.items()},
         "second": _second_opinion(real, made, names, seed),
         "cpu_seconds": time.process_time() - start,
     }
-    path.parent.mkdir(exist_ok=True)
-    files.write_json(path, content)
+    study.file("finals").mkdir(exist_ok=True)
+    files.write_json(study.file(name), content)
     return content
 
 
@@ -119,9 +120,9 @@ def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: An
     config = configuration(setup, task["params"], table.n)
     config = replace(config, executor=executor)
     folder = study.file("best")
-    mark = study.file("best.json")
-    if folder.exists() and mark.exists() and files.read_json(mark)["trial"] != number:
+    mark = read_state(study, "best.json")
+    if folder.exists() and mark and mark["trial"] != number:
         count = len(list(study.path.glob("best-of-earlier-*")))
         folder.rename(study.file(f"best-of-earlier-{count + 1}"))
-    files.write_json(mark, {"trial": number})
+    files.write_json(study.file("best.json"), {"format": store.FORMAT, "trial": number})
     return fit_run(Inputs(table, config, setup["seed"]), folder, resume=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -314,5 +315,14 @@ class _Budget:
 
 
 def to_json(results: Sequence[TunedSampler]) -> dict[str, Any]:
-    """Return everything that was found, as JSON can hold it."""
-    return {"format": 1, "budgets": [files.to_plain(asdict(result)) for result in results]}
+    """Return everything that was found, as JSON can hold it; what is not finite is None."""
+    return {"format": 1, "budgets": [_finite(files.to_plain(asdict(r))) for r in results]}
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with None for infinite numbers and NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

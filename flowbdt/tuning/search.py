@@ -21,7 +21,7 @@ from . import choose, judge, space
 from .finish import Tuned, finish
 from .proposals import Proposals, check_installed
 from .records import finished, numbers, write_trials
-from .trial import TRIALS, model, read_setup
+from .trial import TRIALS, model, read_setup, read_state
 
 OBJECTIVES = ("auc_gb", "train_s")
 TRIALS_BY_DEFAULT = 40
@@ -124,13 +124,14 @@ def _begin(
     n_fit = int(judge.in_part(table.n, seed, "fit").sum())
     sizes = (n_fit, len(table.names), len(table.cond_names))
     chosen = space.narrowed(space.model_space(base, *sizes), search)
+    ordered = judge.check_objectives(objectives)
     study.path.mkdir(parents=True, exist_ok=True)
     study.file("references").mkdir(exist_ok=True)
     files.write_json(known, {
         "format": store.FORMAT,
         "base": asdict(replace(base, random_state=seed)),
         "seed": seed,
-        "objectives": judge.check_objectives(objectives),
+        "objectives": ordered,
         "space": {name: parameter.to_json() for name, parameter in chosen.items()},
         "max_cost": max_cost,
         "shares": judge.SHARES,
@@ -238,8 +239,7 @@ class Search:
         self.study.write_json(f"trials/{name_of(number)}.json", task)
 
     def _references(self) -> dict[str, Any]:
-        path = self.study.file("references/index.json")
-        return files.read_json(path) if path.exists() else {}
+        return read_state(self.study, "references/index.json")
 
     def _do(self, batch: list[int]) -> None:
         """Have trials done and tell what they found, in the order of their numbers."""
@@ -283,7 +283,7 @@ class Search:
             references[coordinates] = {"file": name, "curve": report["losses"]}
         if number == 0:
             references["start"] = {"train_s": report["costs"]["train_s"]}
-        self.study.write_json("references/index.json", references)
+        self.study.write_json("references/index.json", {**references, "format": store.FORMAT})
 
     def _rebuild(self) -> None:
         """Fill a new database from the JSON files of a study that lost its own."""

@@ -100,14 +100,25 @@ class Trials(Work):
 TRIALS = Trials()
 
 
+def read_state(study: RunDirectory, name: str) -> dict[str, Any]:
+    """Return a JSON file of a study; an empty dict if there is none.
+
+    Raises FormatError if it is damaged, or of a format that this release does not know.
+    """
+    if not study.file(name).exists():
+        return {}
+    content: dict[str, Any] = study.read_json(name)
+    store.check_format(content, str(study.file(name)))
+    return content
+
+
 def read_setup(study: RunDirectory) -> dict[str, Any]:
     """Return ``study.json``. Raises ConfigError if the folder holds no study of models."""
-    if not study.file("study.json").exists():
+    content = read_state(study, "study.json")
+    if not content:
         raise ConfigError(
             f"{study.path} holds no study; start one with: flowbdt tune TABLE -o STUDY"
         )
-    content: dict[str, Any] = study.read_json("study.json")
-    store.check_format(content, str(study.file("study.json")))
     return content
 
 
