@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from conftest import QUICK, run
 
+from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError
 from flowbdt.evaluation import Evaluation, evaluate
 from flowbdt.metrics import Result, classifier_auc, separation_power
+from flowbdt.model import fit_run
 from flowbdt.regressors.xgb import make_classifier
 from flowbdt.seeding import stream
-from flowbdt.several import names_of
+from flowbdt.several import Truth, names_of, read_entry
 from flowbdt.significance import (
     Binned,
     Difference,
@@ -26,6 +28,7 @@ from flowbdt.significance import (
 )
 from flowbdt.table import EventTable
 from flowbdt.tableio import write_table
+from flowbdt.training.plan import Inputs
 
 NAMES = ("A", "B")
 
@@ -192,6 +195,15 @@ def test_names_are_as_short_as_tells_them_apart():
     assert names_of(["x/a", "y/a"]) == ["x/a", "y/a"]
     with pytest.raises(ConfigError, match="twice"):
         names_of(["x/a", "x/a"])
+
+
+def test_a_run_judged_at_weighted_conditions_has_their_weights(tmp_path):
+    rng, weight = stream(8, "test-several"), np.linspace(0.5, 1.5, 300)
+    real = EventTable.of(rng.normal(size=(300, 2)), ["a", "c"], weight=weight)
+    config = ModelConfig(preset="fast", preconditioner="none", n_steps=2, booster=QUICK)
+    fit_run(Inputs(real.as_conditions(["c"]), config, 1), tmp_path / "run")
+    entry = read_entry("run", tmp_path / "run", Truth(real, real, quick=True))
+    np.testing.assert_array_equal(entry.events.weight, weight)
 
 
 def test_command_compares_reports_samples_and_runs(folder, jets, capsys):
