@@ -28,9 +28,7 @@ def load() -> tuple[Any, Any]:
         import torch
         import torchcfm
     except ImportError as error:
-        raise MissingExtra(
-            f"torchcfm is not usable ({error}); install it with: pip install 'flowbdt[cfm]'"
-        ) from error
+        raise MissingExtra.of("torchcfm", error, "cfm") from error
     return torch, torchcfm
 
 

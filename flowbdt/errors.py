@@ -53,6 +53,13 @@ class FetchError(FlowbdtError, OSError):
 class MissingExtra(FlowbdtError, ImportError):
     """An optional dependency is not installed; the message has the command that installs it."""
 
+    @classmethod
+    def of(cls, package: str, error: ImportError, extra: str) -> MissingExtra:
+        """Return the error for a package of an extra that could not be imported."""
+        return cls(
+            f"{package} is not usable ({error}); install it with: pip install 'flowbdt[{extra}]'"
+        )
+
 
 class DataWarning(UserWarning):
     """The data were accepted, but something about them deserves a look."""

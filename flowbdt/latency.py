@@ -57,7 +57,6 @@ class EventSampler:
     flow : a trained flow
     seed : int
     first : number of the first event
-    cond : number of conditions
 
     Attributes
     ----------

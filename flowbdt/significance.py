@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import ConfigError
 from .evaluation import Evaluation
-from .metrics import METRICS, Result, quantile_edges
+from .metrics import METRICS, Result, quantile_edges, separation_of_shares
 from .metrics.base import effective_size, uncertain
 from .seeding import stream
 from .table import EventTable
@@ -172,7 +172,7 @@ class Binned:
 
     def separations(self) -> np.ndarray:
         """Return the separation power x100 of every column (d,)."""
-        return _separation(*self._shares(1.0, 1.0))
+        return np.asarray(separation_of_shares(*self._shares(1.0, 1.0)))
 
     def replica(self, real: Any, made: Any) -> np.ndarray:
         """Return the separations (d,) with every event counted so often, (n,) and (k,).
@@ -182,12 +182,12 @@ class Binned:
         `metrics.separation_power`).
         """
         p, q = self._shares(1.0, 1.0)
-        value = _separation(p, q)
+        value = separation_of_shares(p, q)
         with np.errstate(divide="ignore", invalid="ignore"):
             shrink = np.sqrt(np.clip(1.0 - self._floor(p + q) / value, 0.0, 1.0))
         change = 0.5 * (1.0 - np.where(value > 0, shrink, 1.0))[:, None] * (p - q)
         p_drawn, q_drawn = self._shares(real, made)
-        return _separation(p_drawn - change, q_drawn + change)
+        return np.asarray(separation_of_shares(p_drawn - change, q_drawn + change))
 
     def _shares(self, real: Any, made: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the shares (d, b) of real and generated events per bin."""
@@ -205,12 +205,6 @@ class Binned:
         sizes = [effective_size(weight) for weight in self.weights]
         filled = np.count_nonzero(both, axis=1)
         return np.asarray(25.0 * (filled - 1) * (1.0 / sizes[0] + 1.0 / sizes[1]))
-
-
-def _separation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    both = p + q
-    terms = np.divide((p - q) ** 2, both, out=np.zeros_like(both), where=both > 0)
-    return np.asarray(50.0 * terms.sum(axis=-1))
 
 
 def separation_differences(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.unfolding.samples import OBSERVABLES
-from flowbdt.metrics import quantile_edges
+from flowbdt.metrics import binned_shares, quantile_edges, separation_of_shares
 from flowbdt.metrics.coverage import coverage
 from flowbdt.seeding import stream
 
@@ -18,18 +18,11 @@ N_FLOORS = 10
 SHOWN_BINS = 40
 
 
-def shares(values: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the share of events in each bin; those outside count in the outermost."""
-    index = np.searchsorted(edges[1:-1], values, side="right")
-    return np.bincount(index, weights=weight, minlength=len(edges) - 1) / weight.sum()
-
-
 def separation(truth: np.ndarray, x: np.ndarray, weight: np.ndarray) -> float:
     """Return the separation power x100 in 50 bins by quantiles of the truth (n,)."""
     edges = quantile_edges(truth, N_BINS)
-    p, q = shares(truth, np.ones(len(truth)), edges), shares(x, weight, edges)
-    total = p + q
-    return float(50 * np.sum((p - q) ** 2 / np.where(total > 0, total, 1.0)))
+    known = binned_shares(truth, np.ones(len(truth)), edges)
+    return float(separation_of_shares(known, binned_shares(x, weight, edges)))
 
 
 class Distance:
@@ -92,7 +85,8 @@ def score(
         "separation": [separation(*part) for part in parts],
         **distances(truth, x, weight, of_event),
         "histograms": [
-            np.round(shares(v, w, e), 7).tolist() for (_, v, w), e in zip(parts, edges, strict=True)
+            np.round(binned_shares(v, w, e), 7).tolist()
+            for (_, v, w), e in zip(parts, edges, strict=True)
         ],
     }
 

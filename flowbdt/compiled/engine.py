@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ def why_not() -> str | None:
 
 def available() -> bool:
     """Whether numba is installed and can be imported."""
-    return importlib.util.find_spec("numba") is not None and why_not() is None
+    return why_not() is None
 
 
 @functools.cache

@@ -64,6 +64,15 @@ class Dataset(ABC):
         """Return the events of a split whose name is known to exist, or of "all"."""
 
 
+def hashed_part(
+    table: EventTable, split: str, fractions: dict[str, float], seed: int
+) -> EventTable:
+    """Return the rows of one split by `hashed_rows`, or the whole table for "all"."""
+    if split == "all":
+        return table
+    return table.take(hashed_rows(table.n, fractions, seed)[split])
+
+
 DATASETS: Registry[Dataset] = Registry("data set")
 
 

@@ -22,7 +22,7 @@ from ..errors import FormatError, InputError
 from ..table import EventTable
 from ..tableio import hdf5, read_table
 from ..tableio.read import Rows, row_span
-from .base import DATASETS, Dataset, hashed_rows
+from .base import DATASETS, Dataset, hashed_part
 
 if TYPE_CHECKING:
     import h5py
@@ -130,10 +130,8 @@ class JetNetJets(Dataset):
 
     def _load(self, split: str) -> EventTable:
         table = read_jetnet(self._path(), self.what, n_particles=self.n_particles)
-        if split == "all":
-            return table
         fractions = {"train": 0.7, "validation": 0.15, "test": 0.15}
-        return table.take(hashed_rows(table.n, fractions, self.seed)[split])
+        return hashed_part(table, split, fractions, self.seed)
 
     def _path(self) -> Path:
         names = [f"{self.jet}.hdf5", f"{self.jet}150.hdf5"]

@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import FormatError, InputError
 from ..registry import unknown
 from ..table import EventTable
-from .base import DATASETS, Dataset, hashed_rows
+from .base import DATASETS, Dataset, hashed_part
 
 DOI = "10.5281/zenodo.3548091"
 """The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig, see
@@ -101,10 +101,8 @@ class OmniFoldZJets(Dataset):
         table = read_zjets(
             zjets_files(self.folder, self.sample, self.n_files), self.observables, self.conditions
         )
-        if split == "all":
-            return table
         fractions = {"train": self.train_fraction, "test": 1 - self.train_fraction}
-        return table.take(hashed_rows(table.n, fractions, self.seed)[split])
+        return hashed_part(table, split, fractions, self.seed)
 
 
 def zjets_files(folder: str | Path, sample: str, n_files: int | None = None) -> list[Path]:

@@ -14,9 +14,7 @@ from ..errors import MissingExtra
 try:
     import torch  # noqa: F401
 except ImportError as error:
-    raise MissingExtra(
-        f"torch is not usable ({error}); install it with: pip install 'flowbdt[cfm]'"
-    ) from error
+    raise MissingExtra.of("torch", error, "cfm") from error
 
 _HOME = {
     "BACKBONES": "backbones",

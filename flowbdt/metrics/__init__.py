@@ -10,7 +10,13 @@ from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
 from .consistency import relation_deviation
 from .jets import JET_METRICS, jet_scores
 from .joint import correlation_distance, correlation_matrix, largest_correlation_error
-from .marginal import quantile_edges, separation_power, wasserstein
+from .marginal import (
+    binned_shares,
+    quantile_edges,
+    separation_of_shares,
+    separation_power,
+    wasserstein,
+)
 from .memorisation import memorisation
 
 __all__ = [
@@ -19,6 +25,7 @@ __all__ = [
     "Metric",
     "MlpJudge",
     "Result",
+    "binned_shares",
     "classifier_auc",
     "correlation_distance",
     "correlation_matrix",
@@ -29,6 +36,7 @@ __all__ = [
     "memorisation",
     "quantile_edges",
     "relation_deviation",
+    "separation_of_shares",
     "separation_power",
     "uncertain",
     "wasserstein",

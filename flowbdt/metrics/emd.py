@@ -20,9 +20,7 @@ def load() -> Any:
     try:
         import ot
     except ImportError as error:
-        raise MissingExtra(
-            f"POT is not usable ({error}); install it with: pip install 'flowbdt[jets]'"
-        ) from error
+        raise MissingExtra.of("POT", error, "jets") from error
     return ot
 
 

@@ -73,9 +73,9 @@ def separation_power(
     real, weight_real = prepare(real, weight_real, 1, "real")
     generated, weight_generated = prepare(generated, weight_generated, 1, "generated")
     bins = quantile_edges(real, n_bins, weight_real) if edges is None else _checked(edges)
-    p, q = _shares(real, weight_real, bins), _shares(generated, weight_generated, bins)
+    p, q = binned_shares(real, weight_real, bins), binned_shares(generated, weight_generated, bins)
     sizes = effective_size(weight_real), effective_size(weight_generated)
-    value = _separation(p, q)
+    value = separation_of_shares(p, q)
     expected = 25.0 * (np.count_nonzero(p + q) - 1) * (1 / sizes[0] + 1 / sizes[1])
     settings = {
         "bins": len(bins) - 1,
@@ -96,12 +96,13 @@ def _checked(edges: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _shares(values: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def binned_shares(values: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the share of events in each bin (b,); those outside count in the outermost."""
     index = np.searchsorted(edges[1:-1], values, side="right")
     return np.bincount(index, weights=weight, minlength=len(edges) - 1) / weight.sum()
 
 
-def _separation(p: np.ndarray, q: np.ndarray) -> Any:
+def separation_of_shares(p: np.ndarray, q: np.ndarray) -> Any:
     """Return the separation x100 of shares (..., b); bins empty in both add nothing."""
     total = p + q
     terms = np.divide((p - q) ** 2, total, out=np.zeros_like(total), where=total > 0)
@@ -116,7 +117,7 @@ def _separation_error(
     n_bootstrap: int,
     seed: int,
 ) -> float:
-    value = _separation(p, q)
+    value = separation_of_shares(p, q)
     shrink = np.sqrt(max(0.0, 1.0 - expected / value)) if value > 0 else 0.0
     middle, half = (p + q) / 2, shrink * (p - q) / 2
     rng = stream(seed, "metric-separation")
@@ -124,7 +125,7 @@ def _separation_error(
     for share, size in ((middle + half, sizes[0]), (middle - half, sizes[1])):
         counts = rng.poisson(share * size, size=(n_bootstrap, len(share))).astype(np.float64)
         replicas.append(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0))
-    return float(np.std(_separation(*replicas), ddof=1))
+    return float(np.std(separation_of_shares(*replicas), ddof=1))
 
 
 def wasserstein(

@@ -35,9 +35,7 @@ def load() -> tuple[Any, Any]:
         import awkward
         import fastjet
     except ImportError as error:
-        raise MissingExtra(
-            f"fastjet is not usable ({error}); install it with: pip install 'flowbdt[jets]'"
-        ) from error
+        raise MissingExtra.of("fastjet", error, "jets") from error
     return fastjet, awkward
 
 

@@ -61,7 +61,7 @@ def write_together(
     quality: Mapping[str, Sequence[curves.Point]],
     title: str = "Generated events, side by side",
 ) -> Path:
-    """Write figures (SVG and PDF), ``report.json`` and a page that needs nothing else.
+    """Write figures (SVG and PDF), ``together.json`` and a page that needs nothing else.
 
     Parameters
     ----------

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from .. import seeding
-from ..regressors.distribution import ConditionalDistribution, DistributionSettings
+from ..regressors.distribution import ConditionalDistribution
+from .divisions import FEWEST, Divisions
 from .layers import KNOWN, KNOWN_SPLITS, Known, LayerPlan, first_shares, of_whole
 from .segments import Segments, Split, ancestors, cells, divide, log_energy, share, splits, summed
-
-FEWEST = 20
-"""Fewer divided segments in the training showers teach nothing: the share is uniform then."""
 
 LARGER = 2
 """Segments above a segment whose share of energy is a feature."""
 
 
-class Rings:
-    """Energies of the rings of every layer, given incident and layer energies.
-
-    Parameters
-    ----------
-    settings : DistributionSettings
-    most_rows : rows at most that a distribution learns from
-    """
-
-    def __init__(self, settings: DistributionSettings, most_rows: int) -> None:
-        self.settings, self.most_rows = settings, most_rows
-        self.models: dict[tuple[int, Split], ConditionalDistribution] = {}
+class Rings(Divisions):
+    """Energies of the rings of every layer, given incident and layer energies."""
 
     def fit(
         self, known: Known, rings: list[np.ndarray], threshold: float, seed: int, n_threads: int
@@ -84,21 +72,6 @@ class Rings:
     def n_numbers(plan: LayerPlan) -> int:
         """Uniform numbers that a shower takes."""
         return sum(layer.n_r - 1 for layer in plan.geometry.layers)
-
-    def state(self) -> dict[str, Any]:
-        """Return the distributions by group and split."""
-        return {
-            "_".join(map(str, (group, *split))): model.to_arrays()
-            for (group, split), model in self.models.items()
-        }
-
-    def restore(self, state: Mapping[str, Any], plan: LayerPlan, threshold: float) -> Self:
-        """Take back what `state` returned."""
-        self.plan, self.threshold = plan, threshold
-        for name, arrays in state.items():
-            group, *cut = map(int, name.split("_"))
-            self.models[group, Split(*cut)] = ConditionalDistribution.from_arrays(arrays)
-        return self
 
 
 def _features(

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from .. import seeding
-from ..regressors.distribution import ConditionalDistribution, DistributionSettings
+from ..regressors.distribution import ConditionalDistribution
+from .divisions import FEWEST, Divisions
 from .layers import Known, LayerPlan, of_whole
 from .segments import Segments, Split, ancestors, cells, divide, log_energy, share, splits, summed
 
-FEWEST = 20
 LARGER = 1
 
 
@@ -60,18 +60,8 @@ class Frames:
         return np.asarray(np.where(self.mirrored, np.conj(away), away) * turned)
 
 
-class Sectors:
-    """Energies of the voxels of rings with several sectors, given the energies of the rings.
-
-    Parameters
-    ----------
-    settings : DistributionSettings
-    most_rows : rows at most that a distribution learns from
-    """
-
-    def __init__(self, settings: DistributionSettings, most_rows: int) -> None:
-        self.settings, self.most_rows = settings, most_rows
-        self.models: dict[tuple[int, tuple[int, int]], ConditionalDistribution] = {}
+class Sectors(Divisions):
+    """Energies of the voxels of rings with several sectors, given the energies of the rings."""
 
     def fit(
         self,
@@ -159,21 +149,6 @@ class Sectors:
         """Uniform numbers that a layer of a shower takes."""
         layer = plan.layer(position)
         return layer.n_r * (layer.n_alpha + 1) if layer.n_alpha > 1 else 0
-
-    def state(self) -> dict[str, Any]:
-        """Return the distributions by group and kind."""
-        return {
-            "_".join(map(str, (group, *kind))): model.to_arrays()
-            for (group, kind), model in self.models.items()
-        }
-
-    def restore(self, state: Mapping[str, Any], plan: LayerPlan, threshold: float) -> Self:
-        """Take back what `state` returned."""
-        self.plan, self.threshold = plan, threshold
-        for name, arrays in state.items():
-            group, left, right = map(int, name.split("_"))
-            self.models[group, (left, right)] = ConditionalDistribution.from_arrays(arrays)
-        return self
 
 
 def _features(
