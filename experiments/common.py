@@ -11,6 +11,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU seconds are compared
 
+RUNS = "runs.json"
+
 
 def parser(question: str) -> argparse.ArgumentParser:
     """Return a parser with the options that every study has."""
@@ -27,6 +29,21 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [" | ".join(names), " | ".join("---" for _ in names)]
     lines += [" | ".join(str(row.get(name, "")) for name in names) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def kept(folder: Path | None, nothing: Any) -> Any:
+    """Return the runs that a study has kept in its folder, ``nothing`` if there are none."""
+    file = None if folder is None else folder / RUNS
+    return json.loads(file.read_text()) if file is not None and file.exists() else nothing
+
+
+def keep(runs: Any, folder: Path | None) -> None:
+    """Write all runs of a study so far, so that it can be stopped and taken up again."""
+    from flowbdt.files import write_json  # imports numpy, which must see the line above
+
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / RUNS, runs)
 
 
 def finish(figures: Mapping[str, Any], folder: Path | None, name: str) -> None:

@@ -22,7 +22,6 @@ from experiments.ablation.figures import draw
 from experiments.ablation.variants import SMOKE, VARIANTS, Variant
 from flowbdt import EventTable, FlowBDT, evaluate
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
-from flowbdt.files import write_json
 
 MAGIC_COLUMNS = (
     *("fLength", "fWidth", "fSize", "fConc", "fConc1"),
@@ -116,8 +115,7 @@ def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
 
 def study(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Do what is not done yet; return all runs, by data set, variant and seed."""
-    file = None if options.output is None else options.output / "runs.json"
-    runs = json.loads(file.read_text()) if file and file.exists() else {}
+    runs: dict[str, dict[str, float]] = common.kept(options.output, {})
     events = tables(options.data, options.smoke)
     for data, variant, seed in jobs(options):
         key = f"{data} | {variant} | {seed}"
@@ -129,9 +127,7 @@ def study(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             settings |= SMOKE
         runs[key] = one(train, test, settings, seed, options.smoke)
         print(key, json.dumps(runs[key]), flush=True)
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, runs)
+        common.keep(runs, options.output)
     return runs
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments import common
 from experiments.jetnet_hlv import settings
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
-from flowbdt.files import write_array, write_json
+from flowbdt.files import write_array
 from flowbdt.metrics import relation_deviation, wasserstein
 
 SERIAL = {"name": "serial", "n_threads": 1}
@@ -103,8 +104,7 @@ class Study:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.smoke = options, bool(options.smoke)
         self.folder: Path | None = options.output
-        file = None if self.folder is None else self.folder / "runs.json"
-        self.runs: dict[str, Run] = json.loads(file.read_text()) if file and file.exists() else {}
+        self.runs: dict[str, Run] = common.kept(self.folder, {})
         self.tables = tables(options.data, self.smoke)
         self.seeds = 1 if self.smoke else options.seeds
 
@@ -144,9 +144,7 @@ class Study:
         self.runs[key] = make()
         whole = {k: round(v[0], 4) for k, v in self.runs[key]["whole"].items()}
         print(key, json.dumps(whole), flush=True)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "runs.json", self.runs)
+        common.keep(self.runs, self.folder)
 
     def model(self, data: str, name: str, seed: int) -> Run:
         """Train, generate and judge one model."""

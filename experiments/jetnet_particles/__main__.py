@@ -23,7 +23,6 @@ from experiments.jetnet_particles.scores import Judge, observables, sum_rule
 from experiments.jetnet_particles.toys import toy_jets
 from experiments.jetnet_particles.variants import ONCE, VARIANTS, build
 from flowbdt.errors import DataWarning
-from flowbdt.files import write_json
 from flowbdt.metrics import uncertain
 from flowbdt.report.figures import demo_figure
 
@@ -96,8 +95,7 @@ def jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
 def study(options: argparse.Namespace) -> Runs:
     """Do what is not done yet; return all runs by variant and seed."""
     folder = options.output
-    file = None if folder is None else folder / "runs.json"
-    runs: Runs = json.loads(file.read_text()) if file and file.exists() else {}
+    runs: Runs = common.kept(folder, {})
     train, test = samples(options)
     judge = Judge(test, options.smoke)
     known: dict[str, Any] = {}
@@ -116,8 +114,7 @@ def study(options: argparse.Namespace) -> Runs:
             known[name] = build(name, seed, options.smoke, known)
             runs[key] = one(known[name], seed, train, judge, path)
         print(json.dumps(runs[key]), flush=True)
-        if file:
-            write_json(file, runs)
+        common.keep(runs, folder)
     if folder is not None and not options.smoke:
         draw(options, judge, folder)
     return runs

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.ablation.variants import REFERENCE as RECIPE
 from experiments.jetnet_particles.flat import Projected, Reference
 from experiments.jetnet_particles.model import SplittingModel
 from experiments.jetnet_particles.rejected import Rejected
 
 REFERENCE: dict[str, Any] = {
+    **RECIPE,
     "n_steps": 10,
-    "solver": "euler",
     "n_repeats": 1,
-    "noise": "repeats",
-    "candidates": 0,
-    "preconditioner": "none",
-    "rejection": False,
-    "inputs": ["latent"],
-    "transforms": {"*": {"name": "minmax", "clip": True}, "joint": "none"},
     "booster": {
+        **RECIPE["booster"],
         "max_depth": 6,
         "n_estimators": 60,
-        "reg_lambda": 0.1,
-        "reg_alpha": 0.2,
         "max_bin": 32,
         "outputs_per_group": 0,
         "split_outputs": 0,
-        "early_stopping_rounds": 0,
     },
 }
 """The recipe of arXiv 2404.18219 at a size that can be repeated: 60 trees of depth 6, 10 times,

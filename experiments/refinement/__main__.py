@@ -21,7 +21,6 @@ from experiments import common
 from experiments.refinement.figure import draw
 from experiments.refinement.methods import METHODS, SMOKE, Prepared
 from flowbdt.datasets import Showers, read_showers, toy_showers
-from flowbdt.files import write_json
 from flowbdt.metrics.calo import (
     fast_auc,
     high_level_features,
@@ -95,8 +94,7 @@ def study(options: argparse.Namespace) -> tuple[dict[str, Scores], dict[str, lis
     cheap, detailed = pairs(options.data, options.smoke)
     train, test = halves(cheap.n)
     truth = detailed.take(test)
-    file = None if options.output is None else options.output / "runs.json"
-    runs: dict[str, Scores] = json.loads(file.read_text()) if file and file.exists() else {}
+    runs: dict[str, Scores] = common.kept(options.output, {})
     n_seeds = 1 if options.smoke else options.seeds
     for seed in range(1, n_seeds + 1):
         prepared = Prepared(cheap.take(train), detailed.take(train), seed)
@@ -111,9 +109,7 @@ def study(options: argparse.Namespace) -> tuple[dict[str, Scores], dict[str, lis
             seconds = time.process_time() - start
             runs[key] = {**judged(truth, new, seed, options.smoke), "cpu_s": seconds}
             print(key, json.dumps(runs[key]), flush=True)
-            if file:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_json(file, runs)
+            common.keep(runs, options.output)
     grouped: dict[str, list[Scores]] = {}
     for key, scores in runs.items():
         grouped.setdefault(key.split(" | ")[0], []).append(scores)

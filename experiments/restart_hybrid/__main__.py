@@ -10,7 +10,6 @@ and taken up again. Needs torch.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -173,16 +172,14 @@ def main() -> None:
     print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
     relays = making.contenders(fields, N_FEW)
     wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
-    kept = None if options.output is None else options.output / "runs.json"
-    lines = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+    lines = common.kept(options.output, [])
     done = {line["contender"] for line in lines}
     for name, relay in relays.items():
         if name not in done and any(text in name for text in wanted):
             lines.append(scored(name, relay, model, test, train, options))
             shown = {k: v for k, v in lines[-1].items() if " " not in k}
             print({k: v[:2] if isinstance(v, list) else v for k, v in shown.items()}, flush=True)
-            if kept is not None:
-                kept.write_text(json.dumps(lines, indent=1) + "\n")
+            common.keep(lines, options.output)
     print(f"\n{table(lines)}\n")
     figures = {"contenders": lines, "losses": losses, "training_cpu_seconds": seconds}
     common.finish(figures, options.output, "restart_hybrid")

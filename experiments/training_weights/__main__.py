@@ -10,7 +10,6 @@ kept in the output folder. Needs torch.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -142,8 +141,7 @@ def main() -> None:
     names = options.weights.split(";") if options.weights else list(WEIGHTS)
     names = names[:3] if options.smoke else names
     rates, seeds = (RATES[:1], SEEDS[:1]) if options.smoke else (RATES, SEEDS[: options.seeds])
-    kept = None if options.output is None else options.output / "runs.json"
-    runs = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+    runs = common.kept(options.output, [])
     done = {(run["weight"], run["rate"], run["seed"]) for run in runs}
     for seed in seeds:
         for rate in rates:
@@ -153,9 +151,7 @@ def main() -> None:
                 lines = study.run(WEIGHTS[name], rate, seed)
                 runs.append({"weight": name, "rate": rate, "seed": seed, "lines": lines})
                 print(name, rate, seed, {n: lines[-1].get(n) for n in SHOWN}, flush=True)
-                if kept is not None:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    kept.write_text(json.dumps(runs, indent=1) + "\n")
+                common.keep(runs, options.output)
     print(f"\n{table(runs)}\n")
     common.finish({"runs": runs}, options.output, "training_weights")
 

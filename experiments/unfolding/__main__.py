@@ -10,7 +10,6 @@ is there already is not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +30,6 @@ from experiments.unfolding.flows import FLOWS, UnfoldingFlow
 from experiments.unfolding.samples import OBSERVABLES, Samples, samples
 from experiments.unfolding.summary import summary, tables
 from flowbdt import EventTable
-from flowbdt.files import write_json
 
 N_DRAWS = 4
 CALIBRATED, CALIBRATION_DRAWS = 4000, 60
@@ -183,8 +181,7 @@ def wanted(options: argparse.Namespace) -> dict[str, Callable[[Study, int], Resu
 
 def run(options: argparse.Namespace, edges: list[np.ndarray]) -> dict[str, Result]:
     """Do what is not done yet; return all runs, by job and seed. A seed has its own split."""
-    file = None if options.output is None else options.output / "runs.json"
-    runs = json.loads(file.read_text()) if file and file.exists() else {}
+    runs: dict[str, Result] = common.kept(options.output, {})
     for key, job in wanted(options).items():
         if key in runs:
             continue
@@ -192,9 +189,7 @@ def run(options: argparse.Namespace, edges: list[np.ndarray]) -> dict[str, Resul
         events = samples(options.data, options.smoke, seed - 1)
         runs[key] = job(Study(events, options.smoke, edges), seed)
         print(key, f"{time.process_time() - start:.0f} CPU s", flush=True)
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, runs)
+        common.keep(runs, options.output)
     return runs
 
 
