@@ -1,4 +1,4 @@
-"""Quality against function evaluations, all samplers in the same panels, with ratios.
+"""Quality against function evaluations, all samplers in every panel, with ratios.
 
     python -m experiments.samplers.figure results/samplers.json -o results
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.samplers import settings
 
 SCORES = {
     "auc_gb": "classifier AUC - 0.5",
@@ -61,47 +63,88 @@ def ratio(curve: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def style(i: int) -> dict[str, Any]:
-    """Return colour, mark and line of the i-th curve; no two are alike."""
+    """Return colour, mark and line of the i-th curve of a panel; no two are alike."""
     line = ("-", "--", ":", "-.")[(i // len(COLOURS)) % 4]
     colour, mark = COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]
     return {"color": colour, "marker": mark, "ls": line, "ms": 3.5, "lw": 1.0, "capsize": 1.5}
 
 
+def families(labels: list[str]) -> dict[str, list[str]]:
+    """Return family -> samplers of it that have results, in the order of the settings."""
+    known = {name: family for family, members in settings.FAMILIES.items() for name in members}
+    found: dict[str, list[str]] = {family: [] for family in settings.FAMILIES}
+    for label in labels:
+        name = label.removesuffix(", own grid").removesuffix(", EDM grid")
+        found[known[name]].append(label)
+    return {family: members for family, members in found.items() if members}
+
+
 def one(lines: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draw one part: a column of panels per score, values above and ratios below."""
+    """Draw one part: a column per family of samplers, all others in grey behind it."""
     from flowbdt.report.style import drawing, new_figure
 
     names = [name for name in SCORES if any(line.get(name) is not None for line in lines)]
+    columns = families(list(curves(lines, names[0])))
     with drawing():
-        picture = new_figure(4.2 * len(names), 6.4, "constrained")
-        grid = picture.add_gridspec(2, len(names), height_ratios=[2.2, 1.0])
-        for column, name in enumerate(names):
-            upper = picture.add_subplot(grid[0, column])
-            lower = picture.add_subplot(grid[1, column], sharex=upper)
-            _panels(upper, lower, lines, name)
-        handles, labels = upper.get_legend_handles_labels()
-        picture.legend(handles, labels, loc="outside lower center", ncol=5)
+        picture = new_figure(2.9 * len(columns), 2.1 * (len(names) + 1) + 1.6, "constrained")
+        heights = [1.4] * len(names) + [1.0, 0.75]
+        grid = picture.subplots(
+            len(names) + 2, len(columns), sharex="col", sharey="row", squeeze=False,
+            height_ratios=heights,
+        )  # fmt: skip
+        for column, (family, members) in enumerate(columns.items()):
+            for row, name in enumerate(names):
+                _scores(grid[row, column], lines, name, members)
+            _ratios(grid[-2, column], lines, names[-1], members)
+            grid[0, column].set_title(family)
+            _legend(grid[-1, column], grid[0, column])
+        _label(grid, names)
         picture.suptitle(title)
         picture.savefig(path)
 
 
-def _panels(upper: Any, lower: Any, lines: list[dict[str, Any]], name: str) -> None:
+def _scores(axes: Any, lines: list[dict[str, Any]], name: str, members: list[str]) -> None:
     found = curves(lines, name)
     low, error = floor(lines, name)
-    for i, (label, curve) in enumerate(found.items()):
-        upper.errorbar(curve[:, 0], curve[:, 1], curve[:, 2], label=label, **style(i))
-        if REFERENCE in found:
-            quotient = ratio(curve, found[REFERENCE])
-            lower.errorbar(quotient[:, 0], quotient[:, 1], quotient[:, 2], **style(i))
-    band(upper, low, error)
-    upper.set(xscale="log", yscale="log", ylabel=SCORES[name])
-    lower.axhline(1.0, color="#3b3b3b", lw=0.7)
-    lower.set(xscale="log", yscale="log", xlabel="function evaluations per event")
-    lower.set_ylabel(f"ratio to\n{REFERENCE}")
+    band(axes, low, error)
+    _behind(axes, {label: curve for label, curve in found.items() if label not in members})
+    for i, label in enumerate(label for label in members if label in found):
+        curve = found[label]
+        axes.errorbar(curve[:, 0], curve[:, 1], curve[:, 2], label=label, **style(i))
+    axes.set(xscale="log", yscale="log")
+    axes.set_ylim(bottom=max(0.6 * (low - error), SMALLEST))
+
+
+def _ratios(axes: Any, lines: list[dict[str, Any]], name: str, members: list[str]) -> None:
+    found = curves(lines, name)
+    if REFERENCE in found:
+        found = {label: ratio(curve, found[REFERENCE]) for label, curve in found.items()}
+        _behind(axes, {label: curve for label, curve in found.items() if label not in members})
+        for i, label in enumerate(label for label in members if label in found):
+            axes.errorbar(found[label][:, 0], found[label][:, 1], found[label][:, 2], **style(i))
+    axes.axhline(1.0, color="#3b3b3b", lw=0.7)
+    axes.set(xscale="log", yscale="log", xlabel="function evaluations per event")
     ticks = [t for t in TICKS if any(t in curve[:, 0] for curve in found.values())]
-    lower.set_xticks(ticks, labels=[str(t) for t in ticks])
-    lower.set_xticks([], minor=True)
-    upper.tick_params(labelbottom=False)
+    axes.set_xticks(ticks, labels=[str(t) for t in ticks])
+    axes.set_xticks([], minor=True)
+    axes.tick_params(labelbottom=True)
+
+
+def _behind(axes: Any, others: dict[str, np.ndarray]) -> None:
+    for curve in others.values():
+        axes.plot(curve[:, 0], curve[:, 1], color="#dddddd", lw=0.7, zorder=0.5)
+
+
+def _legend(axes: Any, source: Any) -> None:
+    handles, labels = source.get_legend_handles_labels()
+    axes.axis("off")
+    axes.legend(handles, labels, loc="upper center", fontsize="small", frameon=False)
+
+
+def _label(grid: Any, names: list[str]) -> None:
+    for axes, name in zip(grid[:, 0], names, strict=False):
+        axes.set_ylabel(SCORES[name])
+    grid[-2, 0].set_ylabel(f"{SCORES[names[-1]]}\nratio to {REFERENCE}")
 
 
 def band(axes: Any, low: float, error: float) -> None:

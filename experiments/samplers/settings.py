@@ -44,6 +44,46 @@ SOLVERS_OF: dict[str, Any] = {
 }
 """Names as in the papers; settings as in the configuration."""
 
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "one step at a time": (
+        "Euler = DDIM",
+        "Heun",
+        "midpoint",
+        "RK4",
+        "Dormand-Prince",
+        "EDM, no churn",
+    ),
+    "several steps, in time": (
+        "Adams-Bashforth 2",
+        "Adams-Bashforth 3",
+        "Adams-Bashforth 4",
+        "LMS 3",
+        "LMS 4",
+        "DEIS 2",
+        "DEIS 3",
+    ),
+    "exponential, in log-SNR": (
+        "DPM-Solver-2",
+        "DPM-Solver-3",
+        "DPM-Solver++ 2S",
+        "DPM-Solver++ 2M",
+        "DPM-Solver++ 3M",
+        "UniPC-2",
+        "UniPC-3",
+    ),
+    "with noise": (
+        "DDPM",
+        "Euler-Maruyama",
+        "EDM, churn 10",
+        "SDE-DPM++ 2M",
+        "SDE-DPM++ 3M",
+        "SEEDS-2",
+        "Restart (Heun)",
+        "Restart (AB2)",
+    ),
+}
+"""Where a sampler is drawn: each is in colour in one column and in grey in the others."""
+
 SAMPLERS: dict[str, dict[str, Any]] = {
     **{name: {"solver": solver, "spacing": UNIFORM} for name, solver in SOLVERS_OF.items()},
     **{
