@@ -25,6 +25,20 @@ INGREDIENTS: dict[str, Variant] = {
 }
 """Each ingredient of the default model switched off, or another choice in its place."""
 
+WITHOUT_REJECTION: dict[str, Variant] = {
+    f"{name} without rejection": {**INGREDIENTS[name], "rejection": False}
+    for name in (
+        "one Gaussian",
+        "40 Gaussians",
+        "single-event targets",
+        "single-event targets with fresh noise",
+        "trees see the latent point only",
+        "optimal-transport pairs",
+        "last steps finer",
+    )
+}
+"""The same ingredients where nothing thrown out hides what they do."""
+
 EVALUATIONS: dict[str, Variant] = {
     f"{n} evaluations": {"n_steps": n, "rejection": False} for n in (2, 4, 8, 16, 32)
 }
@@ -68,6 +82,7 @@ REFERENCE: Variant = {
 
 VARIANTS: dict[str, Variant] = {
     **INGREDIENTS,
+    **WITHOUT_REJECTION,
     **EVALUATIONS,
     **COST,
     **EVENTS,
