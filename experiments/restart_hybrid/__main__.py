@@ -18,8 +18,11 @@ import numpy as np
 
 from experiments import common
 from experiments.restart_hybrid import contenders as making
+from experiments.restart_hybrid.compared import Sample, Samples, compared
+from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.evaluation import Evaluation
 from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
 from flowbdt.solvers import SOLVERS
 from flowbdt.split import split_mask
@@ -99,10 +102,8 @@ def ingredients(train: EventTable, options: Any) -> tuple[FlowBDT, making.Fields
     return model, making.Fields(net, trees, grid, tree_field(again), fixer), seconds
 
 
-def judge(real: Any, new: Any, other: Any, seed: int, smoke: bool) -> dict[str, Any]:
+def shown(verdict: Evaluation) -> dict[str, Any]:
     """Return score -> [value, error, floor, error of the floor], and the talk's columns."""
-    names = ["separation", "wasserstein"] if smoke else ["auc_gb", "separation", "wasserstein"]
-    verdict = evaluate(real, new, training=other, quick=True, seed=seed, metrics=names)
     scores: dict[str, Any] = {}
     for r in verdict.results:
         line = [r.value, r.error, r.floor, r.floor_error]
@@ -113,15 +114,19 @@ def judge(real: Any, new: Any, other: Any, seed: int, smoke: bool) -> dict[str, 
     return scores
 
 
-def scored(name: str, relay: Relay, model: FlowBDT, real: Any, train: Any, options: Any) -> Any:
-    """Return one line of the table."""
+def scored(
+    name: str, relay: Relay, model: FlowBDT, real: EventTable, train: EventTable, options: Any
+) -> tuple[dict[str, Any], Sample]:
+    """Return one line of the table, and the events with all that was found of them."""
     began = time.process_time()
     new = relay.sample(model, real.n, random_state=100 + options.seed)
     cost = 1e6 * (time.process_time() - began) / real.n
     counts = relay.n_evaluations
     line = {"contender": name, "network": counts.get("network", 0)}
     line |= {"trees": counts.get("trees", 0), "us_per_event": cost}
-    return {**line, **judge(real, new, train, options.seed, options.smoke)}
+    names = ["auc_gb", "separation", "wasserstein"][1 if options.smoke else 0 :]
+    verdict = evaluate(real, new, training=train, quick=True, seed=options.seed, metrics=names)
+    return {**line, **shown(verdict)}, Sample(verdict, new)
 
 
 def difference(fields: making.Fields, z: np.ndarray, smoke: bool) -> list[dict[str, Any]]:
@@ -150,8 +155,38 @@ def table(lines: list[dict[str, Any]]) -> str:
     return common.markdown(rows)
 
 
+def study(options: Any) -> dict[str, Any]:
+    """Train what is missing, judge what was asked for, hold it against each other."""
+    train, test = jets(options.data)
+    if options.smoke:
+        train, test = (t.take(slice(0, 300)) for t in (train, test))
+        options.batches = 30
+    test = test.take(slice(0, options.events or test.n))
+    model, fields, seconds = ingredients(train, options)
+    losses = difference(fields, model.transform_.forward(test), options.smoke)
+    print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
+    relays = making.contenders(fields, N_FEW)
+    wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
+    lines = common.kept(options.output, [])
+    done, samples = {line["contender"] for line in lines}, Samples(options.output, test.names)
+    for name, relay in relays.items():
+        if name not in done and any(text in name for text in wanted):
+            line, samples[name] = scored(name, relay, model, test, train, options)
+            lines.append(line)
+            short = {k: v for k, v in line.items() if " " not in k}
+            print({k: v[:2] if isinstance(v, list) else v for k, v in short.items()}, flush=True)
+            common.keep(lines, options.output)
+    print(f"\n{table(lines)}\n")
+    pairs = compared(samples, test, options.seed)
+    print(f"{common.markdown(pairs)}\n" if pairs else "")
+    if options.output is not None:
+        draw(lines, options.output / "evaluations.png")
+    figures = {"contenders": lines, "losses": losses, "training_cpu_seconds": seconds}
+    return {**figures, "pairs": pairs}
+
+
 def main() -> None:
-    """Train what is missing, judge what was asked for."""
+    """Do the part that was asked for."""
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--batches", type=int, default=6000, help="of the network (%(default)s)")
     parser.add_argument("--preset", default="balanced", help="of the trees (%(default)s)")
@@ -159,30 +194,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="contenders with one of these texts, separated by ;")
     options = parser.parse_args()
-    train, test = jets(options.data)
-    if options.smoke:
-        train, test = (t.take(slice(0, 300)) for t in (train, test))
-        options.batches = 30
-    test = test.take(slice(0, options.events or test.n))
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-    model, fields, seconds = ingredients(train, options)
-    unseen = model.transform_.forward(test)
-    losses = difference(fields, unseen, options.smoke)
-    print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
-    relays = making.contenders(fields, N_FEW)
-    wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
-    lines = common.kept(options.output, [])
-    done = {line["contender"] for line in lines}
-    for name, relay in relays.items():
-        if name not in done and any(text in name for text in wanted):
-            lines.append(scored(name, relay, model, test, train, options))
-            shown = {k: v for k, v in lines[-1].items() if " " not in k}
-            print({k: v[:2] if isinstance(v, list) else v for k, v in shown.items()}, flush=True)
-            common.keep(lines, options.output)
-    print(f"\n{table(lines)}\n")
-    figures = {"contenders": lines, "losses": losses, "training_cpu_seconds": seconds}
-    common.finish(figures, options.output, "restart_hybrid")
+    common.finish(study(options), options.output, "restart_hybrid")
 
 
 if __name__ == "__main__":

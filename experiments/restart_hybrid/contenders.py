@@ -47,7 +47,7 @@ def alone(field: VelocityField, solver: Any, n_steps: int, spacing: Any = "unifo
 def networks(fields: Fields) -> dict[str, Relay]:
     """Return name -> network alone; the number behind a comma is that of its evaluations."""
     net, relays = fields.network, {}
-    for n in (50, 200):
+    for n in (50, 65, 200):
         relays[f"DDPM, {n}"] = alone(net, "ddpm", n)
     for n in (5, 9, 18):
         relays[f"EDM (Heun), {2 * n - 1}"] = alone(net, "edm", n, EDM_GRID)
@@ -55,11 +55,11 @@ def networks(fields: Fields) -> dict[str, Relay]:
         relays[f"DPM++ 2M, {n}"] = alone(net, "dpm_solver_pp_2m", n)
     for n in (4, 6, 8, 10, 20):
         relays[f"UniPC, {n}"] = alone(net, "unipc", n)
-    for n in (8, 16):
+    for n in (6, 8, 16):
         restart = {"name": "restart", "base": "heun"}
         relays[f"Restart (Heun), {n} steps"] = alone(net, restart, n)
     restart = {"name": "restart", "base": "dpm_solver_pp_2m"}
-    for n in (6, 10):
+    for n in (6, 10, 31):
         relays[f"Restart (DPM++ 2M), {n} steps"] = alone(net, restart, n)
     relays["Heun, 400"] = alone(net, "heun", 200)
     return relays

@@ -1,0 +1,84 @@
+"""Quality against evaluations of the network: network alone, and with trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SCORES = {
+    "auc_gb": "classifier AUC, boosted trees",
+    "separation": r"mean separation power $\times$ 100",
+    "wasserstein": "mean $W_1$ / width",
+}
+
+FAMILIES = {
+    "DDPM": ("DDPM", "#56b4e9", "o", "-"),
+    "Heun": ("EDM, Heun", "#3b3b3b", "s", "-"),
+    "DPM++": ("DPM-Solver++ 2M", "#8c6d31", "v", "-"),
+    "UniPC": ("UniPC", "#0072b2", "D", "-"),
+    "Restart": ("Restart", "#cc79a7", "^", "-"),
+    "above": ("trees above, UniPC below", "#d55e00", "P", ""),
+    "below": ("UniPC above, trees below", "#e69f00", "X", ""),
+    "restart by trees": ("UniPC, restart by trees", "#009e73", "*", ""),
+    "noise to": ("trees, noise, UniPC", "#7a5195", "h", ""),
+    "corrected": ("UniPC, corrected by trees", "#f0a30a", "p", ""),
+}
+"""Part of a contender's name -> label, colour, mark, line; network alone first."""
+
+
+def family(name: str) -> str | None:
+    """Return the family of a contender; None for trees alone, which ask no network."""
+    for part in ("restart by trees", "noise to", "corrected"):
+        if part in name:
+            return part
+    if " to t = " in name:
+        return "above" if name.startswith("trees") else "below"
+    return next((key for key in ("DDPM", "Restart", "DPM++", "UniPC", "Heun") if key in name), None)
+
+
+def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the figure: a panel for each score, floor and trees alone as bands."""
+    from flowbdt.report.style import drawing, new_figure
+
+    names = [name for name in SCORES if name in lines[0]]
+    with drawing():
+        picture = new_figure(4.1 * len(names), 4.2, "constrained")
+        panels = picture.subplots(1, len(names), squeeze=False)[0]
+        for axes, name in zip(panels, names, strict=True):
+            _panel(axes, lines, name)
+        found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+        picture.legend(found.values(), found, loc="outside lower center", ncols=4)
+        picture.savefig(path)
+
+
+def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
+    for key, (label, colour, mark, dashes) in FAMILIES.items():
+        points = sorted(
+            (line["network"], *line[name][:2]) for line in lines if family(line["contender"]) == key
+        )
+        if points:
+            look = {"color": colour, "marker": mark, "ls": dashes, "ms": 5, "capsize": 2}
+            axes.errorbar(*zip(*points, strict=True), label=label, **look)
+    low, error = lines[0][name][2:]
+    axes.axhspan(low - error, low + error, color="#c9c9c9", label="floor", zorder=0)
+    for line in lines:
+        if line["contender"] == "trees alone":
+            value, error = line[name][:2]
+            axes.axhline(value, color="#009e73", ls="--", lw=1.0, label="trees alone", zorder=0)
+            axes.axhspan(value - error, value + error, color="#009e73", alpha=0.12, zorder=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("evaluations of the network")
+    axes.set_ylabel(SCORES[name])
+    _plain(axes)
+
+
+def _plain(axes: Any) -> None:
+    """Write numbers as people do."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
