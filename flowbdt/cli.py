@@ -56,10 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (_add_part, _add_merge):
         add(commands)
     from .cli_data import add_data
+    from .cli_export import add_export
     from .cli_tuning import add_tuning
 
     add_tuning(commands)
     add_data(commands)
+    add_export(commands)
     return parser
 
 

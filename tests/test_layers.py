@@ -26,7 +26,8 @@ LEVELS = [
     {"generation", "stepmodel", "latency", "parts", "rejection", "model", "foresight", "hybrid",
      "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
-     "significance", "several", "cli_tuning", "cli_data", "cli"},
+     "significance", "several", "cli_tuning", "cli_data", "cli_export",
+     "export", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

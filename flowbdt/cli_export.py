@@ -1,0 +1,52 @@
+"""``flowbdt export``: a trained run for programs that have no Python."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .cli import _command, _say
+
+WRITTEN = {
+    "cpp": "folder with model.bin, flowbdt.hpp, a C interface and an example",
+    "onnx": "one file, noise and conditions in, events out",
+}
+
+
+def add_export(commands: Any) -> None:
+    """Add the command to the parser of all commands."""
+    parser = _command(commands, "export", run_export, "write a trained run for C++ or ONNX")
+    parser.add_argument("model", metavar="MODEL", help="run folder or model file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    listed = "; ".join(f"{name}: {what}" for name, what in WRITTEN.items())
+    parser.add_argument("--format", choices=WRITTEN, default="cpp", help=f"{listed} (%(default)s)")
+    parser.add_argument(
+        "--sampler",
+        metavar="YAML",
+        help="another way through the same step models, without rejection, e.g."
+        " '{solver: heun, n_steps: 4}'; of solver, n_steps, spacing",
+    )
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """flowbdt export."""
+    from . import store
+    from .commands import read_sampler
+    from .generation import Flow
+
+    sampler = read_sampler(options.sampler)
+    flow = Flow(store.open_run(options.model), sampler=sampler, compiled=False)
+    _writer(options.format)(flow, options.output)
+    _say(options, f"{options.output}: {WRITTEN[options.format]}")
+
+
+def _writer(name: str) -> Callable[[Any, Any], None]:
+    if name == "onnx":
+        from .export.onnx import write_onnx
+
+        return lambda flow, path: write_onnx(flow, str(path))
+    from .export.cpp import write_cpp
+
+    return write_cpp
