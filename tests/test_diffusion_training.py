@@ -117,6 +117,35 @@ def test_a_resumed_training_has_the_same_loss_curve(rate, tmp_path):
         assert all(torch.equal(a, b) for a, b in pairs), which
 
 
+def test_a_training_that_breaks_off_goes_on_from_its_last_checkpoint(tmp_path):
+    """Its log is that of a training which did not, and its clock goes on."""
+    given = {"valid": (EVENTS[:50], None), "folder": tmp_path, "checkpoint_every": 20}
+    broken = trainer()
+    advance = broken._advance
+
+    def until_47(*data):
+        if broken.step == 47:
+            raise KeyboardInterrupt
+        return advance(*data)
+
+    broken._advance = until_47
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(EVENTS, **given)
+    resumed = Trainer.resume(tmp_path / "checkpoint.npz")
+    assert resumed.step == 40
+    resumed.fit(EVENTS, **given)
+    whole = trainer().fit(EVENTS, valid=given["valid"], folder=tmp_path / "whole")
+    assert resumed.losses == whole.losses
+    places = (tmp_path, tmp_path / "whole")
+    logs = [list(csv.DictReader((f / "log.csv").read_text().splitlines())) for f in places]
+    for line in (*logs[0], *logs[1]):
+        seconds = float(line.pop("seconds"))
+        assert seconds > 0
+    assert logs[0] == logs[1]
+    clock = [line["seconds"] for line in resumed.history]
+    assert clock == sorted(clock)
+
+
 def test_a_resumed_training_refuses_other_events(tmp_path):
     trainer().fit(EVENTS, folder=tmp_path, stop_at=5)
     with pytest.raises(InputError, match="same order"):

@@ -175,7 +175,8 @@ class Trainer:
         self._check_same(data[0])
         if not self.step and data[1] is not None:
             self.denoiser.learn_conditions(data[1])
-        started = time.perf_counter()
+        before = self.history[-1]["seconds"] if self.history else 0.0
+        started = time.perf_counter() - before
         last = min(stop_at or self.config.n_steps, self.config.n_steps)
         while self.step < last:
             norm = self._advance(*data)
