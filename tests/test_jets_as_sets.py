@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
-from experiments.jetnet_particles.network import AttentionNetwork, WithEvaluations  # noqa: E402
-from experiments.jetnet_particles.toys import toy_jets  # noqa: E402
-from experiments.jetnet_particles.variants import SMALL_ATTENTION, build  # noqa: E402
+from experiments.jetnet_particles.network import AttentionNetwork, WithEvaluations
+from experiments.jetnet_particles.toys import toy_jets
+from experiments.jetnet_particles.variants import SMALL_ATTENTION, build
 
 JETS = toy_jets(120, seed=3)
 
