@@ -27,10 +27,12 @@ from experiments.unfolding.classical import (
 )
 from experiments.unfolding.figures import draw
 from experiments.unfolding.flows import FLOWS, UnfoldingFlow
+from experiments.unfolding.network import UnfoldingNetwork
 from experiments.unfolding.samples import OBSERVABLES, Samples, samples
 from experiments.unfolding.summary import summary, tables
 from flowbdt import EventTable
 
+TOLD, DIFFUSION = "noise, told", "diffusion, told"
 N_DRAWS = 4
 CALIBRATED, CALIBRATION_DRAWS = 4000, 60
 ITERATIONS = {"omnifold": 5, "posteriors": 3}
@@ -96,27 +98,41 @@ def by_weights(study: Study, seed: int) -> Result:
 
 def with_posterior(study: Study, seed: int) -> Result:
     """The flow from noise with the detector level as condition, and all that reuses its draws."""
-    flow = UnfoldingFlow(FLOWS["noise, told"], study.events.train, seed, study.smoke)
-    k, train = N_DRAWS, study.events.train
+    flow, name = UnfoldingFlow(FLOWS["noise, told"], study.events.train, seed, study.smoke), TOLD
+    found, prior, draws = _posteriors(study, flow, name, seed)
+    found[f"{name}, no rejection"] = {
+        where: study.drawn(flow.draw(data, 1, 10 * seed + 3, rejection=False), where, seed)
+        for where, data in study.data.items()
+    }
+    found["true prior"] = {"cross": _true_prior(study, draws["cross"], prior, seed)}
+    found[name]["acceptance"] = flow.model.acceptance_
+    return found
+
+
+def by_network(study: Study, seed: int) -> Result:
+    """The same with a diffusion network instead of trees."""
+    network = UnfoldingNetwork(study.events.train, seed, study.smoke)
+    return _posteriors(study, network, DIFFUSION, seed)[0]
+
+
+def _posteriors(
+    study: Study, flow: UnfoldingFlow | UnfoldingNetwork, name: str, seed: int
+) -> tuple[Result, np.ndarray, dict[str, np.ndarray]]:
+    """Score the draws of a flow, also iterated; return the prior's draws and the data's, too."""
+    train, all_draws = study.events.train, {}
     prior = flow.draw(train, 2, 10 * seed + 1).reshape(2 * train.n, -1)
-    name = "noise, told"
-    found: Result = {name: {}, f"{name}, no rejection": {}, f"{name}, iterated": {}}
+    found: Result = {name: {}, f"{name}, iterated": {}}
     for where, data in study.data.items():
-        draws = flow.draw(data, k, 10 * seed + 2)
+        draws = all_draws[where] = flow.draw(data, N_DRAWS, 10 * seed + 2)
         n = 1 if study.smoke else ITERATIONS["posteriors"]
         weights = iterated_posteriors(draws, prior, n, Trees(), 100 * seed)
-        plain = flow.draw(data, 1, 10 * seed + 3, rejection=False)
         found[name][where] = study.drawn(draws, where, seed)
-        found[f"{name}, no rejection"][where] = study.drawn(plain, where, seed)
         found[f"{name}, iterated"][where] = study.drawn(draws, where, seed, weights[-1])
-        if where == "cross":
-            found["true prior"] = {where: _true_prior(study, draws, prior, seed)}
     few = study.events.test.take(slice(0, 100 if study.smoke else CALIBRATED))
     many = flow.draw(few, 10 if study.smoke else CALIBRATION_DRAWS, 10 * seed + 4)
     found[name]["coverage"] = scores.calibration(few.x, many)
     found[name]["atoms"] = _atoms(few.x, many)
-    found[name]["acceptance"] = flow.model.acceptance_
-    return found
+    return found, prior, all_draws
 
 
 def _true_prior(study: Study, draws: np.ndarray, prior: np.ndarray, seed: int) -> dict[str, Any]:
@@ -165,8 +181,9 @@ def one_answer(name: str) -> Callable[[Study, int], Result]:
 
 JOBS: dict[str, Callable[[Study, int], Result]] = {
     "weights": by_weights,
-    "noise, told": with_posterior,
-    **{name: one_answer(name) for name in FLOWS if name != "noise, told"},
+    TOLD: with_posterior,
+    **{name: one_answer(name) for name in FLOWS if name != TOLD},
+    DIFFUSION: by_network,
 }
 
 

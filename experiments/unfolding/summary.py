@@ -11,7 +11,8 @@ from experiments.unfolding.samples import CONTINUOUS, FIVE, OBSERVABLES
 
 ORDER = (
     *("detector level", "simulation", "noise, told", "noise, told, no rejection"),
-    *("noise, told, iterated", "detector", "detector, told", "transport", "noise"),
+    *("noise, told, iterated", "diffusion, told", "diffusion, told, iterated"),
+    *("detector", "detector, told", "transport", "noise"),
     *("Bayes in bins", "OmniFold, published stop", "OmniFold, all trees", "true prior"),
 )
 """How methods follow one another in the tables."""
