@@ -14,20 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
 
-from .. import __version__, files, store
+from .. import __version__, files
 from ..compiled.program import Program, program
-from ..errors import ConfigError
 from ..generation import Flow
 from ..inputs import StepInputs
 from ..model import FlowBDT
 from ..regressors.trees import forests
-from ..store import Archive
 from . import onnx_transforms
 from .onnx_closed_form import Answer, ClosedForm, takes_unknown
 from .onnx_graph import Graph, Tensor
 from .onnx_trees import tree_sum
+from .tables import check_exportable, flow_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -67,39 +65,10 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     ``mean_acceptance``, and ``unknown_conditions``: "any" if conditions may be NaN, "none" if
     events with such are NaN themselves.
     """
-    flow = _flow(model)
-    _check(flow)
+    flow = flow_of(model)
+    check_exportable(flow)
     content = _Walk(flow).graph.to_bytes(TEXT, _metadata(flow), __version__)
     files.write_bytes(Path(path), content)
-
-
-def _flow(model: FlowBDT | Flow) -> Flow:
-    if isinstance(model, Flow):
-        return model
-    if not hasattr(model, "archive_"):
-        raise NotFittedError("this FlowBDT is not fitted yet: there is nothing to export")
-    return Flow(Archive("this model", model.archive_), compiled=False)
-
-
-def _check(flow: Flow) -> None:
-    """Refuse what a graph cannot do. Raises ConfigError."""
-    sampler = flow.sampler
-    if sampler.solver.stochastic:
-        raise ConfigError(
-            f"the sampler {sampler.name!r} draws random numbers on its way and cannot be exported;"
-            " export with a deterministic one:"
-            " write_onnx(Flow(..., sampler={'solver': 'adams_bashforth_3'}), path)"
-        )
-    if sampler.interpolate:
-        raise ConfigError(
-            "a sampler with interpolate=True cannot be exported; use times that have step models"
-        )
-    if "source" in flow.plan["fingerprint"]["events"]:
-        raise ConfigError(
-            "a model that starts from given events cannot be exported; only noise can be an input"
-        )
-    if not flow.plan["n_latent"]:
-        raise ConfigError("all columns of this model are constant: there is nothing to export")
 
 
 class _Walk:
@@ -111,8 +80,7 @@ class _Walk:
         self._inputs: dict[int, StepInputs] = {}
         noise = self.graph.input("noise", self._m)
         self._cond = self.graph.input("conditions", self._n_cond) if self._n_cond else None
-        step = flow.grid.locate(float(flow.grid.times[0]))
-        first = self._step_inputs(step).prepared
+        first = self._step_inputs(0).prepared
         self._form = ClosedForm(self.graph, first, self._cond, self._n_cond)
         events = onnx_transforms.events(self.graph, flow.transform, self._end(noise))
         if self._cond is not None and not takes_unknown(first, self._n_cond):
@@ -166,7 +134,7 @@ class _Walk:
         ratio = self._flow.ratio
         assert ratio is not None
         seen = self.graph.join([events] if self._cond is None else [events, self._cond])
-        trees, _ = forests(self._flow._checked(store.REJECTION))
+        trees, _ = forests(ratio.to_bytes())
         log_ratio = tree_sum(self.graph, trees, seen.cast(np.float32), 1).cast(np.float64)
         odds = self.graph.node("Exp", log_ratio) / ratio.ceiling
         return self.graph.node("Min", odds, 1.0).reshape(-1)
