@@ -1,0 +1,204 @@
+"""The documentation site: builds strictly, has no dead links, needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from flowbdt.couplings import COUPLINGS
+from flowbdt.paths import PATHS
+from flowbdt.preconditioners import PRECONDITIONERS
+from flowbdt.schedules import SCHEDULES
+from flowbdt.solvers import SOLVERS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FORMULAS = (DOCS / "mathematics.md").read_text()
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
+"""What a browser fetches to show a page, besides the links of `STYLE`."""
+STYLE = {"stylesheet", "preload", "modulepreload", "preconnect", "dns-prefetch", "icon", "manifest"}
+
+
+class Page(HTMLParser):
+    """Links, anchors and what is loaded, of a page."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(file.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        found = {name: value or "" for name, value in attrs}
+        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag in LOADED and LOADED[tag] in found:
+            self.loaded.append(found[LOADED[tag]])
+        if tag == "link" and STYLE & set(found.get("rel", "").split()):
+            self.loaded.append(found.get("href", ""))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    pytest.importorskip("mkdocs", reason="pip install -e '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    # the page for unknown addresses is made for the root of a server
+    return {file: Page(file) for file in sorted(site.rglob("*.html")) if file.name != "404.html"}
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of the tables of a page, by the name in `code` that a row begins with."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        match = re.match(r"`(\w+)`", cells[0])
+        if line.startswith("|") and match:
+            found.setdefault(match[1], []).append(cells)
+    return {name: cells for name, many in found.items() for cells in many[-1:]}
+
+
+def section(title: str) -> str:
+    (body,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", FORMULAS, flags=re.M | re.S)
+    return body
+
+
+@pytest.mark.slow
+def test_no_link_of_the_site_is_dead(pages):
+    dead = []
+    for file, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or link in ("", "#"):
+                continue
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            known = pages[target].anchors if target in pages else None
+            if not target.is_file() or (parts.fragment and known and parts.fragment not in known):
+                dead.append(f"{file.name}: {link}")
+    assert not dead
+    assert sum(len(page.links) for page in pages.values()) > 1000
+
+
+@pytest.mark.slow
+def test_pages_load_nothing_from_elsewhere(site, pages):
+    for file, page in pages.items():
+        assert page.loaded, file
+        for address in page.loaded:
+            assert not urlsplit(address).netloc, f"{file.name} loads {address}"
+            path = urlsplit(address).path
+            assert (file.parent / unquote(path)).is_file(), f"{file.name} lacks {address}"
+    for style in site.rglob("*.css"):
+        assert not re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", style.read_text()), style
+
+
+@pytest.mark.slow
+def test_every_public_name_is_in_the_reference(pages):
+    import flowbdt
+
+    (reference,) = (page for file, page in pages.items() if file.name == "flowbdt.html")
+    names = {anchor.rsplit(".", 1)[-1] for anchor in reference.anchors}
+    assert set(flowbdt.__all__) - {"__version__"} <= names
+
+
+@pytest.mark.slow
+def test_every_study_has_a_page(site):
+    studies = {path.parent.name for path in (ROOT / "experiments").glob("*/README.md")}
+    assert studies | {"benchmarks"} == {path.stem for path in (site / "results").glob("*.html")}
+
+
+@pytest.mark.slow
+def test_reference_names_parameters_of_a_docstring(site):
+    text = (site / "reference" / "flowbdt.html").read_text()
+    assert "early_stopping_rounds" in text
+    assert "events that each target is averaged over" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("registry", "title"),
+    [
+        (PATHS, "Paths and targets"),
+        (COUPLINGS, "Paths and targets"),
+        (PRECONDITIONERS, "Paths and targets"),
+        (SCHEDULES, "Schedules"),
+        (SOLVERS, "Solvers"),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_every_registered_name_is_among_the_formulas(registry, title):
+    assert not [name for name in registry.names() if f"`{name}`" not in section(title)]
+
+
+def test_every_registered_weight_and_noise_level_is_among_the_formulas():
+    pytest.importorskip("torch")
+    from flowbdt.diffusion.levels import LEVELS
+    from flowbdt.diffusion.objective import OBJECTIVES
+    from flowbdt.diffusion.weights import WEIGHTS
+
+    names = [*WEIGHTS.names(), *LEVELS.names(), *OBJECTIVES]
+    assert len(names) > 15
+    assert not [name for name in names if f"`{name}`" not in section("Losses are one loss")]
+
+
+@pytest.mark.parametrize("name", SCHEDULES.names())
+def test_schedules_are_written_with_their_parameters_and_defaults(name):
+    head = rows(section("Schedules"))[name][0]
+    default = {} if name == "sigmas" else vars(SCHEDULES.build(name))
+    for parameter in SCHEDULES.parameters(name):
+        value = default.get(parameter)
+        shown = f"{parameter} = {value:g}" if isinstance(value, (int, float)) else parameter
+        assert shown in head
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVERS.names() if name != "restart"])
+def test_solvers_are_written_with_their_order_and_cost(name):
+    _, order, cost, *_ = rows(section("Solvers"))[name]
+    solver = SOLVERS.build(name)
+    assert order.split()[0] == str(solver.order)
+    assert ("lambda" in order) == (solver.clock == "log_snr")
+    assert cost == str(len(solver.offsets))
+
+
+def test_there_is_a_notebook_for_each_use_case():
+    assert {path.stem for path in NOTEBOOKS} == {"fast_simulation", "unfolding", "refinement"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path):
+    notebook = json.loads(path.read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(code) >= 3
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path, tmp_path):
+    pytest.importorskip("matplotlib")
+    cells = json.loads(path.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    script = tmp_path / "notebook.py"
+    script.write_text("import matplotlib\nmatplotlib.use('Agg')\n" + "\n".join(code))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script.name], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "±" in done.stdout or "+-" in done.stdout
