@@ -15,6 +15,7 @@ from flowbdt.errors import ConfigError, DataWarning, MissingExtra
 from flowbdt.export.onnx import write_onnx
 from flowbdt.export.onnx_closed_form import MOST_UNKNOWN, projections
 from flowbdt.export.onnx_graph import Graph
+from flowbdt.export.onnx_transforms import columns_of
 from flowbdt.export.onnx_trees import tree_sum
 from flowbdt.generation import Flow
 from flowbdt.preconditioners.kernels import FullKernel, density_problem
@@ -293,8 +294,6 @@ def test_undefined_relations_take_an_end_of_the_training_range(tmp_path):
     ids=str,
 )
 def test_every_transform_is_undone_as_in_python_far_out_too(spec):
-    from flowbdt.export.onnx_transforms import events
-
     rng = np.random.default_rng(1)
     x = np.round(np.clip(rng.exponential(1.5, (400, 2)), 0, 9), 1)
     x = np.rint(x) if "integer" in str(spec) or spec == "categorical" else x
@@ -302,14 +301,12 @@ def test_every_transform_is_undone_as_in_python_far_out_too(spec):
     transform = TableTransform({"*": spec, "joint": "standardise"}).fit(EventTable.of(x))
     z = rng.normal(size=(500, transform.n_latent)) * rng.choice([0.1, 1.0, 10.0], (500, 1))
     graph = Graph()
-    graph.output("x", events(graph, transform, graph.input("z", z.shape[1])), 2)
+    graph.output("x", columns_of(graph, transform, graph.input("z", z.shape[1])), 2)
     (got,) = run(graph.to_bytes("", {}, "0"), z=z)
     assert relative(got, transform.inverse(z)).max() <= 1e-12
 
 
 def test_angles_are_exact_in_all_quadrants_and_on_the_axes():
-    from flowbdt.export.onnx_transforms import events
-
     angle = np.linspace(-np.pi, np.pi, 500, endpoint=False)
     table = EventTable.of(np.column_stack([angle, angle]))
     transform = TableTransform({"*": "circular", "joint": "none"}).fit(table)
@@ -318,7 +315,7 @@ def test_angles_are_exact_in_all_quadrants_and_on_the_axes():
     axes = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [-1.0, 1e-9], [-1, -1e-9]])
     z = np.tile(np.vstack([points, axes]), 2)
     graph = Graph()
-    graph.output("x", events(graph, transform, graph.input("z", 4)), 2)
+    graph.output("x", columns_of(graph, transform, graph.input("z", 4)), 2)
     (got,) = run(graph.to_bytes("", {}, "0"), z=z)
     away = np.abs(got - transform.inverse(z))
     assert np.minimum(away, 2 * np.pi - away).max() < 1e-14

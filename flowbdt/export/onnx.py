@@ -9,6 +9,7 @@ rejection, ``acceptance`` (n,): the probability with which to keep each event. A
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__, files
-from ..compiled.program import Program, program
+from ..compiled.program import program
 from ..generation import Flow
-from ..inputs import StepInputs
 from ..model import FlowBDT
+from ..regressors.ratio import DensityRatio
 from ..regressors.trees import forests
-from . import onnx_transforms
-from .onnx_closed_form import Answer, ClosedForm, takes_unknown
+from .onnx_closed_form import takes_unknown
 from .onnx_graph import Graph, Tensor
+from .onnx_transforms import columns_of
 from .onnx_trees import tree_sum
+from .onnx_walk import Steps
 from .tables import check_exportable, flow_of
 
 if TYPE_CHECKING:
@@ -67,86 +69,36 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     """
     flow = flow_of(model)
     check_exportable(flow)
-    content = _Walk(flow).graph.to_bytes(TEXT, _metadata(flow), __version__)
+    content = graph_of(flow).to_bytes(TEXT, _metadata(flow), __version__)
     files.write_bytes(Path(path), content)
 
 
-class _Walk:
-    """The graph of a flow, written evaluation after evaluation."""
-
-    def __init__(self, flow: Flow) -> None:
-        self._flow, self.graph = flow, Graph()
-        self._m, self._n_cond = flow.plan["n_latent"], len(flow.columns["conditions"])
-        self._inputs: dict[int, StepInputs] = {}
-        noise = self.graph.input("noise", self._m)
-        self._cond = self.graph.input("conditions", self._n_cond) if self._n_cond else None
-        first = self._step_inputs(0).prepared
-        self._form = ClosedForm(self.graph, first, self._cond, self._n_cond)
-        events = onnx_transforms.events(self.graph, flow.transform, self._end(noise))
-        if self._cond is not None and not takes_unknown(first, self._n_cond):
-            events = self._known_only(events)
-        self.graph.output("events", events, len(flow.columns["names"]))
-        if flow.ratio is not None:
-            self.graph.output("acceptance", self._acceptance(events))
-
-    def _step_inputs(self, step: int) -> StepInputs:
-        if step not in self._inputs:
-            self._inputs[step] = self._flow._step_inputs(step)
-        return self._inputs[step]
-
-    def _end(self, noise: Tensor) -> Tensor:
-        """Return where the solver carries the noise."""
-        flow = self._flow
-        found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
-        x, slots = noise, dict[int, Tensor]()
-        for e, t in enumerate(found.times):
-            x = _moved(found, e, x, slots)
-            slots[int(found.slot[e])] = self._velocity(flow.grid.locate(float(t)), x)
-        return _moved(found, len(found.times), x, slots)
-
-    def _velocity(self, step: int, x: Tensor) -> Tensor:
-        inputs = self._step_inputs(step)
-        answer = self._form.at(inputs, x)
-        seen = self._seen(inputs, x, answer).cast(np.float32)
-        trees, _ = forests(self._flow._model(step))
-        more = tree_sum(self.graph, trees, seen, self._m).cast(np.float64)
-        return more if answer.velocity is None else answer.velocity + more
-
-    def _seen(self, inputs: StepInputs, x: Tensor, answer: Answer) -> Tensor:
-        """Return what the trees see, as in `inputs.StepInputs`."""
-        views, silent = inputs.views, inputs.silent and self._cond is None
-        parts = [x] if "latent" in views else []
-        if inputs.to_columns is not None:
-            parts.append(x @ np.ascontiguousarray(inputs.to_columns))
-        for name, extra in (("end_point", answer.end_point), ("components", answer.weights)):
-            if name in views and extra is not None:
-                parts.append(extra * 0.0 if silent else extra)
-        return self.graph.join(parts if self._cond is None else [*parts, self._cond])
-
-    def _known_only(self, events: Tensor) -> Tensor:
-        """Return NaN for events of which a condition is unknown."""
-        assert self._cond is not None
-        missing = self._cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1)
-        return self.graph.where(missing.cast(bool), np.nan, events)
-
-    def _acceptance(self, events: Tensor) -> Tensor:
-        """Return the probability with which each event is to be kept (n,)."""
-        ratio = self._flow.ratio
-        assert ratio is not None
-        seen = self.graph.join([events] if self._cond is None else [events, self._cond])
-        trees, _ = forests(ratio.to_bytes())
-        log_ratio = tree_sum(self.graph, trees, seen.cast(np.float32), 1).cast(np.float64)
-        odds = self.graph.node("Exp", log_ratio) / ratio.ceiling
-        return self.graph.node("Min", odds, 1.0).reshape(-1)
+def graph_of(flow: Flow) -> Graph:
+    """Return the graph of a flow that `check_exportable` has nothing against."""
+    graph, n_cond = Graph(), len(flow.columns["conditions"])
+    inputs = functools.cache(flow._step_inputs)
+    noise = graph.input("noise", flow.plan["n_latent"])
+    cond = graph.input("conditions", n_cond) if n_cond else None
+    steps = Steps(graph, inputs, lambda step: forests(flow._model(step))[0], cond, n_cond)
+    found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
+    asked = [flow.grid.locate(float(t)) for t in found.times]
+    events = columns_of(graph, flow.transform, steps.carry(found, asked, noise))
+    if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
+        known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
+        events = graph.where(known, events, np.nan)
+    graph.output("events", events, len(flow.columns["names"]))
+    if flow.ratio is not None:
+        graph.output("acceptance", _acceptance(flow.ratio, events, cond))
+    return graph
 
 
-def _moved(found: Program, e: int, x: Tensor, slots: dict[int, Tensor]) -> Tensor:
-    """Return the point of evaluation ``e``. See `compiled.program.Program`."""
-    if found.scale[e] != 1.0:
-        x = x * float(found.scale[e])
-    for q in range(found.terms[e], found.terms[e + 1]):
-        x = x + slots[int(found.term[q])] * float(found.weight[q])
-    return x
+def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:
+    """Return the probability with which each event is to be kept (n,)."""
+    graph = events.graph
+    seen = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
+    log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], seen, 1).cast(np.float64)
+    odds = graph.node("Exp", log_ratio) / ratio.ceiling
+    return graph.node("Min", odds, 1.0).reshape(-1)
 
 
 def _metadata(flow: Flow) -> dict[str, str]:

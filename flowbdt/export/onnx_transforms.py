@@ -37,7 +37,7 @@ class Column(NamedTuple):
     steps: list[Undo]
 
 
-def events(graph: Graph, transform: TableTransform, z: Tensor) -> Tensor:
+def columns_of(graph: Graph, transform: TableTransform, z: Tensor) -> Tensor:
     """Return events (n, d) in the units of the table from latent points z (n, m).
 
     Raises
