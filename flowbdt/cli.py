@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (_add_part, _add_merge):
         add(commands)
+    from .cli_calo import add_calo
     from .cli_data import add_data
     from .cli_export import add_export
     from .cli_tuning import add_tuning
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_tuning(commands)
     add_data(commands)
     add_export(commands)
+    add_calo(commands)
     return parser
 
 
@@ -197,13 +199,26 @@ def _add_generate(commands: Any) -> None:
         action="store_true",
         help="let XGBoost do the work: slower, the same events but for a few that rounding moves",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where an interrupted generation of the same FILE.h5 was; the same bytes",
+    )
+    parser.add_argument(
+        "--block",
+        type=_count,
+        metavar="ROWS",
+        help="events that are worked on together; changes memory and time, not the events",
+    )
     _add_sampling(parser)
 
 
 def _add_sampling(parser: Any) -> None:
     """Add what decides which events are generated."""
     parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
-    parser.add_argument("--conditions", metavar="FILE", help="table of conditions, a row per event")
+    parser.add_argument(
+        *("--conditions", "--cond"), metavar="FILE", help="table of conditions, a row per event"
+    )
     parser.add_argument("--source", metavar="FILE", help="table of events to start from")
     parser.add_argument(
         "--sampler",

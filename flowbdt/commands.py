@@ -22,8 +22,9 @@ from .generation import Flow
 from .model import fit_run, train_run
 from .report import write_report
 from .store import RunDirectory
+from .streams import Stream, number_of_events
 from .table import EventTable
-from .tableio import TableWriter, read_attributes, read_conditions, read_table
+from .tableio import read_attributes, read_table
 from .timegrid import TimeGrid
 from .training.collect import missing_steps
 from .training.plan import Inputs, check_config
@@ -154,23 +155,36 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
         sampler=read_sampler(options.sampler),
         compiled=False if options.no_compile else None,
     )
-    cond = None if options.conditions is None else read_conditions(options.conditions)
-    source = None if options.source is None else read_table(options.source)
-    n = _number_of_events(options.events, cond, source)
+    n = _number_of_events(options.events, options.conditions, options.source)
+    stream = Stream(flow, n, options.seed, options.conditions, options.source, options.block)
     start = time.perf_counter()
-    blocks = flow.sample_blocks(n, seed=options.seed, cond=cond, source=source)
-    with (
-        TableWriter(options.output, attributes=flow.record(options.seed)) as writer,
-        bar(total=n, desc="generating", unit="event", unit_scale=True) as progress,
-    ):
-        for block in blocks:
-            writer.append(block)
-            progress.update(block.n)
+    with bar(total=n, desc="generating", unit="event", unit_scale=True) as progress:
+        done = stream.write(options.output, resume=options.resume, on_rows=_shown(progress))
     seconds = time.perf_counter() - start
+    if done == n:
+        return f"{options.output}: {n} events, nothing was missing"
+    before = f" ({done} of them were there)" if done else ""
     return (
-        f"{options.output}: {n} events, {flow.n_evaluations} evaluations each{_rejection(flow)},"
-        f" {1e6 * seconds / n:.3g} us/event"
+        f"{options.output}: {n} events{before}, {flow.n_evaluations} evaluations"
+        f" each{_rejection(flow)}, {1e6 * seconds / (n - done):.3g} us/event,"
+        f" {(n - done) / seconds:.3g} events/s"
     )
+
+
+def _shown(progress: Any) -> Callable[[int], Any]:
+    """Return what tells a progress bar of new events; the first are those that were there."""
+    counts = 0
+
+    def add(count: int) -> None:
+        nonlocal counts
+        counts += 1
+        if counts == 1:  # made before: they say nothing about the rate
+            progress.initial = progress.n = count
+            progress.refresh()
+        else:
+            progress.update(count)
+
+    return add
 
 
 def read_sampler(text: str | None) -> dict[str, Any] | None:
@@ -193,11 +207,10 @@ def _rejection(flow: Flow) -> str:
     return f" ({flow.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees)"
 
 
-def _number_of_events(asked: int | None, *tables: Any) -> int:
-    rows = max((len(table) for table in tables if table is not None), default=0)
-    if asked is None and not rows:
+def _number_of_events(asked: int | None, *given: Any) -> int:
+    if asked is None and all(rows is None for rows in given):
         raise InputError("say how many events to generate: -n 100000")
-    return asked if asked is not None else rows
+    return number_of_events(asked, *given)
 
 
 def evaluate_files(options: argparse.Namespace) -> str:

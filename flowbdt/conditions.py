@@ -42,7 +42,8 @@ def aligned(
     values = _in_coding(table, categories).cond
     assert values is not None  # cond was given
     values = values[:, [table.cond_names.index(name) for name in names]]
-    return np.repeat(values, n_rows, axis=0) if rows == 1 else values
+    # one row for all is not copied: of very many events there need not be an array
+    return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
 
 
 def like(data: Any, names: tuple[str, ...], categories: dict[str, tuple[str, ...]]) -> EventTable:

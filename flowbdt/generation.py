@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
-from . import conditions, files, seeding, store
+from . import conditions, draws, files, store
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .conventions import Convention, convention_for
-from .errors import ConfigError, DataWarning, FormatError, InputError, plural
+from .draws import MOST_ATTEMPTS as MOST_ATTEMPTS
+from .errors import ConfigError, FormatError, InputError
 from .execution.local import available_cpus
 from .fields import Stepwise
+from .given import FromFile, Rows, Starts, conditions_of
 from .inputs import StepInputs, step_inputs
 from .paths import PATHS
 from .preconditioners import from_bytes
@@ -25,18 +25,16 @@ from .registry import spec_name
 from .regressors.ratio import DensityRatio
 from .regressors.trees import forests
 from .sampling import Sampler
-from .solvers import asked_times, evaluations, integrate
-from .stepmodel import StepModel, classified
+from .seeding import BLOCK
+from .solvers import asked_times, evaluations
+from .stepmodel import StepModel
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform
 
-MOST_ATTEMPTS = 100
-"""An event is drawn anew at most so often; at an acceptance of 0.1 one in 40,000 needs more."""
-
-
 TOGETHER = 500_000
-"""Latent values of the blocks in which rejected events are replaced together: 4 MB each."""
+"""Latent values of the events that are worked on together: 4 MB. Of those that are rejected the few
+that are left of one block after some attempts would cost a call each."""
 
 
 class Flow:
@@ -214,145 +212,89 @@ class Flow:
         seed: int,
         cond: Any = None,
         source: Any = None,
-        part: tuple[int, int] | None = None,
+        block_rows: int | None = None,
     ) -> Iterator[EventTable]:
-        """Yield ``n`` new events in blocks of `seeding.BLOCK`.
+        """Yield ``n`` new events block by block.
 
-        Every block has noise of its own, keyed by (seed, block), so event i is the same whatever
-        the number of events or threads.
+        Noise belongs to (seed, row), so event i is the same whatever the number of events, the
+        size of blocks, or threads.
 
         Parameters
         ----------
         n : number of events
         seed : int
-        cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions
-        source : table with n rows, if the run starts from given events instead of noise
-        part : first row, and one past the last, if only these of the n events are wanted; the
-            first row must be that of a block
+        cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions; or the
+            path of a file with them, which is read as blocks are made
+        source : table with n rows, or the path of a file, if the run starts from given events
+        block_rows : see `blocks`
 
         Raises
         ------
         InputError
             If conditions or source are missing, not expected, or of the wrong shape.
         """
-        given = self.checked_conditions(cond, n)
+        given = self.condition_rows(cond, n)
         start = self.checked_source(source, n)
-        return self.blocks(part or (0, n), seed, given, start)
+        return self.blocks((0, n), seed, given, start, block_rows)
 
     def blocks(
-        self, span: tuple[int, int], seed: int, cond: np.ndarray | None, start: np.ndarray | None
+        self,
+        span: tuple[int, int],
+        seed: int,
+        cond: Rows | None,
+        start: Rows | None,
+        block_rows: int | None = None,
     ) -> Iterator[EventTable]:
         """Yield the rows ``span`` of a sample, block by block.
 
         Parameters
         ----------
         span : first row (that of a block) and one past the last
-        cond : ndarray (n, c) from `checked_conditions`, of all n rows of the sample, or None
-        start : ndarray (n, m) from `checked_source`, of all rows, or None
+        cond : conditions (n, c) from `checked_conditions`, of all n rows of the sample, or None
+        start : latent points (n, m) from `checked_source`, of all rows, or None
+        block_rows : events in a block, rounded up to whole blocks of noise; by default as many as
+            fit into some megabytes
         """
-        threads = ThreadpoolController()
-        for group in self._groups(*span):
+        threads, first = ThreadpoolController(), span[0]
+        size = self.group_rows(block_rows)
+        for low in range(first, span[1], size):
+            high = min(low + size, span[1])
+            given = None if cond is None else np.array(cond[low:high])
+            begin = None if start is None else np.asarray(start[low:high])
             # small matrix products: more threads would spend their time waiting for each other
             with threads.limit(limits=1, user_api="blas"):
-                parts = [self._attempt(seed, 0, rows, cond, start) for rows in group]
-                if self.ratio is not None:
-                    x = np.vstack(parts)
-                    self._replace_rejected(self.ratio, x, seed, np.concatenate(group), cond)
-                    parts = np.split(x, np.cumsum([len(rows) for rows in group])[:-1])
-            for rows, part in zip(group, parts, strict=True):
-                yield self.as_table(part, None if cond is None else cond[rows])
+                x = draws.events(self, seed, self._together(low, high), given, begin)
+            yield self.as_table(x, given)
 
-    def _groups(self, first: int, stop: int) -> Iterator[list[np.ndarray]]:
-        """Yield the row numbers of the blocks that are worked on together.
+    def group_rows(self, block_rows: int | None = None) -> int:
+        """Return how many events are worked on together, whole blocks of noise.
 
-        A block at a time, unless events are rejected: the few that are left of one block after
-        some attempts would cost a call each, so those of several are drawn anew together.
+        Without machine code this is not free where events are rejected: the sums of few events may
+        be rounded otherwise than those of many.
         """
-        size = 1
-        if self.ratio is not None:
-            size = max(1, TOGETHER // (seeding.BLOCK * self.plan["n_latent"]))
-        blocks = seeding.block_ranges(stop - first)
-        for i in range(0, len(blocks), size):
-            yield [first + np.arange(low, high) for _, low, high in blocks[i : i + size]]
+        if block_rows is not None and block_rows < 1:
+            raise InputError(f"block_rows must be at least 1, got {block_rows}")
+        several = self.ratio is not None or self._rows_alone
+        usual = max(1, TOGETHER // (BLOCK * max(1, self.plan["n_latent"]))) if several else 1
+        if block_rows is not None and (self.ratio is None or self._rows_alone):
+            usual = -(-block_rows // BLOCK)
+        return usual * BLOCK
+
+    @property
+    def _rows_alone(self) -> bool:
+        """Whether a row has the same bits whatever other rows are worked on with it."""
+        return self.whole is not None and self.way is not None
+
+    def _together(self, low: int, high: int) -> list[np.ndarray]:
+        """Return the rows in the parts that go through the flow in one piece."""
+        if self._rows_alone:
+            return [np.arange(low, high)]
+        return [np.arange(at, min(at + BLOCK, high)) for at in range(low, high, BLOCK)]
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        """Return the events (k, d) of some rising row numbers (k,); cond is that of all rows."""
+        """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
         with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
-            x = self._attempt(seed, 0, rows, cond)
-            if self.ratio is not None:
-                self._replace_rejected(self.ratio, x, seed, rows, cond)
-        return x
-
-    def _attempt(
-        self,
-        seed: int,
-        attempt: int,
-        rows: np.ndarray,
-        cond: np.ndarray | None,
-        start: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Return new events (k, d) for rising row numbers (k,), by the noise of one attempt."""
-        keys = (attempt,) if attempt else ()
-        if start is None:
-            noise = seeding.RowNoise(seed, "sample", rows, keys, once=True)
-            x0 = noise.standard_normal((len(rows), self.plan["n_latent"]))
-        else:
-            x0 = start[rows]
-        given = None if cond is None else cond[rows]
-        if self.whole is not None:
-            x = self.whole.run(x0, given)
-        else:
-            rng = seeding.RowNoise(seed, "solver", rows, keys)
-            x = integrate(
-                self.sampler.solver, self._field, x0, self.sampler.boundaries, cond=given, rng=rng
-            ).x
-        return self._back(x)
-
-    def _back(self, z: np.ndarray) -> np.ndarray:
-        """Return latent points (n, m) as columns (n, d)."""
-        lost = 1.0 - np.isfinite(z).all(axis=1).mean()
-        if lost:
-            warnings.warn(
-                f"{lost:.2%} of {len(z)} events are not finite", DataWarning, stacklevel=3
-            )
-        if self.way is None or lost:
-            return self.transform.inverse(z)
-        x = np.empty((len(z), self.way.n_columns))
-        undefined = self.way.back(np.ascontiguousarray(z), x)
-        if undefined:
-            warnings.warn(
-                f"a relation is undefined in {plural(undefined, 'generated event')}; its column was"
-                " set to an end of its training range there",
-                DataWarning,
-                stacklevel=3,
-            )
-        return x
-
-    def _replace_rejected(
-        self,
-        ratio: DensityRatio,
-        x: np.ndarray,
-        seed: int,
-        numbers: np.ndarray,
-        cond: np.ndarray | None,
-    ) -> None:
-        """Draw rejected events (k, d) anew, in place, until all are accepted."""
-        left = np.arange(len(x))
-        for attempt in range(1, MOST_ATTEMPTS):
-            rows = numbers[left]
-            uniform = seeding.RowNoise(seed, "accept", rows, (attempt,), once=True).random()
-            seen = classified(x[left], None if cond is None else cond[rows])
-            kept = ratio.keeps(seen, uniform)
-            left = left[~kept]
-            if not len(left):
-                return
-            x[left] = self._attempt(seed, attempt, numbers[left], cond)
-        warnings.warn(
-            f"{len(left)} event(s) were kept although {MOST_ATTEMPTS} attempts were rejected: they"
-            " are in a region that this model does not describe",
-            DataWarning,
-            stacklevel=2,
-        )
+            return draws.events(self, seed, [rows], cond)
 
     def as_table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
         """Return generated values (n, d) and their conditions (n, c) as a table."""
@@ -368,21 +310,35 @@ class Flow:
         )
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
-        """Return conditions of ``n`` events as trained with (n, c). Raises InputError."""
+        """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
+        if self._has_conditions(cond):
+            return conditions.aligned(cond, *self._as_trained(), n)
+        return None
+
+    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FromFile | None:
+        """Return the same, of a file only when they are needed. Raises InputError."""
+        if self._has_conditions(cond):
+            return conditions_of(cond, *self._as_trained(), n)
+        return None
+
+    def _as_trained(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """Return names and categories of the conditions."""
+        names = tuple(self.columns["conditions"])
+        return names, {k: v for k, v in self.categories.items() if k in names}
+
+    def _has_conditions(self, cond: Any) -> bool:
+        """Whether there are conditions, as there must be if the run was trained with some."""
         expected = self.columns["conditions"]
-        if not expected:
-            if cond is not None:
-                raise InputError("this model was trained without conditions; leave cond out")
-            return None
-        if cond is None:
+        if not expected and cond is not None:
+            raise InputError("this model was trained without conditions; leave cond out")
+        if expected and cond is None:
             raise InputError(
                 f"this model was trained with the conditions {', '.join(expected)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
-        categories = {k: v for k, v in self.categories.items() if k in expected}
-        return conditions.aligned(cond, tuple(expected), categories, n)
+        return bool(expected)
 
-    def checked_source(self, source: Any, n: int) -> np.ndarray | None:
+    def checked_source(self, source: Any, n: int) -> Starts | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""
         needed = "source" in self.plan["fingerprint"]["events"]
         if needed != (source is not None):
@@ -393,8 +349,4 @@ class Flow:
             )
         if source is None:
             return None
-        table = conditions.like(source, tuple(self.columns["names"]), self.categories)
-        if table.n != n:
-            raise InputError(f"source must have {n} rows, one per event, got {table.n}")
-        with threadpool_limits(1, user_api="blas"):
-            return self.transform.forward(replace(table, cond=None))
+        return Starts(source, self.transform, self.categories, n)

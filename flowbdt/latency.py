@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import seeding
+from .draws import MOST_ATTEMPTS
 from .errors import InputError
-from .generation import MOST_ATTEMPTS, Flow
+from .generation import Flow
 
 
 class _Rows:
@@ -151,7 +152,7 @@ class EventSampler:
     def _slowly(self, row: int, count: int) -> np.ndarray:
         """Return an event where not all is compiled."""
         rows = np.array([row])
-        cond = np.broadcast_to(self._cond, (row + 1, count)) if count else None
+        cond = self._cond.copy() if count else None
         self._x[:] = self._flow.rows(self.seed, rows, cond)
         event: np.ndarray = self._x[0]
         return event

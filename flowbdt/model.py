@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,13 +13,14 @@ from sklearn.exceptions import NotFittedError
 
 from . import conditions, files, seeding, store
 from .config import ModelConfig, checked_settings
-from .errors import IncompleteRun, InputError, RunError
+from .errors import IncompleteRun, RunError
 from .execution import EXECUTORS
 from .foresight import warn_if_full
 from .generation import Flow
 from .latency import EventSampler
 from .rejection import learn_rejection
 from .store import Archive, RunDirectory
+from .streams import Stream, as_kind, number_of_events
 from .table import EventTable
 from .training.collect import OnReport, Runs, train
 from .training.plan import Inputs, make_plan
@@ -36,8 +38,7 @@ def fit_run(
 ) -> RunDirectory:
     """Plan a run in ``folder``, train every missing step, and close it.
 
-    The command line and `FlowBDT.fit` both come here. Interrupted at any moment, a second call
-    with ``resume`` ends in the same bytes.
+    Interrupted at any moment, a second call with ``resume`` ends in the same bytes.
 
     Raises
     ------
@@ -252,6 +253,11 @@ class FlowBDT(BaseEstimator):
             self._loaded = loaded
         return loaded
 
+    def _fitted_flow(self, sampler: Any = None, compiled: bool | None = None) -> Flow:
+        if not hasattr(self, "archive_"):
+            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
+        return self._flow(sampler, compiled)
+
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_loaded"}
 
@@ -285,24 +291,68 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            If `fit` was not called.
-        InputError
-            If a condition is missing or unknown, or shapes do not fit.
+        NotFittedError, InputError
+            If `fit` was not called; if a condition is missing or unknown, or shapes do not fit.
         GridError, ConfigError
             If the sampler asks for times that have no model, or cannot be used with this model.
         MissingExtra
             If ``compiled`` is True and numba is not installed.
         """
-        if not hasattr(self, "archive_"):
-            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        n = _count(n_samples, cond, source)
-        flow = self._flow(sampler, compiled)
-        seed = seeding.resolve(random_state)
-        table = EventTable.concatenate(
-            list(flow.sample_blocks(n, seed=seed, cond=cond, source=source))
-        )
-        return _as_kind(table, flow.plan["kind"])
+        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source)
+        table = EventTable.concatenate(list(stream.blocks()))
+        return as_kind(table, stream.flow.plan["kind"])
+
+    def sample_blocks(
+        self,
+        n_samples: int | None = None,
+        *,
+        cond: Any = None,
+        source: Any = None,
+        sampler: dict[str, Any] | None = None,
+        compiled: bool | None = None,
+        random_state: Any = None,
+        block_rows: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield what `sample` gives for the seed, in blocks of about ``block_rows`` events.
+
+        Parameters as for `sample`; ``cond`` and ``source`` may also be the paths of files, which
+        are read as blocks are made.
+        """
+        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
+        return (as_kind(block, stream.flow.plan["kind"]) for block in stream.blocks())
+
+    def sample_to(
+        self,
+        path: str | PathLike[str],
+        n_samples: int | None = None,
+        *,
+        cond: Any = None,
+        source: Any = None,
+        sampler: dict[str, Any] | None = None,
+        compiled: bool | None = None,
+        random_state: Any = None,
+        block_rows: int | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Write a sample to a file, which appears when it is whole; see `Stream.write`.
+
+        Parameters as for `sample_blocks`. With ``resume`` and the same seed a call goes on where
+        one before was interrupted, and ends in the same bytes.
+        """
+        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
+        stream.write(path, resume=resume)
+
+    def _stream(
+        self,
+        n_samples: int | None,
+        random_state: Any,
+        sampler: dict[str, Any] | None,
+        compiled: bool | None,
+        *given: Any,
+    ) -> Stream:
+        flow = self._fitted_flow(sampler, compiled)
+        n = number_of_events(n_samples, *given[:2])
+        return Stream(flow, n, seeding.resolve(random_state), *given)
 
     def sampler(self, *, random_state: Any = None, first: int = 0) -> EventSampler:
         """Return what gives events one by one: ``model.sampler().one()`` or ``.one(cond)``.
@@ -314,14 +364,10 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        NotFittedError
-            If `fit` was not called.
-        InputError
-            If the model starts from given events.
+        NotFittedError, InputError
+            If `fit` was not called; if the model starts from given events.
         """
-        if not hasattr(self, "archive_"):
-            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        return EventSampler(self._flow(), seeding.resolve(random_state), first)
+        return EventSampler(self._fitted_flow(), seeding.resolve(random_state), first)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `FlowBDT.load` reads it."""
@@ -352,19 +398,3 @@ def _kind(data: Any) -> str:
     if isinstance(data, EventTable):
         return "table"
     return "frame" if hasattr(data, "iloc") else "array"
-
-
-def _as_kind(table: EventTable, kind: str) -> Any:
-    if kind == "frame":
-        return table.to_frame()
-    if kind == "array":
-        return table.x.astype(np.result_type(*table.dtypes))
-    return table
-
-
-def _count(n_samples: int | None, cond: Any, source: Any) -> int:
-    given = max((len(rows) for rows in (cond, source) if hasattr(rows, "__len__")), default=1)
-    n = given if n_samples is None else n_samples
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise InputError(f"n_samples must be a whole number of at least 1, got {n_samples!r}")
-    return int(n)

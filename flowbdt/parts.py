@@ -186,7 +186,7 @@ def _given(run: RunDirectory, n: int, cond: Any, source: Any) -> dict[str, np.nd
         return {}
     flow = Flow(run, 1)
     arrays = {"cond": flow.checked_conditions(cond, n), "start": flow.checked_source(source, n)}
-    return {name: array for name, array in arrays.items() if array is not None}
+    return {name: np.asarray(rows[0:n]) for name, rows in arrays.items() if rows is not None}
 
 
 def part_rows(n: int, parts: int | None = None) -> list[tuple[int, int]]:

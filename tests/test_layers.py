@@ -26,7 +26,7 @@ LEVELS = [
     {"generation", "draws", "streams", "stepmodel", "latency", "parts", "rejection", "model", "foresight", "hybrid",
      "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
-     "significance", "several", "cli_tuning", "cli_data", "cli_export",
+     "significance", "several", "cli_tuning", "cli_data", "cli_export", "cli_calo",
      "export", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
@@ -51,6 +51,7 @@ HOMES = {
         "report/__init__.py",
         "report/curves.py",
         "report/together.py",
+        "report/showers.py",
     },
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, generation, seeding, store
+from flowbdt import EventTable, FlowBDT, draws, generation, seeding, store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError
 from flowbdt.generation import Flow
@@ -172,7 +172,7 @@ def test_a_changed_classifier_is_noticed(tmp_path):
 def test_hopeless_events_are_kept_with_a_warning(rejecting, monkeypatch):
     flow = rejecting._flow()
     monkeypatch.setattr(flow.ratio, "keeps", lambda x, uniform: np.zeros(len(x), dtype=bool))
-    monkeypatch.setattr(generation, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(draws, "MOST_ATTEMPTS", 3)
     with pytest.warns(UserWarning, match="10 event"):
         table = next(flow.sample_blocks(10, seed=1))
     assert table.n == 10

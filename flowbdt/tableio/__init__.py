@@ -8,11 +8,16 @@ have in common.
 from __future__ import annotations
 
 from .read import ENDINGS, iter_blocks, read_attributes, read_conditions, read_table
+from .resumable import ResumableWriter
+from .streams import condition_blocks, count_rows
 from .write import TableWriter, write_table
 
 __all__ = [
     "ENDINGS",
+    "ResumableWriter",
     "TableWriter",
+    "condition_blocks",
+    "count_rows",
     "iter_blocks",
     "read_attributes",
     "read_conditions",

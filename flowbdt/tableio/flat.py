@@ -6,12 +6,13 @@ JSON, and the file metadata); .csv and .npy have a file beside them, ``.json`` a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ import numpy as np
 from ..checks import unique_names
 from ..errors import FormatError, InputError, MissingExtra
 from ..files import json_bytes, read_json, to_plain, write_json
-from .columns import Columns
+from .columns import Columns, same_length
 
 if TYPE_CHECKING:
     import pandas as pd
 
 META = "__flowbdt__"
+COUNTED = 65536
+"""Rows of a .csv file that are counted together."""
 _MISSING = ["", "nan", "NaN", "NA"]
 
 
@@ -66,7 +69,20 @@ def _npz_meta(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _read_npy(path: Path) -> Columns:
-    array = _load(path)
+    return _npy_columns(_load(path), path)
+
+
+def mapped(path: Path) -> Columns:
+    """Return the columns of a .npy file as they lie on disk, of another as its reader does."""
+    if path.suffix.lower() != ".npy":
+        return READERS[path.suffix.lower()](path)
+    try:
+        return _npy_columns(np.load(path, mmap_mode="r", allow_pickle=False), path)
+    except (ValueError, OSError, EOFError):
+        return _read_npy(path)  # says what is wrong with it
+
+
+def _npy_columns(array: np.ndarray | dict[str, np.ndarray], path: Path) -> Columns:
     if not isinstance(array, np.ndarray):
         raise FormatError(f"{path} must be one .npy array, but is a .npz archive: call it .npz")
     if array.dtype.names is not None:
@@ -113,12 +129,18 @@ def _unreadable(path: Path, error: Exception) -> FormatError:
 
 
 def _read_csv(path: Path) -> Columns:
+    (columns,) = _csv_blocks(path, None)
+    return columns
+
+
+def _csv_blocks(path: Path, block_rows: int | None) -> Iterator[Columns]:
+    """Yield the rows in blocks, or at once."""
     header = _csv_header(path)
-    frame = _csv_frame(path)
     meta = read_meta(path)
     dtypes = meta.get("dtypes", {})
-    arrays = {name: _restored(frame[name], dtypes.get(name)) for name in header}
-    return Columns.with_meta(arrays, meta)
+    for frame in _csv_frames(path, block_rows):
+        arrays = {name: _restored(frame[name], dtypes.get(name)) for name in header}
+        yield Columns.with_meta(arrays, meta)
 
 
 def _restored(column: pd.Series, dtype: str | None) -> np.ndarray:
@@ -152,7 +174,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _csv_frame(path: Path) -> pd.DataFrame:
+@contextlib.contextmanager
+def _as_format_errors(path: Path) -> Iterator[None]:
+    """Turn what pandas says of a broken .csv file into FormatError."""
     import pandas as pd
 
     try:
@@ -161,16 +185,7 @@ def _csv_frame(path: Path) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # Deprecated since pandas 3.1, needed for exact floats before; both are supported.
             warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
-            return pd.read_csv(
-                path,
-                index_col=False,
-                encoding="utf-8-sig",
-                float_precision="round_trip",
-                keep_default_na=False,
-                low_memory=False,
-                na_values=_MISSING,
-                skipinitialspace=True,
-            )
+            yield
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         raise FormatError(
             f"{path} is not a table ({str(error).strip()}): every line needs as many fields as the"
@@ -178,11 +193,77 @@ def _csv_frame(path: Path) -> pd.DataFrame:
         ) from error
 
 
+def _csv_frames(path: Path, block_rows: int | None) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    with _as_format_errors(path):
+        found: Any = pd.read_csv(
+            path,
+            index_col=False,
+            encoding="utf-8-sig",
+            float_precision="round_trip",
+            keep_default_na=False,
+            low_memory=False,
+            na_values=_MISSING,
+            skipinitialspace=True,
+            chunksize=block_rows,
+        )
+    if block_rows is None:
+        yield found
+        return
+    with found:
+        while True:
+            with _as_format_errors(path):  # not around the yield: others' warnings are not ours
+                frame = next(found, None)
+            if frame is None:
+                return
+            yield frame
+
+
 def _read_parquet(path: Path) -> Columns:
     frame = _parquet_frame(path)
     names = unique_names(list(frame.columns), frame.shape[1], str(path))
     arrays = {name: frame.iloc[:, i].to_numpy() for i, name in enumerate(names)}
     return Columns.with_meta(arrays, frame.attrs.get("flowbdt", {}))
+
+
+def _parquet_blocks(path: Path, block_rows: int) -> Iterator[Columns]:
+    """Yield the rows in blocks; a row group of the file is in memory at a time."""
+    _need_pyarrow(path)
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            stored = (file.schema_arrow.metadata or {}).get(b"PANDAS_ATTRS", b"{}")
+            meta = json.loads(stored).get("flowbdt", {})
+            for batch in file.iter_batches(block_rows):
+                names = unique_names(batch.schema.names, batch.num_columns, str(path))
+                arrays = [batch.column(i).to_pandas().to_numpy() for i in range(len(names))]
+                yield Columns.with_meta(dict(zip(names, arrays, strict=True)), meta)
+    except (ValueError, OSError) as error:  # pyarrow's errors derive from these
+        raise _unreadable(path, error) from error
+
+
+def row_count(path: Path) -> int:
+    """Return how many rows a file has, without having all of it in memory where that can be."""
+    ending = path.suffix.lower()
+    if ending == ".csv":
+        _csv_header(path)
+        return sum(len(frame) for frame in _csv_frames(path, COUNTED))
+    if ending == ".parquet":
+        return _parquet_rows(path)
+    arrays = mapped(path).arrays
+    return same_length({name: array.shape for name, array in arrays.items()}, path)
+
+
+def _parquet_rows(path: Path) -> int:
+    _need_pyarrow(path)
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _parquet_frame(path: Path) -> pd.DataFrame:
@@ -210,6 +291,13 @@ READERS: dict[str, Callable[[Path], Columns]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
+
+
+BLOCKS: dict[str, Callable[[Path, int], Iterator[Columns]]] = {
+    ".csv": _csv_blocks,
+    ".parquet": _parquet_blocks,
+}
+"""Formats that are read in blocks; of the others all is read, a .npy file only mapped."""
 
 
 def write(part: Path, path: Path, columns: Columns, attributes: Mapping[str, Any]) -> None:

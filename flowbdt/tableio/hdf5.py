@@ -9,10 +9,11 @@ column are read too; their columns come in alphabetical order, because HDF5 keep
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 CHUNK = 16384
 """Rows per compressed chunk: the unit in which rows are written, however they were appended."""
+SEGMENT = 2**22
+"""Values, about, after which a file that grows is closed and opened again: what is there is whole
+then. At the same rows in every file, however it was written, because the bytes depend on it."""
 MAX_ATTRIBUTE = 60_000
 """Bytes; HDF5 keeps attributes in an object header of at most 64 kB."""
 _OWN = ("flowbdt_table", "column_order")
@@ -120,18 +124,42 @@ class Writer:
     appended block, and appending 1 x 1000 or 10 x 100 rows gives the same file. No time is stored.
     """
 
-    def __init__(self, path: str | Path, attributes: Mapping[str, Any]) -> None:
-        import h5py
+    def __init__(
+        self,
+        target: BinaryIO | io.RawIOBase,
+        attributes: Mapping[str, Any],
+        n_rows: int = 0,
+        on_segment: Callable[[int], None] = lambda n_rows: None,
+    ) -> None:
+        """Begin, or go on with a file that was closed after ``n_rows`` rows, a whole segment.
 
-        self._file = h5py.File(path, "w", libver=("earliest", "v110"))
+        ``target`` is a file open for reading and writing. ``on_segment`` is called with the number
+        of rows whenever the file is whole on its way.
+        """
+        self._target, self._on_segment = target, on_segment
         self._pending: list[dict[str, np.ndarray]] = []
         self._n_pending = 0
-        self._n_written = 0
+        self._n_written = n_rows
+        self._open("r+" if n_rows else "w")
+        try:
+            if not n_rows:
+                self._describe(attributes)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _describe(self, attributes: Mapping[str, Any]) -> None:
         self._file.attrs["flowbdt_table"] = FORMAT
         for name, value in sorted(attributes.items()):
             if name in _OWN:
                 raise InputError(f"the attribute name {name!r} is taken by the format: rename it")
             self._file.attrs[name] = _encoded(name, value)
+
+    def _open(self, mode: str) -> None:
+        import h5py
+
+        self._target.seek(0)
+        self._file = h5py.File(self._target, mode, libver=("earliest", "v110"))
 
     def append(self, columns: Columns) -> None:
         """Add rows; the first call fixes names, types, units and categories."""
@@ -193,11 +221,16 @@ class Writer:
         self._pending = [{name: values[n_rows:].copy() for name, values in held.items()}]
 
     def _write(self, arrays: dict[str, np.ndarray], n_rows: int) -> None:
+        """Write a chunk of each column."""
         start, stop = self._n_written, self._n_written + n_rows
         for name, values in arrays.items():
             self._file[name].resize((stop,))
             self._file[name][start:stop] = values
         self._n_written = stop
+        if stop % (CHUNK * max(1, SEGMENT // (CHUNK * len(arrays)))) == 0:
+            self._file.close()
+            self._on_segment(stop)
+            self._open("r+")
 
 
 def _encoded(name: str, value: Any) -> Any:

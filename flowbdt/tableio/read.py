@@ -59,7 +59,7 @@ def read_table(
     MissingExtra
         If the ending is .parquet and pyarrow is not installed.
     """
-    path = _existing(path)
+    path = existing(path)
     if path.suffix.lower() in HDF5_ENDINGS:
         with hdf5.opened(path) as handle:
             wanted = _hdf5_choice(handle, path, columns, conditions, weight)
@@ -93,7 +93,7 @@ def iter_blocks(
     """
     if block_rows < 1:
         raise InputError(f"block_rows must be at least 1, got {block_rows}")
-    path = _existing(path)
+    path = existing(path)
     if path.suffix.lower() not in HDF5_ENDINGS:
         whole = read_table(path, columns, conditions, weight, units=units)
         for start in range(0, whole.n, block_rows):
@@ -117,10 +117,14 @@ def read_conditions(path: str | Path) -> EventTable:
     InputError, FormatError, MissingExtra
         As `read_table`, but of the values only infinity is refused.
     """
+    path = existing(path)
+    return conditions_table(_stored(path), path)
+
+
+def conditions_table(stored: Columns, path: Path) -> EventTable:
+    """Return what a file holds as conditions: those marked so, else all columns."""
     import pandas as pd
 
-    path = _existing(path)
-    stored = _stored(path)
     arrays = {name: stored.arrays[name] for name in stored.conditions} or stored.arrays
     n_rows = same_length({name: array.shape for name, array in arrays.items()}, path)
     values = {
@@ -157,14 +161,15 @@ def _stored(path: Path) -> Columns:
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """Return the attributes (run digest, solver, seed, ...) that were stored with a table."""
-    path = _existing(path)
+    path = existing(path)
     if path.suffix.lower() in HDF5_ENDINGS:
         with hdf5.opened(path) as handle:
             return hdf5.read_attributes(handle)
     return dict(flat.read_meta(path).get("attributes", {}))
 
 
-def _existing(path: str | Path) -> Path:
+def existing(path: str | Path) -> Path:
+    """Return a path that is a table file with something in it. Raises InputError, FormatError."""
     path = Path(path)
     check_ending(path)
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -69,10 +70,14 @@ class TableWriter:
             raise RunError(f"the folder of {self.path} does not exist: make it first")
         self._atomic = files.atomic(self.path)
         self._part = self._atomic.__enter__()
+        self._open = contextlib.ExitStack()
         try:
             if self.path.suffix.lower() in HDF5_ENDINGS:
-                self._hdf5 = hdf5.Writer(self._part, self.attributes)
+                handle = self._open.enter_context(open(self._part, "w+b", buffering=0))
+                self._hdf5 = hdf5.Writer(handle, self.attributes)
+                self._open.callback(self._hdf5.abandon)
         except BaseException as error:
+            self._open.close()
             self._atomic.__exit__(type(error), error, error.__traceback__)
             raise
         return self
@@ -112,10 +117,10 @@ class TableWriter:
             try:
                 self._finish()
             except BaseException as failed:
+                self._open.close()
                 self._atomic.__exit__(type(failed), failed, failed.__traceback__)
                 raise
-        elif self._hdf5 is not None:
-            self._hdf5.abandon()
+        self._open.close()
         self._atomic.__exit__(kind, error, trace)
 
     def _finish(self) -> None:
