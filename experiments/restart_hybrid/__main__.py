@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments import common
 from experiments.restart_hybrid import contenders as making
+from experiments.restart_hybrid import photons
 from experiments.restart_hybrid.compared import Sample, Samples, compared
 from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
@@ -193,10 +194,18 @@ def main() -> None:
     parser.add_argument("--events", type=int, help="to judge; all by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="contenders with one of these texts, separated by ;")
+    parser.add_argument("--part", choices=("jets", "photons"), help="both if --smoke, else jets")
+    parser.add_argument("--shower-batches", type=int, default=2400, help="(%(default)s)")
     options = parser.parse_args()
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-    common.finish(study(options), options.output, "restart_hybrid")
+    figures: dict[str, Any] = {}
+    if options.part != "photons":
+        figures |= study(options)
+    if options.part == "photons" or (options.smoke and options.part is None):
+        figures["photons"] = photons.study(options)
+    name = "photons" if options.part == "photons" else "restart_hybrid"
+    common.finish(figures, options.output, name)
 
 
 if __name__ == "__main__":
