@@ -6,6 +6,15 @@ Arrays in, `Result` out, as in `flowbdt.metrics`. Showers are `flowbdt.datasets.
 
 from __future__ import annotations
 
+from .distances import fpd, kpd
+from .evaluation import (
+    Histogram,
+    Protocol,
+    ShowerEvaluation,
+    evaluate_showers,
+    memorisation_inputs,
+    shower_histograms,
+)
 from .features import Features, high_level_features
 from .histograms import binning, official_separation, separations, separations_by_energy
 from .judges import (
@@ -15,17 +24,31 @@ from .judges import (
     largest_correlation_error,
     low_level_inputs,
 )
+from .neighbours import expected_coverage, neighbour_inputs, neighbour_scores
+from .posterior import log_posteriors
 
 __all__ = [
     "Features",
+    "Histogram",
+    "Protocol",
+    "ShowerEvaluation",
     "binning",
     "correlation_matrix",
+    "evaluate_showers",
+    "expected_coverage",
     "fast_auc",
+    "fpd",
     "high_level_features",
     "high_level_inputs",
+    "kpd",
     "largest_correlation_error",
+    "log_posteriors",
     "low_level_inputs",
+    "memorisation_inputs",
+    "neighbour_inputs",
+    "neighbour_scores",
     "official_separation",
     "separations",
     "separations_by_energy",
+    "shower_histograms",
 ]

@@ -204,17 +204,26 @@ def separations_by_energy(
     fifth energy on from 0.9 to 1.1. Energies that the reference lacks are left out.
     """
     results = []
-    for k in range(15):
-        low, high = 2.0 ** (8 + k), 2.0 ** (9 + k)
-        narrow = k > 3 and reference.geometry.particle == "photon"
-        edges = np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
-        counts = []
-        for part in (reference, generated):
-            rows = (part.e_inc >= low) & (part.e_inc < high)
-            counts.append(np.histogram(part.e_tot[rows] / part.e_inc[rows], edges)[0])
+    for name, edges, real, new in energy_histograms(reference, generated):
+        counts = [np.histogram(part, edges)[0] for part in (real, new)]
         if counts[0].any():
-            name = f"etot_einc_{low:.0f}"
             results.append(
                 official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
             )
     return results
+
+
+def energy_histograms(
+    reference: Features, generated: Features
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield name, edges and Etot/Einc of both at each energy of dataset 1 in the reference."""
+    for k in range(15):
+        low, high = 2.0 ** (8 + k), 2.0 ** (9 + k)
+        narrow = k > 3 and reference.geometry.particle == "photon"
+        edges = np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
+        both = []
+        for part in (reference, generated):
+            rows = (part.e_inc >= low) & (part.e_inc < high)
+            both.append(part.e_tot[rows] / part.e_inc[rows])
+        if len(both[0]):
+            yield f"etot_einc_{low:.0f}", edges, both[0], both[1]
