@@ -14,6 +14,7 @@ from .evaluation import (
     evaluate_showers,
     memorisation_inputs,
     shower_histograms,
+    shower_scores,
 )
 from .features import Features, high_level_features
 from .histograms import binning, official_separation, separations, separations_by_energy
@@ -51,4 +52,5 @@ __all__ = [
     "separations",
     "separations_by_energy",
     "shower_histograms",
+    "shower_scores",
 ]

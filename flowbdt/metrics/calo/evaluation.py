@@ -140,14 +140,14 @@ def evaluate_showers(
                 "all showers must have one geometry, got"
                 f" {reference.geometry.name} and {other.geometry.name}"
             )
-    found = _scores(reference, generated, protocol)
+    found = shower_scores(reference, generated, protocol)
     if training is None:
         first, second = _halves(reference, protocol.seed)
-        floors = _scores(first, second, replace(protocol, official=None))
+        floors = shower_scores(first, second, replace(protocol, official=None))
         scale = (1 / reference.n + 1 / generated.n) / (1 / first.n + 1 / second.n)
         results = _with_floors(found, floors, scale)
     else:
-        floors = _scores(reference, training, replace(protocol, official=None))
+        floors = shower_scores(reference, training, replace(protocol, official=None))
         results = _with_floors(found, floors, 1.0)
         results.append(_memorised(reference, generated, training, protocol))
     samples = {"reference": reference, "generated": generated}
@@ -192,8 +192,8 @@ def _spectra(samples: Mapping[str, Showers]) -> Histogram:
     return Histogram("voxel", edges, counts, filled)
 
 
-def _scores(reference: Showers, other: Showers, protocol: Protocol) -> list[Result]:
-    """Return all scores of a sample, without floors."""
+def shower_scores(reference: Showers, other: Showers, protocol: Protocol) -> list[Result]:
+    """Return all scores of showers above the threshold, without floors and memorisation."""
     seed, replicas = protocol.seed, protocol.n_bootstrap
     real, new = high_level_features(reference), high_level_features(other)
     results = separations_of_features(real, new, replicas, seed)
