@@ -74,6 +74,14 @@ def test_extra_all_names_every_other_extra():
     assert set(line[len("flowbdt[") : -1].split(",")) == set(extras) - {"all"}
 
 
+def test_page_on_installation_names_every_extra():
+    page = (ROOT / "docs" / "install.md").read_text()
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", page, re.M) for name in row.split("`")[1::2]
+    }
+    assert named == set(_setup()["options.extras_require"]) - {"all"}
+
+
 def test_version_is_written_in_one_place():
     version = flowbdt.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)

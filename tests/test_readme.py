@@ -1,4 +1,4 @@
-"""Every command and example of the README runs as it stands."""
+"""Every command and example of the README and of the pages in docs/ runs as it stands."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from flowbdt.tableio import write_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+RUN_HERE = ("conditions", "own_data", "showers", "unfolding")
+"""Pages whose python examples are run here, each by itself, as a reader would."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
 def environment() -> dict[str, str]:
@@ -45,13 +52,20 @@ def test_pictures_and_links_exist():
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-def test_commands_of_the_page_on_clusters_are_understood():
-    page = (ROOT / "docs" / "cluster.md").read_text()
-    commands = re.findall(r"^\$ (?:env/bin/)?(flowbdt .*)$", page, flags=re.MULTILINE)
-    assert len(commands) >= 10
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_of_the_pages_are_understood(path):
+    text = path.read_text()
+    shown = "".join([*blocks("console", text), *blocks("shell", text)])
+    lines = re.findall(r"^(?:\$ )?(?:\.?v?env/bin/)?(flowbdt .*)$", shown, flags=re.MULTILINE)
+    commands = [line.replace('"$(cat samplers/sampler_8.yaml)"', "euler") for line in lines]
     for command in commands:
         build_parser().parse_args(shlex.split(command)[1:])
-    names = re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page, flags=re.MULTILINE)
+    least = {"cluster": 10, "tuning": 5, "tutorial": 7, "conditions": 3}
+    assert len(commands) >= least.get(path.stem, 0)
+
+
+def test_table_of_the_page_on_clusters_has_every_setting():
+    names = re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page("cluster"), flags=re.MULTILINE)
     settings = {name for pair in names for name in pair if name}
     assert settings == set(EXECUTORS.parameters("htcondor")) - {"poll_s"}
 
@@ -85,6 +99,33 @@ def test_shell_commands_run(tmp_path):
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.demo
+def test_tutorial_runs(tmp_path):
+    text = page("tutorial")
+    assert "rows = 20_000" in text
+    text = text.replace("rows = 20_000", "rows = 1_500").replace("-n 10000", "-n 1000")
+    for language, code in re.findall(r"```(python|shell)\n(.*?)```", text, flags=re.DOTALL):
+        for line in [code] if language == "python" else code.strip().splitlines():
+            python = [sys.executable, "-W", "error", "-c", line]
+            command = python if language == "python" else shlex.split(line)
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environment(), capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+    for report in ("report", "page"):
+        assert (tmp_path / report / "report.html").exists()
+
+
+@pytest.mark.demo
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_python_examples_of_the_pages_run(name, tmp_path):
+    code = "\n".join(blocks("python", page(name)))
+    assert code
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.demo
