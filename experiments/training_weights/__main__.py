@@ -1,6 +1,6 @@
 """Which loss weight trains a network fastest, and does the answer depend on the observable?
 
-    python -m experiments.training_weights [--smoke] [--data FOLDER] [--weights edm,p2] [-o FOLDER]
+    python -m experiments.training_weights [--smoke] [--data FOLDER] [--weights P2] [-o FOLDER]
 
 Quality of generated events against the epochs of training, for every loss weight, two learning
 rates and three seeds. Everything else is the same: network, noise levels, batches, sampler. FOLDER
@@ -10,6 +10,7 @@ kept in the output folder. Needs torch.
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from typing import Any
 import numpy as np
 
 from experiments import common
-from flowbdt import EventTable, TableTransform, evaluate, integrate
+from experiments.training_weights.figures import draw
+from flowbdt import EventTable, TableTransform, integrate
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.metrics import Result, classifier_auc, separation_power, wasserstein
+from flowbdt.regressors.xgb import make_classifier
 from flowbdt.schedules import SCHEDULES
 from flowbdt.solvers import SOLVERS
 
@@ -38,7 +42,8 @@ WEIGHTS: dict[str, Any] = {
 """Name -> weight; formulas in docs/mathematics.md."""
 
 RATES = (1e-3, 4e-3)
-EPOCHS = (5, 10, 20, 40, 80)
+EPOCHS = (5, 10, 20, 40)
+WIDTH, BATCH, EVENTS = 64, 512, 10_000
 SEEDS = (1, 2, 3)
 SHOWN = ("auc_gb", "separation", "wasserstein")
 
@@ -46,13 +51,15 @@ SHOWN = ("auc_gb", "separation", "wasserstein")
 class Study:
     """Events, their latent space, and how a network is trained and judged."""
 
-    def __init__(self, train: EventTable, test: EventTable, smoke: bool) -> None:
-        self.train, self.test, self.smoke = train, test, smoke
+    def __init__(self, train: EventTable, test: EventTable, options: Any) -> None:
+        self.train, self.test, self.smoke = train, test, options.smoke
         self.transform = TableTransform("auto", HLV_RELATIONS).fit(train)
         self.z = self.transform.forward(train).astype(np.float32)
         self.x0 = np.random.default_rng(5).normal(size=(test.n, self.z.shape[1]))
-        self.epochs = (1, 2) if smoke else EPOCHS
-        self.batch = 100 if smoke else 512
+        self.epochs = (1, 2) if self.smoke else options.epochs
+        self.batch: int = 100 if self.smoke else BATCH
+        self.width: int = 16 if self.smoke else options.width
+        self.floor = self.scores(train.x[: test.n])
 
     def run(self, weight: Any, rate: float, seed: int) -> list[dict[str, Any]]:
         """Return scores after each number of epochs, of one training."""
@@ -74,31 +81,42 @@ class Study:
             seed=seed,
             device="cpu",
         )
-        backbone = TableMLP(self.z.shape[1], width=16 if self.smoke else 128)
+        backbone = TableMLP(self.z.shape[1], width=self.width)
         trainer, lines, seconds = Trainer(backbone, Objective(weight=weight), config), [], 0.0
         for epoch in self.epochs:
             began = time.process_time()
             trainer.fit(self.z, stop_at=epoch * steps)
             seconds += time.process_time() - began
-            scores = self.judge(NetworkField(trainer.network()), seed)
+            scores = self.scores(self.generated(NetworkField(trainer.network())))
             lines.append({"epoch": epoch, "cpu_seconds": seconds, **scores})
         return lines
 
-    def judge(self, field: Any, seed: int) -> dict[str, Any]:
-        """Return score -> [value, error, floor, its error], also of every column."""
+    def generated(self, field: Any) -> np.ndarray:
+        """Return events (n, 12), from the same noise for every network."""
         grid = SCHEDULES.build({"name": "warped"})(20)
-        x = self.transform.inverse(integrate(SOLVERS.build("unipc"), field, self.x0, grid).x)
-        new = EventTable.of(x, list(self.train.names))
-        names = SHOWN[1:] if self.smoke else SHOWN
-        verdict = evaluate(
-            self.test, new, training=self.train, quick=True, seed=seed, metrics=names
-        )
-        found = {}
-        for r in verdict.results:
-            label = r.name if r.column is None else f"{r.name} {r.column}"
-            if r.column is None or r.name == "separation":
-                found[label] = [float(v) for v in (r.value, r.error, r.floor, r.floor_error)]
-        return found
+        return self.transform.inverse(integrate(SOLVERS.build("unipc"), field, self.x0, grid).x)
+
+    def scores(self, x: np.ndarray) -> dict[str, list[float]]:
+        """Return score -> value and error; separations also of every column."""
+        real, found, away = self.test.x, {}, []
+        for i, name in enumerate(self.test.names):
+            found[f"separation {name}"] = separation_power(real[:, i], x[:, i], n_bootstrap=20)
+            away.append(wasserstein(real[:, i], x[:, i], n_bootstrap=20))
+        result = {name: [one.value, one.error] for name, one in found.items()}
+        result["separation"] = _mean(list(found.values()))
+        result["wasserstein"] = _mean(away)
+        if not self.smoke:
+            auc = classifier_auc(real, x, make_classifier, n_model_seeds=1, n_split_seeds=1)
+            result["auc_gb"] = [auc.value, auc.error]
+        return result
+
+
+def _mean(parts: list[Result]) -> list[float]:
+    """Return the mean of scores of columns, and its error as of independent columns."""
+    values, errors = (
+        np.array([getattr(one, name) for one in parts]) for name in ("value", "error")
+    )
+    return [float(values.mean()), float(np.sqrt((errors**2).sum()) / len(parts))]
 
 
 def jets(data: Path | None) -> tuple[EventTable, EventTable]:
@@ -107,7 +125,27 @@ def jets(data: Path | None) -> tuple[EventTable, EventTable]:
     return source.load("train"), source.load("test")
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def against(runs: list[dict[str, Any]], other: str = "edm") -> str:
+    """Return differences from a weight, both trained with the same seeds, after the last epoch."""
+    last = {(run["weight"], run["rate"], run["seed"]): run["lines"][-1] for run in runs}
+    rows = []
+    for name, rate in dict.fromkeys(key[:2] for key in last):
+        row = {"weight": name, "learning rate": f"{rate:g}"}
+        pairs = [
+            (line, last[other, rate, seed])
+            for (weight, r, seed), line in last.items()
+            if (weight, r) == (name, rate) and (other, rate, seed) in last
+        ]
+        for score in (n for n in SHOWN if pairs and n in pairs[0][0]):
+            found = np.array([one[score][0] - two[score][0] for one, two in pairs])
+            error = found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else np.nan
+            row[score] = f"{found.mean():+.4f} ± {error:.4f}"
+        if pairs and name != other:
+            rows.append(row)
+    return common.markdown(rows) if rows else ""
+
+
+def table(runs: list[dict[str, Any]], floor: dict[str, list[float]]) -> str:
     """Return means over seeds with their standard errors: a row per weight, rate and epoch."""
     groups: dict[tuple[str, float, int], list[dict[str, Any]]] = {}
     for run in runs:
@@ -122,8 +160,9 @@ def table(runs: list[dict[str, Any]]) -> str:
             own = float(np.mean([line[name][1] for line in lines]))
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else own
             row[name] = f"{values.mean():.4g} ± {error:.2g}"
-            row[f"floor {name}"] = f"{lines[0][name][2]:.4g}"
         rows.append(row)
+    row = {"weight": "floor: training events", "learning rate": "", "epochs": "", "seeds": ""}
+    rows.append(row | {n: f"{floor[n][0]:.4g} ± {floor[n][1]:.2g}" for n in SHOWN if n in floor})
     return common.markdown(rows)
 
 
@@ -132,28 +171,36 @@ def main() -> None:
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", help="names, separated by semicolons; all by default")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many (%(default)s)")
-    parser.add_argument("--events", type=int, help="to judge; all by default")
+    parser.add_argument("--events", type=int, default=EVENTS, help="to judge (%(default)s)")
+    parser.add_argument("--width", type=int, default=WIDTH, help="of the network (%(default)s)")
+    parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="%(default)s")
     options = parser.parse_args()
     train, test = jets(options.data)
     if options.smoke:
         train, test = (t.take(slice(0, 300)) for t in (train, test))
-    study = Study(train, test.take(slice(0, options.events or test.n)), options.smoke)
+    study = Study(train, test.take(slice(0, options.events)), options)
+    runs = trained(study, options)
+    print(f"\n{table(runs, study.floor)}\n\n{against(runs)}\n")
+    if options.output is not None:
+        draw(runs, study.floor, options.output)
+    common.finish({"runs": runs, "floor": study.floor}, options.output, "training_weights")
+
+
+def trained(study: Study, options: Any) -> list[dict[str, Any]]:
+    """Return all runs; those that were asked for and are not kept are done."""
     names = options.weights.split(";") if options.weights else list(WEIGHTS)
     names = names[:3] if options.smoke else names
     rates, seeds = (RATES[:1], SEEDS[:1]) if options.smoke else (RATES, SEEDS[: options.seeds])
-    runs = common.kept(options.output, [])
+    runs: list[dict[str, Any]] = common.kept(options.output, [])
     done = {(run["weight"], run["rate"], run["seed"]) for run in runs}
-    for seed in seeds:
-        for rate in rates:
-            for name in names:
-                if (name, rate, seed) in done:
-                    continue
-                lines = study.run(WEIGHTS[name], rate, seed)
-                runs.append({"weight": name, "rate": rate, "seed": seed, "lines": lines})
-                print(name, rate, seed, {n: lines[-1].get(n) for n in SHOWN}, flush=True)
-                common.keep(runs, options.output)
-    print(f"\n{table(runs)}\n")
-    common.finish({"runs": runs}, options.output, "training_weights")
+    for seed, rate, name in itertools.product(seeds, rates, names):
+        if (name, rate, seed) in done:
+            continue
+        lines = study.run(WEIGHTS[name], rate, seed)
+        runs.append({"weight": name, "rate": rate, "seed": seed, "lines": lines})
+        print(name, rate, seed, {n: lines[-1].get(n) for n in SHOWN}, flush=True)
+        common.keep(runs, options.output)
+    return runs
 
 
 if __name__ == "__main__":
