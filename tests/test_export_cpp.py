@@ -170,6 +170,14 @@ def of_depth(depth):
     return numbers(False, **booster(max_depth=depth, n_estimators=5))
 
 
+def often_undefined():
+    """A logarithm of a column that is positive in training and not always when generated."""
+    a = np.random.default_rng(3).exponential(size=500)
+    data = EventTable.of(np.column_stack([a, np.log(a), 1 / a]), ["a", "log", "inverse"])
+    relations = ["log = log(a)", "inverse = 1 / maximum(a, 0 * a)"]
+    return FlowBDT(**{**SMALL, "transforms": "standard", "relations": relations}).fit(data)
+
+
 def every_transform():
     """A column for each transform, each type and each operation of a relation."""
     rng = np.random.default_rng(1)
@@ -218,6 +226,9 @@ def every_transform():
 MIXTURE = {"name": "mixture", "n_components": 5}
 LOW_RANK = {**MIXTURE, "covariance": "low_rank", "rank": 2}
 VIEWS = ["latent", "columns", "end_point", "components"]
+NOISY = [0.0, 0.006, 0.4, 1.0]
+"""At the second of these times the score says too little about the end of a point."""
+
 KINDS = {
     "trees alone": lambda: numbers(False),
     "one Gaussian": lambda: numbers(False, preconditioner="gaussian", solver="heun"),
@@ -226,6 +237,8 @@ KINDS = {
     "conditions": lambda: numbers(True, preconditioner=MIXTURE, inputs=VIEWS),
     "low rank with conditions": lambda: numbers(True, preconditioner=LOW_RANK),
     "conditions of trees alone": lambda: numbers(True),
+    "nearly all noise": lambda: numbers(True, preconditioner=MIXTURE, spacing=NOISY),
+    "low rank, nearly all noise": lambda: numbers(True, preconditioner=LOW_RANK, spacing=NOISY),
     "mean velocity": lambda: numbers(
         False, preconditioner=MIXTURE, target="mean", solver="euler", path="trigonometric"
     ),
@@ -234,7 +247,11 @@ KINDS = {
     ),
     "groups of outputs": lambda: numbers(False, **booster(outputs_per_group=2)),
     "rejection": lambda: numbers(True, preconditioner="gaussian", rejection=True),
+    "solver that scales points": lambda: numbers(
+        False, preconditioner="gaussian", solver="dpm_solver_pp_2m"
+    ),
     "every transform": every_transform,
+    "undefined relations": often_undefined,
     **{f"depth {depth}": partial(of_depth, depth) for depth in (1, 2, 3, 5, 6, 7, 8)},
 }
 
@@ -285,6 +302,14 @@ def test_events_are_those_of_python(case, library):
     assert np.all(np.abs(events - expected) <= 1e-5 * np.abs(expected) + scale)
     assert np.allclose(acceptance, kept, rtol=1e-5)
     assert events.std(axis=0).max() > 0.1
+
+
+def test_generated_events_leave_the_domain_of_a_relation():
+    """Else the kind of that name would test nothing."""
+    flow = flow_of(often_undefined())
+    z = np.random.default_rng(2).standard_normal((EVENTS, flow.plan["n_latent"]))
+    x, _ = in_python(flow, z, None)
+    assert 0 < np.mean(x[:, 0] <= 0) < 0.5
 
 
 def test_many_events_are_single_ones(case, library):
