@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments import common
-from experiments.samplers import figure, settings
+from experiments.samplers import figure, settings, tables
 from flowbdt import EventTable, FlowBDT, TableTransform, evaluate, integrate
 from flowbdt.conventions import FlowMatching
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
@@ -213,27 +213,6 @@ def report(line: dict[str, Any]) -> None:
     print(f"{line['sampler']:>24} {line['evaluations']:4d}  {'  '.join(shown)}", flush=True)
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """Return all lines as a Markdown table with the exact settings."""
-    if lines and "uniform" in lines[0]:
-        names = ["sampler", "evaluations", *settings.GRIDS, "found"]
-        return common.markdown([{n: _cell(line.get(n, "")) for n in names} for line in lines])
-    rows = []
-    for line in lines:
-        row = {"sampler": line["sampler"], "evaluations": str(line["evaluations"])}
-        row["grid"] = line.get("grid", "own")
-        for name in figure.SCORES:
-            value = line.get(name)
-            row[name] = "" if value is None else f"{value[0]:.4g} ± {value[1]:.2g}"
-            row[f"floor {name}"] = "" if value is None else f"{value[2]:.4g} ± {value[3]:.2g}"
-        rows.append({**row, "settings": f"`{line['settings']}`"})
-    return common.markdown(rows)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def main() -> None:
     """Run the parts that were asked for."""
     parser = common.parser((__doc__ or "").splitlines()[0])
@@ -262,8 +241,7 @@ def main() -> None:
         figures["churn"] = churn_part(known, 4 if options.smoke else 18, options.smoke)
     if "trees" in parts:
         figures["trees"] = trees_part(train, test, names, options)
-    for part, lines in figures.items():
-        print(f"\n{part}\n\n{table(lines)}")
+    print(tables.page(figures))
     if options.output is not None:
         figure.draw(figures, options.output)
     common.finish(figures, options.output, "samplers")

@@ -2,7 +2,7 @@
 
     python -m experiments.samplers.figure results/samplers.json -o results
 
-draws again from the numbers of a finished study.
+draws and tabulates (`tables.md`) the numbers of a finished study again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.samplers import settings
+from experiments.samplers import settings, tables
 
 SCORES = {
     "auc_gb": "classifier AUC - 0.5",
@@ -174,8 +174,9 @@ def churn(lines: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw(figures: dict[str, list[dict[str, Any]]], folder: Path) -> None:
-    """Draw every part that has results; needs matplotlib."""
+    """Draw every part that has results, and tabulate all of them; needs matplotlib."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tables.md").write_text(tables.page(figures))
     titles = {
         "mixture": "Exact field of a mixture fitted to top jets",
         "trees": "Boosted trees on top jets",
