@@ -113,7 +113,7 @@ inline Words philox(Words c, std::uint64_t key0, std::uint64_t key1) {
 constexpr std::uint64_t kTag = 0x666C6F77424454u;  // "flowBDT"
 constexpr std::uint64_t kNoise = 0, kAccept = 1;
 
-/// A number in [0, 1), or between 0 and 1 if `open`.
+/// A number in [0, 1); never 0 if `open`.
 inline double unit(std::uint64_t word, bool open) {
   return (static_cast<double>(word >> 11) + (open ? 0.5 : 0.0)) * (1.0 / 9007199254740992.0);
 }
@@ -277,8 +277,9 @@ class File {
       fail("its numbers have another byte order than this machine");
     const std::uint32_t version = number<std::uint32_t>(8);
     if (version != kVersion)
-      fail("it has format version " + std::to_string(version) + ", this flowbdt.hpp reads version " +
-           std::to_string(kVersion) + " (use the header that was written beside the file)");
+      fail("it has format version " + std::to_string(version) +
+           ", this flowbdt.hpp reads version " + std::to_string(kVersion) +
+           " (use the header that was written beside the file)");
     const std::uint64_t stated = number<std::uint64_t>(16);
     if (stated != size_)
       fail("it has " + std::to_string(size_) + " bytes, its head says " + std::to_string(stated) +
@@ -562,7 +563,8 @@ class FormBuilder {
     const std::size_t k = form_.n_components, i = form_.n_inner, low = form_.kind == kLowRank;
     const std::size_t stack = i * k + (low ? seen_ * i * k : k * seen_ * (seen_ + 1) / 2);
     const std::size_t out = form_.by_score(step) ? 0 : form_.n_out;
-    const std::size_t sizes[kParts] = {seen_,   stack,   k,           low * k * seen_, low * k * seen_,
+    const std::size_t own = low * k * seen_;
+    const std::size_t sizes[kParts] = {seen_,   stack,       k,            own, own,
                                        k * out, k * i * out, low * k * out};
     for (std::size_t q = 0; q < kParts; ++q) {
       at_[q] = form_.own_numbers.size();
@@ -989,7 +991,8 @@ class Way {
     for (std::size_t i = 0; i < n_columns(); ++i) {
       const std::int64_t* column = columns_.data + 5 * i;
       if (column[0] < -1) continue;
-      const double value = undone(column[1], column[2], latent + std::max<std::int64_t>(column[0], 0));
+      const double* from = latent + std::max<std::int64_t>(column[0], 0);
+      const double value = undone(column[1], column[2], from);
       x[i] = as_stored(column[3], numbers_.data + column[4], value);
     }
     std::size_t undefined = 0;
@@ -1209,7 +1212,8 @@ class Model {
   void read_categories() {
     const std::vector<std::string> all = file_.texts("text.categories");
     for (std::size_t i = 0; i + 1 < all.size();) {
-      const std::size_t count = static_cast<std::size_t>(std::strtoull(all[i + 1].c_str(), nullptr, 10));
+      const std::size_t count =
+          static_cast<std::size_t>(std::strtoull(all[i + 1].c_str(), nullptr, 10));
       file_.require(count <= all.size() - i - 2, "categories");
       auto& values = categories_[all[i]];
       for (std::size_t q = 0; q < count; ++q) values.push_back(all[i + 2 + q]);
@@ -1344,7 +1348,8 @@ class Generator {
     detail::normal(seed, number, attempt, out, model_->n_latent());
   }
 
-  /// Returns the number in [0, 1) that an attempt's acceptance must be above.
+  /// Returns the number in [0, 1) that must be below an attempt's acceptance for its event to be
+  /// kept.
   static double uniform(std::uint64_t seed, std::uint64_t number, std::uint64_t attempt) {
     return detail::uniform(seed, number, attempt);
   }

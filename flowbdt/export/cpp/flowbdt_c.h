@@ -64,8 +64,8 @@ FLOWBDT_API flowbdt_status flowbdt_code(const flowbdt_handle *handle, const char
 FLOWBDT_API flowbdt_status flowbdt_one(flowbdt_handle *handle, const double *cond, size_t n_cond,
                                        uint64_t seed, uint64_t number, double *out);
 
-/* Writes the n events from number `first` on to out (n, n_columns), row by row; cond is (n, n_cond).
- * They are those of flowbdt_one. */
+/* Writes the n events from number `first` on to out (n, n_columns), row by row; cond is
+ * (n, n_cond). They are those of flowbdt_one. */
 FLOWBDT_API flowbdt_status flowbdt_many(flowbdt_handle *handle, size_t n, const double *cond,
                                         size_t n_cond, uint64_t seed, uint64_t first, double *out);
 
@@ -75,8 +75,8 @@ FLOWBDT_API flowbdt_status flowbdt_from_noise(flowbdt_handle *handle, const doub
                                               const double *cond, size_t n_cond, double *out,
                                               double *acceptance);
 
-/* The noise (n_latent) of attempt 0, 1, ... of an event, and the number in [0, 1) that must be below
- * its acceptance for the event to be kept. */
+/* The noise (n_latent) of attempt 0, 1, ... of an event, and the number in [0, 1) that must be
+ * below its acceptance for the event to be kept. */
 FLOWBDT_API flowbdt_status flowbdt_noise(const flowbdt_handle *handle, uint64_t seed,
                                          uint64_t number, uint64_t attempt, double *out);
 FLOWBDT_API double flowbdt_uniform(uint64_t seed, uint64_t number, uint64_t attempt);
