@@ -1,6 +1,7 @@
 """What an event costs: compiled, by XGBoost in the same flow, and by the reference recipe.
 
     python benchmarks/generation.py [--quick] [--columns 12,368] [--model FILE]
+        [--onnx 12] [--peers-python PATH [--photons FOLDER]]
 
 One core, microseconds of CPU time per event, in batches of 1, 100 and 10,000, everything in turns
 within one run so that other load meets all of them. The flow has 16 evaluations of 100 vector-leaf
@@ -10,15 +11,23 @@ of 368 columns). Every step has trees of its own. They are full, all 64 leaves o
 trained: every node splits the rows that reach it at a quantile of a random input, leaves are random
 and small. So nothing depends on how far a training went. Reference recipe: trees of depth 4 without
 closed form, 20 steps of Dormand-Prince, each of 120 evaluations by the nearest of 30 step models.
-The floors are what this machine needs for
-six comparisons per tree and for reading one leaf of each, at the rates of large numpy operations on
-arrays in the cache. ``--model`` measures the events of a saved model as well.
+The floors are what this machine needs for six comparisons per tree and for reading one leaf of
+each, at the rates of large numpy operations on arrays in the cache. ``--model`` measures the events
+of a saved model as well.
+
+onnxruntime runs the same flows where it is installed. With ``--peers-python`` (see ``peers.py``)
+other packages generate in processes of their own, in turns with the rest: ForestDiffusion at its
+defaults on 12 columns, forest_diffusion_mo as published for calorimeter showers on 368 (100 times,
+99 Euler steps, 20 trees of depth 7 for each voxel, 20 copies; photons of one energy with
+``--photons``). Each has one booster, fitted at one time to few rows, and on 368 columns with few
+bins, and used at all times: the cost of an event does not depend on what its trees learned.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +35,13 @@ from typing import Any, NamedTuple
 
 import common
 import numpy as np
+import others
 import xgboost as xgb
 from threadpoolctl import threadpool_limits
 
 from flowbdt import store
 from flowbdt.compiled.engine import CompiledFlow
-from flowbdt.compiled.program import program
+from flowbdt.compiled.program import Program, program
 from flowbdt.datasets import bundled
 from flowbdt.fields import FunctionField
 from flowbdt.generation import Flow
@@ -54,11 +64,12 @@ FORMS: dict[int, dict[str, Any]] = {
 
 
 class Way(NamedTuple):
-    """One way to make events: points (n, m) -> points; the least time it has taken."""
+    """One way to make events: points (n, m) -> CPU microseconds per event; most at a time."""
 
     name: str
-    run: Callable[[np.ndarray], Any]
+    clock: Callable[[np.ndarray], float]
     largest: int
+    rounds: int = 99
 
 
 def latent(columns: int, rows: int) -> np.ndarray:
@@ -150,9 +161,14 @@ def by_xgboost(contents: list[bytes], inputs: list[StepInputs], solver: str, ste
     return lambda x: integrate(built, FunctionField(velocity), x, boundaries).x
 
 
+def solver() -> Program:
+    """Return the solver of the flow as plain numbers."""
+    return program(SOLVERS.build("adams_bashforth_2"), np.linspace(0.0, 1.0, N_STEPS + 1), None)
+
+
 def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.ndarray], np.ndarray]:
     """Return the same flow compiled."""
-    found = program(SOLVERS.build("adams_bashforth_2"), np.linspace(0.0, 1.0, N_STEPS + 1), None)
+    found = solver()
     trees = [forests(content)[0] for content in contents]
     flow = CompiledFlow(found, np.arange(N_STEPS), inputs, trees)
     nothing = np.zeros((1, 0))
@@ -167,7 +183,7 @@ def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.nd
     return run
 
 
-def ways(columns: int, rows: int) -> list[Way]:
+def ways(columns: int, rows: int, with_onnx: bool) -> list[Way]:
     """Return all ways to make events of so many columns."""
     z = latent(columns, rows)
     several = BATCHES[-1] if columns == 12 else 1000
@@ -175,21 +191,34 @@ def ways(columns: int, rows: int) -> list[Way]:
     result, contents = list[Way](), full_trees(z, DEPTH, N_STEPS)
     for name, form in (("trees", {"name": "none"}), ("mixture and trees", FORMS[columns])):
         inputs = steps_of(z, form, N_STEPS)
-        ours, theirs = (
-            compiled(contents, inputs),
-            by_xgboost(contents, inputs, "adams_bashforth_2", N_STEPS),
-        )
+        theirs = by_xgboost(contents, inputs, "adams_bashforth_2", N_STEPS)
+        same: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
+            "compiled": compiled(contents, inputs),
+            "XGBoost": theirs,
+        }
+        if with_onnx:
+            same["onnxruntime"] = others.by_onnxruntime(contents, inputs, solver(), columns)
         x = np.random.default_rng(3).normal(size=(100, columns))
-        if not np.allclose(ours(x), theirs(x), rtol=1e-6, atol=1e-6):
-            raise SystemExit(f"{name}: compiled events are not those of XGBoost")
-        result += [
-            Way(f"compiled, {name}", ours, several),
-            Way(f"XGBoost, {name}", theirs, several),
-        ]
+        for way, run in same.items():
+            if run is None:
+                continue
+            if not np.allclose(run(x), theirs(x), rtol=1e-6, atol=1e-6):
+                raise SystemExit(f"{name}: events of {way} are not those of XGBoost")
+            result.append(Way(f"{way}, {name}", clock_of(run), several))
     contents = full_trees(z, REFERENCE["depth"], REFERENCE["times"])
     inputs = steps_of(z, {"name": "none"}, REFERENCE["times"])
     run = by_xgboost(contents, inputs, "dormand_prince", REFERENCE["steps"])
-    return [*result, Way("reference recipe", run, few)]
+    return [*result, Way("reference recipe", clock_of(run), few)]
+
+
+def clock_of(run: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], float]:
+    """Return what clocks a way that runs in this process."""
+    return lambda x: clocked(run, x)
+
+
+def of_package(peer: others.Peer, package: others.Package) -> Way:
+    """Return the way of a package; it makes its own noise."""
+    return Way(package.name, lambda x: peer.microseconds(len(x)), package.most, 2)
 
 
 def clocked(run: Callable[[np.ndarray], Any], x: np.ndarray) -> float:
@@ -206,12 +235,11 @@ def measured(every: list[Way], columns: int, rounds: int) -> dict[str, dict[int,
     rng, best = np.random.default_rng(2), {way.name: dict[int, float]() for way in every}
     points = rng.normal(size=(BATCHES[-1], columns))
     for way in every:
-        way.run(points[:1])  # what is worked out once
-        way.run(points[:100])
-    for _ in range(rounds):
+        way.clock(points[:1])  # what is worked out once
+    for k in range(rounds):
         for way in every:
-            for batch in BATCHES:
-                took = clocked(way.run, points[: min(batch, way.largest)])
+            for batch in BATCHES if k < way.rounds else ():
+                took = way.clock(points[: min(batch, way.largest)])
                 best[way.name][batch] = min(took, best[way.name].get(batch, np.inf))
     return best
 
@@ -262,10 +290,56 @@ def figures(best: dict[str, dict[int, float]], columns: int) -> dict[str, float]
         f"speedup_one_{columns}": theirs[1] / ours[1],
         f"speedup_reference_{columns}": best["reference recipe"][large] / ours[large],
     }
+    if "onnxruntime, trees" in best:
+        onnx = best["onnxruntime, trees"]
+        result |= {f"us_onnx_bulk_{columns}": onnx[large], f"us_onnx_one_{columns}": onnx[1]}
+    package = others.PACKAGES.get(columns)
+    if package and package.name in best:
+        took = best[package.name]
+        result[f"speedup_{package.name}_bulk_{columns}"] = took[large] / mixed[large]
+        result[f"speedup_{package.name}_one_{columns}"] = took[1] / mixed[1]
     if columns == 12:
         names = {"us_bulk_12": ours[large], "us_one_12": ours[1], "us_mixture_12": mixed[large]}
         return {**result, **names, "us_mixture_one_12": mixed[1]}
     return {**result, "ms_bulk_368": mixed[large] / 1e3, "ms_one_368": mixed[1] / 1e3}
+
+
+def started(options: argparse.Namespace, columns: int, place: Path) -> others.Peer | None:
+    """Return the process of the package for so many columns, if there is to be one."""
+    package = others.PACKAGES.get(columns)
+    if options.peers_python is None or package is None:
+        return None
+    if columns == 368 and options.photons:
+        rows = others.photons(options.photons)
+    else:
+        rows = latent(columns, 1000)
+    peer = others.Peer(options.peers_python, package, rows, place)
+    print(
+        f"{package.name}: one booster fitted to {package.rows} rows: {peer.fit_seconds:.0f} CPU s"
+    )
+    return peer
+
+
+def on_columns(options: argparse.Namespace, columns: int) -> dict[str, float]:
+    """Measure one number of columns, print the table, return the figures."""
+    every = ways(columns, 3000 if columns == 12 else 1000, str(columns) in options.onnx.split(","))
+    with tempfile.TemporaryDirectory() as place:
+        peer = started(options, columns, Path(place))
+        if peer is not None:
+            every.append(of_package(peer, others.PACKAGES[columns]))
+        best = measured(every, columns, 2 if options.quick else 6)
+        if peer is not None:
+            peer.close()
+    base = best["compiled, trees"]
+    print(f"{columns} columns, us per event and, in brackets, relative to compiled trees")
+    rows: list[dict[str, Any]] = [
+        {"way": name}
+        | {f"batch of {b}": f"{us:.4g} ({us / base[b]:.3g})" for b, us in took.items()}
+        for name, took in best.items()
+    ]
+    rows += [{"way": n, f"batch of {BATCHES[-1]}": us} for n, us in floors(columns).items()]
+    print(common.table(rows))
+    return figures(best, columns)
 
 
 def main() -> None:
@@ -274,22 +348,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the same models, fewer repetitions")
     parser.add_argument("--columns", default="12,368", help="which tables (%(default)s)")
     parser.add_argument("--model", type=Path, help="a saved model, for its own cost per event")
+    parser.add_argument(
+        "--onnx",
+        default="12",
+        help="which tables in onnxruntime; 368 takes gigabytes (%(default)s)",
+    )
+    parser.add_argument("--peers-python", type=Path, help="interpreter that has the other packages")
+    parser.add_argument("--photons", type=Path, help="folder with dataset_1_photons_1.hdf5")
     options = parser.parse_args()
     result: dict[str, float] = {}
     with threadpool_limits(1):
         for columns in (int(number) for number in options.columns.split(",")):
-            every = ways(columns, 3000 if columns == 12 else 1000)
-            best = measured(every, columns, 2 if options.quick else 6)
-            base = best["compiled, trees"]
-            print(f"{columns} columns, us per event and, in brackets, relative to compiled trees")
-            rows: list[dict[str, Any]] = [
-                {"way": name}
-                | {f"batch of {b}": f"{us:.4g} ({us / base[b]:.3g})" for b, us in took.items()}
-                for name, took in best.items()
-            ]
-            rows += [{"way": n, f"batch of {BATCHES[-1]}": us} for n, us in floors(columns).items()]
-            print(common.table(rows))
-            result |= figures(best, columns)
+            result |= on_columns(options, columns)
         if options.model:
             result |= of_model(options.model, 20_000)
     common.finish(result)
