@@ -141,10 +141,19 @@ def reference_pages() -> dict[str, str]:
         name = f"flowbdt.{module}".rstrip(".")
         summary = ast.get_docstring(ast.parse(read(module_file(module)))) or ""
         parts = [f"::: {entry}" for entry in public_names(module)]
-        if parts != [f"::: {name}"]:
+        if parts == [f"::: {name}"]:
+            parts.append(_without(module))
+        else:
             parts.insert(0, summary)
-        pages[f"reference/{name}.md"] = f"# {name}\n\n" + "\n\n".join(parts) + "\n"
+        body = "\n\n".join(parts).replace("\n\n    options", "\n    options")
+        pages[f"reference/{name}.md"] = f"# {name}\n\n{body}\n"
     return pages
+
+
+def _without(module: str) -> str:
+    """Return the option that leaves out names which the page of flowbdt has already."""
+    there = [name for name, home in constants("")["_HOME"].items() if home == module]
+    return "    options:\n      filters: " + json.dumps(["!^_", *(f"!^{name}$" for name in there)])
 
 
 def size_table() -> str:
