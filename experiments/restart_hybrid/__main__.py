@@ -10,6 +10,7 @@ and taken up again. Needs torch.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.evaluation import Evaluation
+from flowbdt.files import to_plain, write_json
 from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
 from flowbdt.solvers import SOLVERS
 from flowbdt.split import split_mask
@@ -78,29 +80,49 @@ def corrector(field: Any, m: int, n: int, small: bool) -> Corrector:
     return Corrector(booster).fit(x0, *ends)
 
 
-def ingredients(train: EventTable, options: Any) -> tuple[FlowBDT, making.Fields, dict[str, float]]:
+SMALL: dict[str, Any] = {
+    "booster": {"n_estimators": 2, "max_depth": 2},
+    "preconditioner": "gaussian",
+    "n_repeats": 1,
+    "candidates": 0,
+}
+"""Trees that take a moment, for the smoke form, or where nothing but their latent space is used."""
+
+
+def ingredients(
+    train: EventTable, options: Any, with_trees: bool
+) -> tuple[FlowBDT, making.Fields, dict[str, float]]:
     """Return the trees' model, all fields, and CPU seconds of each training."""
     given: dict[str, Any] = {"relations": list(HLV_RELATIONS), "random_state": options.seed}
     given |= {"preset": options.preset, "rejection": False}
-    if options.smoke:
-        small = {"n_estimators": 2, "max_depth": 2}
-        given |= {"booster": small, "preconditioner": "gaussian", "n_repeats": 1, "candidates": 0}
+    given |= {} if with_trees and not options.smoke else SMALL
     seconds, began = {}, time.process_time()
     model = FlowBDT(**given).fit(train)
     seconds["trees"] = time.process_time() - began
+    z = model.transform_.forward(train)
+    net, seconds["network"] = network(z, options, options.output)
+    trees = tree_field(model)
+    grid = np.append(np.asarray(trees.times), 1.0)
+    if not with_trees:
+        return model, making.Fields(net, trees, grid, None, None), {"network": seconds["network"]}
     began = time.process_time()
     again = train_trees(train, "adams_bashforth_2", making.INTERVAL.times(), **given)
     seconds["trees of the interval"] = time.process_time() - began
-    z = model.transform_.forward(train)
     if not np.array_equal(z, again.transform_.forward(train)):
         raise SystemExit("the two tree models do not share their latent space")
-    net, seconds["network"] = network(z, options, options.output)
     began = time.process_time()
     fixer = corrector(net, z.shape[1], 500 if options.smoke else 50_000, options.smoke)
     seconds["corrector"] = time.process_time() - began
-    trees = tree_field(model)
-    grid = np.append(np.asarray(trees.times), 1.0)
     return model, making.Fields(net, trees, grid, tree_field(again), fixer), seconds
+
+
+def same_latent_space(model: FlowBDT, folder: Path | None) -> None:
+    """Stop if what the folder keeps was made in another latent space than the model's."""
+    path = None if folder is None else folder / "transform.json"
+    if path is not None and not path.exists():
+        write_json(path, model.transform_.to_json())
+    elif path is not None and json.loads(path.read_text()) != to_plain(model.transform_.to_json()):
+        raise SystemExit(f"{folder} keeps results of another latent space: give another folder")
 
 
 def shown(verdict: Evaluation) -> dict[str, Any]:
@@ -163,20 +185,24 @@ def study(options: Any) -> dict[str, Any]:
         train, test = (t.take(slice(0, 300)) for t in (train, test))
         options.batches = 30
     test = test.take(slice(0, options.events or test.n))
-    model, fields, seconds = ingredients(train, options)
-    losses = difference(fields, model.transform_.forward(test), options.smoke)
-    print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
-    relays = making.contenders(fields, N_FEW)
-    wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
-    lines = common.kept(options.output, [])
+    lines: list[dict[str, Any]] = common.kept(options.output, [])
     done, samples = {line["contender"] for line in lines}, Samples(options.output, test.names)
+    wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
+    model, fields, seconds = ingredients(train, options, with_trees=not options.no_trees)
+    same_latent_space(model, options.output)
+    losses: list[dict[str, Any]] = []
+    if not options.no_trees:
+        losses = difference(fields, model.transform_.forward(test), options.smoke)
+        print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
+    relays = making.networks(fields) if options.no_trees else making.contenders(fields, N_FEW)
     for name, relay in relays.items():
-        if name not in done and any(text in name for text in wanted):
-            line, samples[name] = scored(name, relay, model, test, train, options)
-            lines.append(line)
-            short = {k: v for k, v in line.items() if " " not in k}
-            print({k: v[:2] if isinstance(v, list) else v for k, v in short.items()}, flush=True)
-            common.keep(lines, options.output)
+        if name in done or not any(text in name for text in wanted):
+            continue
+        line, samples[name] = scored(name, relay, model, test, train, options)
+        lines.append(line)
+        short = {k: v for k, v in line.items() if " " not in k}
+        print({k: v[:2] if isinstance(v, list) else v for k, v in short.items()}, flush=True)
+        common.keep(lines, options.output)
     print(f"\n{table(lines)}\n")
     pairs = compared(samples, test, options.seed)
     print(f"{common.markdown(pairs)}\n" if pairs else "")
@@ -194,6 +220,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, help="to judge; all by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="contenders with one of these texts, separated by ;")
+    parser.add_argument(
+        "--no-trees", action="store_true", help="the network alone, trains no trees"
+    )
     parser.add_argument("--part", choices=("jets", "photons"), help="both if --smoke, else jets")
     parser.add_argument("--shower-batches", type=int, default=2400, help="(%(default)s)")
     options = parser.parse_args()

@@ -29,14 +29,14 @@ class Fields:
     """What the contenders are made of.
 
     ``trees`` know the boundaries of ``grid``, asked by Adams-Bashforth 3; ``again`` the times of
-    `INTERVAL`, asked by Adams-Bashforth 2.
+    `INTERVAL`, asked by Adams-Bashforth 2. The last two are None where only networks are asked.
     """
 
     network: VelocityField
     trees: VelocityField
     grid: np.ndarray
-    again: VelocityField
-    corrector: Corrector
+    again: Any
+    corrector: Corrector | None
 
 
 def alone(field: VelocityField, solver: Any, n_steps: int, spacing: Any = "uniform") -> Relay:

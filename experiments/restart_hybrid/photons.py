@@ -7,6 +7,7 @@ one CPU, not that of published networks.
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from experiments import common
-from experiments.calochallenge.__main__ import SMOKE as SMALL_TREES
-from experiments.calochallenge.judge import judged
 from experiments.calochallenge.toys import toy_showers
 from flowbdt import integrate, seeding
 from flowbdt.datasets.calochallenge import Showers, read_showers
 from flowbdt.datasets.calogeometry import geometry
 from flowbdt.hybrid import stretch
+from flowbdt.metrics import calo
+from flowbdt.metrics.classifier import MakeClassifier, make_mlp
+from flowbdt.regressors.xgb import make_classifier
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.layers import Known
 from flowbdt.solvers import SOLVERS
@@ -31,6 +33,17 @@ ALONE = (5, 10, 20, 40)
 WARM = ((0.3, 4), (0.5, 2), (0.5, 4), (0.5, 8), (0.75, 2), (0.75, 4), (0.9, 2))
 """Times up to which noise is added to the trees' shower, and steps of the network from there."""
 
+SMALL_TREES: dict[str, Any] = {
+    "flow": {
+        "preset": "fast",
+        "n_steps": 3,
+        "preconditioner": "gaussian",
+        "booster": {"n_estimators": 2, "max_depth": 2},
+    },
+    "rings": {"location_trees": 2, "cdf_trees": 1, "depth": 2},
+    "sectors": {"cdf_trees": 1, "depth": 3},
+    "most_rows": 3000,
+}
 SMOKE_NETWORK: dict[str, Any] = {"width": 8, "n_heads": 2, "n_layers": 1}
 SHOWN = ("separation_mean", "auc_high_gb", "auc_high_mlp", "auc_low_gb", "auc_low_mlp")
 
@@ -131,11 +144,20 @@ def _contenders(trees: ShowerModel, network: Network, energies: np.ndarray, opti
 
 
 def _scores(real: Showers, made: Showers, smoke: bool) -> dict[str, float]:
-    from experiments.calochallenge.judge import separations
-
+    """Return the official separations and the AUC of two judges at both levels."""
     n = min(real.n, made.n)
     both = (real.take(slice(0, n)), made.take(slice(0, n)))
-    return separations(*both) if smoke else judged(*both, repeats=3)
+    values = {str(r.column): float(r.value) for r in calo.separations(*both, n_bootstrap=2)}
+    found = {"separation_etot": values["etot_einc"]}
+    found["separation_mean"] = float(np.mean(list(values.values())))
+    high = [calo.high_level_inputs(calo.high_level_features(part)) for part in both]
+    inputs = {"high": high, "low": [calo.low_level_inputs(part) for part in both]}
+    judges: dict[str, MakeClassifier] = {"gb": make_classifier, "mlp": make_mlp}
+    for level, name in () if smoke else itertools.product(inputs, judges):
+        auc = calo.fast_auc(*inputs[level], level, judges[name], n_model_seeds=1, n_split_seeds=3)
+        found[f"auc_{level}_{name}"] = float(auc.value)
+        found[f"auc_{level}_{name}_error"] = float(auc.error)
+    return found
 
 
 def table(lines: list[dict[str, Any]]) -> str:
