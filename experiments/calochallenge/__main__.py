@@ -5,8 +5,10 @@
 FOLDER of ``--data`` has ``calochallenge/dataset_1_photons_1.hdf5`` or has it directly (pions
 likewise); without it, and for ``large`` (the 6,480 voxels of dataset 2), toys of the study serve.
 Half of the showers, by a hash of the row number, train; the other half judges. ``--left-out``
-trains once more without one energy and generates it; ``--recipe`` runs CaloForest's recipe, cut to
-20 times and four repetitions, on three energies, beside our showers of the same energies.
+trains the first stage once more without one energy; ``--recipe`` runs CaloForest's recipe (in the
+interpreter of ``--peers-python``) and the plain recipe of flow matching with trees on three
+energies; ``--official EPOCHS`` trains the official classifier network. What is finished is kept in
+the folder of ``-o``, and a study that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ import argparse
 import resource
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import common
-from experiments.calochallenge import judge, published, recipe
+from experiments.calochallenge import judge, official, published, recipe, tables
+from experiments.calochallenge.comparison import CALOFOREST, FLOWBDT, OURS, Comparison, few_energies
 from experiments.calochallenge.toys import toy_showers
-from flowbdt.datasets.calochallenge import Showers, read_showers
+from flowbdt.datasets.calochallenge import Showers, read_showers, write_showers
 from flowbdt.datasets.calogeometry import geometry
 from flowbdt.errors import DataWarning
+from flowbdt.metrics import calo
+from flowbdt.report.showers import write_shower_report
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.energies import LayerEnergies
 from flowbdt.split import split_mask
@@ -45,11 +51,6 @@ SMOKE: dict[str, Any] = {
     "sectors": {"cdf_trees": 1, "depth": 3},
     "most_rows": 3000,
 }
-
-SHOWN = (
-    *("separation_etot", "separation_mean", "auc_high", "auc_low"),
-    *("train_cpu_s", "peak_mib", "n_parameters", "ms_bulk", "ms_one"),
-)
 
 Figures = dict[str, Any]
 
@@ -112,75 +113,115 @@ def interpolation(train: Showers, test: Showers, energy: float, smoke: bool) -> 
         new = stage.sample(np.full(len(real), one), 2).sum(axis=1) / one
         edges = np.linspace(0.5, 1.5, 101)
         counts = [np.histogram(part, edges)[0] for part in (real, new)]
-        result = judge.calo.official_separation(*counts, n_bootstrap=2)
+        result = calo.official_separation(*counts, n_bootstrap=2)
         floor = float(result.settings.get("expected_floor", 0.0))
         figures[f"{one:g}"] = {"separation": float(result.value), "expected_floor": floor}
     return figures
 
 
-def recipes(train: Showers, test: Showers, model: ShowerModel, smoke: bool) -> dict[str, Figures]:
-    """Return figures of CaloForest's recipe cut down, and of ours, on three energies."""
-    known = np.unique(train.energies)
-    energies = known[np.linspace(0, len(known) - 1, 3).astype(int)]
-    real = test.take(np.isin(test.energies, energies))
-    settings = {"n_times": 2, "n_repeats": 1} if smoke else {"n_times": 20, "n_repeats": 4}
-    start = time.process_time()
-    theirs = recipe.generate(train, [float(e) for e in energies], **settings, seed=1)
-    seconds = time.process_time() - start
-    ours = model.sample(real.energies, random_state=3)
-    repeats = 1 if smoke else 3
-    return {
-        "caloforest_recipe_cut": {
-            **judge.judged(real, theirs, repeats),
-            "train_and_generate_cpu_s": seconds,
-        },
-        "ours_same_energies": judge.judged(real, ours, repeats),
-    }
+class Study:
+    """One run: its showers, its trained model, and the parts that are finished."""
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        showers, self.real_file = load(options)
+        half = split_mask(showers.n, 0.5)
+        self.train, self.test = showers.take(half), showers.take(~half)
+        self.setting = {"kind": options.kind, "seed": options.seed, "smoke": options.smoke}
+        self.setting |= {"showers": showers.n, "from_file": self.real_file}
+        self.parts: Figures = common.kept(options.output, {"setting": self.setting})
+        if self.parts["setting"] != self.setting:
+            raise SystemExit(
+                f"{options.output} is of another study, {self.parts['setting']}: name a new folder"
+            )
 
-def study(options: argparse.Namespace) -> tuple[dict[str, Figures], bool]:
-    """Train, generate and judge; return all figures, and whether the showers are from a file."""
-    showers, real_file = load(options)
-    half = split_mask(showers.n, 0.5)
-    train, test = showers.take(half), showers.take(~half)
-    model, cost = trained(train, options.smoke, options.seed)
-    new, speed = generated(model, test.energies, 100 + options.seed)
-    repeats = 1 if options.smoke else 3
-    figures: dict[str, Figures] = {
-        "ours": {**judge.judged(test, new, repeats), **cost, **speed, "showers": train.n},
-        "floor": judge.judged(test, train, repeats),
-    }
-    if showers.geometry.dataset == 1:
-        outputs = 1 if options.smoke else options.outputs
-        figures["caloforest_recipe"] = recipe.extrapolated(train, outputs)
-    if options.recipe:
-        figures |= recipes(train, test, model, options.smoke)
-    if options.left_out:
-        figures["left_out"] = interpolation(train, test, options.left_out, options.smoke)
-    return figures, real_file
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return a part, computed now unless it is kept."""
+        if name not in self.parts:
+            self.parts[name] = compute()
+            common.keep(self.parts, self.options.output)
+        return self.parts[name]
+
+    def model(self) -> ShowerModel:
+        """Train, or load what was trained."""
+        file = None if self.options.output is None else self.options.output / "model.npz"
+        if file is not None and file.exists() and "training" in self.parts:
+            return ShowerModel.load(file)
+        model, cost = trained(self.train, self.options.smoke, self.options.seed)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            model.save(file)
+        self.part("training", lambda: cost)
+        return model
+
+    def judge(self, model: ShowerModel) -> dict[str, Figures]:
+        """Generate, judge beside the floor, write the report."""
+        folder, smoke = self.options.output, self.options.smoke
+        new, speed = generated(model, self.test.energies, 100 + self.options.seed)
+        found = calo.evaluate_showers(self.test, new, judge.protocol(smoke), self.train)
+        if folder is not None:
+            write_showers(folder / "generated.hdf5", new)
+            origin = "showers of the file" if self.real_file else "toys of the study"
+            title = f"Showers: {self.options.kind}"
+            kinds = ("png",) if smoke else ("png", "pdf")
+            notes = [f"{origin}, half to train"]
+            write_shower_report(found, folder, title=title, notes=notes, kinds=kinds)
+        ours = {**judge.figures(found.results), **speed, "showers": self.train.n}
+        return {"ours": ours, "floor": judge.figures(found.results, floors=True)}
+
+    def recipes(self, model: ShowerModel) -> dict[str, Figures]:
+        """Return ours, the recipes and the floor on three energies."""
+        train, test = few_energies(self.train, self.test)
+        rings = self.options.recipe == "rings"
+        given = (train, test, rings, self.options.peers_python, self.options.smoke)
+        folder = None if self.options.output is None else self.options.output / "recipes"
+        return Comparison(*given).run(model, folder)
+
+    def official(self, model: ShowerModel) -> Figures:
+        """Return what the official network finds."""
+        new = model.sample(self.test.energies, random_state=100 + self.options.seed)
+        return official.judged(self.test, new, self.options.official, self.options.smoke)
+
+    def run(self) -> dict[str, Figures]:
+        """Return the figures of all parts."""
+        options = self.options
+        model = self.model()
+        figures: dict[str, Figures] = dict(self.part("judged", lambda: self.judge(model)))
+        figures["ours"] = {**figures["ours"], **self.parts["training"]}
+        if self.train.geometry.dataset == 1:
+            outputs = 1 if options.smoke else options.outputs
+            full = self.part("full", lambda: recipe.extrapolated(self.train, outputs))
+            figures["caloforest_recipe"] = {**full, "extrapolated": True}
+        if options.recipe:
+            found = self.part("recipes", lambda: self.recipes(model))
+            whole = {f"full_{k}": v for k, v in figures.get("caloforest_recipe", {}).items()}
+            figures |= {"ours_few": found[OURS], "floor_few": found["floor"]}
+            figures["flowbdt_recipe"] = found[FLOWBDT]
+            if CALOFOREST in found:
+                figures["caloforest_recipe"] = {**found[CALOFOREST], **whole}
+        if options.official:
+            figures["official"] = self.part("official", lambda: self.official(model))
+        if options.left_out:
+            left = (self.train, self.test, options.left_out, options.smoke)
+            figures["left_out"] = self.part("left_out", lambda: interpolation(*left))
+        return figures
 
 
 def table(figures: dict[str, Figures], kind: str, real_file: bool) -> str:
     """Return what was measured, and the published submissions where the showers are from a file."""
-    rows = [
-        {"sample": key, **{n: f"{value[n]:.4g}" for n in SHOWN if n in value}}
-        for key, value in figures.items()
-        if "train_cpu_s" in value or "auc_low" in value
-    ]
-    text = common.markdown([{"sample": "", **dict.fromkeys(SHOWN, "")} | row for row in rows])
+    parts = [tables.measured({name: figures[name] for name in ("ours", "floor")})]
+    few = {
+        OURS: "ours_few",
+        CALOFOREST: "caloforest_recipe",
+        FLOWBDT: "flowbdt_recipe",
+        "floor": "floor_few",
+    }
+    if "ours_few" in figures:
+        shown = {name: figures[key] for name, key in few.items() if "auc_low" in figures[key]}
+        parts.append("Three energies:\n\n" + tables.measured(shown))
     if real_file and kind in published.TABLES:
-        stored = [
-            dict(
-                zip(
-                    published.COLUMNS,
-                    ("" if cell is None else str(cell) for cell in row),
-                    strict=True,
-                )
-            )
-            for row in published.TABLES[kind]
-        ]
-        text += "\n\nPublished, at 121,000 showers:\n\n" + common.markdown(stored)
-    return text
+        parts.append(tables.submissions(kind))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -189,12 +230,25 @@ def main() -> None:
     parser.add_argument("kind", nargs="?", default="photons", choices=sorted(GEOMETRIES))
     parser.add_argument("--seed", type=int, default=1, help="of training (%(default)s)")
     parser.add_argument("--outputs", type=int, default=4, help="voxels of a timed fit")
-    parser.add_argument("--recipe", action="store_true", help="CaloForest's recipe, cut down")
+    parser.add_argument(
+        "--recipe",
+        nargs="?",
+        const="rings",
+        choices=("rings", "voxels"),
+        help="recipes of others, on energies of rings (%(const)s), or on voxels: many hours",
+    )
+    parser.add_argument(
+        "--peers-python", type=Path, metavar="FILE", help="interpreter with forest_diffusion_mo"
+    )
+    parser.add_argument(
+        "--official", type=int, default=0, metavar="EPOCHS", help="of the official network"
+    )
     parser.add_argument("--left-out", type=float, metavar="MEV", help="energy to interpolate")
     options = parser.parse_args()
     warnings.simplefilter("ignore", DataWarning)
-    figures, real_file = study(options)
-    text = table(figures, options.kind, real_file)
+    study = Study(options)
+    figures = study.run()
+    text = table(figures, options.kind, study.real_file)
     print(text)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""What is measured of a sample: official separations, classifiers of both levels."""
+"""What is measured of a sample: official separations, distances, classifiers of both levels."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
 from flowbdt.datasets.calochallenge import Showers
 from flowbdt.metrics import calo
@@ -10,39 +10,64 @@ from flowbdt.metrics.base import Result
 from flowbdt.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.regressors.xgb import make_classifier
 
-JUDGES: dict[str, MakeClassifier] = {"mlp": make_mlp, "gb": make_classifier}
+NEIGHBOURS = 5_000
+"""Showers of each sample whose neighbours are sought."""
+
+FULL: dict[str, Any] = {"n_repeats": 1, "distances": {"kpd": {"batch_size": 5_000}}}
+"""One split of each judge; KPD in draws of 5,000 showers, there are only 15,000."""
+
+SMOKE: dict[str, Any] = {
+    "n_repeats": 1,
+    "n_bootstrap": 2,
+    "distances": {
+        "fpd": {"min_samples": 200, "max_samples": 400, "n_batches": 2},
+        "kpd": {"batch_size": 100, "n_batches": 2},
+    },
+}
+
+Figures = dict[str, Any]
 
 
-def separations(real: Showers, new: Showers) -> dict[str, float]:
-    """Return every separation power, their mean, and what chance alone would make of it."""
-    results = calo.separations(real, new, n_bootstrap=2)
-    values = {str(r.column): float(r.value) for r in results}
-    return {
-        **values,
-        "separation_etot": values["etot_einc"],
-        "separation_mean": float(np.mean(list(values.values()))),
-    }
+def protocol(smoke: bool) -> calo.Protocol:
+    """Return how samples are judged."""
+    judges: dict[str, MakeClassifier] = {"mlp": make_mlp, "gb": make_classifier}
+    return calo.Protocol(judges, most_neighbours=NEIGHBOURS, **(SMOKE if smoke else FULL))
 
 
-def aucs(real: Showers, new: Showers, repeats: int) -> dict[str, float]:
-    """Return the AUC of both judges at both levels; ``auc_high`` and ``auc_low`` are the larger."""
-    figures: dict[str, float] = {}
-    high = [calo.high_level_inputs(calo.high_level_features(part)) for part in (real, new)]
-    inputs = {"high": high, "low": [calo.low_level_inputs(part) for part in (real, new)]}
-    for level, columns in inputs.items():
-        found: dict[str, Result] = {
-            name: calo.fast_auc(
-                columns[0], columns[1], level, judge, n_model_seeds=1, n_split_seeds=repeats
-            )
-            for name, judge in JUDGES.items()
-        }
-        for name, result in found.items():
-            figures[f"auc_{level}_{name}"] = float(result.value)
-            figures[f"auc_{level}_{name}_error"] = float(result.error)
-        figures[f"auc_{level}"] = max(float(result.value) for result in found.values())
-    return figures
-
-
-def judged(real: Showers, new: Showers, repeats: int) -> dict[str, float]:
+def judged(real: Showers, new: Showers, smoke: bool) -> Figures:
     """Return all figures of a sample."""
-    return {**separations(real, new), **aucs(real, new, repeats)}
+    return figures(calo.shower_scores(real.above(), new.above(), protocol(smoke)))
+
+
+def figures(results: list[Result], floors: bool = False) -> Figures:
+    """Return values and errors by name; ``auc_high`` and ``auc_low`` are those of the better judge.
+
+    Parameters
+    ----------
+    floors : True: the floors in place of the values, of results that have one
+    """
+    found: Figures = {}
+    for one in results:
+        value, error = (one.floor, one.floor_error) if floors else (one.value, one.error)
+        if value is None or (one.name == "memorisation" and floors):
+            continue
+        key = _key(one)
+        found[key] = float(value)
+        found[f"{key}_error"] = float(error or 0.0)
+        if "expected_floor" in one.settings and floors:
+            found[f"{key}_expected"] = float(one.settings["expected_floor"])
+    found["separation_etot"] = found["etot_einc"]
+    found["separation_etot_error"] = found["etot_einc_error"]
+    for level in ("high", "low"):
+        best = max((found[f"auc_{level}_{judge}"], judge) for judge in ("mlp", "gb"))[1]
+        found[f"auc_{level}"] = found[f"auc_{level}_{best}"]
+        found[f"auc_{level}_error"] = found[f"auc_{level}_{best}_error"]
+    return found
+
+
+def _key(one: Result) -> str:
+    if one.name in ("separation", "separation_by_energy"):
+        return str(one.column)
+    if one.name.endswith("_fast"):
+        return f"{one.name.removesuffix('_fast')}_{one.column}"
+    return one.name

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 5
+KINDS = ("png", "pdf")
 
 GROUPS = {
     "response": (("etot_einc", "voxel"), "Total over incident energy, and all voxels"),
@@ -75,7 +76,12 @@ MOST = 12
 
 
 def write_shower_report(
-    evaluation: ShowerEvaluation, folder: str | Path, *, title: str, notes: Sequence[str] = ()
+    evaluation: ShowerEvaluation,
+    folder: str | Path,
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    kinds: Sequence[str] = KINDS,
 ) -> Path:
     """Write ``report.json``, figures (PNG and PDF) and a self-contained ``report.html``.
 
@@ -85,6 +91,7 @@ def write_shower_report(
     folder : where to write; made if absent. Files of the same name are replaced.
     title : str, heading of the page
     notes : what should be read first
+    kinds : formats of the figures, "png" among them
 
     Returns
     -------
@@ -99,7 +106,7 @@ def write_shower_report(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", to_json(evaluation, notes))
     try:
-        images = draw(evaluation, folder)
+        images = draw(evaluation, folder, kinds)
     except MissingExtra as error:
         raise MissingExtra(f"{error} (the scores are in {folder / 'report.json'})") from error
     body = [
@@ -133,7 +140,9 @@ def to_json(evaluation: ShowerEvaluation, notes: Sequence[str] = ()) -> dict[str
     }
 
 
-def draw(evaluation: ShowerEvaluation, folder: Path) -> dict[str, bytes]:
+def draw(
+    evaluation: ShowerEvaluation, folder: Path, kinds: Sequence[str] = KINDS
+) -> dict[str, bytes]:
     """Draw and write all figures; return the PNG files by caption.
 
     Raises MissingExtra if matplotlib is not installed.
@@ -148,11 +157,11 @@ def draw(evaluation: ShowerEvaluation, folder: Path) -> dict[str, bytes]:
                     " statistical errors (of independent entries); triangles mark ratios outside"
                     " the panel"
                 )
-                images[text] = _write(histogram_page(shown), folder, name)
+                images[text] = _write(histogram_page(shown), folder, name, kinds)
         if len(evaluation.correlations) > 1:
             figure = correlation_page(evaluation.correlations, evaluation.layers)
             text = "Pearson correlations of layer energies: differences from the reference"
-            images[text] = _write(figure, folder, "correlations")
+            images[text] = _write(figure, folder, "correlations", kinds)
     return images
 
 
@@ -255,8 +264,8 @@ def correlation_page(matrices: Mapping[str, np.ndarray], layers: Sequence[int]) 
     return figure
 
 
-def _write(figure: Figure, folder: Path, name: str) -> bytes:
-    for kind in ("png", "pdf"):
+def _write(figure: Figure, folder: Path, name: str, kinds: Sequence[str]) -> bytes:
+    for kind in kinds:
         figures.save(figure, folder / f"{name}.{kind}")
     return (folder / f"{name}.png").read_bytes()
 
