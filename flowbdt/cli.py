@@ -56,7 +56,6 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (_add_part, _add_merge):
         add(commands)
     from .cli_calo import add_calo
-    from .cli_calo import add_calo
     from .cli_data import add_data
     from .cli_export import add_export
     from .cli_tuning import add_tuning
@@ -64,7 +63,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_tuning(commands)
     add_data(commands)
     add_export(commands)
-    add_calo(commands)
     add_calo(commands)
     return parser
 

@@ -163,9 +163,9 @@ class Study:
             write_showers(folder / "generated.hdf5", new)
             origin = "showers of the file" if self.real_file else "toys of the study"
             title = f"Showers: {self.options.kind}"
-            kinds = ("png",) if smoke else ("png", "pdf")
-            notes = [f"{origin}, half to train"]
-            write_shower_report(found, folder, title=title, notes=notes, kinds=kinds)
+            if not smoke:
+                notes = [f"{origin}, half to train"]
+                write_shower_report(found, folder, title=title, notes=notes)
         ours = {**judge.figures(found.results), **speed, "showers": self.train.n}
         return {"ours": ours, "floor": judge.figures(found.results, floors=True)}
 

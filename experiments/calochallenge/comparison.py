@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,8 +64,8 @@ class Comparison:
                 "log_posterior_error": one.error,
             }
         figures["floor"] = judge.judged(test, train, self.smoke)
-        if folder is not None:
-            draw({"reference": test, **made}, folder, ("png",) if self.smoke else report.KINDS)
+        if folder is not None and not self.smoke:
+            draw({"reference": test, **made}, folder)
         return figures
 
     def _recipes(self, train: Showers, energies: np.ndarray) -> dict[str, Maker]:
@@ -105,7 +105,7 @@ def few_energies(train: Showers, test: Showers) -> tuple[Showers, Showers]:
     return first, second
 
 
-def draw(samples: dict[str, Showers], folder: Path, kinds: Sequence[str]) -> None:
+def draw(samples: dict[str, Showers], folder: Path) -> None:
     """Write the histograms of all samples and the differences of their correlations."""
     features = {name: calo.high_level_features(one) for name, one in samples.items()}
     evaluation = calo.ShowerEvaluation(
@@ -116,7 +116,7 @@ def draw(samples: dict[str, Showers], folder: Path, kinds: Sequence[str]) -> Non
         next(iter(samples.values())).geometry.numbers,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    report.draw(evaluation, folder, kinds)
+    report.draw(evaluation, folder)
 
 
 def _posterior_inputs(showers: Showers) -> np.ndarray:

@@ -81,7 +81,6 @@ def write_shower_report(
     *,
     title: str,
     notes: Sequence[str] = (),
-    kinds: Sequence[str] = KINDS,
 ) -> Path:
     """Write ``report.json``, figures (PNG and PDF) and a self-contained ``report.html``.
 
@@ -91,7 +90,6 @@ def write_shower_report(
     folder : where to write; made if absent. Files of the same name are replaced.
     title : str, heading of the page
     notes : what should be read first
-    kinds : formats of the figures, "png" among them
 
     Returns
     -------
@@ -106,7 +104,7 @@ def write_shower_report(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", to_json(evaluation, notes))
     try:
-        images = draw(evaluation, folder, kinds)
+        images = draw(evaluation, folder)
     except MissingExtra as error:
         raise MissingExtra(f"{error} (the scores are in {folder / 'report.json'})") from error
     body = [
@@ -140,9 +138,7 @@ def to_json(evaluation: ShowerEvaluation, notes: Sequence[str] = ()) -> dict[str
     }
 
 
-def draw(
-    evaluation: ShowerEvaluation, folder: Path, kinds: Sequence[str] = KINDS
-) -> dict[str, bytes]:
+def draw(evaluation: ShowerEvaluation, folder: Path) -> dict[str, bytes]:
     """Draw and write all figures; return the PNG files by caption.
 
     Raises MissingExtra if matplotlib is not installed.
@@ -157,11 +153,11 @@ def draw(
                     " statistical errors (of independent entries); triangles mark ratios outside"
                     " the panel"
                 )
-                images[text] = _write(histogram_page(shown), folder, name, kinds)
+                images[text] = _write(histogram_page(shown), folder, name)
         if len(evaluation.correlations) > 1:
             figure = correlation_page(evaluation.correlations, evaluation.layers)
             text = "Pearson correlations of layer energies: differences from the reference"
-            images[text] = _write(figure, folder, "correlations", kinds)
+            images[text] = _write(figure, folder, "correlations")
     return images
 
 
@@ -264,8 +260,8 @@ def correlation_page(matrices: Mapping[str, np.ndarray], layers: Sequence[int]) 
     return figure
 
 
-def _write(figure: Figure, folder: Path, name: str, kinds: Sequence[str]) -> bytes:
-    for kind in kinds:
+def _write(figure: Figure, folder: Path, name: str) -> bytes:
+    for kind in KINDS:
         figures.save(figure, folder / f"{name}.{kind}")
     return (folder / f"{name}.png").read_bytes()
 
