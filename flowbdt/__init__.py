@@ -23,6 +23,7 @@ _HOME = {
     "TimeGrid": "timegrid",
     "VelocityField": "fields",
     "integrate": "solvers",
+    "open_sampler": "quick",
     "evaluate": "evaluation",
     "write_report": "report",
     "FlowbdtError": "errors",

@@ -246,7 +246,7 @@ def show(path: str) -> str:
     source = store.open_run(path)
     if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
         return _unfinished(source)
-    flow = Flow(source)
+    flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
     settings = {k: v for k, v in flow.settings.items() if k not in ("booster", "transforms")}
     plan = flow.plan
     lines = [

@@ -5,22 +5,19 @@ All noise belongs to a row number, so that it does not matter which rows are wor
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import seeding
-from .errors import DataWarning, plural
+from .attempts import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
+from .errors import plural
 from .regressors.ratio import DensityRatio
 from .solvers import integrate
 from .stepmodel import classified
 
 if TYPE_CHECKING:
     from .generation import Flow
-
-MOST_ATTEMPTS = 100
-"""An event is drawn anew at most so often; at an acceptance of 0.1 one in 40,000 needs more."""
 
 
 def events(
@@ -86,31 +83,6 @@ def back(flow: Flow, z: np.ndarray) -> np.ndarray:
     if undefined:
         warn_undefined(plural(undefined, "generated event"))
     return x
-
-
-def warn_not_finite(what: str) -> None:
-    """Warn of points that a flow carried away."""
-    warnings.warn(f"{what} not finite", DataWarning, stacklevel=4)
-
-
-def warn_undefined(where: str) -> None:
-    """Warn of a relation that has no value."""
-    warnings.warn(
-        f"a relation is undefined in {where}; its column was set to an end of its training range"
-        " there",
-        DataWarning,
-        stacklevel=4,
-    )
-
-
-def warn_kept(count: int) -> None:
-    """Warn of events that were rejected each time."""
-    warnings.warn(
-        f"{count} event(s) were kept although {MOST_ATTEMPTS} attempts were rejected: they are in a"
-        " region that this model does not describe",
-        DataWarning,
-        stacklevel=4,
-    )
 
 
 def replace_rejected(

@@ -10,10 +10,10 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from . import conditions, draws, files, store
+from .attempts import MOST_ATTEMPTS as MOST_ATTEMPTS
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .conventions import Convention, convention_for
-from .draws import MOST_ATTEMPTS as MOST_ATTEMPTS
 from .errors import ConfigError, FormatError, InputError
 from .execution.local import available_cpus
 from .fields import Stepwise
@@ -75,7 +75,7 @@ class Flow:
         sampler: Mapping[str, Any] | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self._source, self._n_threads = source, n_threads or available_cpus()
+        self.source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = self._json("manifest.json")
         self.plan = self._json("plan.json")
         self.grid = TimeGrid.from_json(self.plan["grid"])
@@ -121,32 +121,56 @@ class Flow:
     def _ratio(self) -> DensityRatio:
         if store.REJECTION not in self.manifest["files"]:
             raise FormatError(
-                f"{self._source.path}: its steps are trained, but not what decides which events to"
+                f"{self.source.path}: its steps are trained, but not what decides which events to"
                 " reject; finish it with 'flowbdt fit --resume'"
             )
         content = self._checked(store.REJECTION)
         ratio = DensityRatio.from_bytes(content)
         ratio.set_threads(self._n_threads)
         if self.compiled:
-            ratio.log_ratio = CompiledTrees(*forests(content)).predict
+            ratio.log_ratio = self.classifier().predict
         return ratio
+
+    def classifier(self) -> CompiledTrees:
+        """Return the compiled trees that decide which events are rejected."""
+        return CompiledTrees(*forests(self._checked(store.REJECTION)))
 
     def _json(self, name: str) -> dict[str, Any]:
         manifest = name == "manifest.json"
-        content = self._source.read(name) if manifest else self._checked(name)
-        parsed = store.parse_json(content, f"{self._source.path}: {name}")
-        store.check_format(parsed, f"{self._source.path}: {name}")
+        content = self.source.read(name) if manifest else self._checked(name)
+        parsed = store.parse_json(content, f"{self.source.path}: {name}")
+        store.check_format(parsed, f"{self.source.path}: {name}")
         return parsed
 
     def _checked(self, name: str) -> bytes:
         """Return a member that must have the hash that the manifest states."""
-        content = self._source.read(name)
+        content = self.source.read(name)
         if files.digest_bytes(content) != self.manifest["files"].get(name):
             raise FormatError(
-                f"{self._source.path}: {name} does not have the hash that the manifest states; it"
+                f"{self.source.path}: {name} does not have the hash that the manifest states; it"
                 " is damaged or was changed by hand. Restore it, or fit the run anew"
             )
         return content
+
+    @property
+    def n_latent(self) -> int:
+        """Columns of the points that are carried."""
+        return int(self.plan["n_latent"])
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of an event."""
+        return len(self.columns["names"])
+
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of the conditions that the run was trained with."""
+        return tuple(self.columns["conditions"])
+
+    @property
+    def from_source(self) -> bool:
+        """Whether events start from given ones instead of noise."""
+        return "source" in self.plan["fingerprint"]["events"]
 
     @property
     def field(self) -> Stepwise:
@@ -169,7 +193,7 @@ class Flow:
         return StepModel(self._step_inputs(step), trees)
 
     def _model(self, step: int) -> bytes:
-        return store.read_model(self._source, step, self.manifest)
+        return store.read_model(self.source, step, self.manifest)
 
     def _step_inputs(self, step: int) -> StepInputs:
         t = float(self.grid.times[step])
@@ -323,12 +347,12 @@ class Flow:
 
     def _as_trained(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
         """Return names and categories of the conditions."""
-        names = tuple(self.columns["conditions"])
+        names = self.condition_names
         return names, {k: v for k, v in self.categories.items() if k in names}
 
     def _has_conditions(self, cond: Any) -> bool:
         """Whether there are conditions, as there must be if the run was trained with some."""
-        expected = self.columns["conditions"]
+        expected = self.condition_names
         if not expected and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
         if expected and cond is None:
@@ -340,7 +364,7 @@ class Flow:
 
     def checked_source(self, source: Any, n: int) -> Starts | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""
-        needed = "source" in self.plan["fingerprint"]["events"]
+        needed = self.from_source
         if needed != (source is not None):
             raise InputError(
                 "this model starts from given events: pass source=..., one row per event"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import seeding
-from .draws import MOST_ATTEMPTS
+from .attempts import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
 from .errors import InputError
-from .generation import Flow
+
+if TYPE_CHECKING:
+    from .generation import Flow
+    from .quick import PackedFlow
 
 
 class _Rows:
@@ -75,16 +79,21 @@ class EventSampler:
     True
     """
 
-    def __init__(self, flow: Flow, seed: int, first: int = 0) -> None:
-        if "source" in flow.plan["fingerprint"]["events"]:
+    def __init__(self, flow: Flow | PackedFlow, seed: int, first: int = 0) -> None:
+        if flow.from_source:
             raise InputError("this model starts from given events: use sample(..., source=...)")
         self._flow, self.seed, self.row = flow, seed, first
-        m, self._names = flow.plan["n_latent"], flow.columns["conditions"]
-        self._z, self._x = np.zeros((1, m)), np.zeros((1, len(flow.columns["names"])))
+        self._names = flow.condition_names
+        self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
         self._cond = np.zeros((1, len(self._names)))
-        self._seen = np.zeros((1, self._x.shape[1] + len(self._names)), dtype=np.float32)
+        self._seen = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
         self._noise: list[_Rows] = []
         self._accept: list[_Uniform] = []
+
+    @property
+    def memory(self) -> tuple[np.ndarray, ...]:
+        """Where point (1, m), conditions (1, c), columns (1, d) and what trees see always are."""
+        return self._z, self._cond, self._x, self._seen
 
     def one(self, cond: Any = None) -> np.ndarray:
         """Return the next event (d,), float64, in the units of the training table.
@@ -133,11 +142,16 @@ class EventSampler:
         assert flow.whole is not None
         assert flow.way is not None
         flow.whole.step_one(self._z, self._cond)
-        flow.way.back(self._z, self._x)
+        if not math.isfinite(np.add.reduce(self._z[0])):
+            warn_not_finite(f"event {row} is")
+            raise InputError(f"event {row} was carried beyond all numbers; it has no columns")
+        if flow.way.back(self._z, self._x):
+            warn_undefined(f"event {row}")
 
     def _kept(self, row: int, attempt: int) -> bool:
         """Whether the event is not rejected; ``attempt`` is that which would come next."""
         if attempt == MOST_ATTEMPTS:
+            warn_kept(1)
             return True
         while attempt > len(self._accept):
             keys = (len(self._accept) + 1,)

@@ -18,6 +18,7 @@ from .execution import EXECUTORS
 from .foresight import warn_if_full
 from .generation import Flow
 from .latency import EventSampler
+from .quick import pack
 from .rejection import learn_rejection
 from .store import Archive, RunDirectory
 from .streams import Stream, as_kind, number_of_events
@@ -315,8 +316,7 @@ class FlowBDT(BaseEstimator):
     ) -> Iterator[Any]:
         """Yield what `sample` gives for the seed, in blocks of about ``block_rows`` events.
 
-        Parameters as for `sample`; ``cond`` and ``source`` may also be the paths of files, which
-        are read as blocks are made.
+        Parameters as for `sample`; ``cond`` and ``source`` may be paths of files, read in blocks.
         """
         stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
         return (as_kind(block, stream.flow.plan["kind"]) for block in stream.blocks())
@@ -336,8 +336,7 @@ class FlowBDT(BaseEstimator):
     ) -> None:
         """Write a sample to a file, which appears when it is whole; see `Stream.write`.
 
-        Parameters as for `sample_blocks`. With ``resume`` and the same seed a call goes on where
-        one before was interrupted, and ends in the same bytes.
+        Parameters as for `sample_blocks`; with ``resume`` an interrupted call's file is continued.
         """
         stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
         stream.write(path, resume=resume)
@@ -370,10 +369,10 @@ class FlowBDT(BaseEstimator):
         return EventSampler(self._fitted_flow(), seeding.resolve(random_state), first)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the model as one file (no pickle); `FlowBDT.load` reads it."""
+        """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: there is nothing to save")
-        files.write_bytes(Path(path), self.archive_)
+        files.write_bytes(Path(path), store.with_packed(self.archive_, pack(self._flow())))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

@@ -277,8 +277,10 @@ def merge(run: RunDirectory, work: Parts) -> str:
             f" are missing: {', '.join(map(str, missing))} (logs: {run.file(work.file(''))}/*.err"
             " and *.log). Finished parts are kept; go on with the command that submitted them"
         )
-    flow, cond = _flow(run, sample, 1), _array(run, work, "cond", sample)
-    with TableWriter(sample["output"], attributes=flow.record(sample["seed"])) as writer:
+    cond = _array(run, work, "cond", sample)
+    flow = Flow(run, 1, sampler=sample.get("sampler"), compiled=False)  # it generates nothing here
+    record = {**flow.record(sample["seed"]), "compiled": sample.get("compiled", False)}
+    with TableWriter(sample["output"], attributes=record) as writer:
         for number, (low, high) in enumerate(sample["parts"]):
             values = np.load(run.file(work.result(name_of(number))[0]), mmap_mode="r")
             for _, start, stop in seeding.block_ranges(high - low):

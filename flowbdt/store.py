@@ -25,7 +25,10 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
+import struct
 import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +46,9 @@ FORMAT = 2
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """What generation needs beside the models; config.yaml is for people and for another fit."""
 
+
+PACKED = "packed.bin"
+"""In a model file: the arrays of compiled generation, ready to be mapped, see `flowbdt.quick`."""
 
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
@@ -163,6 +169,22 @@ class Archive:
                 " model file"
             ) from error
 
+    def mapped(self, name: str) -> memoryview | None:
+        """Map a member into memory; None if there is none. Raises FormatError if it is damaged."""
+        if name not in self._zip.namelist() or not self.path.is_file():
+            return None
+        info = self._zip.getinfo(name)
+        with open(self.path, "rb") as handle:
+            handle.seek(info.header_offset)
+            head = handle.read(30)
+            start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:30]))
+            whole = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+        member = whole[start : start + info.file_size]
+        stored = info.compress_type == zipfile.ZIP_STORED
+        if not stored or len(member) < info.file_size or zlib.crc32(member) != info.CRC:
+            raise FormatError(f"{self.path}: {name} is damaged; copy the file or save it again")
+        return member
+
 
 def open_run(path: str | PathLike[str]) -> Source:
     """Open a run folder or a single model file. Raises FormatError if there is neither."""
@@ -210,6 +232,20 @@ def archive_bytes(source: Source, manifest: dict[str, Any]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), source.read(name))
+    return buffer.getvalue()
+
+
+def with_packed(content: bytes, arrays: bytes | None) -> bytes:
+    """Return a model file with packed arrays, if any; they begin at a multiple of 64 bytes."""
+    if arrays is None:
+        return content
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        info = zipfile.ZipInfo(PACKED, (1980, 1, 1, 0, 0, 0))
+        begin = archive.start_dir + 30 + len(PACKED) + 4
+        fill = -begin % 64
+        info.extra = struct.pack("<HH", 0xFB0D, fill) + bytes(fill)
+        archive.writestr(info, arrays)
     return buffer.getvalue()
 
 

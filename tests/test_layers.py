@@ -23,7 +23,7 @@ LEVELS = [
      "datasets", "metrics", "observables", "data", "cost"},
     {"regressors", "cfm", "diffusion", "compiled"},
     {"store", "training", "execution"},
-    {"generation", "draws", "streams", "stepmodel", "latency", "parts", "rejection", "model", "foresight", "hybrid",
+    {"generation", "draws", "streams", "attempts", "quick", "stepmodel", "latency", "parts", "rejection", "model", "foresight", "hybrid",
      "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
      "significance", "several", "cli_tuning", "cli_data", "cli_export", "cli_calo",

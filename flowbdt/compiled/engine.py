@@ -97,6 +97,10 @@ class CompiledTrees:
         self.n_outputs = max(forest.first + forest.width for forest in forests)
         self._rooms = Rooms(lambda: layout.make_room(n_inputs, self.n_outputs))
 
+    def room(self) -> Room:
+        """Return working memory for a call."""
+        return self._rooms.take()
+
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Return (n, m), float32, for inputs (n, p), float32; NaN is missing."""
         rows = np.array(inputs, dtype=np.float32, order="C")

@@ -7,6 +7,7 @@ when that of a function it calls does: so all of it goes when any file of this f
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,26 @@ def compiled(function: Callable[..., Any], merged: set[str] = FUSED) -> Any:
 def in_any_order(function: Callable[..., Any]) -> Any:
     """Compile a function that adds up over components."""
     return compiled(function, ANY_ORDER)
+
+
+def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, str, int]:
+    """Return what numba keeps on disk of a function compiled for such arguments.
+
+    Returns
+    -------
+    object code, bitcode, name of the function, number of arguments
+
+    Raises
+    ------
+    AttributeError, KeyError, TypeError, ValueError
+        If there is nothing, or this numba keeps its code in another way.
+    """
+    registry = importlib.import_module("numba.core.registry")
+    context = registry.cpu_target.target_context
+    signature = tuple(numba.typeof(value) for value in values)
+    cache = dispatcher._cache
+    found = cache._cache_file.load(cache._index_key(signature, context.codegen()))
+    (_, how, (code, bitcode)), described = found[0], found[1]
+    if how != "object":
+        raise ValueError(f"numba keeps its code as {how}")
+    return code, bitcode, described.llvm_func_name, len(described.args)

@@ -1,0 +1,187 @@
+"""From a model file to its first event: few imports, mapped arrays, the same events."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import QUICK
+
+from flowbdt import EventTable, FlowBDT, open_sampler, store
+from flowbdt.compiled import native, packed
+from flowbdt.errors import DataWarning, FormatError, InputError
+
+pytest.importorskip("numba")
+
+N = 40
+COND = np.array([[0.3, -1.0], [np.nan, 0.5]])[np.arange(N) % 5 // 4]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    x[:, 1] = np.exp(x[:, 1])
+    data = EventTable.of(x, list("abc"), cond=rng.normal(size=(400, 2)))
+    return FlowBDT(
+        preset="fast",
+        n_steps=3,
+        preconditioner={"name": "mixture", "n_components": 3},
+        booster=QUICK,
+        rejection=True,
+        relations=[],
+        random_state=1,
+    ).fit(data)
+
+
+@pytest.fixture
+def file(fitted, tmp_path):
+    fitted.save(tmp_path / "model.flow")
+    return tmp_path / "model.flow"
+
+
+def events(sampler):
+    return np.array([sampler.one(cond).copy() for cond in COND])
+
+
+def test_packed_content_comes_back_as_it_was():
+    content = {
+        "tuple": (1, True, 0.5, np.arange(5, dtype=np.uint16), np.zeros((0, 3))),
+        "zeros": packed.Zeros(np.ones((2, 3), np.float32)),
+        "none": None,
+        "names": ["a", "b"],
+    }
+    found = packed.unpack(memoryview(packed.pack(content)))
+    number, truth, real, array, empty = found["tuple"]
+    assert (number, truth, real) == (1, True, 0.5)
+    assert array.dtype == np.uint16
+    assert array.tolist() == [0, 1, 2, 3, 4]
+    assert not array.flags.writeable
+    assert empty.shape == (0, 3)
+    assert found["zeros"].shape == (2, 3)
+    assert found["zeros"].ctypes.data % packed.LINE == 0
+    assert (found["none"], found["names"]) == (None, ["a", "b"])
+
+
+def test_events_of_a_file_are_those_of_the_model(fitted, file):
+    whole = fitted.sample(cond=COND, random_state=4).x
+    by_numba_then_kept = events(open_sampler(file, random_state=4))
+    kept = events(open_sampler(file, random_state=4))
+    assert np.array_equal(by_numba_then_kept, whole)
+    assert np.array_equal(kept, whole)
+
+
+CHECK = """
+import json, sys
+import flowbdt
+sampler = flowbdt.open_sampler(sys.argv[1], random_state=4)
+events = [sampler.one([0.3, -1.0]).tolist() for _ in range(3)]
+heavy = {"numba", "xgboost", "sklearn", "scipy", "pandas", "h5py"} & set(sys.modules)
+print(json.dumps([events, sorted(heavy)]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kept code is for Linux")
+def test_a_second_process_imports_nothing_heavy(file):
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", CHECK, str(file)], capture_output=True, text=True, check=True
+        )
+        found, heavy = json.loads(done.stdout)
+    assert heavy == []
+    assert np.array_equal(found, events(open_sampler(file, random_state=4))[:3])
+
+
+def test_files_without_packed_arrays_and_folders_of_others_give_the_same(fitted, file, tmp_path):
+    (tmp_path / "old.flow").write_bytes(fitted.archive_)
+    assert store.Archive(tmp_path / "old.flow").mapped(store.PACKED) is None
+    old = events(open_sampler(tmp_path / "old.flow", random_state=4))
+    assert np.array_equal(old, events(open_sampler(file, random_state=4)))
+
+
+def test_a_file_with_packed_arrays_is_a_model_file(fitted, file):
+    again = FlowBDT.load(file)
+    assert again.archive_ == fitted.archive_
+    again.save(file.with_name("again.flow"))
+    assert file.with_name("again.flow").read_bytes() == file.read_bytes()
+
+
+def test_packed_arrays_begin_with_a_line_of_the_cache(file):
+    memory = store.Archive(file).mapped(store.PACKED)
+    assert np.frombuffer(memory, np.uint8).ctypes.data % packed.LINE == 0
+
+
+def test_damaged_arrays_are_refused(file):
+    content = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo(store.PACKED)
+    content[info.header_offset + info.file_size // 2] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(FormatError, match="damaged"):
+        open_sampler(file)
+
+
+def test_arrays_of_another_format_or_model_are_not_used(fitted, file, monkeypatch):
+    from flowbdt import quick
+
+    monkeypatch.setattr(quick, "FORMAT", 2)
+    assert quick.PackedFlow.of(store.Archive(file)) is None
+    assert len(events(open_sampler(file, random_state=4))) == N
+
+
+def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    (tmp_path / "code").mkdir()
+    first = events(open_sampler(file, random_state=4))
+    sampler = open_sampler(file, random_state=4)
+    assert sampler._flow.prepare(*sampler.memory)
+    assert np.array_equal(events(sampler), first)
+    monkeypatch.setattr(native, "key", lambda: "another")
+    assert not open_sampler(file, random_state=4)._flow.prepare(*sampler.memory)
+
+
+def test_damaged_code_is_not_loaded(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    (tmp_path / "code").mkdir()
+    events(open_sampler(file, random_state=4))
+    kept = list((tmp_path / "code").glob("native-*.bin"))
+    assert len(kept) == 3
+    for path in kept:
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(bytes(content))
+    sampler = open_sampler(file, random_state=4)
+    assert not sampler._flow.prepare(*sampler.memory)
+
+
+def test_where_nothing_can_be_written_events_come_all_the_same(file, tmp_path, monkeypatch):
+    first = events(open_sampler(file, random_state=4))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(native, "folder", lambda: tmp_path / "file" / "nowhere")
+    assert np.array_equal(events(open_sampler(file, random_state=4)), first)
+
+
+def test_one_event_that_is_lost_or_undefined_is_told(fitted):
+    sampler = fitted.sampler(random_state=1)
+    flow = sampler._flow
+    whole, way = flow.whole, flow.way
+
+    class Lost:
+        def step_one(self, x, cond):
+            x[:] = np.nan
+
+    class Undefined:
+        def back(self, z, x):
+            return 1
+
+    flow.__dict__.update(whole=whole, way=Undefined())
+    with pytest.warns(DataWarning, match="undefined in event 0"):
+        sampler.one([0.0, 0.0])
+    flow.__dict__.update(whole=Lost(), way=way)
+    with pytest.warns(DataWarning, match="not finite"), pytest.raises(InputError, match="event 1"):
+        sampler.one([0.0, 0.0])
+    flow.__dict__.update(whole=whole)
