@@ -112,7 +112,7 @@ def _scores(axes: Any, lines: list[dict[str, Any]], name: str, members: list[str
         curve = found[label]
         axes.errorbar(curve[:, 0], curve[:, 1], curve[:, 2], label=label, **style(i))
     axes.set(xscale="log", yscale="log")
-    axes.set_ylim(bottom=max(0.6 * (low - error), SMALLEST))
+    axes.set_ylim(bottom=max(0.6 * (low - error), 0.8 * low, SMALLEST))
 
 
 def _ratios(axes: Any, lines: list[dict[str, Any]], name: str, members: list[str]) -> None:

@@ -138,11 +138,14 @@ def nested(spec: dict[str, Any], budget: int, convention: Convention) -> dict[st
     """Return sampler settings on boundaries of the shared grid, or None if it does not nest.
 
     Every second boundary and more are skipped; the number of steps is the largest divisor of the
-    fine grid within the budget, so that stages inside a step are boundaries too.
+    fine grid within the budget, so that stages inside a step are boundaries too. A single step is
+    no way, and a sampler on another grid is not on the shared one.
     """
+    if spec["spacing"] != UNIFORM:
+        return None
     shared = {"solver": spec["solver"], "spacing": UNIFORM}
     most = steps_for(shared, budget, convention)
-    divisors = [n for n in (32, 16, 8, 4, 2, 1) if most is not None and n <= most]
+    divisors = [n for n in (32, 16, 8, 4, 2) if most is not None and n <= most]
     for n_steps in divisors:
         grid = SCHEDULES.build(UNIFORM)(n_steps)
         try:
