@@ -154,7 +154,8 @@ def _scores(real: Showers, made: Showers, smoke: bool) -> dict[str, float]:
     inputs = {"high": high, "low": [calo.low_level_inputs(part) for part in both]}
     judges: dict[str, MakeClassifier] = {"gb": make_classifier, "mlp": make_mlp}
     for level, name in () if smoke else itertools.product(inputs, judges):
-        auc = calo.fast_auc(*inputs[level], level, judges[name], n_model_seeds=1, n_split_seeds=3)
+        columns, judge = inputs[level], judges[name]
+        auc = calo.fast_auc(columns[0], columns[1], level, judge, n_model_seeds=1, n_split_seeds=3)
         found[f"auc_{level}_{name}"] = float(auc.value)
         found[f"auc_{level}_{name}_error"] = float(auc.error)
     return found

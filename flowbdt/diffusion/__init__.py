@@ -28,6 +28,8 @@ _HOME = {
     "reconstruct": "ema",
     "save_network": "state",
     "load_network": "state",
+    "TableNetwork": "pretrained",
+    "pretrained_network": "pretrained",
 }
 __all__ = list(_HOME)
 

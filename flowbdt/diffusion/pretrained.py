@@ -1,0 +1,89 @@
+"""A network for a table in one file: its latent space with it, and one that comes along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import files, seeding
+from ..errors import FormatError
+from ..schedules import SCHEDULES, boundaries_of
+from ..seeding import RowNoise
+from ..solvers import SOLVERS, integrate
+from ..table import EventTable
+from ..transforms import TableTransform
+from .backbones import build_backbone
+from .denoiser import Denoiser
+from .field import NetworkField
+from .state import load_weights, network_header, pack, unpack, weights_of
+
+KIND = "table network"
+
+
+@dataclass(frozen=True, eq=False)
+class TableNetwork:
+    """A trained network and the transform of its events.
+
+    Parameters
+    ----------
+    denoiser : Denoiser, in the latent space of ``transform``
+    transform : TableTransform, fitted
+    names : columns, in their order
+    units : theirs, "" for none
+    """
+
+    denoiser: Denoiser
+    transform: TableTransform
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+    def sample(self, n: int, steps: int = 20, random_state: Any = None) -> EventTable:
+        """Return n events, by UniPC with as many evaluations of the network as steps.
+
+        Noise is keyed by row: equal seeds begin with the same events, however many are asked for.
+        """
+        seed, tables = seeding.resolve(random_state), []
+        grid = boundaries_of(SCHEDULES.build({"name": "warped"}), steps)
+        field, solver = NetworkField(self.denoiser), SOLVERS.build("unipc")
+        units = dict(zip(self.names, self.units, strict=True))
+        for _, low, high in seeding.block_ranges(n):
+            rows = RowNoise(seed, "sample", np.arange(low, high), once=True)
+            x0 = rows.standard_normal((high - low, self.transform.n_latent))
+            x = self.transform.inverse(integrate(solver, field, x0, grid).x)
+            tables.append(EventTable.of(x, list(self.names), units=units))
+        return EventTable.concatenate(tables)
+
+    def save(self, path: str | Path) -> None:
+        """Write network and transform, whole or not at all; `load` reads them."""
+        header = {**network_header(self.denoiser), "kind": KIND}
+        header |= {"transform": self.transform.to_json()}
+        header |= {"names": list(self.names), "units": list(self.units)}
+        files.write_bytes(path, pack(header, weights_of(self.denoiser)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> TableNetwork:
+        """Read a file. Raises FormatError if it is truncated, foreign, or of another format."""
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise FormatError(f"{path} cannot be read: {error}") from error
+        header, tensors = unpack(content, str(path))
+        if header.get("kind") != KIND:
+            raise FormatError(f"{path} is a {header.get('kind')}, not a {KIND}")
+        denoiser = Denoiser(build_backbone(header["backbone"]), **header["denoiser"])
+        load_weights(denoiser, tensors, str(path))
+        transform = TableTransform.from_json(header["transform"])
+        return cls(denoiser.eval(), transform, *(tuple(header[k]) for k in ("names", "units")))
+
+
+def pretrained_network() -> TableNetwork:
+    """Return the network that comes with the package: 12 observables of top jets.
+
+    It learned from the training part of `flowbdt.datasets.bundled`.
+    """
+    with resources.as_file(resources.files("flowbdt.data") / "top_jets_network.npz") as path:
+        return TableNetwork.load(path)
