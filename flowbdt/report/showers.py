@@ -149,7 +149,7 @@ def draw(evaluation: ShowerEvaluation, folder: Path) -> dict[str, bytes]:
             shown = _shown(evaluation.histograms, features, evaluation.layers)
             if shown:
                 text = (
-                    f"{caption}: shares of the entries and ratios to the reference, with"
+                    f"{caption}: shares of entries in the bins and ratios to the reference, with"
                     " statistical errors (of independent entries); triangles mark ratios outside"
                     " the panel"
                 )
@@ -226,10 +226,10 @@ def _panel(upper: Axes, lower: Axes, one: Histogram) -> dict[str, Any]:
 
 
 def _shape(one: Histogram, name: str) -> Shape:
-    counts, entries = one.counts[name].astype(np.float64), max(one.entries[name], 1)
-    outside = max(0.0, 1.0 - counts.sum() / entries)
+    """Return shares of the entries inside the bins; empty layers are outside in every sample."""
+    counts = one.counts[name].astype(np.float64)
     scale = max(counts.sum(), 1.0) / 100.0
-    return Shape(one.edges, counts / scale, np.sqrt(counts) / scale, float(outside))
+    return Shape(one.edges, counts / scale, np.sqrt(counts) / scale, outside=0.0)
 
 
 def _range(one: Histogram, truth: Shape) -> tuple[float, float]:
