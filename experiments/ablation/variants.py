@@ -39,6 +39,16 @@ WITHOUT_REJECTION: dict[str, Variant] = {
 }
 """The same ingredients where nothing thrown out hides what they do."""
 
+ONE_DRAW: dict[str, Variant] = {
+    "one noise draw without rejection": {"n_repeats": 1, "rejection": False},
+    "one noise draw and single-event targets without rejection": {
+        "n_repeats": 1,
+        "candidates": 0,
+        "rejection": False,
+    },
+}
+"""Where each event is seen with one noise only, averaged targets should matter most."""
+
 EVALUATIONS: dict[str, Variant] = {
     f"{n} evaluations": {"n_steps": n, "rejection": False} for n in (2, 4, 8, 16, 32)
 }
@@ -83,6 +93,7 @@ REFERENCE: Variant = {
 VARIANTS: dict[str, Variant] = {
     **INGREDIENTS,
     **WITHOUT_REJECTION,
+    **ONE_DRAW,
     **EVALUATIONS,
     **COST,
     **EVENTS,
