@@ -57,12 +57,14 @@ def build_parser() -> argparse.ArgumentParser:
         add(commands)
     from .cli_calo import add_calo
     from .cli_data import add_data
+    from .cli_distil import add_distil
     from .cli_export import add_export
     from .cli_tuning import add_tuning
 
     add_tuning(commands)
     add_data(commands)
     add_export(commands)
+    add_distil(commands)
     add_calo(commands)
     return parser
 

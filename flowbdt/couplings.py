@@ -80,6 +80,21 @@ class Given(Coupling):
         return x0
 
 
+@COUPLINGS.register("teacher")
+class Teacher(Given):
+    """Keep the pairs that a trained run makes of noise; see `flowbdt.distillation`.
+
+    Parameters
+    ----------
+    digest : of the run that the pairs come from
+    """
+
+    needs_source: ClassVar[bool] = False
+
+    def __init__(self, digest: str = "") -> None:
+        self.digest = digest
+
+
 @COUPLINGS.register("minibatch_ot")
 class MinibatchOT(Coupling):
     """Pair so that the summed squared distance within random batches is smallest.

@@ -87,7 +87,8 @@ def _events(
     run: RunDirectory, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return latent training events (n, m), their conditions and weights; those of weight 0 not."""
-    latent, cond, weight = (run.array(name) for name in ("z", "cond", "weight"))
+    names = store.REAL if run.array("real") is not None else ("z", "cond", "weight")
+    latent, cond, weight = (run.array(name) for name in names)
     if latent is None:
         raise FormatError(f"{run.path} has no table/z.npy; plan the run anew in an empty folder")
     rows = np.arange(len(latent)) if weight is None else np.flatnonzero(weight > 0)

@@ -50,6 +50,9 @@ DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 PACKED = "packed.bin"
 """In a model file: the arrays of compiled generation, ready to be mapped, see `flowbdt.quick`."""
 
+REAL = ("real", "real_cond", "real_weight")
+"""Of a student: training events of its teacher, for its rejection."""
+
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
 

@@ -27,7 +27,8 @@ LEVELS = [
      "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
      "significance", "several", "cli_tuning", "cli_data", "cli_export", "cli_calo",
-     "export", "cli"},
+     "export", "distillation", "distilled", "cli_distil",
+     "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -145,7 +145,11 @@ def _texts(flow: Flow) -> Arrays:
 def _mixture(flow: Flow, inputs: Sequence[StepInputs]) -> Arrays:
     """Return what the closed form is made of where some conditions are unknown."""
     fitted = flow.preconditioner
-    assert isinstance(fitted, MixturePreconditioner)  # there is no other closed form
+    if not isinstance(fitted, MixturePreconditioner):
+        raise ConfigError(
+            "the closed form of a student with conditions cannot be exported to C++; distil it"
+            " with preconditioner='none', or export to ONNX"
+        )
     motion: list[Any] = [
         step.prepared.turn() for step in inputs if isinstance(step.prepared, PreparedMixture)
     ]

@@ -147,7 +147,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
                 f"preconditioner of format {version}; this release reads 1 to {FORMAT}: upgrade"
                 " with 'pip install -U flowbdt'"
             )
-        restored: Preconditioner = PRECONDITIONERS.get(str(arrays["name"])).restore(arrays)
+        name = str(arrays["name"])
+        if name == "stages":  # made by distillation only, so it is in no list of names
+            from .stages import Stages
+
+            return Stages.restore(arrays)
+        restored: Preconditioner = PRECONDITIONERS.get(name).restore(arrays)
         return restored
     except (KeyError, ConfigError) as error:
         raise FormatError(f"not a stored preconditioner: {error}") from error

@@ -40,7 +40,7 @@ class Covariances(ABC):
 
     @abstractmethod
     def take(self, kept: np.ndarray) -> Covariances:
-        """Return those of the components ``kept`` (K,), bool."""
+        """Return those of the components ``kept``: (K,), bool, or their numbers."""
 
     @abstractmethod
     def dense(self) -> np.ndarray:

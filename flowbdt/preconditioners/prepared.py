@@ -125,14 +125,15 @@ class PreparedMixture(Prepared):
         return self._kernels[key]
 
     def turn(self) -> tuple[float, float, float, float] | None:
-        """Return p, q, scale and variance, or None if x0 is given and so not independent of x1.
+        """Return p, q, scale and variance, or None where x0 is given and the point is not x0.
 
         The velocity is ``p posterior_mean + q x``: the expectation of noise is a share of what x1
-        does not explain. The point is ``scale x1`` plus normal noise of the variance.
+        does not explain. The point is ``scale x1`` plus normal noise of the variance; both are 0
+        where the point is a given x0, of which nothing is said.
         """
-        if self._layout.has_source:
-            return None
         (a, b, c), (data, source, _) = self._motion.scales, self._motion.rates
+        if self._layout.has_source:
+            return (data, source / b, 0.0, 0.0) if a == c == 0 else None
         variance, product = b**2 + c**2, b * source + self._motion.noise_product
         share = product / variance if variance > 0 else 0.0
         return data - share * a, share, a, variance

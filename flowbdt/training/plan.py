@@ -30,19 +30,24 @@ from ..store import RunDirectory
 from ..table import EventTable
 from ..timegrid import TimeGrid
 from ..transforms import TableTransform
+from .ways import Ways
 
 MIN_ROWS = 2
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run is planned from. ``source``: events to start from instead of noise, row by row."""
+    """What a run is planned from. ``source``: events to start from instead of noise, row by row.
+
+    ``ways``: of a student, what it learns from; ``table`` then has the teacher's events.
+    """
 
     table: EventTable
     config: ModelConfig
     seed: int
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
+    ways: Ways | None = None
 
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
@@ -148,7 +153,10 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     # one thread: sums of matrix products then come in the same order on every machine
     with threadpool_limits(1, user_api="blas"):
-        fitted = _fit_tables(inputs)
+        if inputs.ways is not None:
+            fitted = inputs.ways.fitted(inputs.config, grid.boundaries, inputs.seed)
+        else:
+            fitted = _fit_tables(inputs)
     plan = _plan_content(inputs, grid, fitted)
     if run.is_planned():
         _refuse_other(run, plan)
@@ -169,6 +177,11 @@ def _check_table(inputs: Inputs) -> None:
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
             " coupling='given' and source=..., or neither"
+        )
+    if (spec_name(inputs.config.coupling) == "teacher") != (inputs.ways is not None):
+        raise InputError(
+            "coupling='teacher' belongs to the pairs of a trained run: make students with"
+            " 'flowbdt distil' or flowbdt.distillation.distil"
         )
     if inputs.source is not None:
         checks.same_columns(inputs.source.names, inputs.table.names, "the source table")

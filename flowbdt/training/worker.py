@@ -122,7 +122,8 @@ def _check_finite(report: dict[str, Any], step: int) -> None:
 
 def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs, NoisyPairs | None]:
     """Return what a task learns from and is validated on, in events that never mix."""
-    arrays = {name: _checked_array(run, name, sha) for name, sha in task["events"].items()}
+    needed = {k: sha for k, sha in task["events"].items() if k not in store.REAL}
+    arrays = {name: _checked_array(run, name, sha) for name, sha in needed.items()}
     valid = arrays.pop("valid")
     inputs = _inputs(run, task)
     valid, counted = np.asarray(valid), _counted(arrays, len(valid))
