@@ -17,7 +17,8 @@ FAMILIES = {
     "Heun": ("EDM, Heun", "#3b3b3b", "s", "-"),
     "DPM++": ("DPM-Solver++ 2M", "#8c6d31", "v", "-"),
     "UniPC": ("UniPC", "#0072b2", "D", "-"),
-    "Restart": ("Restart", "#cc79a7", "^", "-"),
+    "Restart (DPM++": ("Restart, DPM-Solver++ 2M", "#cc79a7", "^", "-"),
+    "Restart (Heun": ("Restart, Heun", "#cc79a7", "v", ":"),
     "above": ("trees above, UniPC below", "#d55e00", "P", ""),
     "below": ("UniPC above, trees below", "#e69f00", "X", ""),
     "restart by trees": ("UniPC, restart by trees", "#009e73", "*", ""),
@@ -34,7 +35,8 @@ def family(name: str) -> str | None:
             return part
     if " to t = " in name:
         return "above" if name.startswith("trees") else "below"
-    return next((key for key in ("DDPM", "Restart", "DPM++", "UniPC", "Heun") if key in name), None)
+    alone = ("DDPM", "Restart (DPM++", "Restart (Heun", "DPM++", "UniPC", "Heun")
+    return next((key for key in alone if key in name), None)
 
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -78,7 +80,7 @@ def _plain(axes: Any) -> None:
     """Write numbers as people do."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    for axis, subs in ((axes.xaxis, (1.0, 2.0, 5.0)), (axes.yaxis, (1.0, 1.2, 1.5, 2.0, 3.0, 5.0))):
+        axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
