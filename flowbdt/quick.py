@@ -81,11 +81,15 @@ class Loop:
     def __init__(self, name: str, types: dict[int, tuple[str, str]]) -> None:
         self._name, self._types = name, types
         self._values: tuple[Any, ...] = ()
+        self._kind = ""
         self._code: native.Code | None = None
+        self._tried = False
 
     def prepare(self, values: tuple[Any, ...]) -> bool:
         """Set the arguments; return whether there is machine code for them."""
-        self._values = values
+        kind, self._values = native.kind(values), values
+        if kind != self._kind:  # code for others would misread them
+            self._kind, self._code, self._tried = kind, None, False
         self._arguments = native.Arguments(values)
         self._code = self._code or native.load(self._name, values)
         return self._code is not None
@@ -101,8 +105,10 @@ class Loop:
             named = getattr(importlib.import_module(f".compiled.{home}", __package__), kind)
             values[place] = named(*values[place])
         result = function(*values)
-        if native.put_aside(function, values, self._name):
-            self._code = native.load(self._name, self._values)
+        if not self._tried:  # once: where nothing can be kept, every event would pay for it
+            self._tried = True
+            if native.put_aside(function, values, self._name):
+                self._code = native.load(self._name, self._values)
         return int(result or 0)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import QUICK
 
-from flowbdt import EventTable, FlowBDT, open_sampler, store
+from flowbdt import EventTable, FlowBDT, open_sampler, quick, store
 from flowbdt.compiled import native, packed
 from flowbdt.errors import DataWarning, FormatError, InputError
 
@@ -126,8 +128,6 @@ def test_damaged_arrays_are_refused(file):
 
 
 def test_arrays_of_another_format_or_model_are_not_used(fitted, file, monkeypatch):
-    from flowbdt import quick
-
     monkeypatch.setattr(quick, "FORMAT", 2)
     assert quick.PackedFlow.of(store.Archive(file)) is None
     assert len(events(open_sampler(file, random_state=4))) == N
@@ -144,18 +144,73 @@ def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path
     assert not open_sampler(file, random_state=4)._flow.prepare(*sampler.memory)
 
 
-def test_damaged_code_is_not_loaded(file, tmp_path, monkeypatch):
+@pytest.fixture
+def kept(file, tmp_path, monkeypatch):
+    """The files of machine code that a first sampler leaves in a folder of its own."""
     monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
-    (tmp_path / "code").mkdir()
     events(open_sampler(file, random_state=4))
-    kept = list((tmp_path / "code").glob("native-*.bin"))
-    assert len(kept) == 3
+    found = sorted((tmp_path / "code").iterdir())
+    assert [path.name.split("-")[:2] for path in found] == [
+        ["native", name] for name in ("predict", "restore", "walk")
+    ]
+    return found
+
+
+def is_loaded(file):
+    sampler = open_sampler(file, random_state=4)
+    return sampler._flow.prepare(*sampler.memory)
+
+
+@pytest.mark.parametrize("place", [-100, 9, 40])
+def test_damaged_code_is_not_loaded(file, kept, place):
+    assert is_loaded(file)
     for path in kept:
         content = bytearray(path.read_bytes())
-        content[-100] ^= 1
+        content[place] ^= 1
         path.write_bytes(bytes(content))
-    sampler = open_sampler(file, random_state=4)
-    assert not sampler._flow.prepare(*sampler.memory)
+    assert not is_loaded(file)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kept code is for Linux")
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_code_that_others_could_have_written_is_not_loaded(file, kept, mode):
+    assert is_loaded(file)
+    kept[0].chmod(mode)
+    assert not is_loaded(file)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kept code is for Linux")
+def test_code_of_another_user_is_not_loaded(file, kept, monkeypatch):
+    owned = SimpleNamespace(**vars(os))
+    owned.fstat = lambda _: SimpleNamespace(st_uid=os.geteuid() + 4242, st_mode=0o644)
+    monkeypatch.setattr(native, "os", owned)
+    assert not is_loaded(file)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kept code is for Linux")
+def test_code_is_kept_where_a_generous_mask_would_let_others_write(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    before = os.umask(0)
+    try:
+        events(open_sampler(file, random_state=4))
+    finally:
+        os.umask(before)
+    assert is_loaded(file)
+
+
+def test_keeping_code_is_tried_once_for_each_function(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    tried = []
+    monkeypatch.setattr(native, "put_aside", lambda _, __, name: bool(tried.append(name)))
+    events(open_sampler(file, random_state=4))
+    assert sorted(tried) == ["predict", "restore", "walk"]
+
+
+def test_code_for_arguments_of_another_kind_is_not_used_for_these():
+    loop = quick.Loop("walk", {})
+    loop._kind, loop._code = native.kind((np.zeros((1, 2)),)), object()
+    assert loop.prepare((np.zeros((1, 2)),))
+    assert not loop.prepare((np.zeros((1, 2), np.float32),))
 
 
 def test_where_nothing_can_be_written_events_come_all_the_same(file, tmp_path, monkeypatch):

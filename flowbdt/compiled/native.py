@@ -3,7 +3,10 @@
 Where numba has compiled a loop for the arguments at hand, its object code is put aside with a small
 function that reads the arguments from memory. Another process loads both by llvmlite alone. Kept
 code belongs to a processor, to the versions of numba and llvmlite, and to the files of this folder;
-any other is not used.
+any other is not used, and none that somebody else could have written.
+
+A file is the length of a header (8 bytes), the CRC-32 of all that follows (4 bytes), the header as
+JSON, and both objects.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = Path(__file__).parent
 ENTRY = "flowbdt_entry"
 
@@ -94,6 +97,8 @@ def put_aside(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
 
     Private parts of numba are used: where they are others than today, there is nothing to keep.
     """
+    if not _can_load():
+        return False
     try:
         content = _content(dispatcher, tuple(values))
         _write(_path(name, values), content)
@@ -108,13 +113,30 @@ def _path(name: str, values: Sequence[Any]) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
+    # a new file of a name that nobody can foresee: the folder may be open to others
+    number, part = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
-        part.write_bytes(content)
+        with open(number, "wb") as handle:
+            handle.write(content)
+        os.chmod(part, 0o644)
         os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        Path(part).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    """Return what is in a file that only we, root, or who installed the package could write.
+
+    Raises PermissionError if it is another's: the code in it would run as our own.
+    """
+    with open(path, "rb") as handle:
+        found = os.fstat(handle.fileno())
+        if found.st_uid not in (0, os.geteuid(), FOLDER.stat().st_uid) or found.st_mode & 0o022:
+            raise PermissionError(f"{path} could have been written by others")
+        return handle.read()
 
 
 def _content(dispatcher: Any, values: tuple[Any, ...]) -> bytes:
@@ -134,9 +156,9 @@ def _content(dispatcher: Any, values: tuple[Any, ...]) -> bytes:
     outside = [each for each in needed if not each.startswith("llvm.")]
     entry = _machine().emit_object(llvm.parse_assembly(_entry(name, types)))
     header = {"key": key(), "needs": outside, "sizes": [len(code), len(entry)]}
-    body = code + entry
-    first = json.dumps({**header, "crc": zlib.crc32(body)}).encode()
-    return len(first).to_bytes(8, "little") + first + body
+    first = json.dumps(header).encode()
+    body = first + code + entry
+    return len(first).to_bytes(8, "little") + zlib.crc32(body).to_bytes(4, "little") + body
 
 
 def _entry(name: str, types: Sequence[str]) -> str:
@@ -213,16 +235,21 @@ def _resolve(names: Sequence[str]) -> None:
             llvm.add_symbol(name, stop)
 
 
+def _can_load() -> bool:
+    """Whether kept code can be loaded on this system; nowhere else was it tried."""
+    return sys.platform.startswith("linux")
+
+
 def load(name: str, values: Sequence[Any]) -> Code | None:
     """Return kept code for such arguments, None if there is none that fits this machine."""
-    if not sys.platform.startswith("linux"):
-        return None  # nowhere else was it tried
+    if not _can_load():
+        return None
     try:
-        stored = _path(name, values).read_bytes()
-        size = int.from_bytes(stored[:8], "little")
-        header, body = json.loads(stored[8 : 8 + size]), stored[8 + size :]
-        if header["key"] != key() or header["crc"] != zlib.crc32(body):
+        stored = _read(_path(name, values))
+        size, crc = (int.from_bytes(part, "little") for part in (stored[:8], stored[8:12]))
+        if crc != zlib.crc32(stored[12:]):
             return None
-        return Code(body, header)
+        header: dict[str, Any] = json.loads(stored[12 : 12 + size])
+        return Code(stored[12 + size :], header) if header["key"] == key() else None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError):
         return None
