@@ -455,19 +455,116 @@ def test_a_bad_file_is_named_with_what_is_wrong(rejecting_file, tmp_path, librar
     assert "bad.bin" in exported.error
 
 
-def test_arrays_that_do_not_fit_together_are_refused(rejecting_file, tmp_path, library):
-    """Whole, but not what the format says: an input that no tree has, told before it is read."""
-    content = bytearray(rejecting_file.read_bytes())
-    for entry in range(64, len(content), 64):
-        if content[entry : entry + 14] == b"trees.feature\0":
-            begin, size = struct.unpack_from("<QQ", content, entry + 48)
-            content[begin : begin + 2 * size] = b"\xff" * (2 * size)
-            break
-    struct.pack_into("<I", content, 24, zlib.crc32(content[64:]))
-    (tmp_path / "bad.bin").write_bytes(content)
+KINDS_OF_NUMBERS = [np.uint8, np.uint16, np.int64, np.float32, np.float64]
+
+
+class Forged:
+    """A model file whose checksum is right, but not what it says."""
+
+    def __init__(self, path):
+        self.content = bytearray(path.read_bytes())
+        count = struct.unpack_from("<I", self.content, 28)[0]
+        self._entries = {}
+        for entry in range(64, 64 * (count + 1), 64):
+            name = bytes(self.content[entry : entry + 40]).rstrip(b"\0").decode()
+            self._entries[name] = entry
+
+    def __getitem__(self, name):
+        """The numbers of an array; writing to them changes the file."""
+        entry = self._entries[name]
+        kind = struct.unpack_from("<I", self.content, entry + 40)[0]
+        begin, size = struct.unpack_from("<QQ", self.content, entry + 48)
+        return np.frombuffer(self.content, KINDS_OF_NUMBERS[kind], size, begin)
+
+    def shorten(self, name, size):
+        struct.pack_into("<Q", self.content, self._entries[name] + 56, size)
+
+    def write(self, path):
+        struct.pack_into("<I", self.content, 24, zlib.crc32(self.content[64:]))
+        path.write_bytes(self.content)
+
+
+def input_that_no_tree_has(file):
+    file["trees.feature"][:] = 65535
+
+
+def trees_whose_number_overflows(file):
+    file["trees.table"][:2] = 1 << 33, 31
+
+
+def type_limits_before_the_first_number(file):
+    file["way.columns"][4] = -1
+
+
+def transform_whose_numbers_end_too_early(file):
+    file["way.ops"][1] = len(file["way.numbers"]) - 1
+
+
+def relation_cut_off(file):
+    file.shorten("way.relations", 3)
+
+
+def operation_without_operands(file):
+    begin = file["way.relations"][1]
+    file["way.terms"][2 * begin] = 2
+
+
+def column_that_is_not_there(file):
+    number = file["way.terms"][2 * file["way.relations"][1] + 1]
+    file["way.numbers"][number] = 1e9
+
+
+def mixture_without_components(file):
+    for name in ("log_weights", "means", "covariances"):
+        file.shorten(f"mixture.{name}", 0)
+
+
+def slots_beyond_all_memory(file):
+    file["sizes"][4] = 1 << 20
+
+
+def size_whose_square_overflows(file):
+    file["sizes"][13] = (1 << 32) - 1
+
+
+def end_point_without_closed_form(file):
+    sizes = file["sizes"]
+    sizes[3] += sizes[2] * (1 - sizes[6])
+    sizes[6], sizes[10] = 1, 0
+
+
+FORGERIES = {
+    input_that_no_tree_has: "nodes of trees",
+    trees_whose_number_overflows: "forests",
+    type_limits_before_the_first_number: "columns",
+    transform_whose_numbers_end_too_early: "transforms",
+    relation_cut_off: "relations",
+    operation_without_operands: "relations",
+    column_that_is_not_there: "relations",
+    mixture_without_components: "components of the mixture",
+    slots_beyond_all_memory: "steps",
+    size_whose_square_overflows: "sizes",
+    end_point_without_closed_form: "closed forms",
+}
+
+
+@pytest.mark.parametrize("forge", FORGERIES)
+def test_arrays_that_do_not_fit_together_are_refused(rejecting_file, tmp_path, library, forge):
+    """Told before anything outside of the file is read or written."""
+    file = Forged(rejecting_file)
+    file.write(tmp_path / "same.bin")
+    assert (tmp_path / "same.bin").read_bytes() == rejecting_file.read_bytes()
+    forge(file)
+    file.write(tmp_path / "bad.bin")
     exported = Exported(library, tmp_path / "bad.bin")
     assert exported.status == BAD_FILE
-    assert "nodes of trees" in exported.error
+    assert FORGERIES[forge] + " are inconsistent" in exported.error
+
+
+def test_a_folder_is_not_taken_for_a_file(tmp_path, library):
+    exported = Exported(library, tmp_path)
+    assert exported.status == BAD_FILE
+    assert "folder" in exported.error
 
 
 def test_a_missing_file_is_named(tmp_path, library):

@@ -263,10 +263,12 @@ class File {
     std::ifstream stream(path_, std::ios::binary | std::ios::ate);
     const std::streamoff end = stream ? static_cast<std::streamoff>(stream.tellg()) : -1;
     if (end < 0) throw FileError("cannot open the model file " + path_ + ": check the path");
+    stream.seekg(0);
+    if (end > 0 && stream.peek() == std::ifstream::traits_type::eof())
+      fail("it cannot be read (a folder?)");
     size_ = static_cast<std::size_t>(end);
     if (size_ < kHead) fail("it has only " + std::to_string(size_) + " bytes");
     bytes_.reset(static_cast<unsigned char*>(::operator new(size_, std::align_val_t(64))));
-    stream.seekg(0);
     stream.read(reinterpret_cast<char*>(bytes_.get()), static_cast<std::streamsize>(size_));
     if (!stream) fail("it could not be read to its end");
   }
@@ -344,7 +346,10 @@ class Trees {
       const auto value = [&](std::size_t q) { return static_cast<std::size_t>(table[i + q]); };
       const Forest forest{value(0), value(1), value(2), value(3), value(4),
                           value(5), value(6), filled(value(2))};
-      file.require(forest.depth < 32 && forest.width > 0, "forests");
+      file.require(forest.depth < 32 && forest.width > 0 &&
+                       forest.n_trees <= feature.size >> forest.depth &&
+                       forest.width <= base_.size && forest.first <= base_.size,
+                   "forests");
       const std::size_t places = forest.n_trees << forest.depth;
       file.require(forest.nodes + places <= feature.size &&
                        forest.leaves + places * forest.padded <= leaves_.size &&
@@ -475,20 +480,22 @@ struct Mixture {
 
   Mixture() = default;
 
-  Mixture(const File& file, std::size_t n_latent, std::size_t n_cond, std::size_t n_steps)
+  Mixture(const File& file, const Form& form, std::size_t n_latent, std::size_t n_cond,
+          std::size_t n_steps)
       : m(n_latent), p(n_latent + n_cond) {
     log_weights = file.get<double>("mixture.log_weights");
     n_components = log_weights.size;
+    file.require(n_components == form.n_components, "components of the mixture");
     means = file.get<double>("mixture.means", n_components * p);
     motion = file.get<double>("mixture.motion", 2 * n_steps);
-    if (file.has("mixture.covariances")) {
+    if (form.kind == kFull) {
       covariances = file.get<double>("mixture.covariances", n_components * p * p);
       return;
     }
     diagonals = file.get<double>("mixture.diagonals", n_components * p);
     factors = file.get<double>("mixture.factors");
     rank = factors.size / (n_components * p);
-    file.require(factors.size == n_components * p * rank, "factors");
+    file.require(factors.size == n_components * p * rank && rank == form.n_inner, "factors");
   }
 
   double mean(std::size_t k, std::size_t v) const { return means[k * p + v]; }
@@ -1010,31 +1017,66 @@ class Way {
   }
 
  private:
+  /// Whether `count` numbers begin at i.
+  bool numbers_at(std::int64_t i, std::size_t count) const {
+    return i >= 0 && static_cast<std::uint64_t>(i) <= numbers_.size &&
+           count <= numbers_.size - static_cast<std::size_t>(i);
+  }
+
+  static bool run(std::int64_t begin, std::int64_t end, std::size_t n) {
+    return begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= n;
+  }
+
   void check(const File& file) const {
-    const auto in = [](std::int64_t i, std::size_t n) {
-      return i >= 0 && static_cast<std::uint64_t>(i) < n;
-    };
-    const auto run = [&](std::int64_t begin, std::int64_t end, std::size_t n) {
-      return begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= n;
-    };
     const std::size_t n_ops = ops_.size / 2, n_terms = terms_.size / 2;
     for (std::size_t i = 0; i < n_columns(); ++i) {
       const std::int64_t* c = columns_.data + 5 * i;
-      file.require((c[0] < 0 || in(c[0], scale_.size)) && run(c[1], c[2], n_ops) &&
-                       in(c[4] + 1, numbers_.size),
+      file.require((c[0] < 0 || static_cast<std::uint64_t>(c[0]) < scale_.size) &&
+                       run(c[1], c[2], n_ops) && numbers_at(c[4], 2),
                    "columns");
     }
     for (std::size_t q = 0; q < n_ops; ++q)
-      file.require(in(ops_[2 * q], kCircular + 1) && in(ops_[2 * q + 1], numbers_.size),
-                   "transforms");
+      file.require(whole_op(ops_[2 * q], ops_[2 * q + 1]), "transforms");
+    file.require(relations_.size % 4 == 0, "relations");
     for (std::size_t q = 0; q < relations_.size; q += 4)
-      file.require(in(relations_[q], n_columns()) &&
+      file.require(relations_[q] >= 0 && static_cast<std::size_t>(relations_[q]) < n_columns() &&
                        run(relations_[q + 1], relations_[q + 2], n_terms) &&
-                       in(relations_[q + 3] + 1, numbers_.size),
+                       numbers_at(relations_[q + 3], 2) &&
+                       whole_expression(relations_[q + 1], relations_[q + 2]),
                    "relations");
-    for (std::size_t q = 0; q < n_terms; ++q)
-      file.require(in(terms_[2 * q], kMaximum + 1) && in(terms_[2 * q + 1], numbers_.size),
-                   "relations");
+  }
+
+  /// Whether an operation is known and all of its numbers are there.
+  bool whole_op(std::int64_t code, std::int64_t at) const {
+    if (!numbers_at(at, 1)) return false;
+    const double first = numbers_[static_cast<std::size_t>(at)];
+    const double most = static_cast<double>(numbers_.size);
+    switch (code) {
+      case kScaled: return numbers_at(at, 14);
+      case kRank:
+        return first >= 2 && first <= most && numbers_at(at, 3 * static_cast<std::size_t>(first));
+      case kCategorical:
+        return first >= 1 && first <= most && numbers_at(at, 2 * static_cast<std::size_t>(first));
+      case kInteger:
+      case kCircular: return numbers_at(at, 2);
+      default: return code == kFixed;
+    }
+  }
+
+  /// Whether each term of an expression finds what it needs and one number is left at the end.
+  bool whole_expression(std::int64_t begin, std::int64_t end) const {
+    std::size_t depth = 0;
+    for (std::int64_t q = begin; q < end; ++q) {
+      const std::int64_t code = terms_.data[2 * q];
+      if (code < kColumn || code > kMaximum || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
+      const double value = numbers_.data[terms_.data[2 * q + 1]];
+      if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_columns())))
+        return false;
+      const std::size_t takes = code <= kNumber ? 0 : code >= kNegate && code <= kAbs ? 1 : 2;
+      if (depth < takes) return false;
+      depth += 1 - takes;
+    }
+    return depth == 1;
   }
 
   double undone(std::int64_t begin, std::int64_t end, const double* latent) const {
@@ -1112,7 +1154,8 @@ struct Walk {
         return i >= 0 && static_cast<std::uint64_t>(i) < most;
       });
     };
-    file.require(forests.size > 1 && rising(forests, n_forests) && rising(terms, term.size) &&
+    file.require(forests.size > 1 && n_slots <= step.size && rising(forests, n_forests) &&
+                     rising(terms, term.size) &&
                      below(term, n_slots) && below(slot, n_slots) &&
                      below(step, forests.size - 1) && to_columns.size % m == 0,
                  "steps");
@@ -1132,7 +1175,7 @@ class Model {
   explicit Model(const std::string& path) : file_(path) {
     const auto sizes = file_.get<std::int64_t>("sizes", 15);
     for (std::size_t i = 0; i < sizes.size; ++i)
-      file_.require(sizes[i] >= 0 && sizes[i] < (std::int64_t{1} << 32), "sizes");
+      file_.require(sizes[i] >= 0 && sizes[i] <= kLargest, "sizes");
     const auto size = [&](std::size_t i) { return static_cast<std::size_t>(sizes[i]); };
     n_latent_ = size(2);
     n_inputs_ = size(3);
@@ -1154,6 +1197,8 @@ class Model {
     read_form(sizes);
     file_.require(trees_.n_outputs() == n_latent_, "outputs");
     file_.require(n_inputs() == n_inputs_, "inputs of trees");
+    file_.require(form_.kind != detail::kNone || !(walk_.end_point || walk_.components),
+                  "closed forms");
     if (file_.has("ratio.ceiling")) {
       ratio_ = detail::Trees(file_, "ratio", size(0) + size(1));
       const auto numbers = file_.get<double>("ratio.ceiling", 2);
@@ -1203,6 +1248,9 @@ class Model {
  private:
   friend class Generator;
 
+  /// No size is above it, so that products of three fit into 64 bits.
+  static constexpr std::int64_t kLargest = 1 << 20;
+
   static std::string listed(const std::vector<std::string>& all) {
     std::string text;
     for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
@@ -1241,7 +1289,7 @@ class Model {
                   "closed forms");
     for (std::size_t s = 0; s < n_steps; ++s) check_form(s);
     if (n_conditions() > 0)
-      mixture_ = detail::Mixture(file_, n_latent_, n_conditions(), n_steps);
+      mixture_ = detail::Mixture(file_, form_, n_latent_, n_conditions(), n_steps);
   }
 
   /// Every part that is read at a step must lie within the numbers.
