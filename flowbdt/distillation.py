@@ -223,7 +223,7 @@ def distil(
     >>> model = FlowBDT(preset="fast", booster=small, random_state=1).fit(x)
     >>> student = distil(model, 1, n_pairs=500, booster=small, random_state=2)
     >>> model.n_evaluations_, student.n_evaluations_
-    (8, 1)
+    (9, 1)
     """
     inputs = prepare(
         _source(model),

@@ -24,7 +24,7 @@ TIMED = 20_000
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """Scores and costs of a teacher and its student.
 
     Parameters
@@ -101,7 +101,7 @@ def compare(
     training: EventTable | None = None,
     cond: np.ndarray | None = None,
     seed: int = 0,
-) -> Comparison:
+) -> SideBySide:
     """Judge teacher and student, and time them.
 
     Parameters
@@ -135,7 +135,7 @@ def compare(
         truth = f"{n:,} held-out real events; floor: {scores['student'].floor}"
     flows = {"teacher": teacher, "student": student}
     costs = {name: _microseconds(flow, seed, rows) for name, flow in flows.items()}
-    return Comparison(scores, costs, {k: _told(f) for k, f in flows.items()}, truth)
+    return SideBySide(scores, costs, {k: _told(f) for k, f in flows.items()}, truth)
 
 
 def _generate(flow: Flow, n: int, seed: int, cond: np.ndarray | None) -> EventTable:

@@ -106,10 +106,14 @@ def test_a_student_is_a_run_that_names_its_teacher(teacher, student, tmp_path):
     np.testing.assert_allclose(one, events.x[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("evaluations", [1, 2])
-def test_compiled_generation_gives_the_same_events(teacher, evaluations):
+LOW_RANK = {"name": "mixture", "n_components": 3, "covariance": "low_rank", "rank": 1}
+
+
+@pytest.mark.parametrize(("evaluations", "form"), [(1, FEW["preconditioner"]), (2, LOW_RANK)])
+def test_compiled_generation_gives_the_same_events(teacher, evaluations, form):
     pytest.importorskip("numba")
-    student = distil(teacher, evaluations, n_pairs=1500, **FEW, random_state=2)
+    settings = {"preconditioner": form, "booster": SMALL, "random_state": 2}
+    student = distil(teacher, evaluations, n_pairs=1500, **settings)
     plain, fast = (student.sample(2000, compiled=way, random_state=3).x for way in (False, True))
     assert np.mean(~np.isclose(plain, fast, rtol=1e-4, atol=1e-4).all(axis=1)) < 0.002
 
