@@ -13,7 +13,7 @@ import numpy as np
 from . import __version__, files
 from .errors import InputError
 from .generation import Flow
-from .given import Rows, count, digest
+from .given import READ_TOGETHER, Rows, count, digest
 from .table import EventTable
 from .tableio import ResumableWriter, TableWriter, count_rows, read_attributes
 from .tableio.resumable import is_resumable
@@ -59,8 +59,9 @@ class Stream:
         Parameters
         ----------
         path : of the file; .h5 in bounded memory, of other endings all is in memory at the end
-        resume : go on with what an interrupted call left; nothing is done if the file is whole.
-            The same number, seed, model, sampler, conditions and source must be asked for
+        resume : go on with what an interrupted call left; nothing is done if the file is whole
+            (but events that start from given ones are made again). The same number, seed, model,
+            sampler, conditions and source must be asked for
         on_rows : called with the number of events that were added, first with those found
 
         Raises
@@ -75,7 +76,7 @@ class Stream:
         cond = flow.condition_rows(self.cond, self.n)
         start = flow.checked_source(self.source, self.n)
         record = flow.record(self.seed)
-        if resume and cond is None and start is None and self._is_whole(path, record):
+        if resume and start is None and self._is_whole(path, record, cond):
             on_rows(self.n)
             return self.n
         with self._writer(path, record, cond, start, resume) as writer:
@@ -112,15 +113,26 @@ class Stream:
         }
         return ResumableWriter(path, record, identity, resume=resume)
 
-    def _is_whole(self, path: Path, record: dict[str, Any]) -> bool:
-        """Whether the file is there already, from this flow and seed."""
+    def _is_whole(self, path: Path, record: dict[str, Any], cond: Rows | None) -> bool:
+        """Whether the file is there already, from this flow and seed, for these conditions."""
         if not is_resumable(path) or not path.exists():
             return False
         try:
             found = read_attributes(path)
-            return found == files.to_plain(record) and count_rows(path) == self.n
+            whole = found == files.to_plain(record) and count_rows(path) == self.n
+            return whole and (cond is None or self._has_conditions(path, cond))
         except (OSError, ValueError):
             return False
+
+    def _has_conditions(self, path: Path, cond: Rows) -> bool:
+        """Whether the events of a file have these conditions."""
+        found = self.flow.condition_rows(path, self.n)
+        spans = (
+            slice(low, min(low + READ_TOGETHER, self.n)) for low in range(0, self.n, READ_TOGETHER)
+        )
+        return found is not None and all(
+            np.array_equal(found[span], cond[span], equal_nan=True) for span in spans
+        )
 
 
 def number_of_events(asked: int | None, *given: Any) -> int:

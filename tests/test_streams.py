@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import QUICK, run
 
-from flowbdt import EventTable, FlowBDT, read_table, seeding, write_table
+from flowbdt import EventTable, FlowBDT, read_table, seeding, streams, write_table
 from flowbdt.errors import FormatError, InputError, RunError
 from flowbdt.given import FromFile
 from flowbdt.tableio import (
@@ -25,6 +25,7 @@ from flowbdt.tableio import (
     count_rows,
     hdf5,
     read_conditions,
+    resumable,
 )
 from flowbdt.tableio.committed import PAGE, CommittedFile
 
@@ -202,6 +203,36 @@ def test_nothing_is_left_of_what_was_stopped_before_its_first_commit(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_record_of_a_finished_table_says_nothing_about_the_next_one(tmp_path):
+    """It stays behind if its process is killed between its last two steps."""
+    record = tmp_path / "t.h5.partial.json"
+    record.write_text('{"format": 1, "identity": {"n": 2}, "rows": 7, "size": 9, "pages": {}}')
+    begun(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_another_process_has_just_finished_stays(tmp_path, monkeypatch):
+    """It is renamed after we opened it and before we have the lock."""
+
+    def finished_meanwhile(handle):
+        (tmp_path / "t.h5.partial").write_text("finished")
+        os.replace(tmp_path / "t.h5.partial", tmp_path / "t.h5")
+        return True
+
+    monkeypatch.setattr(resumable, "locked", finished_meanwhile)
+    with pytest.raises(RunError, match="another process"):
+        ResumableWriter(tmp_path / "t.h5", {}, {}).__enter__()
+    assert (tmp_path / "t.h5").read_text() == "finished"
+
+
+def test_a_table_that_cannot_begin_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match="column_order"):
+        ResumableWriter(tmp_path / "t.h5", {"column_order": 1}, {}).__enter__()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RunError, match="make it first"):
+        ResumableWriter(tmp_path / "missing" / "t.h5", {}, {}).__enter__()
+
+
 def test_only_hdf5_can_be_continued(tmp_path):
     with pytest.raises(InputError, match=r"\.h5"):
         ResumableWriter(tmp_path / "t.csv", {}, {}, resume=True)
@@ -370,6 +401,19 @@ def test_conditions_of_a_file_are_read_once_in_order(conditional, tmp_path, monk
     new = conditional.sample(cond=tmp_path / "cond.csv", random_state=2)
     assert np.array_equal(new.x, whole.x)
     assert firsts == [0]
+
+
+def test_a_whole_file_for_the_same_conditions_is_not_made_again(conditional, tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "READ_TOGETHER", 64)
+    cond, path = conditions(300), tmp_path / "new.h5"
+    conditional.sample_to(path, cond=cond, random_state=3)
+    before = os.stat(path).st_ino, path.read_bytes()
+    conditional.sample_to(path, cond=cond, random_state=3, resume=True)
+    assert (os.stat(path).st_ino, path.read_bytes()) == before
+    other = cond.copy()
+    other.loc[299, "pt"] = 0.125
+    conditional.sample_to(path, cond=other, random_state=3, resume=True)
+    assert read_table(path).cond[299, 1] == 0.125
 
 
 def test_one_condition_of_a_file_is_that_of_all_events(conditional, tmp_path):

@@ -111,7 +111,9 @@ class CommittedFile(io.RawIOBase):
             If the file is shorter than the record says.
         """
         if self._handle.seek(0, os.SEEK_END) < record["size"]:
-            raise FormatError("the file is shorter than at its last commit")
+            raise FormatError(
+                "the unfinished file is shorter than at its last commit: remove it to begin again"
+            )
         for page, content in record["pages"].items():
             self._handle.seek(int(page) * PAGE)
             self._handle.write(zlib.decompress(base64.b64decode(content)))

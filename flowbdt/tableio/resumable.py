@@ -74,26 +74,45 @@ class ResumableWriter:
 
     def __enter__(self) -> Self:
         self._refuse_leftover()
+        if not self.path.parent.is_dir():
+            raise RunError(f"the folder of {self.path} does not exist: make it first")
         try:
             number = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise RunError(f"could not write {self.path}: {error}") from error
+            raise RunError(
+                f"could not write {self.path}: {error}; free space, or choose another folder"
+            ) from error
         self._handle: BinaryIO = open(number, "r+b", buffering=0)
-        try:
-            if not locked(self._handle):
-                raise RunError(f"another process is writing {self._partial}: wait for its end")
-            state = self._state()
-            self._file = CommittedFile(self._handle, state["size"] if state else 0)
-            if state:
-                self._file.apply(state)
-                self.n_rows = int(state["rows"])
-            self._hdf5 = hdf5.Writer(
-                self._file, self.attributes, self.n_rows, on_segment=self._commit
-            )
-        except BaseException:
+        if not locked(self._handle) or not self._is_ours():
             self._handle.close()
+            raise RunError(f"another process is writing {self._partial}: wait for its end")
+        try:
+            self._begin()
+        except BaseException:
+            self._close(failed=True)
             raise
         return self
+
+    def _is_ours(self) -> bool:
+        """Whether the open file is still the unfinished one: its writer may just have finished."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._handle.fileno()), os.stat(self._partial))
+        return False
+
+    def _begin(self) -> None:
+        """Open what is there, or a new table."""
+        state = self._state()
+        self._file = CommittedFile(self._handle, state["size"] if state else 0)
+        if state:
+            self._file.apply(state)
+            self.n_rows = int(state["rows"])
+        self._hdf5 = hdf5.Writer(self._file, self.attributes, self.n_rows, on_segment=self._commit)
+
+    def _close(self, failed: bool) -> None:
+        """Close the file, and remove it if nothing in it was finished."""
+        if failed and not self._record.exists():
+            self._partial.unlink(missing_ok=True)
+        self._handle.close()
 
     def _refuse_leftover(self) -> None:
         if self._partial.exists() and self._record.exists() and not self.resume:
@@ -104,8 +123,11 @@ class ResumableWriter:
 
     def _state(self) -> dict[str, Any] | None:
         """Return the last commit of the table to continue, None if there is none."""
-        if not self._record.exists() or not self._handle.seek(0, os.SEEK_END):
+        if not self._record.exists():
             return None  # nothing was there, or it was stopped before its first commit
+        if not self._handle.seek(0, os.SEEK_END):
+            self._record.unlink()  # of a table that was finished; it says nothing about this one
+            return None
         state: dict[str, Any] = files.read_json(self._record)
         if state.get("format") != FORMAT:
             raise FormatError(
@@ -153,9 +175,7 @@ class ResumableWriter:
         except OSError as failed:
             error = failed
         finally:
-            if error is not None and not self._record.exists():
-                self._partial.unlink(missing_ok=True)  # nothing in it was finished
-            self._handle.close()
+            self._close(failed=error is not None)
         if isinstance(error, OSError):
             raise RunError(
                 f"could not write {self.path}: {error}. What was finished is kept; free space,"
