@@ -49,11 +49,13 @@ def add_calo(commands: Any) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt calo evaluate."""
     from .datasets.calochallenge import ShowerFile, read_showers
+    from .files import make_folder
     from .metrics.calo import evaluate_showers
     from .report.showers import summary, write_shower_report
 
     files = [ShowerFile(options.reference), ShowerFile(options.generated)]
     reference, generated = (one.read() for one in files)
+    make_folder(options.output)  # what is wrong with it should not be found out after hours
     training = read_showers(options.training) if options.training else None
     evaluation = evaluate_showers(
         reference, generated, _protocol(options, reference.geometry.n_voxels), training

@@ -84,6 +84,17 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, if it is not there, and those above it. Raises RunError with what to do."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"cannot make the folder {path}: {error}. Choose another, or remove what is in its way"
+        ) from error
+    return Path(path)
+
+
 def move(source: Path, target: Path) -> None:
     """Rename a file within a folder's file system. Raises RunError with what to do."""
     try:

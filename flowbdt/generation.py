@@ -274,7 +274,7 @@ class Flow:
         Parameters
         ----------
         span : first row (that of a block) and one past the last
-        cond : conditions (n, c) from `checked_conditions`, of all n rows of the sample, or None
+        cond : conditions (n, c) from `condition_rows`, of all n rows of the sample, or None
         start : latent points (n, m) from `checked_source`, of all rows, or None
         block_rows : events in a block, rounded up to whole blocks of noise; by default as many as
             fit into some megabytes

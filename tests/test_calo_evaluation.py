@@ -146,3 +146,13 @@ def test_a_file_that_is_none_is_an_error_with_its_name(tmp_path, capsys):
     missing = str(tmp_path / "none.hdf5")
     assert cli.main(["calo", "evaluate", missing, missing]) == 1
     assert "none.hdf5" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_computed(
+    tmp_path, capsys, monkeypatch
+):
+    showers = str(tmp_path / "real.hdf5")
+    write_showers(tmp_path / "real.hdf5", photons(20, 1))
+    monkeypatch.setattr("flowbdt.metrics.calo.evaluate_showers", None)
+    assert cli.main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
+    assert "cannot make the folder" in capsys.readouterr().err

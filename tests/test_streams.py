@@ -225,6 +225,31 @@ def test_a_table_that_another_process_has_just_finished_stays(tmp_path, monkeypa
     assert (tmp_path / "t.h5").read_text() == "finished"
 
 
+@pytest.mark.parametrize("rows", [512, 1000])
+def test_a_table_stopped_before_its_last_step_ends_in_the_same_bytes(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(hdf5, "CHUNK", 64)
+    monkeypatch.setattr(hdf5, "SEGMENT", 256)
+    x = EventTable.concatenate(tables()).take(slice(0, rows))
+    write_table(tmp_path / "whole.h5", x)
+
+    def fill():
+        with ResumableWriter(tmp_path / "t.h5", {}, {}, resume=True) as writer:
+            if writer.n_rows == 0:
+                writer.append(x)
+            return writer.n_rows
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable.ResumableWriter, "_rename", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fill()
+    assert fill() == rows
+    assert (tmp_path / "t.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_table_that_cannot_begin_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="column_order"):
         ResumableWriter(tmp_path / "t.h5", {"column_order": 1}, {}).__enter__()

@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 
 from .. import files
-from ..errors import RunError
 from ..generation import Flow
 from ..model import FlowBDT
 from .binary import pack
@@ -45,10 +44,7 @@ def write_cpp(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     folder = Path(path)
     for name in SOURCES:
         target = folder / name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make the folder {target.parent}: {error}") from error
+        files.make_folder(target.parent)
         files.write_bytes(target, source(name).read_bytes())
     files.write_bytes(folder / MODEL, content)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import MissingExtra
-from ..files import write_bytes, write_json
+from ..files import make_folder, write_bytes, write_json
 from ..metrics import Result
 from ..metrics.calo import Histogram, ShowerEvaluation
 from . import figures, html, style
@@ -99,9 +99,10 @@ def write_shower_report(
     ------
     MissingExtra
         If matplotlib is not installed; ``report.json`` has been written by then.
+    RunError
+        If the folder cannot be made or written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     write_json(folder / "report.json", to_json(evaluation, notes))
     try:
         images = draw(evaluation, folder)

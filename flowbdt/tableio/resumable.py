@@ -188,6 +188,9 @@ class ResumableWriter:
         self._hdf5.close()
         self._commit(self.n_rows)
         os.fsync(self._handle.fileno())
+        self._rename()
+
+    def _rename(self) -> None:
         os.replace(self._partial, self.path)
         self._record.unlink(missing_ok=True)
 
