@@ -212,11 +212,13 @@ class PackedFlow:
         memory = source.mapped(store.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
             return None
-        content = packed.unpack(memory)
         present = files.digest_bytes(source.read("manifest.json"))
-        if content["format"] != FORMAT or content["manifest"] != present:
-            return None
-        return cls(source, content)
+        try:
+            content = packed.unpack(memory)
+            usable = content["format"] == FORMAT and content["manifest"] == present
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None  # whole, but packed by another release
+        return cls(source, content) if usable else None
 
     def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray, seen: np.ndarray) -> bool:
         """Set where everything will be; return whether something can work on it without numba."""

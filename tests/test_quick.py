@@ -144,6 +144,13 @@ def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path
     assert not open_sampler(file, random_state=4)._flow.prepare(*sampler.memory)
 
 
+@pytest.mark.parametrize("packing", [b"", b"another", b"\2\0\0\0\0\0\0\0[]", b"\xff" * 100])
+def test_arrays_that_another_release_packed_otherwise_are_not_used(fitted, tmp_path, packing):
+    path = tmp_path / "model.flow"
+    path.write_bytes(store.with_packed(fitted.archive_, packing))
+    assert quick.PackedFlow.of(store.Archive(path)) is None
+
+
 @pytest.fixture
 def kept(file, tmp_path, monkeypatch):
     """The files of machine code that a first sampler leaves in a folder of its own."""

@@ -71,12 +71,12 @@ def check_exportable(flow: Flow) -> None:
             "a sampler that interpolates between step models cannot be exported; ask for steps"
             " whose times were trained"
         )
-    if "source" in flow.plan["fingerprint"]["events"]:
+    if flow.from_source:
         raise ConfigError(
             "a model that starts from given events (coupling='given') cannot be exported; use"
             " model.sample(source=...)"
         )
-    if not flow.plan["n_latent"]:
+    if not flow.n_latent:
         raise ConfigError("all columns of this model are constant: there is nothing to export")
 
 
@@ -107,7 +107,7 @@ def arrays_of(flow: Flow) -> Arrays:
     check_exportable(flow)
     steps, way, columns = pack_steps(flow), pack_columns(flow.transform), flow.columns
     form, walk = steps.form, steps.walk
-    m, n_cond = flow.plan["n_latent"], len(columns["conditions"])
+    m, n_cond = flow.n_latent, len(columns["conditions"])
     sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), steps.n_slots]
     sizes += [walk.latent, walk.end_point, walk.components, way.mixes, MOST_ATTEMPTS]
     sizes += [form.kind, form.n_seen, form.n_inner, form.n_components, form.n_out]
