@@ -65,7 +65,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
         f"{reference.geometry.name}; showers: {sizes}. Voxels below"
         f" {reference.geometry.min_energy:g} MeV count as empty.",
         "Floor from training showers." if training is not None else "Floor from two halves of the"
-        " reference: half as many showers each, separations scaled to the numbers compared.",
+        " reference: half as many showers each.",
+        "Floors of separations are scaled to the numbers compared.",
     ]  # fmt: skip
     path = write_shower_report(evaluation, options.output, title="Showers", notes=notes)
     if not options.quiet:

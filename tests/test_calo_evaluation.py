@@ -72,17 +72,19 @@ def test_a_bad_sample_is_far_from_the_floor_and_a_score_that_was_not_made_is_nam
         found.get("sinkhorn")
 
 
-def test_floors_of_halves_are_scaled_to_the_numbers_compared():
-    """Separations of the same distribution go with 1/N + 1/M; halves have twice as much."""
+@pytest.mark.parametrize(("n_training", "n_generated"), [(None, 200), (800, 100)])
+def test_floors_of_separations_are_scaled_to_the_numbers_compared(n_training, n_generated):
+    """For samples of one distribution they go with 1/N + 1/M; halves have twice as much."""
     reference = photons(200, 4)
-    found = evaluate_showers(reference, photons(200, 5), protocol())
+    training = n_training and photons(n_training, 6)
+    found = evaluate_showers(reference, photons(n_generated, 5), protocol(), training)
     halves = [one for one in found.results if one.name == "separation"]
     expected = np.mean([one.settings["expected_floor"] for one in halves])
     floor = np.mean([one.floor for one in halves])
     values = np.mean([one.value for one in halves])
     assert floor == pytest.approx(expected, rel=0.4)
     assert values == pytest.approx(expected, rel=0.4)
-    assert "training" not in found.sizes
+    assert ("training" in found.sizes) == (training is not None)
 
 
 def test_histograms_hold_all_samples_in_the_bins_of_the_reference():

@@ -112,9 +112,10 @@ def evaluate_showers(
 ) -> ShowerEvaluation:
     """Return every metric of generated showers against the reference, beside its floor.
 
-    The floor is that of training showers against the reference. Without them it is that of two
-    halves of the reference: half as many showers, so the floors of separations, whose mean is
-    known to go with 1/N + 1/M, are scaled to the numbers compared; the others stay as they are.
+    The floor is that of training showers against the reference, without them that of two halves of
+    the reference. These are other numbers of showers than are compared, so the floors of
+    separations, whose mean is known to go with 1/N + 1/M, are scaled to the numbers compared; the
+    others stay as they are.
 
     Parameters
     ----------
@@ -141,14 +142,11 @@ def evaluate_showers(
                 f" {reference.geometry.name} and {other.geometry.name}"
             )
     found = shower_scores(reference, generated, protocol)
-    if training is None:
-        first, second = _halves(reference, protocol.seed)
-        floors = shower_scores(first, second, replace(protocol, official=None))
-        scale = (1 / reference.n + 1 / generated.n) / (1 / first.n + 1 / second.n)
-        results = _with_floors(found, floors, scale)
-    else:
-        floors = shower_scores(reference, training, replace(protocol, official=None))
-        results = _with_floors(found, floors, 1.0)
+    first, second = _halves(reference, protocol.seed) if training is None else (reference, training)
+    floors = shower_scores(first, second, replace(protocol, official=None))
+    scale = (1 / reference.n + 1 / generated.n) / (1 / first.n + 1 / second.n)
+    results = _with_floors(found, floors, scale)
+    if training is not None:
         results.append(_memorised(reference, generated, training, protocol))
     samples = {"reference": reference, "generated": generated}
     if training is not None:
@@ -283,6 +281,6 @@ def _memorised(
 
 
 def memorisation_inputs(showers: Showers) -> np.ndarray:
-    """Return log10 of the incident energy and of 1 + E / (1e-6 E_inc) of all voxels."""
+    """Return log10 of E_inc [MeV] and of 1 + E / (1e-6 E_inc) of all voxels, (n, 1 + voxels)."""
     relative = showers.voxels / showers.energies[:, None]
     return np.column_stack([np.log10(showers.energies), np.log10(1 + 1e6 * relative)])
