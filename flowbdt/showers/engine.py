@@ -61,9 +61,7 @@ class CompiledVoxels:
         from .kernels import make_rings, make_sectors
 
         n, layers, work = len(known.energies), self.plan.geometry.layers, self._work()
-        features = np.ascontiguousarray(
-            np.stack([known.features(i) for i in range(len(layers))], axis=1), dtype=np.float32
-        )
+        features = known.all_features().astype(np.float32)
         ring_numbers = np.ascontiguousarray(uniform[:, : len(self.way.steps)])
         rings = np.empty((n, len(self.way.rings)))
         energies = np.ascontiguousarray(known.layers, dtype=np.float64)

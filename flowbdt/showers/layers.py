@@ -89,17 +89,25 @@ class Known:
 
     def features(self, position: int) -> np.ndarray:
         """Return log energy, position in the group, log shares of near layers, (n, k)."""
-        log_incident = np.log(self.energies)
-        number = np.full(len(log_incident), float(position))
-        return np.column_stack([log_incident, number, *self._near(position, log_incident)])
+        return self._features([position])[:, 0]
 
-    def _near(self, position: int, log_incident: np.ndarray) -> list[np.ndarray]:
+    def all_features(self) -> np.ndarray:
+        """Return the features of all layers, (n, layers, k)."""
+        return self._features(list(range(self.layers.shape[1])))
+
+    def _features(self, positions: list[int]) -> np.ndarray:
+        log_incident = np.log(self.energies)
+        log_share = log_energy(self.layers) - log_incident[:, None]
         n = self.layers.shape[1]
-        wanted = range(n) if n <= FEW_LAYERS else range(position - REACH, position + REACH + 1)
-        empty = np.full(len(log_incident), np.nan)
-        return [
-            log_energy(self.layers[:, i]) - log_incident if 0 <= i < n else empty for i in wanted
-        ]
+        near = n if n <= FEW_LAYERS else 2 * REACH + 1
+        result = np.full((len(self.energies), len(positions), 2 + near), np.nan)
+        for number, position in enumerate(positions):
+            result[:, number, 0] = log_incident
+            result[:, number, 1] = position
+            first = 0 if n <= FEW_LAYERS else position - REACH
+            low, high = max(first, 0), min(first + near, n)
+            result[:, number, 2 + low - first : 2 + high - first] = log_share[:, low:high]
+        return result
 
 
 def first_shares(segments: Segments, n: int) -> list[np.ndarray]:

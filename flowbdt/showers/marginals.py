@@ -24,6 +24,9 @@ LEVELS = np.concatenate([[-REACH], INNER, [REACH]])
 MOST_NODES = 20
 FEWEST = 10
 
+BLOCK = 4096
+"""Showers whose curves are in memory together."""
+
 
 class EnergyMarginals:
     """Distribution of each column at any incident energy, as a map to standard normal numbers.
@@ -74,29 +77,34 @@ class EnergyMarginals:
 
     def inverse(self, energies: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Return values (n, m) from standard normal numbers."""
+        rows = [slice(first, first + BLOCK) for first in range(0, len(z), BLOCK)]
+        blocks = [self._inverse(energies[part], z[part]) for part in rows]
+        return np.concatenate(blocks) if blocks else np.empty(z.shape)
+
+    def _inverse(self, energies: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Return the values of a block, all columns at once: there is little to do for each."""
         from scipy.special import ndtr
 
-        result = np.empty(z.shape)
-        for column in range(z.shape[1]):
-            ends, curve = self._at(energies, column)
-            low, high = ends.T
-            rank = ndtr(z[:, column])
-            inner = (rank - low) / np.maximum(1 - low - high, 1e-12)
-            x = _read(curve, _normal(np.clip(inner, 0, 1)))
-            x[rank < low] = -np.inf
-            x[(high > 0) & (rank >= 1 - high)] = np.inf
-            result[:, column] = x
-        return result
+        ends, curve = self._at(energies)
+        low, high = ends[..., 0], ends[..., 1]
+        rank = ndtr(z)
+        inner = (rank - low) / np.maximum(1 - low - high, 1e-12)
+        x = _read(curve, _normal(inner))
+        x[rank < low] = -np.inf
+        x[(high > 0) & (rank >= 1 - high)] = np.inf
+        return x
 
-    def _at(self, energies: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return probabilities of the ends (n, 2) and quantiles (n, levels) at energies (n,)."""
+    def _at(
+        self, energies: np.ndarray, columns: int | slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return probabilities of the ends (n, m, 2) and quantiles (n, m, levels), m columns."""
         at = np.interp(np.log(energies), self._nodes, np.arange(len(self._nodes)))
         low = np.minimum(at.astype(np.int64), max(len(self._nodes) - 2, 0))
         high = np.minimum(low + 1, len(self._nodes) - 1)
-        part = (at - low)[:, None]
-        ends = (1 - part) * self._ends[low, column] + part * self._ends[high, column]
-        curve = (1 - part) * self._quantiles[low, column] + part * self._quantiles[high, column]
-        return ends, curve[:, :1] + np.exp(curve[:, 1:2]) * curve[:, 2:]
+        learned = self._ends[:, columns], self._quantiles[:, columns]
+        part = (at - low).reshape(-1, *[1] * (learned[0].ndim - 1))
+        ends, curve = ((1 - part) * table[low] + part * table[high] for table in learned)
+        return ends, curve[..., :1] + np.exp(curve[..., 1:2]) * curve[..., 2:]
 
     @property
     def energy_range(self) -> tuple[float, float]:
@@ -151,11 +159,12 @@ def _described(values: np.ndarray) -> np.ndarray:
 
 
 def _read(curve: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Return the quantile of each row at z."""
-    low = np.clip(np.searchsorted(LEVELS, z, side="right") - 1, 0, len(LEVELS) - 2)
-    rows = np.arange(len(z))
-    part = (np.clip(z, -REACH, REACH) - LEVELS[low]) / (LEVELS[low + 1] - LEVELS[low])
-    return np.asarray((1 - part) * curve[rows, low] + part * curve[rows, low + 1])
+    """Return the quantile at z (...) of each curve (..., levels), z within the levels."""
+    low = np.minimum(np.searchsorted(LEVELS, z, side="right") - 1, len(LEVELS) - 2)
+    below = np.take_along_axis(curve, low[..., None], axis=-1)[..., 0]
+    above = np.take_along_axis(curve, low[..., None] + 1, axis=-1)[..., 0]
+    part = (z - LEVELS[low]) / (LEVELS[low + 1] - LEVELS[low])
+    return np.asarray((1 - part) * below + part * above)
 
 
 def _placed(curve: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -170,4 +179,5 @@ def _placed(curve: np.ndarray, x: np.ndarray) -> np.ndarray:
 def _normal(rank: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
 
-    return np.clip(ndtri(np.clip(rank, 1e-12, 1 - 1e-12)), -REACH, REACH)
+    within = np.minimum(np.maximum(rank, 1e-12), 1 - 1e-12)
+    return np.minimum(np.maximum(ndtri(within), -REACH), REACH)
