@@ -193,7 +193,7 @@ def _scale(axes: Axes, truth: Shape, made: Sequence[Shape]) -> None:
         axes.set_yscale("log")
         axes.set_ylim(0.5 * filled.min(), 3.0 * peak)
     else:
-        axes.set_ylim(0.0, 1.15 * peak)
+        axes.set_ylim(0.0, 1.15 * peak if peak > 0 else 1.0)
         axes.locator_params(axis="y", nbins=5, prune="lower")
     outside = max(shape.outside for shape in made)
     if outside > truth.outside + 0.005:
