@@ -117,29 +117,34 @@ def relations_broken(events: EventTable) -> float:
     return max(relation_deviation(columns, Relation.parse(r)).value for r in HLV_RELATIONS)
 
 
-def run_neural(quick: bool, folder: str | None) -> tuple[dict[str, float], dict[str, Any]]:
-    """Train the neural yardstick and generate with it."""
+def run_neural(
+    quick: bool, folder: str | None, n_steps: int | None
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Train the neural yardstick and generate with it, in its own number of steps or another."""
     from neural import N_BATCHES, N_STEPS, NeuralFlow
+
+    n_steps = n_steps or N_STEPS
 
     table, real = load(folder)
     flow = NeuralFlow(HLV_RELATIONS, n_batches=N_BATCHES // 10 if quick else N_BATCHES)
     cost = common.measured(flow.fit, table)
     start = time.process_time()
-    x = flow.sample(real.n, random_state=2)
+    x = flow.sample(real.n, random_state=2, n_steps=n_steps)
     seconds = time.process_time() - start
     figures = {"train_cpu_s": cost["cpu_s"], "peak_mib": cost["peak_mib"]}
     return figures, {
         "events": EventTable.of(x, table.names),
         "us_per_event": 1e6 * seconds / real.n,
-        "evaluations": 2 * N_STEPS,
+        "evaluations": 2 * n_steps,
     }
 
 
 def run(name: str, quick: bool, repeats: int, folder: str | None) -> dict[str, Any]:
     """Train, generate and judge one model."""
     training, real = load(folder)
-    if name == "neural":
-        figures, new = common.in_fresh_process(run_neural, quick, folder)
+    if name.startswith("neural"):
+        steps = int(name.removeprefix("neural-")) if "-" in name else None
+        figures, new = common.in_fresh_process(run_neural, quick, folder, steps)
     else:
         with tempfile.TemporaryDirectory() as place:
             path = str(Path(place) / "model.flowbdt")
@@ -161,7 +166,7 @@ def main() -> None:
     parser.add_argument(
         "--models",
         default="reference,fast,balanced",
-        help=f"any of {', '.join([*MODELS, 'neural'])} (%(default)s)",
+        help=f"any of {', '.join([*MODELS, 'neural'])}, or neural-8 for 8 steps (%(default)s)",
     )
     options = parser.parse_args()
     repeats = options.repeats or (5 if options.quick else 20)
