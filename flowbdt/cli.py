@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .cliparts import TABLES, add_command, add_settings, bar, count, say, seed
 from .errors import FlowbdtError, InputError
-
-Command = Callable[[argparse.Namespace], None]
-
-TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv or .parquet"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,27 +66,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, function: Command, help_text: str) -> Any:
-    parser = commands.add_parser(
-        name, help=help_text, description=help_text[0].upper() + help_text[1:] + "."
-    )
-    parser.set_defaults(command=function)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars, no summary")
-    return parser
-
-
 def _add_demo(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands, "demo", run_demo, "fit, generate and judge top jets that ship with the package"
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("flowbdt-demo"), help="folder (%(default)s)"
     )
-    parser.add_argument("--seed", type=_seed, default=1, help="seed (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="seed (%(default)s)")
 
 
 def _add_fit(commands: Any) -> None:
-    parser = _command(commands, "fit", run_fit, "learn a table and write a run folder")
+    parser = add_command(commands, "fit", run_fit, "learn a table and write a run folder")
     _add_planning(parser)
     parser.add_argument(
         "--resume",
@@ -108,7 +96,7 @@ def _add_planning(parser: Any) -> None:
     parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{TABLES}; one column each")
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings")
-    _add_settings(
+    add_settings(
         parser,
         "one setting, e.g. n_steps=20, solver=heun, booster.max_depth=8,"
         " conditions=[pt], relations=['tau21 = tau2 / tau1']; may be repeated and wins over"
@@ -116,22 +104,17 @@ def _add_planning(parser: Any) -> None:
     )
 
 
-def _add_settings(parser: Any, help_text: str) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help_text)
-    parser.add_argument("--executor", choices=_executors(), help="where steps are trained")
-
-
 def _add_plan(commands: Any) -> None:
-    parser = _command(commands, "plan", run_plan, "write a run folder with one task per step")
+    parser = add_command(commands, "plan", run_plan, "write a run folder with one task per step")
     _add_planning(parser)
     parser.set_defaults(resume=False, dry_run=False)
 
 
 def _add_step(commands: Any) -> None:
-    parser = _command(commands, "step", run_step, "train steps of a planned run, here and now")
+    parser = add_command(commands, "step", run_step, "train steps of a planned run, here and now")
     parser.add_argument("run", metavar="RUN", help="run folder")
-    parser.add_argument("steps", nargs="+", type=_seed, metavar="STEP", help="number, from 0")
-    parser.add_argument("--threads", type=_count, help="by default all this job may use")
+    parser.add_argument("steps", nargs="+", type=seed, metavar="STEP", help="number, from 0")
+    parser.add_argument("--threads", type=count, help="by default all this job may use")
     parser.add_argument(
         "--files",
         action="store_true",
@@ -140,16 +123,18 @@ def _add_step(commands: Any) -> None:
 
 
 def _add_collect(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands, "collect", run_collect, "check all steps of a run and close it, or say what lacks"
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
 
 
 def _add_submit(commands: Any) -> None:
-    parser = _command(commands, "submit", run_submit, "send what is missing of a run to HTCondor")
+    parser = add_command(
+        commands, "submit", run_submit, "send what is missing of a run to HTCondor"
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a planned run")
-    _add_settings(parser, "a setting of the executor, e.g. executor.request_memory=2000")
+    add_settings(parser, "a setting of the executor, e.g. executor.request_memory=2000")
     parser.add_argument(
         "--dag",
         action="store_true",
@@ -157,12 +142,12 @@ def _add_submit(commands: Any) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print all that would be sent")
     parser.add_argument(
-        "--generate", type=_count, metavar="N", help="make N events with the trained run, in parts"
+        "--generate", type=count, metavar="N", help="make N events with the trained run, in parts"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=f"of the events: {TABLES}"
     )
-    parser.add_argument("--parts", type=_count, help="jobs to generate in; 250,000 events each")
+    parser.add_argument("--parts", type=count, help="jobs to generate in; 250,000 events each")
     _add_sampling(parser)
     parser.add_argument(
         "--evaluate", metavar="REAL", help="real events to judge the generated ones against"
@@ -170,21 +155,21 @@ def _add_submit(commands: Any) -> None:
 
 
 def _add_part(commands: Any) -> None:
-    parser = _command(commands, "part", run_part, "generate one part of a submitted sample")
+    parser = add_command(commands, "part", run_part, "generate one part of a submitted sample")
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("sample", metavar="SAMPLE", help="name of its file, without ending")
-    parser.add_argument("part", type=_seed, metavar="PART", help="number, from 0")
-    parser.add_argument("--threads", type=_count, help="by default all this job may use")
+    parser.add_argument("part", type=seed, metavar="PART", help="number, from 0")
+    parser.add_argument("--threads", type=count, help="by default all this job may use")
 
 
 def _add_merge(commands: Any) -> None:
-    parser = _command(commands, "merge", run_merge, "put the parts of a sample together")
+    parser = add_command(commands, "merge", run_merge, "put the parts of a sample together")
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("sample", metavar="SAMPLE", help="name of its file, without ending")
 
 
 def _add_watch(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands, "watch", run_watch, "follow the jobs of a run, and collect it when they ended"
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -192,9 +177,9 @@ def _add_watch(commands: Any) -> None:
 
 
 def _add_generate(commands: Any) -> None:
-    parser = _command(commands, "generate", run_generate, "make new events with a trained run")
+    parser = add_command(commands, "generate", run_generate, "make new events with a trained run")
     parser.add_argument("run", metavar="RUN", help="run folder or model file")
-    parser.add_argument("-n", "--events", type=_count, metavar="N", help="how many events")
+    parser.add_argument("-n", "--events", type=count, metavar="N", help="how many events")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=TABLES)
     parser.add_argument(
         "--no-compile",
@@ -208,7 +193,7 @@ def _add_generate(commands: Any) -> None:
     )
     parser.add_argument(
         "--block",
-        type=_count,
+        type=count,
         metavar="ROWS",
         help="events that are worked on together; changes memory and time, not the events",
     )
@@ -217,7 +202,7 @@ def _add_generate(commands: Any) -> None:
 
 def _add_sampling(parser: Any) -> None:
     """Add what decides which events are generated."""
-    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
     parser.add_argument(
         *("--conditions", "--cond"), metavar="FILE", help="table of conditions, a row per event"
     )
@@ -231,7 +216,7 @@ def _add_sampling(parser: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", run_evaluate, "judge generated events against real")
+    parser = add_command(commands, "evaluate", run_evaluate, "judge generated events against real")
     parser.add_argument(
         "real", metavar="REAL", help=f"real events that were not trained on: {TABLES}"
     )
@@ -248,42 +233,19 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--weight", metavar="COLUMN", help="column of REAL with event weights")
     parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
-    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
 
 
 def _add_show(commands: Any) -> None:
-    parser = _command(commands, "show", run_show, "tell what a run is and what it learned")
+    parser = add_command(commands, "show", run_show, "tell what a run is and what it learned")
     parser.add_argument("run", metavar="RUN", help="run folder or model file")
-
-
-def _executors() -> list[str]:
-    from .execution import EXECUTORS
-
-    return EXECUTORS.names()
-
-
-def _count(text: str) -> int:
-    """Read a whole positive number; 1e6 and 1_000_000 are welcome."""
-    try:
-        value = float(text)
-        if value == int(value) and value >= 1:
-            return int(value)
-    except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a seed is a whole number of at least 0, got {text}")
-    return int(text)
 
 
 def run_demo(options: argparse.Namespace) -> None:
     """flowbdt demo."""
     from .demo import demo
 
-    print(demo(options.output, seed=options.seed, bar=_bar(options)))
+    print(demo(options.output, seed=options.seed, bar=bar(options)))
 
 
 def run_fit(options: argparse.Namespace) -> None:
@@ -295,7 +257,7 @@ def run_fit(options: argparse.Namespace) -> None:
         return
     if options.output is None:
         raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
-    run = fit(options, bar=_bar(options))
+    run = fit(options, bar=bar(options))
     if not options.quiet:
         print(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
 
@@ -304,7 +266,7 @@ def run_plan(options: argparse.Namespace) -> None:
     """flowbdt plan."""
     from .jobs import plan
 
-    _say(options, plan(options))
+    say(options, plan(options))
 
 
 def run_step(options: argparse.Namespace) -> None:
@@ -315,54 +277,49 @@ def run_step(options: argparse.Namespace) -> None:
         print("\n".join(step_files(options.run, options.steps)))
         return
     for line in step(options.run, options.steps, options.threads):
-        _say(options, line)
+        say(options, line)
 
 
 def run_collect(options: argparse.Namespace) -> None:
     """flowbdt collect."""
     from .jobs import collect_run
 
-    _say(options, collect_run(options.run))
+    say(options, collect_run(options.run))
 
 
 def run_submit(options: argparse.Namespace) -> None:
     """flowbdt submit."""
     from .jobs import submit
 
-    _say(options, submit(options))
+    say(options, submit(options))
 
 
 def run_part(options: argparse.Namespace) -> None:
     """flowbdt part."""
     from .jobs import part
 
-    _say(options, part(options.run, options.sample, options.part, options.threads))
+    say(options, part(options.run, options.sample, options.part, options.threads))
 
 
 def run_merge(options: argparse.Namespace) -> None:
     """flowbdt merge."""
     from .jobs import merge_sample
 
-    _say(options, merge_sample(options.run, options.sample))
+    say(options, merge_sample(options.run, options.sample))
 
 
 def run_watch(options: argparse.Namespace) -> None:
     """flowbdt watch."""
     from .watch import watch
 
-    _say(options, watch(options.run, once=options.once, out=None if options.quiet else sys.stdout))
-
-
-def _say(options: argparse.Namespace, text: str) -> None:
-    if text and not options.quiet:
-        print(text, flush=True)
+    say(options, watch(options.run, once=options.once, out=None if options.quiet else sys.stdout))
 
 
 def run_generate(options: argparse.Namespace) -> None:
     """flowbdt generate."""
     from .commands import generate
 
-    line = generate(options, bar=_bar(options))
+    line = generate(options, bar=bar(options))
     if not options.quiet:
         print(line)
 
@@ -379,15 +336,6 @@ def run_show(options: argparse.Namespace) -> None:
     from .commands import show
 
     print(show(options.run))
-
-
-def _bar(options: argparse.Namespace) -> Callable[..., Any]:
-    """Return tqdm, silent when asked to be or when nobody watches."""
-    from functools import partial
-
-    from tqdm import tqdm
-
-    return partial(tqdm, disable=options.quiet or not sys.stderr.isatty(), leave=False)
 
 
 if __name__ == "__main__":

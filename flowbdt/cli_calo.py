@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import _command, _count, _seed
+from .cliparts import add_command, count, seed
 
 
 def add_calo(commands: Any) -> None:
@@ -14,7 +14,7 @@ def add_calo(commands: Any) -> None:
     help_text = "judge calorimeter showers by the metrics of the CaloChallenge"
     parser = commands.add_parser("calo", help=help_text, description=help_text.capitalize() + ".")
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    judge = _command(
+    judge = add_command(
         actions, "evaluate", run_evaluate, "judge generated showers against a reference"
     )
     judge.add_argument("reference", metavar="REFERENCE", help=".hdf5 with showers, not trained on")
@@ -32,18 +32,18 @@ def add_calo(commands: Any) -> None:
     judge.add_argument(
         "--official", action="store_true", help="train the official network, too: hours on a CPU"
     )
-    judge.add_argument("--runs", type=_count, default=1, help="of it; published: 10 (%(default)s)")
-    judge.add_argument("--epochs", type=_count, default=50, help="of it (%(default)s)")
+    judge.add_argument("--runs", type=count, default=1, help="of it; published: 10 (%(default)s)")
+    judge.add_argument("--epochs", type=count, default=50, help="of it (%(default)s)")
     judge.add_argument(
         "--neighbours",
-        type=_seed,
+        type=seed,
         default=20_000,
         metavar="N",
         help="showers of each file for precision, recall, density, coverage; 0: all, as in the"
         " official evaluation (%(default)s)",
     )
     judge.add_argument("--quick", action="store_true", help="one split of each judge, few replicas")
-    judge.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    judge.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import _bar, _command, _say
+from .cliparts import add_command, bar, say
 
 
 def add_data(commands: Any) -> None:
@@ -14,9 +14,9 @@ def add_data(commands: Any) -> None:
     help_text = "list public data sets, and download them"
     parser = commands.add_parser("data", help=help_text, description=help_text.capitalize() + ".")
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    listing = _command(actions, "list", run_list, "list the public records, or the files of one")
+    listing = add_command(actions, "list", run_list, "list the public records, or the files of one")
     listing.add_argument("record", nargs="?", metavar="NAME", help="one record, file by file")
-    fetch = _command(
+    fetch = add_command(
         actions, "fetch", run_fetch, "download and verify files; an interrupted download goes on"
     )
     fetch.add_argument("record", metavar="NAME", help="as 'flowbdt data list' names it")
@@ -44,12 +44,12 @@ def run_fetch(options: argparse.Namespace) -> None:
     from .datasets.download import fetch_file
     from .datasets.records import record
 
-    found, bar = record(options.record), _bar(options)
+    found, new_bar = record(options.record), bar(options)
     folder = options.output or Path(found.name)
     for file in found.select(options.files):
-        with bar(total=file.size, desc=file.name, unit="B", unit_scale=True) as progress:
+        with new_bar(total=file.size, desc=file.name, unit="B", unit_scale=True) as progress:
             done = fetch_file(
                 found, file, folder, base_url=options.base_url, on_bytes=progress.update
             )
-        _say(options, done.text())
-    _say(options, f"licence: {found.licence}; cite {found.cite} and {found.page}")
+        say(options, done.text())
+    say(options, f"licence: {found.licence}; cite {found.cite} and {found.page}")

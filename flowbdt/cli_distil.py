@@ -7,21 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .cli import TABLES, _bar, _command, _count, _say, _seed
+from .cliparts import TABLES, add_command, bar, count, say, seed
 
 REPORT = "distillation.json"
 
 
 def add_distil(commands: Any) -> None:
     """Add the command to the parser of all commands."""
-    parser = _command(commands, "distil", run_distil, "train a run of fewer evaluations on another")
+    parser = add_command(
+        commands, "distil", run_distil, "train a run of fewer evaluations on another"
+    )
     parser.add_argument("teacher", metavar="TEACHER", help="run folder or model file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="new run")
     parser.add_argument(
-        "--evaluations", type=_count, default=1, metavar="K", help="of the student (%(default)s)"
+        "--evaluations", type=count, default=1, metavar="K", help="of the student (%(default)s)"
     )
     parser.add_argument(
-        *("-n", "--events"), type=_count, metavar="N", help="events of the teacher to learn from"
+        *("-n", "--events"), type=count, metavar="N", help="events of the teacher to learn from"
     )
     parser.add_argument(
         "--training",
@@ -38,7 +40,7 @@ def add_distil(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="a setting of the student, e.g. booster.n_estimators=200",
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted RUN")
 
 
@@ -64,13 +66,13 @@ def run_distil(options: argparse.Namespace) -> None:
         seed=options.seed,
         settings=_settings(options.set),
     )
-    with _bar(options)(total=options.evaluations, desc="training", unit="step") as progress:
+    with bar(options)(total=options.evaluations, desc="training", unit="step") as progress:
         run = fit_run(
             inputs, options.output, resume=options.resume, on_report=lambda _: progress.update()
         )
     found = compare(teacher, Flow(run, 1), cond=inputs.table.cond, seed=options.seed, **real)
     run.write_json(REPORT, found.to_json())
-    _say(options, f"{run.path}: distilled from {teacher.plan['digest'][:12]}\n\n{found.text()}")
+    say(options, f"{run.path}: distilled from {teacher.plan['digest'][:12]}\n\n{found.text()}")
 
 
 def _events(path: str | None, teacher: Any, weight: str | None) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cli import _command, _say
+from .cliparts import add_command, say
 
 WRITTEN = {
     "cpp": "folder with model.bin, flowbdt.hpp, a C interface and an example",
@@ -17,7 +17,7 @@ WRITTEN = {
 
 def add_export(commands: Any) -> None:
     """Add the command to the parser of all commands."""
-    parser = _command(commands, "export", run_export, "write a trained run for C++ or ONNX")
+    parser = add_command(commands, "export", run_export, "write a trained run for C++ or ONNX")
     parser.add_argument("model", metavar="MODEL", help="run folder or model file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     listed = "; ".join(f"{name}: {what}" for name, what in WRITTEN.items())
@@ -39,7 +39,7 @@ def run_export(options: argparse.Namespace) -> None:
     sampler = read_sampler(options.sampler)
     flow = Flow(store.open_run(options.model), sampler=sampler, compiled=False)
     _writer(options.format)(flow, options.output)
-    _say(options, f"{options.output}: {WRITTEN[options.format]}")
+    say(options, f"{options.output}: {WRITTEN[options.format]}")
 
 
 def _writer(name: str) -> Callable[[Any, Any], None]:

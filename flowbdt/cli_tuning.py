@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .cli import TABLES, _add_settings, _command, _count, _say, _seed
+from .cliparts import TABLES, add_command, add_settings, count, say, seed
 from .errors import InputError
 
 
@@ -18,7 +18,7 @@ def add_tuning(commands: Any) -> None:
 
 
 def _add_tune(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands, "tune", run_tune, "search settings for a table within a budget, and fit the best"
     )
     parser.add_argument("table", nargs="?", metavar="TABLE", help=f"no test events in it: {TABLES}")
@@ -27,11 +27,11 @@ def _add_tune(commands: Any) -> None:
     parser.add_argument(
         "--from", dest="start", type=Path, metavar="RUN", help="start from the settings of a run"
     )
-    _add_settings(parser, "a setting to start from, or of the executor; may be repeated")
+    add_settings(parser, "a setting to start from, or of the executor; may be repeated")
     parser.add_argument(
         "--budget", type=_positive, metavar="SECONDS", help="CPU seconds for all, about"
     )
-    parser.add_argument("--trials", type=_count, metavar="N", help="at most N trials")
+    parser.add_argument("--trials", type=count, metavar="N", help="at most N trials")
     parser.add_argument(
         "--objectives",
         default="auc_gb,train_s",
@@ -51,21 +51,21 @@ def _add_tune(commands: Any) -> None:
         metavar="X",
         help="give up trials that would train X times as long as the start (%(default)s)",
     )
-    parser.add_argument("--parallel", type=_count, metavar="N", help="trials proposed together")
+    parser.add_argument("--parallel", type=count, metavar="N", help="trials proposed together")
     parser.add_argument(
         "--resume", action="store_true", help="continue a study; TABLE may be left out"
     )
 
 
 def _add_trial(commands: Any) -> None:
-    parser = _command(commands, "trial", run_trial, "do one trial of a study, here and now")
+    parser = add_command(commands, "trial", run_trial, "do one trial of a study, here and now")
     parser.add_argument("study", metavar="STUDY", help="folder of the study")
-    parser.add_argument("trial", type=_seed, metavar="TRIAL", help="number, from 0")
-    parser.add_argument("--threads", type=_count, help="by default all this job may use")
+    parser.add_argument("trial", type=seed, metavar="TRIAL", help="number, from 0")
+    parser.add_argument("--threads", type=count, help="by default all this job may use")
 
 
 def _add_tune_sampler(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "tune-sampler",
         run_tune_sampler,
@@ -77,7 +77,7 @@ def _add_tune_sampler(commands: Any) -> None:
     parser.add_argument(
         "--evaluations",
         nargs="+",
-        type=_count,
+        type=count,
         default=[8, 16, 32],
         metavar="N",
         help="evaluations of the velocity per event, one search for each (8 16 32)",
@@ -92,7 +92,7 @@ def _add_tune_sampler(commands: Any) -> None:
         help="search by the metric, or take what is found without one (%(default)s)",
     )
     parser.add_argument(
-        "--trials", type=_count, default=60, metavar="N", help="samplers to try (%(default)s)"
+        "--trials", type=count, default=60, metavar="N", help="samplers to try (%(default)s)"
     )
     parser.add_argument(
         "--interpolate",
@@ -100,11 +100,11 @@ def _add_tune_sampler(commands: Any) -> None:
         default="auto",
         help="whether times between step models may be asked (%(default)s: if there are few)",
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
 
 
 def _add_compare(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands, "compare", run_compare, "say which differences between generators are real"
     )
     parser.add_argument(
@@ -116,7 +116,7 @@ def _add_compare(commands: Any) -> None:
 
 
 def _add_report(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands, "report", run_report, "write one page about several runs, samples or reports"
     )
     parser.add_argument(
@@ -127,7 +127,7 @@ def _add_report(commands: Any) -> None:
     parser.add_argument(
         "--evaluations",
         nargs="+",
-        type=_count,
+        type=count,
         default=[],
         metavar="N",
         help="also the separation of every run at so many evaluations, e.g. 4 8 16 32",
@@ -142,7 +142,7 @@ def _add_truth(parser: Any) -> None:
     parser.add_argument("--real", metavar="FILE", help="real events to judge events and runs by")
     parser.add_argument("--training", metavar="FILE", help="those trained on: gives the floor")
     parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
-    parser.add_argument("--seed", type=_seed, default=0, help="seed (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
 
 
 def _positive(text: str) -> float:
@@ -161,21 +161,21 @@ def run_tune(options: argparse.Namespace) -> None:
 
     if options.table is None and not options.resume:
         raise InputError("the table to learn is needed: flowbdt tune TABLE -o STUDY")
-    print(tune_files(options, lambda line: _say(options, line)))
+    print(tune_files(options, lambda line: say(options, line)))
 
 
 def run_trial(options: argparse.Namespace) -> None:
     """flowbdt trial."""
     from .tuning.commands import trial
 
-    _say(options, trial(options.study, options.trial, options.threads))
+    say(options, trial(options.study, options.trial, options.threads))
 
 
 def run_tune_sampler(options: argparse.Namespace) -> None:
     """flowbdt tune-sampler."""
     from .tuning.commands import tune_sampler_files
 
-    _say(options, tune_sampler_files(options, lambda line: _say(options, line)))
+    say(options, tune_sampler_files(options, lambda line: say(options, line)))
 
 
 def run_compare(options: argparse.Namespace) -> None:
@@ -189,4 +189,4 @@ def run_report(options: argparse.Namespace) -> None:
     """flowbdt report."""
     from .several import report_files
 
-    _say(options, report_files(options))
+    say(options, report_files(options))

@@ -23,12 +23,12 @@ LEVELS = [
      "datasets", "metrics", "observables", "data", "cost"},
     {"regressors", "cfm", "diffusion", "compiled"},
     {"store", "training", "execution"},
-    {"generation", "draws", "streams", "attempts", "quick", "stepmodel", "latency", "parts", "rejection", "model", "foresight", "hybrid",
-     "showers"},
+    {"generation", "draws", "streams", "attempts", "quick", "stepmodel", "latency", "parts",
+     "rejection", "model", "foresight", "hybrid", "showers"},
     {"comparison", "evaluation", "report", "demo", "commands", "jobs", "watch", "tuning",
      "significance", "several", "cli_tuning", "cli_data", "cli_export", "cli_calo",
      "export", "distillation", "distilled", "cli_distil",
-     "cli"},
+     "cliparts", "cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
