@@ -136,11 +136,12 @@ def public_names(module: str) -> list[str]:
 
 def reference_pages() -> dict[str, str]:
     """Return page -> text of the reference: one for flowbdt, one for each of `MODULES`."""
-    pages = {}
+    pages, first = {}, public_names("")
     for module in MODULES:
         name = f"flowbdt.{module}".rstrip(".")
         summary = ast.get_docstring(ast.parse(read(module_file(module)))) or ""
-        parts = [f"::: {entry}" for entry in public_names(module)]
+        entries = [entry for entry in public_names(module) if not module or entry not in first]
+        parts = [f"::: {entry}" for entry in entries]
         if parts == [f"::: {name}"]:
             parts.append(_without(module))
         else:
