@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from flowbdt.errors import InputError, MissingExtra
+from flowbdt.errors import DataWarning, InputError, MissingExtra
 from flowbdt.metrics.emd import energy_distances
 from flowbdt.metrics.jets import (
     JET_METRICS,
@@ -191,6 +191,13 @@ def test_kpd_of_equal_laws_is_unbiased() -> None:
 def test_different_columns_are_refused() -> None:
     with pytest.raises(InputError, match="same columns"):
         frechet_distance(features(1), features(2)[:, :3], **SMALL_FPD)
+
+
+def test_columns_that_are_nearly_empty_in_the_reference_are_warned_of():
+    real = features(1).copy()
+    real[:, 0] *= 1e-12
+    with pytest.warns(DataWarning, match="1 columns of the generated events reach"):
+        kernel_distance(real, features(2), batch_size=50, n_batches=2)
 
 
 # ---- energy mover's distance

@@ -12,13 +12,14 @@ models in high energy physics", arXiv:2211.10295, section III (FPD, KPD).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import DataWarning, InputError
 from ..observables.constituents import Constituents
 from ..observables.efp import FOUR_OF_FOUR, energy_flow_polynomials, prime_polynomials
 from ..registry import Registry
@@ -26,6 +27,9 @@ from ..seeding import stream
 from .base import Result, norm_error, prepare, same_width
 from .emd import energy_distances
 from .marginal import wasserstein
+
+FAR = 1e6
+"""Multiples of the largest real value beyond which a scaled distance is one of rounding errors."""
 
 FEATURES = ("etarel", "phirel", "ptrel")
 
@@ -305,7 +309,15 @@ def _scaled(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.nda
     same_width(real, generated)
     largest = np.abs(real).max(axis=0)
     largest[largest == 0] = 1.0
-    return real / largest, generated / largest
+    scaled = generated / largest
+    beyond = int((np.abs(scaled).max(axis=0) > FAR).sum())
+    if beyond:
+        text = (
+            f"{beyond} columns of the generated events reach {FAR:g} times the largest real value"
+        )
+        text += ", by which these distances divide: they mean nothing here; leave such columns out"
+        warnings.warn(text, DataWarning, stacklevel=3)
+    return real / largest, scaled
 
 
 @dataclass(frozen=True)
