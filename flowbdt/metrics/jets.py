@@ -312,11 +312,12 @@ def _scaled(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.nda
     scaled = generated / largest
     beyond = int((np.abs(scaled).max(axis=0) > FAR).sum())
     if beyond:
-        text = (
-            f"{beyond} columns of the generated events reach {FAR:g} times the largest real value"
+        warnings.warn(
+            f"{beyond} columns of the generated events reach {FAR:g} times the largest real value,"
+            " by which these distances divide: they mean nothing here; leave such columns out",
+            DataWarning,
+            stacklevel=3,
         )
-        text += ", by which these distances divide: they mean nothing here; leave such columns out"
-        warnings.warn(text, DataWarning, stacklevel=3)
     return real / largest, scaled
 
 
