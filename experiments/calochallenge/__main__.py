@@ -26,7 +26,7 @@ import numpy as np
 from experiments import common
 from experiments.calochallenge import judge, official, published, recipe, tables
 from experiments.calochallenge.comparison import CALOFOREST, FLOWBDT, OURS, Comparison, few_energies
-from experiments.calochallenge.toys import toy_showers
+from experiments.calochallenge.toys import SMOKE, toy_showers
 from flowbdt.datasets.calochallenge import Showers, read_showers, write_showers
 from flowbdt.datasets.calogeometry import geometry
 from flowbdt.errors import DataWarning
@@ -39,18 +39,6 @@ from flowbdt.split import split_mask
 GEOMETRIES = {"photons": "photons", "pions": "pions", "large": "dataset_2"}
 
 TOYS = {"photons": 4000, "pions": 4000, "large": 1000}
-
-SMOKE: dict[str, Any] = {
-    "flow": {
-        "preset": "fast",
-        "n_steps": 3,
-        "preconditioner": "gaussian",
-        "booster": {"n_estimators": 2, "max_depth": 2},
-    },
-    "rings": {"location_trees": 2, "cdf_trees": 1, "depth": 2},
-    "sectors": {"cdf_trees": 1, "depth": 3},
-    "most_rows": 3000,
-}
 
 Figures = dict[str, Any]
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from flowbdt.datasets.calochallenge import Showers
 from flowbdt.datasets.calogeometry import Geometry
+
+SMOKE: dict[str, Any] = {
+    "flow": {
+        "preset": "fast",
+        "n_steps": 3,
+        "preconditioner": "gaussian",
+        "booster": {"n_estimators": 2, "max_depth": 2},
+    },
+    "rings": {"location_trees": 2, "cdf_trees": 1, "depth": 2},
+    "sectors": {"cdf_trees": 1, "depth": 3},
+    "most_rows": 3000,
+}
+"""Settings of a shower model that is trained in a moment."""
 
 
 def toy_showers(geometry: Geometry, n: int, seed: int) -> Showers:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from experiments import common
-from experiments.calochallenge.toys import toy_showers
+from experiments.calochallenge.toys import SMOKE, toy_showers
 from flowbdt import integrate, seeding
 from flowbdt.datasets.calochallenge import Showers, read_showers
 from flowbdt.datasets.calogeometry import geometry
@@ -33,17 +33,6 @@ ALONE = (5, 10, 20, 40)
 WARM = ((0.3, 4), (0.5, 2), (0.5, 4), (0.5, 8), (0.75, 2), (0.75, 4), (0.9, 2))
 """Times up to which noise is added to the trees' shower, and steps of the network from there."""
 
-SMALL_TREES: dict[str, Any] = {
-    "flow": {
-        "preset": "fast",
-        "n_steps": 3,
-        "preconditioner": "gaussian",
-        "booster": {"n_estimators": 2, "max_depth": 2},
-    },
-    "rings": {"location_trees": 2, "cdf_trees": 1, "depth": 2},
-    "sectors": {"cdf_trees": 1, "depth": 3},
-    "most_rows": 3000,
-}
 SMOKE_NETWORK: dict[str, Any] = {"width": 8, "n_heads": 2, "n_layers": 1}
 SHOWN = ("separation_mean", "auc_high_gb", "auc_high_mlp", "auc_low_gb", "auc_low_mlp")
 
@@ -107,7 +96,7 @@ def study(options: Any) -> dict[str, Any]:
     """Train both, generate, judge; return all figures."""
     train, test = load(options.data, options.smoke)
     began = time.process_time()
-    trees = ShowerModel(**(SMALL_TREES if options.smoke else {}), random_state=options.seed)
+    trees = ShowerModel(**(SMOKE if options.smoke else {}), random_state=options.seed)
     trees.fit(train)
     half = time.process_time()
     network = Network(train, options)

@@ -156,7 +156,6 @@ def pack_way(transform: TableTransform) -> Way:
         If a column has a transform or a type that is not compiled.
     """
     stored, build = transform.to_json(), _Builder()
-    names = [column["name"] for column in stored["columns"]]
     columns, latent = [], 0
     for column in stored["columns"]:
         begin, (kind, low, high) = len(build.ops), _storage(column["dtype"])
@@ -166,6 +165,15 @@ def pack_way(transform: TableTransform) -> Way:
             place = -1 if column["transform"]["name"] == "constant" else latent
             latent += place >= 0
         columns.append((place, begin, len(build.ops), kind, build.put(low, high)))
+    return assembled(build, transform, columns)
+
+
+def assembled(
+    build: _Builder, transform: TableTransform, columns: list[tuple[int, int, int, int, int]]
+) -> Way:
+    """Return the way of the columns in ``build``, rows of `Way.columns`, and the relations."""
+    stored = transform.to_json()
+    names = [column["name"] for column in stored["columns"]]
     relations = [
         _relation(build, relation, names, stored["columns"])
         for relation in order_relations(stored["relations"], names)

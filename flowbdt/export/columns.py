@@ -8,14 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from ..compiled.inverse import Way, _Builder, _relation, _storage
-from ..compiled.layout import locked
+from ..compiled.inverse import Way, _Builder, _storage, assembled
 from ..errors import ConfigError
-from ..relations import order_relations
 from ..transforms import TableTransform
-from ..transforms.base import LARGEST
 
 CIRCULAR = 5
 """Two latent values to an angle: numbers are low and period. Follows `compiled.codes.CONSTANT`."""
@@ -46,27 +41,12 @@ def pack_columns(transform: TableTransform) -> Way:
         If a column has a transform or a type that cannot be exported, with its name.
     """
     stored, build = transform.to_json(), _Columns()
-    names = [column["name"] for column in stored["columns"]]
     columns, latent = [], 0
     for column in stored["columns"]:
         row, width = _column(build, column, latent)
         columns.append(row)
         latent += width
-    ordered = order_relations(stored["relations"], names)
-    relations = [_relation(build, relation, names, stored["columns"]) for relation in ordered]
-    joint = transform.joint
-    return Way(
-        joint.name == "whiten",
-        locked((joint.axes * joint.spread).T, np.float64),
-        locked(joint.scale, np.float64),
-        locked(joint.mean, np.float64),
-        locked(np.reshape(columns, (-1, 5)), np.int64),
-        locked(np.reshape(build.ops, (-1, 2)), np.int64),
-        locked(np.reshape(relations, (-1, 4)), np.int64),
-        locked(np.reshape(build.terms, (-1, 2)), np.int64),
-        locked(build.numbers, np.float64),
-        LARGEST,
-    )
+    return assembled(build, transform, columns)
 
 
 def _column(
