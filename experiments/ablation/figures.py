@@ -1,4 +1,4 @@
-"""Quality against what it costs: one figure per data set, the judges as panels."""
+"""Quality against what it costs: one figure per data set and cost, a panel per judge."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.ablation.variants import COST, EVALUATIONS
-from flowbdt.report.style import BAND, GENERATED, REAL, TRAINING, drawing, new_figure
+from experiments.ablation.variants import EVALUATIONS
+from flowbdt.report.style import BAND, GENERATED, SAMPLES, TRAINING, drawing, new_figure
 
 JUDGES = (("auc_gb", "AUC, boosted trees"), ("auc_mlp", "AUC, neural network"))
 
@@ -15,9 +15,15 @@ AGAINST = {
     "evaluations": ("evaluations of the velocity per event", list(EVALUATIONS)),
     "train_cpu_s": (
         "training, CPU seconds on one thread",
-        ["reference with K = 5", "no closed form", "no trees", "balanced", *COST],
+        [
+            *("reference with K = 5", "no closed form nor rejection", "no trees nor rejection"),
+            *("fast", "fast with rejection", "no rejection", "balanced with 15 trees"),
+            *("balanced", "best without rejection", "best"),
+        ],
     ),
 }
+
+MARKS = "osD^vP*Xhp"
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -36,29 +42,59 @@ def draw(figures: Mapping[str, Scores], folder: Path) -> None:
 
 
 def _panels(scores: Scores, names: Sequence[str], cost: str, label: str) -> Any:
-    figure = new_figure(7.2, 3.2, layout="constrained")
-    for i, (judge, title) in enumerate(JUDGES):
-        axes = figure.add_subplot(1, 2, i + 1)
-        floor = scores[names[0]][f"floor_{judge}"]
-        axes.axhline(floor, color=BAND, linewidth=4, label="real against real")
-        for name in names:
-            _point(axes, name, scores[name], (cost, judge))
+    figure = new_figure(7.6, 3.4 if cost == "evaluations" else 4.2, layout="constrained")
+    panels = figure.subplots(1, len(JUDGES))
+    for axes, (judge, title) in zip(panels, JUDGES, strict=True):
+        # what is left above 0.5 spans two decades between the recipe and the floor
+        floor = abs(scores[names[0]][f"floor_{judge}"] - 0.5)
+        axes.axhspan(0, floor, color=BAND, label="real against real, or below")
+        axes.set(xscale="log", yscale="log", xlabel=label, ylabel=f"{title}, minus 0.5")
+        _plain(axes)
         if cost == "evaluations":
-            line = sorted((scores[name][cost], scores[name][judge]) for name in names)
-            axes.plot(*zip(*line, strict=True), color=GENERATED, linewidth=1)
-        axes.set(xscale="log", xlabel=label, ylabel=title)
-        axes.margins(x=0.15)
-        axes.legend(loc="upper right")
+            _curve(axes, scores, names, judge)
+        else:
+            _points(axes, scores, names, (cost, judge))
+        axes.set_ylim(bottom=2e-3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def _point(axes: Any, name: str, scores: Mapping[str, float], keys: tuple[str, str]) -> None:
+def _curve(axes: Any, scores: Scores, names: Sequence[str], judge: str) -> None:
+    """Draw one line through all numbers of evaluations, with ticks at these."""
+    line = sorted(
+        (s["evaluations"], s[judge] - 0.5, s.get(f"{judge}_error", 0.0))
+        for s in (scores[name] for name in names)
+    )
+    x, y, error = zip(*line, strict=True)
+    axes.errorbar(
+        x, y, yerr=error, color=GENERATED, marker="o", capsize=2, label="without rejection"
+    )
+    axes.set_xticks(x, [f"{value:.0f}" for value in x])
+
+
+def _points(axes: Any, scores: Scores, names: Sequence[str], keys: tuple[str, str]) -> None:
+    """Draw a mark per variant; presets in one colour of their own."""
     cost, judge = keys
-    x, y = scores[cost], scores[judge]
-    colour = TRAINING if name in ("fast", "balanced", "best") else GENERATED
-    error = scores.get(f"{judge}_error")
-    axes.errorbar(x, y, yerr=error, color=colour, marker="o", markersize=4, capsize=2)
-    if cost != "evaluations":
-        axes.annotate(
-            name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color=REAL
+    for i, name in enumerate(names):
+        preset = name in ("fast", "balanced", "best")
+        axes.errorbar(
+            scores[name][cost],
+            scores[name][judge] - 0.5,
+            yerr=scores[name].get(f"{judge}_error"),
+            color=TRAINING if preset else SAMPLES[i % len(SAMPLES)],
+            marker=MARKS[i],
+            markersize=8 if preset else 5,
+            linestyle="",
+            capsize=2,
+            label=name,
         )
+
+
+def _plain(axes: Any) -> None:
+    """Write ticks as numbers, not as powers."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
