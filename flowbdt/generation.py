@@ -23,7 +23,7 @@ from .paths import PATHS
 from .preconditioners import from_bytes
 from .registry import spec_name
 from .regressors.ratio import DensityRatio
-from .regressors.trees import forests
+from .regressors.trees import Forest, forests
 from .sampling import Sampler
 from .seeding import BLOCK
 from .solvers import asked_times, evaluations
@@ -190,18 +190,35 @@ class Flow:
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
-        return StepModel(self._step_inputs(step), trees)
+        return StepModel(self.step_inputs(step), trees)
 
     def _model(self, step: int) -> bytes:
         return store.read_model(self.source, step, self.manifest)
 
-    def _step_inputs(self, step: int) -> StepInputs:
+    def step_inputs(self, step: int) -> StepInputs:
+        """Return what the trees of a step see, and its closed form."""
         t = float(self.grid.times[step])
         t_next = t + self.grid.step_to_next(step)
         version = self.plan["format"]
         return step_inputs(
             self.preconditioner, self.transform.joint, self.settings, t, t_next, version
         )
+
+    def step_forests(self, step: int) -> list[Forest]:
+        """Return the trees of a step. Raises FormatError if they are of another model.
+
+        Raises ConfigError for trees that `regressors.trees` does not know.
+        """
+        found, n_seen = forests(self._model(step))
+        expected = self.step_inputs(step).n_inputs(len(self.condition_names)), self.n_latent
+        got = n_seen, max(forest.first + forest.width for forest in found)
+        if got != expected:
+            raise FormatError(
+                f"{self.source.path}: step model {step} has {got[0]} inputs and {got[1]} outputs,"
+                f" this run needs {expected[0]} and {expected[1]}; it is damaged or from another"
+                " run: copy it again, or train the step anew"
+            )
+        return found
 
     @cached_property
     def whole(self) -> CompiledFlow | None:
@@ -210,7 +227,7 @@ class Flow:
             return None
         convention, threads = self._field.convention, self._n_threads
         return whole_flow(
-            self.sampler, self.grid, convention, self._step_inputs, self._model, threads
+            self.sampler, self.grid, convention, self.step_inputs, self.step_forests, threads
         )
 
     @cached_property

@@ -51,10 +51,25 @@ class StepInputs:
         self, prepared: Prepared, joint: JointTransform, views: Sequence[str], exact: bool = True
     ) -> None:
         self.prepared, self.views = prepared, views
-        self.silent = exact and _says_nothing(prepared, joint.axes.shape[1])
+        self._m = joint.axes.shape[1]
+        # what the closed form says of two points
+        extra = prepared.features(np.vstack([-np.ones(self._m), np.ones(self._m)]), None)[1]
+        self._n_extra = extra.shape[1]
+        self.silent = exact and _says_nothing(extra)
         mixed = joint.name == "whiten" and "columns" in views
         # from whitened axes to standardised columns; linear, so it acts on points at any time
         self.to_columns = (joint.axes * joint.spread).T if mixed else None
+
+    def n_inputs(self, n_cond: int) -> int:
+        """Return how many inputs trees have where there are so many conditions."""
+        end_point = min(self._m, self._n_extra)
+        widths = {
+            "latent": self._m,
+            "end_point": end_point,
+            "components": self._n_extra - end_point,
+        }
+        mixed = 0 if self.to_columns is None else self.to_columns.shape[1]
+        return sum(width for view, width in widths.items() if view in self.views) + mixed + n_cond
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs (n, p) float32 and closed-form velocity (n, m) float64.
@@ -80,13 +95,12 @@ class StepInputs:
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe"), velocity
 
 
-def _says_nothing(prepared: Prepared, m: int) -> bool:
+def _says_nothing(extra: np.ndarray) -> bool:
     """Whether the end point is the same for every point, as it is for pure noise.
 
     It is then exactly that of no information, up to rounding, which differs between machines and
     must not become something that trees can split on.
     """
-    extra = prepared.features(np.vstack([-np.ones(m), np.ones(m)]), None)[1]
     return extra.shape[1] == 0 or float(np.ptp(extra, axis=0).max()) < 1e-9
 
 

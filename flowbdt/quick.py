@@ -11,22 +11,32 @@ from __future__ import annotations
 import importlib
 from functools import cached_property
 from os import PathLike
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import files, seeding, store
 from .compiled import native, packed
+from .compiled.arrays import DEEPEST_STACK, Form, Trees, Walk, Way, make_room, n_inputs
+from .compiled.checked import check_steps, check_trees, check_way
+from .errors import FormatError
 from .latency import EventSampler
 
 if TYPE_CHECKING:
     from .generation import Flow
 
-FORMAT = 1
+FORMAT = 2
 """Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
 
 LOOPS = {"walk": "kernels", "restore": "columns", "predict": "forest"}
 """Compiled functions, and where they are."""
+
+MOST = 1 << 24
+"""Latent columns and columns are fewer."""
+
+TUPLES = {"walk": Walk, "form": Form, "trees": Trees, "way": Way, "ratio": Trees}
+"""What of the packed content are arrays of the loops; ``ratio`` is None without rejection."""
 
 
 def open_sampler(
@@ -75,11 +85,10 @@ class Loop:
     Parameters
     ----------
     name : of the function, see `LOOPS`
-    types : of its arguments that are tuples with names, by place: module and class
     """
 
-    def __init__(self, name: str, types: dict[int, tuple[str, str]]) -> None:
-        self._name, self._types = name, types
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._values: tuple[Any, ...] = ()
         self._kind = ""
         self._code: native.Code | None = None
@@ -100,14 +109,10 @@ class Loop:
             return self._code(self._arguments)
         module = importlib.import_module(f".compiled.{LOOPS[self._name]}", __package__)
         function = getattr(module, self._name)
-        values = list(self._values)
-        for place, (home, kind) in self._types.items():
-            named = getattr(importlib.import_module(f".compiled.{home}", __package__), kind)
-            values[place] = named(*values[place])
-        result = function(*values)
+        result = function(*self._values)
         if not self._tried:  # once: where nothing can be kept, every event would pay for it
             self._tried = True
-            if native.put_aside(function, values, self._name):
+            if native.put_aside(function, self._values, self._name):
                 self._code = native.load(self._name, self._values)
         return int(result or 0)
 
@@ -116,19 +121,18 @@ class _Whole:
     """All steps for one point at a time; conditions that are unknown go the usual way."""
 
     def __init__(self, owner: PackedFlow) -> None:
-        content = owner.content
-        self._owner, self._content = owner, content
-        layout = "layout"
-        self._loop = Loop(
-            "walk", {0: (layout, "Walk"), 1: (layout, "Form"), 2: (layout, "Trees"),
-                     5: (layout, "Room")},
-        )  # fmt: skip
+        walk, form, trees = (owner.content[name] for name in ("walk", "form", "trees"))
+        m, n_cond = owner.n_latent, len(owner.condition_names)
+        n_slots = int(walk.slot.max()) + 1
+        room = make_room(n_inputs(walk, form, m, n_cond), m, n_slots, form)
+        self._owner, self._arrays, self._room = owner, (walk, form, trees), room
+        self._loop = Loop("walk")
         self._x: np.ndarray | None = None
 
     def prepare(self, x: np.ndarray, cond: np.ndarray) -> bool:
         """Set where the point and the conditions will be."""
-        c, self._x = self._content, x
-        return self._loop.prepare((c["walk"], c["form"], c["trees"], x, cond, c["room"]))
+        self._x = x
+        return self._loop.prepare((*self._arrays, x, cond, self._room))
 
     def step_one(self, x: np.ndarray, cond: np.ndarray) -> None:
         """Carry one point x (1, m) in place; cond is (1, c), c may be 0."""
@@ -145,14 +149,15 @@ class _Whole:
 class _Way:
     """Latent points back to columns."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        self._content, self._x = content, None
-        self._loop = Loop("restore", {0: ("inverse", "Way")})
+    def __init__(self, way: Way) -> None:
+        self._way, self._loop = way, Loop("restore")
+        self._memory = np.empty(len(way.scale)), np.empty(DEEPEST_STACK)
+        self._x: np.ndarray | None = None
 
-    def prepare(self, z: np.ndarray, x: np.ndarray | None) -> bool:
+    def prepare(self, z: np.ndarray, x: np.ndarray) -> bool:
         """Set where latent point and columns will be."""
-        c, self._x = self._content, x  # type: ignore[assignment]
-        return self._loop.prepare((c["way"], z, x, c["latent"], c["stack"]))
+        self._x = x
+        return self._loop.prepare((self._way, z, x, *self._memory))
 
     def back(self, z: np.ndarray, x: np.ndarray) -> int:
         """Fill x (1, d) from z (1, m); return how often a relation is undefined."""
@@ -164,17 +169,16 @@ class _Way:
 class _Ratio:
     """The rejection of one event at a time."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        self._content, self._ceiling = content, content["ceiling"]
-        self._loop = Loop("predict", {0: ("layout", "Trees"), 5: ("layout", "Room")})
+    def __init__(self, trees: Trees, ceiling: float, n_seen: int) -> None:
+        self._trees, self._ceiling, self._loop = trees, ceiling, Loop("predict")
+        self._room = make_room(n_seen, 1)
         self._result = np.zeros((1, 1), np.float32)
         self._seen: np.ndarray | None = None
 
     def prepare(self, seen: np.ndarray) -> bool:
         """Set where what the trees see will be, (1, p) float32."""
-        c, self._seen = self._content, seen
-        trees = c["trees"]
-        return self._loop.prepare((trees, 0, len(trees[0]), seen, self._result, c["room"]))
+        self._seen, trees = seen, self._trees
+        return self._loop.prepare((trees, 0, len(trees.table), seen, self._result, self._room))
 
     def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return whether to keep the event x (1, p), as `DensityRatio.keeps`."""
@@ -200,14 +204,16 @@ class PackedFlow:
         self.n_columns: int = content["n_columns"]
         self.condition_names = tuple(content["conditions"])
         self.from_source = False
-        self.whole, self.way = _Whole(self), _Way(content)
-        self.ratio = _Ratio(content["ratio"]) if content["ratio"] else None
+        self.whole, self.way, self.ratio = _Whole(self), _Way(content["way"]), None
+        if content["ratio"] is not None:
+            n_seen = self.n_columns + len(self.condition_names)
+            self.ratio = _Ratio(content["ratio"], content["ceiling"], n_seen)
 
     @classmethod
     def of(cls, source: store.Archive) -> PackedFlow | None:
         """Return the flow of a file; None if it has no packed arrays that can be used here.
 
-        Raises FormatError if they are damaged.
+        Raises FormatError if they are damaged, or would lead out of their memory.
         """
         memory = source.mapped(store.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
@@ -215,10 +221,16 @@ class PackedFlow:
         present = files.digest_bytes(source.read("manifest.json"))
         try:
             content = packed.unpack(memory)
-            usable = content["format"] == FORMAT and content["manifest"] == present
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if content["format"] != FORMAT or content["manifest"] != present:
+                return None
+            for name, kind in TUPLES.items():
+                content[name] = None if content[name] is None else kind(*content[name])
+            _check(content)
+        except FormatError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # whole, but packed by another release
-        return cls(source, content) if usable else None
+        return cls(source, content)
 
     def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray, seen: np.ndarray) -> bool:
         """Set where everything will be; return whether something can work on it without numba."""
@@ -241,10 +253,8 @@ def pack(flow: Flow) -> bytes | None:
     """Return the arrays of a flow for its model file; None where not all of it is compiled."""
     if flow.whole is None or flow.way is None or flow.from_source:
         return None
-    from .compiled.inverse import DEEPEST_STACK
-
     known = np.ones(len(flow.condition_names), dtype=bool)
-    walk, form, rooms = flow.whole.form(known)
+    walk, form, _ = flow.whole.form(known)
     content = {
         "format": FORMAT,
         "manifest": files.digest_bytes(flow.source.read("manifest.json")),
@@ -254,22 +264,21 @@ def pack(flow: Flow) -> bytes | None:
         "walk": tuple(walk),
         "form": tuple(form),
         "trees": tuple(flow.whole.trees),
-        "room": _empty(rooms.take()),
         "way": tuple(flow.way.way),
-        "latent": packed.Zeros(np.zeros(len(flow.way.way.scale))),
-        "stack": packed.Zeros(np.zeros(DEEPEST_STACK)),
-        "ratio": _packed_ratio(flow),
+        "ratio": None if flow.ratio is None else tuple(flow.classifier().trees),
+        "ceiling": None if flow.ratio is None else flow.ratio.ceiling,
     }
     return packed.pack(content)
 
 
-def _packed_ratio(flow: Flow) -> dict[str, Any] | None:
-    if flow.ratio is None:
-        return None
-    trees = flow.classifier()
-    room = _empty(trees.room())
-    return {"ceiling": flow.ratio.ceiling, "trees": tuple(trees.trees), "room": room}
-
-
-def _empty(room: tuple[np.ndarray, ...]) -> tuple[packed.Zeros, ...]:
-    return tuple(packed.Zeros(array) for array in room)
+def _check(content: dict[str, Any]) -> None:
+    """Refuse packed content that is not what `pack` returns. Raises FormatError."""
+    m, d, names = content["n_latent"], content["n_columns"], content["conditions"]
+    numbers = all(type(n) is int and 0 < n < MOST for n in (m, d))
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not (numbers and texts and isinstance(content["ceiling"], (float, NoneType))):
+        raise FormatError("the packed arrays of this model are damaged: save the model anew")
+    check_steps(content["walk"], content["form"], content["trees"], m, len(names))
+    check_way(content["way"], m, d)
+    if content["ratio"] is not None:
+        check_trees(content["ratio"], d + len(names), 1)

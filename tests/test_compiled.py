@@ -374,16 +374,16 @@ def test_an_undefined_relation_is_counted_and_replaced():
 
 
 @needs_numba
-def test_an_angle_goes_back_by_numpy():
-    x = np.column_stack([np.random.default_rng(0).uniform(-np.pi, np.pi, 400), np.ones(400)])
+def test_an_angle_goes_back_as_by_the_transform():
+    x = np.column_stack([np.random.default_rng(0).uniform(1.0, 7.0, 400), np.ones(400)])
     x[:, 1] += x[:, 0] ** 2
-    model = FlowBDT(**SMALL, preconditioner="none", transforms={"x0": "circular"}).fit(x)
-    flow = model._flow()
-    assert flow.way is None
-    assert flow.whole is not None
-    expected = model.sample(5, random_state=2)
-    sampler = model.sampler(random_state=2)
-    assert np.allclose([sampler.one().copy() for _ in range(5)], expected, rtol=1e-12)
+    data, angle = EventTable.of(x, ["a", "b"]), {"name": "circular", "period": 6.0, "low": 1.0}
+    transform = TableTransform({"a": angle}).fit(data)
+    z = 1.3 * np.random.default_rng(1).normal(size=(2000, transform.n_latent))
+    got = np.empty((2000, 2))
+    engine.CompiledWay(transform).back(z, got)
+    assert np.allclose(got, transform.inverse(z), rtol=1e-12)
+    assert ((got[:, 0] >= 1.0) & (got[:, 0] < 7.0)).all()
 
 
 @needs_numba

@@ -6,7 +6,7 @@ past its rejection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..conventions import Convention
 from ..errors import ConfigError, MissingExtra
 from ..inputs import StepInputs
 from ..regressors.base import StepRegressor
-from ..regressors.trees import forests
+from ..regressors.trees import Forest, forests
 from ..regressors.xgb import BoostedTrees
 from ..sampling import Sampler
 from ..timegrid import TimeGrid
@@ -58,7 +58,7 @@ def whole_flow(
     grid: TimeGrid,
     convention: Convention | None,
     inputs: Callable[[int], StepInputs],
-    content: Callable[[int], bytes],
+    trees: Callable[[int], Sequence[Forest]],
     n_threads: int,
 ) -> CompiledFlow | None:
     """Return all steps in one compiled pass, or None where the sampler or a step does not allow it.
@@ -67,7 +67,7 @@ def whole_flow(
     ----------
     sampler, grid, convention : of the run
     inputs : number of a step -> what its trees see
-    content : number of a step -> its trees as they are stored
+    trees : number of a step -> its trees
     n_threads : int
     """
     if sampler.solver.stochastic or sampler.interpolate:
@@ -80,7 +80,7 @@ def whole_flow(
             found,
             np.searchsorted(steps, asked),
             [inputs(step) for step in steps],
-            [forests(content(step))[0] for step in steps],
+            [trees(step) for step in steps],
             n_threads,
         )
     except ConfigError as error:

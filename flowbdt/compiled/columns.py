@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from .codes import (
-    ABS,
     ADD,
     CATEGORICAL,
+    CIRCULAR,
     COLUMN,
     DIVIDE,
     EXP,
@@ -18,7 +18,6 @@ from .codes import (
     MINIMUM,
     MULTIPLY,
     NEGATE,
-    NUMBER,
     POWER,
     RANK,
     SCALED,
@@ -26,6 +25,8 @@ from .codes import (
     SQRT,
     SUBTRACT,
     TRUTH,
+    UNARY,
+    VALUES,
     WHOLE,
 )
 from .numba import compiled
@@ -91,8 +92,17 @@ def _ranked(p, z):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _undone(way, begin, end, z):  # type: ignore[no-untyped-def]
-    """Return the value of a column whose latent value is z."""
+def _turned(p, x, y):  # type: ignore[no-untyped-def]
+    """Return the angle of a point in the plane, in [low, low + period)."""
+    low, period = p[0], p[1]
+    value = low + period * ((math.atan2(y, x) / (2.0 * math.pi)) % 1.0)
+    return value if value < low + period else low
+
+
+@compiled
+def _undone(way, begin, end, latent, place):  # type: ignore[no-untyped-def]
+    """Return the value of a column that begins at a place among the latent ones, -1 for none."""
+    z = latent[place] if place >= 0 else 0.0
     for q in range(begin, end):
         code, p = way.ops[q, 0], way.numbers[way.ops[q, 1] :]
         if code == SCALED:
@@ -104,6 +114,8 @@ def _undone(way, begin, end, z):  # type: ignore[no-untyped-def]
             z = p[n + _after(p[1:n], z)]
         elif code == INTEGER:
             z = min(max(math.floor(z), p[0]), p[1])
+        elif code == CIRCULAR:
+            z = _turned(p, latent[place], latent[place + 1])
         else:
             z = p[0]
     return z
@@ -155,10 +167,10 @@ def _related(way, begin, end, row, stack):  # type: ignore[no-untyped-def]
     top = 0
     for q in range(begin, end):
         code, value = way.terms[q, 0], way.numbers[way.terms[q, 1]]
-        if code in (COLUMN, NUMBER):
+        if code in VALUES:
             stack[top] = row[int(value)] if code == COLUMN else value
             top += 1
-        elif code in (NEGATE, LOG, EXP, SQRT, ABS):
+        elif code in UNARY:
             stack[top - 1] = _single(code, stack[top - 1])
         else:
             stack[top - 2] = _pair(code, stack[top - 2], stack[top - 1])
@@ -182,7 +194,7 @@ def restore(way, z, x, latent, stack):  # type: ignore[no-untyped-def]
         for i in range(len(way.columns)):
             column = way.columns[i]
             if column[0] >= -1:
-                value = _undone(way, column[1], column[2], latent[max(column[0], 0)])
+                value = _undone(way, column[1], column[2], latent, column[0])
                 x[r, i] = _stored(column[3], way.numbers[column[4] :], value)
         for q in range(len(way.relations)):
             i, begin, end, at = way.relations[q]

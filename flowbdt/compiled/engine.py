@@ -17,9 +17,10 @@ from ..inputs import StepInputs
 from ..preconditioners.em import gap_patterns
 from ..regressors.trees import Forest
 from ..transforms import TableTransform
-from . import layout
-from .inverse import DEEPEST_STACK, pack_way
-from .layout import ROWS, Form, Room, Trees, Walk, pack_form
+from .arrays import DEEPEST_STACK, LANES, ROWS, Form, Room, Trees, Walk, make_room, n_inputs
+from .checked import check_steps, check_trees, check_way
+from .inverse import pack_way
+from .layout import pack_form, pack_trees, pack_walk
 from .program import Program
 
 NOTHING = np.ones(0, dtype=bool)
@@ -93,13 +94,10 @@ class CompiledTrees:
     """
 
     def __init__(self, forests: Sequence[Forest], n_inputs: int) -> None:
-        self.trees, self.n_inputs = layout.pack_trees(forests), n_inputs
+        self.trees, self.n_inputs = pack_trees(forests), n_inputs
         self.n_outputs = max(forest.first + forest.width for forest in forests)
-        self._rooms = Rooms(lambda: layout.make_room(n_inputs, self.n_outputs))
-
-    def room(self) -> Room:
-        """Return working memory for a call."""
-        return self._rooms.take()
+        check_trees(self.trees, n_inputs, self.n_outputs)
+        self._rooms = Rooms(lambda: make_room(n_inputs, self.n_outputs))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Return (n, m), float32, for inputs (n, p), float32; NaN is missing."""
@@ -120,10 +118,13 @@ class CompiledWay:
     ------
     ConfigError
         If a column has a transform or a type that is not compiled.
+    FormatError
+        If what was learned of a column is damaged.
     """
 
     def __init__(self, transform: TableTransform) -> None:
         self.way = pack_way(transform)
+        check_way(self.way, transform.n_latent, len(transform.names))
         self.n_columns = len(self.way.columns)
 
     def back(self, z: np.ndarray, x: np.ndarray) -> int:
@@ -166,7 +167,7 @@ class CompiledFlow:
         self._program, self._step, self._inputs = program, step, inputs
         self._edges = np.cumsum([0, *(len(each) for each in forests)])
         flat = [forest for each in forests for forest in each]
-        self.trees: Trees = layout.pack_trees(flat)
+        self.trees: Trees = pack_trees(flat)
         self.m = max(forest.first + forest.width for forest in flat)
         self.n_threads = n_threads
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -179,12 +180,13 @@ class CompiledFlow:
             if len(self._forms) >= MOST_PATTERNS:
                 self._forms.pop(next(iter(self._forms)))
             form = pack_form(self._inputs, observed)
-            walk = layout.pack_walk(
+            walk = pack_walk(
                 self._program, self._step, self._edges, self._inputs, form, len(observed) > 0
             )
-            size = layout.n_inputs(walk, form, self.m, len(observed))
+            check_steps(walk, form, self.trees, self.m, len(observed))
+            size = n_inputs(walk, form, self.m, len(observed))
             n_slots = self._program.n_slots
-            rooms = Rooms(lambda: layout.make_room(size, self.m, n_slots, form))
+            rooms = Rooms(lambda: make_room(size, self.m, n_slots, form))
             self._forms[key] = (walk, form, rooms)
         return self._forms[key]
 
@@ -214,8 +216,8 @@ class CompiledFlow:
         walk, form, rooms = self.form(observed)
         size = ROWS
         if self.n_threads > 1:  # so that every thread gets some, in whole groups of lanes
-            share = -(-len(x) // (self.n_threads * layout.LANES)) * layout.LANES
-            size = min(ROWS, max(share, layout.LANES))
+            share = -(-len(x) // (self.n_threads * LANES)) * LANES
+            size = min(ROWS, max(share, LANES))
 
         def one(low: int) -> None:
             room = rooms.take()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import LANES, ROWS, WIDEST, filled
+from .arrays import LANES, ROWS, WIDEST, filled
 from .numba import compiled
 from .vectors import (
     add_1,

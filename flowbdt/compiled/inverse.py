@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigError
 from ..relations import Relation, order_relations
-from ..transforms import TableTransform
+from ..transforms import ColumnTransform, TableTransform
 from ..transforms.base import LARGEST
+from ..transforms.discrete import angle_range, whole_range
+from ..transforms.table_transform import stored_range
 from . import codes
-from .layout import locked
+from .arrays import DEEPEST_STACK, Way, locked
 
 BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
 
@@ -32,31 +34,6 @@ FUNCTIONS = {
     "minimum": codes.MINIMUM,
     "maximum": codes.MAXIMUM,
 }
-DEEPEST_STACK = 64
-
-
-class Way(NamedTuple):
-    """From latent points to columns.
-
-    First the joint transform: the latent columns are the point times axes (m, columns), if
-    ``mixes``, times scale plus mean. Then, for each column i of the table, columns[i], int64:
-    which latent column (-1 none, -2 a relation computes it), first and last + 1 of its ``ops``,
-    how it is stored and where in ``numbers`` the least and the largest value of its type are. An
-    operation is its code and where its numbers begin. Then each of the relations: its column,
-    first and last + 1 of its ``terms``, and where the values are that replace what is undefined,
-    the lower and the higher; a term is its code and where its number is.
-    """
-
-    mixes: bool
-    axes: np.ndarray
-    scale: np.ndarray
-    mean: np.ndarray
-    columns: np.ndarray
-    ops: np.ndarray
-    relations: np.ndarray
-    terms: np.ndarray
-    numbers: np.ndarray
-    largest: float
 
 
 class _Builder:
@@ -88,10 +65,9 @@ class _Builder:
             self.ops.append((codes.CATEGORICAL, at))
         elif name == "integer":
             self.undo(state["inner"])
-            limited = state["limited"]
-            low = state["minimum"] if limited["low"] == "limit" else -LARGEST
-            high = state["maximum"] if limited["high"] == "limit" else LARGEST
-            self.ops.append((codes.INTEGER, self.put(low, high)))
+            self.ops.append((codes.INTEGER, self.put(*whole_range(state))))
+        elif name == "circular":
+            self.ops.append((codes.CIRCULAR, self.put(*angle_range(options))))
         elif name == "chain":
             for part in reversed(state["parts"]):
                 self.undo(part)
@@ -136,14 +112,9 @@ def _storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
-        largest = float(np.finfo(kind).max)
-        return (codes.SINGLE if kind.itemsize == 4 else codes.AS_IS), -largest, largest
-    if kind.kind == "b":
-        return codes.TRUTH, 0.0, 1.0
-    if kind.kind in "iu":
-        info = np.iinfo(kind)
-        highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
-        return codes.WHOLE, float(info.min), highest
+        return (codes.SINGLE if kind.itemsize == 4 else codes.AS_IS), *stored_range(dtype)
+    if kind.kind in "biu":
+        return (codes.TRUTH if kind.kind == "b" else codes.WHOLE), *stored_range(dtype)
     raise ConfigError(f"columns of type {dtype} are not compiled")
 
 
@@ -153,26 +124,17 @@ def pack_way(transform: TableTransform) -> Way:
     Raises
     ------
     ConfigError
-        If a column has a transform or a type that is not compiled.
+        If a column has a transform or a type that is not compiled, with its name.
     """
-    stored, build = transform.to_json(), _Builder()
-    columns, latent = [], 0
+    stored, build, latent = transform.to_json(), _Builder(), 0
+    columns = []
     for column in stored["columns"]:
-        begin, (kind, low, high) = len(build.ops), _storage(column["dtype"])
-        place = -2
-        if column["transform"] is not None:
-            build.undo(column["transform"])
-            place = -1 if column["transform"]["name"] == "constant" else latent
-            latent += place >= 0
-        columns.append((place, begin, len(build.ops), kind, build.put(low, high)))
-    return assembled(build, transform, columns)
-
-
-def assembled(
-    build: _Builder, transform: TableTransform, columns: list[tuple[int, int, int, int, int]]
-) -> Way:
-    """Return the way of the columns in ``build``, rows of `Way.columns`, and the relations."""
-    stored = transform.to_json()
+        try:
+            row, width = _column(build, column, latent)
+        except ConfigError as error:
+            raise ConfigError(f"column {column['name']!r}: {error}") from error
+        columns.append(row)
+        latent += width
     names = [column["name"] for column in stored["columns"]]
     relations = [
         _relation(build, relation, names, stored["columns"])
@@ -191,6 +153,19 @@ def assembled(
         locked(build.numbers, np.float64),
         LARGEST,
     )
+
+
+def _column(
+    build: _Builder, column: Mapping[str, Any], latent: int
+) -> tuple[tuple[int, int, int, int, int], int]:
+    """Add one column; return its row of `Way.columns`, and how many latent columns it takes."""
+    begin, place, width = len(build.ops), -2, 0
+    kind, low, high = _storage(column["dtype"])
+    if column["transform"] is not None:
+        build.undo(column["transform"])
+        width = ColumnTransform.from_json(column["transform"]).n_latent
+        place = latent if width else -1
+    return (place, begin, len(build.ops), kind, build.put(low, high)), width
 
 
 def _relation(

@@ -1,7 +1,7 @@
 """The loops of generation for the compiler: closed form and steps. Arrays in, arrays out.
 
 Every row is worked on by the same operations in the same order whatever the others are, so that a
-result does not depend on how rows are grouped. `layout` says what the arrays hold.
+result does not depend on how rows are grouped. `arrays` says what the arrays hold.
 """
 
 from __future__ import annotations
@@ -10,18 +10,25 @@ import math
 
 import numpy as np
 
+from .arrays import (
+    BASE,
+    CENTRE,
+    CONSTANT,
+    FULL,
+    GAIN,
+    LANES,
+    LINEAR,
+    LOW_RANK,
+    NONE,
+    QUADRATIC,
+    RATIO,
+    STACK,
+)
 from .forest import add_forests
-from .layout import LANES
 from .numba import compiled, in_any_order
 
 TOGETHER = 4
 """Rows whose inner variables are in the cache together."""
-
-NONE, FULL, LOW_RANK = 0, 1, 2
-"""Kinds of closed forms."""
-
-CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
-"""Columns of `layout.Form.where`."""
 
 C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3 = (1.0 / math.factorial(k) for k in range(13, 2, -1))
 

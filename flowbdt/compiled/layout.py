@@ -1,14 +1,9 @@
-"""What the compiled loops read, as flat arrays.
-
-All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
-says what a node holds. `Form` is the closed form at every step for one pattern of known
-conditions, `Walk` the solver and what trees see. `Room` is working memory.
-"""
+"""Trees, closed form and solver of a trained flow as the flat arrays of `arrays`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,137 +13,23 @@ from ..preconditioners.base import PreparedNone
 from ..preconditioners.kernels import FullKernel, Kernel, LowRankKernel
 from ..preconditioners.prepared import PreparedMixture
 from ..regressors.trees import Forest
+from .arrays import (
+    BASE,
+    FULL,
+    GAIN,
+    LOW_RANK,
+    NONE,
+    Form,
+    Trees,
+    Walk,
+    aligned,
+    filled,
+    locked,
+)
 from .program import Program
-
-NONE, FULL, LOW_RANK = 0, 1, 2
-"""`Form.kind`."""
-
-CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
-"""Columns of `Form.where`."""
 
 LEAST_SCALE = 0.01
 """Where less of the data than this is in a point, the score says too little about its end."""
-
-ROWS = 1024
-"""Rows that go through all steps together: the trees of a step are read once for all of them."""
-
-LANES = 64
-"""Rows that are compared together."""
-
-WIDEST = 7
-"""Trees of at most this depth are evaluated for all rows at once, deeper ones node by node."""
-
-
-class Trees(NamedTuple):
-    """All trees.
-
-    table (F, 7), int64: of each forest the number of trees T, depth D, width W, first output, and
-    where in the arrays below its nodes, its leaves and its base begin.
-    feature (nodes,), uint16; threshold, float32; missing, uint8: T x 2^D per forest.
-    leaves, float32: T x 2^D x W per forest. base, float32: W per forest.
-    """
-
-    table: np.ndarray
-    feature: np.ndarray
-    threshold: np.ndarray
-    missing: np.ndarray
-    leaves: np.ndarray
-    base: np.ndarray
-
-
-class Form(NamedTuple):
-    """The closed form at every step.
-
-    numbers, float64, and ``where`` (S, 8), int64: where in it begin, for each step,
-    0 centre (R); 1 stack: the constants (I, K) of all inner variables, then for each of the R
-    inputs what it adds to them (I, K); of a full covariance input j adds to those from j on only,
-    (I - j, K); 2 constant (K); for low rank 3 quadratic and 4 linear (K, R); and where the end
-    point is not found from the score, 5 base (K, O), 6 gain (K, I, O), -1 if it is zero, and for
-    low rank 7 ratio (K, O). K is the number of components, O is ``n_used`` filled up to a
-    multiple of 8.
-
-    ``n_used`` is m: the end point. turn (S, 4): velocity = turn[s, 0] times the end point +
-    turn[s, 1] times the point; end point = (point + turn[s, 3] score) / turn[s, 2] where that
-    is not 0. Where events are given to start from, ``n_used`` is 2 m: velocity, then end point.
-    observed (R - m,), int64: the conditions that are known.
-    """
-
-    kind: int
-    n_points: int
-    n_seen: int
-    n_inner: int
-    n_components: int
-    n_out: int
-    n_used: int
-    observed: np.ndarray
-    turn: np.ndarray
-    where: np.ndarray
-    numbers: np.ndarray
-
-
-class Walk(NamedTuple):
-    """The solver (see `Program`), and what trees see.
-
-    step (E,), int64: the step model of each evaluation. forests (S + 1,), int64: the forests of
-    step s are forests[s] to forests[s + 1]. Trees see, in this order: the point if ``latent``;
-    to_columns (columns, m) times the point; the end point if ``end_point``; the weights of the
-    components if ``components``; the conditions. silent (S,), uint8: end point and weights are
-    replaced by zeros.
-    """
-
-    scale: np.ndarray
-    terms: np.ndarray
-    term: np.ndarray
-    weight: np.ndarray
-    slot: np.ndarray
-    step: np.ndarray
-    forests: np.ndarray
-    latent: bool
-    to_columns: np.ndarray
-    silent: np.ndarray
-    end_point: bool
-    components: bool
-
-
-class Room(NamedTuple):
-    """Working memory of one thread."""
-
-    marks: np.ndarray
-    found: np.ndarray
-    xt: np.ndarray
-    total: np.ndarray
-    slots: np.ndarray
-    seen: np.ndarray
-    inner: np.ndarray
-    joint: np.ndarray
-    shifted: np.ndarray
-    own: np.ndarray
-    weights: np.ndarray
-    out: np.ndarray
-
-
-def locked(array: Any, dtype: Any) -> np.ndarray:
-    """Return a contiguous array that cannot be written to, as one mapped from a file."""
-    result = np.ascontiguousarray(array, dtype=dtype)
-    if result.flags.writeable:
-        result = result.view()
-        result.flags.writeable = False
-    return result
-
-
-def filled(width: int) -> int:
-    """Return how many numbers a leaf of so many outputs takes: no step of a sum is left half."""
-    if width == 1:
-        return 1
-    by_four = (width + 3) // 4 * 4
-    return by_four + 4 if by_four % 16 == 12 else by_four
-
-
-def aligned(size: int) -> np.ndarray:
-    """Return float32 zeros (size,) that begin with a line of the cache."""
-    room = np.zeros(size + 16, np.float32)
-    first = (-room.ctypes.data // 4) % 16
-    return room[first : first + size]
 
 
 def pack_trees(forests: Sequence[Forest]) -> Trees:
@@ -329,31 +210,3 @@ def pack_walk(
         "end_point" in views and form.kind != NONE,
         "components" in views and form.n_components > 1,
     )
-
-
-def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None = None) -> Room:
-    """Return working memory for trees of so many inputs and outputs, and for a closed form."""
-    together, across = 16, -(-(n_outputs + 15) // 16) * 16
-    seen, inner, components, out = (
-        (0, 0, 0, 0) if form is None else (form.n_seen, form.n_inner, form.n_components, form.n_out)
-    )
-    return Room(
-        marks=np.zeros(4 << WIDEST, np.uint64),
-        found=np.zeros((4, LANES), np.uint8),
-        xt=aligned(max(n_inputs, 1) * ROWS).reshape(-1, ROWS),
-        total=aligned(ROWS * across).reshape(ROWS, across),
-        slots=np.zeros((n_slots, ROWS, n_outputs)),
-        seen=np.zeros((together, seen)),
-        inner=np.zeros((together, inner * components)),
-        joint=np.zeros(components),
-        shifted=np.zeros(components),
-        own=np.zeros(max(out, 2 * seen)),
-        weights=np.zeros((LANES, components)),
-        out=np.zeros((LANES, out)),
-    )
-
-
-def n_inputs(walk: Walk, form: Form, m: int, n_cond: int) -> int:
-    """Return how many inputs the trees of a step have."""
-    seen = m * (int(walk.latent) + int(walk.end_point)) + len(walk.to_columns) + n_cond
-    return seen + (form.n_components if walk.components else 0)

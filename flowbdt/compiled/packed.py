@@ -7,6 +7,7 @@ multiple of 64 bytes from the beginning.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,12 @@ LINE = 64
 """Bytes of a line of the cache."""
 
 
-class Zeros:
-    """An array that is only working memory: its shape is stored, not its numbers."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.dtype, self.shape = array.dtype, array.shape
-
-
 def _after(size: int) -> int:
     return -(-size // LINE) * LINE
 
 
 def pack(content: dict[str, Any]) -> bytes:
-    """Return a mapping of numbers, texts, lists, tuples, arrays and `Zeros` as bytes."""
+    """Return a mapping of numbers, texts, lists, tuples and arrays as bytes."""
     arrays: list[bytes] = []
     at = 0
 
@@ -38,8 +32,6 @@ def pack(content: dict[str, Any]) -> bytes:
             arrays.append(raw + bytes(_after(len(raw)) - len(raw)))
             at += len(arrays[-1])
             return {"array": [value.dtype.str, list(value.shape), place]}
-        if isinstance(value, Zeros):
-            return {"zeros": [value.dtype.str, list(value.shape)]}
         if isinstance(value, tuple):
             return {"tuple": [described(each) for each in value]}
         if isinstance(value, dict):
@@ -68,8 +60,6 @@ def unpack(memory: memoryview) -> dict[str, Any]:
         ((what, inner),) = value.items()
         if what == "array":
             return _mapped(memory, start, *inner)
-        if what == "zeros":
-            return zeros(inner[1], np.dtype(inner[0]))
         if what == "tuple":
             return tuple(restored(each) for each in inner)
         return {name: restored(each) for name, each in inner.items()}
@@ -79,18 +69,12 @@ def unpack(memory: memoryview) -> dict[str, Any]:
 
 
 def _mapped(memory: memoryview, start: int, dtype: str, shape: list[int], at: int) -> np.ndarray:
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)  # in whole numbers of any size: no product can overflow
+    if min(shape, default=0) < 0 or at < 0:
+        raise ValueError(f"an array of shape {shape} at {at}")
     if not count:
         array = np.zeros(shape, dtype)
     else:
         array = np.frombuffer(memory, dtype, count, start + at).reshape(shape)
     array.flags.writeable = False
     return array
-
-
-def zeros(shape: list[int], dtype: np.dtype[Any]) -> np.ndarray:
-    """Return zeros that begin with a line of the cache."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    room = np.zeros(size + LINE, np.uint8)
-    first = -room.ctypes.data % LINE
-    return room[first : first + size].view(dtype).reshape(shape)

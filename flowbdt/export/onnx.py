@@ -76,10 +76,10 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
 def graph_of(flow: Flow) -> Graph:
     """Return the graph of a flow that `check_exportable` has nothing against."""
     graph, n_cond = Graph(), len(flow.columns["conditions"])
-    inputs = functools.cache(flow._step_inputs)
+    inputs = functools.cache(flow.step_inputs)
     noise = graph.input("noise", flow.plan["n_latent"])
     cond = graph.input("conditions", n_cond) if n_cond else None
-    steps = Steps(graph, inputs, lambda step: forests(flow._model(step))[0], cond, n_cond)
+    steps = Steps(graph, inputs, flow.step_forests, cond, n_cond)
     found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
     asked = [flow.grid.locate(float(t)) for t in found.times]
     events = columns_of(graph, flow.transform, steps.carry(found, asked, noise))
@@ -111,7 +111,7 @@ def _metadata(flow: Flow) -> dict[str, str]:
         )
     ]
     given = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
-    any_unknown = takes_unknown(flow._step_inputs(0).prepared, n_cond)
+    any_unknown = takes_unknown(flow.step_inputs(0).prepared, n_cond)
     return {
         "format": str(FORMAT),
         "flowbdt_version": __version__,

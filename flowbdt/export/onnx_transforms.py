@@ -12,7 +12,8 @@ from ..errors import ConfigError
 from ..relations import order_relations
 from ..transforms import TableTransform
 from ..transforms.base import LARGEST
-from ..transforms.table_transform import as_stored
+from ..transforms.discrete import angle_range, whole_range
+from ..transforms.table_transform import as_stored, stored_range
 from .onnx_graph import Graph, Tensor
 
 SCALED = ("minmax", "standard", "log", "logit")
@@ -108,16 +109,14 @@ def _steps(stored: Mapping[str, Any]) -> list[Undo]:
     if name == "chain":
         return [step for part in reversed(state["parts"]) for step in _steps(part)]
     if name == "integer":
-        limited = state["limited"]
-        low = state["minimum"] if limited["low"] == "limit" else -LARGEST
-        high = state["maximum"] if limited["high"] == "limit" else LARGEST
+        low, high = whole_range(state)
         return [*_steps(state["inner"]), Undo(("integer",), {"low": low, "high": high})]
     if name in SCALED:
         flags = [bool(options["clip"]), bool(state.get("at_low")), bool(state.get("at_high"))]
         return [Undo(("scaled", name if name in ("log", "logit") else "", *flags), state | options)]
     if name == "circular":
-        low = -options["period"] / 2 if options["low"] is None else options["low"]
-        return [Undo(("circular",), {"low": low, "period": options["period"]})]
+        low, period = angle_range(options)
+        return [Undo(("circular",), {"low": low, "period": period})]
     if name in ("rank", "categorical"):
         return [Undo((name,), state)]
     if name == "identity":
@@ -292,11 +291,8 @@ def _stored(graph: Graph, value: Tensor, dtype: str) -> Tensor:
     if kind.kind == "b":
         return (value >= 0.5).cast(np.float64)
     if kind.kind in "iu":
-        info = np.iinfo(kind)
-        highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
-        return graph.node("Round", value).clip(float(info.min), highest)
-    largest = float(np.finfo(kind).max)
-    value = value.clip(-largest, largest)
+        return graph.node("Round", value).clip(*stored_range(dtype))
+    value = value.clip(*stored_range(dtype))
     return value.cast(np.float32).cast(np.float64) if kind.itemsize == 4 else value
 
 

@@ -1,6 +1,6 @@
 """A trained flow as named arrays: what `compiled.layout` and `compiled.inverse` make of it.
 
-The names are those of the fields there, after the name of the tuple: ``form.where``.
+The names are those of the fields in `compiled.arrays`, after that of the tuple: ``form.where``.
 """
 
 from __future__ import annotations
@@ -11,17 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__, store
-from ..compiled.inverse import Way
-from ..compiled.layout import (
-    NONE,
-    Form,
-    Trees,
-    Walk,
-    n_inputs,
-    pack_form,
-    pack_trees,
-    pack_walk,
-)
+from ..compiled.arrays import NONE, Form, Trees, Walk, Way, n_inputs
+from ..compiled.inverse import pack_way
+from ..compiled.layout import pack_form, pack_trees, pack_walk
 from ..compiled.program import program
 from ..errors import ConfigError
 from ..generation import MOST_ATTEMPTS, Flow
@@ -31,7 +23,6 @@ from ..preconditioners.mixture import MixturePreconditioner
 from ..preconditioners.prepared import PreparedMixture
 from ..regressors.trees import forests
 from .binary import texts
-from .columns import pack_columns
 
 Arrays = dict[str, np.ndarray]
 
@@ -85,8 +76,8 @@ def pack_steps(flow: Flow) -> Steps:
     found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
     asked = [flow.grid.locate(float(t)) for t in found.times]
     numbers = sorted(set(asked))
-    inputs = [flow._step_inputs(number) for number in numbers]
-    packed = [forests(flow._model(number))[0] for number in numbers]
+    inputs = [flow.step_inputs(number) for number in numbers]
+    packed = [flow.step_forests(number) for number in numbers]
     n_cond = len(flow.columns["conditions"])
     form = pack_form(inputs, np.ones(n_cond, dtype=bool))
     edges = np.cumsum([0, *(len(each) for each in packed)])
@@ -105,7 +96,7 @@ def arrays_of(flow: Flow) -> Arrays:
     n_components, n_out.
     """
     check_exportable(flow)
-    steps, way, columns = pack_steps(flow), pack_columns(flow.transform), flow.columns
+    steps, way, columns = pack_steps(flow), _way(flow), flow.columns
     form, walk = steps.form, steps.walk
     m, n_cond = flow.n_latent, len(columns["conditions"])
     sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), steps.n_slots]
@@ -121,6 +112,16 @@ def arrays_of(flow: Flow) -> Arrays:
         **(_mixture(flow, steps.inputs) if n_cond and form.kind != NONE else {}),
         **_ratio(flow),
     }
+
+
+def _way(flow: Flow) -> Way:
+    try:
+        return pack_way(flow.transform)
+    except ConfigError as error:
+        raise ConfigError(
+            f"a column cannot be exported ({error}); leave it out, or fit with another transform"
+            " or type for it"
+        ) from error
 
 
 def _fields(name: str, packed: Form | Walk | Trees | Way) -> Arrays:

@@ -73,9 +73,7 @@ class Integer(ColumnTransform):
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         """Return integral values (n,)."""
-        low = self.minimum if self.limited["low"] == "limit" else -LARGEST
-        high = self.maximum if self.limited["high"] == "limit" else LARGEST
-        return np.clip(np.floor(self._inner.inverse(latent)), low, high)
+        return np.clip(np.floor(self._inner.inverse(latent)), *whole_range(vars(self)))
 
     def resolved(self) -> dict[str, Any]:
         """Return the specification with inner transform and tails that were chosen."""
@@ -97,6 +95,13 @@ class Integer(ColumnTransform):
             f"integer from {self.minimum:g} to {self.maximum:g}, dequantised; tails: {tails};"
             f" x + u: {self._inner.describe()}"
         )
+
+
+def whole_range(learned: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the least and the largest value that an `Integer` gives, from its state."""
+    limited = learned["limited"]
+    low = learned["minimum"] if limited["low"] == "limit" else -LARGEST
+    return low, learned["maximum"] if limited["high"] == "limit" else LARGEST
 
 
 @TRANSFORMS.register("categorical")
@@ -177,28 +182,32 @@ class Circular(ColumnTransform):
         """Check the options; there is nothing to learn."""
         if check_number(self.period, "period of 'circular'") <= 0:
             raise ConfigError(f"period of 'circular' must be positive, got {self.period!r}")
-        self._begin()
+        if self.low is not None:
+            check_number(self.low, "low of 'circular'")
         return self
-
-    def _begin(self) -> float:
-        return -self.period / 2 if self.low is None else check_number(self.low, "low of 'circular'")
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return latent values (n, 2)."""
-        angle = (2 * np.pi / self.period) * np.remainder(values - self._begin(), self.period)
+        low, period = angle_range(vars(self))
+        angle = (2 * np.pi / period) * np.remainder(values - low, period)
         # never 0: there the direction would be lost
         radius = np.sqrt(-2 * np.log1p(-(1e-12 + (1 - 2e-12) * rng.random(values.shape[0]))))
         return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         """Return angles (n,) in [low, low + period)."""
-        low = self._begin()
+        low, period = angle_range(vars(self))
         turn = np.remainder(np.arctan2(latent[:, 1], latent[:, 0]) / (2 * np.pi), 1.0)
-        values = low + self.period * turn
-        return np.where(values < low + self.period, values, low)
+        values = low + period * turn
+        return np.where(values < low + period, values, low)
 
     def describe(self) -> str:
         """Return one line on what is done and on the tails."""
-        low = self._begin()
-        high = low + self.period
-        return f"angle, period {self.period:g}; generated values in [{low:g}, {high:g})"
+        low, period = angle_range(vars(self))
+        return f"angle, period {period:g}; generated values in [{low:g}, {low + period:g})"
+
+
+def angle_range(options: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the lower end and the period of the angles of a `Circular`, from its options."""
+    low, period = options["low"], float(options["period"])
+    return -period / 2 if low is None else float(low), period

@@ -365,17 +365,26 @@ def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> n
     return values
 
 
+def stored_range(dtype: str) -> tuple[float, float]:
+    """Return the least and the largest number that a column of a type holds."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return -float(np.finfo(kind).max), float(np.finfo(kind).max)
+    if kind.kind == "b":
+        return 0.0, 1.0
+    info = np.iinfo(kind)
+    # 2**63 - 1 is not a float; the next float below it is
+    highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
+    return float(info.min), highest
+
+
 def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
     """Return values as float64 that the type of the column holds exactly (rounded, in range)."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
-        largest = float(np.finfo(kind).max)
-        return np.clip(values, -largest, largest).astype(kind).astype(np.float64)
+        return np.clip(values, *stored_range(dtype)).astype(kind).astype(np.float64)
     if kind.kind == "b":
         return (values >= 0.5).astype(np.float64)
     if kind.kind in "iu":
-        info = np.iinfo(kind)
-        # 2**63 - 1 is not a float; the next float below it is
-        highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
-        return np.clip(np.rint(values), float(info.min), highest)
+        return np.clip(np.rint(values), *stored_range(dtype))
     return values
