@@ -5,7 +5,6 @@ The names are those of the fields in `compiled.arrays`, after that of the tuple:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from ..errors import ConfigError
 from ..generation import MOST_ATTEMPTS, Flow
 from ..inputs import StepInputs
 from ..model import FlowBDT
-from ..preconditioners.mixture import MixturePreconditioner
 from ..preconditioners.prepared import PreparedMixture
 from ..regressors.trees import forests
 from .binary import texts
@@ -109,7 +107,7 @@ def arrays_of(flow: Flow) -> Arrays:
         **_fields("form", form),
         **_fields("trees", steps.trees),
         **_fields("way", way),
-        **(_mixture(flow, steps.inputs) if n_cond and form.kind != NONE else {}),
+        **(_mixtures(steps) if n_cond and form.kind != NONE else {}),
         **_ratio(flow),
     }
 
@@ -143,26 +141,28 @@ def _texts(flow: Flow) -> Arrays:
     }
 
 
-def _mixture(flow: Flow, inputs: Sequence[StepInputs]) -> Arrays:
-    """Return what the closed form is made of where some conditions are unknown."""
-    fitted = flow.preconditioner
-    if not isinstance(fitted, MixturePreconditioner):
-        raise ConfigError(
-            "the closed form of a student with conditions cannot be exported to C++; distil it"
-            " with preconditioner='none', or export to ONNX"
-        )
+def _mixtures(steps: Steps) -> Arrays:
+    """Return what the closed form is made of where some conditions are unknown.
+
+    One mixture, or for a student one for each step, one after the other. ``motion`` (steps, 2) is
+    the share of the end point in what is seen, and the variance of the noise in it.
+    """
+    found = [step.prepared for step in steps.inputs]
+    prepared = [each for each in found if isinstance(each, PreparedMixture)]
+    mixtures = list({id(each.mixture): each.mixture for each in prepared}.values())
     motion: list[Any] = [
-        step.prepared.turn() for step in inputs if isinstance(step.prepared, PreparedMixture)
+        (1.0, 0.0) if each.layout.has_source else each.turn()[2:]  # type: ignore[index]
+        for each in prepared
     ]
-    return {
-        "mixture.log_weights": np.asarray(fitted.mixture.log_weights, dtype=np.float64),
-        "mixture.means": np.asarray(fitted.mixture.means, dtype=np.float64),
-        "mixture.motion": np.array([turn[2:] for turn in motion], dtype=np.float64),
-        **{
-            f"mixture.{name}": np.asarray(array, dtype=np.float64)
-            for name, array in fitted.mixture.covariances.to_arrays().items()
-        },
+    covariances = [mixture.covariances.to_arrays() for mixture in mixtures]
+    parts = {
+        "log_weights": [mixture.log_weights for mixture in mixtures],
+        "means": [mixture.means for mixture in mixtures],
+        **{name: [each[name] for each in covariances] for name in covariances[0]},
     }
+    arrays = {f"mixture.{name}": np.concatenate(each) for name, each in parts.items()}
+    arrays["mixture.motion"] = np.array(motion)
+    return {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
 
 
 def _ratio(flow: Flow) -> Arrays:

@@ -108,7 +108,7 @@ class PreparedMixture(Prepared):
     """
 
     def __init__(self, mixture: Mixture, layout: Layout, motion: Motion) -> None:
-        self._mixture, self._layout, self._motion = mixture, layout, motion
+        self.mixture, self.layout, self._motion = mixture, layout, motion
         self._kernels: dict[bytes, Kernel] = {}
         self.kernel(np.ones(layout.n_cond, dtype=bool))
 
@@ -118,9 +118,9 @@ class PreparedMixture(Prepared):
         if key not in self._kernels:
             if len(self._kernels) >= MOST_PATTERNS:
                 self._kernels.pop(next(iter(self._kernels)))  # the oldest
-            mixture = self._mixture
+            mixture = self.mixture
             self._kernels[key] = mixture.covariances.kernel(
-                mixture.log_weights, mixture.means, problem(self._layout, self._motion, observed)
+                mixture.log_weights, mixture.means, problem(self.layout, self._motion, observed)
             )
         return self._kernels[key]
 
@@ -132,7 +132,7 @@ class PreparedMixture(Prepared):
         where the point is a given x0, of which nothing is said.
         """
         (a, b, c), (data, source, _) = self._motion.scales, self._motion.rates
-        if self._layout.has_source:
+        if self.layout.has_source:
             return (data, source / b, 0.0, 0.0) if a == c == 0 else None
         variance, product = b**2 + c**2, b * source + self._motion.noise_product
         share = product / variance if variance > 0 else 0.0
@@ -141,19 +141,19 @@ class PreparedMixture(Prepared):
     def _answer(
         self, x: np.ndarray, cond: np.ndarray | None, wanted: slice
     ) -> tuple[np.ndarray, np.ndarray]:
-        x, cond = check_points(x, self._layout.m), self._conditions(cond, len(x))
-        if not self._layout.n_cond:
+        x, cond = check_points(x, self.layout.m), self._conditions(cond, len(x))
+        if not self.layout.n_cond:
             return self.kernel(np.ones(0, dtype=bool)).answer(x, wanted)
         width = wanted.stop - wanted.start
         outputs = np.empty((len(x), width))
-        weights = np.empty((len(x), self._mixture.n_components))
+        weights = np.empty((len(x), self.mixture.n_components))
         for rows, observed in gap_patterns(np.isnan(cond)):
             r = np.hstack([x[rows], cond[rows][:, observed]])
             outputs[rows], weights[rows] = self.kernel(observed).answer(r, wanted)
         return outputs, weights
 
     def _conditions(self, cond: np.ndarray | None, n: int) -> np.ndarray:
-        expected = (n, self._layout.n_cond)
+        expected = (n, self.layout.n_cond)
         if cond is None:
             return np.full(expected, np.nan)
         cond = np.asarray(cond, dtype=np.float64)
@@ -168,7 +168,7 @@ class PreparedMixture(Prepared):
         self, x: np.ndarray, cond: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the velocity (n, m), and the posterior mean and weights side by side."""
-        m = self._layout.m
+        m = self.layout.m
         outputs, weights = self._answer(x, cond, slice(0, 2 * m))
         if weights.shape[1] == 1:
             return outputs[:, :m], outputs[:, m:]
@@ -176,11 +176,11 @@ class PreparedMixture(Prepared):
 
     def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
         """Return E[u_t | x_t = x, cond] (n, m)."""
-        return self._answer(x, cond, slice(0, self._layout.m))[0]
+        return self._answer(x, cond, slice(0, self.layout.m))[0]
 
     def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
         """Return E[x1 | x_t = x, cond] (n, m)."""
-        return self._answer(x, cond, slice(self._layout.m, 2 * self._layout.m))[0]
+        return self._answer(x, cond, slice(self.layout.m, 2 * self.layout.m))[0]
 
     def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
         """Return the posterior probabilities of the components (n, K)."""

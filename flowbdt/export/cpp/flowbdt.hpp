@@ -9,7 +9,7 @@
 // must not be used by two threads at a time. Event `number` of `seed` is the same whoever asks for
 // it, in whatever order.
 //
-// The arrays of the file are described in flowbdt/compiled/layout.py and inverse.py.
+// The arrays of the file are described in flowbdt/compiled/arrays.py.
 
 #ifndef FLOWBDT_HPP
 #define FLOWBDT_HPP
@@ -450,7 +450,7 @@ class Trees {
 enum Kind : std::int64_t { kNone = 0, kFull = 1, kLowRank = 2 };
 enum Where { kCentre, kStack, kConstant, kQuadratic, kLinear, kBase, kGain, kRatio, kParts };
 
-/// The closed form at every step for one pattern of known conditions; see `layout.Form`.
+/// The closed form at every step for one pattern of known conditions; see `arrays.Form`.
 struct Form {
   Kind kind = kNone;
   std::size_t n_points = 0, n_seen = 0, n_inner = 0, n_components = 0, n_out = 0;
@@ -473,30 +473,41 @@ struct Form {
   bool by_score(std::size_t step) const { return turn[step * 4 + 2] > 0.0; }
 };
 
-/// The mixture itself, from which forms are made where some conditions are unknown.
+/// The mixture itself, from which forms are made where some conditions are unknown: of the end
+/// points and the conditions, the same at all steps. Of a student there is one for each step, of
+/// start points, end points and conditions.
 struct Mixture {
-  std::size_t m = 0, p = 0, n_components = 0, rank = 0;
+  std::size_t m = 0, p = 0, first_end = 0, n_components = 0, n_sets = 0, rank = 0;
   Span<double> log_weights, means, motion, covariances, factors, diagonals;
 
   Mixture() = default;
 
   Mixture(const File& file, const Form& form, std::size_t n_latent, std::size_t n_cond,
           std::size_t n_steps)
-      : m(n_latent), p(n_latent + n_cond) {
+      : m(n_latent), n_components(form.n_components) {
     log_weights = file.get<double>("mixture.log_weights");
-    n_components = log_weights.size;
-    file.require(n_components == form.n_components, "components of the mixture");
-    means = file.get<double>("mixture.means", n_components * p);
+    n_sets = log_weights.size / n_components;
+    const std::size_t all = n_sets * n_components;
+    file.require(all == log_weights.size && (n_sets == 1 || n_sets == n_steps),
+                 "components of the mixture");
+    means = file.get<double>("mixture.means");
+    p = means.size / all;
+    file.require(p * all == means.size && (p == m + n_cond || p == 2 * m + n_cond),
+                 "means of the mixture");
+    first_end = p - m - n_cond;
     motion = file.get<double>("mixture.motion", 2 * n_steps);
     if (form.kind == kFull) {
-      covariances = file.get<double>("mixture.covariances", n_components * p * p);
+      covariances = file.get<double>("mixture.covariances", all * p * p);
       return;
     }
-    diagonals = file.get<double>("mixture.diagonals", n_components * p);
+    diagonals = file.get<double>("mixture.diagonals", all * p);
     factors = file.get<double>("mixture.factors");
-    rank = factors.size / (n_components * p);
-    file.require(factors.size == n_components * p * rank && rank == form.n_inner, "factors");
+    rank = factors.size / (all * p);
+    file.require(factors.size == all * p * rank && rank == form.n_inner, "factors");
   }
+
+  /// The row of the first component at a step.
+  std::size_t row(std::size_t step) const { return n_sets == 1 ? 0 : step * n_components; }
 
   double mean(std::size_t k, std::size_t v) const { return means[k * p + v]; }
   double factor(std::size_t k, std::size_t v, std::size_t q) const {
@@ -558,13 +569,18 @@ class FormBuilder {
   }
 
  private:
-  std::size_t variable(std::size_t j) const { return j < m_ ? j : m_ + form_.observed[j - m_]; }
+  /// Where in the mixture the seen variable j is, and the one asked for, o of the end point.
+  std::size_t variable(std::size_t j) const {
+    return j < m_ ? j : mixture_.first_end + m_ + form_.observed[j - m_];
+  }
+  std::size_t end(std::size_t o) const { return mixture_.first_end + o; }
   double scale(std::size_t j) const { return j < m_ ? data_ : 1.0; }
   double* part(Where what) { return form_.own_numbers.data() + at_[what]; }
 
   /// Makes room for a step and finds the centre, the mean of what is seen.
   void begin(std::size_t step) {
     step_ = step;
+    row_ = mixture_.row(step);
     data_ = mixture_.motion[2 * step];
     variance_ = mixture_.motion[2 * step + 1];
     const std::size_t k = form_.n_components, i = form_.n_inner, low = form_.kind == kLowRank;
@@ -581,16 +597,16 @@ class FormBuilder {
     if (out == 0) form_.own_where[step * kParts + kGain] = -1;
     for (std::size_t c = 0; c < k; ++c)
       for (std::size_t j = 0; j < seen_; ++j)
-        part(kCentre)[j] += std::exp(mixture_.log_weights[c]) * seen_mean(c, j);
+        part(kCentre)[j] += std::exp(mixture_.log_weights[row_ + c]) * seen_mean(c, j);
   }
 
   double seen_mean(std::size_t k, std::size_t j) const {
-    return scale(j) * mixture_.mean(k, variable(j));
+    return scale(j) * mixture_.mean(row_ + k, variable(j));
   }
   double shift(std::size_t k, std::size_t j) { return seen_mean(k, j) - part(kCentre)[j]; }
 
   double covariance(std::size_t k, std::size_t i, std::size_t j) const {
-    return mixture_.covariances[(k * mixture_.p + i) * mixture_.p + j];
+    return mixture_.covariances[((row_ + k) * mixture_.p + i) * mixture_.p + j];
   }
 
   void full(std::size_t k) {
@@ -601,7 +617,8 @@ class FormBuilder {
         root[i * n + j] = scale(i) * scale(j) * covariance(k, variable(i), variable(j)) +
                           (i == j && i < m_ ? variance_ : 0.0);
     const double logs = inverse_root(root, n);
-    part(kConstant)[k] = mixture_.log_weights[k] - logs - 0.5 * static_cast<double>(n) * kLog2Pi;
+    part(kConstant)[k] =
+        mixture_.log_weights[row_ + k] - logs - 0.5 * static_cast<double>(n) * kLog2Pi;
     double* row = part(kStack);
     for (std::size_t i = 0; i < n; ++i)
       for (std::size_t j = 0; j <= i; ++j) row[i * size + k] -= root[i * n + j] * shift(k, j);
@@ -612,11 +629,11 @@ class FormBuilder {
     }
     if (form_.by_score(step_)) return;
     for (std::size_t o = 0; o < m_; ++o) {
-      part(kBase)[k * form_.n_out + o] = mixture_.mean(k, o);
+      part(kBase)[k * form_.n_out + o] = mixture_.mean(row_ + k, end(o));
       for (std::size_t i = 0; i < n; ++i) {
         double& gain = part(kGain)[(k * n + i) * form_.n_out + o];
         for (std::size_t j = 0; j <= i; ++j)
-          gain += scale(j) * covariance(k, o, variable(j)) * root[i * n + j];
+          gain += scale(j) * covariance(k, end(o), variable(j)) * root[i * n + j];
       }
     }
   }
@@ -624,12 +641,12 @@ class FormBuilder {
   void low_rank(std::size_t k) {
     const std::size_t n = seen_, q = mixture_.rank, size = form_.n_components;
     const auto factor = [&](std::size_t j, std::size_t i) {
-      return scale(j) * mixture_.factor(k, variable(j), i);
+      return scale(j) * mixture_.factor(row_ + k, variable(j), i);
     };
     std::vector<double> diagonal(n), root(q * q, 0.0);
     double square = 0.0, logs = 0.0;
     for (std::size_t j = 0; j < n; ++j) {
-      const double own = mixture_.diagonals[k * mixture_.p + variable(j)];
+      const double own = mixture_.diagonals[(row_ + k) * mixture_.p + variable(j)];
       diagonal[j] = scale(j) * scale(j) * own + (j < m_ ? variance_ : 0.0);
       part(kQuadratic)[k * n + j] = 1.0 / diagonal[j];
       part(kLinear)[k * n + j] = -2.0 * shift(k, j) / diagonal[j];
@@ -641,7 +658,7 @@ class FormBuilder {
     }
     for (std::size_t i = 0; i < q; ++i) root[i * q + i] += 1.0;
     logs += 2.0 * inverse_root(root, q);
-    part(kConstant)[k] = mixture_.log_weights[k] -
+    part(kConstant)[k] = mixture_.log_weights[row_ + k] -
                          0.5 * (square + logs + static_cast<double>(n) * kLog2Pi);
     double *constants = part(kStack), *rows = constants + q * size;
     for (std::size_t j = 0; j < n; ++j)
@@ -659,19 +676,21 @@ class FormBuilder {
                         const std::vector<double>& root) {
     const std::size_t q = mixture_.rank, width = form_.n_out;
     for (std::size_t o = 0; o < m_; ++o) {
-      const double ratio = data_ * mixture_.diagonals[k * mixture_.p + o] / diagonal[o];
+      // what is a variable's own says something only of the end point itself
+      const double own = mixture_.diagonals[(row_ + k) * mixture_.p + o];
+      const double ratio = mixture_.first_end > 0 ? 0.0 : data_ * own / diagonal[o];
       part(kRatio)[k * width + o] = ratio;
-      part(kBase)[k * width + o] = mixture_.mean(k, o) - ratio * shift(k, o);
+      part(kBase)[k * width + o] = mixture_.mean(row_ + k, end(o)) - ratio * shift(k, o);
       for (std::size_t i = 0; i < q; ++i)
         for (std::size_t l = 0; l <= i; ++l)
           part(kGain)[(k * q + i) * width + o] +=
-              root[i * q + l] * (1.0 - ratio * data_) * mixture_.factor(k, o, l);
+              root[i * q + l] * (1.0 - ratio * data_) * mixture_.factor(row_ + k, end(o), l);
     }
   }
 
   static constexpr double kLog2Pi = 1.837877066409345483560659;
   const Mixture& mixture_;
-  std::size_t m_, seen_, step_ = 0;
+  std::size_t m_, seen_, step_ = 0, row_ = 0;
   double data_ = 0.0, variance_ = 0.0;
   std::size_t at_[kParts] = {};
   Form form_;
@@ -964,7 +983,7 @@ inline double single(std::int64_t code, double a) {
   }
 }
 
-/// From latent points to columns; see `inverse.Way`.
+/// From latent points to columns; see `arrays.Way`.
 class Way {
  public:
   Way() = default;
@@ -1125,7 +1144,7 @@ class Way {
 // ---------------------------------------------------------------------------------------------
 // The solver
 
-/// What the solver does and what trees see; see `layout.Walk`.
+/// What the solver does and what trees see; see `arrays.Walk`.
 struct Walk {
   Span<double> scale, weight, to_columns;
   Span<std::int64_t> terms, term, slot, step, forests;
