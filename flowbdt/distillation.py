@@ -241,5 +241,5 @@ def distil(
 def _source(model: FlowBDT | str | PathLike[str]) -> store.Source:
     if not isinstance(model, FlowBDT):
         return store.open_run(model)
-    model._fitted_flow()  # raises NotFittedError
+    model.flow()  # raises NotFittedError
     return store.Archive("this model", model.archive_)

@@ -10,7 +10,6 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from . import conditions, draws, files, store
-from .attempts import MOST_ATTEMPTS as MOST_ATTEMPTS
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .conventions import Convention, convention_for
@@ -85,7 +84,9 @@ class Flow:
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self._field = self._stepwise(sampler)
-        self.compiled = may_compile(compiled)
+        self._asked = compiled
+        if compiled:
+            may_compile(compiled)  # an error without numba, now and not at the first event
         learned = rejects and sampler is None and self.plan.get("rejection")
         self.ratio = self._ratio() if learned else None
 
@@ -127,12 +128,18 @@ class Flow:
         content = self._checked(store.REJECTION)
         ratio = DensityRatio.from_bytes(content)
         ratio.set_threads(self._n_threads)
-        if self.compiled:
-            ratio.log_ratio = self.classifier().predict
+        by_xgboost = ratio.log_ratio
+        ratio.log_ratio = lambda x: (self.classifier.predict if self.compiled else by_xgboost)(x)
         return ratio
 
+    @cached_property
+    def compiled(self) -> bool:
+        """Whether machine code is used; numba, which takes long to import, is only asked now."""
+        return may_compile(self._asked)
+
+    @cached_property
     def classifier(self) -> CompiledTrees:
-        """Return the compiled trees that decide which events are rejected."""
+        """The compiled trees that decide which events are rejected."""
         return CompiledTrees(*forests(self._checked(store.REJECTION)))
 
     def _json(self, name: str) -> dict[str, Any]:

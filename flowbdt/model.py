@@ -237,15 +237,20 @@ class FlowBDT(BaseEstimator):
         """Take over a trained model given as the bytes of a model file."""
         self.archive_ = content
         self.__dict__.pop("_loaded", None)
-        flow = self._flow()
+        flow = self.flow()
         self.seed_ = int(flow.settings["random_state"])
         self.n_evaluations_ = flow.n_evaluations
         self.acceptance_ = flow.acceptance
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 
-    def _flow(self, sampler: dict[str, Any] | None = None, compiled: bool | None = None) -> Flow:
-        """Return the trained flow; its step models stay loaded between calls of `sample`."""
+    def flow(self, sampler: dict[str, Any] | None = None, compiled: bool | None = None) -> Flow:
+        """Return the trained flow: its field, transform and steps. Raises NotFittedError.
+
+        Parameters as for `sample`. Without any, its step models stay loaded between calls.
+        """
+        if not hasattr(self, "archive_"):
+            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
         if sampler is not None or compiled is not None:
             return Flow(Archive("this model", self.archive_), sampler=sampler, compiled=compiled)
         loaded: Flow | None = getattr(self, "_loaded", None)
@@ -253,11 +258,6 @@ class FlowBDT(BaseEstimator):
             loaded = Flow(Archive("this model", self.archive_))
             self._loaded = loaded
         return loaded
-
-    def _fitted_flow(self, sampler: Any = None, compiled: bool | None = None) -> Flow:
-        if not hasattr(self, "archive_"):
-            raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        return self._flow(sampler, compiled)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_loaded"}
@@ -349,7 +349,7 @@ class FlowBDT(BaseEstimator):
         compiled: bool | None,
         *given: Any,
     ) -> Stream:
-        flow = self._fitted_flow(sampler, compiled)
+        flow = self.flow(sampler, compiled)
         n = number_of_events(n_samples, *given[:2])
         return Stream(flow, n, seeding.resolve(random_state), *given)
 
@@ -366,13 +366,12 @@ class FlowBDT(BaseEstimator):
         NotFittedError, InputError
             If `fit` was not called; if the model starts from given events.
         """
-        return EventSampler(self._fitted_flow(), seeding.resolve(random_state), first)
+        return EventSampler(self.flow(), seeding.resolve(random_state), first)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
-        if not hasattr(self, "archive_"):
-            raise NotFittedError("this FlowBDT is not fitted yet: there is nothing to save")
-        files.write_bytes(Path(path), store.with_packed(self.archive_, pack(self._flow())))
+        packed = pack(self.flow())
+        files.write_bytes(Path(path), store.with_packed(self.archive_, packed))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

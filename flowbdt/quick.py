@@ -265,7 +265,7 @@ def pack(flow: Flow) -> bytes | None:
         "form": tuple(form),
         "trees": tuple(flow.whole.trees),
         "way": tuple(flow.way.way),
-        "ratio": None if flow.ratio is None else tuple(flow.classifier().trees),
+        "ratio": None if flow.ratio is None else tuple(flow.classifier.trees),
         "ceiling": None if flow.ratio is None else flow.ratio.ceiling,
     }
     return packed.pack(content)

@@ -234,7 +234,7 @@ def model(request):
 
 
 def conditions_of(model, n):
-    if not model._flow().columns["conditions"]:
+    if not model.flow().columns["conditions"]:
         return None
     cond = np.column_stack([np.arange(n) % 2, np.linspace(-1, 1, n)]).astype(float)
     cond[::3, 1] = np.nan

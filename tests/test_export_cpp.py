@@ -22,12 +22,13 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from flowbdt import EventTable, FlowBDT, store
+from flowbdt.attempts import MOST_ATTEMPTS
 from flowbdt.cli import main
 from flowbdt.distillation import distil
 from flowbdt.errors import ConfigError, DataWarning, RunError
 from flowbdt.export import binary, write_cpp
 from flowbdt.export.cpp import SOURCES, model_bytes, source
-from flowbdt.generation import MOST_ATTEMPTS, Flow
+from flowbdt.generation import Flow
 from flowbdt.solvers import integrate
 from flowbdt.stepmodel import classified
 

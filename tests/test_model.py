@@ -121,8 +121,8 @@ def test_a_failed_fit_does_not_speak_of_a_folder_that_is_gone(monkeypatch):
 def test_few_rows_get_few_components():
     """Forty Gaussians on thirty events would learn them by heart."""
     model = small(preconditioner={"name": "mixture", "n_components": 40}).fit(normal(30, d=4))
-    assert "1 Gaussian" in model._flow().preconditioner.describe() or (
-        "2 Gaussians" in model._flow().preconditioner.describe()
+    assert "1 Gaussian" in model.flow().preconditioner.describe() or (
+        "2 Gaussians" in model.flow().preconditioner.describe()
     )
 
 

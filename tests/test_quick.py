@@ -244,3 +244,12 @@ def test_one_event_that_is_lost_or_undefined_is_told(fitted):
     with pytest.warns(DataWarning, match="not finite"), pytest.raises(InputError, match="event 1"):
         sampler.one([0.0, 0.0])
     flow.__dict__.update(whole=whole)
+
+
+def test_opening_a_flow_does_not_import_numba(file):
+    """It takes half a second, and showing or exporting a run needs none of it."""
+    code = (
+        "import sys; from flowbdt import FlowBDT; flow = FlowBDT.load(sys.argv[1]).flow();"
+        " assert 'numba' not in sys.modules; assert flow.compiled; assert 'numba' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)

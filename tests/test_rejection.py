@@ -94,7 +94,7 @@ def test_rejection_removes_what_the_flow_leaves_in_a_gap(plain, rejecting):
 def test_the_stated_acceptance_is_the_real_one(rejecting):
     flow = Flow(store.Archive("model", rejecting.archive_), rejects=False)
     x = np.vstack([block.x for block in flow.sample_blocks(20_000, seed=9)])
-    kept = rejecting._flow().ratio.keeps(x, np.random.default_rng(0).random(len(x)))
+    kept = rejecting.flow().ratio.keeps(x, np.random.default_rng(0).random(len(x)))
     error = np.sqrt(rejecting.acceptance_ / len(x) + 1e-4)  # the ceiling is a quantile: 1% more
     assert kept.mean() == pytest.approx(rejecting.acceptance_, abs=5 * error)
 
@@ -170,7 +170,7 @@ def test_a_changed_classifier_is_noticed(tmp_path):
 
 
 def test_hopeless_events_are_kept_with_a_warning(rejecting, monkeypatch):
-    flow = rejecting._flow()
+    flow = rejecting.flow()
     monkeypatch.setattr(flow.ratio, "keeps", lambda x, uniform: np.zeros(len(x), dtype=bool))
     monkeypatch.setattr(draws, "MOST_ATTEMPTS", 3)
     with pytest.warns(UserWarning, match="10 event"):

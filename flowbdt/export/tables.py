@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__, store
+from .. import __version__
+from ..attempts import MOST_ATTEMPTS
 from ..compiled.arrays import NONE, Form, Trees, Walk, Way, n_inputs
 from ..compiled.inverse import pack_way
 from ..compiled.layout import pack_form, pack_trees, pack_walk
 from ..compiled.program import program
 from ..errors import ConfigError
-from ..generation import MOST_ATTEMPTS, Flow
+from ..generation import Flow
 from ..inputs import StepInputs
 from ..model import FlowBDT
 from ..preconditioners.prepared import PreparedMixture
@@ -39,11 +40,7 @@ def flow_of(model: FlowBDT | Flow) -> Flow:
     """Return the trained flow of a model. Raises NotFittedError."""
     if isinstance(model, Flow):
         return model
-    if not hasattr(model, "archive_"):
-        from sklearn.exceptions import NotFittedError
-
-        raise NotFittedError("this FlowBDT is not fitted yet: there is nothing to export")
-    return Flow(store.Archive("this model", model.archive_), compiled=False)
+    return model.flow(compiled=False)
 
 
 def check_exportable(flow: Flow) -> None:

@@ -139,7 +139,7 @@ class Relay:
 
         Noise is keyed by row, as in `FlowBDT.sample`: equal seeds begin with the same noise.
         """
-        flow = model._flow()
+        flow = model.flow()
         seed = seeding.resolve(random_state)
         given = flow.checked_conditions(cond, n)
         tables = []

@@ -50,7 +50,7 @@ def train_trees(
 
 def tree_field(model: FlowBDT) -> VelocityField:
     """Return the field of a fitted model's step models, in latent space."""
-    return model._flow().field
+    return model.flow().field
 
 
 class Corrector:

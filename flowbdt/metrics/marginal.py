@@ -84,7 +84,7 @@ def separation_power(
         "n_bootstrap": n_bootstrap,
         "seed": seed,
     }
-    error = _separation_error(p, q, sizes, expected, n_bootstrap, seed)
+    error = separation_error(p, q, sizes, expected, n_bootstrap, seed)
     n = min(len(real), len(generated))
     return Result("separation", value, error, n, unit="x100", settings=settings)
 
@@ -109,7 +109,7 @@ def separation_of_shares(p: np.ndarray, q: np.ndarray) -> Any:
     return 50.0 * terms.sum(axis=-1)
 
 
-def _separation_error(
+def separation_error(
     p: np.ndarray,
     q: np.ndarray,
     sizes: tuple[float, float],

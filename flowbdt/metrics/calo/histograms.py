@@ -10,7 +10,7 @@ from ...datasets.calochallenge import Showers
 from ...datasets.calogeometry import Geometry
 from ...errors import InputError
 from ..base import Result
-from ..marginal import _separation_error
+from ..marginal import separation_error
 from .features import Features, blocks, high_level_features
 
 CENTRES = ("eta", "phi", "width_eta", "width_phi", "r", "width_r")
@@ -111,7 +111,7 @@ def official_separation(
     value = float(0.5 * ((p - q) ** 2 / (p + q + 1e-16)).sum())
     occupied = int(np.count_nonzero(p + q))
     floor = 0.25 * (occupied - 1) * (1 / sizes[0] + 1 / sizes[1])
-    error = _separation_error(p, q, sizes, 100 * floor, n_bootstrap, seed) / 100
+    error = separation_error(p, q, sizes, 100 * floor, n_bootstrap, seed) / 100
     settings |= {"occupied": occupied, "expected_floor": float(floor), "seed": seed}
     return Result("separation", value, error, n, column=name, settings=settings)
 
