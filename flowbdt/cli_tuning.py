@@ -23,9 +23,11 @@ def _add_tune(commands: Any) -> None:
     )
     parser.add_argument("table", nargs="?", metavar="TABLE", help=f"no test events in it: {TABLES}")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="STUDY", help="folder")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with settings to start")
     parser.add_argument(
-        "--from", dest="start", type=Path, metavar="RUN", help="start from the settings of a run"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML with settings to start from, such as config.yaml of a run",
     )
     add_settings(parser, "a setting to start from, or of the executor; may be repeated")
     parser.add_argument(
@@ -34,10 +36,9 @@ def _add_tune(commands: Any) -> None:
     parser.add_argument("--trials", type=count, metavar="N", help="at most N trials")
     parser.add_argument(
         "--objectives",
-        default="auc_gb,train_s",
         metavar="NAMES",
         help="scores and costs (train_s, us_per_event), all to be small; the first score decides"
-        " (%(default)s)",
+        " (auc_gb,train_s)",
     )
     parser.add_argument(
         "--search",
@@ -47,13 +48,20 @@ def _add_tune(commands: Any) -> None:
     parser.add_argument(
         "--max-cost",
         type=_positive,
-        default=2.0,
         metavar="X",
-        help="give up trials that would train X times as long as the start (%(default)s)",
+        help="give up trials that would train X times as long as the start (2)",
+    )
+    parser.add_argument(
+        "--folds",
+        type=count,
+        metavar="K",
+        help="fit and judge every trial K times, each time on another part (one held-out share)",
     )
     parser.add_argument("--parallel", type=count, metavar="N", help="trials proposed together")
     parser.add_argument(
-        "--resume", action="store_true", help="continue a study; TABLE may be left out"
+        "--resume",
+        action="store_true",
+        help="continue a study as it was begun; TABLE and what it was begun with may be left out",
     )
 
 

@@ -24,10 +24,6 @@ Say = Callable[[str], None]
 
 def tune_files(options: argparse.Namespace, say: Say) -> str:
     """Search settings for the table of a file; return what was found."""
-    if options.start is not None:
-        if options.config is not None:
-            raise ConfigError("settings to start from are those of --from or of --config, not both")
-        options.config = options.start / "config.yaml"
     config = configuration(options)
     table = None
     if options.table is not None:
@@ -35,18 +31,20 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
         table = read_table(
             options.table, columns=columns, conditions=conditions, weight=config.weight
         )
-    wants = options.executor or any(text.startswith("executor") for text in options.set)
+    of_executor = [text.startswith("executor") for text in options.set]
+    given = options.config is not None or not all(of_executor)
     tuned = tune(
         table,
         options.output,
-        base=config,
+        base=config if given else None,
         budget_s=options.budget,
         n_trials=options.trials,
-        objectives=[name.strip() for name in options.objectives.split(",")],
-        search=read_mapping("--search", options.search),
+        objectives=options.objectives and [n.strip() for n in options.objectives.split(",")],
+        search=None if options.search is None else _limits(options.search),
         max_cost=options.max_cost,
+        folds=options.folds,
         parallel=options.parallel,
-        executor=config.executor if wants else None,
+        executor=config.executor if options.executor or any(of_executor) else None,
         resume=options.resume,
         on_trial=lambda report: say(trial_line(report)),
     )
@@ -58,14 +56,14 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
     )
 
 
-def read_mapping(option: str, text: str | None) -> Mapping[str, Any]:
-    """Read an option that is a mapping in YAML. Raises ConfigError."""
+def _limits(text: str) -> Mapping[str, Any]:
+    """Read ``--search``, a mapping in YAML. Raises ConfigError."""
     try:
-        content = {} if text is None else yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read {option} {text!r}: {error}") from error
+        raise ConfigError(f"cannot read --search {text!r}: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{option} must be a mapping such as '{{name: value}}', got {text!r}")
+        raise ConfigError(f"--search must be a mapping such as '{{name: value}}', got {text!r}")
     return content
 
 

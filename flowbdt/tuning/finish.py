@@ -14,7 +14,7 @@ from ..model import fit_run
 from ..store import RunDirectory
 from ..table import EventTable
 from ..training.plan import Inputs
-from . import choose, judge
+from . import choose, judge, parts
 from .records import finished, write_trials
 from .trial import TRIALS, configuration, model, read_setup, read_state
 
@@ -64,6 +64,7 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
     outcome = {
         "format": 1, "winner": won, "front": best, "finals": finals, "objectives": objectives,
         "cpu_seconds": spent, "params": rows[won]["params"], "shares": setup["shares"],
+        "folds": setup.get("folds"),
     }  # fmt: skip
     files.write_json(study.file("outcome.json"), outcome)
     for name in ("study.json", "trials.json", "trials.csv", "outcome.json"):
@@ -73,7 +74,11 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
 
 
 def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
-    """Return the scores of a finalist on the guard events; found once, then read."""
+    """Return the scores of a finalist on the guard events; found once, then read.
+
+    With folds its model is that of the first one, and the second judge sees the events which that
+    one has not learned from: those of the first fold and of the guard.
+    """
     name = f"finals/{name_of(number)}.json"
     report = TRIALS.report(study, number) or {}
     known = read_state(study, name)
@@ -81,8 +86,10 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
         return known
     start = time.process_time()
     flow, seed = Flow(model(study, number), 1), setup["seed"]
-    guard, select = (judge.read_part(study, setup, part) for part in ("guard", "select"))
-    real = EventTable.concatenate([guard, select])
+    table = parts.read_table(study, setup)
+    known_parts = parts.parts_of(setup, table)
+    guard = table.take(known_parts.guard)
+    real = EventTable.concatenate([guard, table.take(known_parts.held(0))])
     made = judge.generated(flow, real, seeding.derive(seed, "tune-guard")).table
     names = [name for name in setup["objectives"] if name not in judge.COSTS]
     on_guard = made.take(slice(0, judge.PER_REAL * guard.n))
@@ -104,7 +111,7 @@ def _second_opinion(
 ) -> dict[str, Any] | None:
     """Return the score of a judge that the search never asked; None if it has asked that one.
 
-    On the events of selection and guard together: what was chosen was not chosen by this judge.
+    What was chosen was not chosen by this judge, so it may see the events of the selection too.
     """
     if SECOND in names:
         return None
@@ -116,7 +123,7 @@ def _second_opinion(
 def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: Any) -> RunDirectory:
     """Fit the settings of a trial to all events; a folder of another winner is moved aside."""
     task = TRIALS.task(study, number) or {}
-    table = judge.read_part(study, setup, None)
+    table = parts.read_table(study, setup)
     config = configuration(setup, task["params"], table.n)
     config = replace(config, executor=executor)
     folder = study.file("best")

@@ -1,4 +1,4 @@
-"""How a trial is judged: parts of the table, scores of generated events, what they cost."""
+"""How a trial is judged: scores of generated events, and what they cost."""
 
 from __future__ import annotations
 
@@ -12,24 +12,18 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .. import seeding
 from ..comparison import judge_of
 from ..errors import ConfigError, InputError
 from ..generation import Flow
 from ..metrics import METRICS, Metric, Result
 from ..metrics.jets import frechet_distance
 from ..registry import unknown
-from ..split import row_uniform
-from ..store import RunDirectory
 from ..table import EventTable
 
 COSTS = {
     "train_s": "CPU seconds of the training",
     "us_per_event": "CPU microseconds per generated event",
 }
-SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}
-"""Of the events that are handed in: what trials learn from, what they are compared on, and what
-nobody looks at before the last few are left."""
 
 
 def _frechet(
@@ -83,46 +77,6 @@ def check_objectives(names: Sequence[str]) -> list[str]:
         raise ConfigError(f"one objective must say how good events are: {', '.join(SCORES)}")
     ordered = [name for name in names if name in scores]
     return [*dict.fromkeys(ordered), *(name for name in COSTS if name in names)]
-
-
-def write_table(study: RunDirectory, table: EventTable) -> dict[str, Any]:
-    """Write a table into a study; return what describes it."""
-    study.file("table").mkdir(parents=True, exist_ok=True)
-    for name in ("x", "cond", "weight"):
-        study.write_array(name, getattr(table, name))
-    return {
-        "names": table.names,
-        "units": table.units,
-        "dtypes": table.dtypes,
-        "cond_names": table.cond_names,
-        "categories": table.categories,
-    }
-
-
-def read_part(study: RunDirectory, setup: Mapping[str, Any], part: str | None) -> EventTable:
-    """Return one part of the study's table; None is the whole table."""
-    known = setup["table"]
-    arrays = {name: study.array(name) for name in ("x", "cond", "weight")}
-    table = EventTable(
-        x=np.asarray(arrays["x"]),
-        names=tuple(known["names"]),
-        units=tuple(known["units"]),
-        dtypes=tuple(known["dtypes"]),
-        cond=None if arrays["cond"] is None else np.asarray(arrays["cond"]),
-        cond_names=tuple(known["cond_names"]),
-        weight=None if arrays["weight"] is None else np.asarray(arrays["weight"]),
-        categories={k: tuple(v) for k, v in known["categories"].items()},
-    )
-    return table if part is None else table.take(in_part(table.n, setup["seed"], part))
-
-
-def in_part(n: int, seed: int, part: str) -> np.ndarray:
-    """Return which of n rows belong to a part, (n,) bool: by a keyed hash of the row number."""
-    uniform = row_uniform(n, seeding.derive(seed, "tune-split"))
-    edges = np.cumsum([0.0, *SHARES.values()])
-    number = list(SHARES).index(part)
-    last = part == list(SHARES)[-1]
-    return (uniform >= edges[number]) & ((uniform < edges[number + 1]) | last)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,11 @@ def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, A
     names = ["number", "state", "reason", "cpu_seconds", *setup["space"]]
     scores = [name for name in setup["objectives"] if name not in judge.COSTS]
     errors = [f"{name}_error" for name in scores]
+    folds = range(setup.get("folds") or 0)
+    single = [f"{name}_fold{fold}" for name in scores for fold in folds]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *scores, *errors, *judge.COSTS])
+    writer.writerow([*names, *scores, *errors, *judge.COSTS, *single])
     for row in rows:
         found = [row["scores"].get(name, {}) for name in scores]
         writer.writerow([
@@ -43,9 +45,16 @@ def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, A
             *(score.get("value", "") for score in found),
             *(score.get("error", "") for score in found),
             *(row["costs"].get(name, "") for name in judge.COSTS),
+            *(_on_fold(row, name, fold) for name in scores for fold in folds),
         ])  # fmt: skip
     files.write_bytes(study.file("trials.csv"), text.getvalue().encode())
     return rows
+
+
+def _on_fold(row: dict[str, Any], name: str, fold: int) -> Any:
+    """Return a score on one fold; "" if the trial was not judged on it."""
+    known = row.get("folds", [])
+    return known[fold]["scores"][name]["value"] if fold < len(known) else ""
 
 
 def _row(study: RunDirectory, number: int) -> dict[str, Any]:
@@ -57,8 +66,8 @@ def _row(study: RunDirectory, number: int) -> dict[str, Any]:
         "costs": {},
     }
     if report is not None:
-        kept = ("state", "reason", "scores", "costs", "losses", "cpu_seconds", "acceptance",
-                "n_evaluations", "trees")  # fmt: skip
+        kept = ("state", "reason", "folds", "scores", "costs", "losses", "cpu_seconds",
+                "acceptance", "n_evaluations", "trees")  # fmt: skip
         return {**row, **{name: report[name] for name in kept if name in report}}
     log = study.file(TRIALS.log(number))
     return {**row, "state": "failed" if log.exists() else "not done", "reason": last_line(log)}

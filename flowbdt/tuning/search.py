@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import files, seeding, store
+from .. import files, store
 from ..config import RunConfig
-from ..errors import ConfigError, IncompleteRun, RunError
+from ..errors import IncompleteRun
 from ..execution import EXECUTORS, Executor
 from ..execution.work import name_of
-from ..registry import spec_name
 from ..store import RunDirectory
 from ..table import EventTable
-from ..training.plan import check_config
-from . import choose, judge, space
+from . import choose, space
+from .begin import Wishes, begin, check_same
 from .finish import Tuned, finish
 from .proposals import Proposals, check_installed
 from .records import finished, numbers, write_trials
 from .trial import TRIALS, model, read_setup, read_state
 
-OBJECTIVES = ("auc_gb", "train_s")
 TRIALS_BY_DEFAULT = 40
 MOST_TRIALS = 10_000
-MOST_COST = 2.0
-"""A trial that would train for so many times the start's CPU seconds is given up."""
 MARGIN = 0.02
-"""So is one whose held-out loss is so much above the start's (see `race`)."""
-FEWEST_ROWS = 200
+"""A trial whose held-out loss is so much above the start's is given up (see `race`)."""
 
 OnTrial = Callable[[dict[str, Any]], None]
 
@@ -42,9 +36,10 @@ def tune(
     base: RunConfig | None = None,
     budget_s: float | None = None,
     n_trials: int | None = None,
-    objectives: Sequence[str] = OBJECTIVES,
+    objectives: Sequence[str] | None = None,
     search: Mapping[str, Any] | None = None,
-    max_cost: float = MOST_COST,
+    max_cost: float | None = None,
+    folds: int | None = None,
     parallel: int | None = None,
     executor: Any = None,
     resume: bool = False,
@@ -53,22 +48,26 @@ def tune(
     """Search settings for a table, and fit the best ones to all of it.
 
     Every trial learns from 60% of the events and is judged on another 25%; the rest decides
-    between the last few. Test events must not be in the table.
+    between the last few. With folds every trial is fitted and judged so many times, and its score
+    is the mean. Test events must not be in the table.
 
     Parameters
     ----------
     table : EventTable, DataFrame or array; None continues a study
     output : folder of the study; the winner is the run ``best`` in it
-    base : settings to start from
+    base : settings to start from, by default those of `flowbdt fit`
     budget_s : CPU seconds for trials, their judgement and the last fit, about; or
     n_trials : trials; without either 40
-    objectives : of `flowbdt.tuning.judge.SCORES` and `COSTS`; the first score decides
+    objectives : of `flowbdt.tuning.judge.SCORES` and `COSTS`, by default auc_gb and train_s; the
+        first score decides
     search : parameter -> values to choose from, [low, high], or one value that is not to change;
         of `flowbdt.tuning.space.model_space`
-    max_cost : CPU seconds of training that a trial may take, in those of the start
+    max_cost : CPU seconds of training that a trial may take, in those of the start; by default 2
+    folds : cut the events of learning and judging into so many equal parts, each of which is
+        judged on once by a model that learned from the others; None holds out one share
     parallel : trials that are proposed together; by default as many as the executor does at once
     executor : what does the trials, and the steps of the last fit; by default that of ``base``
-    resume : whether to continue the study in the folder
+    resume : whether to continue the study in the folder, with what it was begun with
     on_trial : called with the report of each trial
 
     Raises
@@ -76,16 +75,19 @@ def tune(
     ConfigError, InputError
         Before any long work.
     RunError
-        If the folder holds another study, or no trial came to an end.
+        If the folder holds a study of another table, or with other settings, objectives, limits,
+        max_cost or folds than are given here; or if no trial came to an end.
     MissingExtra
         If Optuna is not installed.
     """
     check_installed()
     study = RunDirectory(output)
-    if table is None:
-        resume = True
+    events = None if table is None else EventTable.of(table)
+    wishes = Wishes(base, objectives, search, max_cost, folds)
+    if events is None or (resume and study.file("study.json").exists()):
+        check_same(study, events, wishes)
     else:
-        _begin(study, table, base or RunConfig(), objectives, search or {}, max_cost, resume)
+        begin(study, events, wishes)
     setup = read_setup(study)
     chosen = executor or setup["base"]["executor"]
     runs = EXECUTORS.build(chosen)
@@ -98,52 +100,6 @@ def tune(
 def at_once(executor: Executor) -> int:
     """Return how many trials an executor does at once, about."""
     return max(1, int(getattr(executor, "n_jobs", 1)))
-
-
-def _begin(
-    study: RunDirectory, data: Any, base: RunConfig, objectives: Sequence[str],
-    search: Mapping[str, Any], max_cost: float, resume: bool,
-) -> None:  # fmt: skip
-    """Write what a study is, or hold it against the one that is there."""
-    table = EventTable.of(data)
-    if table.n < FEWEST_ROWS:
-        raise ConfigError(f"a search needs {FEWEST_ROWS} events to judge by, got {table.n}")
-    if spec_name(base.coupling) == "given":
-        raise ConfigError("tune generates from noise; coupling='given' starts from given events")
-    check_config(base)
-    seed = seeding.resolve(base.random_state)
-    known = study.file("study.json")
-    if known.exists():
-        if not resume:
-            raise RunError(
-                f"{study.path} holds a study already; add --resume to continue it, or choose"
-                " another folder"
-            )
-        _same_table(read_setup(study), table, study)
-        return
-    n_fit = int(judge.in_part(table.n, seed, "fit").sum())
-    sizes = (n_fit, len(table.names), len(table.cond_names))
-    chosen = space.narrowed(space.model_space(base, *sizes), search)
-    ordered = judge.check_objectives(objectives)
-    study.path.mkdir(parents=True, exist_ok=True)
-    study.file("references").mkdir(exist_ok=True)
-    files.write_json(known, {
-        "format": store.FORMAT,
-        "base": asdict(replace(base, random_state=seed)),
-        "seed": seed,
-        "objectives": ordered,
-        "space": {name: parameter.to_json() for name, parameter in chosen.items()},
-        "max_cost": max_cost,
-        "shares": judge.SHARES,
-        "n_fit": n_fit,
-        "table": judge.write_table(study, table),
-        "events": files.digest_array(table.x),
-    })  # fmt: skip
-
-
-def _same_table(setup: dict[str, Any], table: EventTable, study: RunDirectory) -> None:
-    if files.digest_array(table.x) != setup["events"]:
-        raise RunError(f"{study.path} is a study of another table; choose another folder")
 
 
 class Search:
@@ -207,7 +163,8 @@ class Search:
         if budget_s is None or not reports:
             return True
         spent = [float(r["cpu_seconds"]) for r in reports.values()]
-        start = reports.get(0, {}).get("cpu_seconds", max(spent))
+        rounds = self.setup.get("folds") or 1
+        start = reports.get(0, {}).get("cpu_seconds", max(spent)) / rounds
         after = 1.5 * start + choose.FINALISTS * start  # the last fit, the last judgement
         return sum(spent) + (waiting + 1) * sum(spent) / len(spent) + after <= budget_s
 
@@ -232,6 +189,7 @@ class Search:
                 "curve": [] if known is None else known["curve"],
                 "margin": MARGIN,
                 "cpu_s": None if cpu_s is None else self.setup["max_cost"] * cpu_s,
+                "folds": start.get("folds", []),
             },
         }
         self.study.file("trials").mkdir(exist_ok=True)
@@ -282,7 +240,11 @@ class Search:
             files.write_bytes(self.study.file(name), content)
             references[coordinates] = {"file": name, "curve": report["losses"]}
         if number == 0:
-            references["start"] = {"train_s": report["costs"]["train_s"]}
+            decides = self.setup["objectives"][0]
+            references["start"] = {
+                "train_s": report["costs"]["train_s"],
+                "folds": [fold["scores"][decides] for fold in report.get("folds", [])],
+            }
         self.study.write_json("references/index.json", {**references, "format": store.FORMAT})
 
     def _rebuild(self) -> None:

@@ -38,7 +38,9 @@ def summary(tuned: Tuned, objectives: list[str]) -> str:
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     rows = {row["number"]: row for row in tuned.trials}
     lines = [f"{len(states)} trials ({counts}), {tuned.cpu_seconds:.4g} CPU seconds", ""]
-    lines.append(f"not beaten in {' and '.join(objectives)} together (selection events):")
+    folds = max(len(row.get("folds", [])) for row in tuned.trials)
+    judged = f"means over {folds} folds" if folds else "selection events"
+    lines.append(f"not beaten in {' and '.join(objectives)} together ({judged}):")
     lines += [f"  {_row(rows[n])}" for n in tuned.front[:SHOWN]]
     lines += ["", "finalists, on events that played no part in the search:"]
     lines += [f"  trial {n}: {_final(final)}" for n, final in tuned.finals.items()]

@@ -1,4 +1,4 @@
-"""One trial of a study, as a job of its own: fit, race, generate, judge.
+"""One trial of a study, as a job of its own: fit, race, generate, judge; with folds for each.
 
 ::
 
@@ -6,8 +6,9 @@
     table/*.npy            all events that were handed in
     references/*.npz       closed form that losses are divided by, per choice of coordinates
     trials/0007.json       parameters of a trial, and when to give it up
-    scratch/0007/          its run while it is fitted; a killed trial goes on there
-    trials/0007.flowbdt    its model, then
+    scratch/0007/          runs of its folds while they are fitted, and what was found on those
+                           that are done; a killed trial goes on there
+    trials/0007.flowbdt    its model, that of the first fold, then
     trials/0007.report.json  scores, costs, losses, with the task's digest and the model's hash
 """
 
@@ -26,13 +27,18 @@ from ..cost import PROCESS_MIB
 from ..errors import ConfigError, FormatError
 from ..execution.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..generation import Flow
+from ..metrics import Result
 from ..rejection import learn_rejection
 from ..seeding import derive
 from ..store import Archive, RunDirectory
+from ..table import EventTable
 from ..training.collect import collect
 from ..training.plan import Inputs, make_plan
-from . import judge, space
+from . import folds, judge, parts, space
 from .race import Limits, Race, race
+
+MODEL = "model.flowbdt"
+"""Of the first fold, in the scratch folder of its trial."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,9 @@ def configuration(setup: dict[str, Any], params: dict[str, Any], n_rows: int) ->
 def run_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any]:
     """Fit and judge one trial and return its report, which is written last.
 
+    With folds the trial is fitted and judged on one after the other, and given up as soon as its
+    steps, of the first fold, or its scores so far are clearly worse than those of the start.
+
     Raises
     ------
     ConfigError, FormatError
@@ -141,48 +150,107 @@ def run_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any
     setup, task = read_setup(study), TRIALS.task(study, number)
     if task is None:
         raise ConfigError(f"{study.path} has no trial {number}")
-    start, cpu = time.perf_counter(), time.process_time()
-    held = judge.read_part(study, setup, "select")
-    run = RunDirectory(study.file(f"scratch/{name_of(number)}"))
-    planning_s = _plan(study, setup, task, run)
-    closed_form = task["reference"] and study.read(task["reference"])
-    raced = race(
-        run, held, closed_form, Limits.from_json(task["limits"]),
-        seed=setup["seed"], n_threads=n_threads, planning_s=planning_s,
-    )  # fmt: skip
-    if raced.stopped:
-        content, result = b"", {"state": "pruned", "reason": raced.stopped}
-    else:
-        content, result = _finish(run, setup, held, raced, n_threads)
-    return _write(study, number, task, content, {
-        **result,
-        "losses": sorted(raced.losses.items()),
-        "fitted_s": raced.cpu_s,
-        "cpu_seconds": max(time.process_time() - cpu, raced.cpu_s),
-        "seconds": time.perf_counter() - start,
-    })  # fmt: skip
+    table = parts.read_table(study, setup)
+    trial = _Trial(study, setup, task, table, n_threads)
+    start = folds.scores_from(task["limits"].get("folds", []))
+    done: list[dict[str, Any]] = []
+    stopped = None
+    for fold in range(trial.parts.rounds):
+        done.append(trial.fold(fold))
+        stopped = done[-1].get("stopped")
+        if stopped is None and fold + 1 < trial.parts.rounds:
+            stopped = folds.clearly_worse([_score(one, setup) for one in done], start)
+        if stopped is not None:
+            break
+    return _write(study, number, task, _summed_up(setup, done, stopped), trial.folder)
 
 
-def _plan(
-    study: RunDirectory, setup: dict[str, Any], task: dict[str, Any], run: RunDirectory
-) -> float:
-    """Plan the run of a trial, unless that was done; return the CPU seconds it took."""
-    clock = study.file(f"scratch/{run.path.name}.json")
-    if run.is_planned() and clock.exists():
-        return float(files.read_json(clock)["planning_s"])
-    start = time.process_time()
-    table = judge.read_part(study, setup, "fit")
-    config = configuration(setup, task["params"], table.n)
-    make_plan(Inputs(table, config, setup["seed"]), run, resume=True)
-    planning_s = time.process_time() - start
-    files.write_json(clock, {"planning_s": planning_s})
-    return planning_s
+class _Trial:
+    """One trial while it is done."""
+
+    def __init__(
+        self, study: RunDirectory, setup: dict[str, Any], task: dict[str, Any],
+        table: EventTable, n_threads: int,
+    ) -> None:  # fmt: skip
+        self.study, self.setup, self.task = study, setup, task
+        self.table, self.parts = table, parts.parts_of(setup, table)
+        self.n_threads = n_threads
+        self.folder = RunDirectory(study.file(f"scratch/{name_of(task['trial'])}"))
+
+    def fold(self, fold: int) -> dict[str, Any]:
+        """Return what was found on a fold: read if it is done, else found and written."""
+        name = f"{fold}.json"
+        if self.folder.file(name).exists():
+            known: dict[str, Any] = self.folder.read_json(name)
+            if known["task_digest"] == self.task["digest"]:
+                return known
+        cpu, start = time.process_time(), time.perf_counter()
+        seed = fold_seed(self.setup, fold)
+        run = RunDirectory(self.folder.file(f"run-{fold}"))
+        planning_s = self._plan(run, fold, seed)
+        held = self.table.take(self.parts.held(fold))
+        raced = self._race(run, held, fold, seed, planning_s)
+        found: dict[str, Any] = {"stopped": raced.stopped}
+        if raced.stopped is None:
+            content, judged = _judged(run, self.setup, held, raced, seed, self.n_threads)
+            found |= judged
+            if fold == 0:
+                files.write_bytes(self.folder.file(MODEL), content)
+        found |= {
+            "task_digest": self.task["digest"],
+            "losses": sorted(raced.losses.items()),
+            "fitted_s": raced.cpu_s,
+            "cpu_seconds": max(time.process_time() - cpu, raced.cpu_s),
+            "seconds": time.perf_counter() - start,
+        }
+        self.folder.write_json(name, found)
+        shutil.rmtree(run.path, ignore_errors=True)
+        return found
+
+    def _plan(self, run: RunDirectory, fold: int, seed: int) -> float:
+        """Plan the run of a fold, unless that was done; return the CPU seconds it took."""
+        clock = self.folder.file(f"plan-{fold}.json")
+        if run.is_planned() and clock.exists():
+            return float(files.read_json(clock)["planning_s"])
+        start = time.process_time()
+        table = self.table.take(self.parts.fit(fold))
+        config = configuration(self.setup, self.task["params"], table.n)
+        make_plan(Inputs(table, config, seed), run, resume=True)
+        planning_s = time.process_time() - start
+        files.write_json(clock, {"planning_s": planning_s})
+        return planning_s
+
+    def _race(
+        self, run: RunDirectory, held: EventTable, fold: int, seed: int, planning_s: float
+    ) -> Race:
+        """Train the steps of a fold; only those of the first one can end the trial."""
+        limits, reference = Limits(), None
+        if fold == 0:
+            limits = Limits.from_json(self.task["limits"])
+            reference = self.task["reference"]
+        closed_form = reference and self.study.read(reference)
+        return race(
+            run, held, closed_form, limits,
+            seed=seed, n_threads=self.n_threads, planning_s=planning_s,
+        )  # fmt: skip
 
 
-def _finish(
-    run: RunDirectory, setup: dict[str, Any], held: Any, raced: Race, n_threads: int
-) -> tuple[bytes, dict[str, Any]]:
-    """Close the run of a trial and judge its events; return its model and what was found."""
+def fold_seed(setup: dict[str, Any], fold: int) -> int:
+    """Return the seed of all that is drawn for a fold: scatter between folds is that of all."""
+    seed: int = setup["seed"]
+    return seed if fold == 0 else derive(seed, "tune-fold", fold)
+
+
+def _score(found: dict[str, Any], setup: dict[str, Any]) -> Result:
+    """Return the score that decides."""
+    return Result.from_json(found["scores"][setup["objectives"][0]])
+
+
+def _judged(
+    run: RunDirectory, setup: dict[str, Any], held: EventTable, raced: Race, seed: int,
+    n_threads: int,
+) -> tuple[bytes, dict[str, Any]]:  # fmt: skip
+    """Close the run of a fold and judge its events; return its model and what was found."""
     manifest = collect(run)
     learn_rejection(run, n_threads)
     manifest = run.read_json("manifest.json")
@@ -191,17 +259,12 @@ def _finish(
         train_s += run.read_json(store.REJECTION_REPORT)["cpu_seconds"]
     flow = Flow(run, n_threads)
     start = time.process_time()
-    made = judge.generated(flow, held, derive(setup["seed"], "tune-events"))
+    made = judge.generated(flow, held, derive(seed, "tune-events"))
     names = [name for name in setup["objectives"] if name not in judge.COSTS]
-    found = judge.scores(held, made.table, names, setup["seed"], n_threads)
-    costs = {"train_s": train_s, "us_per_event": made.us_per_event}
+    found = judge.scores(held, made.table, names, seed, n_threads)
     result = {
-        "state": "complete",
         "scores": {name: score.to_json() for name, score in found.items()},
-        "costs": costs,
-        "values": [
-            found[name].value if name in found else costs[name] for name in setup["objectives"]
-        ],
+        "costs": {"train_s": train_s, "us_per_event": made.us_per_event},
         "acceptance": flow.acceptance,
         "n_evaluations": flow.n_evaluations,
         "trees": sum(step["trees"] for step in manifest["steps"]),
@@ -210,12 +273,45 @@ def _finish(
     return store.archive_bytes(run, manifest), result
 
 
-def _write(
-    study: RunDirectory, number: int, task: dict[str, Any], content: bytes, found: dict[str, Any]
+def _summed_up(
+    setup: dict[str, Any], done: list[dict[str, Any]], stopped: str | None
 ) -> dict[str, Any]:
+    """Return what a trial found: scores and costs of one model, times of all of them."""
+    spent = {
+        name: sum(one[name] for one in done) for name in ("fitted_s", "cpu_seconds", "seconds")
+    }
+    result = {"losses": done[0]["losses"], **spent}
+    if setup.get("folds") is not None:
+        judged = [one for one in done if "scores" in one]
+        result["folds"] = [{k: one[k] for k in ("scores", "costs")} for one in judged]
+    if stopped is not None:
+        return {**result, "state": "pruned", "reason": stopped}
+    costs = {name: sum(one["costs"][name] for one in done) / len(done) for name in judge.COSTS}
+    names = [name for name in setup["objectives"] if name not in judge.COSTS]
+    scores = {
+        name: folds.over_folds(folds.scores_from([one["scores"][name] for one in done]))
+        for name in names
+    }
+    known = {**costs, **{name: score.value for name, score in scores.items()}}
+    kept = ("acceptance", "n_evaluations", "trees")
+    return {
+        **result,
+        **{name: done[0][name] for name in kept},
+        "state": "complete",
+        "scores": {name: score.to_json() for name, score in scores.items()},
+        "costs": costs,
+        "values": [known[name] for name in setup["objectives"]],
+        "judging_s": sum(one["judging_s"] for one in done),
+    }
+
+
+def _write(
+    study: RunDirectory, number: int, task: dict[str, Any], found: dict[str, Any],
+    scratch: RunDirectory,
+) -> dict[str, Any]:  # fmt: skip
     """Write model, then report; remove the scratch folder."""
-    name = name_of(number)
-    model, described = TRIALS.result(name)
+    content = scratch.read(MODEL) if found["state"] == "complete" else b""
+    model, described = TRIALS.result(name_of(number))
     study.file("trials").mkdir(exist_ok=True)
     files.write_bytes(study.file(model), content)
     report = {
@@ -227,8 +323,7 @@ def _write(
         "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
     }
     study.write_json(described, report)
-    shutil.rmtree(study.file(f"scratch/{name}"), ignore_errors=True)
-    study.file(f"scratch/{name}.json").unlink(missing_ok=True)
+    shutil.rmtree(scratch.path, ignore_errors=True)
     return report
 
 

@@ -1,0 +1,203 @@
+"""Whole searches of settings: what they leave, resuming, failures, budgets, commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import run
+from tuning_cases import BASE, table, tune
+
+from flowbdt import FlowBDT
+from flowbdt.errors import ConfigError, FormatError, IncompleteRun, RunError
+from flowbdt.store import FORMAT, RunDirectory
+from flowbdt.table import EventTable
+from flowbdt.tableio import write_table
+from flowbdt.training.worker import run_task
+from flowbdt.tuning.race import race
+
+
+def test_a_study_leaves_a_run_a_table_of_trials_and_the_evidence(tmp_path):
+    told = []
+    done = tune(table(), tmp_path / "s", base=BASE, n_trials=4, on_trial=told.append)
+    assert [r["trial"] for r in told] == [0, 1, 2, 3]
+    new = FlowBDT.load(done.run.path).sample(50, random_state=1)
+    assert np.isfinite(np.asarray(new.x)).all()
+    assert len(done.trials) == 4
+    assert set(done.front) <= {0, 1, 2, 3}
+    rows = list(csv.DictReader((done.run.path / "tuning/trials.csv").read_text().splitlines()))
+    assert [row["number"] for row in rows] == list("0123")
+    assert float(rows[0]["train_s"]) > 0
+    plan = done.run.read_json("plan.json")
+    assert plan["n_train"] + plan["n_valid"] == 600  # the winner has learned from all events
+    kept = json.loads((done.run.path / "tuning/outcome.json").read_text())
+    assert kept["winner"] == done.winner
+
+
+def test_a_killed_study_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    """Killed in the middle of a step of the second trial, and between two trials."""
+    from flowbdt.tuning import race as racing
+
+    settings = {"base": BASE, "n_trials": 4, "objectives": ["auc_gb"]}
+    whole = tune(table(), tmp_path / "whole", **settings)
+    calls = []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) in (6, 13):
+            raise KeyboardInterrupt
+        return run_task(*arguments)
+
+    monkeypatch.setattr(racing, "run_task", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            tune(table(), tmp_path / "cut", resume=True, **settings)
+    cut = tune(None, tmp_path / "cut", n_trials=4)
+    for one, other in zip(whole.trials, cut.trials, strict=True):
+        assert one["params"] == other["params"]
+        assert one["scores"] == other["scores"]
+    assert cut.winner == whole.winner
+    assert len(calls) == sum(len(row["losses"]) for row in cut.trials) + 2  # nothing done twice
+
+
+def test_a_lost_database_is_built_anew_from_the_trials(tmp_path):
+    before = tune(table(), tmp_path / "s", base=BASE, n_trials=2)
+    (tmp_path / "s/optuna.db").unlink()
+    after = tune(None, tmp_path / "s", n_trials=3)
+    assert [row["params"] for row in after.trials[:2]] == [row["params"] for row in before.trials]
+    assert len(after.trials) == 3
+
+
+def test_trials_that_failed_are_told_of_and_the_rest_goes_on(tmp_path, monkeypatch):
+    from flowbdt.tuning import trial
+
+    def fails(*arguments, **options):
+        if fails.count in (1,):
+            fails.count += 1
+            raise ValueError("no luck")
+        fails.count += 1
+        return race(*arguments, **options)
+
+    fails.count = 0
+    monkeypatch.setattr(trial, "race", fails)
+    done = tune(table(), tmp_path / "s", base=BASE, n_trials=3)
+    assert [row["state"] for row in done.trials] == ["complete", "failed", "complete"]
+    assert "no luck" in done.trials[1]["reason"]
+
+
+def test_a_start_that_fails_ends_the_study(tmp_path, monkeypatch):
+    from flowbdt.tuning import trial
+
+    def fails(*_, **__):
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(trial, "race", fails)
+    with pytest.raises(IncompleteRun, match="no luck"):
+        tune(table(), tmp_path / "s", base=BASE, n_trials=3)
+
+
+@pytest.mark.parametrize(("budget_s", "waiting", "folds", "room"), [
+    (None, 0, None, True), (400, 0, None, True), (400, 30, None, False), (50, 0, None, False),
+    (75, 0, None, False), (75, 0, 4, True), (75, 1, 4, False),
+])  # fmt: skip
+def test_a_budget_leaves_room_for_what_comes_after(monkeypatch, budget_s, waiting, folds, room):
+    """Three trials of 10 s were done, the start took 20 s: judging the last few takes longer.
+
+    With four folds the start's 20 s are those of four models, and what comes after makes one.
+    """
+    from flowbdt.tuning import search
+
+    reports = {0: {"cpu_seconds": 20.0}, 1: {"cpu_seconds": 5.0}, 2: {"cpu_seconds": 5.0}}
+    monkeypatch.setattr(search, "finished", lambda study: reports)
+
+    class Three:
+        def count(self):
+            return 3
+
+    searching = search.Search.__new__(search.Search)
+    searching.study, searching.proposals = None, Three()
+    searching.setup = {"folds": folds}
+    assert searching._room(100, budget_s, waiting) is room
+    assert not searching._room(3, budget_s, waiting)
+
+
+def test_conditions_and_weights_come_through(tmp_path):
+    plain = table()
+    weighted = EventTable.of(plain.x, cond=plain.x[:, :1] > 1, weight=np.linspace(0.5, 1.5, 600))
+    done = tune(weighted, tmp_path / "s", base=BASE, n_trials=2)
+    assert done.run.read_json("plan.json")["fingerprint"]["columns"]["conditions"] == ["c0"]
+
+
+def test_files_that_are_read_again_say_their_format(tmp_path):
+    """Those of a later release are refused, not misread."""
+    study = RunDirectory(tmp_path / "s")
+    tune(table(), study.path, base=BASE, n_trials=1, objectives=["separation"])
+    for name in ("finals/0000.json", "best.json", "references/index.json"):
+        content = study.read_json(name)
+        assert content["format"] == FORMAT
+        study.write_json(name, {**content, "format": FORMAT + 1})
+        with pytest.raises(FormatError, match=name):
+            tune(None, study.path, n_trials=2 if "references" in name else 1)
+        study.write_json(name, content)
+
+
+def test_another_study_is_refused(tmp_path):
+    tune(table(), tmp_path / "s", base=BASE, n_trials=1)
+    with pytest.raises(RunError, match="--resume"):
+        tune(table(), tmp_path / "s", base=BASE, n_trials=1)
+    with pytest.raises(RunError, match="another table"):
+        tune(table(500), tmp_path / "s", base=BASE, n_trials=1, resume=True)
+    with pytest.raises(ConfigError, match="holds no study"):
+        tune(None, tmp_path / "empty")
+    with pytest.raises(ConfigError, match="200 events"):
+        tune(table(20), tmp_path / "t", base=BASE)
+
+
+def test_a_study_goes_on_as_it_was_begun_and_never_as_another(tmp_path):
+    begun = {
+        "base": BASE,
+        "objectives": ["separation"],
+        "search": {"max_depth": [2, 3]},
+        "max_cost": 3.0,
+    }
+    tune(table(), tmp_path / "s", n_trials=1, **begun)
+    others = {
+        "settings": {"base": replace(BASE, n_steps=4)},
+        "objectives": {"objectives": ["auc_gb"]},
+        "limits of the search": {"search": {"max_depth": 2}},
+        "max_cost": {"max_cost": 2.0},
+        "folds": {"folds": 3},
+    }
+    for told, other in others.items():
+        with pytest.raises(RunError, match=f"other {told};"):
+            tune(None, tmp_path / "s", n_trials=1, **other)
+    again = {**begun, "base": replace(BASE, random_state=None, executor="joblib")}
+    assert len(tune(None, tmp_path / "s", n_trials=1, **again).trials) == 1
+
+
+def test_commands_tune_and_trial(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_table("t.h5", table())
+    quick = ["preset=fast", "n_steps=3", "preconditioner=gaussian", "booster.n_estimators=4"]
+    words = [w for text in (*quick, "random_state=1") for w in ("--set", text)]
+    limits = "{max_depth: [2, 3], closed_form: gaussian, n_estimators: [2, 6]}"
+    assert run("tune", "t.h5", "-o", "s", "--trials", 2, "--search", limits, *words) == 0
+    said = capsys.readouterr().out
+    assert "not beaten in auc_gb and train_s" in said
+    assert "complete: s/best" in said
+    assert run("trial", "s", 1) == 0
+    assert "done already" in capsys.readouterr().out
+    assert run("trial", "s", 7) == 1
+    assert run("tune", "-o", "s", "--resume", "--trials", 3, "-q") == 0
+    assert run("tune", "-o", "s", "--resume", "--trials", 3, "--folds", 2) == 1
+    assert "other folds" in capsys.readouterr().err
+    assert run("tune", "t.h5", "-o", "w", "--folds", 1) == 1
+    assert "whole number from 2" in capsys.readouterr().err
+    assert run("tune", "t.h5", "-o", "u", "--config", "s/best/config.yaml", "--trials", 1) == 0
+    assert run("tune", "-o", "v") == 1
+    assert run("tune", "t.h5", "-o", "v", "--search", "[2, 5]") == 1
+    assert "must be a mapping" in capsys.readouterr().err
+    assert run("generate", "s/best", "-n", 20, "-o", "new.h5") == 0
