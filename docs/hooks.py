@@ -62,18 +62,33 @@ CODE = re.compile(r"<!-- code: (\S+) (\S+) -->")
 LINK = re.compile(r"(!?\[[^\]]*\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
+BENCHMARKS = {"benchmarks/README.md": "results/benchmarks.md"}
+"""Repository path -> page. The README is the only place that holds the numbers."""
+
+
 def study_pages() -> dict[str, str]:
-    """Return repository path -> page of the README files of benchmarks and studies."""
-    pages = {"benchmarks/README.md": "results/benchmarks.md"}
-    for readme in sorted((ROOT / "experiments").glob("*/README.md")):
-        path = readme.relative_to(ROOT).as_posix()
-        pages[path] = f"results/{readme.parent.name}.md"
+    """Return repository path -> page of what the studies found: README files and their tables."""
+    pages = {}
+    for file in sorted((ROOT / "experiments").glob("*/*.md")):
+        name = file.parent.name if file.stem == "README" else f"{file.parent.name}_{file.stem}"
+        pages[file.relative_to(ROOT).as_posix()] = f"results/{name}.md"
     return pages
 
 
 def taken_over() -> dict[str, str]:
     """Return repository path -> page of all texts that are taken over as they are."""
-    return {"README.md": "index.md", **study_pages(), "CHANGELOG.md": "changes.md"}
+    return {"README.md": "index.md", **BENCHMARKS, **study_pages(), "CHANGELOG.md": "changes.md"}
+
+
+def pictures() -> dict[str, str]:
+    """Return repository path -> address of the pictures of studies that are not in docs/."""
+    found = {}
+    for readme in (*BENCHMARKS, *study_pages()):
+        for text, target, _ in LINK.findall(read(readme)):
+            path = os.path.normpath(os.path.join(os.path.dirname(readme), target))
+            if text.startswith("!") and not path.startswith("docs/") and (ROOT / path).exists():
+                found[path] = f"results/{path.split('/', 1)[1]}"
+    return found
 
 
 def listed() -> dict[str, str]:
@@ -237,6 +252,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made |= reference_pages()
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))
+    for path, address in pictures().items():
+        files.append(File.generated(config, address, abs_src_path=str(ROOT / path)))
     return files
 
 
@@ -249,7 +266,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = [
         *nav,
         {"Notebooks": list(notebooks().values())},
-        {"Results": [{_spoken(page): page} for page in study_pages().values()]},
+        {"Benchmarks": list(BENCHMARKS.values())},
+        {"Studies": [{_spoken(page): page} for page in study_pages().values()]},
         {"Reference": list(reference_pages())},
         {"Source": list(listed().values())},
         {"Changes": "changes.md"},
@@ -262,8 +280,8 @@ def _spoken(page: str) -> str:
 
 
 def pages_by_path(files: Files) -> dict[str, str]:
-    """Return repository path -> page, for links: made pages, and what is in docs/ as it is."""
-    known = {**taken_over(), **listed()}
+    """Return repository path -> address, for links: what is made here, and what is in docs/."""
+    known = {**taken_over(), **listed(), **pictures()}
     for file in files:
         if file.generated_by is None:
             known[f"docs/{file.src_uri}"] = file.src_uri

@@ -28,10 +28,11 @@ STYLE = {"stylesheet", "preload", "modulepreload", "preconnect", "dns-prefetch",
 
 
 class Page(HTMLParser):
-    """Links, anchors and what is loaded, of a page."""
+    """Links, anchors, what is loaded, and the text of a page."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
+        self.text = ""
         self.links: list[str] = []
         self.loaded: list[str] = []
         self.anchors: set[str] = set()
@@ -46,6 +47,9 @@ class Page(HTMLParser):
             self.loaded.append(found[LOADED[tag]])
         if tag == "link" and STYLE & set(found.get("rel", "").split()):
             self.loaded.append(found.get("href", ""))
+
+    def handle_data(self, data):
+        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +121,47 @@ def test_every_public_name_is_in_the_reference(pages):
     assert set(flowbdt.__all__) - {"__version__"} <= names
 
 
+def pages_of_results() -> dict[Path, str]:
+    """Return README file -> name of its page, for benchmarks and all studies."""
+    studies = (ROOT / "experiments").glob("*/README.md")
+    found = {path: f"{path.parent.name}.html" for path in studies}
+    return {**found, ROOT / "benchmarks" / "README.md": "benchmarks.html"}
+
+
 @pytest.mark.slow
-def test_every_study_has_a_page(site):
-    studies = {path.parent.name for path in (ROOT / "experiments").glob("*/README.md")}
-    assert studies | {"benchmarks"} == {path.stem for path in (site / "results").glob("*.html")}
+def test_benchmarks_and_studies_are_pages_under_headings_of_their_own(site):
+    results = pages_of_results()
+    assert len(results) >= 9
+    home = (site / "index.html").read_text()
+    for name in results.values():
+        assert f'href="results/{name}"' in home
+    assert home.index("Benchmarks") < home.index("results/benchmarks.html")
+    assert "Studies" in home
+
+
+@pytest.mark.slow
+def test_pages_of_results_show_every_number_of_their_tables(site, pages):
+    compared = 0
+    for readme, name in pages_of_results().items():
+        lines = [line for line in readme.read_text().splitlines() if line.startswith("|")]
+        numbers = set(re.findall(r"\d[\d.,]*\d|\d", re.sub(r"\([^)]*\)", "", "\n".join(lines))))
+        shown = pages[site / "results" / name].text
+        assert not [number for number in numbers if number not in shown], name
+        compared += len(numbers)
+    assert compared > 1000
+
+
+@pytest.mark.slow
+def test_pages_of_results_show_the_pictures_of_the_studies(site, pages):
+    compared = 0
+    for readme, name in pages_of_results().items():
+        shown = [site / "results" / a for a in pages[site / "results" / name].loaded]
+        contents = [file.read_bytes() for file in shown if file.suffix == ".png"]
+        wanted = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme.read_text())
+        wanted_contents = [(readme.parent / path).read_bytes() for path in wanted]
+        assert contents[len(contents) - len(wanted) :] == wanted_contents, name
+        compared += len(wanted)
+    assert compared >= 10
 
 
 @pytest.mark.slow
