@@ -43,8 +43,10 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def with_floor(self, floor: Result) -> Result:
-        """Return this result with value and error of ``floor`` as its floor."""
-        return replace(self, floor=floor.value, floor_error=floor.error)
+        """Return this result with value and error of ``floor`` as its floor, and its curve."""
+        curve = {"floor_roc": floor.settings["roc"]} if "roc" in floor.settings else {}
+        settings = {**self.settings, **curve}
+        return replace(self, floor=floor.value, floor_error=floor.error, settings=settings)
 
     @property
     def excess(self) -> float | None:

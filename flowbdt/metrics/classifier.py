@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..seeding import derive, stream
 from .base import METRICS, Metric, Result, auc_error, prepare, same_width
+from .roc import POINTS, mean_curve, recognised
 
 MakeClassifier = Callable[[int], Any]
 """Seed -> classifier with ``fit(x, y, sample_weight=None)`` and ``predict_proba(x)``."""
@@ -94,7 +95,8 @@ def classifier_auc(
     Result whose error combines the finite test samples (DeLong; test samples of different
     splits overlap, so their errors are correlated by ``test_share``) and the spread over model
     seeds. ``settings["standard_error"]`` is the plain standard error over the repetitions, which
-    is smaller because all of them share the events. ``settings["aucs"]`` has one row per split.
+    is smaller because all of them share the events. ``settings["aucs"]`` has one row per split,
+    ``settings["roc"]`` the mean curve, see `roc.Curve`.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def classifier_auc(
     x, y, weight = _labelled(real, generated, weight_real, weight_generated)
     unit = weight_real is None and weight_generated is None
     aucs = np.empty((n_split_seeds, n_model_seeds))
-    errors = np.empty_like(aucs)
+    errors, curves = np.empty_like(aucs), np.empty((*aucs.shape, POINTS))
     for i in range(n_split_seeds):
         train, test = _split(y, test_share, derive(seed, "judge-split", i))
         for j in range(n_model_seeds):
@@ -111,11 +113,13 @@ def classifier_auc(
             judge.fit(x[train], y[train], **({} if unit else {"sample_weight": weight[train]}))
             scores = judge.predict_proba(x[test])[:, 1]
             aucs[i, j], errors[i, j] = _auc(scores, y[test], weight[test])
+            curves[i, j] = recognised(scores, y[test], weight[test])
     settings = {
         "n_model_seeds": n_model_seeds,
         "n_split_seeds": n_split_seeds,
         "test_share": test_share,
         "aucs": aucs.round(5).tolist(),
+        "roc": mean_curve(curves, y, weight, test_share).to_json(),
         "standard_error": _plain_error(aucs),
         "seed": seed,
     }
