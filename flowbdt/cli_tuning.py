@@ -141,6 +141,21 @@ def _add_report(commands: Any) -> None:
         help="also the separation of every run at so many evaluations, e.g. 4 8 16 32",
     )
     parser.add_argument(
+        "--sampler",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="every run also by another way through its step models, without rejection, e.g."
+        " '{solver: heun, n_steps: 4}'; may be repeated",
+    )
+    parser.add_argument(
+        "--published",
+        type=Path,
+        metavar="FILE",
+        help="YAML list of published figures to show beside: score, value, source, and if known"
+        " error, events, note",
+    )
+    parser.add_argument(
         "--title", default="Generated events, side by side", help="of the page (%(default)s)"
     )
 

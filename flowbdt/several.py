@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import files, store
-from .errors import ConfigError, GridError
+from .commands import read_sampler
+from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
 from .generation import Flow
 from .gridsearch import steps_within
+from .registry import spec_name
+from .report.content import Content
 from .report.curves import Point
+from .report.published import read_published
 from .report.together import write_together
 from .significance import Difference, differences, text, with_paired_separations
 from .solvers import SOLVERS, evaluations
@@ -29,12 +32,22 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One of several: its scores, and where known its events and its run."""
+    """One of several: its scores, and where known its events, its run and its cost.
+
+    Parameters
+    ----------
+    of : what the entry was read from, as `names_of` calls it
+    sampler : the way through the step models of the run; None for that of its training
+    us_per_event : CPU microseconds per kept event, of events generated here
+    """
 
     name: str
     evaluation: Evaluation
     events: EventTable | None = None
     run: store.Source | None = None
+    of: str = ""
+    sampler: Mapping[str, Any] | None = None
+    us_per_event: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,9 @@ def names_of(paths: Sequence[str | Path]) -> list[str]:
     raise ConfigError(f"something is named twice: {', '.join(map(str, paths))}")
 
 
-def read_entry(name: str, path: Path, truth: Truth | None) -> Entry:
+def read_entry(
+    name: str, path: Path, truth: Truth | None, sampler: Mapping[str, Any] | None = None
+) -> Entry:
     """Return a report as it is, a sample or a run judged now.
 
     Raises ConfigError if something must be judged and there are no real events for it.
@@ -66,27 +81,49 @@ def read_entry(name: str, path: Path, truth: Truth | None) -> Entry:
         return Entry(name, Evaluation.from_json(files.read_json(path / REPORT)))
     if truth is None:
         raise ConfigError(f"{path} is no report; to judge it now say by what: --real FILE")
-    if path.is_dir() or path.suffix == ".flowbdt":
-        source = store.open_run(path)
-        events, record = _generated(source, truth)
-    else:
-        source, record = None, read_attributes(path)
+    if not is_run(path):
         events = read_table(path)
+        return Entry(name, _judged(events, truth, read_attributes(path)), events)
+    source = store.open_run(path)
+    events, record, micros = _generated(source, truth, sampler)
+    events = weighted_as(events, _with_columns(truth.real, events))
+    found = _judged(events, truth, record, _settings(source).get("relations", ()))
+    return Entry(name, found, events, source, sampler=sampler, us_per_event=micros)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is a run folder or a model file, and neither report nor events."""
+    return (path.is_dir() and not (path / REPORT).exists()) or path.suffix == ".flowbdt"
+
+
+def _judged(
+    events: EventTable, truth: Truth, record: dict[str, Any], relations: Sequence[str] = ()
+) -> Evaluation:
     real, training = (_with_columns(t, events) for t in (truth.real, truth.training))
-    if source is not None:
-        events = weighted_as(events, real)
-    found = evaluate(
-        real, events, training=training, seed=truth.seed, quick=truth.quick, provenance=record
+    return evaluate(
+        real,
+        events,
+        training=training,
+        relations=relations,
+        seed=truth.seed,
+        quick=truth.quick,
+        provenance=record,
     )
-    return Entry(name, found, events, source)
 
 
-def _generated(source: store.Source, truth: Truth) -> tuple[EventTable, dict[str, Any]]:
-    flow = Flow(source)
+def _generated(
+    source: store.Source, truth: Truth, sampler: Mapping[str, Any] | None
+) -> tuple[EventTable, dict[str, Any], float]:
+    """Return as many events as real ones, how they were made, and CPU microseconds per event."""
+    flow = Flow(source, sampler=sampler)
     names = flow.columns["conditions"]
     cond = truth.real.select(names) if names else None
-    blocks = flow.sample_blocks(truth.real.n, seed=truth.seed, cond=cond)
-    return EventTable.concatenate(list(blocks)), flow.record(truth.seed)
+    n = truth.real.n
+    first = None if cond is None else cond.take(slice(0, 1))
+    list(flow.sample_blocks(1, seed=truth.seed, cond=first))  # loads models: not a cost of events
+    start = time.process_time()
+    table = EventTable.concatenate(list(flow.sample_blocks(n, seed=truth.seed, cond=cond)))
+    return table, flow.record(truth.seed), 1e6 * (time.process_time() - start) / n
 
 
 def _with_columns(table: EventTable | None, events: EventTable) -> Any:
@@ -106,11 +143,40 @@ def read_truth(options: argparse.Namespace) -> Truth | None:
     return Truth(read_table(options.real), training, options.seed, options.quick)
 
 
-def read_entries(paths: Sequence[str], truth: Truth | None) -> list[Entry]:
-    """Return all entries under names that tell them apart."""
-    return [
-        read_entry(name, Path(p), truth) for name, p in zip(names_of(paths), paths, strict=True)
-    ]
+def read_entries(
+    paths: Sequence[str], truth: Truth | None, samplers: Sequence[Mapping[str, Any]] = ()
+) -> list[Entry]:
+    """Return all entries under names that tell them apart, runs with each sampler as well."""
+    entries = []
+    for name, path in zip(names_of(paths), map(Path, paths), strict=True):
+        entries.append(replace(read_entry(name, path, truth), of=name))
+        for way in samplers if is_run(path) else ():
+            entry = read_entry(f"{name} ({sampler_name(way)})", path, truth, way)
+            entries.append(replace(entry, of=name))
+    return entries
+
+
+def sampler_name(spec: Mapping[str, Any]) -> str:
+    """Return what a sampler is called: ``heun, n_steps 4``."""
+    solver = spec.get("solver")
+    name = "" if solver is None else spec_name(solver)
+    if isinstance(solver, Mapping):
+        name += "".join(f" {k} {v}" for k, v in solver.items() if k != "name")
+    rest = [f"{k} {v}" for k, v in spec.items() if k != "solver"]
+    return ", ".join(filter(None, [name, *rest]))
+
+
+def check_samplers(paths: Sequence[str], samplers: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse, before any long work, samplers that there is no run for or that a run cannot take."""
+    names = [sampler_name(way) for way in samplers]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"a sampler is given twice: {', '.join(names)}")
+    runs = [path for path in paths if is_run(Path(path))]
+    if samplers and not runs:
+        raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
+    for path in runs:
+        for way in samplers:
+            Flow(store.open_run(path), sampler=way, compiled=False)
 
 
 def samples_of(
@@ -152,26 +218,48 @@ def compare_files(options: argparse.Namespace) -> str:
 
 def report_files(options: argparse.Namespace) -> str:
     """Write a page about reports, samples and runs together; return where it is."""
+    published = read_published(options.published) if options.published else ()
+    samplers = [way for text in options.sampler if (way := read_sampler(text)) is not None]
+    check_samplers(options.entries, samplers)
+    files.make_folder(options.output)  # what is wrong with it should not be found out at the end
     truth = read_truth(options)
-    entries = read_entries(options.entries, truth)
+    entries = read_entries(options.entries, truth, samplers)
     samples, real, training = samples_of(entries, truth)
-    runs = {entry.name: entry.run for entry in entries if entry.run is not None}
-    page = write_together(
-        options.output,
-        {entry.name: entry.evaluation for entry in entries},
-        held_against_each_other(entries, truth) if len(entries) > 1 else [],
+    quality, missing = _quality(entries, truth, options.evaluations)
+    names, digests = _files(options, entries)
+    content = Content(
+        evaluations={entry.name: entry.evaluation for entry in entries},
+        differences=held_against_each_other(entries, truth) if len(entries) > 1 else [],
         samples=samples,
         real=real,
         training=training,
-        runs={name: described(source) for name, source in runs.items()},
-        quality=_quality(runs, truth, options.evaluations) if truth is not None else {},
-        title=options.title,
+        runs={entry.name: described(entry) for entry in entries if entry.run is not None},
+        quality=quality,
+        missing=missing,
+        published=published,
+        files=names,
+        digests=digests,
     )
-    return f"report: {page}"
+    return f"report: {write_together(options.output, content, title=options.title)}"
 
 
-def described(source: store.Source) -> dict[str, Any]:
-    """Return what a report tells of a run: steps, settings, digest, how many events it saw."""
+def _files(
+    options: argparse.Namespace, entries: Sequence[Entry]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return names of files and folders by sample, and digests of those that are files."""
+    paths = {"real": options.real, "training": options.training}
+    given = dict(zip(names_of(options.entries), options.entries, strict=True))
+    paths |= {entry.name: given[entry.of] for entry in entries}
+    known = {name: Path(path) for name, path in paths.items() if path is not None}
+    digests = {name: files.digest_file(path) for name, path in known.items() if path.is_file()}
+    return {name: path.name for name, path in known.items()}, digests
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """Return what a report tells of the run of an entry: steps, settings, digest, events, cost."""
+    source = entry.run
+    if source is None:
+        return {}
     manifest = store.parse_json(source.read("manifest.json"), "manifest.json")
     plan = store.parse_json(source.read("plan.json"), "plan.json")
     return {
@@ -179,34 +267,71 @@ def described(source: store.Source) -> dict[str, Any]:
         "settings": {**plan["fingerprint"]["settings"], "grid": plan["grid"]},
         "digest": plan["digest"],
         "events seen": {"training": plan["n_train"], "validation": plan["n_valid"]},
+        "times": plan["grid"]["times"],
+        "us_per_event": entry.us_per_event,
     }
 
 
+def _settings(source: store.Source) -> dict[str, Any]:
+    plan = store.parse_json(source.read("plan.json"), "plan.json")
+    return dict(plan["fingerprint"]["settings"])
+
+
 def _quality(
-    runs: dict[str, store.Source], truth: Truth, numbers: Sequence[int]
-) -> dict[str, list[Point]]:
-    """Return the mean separation of each run at several numbers of evaluations."""
+    entries: Sequence[Entry], truth: Truth | None, numbers: Sequence[int]
+) -> tuple[dict[str, list[Point]], list[str]]:
+    """Return the mean separation of each run and solver at several numbers of evaluations.
+
+    Also what was asked for and cannot be had, with the reason.
+    """
     curves: dict[str, list[Point]] = {}
-    for name, source in runs.items() if numbers else ():
-        flow = Flow(source, 1)
-        events = flow.as_table(np.empty((0, len(flow.columns["names"]))), None)
-        given = flow.columns["conditions"]
-        real = _with_columns(truth.real.as_conditions(given) if given else truth.real, events)
-        bench = Bench(source, real, "separation", seed=truth.seed, n_threads=1)
-        curves[name] = [point for n in numbers if (point := _point(bench, n)) is not None]
-    return curves
+    missing: list[str] = []
+    for entry in entries if truth is not None and numbers else ():
+        if entry.run is None or truth is None:
+            missing.append(f"{entry.name}: events and scores only, no run to go other ways through")
+            continue
+        try:
+            bench = _bench(entry, entry.run, truth)
+        except ConfigError as error:  # such as a run that starts from given events
+            missing.append(f"{entry.name}: {error}")
+            continue
+        name, way = _solver_of(entry, bench)
+        if name in curves:  # two samplers that differ in the number of steps only
+            continue
+        found = {n: _point(bench, way, n) for n in sorted(set(numbers))}
+        curves[name] = [point for point in found.values() if isinstance(point, Point)]
+        missing += [f"{name} at {n}: {why}" for n, why in found.items() if isinstance(why, str)]
+    return curves, missing
 
 
-def _point(bench: Bench, number: int) -> Point | None:
-    """Return the score of a run's own solver within so many evaluations; None if it cannot."""
-    spacing = bench.flow.settings["spacing"]
-    spacing = "uniform" if isinstance(spacing, list) else spacing
-    name = bench.flow.settings["solver"]
+def _bench(entry: Entry, run: store.Source, truth: Truth) -> Bench:
+    """Return what judges samplers of a run, with as many events as its floor has."""
+    real = truth.real if entry.events is None else _with_columns(truth.real, entry.events)
+    few = real.take(slice(0, entry.evaluation.sizes["compared"]))
+    return Bench(run, few, "separation", seed=truth.seed, n_threads=1)
+
+
+def _solver_of(entry: Entry, bench: Bench) -> tuple[str, dict[str, Any]]:
+    """Return solver and spacing of an entry, and a name for them."""
+    chosen = {k: v for k, v in (entry.sampler or {}).items() if k in ("solver", "spacing")}
+    way = {**{k: bench.flow.settings[k] for k in ("solver", "spacing")}, **chosen}
+    if isinstance(way["spacing"], list):  # boundaries of one number of steps
+        way["spacing"] = "uniform"
+    return f"{entry.of} ({sampler_name({'solver': way['solver'], **chosen})})", way
+
+
+def _point(bench: Bench, way: Mapping[str, Any], number: int) -> Point | str:
+    """Return the score of a solver within so many evaluations; the reason if it cannot be."""
+    solver = SOLVERS.build(way["solver"])
     try:
-        steps = steps_within(SOLVERS.build(name), number, bench.convention, spacing)
-        way = {"solver": name, "n_steps": steps, "spacing": spacing, "interpolate": True}
-        result = bench.result(way)
-    except (ConfigError, GridError):  # it would ask for times beyond the last step model
-        return None
-    made = len(evaluations(SOLVERS.build(name), bench.boundaries(way), bench.convention))
-    return Point(made, 1e6 * bench.cpu_s / bench.real.n, result.value, result.error)
+        steps = steps_within(solver, number, bench.convention, way["spacing"])
+        asked = {**way, "n_steps": steps, "interpolate": True}
+        result = bench.result(asked)
+    except GridError:
+        first, last = bench.flow.grid.times[[0, -1]]
+        return f"it would ask for times outside of those trained, t = {first:.4g} to {last:.4g}"
+    except ConfigError as error:
+        return str(error)
+    made = len(evaluations(solver, bench.boundaries(asked), bench.convention))
+    micros = 1e6 * bench.cpu_s / bench.real.n
+    return Point(made, micros, result.value, result.error, bench.real.n)

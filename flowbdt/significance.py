@@ -134,14 +134,15 @@ def differences(entries: Mapping[str, Evaluation]) -> list[Difference]:
         raise ConfigError(f"there must be two or more to compare, got {len(entries)}")
     found = []
     for names in pairs(list(entries)):
-        first, second = (_by_key(entries[name]) for name in names)
+        first, second = (by_key(entries[name]) for name in names)
         found += [difference(first[k], second[k], names) for k in first if k in second]
     if not found:
         raise ConfigError(f"{', '.join(entries)} share no metric; evaluate them with the same ones")
     return found
 
 
-def _by_key(evaluation: Evaluation) -> dict[tuple[str, str | None], Result]:
+def by_key(evaluation: Evaluation) -> dict[tuple[str, str | None], Result]:
+    """Return the results by metric and column."""
     return {(r.name, r.column): r for r in evaluation.results}
 
 
@@ -275,55 +276,66 @@ def text(
     columns : whether single columns are listed too
     """
     shown = [d for d in found if columns or d.column is None]
-    lines = [*_scores(entries, columns), "", *_verdicts(shown)]
+    return "\n".join([*_scores(entries, columns), "", *_verdicts(shown), "", *legend(shown)])
+
+
+def legend(shown: Sequence[Difference]) -> list[str]:
+    """Return how many differences are real, and what the words mean."""
     real = sum(d.real for d in shown)
-    lines += [
-        "",
+    return [
         f"{real} of {len(shown)} differences are real: {REAL_FROM:g} standard errors or more; of"
         f" so many about {BY_CHANCE * len(shown):.1f} would be by chance alone",
         "paired: judged on the same real events, splits and seeds, which is left out of the error",
     ]
-    return "\n".join(lines)
+
+
+def side_by_side(
+    entries: Mapping[str, Evaluation],
+) -> dict[tuple[str, str | None], dict[str, Result]]:
+    """Return metric and column -> entry -> result, in the order in which they were evaluated."""
+    table: dict[tuple[str, str | None], dict[str, Result]] = {}
+    for name, evaluation in entries.items():
+        for key, result in by_key(evaluation).items():
+            table.setdefault(key, {})[name] = result
+    return table
 
 
 def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
-    keys = dict.fromkeys(
-        (r.name, r.column)
-        for e in entries.values()
-        for r in e.results
-        if columns or r.column is None
-    )
     rows = [("metric", "column", *entries, "floor (truth)")]
-    for key in keys:
-        found = {name: _by_key(e).get(key) for name, e in entries.items()}
-        one = next(r for r in found.values() if r is not None)
-        cells = ["-" if r is None else r.text() for r in found.values()]
-        rows.append((_label(one), key[1] or "", *cells, one.floor_text()))
-    evaluations = [_evaluations(e) for e in entries.values()]
+    for key, found in side_by_side(entries).items():
+        if columns or key[1] is None:
+            one = next(iter(found.values()))
+            cells = [found[name].text() if name in found else "-" for name in entries]
+            rows.append((label_of(one.name), key[1] or "", *cells, one.floor_text()))
+    evaluations = [evaluations_of(e) for e in entries.values()]
     if any(evaluations):
         rows.append(("evaluations of the velocity", "", *(n or "-" for n in evaluations), ""))
     yield from _aligned(rows)
 
 
-def _label(result: Result) -> str:
-    known = result.name in METRICS.names()
-    return METRICS.get(result.name).label if known else result.name
+def label_of(metric: str) -> str:
+    """Return what tables call a metric."""
+    return METRICS.get(metric).label if metric in METRICS.names() else metric
 
 
-def _evaluations(evaluation: Evaluation) -> str:
+def evaluations_of(evaluation: Evaluation) -> str:
+    """Return the evaluations of the velocity that an event took; empty if not known."""
     made = evaluation.settings.get("generated") or {}
     return str(made.get("n_evaluations", ""))
+
+
+def verdict(d: Difference) -> str:
+    """Return what a difference says, in words."""
+    return f"{d.better} is better" if d.better else "differ" if d.real else "not told apart"
 
 
 def _verdicts(shown: Sequence[Difference]) -> Iterator[str]:
     rows = [("difference", "metric", "column", "value", "in std. errors", "paired", "verdict")]
     for d in shown:
-        verdict = f"{d.better} is better" if d.better else "differ" if d.real else "not told apart"
-        label = METRICS.get(d.metric).label if d.metric in METRICS.names() else d.metric
-        value = uncertain(d.value, d.error)
-        paired = "yes" if d.paired else "no"
-        pair = f"{d.second} - {d.first}"
-        rows.append((pair, label, d.column or "", value, f"{d.sigmas:+.1f}", paired, verdict))
+        value, paired = uncertain(d.value, d.error), "yes" if d.paired else "no"
+        pair, label = f"{d.second} - {d.first}", label_of(d.metric)
+        cells = (value, f"{d.sigmas:+.1f}", paired, verdict(d))
+        rows.append((pair, label, d.column or "", *cells))
     yield from _aligned(rows)
 
 

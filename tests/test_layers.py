@@ -46,14 +46,7 @@ HOMES = {
     "distributed": set(),  # by name only, in execution/dask.py
     "dask_jobqueue": set(),
     "htcondor2": set(),  # by name only, in execution/htcondor/pool.py
-    "matplotlib": {
-        "report/figures.py",
-        "report/style.py",
-        "report/__init__.py",
-        "report/curves.py",
-        "report/together.py",
-        "report/showers.py",
-    },
+    "matplotlib": {f"report/{path.name}" for path in (ROOT / "report").glob("*.py")},
 }
 
 

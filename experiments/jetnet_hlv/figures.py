@@ -38,8 +38,7 @@ def draw(scores: dict[str, Any], tables: Tables, folder: Path) -> None:
             others = {"training (truth on truth)": train, **made}
             _save(observables(test, others), folder / f"{data}_observables.png")
             if settings.DEFAULT in made:
-                figure = correlation_figure(test, made[settings.DEFAULT], train)
-                figure.set_figheight(figure.get_figheight() + 0.4)  # titles and the lower labels
+                figure = correlation_figure(test, made[settings.DEFAULT], train, settings.DEFAULT)
                 _save(figure, folder / f"{data}_correlations.png")
             if data == "jets":
                 _save(consistency(test, made), folder / "jets_tau21.png")

@@ -9,7 +9,7 @@ from ..errors import MissingExtra
 from ..evaluation import Evaluation
 from ..files import write_bytes, write_json
 from ..table import EventTable
-from . import figures, html, style
+from . import figures, html, judges, style
 from .figures import demo_figure
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def write_report(
     if len(drawn) > max_columns:
         drawn = tuple(evaluation.worst_columns("separation", max_columns)) or drawn[:max_columns]
     try:
-        images = _figures(folder, truth, made, seen, drawn)
+        images = _figures(folder, truth, made, seen, drawn) | _curves(folder, evaluation)
     except MissingExtra as error:
         raise MissingExtra(f"{error} (the scores are in {folder / 'report.json'})") from error
     write_bytes(folder / "report.html", html.page(evaluation, images, title).encode())
@@ -88,6 +88,15 @@ def _figures(
             caption = "Differences of Pearson correlations, raw columns"
             images[caption] = _write(figure, folder, "correlations")
     return images
+
+
+def _curves(folder: Path, evaluation: Evaluation) -> dict[str, bytes]:
+    """Draw and write the curves of the classifiers, if there were some."""
+    results = judges.judged({"generated": evaluation})
+    if not results:
+        return {}
+    with style.drawing():
+        return {judges.CAPTION: _write(judges.judge_figure(results), folder, "classifiers")}
 
 
 def _write(figure: Figure, folder: Path, name: str) -> bytes:

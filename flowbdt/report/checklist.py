@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
+
+from . import tables
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ def items(page: Holds) -> Iterator[tuple[str, str | None, str]]:
     """Yield what is asked, where it is answered (an anchor; None: not here), and how."""
     yield (
         "Cost in evaluations of the velocity, not in steps",
-        "scores",
-        "row 'evaluations of the velocity'; a multistep start and a restart are counted",
+        "settings",
+        "evaluations of every trajectory and of every kept event; a multistep start and a restart"
+        " are counted",
     )
     yield (
         "Uncertainties on every number and plot",
@@ -44,22 +46,30 @@ def items(page: Holds) -> Iterator[tuple[str, str | None, str]]:
         "Losses, weights, SNR(t) and schedules written out",
         "losses",
         "definitions with symbols"
-        + (", and the losses per step in a figure" if page.losses else ""),
+        + (", and the losses per step in a figure and in numbers" if page.losses else ""),
     )
     yield (
         "Distance of one-dimensional histograms against the number of evaluations",
         "quality" if page.curves else None,
-        "mean separation power per run"
+        "mean separation power per run and sampler, with what could not be drawn and why"
         if page.curves
         else "needs runs and numbers: --evaluations 4 8 16 32",
     )
     yield (
         "Beside public numbers",
-        None,
-        "published figures depend on their events and judge; benchmarks have them beside ours",
+        "published" if page.public else None,
+        "published figures beside ours, with what makes them comparable only roughly"
+        if page.public
+        else "needs the figures: --published FILE",
     )
     yield ("Separation power defined", "definitions", "formula, bins and floor")
-    yield ("Labels that make a plot readable alone", "columns", "names, units, what is compared")
+    yield (
+        "Labels that make a plot readable alone",
+        "columns" if page.histograms else None,
+        "names, units, what is compared"
+        if page.histograms
+        else "needs events: name files of events or runs, and --real",
+    )
     yield (
         "Why weights of the training loss matter, on more than one observable",
         "losses",
@@ -72,14 +82,6 @@ def table(page: Holds) -> str:
     """Return the list as an HTML table."""
     rows = []
     for asked, anchor, how in items(page):
-        here = f'<a href="#{anchor}">yes</a>' if anchor else "not in this page"
-        cells = (escape(asked), here, escape(how))
-        rows.append("<tr>" + "".join(f'<td class="text">{cell}</td>' for cell in cells) + "</tr>")
-    head = "".join(
-        f'<th class="text" scope="col">{name}</th>' for name in ("asked", "answered", "how")
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>'
-        + "\n".join(rows)
-        + "</tbody></table></div>"
-    )
+        here = tables.Cell("yes", link=anchor) if anchor else tables.Cell("not in this page")
+        rows.append((asked, here, how))
+    return tables.table(("asked", "answered", "how"), rows, words=[0, 1, 2])

@@ -23,12 +23,20 @@ MASSES = (0.393, 0.865)
 
 @dataclass(frozen=True)
 class Point:
-    """Quality of one sampler: evaluations and time per event, score and its error."""
+    """Quality of one sampler.
+
+    Parameters
+    ----------
+    n_evaluations, us_per_event : cost of an event: evaluations of the velocity, CPU microseconds
+    value, error : the score, and its standard error
+    n_events : real ones, and as many generated
+    """
 
     n_evaluations: int
     us_per_event: float
     value: float
     error: float
+    n_events: int = 0
 
 
 def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -52,7 +60,7 @@ def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         axes.set_ylabel(title)
     panels[1].axhline(0.0, color=style.REAL, lw=0.7)
     panels[2].set_ylim(bottom=0)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    _legend_outside(figure, panels[0])
     return figure
 
 
@@ -81,35 +89,35 @@ def quality_figure(
     figure = style.new_figure(8.6, 3.6, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     places = ("n_evaluations", "us_per_event")
-    for (name, points), (color, dashes) in zip(curves.items(), style.lines(), strict=False):
-        for axes, place in zip(panels, places, strict=True):
-            x = [getattr(point, place) for point in points]
-            y, error = [point.value for point in points], [point.error for point in points]
-            axes.errorbar(
-                x, y, error, color=color, ls=dashes, marker="o", ms=4, capsize=2, label=name
-            )
-    labels = ("evaluations of the velocity per event", "CPU time per event [us]")
-    for axes, label in zip(panels, labels, strict=True):
-        axes.set_xscale("log")
-        axes.set_xlabel(label)
-        _plain_numbers(axes.xaxis)
+    labels = ("evaluations of the velocity per event", r"CPU time per event [$\mu$s]")
+    for axes, place, label in zip(panels, places, labels, strict=True):
+        axes.set(xscale="log", xlabel=label)
+        _lines(axes, curves, place)
         if floor is not None:
-            axes.axhspan(floor[0] - floor[1], floor[0] + floor[1], color=style.BAND, zorder=0)
+            band = (floor[0] - floor[1], floor[0] + floor[1])
+            axes.axhspan(*band, color=style.BAND, zorder=0, label="floor: truth against truth")
+    made = sorted({p.n_evaluations for points in curves.values() for p in points})
     panels[0].set_yscale("log")
-    _plain_numbers(panels[0].yaxis)
+    style.plain_ticks(panels[0].xaxis, made if len(made) <= 10 else None)
+    style.plain_ticks(panels[1].xaxis)
+    style.plain_ticks(panels[0].yaxis)
     panels[0].set_ylabel(r"mean separation power $\times$ 100")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    _legend_outside(figure, panels[0])
     return figure
 
 
-def _plain_numbers(axis: Any) -> None:
-    """Write the numbers of a logarithmic axis as people do, a few of them."""
-    from matplotlib.ticker import LogLocator, StrMethodFormatter
+def _legend_outside(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = style.legend_columns([str(label) for label in labels], figure.get_figwidth())
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(LogLocator(subs=(1.5, 3.0, 4.0, 7.0)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+
+def _lines(axes: Axes, curves: Mapping[str, Sequence[Point]], place: str) -> None:
+    for (name, points), (color, dashes) in zip(curves.items(), style.lines(), strict=False):
+        x = [getattr(point, place) for point in points]
+        y, error = [point.value for point in points], [point.error for point in points]
+        look: dict[str, Any] = {"color": color, "ls": dashes, "marker": "o", "ms": 4, "capsize": 2}
+        axes.errorbar(x, y, error, label=name, **look)
 
 
 def corner_figure(
@@ -121,8 +129,12 @@ def corner_figure(
     """
     names = list(names)[:MOST_CORNERS]
     size = len(names)
-    figure = style.new_figure(1.75 * size + 0.8, 1.75 * size + 0.8, layout="constrained")
-    grid: Any = figure.subplots(size, size, squeeze=False)
+    side = 1.75 * size + 1.0
+    figure = style.new_figure(side, side)
+    ends = {"left": 0.85 / side, "right": 1 - 0.15 / side}
+    ends |= {"bottom": 0.55 / side, "top": 1 - 0.1 / side}
+    room: dict[str, Any] = {**ends, "wspace": 0.06, "hspace": 0.06}
+    grid: Any = figure.subplots(size, size, squeeze=False, gridspec_kw=room)
     for row, column in np.ndindex(size, size):
         axes: Axes = grid[row][column]
         if column > row:
@@ -130,11 +142,13 @@ def corner_figure(
             continue
         _corner(axes, real, samples, names[column], names[row])
         axes.tick_params(labelleft=column == 0 < row, labelbottom=row == size - 1)
-        axes.locator_params(nbins=3)
+        style.inner_ticks(axes.xaxis)
+        style.inner_ticks(axes.yaxis)
         if row == size - 1:
             axes.set_xlabel(style.label(names[column], real.unit(names[column])))
         if column == 0 < row:
             axes.set_ylabel(style.label(names[row], real.unit(names[row])))
+            axes.yaxis.set_label_coords(-0.36, 0.5)
     _corner_legend(figure, samples)
     return figure
 

@@ -63,6 +63,13 @@ Samples = EventTable | Mapping[str, EventTable]
 """One generated sample, or several by what they are called in the legend."""
 
 
+TRAINING = "training (truth on truth)"
+
+
+def _named(generated: Samples) -> Mapping[str, EventTable]:
+    return {"generated": generated} if isinstance(generated, EventTable) else generated
+
+
 def column_pages(
     real: EventTable, generated: Samples, training: EventTable | None = None
 ) -> list[Figure]:
@@ -82,51 +89,16 @@ def _page(
     height: float = 3.2,
     title: str = "",
 ) -> Figure:
-    """Draw columns three in a row, each ``height`` inches high, margins fixed in inches."""
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    top = 0.6 if title else 0.38
-    size = (3.35 * columns + 0.3, height * rows + top)
-    figure = style.new_figure(*size)
-    outer = figure.add_gridspec(
-        rows,
-        columns,
-        left=0.68 / size[0],
-        right=1 - 0.2 / size[0],
-        bottom=0.52 / size[1],
-        top=1 - top / size[1],
-        wspace=0.17,
-        hspace=0.55 / (height - 0.55),
-    )
+    """Draw columns three in a row, each ``height`` inches high."""
+    cells = style.Cells(height=height, top=0.6 if title else 0.38)
+    shown = ["real", *_named(generated), *([] if training is None else [TRAINING])]
+    figure, panels = style.ratio_panels(len(names), cells, shown)
     handles: dict[str, Any] = {}
-    for i, name in enumerate(names):
-        cell = outer[divmod(i, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.0)
-        upper = figure.add_subplot(cell[0])
-        lower = figure.add_subplot(cell[1], sharex=upper)
+    for name, (upper, lower) in zip(names, panels, strict=True):
         handles = _column(upper, lower, name, real, generated, training)
-        if i % columns == 0:
-            _label_side(upper, lower)
-    _legend(figure, handles, title)
+    style.name_rows(panels, cells.columns, "events per bin [%]", "ratio")
+    style.legend_above(figure, handles, title)
     return figure
-
-
-def _label_side(upper: Axes, lower: Axes) -> None:
-    """Write the y labels at one distance, however wide the numbers are."""
-    for axes, text in ((upper, "events per bin [%]"), (lower, "ratio")):
-        axes.set_ylabel(text)
-        axes.yaxis.set_label_coords(-0.145, 0.5)
-
-
-def _legend(figure: Figure, handles: dict[str, Any], title: str) -> None:
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="upper center",
-        ncols=len(handles),
-        borderaxespad=0.15,
-        title=title or None,
-        title_fontsize=10,
-    )
 
 
 def _column(
@@ -138,23 +110,23 @@ def _column(
     training: EventTable | None,
 ) -> dict[str, Any]:
     """Draw one column; return the legend entries."""
-    samples = {"generated": generated} if isinstance(generated, EventTable) else generated
+    samples = _named(generated)
     edges = column_edges(
         real.column(name), np.concatenate([t.column(name) for t in samples.values()])
     )
     truth = Shape.of(real.column(name), real.weight, edges)
-    handles = {"real": _filled(upper, truth)}
+    handles = {"real": filled(upper, truth)}
     shapes: list[tuple[Shape, str, Any]] = []
     for (label, table), (color, dashes) in zip(samples.items(), style.lines(), strict=False):
         made = Shape.of(table.column(name), table.weight, edges)
-        handles[label] = _line(upper, made, color, dashes)
+        handles[label] = line(upper, made, color, dashes)
         shapes.append((made, color, dashes))
-    _scale(upper, truth, [made for made, _, _ in shapes])
+    scale(upper, truth, [made for made, _, _ in shapes])
     if training is not None:
         seen = Shape.of(training.column(name), training.weight, edges)
-        handles["training (truth on truth)"] = _line(upper, seen, style.TRAINING, (0, (4, 2)))
+        handles[TRAINING] = line(upper, seen, style.TRAINING, (0, (4, 2)))
         shapes.insert(0, (seen, style.TRAINING, (0, (4, 2))))
-    _ratios(lower, truth, shapes)
+    ratios(lower, truth, shapes)
     style.quiet_ticks(upper)
     lower.set_xlabel(style.label(name, real.unit(name)))
     upper.set_xlim(edges[0], edges[-1])
@@ -162,7 +134,7 @@ def _column(
     return handles
 
 
-def _filled(axes: Axes, shape: Shape) -> Any:
+def filled(axes: Axes, shape: Shape) -> Any:
     """Draw the real events: grey area, dark outline, hatched statistical band."""
     area = axes.stairs(
         shape.share, shape.edges, fill=True, facecolor="#dedede", edgecolor=style.REAL, lw=1.0
@@ -171,7 +143,7 @@ def _filled(axes: Axes, shape: Shape) -> Any:
     return area
 
 
-def _line(axes: Axes, shape: Shape, color: str, dashes: Any) -> Any:
+def line(axes: Axes, shape: Shape, color: str, dashes: Any) -> Any:
     """Draw an outline and its statistical band."""
     axes.stairs(
         shape.share + shape.error,
@@ -185,7 +157,7 @@ def _line(axes: Axes, shape: Shape, color: str, dashes: Any) -> Any:
     return axes.stairs(shape.share, shape.edges, color=color, lw=1.4, linestyle=dashes)
 
 
-def _scale(axes: Axes, truth: Shape, made: Sequence[Shape]) -> None:
+def scale(axes: Axes, truth: Shape, made: Sequence[Shape]) -> None:
     """Choose a logarithmic y axis where most bins would be squeezed to the bottom."""
     filled = truth.share[truth.share > 0]
     peak = max(truth.share.max(), *(shape.share.max() for shape in made))
@@ -201,7 +173,7 @@ def _scale(axes: Axes, truth: Shape, made: Sequence[Shape]) -> None:
         axes.text(0.97, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
 
 
-def _ratios(axes: Axes, truth: Shape, shapes: list[tuple[Shape, str, Any]]) -> None:
+def ratios(axes: Axes, truth: Shape, shapes: list[tuple[Shape, str, Any]]) -> None:
     """Draw every shape over the truth; the grey band is the error of the truth."""
     known = truth.error < 0.3 * truth.share  # about 11 events: with fewer a ratio says nothing
     safe = np.where(known, truth.share, 1.0)
@@ -247,36 +219,63 @@ def _off_scale(axes: Axes, ratio: np.ndarray, edges: np.ndarray, color: str, lim
 
 
 def correlation_figure(
-    real: EventTable, generated: EventTable, training: EventTable | None = None
+    real: EventTable,
+    generated: EventTable,
+    training: EventTable | None = None,
+    name: str = "generated",
 ) -> Figure:
-    """Return the difference of the Pearson correlations to real, beside the floor if known."""
+    """Return the difference of the Pearson correlations to real, beside the floor if known.
+
+    ``name`` is what the generated events are called. Call it inside `style.drawing`.
+    """
     truth = correlation_matrix(real.x, real.weight)
-    parts = {"generated - real": generated}
+    parts = {f"{name} - real": generated}
     if training is not None:
         parts["training - real (floor)"] = training
     differences = {
         title: correlation_matrix(table.x, table.weight) - truth for title, table in parts.items()
     }
+    return matrices(differences, [style.label(name) for name in real.names])
+
+
+CELL = 0.42
+"""Inches of a matrix element that holds a number."""
+MOST_NUMBERS, MOST_LABELS = 16, 30
+"""Columns up to which matrix elements, and rows and columns, are written out."""
+
+
+def matrices(differences: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
+    """Return matrices (d, d) beside each other in one scale of colours, by title.
+
+    Margins are in inches, after the longest label: what is laid out automatically loses the titles
+    of panels of a fixed shape. Call it inside `style.drawing`.
+    """
+    size = min(max(2.2, CELL * len(labels)), 8.0)
+    written = max(map(style.width_of, labels)) if len(labels) <= MOST_LABELS else 0.0
+    left, below, above = written + 0.2, written + 0.5, 0.35
+    width = len(differences) * (left + size) + 1.1
+    height = size + below + above
+    figure = style.new_figure(width, height)
     limit = max(0.02, *(float(np.abs(d).max()) for d in differences.values()))
-    size = min(max(3.2, 0.42 * len(real.names) + 1.0), 9.0)
-    figure = style.new_figure(size * len(parts) + 0.7, size, layout="constrained")
-    grid = figure.subplots(1, len(parts), squeeze=False)[0]
-    for axes, (title, difference) in zip(grid, differences.items(), strict=True):
-        image = _matrix(axes, difference, real.names, limit)
+    for i, (title, difference) in enumerate(differences.items()):
+        place = ((i + 1) * left + i * size) / width, below / height, size / width, size / height
+        axes = figure.add_axes(place)
+        image = _matrix(axes, difference, labels, limit)
         axes.set_title(title)
-    figure.colorbar(image, ax=list(grid), label="difference of correlation", shrink=0.8, pad=0.01)
+    bottom, tall = (below + 0.1 * size) / height, 0.8 * size / height
+    bar = figure.add_axes((1 - 0.95 / width, bottom, 0.16 / width, tall))
+    figure.colorbar(image, cax=bar, label="difference of correlation")
     return figure
 
 
-def _matrix(axes: Axes, matrix: np.ndarray, names: tuple[str, ...], limit: float) -> Any:
+def _matrix(axes: Axes, matrix: np.ndarray, labels: Sequence[str], limit: float) -> Any:
     """Draw a matrix; small ones with their numbers (x100), for greyscale and exact reading."""
     image = axes.imshow(matrix, cmap="PuOr", vmin=-limit, vmax=limit)
     axes.tick_params(length=0)
-    if len(names) <= 30:
-        ticks = range(len(names))
-        axes.set_xticks(ticks, [style.label(n) for n in names], rotation=90)
-        axes.set_yticks(ticks, [style.label(n) for n in names])
-    if len(names) <= 16:
+    ticks = range(len(labels)) if len(labels) <= MOST_LABELS else []
+    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90)
+    axes.set_yticks(ticks, [labels[i] for i in ticks])
+    if len(labels) <= MOST_NUMBERS:
         axes.set_xlabel(r"numbers: difference $\times$ 100")
         for (i, j), value in np.ndenumerate(matrix):
             if i != j:

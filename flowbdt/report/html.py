@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..evaluation import Evaluation
-from ..metrics import METRICS, Result
+from . import tables
 
 CSS = """
 :root { color-scheme: light; }
@@ -23,9 +23,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 caption { text-align: left; font-weight: 600; padding: .4rem 0; }
 th, td { padding: .22rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #e4e4e4; }
-th { font-weight: 600; border-bottom: 2px solid #888; }
+th { font-weight: 600; border-bottom: 2px solid #888; white-space: normal; max-width: 11rem;
+  vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 td.far { font-weight: 700; }
+.note { font-weight: 400; font-size: .85em; color: #555; white-space: nowrap; }
 figure { margin: 1rem 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption, .small { font-size: .88rem; color: #444; }
@@ -37,7 +39,16 @@ dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
   td { white-space: normal; } td:last-child { white-space: nowrap; }
   img { max-width: none; width: 44rem; }
   dl { grid-template-columns: 1fr; } }
-@media print { .scroll { overflow: visible; } figure { break-inside: avoid; } }
+td.text, th.text { text-align: left; white-space: normal; min-width: 13rem; max-width: 30rem; }
+td:first-child { white-space: normal; min-width: 6rem; }
+@media (max-width: 40rem) { td.text, th.text { min-width: 8rem; } }
+nav { max-width: 50rem; line-height: 1.8; }
+details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
+pre { overflow-x: auto; font-size: .8rem; line-height: 1.35; background: #f7f7f7; padding: .6rem; }
+@media print { .scroll { overflow: visible; } figure, tr { break-inside: avoid; }
+  pre { white-space: pre-wrap; } summary { list-style: none; }
+  details::details-content { content-visibility: visible; display: block; height: auto; }
+  details > * { display: block !important; } }
 """
 
 LEGEND = (
@@ -57,7 +68,7 @@ def page(evaluation: Evaluation, images: Mapping[str, bytes], title: str) -> str
         f'<p class="small">{escape(LEGEND)}</p>',
         f'<div class="tables">{"".join(_tables(evaluation))}</div>',
         "<h2>Figures</h2>" if images else "",
-        *(_figure(caption, content) for caption, content in images.items()),
+        *(figure(caption, content) for caption, content in images.items()),
         "<h2>How to get these numbers again</h2>",
         _settings(evaluation),
     ]
@@ -82,49 +93,20 @@ def _notes(evaluation: Evaluation) -> str:
 def _tables(evaluation: Evaluation) -> list[str]:
     """Return one table of single scores and one per column metric."""
     whole = [r for r in evaluation.results if r.column is None]
-    tables = [_table("Whole table", "score", whole)] if whole else []
+    named = [(tables.label({"": r}, r.name), r) for r in whole]
+    parts = [tables.beside_floor(named, "score", "Whole table")] if whole else []
     for name in dict.fromkeys(r.name for r in evaluation.results if r.column is not None):
         rows = [r for r in evaluation.results if r.name == name and r.column is not None]
-        tables.append(_table(_label(rows[0]), "column", rows))
-    return tables
+        text = tables.label({"": rows[0]}, name)
+        parts.append(tables.beside_floor([(str(r.column), r) for r in rows], "column", text))
+    return parts
 
 
-def _label(result: Result) -> str:
-    text = METRICS.get(result.name).label
-    text = text[:1].upper() + text[1:]
-    text += " (in standard deviations of real)" if result.unit == "std" else ""
-    return text + (", mean over columns" if "mean_over_columns" in result.settings else "")
-
-
-def _table(caption: str, first: str, results: list[Result]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in (first, "value", "floor", "excess"))
-    rows = "\n".join(_row(result) for result in results)
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
-    )
-
-
-def _row(result: Result) -> str:
-    name = _label(result) if result.column is None else result.column
-    far = ' class="far"' if result.excess is not None and abs(result.excess) >= 3 else ""
-    excess = "-" if result.excess is None else f"{result.excess:+.1f}"
-    return (
-        f"<tr><td>{escape(name)}</td><td>{_number(result.text())}</td>"
-        f"<td>{_number(result.floor_text())}</td>"
-        f"<td{far}>{excess}</td></tr>"
-    )
-
-
-def _number(text: str) -> str:
-    """Let a narrow screen break before the sign of an error, never after it."""
-    return escape(text).replace("± ", "±&nbsp;")
-
-
-def _figure(caption: str, content: bytes) -> str:
+def figure(caption: str, content: bytes, kind: str = "png") -> str:
+    """Return an image, PNG or SVG (``kind`` "svg+xml"), inside the page, with its caption."""
     data = base64.b64encode(content).decode()
     return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{escape(caption)}" src="data:image/{kind};base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -138,5 +120,10 @@ def _settings(evaluation: Evaluation) -> str:
         "versions": ", ".join(f"{k} {v}" for k, v in evaluation.versions.items()),
         "all numbers and settings": "report.json beside this page",
     }
-    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in items.items())
+    return listed(list(items.items()))
+
+
+def listed(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return terms and what they mean."""
+    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs)
     return f"<dl>{rows}</dl>"

@@ -13,14 +13,16 @@ from ..errors import MissingExtra
 from ..files import make_folder, write_bytes, write_json
 from ..metrics import Result
 from ..metrics.calo import Histogram, ShowerEvaluation
-from . import figures, html, style
+from . import figures, html, style, tables
 from .figures import Shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = 5
+CELLS = style.Cells(
+    columns=5, width=2.55, height=2.7, left=0.62, right=0.12, bottom=0.48, gap=0.59, between=0.28
+)
 KINDS = ("png", "pdf")
 
 GROUPS = {
@@ -115,7 +117,7 @@ def write_shower_report(
         f'<p class="small">{escape(LEGEND)}</p>',
         f'<div class="tables">{"".join(_tables(evaluation.results))}</div>',
         "<h2>Figures</h2>",
-        *(html._figure(caption, content) for caption, content in images.items()),
+        *(html.figure(caption, content) for caption, content in images.items()),
     ]
     write_bytes(folder / "report.html", html.document(title, body).encode())
     return folder / "report.html"
@@ -177,30 +179,12 @@ def histogram_page(shown: Sequence[Histogram]) -> Figure:
 
     Call it inside `style.drawing`.
     """
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
-    size = (2.55 * columns + 0.5, 2.7 * rows + 0.45)
-    figure = style.new_figure(*size)
-    outer = figure.add_gridspec(
-        rows,
-        columns,
-        left=0.62 / size[0],
-        right=1 - 0.12 / size[0],
-        bottom=0.48 / size[1],
-        top=1 - 0.38 / size[1],
-        wspace=0.28,
-        hspace=0.28,
-    )
+    figure, panels = style.ratio_panels(len(shown), CELLS, list(shown[0].counts))
     handles: dict[str, Any] = {}
-    for i, one in enumerate(shown):
-        cell = outer[divmod(i, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.0)
-        upper = figure.add_subplot(cell[0])
-        lower = figure.add_subplot(cell[1], sharex=upper)
+    for one, (upper, lower) in zip(shown, panels, strict=True):
         handles = _panel(upper, lower, one)
-        if i % columns == 0:
-            upper.set_ylabel("entries per bin [%]")
-            lower.set_ylabel("ratio")
-    figures._legend(figure, handles, "")
+    style.name_rows(panels, CELLS.columns, "entries per bin [%]", "ratio")
+    style.legend_above(figure, handles)
     return figure
 
 
@@ -209,14 +193,14 @@ def _panel(upper: Axes, lower: Axes, one: Histogram) -> dict[str, Any]:
     shapes = {name: _shape(one, name) for name in one.counts}
     names = list(shapes)
     truth = shapes.pop(names[0])
-    handles = {names[0]: figures._filled(upper, truth)}
+    handles = {names[0]: figures.filled(upper, truth)}
     lines = dict(zip([n for n in shapes if n != "training"], style.lines(), strict=False))
     lines["training"] = (style.TRAINING, (0, (4, 2)))
     for name, shape in shapes.items():
-        handles[name] = figures._line(upper, shape, *lines[name])
-    figures._scale(upper, truth, list(shapes.values()))
+        handles[name] = figures.line(upper, shape, *lines[name])
+    figures.scale(upper, truth, list(shapes.values()))
     drawn = [(shape, *lines[name]) for name, shape in shapes.items()]
-    figures._ratios(lower, truth, drawn)
+    figures.ratios(lower, truth, drawn)
     style.quiet_ticks(upper)
     if one.edges[0] > 0 and one.edges[-1] > 50 * one.edges[0]:
         upper.set_xscale("log")
@@ -249,16 +233,7 @@ def correlation_page(matrices: Mapping[str, np.ndarray], layers: Sequence[int]) 
     differences = {
         f"{name} - {names[0]}": matrices[name] - matrices[names[0]] for name in names[1:]
     }
-    limit = max(0.02, *(float(np.abs(one).max()) for one in differences.values()))
-    size = min(max(3.0, 0.42 * len(layers) + 1.0), 9.0)
-    figure = style.new_figure(size * len(differences) + 0.9, size, layout="constrained")
-    grid = figure.subplots(1, len(differences), squeeze=False)[0]
-    labels = tuple(f"layer {number}" for number in layers)
-    for axes, (title, difference) in zip(grid, differences.items(), strict=True):
-        image = figures._matrix(axes, difference, labels, limit)
-        axes.set_title(title)
-    figure.colorbar(image, ax=list(grid), label="difference of correlation", shrink=0.8, pad=0.01)
-    return figure
+    return figures.matrices(differences, [f"layer {number}" for number in layers])
 
 
 def _write(figure: Figure, folder: Path, name: str) -> bytes:
@@ -279,30 +254,12 @@ def label(result: Result) -> str:
 
 def _tables(results: Sequence[Result]) -> list[str]:
     whole = [one for one in results if not one.name.startswith("separation") or not one.column]
-    tables = [_table("All showers", whole)]
+    parts = [tables.beside_floor([(label(one), one) for one in whole], "score", "All showers")]
     for name in ("separation", "separation_by_energy"):
-        rows = [one for one in results if one.name == name]
+        rows = [(label(one), one) for one in results if one.name == name]
         if rows:
-            tables.append(_table(SCORES[name].capitalize(), rows))
-    return tables
-
-
-def _table(caption: str, results: Sequence[Result]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("score", "value", "floor", "excess"))
-    rows = "\n".join(_row(result) for result in results)
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
-    )
-
-
-def _row(result: Result) -> str:
-    far = ' class="far"' if result.excess is not None and abs(result.excess) >= 3 else ""
-    excess = "-" if result.excess is None else f"{result.excess:+.1f}"
-    return (
-        f"<tr><td>{escape(label(result))}</td><td>{html._number(result.text())}</td>"
-        f"<td>{html._number(result.floor_text())}</td><td{far}>{excess}</td></tr>"
-    )
+            parts.append(tables.beside_floor(rows, "score", SCORES[name].capitalize()))
+    return parts
 
 
 def summary(evaluation: ShowerEvaluation) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 REAL = "#3b3b3b"
@@ -75,6 +78,16 @@ def label(name: str, unit: str = "") -> str:
     return f"{text} [{unit}]" if unit else text
 
 
+def width_of(text: str) -> float:
+    """Return the width in inches of a label of ticks, formulas included; inside `drawing`."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(size=float(rcParams["xtick.labelsize"]))
+    return float(TextPath((0.0, 0.0), text, prop=font).get_extents().width) / 72.0 if text else 0.0
+
+
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     """Hold our settings while drawing and saving, then give back those of the user.
@@ -102,6 +115,132 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     return figure
 
 
+def round_numbers(low: float, high: float) -> list[float]:
+    """Return three to seven round numbers, or a few more, of a logarithmic axis of this range.
+
+    Examples
+    --------
+    >>> round_numbers(3.0, 70.0)
+    [5.0, 10.0, 20.0, 50.0]
+    >>> round_numbers(0.31, 0.47)
+    [0.35, 0.4, 0.45]
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 3:
+            return inside
+    even = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(f"{tick:.6g}") for tick in even if low <= tick <= high]
+
+
+def plain_ticks(axis: Axis, ticks: Sequence[float] | None = None) -> None:
+    """Write the numbers of a logarithmic axis as people do: these, or a few round ones."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    chosen = round_numbers(*axis.get_view_interval()) if ticks is None else [*ticks]
+    axis.set_major_locator(FixedLocator(chosen))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def inner_ticks(axis: Axis) -> None:
+    """Put two or three round numbers on a short axis, none near its ends: neighbours follow."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    low, high = axis.get_view_interval()
+    margin = 0.12 * (high - low)
+    for most in (3, 4, 6):
+        ticks = MaxNLocator(most).tick_values(low, high)
+        inside = [t for t in ticks if low + margin <= t <= high - margin]
+        if len(inside) >= 2:
+            break
+    axis.set_major_locator(FixedLocator(inside))
+
+
 def quiet_ticks(axes: Axes) -> None:
     """Hide the labels of the x axis: the panel below carries them."""
     axes.tick_params(labelbottom=False)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Panels of a page, each with a panel of ratios below, and its margins in inches.
+
+    Parameters
+    ----------
+    columns : in a row, at most
+    width, height : of both panels together, with the room between the cells
+    gap : room between rows, for labels; the room between columns is ``between`` of a panel's width
+    """
+
+    columns: int = 3
+    width: float = 3.35
+    height: float = 3.2
+    left: float = 0.68
+    right: float = 0.2
+    bottom: float = 0.52
+    top: float = 0.38
+    gap: float = 0.55
+    between: float = 0.17
+
+
+def ratio_panels(
+    count: int, cells: Cells, names: Sequence[str] = ()
+) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Return a figure and its panels row by row, histogram above and ratio below.
+
+    There is room at the top for a legend of ``names``. Call it inside `drawing`.
+    """
+    columns = min(cells.columns, count)
+    rows = -(-count // columns)
+    width = cells.width * columns + 0.3
+    top = cells.top + 0.17 * (-(-len(names) // legend_columns(names, width)) - 1)
+    height = cells.height * rows + top
+    figure = new_figure(width, height)
+    outer = figure.add_gridspec(
+        rows,
+        columns,
+        left=cells.left / width,
+        right=1 - cells.right / width,
+        bottom=cells.bottom / height,
+        top=1 - top / height,
+        wspace=cells.between,
+        hspace=cells.gap / (cells.height - cells.gap),
+    )
+    panels = []
+    for i in range(count):
+        cell = outer[divmod(i, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.0)
+        upper = figure.add_subplot(cell[0])
+        panels.append((upper, figure.add_subplot(cell[1], sharex=upper)))
+    return figure, panels
+
+
+def name_rows(panels: list[tuple[Axes, Axes]], columns: int, upper: str, lower: str) -> None:
+    """Write y labels at the first panels of all rows, at one distance however wide numbers are."""
+    for first in panels[::columns]:
+        for axes, text in zip(first, (upper, lower), strict=True):
+            axes.set_ylabel(text)
+            axes.yaxis.set_label_coords(-0.145, 0.5)
+
+
+def legend_columns(names: Sequence[str], width: float) -> int:
+    """Return how many entries of a legend fit beside each other into ``width`` inches."""
+    widest = max(map(width_of, names), default=0.0)
+    return max(1, min(len(names), int((width - 0.2) / (1.07 * widest + 0.6))))
+
+
+def legend_above(figure: Figure, handles: Mapping[str, Any], title: str = "") -> None:
+    """Write one legend for all panels at the top of a figure."""
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="upper center",
+        ncols=legend_columns(list(handles), figure.get_figwidth()),
+        borderaxespad=0.15,
+        title=title or None,
+        title_fontsize=10,
+    )

@@ -1,0 +1,140 @@
+"""Curves of the classifier tests: what judges recognise, and what that says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import plural
+from ..evaluation import Evaluation
+from ..metrics import METRICS, Result, uncertain
+from ..metrics.roc import Curve
+from . import style, tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MISTAKES = 0.1
+"""Share of real events taken for generated at which words tell what a judge recognises."""
+
+STRENGTH = {
+    "auc_gb": "gradient boosting: 200 trees of depth 5, learning rate 0.1",
+    "auc_mlp": "neural network: standardised columns, hidden layers of 128 and 64, at most 60"
+    " epochs, stopped early",
+}
+"""How the judges of `evaluate` are made."""
+
+FLOOR = "floor: truth against truth"
+
+CAPTION = (
+    "Curves of the classifiers: share of generated events recognised against share of real events"
+    " mistaken for generated (1 - rejection); below, their difference, 0 for a judge that guesses."
+    " Means over splits and model seeds; bands are standard errors"
+)
+
+
+def judged(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Result]]:
+    """Return judge -> entry -> result, of those that keep a curve."""
+    found: dict[str, dict[str, Result]] = {}
+    for name, evaluation in evaluations.items():
+        for result in evaluation.results:
+            if Curve.of(result.settings) is not None:
+                found.setdefault(result.name, {})[name] = result
+    return found
+
+
+def short(judge: str) -> str:
+    """Return what a judge is called: a metric without what it measures."""
+    return METRICS.get(judge).label.removeprefix("AUC, ")
+
+
+def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
+    """Return the curves of all judges, with the diagonal, the floor, and the differences to it.
+
+    ``results`` come from `judged`. Call it inside `style.drawing`.
+    """
+    cells = style.Cells(columns=len(results), width=4.1, height=4.4, between=0.22)
+    names = dict.fromkeys(name for found in results.values() for name in (*found, FLOOR))
+    figure, panels = style.ratio_panels(len(results), cells, list(names))
+    handles: dict[str, Any] = {}
+    for (judge, found), (upper, lower) in zip(results.items(), panels, strict=True):
+        handles |= _curves(upper, lower, found)
+        upper.set_title(short(judge), pad=4, y=0.02, loc="right", x=0.97)
+        style.quiet_ticks(upper)
+        lower.set_xlabel("real events mistaken for generated")
+    style.name_rows(panels, cells.columns, "generated events recognised", "above diagonal")
+    style.legend_above(figure, handles)
+    return figure
+
+
+def _curves(upper: Axes, lower: Axes, found: Mapping[str, Result]) -> dict[str, Any]:
+    drawn: list[tuple[str, Curve, str, Any]] = []
+    for (name, result), (color, dashes) in zip(found.items(), style.lines(), strict=False):
+        curve = Curve.of(result.settings)
+        if curve is not None:
+            drawn.append((name, curve, color, dashes))
+    floor = Curve.of(next(iter(found.values())).settings, "floor_roc")
+    if floor is not None:
+        drawn.append((FLOOR, floor, style.TRAINING, (0, (4, 2))))
+    handles = {}
+    for name, curve, color, dashes in drawn:
+        handles[name] = _curve(upper, curve.mistakes, curve.recognised, curve.error, color, dashes)
+        gain = curve.recognised - curve.mistakes
+        _curve(lower, curve.mistakes, gain, curve.error, color, dashes)
+    upper.plot([0, 1], [0, 1], color=style.REAL, lw=0.7)
+    lower.axhline(0.0, color=style.REAL, lw=0.7)
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), yticks=[0.2, 0.4, 0.6, 0.8, 1.0])
+    lower.margins(y=0.15)
+    lower.locator_params(axis="y", nbins=4, prune="upper")
+    return handles
+
+
+def _curve(
+    axes: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, color: str, dashes: Any
+) -> Any:
+    axes.fill_between(x, y - error, y + error, color=color, alpha=0.25, lw=0)
+    return axes.plot(x, y, color=color, ls=dashes, lw=1.4)[0]
+
+
+def recognised(evaluations: Mapping[str, Evaluation]) -> str:
+    """Return a table of what judges recognise where they mistake a share of the real events."""
+    head = ("judge", *evaluations, "floor")
+    rows: list[tables.Row] = []
+    for judge, found in judged(evaluations).items():
+        floor = next(iter(found.values()))
+        cells = [_share(found[n].settings) if n in found else "-" for n in evaluations]
+        rows.append([short(judge), *cells, _share(floor.settings, "floor_roc")])
+    text = f"Generated events recognised, where {MISTAKES:.0%} of the real ones are mistaken [%]"
+    return tables.table(head, rows, caption=text) if rows else ""
+
+
+def _share(settings: Mapping[str, Any], key: str = "roc") -> str:
+    curve = Curve.of(settings, key)
+    return "-" if curve is None else uncertain(*(100 * number for number in curve.at(MISTAKES)))
+
+
+def words(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return in sentences how strong the judges are."""
+    lines = []
+    for judge, found in judged(evaluations).items():
+        one = next(iter(found.values()))
+        tests = one.settings.get("test_share", 0.3)
+        made = STRENGTH.get(judge, judge)
+        lines.append(
+            f"{made[:1].upper()}{made[1:]}; trained on {2 * (1 - tests) * one.n:,.0f} events, half"
+            f" of them real, and tested on {2 * tests * one.n:,.0f}; {_repeated(one)}"
+        )
+    if lines:
+        lines.append(
+            "a judge recognises what it can learn from so many events: a stronger one, or one with"
+            " more events, may recognise more, so that an AUC is a lower limit"
+        )
+    return lines
+
+
+def _repeated(result: Result) -> str:
+    splits, models = (result.settings.get(f"n_{k}_seeds", 1) for k in ("split", "model"))
+    return f"{plural(splits, 'split')}, {plural(models, 'model seed')} each"

@@ -1,0 +1,145 @@
+"""Figures that others have published: read from YAML, and shown beside ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError, plural
+from ..evaluation import Evaluation
+from ..metrics import uncertain
+from ..significance import label_of, side_by_side
+from . import tables
+
+FIELDS = ("score", "value", "error", "floor", "events", "note", "source")
+NEEDED = ("score", "value", "source")
+
+EXAMPLE = "- {score: auc_mlp, value: 0.9994, error: 0.0002, source: 'arXiv 2404.18219'}"
+
+WORDS = (
+    "Published figures come from other events, other numbers of events and other judges: a"
+    " classifier with more layers or events finds more, and a separation power depends on the bins"
+    " and falls with the number of events down to its floor. They are comparable to ours only"
+    " roughly; only entries of this page are comparable with each other."
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure of somebody else.
+
+    Parameters
+    ----------
+    score : name of the metric as in a report, such as ``auc_mlp``; of one column
+        ``separation/mass``. Any other name is welcome, but has no figure of ours beside it
+    value, error : in the unit of the metric; error None if none was given
+    floor : the same score of truth against truth, or None
+    events : number of events, or None
+    note, source : in words; the source is where to look it up
+    """
+
+    score: str
+    value: float
+    source: str
+    error: float | None = None
+    floor: float | None = None
+    events: int | None = None
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Metric and column."""
+        metric, _, column = self.score.partition("/")
+        return metric, column or None
+
+    def text(self) -> str:
+        """Return the value, with its error if it has one."""
+        return f"{self.value:g}" if self.error is None else uncertain(self.value, self.error)
+
+
+def read_published(path: str | Path) -> tuple[Published, ...]:
+    """Read figures from a YAML list.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or an entry lacks something, has something unknown, or a value
+        of the wrong kind; the message names the entry.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read published figures from {path}: {error}") from error
+    if not isinstance(content, list) or not content:
+        raise ConfigError(
+            f"{path} must be a YAML list of published figures, such as\n  {EXAMPLE}\n"
+            f"got {type(content).__name__}"
+        )
+    return tuple(_entry(one, f"{path}, entry {i}") for i, one in enumerate(content, start=1))
+
+
+def _entry(one: Any, where: str) -> Published:
+    if not isinstance(one, Mapping):
+        raise ConfigError(f"{where}: expected a mapping such as {EXAMPLE[2:]}, got {one!r}")
+    if unknown := [str(key) for key in one if key not in FIELDS]:
+        raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(FIELDS)}")
+    if missing := [key for key in NEEDED if one.get(key) is None]:
+        raise ConfigError(f"{where}: {', '.join(missing)} must be given; got {dict(one)}")
+    events = one.get("events")
+    if events is not None and (isinstance(events, bool) or not isinstance(events, int)):
+        raise ConfigError(f"{where}: events must be a whole number, got {events!r}")
+    error, floor = (
+        None if one.get(key) is None else _number(one[key], f"{where}: {key}")
+        for key in ("error", "floor")
+    )
+    if (error is not None and error < 0) or (events is not None and events < 1):
+        raise ConfigError(
+            f"{where}: error must be at least 0 and events at least 1, got {dict(one)}"
+        )
+    texts = {key: _text(one.get(key, ""), f"{where}: {key}") for key in ("score", "source", "note")}
+    value = _number(one["value"], f"{where}: value")
+    return Published(value=value, error=error, floor=floor, events=events, **texts)
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"{what} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _text(value: Any, what: str) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise ConfigError(f"{what} must be text, got {value!r}; put it in quotes")
+
+
+def section(published: Sequence[Published], evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return the table of published figures with ours beside them, and how far that goes."""
+    ours = side_by_side(evaluations)
+    rows = []
+    for one in published:
+        if one.key in ours:
+            found = ours[one.key]
+            metric, column = one.key
+            name = label_of(metric) + ("" if column is None else f", {column}")
+            values = [found[n].text() if n in found else "-" for n in evaluations]
+            floor = next(iter(found.values())).floor_text()
+            events = "-" if one.events is None else f"{one.events:,}"
+            said = "; ".join(filter(None, (one.source, one.note)))
+            theirs = (one.text(), "-" if one.floor is None else f"{one.floor:g}", events)
+            rows.append((name, *theirs, *values, floor, said))
+    theirs = ("published", "published floor", "published events")
+    head = ("score", *theirs, *evaluations, "our floor", "source and note")
+    parts = [tables.table(head, rows, words=[0, len(head) - 1])] if rows else []
+    other = [one for one in published if one.key not in ours]
+    if other:
+        plain = [(one.score, one.text(), one.source, one.note) for one in other]
+        content = tables.table(("score", "published", "source", "note"), plain, words=[2, 3])
+        title = f"{plural(len(other), 'published figure')} without one of ours"
+        parts.append(tables.folded(title, content))
+    return [f"<p>{WORDS}</p>", *parts]
