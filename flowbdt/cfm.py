@@ -6,6 +6,7 @@ imported when the first matcher is made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,12 @@ class TorchcfmMatcher:
         return x_t.numpy(), u_t.numpy()
 
     def sample(
-        self, x0: np.ndarray, x1: np.ndarray, t: float, rng: np.random.Generator
+        self,
+        x0: np.ndarray,
+        x1: np.ndarray,
+        t: float,
+        rng: np.random.Generator,
+        groups: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return x_t, u_t and the rows of x1 that they belong to.
 
@@ -84,32 +90,38 @@ class TorchcfmMatcher:
         x0, x1 : ndarray (n, m), no unit
         t : float in [0, 1]
         rng : seeds a generator of torch's own; torch's and numpy's global ones are not touched
+        groups : rows that plans pair among themselves, each row in one; by default all together
 
         Returns
         -------
         x_t, u_t : ndarray (n, m), float64
         kept : ndarray (n,), int64; conditions and weights of the result are ``cond[kept]``
         """
-        start, kept = self._pairs(x0, x1, rng) if self.ot else (_rows(x0), _rows(x1))
+        start, kept = self._pairs(x0, x1, rng, groups) if self.ot else (_rows(x0), _rows(x1))
         generator = self._torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))
         noise = self._torch.randn(x1.shape, generator=generator, dtype=self._torch.float64)
         x_t, u_t = self.at(x0[start], x1[kept], t, noise.numpy())
         return x_t, u_t, kept
 
     def _pairs(
-        self, x0: np.ndarray, x1: np.ndarray, rng: np.random.Generator
+        self,
+        x0: np.ndarray,
+        x1: np.ndarray,
+        rng: np.random.Generator,
+        groups: Sequence[np.ndarray] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw rows of x0 and x1 from the plan of each batch.
+        """Draw rows of x0 and x1 from the plan of each batch of a group.
 
         torchcfm's own draw uses numpy's global generator, so only its plan is taken from it.
         """
         sampler = self._torchcfm.optimal_transport.OTPlanSampler(method="exact")
         parts = []
-        for first in range(0, len(x1), self.batch_size):
-            rows = slice(first, first + self.batch_size)
-            plan = sampler.get_map(self._tensor(x0[rows]), self._tensor(x1[rows]))
-            drawn = rng.choice(plan.size, size=len(plan), p=plan.ravel() / plan.sum())
-            parts.append(first + np.stack(np.divmod(drawn, plan.shape[1])))
+        for group in [_rows(x1)] if groups is None else groups:
+            for first in range(0, len(group), self.batch_size):
+                rows = group[first : first + self.batch_size]
+                plan = sampler.get_map(self._tensor(x0[rows]), self._tensor(x1[rows]))
+                drawn = rng.choice(plan.size, size=len(plan), p=plan.ravel() / plan.sum())
+                parts.append(rows[np.stack(np.divmod(drawn, plan.shape[1]))])
         start, kept = np.concatenate(parts, axis=1)
         return start, kept
 

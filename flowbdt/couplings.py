@@ -133,7 +133,7 @@ class MinibatchOT(Coupling):
         """Return x0 with the rows of each batch assigned to the nearest events."""
         _same_shape(x0, x1)
         paired = np.array(x0)
-        for rows in self._groups(len(x0), cond):
+        for rows in self.groups(len(x0), cond):
             # random batches: in a sorted table neighbours are alike and would fight for one x0
             shuffled = rng.permutation(rows)
             n_batches = -(-len(rows) // self.batch_size)
@@ -141,7 +141,7 @@ class MinibatchOT(Coupling):
                 paired[batch] = x0[batch][assign(x0[batch], x1[batch])]
         return paired
 
-    def _groups(self, n: int, cond: np.ndarray | None) -> list[np.ndarray]:
+    def groups(self, n: int, cond: np.ndarray | None) -> list[np.ndarray]:
         """Return the rows of each group that may be paired among itself."""
         if cond is None or not self.by_condition or n == 0:
             return [np.arange(n)]

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from flowbdt.cfm import MATCHERS, TorchcfmMatcher
+from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError, MissingExtra
 from flowbdt.paths import PATHS
+from flowbdt.training.pairs import Events, Interval, TorchcfmPairs, torchcfm_matcher
 
 
 def _need_torchcfm() -> None:
@@ -84,6 +86,48 @@ def test_sample_with_transport_says_which_events_it_kept() -> None:
     assert (distance.argmin(axis=1) // 25 == kept // 25).all()  # of the same batch
     np.testing.assert_array_equal(kept // 25, np.arange(60) // 25)  # and every batch its own
     assert (u_t**2).sum() < ((x1 - x0) ** 2).sum()
+
+
+def test_plans_of_groups_pair_no_further() -> None:
+    _need_torchcfm()
+    x0, x1, _ = _rows(60)
+    odd = np.arange(60) % 2 == 1
+    x1[odd] += 100.0  # a plan of all rows would pair these with the largest of x0
+    x0[:30] += 100.0
+    groups = [np.flatnonzero(~odd), np.flatnonzero(odd)]
+    matcher = TorchcfmMatcher("linear", 0.0, ot=True, batch_size=12)
+    x_t, u_t, kept = matcher.sample(x0, x1, 0.5, np.random.default_rng(4), groups)
+    start = np.abs((x_t - 0.5 * u_t)[:, None, :] - x0[None, :, :]).max(axis=2).argmin(axis=1)
+    assert (start % 2 == kept % 2).all()
+    assert np.bincount(kept % 2).tolist() == [30, 30]
+
+
+def test_a_plan_pairs_events_of_equal_conditions_as_the_coupling_says() -> None:
+    _need_torchcfm()
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(200, 2)).astype(np.float32)
+    cond = np.repeat([[0.0], [1.0]], 100, axis=0).astype(np.float32)
+    z[100:] += 50.0
+
+    def correlation(by_condition: bool) -> float:
+        """Of condition and starting point, which generation draws independently of it."""
+        spec = {"name": "minibatch_ot", "batch_size": 200, "by_condition": by_condition}
+        pairs = TorchcfmPairs(
+            Events(z, np.arange(200), cond),
+            PATHS.build("linear"),
+            COUPLINGS.build(spec),
+            Interval(0, 0.0, 1.0),
+            inputs=lambda x, given: (np.column_stack([x, given]), 0.0),
+            n_repeats=1,
+            seed=1,
+            purpose="train",
+            matcher=torchcfm_matcher("linear", spec),
+        )
+        (batch,) = pairs
+        return float(np.corrcoef(batch.inputs[:, :2].sum(axis=1), batch.inputs[:, 2])[0, 1])
+
+    assert abs(correlation(True)) < 5 / np.sqrt(200)
+    assert correlation(False) > 0.5
 
 
 def test_global_generators_are_not_touched() -> None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from .. import seeding
 from ..cfm import TorchcfmMatcher
-from ..couplings import Coupling
+from ..couplings import COUPLINGS, Coupling, MinibatchOT
 from ..inputs import StepInputs
 from ..paths import PATHS, Path
+from ..registry import spec_name
 from ..regressors.base import Batch
 from .averaging import mean_end_point
 
@@ -166,7 +167,11 @@ class TorchcfmPairs(NoisyPairs):
         events = self._events
         x1 = events.z[rows].astype(np.float64)
         x0 = rng.standard_normal(x1.shape)
-        x_t, target, kept = self._matcher.sample(x0, x1, self._interval.t, rng)
+        groups = None
+        if isinstance(self._coupling, MinibatchOT):
+            cond = None if events.cond is None else events.cond[rows]
+            groups = self._coupling.groups(len(rows), cond)
+        x_t, target, kept = self._matcher.sample(x0, x1, self._interval.t, rng, groups)
         # torchcfm's transport plans repeat some events and drop others
         return self._remainder(x_t, target, rows[kept])
 
@@ -176,11 +181,7 @@ def torchcfm_matcher(path: Any, coupling: Any) -> TorchcfmMatcher:
 
     Raises ConfigError if torchcfm has no such matcher, MissingExtra if it is not installed.
     """
-    path = {"name": path} if isinstance(path, str) else path
-    coupling = {"name": coupling} if isinstance(coupling, str) else coupling
-    return TorchcfmMatcher(
-        path["name"],
-        sigma=getattr(PATHS.build(path), "sigma", 0.0),
-        ot=coupling["name"] == "minibatch_ot",
-        batch_size=coupling.get("batch_size", 256),
-    )
+    built, sigma = COUPLINGS.build(coupling), getattr(PATHS.build(path), "sigma", 0.0)
+    if isinstance(built, MinibatchOT):
+        return TorchcfmMatcher(spec_name(path), sigma, ot=True, batch_size=built.batch_size)
+    return TorchcfmMatcher(spec_name(path), sigma)
