@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -69,6 +70,22 @@ def test_a_perfect_conditional_generator_is_not_told_from_weighted_events():
     assert abs(found["separation"].value - floor) < 5 * found["separation"].error
     plain = judge.generated(Truth(), EventTable.of(real.x, cond=cond), 1).table
     assert plain.weight is None
+
+
+def test_what_is_loaded_once_is_no_cost_of_an_event():
+    class Loads:
+        loaded = False
+
+        def sample_blocks(self, n, *, seed, cond):
+            start = time.process_time()
+            while not self.loaded and time.process_time() < start + 0.2:
+                pass
+            self.loaded = True
+            yield EventTable.of(np.zeros((n, 1)))
+
+    made = judge.generated(Loads(), EventTable.of(np.zeros((50, 1))), 1)
+    assert made.table.n == judge.PER_REAL * 50
+    assert made.us_per_event < 1e6 * 0.2 / (judge.PER_REAL * 50) / 4
 
 
 # ---- giving up
