@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flowbdt.cli import main
@@ -40,6 +41,24 @@ def jets() -> EventTable:
     return make_jets()
 
 
+def mixed_table(n: int = 50, seed: int = 0) -> EventTable:
+    """Return every kind of column, conditions with gaps, weights."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "pt": rng.normal(size=n).astype(np.float32),
+            "mass": rng.normal(size=n),
+            "n_hits": rng.integers(0, 9, n).astype(np.int16),
+            "flag": rng.random(n) < 0.5,
+            "kind": [["pion", "None", "muon"][i % 3] for i in range(n)],
+            "file": np.full(n, 0.1),
+        }
+    )
+    cond = pd.DataFrame({"side": [["l", "r", None][i % 3] for i in range(n)], "e": rng.random(n)})
+    cond.loc[0, "e"] = np.nan
+    return EventTable.of(frame, units={"pt": "GeV"}, cond=cond, weight=rng.random(n))
+
+
 @pytest.fixture
 def folder(tmp_path, jets, monkeypatch):
     """The current folder, with ``jets.h5`` in it."""
@@ -51,3 +70,11 @@ def folder(tmp_path, jets, monkeypatch):
 def run(*arguments):
     """Run a command of the command line; return its exit status."""
     return main([str(a) for a in arguments])
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """The C interface as a shared library, compiled once."""
+    from exported_models import shared_library
+
+    return shared_library(tmp_path_factory.mktemp("cpp"))

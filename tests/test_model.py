@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,15 +12,10 @@ from conftest import PLAIN, QUICK
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from flowbdt import FlowBDT, files, seeding, store
-from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, FormatError, InputError, RunError
-from flowbdt.generation import Flow
-from flowbdt.model import fit_run
+from flowbdt import FlowBDT, seeding
+from flowbdt.errors import ConfigError, InputError, RunError
 from flowbdt.table import EventTable
-from flowbdt.training.plan import Inputs
 
-ASSETS = Path(__file__).parent / "assets"
 SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
 
 
@@ -325,112 +317,3 @@ def test_given_pairs_start_from_the_source():
     assert np.abs(new - target[:200]).mean() < 0.2
     with pytest.raises(InputError, match="source"):
         model.sample(5)
-
-
-# ---- files
-
-
-def test_save_and_load_give_the_same_events(tmp_path, fitted):
-    fitted.save(tmp_path / "m.flowbdt")
-    again = FlowBDT.load(tmp_path / "m.flowbdt")
-    assert np.array_equal(again.sample(50, random_state=6), fitted.sample(50, random_state=6))
-    again.save(tmp_path / "n.flowbdt")
-    assert (tmp_path / "m.flowbdt").read_bytes() == (tmp_path / "n.flowbdt").read_bytes()
-    assert again.get_params()["n_steps"] == 3
-
-
-def test_load_reads_a_run_folder_as_well(tmp_path, jets):
-    config = ModelConfig(**SMALL)
-    fit_run(Inputs(jets, config, 1), tmp_path / "run")
-    model = FlowBDT.load(tmp_path / "run")
-    assert model.sample(3, random_state=0).names == jets.names
-
-
-def test_a_fresh_process_gives_the_same_events(tmp_path, fitted):
-    fitted.save(tmp_path / "m.flowbdt")
-    code = (
-        "import sys; from flowbdt import FlowBDT;"
-        "print(FlowBDT.load(sys.argv[1]).sample(20, random_state=6).tobytes().hex())"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "m.flowbdt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == fitted.sample(20, random_state=6).tobytes().hex()
-
-
-def test_truncated_and_foreign_files_are_refused(tmp_path, fitted):
-    file = tmp_path / "m.flowbdt"
-    fitted.save(file)
-    content = file.read_bytes()
-    for cut in (0, 10, len(content) // 2, len(content) - 1):
-        file.write_bytes(content[:cut])
-        with pytest.raises(FormatError, match=r"m\.flowbdt"):
-            FlowBDT.load(file).sample(2)
-    file.write_text("not a model")
-    with pytest.raises(FormatError, match="truncated"):
-        FlowBDT.load(file)
-    with pytest.raises(FormatError, match="does not exist"):
-        FlowBDT.load(tmp_path / "nowhere")
-
-
-def test_a_changed_byte_in_a_step_is_noticed(tmp_path, jets):
-    fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    file = tmp_path / "run" / store.model_name(1)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(bytes(content))
-    with pytest.raises(FormatError, match="hash"):
-        FlowBDT.load(tmp_path / "run").sample(2)
-
-
-def test_a_changed_plan_is_noticed(tmp_path, jets):
-    run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    plan = run.read_json("plan.json")
-    run.write_json("plan.json", {**plan, "kind": "array"})
-    with pytest.raises(FormatError, match=r"plan\.json"):
-        FlowBDT.load(tmp_path / "run")
-
-
-def test_an_unfinished_run_is_not_a_model(tmp_path, jets):
-    fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    (tmp_path / "run" / "manifest.json").unlink()
-    with pytest.raises(FormatError, match="resume"):
-        FlowBDT.load(tmp_path / "run")
-
-
-def test_a_newer_format_is_refused(tmp_path, jets):
-    run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    run.write_json("manifest.json", {**run.read_json("manifest.json"), "format": 99})
-    with pytest.raises(FormatError, match="format 99"):
-        FlowBDT.load(tmp_path / "run")
-
-
-@pytest.mark.parametrize("version", range(1, store.FORMAT + 1))
-def test_models_of_every_format_version_still_load(version):
-    model = FlowBDT.load(ASSETS / f"model_v{version}.flowbdt")
-    expected = np.load(ASSETS / f"model_v{version}_events.npy")
-    assert np.allclose(model.sample(len(expected), random_state=1).x, expected, rtol=1e-5)
-
-
-def test_models_are_loaded_when_their_time_comes():
-    """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
-    archive = store.Archive("model", small().fit(normal()).archive_)
-    flow = Flow(archive, compiled=False)
-    assert flow._field.n_loaded == 0
-    next(flow.sample_blocks(1, seed=0))
-    assert flow._field.n_loaded == len(flow.grid.times)
-    assert "whole" not in vars(Flow(archive, compiled=True))
-
-
-def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    target = tmp_path / "m.flowbdt"
-    target.write_bytes(b"the older model")
-    with (
-        pytest.raises(RunError, match="No space left"),
-        files.atomic(target),
-        open("/dev/full", "wb", buffering=0) as full,
-    ):
-        full.write(fitted.archive_)
-    assert target.read_bytes() == b"the older model"
-    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,254 @@
+"""Models of many kinds, and their exported files asked through the C interface."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import warnings
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowbdt import EventTable, FlowBDT, store
+from flowbdt.distillation import distil
+from flowbdt.errors import DataWarning
+from flowbdt.export.cpp import source
+from flowbdt.generation import Flow
+
+COMPILER = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
+C_COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+STRICT = ["-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+
+OK, BAD_FILE, BAD_ARGUMENT, BAD_EVENT = range(4)
+
+
+def shared_library(folder):
+    """The C interface as a shared library."""
+    if COMPILER is None:
+        pytest.skip("no C++ compiler (c++, g++ or clang++) is installed")
+    path = folder / "libflowbdt.so"
+    command = [COMPILER, "-std=c++17", *STRICT, "-shared", "-fPIC", str(source("flowbdt_c.cpp"))]
+    done = subprocess.run([*command, "-o", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = ctypes.CDLL(str(path))
+    for name in ("last_error", "column", "unit", "condition"):
+        getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_char_p
+    for name in ("uniform", "acceptance"):
+        getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_double
+    for name in ("n_columns", "n_conditions", "n_latent"):
+        getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_size_t
+    loaded.path = path
+    return loaded
+
+
+def pointer(array):
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+
+
+class Exported:
+    """A model file, asked through the C interface."""
+
+    def __init__(self, library, path):
+        self._lib, self.handle = library, ctypes.c_void_p()
+        self.status = library.flowbdt_open(str(path).encode(), ctypes.byref(self.handle))
+        self.error = self.said()
+        self.d = self.size("n_columns")
+
+    def __enter__(self):
+        assert self.status == OK, self.error
+        return self
+
+    def __exit__(self, *_):
+        self._lib.flowbdt_close(self.handle)
+
+    def said(self):
+        return self._lib.flowbdt_last_error().decode()
+
+    def size(self, name):
+        return getattr(self._lib, f"flowbdt_{name}")(self.handle)
+
+    def names(self, kind, count):
+        found = (getattr(self._lib, f"flowbdt_{kind}")(self.handle, i) for i in range(count))
+        return [name.decode() for name in found]
+
+    def copy(self):
+        other = object.__new__(Exported)
+        other._lib, other.handle, other.d = self._lib, ctypes.c_void_p(), self.d
+        assert self._lib.flowbdt_copy(self.handle, ctypes.byref(other.handle)) == OK
+        return other
+
+    def call(self, name, *arguments):
+        return getattr(self._lib, f"flowbdt_{name}")(self.handle, *arguments)
+
+    def from_noise(self, z, cond):
+        """Events (n, d) of the noise z (n, m) and their acceptance (n,)."""
+        out, acceptance = np.empty((len(z), self.d)), np.empty(len(z))
+        for i in range(len(z)):
+            own, given = np.ascontiguousarray(z[i]), np.ascontiguousarray(cond[i])
+            size = ctypes.c_size_t(given.size)
+            there, kept = pointer(out[i]), pointer(acceptance[i : i + 1])
+            status = self.call("from_noise", pointer(own), pointer(given), size, there, kept)
+            assert status == OK, self.said()
+        return out, acceptance
+
+    def one(self, cond, seed, number):
+        out, given = np.full(self.d, np.nan), np.ascontiguousarray(cond, dtype=float)
+        size, keys = ctypes.c_size_t(given.size), (ctypes.c_uint64(seed), ctypes.c_uint64(number))
+        self.status = self.call("one", pointer(given), size, *keys, pointer(out))
+        return out
+
+    def many(self, cond, seed, first):
+        out, given = np.full((len(cond), self.d), np.nan), np.ascontiguousarray(cond, dtype=float)
+        keys = ctypes.c_uint64(seed), ctypes.c_uint64(first)
+        sizes = ctypes.c_size_t(len(cond)), ctypes.c_size_t(given.shape[1])
+        self.status = self.call("many", sizes[0], pointer(given), sizes[1], *keys, pointer(out))
+        return out
+
+    def noise(self, seed, number, attempt):
+        out = np.empty(self.size("n_latent"))
+        keys = (ctypes.c_uint64(key) for key in (seed, number, attempt))
+        assert self.call("noise", *keys, pointer(out)) == OK
+        return out
+
+    def uniform(self, seed, number, attempt):
+        keys = (ctypes.c_uint64(key) for key in (seed, number, attempt))
+        return self._lib.flowbdt_uniform(*keys)
+
+
+SMALL = {
+    "n_steps": 3,
+    "n_repeats": 1,
+    "candidates": 0,
+    "booster": {"n_estimators": 11, "max_depth": 4, "early_stopping_rounds": 0},
+    "random_state": 1,
+    "rejection": False,
+    "preconditioner": "none",
+}
+
+
+def booster(**settings):
+    return {"booster": {**SMALL["booster"], **settings}}
+
+
+def plain(n=500):
+    """Columns of many kinds, two conditions, unknown here and there."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    x[:, 1] = np.exp(x[:, 0] + 0.3 * x[:, 1])
+    x = np.column_stack([x, x[:, 1] / (1.0 + x[:, 0] ** 2), rng.integers(0, 4, n)])
+    cond = np.column_stack([x[:, 0] > 0, rng.normal(size=n)]).astype(float)
+    cond[::7, 1] = np.nan
+    return x, cond
+
+
+def numbers(given, **settings):
+    x, cond = plain()
+    data = EventTable.of(x, list("abcde"), cond=cond if given else None)
+    return FlowBDT(**{**SMALL, "relations": ["d = b / (1 + a ** 2)"], **settings}).fit(data)
+
+
+def of_depth(depth):
+    return numbers(False, **booster(max_depth=depth, n_estimators=5))
+
+
+def student(**settings):
+    """A student of two evaluations, of a teacher with conditions."""
+    booster = {"booster": {"n_estimators": 5, "max_depth": 3, "early_stopping_rounds": 0}}
+    teacher = numbers(True, preconditioner="gaussian")
+    known = {"n_pairs": 600, "cond": plain()[1], "random_state": 1}
+    return distil(teacher, 2, **known, **booster, **settings)
+
+
+def often_undefined():
+    """A logarithm of a column that is positive in training and not always when generated."""
+    a = np.random.default_rng(3).exponential(size=500)
+    data = EventTable.of(np.column_stack([a, np.log(a), 1 / a]), ["a", "log", "inverse"])
+    relations = ["log = log(a)", "inverse = 1 / maximum(a, 0 * a)"]
+    return FlowBDT(**{**SMALL, "transforms": "standard", "relations": relations}).fit(data)
+
+
+def every_transform():
+    """A column for each transform, each type and each operation of a relation."""
+    rng = np.random.default_rng(1)
+    n = 600
+    u, a = rng.random(n), rng.normal(size=n)
+    frame = pd.DataFrame(
+        {
+            "identity": a,
+            "minmax": u,
+            "clipped": rng.normal(size=n),
+            "log": np.where(u < 0.1, 0.0, np.exp(a)),
+            "logit": np.where(u < 0.05, 0.0, np.where(u > 0.95, 2.0, 2 * rng.random(n))),
+            "rank": np.where(u < 0.2, 1.5, rng.exponential(size=n)).astype(np.float32),
+            "few": rng.poisson(2.0, n),
+            "many": rng.poisson(40.0, n).astype(np.int16),
+            "kind": rng.choice(["pion", "kaon", "proton"], n),
+            "flag": u > 0.4,
+            "phi": rng.uniform(-np.pi, np.pi, n),
+            "chained": np.exp(rng.normal(size=n)),
+            "constant": 7.5,
+        }
+    )
+    frame["first"] = np.log(frame["clipped"] ** 2 + 2.5) - np.sqrt(np.abs(frame["identity"])) / 2
+    frame["second"] = np.maximum(np.minimum(frame["first"], 1.0), -(frame["phi"] * 0.5))
+    frame["third"] = np.exp(-frame["minmax"]) + frame["second"]
+    named = ("identity", "minmax", "log", "rank")
+    transforms = {
+        **{name: name for name in named},
+        "clipped": {"name": "standard", "clip": True},
+        "logit": {"name": "logit", "low": 0.0, "high": 2.0},
+        "phi": "circular",
+        "chained": ["log", "minmax"],
+        "joint": "standardise",
+    }
+    relations = [
+        "third = exp(-minmax) + second",
+        "second = maximum(minimum(first, 1.0), -(phi * 0.5))",
+        "first = log(clipped ** 2 + 2.5) - sqrt(abs(identity)) / 2",
+    ]
+    settings = {**SMALL, "transforms": transforms, "relations": relations}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # of the constant
+        return FlowBDT(**settings).fit(frame)
+
+
+MIXTURE = {"name": "mixture", "n_components": 5}
+LOW_RANK = {**MIXTURE, "covariance": "low_rank", "rank": 2}
+VIEWS = ["latent", "columns", "end_point", "components"]
+NOISY = [0.0, 0.006, 0.4, 1.0]
+"""At the second of these times the score says too little about the end of a point."""
+
+KINDS = {
+    "trees alone": lambda: numbers(False),
+    "one Gaussian": lambda: numbers(False, preconditioner="gaussian", solver="heun"),
+    "mixture": lambda: numbers(False, preconditioner=MIXTURE, inputs=VIEWS),
+    "low rank": lambda: numbers(False, preconditioner=LOW_RANK),
+    "conditions": lambda: numbers(True, preconditioner=MIXTURE, inputs=VIEWS),
+    "low rank with conditions": lambda: numbers(True, preconditioner=LOW_RANK),
+    "conditions of trees alone": lambda: numbers(True),
+    "nearly all noise": lambda: numbers(True, preconditioner=MIXTURE, spacing=NOISY),
+    "low rank, nearly all noise": lambda: numbers(True, preconditioner=LOW_RANK, spacing=NOISY),
+    "mean velocity": lambda: numbers(
+        False, preconditioner=MIXTURE, target="mean", solver="euler", path="trigonometric"
+    ),
+    "noise on the path": lambda: numbers(
+        True, preconditioner="gaussian", path={"name": "linear", "sigma": 0.1}
+    ),
+    "groups of outputs": lambda: numbers(False, **booster(outputs_per_group=2)),
+    "rejection": lambda: numbers(True, preconditioner="gaussian", rejection=True),
+    "solver that scales points": lambda: numbers(
+        False, preconditioner="gaussian", solver="dpm_solver_pp_2m"
+    ),
+    "student with conditions": lambda: student(preconditioner=MIXTURE),
+    "low-rank student with conditions": lambda: student(preconditioner=LOW_RANK),
+    "every transform": every_transform,
+    "undefined relations": often_undefined,
+    **{f"depth {depth}": partial(of_depth, depth) for depth in (1, 2, 3, 5, 6, 7, 8)},
+}
+
+
+def flow_of(model, **options):
+    return Flow(store.Archive("model", model.archive_), compiled=False, **options)

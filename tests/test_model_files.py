@@ -1,0 +1,143 @@
+"""Models in files: the same events again, and clear words where a file is not whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PLAIN, QUICK
+
+from flowbdt import FlowBDT, files, store
+from flowbdt.config import ModelConfig
+from flowbdt.errors import FormatError, RunError
+from flowbdt.generation import Flow
+from flowbdt.model import fit_run
+from flowbdt.training.plan import Inputs
+
+ASSETS = Path(__file__).parent / "assets"
+SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
+
+
+def small(**settings):
+    return FlowBDT(**{**SMALL, "random_state": 1, **settings})
+
+
+def normal(n=300, d=2, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return small().fit(normal())
+
+
+# ---- files
+
+
+def test_save_and_load_give_the_same_events(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    again = FlowBDT.load(tmp_path / "m.flowbdt")
+    assert np.array_equal(again.sample(50, random_state=6), fitted.sample(50, random_state=6))
+    again.save(tmp_path / "n.flowbdt")
+    assert (tmp_path / "m.flowbdt").read_bytes() == (tmp_path / "n.flowbdt").read_bytes()
+    assert again.get_params()["n_steps"] == 3
+
+
+def test_load_reads_a_run_folder_as_well(tmp_path, jets):
+    config = ModelConfig(**SMALL)
+    fit_run(Inputs(jets, config, 1), tmp_path / "run")
+    model = FlowBDT.load(tmp_path / "run")
+    assert model.sample(3, random_state=0).names == jets.names
+
+
+def test_a_fresh_process_gives_the_same_events(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    code = (
+        "import sys; from flowbdt import FlowBDT;"
+        "print(FlowBDT.load(sys.argv[1]).sample(20, random_state=6).tobytes().hex())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "m.flowbdt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == fitted.sample(20, random_state=6).tobytes().hex()
+
+
+def test_truncated_and_foreign_files_are_refused(tmp_path, fitted):
+    file = tmp_path / "m.flowbdt"
+    fitted.save(file)
+    content = file.read_bytes()
+    for cut in (0, 10, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:cut])
+        with pytest.raises(FormatError, match=r"m\.flowbdt"):
+            FlowBDT.load(file).sample(2)
+    file.write_text("not a model")
+    with pytest.raises(FormatError, match="truncated"):
+        FlowBDT.load(file)
+    with pytest.raises(FormatError, match="does not exist"):
+        FlowBDT.load(tmp_path / "nowhere")
+
+
+def test_a_changed_byte_in_a_step_is_noticed(tmp_path, jets):
+    fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    file = tmp_path / "run" / store.model_name(1)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(FormatError, match="hash"):
+        FlowBDT.load(tmp_path / "run").sample(2)
+
+
+def test_a_changed_plan_is_noticed(tmp_path, jets):
+    run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    plan = run.read_json("plan.json")
+    run.write_json("plan.json", {**plan, "kind": "array"})
+    with pytest.raises(FormatError, match=r"plan\.json"):
+        FlowBDT.load(tmp_path / "run")
+
+
+def test_an_unfinished_run_is_not_a_model(tmp_path, jets):
+    fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()
+    with pytest.raises(FormatError, match="resume"):
+        FlowBDT.load(tmp_path / "run")
+
+
+def test_a_newer_format_is_refused(tmp_path, jets):
+    run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
+    run.write_json("manifest.json", {**run.read_json("manifest.json"), "format": 99})
+    with pytest.raises(FormatError, match="format 99"):
+        FlowBDT.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("version", range(1, store.FORMAT + 1))
+def test_models_of_every_format_version_still_load(version):
+    model = FlowBDT.load(ASSETS / f"model_v{version}.flowbdt")
+    expected = np.load(ASSETS / f"model_v{version}_events.npy")
+    assert np.allclose(model.sample(len(expected), random_state=1).x, expected, rtol=1e-5)
+
+
+def test_models_are_loaded_when_their_time_comes():
+    """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
+    archive = store.Archive("model", small().fit(normal()).archive_)
+    flow = Flow(archive, compiled=False)
+    assert flow._field.n_loaded == 0
+    next(flow.sample_blocks(1, seed=0))
+    assert flow._field.n_loaded == len(flow.grid.times)
+    assert "whole" not in vars(Flow(archive, compiled=True))
+
+
+def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    target = tmp_path / "m.flowbdt"
+    target.write_bytes(b"the older model")
+    with (
+        pytest.raises(RunError, match="No space left"),
+        files.atomic(target),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(fitted.archive_)
+    assert target.read_bytes() == b"the older model"
+    assert list(tmp_path.iterdir()) == [target]
