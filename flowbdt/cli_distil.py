@@ -20,7 +20,11 @@ def add_distil(commands: Any) -> None:
     parser.add_argument("teacher", metavar="TEACHER", help="run folder or model file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="new run")
     parser.add_argument(
-        "--evaluations", type=count, default=1, metavar="K", help="of the student (%(default)s)"
+        "--evaluations",
+        type=count,
+        default=1,
+        metavar="K",
+        help="of the student (%(default)s); more of them have gained nothing so far",
     )
     parser.add_argument(
         *("-n", "--events"), type=count, metavar="N", help="events of the teacher to learn from"

@@ -45,7 +45,7 @@ WIDE_VALUES_PER_STEP = 3_600_000
 """The same above `MANY_COLUMNS`, where trees are cheap: on 5,000 x 368 voxels one, two and three
 repetitions explained 0.38, 0.81 and 0.99% of the variance in 16, 28 and 43 CPU seconds."""
 
-MOST_REPEATS = 30
+MOST_REPEATS = 20
 """More copies of an event teach nothing new about the others."""
 
 MANY_COLUMNS = 64
@@ -150,7 +150,7 @@ class ModelConfig:
         wide = n_columns > MANY_COLUMNS
         values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP
         by_size: dict[str, Any] = {
-            "n_repeats": min(max(round(values / max(n_rows * n_columns, 1)), 1), 20),
+            "n_repeats": min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS),
             "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
         }
         chosen = {**by_size, **PRESETS[self.preset]}

@@ -1,4 +1,4 @@
-"""Numbers that stand for operations in the arrays of `inverse`."""
+"""Numbers that stand for operations in `arrays.Way`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latent points back to the columns of a table, row by row. `inverse` says what the arrays hold."""
+"""Latent points back to the columns of a table, row by row. `arrays.Way` says what is read."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class CompiledTrees:
 
 
 class CompiledWay:
-    """From latent points back to columns, row by row. See `inverse.Way`.
+    """From latent points back to columns, row by row. See `arrays.Way`.
 
     Raises
     ------
