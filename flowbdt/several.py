@@ -162,15 +162,19 @@ def sampler_name(spec: Mapping[str, Any]) -> str:
     name = "" if solver is None else spec_name(solver)
     if isinstance(solver, Mapping):
         name += "".join(f" {k} {v}" for k, v in solver.items() if k != "name")
-    rest = [f"{k} {v}" for k, v in spec.items() if k != "solver"]
+    rest = [f"{k} {_shortly(v)}" for k, v in spec.items() if k != "solver"]
     return ", ".join(filter(None, [name, *rest]))
+
+
+def _shortly(value: Any) -> str:
+    return f"{value[0]:g}..{value[-1]:g}" if isinstance(value, list) and value else str(value)
 
 
 def check_samplers(paths: Sequence[str], samplers: Sequence[Mapping[str, Any]]) -> None:
     """Refuse, before any long work, samplers that there is no run for or that a run cannot take."""
     names = [sampler_name(way) for way in samplers]
     if len(set(names)) < len(names):
-        raise ConfigError(f"a sampler is given twice: {', '.join(names)}")
+        raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")
     runs = [path for path in paths if is_run(Path(path))]
     if samplers and not runs:
         raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
@@ -300,7 +304,10 @@ def _quality(
             continue
         found = {n: _point(bench, way, n) for n in sorted(set(numbers))}
         curves[name] = [point for point in found.values() if isinstance(point, Point)]
-        missing += [f"{name} at {n}: {why}" for n, why in found.items() if isinstance(why, str)]
+        reasons = {n: why for n, why in found.items() if isinstance(why, str)}
+        for why in dict.fromkeys(reasons.values()):
+            numbers_of = ", ".join(str(n) for n in reasons if reasons[n] == why)
+            missing.append(f"{name} at {numbers_of}: {why}")
     return curves, missing
 
 
@@ -317,6 +324,7 @@ def _solver_of(entry: Entry, bench: Bench) -> tuple[str, dict[str, Any]]:
     way = {**{k: bench.flow.settings[k] for k in ("solver", "spacing")}, **chosen}
     if isinstance(way["spacing"], list):  # boundaries of one number of steps
         way["spacing"] = "uniform"
+        chosen.pop("spacing", None)
     return f"{entry.of} ({sampler_name({'solver': way['solver'], **chosen})})", way
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,20 @@ def _pages(title: str, content: Content) -> Iterator[list[str]]:
     """Yield the lines of each page of text; tables and words never share one."""
     first = next(iter(content.evaluations.values()))
     head = [title, "=" * len(title), "", *_wrapped(first.headline()), ""]
-    tables = side_by_side(content.evaluations, content.differences).splitlines()
-    yield from _cut([*head, *tables])
+    names = _short(list(content.evaluations))
+    numbered = [f"{short}: {name}" for name, short in names.items() if short != name]
+    judged = {names[name]: evaluation for name, evaluation in content.evaluations.items()}
+    found = [replace(d, first=names[d.first], second=names[d.second]) for d in content.differences]
+    tables = side_by_side(judged, found).splitlines()
+    yield from _cut([*head, *numbered, "", *tables])
     yield from _cut([*_settings(content), "", *_words(content)])
+
+
+def _short(names: list[str]) -> dict[str, str]:
+    """Return names that fit into a table beside each other: numbers where they are long."""
+    if sum(len(name) + 16 for name in names) <= 60:
+        return {name: name for name in names}
+    return {name: f"entry {i}" for i, name in enumerate(names, start=1)}
 
 
 def _cut(lines: list[str]) -> Iterator[list[str]]:
@@ -83,7 +95,7 @@ def _words(content: Content) -> Iterator[str]:
     for heading, lines in parts.items():
         yield from (heading, "-" * len(heading), "")
         for line in lines:
-            yield from _wrapped(line)
+            yield from _wrapped(f"- {line}")
         yield ""
 
 

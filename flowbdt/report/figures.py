@@ -124,8 +124,8 @@ def _column(
     scale(upper, truth, [made for made, _, _ in shapes])
     if training is not None:
         seen = Shape.of(training.column(name), training.weight, edges)
-        handles[TRAINING] = line(upper, seen, style.TRAINING, (0, (4, 2)))
-        shapes.insert(0, (seen, style.TRAINING, (0, (4, 2))))
+        handles[TRAINING] = line(upper, seen, style.TRAINING, style.TRAINING_DASHES)
+        shapes.insert(0, (seen, style.TRAINING, style.TRAINING_DASHES))
     ratios(lower, truth, shapes)
     style.quiet_ticks(upper)
     lower.set_xlabel(style.label(name, real.unit(name)))

@@ -32,14 +32,15 @@ figure { margin: 1rem 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption, .small { font-size: .88rem; color: #444; }
 .notes { border-left: 4px solid #d55e00; padding: .3rem .8rem; background: #fdf4ee; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
+dl { display: grid; grid-template-columns: fit-content(17rem) 1fr; gap: .1rem 1rem;
+  font-size: .9rem; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { body { padding: .6rem; font-size: .95rem; }
   th, td { padding: .2rem .35rem; } table { font-size: .82rem; }
   td { white-space: normal; } td:last-child { white-space: nowrap; }
   img { max-width: none; width: 44rem; }
   dl { grid-template-columns: 1fr; } }
-td.text, th.text { text-align: left; white-space: normal; min-width: 13rem; max-width: 30rem; }
+td.text, th.text { text-align: left; white-space: normal; min-width: 14rem; max-width: 30rem; }
 td:first-child { white-space: normal; min-width: 6rem; }
 @media (max-width: 40rem) { td.text, th.text { min-width: 8rem; } }
 nav { max-width: 50rem; line-height: 1.8; }

@@ -78,7 +78,7 @@ def _curves(upper: Axes, lower: Axes, found: Mapping[str, Result]) -> dict[str, 
             drawn.append((name, curve, color, dashes))
     floor = Curve.of(next(iter(found.values())).settings, "floor_roc")
     if floor is not None:
-        drawn.append((FLOOR, floor, style.TRAINING, (0, (4, 2))))
+        drawn.append((FLOOR, floor, style.TRAINING, style.TRAINING_DASHES))
     handles = {}
     for name, curve, color, dashes in drawn:
         handles[name] = _curve(upper, curve.mistakes, curve.recognised, curve.error, color, dashes)

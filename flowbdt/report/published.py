@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from ..errors import ConfigError, plural
 from ..evaluation import Evaluation
-from ..metrics import uncertain
+from ..metrics import Result, uncertain
 from ..significance import label_of, side_by_side
 from . import tables
 
@@ -119,27 +120,33 @@ def _text(value: Any, what: str) -> str:
 
 
 def section(published: Sequence[Published], evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """Return the table of published figures with ours beside them, and how far that goes."""
+    """Return published figures by source with ours beside them, and how far that goes."""
     ours = side_by_side(evaluations)
-    rows = []
-    for one in published:
-        if one.key in ours:
-            found = ours[one.key]
-            metric, column = one.key
-            name = label_of(metric) + ("" if column is None else f", {column}")
-            values = [found[n].text() if n in found else "-" for n in evaluations]
-            floor = next(iter(found.values())).floor_text()
-            events = "-" if one.events is None else f"{one.events:,}"
-            said = "; ".join(filter(None, (one.source, one.note)))
-            theirs = (one.text(), "-" if one.floor is None else f"{one.floor:g}", events)
-            rows.append((name, *theirs, *values, floor, said))
-    theirs = ("published", "published floor", "published events")
-    head = ("score", *theirs, *evaluations, "our floor", "source and note")
-    parts = [tables.table(head, rows, words=[0, len(head) - 1])] if rows else []
+    parts = [f"<p>{WORDS}</p>"]
+    for source in dict.fromkeys(one.source for one in published):
+        known = [one for one in published if one.source == source and one.key in ours]
+        rows = [_row(one, ours[one.key], list(evaluations)) for one in known]
+        if rows:
+            parts.append(tables.table(_head(evaluations), rows, caption=source, words=[0]))
+            notes = {one.note: None for one in known if one.note}
+            parts += [f'<p class="small">{escape(note)}.</p>' for note in notes]
     other = [one for one in published if one.key not in ours]
     if other:
         plain = [(one.score, one.text(), one.source, one.note) for one in other]
         content = tables.table(("score", "published", "source", "note"), plain, words=[2, 3])
         title = f"{plural(len(other), 'published figure')} without one of ours"
         parts.append(tables.folded(title, content))
-    return [f"<p>{WORDS}</p>", *parts]
+    return parts
+
+
+def _head(names: Iterable[str]) -> tuple[str, ...]:
+    return ("score", "published", "published floor", "published events", *names, "our floor")
+
+
+def _row(one: Published, found: Mapping[str, Result], names: Sequence[str]) -> tables.Row:
+    metric, column = one.key
+    name = label_of(metric) + ("" if column is None else f", {column}")
+    floor = "-" if one.floor is None else f"{one.floor:g}"
+    events = "-" if one.events is None else f"{one.events:,}"
+    values = [found[n].text() if n in found else "-" for n in names]
+    return (name, one.text(), floor, events, *values, next(iter(found.values())).floor_text())

@@ -184,8 +184,13 @@ def _cost(made: dict[str, Any]) -> Iterator[str]:
 
 
 def _solver(made: dict[str, Any]) -> str:
-    given = {**(made.get("solver_parameters") or {}), "spacing": made.get("spacing")}
-    told = [f"{k} {v}" for k, v in given.items() if v is not None and not isinstance(v, list)]
+    given = dict(made.get("solver_parameters") or {})
+    told = [f"{k} {v}" for k, v in given.items() if v is not None]
+    spacing = made.get("spacing")
+    if isinstance(spacing, (list, tuple)):
+        told.append("boundaries t = " + ", ".join(f"{float(t):.4g}" for t in spacing))
+    elif spacing is not None:
+        told.append(f"spacing {spacing}")
     told += ["times between step models interpolated"] if made.get("interpolate") else []
     return ", ".join([str(made.get("solver", "-")), *told])
 

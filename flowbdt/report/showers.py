@@ -195,7 +195,7 @@ def _panel(upper: Axes, lower: Axes, one: Histogram) -> dict[str, Any]:
     truth = shapes.pop(names[0])
     handles = {names[0]: figures.filled(upper, truth)}
     lines = dict(zip([n for n in shapes if n != "training"], style.lines(), strict=False))
-    lines["training"] = (style.TRAINING, (0, (4, 2)))
+    lines["training"] = (style.TRAINING, style.TRAINING_DASHES)
     for name, shape in shapes.items():
         handles[name] = figures.line(upper, shape, *lines[name])
     figures.scale(upper, truth, list(shapes.values()))

@@ -23,8 +23,12 @@ BAND = "#c9c9c9"
 """Okabe-Ito colours, told apart by the colour-blind; lines also differ in style for greyscale."""
 
 SAMPLES = (GENERATED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1.5, 1)), (0, (3, 3)), "-")
+DASHES: tuple[Any, ...] = (
+    *("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1.5, 1)), (0, (3, 3)), (0, (10, 3))),
+)
 """Of several samples in one figure, in their order."""
+TRAINING_DASHES: Any = (0, (7, 1.5, 1, 1.5, 1, 1.5))
+"""Dash and two dots: unlike any sample, in greyscale too."""
 
 
 def lines() -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -62,8 +63,8 @@ def _cell(tag: str, cell: str | Cell, words: bool) -> str:
 
 
 def number(text: str) -> str:
-    """Escape; a narrow screen may break before the sign of an error, never after it."""
-    return escape(text).replace("± ", "±&nbsp;")
+    """Escape; a narrow screen may break before the sign of an error, not after it or in 1e-9."""
+    return re.sub(r"(?<=\de)-(?=\d)", "&#8209;", escape(text)).replace("± ", "±&nbsp;")
 
 
 def folded(title: str, content: str) -> str:
@@ -159,7 +160,7 @@ def differences(found: Sequence[Difference]) -> list[str]:
 
 def _differences(found: Sequence[Difference], caption: str = "") -> str:
     head = ("difference", "score", "value", "in standard errors", "paired", "verdict")
-    return table(head, [_difference(d) for d in found], caption=caption, words=[1, 5])
+    return table(head, [_difference(d) for d in found], caption=caption, words=[0, 1, 5])
 
 
 def _difference(d: Difference) -> Row:

@@ -94,10 +94,12 @@ def _quality(content: Content) -> tuple[str, Figure]:
     n = max(point.n_events for line in points.values() for point in line)
     caption = (
         f"Mean separation power of all columns against cost, {n:,} generated events each, without"
-        " rejection and from the same noise; bars are standard errors"
+        " rejection and from the same noise, times between step models interpolated; bars are"
+        " standard errors. Times are those of step after step, without the single compiled pass of"
+        " a generation"
     )
     floor = _floor(content, n)
-    caption += ", the band is truth against truth with its error" if floor else ""
+    caption += ". The band is truth against truth with its error" if floor else ""
     return caption, curves.quality_figure(points, floor)
 
 
