@@ -23,11 +23,12 @@ def _add_tune(commands: Any) -> None:
     )
     parser.add_argument("table", nargs="?", metavar="TABLE", help=f"no test events in it: {TABLES}")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="STUDY", help="folder")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="YAML with settings to start from, such as config.yaml of a run",
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML with settings to start from"
+    )
+    start.add_argument(
+        "--from", dest="start", type=Path, metavar="RUN", help="start from the settings of a run"
     )
     add_settings(parser, "a setting to start from, or of the executor; may be repeated")
     parser.add_argument(

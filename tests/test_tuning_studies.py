@@ -55,7 +55,7 @@ def test_a_killed_study_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             tune(table(), tmp_path / "cut", resume=True, **settings)
-    cut = tune(None, tmp_path / "cut", n_trials=4)
+    cut = tune(None, tmp_path / "cut")  # to as many trials as were asked for before
     for one, other in zip(whole.trials, cut.trials, strict=True):
         assert one["params"] == other["params"]
         assert one["scores"] == other["scores"]
@@ -196,7 +196,7 @@ def test_commands_tune_and_trial(tmp_path, monkeypatch, capsys):
     assert "other folds" in capsys.readouterr().err
     assert run("tune", "t.h5", "-o", "w", "--folds", 1) == 1
     assert "whole number from 2" in capsys.readouterr().err
-    assert run("tune", "t.h5", "-o", "u", "--config", "s/best/config.yaml", "--trials", 1) == 0
+    assert run("tune", "t.h5", "-o", "u", "--from", "s/best", "--trials", 1) == 0
     assert run("tune", "-o", "v") == 1
     assert run("tune", "t.h5", "-o", "v", "--search", "[2, 5]") == 1
     assert "must be a mapping" in capsys.readouterr().err

@@ -180,6 +180,23 @@ def test_nobody_wins_who_pleases_one_judge_only():
     assert choose.winner(finals, reports, names) == 1
 
 
+def test_cheap_trials_that_please_one_judge_only_do_not_crowd_out_the_others():
+    costs = {0: 50, 1: 5, 2: 6, 3: 7, 4: 8, 5: 20, 6: 30, 7: 90}
+    reports = {i: report(0.53, cost) for i, cost in costs.items()}
+    names, asked = ["auc_gb", "train_s"], []
+
+    def second(number):
+        asked.extend([number] if number not in asked else [])
+        return {"value": 0.57 if number in (1, 2, 3, 4) else 0.52, "error": 0.01}
+
+    assert choose.finalists(reports, names, second) == [0, 5, 6, 7]
+    assert asked == [0, 1, 2, 3, 4, 5, 6, 7]  # the start, then the cheapest first
+    reports |= {i: report(0.53, i) for i in range(8, 40)}
+    asked.clear()
+    choose.finalists(reports, names, second)
+    assert len(asked) <= choose.MOST_LOOKS + 1  # and the start
+
+
 def test_two_scores_of_equal_errors_average():
     value, error = choose.together({"value": 1.0, "error": 0.2}, {"value": 2.0, "error": 0.2})
     assert value == pytest.approx(1.5)

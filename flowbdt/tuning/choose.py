@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .judge import COSTS
 
 FINALISTS = 4
 """So many, beside the start, are judged on events that played no part before."""
+MOST_LOOKS = 16
+"""The second judge is asked about no more trials than these, the cheapest of the good ones."""
 
 
 def front(values: Mapping[int, Sequence[float]]) -> list[int]:
@@ -34,24 +37,52 @@ def costs_of(
     return {i: 0.0 if name is None else float(r["costs"][name]) for i, r in reports.items()}
 
 
-def finalists(reports: Mapping[int, Mapping[str, Any]], objectives: Sequence[str]) -> list[int]:
-    """Return the trials worth a second look; the start is one of them if it is complete.
+def close(reports: Mapping[int, Mapping[str, Any]], objectives: Sequence[str]) -> list[int]:
+    """Return the trials within one standard error of the best score, the cheapest first.
 
-    Of those within one standard error of the best score the cheapest, and the best itself: scores
-    are noisy, and the best of many noisy ones owes much to luck (one-standard-error rule: Breiman,
-    Friedman, Olshen, Stone, "Classification and regression trees", 1984, section 3.4.3).
+    Scores are noisy, and the best of many noisy ones owes much to luck (one-standard-error rule:
+    Breiman, Friedman, Olshen, Stone, "Classification and regression trees", 1984, section 3.4.3).
     """
     if not reports:
         return []
-    name, cost = objectives[0], costs_of(reports, objectives)
-    score = {i: float(r["scores"][name]["value"]) for i, r in reports.items()}
+    cost, score = costs_of(reports, objectives), _scores(reports, objectives)
     best = min(score, key=lambda i: (score[i], i))
-    reach = score[best] + float(reports[best]["scores"][name]["error"])
-    close = [i for i in reports if score[i] <= reach]
-    known = {i: (score[i], cost[i]) for i in close}
-    ranked = sorted(front(known), key=lambda i: (cost[i], score[i]))
-    chosen = [*ranked[: FINALISTS - 1], best]
-    return sorted({*chosen, *([0] if 0 in reports else [])})
+    reach = score[best] + float(reports[best]["scores"][objectives[0]]["error"])
+    return sorted((i for i in reports if score[i] <= reach), key=lambda i: (cost[i], score[i], i))
+
+
+def finalists(
+    reports: Mapping[int, Mapping[str, Any]],
+    objectives: Sequence[str],
+    second: Callable[[int], Mapping[str, Any]] | None = None,
+) -> list[int]:
+    """Return the trials worth a third look; the start is one of them if it is complete.
+
+    The best one, and of those `close` to it the cheapest that a second judge, whom the search
+    never asked, likes as much as the start: ``second`` gives his score of a trial, as a dict with
+    ``value`` and ``error``. Cheap trials often please the first judge only.
+    """
+    near = close(reports, objectives)
+    if not near:
+        return []
+    score = _scores(reports, objectives)
+    best = min(near, key=lambda i: (score[i], i))
+    start = 0 if 0 in reports else best
+    chosen = {best, *({0} & set(reports))}
+    if second is None:
+        cost = costs_of(reports, objectives)
+        known = {i: (score[i], cost[i]) for i in near}
+        ranked = sorted(front(known), key=lambda i: (cost[i], score[i]))
+        return sorted(chosen | set(ranked[: FINALISTS - 1]))
+    reach = sum(float(second(start)[key]) for key in ("value", "error"))
+    liked = (i for i in near[:MOST_LOOKS] if i != start and float(second(i)["value"]) <= reach)
+    return sorted(chosen | set(itertools.islice(liked, FINALISTS - 1)))
+
+
+def _scores(
+    reports: Mapping[int, Mapping[str, Any]], objectives: Sequence[str]
+) -> dict[int, float]:
+    return {i: float(r["scores"][objectives[0]]["value"]) for i, r in reports.items()}
 
 
 def together(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float]:
@@ -70,18 +101,18 @@ def winner(
     """Return the cheapest finalist that is within one standard error of the best, to every judge.
 
     Scores of a finalist: that of the search, on the events of the selection and on those nobody
-    looked at; and that of a second judge, whom the search never asked (``second``, where there is
-    one), so that nobody wins who pleases one judge only.
+    looked at; and that of a second judge (``second``, where there is one), so that nobody wins who
+    pleases one judge only.
     """
     name, cost = objectives[0], costs_of(reports, objectives)
     known = {i: together(reports[i]["scores"][name], finals[i]["scores"][name]) for i in finals}
-    close = _within_one_error(known)
+    near = _within_one_error(known)
     seconds = {i: final["second"] for i, final in finals.items() if final.get("second")}
     if len(seconds) == len(finals):
         other = {i: (float(s["value"]), float(s["error"])) for i, s in seconds.items()}
-        both = [i for i in close if i in _within_one_error(other)]
-        close = both or [min(close, key=lambda i: other[i])]
-    return min(close, key=lambda i: (cost[i], known[i][0], i))
+        both = [i for i in near if i in _within_one_error(other)]
+        near = both or [min(near, key=lambda i: other[i])]
+    return min(near, key=lambda i: (cost[i], known[i][0], i))
 
 
 def _within_one_error(known: Mapping[int, tuple[float, float]]) -> list[int]:

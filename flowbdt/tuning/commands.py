@@ -24,6 +24,8 @@ Say = Callable[[str], None]
 
 def tune_files(options: argparse.Namespace, say: Say) -> str:
     """Search settings for the table of a file; return what was found."""
+    if options.start is not None:
+        options.config = options.start / "config.yaml"
     config = configuration(options)
     table = None
     if options.table is not None:

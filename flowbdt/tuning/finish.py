@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,12 +56,15 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
     if not reports:
         raise RunError(f"{study.path}: no trial came to an end; see {study.file('trials.csv')}")
     objectives = setup["objectives"]
-    finals = {n: _judged(study, setup, n) for n in choose.finalists(reports, objectives)}
+    second = functools.partial(_second_opinion, study, setup, "selection")
+    chosen = choose.finalists(reports, objectives, None if SECOND in objectives else second)
+    finals = {n: _judged(study, setup, n) for n in chosen}
     won = choose.winner(finals, reports, objectives)
     rows = write_trials(study, setup)
     run = _refit(study, setup, won, executor)
     spent = sum(float(row.get("cpu_seconds", 0.0)) for row in rows)
-    spent += sum(float(final["cpu_seconds"]) for final in finals.values())
+    looks = (read_state(study, f"finals/{p.name}") for p in study.file("finals").glob("*.json"))
+    spent += sum(float(look["cpu_seconds"]) for look in looks)
     best = choose.front({n: r["values"] for n, r in reports.items()})
     outcome = {
         "format": 1, "winner": won, "front": best, "finals": finals, "objectives": objectives,
@@ -74,50 +79,64 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
 
 
 def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
-    """Return the scores of a finalist on the guard events; found once, then read.
-
-    With folds its model is that of the first one, and the second judge sees the events which that
-    one has not learned from: those of the first fold and of the guard.
-    """
-    name = f"finals/{name_of(number)}.json"
-    report = TRIALS.report(study, number) or {}
-    known = read_state(study, name)
-    if known and known["model_sha256"] == report["model_sha256"]:
-        return known
-    start = time.process_time()
-    flow, seed = Flow(model(study, number), 1), setup["seed"]
-    table = parts.read_table(study, setup)
-    known_parts = parts.parts_of(setup, table)
-    guard = table.take(known_parts.guard)
-    real = EventTable.concatenate([guard, table.take(known_parts.held(0))])
-    made = judge.generated(flow, real, seeding.derive(seed, "tune-guard")).table
+    """Return the scores of a finalist on the guard events, and what the second judge says."""
     names = [name for name in setup["objectives"] if name not in judge.COSTS]
-    on_guard = made.take(slice(0, judge.PER_REAL * guard.n))
-    scores = judge.scores(guard, on_guard, names, seed, 1)
-    content = {
-        "format": store.FORMAT,
-        "model_sha256": report["model_sha256"],
-        "scores": {name: score.to_json() for name, score in scores.items()},
-        "second": _second_opinion(real, made, names, seed),
-        "cpu_seconds": time.process_time() - start,
-    }
-    study.file("finals").mkdir(exist_ok=True)
-    files.write_json(study.file(name), content)
-    return content
+
+    def scores() -> dict[str, Any]:
+        guard, made = _events(study, setup, number, "guard")
+        found = judge.scores(guard, made, names, setup["seed"], 1)
+        return {"scores": {name: score.to_json() for name, score in found.items()}}
+
+    final = _once(study, f"finals/{name_of(number)}.json", number, scores)
+    if SECOND in names:
+        return {**final, "second": None}
+    opinions = [_second_opinion(study, setup, part, number) for part in ("selection", "guard")]
+    value, error = choose.together(*opinions)
+    return {**final, "second": {**opinions[1], "value": value, "error": error}}
 
 
 def _second_opinion(
-    real: EventTable, made: EventTable, names: list[str], seed: int
-) -> dict[str, Any] | None:
-    """Return the score of a judge that the search never asked; None if it has asked that one.
+    study: RunDirectory, setup: dict[str, Any], part: str, number: int
+) -> dict[str, Any]:
+    """Return the score of a trial, on some events, by a judge that the search never asked."""
 
-    What was chosen was not chosen by this judge, so it may see the events of the selection too.
+    def score() -> dict[str, Any]:
+        real, made = _events(study, setup, number, part)
+        options = {**judge.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
+        found = judge.scores(real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options)
+        return found[SECOND].to_json()
+
+    return _once(study, f"finals/{name_of(number)}-{SECOND}-{part}.json", number, score)
+
+
+def _events(
+    study: RunDirectory, setup: dict[str, Any], number: int, part: str
+) -> tuple[EventTable, EventTable]:
+    """Return the real events of a part, and what the model of a trial makes to go with them.
+
+    With folds the model is that of the first one, and its selection the events of that fold.
     """
-    if SECOND in names:
-        return None
-    options = {**judge.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
-    found = judge.scores(real, made.take(slice(0, real.n)), [SECOND], seed, 1, options)
-    return found[SECOND].to_json()
+    table = parts.read_table(study, setup)
+    known = parts.parts_of(setup, table)
+    real = table.take(known.guard if part == "guard" else known.held(0))
+    seed = seeding.derive(setup["seed"], f"tune-{part}")
+    return real, judge.generated(Flow(model(study, number), 1), real, seed).table
+
+
+def _once(
+    study: RunDirectory, name: str, number: int, make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what was found about the model of a trial: made and written once, then read."""
+    sha256 = (TRIALS.report(study, number) or {})["model_sha256"]
+    known = read_state(study, name)
+    if known and known["model_sha256"] == sha256:
+        return known
+    start = time.process_time()
+    content = {"format": store.FORMAT, "model_sha256": sha256, **make()}
+    content["cpu_seconds"] = time.process_time() - start
+    study.file("finals").mkdir(exist_ok=True)
+    files.write_json(study.file(name), content)
+    return content
 
 
 def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: Any) -> RunDirectory:

@@ -22,6 +22,8 @@ from .records import finished, numbers, write_trials
 from .trial import TRIALS, model, read_setup, read_state
 
 TRIALS_BY_DEFAULT = 40
+UNTIL = "until.json"
+"""File of a study: the trials or CPU seconds that were asked for last."""
 MOST_TRIALS = 10_000
 MARGIN = 0.02
 """A trial whose held-out loss is so much above the start's is given up (see `race`)."""
@@ -57,7 +59,7 @@ def tune(
     output : folder of the study; the winner is the run ``best`` in it
     base : settings to start from, by default those of `flowbdt fit`
     budget_s : CPU seconds for trials, their judgement and the last fit, about; or
-    n_trials : trials; without either 40
+    n_trials : trials; without either those given before, or 40
     objectives : of `flowbdt.tuning.judge.SCORES` and `COSTS`, by default auc_gb and train_s; the
         first score decides
     search : parameter -> values to choose from, [low, high], or one value that is not to change;
@@ -91,10 +93,21 @@ def tune(
     setup = read_setup(study)
     chosen = executor or setup["base"]["executor"]
     runs = EXECUTORS.build(chosen)
-    limit = n_trials or (TRIALS_BY_DEFAULT if budget_s is None else MOST_TRIALS)
+    limit, budget_s = _until(study, n_trials, budget_s)
     with contextlib.closing(Search(study, setup, runs, on_trial)) as searching:
         searching.go_on(limit, budget_s, parallel or at_once(runs))
     return finish(study, chosen)
+
+
+def _until(
+    study: RunDirectory, n_trials: int | None, budget_s: float | None
+) -> tuple[int, float | None]:
+    """Return trials and CPU seconds to go to: what is given, else what was given last time."""
+    if n_trials is None and budget_s is None:
+        known = read_state(study, UNTIL)
+        n_trials, budget_s = known.get("n_trials"), known.get("budget_s")
+    study.write_json(UNTIL, {"format": store.FORMAT, "n_trials": n_trials, "budget_s": budget_s})
+    return n_trials or (TRIALS_BY_DEFAULT if budget_s is None else MOST_TRIALS), budget_s
 
 
 def at_once(executor: Executor) -> int:

@@ -50,7 +50,7 @@ def summary(tuned: Tuned, objectives: list[str]) -> str:
 
 def _final(final: Mapping[str, Any]) -> str:
     second = final.get("second")
-    told = {} if second is None else {f"second judge {second['name']}": second}
+    told = {} if second is None else {f"second judge, with the selection, {second['name']}": second}
     return _scores({**final["scores"], **told})
 
 
