@@ -25,7 +25,8 @@ def no_second_judge(monkeypatch):
     """The networks of the second judge take most of the time, and have nothing to do with folds."""
     from flowbdt.tuning import finish
 
-    monkeypatch.setattr(finish, "_second_opinion", lambda *_: None)
+    opinion = {"name": finish.SECOND, "value": 0.5, "error": 0.1}
+    monkeypatch.setattr(finish, "_second_opinion", lambda *_: opinion)
 
 
 def result(value: float, error: float = 0.1) -> Result:
