@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from .. import files
-from ..errors import FormatError
 from .backbones import build_backbone
 from .state import load_weights, network_header, pack, read, weights_of
 
 if TYPE_CHECKING:
     from .train import Trainer
 
-__all__ = ["resume", "save", "weights_of"]
+KIND = "checkpoint"
 
 
 def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,7 +45,7 @@ def save(path: str | Path, trainer: Trainer) -> None:
     tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
     header = {
         **network_header(trainer.denoiser),
-        "kind": "checkpoint",
+        "kind": KIND,
         **trainer.settings(),
         "history": trainer.history,
         "stored": [[entry["sigma_rel"], entry["step"]] for entry in trainer.stored],
@@ -62,9 +61,7 @@ def resume(kind: type[Trainer], path: str | Path) -> Trainer:
     from .objective import Objective
     from .train import TrainingConfig
 
-    header, tensors = read(path)
-    if header.get("kind") != "checkpoint":
-        raise FormatError(f"{path} is a {header.get('kind')}, not a checkpoint")
+    header, tensors = read(path, KIND)
     config = TrainingConfig(**header["training"])
     trainer = kind(build_backbone(header["backbone"]), Objective(**header["objective"]), config)
     load_weights(trainer.denoiser, _below("network", tensors), str(path))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..datasets.calogeometry import geometry as named_geometry
 from ..errors import ConfigError
 
 
@@ -149,33 +150,13 @@ def coordinates(layers: Layers | None, shape: Sequence[int], angle: bool) -> Ten
     return torch.tensor(np.stack(values), dtype=torch.float32)
 
 
-def _union_of(*parts: str) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(v) for v in part.split()) for part in parts)
+def _of_dataset_1(name: str) -> Layers:
+    layers = named_geometry(name).layers
+    return Layers(tuple(one.r_edges for one in layers), tuple(one.n_alpha for one in layers))
 
 
-_OUTER = "0 50 100 200 400 600"
-PHOTONS = Layers(
-    _union_of(
-        "0 5 10 30 50 100 200 400 600",
-        "0 2 4 6 8 10 12 15 20 30 40 50 70 90 120 150 200",
-        "0 2 5 10 15 20 25 30 40 50 60 80 100 130 160 200 250 300 350 400",
-        _OUTER,
-        "0 100 200 400 1000 2000",
-    ),
-    (1, 10, 10, 1, 1),
-)
+PHOTONS = _of_dataset_1("photons")
 """Dataset 1, photons: layers 0, 1, 2, 3, 12; 368 voxels (CaloChallenge, binning file)."""
 
-PIONS = Layers(
-    _union_of(
-        "0 5 10 30 50 100 200 400 600",
-        "0 1 4 7 10 15 30 50 90 150 200",
-        "0 5 10 20 30 50 80 130 200 300 400",
-        _OUTER,
-        "0 10 20 30 50 80 100 130 160 200 250 300 350 400 1000 2000",
-        "0 10 20 30 50 80 100 130 160 200 250 300 350 400 600 1000 2000",
-        "0 50 100 150 200 250 300 400 600 1000 2000",
-    ),
-    (1, 10, 10, 1, 10, 10, 1),
-)
+PIONS = _of_dataset_1("pions")
 """Dataset 1, pions: layers 0, 1, 2, 3, 12, 13, 14; 533 voxels (CaloChallenge, binning file)."""

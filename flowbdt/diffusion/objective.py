@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from .. import cfm
 from ..couplings import COUPLINGS, MinibatchOT
 from ..errors import ConfigError
-from ..registry import spec_name
+from ..registry import spec_name, unknown
 from .denoiser import Denoiser, along, coefficients
 from .levels import LEVELS, Levels
-from .weights import WEIGHTS, Uncertainty
+from .weights import WEIGHTS, Uncertainty, Weight
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "edm": {"prediction": "edm", "weight": "edm", "levels": "log_normal"},
@@ -64,7 +64,7 @@ class Objective:
         coefficients(prediction, 1.0, sigma_data)
         self.prediction, self.sigma_data, self.coupling = prediction, sigma_data, coupling
         self.weight_spec, self.levels_spec = weight, levels
-        self.weight: Any = WEIGHTS.build(weight)
+        self.weight: Weight = WEIGHTS.build(weight)
         self.levels: Levels = LEVELS.build(levels)
         self.flow_matcher = flow_matcher
         if flow_matcher not in ("own", "torchcfm"):
@@ -93,9 +93,7 @@ class Objective:
             return spec
         if isinstance(spec, str):
             if spec not in OBJECTIVES:
-                raise ConfigError(
-                    f"unknown objective {spec!r}. Known: {', '.join(sorted(OBJECTIVES))}."
-                )
+                raise unknown("objective", spec, OBJECTIVES)
             spec = OBJECTIVES[spec]
         return cls(**{**spec, **changes})
 

@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 
 from .. import files, seeding
-from ..errors import FormatError
 from ..schedules import SCHEDULES, boundaries_of
 from ..seeding import RowNoise
 from ..solvers import SOLVERS, integrate
 from ..table import EventTable
 from ..transforms import TableTransform
-from .backbones import build_backbone
 from .denoiser import Denoiser
 from .field import NetworkField
-from .state import load_weights, network_header, pack, unpack, weights_of
+from .state import network_header, pack, read, restored, weights_of
 
 KIND = "table network"
 
@@ -67,15 +65,8 @@ class TableNetwork:
     @classmethod
     def load(cls, path: str | Path) -> TableNetwork:
         """Read a file. Raises FormatError if it is truncated, foreign, or of another format."""
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise FormatError(f"{path} cannot be read: {error}") from error
-        header, tensors = unpack(content, str(path))
-        if header.get("kind") != KIND:
-            raise FormatError(f"{path} is a {header.get('kind')}, not a {KIND}")
-        denoiser = Denoiser(build_backbone(header["backbone"]), **header["denoiser"])
-        load_weights(denoiser, tensors, str(path))
+        header, tensors = read(path, KIND)
+        denoiser = restored(header, tensors, str(path))
         transform = TableTransform.from_json(header["transform"])
         return cls(denoiser.eval(), transform, *(tuple(header[k]) for k in ("names", "units")))
 

@@ -20,6 +20,7 @@ from .denoiser import Denoiser
 
 FORMAT = 1
 HEADER = "header"
+NETWORK = "network"
 
 
 def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -48,13 +49,19 @@ def unpack(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor
     return header, tensors
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return header and tensors of a file. Raises FormatError if it cannot be read."""
+def read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and tensors of a file.
+
+    Raises FormatError if it cannot be read, is not ours, or of another kind.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
-    return unpack(content, str(path))
+    header, tensors = unpack(content, str(path))
+    if header.get("kind") != kind:
+        raise FormatError(f"{path} is a {header.get('kind')}, not a {kind}")
+    return header, tensors
 
 
 def network_header(denoiser: Denoiser) -> dict[str, Any]:
@@ -63,7 +70,7 @@ def network_header(denoiser: Denoiser) -> dict[str, Any]:
     backbone = getattr(backbone, "_orig_mod", backbone)  # as torch.compile wraps it
     names = {entry: name for name, entry in _registered().items()}
     return {
-        "kind": "network",
+        "kind": NETWORK,
         "backbone": {"name": names[type(backbone)], **backbone.settings()},
         "denoiser": denoiser.settings(),
     }
@@ -104,9 +111,11 @@ def load_network(path: str | Path, device: str = "cpu") -> Denoiser:
     FormatError
         If the file is truncated, foreign, or of another format.
     """
-    header, tensors = read(path)
-    if header.get("kind") != "network":
-        raise FormatError(f"{path} is a {header.get('kind')}, not a network")
+    return restored(*read(path, NETWORK), str(path)).to(device).eval()
+
+
+def restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Denoiser:
+    """Return the network of a header with its weights. Raises FormatError if they do not fit."""
     denoiser = Denoiser(build_backbone(header["backbone"]), **header["denoiser"])
-    load_weights(denoiser, tensors, str(path))
-    return denoiser.to(device).eval()
+    load_weights(denoiser, tensors, where)
+    return denoiser

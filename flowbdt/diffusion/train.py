@@ -21,6 +21,7 @@ from .denoiser import Denoiser
 from .ema import EMA, SIGMA_RELS, PowerEMA, reconstruct
 from .objective import Objective
 from .rates import Rate
+from .state import weights_of
 
 LOG_COLUMNS = ("step", "loss", "valid_loss", "learning_rate", "gradient_norm", "seconds")
 
@@ -352,7 +353,7 @@ class Trainer:
             )
         backbone: Any = getattr(self.denoiser.backbone, "_orig_mod", self.denoiser.backbone)
         other = Denoiser(copy.deepcopy(backbone), **self.denoiser.settings())
-        other.load_state_dict({**checkpoint.weights_of(self.denoiser), **chosen})
+        other.load_state_dict({**weights_of(self.denoiser), **chosen})
         return other.to(self.device).eval()
 
     def save(self, path: str | Path) -> None:

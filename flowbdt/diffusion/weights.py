@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..registry import Registry
 
-WEIGHTS: Registry[Any] = Registry("loss weight")
+WEIGHTS: Registry[Weight] = Registry("loss weight")
 
 
 class Weight(Protocol):
