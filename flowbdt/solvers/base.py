@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -155,6 +156,14 @@ def normal_like(x: Any, rng: Any) -> Any:
             f"points of type {type(x).__name__} need a generator of the same library (numpy's"
             f" Generator for arrays, torch.Generator for tensors), got {type(rng).__name__}"
         ) from error
+
+
+def not_negative(name: str, value: Any) -> float:
+    """Return a parameter as a float. Raises ConfigError unless it is a finite number from 0 on."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value >= 0):
+        raise ConfigError(f"{name} must be a number of at least 0, got {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 from ..conventions import Convention
 from ..errors import ConfigError
 from .base import SOLVERS, Ask, Solver
-from .multistep import History, Multistep, Node
+from .multistep import Multistep, Node
 from .ode import weighted_sum
 from .quadrature import decaying_moments, growing_moments, polynomial_weights
 
@@ -67,8 +67,23 @@ def data_step(
     return weighted_sum([b1 / b0, *(a1 * w for w in weights)], [x, *points])
 
 
-def _log_snr_step(convention: Convention, t0: float, t1: float) -> float:
+def log_snr_step(convention: Convention, t0: float, t1: float) -> float:
+    """Return the length of the step in log-SNR."""
     return convention.log_snr(t1) - convention.log_snr(t0)
+
+
+def log_snr_places(
+    convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]
+) -> list[float]:
+    """Return where the nodes are in log-SNR, 0 = start of the step, 1 = its end."""
+    begin, h = convention.log_snr(t0), log_snr_step(convention, t0, t1)
+    return [(convention.log_snr(t) - begin) / h for t, _ in nodes]
+
+
+def ddim_step(convention: Convention, x: Any, t0: float, t1: float, denoised: Any) -> Any:
+    """Return DDIM's step from the denoised point alone, from where there is noise."""
+    (a0, b0), (a1, b1) = convention.scales(t0), convention.scales(t1)
+    return (b1 / b0) * x + (a1 - a0 * b1 / b0) * denoised
 
 
 @SOLVERS.register("dpm_solver_2")
@@ -85,7 +100,7 @@ class DPMSolver2(Singlestep):
 
     def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
         """Do one step."""
-        c, h = field.convention, _log_snr_step(field.convention, t0, t1)
+        c, h = field.convention, log_snr_step(field.convention, t0, t1)
         middle = between(c, t0, t1, 0.5)
         u = noise_step(c, x, t0, middle, [field.noise(t0, x)], [math.expm1(0.5 * h)])
         return noise_step(c, x, t0, t1, [field.noise(middle, u)], [math.expm1(h)])
@@ -105,7 +120,7 @@ class DPMSolver3(Singlestep):
 
     def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
         """Do one step: each stage integrates the line through start and last stage."""
-        c, h, start = field.convention, _log_snr_step(field.convention, t0, t1), field.noise(t0, x)
+        c, h, start = field.convention, log_snr_step(field.convention, t0, t1), field.noise(t0, x)
         first, second = (between(c, t0, t1, share) for share in self.offsets[1:])
         u = noise_step(c, x, t0, first, [start], [math.expm1(h / 3)])
         e1 = field.noise(first, u)
@@ -134,10 +149,13 @@ class DPMSolverPP2S(Singlestep):
 
     def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
         """Do one step."""
-        c, h = field.convention, _log_snr_step(field.convention, t0, t1)
+        c, h = field.convention, log_snr_step(field.convention, t0, t1)
         middle = between(c, t0, t1, 0.5)
         u = data_step(c, x, t0, middle, [field.denoised(t0, x)], [-math.expm1(-0.5 * h)])
         return data_step(c, x, t0, t1, [field.denoised(middle, u)], [-math.expm1(-h)])
+
+
+QUADRATURES = ("exact", "published")
 
 
 def data_moments(h: float, count: int, quadrature: str) -> list[float]:
@@ -156,18 +174,18 @@ def data_moments(h: float, count: int, quadrature: str) -> list[float]:
 
 
 class DataMultistep(Multistep):
-    """Interpolate the denoised point in log-SNR."""
+    """Interpolate the denoised point in log-SNR; the kernel decays as e^(-decay lambda)."""
 
     clock = "log_snr"
     needs_parts = True
-    known_quadratures: ClassVar[tuple[str, ...]] = ("exact", "published")
+    decay: float = 1.0
 
     def __init__(self, degree: int, quadrature: str, warm_start: bool) -> None:
         super().__init__(degree, warm_start)
-        if quadrature not in self.known_quadratures:
+        if quadrature not in QUADRATURES:
             raise ConfigError(
-                f"quadrature of {type(self).__name__} must be one of"
-                f" {', '.join(self.known_quadratures)}, got {quadrature!r}"
+                f"quadrature of {type(self).__name__} must be one of {', '.join(QUADRATURES)}, got"
+                f" {quadrature!r}"
             )
         self.quadrature = quadrature
         if quadrature == "published":
@@ -183,17 +201,13 @@ class DataMultistep(Multistep):
 
     def weights(self, convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:
         """Return one weight per node for the step from t0 to t1."""
-        begin, h = convention.log_snr(t0), _log_snr_step(convention, t0, t1)
-        places = [(convention.log_snr(t) - begin) / h for t, _ in nodes]
-        return polynomial_weights(places, data_moments(h, len(nodes), self.quadrature))
+        h = self.decay * log_snr_step(convention, t0, t1)
+        moments = data_moments(h, len(nodes), self.quadrature)
+        return polynomial_weights(log_snr_places(convention, t0, t1, nodes), moments)
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step; from pure data, backwards, DDIM's, which needs both parts."""
-        if field.convention.scales(t0)[1] > 0:
-            return super().step(field, t0, t1, x, state, rng)
-        return field.convention.point(*field.parts(t0, x), t1), History()
+    def says_all(self, field: Ask, t: float) -> bool:
+        """Return False at pure data, from where steps go backwards only."""
+        return field.convention.scales(t)[1] > 0
 
     def advance(
         self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
@@ -204,8 +218,7 @@ class DataMultistep(Multistep):
 
     def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         """Return DDIM's step, which is the same formula with one node."""
-        (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
-        return (b1 / b0) * x + (a1 - a0 * b1 / b0) * value
+        return ddim_step(field.convention, x, t0, t1, value)
 
 
 @SOLVERS.register("dpm_solver_pp_2m")

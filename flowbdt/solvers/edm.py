@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..errors import ConfigError
-from .base import SOLVERS, Ask, Solver, normal_like
+from .base import SOLVERS, Ask, Solver, normal_like, not_negative
 
 
 @SOLVERS.register("edm")
@@ -45,8 +45,7 @@ class EDMSampler(Solver):
         s_noise: float = 1.0,
     ) -> None:
         for name, value in (("s_churn", s_churn), ("s_tmin", s_tmin), ("s_noise", s_noise)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} of edm must be 0 or more, got {value!r}")
+            not_negative(f"{name} of edm", value)
         if s_tmax is not None and not s_tmax > s_tmin:
             raise ConfigError(f"s_tmax of edm must be above s_tmin, got {s_tmax} and {s_tmin}")
         self.s_churn, self.s_tmin, self.s_tmax, self.s_noise = s_churn, s_tmin, s_tmax, s_noise

@@ -45,7 +45,8 @@ class Multistep(Solver):
 
     **Ends.** Where the coordinate of a node is infinite (pure noise has no finite noise ratio,
     pure data no finite log-SNR), the node cannot be interpolated: a step from there is DDIM's
-    and the history begins anew behind it.
+    and the history begins anew behind it. Where the value alone does not tell both denoised point
+    and noise (`says_all`), DDIM's step asks for both.
     """
 
     offsets = (0.0,)
@@ -74,6 +75,10 @@ class Multistep(Solver):
     def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         """Return x at t1 from one value, where a coordinate is infinite."""
 
+    def says_all(self, field: Ask, t: float) -> bool:
+        """Return False where the value alone does not tell denoised point and noise."""
+        return True
+
     def start(self, boundaries: list[float]) -> Any:
         """Return an empty history."""
         return History()
@@ -82,6 +87,8 @@ class Multistep(Solver):
         self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         """Do one step; until the history is full, as the class says."""
+        if not self.says_all(field, t0):
+            return field.convention.point(*field.parts(t0, x), t1), History()
         value = self.value(field, t0, x)
         if not self._finite(field, t0):
             return self.simple_step(field, x, t0, t1, value, rng), History()
@@ -207,20 +214,16 @@ class NoiseMultistep(Multistep):
         return weighted_sum([kept, *weights], [x, *(e for _, e in nodes)])
 
     def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
-        """Return DDIM's step; at pure noise `step` does it, as the noise alone says nothing."""
+        """Return DDIM's step, not from pure noise."""
         (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         return (a1 / a0) * x + (b1 - a1 * b0 / a0) * value
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step; from pure noise DDIM's, which needs both parts."""
-        if field.convention.scales(t0)[0] > 0:
-            return super().step(field, t0, t1, x, state, rng)
-        return field.convention.point(*field.parts(t0, x), t1), History()
+    def says_all(self, field: Ask, t: float) -> bool:
+        """Return False at pure noise."""
+        return field.convention.scales(t)[0] > 0
 
     def _reaches(self, field: Ask, t: float) -> bool:
-        return self._finite(field, t) and field.convention.scales(t)[0] > 0
+        return self._finite(field, t) and self.says_all(field, t)
 
 
 @SOLVERS.register("lms")

@@ -11,18 +11,10 @@ from typing import Any
 
 from ..conventions import Convention
 from ..errors import ConfigError
-from .base import SOLVERS, Ask, Solver, normal_like
-from .dpm import DataMultistep, between, data_moments
+from .base import SOLVERS, Ask, Solver, normal_like, not_negative
+from .dpm import DataMultistep, between, log_snr_step
 from .multistep import Node
 from .ode import weighted_sum
-from .quadrature import polynomial_weights
-
-
-def _not_negative(name: str, value: Any, least: float = 0.0) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and value >= least):
-        raise ConfigError(f"{name} must be a number of at least {least:g}, got {value!r}")
-    return float(value)
 
 
 @SOLVERS.register("ddpm")
@@ -46,7 +38,7 @@ class DDPM(Solver):
     stochastic = True
 
     def __init__(self, eta: float = 1.0) -> None:
-        self.eta = _not_negative("eta of ddpm", eta)
+        self.eta = not_negative("eta of ddpm", eta)
         if eta > 1:
             raise ConfigError(f"eta of ddpm must be at most 1, got {eta}")
 
@@ -84,7 +76,7 @@ class EulerMaruyama(Solver):
     stochastic = True
 
     def __init__(self, churn: float = 1.0) -> None:
-        self.churn = _not_negative("churn of euler_maruyama", churn)
+        self.churn = not_negative("churn of euler_maruyama", churn)
 
     def step(
         self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
@@ -117,14 +109,8 @@ class StochasticMultistep(DataMultistep):
     def __init__(self, degree: int, eta: float, quadrature: str) -> None:
         super().__init__(degree, quadrature, warm_start=False)
         self.order = 1
-        self.eta = _not_negative(f"eta of {type(self).__name__}", eta)
-
-    def weights(self, convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:
-        """Return one weight per node; the kernel decays 1 + eta times as fast."""
-        begin, h = convention.log_snr(t0), convention.log_snr(t1) - convention.log_snr(t0)
-        places = [(convention.log_snr(t) - begin) / h for t, _ in nodes]
-        moments = data_moments((1.0 + self.eta) * h, len(nodes), self.quadrature)
-        return polynomial_weights(places, moments)
+        self.eta = not_negative(f"eta of {type(self).__name__}", eta)
+        self.decay = 1.0 + self.eta
 
     def advance(
         self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
@@ -132,7 +118,7 @@ class StochasticMultistep(DataMultistep):
         """Return x at t1."""
         c = field.convention
         (_, b0), (a1, b1) = c.scales(t0), c.scales(t1)
-        h = self.eta * (c.log_snr(t1) - c.log_snr(t0))
+        h = self.eta * log_snr_step(c, t0, t1)
         kept, width = b1 / b0 * math.exp(-h), b1 * math.sqrt(-math.expm1(-2.0 * h))
         weights = [a1 * w for w in self.weights(c, t0, t1, nodes)]
         values = [d for _, d in nodes]
@@ -195,7 +181,7 @@ class SEEDS2(Solver):
     ) -> tuple[Any, Any]:
         """Do one step."""
         c = field.convention
-        h = c.log_snr(t1) - c.log_snr(t0)
+        h = log_snr_step(c, t0, t1)
         if not math.isfinite(h):
             return DDPM().step(field, t0, t1, x, state, rng)
         middle, noise = between(c, t0, t1, 0.5), field.noise(t0, x)

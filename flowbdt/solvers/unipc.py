@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .base import SOLVERS, Ask, Solver
-from .dpm import data_step
+from .dpm import data_step, ddim_step, log_snr_places, log_snr_step
 from .multistep import Node, checked_degree
 from .quadrature import decaying_moments, polynomial_weights
 
@@ -86,8 +86,7 @@ class UniPC(Solver):
         nodes = ((t0, denoised), *state.nodes)[: self.degree]
         state = replace(state, nodes=nodes, t_last=t0, x_last=x, done=state.done + 1)
         if math.isinf(end):
-            (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
-            return (b1 / b0) * x + (a1 - a0 * b1 / b0) * denoised, state
+            return ddim_step(field.convention, x, t0, t1, denoised), state
         return self._integrated(field, x, t0, t1, nodes), state
 
     def _corrected(self, field: Ask, t: float, state: Passed, denoised: Any) -> Any:
@@ -98,10 +97,9 @@ class UniPC(Solver):
 
     def _integrated(self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:
         c = field.convention
-        begin, h = c.log_snr(t0), c.log_snr(t1) - c.log_snr(t0)
-        places = [(c.log_snr(t) - begin) / h for t, _ in nodes]
+        h = log_snr_step(c, t0, t1)
         moments = decaying_moments(h, len(nodes))
         if len(nodes) == 2:
             moments[1] = 0.5 * (moments[0] if self.variant == "bh2" else h)
-        weights = polynomial_weights(places, moments)
+        weights = polynomial_weights(log_snr_places(c, t0, t1, nodes), moments)
         return data_step(c, x, t0, t1, [d for _, d in nodes], weights)
