@@ -130,6 +130,4 @@ def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingExtra(
-            f"executor 'dask' needs {name}: pip install 'flowbdt[dask]' ({error})"
-        ) from error
+        raise MissingExtra.of(name, error, "dask") from error

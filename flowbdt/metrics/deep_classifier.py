@@ -108,9 +108,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtra(
-            "the official classifier needs torch: pip install 'flowbdt[cfm]'"
-        ) from error
+        raise MissingExtra.of("torch", error, "cfm") from error
     return torch
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ..seeding import stream
@@ -41,10 +44,9 @@ def largest_correlation_error(
     """
     samples = _samples(real, generated, weight_real, weight_generated)
     difference = _difference(samples)
-    error = norm_error(difference, _noise(samples, n_bootstrap, seed), _largest)
     pair = [int(i) for i in np.unravel_index(np.argmax(np.abs(difference)), difference.shape)]
     settings = {"pair": pair, "n_bootstrap": n_bootstrap, "seed": seed}
-    return _result("correlation_max", _largest(difference), error, samples, settings)
+    return _result("correlation_max", _largest, samples, difference, settings)
 
 
 def correlation_distance(
@@ -62,10 +64,8 @@ def correlation_distance(
     in `largest_correlation_error`.
     """
     samples = _samples(real, generated, weight_real, weight_generated)
-    difference = _difference(samples)
-    error = norm_error(difference, _noise(samples, n_bootstrap, seed), _frobenius)
     settings = {"n_bootstrap": n_bootstrap, "seed": seed}
-    return _result("correlation_distance", _frobenius(difference), error, samples, settings)
+    return _result("correlation_distance", _frobenius, samples, _difference(samples), settings)
 
 
 Samples = list[tuple[np.ndarray, np.ndarray]]
@@ -117,19 +117,22 @@ def _frobenius(difference: np.ndarray) -> float:
     return float(np.linalg.norm(difference))
 
 
-def _noise(samples: Samples, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Return replicas (k, d, d) of the difference minus the difference."""
-    rng = stream(seed, "metric-correlation")
+def _result(
+    name: str,
+    norm: Callable[[np.ndarray], float],
+    samples: Samples,
+    difference: np.ndarray,
+    settings: dict[str, Any],
+) -> Result:
+    """Return a norm of the difference with its error from replicas."""
+    rng = stream(settings["seed"], "metric-correlation")
     replicas = [
         _difference([(z, w * rng.poisson(1.0, len(w))) for z, w in samples])
-        for _ in range(n_bootstrap)
+        for _ in range(settings["n_bootstrap"])
     ]
-    return np.array(replicas) - _difference(samples)
-
-
-def _result(name: str, value: float, error: float, samples: Samples, settings: dict) -> Result:
+    error = norm_error(difference, np.array(replicas) - difference, norm)
     n = min(len(weight) for _, weight in samples)
-    return Result(name, value, error, n, settings=settings)
+    return Result(name, norm(difference), error, n, settings=settings)
 
 
 METRICS.register("correlation_max")(

@@ -66,7 +66,7 @@ def forests(content: bytes) -> tuple[list[Forest], int]:
     """
     found: list[Forest] = []
     n_inputs = 0
-    for part in ubjson.unpacked(content) if content[:1] == b"[" else [content]:
+    for part in ubjson.unpacked(content):
         more, n_inputs = _booster(part, sum(forest.width for forest in found))
         found += more
     return found, n_inputs

@@ -106,12 +106,16 @@ BYTES_HEAD = b"[$U#L"
 
 
 def packed(parts: list[bytes]) -> bytes:
-    """Return a UBJSON array of byte arrays."""
+    """Return a single part as it is, several as a UBJSON array of byte arrays."""
+    if len(parts) == 1:
+        return parts[0]
     return b"[" + b"".join(BYTES_HEAD + len(p).to_bytes(8, "big") + p for p in parts) + b"]"
 
 
 def unpacked(content: bytes) -> list[bytes]:
-    """Return the parts of a `packed` array. Raises FormatError if it is not whole."""
+    """Return what was `packed`, one or more parts. Raises FormatError if it is not whole."""
+    if content[:1] != b"[":
+        return [content]
     parts, at = [], 1
     while content[at : at + len(BYTES_HEAD)] == BYTES_HEAD:
         start = at + len(BYTES_HEAD) + 8

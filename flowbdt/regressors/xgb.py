@@ -114,8 +114,7 @@ class BoostedTrees(StepRegressor):
     def to_bytes(self) -> bytes:
         """Return UBJSON: the booster's object, or an array with each group's as bytes."""
         self._check_fitted()
-        parts = [bytes(booster.save_raw("ubj")) for booster in self._boosters]
-        return parts[0] if len(parts) == 1 else ubjson.packed(parts)
+        return ubjson.packed([bytes(booster.save_raw("ubj")) for booster in self._boosters])
 
     def _check_fitted(self) -> None:
         if not self._boosters:
@@ -130,8 +129,7 @@ class BoostedTrees(StepRegressor):
         Raises FormatError.
         """
         model = cls({})
-        parts = ubjson.unpacked(content) if content[:1] == b"[" else [content]
-        model._boosters = [_booster(part) for part in parts]
+        model._boosters = [_booster(part) for part in ubjson.unpacked(content)]
         return model
 
 

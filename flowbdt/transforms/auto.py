@@ -75,7 +75,7 @@ def choose_continuous(values: np.ndarray) -> Choice:
             return angle, "fills one turn evenly up to both ends: an angle in radians"
     n_atoms = int(find_atoms(distinct).sum())
     if n_atoms or any(edges.values()):
-        return _rank(values, distinct, edges), _why_rank(n_atoms, edges)
+        return _rank(distinct, edges), _why_rank(n_atoms, edges)
     return _choose_smooth(values, distinct, edges)
 
 
@@ -87,14 +87,14 @@ def _choose_smooth(values: np.ndarray, distinct: Distinct, edges: dict[str, bool
     stays_positive = values.min() <= 0 or values.min() > REACH * values.std()
     if abs(skew) < 1 and -1 < kurtosis < 3 and stays_positive:
         return {"name": "standard"}, "nearly normal"
-    return _rank(values, distinct, edges), f"skewness {skew:.2g}, excess kurtosis {kurtosis:.2g}"
+    return _rank(distinct, edges), f"skewness {skew:.2g}, excess kurtosis {kurtosis:.2g}"
 
 
 def _decades(values: np.ndarray) -> float:
     return float(np.log10(values.max()) - np.log10(values.min()))
 
 
-def _rank(values: np.ndarray, distinct: Distinct, edges: dict[str, bool]) -> dict[str, Any]:
+def _rank(distinct: Distinct, edges: dict[str, bool]) -> dict[str, Any]:
     limited = {
         "low": edges["low"] or distinct.counts[0] > 1,
         "high": edges["high"] or distinct.counts[-1] > 1,

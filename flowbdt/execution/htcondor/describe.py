@@ -17,6 +17,9 @@ MEMORY_HOLD = "(HoldReasonCode == 34 || HoldReasonSubCode == 102)"
 USER_HOLD = 1
 """Held by hand; only a hand releases."""
 
+ATTRIBUTE = "FlowbdtSubmission"
+"""The attribute of jobs by which the queue is asked about a submission."""
+
 SCRIPT = "job.sh"
 
 JOB_SCRIPT = """\
@@ -199,7 +202,7 @@ def _logs(stem: str, note: str, place: Place) -> dict[str, str]:
         "output": f"{stem}.out",
         "error": f"{stem}.err",
         "submit_event_notes": note,
-        "My.FlowbdtSubmission": string(place.mark),
+        f"My.{ATTRIBUTE}": string(place.mark),
     }
 
 

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MissingExtra, RunError
+from .describe import ATTRIBUTE
 from .quoting import string
 
 Job = tuple[int, int]
 """Cluster and process."""
 
 TIMEOUT_S = 300
-
-ATTRIBUTE = "FlowbdtSubmission"
-"""The attribute of jobs by which the queue is asked about a submission."""
 
 
 class Pool(ABC):

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...datasets.calochallenge import Showers
 from ...errors import InputError
+from ...seeding import stream
 from ..base import Result
 from ..classifier import MakeClassifier, classifier_auc, make_mlp
 from .features import Features
@@ -108,7 +109,6 @@ def largest_correlation_error(
 
     The error is the spread over resampled showers of both samples.
     """
-    from ...seeding import stream
 
     def largest(a: Features, b: Features) -> float:
         return float(np.abs(correlation_matrix(a) - correlation_matrix(b)).max())
