@@ -12,7 +12,7 @@ from conftest import run
 from flowbdt.errors import ConfigError
 from flowbdt.metrics import METRICS, Result, classifier_auc
 from flowbdt.metrics.roc import POINTS, Curve, mean_curve, recognised
-from flowbdt.report import curves, figures, judges, style, tables
+from flowbdt.report import curves, figures, judges, sections, style, tables
 from flowbdt.report.published import Published, read_published
 from flowbdt.seeding import stream
 from flowbdt.table import EventTable
@@ -107,6 +107,20 @@ def test_figure_of_judges_has_every_entry_the_floor_and_the_diagonal():
     assert names == ["one", "two", judges.FLOOR]
     t = np.linspace(0, 1, POINTS)
     np.testing.assert_allclose(lower.lines[0].get_ydata(), t**0.5 - t, atol=1e-4)
+
+
+def test_an_entry_looks_the_same_to_every_judge():
+    """The first of two entries is older and lacks the curve of one judge."""
+    results = {"auc_gb": {"two": judged(0.5)}, "auc_mlp": {"one": judged(0.7), "two": judged(0.5)}}
+    with style.drawing():
+        figure = judges.judge_figure(results)
+    first, _, second, _ = figure.axes
+    colors = [[line.get_color() for line in axes.lines] for axes in (first, second)]
+    assert colors[0][0] in colors[1][:2]
+    legend = figure.legends[0]
+    handles = dict(zip(legend.get_texts(), legend.get_lines(), strict=True))
+    found = {text.get_text(): line.get_color() for text, line in handles.items()}
+    assert found["two"] == colors[0][0] != found["one"]
 
 
 def test_judges_of_the_protocol_are_described():
@@ -207,6 +221,32 @@ def test_legends_of_many_long_names_stay_inside(count):
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.x1
     assert legend.y0 >= top
+
+
+def test_a_sample_far_from_the_real_events_has_no_contours_and_no_harm_is_done():
+    real = EventTable.of(stream(9, "test-report-parts").normal(size=(100, 2)))
+    far = EventTable.of(np.asarray(real.x) + 1e6)
+    with style.drawing():
+        figure = curves.corner_figure(real, {"far": far}, real.names)
+    assert len(figure.axes) == 4
+    rising = curves.levels(np.zeros((4, 4)))
+    assert rising[0] < rising[1]
+
+
+def test_the_diagonal_of_pairs_counts_weights():
+    x = np.repeat([[0.0, 0.0], [1.0, 1.0]], 50, axis=0) + 0.01 * np.arange(100)[:, None]
+    real = EventTable.of(x, weight=np.repeat([3.0, 1.0], 50))
+    with style.drawing():
+        figure = curves.corner_figure(real, {}, real.names)
+    values, edges, _ = figure.axes[0].patches[0].get_data()
+    low = values[edges[1:] < 0.75] @ np.diff(edges)[edges[1:] < 0.75]
+    assert low == pytest.approx(0.75, abs=0.02)  # without weights a half
+
+
+def test_a_condition_that_nobody_knows_is_told_in_the_table_of_columns():
+    x = stream(9, "test-report-parts").normal(size=(100, 1))
+    real = EventTable.of(x, cond=np.full((100, 1), np.nan))
+    assert sections._numbers(real, "c0") == ("condition", *("none known",) * 4)
 
 
 def test_cells_are_escaped_and_far_ones_bold():

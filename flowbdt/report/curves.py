@@ -168,12 +168,10 @@ def _corner(
 ) -> None:
     edges = [_edges(real.column(name)) for name in (first, second)]
     if first == second:
-        bins = edges[0].tolist()
-        axes.hist(real.column(first), bins, density=True, color=style.BAND)
+        axes.stairs(_single_density(real, first, edges[0]), edges[0], fill=True, color=style.BAND)
         for table, (color, dashes) in zip(samples.values(), style.lines(), strict=False):
-            axes.hist(
-                table.column(first), bins, density=True, histtype="step", color=color, ls=dashes
-            )
+            axes.stairs(_single_density(table, first, edges[0]), edges[0], color=color, ls=dashes)
+        axes.set_ylim(bottom=0.0)
         return
     middles = [0.5 * (e[1:] + e[:-1]) for e in edges]
     density = _density(real, first, second, edges)
@@ -190,6 +188,12 @@ def _edges(values: np.ndarray) -> np.ndarray:
     return np.linspace(low - 0.02 * span, high + 0.02 * span, CORNER_BINS + 1)
 
 
+def _single_density(table: EventTable, name: str, edges: np.ndarray) -> np.ndarray:
+    """Return the density in each bin, as a share of the events in all of them; 0 without any."""
+    counts, _ = np.histogram(table.column(name), bins=edges, weights=table.weight)
+    return np.asarray(counts / (max(counts.sum(), 1e-300) * np.diff(edges)))
+
+
 def _density(table: EventTable, first: str, second: str, edges: list[np.ndarray]) -> np.ndarray:
     """Return smoothed counts (y, x)."""
     from scipy.ndimage import gaussian_filter
@@ -204,5 +208,6 @@ def levels(density: np.ndarray) -> list[float]:
     """Return the heights, rising, above which lie the shares `MASSES` of the events."""
     falling = np.sort(density.ravel())[::-1]
     inside = np.cumsum(falling) / max(falling.sum(), 1e-300)
-    heights = [float(falling[np.searchsorted(inside, mass)]) for mass in MASSES[::-1]]
+    places = np.minimum(np.searchsorted(inside, MASSES[::-1]), len(falling) - 1)
+    heights = [float(height) for height in falling[places]]
     return heights if heights[1] > heights[0] else [heights[0], heights[0] * (1 + 1e-9) + 1e-12]

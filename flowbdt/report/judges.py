@@ -57,11 +57,12 @@ def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
     ``results`` come from `judged`. Call it inside `style.drawing`.
     """
     cells = style.Cells(columns=len(results), width=4.1, height=4.4, between=0.22)
-    names = dict.fromkeys(name for found in results.values() for name in (*found, FLOOR))
-    figure, panels = style.ratio_panels(len(results), cells, list(names))
+    names = dict.fromkeys(name for found in results.values() for name in found)
+    looks = dict(zip(names, style.lines(), strict=False))  # the same in every panel
+    figure, panels = style.ratio_panels(len(results), cells, [*names, FLOOR])
     handles: dict[str, Any] = {}
     for (judge, found), (upper, lower) in zip(results.items(), panels, strict=True):
-        handles |= _curves(upper, lower, found)
+        handles |= _curves(upper, lower, found, looks)
         upper.set_title(short(judge), pad=4, y=0.02, loc="right", x=0.97)
         style.quiet_ticks(upper)
         lower.set_xlabel("real events mistaken for generated")
@@ -70,12 +71,14 @@ def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
     return figure
 
 
-def _curves(upper: Axes, lower: Axes, found: Mapping[str, Result]) -> dict[str, Any]:
+def _curves(
+    upper: Axes, lower: Axes, found: Mapping[str, Result], looks: Mapping[str, tuple[str, Any]]
+) -> dict[str, Any]:
     drawn: list[tuple[str, Curve, str, Any]] = []
-    for (name, result), (color, dashes) in zip(found.items(), style.lines(), strict=False):
+    for name, result in found.items():
         curve = Curve.of(result.settings)
         if curve is not None:
-            drawn.append((name, curve, color, dashes))
+            drawn.append((name, curve, *looks[name]))
     floor = Curve.of(next(iter(found.values())).settings, "floor_roc")
     if floor is not None:
         drawn.append((FLOOR, floor, style.TRAINING, style.TRAINING_DASHES))

@@ -127,10 +127,12 @@ def _numbers(table: EventTable, name: str) -> tuple[str, ...]:
     weight = np.ones(len(values)) if table.weight is None else table.weight
     known = np.isfinite(values)
     values, weight = values[known], weight[known]
+    unit = "condition" if given else table.unit(name) or "-"
+    if not len(values):
+        return (unit, *("none known",) * 4)
     mean = np.average(values, weights=weight)
     spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
     error = spread * float(np.sqrt((weight**2).sum())) / float(weight.sum())
-    unit = "condition" if given else table.unit(name) or "-"
     ends = (f"{values.min():.4g}", f"{values.max():.4g}")
     return (unit, uncertain(float(mean), error), f"{spread:.4g}", *ends)
 
