@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .cliparts import TABLES, add_command, add_settings, bar, count, say, seed
+from .cliparts import TABLES, add_command, add_seed, add_settings, bar, count, say, seed
 from .errors import FlowbdtError, InputError
 
 
@@ -46,23 +46,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowbdt {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_fit, _add_generate, _add_evaluate, _add_show):
-        add(commands)
-    for add in (_add_plan, _add_step, _add_collect, _add_submit, _add_watch):
-        add(commands)
-    for add in (_add_part, _add_merge):
-        add(commands)
     from .cli_calo import add_calo
     from .cli_data import add_data
     from .cli_distil import add_distil
     from .cli_export import add_export
     from .cli_tuning import add_tuning
 
-    add_tuning(commands)
-    add_data(commands)
-    add_export(commands)
-    add_distil(commands)
-    add_calo(commands)
+    own = [_add_demo, _add_fit, _add_generate, _add_evaluate, _add_show]
+    jobs = [_add_plan, _add_step, _add_collect, _add_submit, _add_watch, _add_part, _add_merge]
+    for add in (*own, *jobs, add_tuning, add_data, add_export, add_distil, add_calo):
+        add(commands)
     return parser
 
 
@@ -73,7 +66,7 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("flowbdt-demo"), help="folder (%(default)s)"
     )
-    parser.add_argument("--seed", type=seed, default=1, help="seed (%(default)s)")
+    add_seed(parser, default=1)
 
 
 def _add_fit(commands: Any) -> None:
@@ -202,7 +195,7 @@ def _add_generate(commands: Any) -> None:
 
 def _add_sampling(parser: Any) -> None:
     """Add what decides which events are generated."""
-    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
+    add_seed(parser)
     parser.add_argument(
         *("--conditions", "--cond"), metavar="FILE", help="table of conditions, a row per event"
     )
@@ -233,7 +226,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--weight", metavar="COLUMN", help="column of REAL with event weights")
     parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
-    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
+    add_seed(parser)
 
 
 def _add_show(commands: Any) -> None:
@@ -258,8 +251,7 @@ def run_fit(options: argparse.Namespace) -> None:
     if options.output is None:
         raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
     run = fit(options, bar=bar(options))
-    if not options.quiet:
-        print(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
+    say(options, f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
 
 
 def run_plan(options: argparse.Namespace) -> None:
@@ -319,9 +311,7 @@ def run_generate(options: argparse.Namespace) -> None:
     """flowbdt generate."""
     from .commands import generate
 
-    line = generate(options, bar=bar(options))
-    if not options.quiet:
-        print(line)
+    say(options, generate(options, bar=bar(options)))
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cliparts import add_command, count, seed
+from .cliparts import add_command, add_group, add_seed, count, say, seed
 
 
 def add_calo(commands: Any) -> None:
     """Add the group to the parser of all commands."""
-    help_text = "judge calorimeter showers by the metrics of the CaloChallenge"
-    parser = commands.add_parser("calo", help=help_text, description=help_text.capitalize() + ".")
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions = add_group(
+        commands, "calo", "judge calorimeter showers by the metrics of the CaloChallenge"
+    )
     judge = add_command(
         actions, "evaluate", run_evaluate, "judge generated showers against a reference"
     )
@@ -43,7 +43,7 @@ def add_calo(commands: Any) -> None:
         " official evaluation (%(default)s)",
     )
     judge.add_argument("--quick", action="store_true", help="one split of each judge, few replicas")
-    judge.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
+    add_seed(judge)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -69,8 +69,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         "Floors of separations are scaled to the numbers compared.",
     ]  # fmt: skip
     path = write_shower_report(evaluation, options.output, title="Showers", notes=notes)
-    if not options.quiet:
-        print(f"{summary(evaluation)}\n\n{path}")
+    say(options, f"{summary(evaluation)}\n\n{path}")
 
 
 LOW_VALUES = 70_000_000

@@ -6,14 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cliparts import add_command, bar, say
+from .cliparts import add_command, add_group, bar, say
 
 
 def add_data(commands: Any) -> None:
     """Add the group to the parser of all commands."""
-    help_text = "list public data sets, and download them"
-    parser = commands.add_parser("data", help=help_text, description=help_text.capitalize() + ".")
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions = add_group(commands, "data", "list public data sets, and download them")
     listing = add_command(actions, "list", run_list, "list the public records, or the files of one")
     listing.add_argument("record", nargs="?", metavar="NAME", help="one record, file by file")
     fetch = add_command(

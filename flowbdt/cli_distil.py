@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .cliparts import TABLES, add_command, bar, count, say, seed
+from .cliparts import TABLES, add_command, add_seed, bar, count, say
 
 REPORT = "distillation.json"
 
@@ -44,7 +44,7 @@ def add_distil(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="a setting of the student, e.g. booster.n_estimators=200",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
+    add_seed(parser)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted RUN")
 
 

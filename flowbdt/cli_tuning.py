@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .cliparts import TABLES, add_command, add_settings, count, say, seed
+from .cliparts import TABLES, add_command, add_seed, add_settings, count, say, seed
 from .errors import InputError
 
 
@@ -109,7 +109,7 @@ def _add_tune_sampler(commands: Any) -> None:
         default="auto",
         help="whether times between step models may be asked (%(default)s: if there are few)",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
+    add_seed(parser)
 
 
 def _add_compare(commands: Any) -> None:
@@ -166,7 +166,7 @@ def _add_truth(parser: Any) -> None:
     parser.add_argument("--real", metavar="FILE", help="real events to judge events and runs by")
     parser.add_argument("--training", metavar="FILE", help="those trained on: gives the floor")
     parser.add_argument("--quick", action="store_true", help="fewer classifiers, larger errors")
-    parser.add_argument("--seed", type=seed, default=0, help="seed (%(default)s)")
+    add_seed(parser)
 
 
 def _positive(text: str) -> float:

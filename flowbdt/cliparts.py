@@ -14,18 +14,31 @@ TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv or .parquet"
 
 def add_command(commands: Any, name: str, function: Command, help_text: str) -> Any:
     """Add a command that calls ``function``; return its parser."""
-    parser = commands.add_parser(
-        name, help=help_text, description=help_text[0].upper() + help_text[1:] + "."
-    )
+    parser = commands.add_parser(name, help=help_text, description=_sentence(help_text))
     parser.set_defaults(command=function)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars, no summary")
     return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def add_settings(parser: Any, help_text: str) -> None:
     """Add ``--set`` and ``--executor``."""
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help_text)
     parser.add_argument("--executor", choices=executors(), help="where steps are trained")
+
+
+def add_group(commands: Any, name: str, help_text: str) -> Any:
+    """Add a group of commands; return what its commands are added to."""
+    parser = commands.add_parser(name, help=help_text, description=_sentence(help_text))
+    return parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+
+def add_seed(parser: Any, default: int = 0) -> None:
+    """Add ``--seed``."""
+    parser.add_argument("--seed", type=seed, default=default, help="seed (%(default)s)")
 
 
 def executors() -> list[str]:
