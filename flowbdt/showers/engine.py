@@ -28,9 +28,8 @@ class CompiledVoxels:
     """
 
     def __init__(self, plan: LayerPlan, rings: Rings, sectors: Sectors) -> None:
-        collected = flat.collector()
-        of_rings = flat.joined(rings.models, collected)
-        of_sectors = flat.joined(sectors.models, collected)
+        collected = flat.Collector()
+        of_rings, of_sectors = (collected.add_all(one.models) for one in (rings, sectors))
         self.nodes = collected.finished()
         self.plan, self.threshold = plan, rings.threshold
         self.way = flat.ring_way(plan, of_rings)

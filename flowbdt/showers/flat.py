@@ -43,7 +43,7 @@ class Distributions(NamedTuple):
     knots: np.ndarray
 
 
-class _Joined:
+class Collector:
     """Collects the parts of `Distributions`."""
 
     def __init__(self) -> None:
@@ -76,6 +76,10 @@ class _Joined:
         self.trees.append(row)
         self.base.append(base)
         return len(self.trees) - 1
+
+    def add_all(self, distributions: Mapping[Any, ConditionalDistribution]) -> dict[Any, int]:
+        """Take several in and return their numbers by the same keys."""
+        return {key: self.add(one) for key, one in distributions.items()}
 
     def _append(self, name: str, array: np.ndarray, size: str) -> None:
         self.parts[name].append(array)
@@ -224,16 +228,6 @@ def sector_way(
     cells = [slots[place, place + 1] for place in range(n)]
     where = [position, layer.first, layer.n_r]
     return SectorWay(_int(steps), _pairs(np.array(away)), _pairs(turn), _int(cells), _int(where))
-
-
-def joined(distributions: Mapping[Any, ConditionalDistribution], into: _Joined) -> dict[Any, int]:
-    """Take distributions in and return their numbers."""
-    return {key: into.add(distribution) for key, distribution in distributions.items()}
-
-
-def collector() -> _Joined:
-    """Return an empty collection."""
-    return _Joined()
 
 
 def _int(rows: Sequence[Any]) -> np.ndarray:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..compiled.numba import compiled
-
-CLIP = 1e-9
+from ..regressors.distribution import CLIP
+from .flat import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
 
 
 @compiled
@@ -92,12 +92,12 @@ def clipped(value: float, low: float, high: float) -> float:
 def unbent(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray) -> float:
     """Return the rank within the leaf; ``curve`` is working memory."""
     row = nodes.trees[d]
-    n = row[7]
+    n = row[N_BEND]
     if n == 0:
         return uniform
     for level in range(n):
         curve[level] = np.float32(0.0)
-    for tree in range(row[4], row[5]):
+    for tree in range(row[BEND], row[BEND + 1]):
         at = nodes.value[leaf(nodes, nodes.roots[tree], x)]
         for level in range(n):
             curve[level] += nodes.values[at + level]
@@ -119,21 +119,21 @@ def drawn(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray) 
     """Return one share from one uniform number."""
     row = nodes.trees[d]
     rank = unbent(nodes, d, x, uniform, curve)
-    number = nodes.value[leaf(nodes, nodes.roots[row[6]], x)]
-    zero, one = nodes.ends[row[9] + number, 0], nodes.ends[row[9] + number, 1]
+    number = nodes.value[leaf(nodes, nodes.roots[row[LEAF]], x)]
+    zero, one = nodes.ends[row[ENDS] + number, 0], nodes.ends[row[ENDS] + number, 1]
     if rank < zero:
         return 0.0
     if one > 0 and rank >= 1 - one:
         return 1.0
-    last = row[8] - 1
+    last = row[N_KNOTS] - 1
     at = clipped((rank - zero) / max(1 - zero - one, 1e-12), 0.0, 1.0) * last
     low = min(int(at), last - 1)
-    first = row[10] + number * (last + 1) + low
+    first = row[KNOTS] + number * (last + 1) + low
     share = nodes.knots[first] + (at - low) * (nodes.knots[first + 1] - nodes.knots[first])
     share = clipped(share, CLIP, 1 - CLIP)
-    if row[1] > row[0]:
-        location = total(nodes, row[0], row[1], nodes.base[d, 0], x)
-        scale = math.exp(total(nodes, row[2], row[3], nodes.base[d, 1], x))
+    if row[LOCATION + 1] > row[LOCATION]:
+        location = total(nodes, row[LOCATION], row[LOCATION + 1], nodes.base[d, 0], x)
+        scale = math.exp(total(nodes, row[SCALE], row[SCALE + 1], nodes.base[d, 1], x))
         logit = location + scale * normal_quantile(share)
         share = clipped(1 / (1 + math.exp(-logit)), CLIP, 1 - CLIP)
     return share
