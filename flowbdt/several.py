@@ -11,6 +11,7 @@ from typing import Any
 
 from . import files, store
 from .commands import read_sampler
+from .comparison import cut_samples
 from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
 from .generation import Flow
@@ -150,10 +151,23 @@ def read_entries(
     entries = []
     for name, path in zip(names_of(paths), map(Path, paths), strict=True):
         entries.append(replace(read_entry(name, path, truth), of=name))
+        _check_columns(entries)
         for way in samplers if is_run(path) else ():
             entry = read_entry(f"{name} ({sampler_name(way)})", path, truth, way)
             entries.append(replace(entry, of=name))
     return entries
+
+
+def _check_columns(entries: Sequence[Entry]) -> None:
+    """Refuse events with other columns than those of the entries before."""
+    known = [entry for entry in entries if entry.events is not None]
+    columns = [sorted(entry.events.names) for entry in known if entry.events is not None]
+    if known and columns[0] != columns[-1]:
+        raise InputError(
+            f"{known[0].name} has the columns {', '.join(columns[0])}, but {known[-1].name} has"
+            f" {', '.join(columns[-1])}: scores of other columns cannot be compared; give files"
+            " and runs with the same ones"
+        )
 
 
 def sampler_name(spec: Mapping[str, Any]) -> str:
@@ -196,12 +210,25 @@ def samples_of(
 
 
 def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> list[Difference]:
-    """Return all differences, paired as far as can be."""
+    """Return all differences, paired as far as can be.
+
+    Separations are paired where the scores come from the same real events: those, and as many
+    generated ones, are cut as the evaluation cut them, for errors grow as events become fewer.
+    """
     found = differences({entry.name: entry.evaluation for entry in entries})
-    samples, real, training = samples_of(entries, truth)
-    if truth is None or real is None or training is None:  # without training real was halved
+    if truth is None:
         return found
-    return with_paired_separations(found, real, samples, truth.seed)
+    groups: dict[str, tuple[EventTable, dict[str, EventTable]]] = {}
+    for entry in entries:
+        if entry.events is None:
+            continue
+        real, training = (_with_columns(t, entry.events) for t in (truth.real, truth.training))
+        cut = cut_samples(real, entry.events, training, truth.seed)
+        same = f"{cut.real.n} {sorted(cut.real.categories.items())}"
+        groups.setdefault(same, (cut.real, {}))[1][entry.name] = cut.generated
+    for real, samples in groups.values():
+        found = with_paired_separations(found, real, samples, truth.seed)
+    return found
 
 
 def compare_files(options: argparse.Namespace) -> str:

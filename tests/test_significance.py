@@ -15,7 +15,7 @@ from flowbdt.metrics import Result, classifier_auc, separation_power
 from flowbdt.model import fit_run
 from flowbdt.regressors.xgb import make_classifier
 from flowbdt.seeding import stream
-from flowbdt.several import Truth, names_of, read_entry
+from flowbdt.several import Entry, Truth, held_against_each_other, names_of, read_entry
 from flowbdt.significance import (
     Binned,
     Difference,
@@ -166,6 +166,36 @@ def test_pairing_by_the_real_events_makes_errors_smaller():
         for ds in (plain, paired)
     ]
     assert mean[1].error < 1.2 * mean[0].error
+
+
+@pytest.mark.parametrize(("n_real", "n_training"), [(4_000, 400), (800, None)])
+def test_errors_are_those_of_the_events_that_were_compared(n_real, n_training):
+    """400 each, whatever the files hold: errors of more events would make noise real."""
+    training = None if n_training is None else normal(n_training, 61)
+    truth = Truth(normal(n_real, 60), training, seed=3)
+    made = {name: normal(4_000, key) for name, key in (("a", 62), ("b", 63))}
+    entries = []
+    for name, events in made.items():
+        judged = evaluate(
+            truth.real, events, training=training, seed=truth.seed, metrics=["separation"]
+        )
+        assert judged.sizes["compared"] == 400
+        entries.append(Entry(name, judged, events))
+    (found,) = held_against_each_other(entries, truth)
+    alike = [normal(400, key) for key in range(70, 90)]
+    values = [
+        separation_power(truth.real.x[:400, 0], one.x[:, 0], n_bootstrap=2).value for one in alike
+    ]
+    assert found.paired
+    assert found.error > 0.5 * np.sqrt(2) * np.std(values, ddof=1)
+
+
+def test_files_of_other_columns_are_told_apart_by_name(folder, capsys):
+    write_table("one.h5", normal(40, 1))
+    write_table("two.h5", normal(40, 2, d=2))
+    write_table("real.h5", normal(40, 3, d=2))
+    assert run("compare", "one.h5", "two.h5", "--real", "real.h5", "--quick") == 1
+    assert "one.h5 has the columns x0, but two.h5 has x0, x1" in capsys.readouterr().err
 
 
 def test_many_entries_are_compared_with_the_first():
