@@ -20,9 +20,12 @@ def add_calo(commands: Any) -> None:
     judge.add_argument("reference", metavar="REFERENCE", help=".hdf5 with showers, not trained on")
     judge.add_argument("generated", metavar="GENERATED", help=".hdf5 with generated showers")
     judge.add_argument(
-        "-o", "--output", type=Path, default=Path("calo-report"), metavar="REPORT",
+        *("-o", "--output"),
+        type=Path,
+        default=Path("calo-report"),
+        metavar="REPORT",
         help="folder (%(default)s)",
-    )  # fmt: skip
+    )
     judge.add_argument(
         "--training",
         metavar="FILE",
@@ -64,10 +67,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
     notes = [
         f"{reference.geometry.name}; showers: {sizes}. Voxels below"
         f" {reference.geometry.min_energy:g} MeV count as empty.",
-        "Floor from training showers." if training is not None else "Floor from two halves of the"
-        " reference: half as many showers each.",
+        "Floor from training showers."
+        if training is not None
+        else "Floor from two halves of the reference: half as many showers each.",
         "Floors of separations are scaled to the numbers compared.",
-    ]  # fmt: skip
+    ]
     path = write_shower_report(evaluation, options.output, title="Showers", notes=notes)
     say(options, f"{summary(evaluation)}\n\n{path}")
 

@@ -1,4 +1,7 @@
-"""Named tables with units, source, licence and disjoint splits. Nothing is downloaded."""
+"""Named tables with units, source, licence and disjoint splits.
+
+Reading them downloads nothing; `flowbdt.datasets.download` does, when it is asked to.
+"""
 
 from __future__ import annotations
 

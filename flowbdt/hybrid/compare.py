@@ -105,10 +105,16 @@ GRID = tuple(i / 16 for i in range(1, 16))
 
 
 def choose_handover(
-    trees: VelocityField, network: VelocityField, z: np.ndarray, *, below: bool = False,
-    tolerance: float = TOLERATED, cond: np.ndarray | None = None, path: Any = "linear",
+    trees: VelocityField,
+    network: VelocityField,
+    z: np.ndarray,
+    *,
+    below: bool = False,
+    tolerance: float = TOLERATED,
+    cond: np.ndarray | None = None,
+    path: Any = "linear",
     seed: int = 0,
-) -> float:  # fmt: skip
+) -> float:
     """Return the time at which trees should hand over to a network: it is asked least then.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..conventions import Convention, FlowMatching
 from ..errors import ConfigError
 from ..fields import VelocityField
 from ..schedules import SCHEDULES, boundaries_of
@@ -69,9 +70,9 @@ class Restarted:
     k: int = 1
     steps: int = 3
 
-    def times(self, spacing: Any = "uniform", convention: Any = None) -> np.ndarray:
-        """Return the boundaries of the way down."""
-        clock = (lambda s: 1.0 / (1.0 + s)) if convention is None else convention.clock
+    def times(self, spacing: Any = "uniform", convention: Convention | None = None) -> np.ndarray:
+        """Return the boundaries of the way down; without a convention on the straight line."""
+        clock = (convention or FlowMatching()).clock
         return stretch(spacing, self.steps, clock(self.sigma_max), clock(self.sigma_min))
 
 
@@ -131,8 +132,13 @@ def shared_steps(ends: Sequence[float], n_steps: int, spacing: Any = "uniform") 
 
 
 def warm_start(
-    trees: Leg, network: VelocityField, at: float, *, solver: Any = "heun", n_steps: int = 4,
+    trees: Leg,
+    network: VelocityField,
+    at: float,
+    *,
+    solver: Any = "heun",
+    n_steps: int = 4,
     spacing: Any = "uniform",
-) -> list[Leg]:  # fmt: skip
+) -> list[Leg]:
     """Return legs: trees all the way, noise up to time ``at``, a network from there."""
     return [trees, Leg("network", network, solver, stretch(spacing, n_steps, at, 1.0))]

@@ -93,9 +93,13 @@ def node_name(noun: str, number: int) -> str:
 
 
 def numbered(
-    work: Work, inputs: Sequence[str], needs: Needs, numbers: Sequence[int],
-    settings: Settings, place: Place,
-) -> Stage:  # fmt: skip
+    work: Work,
+    inputs: Sequence[str],
+    needs: Needs,
+    numbers: Sequence[int],
+    settings: Settings,
+    place: Place,
+) -> Stage:
     """Return the stage that does ``numbers`` of ``work`` on nodes of the pool.
 
     Parameters

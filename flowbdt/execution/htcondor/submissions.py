@@ -220,9 +220,14 @@ class Submissions:
             return Place(self.run.path.resolve(), folder, uuid.uuid4().hex)
 
     def submit(
-        self, place: Place, stages: Sequence[Stage], settings: Settings, pool: Pool,
-        *, as_dag: bool,
-    ) -> Submission:  # fmt: skip
+        self,
+        place: Place,
+        stages: Sequence[Stage],
+        settings: Settings,
+        pool: Pool,
+        *,
+        as_dag: bool,
+    ) -> Submission:
         """Write descriptions and record, then submit: one stage, or several as a DAG.
 
         The record is there before HTCondor is asked, so that whoever is killed in between finds

@@ -53,12 +53,8 @@ def binning(name: str, geometry: Geometry, layer: int = 0, largest: float = 0.0)
         return np.linspace(0.5, 1.5, 101)
     if name in ("e_layer", "voxel"):
         n_edges = 40 if name == "e_layer" else 50
-        last = (
-            np.log10(largest)
-            if largest > geometry.min_energy
-            else np.log10(2 * geometry.min_energy)
-        )
-        return np.logspace(np.log10(geometry.min_energy), last, n_edges)
+        last = largest if largest > geometry.min_energy else 2 * geometry.min_energy
+        return np.logspace(np.log10(geometry.min_energy), np.log10(last), n_edges)
     if name == "sparsity":
         return np.linspace(0.0, 1.0, 21)
     if name not in RANGES:
@@ -73,9 +69,13 @@ def binning(name: str, geometry: Geometry, layer: int = 0, largest: float = 0.0)
 
 
 def official_separation(
-    real: np.ndarray, generated: np.ndarray, *, name: str = "separation", n_bootstrap: int = 100,
+    real: np.ndarray,
+    generated: np.ndarray,
+    *,
+    name: str = "separation",
+    n_bootstrap: int = 100,
     seed: int = 0,
-) -> Result:  # fmt: skip
+) -> Result:
     """Return the official separation power of two histograms.
 
     ``S = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b + 1e-16)``, p and q normalised to the entries

@@ -77,13 +77,15 @@ def log_posteriors(
     spread = np.std(truth, axis=0, ddof=1) / math.sqrt(n_runs) if n_runs > 1 else 0.0
     error = np.hypot(np.mean(errors, axis=0), spread)
     settings = {"generators": names, "blind": -math.log(len(names)), "n_runs": n_runs, "seed": seed}
+    columns = zip(names, np.mean(truth, axis=0), error, np.mean(own, axis=0), strict=True)
     return [
-        Result("log_posterior", float(value), float(e), len(real), column=name,
-               settings={**settings, "own": float(mine)})
-        for name, value, e, mine in zip(
-            names, np.mean(truth, axis=0), error, np.mean(own, axis=0), strict=True
+        Result(
+            *("log_posterior", float(value), float(spread), len(real)),
+            column=name,
+            settings={**settings, "own": float(mine)},
         )
-    ]  # fmt: skip
+        for name, value, spread, mine in columns
+    ]
 
 
 def _trained(
