@@ -53,11 +53,14 @@ def prepare(options: argparse.Namespace) -> Inputs:
     return Inputs(table, config, seeding.resolve(config.random_state))
 
 
-def configuration(options: argparse.Namespace) -> RunConfig:
-    """Return the settings of a command line: defaults, then a file, then what was set."""
+def configuration(options: argparse.Namespace, known: RunConfig | None = None) -> RunConfig:
+    """Return the settings of a command line: defaults, or known ones, or a file; then what was set.
+
+    ``known`` are those of what is continued.
+    """
     recorded = (options.output or Path()) / "config.yaml"
     file = options.config or (recorded if options.resume and recorded.exists() else None)
-    config = RunConfig() if file is None else RunConfig.from_yaml(file)
+    config = known or RunConfig() if file is None else RunConfig.from_yaml(file)
     if options.executor:  # first, so that --set executor.n_jobs=4 is a setting of this executor
         config = replace(config, executor=_executor(config.executor, options.executor))
     return config.with_overrides(options.set)

@@ -124,11 +124,49 @@ def test_a_budget_leaves_room_for_what_comes_after(monkeypatch, budget_s, waitin
     assert not searching._room(3, budget_s, waiting)
 
 
+@pytest.mark.parametrize(("done", "todo", "batches"), [
+    (0, [], [[0], [1, 2, 3], [4, 5, 6], [7]]),
+    (4, [2, 3], [[2, 3], [4, 5, 6], [7]]),  # killed while the batch was done
+    (3, [1, 2], [[1, 2, 3], [4, 5, 6], [7]]),  # killed while it was proposed
+    (1, [0], [[0], [1, 2, 3], [4, 5, 6], [7]]),
+])  # fmt: skip
+def test_batches_end_where_they_would_have_without_an_interruption(done, todo, batches):
+    """Else trials would be proposed before those of the batch before are known."""
+    from flowbdt.tuning import search
+
+    class Proposals:
+        asked = done
+
+        def count(self):
+            return self.asked
+
+    searching, found = search.Search.__new__(search.Search), []
+
+    def ask():
+        searching.proposals.asked += 1
+        return searching.proposals.asked - 1
+
+    searching.proposals = Proposals()
+    searching._begun, searching._ask, searching._do = lambda: list(todo), ask, found.append
+    searching.go_on(8, None, 3)
+    assert found == batches
+
+
 def test_conditions_and_weights_come_through(tmp_path):
     plain = table()
     weighted = EventTable.of(plain.x, cond=plain.x[:, :1] > 1, weight=np.linspace(0.5, 1.5, 600))
     done = tune(weighted, tmp_path / "s", base=BASE, n_trials=2)
     assert done.run.read_json("plan.json")["fingerprint"]["columns"]["conditions"] == ["c0"]
+    again = {"base": BASE, "n_trials": 2, "resume": True}
+    assert tune(weighted, tmp_path / "s", **again).winner == done.winner
+    for other in (
+        replace(weighted, weight=weighted.weight[::-1]),
+        replace(weighted, weight=None),
+        replace(weighted, cond=1.0 - weighted.cond),
+        replace(weighted, names=("b", "a")),
+    ):
+        with pytest.raises(RunError, match="another table"):
+            tune(other, tmp_path / "s", **again)
 
 
 def test_files_that_are_read_again_say_their_format(tmp_path):
@@ -201,3 +239,26 @@ def test_commands_tune_and_trial(tmp_path, monkeypatch, capsys):
     assert run("tune", "t.h5", "-o", "v", "--search", "[2, 5]") == 1
     assert "must be a mapping" in capsys.readouterr().err
     assert run("generate", "s/best", "-n", 20, "-o", "new.h5") == 0
+
+
+def test_command_resumes_a_table_with_the_columns_and_the_executor_of_the_study(
+    tmp_path, monkeypatch
+):
+    from flowbdt.tuning import finish
+
+    opinion = {"name": finish.SECOND, "value": 0.5, "error": 0.1}
+    monkeypatch.setattr(finish, "_second_opinion", lambda *_: opinion)
+    monkeypatch.chdir(tmp_path)
+    write_table("t.csv", table())
+    words = ["preset=fast", "n_steps=2", "preconditioner=gaussian", "columns=[b]"]
+    words = [w for text in words for w in ("--set", text)]
+    one = ["--trials", 1, "--objectives", "separation", "-q"]
+    executor = ["--executor", "joblib", "--set", "executor.n_jobs=1"]
+    assert run("tune", "t.csv", "-o", "s", *one, *words, *executor) == 0
+    kept = RunDirectory("s").read_json("study.json")["base"]["executor"]
+    assert kept == {"name": "joblib", "n_jobs": 1}
+    assert run("tune", "t.csv", "-o", "s", "--resume", *one) == 0
+    assert run("tune", "-o", "s", "--resume", *one, "--set", "executor.n_jobs=2") == 0
+    assert run("tune", "-o", "s", "--resume", *one, "--set", "n_steps=3") == 1
+    assert run("tune", "t.csv", "-o", "u", "--executor", "joblib", *one) == 0
+    assert RunDirectory("u").read_json("study.json")["base"]["executor"] == "joblib"

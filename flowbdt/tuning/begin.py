@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from .. import files, seeding, store
 from ..config import RunConfig
 from ..errors import ConfigError, RunError
@@ -75,7 +77,7 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
 def check_same(study: RunDirectory, table: EventTable | None, wishes: Wishes) -> None:
     """Raise RunError if a table or a wish that is given is not that of the study."""
     setup = read_setup(study)
-    if table is not None and files.digest_array(table.x) != setup["events"]:
+    if table is not None and not _same(table, parts.read_table(study, setup)):
         raise RunError(f"{study.path} is a study of another table; choose another folder")
     asked = _asked(setup, wishes)
     others = [name for name, (value, known) in asked.items() if files.to_plain(value) != known]
@@ -86,15 +88,28 @@ def check_same(study: RunDirectory, table: EventTable | None, wishes: Wishes) ->
         )
 
 
+def _same(table: EventTable, known: EventTable) -> bool:
+    """Whether two tables have the same columns, events, conditions and weights."""
+    names = [(one.names, one.cond_names, one.categories) for one in (table, known)]
+    if names[0] != names[1]:
+        return False
+    pairs = [(getattr(table, name), getattr(known, name)) for name in ("x", "cond", "weight")]
+    return all(
+        mine is other if mine is None or other is None else np.array_equal(mine, other, True)
+        for mine, other in pairs
+    )
+
+
 def _asked(setup: Mapping[str, Any], wishes: Wishes) -> dict[str, tuple[Any, Any]]:
     """Return what is asked for and what the study has, by name, of the wishes that are given."""
     asked: dict[str, tuple[Any, Any]] = {}
+    base = RunConfig.from_mapping(setup["base"])
     if wishes.base is not None:
-        asked["settings"] = (_compared(asdict(wishes.base), setup), _compared(setup["base"], setup))
+        asked["settings"] = (_compared(wishes.base, setup), _compared(base, setup))
     if wishes.objectives is not None:
         asked["objectives"] = (judge.check_objectives(wishes.objectives), setup["objectives"])
     if wishes.search is not None:
-        known, base = setup["table"], RunConfig.from_mapping(setup["base"])
+        known = setup["table"]
         sizes = (setup["n_fit"], known["names"], known["cond_names"])
         asked["limits of the search"] = (_space(base, *sizes, wishes.search), setup["space"])
     if wishes.max_cost is not None:
@@ -104,10 +119,10 @@ def _asked(setup: Mapping[str, Any], wishes: Wishes) -> dict[str, tuple[Any, Any
     return asked
 
 
-def _compared(base: Mapping[str, Any], setup: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(base: RunConfig, setup: Mapping[str, Any]) -> Any:
     """Return settings without the executor, which may change; no seed is the study's seed."""
-    seed = setup["seed"] if base["random_state"] is None else base["random_state"]
-    return {**base, "executor": None, "random_state": seed}
+    seed = setup["seed"] if base.random_state is None else base.random_state
+    return files.to_plain({**asdict(base), "executor": None, "random_state": seed})
 
 
 def _space(

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..commands import configuration
+from ..config import RunConfig
 from ..errors import ConfigError
 from ..files import write_bytes, write_json
 from ..jobs import job, quoted
@@ -26,19 +27,21 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
     """Search settings for the table of a file; return what was found."""
     if options.start is not None:
         options.config = options.start / "config.yaml"
-    config = configuration(options)
+    study = RunDirectory(options.output)
+    begun = options.resume and study.file("study.json").exists()
+    known = RunConfig.from_mapping(read_setup(study)["base"]) if begun else None
+    config = configuration(options, known)
     table = None
     if options.table is not None:
         columns, conditions = config.columns, config.conditions
         table = read_table(
             options.table, columns=columns, conditions=conditions, weight=config.weight
         )
-    of_executor = [text.startswith("executor") for text in options.set]
-    given = options.config is not None or not all(of_executor)
+    other = options.executor or any(text.startswith("executor") for text in options.set)
     tuned = tune(
         table,
         options.output,
-        base=config if given else None,
+        base=config,
         budget_s=options.budget,
         n_trials=options.trials,
         objectives=options.objectives and [n.strip() for n in options.objectives.split(",")],
@@ -46,11 +49,11 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
         max_cost=options.max_cost,
         folds=options.folds,
         parallel=options.parallel,
-        executor=config.executor if options.executor or any(of_executor) else None,
+        executor=config.executor if other else None,
         resume=options.resume,
         on_trial=lambda report: say(trial_line(report)),
     )
-    objectives = read_setup(RunDirectory(options.output))["objectives"]
+    objectives = read_setup(study)["objectives"]
     place = quoted(tuned.run.path)
     return (
         f"{summary(tuned, objectives)}\n\ncomplete: {place}   next: flowbdt generate {place}"

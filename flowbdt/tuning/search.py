@@ -142,17 +142,24 @@ class Search:
         """Do trials: first those that were begun, then new ones in batches of ``parallel``.
 
         A batch is proposed from what all before it found, so that what is proposed does not depend
-        on which of them ends first. The start comes first and alone: others are held against it.
+        on which of them ends first, nor on an interruption: a batch that was begun is not filled up
+        beyond where it would have ended. The start comes first and alone: others are held against
+        it.
         """
         batch = self._begun()
         while True:
-            count = 1 if self.proposals.count() == 0 else parallel
-            while len(batch) < count and self._room(n_trials, budget_s, len(batch)):
+            while not (batch and self._is_full(parallel)) and self._room(
+                n_trials, budget_s, len(batch)
+            ):
                 batch.append(self._ask())
             if not batch:
                 return
             self._do(batch)
             batch = []
+
+    def _is_full(self, parallel: int) -> bool:
+        """Whether the trials so far are the start and whole batches."""
+        return (self.proposals.count() - 1) % parallel == 0
 
     def _begun(self) -> list[int]:
         """Tell of trials that ended unheard; return those that are to be done."""
@@ -172,7 +179,7 @@ class Search:
         """Whether another trial, and what comes after the search, fit into the budget."""
         if self.proposals.count() >= n_trials:
             return False
-        reports = finished(self.study)
+        reports = {} if budget_s is None else finished(self.study)
         if budget_s is None or not reports:
             return True
         spent = [float(r["cpu_seconds"]) for r in reports.values()]
@@ -236,9 +243,9 @@ class Search:
 
     def _tell(self, report: dict[str, Any]) -> None:
         complete = report["state"] == "complete"
-        self.proposals.tell(report["trial"], report["values"] if complete else None)
-        if complete:
+        if complete:  # before it is told: a trial that is told is not looked at again
             self._remember(report)
+        self.proposals.tell(report["trial"], report["values"] if complete else None)
 
     def _remember(self, report: dict[str, Any]) -> None:
         """Keep the closed form and the losses of the first trial in its coordinates."""

@@ -180,10 +180,9 @@ class _Trial:
     def fold(self, fold: int) -> dict[str, Any]:
         """Return what was found on a fold: read if it is done, else found and written."""
         name = f"{fold}.json"
-        if self.folder.file(name).exists():
-            known: dict[str, Any] = self.folder.read_json(name)
-            if known["task_digest"] == self.task["digest"]:
-                return known
+        known = self._known(name)
+        if known is not None:
+            return known
         cpu, start = time.process_time(), time.perf_counter()
         seed = fold_seed(self.setup, fold)
         run = RunDirectory(self.folder.file(f"run-{fold}"))
@@ -206,6 +205,15 @@ class _Trial:
         self.folder.write_json(name, found)
         shutil.rmtree(run.path, ignore_errors=True)
         return found
+
+    def _known(self, name: str) -> dict[str, Any] | None:
+        """Return what was found on a fold; None if it is not done, damaged or of another task."""
+        try:
+            known: dict[str, Any] = self.folder.read_json(name)
+            same = known["task_digest"] == self.task["digest"]
+        except (FormatError, KeyError):
+            return None
+        return known if same else None
 
     def _plan(self, run: RunDirectory, fold: int, seed: int) -> float:
         """Plan the run of a fold, unless that was done; return the CPU seconds it took."""
