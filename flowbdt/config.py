@@ -105,7 +105,7 @@ BOOSTER_ALIASES = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides what is learned. Field comments are the help texts of `--set`.
+    """Everything that decides what is learned; the comment of each field says what it is for.
 
     Equal configuration, table and seed give equal models, byte for byte; `executor` says only
     where the work is done and, like the column choice of `RunConfig`, is no part of the digest.

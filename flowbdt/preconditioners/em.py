@@ -20,6 +20,10 @@ FEWEST = 1.0
 """A component that holds fewer events than this is dropped."""
 
 
+TOLERANCE = 1e-5
+"""The fit stops when the mean log-likelihood per variable changes by less."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to fit.
@@ -29,13 +33,11 @@ class Settings:
     kind : class of the covariance matrices
     rank : int, factors of low-rank matrices
     shrinkage : float >= 0, events of the pooled matrix that are mixed into each component's
-    tolerance : float, stop when the mean log-likelihood per variable changes by less
     """
 
     kind: type[Covariances]
     rank: int
     shrinkage: float
-    tolerance: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def iterate(mixture: Mixture, rows: Rows, settings: Settings, n: int) -> tuple[M
     for _ in range(n):
         weighted, likelihood = expectation(mixture, rows)
         mixture = maximisation(weighted, rows, settings, mixture)
-        if abs(likelihood - last) < settings.tolerance * rows.y.shape[1]:
+        if abs(likelihood - last) < TOLERANCE * rows.y.shape[1]:
             break
         last = likelihood
     return mixture, likelihood

@@ -6,7 +6,7 @@ This is the only place, with `ubjson`, that knows how XGBoost stores a tree.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,32 @@ def _booster(content: bytes, first: int) -> tuple[list[Forest], int]:
 
     Trees of one output each give a forest for every output.
     """
+    booster = read_booster(content)
+    trees, base = booster.trees, booster.base
+    if any(tree.leaves.shape[1] > 1 for tree in trees):
+        return [_complete(trees, base, first)], booster.n_inputs
+    by_output = [
+        _complete(
+            [t for t, k in zip(trees, booster.outputs, strict=True) if k == i],
+            base[i : i + 1],
+            first + i,
+        )
+        for i in range(len(base))
+    ]
+    return by_output, booster.n_inputs
+
+
+class StoredBooster(NamedTuple):
+    """A booster as it is stored: its trees, and the output that each adds to if not to all."""
+
+    trees: list[Tree]
+    outputs: np.ndarray
+    base: np.ndarray
+    n_inputs: int
+
+
+def read_booster(content: bytes) -> StoredBooster:
+    """Return a booster from UBJSON. Raises ConfigError and FormatError as `forests`."""
     try:
         learner = ubjson.read(content)["learner"]
         booster, parameters = learner["gradient_booster"], learner["learner_model_param"]
@@ -84,21 +110,12 @@ def _booster(content: bytes, first: int) -> tuple[list[Forest], int]:
         if booster["name"] != "gbtree" or n_inputs > 2**16:
             raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
         base = _base(parameters["base_score"], learner["objective"]["name"])
-        trees = [_Tree.of(tree) for tree in booster["model"]["trees"]]
-        info = booster["model"]["tree_info"]
+        trees = [Tree.of(tree) for tree in booster["model"]["trees"]]
+        return StoredBooster(trees, booster["model"]["tree_info"], base, n_inputs)
     except FlowbdtError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"not a whole XGBoost model ({error!r}); train this step again") from None
-    if any(tree.leaves.shape[1] > 1 for tree in trees):
-        return [_complete(trees, base, first)], n_inputs
-    by_output = [
-        _complete(
-            [t for t, k in zip(trees, info, strict=True) if k == i], base[i : i + 1], first + i
-        )
-        for i in range(len(base))
-    ]
-    return by_output, n_inputs
 
 
 def _base(text: str, objective: str) -> np.ndarray:
@@ -113,7 +130,7 @@ def _base(text: str, objective: str) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tree:
+class Tree:
     """One tree as XGBoost stores it; ``value`` is the row of ``leaves`` that a leaf has."""
 
     left: np.ndarray
@@ -125,31 +142,22 @@ class _Tree:
     leaves: np.ndarray
 
     @classmethod
-    def of(cls, stored: dict[str, Any]) -> _Tree:
+    def of(cls, stored: dict[str, Any]) -> Tree:
         """Take over the arrays. Raises ConfigError for splits on categories."""
         if np.any(stored["split_type"]):
             raise ConfigError("trees that split on categories cannot be compiled")
         left, right = stored["left_children"], stored["right_children"]
-        width, conditions = (
-            int(stored["tree_param"]["size_leaf_vector"]),
-            stored["split_conditions"],
-        )
+        conditions = stored["split_conditions"]
+        width = int(stored["tree_param"]["size_leaf_vector"])
         if width > 1:  # the second child of a leaf is the number of its vector
             value, leaves = np.maximum(right, 0), stored["leaf_weights"].reshape(-1, width)
         else:
             value, leaves = np.arange(len(left)), conditions[:, None]
-        return cls(
-            left,
-            right,
-            stored["split_indices"],
-            conditions,
-            1 - stored["default_left"],
-            value,
-            leaves,
-        )
+        missing = 1 - stored["default_left"]
+        return cls(left, right, stored["split_indices"], conditions, missing, value, leaves)
 
 
-def _complete(trees: list[_Tree], base: np.ndarray, first: int) -> Forest:
+def _complete(trees: list[Tree], base: np.ndarray, first: int) -> Forest:
     """Fill trees up to complete ones of the depth of the deepest."""
     width = len(base)
     if not trees:
@@ -184,7 +192,7 @@ def _complete(trees: list[_Tree], base: np.ndarray, first: int) -> Forest:
     )
 
 
-def _joined(trees: list[_Tree]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _joined(trees: list[Tree]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return children and leaf values of all trees, numbered through."""
     left, right, value, n_nodes, n_leaves = [], [], [], 0, 0
     for tree in trees:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..regressors import ubjson
 from ..regressors.distribution import ConditionalDistribution
+from ..regressors.trees import Tree, read_booster
 from .layers import KNOWN, KNOWN_SPLITS, LayerPlan
 from .segments import Split, ancestors, splits
 
@@ -89,32 +89,24 @@ class Collector:
         self, content: np.ndarray, numbers: np.ndarray | None = None
     ) -> tuple[int, int, float]:
         """Take in the trees of a booster; return first, one past the last, and the base."""
-        learner = ubjson.read(content.tobytes())["learner"]
-        text = learner["learner_model_param"]["base_score"]
+        booster = read_booster(content.tobytes())
         first = self.sizes["roots"]
-        for tree in learner["gradient_booster"]["model"]["trees"]:
+        for tree in booster.trees:
             self._tree(tree, numbers)
-        return first, self.sizes["roots"], float(text.strip("[]").split(",")[0])
+        return first, self.sizes["roots"], float(booster.base[0])
 
-    def _tree(self, tree: Mapping[str, Any], numbers: np.ndarray | None) -> None:
-        start = self.sizes["nodes"]
-        left, right = (np.asarray(tree[f"{side}_children"]) for side in ("left", "right"))
-        leaf = left < 0
-        width = int(tree["tree_param"]["size_leaf_vector"])
+    def _tree(self, tree: Tree, numbers: np.ndarray | None) -> None:
+        start, leaf = self.sizes["nodes"], tree.left < 0
+        value = self.sizes["values"] + tree.value * tree.leaves.shape[1]
+        values = tree.leaves.ravel()
         if numbers is not None:
-            value, values = np.searchsorted(numbers, np.arange(len(left))), np.zeros(0, np.float32)
-        elif width > 1:  # the second child of a leaf is the number of its vector
-            values = np.asarray(tree["leaf_weights"], dtype=np.float32)
-            value = self.sizes["values"] + np.maximum(right, 0) * width
-        else:
-            values = np.asarray(tree["split_conditions"], dtype=np.float32)
-            value = self.sizes["values"] + np.arange(len(left))
+            value, values = np.searchsorted(numbers, np.arange(len(leaf))), values[:0]
         self._append("roots", np.array([start]), "roots")
-        self._append("left", np.where(leaf, -1, left + start), "nodes")
-        self.parts["right"].append(np.where(leaf, -1, right + start))
-        self.parts["feature"].append(np.asarray(tree["split_indices"]))
-        self.parts["threshold"].append(np.asarray(tree["split_conditions"], dtype=np.float32))
-        self.parts["missing"].append(1 - np.asarray(tree["default_left"], dtype=np.int64))
+        self._append("left", np.where(leaf, -1, tree.left + start), "nodes")
+        self.parts["right"].append(np.where(leaf, -1, tree.right + start))
+        self.parts["feature"].append(tree.feature)
+        self.parts["threshold"].append(tree.threshold)
+        self.parts["missing"].append(tree.missing)
         self.parts["value"].append(value)
         self._append("values", values, "values")
 
