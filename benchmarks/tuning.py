@@ -14,6 +14,7 @@ object.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -40,6 +41,7 @@ QUICK = ["auc_gb", "separation"]
 
 def fitted(folder: str, config: RunConfig, train: EventTable, n: int) -> dict[str, Any]:
     """Fit and generate in this process; return what it took, and the events."""
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted benchmark: it is timed whole
     start = time.process_time()
     run = fit_run(Inputs(train, config, 1), folder)
     trained = time.process_time()
@@ -82,7 +84,8 @@ def sampler_part(
     learned = min(8_000, train.n // 3)
     times, budgets, trials = (16, [4], 8) if options.quick else (64, [8, 16, 32], 45)
     config = replace(BASE, preset="fast", n_steps=times)
-    run = fit_run(Inputs(train.take(slice(0, learned)), config, 1), folder / "many-times")
+    events = Inputs(train.take(slice(0, learned)), config, 1)
+    run = fit_run(events, folder / "many-times", resume=True)
     others = train.take(slice(learned, None))
     results = tune_sampler(run.path, others, evaluations=budgets, n_trials=trials, seed=1)
     bench.MOST_EVENTS = test.n
@@ -129,6 +132,8 @@ def main() -> None:
         train, test = train.take(slice(0, 3_000)), test.take(slice(0, 3_000))
         options.budget = min(options.budget, 60.0)
     parts = {"model": model_part, "sampler": sampler_part}
+    if unknown := set(options.parts.split(",")) - set(parts):
+        parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(parts)}")
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if options.keep is None else options.keep

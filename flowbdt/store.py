@@ -108,9 +108,17 @@ class RunDirectory:
             files.write_array(self.path / "table" / f"{name}.npy", array)
 
     def array(self, name: str) -> np.ndarray | None:
-        """Map ``table/<name>.npy`` into memory; None if the run has none."""
+        """Map ``table/<name>.npy`` into memory; None if the run has none.
+
+        Raises FormatError if it is damaged.
+        """
         path = self.path / "table" / f"{name}.npy"
-        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise FormatError(f"{path} is damaged ({error}); copy it again") from error
 
     def is_planned(self) -> bool:
         """Whether planning got to its end (plan.json is written last)."""

@@ -71,6 +71,20 @@ def test_a_lost_database_is_built_anew_from_the_trials(tmp_path):
     assert len(after.trials) == 3
 
 
+def test_damaged_files_of_a_study_are_named(tmp_path):
+    study = tmp_path / "s"
+    tune(table(), study, base=BASE, n_trials=1, objectives=["separation"])
+    for name, size in (("table/x.npy", 3000), ("table/x.npy", 5), ("optuna.db", 200)):
+        content = (study / name).read_bytes()
+        (study / name).write_bytes(content[:size])
+        with pytest.raises(FormatError, match=f"{name} is damaged"):
+            tune(None, study, n_trials=2)
+        (study / name).write_bytes(content)
+    (study / "table/x.npy").unlink()
+    with pytest.raises(FormatError, match="x.npy is missing"):
+        tune(None, study, n_trials=2)
+
+
 def test_trials_that_failed_are_told_of_and_the_rest_goes_on(tmp_path, monkeypatch):
     from flowbdt.tuning import trial
 

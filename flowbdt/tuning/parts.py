@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, FormatError
 from ..seeding import derive
 from ..split import row_uniform
 from ..store import RunDirectory
@@ -116,9 +116,11 @@ def write_table(study: RunDirectory, table: EventTable) -> dict[str, Any]:
 
 
 def read_table(study: RunDirectory, setup: Mapping[str, Any]) -> EventTable:
-    """Return the table of a study, all events."""
+    """Return the table of a study, all events. Raises FormatError if it is missing or damaged."""
     known = setup["table"]
     arrays = {name: study.array(name) for name in ("x", "cond", "weight")}
+    if arrays["x"] is None:
+        raise FormatError(f"{study.path / 'table/x.npy'} is missing: copy the whole study again")
     return EventTable(
         x=np.asarray(arrays["x"]),
         names=tuple(known["names"]),

@@ -6,13 +6,14 @@ own, from which a lost database is built anew. The estimator keeps no state that
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import seeding
-from ..errors import MissingExtra
+from ..errors import FormatError, MissingExtra
 from .space import Choice, Space
 
 RANDOM_TRIALS = 10
@@ -35,6 +36,22 @@ def check_installed() -> None:
     _optuna()
 
 
+@contextlib.contextmanager
+def _whole(database: Path | None) -> Iterator[None]:
+    """Raise FormatError instead of what SQLAlchemy, which comes with Optuna, raises if damaged."""
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    try:
+        yield
+    except OperationalError:  # such as one that is locked
+        raise
+    except DatabaseError as error:
+        raise FormatError(
+            f"{database} is damaged ({error.orig}); delete it, then resume: it is built anew from"
+            " the trials"
+        ) from error
+
+
 class Proposals:
     """Parameters to try, by what earlier trials found; every objective is to be small.
 
@@ -46,6 +63,11 @@ class Proposals:
     seed : proposals depend on it, on the number of the trial, and on what is known by then
     first : parameters to begin with, proposed in this order
     n_random : trials before the estimator takes over
+
+    Raises
+    ------
+    FormatError
+        If the database is damaged.
     """
 
     def __init__(
@@ -62,13 +84,14 @@ class Proposals:
         self._space = space
         self._distributions = {name: self._distribution(p) for name, p in space.items()}
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
-        self._storage = None if database is None else self._open(database)
-        self._study = self._optuna.create_study(
-            storage=self._storage,
-            study_name="flowbdt",
-            directions=["minimize"] * n_objectives,
-            load_if_exists=True,
-        )
+        with _whole(database):
+            self._storage = None if database is None else self._open(database)
+            self._study = self._optuna.create_study(
+                storage=self._storage,
+                study_name="flowbdt",
+                directions=["minimize"] * n_objectives,
+                load_if_exists=True,
+            )
         with warnings.catch_warnings():  # "enqueued twice" is what a resumed study does
             warnings.simplefilter("ignore")
             for params in first:
