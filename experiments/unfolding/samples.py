@@ -9,7 +9,8 @@ import numpy as np
 
 from flowbdt import EventTable
 from flowbdt.couplings import assign
-from flowbdt.datasets.omnifold import NO_GROOMED_MASS, SIX, OmniFoldZJets, with_counts
+from flowbdt.datasets.base import as_integers
+from flowbdt.datasets.omnifold import COUNTS, NO_GROOMED_MASS, SIX, OmniFoldZJets
 from flowbdt.seeding import stream
 from flowbdt.transforms import TableTransform
 
@@ -67,7 +68,7 @@ def made_up(n: int, seed: int, tilt: float) -> EventTable:
     sim = _jets(hard + rng.normal(-0.1, 0.3, n), soft + rng.normal(-0.3, 0.3, n), missed)
     table = EventTable.of(gen, SIX, units={"mass": "GeV"})
     cond = EventTable.of(sim, [f"sim_{name}" for name in SIX])
-    return with_counts(EventTable.of(table, cond=cond))
+    return as_integers(EventTable.of(table, cond=cond), COUNTS)
 
 
 def _jets(hard: np.ndarray, soft: np.ndarray, empty: np.ndarray) -> np.ndarray:

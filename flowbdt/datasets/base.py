@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -71,6 +73,13 @@ def hashed_part(
     if split == "all":
         return table
     return table.take(hashed_rows(table.n, fractions, seed)[split])
+
+
+def as_integers(table: EventTable, names: Collection[str]) -> EventTable:
+    """Return the table with some columns of the type of integers: they are generated as such."""
+    columns = zip(table.names, table.dtypes, strict=True)
+    dtypes = tuple("int32" if name in names else dtype for name, dtype in columns)
+    return replace(table, dtypes=dtypes)
 
 
 DATASETS: Registry[Dataset] = Registry("data set")

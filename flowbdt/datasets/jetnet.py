@@ -12,7 +12,6 @@ J. Thaler, K. Van Tilburg, arXiv:1011.2268 (N-subjettiness).
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from ..errors import FormatError, InputError
 from ..table import EventTable
 from ..tableio import hdf5, read_table
 from ..tableio.read import Rows, row_span
-from .base import DATASETS, Dataset, hashed_part
+from .base import DATASETS, Dataset, as_integers, hashed_part
 
 if TYPE_CHECKING:
     import h5py
@@ -252,15 +251,12 @@ def _opened(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
 
 
 def _with_counts(table: EventTable, path: str | Path) -> EventTable:
-    """Give counts the type of integers, so that they are generated as such."""
-    counts = [name.startswith(_COUNTS) for name in table.names]
-    values = table.x[:, counts]
+    """Give counts the type of integers. Raises InputError if they are not whole."""
+    counts = [name for name in table.names if name.startswith(_COUNTS)]
+    values = table.select(counts).x
     if not np.array_equal(values, np.round(values)):
         raise InputError(f"{path}: masks and numbers of particles must be whole numbers")
-    dtypes = tuple(
-        "int32" if count else dtype for count, dtype in zip(counts, table.dtypes, strict=True)
-    )
-    return replace(table, dtypes=dtypes)
+    return as_integers(table, counts)
 
 
 def _file(folder: str | Path, name: str) -> Path:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,7 @@ import numpy as np
 from ..errors import FormatError, InputError
 from ..registry import unknown
 from ..table import EventTable
-from .base import DATASETS, Dataset, hashed_part
+from .base import DATASETS, Dataset, as_integers, hashed_part
 
 DOI = "10.5281/zenodo.3548091"
 """The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig, see
@@ -35,6 +34,7 @@ transverse momentum, groomed momentum share, N-subjettiness ratio: those of arXi
 MORE = ("pt", "lha", "ang2")
 """Transverse momentum and the angularities of exponent 1/2 (Les Houches) and 2."""
 UNITS = {"mass": "GeV", "pt": "GeV"}
+COUNTS = ("multiplicity",)
 NO_GROOMED_MASS = -20.0
 """ln_rho of a jet that is groomed down to one particle, or to massless ones: the logarithm of zero
 is given this value. A neutral pion has it at 3 TeV, so that no other jet of these samples lies
@@ -162,19 +162,11 @@ def read_zjets(
     if given:
         sim = EventTable.of(_read(files, "sim", given), [f"sim_{name}" for name in given])
         table = EventTable.of(table, cond=sim)
-    return with_counts(table)
+    return as_integers(table, COUNTS)
 
 
 def _read(files: Sequence[str | Path], level: Level, names: Sequence[str]) -> np.ndarray:
     return np.concatenate([_columns(Path(path), level, names) for path in files])
-
-
-def with_counts(table: EventTable) -> EventTable:
-    """Give the multiplicity the type of an integer, so that it is generated as such."""
-    dtypes = zip(table.names, table.dtypes, strict=True)
-    return replace(
-        table, dtypes=tuple("int32" if n == "multiplicity" else dtype for n, dtype in dtypes)
-    )
 
 
 def _columns(path: Path, level: Level, names: Sequence[str]) -> np.ndarray:

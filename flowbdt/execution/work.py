@@ -1,6 +1,6 @@
-"""What an executor does: one kind of numbered job. Training steps is one, there may be others.
+"""What an executor does: one kind of numbered job. Training steps is one.
 
-Generating a sample in parts is another (`flowbdt.parts`); trials of a tuning run can be a third.
+Others are the parts of a sample (`flowbdt.parts`) and the trials of a study (`flowbdt.tuning`).
 """
 
 from __future__ import annotations
