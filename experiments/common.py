@@ -7,9 +7,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU seconds are compared
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flowbdt import EventTable
+    from flowbdt.fields import VelocityField
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU seconds are compared; before numpy is imported
 
 RUNS = "runs.json"
 
@@ -21,6 +27,36 @@ def parser(question: str) -> argparse.ArgumentParser:
     result.add_argument("--data", type=Path, metavar="FOLDER", help="folder with the public files")
     result.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where to write")
     return result
+
+
+def jets(data: Path | None) -> tuple[EventTable, EventTable]:
+    """Return training and test events of the 12 jet observables, without a folder the bundled."""
+    from flowbdt.datasets import JetNetHLV, bundled
+
+    source = bundled() if data is None else JetNetHLV(data / "jetnet")
+    return source.load("train"), source.load("test")
+
+
+def by_unipc(
+    field: VelocityField, x0: np.ndarray, evaluations: int, cond: np.ndarray | None = None
+) -> np.ndarray:
+    """Return where UniPC takes the noise x0, with so many evaluations of a network."""
+    from flowbdt import integrate
+    from flowbdt.schedules import SCHEDULES
+    from flowbdt.solvers import SOLVERS
+
+    grid, solver = SCHEDULES.build("warped")(evaluations), SOLVERS.build("unipc")
+    end: np.ndarray = integrate(solver, field, x0, grid, cond).x
+    return end
+
+
+def n_evaluations(sampler: Mapping[str, Any]) -> int:
+    """Return how often sampler settings ask the field per event, on the straight line."""
+    from flowbdt.schedules import SCHEDULES
+    from flowbdt.solvers import SOLVERS, evaluations
+
+    grid = SCHEDULES.build(sampler.get("spacing", "uniform"))(sampler["n_steps"])
+    return len(evaluations(SOLVERS.build(sampler["solver"]), grid))
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -39,7 +75,7 @@ def kept(folder: Path | None, nothing: Any) -> Any:
 
 def keep(runs: Any, folder: Path | None) -> None:
     """Write all runs of a study so far, so that it can be stopped and taken up again."""
-    from flowbdt.files import write_json  # imports numpy, which must see the line above
+    from flowbdt.files import write_json
 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

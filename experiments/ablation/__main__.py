@@ -3,7 +3,7 @@
     python -m experiments.ablation [--smoke] [--data FOLDER] [--seeds 3] [-o FOLDER]
 
 FOLDER of ``--data`` has ``jetnet/t_hlv12.h5`` and ``real/magic04.data``; without it the bundled
-jets are used alone. Every run is kept in ``ablation.json`` of the output folder, and one that is
+jets are used alone. Every run is kept in ``runs.json`` of the output folder, and one that is
 there already is not repeated, so that the study can be stopped and taken up again.
 """
 
@@ -21,7 +21,7 @@ from experiments import common
 from experiments.ablation.figures import draw
 from experiments.ablation.variants import SMOKE, VARIANTS, Variant
 from flowbdt import EventTable, FlowBDT, evaluate
-from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.datasets import HLV_RELATIONS
 
 MAGIC_COLUMNS = (
     *("fLength", "fWidth", "fSize", "fConc", "fConc1"),
@@ -40,8 +40,7 @@ def magic(folder: Path) -> tuple[EventTable, EventTable]:
 
 def tables(data: Path | None, smoke: bool) -> dict[str, tuple[EventTable, EventTable, list[str]]]:
     """Return per data set: training events, test events, relations."""
-    jets = bundled() if data is None else JetNetHLV(data / "jetnet")
-    found = {"jets": (jets.load("train"), jets.load("test"), list(HLV_RELATIONS))}
+    found = {"jets": (*common.jets(data), list(HLV_RELATIONS))}
     if data is not None:
         found["magic"] = (*magic(data), [])
     if smoke:

@@ -58,10 +58,6 @@ def _cell(key: str, values: Mapping[str, Any]) -> str:
 
 def submissions(kind: str) -> str:
     """Return the published results as they were stored."""
-    rows = [
-        dict(
-            zip(published.COLUMNS, ("" if c is None else str(c) for c in row), strict=True),
-        )
-        for row in published.TABLES[kind]
-    ]
+    cells = [["" if c is None else str(c) for c in row] for row in published.TABLES[kind]]
+    rows = [dict(zip(published.COLUMNS, row, strict=True)) for row in cells]
     return "Published, at 121,000 showers:\n\n" + common.markdown(rows)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.ablation.variants import REFERENCE, SMOKE
+from experiments.ablation.variants import REFERENCE
 from flowbdt.config import PRESETS
 from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.report.published import Published, read_published
-
-__all__ = ["SMOKE"]
 
 Variant = dict[str, Any]
 

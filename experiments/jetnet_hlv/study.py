@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from experiments import common
+from experiments.ablation.variants import SMOKE
 from experiments.jetnet_hlv import settings
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
-from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.datasets import HLV_RELATIONS, JetNetHLV
 from flowbdt.files import write_array
 from flowbdt.metrics import relation_deviation, wasserstein
 
@@ -32,8 +33,7 @@ Run = dict[str, Any]
 
 def tables(data: Path | None, smoke: bool) -> Tables:
     """Return training and test events of the jets, and of those of R = 0.4 where they are given."""
-    jets = bundled() if data is None else JetNetHLV(data / "jetnet")
-    found = {"jets": (jets.load("train"), jets.load("test"))}
+    found = {"jets": common.jets(data)}
     if data is not None and (data / "jetnet" / "r04").is_dir():
         small = JetNetHLV(data / "jetnet" / "r04", train_rows=R04_TRAIN_ROWS)
         found["r04"] = (small.load("train"), small.load("test"))
@@ -165,7 +165,7 @@ class Study:
     ) -> tuple[Callable[[int], EventTable], Run]:
         """Train boosted trees; return what draws events, and the cost."""
         variant = {**settings.MODELS, **settings.OWN_GRID, "grid": settings.GRID}[name]
-        small = settings.SMOKE if self.smoke else {}
+        small = SMOKE if self.smoke else {}
         model = FlowBDT(**{**variant, **small}, random_state=seed, executor=SERIAL)
         start = time.process_time()
         model.fit(train)
@@ -205,7 +205,7 @@ class Study:
             else:
                 spec = settings.SOLVERS[name]
                 draw = _through(grid, spec, seed)
-                cost = {**cost, "evaluations": _evaluations(spec)}
+                cost = {**cost, "evaluations": float(common.n_evaluations(spec))}
             self.do(f"jets | {name} | {seed}", partial(self.solved, draw, cost))
 
     def solved(self, draw: Callable[[int], EventTable], cost: Run) -> Run:
@@ -218,13 +218,3 @@ class Study:
 
 def _through(model: FlowBDT, spec: dict[str, Any], seed: int) -> Callable[[int], EventTable]:
     return lambda n: model.sample(n, sampler=spec, random_state=100 + seed)
-
-
-def _evaluations(spec: dict[str, Any]) -> float:
-    """Return how often a solver asks the field per event."""
-    from flowbdt.conventions import FlowMatching
-    from flowbdt.schedules import SCHEDULES
-    from flowbdt.solvers import SOLVERS, evaluations
-
-    grid = SCHEDULES.build("uniform")(spec["n_steps"])
-    return float(len(evaluations(SOLVERS.build(spec["solver"]), grid, FlowMatching())))

@@ -7,11 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from flowbdt import integrate
+from experiments import common
 from flowbdt.observables import Constituents
-from flowbdt.schedules import SCHEDULES, boundaries_of
 from flowbdt.seeding import derive, stream
-from flowbdt.solvers import SOLVERS
 
 BLOCK = 1000
 """Jets that are generated at once."""
@@ -55,14 +53,12 @@ class AttentionNetwork:
 
     def sample(self, n: int, seed: int = 0, evaluations: int = 20) -> np.ndarray:
         """Return jets (n, P, 4), made by UniPC with so many evaluations of the network."""
-        grid = boundaries_of(SCHEDULES.build({"name": "warped"}), evaluations)
         rng, parts = stream(seed, "attention"), []
         counts = rng.choice(self.counts_, n)
         for first in range(0, n, BLOCK):
             known = counts[first : first + BLOCK]
             x0 = rng.normal(size=(len(known), self.slots_, 3))
-            solver = SOLVERS.build("unipc")
-            x1 = integrate(solver, self.field_, x0, grid, known[:, None].astype(float)).x
+            x1 = common.by_unipc(self.field_, x0, evaluations, known[:, None].astype(float))
             parts.append(self._as_jets(x1, known))
         return np.concatenate(parts)
 

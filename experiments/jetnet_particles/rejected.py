@@ -7,18 +7,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from flowbdt.observables import jet_observables
+from experiments.jetnet_particles.scores import observables
 from flowbdt.regressors.ratio import DensityRatio
 from flowbdt.seeding import derive, stream
 
 HARDEST = 3
-NAMES = ("mass", "pt", "tau1", "tau2", "tau3", "d12", "d23", "ecf2", "ecf3", "d2", "width")
-UNCLUSTERED = ("mass", "pt", "ecf2", "ecf3", "d2", "width")
 
 
 def seen(jets: np.ndarray, clustered: bool) -> np.ndarray:
     """Return what the classifier sees of jets: observables, momenta and places of particles."""
-    x = jet_observables(jets, NAMES if clustered else UNCLUSTERED).x
+    x = observables(jets, clustered).x
     pt = np.sort(jets[..., 2], axis=1)[:, ::-1]
     hardest = jets[:, :HARDEST, :3].reshape(len(jets), -1)
     return np.hstack([x, hardest, pt[:, HARDEST::6], pt[:, -1:]]).astype(np.float32)

@@ -21,7 +21,7 @@ CLUSTERED = ("tau1", "tau2", "tau3", "d12", "d23")
 
 
 def observables(jets: np.ndarray, clustered: bool = True) -> EventTable:
-    """Return the observables that the judges see."""
+    """Return the observables that the judges and the classifier of the rejection see."""
     names = [name for name in HLV if clustered or name not in CLUSTERED]
     return jet_observables(jets, names)
 

@@ -23,7 +23,7 @@ from experiments.restart_hybrid import photons
 from experiments.restart_hybrid.compared import Sample, Samples, compared
 from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
-from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.evaluation import Evaluation
 from flowbdt.files import to_plain, write_json
 from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
@@ -35,12 +35,6 @@ TALK = ("d12", "d2", "mass", "tau3")
 
 N_FEW = 4
 """Network steps that the corrector is trained for."""
-
-
-def jets(data: Path | None) -> tuple[EventTable, EventTable]:
-    """Return training and test events."""
-    source = bundled() if data is None else JetNetHLV(data / "jetnet")
-    return source.load("train"), source.load("test")
 
 
 def network(z: np.ndarray, options: Any, folder: Path | None) -> tuple[Any, float]:
@@ -57,9 +51,11 @@ def network(z: np.ndarray, options: Any, folder: Path | None) -> tuple[Any, floa
     torch.manual_seed(options.seed)
     width = 32 if options.smoke else 192
     config = TrainingConfig(
-        n_steps=options.batches, batch_size=128 if options.smoke else 1024, seed=options.seed,
+        n_steps=options.batches,
+        batch_size=128 if options.smoke else 1024,
+        seed=options.seed,
         device="cpu",
-    )  # fmt: skip
+    )
     began = time.process_time()
     valid = split_mask(len(z), 0.1, seed=1)
     trainer = Trainer(TableMLP(z.shape[1], width=width), "edm", config)
@@ -180,7 +176,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 def study(options: Any) -> dict[str, Any]:
     """Train what is missing, judge what was asked for, hold it against each other."""
-    train, test = jets(options.data)
+    train, test = common.jets(options.data)
     if options.smoke:
         train, test = (t.take(slice(0, 300)) for t in (train, test))
         options.batches = 30

@@ -101,9 +101,12 @@ def restarts(fields: Fields) -> dict[str, Relay]:
     early = _early(fields.grid)
     for n in (4, 6):
         legs = restart_by_trees(
-            fields.network, {early: fields.trees}, solver="unipc",
-            tree_solver="adams_bashforth_2", n_steps=n,
-        )  # fmt: skip
+            fields.network,
+            {early: fields.trees},
+            solver="unipc",
+            tree_solver="adams_bashforth_2",
+            n_steps=n,
+        )
         relays[f"UniPC {n}, early restart by trees x{early.k}"] = Relay(legs)
     return relays
 

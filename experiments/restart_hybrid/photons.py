@@ -72,9 +72,13 @@ class Network:
             raise SystemExit(f"{self.n_parameters} parameters, more than {MOST_PARAMETERS}")
         steps, batch = (5, 60) if options.smoke else (options.shower_batches, 128)
         config = TrainingConfig(
-            n_steps=steps, batch_size=batch, learning_rate=3e-3, ema=0.998, seed=options.seed,
+            n_steps=steps,
+            batch_size=batch,
+            learning_rate=3e-3,
+            ema=0.998,
+            seed=options.seed,
             device="cpu",
-        )  # fmt: skip
+        )
         trainer = Trainer(backbone, "edm", config).fit(x, cond)
         self.field = NetworkField(trainer.network(), batch_size=500)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from experiments import common
 from experiments.samplers import figure, settings, tables
 from flowbdt import EventTable, FlowBDT, TableTransform, evaluate, integrate
 from flowbdt.conventions import FlowMatching
-from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.fields import ClosedForm
 from flowbdt.gridsearch import optimise_grid
 from flowbdt.paths import Linear
@@ -35,12 +34,6 @@ BUDGETS = {"mixture": (2, 4, 8, 16, 32, 64, 100, 200), "trees": (4, 8, 16, 32)}
 SMOKE_SAMPLERS = ("Euler = DDIM", "Adams-Bashforth 2", "UniPC-2", "DDPM", "Restart (Heun)")
 FINE_STEPS = 400
 """Steps of fourth order that give the known answer."""
-
-
-def jets(data: Path | None) -> tuple[EventTable, EventTable]:
-    """Return training and test events."""
-    source = bundled() if data is None else JetNetHLV(data / "jetnet")
-    return source.load("train"), source.load("test")
 
 
 def judge(real: Any, new: Any, other: Any, seed: int, smoke: bool) -> dict[str, list[float]]:
@@ -175,7 +168,7 @@ def trees_part(
         start = time.process_time()
         new = model.sample(test.n, sampler=sampler, random_state=101)
         cost = 1e6 * (time.process_time() - start) / test.n
-        asked = model.n_evaluations_ if sampler is None else count(sampler)
+        asked = model.n_evaluations_ if sampler is None else common.n_evaluations(sampler)
         line = {"sampler": name, "grid": kind, "evaluations": asked, "us_per_event": cost}
         line["settings"] = sampler or {"solver": model.solver, "spacing": model.spacing}
         lines.append({**line, **judge(test, new, train, 1, options.smoke)})
@@ -199,14 +192,6 @@ def trees_part(
     return lines
 
 
-def count(sampler: dict[str, Any]) -> int:
-    """Return the evaluations of sampler settings."""
-    from flowbdt.solvers import evaluations
-
-    grid = SCHEDULES.build(sampler["spacing"])(sampler["n_steps"])
-    return len(evaluations(SOLVERS.build(sampler["solver"]), grid, LINE))
-
-
 def report(line: dict[str, Any]) -> None:
     """Print one result."""
     shown = [f"{k} {line[k][0]:.4g}±{line[k][1]:.2g}" for k in figure.SCORES if k in line]
@@ -221,7 +206,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="per sample (%(default)s)")
     parser.add_argument("--preset", default="balanced", help="of the trees (%(default)s)")
     options = parser.parse_args()
-    train, test = jets(options.data)
+    train, test = common.jets(options.data)
     n_events = 300 if options.smoke else options.events
     train, test = (
         t.take(slice(0, min(n_events, t.n))) if options.smoke else t for t in (train, test)

@@ -89,9 +89,13 @@ def one(lines: list[dict[str, Any]], title: str, path: Path) -> None:
         picture = new_figure(2.9 * len(columns), 2.1 * (len(names) + 1) + 1.6, "constrained")
         heights = [1.4] * len(names) + [1.0, 0.75]
         grid = picture.subplots(
-            len(names) + 2, len(columns), sharex="col", sharey="row", squeeze=False,
+            len(names) + 2,
+            len(columns),
+            sharex="col",
+            sharey="row",
+            squeeze=False,
             height_ratios=heights,
-        )  # fmt: skip
+        )
         for column, (family, members) in enumerate(columns.items()):
             for row, name in enumerate(names):
                 _scores(grid[row, column], lines, name, members)

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import common
 from experiments.training_weights.figures import draw
-from flowbdt import EventTable, TableTransform, integrate
-from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt import EventTable, TableTransform
+from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.metrics import Result, classifier_auc, separation_power, wasserstein
 from flowbdt.regressors.xgb import make_classifier
-from flowbdt.schedules import SCHEDULES
-from flowbdt.solvers import SOLVERS
 
 WEIGHTS: dict[str, Any] = {
     "edm": "edm",
@@ -93,8 +90,7 @@ class Study:
 
     def generated(self, field: Any) -> np.ndarray:
         """Return events (n, 12), from the same noise for every network."""
-        grid = SCHEDULES.build({"name": "warped"})(20)
-        return self.transform.inverse(integrate(SOLVERS.build("unipc"), field, self.x0, grid).x)
+        return self.transform.inverse(common.by_unipc(field, self.x0, 20))
 
     def scores(self, x: np.ndarray) -> dict[str, list[float]]:
         """Return score -> value and error; separations also of every column."""
@@ -117,12 +113,6 @@ def _mean(parts: list[Result]) -> list[float]:
         np.array([getattr(one, name) for one in parts]) for name in ("value", "error")
     )
     return [float(values.mean()), float(np.sqrt((errors**2).sum()) / len(parts))]
-
-
-def jets(data: Path | None) -> tuple[EventTable, EventTable]:
-    """Return training and test events."""
-    source = bundled() if data is None else JetNetHLV(data / "jetnet")
-    return source.load("train"), source.load("test")
 
 
 def against(runs: list[dict[str, Any]], other: str = "edm") -> str:
@@ -175,7 +165,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=WIDTH, help="of the network (%(default)s)")
     parser.add_argument("--epochs", type=int, nargs="+", default=EPOCHS, help="%(default)s")
     options = parser.parse_args()
-    train, test = jets(options.data)
+    train, test = common.jets(options.data)
     if options.smoke:
         train, test = (t.take(slice(0, 300)) for t in (train, test))
     study = Study(train, test.take(slice(0, options.events)), options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,20 +20,18 @@ class Recipe:
     start : "noise", "detector" for the detector-level jet of the same event, or "transport" for
         detector-level jets that optimal transport assigned
     told : whether the detector level is a condition
-    published : the column of the published table that it corresponds to
     """
 
     start: str
     told: bool
-    published: str
 
 
-FLOWS = {
-    "noise, told": Recipe("noise", True, "Flow-Diffu"),
-    "noise": Recipe("noise", False, "unconditional"),
-    "detector": Recipe("detector", False, "conditional, Flow-OT with given pairs"),
-    "detector, told": Recipe("detector", True, "conditional, Flow-OT with given pairs"),
-    "transport": Recipe("transport", False, "Flow-OT"),
+FLOWS = {  # with the columns of the published table that they correspond to
+    "noise, told": Recipe("noise", True),  # Flow-Diffu
+    "noise": Recipe("noise", False),  # unconditional
+    "detector": Recipe("detector", False),  # conditional, Flow-OT with given pairs
+    "detector, told": Recipe("detector", True),  # the same
+    "transport": Recipe("transport", False),  # Flow-OT
 }
 
 SMOKE: dict[str, Any] = {
@@ -80,7 +78,7 @@ class UnfoldingFlow:
         found = self.model.sample(
             repeats * table.n,
             cond=None if cond is None else np.tile(cond, (repeats, 1)),
-            source=None if start is None else replace(start),
+            source=start,
             sampler=plain,
             random_state=seed,
         )

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments import common
 from experiments.unfolding.samples import Coordinates
-from flowbdt import EventTable, TableTransform, integrate
-from flowbdt.schedules import SCHEDULES, boundaries_of
+from flowbdt import EventTable, TableTransform
 from flowbdt.seeding import stream
-from flowbdt.solvers import SOLVERS
 
 WIDTH, BATCHES, BATCH = 128, 4000, 1024
 EVALUATIONS = 20
@@ -42,10 +41,9 @@ class UnfoldingNetwork:
     def draw(self, table: EventTable, n_draws: int, seed: int) -> np.ndarray:
         """Return particle-level jets (n_draws, n, 6) for the detector level of ``table``."""
         cond, rng = self.coordinates.conditions(table), stream(seed, "unfolding-network")
-        grid = boundaries_of(SCHEDULES.build({"name": "warped"}), EVALUATIONS)
         draws = []
         for _ in range(n_draws):
             x0 = rng.normal(size=(table.n, self.transform.n_latent))
-            z = integrate(SOLVERS.build("unipc"), self.field, x0, grid, cond).x
+            z = common.by_unipc(self.field, x0, EVALUATIONS, cond)
             draws.append(self.coordinates.back(self.transform.inverse(z)))
         return np.stack(draws)
