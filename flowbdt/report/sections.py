@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import plural
 from ..metrics import Result, uncertain
 from ..significance import label_of
 from ..table import EventTable
@@ -177,11 +178,11 @@ def settings_line(content: Content, name: str) -> str:
 def _cost(made: dict[str, Any]) -> Iterator[str]:
     kept = float(made.get("acceptance", 1.0))
     if "n_steps" in made:
-        yield f"{made['n_steps']} steps"
+        yield plural(int(made["n_steps"]), "step")
     if "n_evaluations" in made:
         count = int(made["n_evaluations"])
         more = "" if kept == 1.0 else f", {count / kept:.1f} per kept event"
-        yield f"{count} evaluations of the velocity per trajectory{more}"
+        yield f"{plural(count, 'evaluation')} of the velocity per trajectory{more}"
     yield "no rejection" if kept == 1.0 else f"rejection keeps {kept:.1%} of the events"
 
 
