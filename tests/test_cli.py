@@ -241,3 +241,9 @@ def test_no_bar_when_nobody_watches(folder):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.startswith("complete: run")
+
+
+def test_names_keep_their_capitals_in_descriptions(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["calo", "--help"])
+    assert "CaloChallenge." in capsys.readouterr().out

@@ -178,6 +178,7 @@ def test_climbing_keeps_the_distribution() -> None:
         ({"name": "ddpm", "eta": 1.5}, "at most 1"),
         ({"name": "euler_maruyama", "churn": -1.0}, "at least 0"),
         ({"name": "edm", "s_churn": -1.0}, "s_churn"),
+        ({"name": "edm", "s_noise": "much"}, "s_noise of edm must be a number"),
         ({"name": "edm", "s_tmin": 1.0, "s_tmax": 0.5}, "s_tmax"),
         ({"name": "lms", "degree": 7}, "1 to 4"),
         ({"name": "unipc", "degree": 0}, "1 to 3"),

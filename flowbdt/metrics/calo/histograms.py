@@ -158,11 +158,18 @@ def separations_of_features(
     reference: Features, generated: Features, n_bootstrap: int = 100, seed: int = 0
 ) -> list[Result]:
     """Return all but the histogram of voxels, from features alone."""
-    results = []
-    for name, edges, real, new in histograms(reference, generated):
-        counts = [np.histogram(part, edges)[0] for part in (real, new)]
-        results.append(official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed))
-    return results
+    return [
+        official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
+        for name, counts in _counted(histograms(reference, generated))
+    ]
+
+
+def _counted(
+    found: Iterable[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
+) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield name and entries of both samples of every histogram."""
+    for name, edges, *samples in found:
+        yield name, [np.histogram(values, edges)[0] for values in samples]
 
 
 def histograms(
@@ -203,14 +210,11 @@ def separations_by_energy(
     Energies 2^8 to 2^22 MeV, each up to the next; 20 bins from 0.4 to 1.4, for photons from the
     fifth energy on from 0.9 to 1.1. Energies that the reference lacks are left out.
     """
-    results = []
-    for name, edges, real, new in energy_histograms(reference, generated):
-        counts = [np.histogram(part, edges)[0] for part in (real, new)]
-        if counts[0].any():
-            results.append(
-                official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
-            )
-    return results
+    return [
+        official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
+        for name, counts in _counted(energy_histograms(reference, generated))
+        if counts[0].any()
+    ]
 
 
 def energy_histograms(
