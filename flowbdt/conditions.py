@@ -20,7 +20,8 @@ def aligned(
     Parameters
     ----------
     cond : array, DataFrame, Series or EventTable of ``n_rows`` rows, or of one for all events.
-        Columns are found by name where there are names, else by position.
+        Columns are found by name where there are names, else by position. An EventTable, such as
+        `tableio.read_conditions` makes of a file, may have more columns.
     names, categories : of the conditions that the model was trained with
     n_rows : number of events to generate
 
@@ -34,6 +35,8 @@ def aligned(
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
     table = EventTable.of(np.zeros((rows, 1)), cond=cond)
+    if isinstance(cond, EventTable) and set(names) < set(table.cond_names):
+        table = _narrowed(table, names)  # a file of whole events: its other columns are not asked
     if not set(table.cond_names) & set(names) and len(table.cond_names) == len(names):
         renamed = dict(zip(table.cond_names, names, strict=True))  # found by position
         texts = {renamed.get(name, name): text for name, text in table.categories.items()}
@@ -44,6 +47,14 @@ def aligned(
     values = values[:, [table.cond_names.index(name) for name in names]]
     # one row for all is not copied: of very many events there need not be an array
     return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
+
+
+def _narrowed(table: EventTable, names: tuple[str, ...]) -> EventTable:
+    """Return the table with these conditions only."""
+    assert table.cond is not None  # it has names
+    values = table.cond[:, [table.cond_names.index(name) for name in names]]
+    kept = {k: v for k, v in table.categories.items() if k in names or k in table.names}
+    return replace(table, cond=values, cond_names=names, categories=kept)
 
 
 def like(data: Any, names: tuple[str, ...], categories: dict[str, tuple[str, ...]]) -> EventTable:

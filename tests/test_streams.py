@@ -288,3 +288,11 @@ def test_a_large_sample_needs_no_more_memory_than_a_small_one(tmp_path, monkeypa
     assert large["peak_mib"] < 1024
     assert large["peak_mib"] < small["peak_mib"] + 64  # 2,000,000 x 12 numbers are 183 MiB
     assert measure(tmp_path, 200_000, 10_000)["digest"] == small["digest"]
+
+
+def test_a_file_of_whole_events_gives_the_conditions_it_has(conditional, tmp_path):
+    path = tmp_path / "events.csv"
+    given = conditions(20)
+    given.assign(mass=1.0, flavour="b").to_csv(path, index=False)
+    new = conditional.sample(20, cond=path, random_state=2)
+    assert np.array_equal(new.x, conditional.sample(20, cond=given, random_state=2).x)
