@@ -172,6 +172,8 @@ def evaluate(
     wanted = _wanted(metrics, quick)
     parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
     samples = cut_samples(real, generated, training, seed)
+    for relation in parsed:  # now, and not after minutes of other metrics
+        relation.check_columns((*samples.generated.names, *samples.generated.cond_names))
     job = Comparison(samples, parsed, seed, n_threads, explicit=metrics is not None)
     # the matrix products of the neural judge are small: more threads spend their time waiting
     with threadpool_limits(n_threads):

@@ -93,6 +93,18 @@ class Relation:
         """The right side: names, numbers, arithmetic and known functions only."""
         return _read(self.text)[1]
 
+    def check_columns(self, names: Sequence[str], conditions: Sequence[str] = ()) -> None:
+        """Raise `ConfigError` unless every column of the relation is among the names."""
+        for name in (self.target, *self.sources):
+            if name in conditions:
+                raise ConfigError(
+                    f"relation {self.text!r}: {name!r} is a condition, and relations are between"
+                    f" generated columns; leave {self.target!r} out (columns=) and compute it from"
+                    " the generated events"
+                )
+            if name not in names:
+                raise ConfigError(f"relation {self.text!r}: {unknown('column', name, names)}")
+
     def evaluate(self, columns: Mapping[str, Any]) -> np.ndarray:
         """Return the target (n,), float64, from a mapping of the source columns.
 
@@ -201,7 +213,7 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Any]) -> Any:
 
 
 def order_relations(
-    relations: Sequence[str | Relation], names: Sequence[str]
+    relations: Sequence[str | Relation], names: Sequence[str], conditions: Sequence[str] = ()
 ) -> tuple[Relation, ...]:
     """Parse relations and put them in an order in which each finds its sources computed.
 
@@ -209,6 +221,7 @@ def order_relations(
     ----------
     relations : sequence of texts or `Relation`
     names : sequence of str, all columns of the table
+    conditions : sequence of str, those of the table, which relations cannot use
 
     Raises
     ------
@@ -220,10 +233,7 @@ def order_relations(
     parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
     targets: dict[str, Relation] = {}
     for relation in parsed:
-        for name in (relation.target, *relation.sources):
-            if name not in names:
-                problem = unknown("column", name, names)
-                raise ConfigError(f"relation {relation.text!r}: {problem}")
+        relation.check_columns(names, conditions)
         if relation.target in targets:
             raise ConfigError(
                 f"column {relation.target!r} is the target of two relations,"

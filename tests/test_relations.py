@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, InputError
+from flowbdt.evaluation import evaluate
 from flowbdt.relations import Relation, order_relations
 from flowbdt.table import EventTable
 
@@ -119,3 +120,14 @@ def test_check_refuses_rows_where_the_relation_is_undefined():
     bad = EventTable.of(np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]]), ["x", "y", "r"])
     with pytest.raises(InputError, match="undefined in 1 row .first: row 1."):
         Relation.parse("r = y / x").check(bad)
+
+
+def test_a_relation_of_a_condition_is_refused_in_these_words():
+    with pytest.raises(ConfigError, match="'b' is a condition"):
+        order_relations(["a = b / c"], ["a", "c"], ["b"])
+
+
+def test_evaluation_names_a_column_of_a_relation_that_is_not_there_before_any_metric():
+    rows = np.random.default_rng(0).normal(size=(2, 50, 2))
+    with pytest.raises(ConfigError, match=r"unknown column 'y'.*Known: x0, x1"):
+        evaluate(rows[0], rows[1], relations=["x0 = y + x1"])

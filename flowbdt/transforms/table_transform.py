@@ -84,7 +84,7 @@ class TableTransform:
             the domain of its transform.
         """
         checks.min_rows(table.n, 2, "fitting the table transform")
-        self._relations = order_relations(self.relations, table.names)
+        self._relations = order_relations(self.relations, table.names, table.cond_names)
         for relation in self._relations:
             relation.check(table)
         wanted = self._read_spec(table.names)
