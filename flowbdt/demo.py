@@ -61,7 +61,7 @@ def demo(folder: Path, *, seed: int, bar: Callable[..., Any]) -> str:
     demo_figure(test, generated, folder / "jets.png", auc_text=headline)
     return (
         f"{verdict.text()}\n\n"
-        f"trained on {train.n} jets in {seconds[0]:.0f} s, generated {test.n} in"
+        f"trained on {train.n} jets in {seconds[0]:.0f} s of wall time, generated {test.n} in"
         f" {seconds[1]:.1f} s ({flow.n_evaluations} evaluations each)\n"
         f"figure: {folder / 'jets.png'}   report: {folder / 'report' / 'report.html'}"
     )

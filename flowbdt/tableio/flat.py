@@ -162,7 +162,8 @@ def _csv_header(path: Path) -> tuple[str, ...]:
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         raise InputError(f"{path} must separate columns by commas, got the line {header[0]!r}")
     if not header or any(_is_number(name) for name in header):
-        raise InputError(f"{path} must name the columns in its first line, got {header}")
+        got = header or "an empty line"
+        raise InputError(f"{path} must name the columns in its first line, got {got}")
     return unique_names(header, len(header), str(path))
 
 
