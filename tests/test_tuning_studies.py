@@ -102,15 +102,18 @@ def test_trials_that_failed_are_told_of_and_the_rest_goes_on(tmp_path, monkeypat
     assert "no luck" in done.trials[1]["reason"]
 
 
-def test_a_start_that_fails_ends_the_study(tmp_path, monkeypatch):
+def test_a_start_that_fails_ends_the_study_and_is_tried_again(tmp_path, monkeypatch):
     from flowbdt.tuning import trial
 
     def fails(*_, **__):
         raise ValueError("no luck")
 
-    monkeypatch.setattr(trial, "race", fails)
-    with pytest.raises(IncompleteRun, match="no luck"):
-        tune(table(), tmp_path / "s", base=BASE, n_trials=3)
+    with monkeypatch.context() as unlucky:
+        unlucky.setattr(trial, "race", fails)
+        with pytest.raises(IncompleteRun, match="no luck"):
+            tune(table(), tmp_path / "s", base=BASE, n_trials=1, objectives=["separation"])
+    again = tune(None, tmp_path / "s")
+    assert [row["state"] for row in again.trials] == ["complete"]
 
 
 @pytest.mark.parametrize(("budget_s", "waiting", "folds", "room"), [

@@ -229,10 +229,10 @@ class Search:
                 self.on_trial(report)
         for number in sorted(batch):
             found = TRIALS.report(self.study, number)
-            if found is None:
-                self.proposals.tell(number, None, failed=True)
-            else:
+            if found is not None:
                 self._tell(found)
+            elif number != 0:  # the start is tried again: all others are held against it
+                self.proposals.tell(number, None, failed=True)
         write_trials(self.study, self.setup)
         if 0 in failures:
             raise IncompleteRun(
