@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from .errors import FlowbdtError, InputError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 done, 1 an error with a message, 2 bad usage."""
     options = build_parser().parse_args(arguments)
+    # threads that wait asleep, not spinning: beside other work on the machine a spinning fit took
+    # four times the CPU time; read when XGBoost is loaded, here and in joblib's workers
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -50,8 +50,11 @@ class Result:
 
     @property
     def excess(self) -> float | None:
-        """Distance from the floor in combined standard errors; None without a floor."""
-        if self.floor is None or self.floor_error is None:
+        """Distance from the floor in combined standard errors; None without a floor.
+
+        None for a relation, too: how a largest rounding error scatters says nothing.
+        """
+        if self.floor is None or self.floor_error is None or self.name == "relation":
             return None
         error = math.hypot(self.error, self.floor_error)
         return (self.value - self.floor) / error if error > 0 else None
