@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from tuning_cases import BASE, table, tune
@@ -12,6 +13,7 @@ from flowbdt.errors import ConfigError
 from flowbdt.seeding import stream
 from flowbdt.training.plan import check_config
 from flowbdt.tuning import space
+from flowbdt.tuning.trial import configuration
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,28 @@ def test_spaces_survive_json():
     known = space.model_space(RunConfig(), 25_000, 12)
     content = json.loads(json.dumps({name: p.to_json() for name, p in known.items()}))
     assert space.from_json(content) == known
+
+
+def test_gaussians_that_were_chosen_grow_with_the_events_of_a_refit():
+    """As a number chosen by held-out likelihood does; one that the user gave stays."""
+    start = RunConfig(preset="fast")
+    known = space.model_space(start, 10_000, 4, 0)
+    setup = {
+        "base": asdict(start),
+        "space": {name: parameter.to_json() for name, parameter in known.items()},
+        "table": {"names": list("abcd")},
+        "n_fit": 10_000,
+    }
+
+    def gaussians(params, n_rows):
+        chosen = configuration(setup, params, n_rows).preconditioner
+        return chosen["n_components"] if isinstance(chosen, dict) else chosen
+
+    params = {**space.defaults(known), "closed_form": "mixture of 40"}
+    assert gaussians(params, 10_000) == 40
+    assert gaussians(params, 16_700) == 67
+    assert gaussians({**params, "closed_form": "mixture"}, 16_700) == "mixture"
+    setup["base"] = asdict(replace(start, preconditioner={"name": "mixture", "n_components": 30}))
+    setup["space"].pop("closed_form")
+    del params["closed_form"]
+    assert gaussians(params, 16_700) == 30

@@ -137,10 +137,14 @@ def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
     return space
 
 
+MIXTURE_OF = "mixture of "
+"""How options with a number of Gaussians begin; it holds for the events that trials learn from."""
+
+
 def _closed_forms(n_rows: int, n_columns: int) -> dict[str, Any]:
     most = min(160, n_rows // (4 * max(n_columns, 10)))
     counts = [k for k in (10, 20, 40, 80, 160) if k <= most]
-    sizes = {f"mixture of {k}": {"name": "mixture", "n_components": k} for k in counts}
+    sizes = {f"{MIXTURE_OF}{k}": {"name": "mixture", "n_components": k} for k in counts}
     return {"mixture": "mixture", **sizes, "gaussian": "gaussian"}
 
 

@@ -129,11 +129,20 @@ def read_setup(study: RunDirectory) -> dict[str, Any]:
 
 
 def configuration(setup: dict[str, Any], params: dict[str, Any], n_rows: int) -> RunConfig:
-    """Return the configuration of a trial, or of its refit to another number of events."""
+    """Return the configuration of a trial, or of its refit to another number of events.
+
+    A number of Gaussians that the search chose grows with the events, as one chosen by held-out
+    likelihood does: else a refit to all events would gain less from them than the start.
+    """
     base = RunConfig.from_mapping(setup["base"])
     columns = len(setup["table"]["names"])
     known = space.from_json(setup["space"])
-    return replace(space.settings(params, known, base, n_rows, columns), executor="serial")
+    chosen = space.settings(params, known, base, n_rows, columns)
+    form = chosen.preconditioner
+    if params.get("closed_form", "").startswith(space.MIXTURE_OF) and isinstance(form, dict):
+        count = max(1, round(form["n_components"] * n_rows / setup["n_fit"]))
+        chosen = replace(chosen, preconditioner={**form, "n_components": count})
+    return replace(chosen, executor="serial")
 
 
 def run_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any]:
