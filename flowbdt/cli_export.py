@@ -21,7 +21,9 @@ def add_export(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="run folder or model file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     listed = "; ".join(f"{name}: {what}" for name, what in WRITTEN.items())
-    parser.add_argument("--format", choices=WRITTEN, default="cpp", help=f"{listed} (%(default)s)")
+    parser.add_argument(
+        "--format", choices=WRITTEN, help=f"{listed} (onnx if OUT ends in .onnx, else cpp)"
+    )
     parser.add_argument(
         "--sampler",
         metavar="YAML",
@@ -38,8 +40,9 @@ def run_export(options: argparse.Namespace) -> None:
 
     sampler = read_sampler(options.sampler)
     flow = Flow(store.open_run(options.model), sampler=sampler, compiled=False)
-    _writer(options.format)(flow, options.output)
-    say(options, f"{options.output}: {WRITTEN[options.format]}")
+    name = options.format or ("onnx" if options.output.suffix == ".onnx" else "cpp")
+    _writer(name)(flow, options.output)
+    say(options, f"{options.output}: {WRITTEN[name]}")
 
 
 def _writer(name: str) -> Callable[[Any, Any], None]:

@@ -298,3 +298,13 @@ def test_the_header_reads_the_version_that_is_written():
 
 def test_equal_models_give_equal_bytes(rejecting):
     assert model_bytes(rejecting) == model_bytes(flow_of(rejecting))
+
+
+def test_a_name_that_ends_in_onnx_makes_one_graph(tmp_path):
+    pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    FlowBDT(preset="fast", n_steps=2, preconditioner="gaussian", random_state=1).fit(x).save(
+        tmp_path / "a.flow"
+    )
+    assert main(["export", str(tmp_path / "a.flow"), "-q", "-o", str(tmp_path / "a.onnx")]) == 0
+    assert (tmp_path / "a.onnx").is_file()
