@@ -30,7 +30,7 @@ from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
 from flowbdt.significance import differences, with_paired_separations
-from flowbdt.significance import text as side_by_side
+from flowbdt.significance import text as compared
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import TunedSampler, bench, tune, tune_sampler
 from flowbdt.tuning.text import summary
@@ -72,7 +72,7 @@ def model_part(
     how: dict[str, Any] = {"quick": True, "metrics": QUICK} if options.quick else {}
     scores = {n: evaluate(test, made, training=train, **how) for n, made in samples.items()}
     paired = with_paired_separations(differences(scores), test, samples, 0)
-    print(side_by_side(scores, paired), flush=True)
+    print(compared(scores, paired), flush=True)
     print(table([{"settings": name, **one} for name, one in found.items()]), flush=True)
     return {"fits": found, "differences": [d.to_json() for d in paired]}
 

@@ -192,15 +192,18 @@ def _shown(progress: Any) -> Callable[[int], Any]:
 
 def read_sampler(text: str | None) -> dict[str, Any] | None:
     """Read ``--sampler``. Raises ConfigError unless it is a mapping."""
-    if text is None:
-        return None
+    return None if text is None else read_mapping("--sampler", text, "{solver: heun}")
+
+
+def read_mapping(option: str, text: str, example: str) -> dict[str, Any]:
+    """Read an option that is a mapping in YAML. Raises ConfigError."""
     try:
-        spec = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read --sampler {text!r}: {error}") from error
-    if not isinstance(spec, dict):
-        raise ConfigError(f"--sampler must be a mapping such as '{{solver: heun}}', got {text!r}")
-    return spec
+        raise ConfigError(f"cannot read {option} {text!r}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{option} must be a mapping such as '{example}', got {text!r}")
+    return content
 
 
 def _rejection(flow: Flow) -> str:

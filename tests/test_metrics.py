@@ -314,6 +314,7 @@ def test_excess_counts_combined_standard_errors() -> None:
     assert Result("m", 5.0, 3.0, 10, floor=0.0, floor_error=4.0).excess == pytest.approx(1.0)
     assert Result("m", 5.0, 3.0, 10).excess is None
     assert Result("relation", 6e-8, 1e-9, 10, floor=7e-8, floor_error=1e-9).excess is None
+    assert Result("relation", 0.1, 3e-9, 10, floor=7e-8, floor_error=4e-9).excess > 1e6
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ablation.variants import EVALUATIONS
-from flowbdt.report.style import BAND, GENERATED, SAMPLES, TRAINING, drawing, new_figure
+from flowbdt.report.style import (
+    BAND,
+    GENERATED,
+    SAMPLES,
+    TRAINING,
+    drawing,
+    new_figure,
+    plain_ticks,
+)
 
 JUDGES = (("auc_gb", "AUC, boosted trees"), ("auc_mlp", "AUC, neural network"))
 
@@ -49,12 +57,12 @@ def _panels(scores: Scores, names: Sequence[str], cost: str, label: str) -> Any:
         floor = abs(scores[names[0]][f"floor_{judge}"] - 0.5)
         axes.axhspan(0, floor, color=BAND, label="real against real, or below")
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel=f"{title}, minus 0.5")
-        _plain(axes)
         if cost == "evaluations":
             _curve(axes, scores, names, judge)
         else:
             _points(axes, scores, names, (cost, judge))
         axes.set_ylim(bottom=2e-3)
+        plain_ticks(axes.yaxis)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -69,7 +77,7 @@ def _curve(axes: Any, scores: Scores, names: Sequence[str], judge: str) -> None:
     axes.errorbar(
         x, y, yerr=error, color=GENERATED, marker="o", capsize=2, label="without rejection"
     )
-    axes.set_xticks(x, [f"{value:.0f}" for value in x])
+    plain_ticks(axes.xaxis, x)
 
 
 def _points(axes: Any, scores: Scores, names: Sequence[str], keys: tuple[str, str]) -> None:
@@ -88,13 +96,4 @@ def _points(axes: Any, scores: Scores, names: Sequence[str], keys: tuple[str, st
             capsize=2,
             label=name,
         )
-
-
-def _plain(axes: Any) -> None:
-    """Write ticks as numbers, not as powers."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_locator(NullLocator())
+    plain_ticks(axes.xaxis)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flowbdt.report import style
+
 SCORES = {
     "auc_gb": "classifier AUC, boosted trees",
     "separation": r"mean separation power $\times$ 100",
@@ -41,11 +43,9 @@ def family(name: str) -> str | None:
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the figure: a panel for each score, floor and trees alone as bands."""
-    from flowbdt.report.style import drawing, new_figure
-
     names = [name for name in SCORES if name in lines[0]]
-    with drawing():
-        picture = new_figure(4.1 * len(names), 4.2, "constrained")
+    with style.drawing():
+        picture = style.new_figure(4.1 * len(names), 4.2, "constrained")
         panels = picture.subplots(1, len(names), squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
             _panel(axes, lines, name)
@@ -73,14 +73,5 @@ def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("evaluations of the network")
     axes.set_ylabel(SCORES[name])
-    _plain(axes)
-
-
-def _plain(axes: Any) -> None:
-    """Write numbers as people do."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    for axis, subs in ((axes.xaxis, (1.0, 2.0, 5.0)), (axes.yaxis, (1.0, 1.2, 1.5, 2.0, 3.0, 5.0))):
-        axis.set_major_locator(LogLocator(subs=subs))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    style.plain_ticks(axes.xaxis)
+    style.plain_ticks(axes.yaxis)

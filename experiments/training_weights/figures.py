@@ -70,16 +70,13 @@ def _epochs(runs: Runs, floor: Sequence[float], score: str, label: str) -> Any:
 
 
 def _scales(panels: Any, label: str) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+    from flowbdt.report.style import plain_ticks
 
     for axes in panels.flat:
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 40, 80]))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
+        plain_ticks(axes.xaxis, [1, 2, 5, 10, 20, 40, 80])
+        plain_ticks(axes.yaxis)
     for axes in panels[-1]:
         axes.set_xlabel("epochs")
     panels[0, 0].figure.supylabel(label, fontsize=9.5)

@@ -52,9 +52,12 @@ class Result:
     def excess(self) -> float | None:
         """Distance from the floor in combined standard errors; None without a floor.
 
-        None for a relation, too: how a largest rounding error scatters says nothing.
+        None for a relation that holds as well as in real events, too: the floor is their rounding,
+        and how far below it one is says nothing.
         """
-        if self.floor is None or self.floor_error is None or self.name == "relation":
+        if self.floor is None or self.floor_error is None:
+            return None
+        if self.name == "relation" and self.value <= self.floor:
             return None
         error = math.hypot(self.error, self.floor_error)
         return (self.value - self.floor) / error if error > 0 else None

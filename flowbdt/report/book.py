@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import atomic
-from ..significance import text as side_by_side
+from ..significance import text as compared
 from . import judges, sections, style
 from .content import Content
 from .published import WORDS
@@ -58,7 +58,7 @@ def _pages(title: str, content: Content) -> Iterator[list[str]]:
     numbered = [f"{short}: {name}" for name, short in names.items() if short != name]
     judged = {names[name]: evaluation for name, evaluation in content.evaluations.items()}
     found = [replace(d, first=names[d.first], second=names[d.second]) for d in content.differences]
-    tables = side_by_side(judged, found).splitlines()
+    tables = compared(judged, found).splitlines()
     yield from _cut([*head, *numbered, "", *tables])
     yield from _cut([*_settings(content), "", *_words(content)])
 

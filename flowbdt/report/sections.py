@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import plural
 from ..metrics import Result, uncertain
+from ..metrics.base import effective_size
 from ..significance import label_of
 from ..table import EventTable
 from . import html, tables
@@ -94,7 +95,7 @@ def _handed_in(content: Content, name: str) -> int:
 def _weights(table: EventTable) -> str:
     if table.weight is None:
         return "none"
-    return f"effective number {table.weight.sum() ** 2 / (table.weight**2).sum():,.0f}"
+    return f"effective number {effective_size(table.weight):,.0f}"
 
 
 def _columns(content: Content) -> Iterator[str]:
@@ -133,7 +134,7 @@ def _numbers(table: EventTable, name: str) -> tuple[str, ...]:
         return (unit, *("none known",) * 4)
     mean = np.average(values, weights=weight)
     spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
-    error = spread * float(np.sqrt((weight**2).sum())) / float(weight.sum())
+    error = spread / float(np.sqrt(effective_size(weight)))
     ends = (f"{values.min():.4g}", f"{values.max():.4g}")
     return (unit, uncertain(float(mean), error), f"{spread:.4g}", *ends)
 

@@ -83,10 +83,7 @@ def beside_floor(results: Sequence[tuple[str, Result]], first: str, caption: str
 
 def is_far(result: Result) -> bool:
     """Return whether a score is `FAR` from its floor, or farther, as it should not be."""
-    excess = result.excess or 0.0
-    if result.name == "relation":  # closer than rounding in the real events is no fault
-        return excess >= FAR
-    return abs(excess) >= FAR
+    return abs(result.excess or 0.0) >= FAR
 
 
 def scores(evaluations: Mapping[str, Evaluation]) -> list[str]:
@@ -94,7 +91,7 @@ def scores(evaluations: Mapping[str, Evaluation]) -> list[str]:
     whole: list[Row] = []
     single: dict[str, list[Row]] = {}
     for (metric, column), found in side_by_side(evaluations).items():
-        name = label(found, metric) if column is None else column
+        name = label(next(iter(found.values()))) if column is None else column
         row: Row = [name, *_entries(found, evaluations)]
         (whole if column is None else single.setdefault(metric, [])).append(row)
     head = ("score", *evaluations, "floor")
@@ -104,7 +101,7 @@ def scores(evaluations: Mapping[str, Evaluation]) -> list[str]:
     parts = [table(head, whole, caption="Whole table", words=[0])] if whole else []
     for metric, rows in single.items():
         of_columns = {r.name: r for e in evaluations.values() for r in e.results if r.column}
-        text = label({"": of_columns[metric]}, metric) + ", single columns"
+        text = label(of_columns[metric]) + ", single columns"
         one = table(("column", *head[1:]), rows, caption=text)
         parts.append(one if len(rows) <= MOST_ROWS else folded(text, one))
     return parts
@@ -125,12 +122,11 @@ def _entries(found: Mapping[str, Result], names: Mapping[str, Evaluation]) -> It
     yield Cell(floors.pop() if len(floors) == 1 else "differ")
 
 
-def label(found: Mapping[str, Result], metric: str) -> str:
+def label(result: Result) -> str:
     """Return the name of a score, with its unit and what it is a mean of."""
-    one = next(iter(found.values()))
-    text = _capital(label_of(metric))
-    text += " (in standard deviations of real)" if one.unit == "std" else ""
-    return text + (", mean over columns" if "mean_over_columns" in one.settings else "")
+    text = _capital(label_of(result.name))
+    text += " (in standard deviations of real)" if result.unit == "std" else ""
+    return text + (", mean over columns" if "mean_over_columns" in result.settings else "")
 
 
 def _capital(text: str) -> str:

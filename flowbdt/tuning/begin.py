@@ -66,7 +66,6 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
         "shares": parts.SHARES,
         "folds": wishes.folds,
         "n_fit": n_fit,
-        "events": files.digest_array(table.x),
     }
     study.path.mkdir(parents=True, exist_ok=True)
     study.file("references").mkdir(exist_ok=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import yaml
 
-from ..commands import configuration
+from ..commands import configuration, read_mapping
 from ..config import RunConfig
-from ..errors import ConfigError
 from ..files import write_bytes, write_json
 from ..jobs import job, quoted
 from ..store import RunDirectory
@@ -45,7 +43,9 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
         budget_s=options.budget,
         n_trials=options.trials,
         objectives=options.objectives and [n.strip() for n in options.objectives.split(",")],
-        search=None if options.search is None else _limits(options.search),
+        search=None
+        if options.search is None
+        else read_mapping("--search", options.search, "{name: value}"),
         max_cost=options.max_cost,
         folds=options.folds,
         parallel=options.parallel,
@@ -59,17 +59,6 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
         f"{summary(tuned, objectives)}\n\ncomplete: {place}   next: flowbdt generate {place}"
         " -n 100000 -o new.h5"
     )
-
-
-def _limits(text: str) -> Mapping[str, Any]:
-    """Read ``--search``, a mapping in YAML. Raises ConfigError."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read --search {text!r}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"--search must be a mapping such as '{{name: value}}', got {text!r}")
-    return content
 
 
 def trial(path: str, number: int, n_threads: int | None) -> str:

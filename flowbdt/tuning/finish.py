@@ -56,7 +56,7 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
     if not reports:
         raise RunError(f"{study.path}: no trial came to an end; see {study.file('trials.csv')}")
     objectives = setup["objectives"]
-    second = functools.partial(_second_opinion, study, setup, "selection")
+    second = functools.partial(_second_opinion, study, setup)
     chosen = choose.finalists(reports, objectives, None if SECOND in objectives else second)
     finals = {n: _judged(study, setup, n) for n in chosen}
     won = choose.winner(finals, reports, objectives)
@@ -85,28 +85,35 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
     def scores() -> dict[str, Any]:
         guard, made = _events(study, setup, number, "guard")
         found = judge.scores(guard, made, names, setup["seed"], 1)
-        return {"scores": {name: score.to_json() for name, score in found.items()}}
+        second = None if SECOND in names else _asked(setup, guard, made)
+        return {
+            "scores": {name: score.to_json() for name, score in found.items()},
+            "second": second,
+        }
 
-    final = _once(study, f"finals/{name_of(number)}.json", number, scores)
-    if SECOND in names:
-        return {**final, "second": None}
-    opinions = [_second_opinion(study, setup, part, number) for part in ("selection", "guard")]
-    value, error = choose.together(*opinions)
-    return {**final, "second": {**opinions[1], "value": value, "error": error}}
+    final = _once(study, f"finals/{name_of(number)}-guard.json", number, scores)
+    if final["second"] is None:
+        return final
+    on_selection = _second_opinion(study, setup, number)
+    value, error = choose.together(on_selection, final["second"])
+    return {**final, "second": {**final["second"], "value": value, "error": error}}
 
 
-def _second_opinion(
-    study: RunDirectory, setup: dict[str, Any], part: str, number: int
-) -> dict[str, Any]:
-    """Return the score of a trial, on some events, by a judge that the search never asked."""
+def _second_opinion(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return what the second judge says of a trial, on the events of the selection."""
+    return _once(
+        study,
+        f"finals/{name_of(number)}-selection.json",
+        number,
+        lambda: _asked(setup, *_events(study, setup, number, "selection")),
+    )
 
-    def score() -> dict[str, Any]:
-        real, made = _events(study, setup, number, part)
-        options = {**judge.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
-        found = judge.scores(real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options)
-        return found[SECOND].to_json()
 
-    return _once(study, f"finals/{name_of(number)}-{SECOND}-{part}.json", number, score)
+def _asked(setup: dict[str, Any], real: EventTable, made: EventTable) -> dict[str, Any]:
+    """Return the score of the second judge, whom the search never asked."""
+    options = {**judge.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
+    found = judge.scores(real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options)
+    return found[SECOND].to_json()
 
 
 def _events(
