@@ -43,6 +43,7 @@ from flowbdt import store
 from flowbdt.compiled.engine import CompiledFlow
 from flowbdt.compiled.program import Program, program
 from flowbdt.datasets import bundled
+from flowbdt.draws import StepModel
 from flowbdt.fields import FunctionField
 from flowbdt.generation import Flow
 from flowbdt.inputs import StepInputs
@@ -51,7 +52,6 @@ from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.trees import forests
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, integrate
-from flowbdt.stepmodel import StepModel
 from flowbdt.transforms import JointTransform, TableTransform
 
 N_STEPS, N_TREES, DEPTH = 16, 100, 6

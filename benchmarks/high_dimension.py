@@ -102,7 +102,7 @@ def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndar
     from flowbdt.couplings import COUPLINGS
     from flowbdt.inputs import step_inputs
     from flowbdt.paths import PATHS
-    from flowbdt.preconditioners import from_bytes
+    from flowbdt.preconditioners.stored import from_bytes
     from flowbdt.store import task_name
     from flowbdt.training.pairs import Events, Interval, NoisyPairs
     from flowbdt.transforms import JointTransform, TableTransform

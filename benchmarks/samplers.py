@@ -23,6 +23,7 @@ import numpy as np
 from flowbdt import seeding
 from flowbdt.config import BOOSTER_DEFAULTS, PRESETS
 from flowbdt.datasets import bundled
+from flowbdt.draws import StepModel
 from flowbdt.fields import FunctionField
 from flowbdt.inputs import StepInputs
 from flowbdt.paths import PATHS
@@ -30,7 +31,6 @@ from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.base import Batch
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, integrate
-from flowbdt.stepmodel import StepModel
 from flowbdt.transforms import JointTransform, TableTransform
 
 LIMIT = 0.03

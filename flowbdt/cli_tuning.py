@@ -204,13 +204,13 @@ def run_tune_sampler(options: argparse.Namespace) -> None:
 
 def run_compare(options: argparse.Namespace) -> None:
     """flowbdt compare."""
-    from .several import compare_files
+    from .compare_and_report import compare_files
 
     print(compare_files(options))
 
 
 def run_report(options: argparse.Namespace) -> None:
     """flowbdt report."""
-    from .several import report_files
+    from .compare_and_report import report_files
 
     say(options, report_files(options))

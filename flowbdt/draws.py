@@ -11,10 +11,12 @@ import numpy as np
 
 from . import seeding
 from .attempts import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
+from .compiled.engine import CompiledTrees
 from .errors import plural
+from .inputs import StepInputs
+from .regressors.base import StepRegressor
 from .regressors.ratio import DensityRatio
 from .solvers import integrate
-from .stepmodel import classified
 
 if TYPE_CHECKING:
     from .generation import Flow
@@ -107,3 +109,22 @@ def replace_rejected(
             return
         x[left] = attempt(flow, seed, number, numbers[left], _of(cond, left))
     warn_kept(len(left))
+
+
+def classified(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+    """Return what rejection is decided by: columns (n, d) and conditions (n, c), float32."""
+    parts = [x] if cond is None else [x, cond]
+    return np.hstack(parts).astype(np.float32)
+
+
+class StepModel:
+    """The velocity at one time: closed form plus trees."""
+
+    def __init__(self, inputs: StepInputs, trees: StepRegressor | CompiledTrees) -> None:
+        self._inputs, self._trees = inputs, trees
+
+    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return velocities (n, m), float64."""
+        inputs, velocity = self._inputs(x, cond)
+        velocity += self._trees.predict(inputs)
+        return velocity

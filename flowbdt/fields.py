@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .conventions import Convention, PathConvention
+from .conventions import Convention, FlowMatching, PathConvention
 from .errors import ConfigError, GridError, InputError
 from .paths import Path, SchrodingerBridge
 from .preconditioners import Preconditioner
-from .solvers.base import TOLERANCE
-from .timegrid import TimeGrid, locate
+from .times import TOLERANCE, locate
 
 
 class VelocityField(ABC):
@@ -273,95 +271,51 @@ class ClosedForm(VelocityField):
         return np.asarray(self._prepared[t].velocity(np.asarray(x), cond))
 
 
-StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""A model of one time: (x (n, m), cond (n, c) or None) -> velocity (n, m)."""
-
-
-class Stepwise(VelocityField):
-    """One trained model per time of a grid, loaded when first asked.
+class PredictionField(VelocityField):
+    """A model of any convention and prediction, such as a network, on the straight path.
 
     Parameters
     ----------
-    grid : TimeGrid
-    predictors : callable, step number -> model; a model maps points (n, m) float64 and
-        conditions (n, c) or None to velocities (n, m)
-    keep : int, how many models to hold in memory, the least recently used go first; None for all
-    convention : scales of data and noise, or None with the reason ``why_not``
-    interpolate : False: a time without a model is an error. True: between two trained times the
-        velocity is interpolated linearly, at the price of two models per evaluation and an error
-        that falls with the square of their distance; outside them it is still an error
-
-    Raises
-    ------
-    ConfigError
-        If keep is less than 1.
+    predict : callable, (x, clock, cond) -> prediction; x (n, m) and clock in ``convention``
+    kind : what it predicts, one of `flowbdt.conventions.PREDICTIONS`
+    convention : Convention, of the model
+    sigma_min, sigma_max : the noise ratios it knows
+    sigma_data : width of the data, for kind 'edm'
 
     Notes
     -----
-    Not safe to share between threads; give each thread its own.
+    It never saw pure noise or pure data, so a grid has to begin at ``span[0]`` with
+    ``flow.point(0, noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
     """
 
     def __init__(
         self,
-        grid: TimeGrid,
-        predictors: Callable[[int], StepVelocity],
-        keep: int | None = None,
+        predict: Callable[[Any, float, Any], Any],
+        kind: str,
+        convention: Convention,
         *,
-        convention: Convention | None = None,
-        why_not: str | None = None,
-        interpolate: bool = False,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        sigma_data: float = 1.0,
     ) -> None:
-        if keep is not None and keep < 1:
-            raise ConfigError(f"keep must be at least 1 model, or None for all, got {keep!r}")
-        self.grid = grid
-        self.times = None if interpolate else grid.times
-        self.span = (float(grid.times[0]), float(grid.times[-1]))
-        self.convention = convention
-        self.why_not = why_not or VelocityField.why_not
-        self.predictors = predictors
-        self.keep = keep
-        self._loaded: OrderedDict[int, StepVelocity] = OrderedDict()
+        self.predict, self.kind, self.model_convention = predict, kind, convention
+        self.sigma_data, self.convention = sigma_data, FlowMatching()
+        self.span = (self.convention.clock(sigma_max), self.convention.clock(sigma_min))
 
-    @property
-    def n_loaded(self) -> int:
-        """Number of models in memory."""
-        return len(self._loaded)
+    def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return the velocity (n, m)."""
+        return self.require_convention().velocity(*self.parts(t, x, cond), t)
 
-    def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
-        """Return the velocity (n, m), float64.
+    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+        """Return denoised point and noise, straight from the prediction."""
+        there, clock = self.require_convention().move(x, t, self.model_convention)
+        value = self.predict(there, clock, cond)
+        return self.model_convention.parts(self.kind, value, there, clock, self.sigma_data)
 
-        Raises GridError if no model was trained at t, InputError if shapes do not fit.
-        """
-        if self.times is None:
-            return self._between(t, x, cond)
-        return self._velocity(self.grid.locate(t), x, cond)
+    def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return the denoised point, straight from the prediction."""
+        return self.parts(t, x, cond)[0]
 
-    def _between(self, t: float, x: Any, cond: Any) -> np.ndarray:
-        """Return the velocity interpolated between the two trained times around t."""
-        self.require([t])
-        times = self.grid.times
-        above = int(np.searchsorted(times, t - TOLERANCE))
-        if above < len(times) and abs(times[above] - t) <= TOLERANCE:
-            return self._velocity(above, x, cond)
-        share = (t - times[above - 1]) / (times[above] - times[above - 1])
-        before, after = (self._velocity(i, x, cond) for i in (above - 1, above))
-        return (1.0 - share) * before + share * after
-
-    def _velocity(self, index: int, x: Any, cond: Any) -> np.ndarray:
-        v = np.asarray(self._model(index)(np.asarray(x, dtype=np.float64), cond))
-        if v.shape != x.shape:
-            raise InputError(
-                f"the model at t = {self.grid.times[index]:g} must return one velocity per event"
-                f" and column, shape {x.shape}, but returned {v.shape}; was it trained on this"
-                " table?"
-            )
-        return v.astype(np.float64)
-
-    def _model(self, index: int) -> StepVelocity:
-        if index in self._loaded:
-            self._loaded.move_to_end(index)
-            return self._loaded[index]
-        if self.keep is not None and len(self._loaded) >= self.keep:
-            self._loaded.popitem(last=False)  # before loading, so that memory never exceeds keep
-        self._loaded[index] = self.predictors(index)
-        return self._loaded[index]
+    def noise(self, t: float, x: Any, cond: Any = None) -> Any:
+        """Return the noise, straight from the prediction."""
+        return self.parts(t, x, cond)[1]

@@ -10,7 +10,7 @@ from typing import Any
 from . import cost
 from .errors import DataWarning
 from .execution import Joblib, Serial
-from .execution.work import step_cost
+from .execution.step_jobs import step_cost
 from .training.plan import Inputs
 
 FULL = 0.9

@@ -13,20 +13,20 @@ from . import conditions, draws, files, store
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .conventions import Convention, convention_for
+from .draws import StepModel
 from .errors import ConfigError, FormatError, InputError
 from .execution.local import available_cpus
-from .fields import Stepwise
 from .given import FromFile, Rows, Starts, conditions_of
 from .inputs import StepInputs, step_inputs
 from .paths import PATHS
-from .preconditioners import from_bytes
+from .preconditioners.stored import from_bytes
 from .registry import spec_name
 from .regressors.ratio import DensityRatio
 from .regressors.trees import Forest, forests
 from .sampling import Sampler
 from .seeding import BLOCK
 from .solvers import asked_times, evaluations
-from .stepmodel import StepModel
+from .stepwise import Stepwise
 from .table import EventTable
 from .timegrid import TimeGrid
 from .transforms import TableTransform

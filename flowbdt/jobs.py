@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 from .commands import checked_executor, prepare, read_sampler
 from .errors import ConfigError, FlowbdtError, RunError
-from .execution import STEPS, Executor, HTCondor, Work
+from .execution import Executor, HTCondor, Work
 from .execution.base import reason
 from .execution.htcondor.describe import Place, Stage, single
 from .execution.htcondor.pool import connect
 from .execution.htcondor.submissions import Submissions, written
 from .execution.local import available_cpus
+from .execution.step_jobs import STEPS
 from .execution.work import name_of
 from .parts import Parts, merge, missing_parts, plan_sample
 from .rejection import learn_rejection

@@ -13,13 +13,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from . import files, store
+from .draws import classified
 from .errors import FormatError
 from .execution.local import available_cpus
 from .generation import Flow
 from .regressors.ratio import DensityRatio
 from .seeding import BLOCK, derive
 from .split import split_mask
-from .stepmodel import classified
 from .store import RunDirectory
 
 GENERATED_PER_EVENT = 8

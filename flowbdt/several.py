@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from . import files, store
-from .commands import read_sampler
 from .comparison import cut_samples
 from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
 from .generation import Flow
 from .gridsearch import steps_within
 from .registry import spec_name
-from .report.content import Content
 from .report.curves import Point
-from .report.published import read_published
-from .report.together import write_together
-from .significance import Difference, differences, text, with_paired_separations
+from .significance import Difference, differences, with_paired_separations
 from .solvers import SOLVERS, evaluations
 from .table import EventTable
 from .tableio import read_attributes, read_table
@@ -136,14 +131,6 @@ def _with_columns(table: EventTable | None, events: EventTable) -> Any:
     return table.select(events.names)
 
 
-def read_truth(options: argparse.Namespace) -> Truth | None:
-    """Return the real events of a command line; None if there are none."""
-    if options.real is None:
-        return None
-    training = None if options.training is None else read_table(options.training)
-    return Truth(read_table(options.real), training, options.seed, options.quick)
-
-
 def read_entries(
     paths: Sequence[str], truth: Truth | None, samplers: Sequence[Mapping[str, Any]] = ()
 ) -> list[Entry]:
@@ -184,19 +171,6 @@ def _shortly(value: Any) -> str:
     return f"{value[0]:g}..{value[-1]:g}" if isinstance(value, list) and value else str(value)
 
 
-def check_samplers(paths: Sequence[str], samplers: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse, before any long work, samplers that there is no run for or that a run cannot take."""
-    names = [sampler_name(way) for way in samplers]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")
-    runs = [path for path in paths if is_run(Path(path))]
-    if samplers and not runs:
-        raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
-    for path in runs:
-        for way in samplers:
-            Flow(store.open_run(path), sampler=way, compiled=False)
-
-
 def samples_of(
     entries: Sequence[Entry], truth: Truth | None
 ) -> tuple[dict[str, EventTable], EventTable | None, EventTable | None]:
@@ -231,61 +205,6 @@ def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> li
     return found
 
 
-def compare_files(options: argparse.Namespace) -> str:
-    """Compare reports, samples and runs; return a table, and write it as JSON if asked to."""
-    truth = read_truth(options)
-    entries = read_entries(options.entries, truth)
-    judged = {entry.name: entry.evaluation for entry in entries}
-    found = held_against_each_other(entries, truth)
-    if options.output is not None:
-        content = {
-            "format": 1,
-            "entries": {name: e.to_json() for name, e in judged.items()},
-            "differences": [d.to_json() for d in found],
-        }
-        files.write_json(options.output, content)
-    return text(judged, found, columns=options.columns)
-
-
-def report_files(options: argparse.Namespace) -> str:
-    """Write a page about reports, samples and runs together; return where it is."""
-    published = read_published(options.published) if options.published else ()
-    samplers = [way for text in options.sampler if (way := read_sampler(text)) is not None]
-    check_samplers(options.entries, samplers)
-    files.make_folder(options.output)  # what is wrong with it should not be found out at the end
-    truth = read_truth(options)
-    entries = read_entries(options.entries, truth, samplers)
-    samples, real, training = samples_of(entries, truth)
-    quality, missing = _quality(entries, truth, options.evaluations)
-    names, digests = _files(options, entries)
-    content = Content(
-        evaluations={entry.name: entry.evaluation for entry in entries},
-        differences=held_against_each_other(entries, truth) if len(entries) > 1 else [],
-        samples=samples,
-        real=real,
-        training=training,
-        runs={entry.name: described(entry) for entry in entries if entry.run is not None},
-        quality=quality,
-        missing=missing,
-        published=published,
-        files=names,
-        digests=digests,
-    )
-    return f"report: {write_together(options.output, content, title=options.title)}"
-
-
-def _files(
-    options: argparse.Namespace, entries: Sequence[Entry]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return names of files and folders by sample, and digests of those that are files."""
-    paths = {"real": options.real, "training": options.training}
-    given = dict(zip(names_of(options.entries), options.entries, strict=True))
-    paths |= {entry.name: given[entry.of] for entry in entries}
-    known = {name: Path(path) for name, path in paths.items() if path is not None}
-    digests = {name: files.digest_file(path) for name, path in known.items() if path.is_file()}
-    return {name: path.name for name, path in known.items()}, digests
-
-
 def described(entry: Entry) -> dict[str, Any]:
     """Return what a report tells of the run of an entry: steps, settings, digest, events, cost."""
     source = entry.run
@@ -308,7 +227,7 @@ def _settings(source: store.Source) -> dict[str, Any]:
     return dict(plan["fingerprint"]["settings"])
 
 
-def _quality(
+def quality_points(
     entries: Sequence[Entry], truth: Truth | None, numbers: Sequence[int]
 ) -> tuple[dict[str, list[Point]], list[str]]:
     """Return the mean separation of each run and solver at several numbers of evaluations.

@@ -21,7 +21,7 @@ from flowbdt.metrics.calo import (
     neighbour_inputs,
     neighbour_scores,
 )
-from flowbdt.metrics.jets import frechet_distance, kernel_distance
+from flowbdt.metrics.frechet import frechet_distance, kernel_distance
 
 # ---- FPD and KPD
 
@@ -83,11 +83,11 @@ def test_kpd_is_the_median_of_the_unbiased_discrepancies_of_draws():
 
 
 def test_the_official_settings_are_the_default(monkeypatch):
-    from flowbdt.metrics.calo import distances
+    from flowbdt.metrics.calo import judges
 
     asked = []
     for name in ("frechet_distance", "kernel_distance"):
-        monkeypatch.setattr(distances, name, lambda *_, **options: asked.append(options))
+        monkeypatch.setattr(judges, name, lambda *_, **options: asked.append(options))
     fpd(features(1, 5), features(2, 5))
     kpd(features(1, 5), features(2, 5))
     assert asked == [{"min_samples": 10_000}, {"batch_size": 10_000}]

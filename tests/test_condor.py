@@ -15,7 +15,7 @@ from conftest import QUICK
 
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
-from flowbdt.execution import EXECUTORS, STEPS
+from flowbdt.execution import EXECUTORS
 from flowbdt.execution.htcondor import HTCondor, events
 from flowbdt.execution.htcondor.describe import Place, numbered, single
 from flowbdt.execution.htcondor.executor import (
@@ -25,10 +25,10 @@ from flowbdt.execution.htcondor.executor import (
     outcome,
     warn_of_holds,
 )
-from flowbdt.execution.htcondor.holds import advice, is_memory
 from flowbdt.execution.htcondor.pool import CommandLine, Pool, connect
 from flowbdt.execution.htcondor.quoting import arguments, environment, file_list, plain, string
-from flowbdt.execution.htcondor.submissions import Submissions, written
+from flowbdt.execution.htcondor.submissions import Submissions, advice, is_memory, written
+from flowbdt.execution.step_jobs import STEPS
 from flowbdt.execution.work import Needs
 from flowbdt.parts import Parts
 from flowbdt.store import RunDirectory

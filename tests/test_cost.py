@@ -15,7 +15,7 @@ from flowbdt.cli import main
 from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER, ModelConfig
 from flowbdt.errors import DataWarning
 from flowbdt.execution import EXECUTORS
-from flowbdt.execution.work import step_cost
+from flowbdt.execution.step_jobs import step_cost
 from flowbdt.store import RunDirectory
 from flowbdt.table import EventTable
 from flowbdt.tableio import write_table

@@ -15,9 +15,9 @@ from flowbdt.errors import ConfigError, InputError
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
 from flowbdt.paths import PATHS
-from flowbdt.preconditioners import from_bytes
 from flowbdt.preconditioners.mixture import MixturePreconditioner
 from flowbdt.preconditioners.stages import Stages
+from flowbdt.preconditioners.stored import from_bytes
 
 SILENT = {"n_estimators": 1, "max_depth": 1, "learning_rate": 1e-9, "early_stopping_rounds": 0}
 """Trees that say nothing: what is left is the closed form."""

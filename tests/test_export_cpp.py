@@ -31,11 +31,11 @@ from exported_models import (
 from flowbdt import FlowBDT
 from flowbdt.attempts import MOST_ATTEMPTS
 from flowbdt.cli import main
+from flowbdt.draws import classified
 from flowbdt.errors import DataWarning
 from flowbdt.export import binary, write_cpp
 from flowbdt.export.cpp import SOURCES, model_bytes, source
 from flowbdt.solvers import integrate
-from flowbdt.stepmodel import classified
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""

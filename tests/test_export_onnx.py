@@ -11,6 +11,7 @@ import pytest
 import xgboost as xgb
 
 from flowbdt import EventTable, FlowBDT, seeding
+from flowbdt.draws import classified
 from flowbdt.errors import ConfigError, DataWarning, MissingExtra
 from flowbdt.export.onnx import write_onnx
 from flowbdt.export.onnx_closed_form import MOST_UNKNOWN, projections
@@ -21,7 +22,6 @@ from flowbdt.generation import Flow
 from flowbdt.preconditioners.kernels import FullKernel, density_problem
 from flowbdt.regressors.trees import forests
 from flowbdt.solvers import integrate
-from flowbdt.stepmodel import classified
 from flowbdt.store import Archive
 from flowbdt.transforms import TableTransform
 

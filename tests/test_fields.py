@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, GridError, InputError
-from flowbdt.fields import ExactGaussian, FunctionField, Stepwise
+from flowbdt.fields import ExactGaussian, FunctionField
 from flowbdt.paths import PATHS, Linear, Path, Trigonometric
+from flowbdt.stepwise import Stepwise
 from flowbdt.timegrid import TimeGrid
 
 MEAN = np.array([1.0, -2.0, 0.5])

@@ -11,14 +11,13 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from flowbdt.errors import DataWarning, InputError, MissingExtra
-from flowbdt.metrics.emd import energy_distances
+from flowbdt.metrics.frechet import frechet_distance, kernel_distance
 from flowbdt.metrics.jets import (
     JET_METRICS,
     coverage,
+    energy_distances,
     fpd,
-    frechet_distance,
     jet_scores,
-    kernel_distance,
     mmd,
     w1_efp,
     w1_mass,

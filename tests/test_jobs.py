@@ -19,9 +19,9 @@ from joblib._parallel_backends import SequentialBackend
 from flowbdt import files, store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, RunError
-from flowbdt.execution import EXECUTORS, STEPS
+from flowbdt.execution import EXECUTORS
 from flowbdt.execution.dask import _prologue
-from flowbdt.execution.work import step_cost
+from flowbdt.execution.step_jobs import STEPS, step_cost
 from flowbdt.model import fit_run
 from flowbdt.store import RunDirectory
 from flowbdt.tableio import write_table

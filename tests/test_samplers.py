@@ -10,9 +10,8 @@ import pytest
 
 from flowbdt.conventions import EDM, FlowMatching
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.fields import ExactGaussian, FunctionField
+from flowbdt.fields import ExactGaussian, FunctionField, PredictionField
 from flowbdt.paths import Linear, SchrodingerBridge, Trigonometric
-from flowbdt.predictions import PredictionField
 from flowbdt.solvers import SOLVERS, Restart, asked_times, evaluations, integrate
 from flowbdt.solvers.quadrature import decaying_moments, growing_moments, numeric_moments
 from flowbdt.timegrid import TimeGrid

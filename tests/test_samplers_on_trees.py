@@ -13,13 +13,13 @@ from flowbdt.config import ModelConfig, RunConfig
 from flowbdt.conventions import EDM, FlowMatching
 from flowbdt.datasets import bundled
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.fields import ExactGaussian, FunctionField, Stepwise
+from flowbdt.fields import ExactGaussian, FunctionField, PredictionField
 from flowbdt.generation import Flow
 from flowbdt.paths import Linear
-from flowbdt.predictions import PredictionField
 from flowbdt.regressors.base import Batch
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, asked_times, integrate
+from flowbdt.stepwise import Stepwise
 from flowbdt.tableio import read_attributes, write_table
 from flowbdt.timegrid import TimeGrid
 from flowbdt.training.plan import check_config

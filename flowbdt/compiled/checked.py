@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FormatError
-from . import codes
+from . import arrays
 from .arrays import (
     BASE,
     DEEPEST_STACK,
@@ -37,7 +37,7 @@ KINDS: dict[type, str] = {
 }
 """Of each field: letter of its type and number of dimensions, or the type of a number."""
 
-NUMBERS = {codes.SCALED: 14, codes.INTEGER: 2, codes.CIRCULAR: 2}
+NUMBERS = {arrays.SCALED: 14, arrays.INTEGER: 2, arrays.CIRCULAR: 2}
 """Numbers that an operation reads, where that does not depend on the first of them; else 1."""
 
 
@@ -180,7 +180,7 @@ def check_way(way: Way, m: int, n_columns: int) -> None:
     _require((begin >= 0) & (begin <= end) & (end <= len(way.ops)), what)
     _require(_within(at, 2, len(way.numbers)), what)
     _check_ops(way)
-    for q in np.flatnonzero(way.ops[:, 0] == codes.CIRCULAR):
+    for q in np.flatnonzero(way.ops[:, 0] == arrays.CIRCULAR):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
     for relation in way.relations.tolist():
         _check_relation(way, *relation)
@@ -194,7 +194,7 @@ def _check_ops(way: Way) -> None:
     for each, count in NUMBERS.items():
         needed[code == each] = count
     _require(_within(at, 1, end), what)
-    for each, least, times in ((codes.RANK, 2, 3), (codes.CATEGORICAL, 1, 2)):
+    for each, least, times in ((arrays.RANK, 2, 3), (arrays.CATEGORICAL, 1, 2)):
         counts = way.numbers[at[code == each]]
         _require((counts >= least) & (counts <= end), what)  # not so if it is NaN
         needed[code == each] = times * np.floor(counts)
@@ -208,8 +208,8 @@ def _check_relation(way: Way, column: int, begin: int, end: int, ends: int) -> N
     _require(0 <= ends <= len(way.numbers) - 2, what)
     code, at = way.terms[begin:end].T
     _require(_below(at, len(way.numbers)), what)
-    _require((code != codes.COLUMN) | _below(way.numbers[at], len(way.columns)), what)
-    takes = np.where(np.isin(code, codes.VALUES), 0, np.where(np.isin(code, codes.UNARY), 1, 2))
+    _require((code != arrays.COLUMN) | _below(way.numbers[at], len(way.columns)), what)
+    takes = np.where(np.isin(code, arrays.VALUES), 0, np.where(np.isin(code, arrays.UNARY), 1, 2))
     depth = np.cumsum(1 - takes)
     _require(len(depth) and depth[-1] == 1, what)
     _require((depth >= 1) & (depth <= DEEPEST_STACK), what)

@@ -14,25 +14,25 @@ from ..transforms import ColumnTransform, TableTransform
 from ..transforms.base import LARGEST
 from ..transforms.discrete import angle_range, whole_range
 from ..transforms.table_transform import stored_range
-from . import codes
+from . import arrays
 from .arrays import DEEPEST_STACK, Way, locked
 
 BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
 
 BINARY: dict[type, int] = {
-    ast.Add: codes.ADD,
-    ast.Sub: codes.SUBTRACT,
-    ast.Mult: codes.MULTIPLY,
-    ast.Div: codes.DIVIDE,
-    ast.Pow: codes.POWER,
+    ast.Add: arrays.ADD,
+    ast.Sub: arrays.SUBTRACT,
+    ast.Mult: arrays.MULTIPLY,
+    ast.Div: arrays.DIVIDE,
+    ast.Pow: arrays.POWER,
 }
 FUNCTIONS = {
-    "log": codes.LOG,
-    "exp": codes.EXP,
-    "sqrt": codes.SQRT,
-    "abs": codes.ABS,
-    "minimum": codes.MINIMUM,
-    "maximum": codes.MAXIMUM,
+    "log": arrays.LOG,
+    "exp": arrays.EXP,
+    "sqrt": arrays.SQRT,
+    "abs": arrays.ABS,
+    "minimum": arrays.MINIMUM,
+    "maximum": arrays.MAXIMUM,
 }
 
 
@@ -53,41 +53,41 @@ class _Builder:
         """Add the operations that undo a stored column transform, the last step first."""
         name, state, options = stored["name"], stored["state"], stored["options"]
         if name in BENDS:
-            self.ops.append((codes.SCALED, self.put(*_scaled(BENDS[name], state, options))))
+            self.ops.append((arrays.SCALED, self.put(*_scaled(BENDS[name], state, options))))
         elif name == "rank":
             z, x = np.asarray(state["z"]), np.asarray(state["x"])
             dz = np.diff(z)
             slope = np.where(dz > 0, np.diff(x) / np.where(dz > 0, dz, 1.0), 0.0)
-            self.ops.append((codes.RANK, self.put(len(z), *z, *x, *slope)))
+            self.ops.append((arrays.RANK, self.put(len(z), *z, *x, *slope)))
         elif name == "categorical":
             values, edges = np.atleast_1d(state["values"]), np.atleast_1d(state["edges"])
             at = self.put(len(values), *edges[: len(values) - 1], *values)
-            self.ops.append((codes.CATEGORICAL, at))
+            self.ops.append((arrays.CATEGORICAL, at))
         elif name == "integer":
             self.undo(state["inner"])
-            self.ops.append((codes.INTEGER, self.put(*whole_range(state))))
+            self.ops.append((arrays.INTEGER, self.put(*whole_range(state))))
         elif name == "circular":
-            self.ops.append((codes.CIRCULAR, self.put(*angle_range(options))))
+            self.ops.append((arrays.CIRCULAR, self.put(*angle_range(options))))
         elif name == "chain":
             for part in reversed(state["parts"]):
                 self.undo(part)
         elif name == "constant":
-            self.ops.append((codes.CONSTANT, self.put(state["value"])))
+            self.ops.append((arrays.CONSTANT, self.put(state["value"])))
         elif name != "identity":
             raise ConfigError(f"the transform {name!r} is not compiled")
 
     def relate(self, node: ast.expr, names: list[str]) -> int:
         """Add the terms of an expression; return how deep its stack gets."""
         if isinstance(node, ast.Name):
-            self.terms.append((codes.COLUMN, self.put(names.index(node.id))))
+            self.terms.append((arrays.COLUMN, self.put(names.index(node.id))))
             return 1
         if isinstance(node, ast.Constant):
-            self.terms.append((codes.NUMBER, self.put(float(node.value))))  # type: ignore[arg-type]
+            self.terms.append((arrays.NUMBER, self.put(float(node.value))))  # type: ignore[arg-type]
             return 1
         if isinstance(node, ast.UnaryOp):
             depth = self.relate(node.operand, names)
             if isinstance(node.op, ast.USub):
-                self.terms.append((codes.NEGATE, self.put(0.0)))
+                self.terms.append((arrays.NEGATE, self.put(0.0)))
             return depth
         if isinstance(node, ast.BinOp):
             parts, code = [node.left, node.right], BINARY[type(node.op)]
@@ -112,9 +112,9 @@ def _storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
-        return (codes.SINGLE if kind.itemsize == 4 else codes.AS_IS), *stored_range(dtype)
+        return (arrays.SINGLE if kind.itemsize == 4 else arrays.AS_IS), *stored_range(dtype)
     if kind.kind in "biu":
-        return (codes.TRUTH if kind.kind == "b" else codes.WHOLE), *stored_range(dtype)
+        return (arrays.TRUTH if kind.kind == "b" else arrays.WHOLE), *stored_range(dtype)
     raise ConfigError(f"columns of type {dtype} are not compiled")
 
 

@@ -13,19 +13,7 @@ from ..preconditioners.base import PreparedNone
 from ..preconditioners.kernels import FullKernel, Kernel, LowRankKernel
 from ..preconditioners.prepared import PreparedMixture
 from ..regressors.trees import Forest
-from .arrays import (
-    BASE,
-    FULL,
-    GAIN,
-    LOW_RANK,
-    NONE,
-    Form,
-    Trees,
-    Walk,
-    aligned,
-    filled,
-    locked,
-)
+from .arrays import BASE, FULL, GAIN, LOW_RANK, NONE, Form, Trees, Walk, aligned, filled, locked
 from .program import Program
 
 LEAST_SCALE = 0.01

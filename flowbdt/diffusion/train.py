@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from .. import files, seeding
 from ..errors import ConfigError, InputError, RunError
-from . import checkpoint
+from .backbones import build_backbone
 from .denoiser import Denoiser
 from .ema import EMA, SIGMA_RELS, PowerEMA, reconstruct
 from .objective import Objective
 from .rates import Rate
-from .state import weights_of
+from .state import load_weights, network_header, pack, read, weights_of
 
 LOG_COLUMNS = ("step", "loss", "valid_loss", "learning_rate", "gradient_norm", "seconds")
 
@@ -359,7 +359,7 @@ class Trainer:
     def save(self, path: str | Path) -> None:
         """Write everything that is needed to go on, in one file without pickle."""
         self._flush()
-        checkpoint.save(path, self)
+        write_checkpoint(path, self)
 
     @classmethod
     def resume(cls, path: str | Path) -> Trainer:
@@ -367,7 +367,7 @@ class Trainer:
 
         Raises FormatError if the file is truncated or foreign.
         """
-        return checkpoint.resume(cls, path)
+        return read_checkpoint(cls, path)
 
     def settings(self) -> dict[str, Any]:
         """Return objective and configuration in plain values."""
@@ -385,3 +385,80 @@ def write_log(path: Path, history: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(handle, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(history)
+
+
+KIND = "checkpoint"
+
+
+def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}
+
+
+def write_checkpoint(path: str | Path, trainer: Trainer) -> None:
+    """Write a trainer's state, whole or not at all."""
+    tensors = _under("network", weights_of(trainer.denoiser))
+    tensors |= _under("extra", trainer.extra.state_dict())
+    if trainer.ema is not None:
+        tensors |= _under("ema", trainer.ema.values)
+    if trainer.best is not None:
+        tensors |= _under("best", trainer.best)
+    for i, power in enumerate(trainer.powers):
+        tensors |= _under(f"power{i}", power.values)
+    for i, entry in enumerate(trainer.stored):
+        tensors |= _under(f"stored{i}", entry["values"])
+    for i, state in trainer.optimiser.state_dict()["state"].items():
+        tensors |= _under(f"optimiser{i}", state)
+    tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
+    header = {
+        **network_header(trainer.denoiser),
+        "kind": KIND,
+        **trainer.settings(),
+        "history": trainer.history,
+        "stored": [[entry["sigma_rel"], entry["step"]] for entry in trainer.stored],
+        "data_digest": trainer.data_digest,
+    }
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(target, pack(header, tensors))
+
+
+def read_checkpoint(kind: type[Trainer], path: str | Path) -> Trainer:
+    """Return a trainer as it was saved."""
+    header, tensors = read(path, KIND)
+    config = TrainingConfig(**header["training"])
+    trainer = kind(build_backbone(header["backbone"]), Objective(**header["objective"]), config)
+    load_weights(trainer.denoiser, _below("network", tensors), str(path))
+    trainer.extra.load_state_dict(_below("extra", tensors))
+    averages = [("ema", trainer.ema), *((f"power{i}", p) for i, p in enumerate(trainer.powers))]
+    for name, average in averages:
+        if average is not None:
+            for key, value in _below(name, tensors).items():
+                average.values[key].copy_(value)
+    trainer.stored = [
+        {"sigma_rel": width, "step": step, "values": _on(trainer, f"stored{i}", tensors)}
+        for i, (width, step) in enumerate(header["stored"])
+    ]
+    trainer.best = _on(trainer, "best", tensors) or None
+    _restore_optimiser(trainer, tensors)
+    trainer.losses = tensors["losses"].tolist()
+    trainer.history, trainer.data_digest = header["history"], header["data_digest"]
+    return trainer
+
+
+def _on(trainer: Trainer, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(trainer.device) for name, value in _below(prefix, tensors).items()}
+
+
+def _restore_optimiser(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[str, Any] = trainer.optimiser.state_dict()
+    for group in state["param_groups"]:
+        for i in group["params"]:
+            saved = _below(f"optimiser{i}", tensors)
+            if saved:
+                state["state"][i] = saved
+    trainer.optimiser.load_state_dict(state)

@@ -4,6 +4,7 @@ from .base import EXECUTORS, Executor
 from .dask import Dask
 from .htcondor import HTCondor
 from .local import Joblib, Serial
-from .work import STEPS, Work
+from .step_jobs import STEPS
+from .work import Work
 
 __all__ = ["EXECUTORS", "STEPS", "Dask", "Executor", "HTCondor", "Joblib", "Serial", "Work"]

@@ -11,7 +11,8 @@ from typing import Any
 from .. import files
 from ..registry import Registry
 from ..store import RunDirectory
-from .work import STEPS, Work
+from .step_jobs import STEPS
+from .work import Work
 
 
 class Executor(ABC):

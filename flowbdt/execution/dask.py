@@ -13,7 +13,8 @@ from ..registry import unknown
 from ..store import RunDirectory
 from .base import EXECUTORS, Executor, attempt, failed
 from .local import available_cpus, last_bits, positive
-from .work import STEPS, Work
+from .step_jobs import STEPS
+from .work import Work
 
 CLUSTERS = {
     "local": ("distributed", "LocalCluster"),

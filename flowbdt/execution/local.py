@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import ConfigError
 from ..store import RunDirectory
 from .base import EXECUTORS, Executor, attempt, failed
-from .work import STEPS, Work
+from .step_jobs import STEPS
+from .work import Work
 
 
 def available_cpus() -> int:

@@ -18,8 +18,7 @@ ask both fields on real events.
 from __future__ import annotations
 
 from .compare import Comparison, choose_handover, choose_interval, compare
-from .pieces import Pieces
-from .relay import Leg, Relay, RelayResult
+from .relay import Leg, Pieces, Relay, RelayResult
 from .trees import Corrector, train_trees, tree_field
 from .ways import Restarted, handover, restart_by_trees, shared_steps, stretch, warm_start
 

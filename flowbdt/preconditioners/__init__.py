@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import mixture  # noqa: F401  (it enters itself in PRECONDITIONERS)
-from .base import PRECONDITIONERS, Preconditioner, Prepared, from_arrays, from_bytes
+from .base import PRECONDITIONERS, Preconditioner, Prepared
+from .stored import from_arrays, from_bytes
 
 __all__ = ["PRECONDITIONERS", "Preconditioner", "Prepared", "from_arrays", "from_bytes"]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from ..datasets.calogeometry import Geometry, Layer
+from ..regressors.distribution import ConditionalDistribution, DistributionSettings
 from .segments import Segments, Split, fraction, log_energy, splits
 
 FEW_LAYERS = 8
 """With more layers features come from the neighbouring ones only."""
 
+
 REACH = 2
 """Neighbours on either side that count then."""
 
+
 KNOWN = 2
 """Layers generated before whose shares are features."""
+
 
 KNOWN_SPLITS = 3
 """Their first splits: inner to outer half, and the halves of these."""
@@ -124,3 +130,38 @@ def of_whole(
     energy = segments[split.whole]
     found = [fraction(energy, segments[one]) for one in larger[:n_larger]]
     return found + [np.full(energy.shape, np.nan)] * (n_larger - len(found))
+
+
+FEWEST = 20
+"""Fewer divided segments in the training showers teach nothing: the share is uniform then."""
+
+
+class Divisions:
+    """Distributions of shares, by group of layers and by what is divided.
+
+    Parameters
+    ----------
+    settings : DistributionSettings
+    most_rows : rows at most that a distribution learns from
+    """
+
+    def __init__(self, settings: DistributionSettings, most_rows: int) -> None:
+        self.settings, self.most_rows = settings, most_rows
+        self.models: dict[tuple[int, tuple[int, ...]], ConditionalDistribution] = {}
+        self.plan: LayerPlan
+        self.threshold: float
+
+    def state(self) -> dict[str, Any]:
+        """Return the distributions by group and by what is divided."""
+        return {
+            "_".join(map(str, (group, *divided))): model.to_arrays()
+            for (group, divided), model in self.models.items()
+        }
+
+    def restore(self, state: Mapping[str, Any], plan: LayerPlan, threshold: float) -> Self:
+        """Take back what `state` returned."""
+        self.plan, self.threshold = plan, threshold
+        for name, arrays in state.items():
+            group, *divided = map(int, name.split("_"))
+            self.models[group, tuple(divided)] = ConditionalDistribution.from_arrays(arrays)
+        return self

@@ -9,8 +9,7 @@ import numpy as np
 
 from .. import seeding
 from ..regressors.distribution import ConditionalDistribution
-from .divisions import FEWEST, Divisions
-from .layers import KNOWN, KNOWN_SPLITS, Known, LayerPlan, first_shares, of_whole
+from .layers import FEWEST, KNOWN, KNOWN_SPLITS, Divisions, Known, LayerPlan, first_shares, of_whole
 from .segments import Segments, Split, ancestors, cells, divide, log_energy, share, splits, summed
 
 LARGER = 2

@@ -15,8 +15,7 @@ import numpy as np
 
 from .. import seeding
 from ..regressors.distribution import ConditionalDistribution
-from .divisions import FEWEST, Divisions
-from .layers import Known, LayerPlan, of_whole
+from .layers import FEWEST, Divisions, Known, LayerPlan, of_whole
 from .segments import Segments, Split, ancestors, cells, divide, log_energy, share, splits, summed
 
 LARGER = 1

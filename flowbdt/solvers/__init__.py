@@ -6,14 +6,7 @@ from .adaptive import DormandPrinceAdaptive
 from .base import SOLVERS, Ask, Solution, Solver, asked_times, evaluations, integrate
 from .dpm import DPMSolver2, DPMSolver3, DPMSolverPP2M, DPMSolverPP2S, DPMSolverPP3M
 from .edm import EDMSampler
-from .multistep import (
-    DEIS,
-    LMS,
-    AdamsBashforth2,
-    AdamsBashforth3,
-    AdamsBashforth4,
-    Multistep,
-)
+from .multistep import DEIS, LMS, AdamsBashforth2, AdamsBashforth3, AdamsBashforth4, Multistep
 from .ode import DDIM, RK4, DormandPrince, Euler, Heun, Midpoint, RungeKutta
 from .restart import Restart
 from .sde import DDPM, SEEDS2, DPMSolverPP2MSDE, DPMSolverPP3MSDE, EulerMaruyama

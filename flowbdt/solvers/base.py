@@ -21,14 +21,12 @@ from .. import seeding
 from ..conventions import Convention, FlowMatching
 from ..errors import ConfigError
 from ..registry import Registry
+from ..times import TOLERANCE
 
 if TYPE_CHECKING:
     from ..fields import VelocityField
 
 SOLVERS: Registry[Solver] = Registry("solver")
-
-TOLERANCE = 1e-9
-"""Two times closer than this are the same time."""
 
 
 class Ask:

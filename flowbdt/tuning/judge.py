@@ -16,7 +16,7 @@ from ..comparison import judge_of
 from ..errors import ConfigError, InputError
 from ..generation import Flow
 from ..metrics import METRICS, Metric, Result
-from ..metrics.jets import frechet_distance
+from ..metrics.frechet import frechet_distance
 from ..registry import unknown
 from ..table import EventTable
 

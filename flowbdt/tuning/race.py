@@ -20,7 +20,7 @@ from .. import seeding, store
 from ..generation import StepModel
 from ..inputs import step_inputs
 from ..paths import PATHS
-from ..preconditioners import from_bytes
+from ..preconditioners.stored import from_bytes
 from ..regressors.xgb import BoostedTrees
 from ..store import RunDirectory
 from ..table import EventTable

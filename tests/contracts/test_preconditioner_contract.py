@@ -9,7 +9,8 @@ import pytest
 
 from flowbdt.errors import FormatError, InputError
 from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS, Preconditioner, from_arrays, from_bytes
+from flowbdt.preconditioners import PRECONDITIONERS, Preconditioner
+from flowbdt.preconditioners.stored import from_arrays, from_bytes
 
 SPECS: list[Any] = [
     *PRECONDITIONERS.names(),

@@ -13,20 +13,12 @@ from ...store import RunDirectory
 from ...training.collect import last_line
 from ..base import EXECUTORS, Executor
 from ..local import last_bits
-from ..work import STEPS, Work, name_of
+from ..step_jobs import STEPS
+from ..work import Work, name_of
 from .describe import Place, Stage, node_name, numbered
 from .pool import Pool, connect
 from .settings import Settings
-from .submissions import (
-    DONE,
-    HELD,
-    LOST,
-    QUEUED,
-    RUNNING,
-    JobState,
-    Submission,
-    Submissions,
-)
+from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Submission, Submissions
 
 COMPARE_S = 60.0
 """After so many seconds without news the queue is asked whether the jobs are still there."""

@@ -6,7 +6,6 @@ Arrays in, `Result` out, as in `flowbdt.metrics`. Showers are `flowbdt.datasets.
 
 from __future__ import annotations
 
-from .distances import fpd, kpd
 from .evaluation import (
     Histogram,
     Protocol,
@@ -21,7 +20,9 @@ from .histograms import binning, official_separation, separations, separations_b
 from .judges import (
     correlation_matrix,
     fast_auc,
+    fpd,
     high_level_inputs,
+    kpd,
     largest_correlation_error,
     low_level_inputs,
 )

@@ -14,7 +14,6 @@ from ...seeding import stream
 from ..base import Result
 from ..classifier import MakeClassifier
 from ..memorisation import memorisation
-from .distances import fpd, kpd
 from .features import high_level_features
 from .histograms import (
     binning,
@@ -27,7 +26,9 @@ from .histograms import histograms as feature_histograms
 from .judges import (
     correlation_matrix,
     fast_auc,
+    fpd,
     high_level_inputs,
+    kpd,
     largest_correlation_error,
     low_level_inputs,
 )
