@@ -52,7 +52,7 @@ from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.trees import forests
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, integrate
-from flowbdt.transforms import JointTransform, TableTransform
+from flowbdt.tables.transforms import JointTransform, TableTransform
 
 N_STEPS, N_TREES, DEPTH = 16, 100, 6
 REFERENCE = {"steps": 20, "times": 30, "depth": 4}

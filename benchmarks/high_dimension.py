@@ -26,7 +26,7 @@ import common
 import numpy as np
 
 from flowbdt.config import ModelConfig
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 FILE = "dataset_1_photons_1.hdf5"
 N_ROWS, N_HELD_OUT, N_COLUMNS = 5_000, 4_000, 368
@@ -104,8 +104,8 @@ def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndar
     from flowbdt.paths import PATHS
     from flowbdt.preconditioners.stored import from_bytes
     from flowbdt.store import task_name
+    from flowbdt.tables.transforms import JointTransform, TableTransform
     from flowbdt.training.pairs import Events, Interval, NoisyPairs
-    from flowbdt.transforms import JointTransform, TableTransform
 
     task, fitted = run.read_json(task_name(step)), run.read_json("transform.json")
     held_out = EventTable.of(showers(options.data, options.quick)[1])

@@ -24,8 +24,8 @@ from flowbdt.inputs import StepInputs
 from flowbdt.paths import PATHS
 from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.xgb import BoostedTrees
+from flowbdt.tables.transforms import JointTransform
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
-from flowbdt.transforms import JointTransform
 
 N_COLUMNS = 12
 PARAMETERS = {**BOOSTER_DEFAULTS, "n_estimators": 3}  # memory does not grow with trees

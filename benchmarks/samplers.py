@@ -31,7 +31,7 @@ from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.base import Batch
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, integrate
-from flowbdt.transforms import JointTransform, TableTransform
+from flowbdt.tables.transforms import JointTransform, TableTransform
 
 LIMIT = 0.03
 """Share of the field's cost that the library may add."""

@@ -38,7 +38,7 @@ from flowbdt.config import ModelConfig
 from flowbdt.execution import EXECUTORS
 from flowbdt.execution.htcondor import events
 from flowbdt.store import RunDirectory
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 from flowbdt.training.collect import missing_steps
 from flowbdt.training.plan import Inputs, make_plan
 

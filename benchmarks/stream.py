@@ -18,7 +18,7 @@ import numpy as np
 from common import finish, in_fresh_process, peak_mib, table
 
 from flowbdt import EventTable, FlowBDT
-from flowbdt.files import digest_file
+from flowbdt.atomic_files import digest_file
 
 COLUMNS = 12
 

@@ -75,7 +75,7 @@ def kept(folder: Path | None, nothing: Any) -> Any:
 
 def keep(runs: Any, folder: Path | None) -> None:
     """Write all runs of a study so far, so that it can be stopped and taken up again."""
-    from flowbdt.files import write_json
+    from flowbdt.atomic_files import write_json
 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

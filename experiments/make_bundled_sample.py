@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from flowbdt.atomic_files import digest_file
 from flowbdt.datasets.jetnet import HLV_COLUMNS, HLV_RELATIONS, HLV_UNITS
-from flowbdt.files import digest_file
-from flowbdt.tableio import read_table, write_table
+from flowbdt.tables.formats import read_table, write_table
 
 N_ROWS = 40_000
 PROVENANCE = {

@@ -20,7 +20,7 @@ from flowbdt.datasets import bundled
 from flowbdt.diffusion import Trainer, TrainingConfig
 from flowbdt.diffusion.backbones import TableMLP
 from flowbdt.diffusion.pretrained import TableNetwork
-from flowbdt.split import split_mask
+from flowbdt.tables.row_split import split_mask
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -51,8 +51,8 @@ def add_calo(commands: Any) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt calo evaluate."""
+    from .atomic_files import make_folder
     from .datasets.calochallenge import ShowerFile, read_showers
-    from .files import make_folder
     from .metrics.calo import evaluate_showers
     from .report.showers import summary, write_shower_report
 

@@ -55,7 +55,7 @@ def run_distil(options: argparse.Namespace) -> None:
     from .distilled import compare
     from .generation import Flow
     from .model import fit_run
-    from .tableio import read_conditions
+    from .tables.formats import read_conditions
 
     source = store.open_run(options.teacher)
     teacher = Flow(source, 1)
@@ -81,8 +81,8 @@ def run_distil(options: argparse.Namespace) -> None:
 
 def _events(path: str | None, teacher: Any, weight: str | None) -> Any:
     """Read real events with the columns, conditions and codes of texts of a trained run."""
-    from .conditions import like
-    from .tableio import read_table
+    from .tables.conditions import like
+    from .tables.formats import read_table
 
     if path is None:
         return None

@@ -13,22 +13,22 @@ import numpy as np
 import yaml
 
 from . import foresight, seeding, store
+from .atomic_files import to_plain
 from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
 from .execution import EXECUTORS, Executor
-from .files import to_plain
 from .generation import Flow
 from .model import fit_run, train_run
 from .report import write_report
 from .store import RunDirectory
 from .streams import Stream, number_of_events
-from .table import EventTable
-from .tableio import read_attributes, read_table
+from .tables.event_table import EventTable
+from .tables.formats import read_attributes, read_table
+from .tables.transforms import TableTransform
 from .timegrid import TimeGrid
 from .training.collect import missing_steps
 from .training.plan import Inputs, check_config
-from .transforms import TableTransform
 
 Bar = Callable[..., Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import files, store
+from . import atomic_files, store
 from .commands import read_sampler
 from .errors import ConfigError, InputError
 from .generation import Flow
@@ -27,7 +27,7 @@ from .several import (
     samples_of,
 )
 from .significance import text
-from .tableio import read_table
+from .tables.formats import read_table
 
 
 def read_truth(options: argparse.Namespace) -> Truth | None:
@@ -63,7 +63,7 @@ def compare_files(options: argparse.Namespace) -> str:
             "entries": {name: e.to_json() for name, e in judged.items()},
             "differences": [d.to_json() for d in found],
         }
-        files.write_json(options.output, content)
+        atomic_files.write_json(options.output, content)
     return text(judged, found, columns=options.columns)
 
 
@@ -72,7 +72,9 @@ def report_files(options: argparse.Namespace) -> str:
     published = read_published(options.published) if options.published else ()
     samplers = [way for text in options.sampler if (way := read_sampler(text)) is not None]
     check_samplers(options.entries, samplers)
-    files.make_folder(options.output)  # what is wrong with it should not be found out at the end
+    atomic_files.make_folder(
+        options.output
+    )  # what is wrong with it should not be found out at the end
     truth = read_truth(options)
     entries = read_entries(options.entries, truth, samplers)
     samples, real, training = samples_of(entries, truth)
@@ -102,5 +104,7 @@ def _files(
     given = dict(zip(names_of(options.entries), options.entries, strict=True))
     paths |= {entry.name: given[entry.of] for entry in entries}
     known = {name: Path(path) for name, path in paths.items() if path is not None}
-    digests = {name: files.digest_file(path) for name, path in known.items() if path.is_file()}
+    digests = {
+        name: atomic_files.digest_file(path) for name, path in known.items() if path.is_file()
+    }
     return {name: path.name for name, path in known.items()}, digests

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from .atomic_files import digest, digest_array
 from .errors import ConfigError
-from .files import digest, digest_array
 from .metrics import METRICS, Metric, Result, make_mlp
-from .relations import Relation
 from .seeding import stream
-from .table import EventTable, united
+from .tables import checks
+from .tables.event_table import EventTable, united
+from .tables.relations import Relation
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 import yaml
 
+from .atomic_files import to_plain
 from .errors import ConfigError
-from .files import to_plain
 from .registry import spec_name, unknown
 
 Spec = str | dict[str, Any]

@@ -13,8 +13,8 @@ from .evaluation import evaluate
 from .generation import Flow
 from .model import fit_run
 from .report import demo_figure, write_report
-from .table import EventTable
-from .tableio import write_table
+from .tables.event_table import EventTable
+from .tables.formats import write_table
 from .training.plan import Inputs, check_config
 
 N_TRAIN = 15_000

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from . import checks, conditions, seeding, store
+from . import seeding, store
 from .config import ModelConfig, checked_settings
 from .errors import ConfigError, InputError
 from .generation import Flow
 from .model import FlowBDT, fit_run
 from .solvers.base import Ask
 from .store import RunDirectory
+from .tables import checks, conditions
 from .training.plan import Inputs
 from .training.ways import Ways
 

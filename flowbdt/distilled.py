@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from . import files
+from . import atomic_files
 from .errors import InputError
 from .evaluation import Evaluation, evaluate
 from .generation import Flow
 from .metrics import Result
 from .seeding import derive
-from .table import EventTable
+from .tables.event_table import EventTable
 
 METRICS = {"separation": "separation x100", "auc_gb": "AUC, gradient boosting"}
 
@@ -152,4 +152,4 @@ def _microseconds(flow: Flow, seed: int, cond: np.ndarray | None) -> float:
 
 def _told(flow: Flow) -> dict[str, Any]:
     told = {"evaluations": flow.n_evaluations, "acceptance": flow.acceptance}
-    return files.to_plain({**told, "digest": flow.plan["digest"], "compiled": flow.compiled})
+    return atomic_files.to_plain({**told, "digest": flow.plan["digest"], "compiled": flow.compiled})

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
+from .atomic_files import to_plain
 from .comparison import Comparison, cut_samples
 from .errors import FormatError
-from .files import to_plain
 from .metrics import METRICS, Result
 from .metrics.base import Kind
 from .registry import unknown
-from .relations import Relation
+from .tables.relations import Relation
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
-from . import conditions, draws, files, store
+from . import atomic_files, draws, store
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .conventions import Convention, convention_for
@@ -27,9 +27,10 @@ from .sampling import Sampler
 from .seeding import BLOCK
 from .solvers import asked_times, evaluations
 from .stepwise import Stepwise
-from .table import EventTable
+from .tables import conditions
+from .tables.event_table import EventTable
+from .tables.transforms import TableTransform
 from .timegrid import TimeGrid
-from .transforms import TableTransform
 
 TOGETHER = 500_000
 """Latent values of the events that are worked on together: 4 MB. Of those that are rejected the few
@@ -152,7 +153,7 @@ class Flow:
     def _checked(self, name: str) -> bytes:
         """Return a member that must have the hash that the manifest states."""
         content = self.source.read(name)
-        if files.digest_bytes(content) != self.manifest["files"].get(name):
+        if atomic_files.digest_bytes(content) != self.manifest["files"].get(name):
             raise FormatError(
                 f"{self.source.path}: {name} does not have the hash that the manifest states; it"
                 " is damaged or was changed by hand. Restore it, or fit the run anew"

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from . import conditions, files, seeding
+from . import atomic_files, seeding
 from .errors import InputError
-from .table import EventTable
-from .tableio import condition_blocks, count_rows, iter_blocks, read_conditions
-from .transforms import TableTransform
+from .tables import conditions
+from .tables.event_table import EventTable
+from .tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
+from .tables.transforms import TableTransform
 
 READ_TOGETHER = 16 * seeding.BLOCK
 """Rows of a file that are read at a time."""
@@ -81,7 +82,7 @@ class FromFile:
 
     def digest(self) -> str:
         """Return the hash of the file."""
-        return files.digest_file(self.path)
+        return atomic_files.digest_file(self.path)
 
 
 def conditions_of(
@@ -173,7 +174,9 @@ class Starts:
 
     def digest(self) -> str:
         """Return the hash of the file or of the numbers."""
-        return files.digest_array(self._table.x) if self._file is None else self._file.digest()
+        return (
+            atomic_files.digest_array(self._table.x) if self._file is None else self._file.digest()
+        )
 
 
 def digest(given: np.ndarray | FromFile | Starts | None) -> str | None:
@@ -183,4 +186,4 @@ def digest(given: np.ndarray | FromFile | Starts | None) -> str | None:
     if not isinstance(given, np.ndarray):
         return given.digest()
     one_for_all = len(given) > 1 and given.strides[0] == 0
-    return files.digest_array(given[:1] if one_for_all else given)
+    return atomic_files.digest_array(given[:1] if one_for_all else given)

@@ -13,7 +13,7 @@ import numpy as np
 from .errors import ConfigError
 from .paths import PATHS
 from .preconditioners import Preconditioner, Prepared
-from .transforms import JointTransform
+from .tables.transforms import JointTransform
 
 VIEWS = ("latent", "columns", "end_point", "components")
 """latent: the point itself. columns: the point turned back to the single columns, where whitening

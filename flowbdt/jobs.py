@@ -24,7 +24,7 @@ from .execution.work import name_of
 from .parts import Parts, merge, missing_parts, plan_sample
 from .rejection import learn_rejection
 from .store import RunDirectory, task_name
-from .tableio import read_conditions, read_table
+from .tables.formats import read_conditions, read_table
 from .training.collect import collect, missing_steps
 from .training.plan import make_plan
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from . import conditions, files, seeding, store
+from . import atomic_files, seeding, store
 from .config import ModelConfig, checked_settings
 from .errors import IncompleteRun, RunError
 from .execution import EXECUTORS
@@ -22,7 +22,8 @@ from .quick import pack
 from .rejection import learn_rejection
 from .store import Archive, RunDirectory
 from .streams import Stream, as_kind, number_of_events
-from .table import EventTable
+from .tables import conditions
+from .tables.event_table import EventTable
 from .training.collect import OnReport, Runs, train
 from .training.plan import Inputs, make_plan
 
@@ -230,7 +231,7 @@ class FlowBDT(BaseEstimator):
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
         settings["booster"] = settings["booster"] or {}
-        settings = files.to_plain({**settings, "random_state": seed})
+        settings = atomic_files.to_plain({**settings, "random_state": seed})
         return ModelConfig(**checked_settings(ModelConfig, settings))
 
     def _adopt(self, content: bytes) -> None:
@@ -371,7 +372,7 @@ class FlowBDT(BaseEstimator):
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
         packed = pack(self.flow())
-        files.write_bytes(Path(path), store.with_packed(self.archive_, packed))
+        atomic_files.write_bytes(Path(path), store.with_packed(self.archive_, packed))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

@@ -23,15 +23,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import files, seeding, store
+from . import atomic_files, seeding, store
 from .compiled.choice import may_compile
 from .cost import PROCESS_MIB
 from .errors import ConfigError, FormatError, IncompleteRun, RunError
 from .execution.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from .generation import Flow
 from .store import RunDirectory
-from .tableio import TableWriter
-from .tableio.write import check_ending
+from .tables.formats import TableWriter
+from .tables.formats.write import check_ending
 
 ROWS = 250_000
 """Events per part, about: some ten seconds to a minute of work."""
@@ -86,7 +86,7 @@ class Parts(Work):
         values, described = self.result(name_of(number))
         try:
             report: dict[str, Any] = run.read_json(described)
-            whole = files.digest_file(run.file(values)) == report["sha256"]
+            whole = atomic_files.digest_file(run.file(values)) == report["sha256"]
             same = report["sample_digest"] == self.plan(run)["digest"]
         except (FormatError, OSError, KeyError):
             return None
@@ -152,16 +152,16 @@ def plan_sample(
         "run_digest": run.read_json("plan.json")["digest"],
         "output": str(output.resolve()),
         "parts": part_rows(n, parts),
-        "given": {name: files.digest_array(array) for name, array in arrays.items()},
+        "given": {name: atomic_files.digest_array(array) for name, array in arrays.items()},
     }
     if sampler is not None:
-        content["sampler"] = files.to_plain(dict(sampler))
+        content["sampler"] = atomic_files.to_plain(dict(sampler))
     # every part in the same way: machine code rounds otherwise than XGBoost's
     path = run.file(work.file("sample.json"))
     planned = work.plan(run) if path.exists() else {"compiled": may_compile(None)}
     if "compiled" in planned:  # not in plans of before there was a choice
         content["compiled"] = planned["compiled"]
-    content["digest"] = files.digest({k: v for k, v in content.items() if k != "output"})
+    content["digest"] = atomic_files.digest({k: v for k, v in content.items() if k != "output"})
     if path.exists() and work.plan(run)["digest"] != content["digest"]:
         raise RunError(
             f"{path.parent} is another sample called {work.sample}; give the file another name, or"
@@ -169,8 +169,8 @@ def plan_sample(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        files.write_array(run.file(work.file(f"{name}.npy")), array)
-    files.write_json(path, content)
+        atomic_files.write_array(run.file(work.file(f"{name}.npy")), array)
+    atomic_files.write_json(path, content)
     return work
 
 
@@ -221,13 +221,13 @@ def generate_part(run: RunDirectory, work: Parts, number: int, n_threads: int) -
     blocks = flow.blocks((low, high), sample["seed"], *given)
     values = np.vstack([block.x for block in blocks])
     result, described = work.result(name_of(number))
-    files.write_array(run.file(result), values)
+    atomic_files.write_array(run.file(result), values)
     report = {
         "format": 1,
         "part": number,
         "rows": high - low,
         "sample_digest": sample["digest"],
-        "sha256": files.digest_file(run.file(result)),
+        "sha256": atomic_files.digest_file(run.file(result)),
         "seconds": time.perf_counter() - start,
         "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
     }
@@ -248,7 +248,7 @@ def _array(run: RunDirectory, work: Parts, name: str, sample: dict[str, Any]) ->
     if not path.exists():
         raise FormatError(f"{path} is missing; submit the generation anew")
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if files.digest_array(array) != sample["given"][name]:
+    if atomic_files.digest_array(array) != sample["given"][name]:
         raise FormatError(f"{path} is not the one the sample was planned with; submit it anew")
     return array
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import files, seeding, store
+from . import atomic_files, seeding, store
 from .compiled import native, packed
 from .compiled.arrays import DEEPEST_STACK, Form, Trees, Walk, Way, make_room, n_inputs
 from .compiled.checked import check_steps, check_trees, check_way
@@ -218,7 +218,7 @@ class PackedFlow:
         memory = source.mapped(store.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
             return None
-        present = files.digest_bytes(source.read("manifest.json"))
+        present = atomic_files.digest_bytes(source.read("manifest.json"))
         try:
             content = packed.unpack(memory)
             if content["format"] != FORMAT or content["manifest"] != present:
@@ -257,7 +257,7 @@ def pack(flow: Flow) -> bytes | None:
     walk, form, _ = flow.whole.form(known)
     content = {
         "format": FORMAT,
-        "manifest": files.digest_bytes(flow.source.read("manifest.json")),
+        "manifest": atomic_files.digest_bytes(flow.source.read("manifest.json")),
         "n_latent": flow.n_latent,
         "n_columns": flow.n_columns,
         "conditions": list(flow.condition_names),

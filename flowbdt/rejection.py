@@ -12,15 +12,15 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from . import files, store
+from . import atomic_files, store
 from .draws import classified
 from .errors import FormatError
 from .execution.local import available_cpus
 from .generation import Flow
 from .regressors.ratio import DensityRatio
 from .seeding import BLOCK, derive
-from .split import split_mask
 from .store import RunDirectory
+from .tables.row_split import split_mask
 
 GENERATED_PER_EVENT = 8
 FEWEST_GENERATED = 8_192
@@ -41,18 +41,18 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
     manifest = run.read_json("manifest.json")
     if not run.read_json("plan.json").get("rejection"):
         return
-    key = files.digest({name: manifest[name] for name in ("digest", "models")})
+    key = atomic_files.digest({name: manifest[name] for name in ("digest", "models")})
     if not _is_learned(run, key):
         _learn(run, key, n_threads or available_cpus())
     name = store.REJECTION
-    manifest["files"][name] = files.digest_file(run.file(name))
+    manifest["files"][name] = atomic_files.digest_file(run.file(name))
     run.write_json("manifest.json", manifest)
 
 
 def _is_learned(run: RunDirectory, key: str) -> bool:
     try:
         report = run.read_json(store.REJECTION_REPORT)
-        whole = files.digest_file(run.file(store.REJECTION)) == report["model_sha256"]
+        whole = atomic_files.digest_file(run.file(store.REJECTION)) == report["model_sha256"]
     except (FormatError, OSError, KeyError):
         return False
     return whole and report["key"] == key
@@ -69,11 +69,11 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
     content = ratio.to_bytes()
-    files.write_bytes(run.file(store.REJECTION), content)
+    atomic_files.write_bytes(run.file(store.REJECTION), content)
     report = {
         "format": store.FORMAT,
         "key": key,
-        "model_sha256": files.digest_bytes(content),
+        "model_sha256": atomic_files.digest_bytes(content),
         "trees": ratio.n_trees,
         "acceptance": ratio.acceptance,
         "real": len(real),

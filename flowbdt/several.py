@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import files, store
+from . import atomic_files, store
 from .comparison import cut_samples
 from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
@@ -18,8 +18,8 @@ from .registry import spec_name
 from .report.curves import Point
 from .significance import Difference, differences, with_paired_separations
 from .solvers import SOLVERS, evaluations
-from .table import EventTable
-from .tableio import read_attributes, read_table
+from .tables.event_table import EventTable
+from .tables.formats import read_attributes, read_table
 from .tuning.bench import Bench
 from .tuning.judge import weighted_as
 
@@ -74,7 +74,7 @@ def read_entry(
     Raises ConfigError if something must be judged and there are no real events for it.
     """
     if (path / REPORT).exists():
-        return Entry(name, Evaluation.from_json(files.read_json(path / REPORT)))
+        return Entry(name, Evaluation.from_json(atomic_files.read_json(path / REPORT)))
     if truth is None:
         raise ConfigError(f"{path} is no report; to judge it now say by what: --real FILE")
     if not is_run(path):

@@ -15,7 +15,7 @@ from .evaluation import Evaluation
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
 from .metrics.base import effective_size, uncertain
 from .seeding import stream
-from .table import EventTable
+from .tables.event_table import EventTable
 
 REAL_FROM = 2.0
 """Standard errors from which a difference counts as real."""

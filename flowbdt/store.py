@@ -35,7 +35,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import files
+from . import atomic_files
 from .errors import FormatError, RunError
 
 FORMAT = 2
@@ -100,12 +100,12 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all."""
-        files.write_json(self.path / name, value)
+        atomic_files.write_json(self.path / name, value)
 
     def write_array(self, name: str, array: np.ndarray | None) -> None:
         """Write ``table/<name>.npy``; nothing for None."""
         if array is not None:
-            files.write_array(self.path / "table" / f"{name}.npy", array)
+            atomic_files.write_array(self.path / "table" / f"{name}.npy", array)
 
     def array(self, name: str) -> np.ndarray | None:
         """Map ``table/<name>.npy`` into memory; None if the run has none.
@@ -133,7 +133,7 @@ class RunDirectory:
         try:
             task = self.read_json(task_name(step))
             report = self.read_json(report_name(step))
-            whole = files.digest_file(self.file(model_name(step))) == report["model_sha256"]
+            whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
         except (FormatError, OSError, KeyError):
             return None
         return report if whole and report["task_digest"] == task["digest"] else None
@@ -147,13 +147,13 @@ class RunDirectory:
         """
         arrived, described = (self.file(f"incoming/{name}") for name in (result, report))
         try:
-            stated = files.read_json(described)[key]
-            whole = files.digest_file(arrived) == stated
+            stated = atomic_files.read_json(described)[key]
+            whole = atomic_files.digest_file(arrived) == stated
         except (FormatError, KeyError, TypeError, OSError):
             return False
         if whole:
-            files.move(arrived, self.file(result))
-            files.move(described, self.file(report))
+            atomic_files.move(arrived, self.file(result))
+            atomic_files.move(described, self.file(report))
         return whole
 
 
@@ -228,7 +228,7 @@ def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:
     name = model_name(step)
     content = source.read(name)
     expected = manifest["models"].get(name)
-    if files.digest_bytes(content) != expected:
+    if atomic_files.digest_bytes(content) != expected:
         raise FormatError(
             f"{source.path}: {name} does not have the hash that the manifest states; it is damaged"
             " or from another run. Copy it again, or delete it and run 'flowbdt fit --resume'"

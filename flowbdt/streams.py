@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__, files
+from . import __version__, atomic_files
 from .errors import InputError
 from .generation import Flow
 from .given import READ_TOGETHER, Rows, count, digest
-from .table import EventTable
-from .tableio import ResumableWriter, TableWriter, count_rows, read_attributes
-from .tableio.resumable import is_resumable
+from .tables.event_table import EventTable
+from .tables.formats import ResumableWriter, TableWriter, count_rows, read_attributes
+from .tables.formats.resumable import is_resumable
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Stream:
         identity = {
             "number of events": self.n,
             "seed": self.seed,
-            "model": files.digest(self.flow.manifest),
-            "sampler": files.digest({k: v for k, v in record.items() if k != "seed"}),
+            "model": atomic_files.digest(self.flow.manifest),
+            "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
             "conditions": digest(cond),
             "source": digest(start),
             "flowbdt version": __version__,
@@ -119,7 +119,7 @@ class Stream:
             return False
         try:
             found = read_attributes(path)
-            whole = found == files.to_plain(record) and count_rows(path) == self.n
+            whole = found == atomic_files.to_plain(record) and count_rows(path) == self.n
             return whole and (cond is None or self._has_conditions(path, cond))
         except (OSError, ValueError):
             return False

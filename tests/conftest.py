@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from flowbdt.cli import main
-from flowbdt.table import EventTable
-from flowbdt.tableio import write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
 
 QUICK = {"n_estimators": 5, "max_depth": 3, "max_bin": 32}
 """A booster that trains in milliseconds."""

@@ -9,7 +9,7 @@ from conftest import PLAIN
 from flowbdt import store
 from flowbdt.config import ModelConfig
 from flowbdt.store import RunDirectory
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 from flowbdt.training.pairs import mean_end_point
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.worker import training_pairs

@@ -15,8 +15,8 @@ from conftest import run
 
 from flowbdt.cli import build_parser
 from flowbdt.execution import EXECUTORS
-from flowbdt.table import EventTable
-from flowbdt.tableio import read_attributes, read_table, write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import read_attributes, read_table, write_table
 
 SETTINGS = [
     "preset=fast",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, DataWarning, InputError
-from flowbdt.transforms import build_column, choose
+from flowbdt.tables.transforms import build_column, choose
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -20,7 +20,7 @@ from flowbdt.fields import FunctionField
 from flowbdt.generation import Flow
 from flowbdt.paths import PATHS
 from flowbdt.solvers import SOLVERS, integrate
-from flowbdt.transforms import TableTransform
+from flowbdt.tables.transforms import TableTransform
 
 needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")
 

@@ -27,7 +27,7 @@ from flowbdt import store
 from flowbdt.datasets import bundled
 from flowbdt.execution import EXECUTORS
 from flowbdt.store import RunDirectory
-from flowbdt.tableio import write_table
+from flowbdt.tables.formats import write_table
 from flowbdt.training.collect import missing_steps
 
 pytestmark = pytest.mark.cluster

@@ -17,8 +17,8 @@ from flowbdt.errors import DataWarning
 from flowbdt.execution import EXECUTORS
 from flowbdt.execution.step_jobs import step_cost
 from flowbdt.store import RunDirectory
-from flowbdt.table import EventTable
-from flowbdt.tableio import write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs, make_plan
 
 SIZES = {"n_rows": 10_000, "n_inputs": 100, "n_outputs": 100, "n_valid": 1000}

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from flowbdt.atomic_files import digest_file
 from flowbdt.datasets import (
     DATASETS,
     Dataset,
@@ -23,8 +24,7 @@ from flowbdt.datasets import (
 )
 from flowbdt.datasets.jetnet import HLV_COLUMNS
 from flowbdt.errors import FormatError, InputError
-from flowbdt.files import digest_file
-from flowbdt.tableio import read_attributes, read_table
+from flowbdt.tables.formats import read_attributes, read_table
 
 N_JETS = 20
 SCRIPT = Path(__file__).parents[1] / "experiments" / "make_bundled_sample.py"

@@ -11,7 +11,7 @@ from flowbdt import comparison
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation import Evaluation, evaluate
 from flowbdt.metrics import METRICS
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "wasserstein", "correlation_max", "correlation_distance"]
 NAMES = ["a", "b", "c"]

@@ -23,7 +23,7 @@ from flowbdt.preconditioners.kernels import FullKernel, density_problem
 from flowbdt.regressors.trees import forests
 from flowbdt.solvers import integrate
 from flowbdt.store import Archive
-from flowbdt.transforms import TableTransform
+from flowbdt.tables.transforms import TableTransform
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

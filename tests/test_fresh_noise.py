@@ -19,10 +19,10 @@ from flowbdt.paths import PATHS
 from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.store import RunDirectory
+from flowbdt.tables.transforms import JointTransform
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.worker import VALID_REPEATS, run_task, training_pairs
-from flowbdt.transforms import JointTransform
 
 BOOSTER = {"max_depth": 4, "learning_rate": 0.2, "max_bin": 32}
 BOOSTER |= {"multi_strategy": "multi_output_tree"}

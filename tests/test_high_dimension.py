@@ -17,7 +17,7 @@ from flowbdt.regressors.base import Batch
 from flowbdt.regressors.boosting import ranges
 from flowbdt.regressors.xgb import BoostedTrees, check_parameters
 from flowbdt.store import RunDirectory
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.worker import run_task
 

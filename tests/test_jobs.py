@@ -16,7 +16,7 @@ import pytest
 from conftest import PLAIN, QUICK, run
 from joblib._parallel_backends import SequentialBackend
 
-from flowbdt import files, store
+from flowbdt import atomic_files, store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, RunError
 from flowbdt.execution import EXECUTORS
@@ -24,7 +24,7 @@ from flowbdt.execution.dask import _prologue
 from flowbdt.execution.step_jobs import STEPS, step_cost
 from flowbdt.model import fit_run
 from flowbdt.store import RunDirectory
-from flowbdt.tableio import write_table
+from flowbdt.tables.formats import write_table
 from flowbdt.training.collect import missing_steps
 from flowbdt.training.plan import Inputs, make_plan
 
@@ -84,7 +84,7 @@ def test_a_step_needs_only_the_files_it_lists(tmp_path, planned, whole, capsys):
     command = [sys.executable, "-P", "-m", "flowbdt.cli", "step", ".", "1"]
     subprocess.run(command, cwd=node, env=bare, check=True, capture_output=True)
     for name in (name for verb, name in listed if verb == "bring"):
-        files.move(node / name, planned.file(f"incoming/{name}"))
+        atomic_files.move(node / name, planned.file(f"incoming/{name}"))
     assert STEPS.report(planned, 1) is None
     assert STEPS.receive(planned, 1)["step"] == 1
     assert planned.read(store.model_name(1)) == whole.read(store.model_name(1))
@@ -93,7 +93,7 @@ def test_a_step_needs_only_the_files_it_lists(tmp_path, planned, whole, capsys):
 def test_what_arrives_damaged_does_not_count(planned, whole):
     for name in STEPS.result("0000"):
         shutil.copy(whole.file(name), planned.file(name))
-        files.move(planned.file(name), planned.file(f"incoming/{name}"))
+        atomic_files.move(planned.file(name), planned.file(f"incoming/{name}"))
     model = planned.file("incoming/steps/0000.ubj")
     model.write_bytes(model.read_bytes()[:-1])
     assert STEPS.receive(planned, 0) is None
@@ -180,14 +180,14 @@ def test_leftovers_of_other_machines_go_after_a_week(planned):
         parts[age].write_bytes(b"half")
         moment = time.time() - age
         os.utime(parts[age], (moment, moment))
-    files.remove_leftovers(planned.path)
+    atomic_files.remove_leftovers(planned.path)
     assert [part.exists() for part in parts.values()] == [True, False]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="could not move"):
-        files.move(tmp_path / "nowhere", tmp_path / "file" / "x")
+        atomic_files.move(tmp_path / "nowhere", tmp_path / "file" / "x")
 
 
 # ---- executors of other makers

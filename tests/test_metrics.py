@@ -24,7 +24,7 @@ from flowbdt.metrics import (
 )
 from flowbdt.metrics.base import METRICS, auc_error
 from flowbdt.metrics.classifier import MlpJudge
-from flowbdt.relations import Relation
+from flowbdt.tables.relations import Relation
 
 
 def logistic(seed: int) -> LogisticRegression:

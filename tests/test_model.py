@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flowbdt import FlowBDT, seeding
 from flowbdt.errors import ConfigError, InputError, RunError
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
 
-from flowbdt import FlowBDT, files, store
+from flowbdt import FlowBDT, atomic_files, store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import FormatError, RunError
 from flowbdt.generation import Flow
@@ -135,7 +135,7 @@ def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):
     target.write_bytes(b"the older model")
     with (
         pytest.raises(RunError, match="No space left"),
-        files.atomic(target),
+        atomic_files.atomic(target),
         open("/dev/full", "wb", buffering=0) as full,
     ):
         full.write(fitted.archive_)

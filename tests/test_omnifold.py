@@ -10,7 +10,7 @@ import pytest
 from flowbdt.datasets import OmniFoldZJets, read_zjets
 from flowbdt.datasets.omnifold import MORE, NO_GROOMED_MASS, SIX, zjets_files
 from flowbdt.errors import FormatError, InputError
-from flowbdt.transforms import TableTransform
+from flowbdt.tables.transforms import TableTransform
 
 KEYS = ("mults", "lhas", "widths", "ang2s", "tau2s", "sdms", "zgs")
 

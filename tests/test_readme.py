@@ -14,7 +14,7 @@ import pytest
 from flowbdt.cli import build_parser
 from flowbdt.datasets import bundled
 from flowbdt.execution import EXECUTORS
-from flowbdt.tableio import write_table
+from flowbdt.tables.formats import write_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

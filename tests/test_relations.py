@@ -7,8 +7,8 @@ import pytest
 
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation import evaluate
-from flowbdt.relations import Relation, order_relations
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.relations import Relation, order_relations
 
 COLUMNS = {"a": np.array([4.0, 9.0]), "b": np.array([2.0, -3.0])}
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowbdt.atomic_files import read_json
 from flowbdt.errors import MissingExtra
 from flowbdt.evaluation import Evaluation, evaluate
-from flowbdt.files import read_json
 from flowbdt.report import demo_figure, figures, style, write_report
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "correlation_max"]
 

@@ -15,7 +15,7 @@ from flowbdt.metrics.roc import POINTS, Curve, mean_curve, recognised
 from flowbdt.report import curves, figures, judges, sections, style, tables
 from flowbdt.report.published import Published, read_published
 from flowbdt.seeding import stream
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
 

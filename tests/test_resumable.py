@@ -11,13 +11,8 @@ import pytest
 
 from flowbdt import EventTable, read_table, write_table
 from flowbdt.errors import FormatError, InputError, RunError
-from flowbdt.tableio import (
-    ResumableWriter,
-    TableWriter,
-    hdf5,
-    resumable,
-)
-from flowbdt.tableio.committed import PAGE, CommittedFile
+from flowbdt.tables.formats import ResumableWriter, TableWriter, hdf5, resumable
+from flowbdt.tables.formats.committed import PAGE, CommittedFile
 
 # The file that can be cut off
 

@@ -20,7 +20,7 @@ from flowbdt.regressors.base import Batch
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.solvers import SOLVERS, asked_times, integrate
 from flowbdt.stepwise import Stepwise
-from flowbdt.tableio import read_attributes, write_table
+from flowbdt.tables.formats import read_attributes, write_table
 from flowbdt.timegrid import TimeGrid
 from flowbdt.training.plan import check_config
 

@@ -26,8 +26,8 @@ from flowbdt.significance import (
     text,
     with_paired_separations,
 )
-from flowbdt.table import EventTable
-from flowbdt.tableio import write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
 
 NAMES = ("A", "B")

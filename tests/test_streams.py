@@ -17,7 +17,7 @@ from conftest import QUICK, run
 from flowbdt import EventTable, FlowBDT, read_table, seeding, streams, write_table
 from flowbdt.errors import InputError
 from flowbdt.given import FromFile
-from flowbdt.tableio import (
+from flowbdt.tables.formats import (
     ResumableWriter,
     condition_blocks,
     count_rows,

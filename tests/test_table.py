@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flowbdt.errors import DataWarning, InputError
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 
 def _table(n: int = 4) -> EventTable:

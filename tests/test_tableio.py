@@ -14,8 +14,8 @@ import pytest
 from conftest import mixed_table
 
 from flowbdt.errors import InputError, RunError
-from flowbdt.table import EventTable
-from flowbdt.tableio import (
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import (
     ENDINGS,
     TableWriter,
     iter_blocks,
@@ -24,7 +24,7 @@ from flowbdt.tableio import (
     read_table,
     write_table,
 )
-from flowbdt.tableio.hdf5 import CHUNK
+from flowbdt.tables.formats.hdf5 import CHUNK
 
 ATTRIBUTES = {"run": "abc", "seed": 7, "evaluations": [30, 31], "cpu": 0.1, "ok": True, "x": None}
 
@@ -66,8 +66,8 @@ def test_equal_tables_give_equal_bytes(path):
 def test_hdf5_bytes_are_the_same_in_another_process_at_another_time(tmp_path):
     code = (
         "import sys, time, numpy as np\n"
-        "from flowbdt.table import EventTable\n"
-        "from flowbdt.tableio import write_table\n"
+        "from flowbdt.tables.event_table import EventTable\n"
+        "from flowbdt.tables.formats import write_table\n"
         "time.sleep(1.1)\n"
         "table = EventTable.of(np.arange(12.0).reshape(4, 3), units={'x0': 'GeV'})\n"
         "write_table(sys.argv[1], table, {'b': 1, 'a': [1]})\n"

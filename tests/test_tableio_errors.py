@@ -11,14 +11,10 @@ import numpy as np
 import pytest
 from conftest import mixed_table
 
-from flowbdt import files
+from flowbdt import atomic_files
 from flowbdt.errors import FormatError, InputError, MissingExtra, RunError
-from flowbdt.table import EventTable
-from flowbdt.tableio import (
-    ENDINGS,
-    read_table,
-    write_table,
-)
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import ENDINGS, read_table, write_table
 
 
 @pytest.fixture(params=ENDINGS)
@@ -166,7 +162,7 @@ def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(atomic_files.os, "fsync", full)
     with pytest.raises(RunError, match="free space"):
         write_table(tmp_path / "t.h5", mixed_table())
     assert list(tmp_path.iterdir()) == []
@@ -174,7 +170,7 @@ def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
 
 def test_importing_does_not_load_the_file_libraries():
     code = (
-        "import sys, flowbdt.tableio, flowbdt.datasets\n"
+        "import sys, flowbdt.tables.formats, flowbdt.datasets\n"
         "print([m for m in ('h5py', 'pandas', 'pyarrow', 'torch', 'xgboost') if m in sys.modules])"
     )
     result = subprocess.run(

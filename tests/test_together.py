@@ -19,7 +19,7 @@ from flowbdt.report.published import Published
 from flowbdt.report.together import Content, _floor, write_together
 from flowbdt.seeding import stream
 from flowbdt.significance import differences
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
 

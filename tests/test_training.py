@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN
 
-from flowbdt import files, store
+from flowbdt import atomic_files, store
 from flowbdt.config import ModelConfig
 from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
@@ -23,13 +23,13 @@ from flowbdt.model import FlowBDT, fit_run
 from flowbdt.paths import PATHS
 from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.store import RunDirectory, task_name
-from flowbdt.table import EventTable
-from flowbdt.tableio import write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
+from flowbdt.tables.transforms import JointTransform
 from flowbdt.training.collect import missing_steps
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.worker import run_task, training_pairs
-from flowbdt.transforms import JointTransform
 
 
 def inputs(table, booster=None, seed=5, **settings):
@@ -193,7 +193,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, jets, quick_booster):
 def test_changed_tables_are_refused_by_the_worker(tmp_path, jets, quick_booster):
     run = RunDirectory(tmp_path / "run")
     make_plan(inputs(jets, quick_booster), run)
-    files.write_array(run.file("table/z.npy"), np.zeros((300, 3), "f4"))
+    atomic_files.write_array(run.file("table/z.npy"), np.zeros((300, 3), "f4"))
     with pytest.raises(FormatError, match=r"z\.npy"):
         run_task(run.path, 0)
 
@@ -354,7 +354,7 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path, jets, quick_booster):
     dead.wait()
     parts = {}
     for pid in (dead.pid, os.getpid()):
-        parts[pid] = run.file(f"steps/.part-{files._host()}-{pid}-0-0000.ubj")
+        parts[pid] = run.file(f"steps/.part-{atomic_files._host()}-{pid}-0-0000.ubj")
         parts[pid].write_bytes(b"half")
     fit_run(inputs(jets, quick_booster), run.path, resume=True)
     assert not parts[dead.pid].exists()

@@ -12,8 +12,8 @@ import pytest
 
 from flowbdt import seeding
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
-from flowbdt.table import EventTable
-from flowbdt.transforms import JointTransform, TableTransform
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.transforms import JointTransform, TableTransform
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -20,8 +20,8 @@ from flowbdt.paths import PATHS
 from flowbdt.seeding import stream
 from flowbdt.solvers import SOLVERS, integrate
 from flowbdt.store import RunDirectory
-from flowbdt.table import EventTable
-from flowbdt.tableio import write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import space, times, ways
 from flowbdt.tuning.bench import Bench

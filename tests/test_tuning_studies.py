@@ -14,8 +14,8 @@ from tuning_cases import BASE, table, tune
 from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError, FormatError, IncompleteRun, RunError
 from flowbdt.store import FORMAT, RunDirectory
-from flowbdt.table import EventTable
-from flowbdt.tableio import write_table
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
 from flowbdt.training.worker import run_task
 from flowbdt.tuning.race import race
 

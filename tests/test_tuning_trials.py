@@ -14,7 +14,7 @@ from flowbdt.errors import ConfigError
 from flowbdt.metrics.base import effective_size
 from flowbdt.seeding import stream
 from flowbdt.store import RunDirectory
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.worker import run_task
 from flowbdt.tuning import choose, judge, parts

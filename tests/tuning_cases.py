@@ -8,7 +8,7 @@ import pytest
 
 from flowbdt.config import RunConfig
 from flowbdt.seeding import stream
-from flowbdt.table import EventTable
+from flowbdt.tables.event_table import EventTable
 
 BASE = RunConfig(
     preset="fast",

@@ -34,7 +34,7 @@ from flowbdt.metrics import calo
 from flowbdt.report.showers import write_shower_report
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.energies import LayerEnergies
-from flowbdt.split import split_mask
+from flowbdt.tables.row_split import split_mask
 
 GEOMETRIES = {"photons": "photons", "pions": "pions", "large": "dataset_2"}
 

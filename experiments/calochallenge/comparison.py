@@ -13,9 +13,9 @@ import numpy as np
 
 from experiments.calochallenge import judge, plain, recipe
 from experiments.calochallenge.rings import ring_showers
+from flowbdt.atomic_files import write_json
 from flowbdt.datasets.calochallenge import Showers, read_showers, write_showers
 from flowbdt.datasets.calogeometry import Geometry
-from flowbdt.files import write_json
 from flowbdt.metrics import calo
 from flowbdt.report import showers as report
 from flowbdt.showers import ShowerModel

@@ -15,9 +15,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from flowbdt.atomic_files import atomic
 from flowbdt.datasets import read_jetnet
 from flowbdt.datasets.jetnet import HLV_COLUMNS, HLV_UNITS
-from flowbdt.files import atomic
 from flowbdt.observables import jet_observables
 
 N_PARTICLES = 30

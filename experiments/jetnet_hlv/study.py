@@ -17,8 +17,8 @@ from experiments import common
 from experiments.ablation.variants import SMOKE
 from experiments.jetnet_hlv import settings
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
+from flowbdt.atomic_files import write_array
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV
-from flowbdt.files import write_array
 from flowbdt.metrics import relation_deviation, wasserstein
 
 SERIAL = {"name": "serial", "n_threads": 1}

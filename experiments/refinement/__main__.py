@@ -30,7 +30,7 @@ from flowbdt.metrics.calo import (
     separations,
 )
 from flowbdt.regressors.xgb import make_classifier
-from flowbdt.split import row_uniform
+from flowbdt.tables.row_split import row_uniform
 
 FILE = Path("calochallenge") / "refinement_photons_1.hdf5"
 N_FLOORS = 10

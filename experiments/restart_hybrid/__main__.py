@@ -23,12 +23,12 @@ from experiments.restart_hybrid import photons
 from experiments.restart_hybrid.compared import Sample, Samples, compared
 from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
+from flowbdt.atomic_files import to_plain, write_json
 from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.evaluation import Evaluation
-from flowbdt.files import to_plain, write_json
 from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
 from flowbdt.solvers import SOLVERS
-from flowbdt.split import split_mask
+from flowbdt.tables.row_split import split_mask
 
 TALK = ("d12", "d2", "mass", "tau3")
 """Columns of the earlier talk, shown one by one."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from flowbdt import EventTable
+from flowbdt.atomic_files import write_json
 from flowbdt.evaluation import Evaluation
-from flowbdt.files import write_json
 from flowbdt.metrics.base import uncertain
 from flowbdt.significance import differences, with_paired_separations
 

@@ -12,7 +12,7 @@ from flowbdt.couplings import assign
 from flowbdt.datasets.base import as_integers
 from flowbdt.datasets.omnifold import COUNTS, NO_GROOMED_MASS, SIX, OmniFoldZJets
 from flowbdt.seeding import stream
-from flowbdt.transforms import TableTransform
+from flowbdt.tables.transforms import TableTransform
 
 OBSERVABLES = SIX
 FIVE = tuple(name for name in SIX if name != "z_g")

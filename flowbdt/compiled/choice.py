@@ -17,8 +17,8 @@ from ..regressors.base import StepRegressor
 from ..regressors.trees import Forest, forests
 from ..regressors.xgb import BoostedTrees
 from ..sampling import Sampler
+from ..tables.transforms import TableTransform
 from ..timegrid import TimeGrid
-from ..transforms import TableTransform
 from .engine import CompiledFlow, CompiledTrees, CompiledWay, available, say_once, why_not
 from .program import program
 

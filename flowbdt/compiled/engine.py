@@ -16,7 +16,7 @@ from ..errors import InputError, SlowWarning
 from ..inputs import StepInputs
 from ..preconditioners.em import gap_patterns
 from ..regressors.trees import Forest
-from ..transforms import TableTransform
+from ..tables.transforms import TableTransform
 from .arrays import DEEPEST_STACK, LANES, ROWS, Form, Room, Trees, Walk, make_room, n_inputs
 from .checked import check_steps, check_trees, check_way
 from .inverse import pack_way

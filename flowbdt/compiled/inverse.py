@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..relations import Relation, order_relations
-from ..transforms import ColumnTransform, TableTransform
-from ..transforms.base import LARGEST
-from ..transforms.discrete import angle_range, whole_range
-from ..transforms.table_transform import stored_range
+from ..tables.relations import Relation, order_relations
+from ..tables.transforms import ColumnTransform, TableTransform
+from ..tables.transforms.base import LARGEST
+from ..tables.transforms.discrete import angle_range, whole_range
+from ..tables.transforms.table_transform import stored_range
 from . import arrays
 from .arrays import DEEPEST_STACK, Way, locked
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..registry import Registry, unknown
-from ..split import row_uniform
-from ..table import EventTable
+from ..tables.event_table import EventTable
+from ..tables.row_split import row_uniform
 
 
 class Dataset(ABC):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
-from ..table import EventTable
-from ..tableio import read_table
+from ..tables.event_table import EventTable
+from ..tables.formats import read_table
 from .base import DATASETS, Dataset
 from .jetnet import HLV_COLUMNS, HLV_RELATIONS, HLV_TRAIN_ROWS, HLV_UNITS, split_by_row
 

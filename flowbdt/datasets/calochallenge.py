@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic_files import atomic
 from ..errors import FormatError, InputError
-from ..files import atomic
-from ..split import split_mask
-from ..table import EventTable
-from ..tableio import hdf5
-from ..tableio.read import Rows, row_span
+from ..tables.event_table import EventTable
+from ..tables.formats import hdf5
+from ..tables.formats.read import Rows, row_span
+from ..tables.row_split import split_mask
 from .base import DATASETS, Dataset
 from .calogeometry import Geometry, geometry_of
 from .calogeometry import geometry as named_geometry

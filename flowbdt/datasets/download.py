@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import move
 from ..errors import ConfigError, FetchError
-from ..files import move
 from .records import Record, RecordFile
 
 BLOCK = 1 << 20

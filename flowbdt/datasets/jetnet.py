@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import FormatError, InputError
-from ..table import EventTable
-from ..tableio import hdf5, read_table
-from ..tableio.read import Rows, row_span
+from ..tables.event_table import EventTable
+from ..tables.formats import hdf5, read_table
+from ..tables.formats.read import Rows, row_span
 from .base import DATASETS, Dataset, as_integers, hashed_part
 
 if TYPE_CHECKING:

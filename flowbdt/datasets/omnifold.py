@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import FormatError, InputError
 from ..registry import unknown
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from .base import DATASETS, Dataset, as_integers, hashed_part
 
 DOI = "10.5281/zenodo.3548091"

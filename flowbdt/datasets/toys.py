@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import seeding
 from ..errors import InputError
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from .base import DATASETS, Dataset
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, seeding
+from .. import atomic_files, seeding
 from ..schedules import SCHEDULES, boundaries_of
 from ..seeding import RowNoise
 from ..solvers import SOLVERS, integrate
-from ..table import EventTable
-from ..transforms import TableTransform
+from ..tables.event_table import EventTable
+from ..tables.transforms import TableTransform
 from .denoiser import Denoiser
 from .field import NetworkField
 from .state import network_header, pack, read, restored, weights_of
@@ -60,7 +60,7 @@ class TableNetwork:
         header = {**network_header(self.denoiser), "kind": KIND}
         header |= {"transform": self.transform.to_json()}
         header |= {"names": list(self.names), "units": list(self.units)}
-        files.write_bytes(path, pack(header, weights_of(self.denoiser)))
+        atomic_files.write_bytes(path, pack(header, weights_of(self.denoiser)))
 
     @classmethod
     def load(cls, path: str | Path) -> TableNetwork:

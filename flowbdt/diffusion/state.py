@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import files
+from .. import atomic_files
 from ..errors import FormatError
 from .backbones import build_backbone
 from .denoiser import Denoiser
@@ -25,7 +25,7 @@ NETWORK = "network"
 
 def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """Return header and tensors as the bytes of an npz file."""
-    text = np.frombuffer(files.json_bytes({"format": FORMAT, **header}), dtype=np.uint8)
+    text = np.frombuffer(atomic_files.json_bytes({"format": FORMAT, **header}), dtype=np.uint8)
     arrays: Any = {f"t/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     arrays[HEADER] = text
     buffer = io.BytesIO()
@@ -100,7 +100,7 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], where: str) 
 
 def save_network(path: str | Path, denoiser: Denoiser) -> None:
     """Write a network, whole or not at all; `load_network` reads it."""
-    files.write_bytes(path, pack(network_header(denoiser), weights_of(denoiser)))
+    atomic_files.write_bytes(path, pack(network_header(denoiser), weights_of(denoiser)))
 
 
 def load_network(path: str | Path, device: str = "cpu") -> Denoiser:

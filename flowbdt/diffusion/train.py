@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import files, seeding
+from .. import atomic_files, seeding
 from ..errors import ConfigError, InputError, RunError
 from .backbones import build_backbone
 from .denoiser import Denoiser
@@ -205,7 +205,7 @@ class Trainer:
         return tensors[0], tensors[1], tensors[2]
 
     def _check_same(self, x: Tensor) -> None:
-        found = files.digest_array(x.cpu().numpy())
+        found = atomic_files.digest_array(x.cpu().numpy())
         if self.data_digest not in (None, found):
             raise InputError(
                 "this training began with other events: resume it with the same ones, in the same"
@@ -381,7 +381,7 @@ def _moments(n_steps: int, snapshots: int) -> Iterator[int]:
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:
     """Write the history as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic(path) as part, open(part, "w", newline="") as handle:
+    with atomic_files.atomic(path) as part, open(part, "w", newline="") as handle:
         writer = csv.DictWriter(handle, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(history)
@@ -424,7 +424,7 @@ def write_checkpoint(path: str | Path, trainer: Trainer) -> None:
     }
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(target, pack(header, tensors))
+    atomic_files.write_bytes(target, pack(header, tensors))
 
 
 def read_checkpoint(kind: type[Trainer], path: str | Path) -> Trainer:

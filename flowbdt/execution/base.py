@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import files
+from .. import atomic_files
 from ..registry import Registry
 from ..store import RunDirectory
 from .step_jobs import STEPS
@@ -50,7 +50,7 @@ def attempt(work: Work, folder: str, number: int, n_threads: int) -> dict[str, A
 def failed(work: Work, folder: str, number: int, error: BaseException) -> dict[str, Any]:
     """Return the report of a failed job, and write its log."""
     log = RunDirectory(folder).file(work.log(number))
-    files.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+    atomic_files.write_bytes(log, "".join(traceback.format_exception(error)).encode())
     return {work.noun: number, "error": reason(error)}
 
 

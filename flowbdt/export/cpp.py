@@ -7,7 +7,7 @@ from importlib.abc import Traversable
 from os import PathLike
 from pathlib import Path
 
-from .. import files
+from .. import atomic_files
 from ..generation import Flow
 from ..model import FlowBDT
 from .binary import pack
@@ -44,9 +44,9 @@ def write_cpp(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     folder = Path(path)
     for name in SOURCES:
         target = folder / name
-        files.make_folder(target.parent)
-        files.write_bytes(target, source(name).read_bytes())
-    files.write_bytes(folder / MODEL, content)
+        atomic_files.make_folder(target.parent)
+        atomic_files.write_bytes(target, source(name).read_bytes())
+    atomic_files.write_bytes(folder / MODEL, content)
 
 
 def model_bytes(model: FlowBDT | Flow) -> bytes:

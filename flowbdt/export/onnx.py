@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__, files
+from .. import __version__, atomic_files
 from ..compiled.program import program
 from ..generation import Flow
 from ..model import FlowBDT
@@ -70,7 +70,7 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     flow = flow_of(model)
     check_exportable(flow)
     content = graph_of(flow).to_bytes(TEXT, _metadata(flow), __version__)
-    files.write_bytes(Path(path), content)
+    atomic_files.write_bytes(Path(path), content)
 
 
 def graph_of(flow: Flow) -> Graph:
@@ -119,7 +119,7 @@ def _metadata(flow: Flow) -> dict[str, str]:
         "columns": json.dumps(table),
         "conditions": json.dumps(given),
         "unknown_conditions": "any" if any_unknown else "none",
-        "sampler": json.dumps(files.to_plain(flow.sampler.record(flow.field.convention))),
+        "sampler": json.dumps(atomic_files.to_plain(flow.sampler.record(flow.field.convention))),
         "mean_acceptance": repr(flow.acceptance),
     }
 

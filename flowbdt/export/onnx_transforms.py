@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ConfigError
-from ..relations import order_relations
-from ..transforms import TableTransform
-from ..transforms.base import LARGEST
-from ..transforms.discrete import angle_range, whole_range
-from ..transforms.table_transform import as_stored, stored_range
+from ..tables.relations import order_relations
+from ..tables.transforms import TableTransform
+from ..tables.transforms.base import LARGEST
+from ..tables.transforms.discrete import angle_range, whole_range
+from ..tables.transforms.table_transform import as_stored, stored_range
 from .onnx_graph import Graph, Tensor
 
 SCALED = ("minmax", "standard", "log", "logit")

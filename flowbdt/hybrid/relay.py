@@ -18,7 +18,7 @@ from ..model import FlowBDT
 from ..solvers import SOLVERS, Solver, evaluations, integrate
 from ..solvers.base import check_boundaries
 from ..solvers.edm import climbed
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from ..times import TOLERANCE
 from .trees import Corrector
 

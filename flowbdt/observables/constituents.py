@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from .. import checks
 from ..errors import InputError
+from ..tables import checks
 
 
 def wrapped(angle: np.ndarray) -> np.ndarray:

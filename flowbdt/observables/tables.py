@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..registry import unknown
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from .clustering import ClusteredJets, SoftDrop
 from .constituents import Constituents
 

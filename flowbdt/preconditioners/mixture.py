@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from .. import checks, seeding
+from .. import seeding
 from ..errors import ConfigError, InputError, plural
 from ..paths import Path
-from ..split import row_uniform
+from ..tables import checks
+from ..tables.row_split import row_uniform
 from . import selection
 from .base import PRECONDITIONERS, Preconditioner
 from .covariances import KINDS, Covariances, from_arrays

@@ -15,7 +15,7 @@ import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive
-from ..split import split_mask
+from ..tables.row_split import split_mask
 
 PER_ROUND = 4
 

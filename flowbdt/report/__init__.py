@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_files import write_bytes, write_json
 from ..errors import MissingExtra
 from ..evaluation import Evaluation
-from ..files import write_bytes, write_json
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from . import figures, html, judges, style
 from .figures import demo_figure
 

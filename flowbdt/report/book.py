@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic
+from ..atomic_files import atomic
 from ..significance import text as compared
 from . import judges, sections, style
 from .content import Content

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..evaluation import Evaluation
 from ..significance import Difference
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from .curves import Point
 from .published import Published
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import atomic
+from ..atomic_files import atomic
 from ..metrics import correlation_matrix
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from . import style
 
 if TYPE_CHECKING:

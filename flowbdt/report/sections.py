@@ -13,7 +13,7 @@ from ..errors import plural
 from ..metrics import Result, uncertain
 from ..metrics.base import effective_size
 from ..significance import label_of
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from . import html, tables
 from .content import Content
 

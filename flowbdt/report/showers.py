@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..atomic_files import make_folder, write_bytes, write_json
 from ..errors import MissingExtra
-from ..files import make_folder, write_bytes, write_json
 from ..metrics import Result
 from ..metrics.calo import Histogram, ShowerEvaluation
 from . import figures, html, style, tables

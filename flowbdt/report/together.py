@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import make_folder, write_bytes, write_json
-from ..table import EventTable
+from ..atomic_files import make_folder, write_bytes, write_json
+from ..tables.event_table import EventTable
 from . import book, checklist, curves, figures, html, judges, published, sections, style, tables
 from .content import Content
 

@@ -13,11 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from .. import checks, files, seeding
+from .. import atomic_files, seeding
 from ..datasets.calochallenge import Showers
 from ..datasets.calogeometry import Geometry, Layer
 from ..errors import DataWarning, FormatError, InputError
 from ..regressors.distribution import DistributionSettings
+from ..tables import checks
 from .axis import draw_axes, leaning, standard_complex
 from .energies import LayerEnergies
 from .engine import compiled_voxels
@@ -246,13 +247,15 @@ class ShowerModel:
             "groups": self.plan_.groups,
             "order": self.plan_.order,
         }
-        arrays: dict[str, Any] = {"about": np.frombuffer(files.json_bytes(about), dtype=np.uint8)}
+        arrays: dict[str, Any] = {
+            "about": np.frombuffer(atomic_files.json_bytes(about), dtype=np.uint8)
+        }
         _flatten(arrays, "energies", self.energies_.state())
         _flatten(arrays, "rings", self._rings.state())
         _flatten(arrays, "sectors", self._sectors.state())
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        files.write_bytes(Path(path), buffer.getvalue())
+        atomic_files.write_bytes(Path(path), buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

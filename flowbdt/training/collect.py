@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .. import files, store
+from .. import atomic_files, store
 from ..errors import IncompleteRun
 from ..store import RunDirectory
 
@@ -42,7 +42,7 @@ def train(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) 
     IncompleteRun
         If steps are missing at the end; see `collect`.
     """
-    files.remove_leftovers(run.path)
+    atomic_files.remove_leftovers(run.path)
     failures: dict[int, str] = {}
     for report in executor.run(run, missing_steps(run)):
         if "error" in report:
@@ -75,7 +75,7 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
         "format": store.FORMAT,
         "status": "complete",
         "digest": plan["digest"],
-        "files": {name: files.digest_file(run.file(name)) for name in store.DESCRIBING},
+        "files": {name: atomic_files.digest_file(run.file(name)) for name in store.DESCRIBING},
         "models": {store.model_name(r["step"]): r["model_sha256"] for r in done},
         "steps": [{k: r[k] for k in STORY} for r in done],
     }

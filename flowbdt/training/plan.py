@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .. import checks, files, store
+from .. import atomic_files, store
 from ..config import ModelConfig
 from ..conventions import Convention, convention_for
 from ..couplings import COUPLINGS
@@ -25,11 +25,12 @@ from ..preconditioners import PRECONDITIONERS, Preconditioner
 from ..registry import spec_name
 from ..seeding import derive
 from ..solvers import SOLVERS, Euler, Solver
-from ..split import split_mask
 from ..store import RunDirectory
-from ..table import EventTable
+from ..tables import checks
+from ..tables.event_table import EventTable
+from ..tables.row_split import split_mask
+from ..tables.transforms import TableTransform
 from ..timegrid import TimeGrid
-from ..transforms import TableTransform
 from .ways import Ways
 
 MIN_ROWS = 2
@@ -150,7 +151,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     _refuse_foreign(run, resume)
     run.create()
     if not run.file("config.yaml").exists():  # so that a run killed while planning can go on
-        files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
+        atomic_files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     # one thread: sums of matrix products then come in the same order on every machine
     with threadpool_limits(1, user_api="blas"):
         if inputs.ways is not None:
@@ -163,7 +164,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         return plan
     _write_tables(run, fitted)
     for name, content in fitted["files"].items():
-        files.write_bytes(run.file(name), content)
+        atomic_files.write_bytes(run.file(name), content)
     for task in make_tasks(plan):
         run.write_json(store.task_name(task["step"]), task)
     run.write_json("plan.json", plan)
@@ -220,7 +221,9 @@ def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
 
 
 def _differs(key: str, plan: dict[str, Any], found: dict[str, Any]) -> bool:
-    return files.digest(plan["fingerprint"][key]) != files.digest(found["fingerprint"].get(key))
+    return atomic_files.digest(plan["fingerprint"][key]) != atomic_files.digest(
+        found["fingerprint"].get(key)
+    )
 
 
 def _fit_tables(inputs: Inputs) -> dict[str, Any]:
@@ -240,7 +243,7 @@ def _fit_tables(inputs: Inputs) -> dict[str, Any]:
         arrays["source"] = transform.forward(inputs.source)
     stored = {k: a.astype(np.float32) for k, a in arrays.items() if a is not None}
     fitted = {
-        "transform.json": files.json_bytes(transform.to_json()),
+        "transform.json": atomic_files.json_bytes(transform.to_json()),
         "preconditioner.npz": _fit_preconditioner(inputs, stored, ~valid).to_bytes(),
     }
     return {"arrays": {**stored, "valid": valid}, "files": fitted}
@@ -271,14 +274,14 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "categories": table.categories,
             "conditions": table.cond_names,
         },
-        "fitted": {name: files.digest_bytes(c) for name, c in fitted["files"].items()},
-        "events": {k: files.digest_array(a) for k, a in arrays.items()},
+        "fitted": {name: atomic_files.digest_bytes(c) for name, c in fitted["files"].items()},
+        "events": {k: atomic_files.digest_array(a) for k, a in arrays.items()},
         "versions": {"flowbdt_format": store.FORMAT, "xgboost": version("xgboost")},
     }
-    return files.to_plain(
+    return atomic_files.to_plain(
         {
             "format": store.FORMAT,
-            "digest": files.digest(fingerprint),
+            "digest": atomic_files.digest(fingerprint),
             "fingerprint": fingerprint,
             "grid": grid.to_json(),
             "kind": inputs.kind,
@@ -323,7 +326,7 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             **{name: settings[name] for name in (*shared, "booster")},
             "candidates": _candidates(settings, plan),
         }
-        tasks.append({**content, "digest": files.digest(content)})
+        tasks.append({**content, "digest": atomic_files.digest(content)})
     return tasks
 
 

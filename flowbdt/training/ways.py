@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import files
+from .. import atomic_files
 from ..config import ModelConfig
 from ..preconditioners import PRECONDITIONERS
 from ..preconditioners.stages import Stages
 from ..registry import spec_name
 from ..seeding import derive
-from ..split import split_mask
-from ..transforms import TableTransform
+from ..tables.row_split import split_mask
+from ..tables.transforms import TableTransform
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Ways:
         stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
         closed = self._closed_form(config.preconditioner, boundaries, ~valid, seed)
         written = {
-            "transform.json": files.json_bytes(self.transform.to_json()),
+            "transform.json": atomic_files.json_bytes(self.transform.to_json()),
             "preconditioner.npz": closed.to_bytes(),
         }
         return {"arrays": {**stored, "valid": valid}, "files": written}

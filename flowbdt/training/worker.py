@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits  # comes with scikit-learn
 
-from .. import files, preconditioners, store
+from .. import atomic_files, preconditioners, store
 from ..couplings import COUPLINGS
 from ..errors import FormatError, RunError
 from ..inputs import StepInputs, step_inputs
@@ -20,7 +20,7 @@ from ..paths import PATHS
 from ..regressors.xgb import BoostedTrees
 from ..seeding import derive
 from ..store import RunDirectory
-from ..transforms import JointTransform
+from ..tables.transforms import JointTransform
 from .pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
 
 VALID_REPEATS = 5
@@ -64,13 +64,13 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         without_trees = None if valid is None else _root_mean_square(valid)
     content = model.to_bytes()
     run.file("steps").mkdir(exist_ok=True)  # a job's scratch folder has its inputs only
-    files.write_bytes(run.file(store.model_name(step)), content)
+    atomic_files.write_bytes(run.file(store.model_name(step)), content)
     report = {
         "format": store.FORMAT,
         "step": step,
         "time": task["time"],
         "task_digest": task["digest"],
-        "model_sha256": files.digest_bytes(content),
+        "model_sha256": atomic_files.digest_bytes(content),
         **model.summary,
         "valid_rmse_without_trees": without_trees,
         "rows": train.n_rows,
@@ -146,7 +146,7 @@ def _counted(arrays: dict[str, np.ndarray], n_rows: int) -> np.ndarray:
 def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
     content = {name: run.read(name) for name in task["fitted"]}
     for name, sha256 in task["fitted"].items():
-        if files.digest_bytes(content[name]) != sha256:
+        if atomic_files.digest_bytes(content[name]) != sha256:
             raise FormatError(
                 f"{run.path}: {name} is not the one this run was planned with; plan the run anew"
                 " in an empty folder"
@@ -164,7 +164,7 @@ def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
 
 def _checked_array(run: RunDirectory, name: str, sha256: str) -> np.ndarray:
     array = run.array(name)
-    if array is None or files.digest_array(array) != sha256:
+    if array is None or atomic_files.digest_array(array) != sha256:
         raise FormatError(
             f"{run.path}: table/{name}.npy is missing or not the one this run was planned with;"
             " plan the run anew in an empty folder"

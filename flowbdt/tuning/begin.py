@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, seeding, store
+from .. import atomic_files, seeding, store
 from ..config import RunConfig
 from ..errors import ConfigError, RunError
 from ..registry import spec_name
 from ..store import RunDirectory
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from ..training.plan import check_config
 from . import judge, parts, space
 from .trial import read_setup
@@ -79,7 +79,9 @@ def check_same(study: RunDirectory, table: EventTable | None, wishes: Wishes) ->
     if table is not None and not _same(table, parts.read_table(study, setup)):
         raise RunError(f"{study.path} is a study of another table; choose another folder")
     asked = _asked(setup, wishes)
-    others = [name for name, (value, known) in asked.items() if files.to_plain(value) != known]
+    others = [
+        name for name, (value, known) in asked.items() if atomic_files.to_plain(value) != known
+    ]
     if others:
         raise RunError(
             f"{study.path} is a study with other {', '.join(others)}; leave that out to continue"
@@ -121,7 +123,7 @@ def _asked(setup: Mapping[str, Any], wishes: Wishes) -> dict[str, tuple[Any, Any
 def _compared(base: RunConfig, setup: Mapping[str, Any]) -> Any:
     """Return settings without the executor, which may change; no seed is the study's seed."""
     seed = setup["seed"] if base.random_state is None else base.random_state
-    return files.to_plain({**asdict(base), "executor": None, "random_state": seed})
+    return atomic_files.to_plain({**asdict(base), "executor": None, "random_state": seed})
 
 
 def _space(

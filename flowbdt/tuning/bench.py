@@ -18,7 +18,7 @@ from ..sampling import Sampler
 from ..significance import Binned, Difference, separation_differences
 from ..solvers import integrate
 from ..store import Source
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from . import judge
 
 MOST_EVENTS = 20_000

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import yaml
 
+from ..atomic_files import write_bytes, write_json
 from ..commands import configuration, read_mapping
 from ..config import RunConfig
-from ..files import write_bytes, write_json
 from ..jobs import job, quoted
 from ..store import RunDirectory
-from ..tableio import read_table
+from ..tables.formats import read_table
 from .sampler import to_json, tune_sampler
 from .search import tune
 from .text import sampler_lines, summary, trial_line

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import files, seeding, store
+from .. import atomic_files, seeding, store
 from ..errors import RunError
 from ..execution.work import name_of
 from ..generation import Flow
 from ..model import fit_run
 from ..store import RunDirectory
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from ..training.plan import Inputs
 from . import choose, judge, parts
 from .records import finished, write_trials
@@ -71,10 +71,10 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
         "cpu_seconds": spent, "params": rows[won]["params"], "shares": setup["shares"],
         "folds": setup.get("folds"),
     }  # fmt: skip
-    files.write_json(study.file("outcome.json"), outcome)
+    atomic_files.write_json(study.file("outcome.json"), outcome)
     for name in ("study.json", "trials.json", "trials.csv", "outcome.json"):
         run.file("tuning").mkdir(exist_ok=True)
-        files.write_bytes(run.file(f"tuning/{name}"), study.read(name))
+        atomic_files.write_bytes(run.file(f"tuning/{name}"), study.read(name))
     return Tuned(run, won, best, rows, finals, spent)
 
 
@@ -142,7 +142,7 @@ def _once(
     content = {"format": store.FORMAT, "model_sha256": sha256, **make()}
     content["cpu_seconds"] = time.process_time() - start
     study.file("finals").mkdir(exist_ok=True)
-    files.write_json(study.file(name), content)
+    atomic_files.write_json(study.file(name), content)
     return content
 
 
@@ -157,5 +157,5 @@ def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: An
     if folder.exists() and mark and mark["trial"] != number:
         count = len(list(study.path.glob("best-of-earlier-*")))
         folder.rename(study.file(f"best-of-earlier-{count + 1}"))
-    files.write_json(study.file("best.json"), {"format": store.FORMAT, "trial": number})
+    atomic_files.write_json(study.file("best.json"), {"format": store.FORMAT, "trial": number})
     return fit_run(Inputs(table, config, setup["seed"]), folder, resume=True)

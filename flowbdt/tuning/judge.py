@@ -18,7 +18,7 @@ from ..generation import Flow
 from ..metrics import METRICS, Metric, Result
 from ..metrics.frechet import frechet_distance
 from ..registry import unknown
-from ..table import EventTable
+from ..tables.event_table import EventTable
 
 COSTS = {
     "train_s": "CPU seconds of the training",

@@ -23,9 +23,9 @@ from ..paths import PATHS
 from ..preconditioners.stored import from_bytes
 from ..regressors.xgb import BoostedTrees
 from ..store import RunDirectory
-from ..table import EventTable
+from ..tables.event_table import EventTable
+from ..tables.transforms import TableTransform
 from ..training.worker import run_task
-from ..transforms import TableTransform
 
 FEWEST_STEPS = 2
 """So many steps are trained before a trial is judged by them."""

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from .. import files
+from .. import atomic_files
 from ..store import RunDirectory
 from ..training.collect import last_line
 from . import judge
@@ -29,7 +29,7 @@ def finished(study: RunDirectory) -> dict[int, dict[str, Any]]:
 def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, Any]]:
     """Write the table of all trials, as JSON and as CSV, and return its rows."""
     rows = [_row(study, number) for number in numbers(study)]
-    files.write_json(study.file("trials.json"), {"format": 1, "trials": rows})
+    atomic_files.write_json(study.file("trials.json"), {"format": 1, "trials": rows})
     names = ["number", "state", "reason", "cpu_seconds", *setup["space"]]
     scores = [name for name in setup["objectives"] if name not in judge.COSTS]
     errors = [f"{name}_error" for name in scores]
@@ -47,7 +47,7 @@ def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, A
             *(row["costs"].get(name, "") for name in judge.COSTS),
             *(_on_fold(row, name, fold) for name in scores for fold in folds),
         ])  # fmt: skip
-    files.write_bytes(study.file("trials.csv"), text.getvalue().encode())
+    atomic_files.write_bytes(study.file("trials.csv"), text.getvalue().encode())
     return rows
 
 

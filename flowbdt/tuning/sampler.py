@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, seeding, store
+from .. import atomic_files, seeding, store
 from ..errors import ConfigError
 from ..execution.local import available_cpus
 from ..fields import ClosedForm
@@ -21,8 +21,8 @@ from ..registry import unknown
 from ..schedules import SCHEDULES, boundaries_of
 from ..significance import Difference
 from ..solvers import SOLVERS
-from ..split import split_mask
-from ..table import EventTable
+from ..tables.event_table import EventTable
+from ..tables.row_split import split_mask
 from . import judge, space, times, ways
 from .bench import Bench
 from .proposals import Proposals, check_installed
@@ -316,7 +316,7 @@ class _Budget:
 
 def to_json(results: Sequence[TunedSampler]) -> dict[str, Any]:
     """Return everything that was found, as JSON can hold it; what is not finite is None."""
-    return {"format": 1, "budgets": [_finite(files.to_plain(asdict(r))) for r in results]}
+    return {"format": 1, "budgets": [_finite(atomic_files.to_plain(asdict(r))) for r in results]}
 
 
 def _finite(value: Any) -> Any:

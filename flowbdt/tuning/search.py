@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import files, store
+from .. import atomic_files, store
 from ..config import RunConfig
 from ..errors import IncompleteRun
 from ..execution import EXECUTORS, Executor
 from ..execution.work import name_of
 from ..store import RunDirectory
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from . import choose, space
 from .begin import Wishes, begin, check_same
 from .finish import Tuned, finish
@@ -213,7 +213,7 @@ class Search:
             },
         }
         self.study.file("trials").mkdir(exist_ok=True)
-        task = {**content, "digest": files.digest(content)}
+        task = {**content, "digest": atomic_files.digest(content)}
         self.study.write_json(f"trials/{name_of(number)}.json", task)
 
     def _references(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ class Search:
         if coordinates not in references:
             name = f"references/{number:04d}.npz"
             content = model(self.study, number).read("preconditioner.npz")
-            files.write_bytes(self.study.file(name), content)
+            atomic_files.write_bytes(self.study.file(name), content)
             references[coordinates] = {"file": name, "curve": report["losses"]}
         if number == 0:
             decides = self.setup["objectives"][0]

@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .. import cost, files, store
+from .. import atomic_files, cost, store
 from ..config import RunConfig
 from ..cost import PROCESS_MIB
 from ..errors import ConfigError, FormatError
@@ -31,7 +31,7 @@ from ..metrics import Result
 from ..rejection import learn_rejection
 from ..seeding import derive
 from ..store import Archive, RunDirectory
-from ..table import EventTable
+from ..tables.event_table import EventTable
 from ..training.collect import collect
 from ..training.plan import Inputs, make_plan
 from . import folds, judge, parts, space
@@ -203,7 +203,7 @@ class _Trial:
             content, judged = _judged(run, self.setup, held, raced, seed, self.n_threads)
             found |= judged
             if fold == 0:
-                files.write_bytes(self.folder.file(MODEL), content)
+                atomic_files.write_bytes(self.folder.file(MODEL), content)
         found |= {
             "task_digest": self.task["digest"],
             "losses": sorted(raced.losses.items()),
@@ -228,13 +228,13 @@ class _Trial:
         """Plan the run of a fold, unless that was done; return the CPU seconds it took."""
         clock = self.folder.file(f"plan-{fold}.json")
         if run.is_planned() and clock.exists():
-            return float(files.read_json(clock)["planning_s"])
+            return float(atomic_files.read_json(clock)["planning_s"])
         start = time.process_time()
         table = self.table.take(self.parts.fit(fold))
         config = configuration(self.setup, self.task["params"], table.n)
         make_plan(Inputs(table, config, seed), run, resume=True)
         planning_s = time.process_time() - start
-        files.write_json(clock, {"planning_s": planning_s})
+        atomic_files.write_json(clock, {"planning_s": planning_s})
         return planning_s
 
     def _race(
@@ -330,12 +330,12 @@ def _write(
     content = scratch.read(MODEL) if found["state"] == "complete" else b""
     model, described = TRIALS.result(name_of(number))
     study.file("trials").mkdir(exist_ok=True)
-    files.write_bytes(study.file(model), content)
+    atomic_files.write_bytes(study.file(model), content)
     report = {
         "format": store.FORMAT,
         "trial": number,
         "task_digest": task["digest"],
-        "model_sha256": files.digest_bytes(content),
+        "model_sha256": atomic_files.digest_bytes(content),
         **found,
         "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
     }
@@ -348,7 +348,7 @@ def model(study: RunDirectory, number: int) -> Archive:
     """Return the model of a complete trial. Raises FormatError if it is missing or damaged."""
     name, _ = TRIALS.result(name_of(number))
     report, content = TRIALS.report(study, number), study.read(name)
-    if report is None or files.digest_bytes(content) != report["model_sha256"]:
+    if report is None or atomic_files.digest_bytes(content) != report["model_sha256"]:
         raise FormatError(
             f"{study.file(name)} is damaged or of another trial; delete its report, then resume"
         )

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flowbdt.errors import InputError
 from flowbdt.metrics import METRICS, Metric, Result
-from flowbdt.relations import Relation
+from flowbdt.tables.relations import Relation
 
 TRAINING = np.random.default_rng(100).normal(size=(300, 2))
 RELATION = Relation.parse("b = 2 * a")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, FormatError
-from flowbdt.transforms import TRANSFORMS, ColumnTransform, build_column
+from flowbdt.tables.transforms import TRANSFORMS, ColumnTransform, build_column
 
 N = 2000
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ... import files
+from ... import atomic_files
 from ...errors import FlowbdtError, RunError
 from ...store import RunDirectory
 from . import events, submissions
@@ -194,7 +194,7 @@ class Submissions:
         for record in sorted(self.run.path.glob(f"{FOLDER}/*/{RECORD}")):
             folder = f"{FOLDER}/{record.parent.name}"
             if folder not in known:
-                self.all.append(Submission(self.run, folder, files.read_json(record)))
+                self.all.append(Submission(self.run, folder, atomic_files.read_json(record)))
 
     def update(self) -> list[JobState]:
         """Read on in all event logs; return the jobs about which there was something new."""
@@ -246,12 +246,12 @@ class Submissions:
         for name in {name for stage in stages for name in stage.folders}:
             self.run.file(name).mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            files.write_bytes(self.run.file(f"{place.folder}/{name}"), text.encode())
+            atomic_files.write_bytes(self.run.file(f"{place.folder}/{name}"), text.encode())
         self.run.file(f"{place.folder}/{SCRIPT}").chmod(0o755)
         record = self.run.file(f"{place.folder}/{RECORD}")
         jobs = [node for stage in stages for node in stage.nodes()]
         content = {"format": FORMAT, "mark": place.mark, "dag": as_dag, "jobs": jobs}
-        files.write_json(record, content)
+        atomic_files.write_json(record, content)
         folder = self.run.file(place.folder)
         try:
             if as_dag:
@@ -263,7 +263,7 @@ class Submissions:
             raise RunError(f"{error}. Nothing was submitted; the description is in {folder}") from (
                 error
             )
-        files.write_json(record, {**content, "cluster": cluster})
+        atomic_files.write_json(record, {**content, "cluster": cluster})
         self.find()
         return self.all[-1]
 

@@ -906,7 +906,7 @@ inline double logistic(double y) {
   return (y < 0 ? small : 1.0) / (1.0 + small);
 }
 
-/// Undoes the logarithm or logit of flowbdt/transforms/columns.py.
+/// Undoes the logarithm or logit of flowbdt/tables/transforms/smooth.py.
 inline double unbent(const double* p, double bent) {
   const double low = p[8], edge = p[9];
   const bool at_low = p[10] != 0.0;

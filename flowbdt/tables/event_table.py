@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import DataWarning, InputError, InputTypeError
 from . import checks
-from .errors import DataWarning, InputError, InputTypeError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..errors import FormatError, InputError
-from ..files import to_plain
+from ...atomic_files import to_plain
+from ...errors import FormatError, InputError
 from .columns import Columns, same_length
 
 if TYPE_CHECKING:

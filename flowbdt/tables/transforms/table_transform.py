@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, seeding
-from ..errors import ConfigError, DataWarning, FormatError, InputError, plural
-from ..registry import unknown
+from ... import seeding
+from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
+from ...registry import unknown
+from .. import checks
+from ..event_table import EventTable
 from ..relations import Relation, order_relations
-from ..table import EventTable
-from .auto import choose
 from .base import ColumnTransform, build_column
-from .joint import JointTransform
+from .choose import choose
+from .whitening import JointTransform
 
 FORMAT = 1
 MAX_WHITENED = 64

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import FormatError, InputError
 from .. import checks
-from ..errors import FormatError, InputError
-from ..table import EventTable
+from ..event_table import EventTable
 
 MAX_CATEGORIES = 1000
 """More different texts than this in a column are taken for numbers that could not be read."""

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from ..errors import FormatError
+from ...errors import FormatError
 
 PAGE = 4096
 

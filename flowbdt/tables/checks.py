@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError, plural
-from .registry import unknown
+from ..errors import InputError, plural
+from ..registry import unknown
 
 
 def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, InputError
-from . import stairs
+from ...errors import ConfigError, InputError
+from . import rank_knots
 from .base import REACH, TRANSFORMS, ColumnTransform, check_number, check_tails
 
 _INSIDE = 1e-5
@@ -69,13 +69,13 @@ class Rank(ColumnTransform):
         self.bound = self._choose_low(values)
         self._check_bounds(values)
         reach = check_number(self.reach, "reach of 'rank'", positive=True)
-        distinct = stairs.Distinct.of(values)
-        z, x = stairs.build_knots(distinct, self._choose_atoms(distinct))
+        distinct = rank_knots.Distinct.of(values)
+        z, x = rank_knots.build_knots(distinct, self._choose_atoms(distinct))
         self.limited = self._choose_limits(distinct, check_tails(self.tails, "'rank'"))
         if self.limited["low"] == "extend":
-            z, x = stairs.extend_low(z, x, reach, self.bound)
+            z, x = rank_knots.extend_low(z, x, reach, self.bound)
         if self.limited["high"] == "extend":
-            z, x = stairs.extend_high(z, x, reach, self.high)
+            z, x = rank_knots.extend_high(z, x, reach, self.high)
         self.z, self.x = z, x
         self._prepare()
         return self
@@ -96,19 +96,19 @@ class Rank(ColumnTransform):
                     f" beyond it (range {values.min():g} to {values.max():g}); change the bound"
                 )
 
-    def _choose_atoms(self, distinct: stairs.Distinct) -> np.ndarray:
+    def _choose_atoms(self, distinct: rank_knots.Distinct) -> np.ndarray:
         if isinstance(self.atoms, str):
             if self.atoms not in ("auto", "none"):
                 raise ConfigError(
                     "atoms of 'rank' must be 'auto', 'none' or a list of values, got"
                     f" {self.atoms!r}"
                 )
-            found = stairs.find_atoms(distinct)
+            found = rank_knots.find_atoms(distinct)
             return found if self.atoms == "auto" else np.zeros_like(found)
         return np.isin(distinct.values, np.asarray(self.atoms, dtype=np.float64))
 
     @staticmethod
-    def _choose_limits(distinct: stairs.Distinct, tails: dict[str, str]) -> dict[str, str]:
+    def _choose_limits(distinct: rank_knots.Distinct, tails: dict[str, str]) -> dict[str, str]:
         for side, count in (("low", distinct.counts[0]), ("high", distinct.counts[-1])):
             if tails[side] == "auto":
                 tails[side] = "limit" if count > 1 else "extend"
@@ -167,7 +167,7 @@ class Rank(ColumnTransform):
     def describe(self) -> str:
         """Return one line on what is done and on the tails."""
         tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
-        atoms = stairs.describe_atoms(self.z, self.x)
+        atoms = rank_knots.describe_atoms(self.z, self.x)
         return (
             f"rank to normal, {atoms}; tails: {tails}, generated values in"
             f" [{self.x[0]:g}, {self.x[-1]:g}]"

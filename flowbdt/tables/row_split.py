@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 
 def split_mask(n: int, fraction: float, seed: int = 0, first_row: int = 0) -> np.ndarray:

@@ -8,8 +8,8 @@ have in common.
 from __future__ import annotations
 
 from .read import ENDINGS, iter_blocks, read_attributes, read_conditions, read_table
+from .read_blocks import condition_blocks, count_rows
 from .resumable import ResumableWriter
-from .streams import condition_blocks, count_rows
 from .write import TableWriter, write_table
 
 __all__ = [

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .. import files
-from ..errors import InputError, RunError
-from ..table import EventTable
-from . import flat, hdf5
+from ... import atomic_files
+from ...errors import InputError, RunError
+from ..event_table import EventTable
+from . import hdf5, npy_csv_parquet
 from .columns import of_table
 from .read import HDF5_ENDINGS, check_ending
 
@@ -68,7 +68,7 @@ class TableWriter:
     def __enter__(self) -> Self:
         if not self.path.parent.is_dir():
             raise RunError(f"the folder of {self.path} does not exist: make it first")
-        self._atomic = files.atomic(self.path)
+        self._atomic = atomic_files.atomic(self.path)
         self._part = self._atomic.__enter__()
         self._open = contextlib.ExitStack()
         try:
@@ -130,4 +130,4 @@ class TableWriter:
             self._hdf5.close()
             return
         columns = of_table(EventTable.concatenate(self._blocks))
-        flat.write(self._part, self.path, columns, self.attributes)
+        npy_csv_parquet.write(self._part, self.path, columns, self.attributes)

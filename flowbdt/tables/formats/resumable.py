@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from .. import files
-from ..errors import FormatError, InputError, RunError
-from ..table import EventTable
+from ... import atomic_files
+from ...errors import FormatError, InputError, RunError
+from ..event_table import EventTable
 from . import hdf5
 from .columns import of_table
 from .committed import CommittedFile, locked
@@ -63,7 +63,7 @@ class ResumableWriter:
         resume: bool = False,
     ) -> None:
         self.path, self.attributes = Path(path), dict(attributes)
-        self.identity, self.resume = files.to_plain(dict(identity)), resume
+        self.identity, self.resume = atomic_files.to_plain(dict(identity)), resume
         self.n_rows = 0
         if not is_resumable(self.path):
             raise InputError(
@@ -128,7 +128,7 @@ class ResumableWriter:
         if not self._handle.seek(0, os.SEEK_END):
             self._record.unlink()  # of a table that was finished; it says nothing about this one
             return None
-        state: dict[str, Any] = files.read_json(self._record)
+        state: dict[str, Any] = atomic_files.read_json(self._record)
         if state.get("format") != FORMAT:
             raise FormatError(
                 f"{self._record} has format {state.get('format')!r}, this release knows {FORMAT}:"
@@ -157,7 +157,7 @@ class ResumableWriter:
         """Keep what is there: from now on an interrupted process leaves it as it is."""
         record = self._file.commit()
         kept = {"format": FORMAT, "identity": self.identity, "rows": n_rows}
-        files.write_json(self._record, {**kept, **record})
+        atomic_files.write_json(self._record, {**kept, **record})
         self._file.apply(record)
 
     def __exit__(

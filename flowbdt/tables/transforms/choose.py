@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .base import REACH
-from .stairs import Distinct, find_atoms
+from .rank_knots import Distinct, find_atoms
 
 Choice = tuple[dict[str, Any], str]
 """A transform specification and the reason for it, in a few words."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from . import checks
-from .errors import InputError
-from .table import EventTable
+from .event_table import EventTable
 
 
 def aligned(

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atomic_files import json_bytes, read_json, to_plain, write_json
+from ...errors import FormatError, InputError, MissingExtra
 from ..checks import unique_names
-from ..errors import FormatError, InputError, MissingExtra
-from ..files import json_bytes, read_json, to_plain, write_json
 from .columns import Columns, same_length
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import columns, discrete, rank  # noqa: F401  (they enter themselves in TRANSFORMS)
-from .auto import choose
+from . import discrete, rank, smooth  # noqa: F401  (they enter themselves in TRANSFORMS)
 from .base import TRANSFORMS, ColumnTransform, build_column
-from .joint import JointTransform
+from .choose import choose
 from .table_transform import TableTransform
+from .whitening import JointTransform
 
 __all__ = [
     "TRANSFORMS",

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import FormatError, InputError
+from ...registry import unknown
 from .. import checks
-from ..errors import FormatError, InputError
-from ..registry import unknown
-from ..table import EventTable
-from . import flat, hdf5
+from ..event_table import EventTable
+from . import hdf5, npy_csv_parquet
 from .columns import Columns, coded, same_length
 
 HDF5_ENDINGS = (".h5", ".hdf5")
-ENDINGS = (*HDF5_ENDINGS, *flat.READERS)
+ENDINGS = (*HDF5_ENDINGS, *npy_csv_parquet.READERS)
 
 Rows = slice | Sequence[int] | None
 
@@ -65,7 +65,7 @@ def read_table(
             wanted = _hdf5_choice(handle, path, columns, conditions, weight)
             n_rows = hdf5.row_count(handle, wanted.names, path)
             return _hdf5_table(handle, wanted, row_span(rows, n_rows, path), units)
-    stored = flat.READERS[path.suffix.lower()](path)
+    stored = npy_csv_parquet.READERS[path.suffix.lower()](path)
     wanted = _Choice(path, list(stored.arrays), stored, columns, conditions, weight)
     arrays = {name: stored.arrays[name] for name in wanted.names}
     n_rows = same_length({name: array.shape for name, array in arrays.items()}, path)
@@ -151,7 +151,7 @@ def conditions_table(stored: Columns, path: Path) -> EventTable:
 def _stored(path: Path) -> Columns:
     """Return the whole file, unchecked."""
     if path.suffix.lower() not in HDF5_ENDINGS:
-        return flat.READERS[path.suffix.lower()](path)
+        return npy_csv_parquet.READERS[path.suffix.lower()](path)
     with hdf5.opened(path) as handle:
         known = hdf5.column_names(handle, path)
         hdf5.row_count(handle, known, path)
@@ -165,7 +165,7 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
     if path.suffix.lower() in HDF5_ENDINGS:
         with hdf5.opened(path) as handle:
             return hdf5.read_attributes(handle)
-    return dict(flat.read_meta(path).get("attributes", {}))
+    return dict(npy_csv_parquet.read_meta(path).get("attributes", {}))
 
 
 def existing(path: str | Path) -> Path:

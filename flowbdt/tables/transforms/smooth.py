@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, InputError
+from ...errors import ConfigError, InputError
 from .base import LARGEST, LOG_REACH, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
 
 LARGEST_LATENT = 1e30

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, FormatError
-from ..files import to_plain
-from ..registry import Registry
+from ...atomic_files import to_plain
+from ...errors import ConfigError, FormatError
+from ...registry import Registry
 
 REACH = 3.0
 """How far (in latent units, about standard deviations) a generated value may lie beyond the

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, InputError, plural
-from .registry import unknown
-from .table import EventTable
+from ..errors import ConfigError, InputError, plural
+from ..registry import unknown
+from .event_table import EventTable
 
 TOLERANCE = 1e-4
 """Largest relative deviation from a declared relation that a table may show (rounded data)."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataWarning, plural
-from .auto import choose_continuous, choose_integer_tails
+from ...errors import ConfigError, DataWarning, plural
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
+from .choose import choose_continuous, choose_integer_tails
 from .rank import spread_normal
 
 _INSIDE = 1e-3

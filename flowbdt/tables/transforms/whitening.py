@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, FormatError
-from ..files import to_plain
-from ..registry import unknown
-from ..seeding import BLOCK
+from ...atomic_files import to_plain
+from ...errors import ConfigError, FormatError
+from ...registry import unknown
+from ...seeding import BLOCK
 
 KINDS = ("none", "standardise", "whiten")
 

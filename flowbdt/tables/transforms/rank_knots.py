@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import plural
+from ...errors import plural
 from .base import LARGEST
 
 N_KNOTS = 1000

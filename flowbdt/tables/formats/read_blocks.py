@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..table import EventTable
-from . import flat, hdf5
+from ...errors import InputError
+from ..event_table import EventTable
+from . import hdf5, npy_csv_parquet
 from .columns import Columns, same_length
 from .read import HDF5_ENDINGS, conditions_table, existing
 
@@ -26,7 +26,7 @@ def count_rows(path: str | Path) -> int:
     if path.suffix.lower() in HDF5_ENDINGS:
         with hdf5.opened(path) as handle:
             return hdf5.row_count(handle, hdf5.column_names(handle, path), path)
-    return flat.row_count(path)
+    return npy_csv_parquet.row_count(path)
 
 
 def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Iterator[EventTable]:
@@ -48,9 +48,9 @@ def _blocks(path: Path, block_rows: int, first: int) -> Iterator[Columns]:
     ending = path.suffix.lower()
     if ending in HDF5_ENDINGS:
         return _hdf5_blocks(path, block_rows, first)
-    if ending in flat.BLOCKS:
-        return _without(flat.BLOCKS[ending](path, block_rows), first)
-    return _cut(flat.mapped(path), path, block_rows, first)
+    if ending in npy_csv_parquet.BLOCKS:
+        return _without(npy_csv_parquet.BLOCKS[ending](path, block_rows), first)
+    return _cut(npy_csv_parquet.mapped(path), path, block_rows, first)
 
 
 def _hdf5_blocks(path: Path, block_rows: int, first: int) -> Iterator[Columns]:
