@@ -44,14 +44,14 @@ from flowbdt.compiled.engine import CompiledFlow
 from flowbdt.compiled.program import Program, program
 from flowbdt.datasets import bundled
 from flowbdt.draws import StepModel
-from flowbdt.fields import FunctionField
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.fields import FunctionField
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.solvers import SOLVERS, integrate
+from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation import Flow
-from flowbdt.inputs import StepInputs
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.trees import forests
 from flowbdt.regressors.xgb import BoostedTrees
-from flowbdt.solvers import SOLVERS, integrate
 from flowbdt.tables.transforms import JointTransform, TableTransform
 
 N_STEPS, N_TREES, DEPTH = 16, 100, 6

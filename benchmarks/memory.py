@@ -19,10 +19,10 @@ import common
 import numpy as np
 
 from flowbdt.config import BOOSTER_DEFAULTS
-from flowbdt.couplings import COUPLINGS
-from flowbdt.inputs import StepInputs
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.couplings import COUPLINGS
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training.pairs import Events, Interval, NoisyPairs

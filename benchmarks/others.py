@@ -19,7 +19,7 @@ from flowbdt.compiled.program import Program
 from flowbdt.errors import MissingExtra
 from flowbdt.export.onnx_graph import Graph
 from flowbdt.export.onnx_walk import Steps
-from flowbdt.inputs import StepInputs
+from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.regressors.trees import forests
 
 HERE = Path(__file__).resolve().parent

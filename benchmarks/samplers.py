@@ -24,13 +24,13 @@ from flowbdt import seeding
 from flowbdt.config import BOOSTER_DEFAULTS, PRESETS
 from flowbdt.datasets import bundled
 from flowbdt.draws import StepModel
-from flowbdt.fields import FunctionField
-from flowbdt.inputs import StepInputs
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.fields import FunctionField
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.solvers import SOLVERS, integrate
+from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.regressors.base import Batch
 from flowbdt.regressors.xgb import BoostedTrees
-from flowbdt.solvers import SOLVERS, integrate
 from flowbdt.tables.transforms import JointTransform, TableTransform
 
 LIMIT = 0.03

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flowbdt import EventTable
-    from flowbdt.fields import VelocityField
+    from flowbdt.flow.fields import VelocityField
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU seconds are compared; before numpy is imported
 
@@ -42,8 +42,8 @@ def by_unipc(
 ) -> np.ndarray:
     """Return where UniPC takes the noise x0, with so many evaluations of a network."""
     from flowbdt import integrate
-    from flowbdt.schedules import SCHEDULES
-    from flowbdt.solvers import SOLVERS
+    from flowbdt.flow.schedules import SCHEDULES
+    from flowbdt.flow.solvers import SOLVERS
 
     grid, solver = SCHEDULES.build("warped")(evaluations), SOLVERS.build("unipc")
     end: np.ndarray = integrate(solver, field, x0, grid, cond).x
@@ -52,8 +52,8 @@ def by_unipc(
 
 def n_evaluations(sampler: Mapping[str, Any]) -> int:
     """Return how often sampler settings ask the field per event, on the straight line."""
-    from flowbdt.schedules import SCHEDULES
-    from flowbdt.solvers import SOLVERS, evaluations
+    from flowbdt.flow.schedules import SCHEDULES
+    from flowbdt.flow.solvers import SOLVERS, evaluations
 
     grid = SCHEDULES.build(sampler.get("spacing", "uniform"))(sampler["n_steps"])
     return len(evaluations(SOLVERS.build(sampler["solver"]), grid))

@@ -18,6 +18,7 @@ from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
 from .execution import EXECUTORS, Executor
+from .flow.time_grid import TimeGrid
 from .generation import Flow
 from .model import fit_run, train_run
 from .report import write_report
@@ -26,7 +27,6 @@ from .streams import Stream, number_of_events
 from .tables.event_table import EventTable
 from .tables.formats import read_attributes, read_table
 from .tables.transforms import TableTransform
-from .timegrid import TimeGrid
 from .training.collect import missing_steps
 from .training.plan import Inputs, check_config
 

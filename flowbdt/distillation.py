@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from . import seeding, store
 from .config import ModelConfig, checked_settings
 from .errors import ConfigError, InputError
+from .flow.solvers.base import Ask
 from .generation import Flow
 from .model import FlowBDT, fit_run
-from .solvers.base import Ask
 from .store import RunDirectory
 from .tables import checks, conditions
 from .training.plan import Inputs

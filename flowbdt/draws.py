@@ -13,10 +13,10 @@ from . import seeding
 from .attempts import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
 from .compiled.engine import CompiledTrees
 from .errors import plural
-from .inputs import StepInputs
+from .flow.solvers import integrate
+from .flow.step_inputs import StepInputs
 from .regressors.base import StepRegressor
 from .regressors.ratio import DensityRatio
-from .solvers import integrate
 
 if TYPE_CHECKING:
     from .generation import Flow

@@ -12,25 +12,25 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with 
 from . import atomic_files, draws, store
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
-from .conventions import Convention, convention_for
 from .draws import StepModel
 from .errors import ConfigError, FormatError, InputError
 from .execution.local import available_cpus
+from .flow.closed_form.stored import from_bytes
+from .flow.parametrisations import Convention, convention_for
+from .flow.paths import PATHS
+from .flow.sampler import Sampler
+from .flow.solvers import asked_times, evaluations
+from .flow.step_inputs import StepInputs, step_inputs
+from .flow.stepwise import Stepwise
+from .flow.time_grid import TimeGrid
 from .given import FromFile, Rows, Starts, conditions_of
-from .inputs import StepInputs, step_inputs
-from .paths import PATHS
-from .preconditioners.stored import from_bytes
 from .registry import spec_name
 from .regressors.ratio import DensityRatio
 from .regressors.trees import Forest, forests
-from .sampling import Sampler
 from .seeding import BLOCK
-from .solvers import asked_times, evaluations
-from .stepwise import Stepwise
 from .tables import conditions
 from .tables.event_table import EventTable
 from .tables.transforms import TableTransform
-from .timegrid import TimeGrid
 
 TOGETHER = 500_000
 """Latent values of the events that are worked on together: 4 MB. Of those that are rejected the few

@@ -80,9 +80,9 @@ class FlowBDT(BaseEstimator):
     preset : 'fast', 'balanced' or 'best': decides whatever is None below, see
         `flowbdt.config.PRESETS`; what is given explicitly wins
     n_steps : steps of the solver
-    solver : any of ``flowbdt.solvers.SOLVERS.names()``, or with parameters ``{"name": "edm",
+    solver : any of ``flowbdt.flow.solvers.SOLVERS.names()``, or with parameters ``{"name": "edm",
         "s_churn": 10}``; those times that it asks for are trained, no others
-    spacing : any of ``flowbdt.schedules.SCHEDULES.names()``, or with parameters ``{"name":
+    spacing : any of ``flowbdt.flow.schedules.SCHEDULES.names()``, or with parameters ``{"name":
         "power", "exponent": p}``, or the n_steps + 1 times themselves
     path : 'linear', 'target', 'trigonometric', 'schrodinger_bridge', or with parameters
         ``{"name": "linear", "sigma": 0.01}``
@@ -101,7 +101,7 @@ class FlowBDT(BaseEstimator):
     rejection : True learns a boosted classifier of real against generated training-side events
         and rejects generated events by its odds, so that what it can see is gone (arXiv
         1810.06758); costs 1 / ``acceptance_`` times the generation time
-    inputs : what trees see of a point, some of `flowbdt.inputs.VIEWS`
+    inputs : what trees see of a point, some of `flowbdt.flow.step_inputs.VIEWS`
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; the rest from the preset and
         `flowbdt.config.BOOSTER_DEFAULTS`

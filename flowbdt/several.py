@@ -12,12 +12,12 @@ from . import atomic_files, store
 from .comparison import cut_samples
 from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
+from .flow.schedule_search import steps_within
+from .flow.solvers import SOLVERS, evaluations
 from .generation import Flow
-from .gridsearch import steps_within
 from .registry import spec_name
 from .report.curves import Point
 from .significance import Difference, differences, with_paired_separations
-from .solvers import SOLVERS, evaluations
 from .tables.event_table import EventTable
 from .tables.formats import read_attributes, read_table
 from .tuning.bench import Bench

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowbdt.cfm import MATCHERS, TorchcfmMatcher
-from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError, MissingExtra
-from flowbdt.paths import PATHS
+from flowbdt.flow.couplings import COUPLINGS
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.torchcfm_reference import MATCHERS, TorchcfmMatcher
 from flowbdt.training.pairs import Events, Interval, TorchcfmPairs, torchcfm_matcher
 
 

@@ -14,12 +14,12 @@ from flowbdt import EventTable, FlowBDT, store
 from flowbdt.cli import main
 from flowbdt.compiled import choice, engine
 from flowbdt.compiled.program import program
-from flowbdt.conventions import PathConvention
 from flowbdt.errors import ConfigError, FormatError, InputError, MissingExtra, SlowWarning
-from flowbdt.fields import FunctionField
+from flowbdt.flow.fields import FunctionField
+from flowbdt.flow.parametrisations import PathConvention
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.generation import Flow
-from flowbdt.paths import PATHS
-from flowbdt.solvers import SOLVERS, integrate
 from flowbdt.tables.transforms import TableTransform
 
 needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")

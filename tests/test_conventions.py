@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from flowbdt.conventions import (
+from flowbdt.errors import ConfigError
+from flowbdt.flow.parametrisations import (
     EDM,
     PREDICTIONS,
     Convention,
@@ -16,8 +17,7 @@ from flowbdt.conventions import (
     VarianceExploding,
     VariancePreserving,
 )
-from flowbdt.errors import ConfigError
-from flowbdt.paths import PATHS
+from flowbdt.flow.paths import PATHS
 
 SIGMAS = np.geomspace(0.002, 80.0, 9)
 CONVENTIONS: list[Convention] = [

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from flowbdt.couplings import Given, Independent, MinibatchOT, assign, equal_rows
 from flowbdt.errors import ConfigError, DataWarning, InputError
+from flowbdt.flow.couplings import Given, Independent, MinibatchOT, assign, equal_rows
 
 
 def _cost(x0: np.ndarray, x1: np.ndarray) -> float:

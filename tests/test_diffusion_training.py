@@ -21,8 +21,8 @@ from flowbdt.diffusion.field import NetworkField  # noqa: E402
 from flowbdt.diffusion.rates import RATES, Rate  # noqa: E402
 from flowbdt.diffusion.train import Trainer, TrainingConfig  # noqa: E402
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError  # noqa: E402
-from flowbdt.paths import Trigonometric  # noqa: E402
-from flowbdt.solvers import SOLVERS, integrate  # noqa: E402
+from flowbdt.flow.paths import Trigonometric  # noqa: E402
+from flowbdt.flow.solvers import SOLVERS, integrate  # noqa: E402
 
 EVENTS = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32) * [0.5, 1.2]
 QUICK = {"batch_size": 64, "validate_every": 20, "learning_rate": 1e-2, "device": "cpu"}

@@ -12,12 +12,12 @@ from flowbdt.cli import main
 from flowbdt.distillation import distil, prepare
 from flowbdt.distilled import compare
 from flowbdt.errors import ConfigError, InputError
+from flowbdt.flow.closed_form.mixture import MixturePreconditioner
+from flowbdt.flow.closed_form.stored import from_bytes
+from flowbdt.flow.closed_form.student_stages import Stages
+from flowbdt.flow.paths import PATHS
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners.mixture import MixturePreconditioner
-from flowbdt.preconditioners.stages import Stages
-from flowbdt.preconditioners.stored import from_bytes
 
 SILENT = {"n_estimators": 1, "max_depth": 1, "learning_rate": 1e-9, "early_stopping_rounds": 0}
 """Trees that say nothing: what is left is the closed form."""
@@ -77,7 +77,7 @@ def test_ways_end_where_the_teacher_ends(teacher):
     inputs = prepare(store.Archive("teacher", teacher.archive_), 2, n_pairs=5000, seed=7)
     noise, middle, end = inputs.ways.points
     assert middle.shape == noise.shape
-    from flowbdt.solvers import integrate
+    from flowbdt.flow.solvers import integrate
 
     trained = flow(teacher)
     way = integrate(trained.sampler.solver, trained.field, noise, trained.sampler.boundaries)

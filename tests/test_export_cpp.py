@@ -35,7 +35,7 @@ from flowbdt.draws import classified
 from flowbdt.errors import DataWarning
 from flowbdt.export import binary, write_cpp
 from flowbdt.export.cpp import SOURCES, model_bytes, source
-from flowbdt.solvers import integrate
+from flowbdt.flow.solvers import integrate
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""

@@ -18,10 +18,10 @@ from flowbdt.export.onnx_closed_form import MOST_UNKNOWN, projections
 from flowbdt.export.onnx_graph import Graph
 from flowbdt.export.onnx_transforms import columns_of
 from flowbdt.export.onnx_trees import tree_sum
+from flowbdt.flow.closed_form.conditioning import FullKernel, density_problem
+from flowbdt.flow.solvers import integrate
 from flowbdt.generation import Flow
-from flowbdt.preconditioners.kernels import FullKernel, density_problem
 from flowbdt.regressors.trees import forests
-from flowbdt.solvers import integrate
 from flowbdt.store import Archive
 from flowbdt.tables.transforms import TableTransform
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, GridError, InputError
-from flowbdt.fields import ExactGaussian, FunctionField
-from flowbdt.paths import PATHS, Linear, Path, Trigonometric
-from flowbdt.stepwise import Stepwise
-from flowbdt.timegrid import TimeGrid
+from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.paths import PATHS, Linear, Path, Trigonometric
+from flowbdt.flow.stepwise import Stepwise
+from flowbdt.flow.time_grid import TimeGrid
 
 MEAN = np.array([1.0, -2.0, 0.5])
 COV = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 0.4]])

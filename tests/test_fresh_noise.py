@@ -11,12 +11,12 @@ import xgboost as xgb
 
 from flowbdt import store
 from flowbdt.config import ModelConfig
-from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError
-from flowbdt.inputs import StepInputs
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.couplings import COUPLINGS
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.store import RunDirectory
 from flowbdt.tables.transforms import JointTransform

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError
-from flowbdt.fields import ClosedForm, ExactGaussian, FunctionField
-from flowbdt.gridsearch import (
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.fields import ClosedForm, ExactGaussian, FunctionField
+from flowbdt.flow.paths import Linear
+from flowbdt.flow.schedule_search import (
     Reference,
     choose_interval,
     end_error,
@@ -16,10 +18,8 @@ from flowbdt.gridsearch import (
     optimise_warp,
     steps_within,
 )
-from flowbdt.paths import Linear
-from flowbdt.preconditioners import PRECONDITIONERS
-from flowbdt.schedules import SCHEDULES
-from flowbdt.solvers import SOLVERS
+from flowbdt.flow.schedules import SCHEDULES
+from flowbdt.flow.solvers import SOLVERS
 
 NARROW = ExactGaussian([1.0, 0.0], [[1.0, 0.0], [0.0, 1e-3]], Linear())
 X0 = np.random.default_rng(1).normal(size=(200, 2))

@@ -9,7 +9,9 @@ import pytest
 from conftest import PLAIN, QUICK
 
 from flowbdt.errors import ConfigError, GridError, InputError
-from flowbdt.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.paths import Linear
+from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
 from flowbdt.hybrid import (
     Corrector,
     Leg,
@@ -27,8 +29,6 @@ from flowbdt.hybrid import (
     tree_field,
     warm_start,
 )
-from flowbdt.paths import Linear
-from flowbdt.solvers import SOLVERS, asked_times, integrate
 
 MEAN, COV = np.array([1.0, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])
 EXACT = ExactGaussian(MEAN, COV, Linear())

@@ -85,9 +85,9 @@ def test_consistency_measures_both_sides_of_a_relation():
 
 
 def test_every_nested_solver_asks_only_for_times_of_the_shared_grid():
-    from flowbdt.conventions import FlowMatching
-    from flowbdt.schedules import SCHEDULES
-    from flowbdt.solvers import SOLVERS, evaluations
+    from flowbdt.flow.parametrisations import FlowMatching
+    from flowbdt.flow.schedules import SCHEDULES
+    from flowbdt.flow.solvers import SOLVERS, evaluations
 
     for spec in settings.SOLVERS.values():
         grid = SCHEDULES.build("uniform")(spec["n_steps"])

@@ -12,11 +12,18 @@ import pytest
 from scipy import stats
 
 from flowbdt.errors import ConfigError, InputError
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS, kernels
-from flowbdt.preconditioners.covariances import Full, LowRank
-from flowbdt.preconditioners.em import Mixture, Rows, Settings, expectation, maximisation, start
-from flowbdt.preconditioners.mixture import GaussianPreconditioner, MixturePreconditioner
+from flowbdt.flow.closed_form import PRECONDITIONERS, conditioning
+from flowbdt.flow.closed_form.covariances import Full, LowRank
+from flowbdt.flow.closed_form.expectation_maximisation import (
+    Mixture,
+    Rows,
+    Settings,
+    expectation,
+    maximisation,
+    start,
+)
+from flowbdt.flow.closed_form.mixture import GaussianPreconditioner, MixturePreconditioner
+from flowbdt.flow.paths import PATHS
 
 LINEAR = PATHS.build("linear")
 WEIGHTS = np.array([0.5, 0.3, 0.2])
@@ -144,7 +151,7 @@ def test_auto_takes_one_gaussian_for_gaussian_data_and_more_for_clusters() -> No
 
 def test_the_number_of_threads_does_not_change_the_fit() -> None:
     code = (
-        "import numpy as np, hashlib; from flowbdt.preconditioners import PRECONDITIONERS as P;"
+        "import numpy as np, hashlib; from flowbdt.flow.closed_form import PRECONDITIONERS as P;"
         "z = np.random.default_rng(0).normal(size=(30_000, 9));"
         "spec = {'name': 'mixture', 'n_components': 2, 'max_iter': 2};"
         "print(hashlib.sha256(P.build(spec).fit(z, seed=0).to_bytes()).hexdigest())"
@@ -187,7 +194,7 @@ def test_units_of_columns_and_conditions_do_not_matter() -> None:
 
 
 def test_softmax_of_very_unlikely_points_is_finite() -> None:
-    weights = kernels.softmax(np.array([[-1e9, -1e9 - 1.0], [-1e300, -1.0]]))
+    weights = conditioning.softmax(np.array([[-1e9, -1e9 - 1.0], [-1e300, -1.0]]))
     np.testing.assert_allclose(weights, [[1 / (1 + np.exp(-1)), 1 / (1 + np.e)], [0, 1]], rtol=1e-6)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, InputError
-from flowbdt.fields import ExactGaussian
-from flowbdt.paths import PATHS, Linear, SchrodingerBridge, Target, Trigonometric
-from flowbdt.solvers import RK4, integrate
+from flowbdt.flow.fields import ExactGaussian
+from flowbdt.flow.paths import PATHS, Linear, SchrodingerBridge, Target, Trigonometric
+from flowbdt.flow.solvers import RK4, integrate
 
 TIMES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
@@ -33,7 +33,7 @@ def test_exact_gaussian_flow_starts_at_noise_and_ends_at_data() -> None:
 def test_docstring_of_the_module_states_the_time_direction() -> None:
     import flowbdt.paths
 
-    assert "t = 0 is noise, t = 1 is data" in (flowbdt.paths.__doc__ or "")
+    assert "t = 0 is noise, t = 1 is data" in (flowbdt.flow.paths.__doc__ or "")
 
 
 @pytest.mark.parametrize("t", TIMES)
@@ -149,6 +149,6 @@ def test_missing_noise_is_refused() -> None:
 
 
 def test_paths_and_solvers_need_no_torch() -> None:
-    code = "import sys, flowbdt.fields, flowbdt.cfm; print('torch' in sys.modules)"
+    code = "import sys, flowbdt.flow.fields, flowbdt.flow.torchcfm_reference; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowbdt.fields import ExactGaussian, FunctionField
-from flowbdt.paths import PATHS, Path
-from flowbdt.preconditioners.covariances import Full, LowRank
-from flowbdt.preconditioners.em import Mixture
-from flowbdt.preconditioners.mixture import GaussianPreconditioner
-from flowbdt.preconditioners.prepared import Layout, Motion, PreparedMixture
-from flowbdt.solvers import SOLVERS, integrate
+from flowbdt.flow.closed_form.covariances import Full, LowRank
+from flowbdt.flow.closed_form.expectation_maximisation import Mixture
+from flowbdt.flow.closed_form.mixture import GaussianPreconditioner
+from flowbdt.flow.closed_form.mixture_on_path import Layout, Motion, PreparedMixture
+from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.paths import PATHS, Path
+from flowbdt.flow.solvers import SOLVERS, integrate
 
 LINEAR = PATHS.build("linear")
 SPECS = [*PATHS.names(), *({"name": name, "sigma": 0.3} for name in PATHS.names())]

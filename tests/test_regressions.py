@@ -17,8 +17,8 @@ import pytest
 
 from flowbdt import FlowBDT
 from flowbdt.errors import GridError
-from flowbdt.stepwise import Stepwise
-from flowbdt.timegrid import TimeGrid
+from flowbdt.flow.stepwise import Stepwise
+from flowbdt.flow.time_grid import TimeGrid
 
 SMALL = {"n_steps": 6, "preset": "fast", "random_state": 1}
 
@@ -33,7 +33,7 @@ def test_every_trained_time_is_used_and_no_other_is_asked_for():
             asked.add(index)
             return lambda x, cond: np.zeros_like(x)
 
-        from flowbdt.solvers import SOLVERS, integrate
+        from flowbdt.flow.solvers import SOLVERS, integrate
 
         integrate(
             SOLVERS.build(solver), Stepwise(grid, predictor), np.zeros((2, 1)), grid.boundaries

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowbdt.conventions import FlowMatching, VariancePreserving
-from flowbdt.fields import ExactGaussian, FunctionField
-from flowbdt.paths import Linear
-from flowbdt.solvers import SOLVERS, integrate
+from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.parametrisations import FlowMatching, VariancePreserving
+from flowbdt.flow.paths import Linear
+from flowbdt.flow.solvers import SOLVERS, integrate
 
 LINE = FlowMatching()
 X0 = np.random.default_rng(5).normal(size=(6, 2))
@@ -225,8 +225,8 @@ def test_published_formulas_in_another_convention_give_the_same_points(
 )
 def test_samplers_do_not_depend_on_the_path(name: str) -> None:
     """On the quarter circle the same noise ratios give the same events."""
-    from flowbdt.conventions import PathConvention
-    from flowbdt.paths import Trigonometric
+    from flowbdt.flow.parametrisations import PathConvention
+    from flowbdt.flow.paths import Trigonometric
 
     mean, cov = np.array([0.5, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])
     sigmas = np.geomspace(20.0, 0.05, 9)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowbdt.conventions import EDM, FlowMatching
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.fields import ExactGaussian, FunctionField, PredictionField
-from flowbdt.paths import Linear, SchrodingerBridge, Trigonometric
-from flowbdt.solvers import SOLVERS, Restart, asked_times, evaluations, integrate
-from flowbdt.solvers.quadrature import decaying_moments, growing_moments, numeric_moments
-from flowbdt.timegrid import TimeGrid
+from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
+from flowbdt.flow.parametrisations import EDM, FlowMatching
+from flowbdt.flow.paths import Linear, SchrodingerBridge, Trigonometric
+from flowbdt.flow.solvers import SOLVERS, Restart, asked_times, evaluations, integrate
+from flowbdt.flow.solvers.quadrature import decaying_moments, growing_moments, numeric_moments
+from flowbdt.flow.time_grid import TimeGrid
 
 MEAN, COV = np.array([1.0, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])
 GAUSSIAN = ExactGaussian(MEAN, COV, Linear())
@@ -156,7 +156,7 @@ def test_automatic_interval_asks_at_no_new_times() -> None:
 
 def test_climbing_keeps_the_distribution() -> None:
     """Points of time 0.8 with noise added are points of time 0.5."""
-    from flowbdt.solvers.edm import climbed
+    from flowbdt.flow.solvers.edm import climbed
 
     late = GAUSSIAN.flow(_noise(40_000), 0.8)
     early = climbed(FlowMatching(), late, 0.8, 0.5, 1.0, np.random.default_rng(4))

@@ -10,18 +10,18 @@ from conftest import PLAIN, QUICK
 
 from flowbdt import FlowBDT, evaluate, store
 from flowbdt.config import ModelConfig, RunConfig
-from flowbdt.conventions import EDM, FlowMatching
 from flowbdt.datasets import bundled
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.fields import ExactGaussian, FunctionField, PredictionField
+from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
+from flowbdt.flow.parametrisations import EDM, FlowMatching
+from flowbdt.flow.paths import Linear
+from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
+from flowbdt.flow.stepwise import Stepwise
+from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation import Flow
-from flowbdt.paths import Linear
 from flowbdt.regressors.base import Batch
 from flowbdt.regressors.xgb import BoostedTrees
-from flowbdt.solvers import SOLVERS, asked_times, integrate
-from flowbdt.stepwise import Stepwise
 from flowbdt.tables.formats import read_attributes, write_table
-from flowbdt.timegrid import TimeGrid
 from flowbdt.training.plan import check_config
 
 SETTINGS = {**PLAIN, "booster": QUICK, "n_repeats": 1, "random_state": 1, "rejection": False}

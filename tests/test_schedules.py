@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowbdt.conventions import PathConvention, VariancePreserving
 from flowbdt.errors import ConfigError
-from flowbdt.paths import Trigonometric
-from flowbdt.schedules import AYS_SIGMAS, SCHEDULES, NoiseSchedule, boundaries_of
-from flowbdt.timegrid import TimeGrid
+from flowbdt.flow.parametrisations import PathConvention, VariancePreserving
+from flowbdt.flow.paths import Trigonometric
+from flowbdt.flow.schedules import AYS_SIGMAS, SCHEDULES, NoiseSchedule, boundaries_of
+from flowbdt.flow.time_grid import TimeGrid
 
 NAMED = [name for name in SCHEDULES.names() if name != "sigmas"]
 TRIGONOMETRIC = PathConvention(Trigonometric())

@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from flowbdt.couplings import COUPLINGS
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS
-from flowbdt.schedules import SCHEDULES
-from flowbdt.solvers import SOLVERS
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.couplings import COUPLINGS
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.schedules import SCHEDULES
+from flowbdt.flow.solvers import SOLVERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.fields import FunctionField
-from flowbdt.paths import Linear
-from flowbdt.solvers import SOLVERS, AdamsBashforth2, Euler, Heun, Solver, integrate
-from flowbdt.solvers.multistep import adams_bashforth_weights
-from flowbdt.solvers.ode import RungeKutta
+from flowbdt.flow.fields import FunctionField
+from flowbdt.flow.paths import Linear
+from flowbdt.flow.solvers import SOLVERS, AdamsBashforth2, Euler, Heun, Solver, integrate
+from flowbdt.flow.solvers.multistep import adams_bashforth_weights
+from flowbdt.flow.solvers.runge_kutta import RungeKutta
 
 RUNGE_KUTTA = [name for name in SOLVERS.names() if issubclass(SOLVERS.get(name), RungeKutta)]
 

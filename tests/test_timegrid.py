@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, DataWarning, FormatError, GridError
-from flowbdt.solvers import SOLVERS, Heun, asked_times
-from flowbdt.timegrid import TimeGrid
+from flowbdt.flow.solvers import SOLVERS, Heun, asked_times
+from flowbdt.flow.time_grid import TimeGrid
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from conftest import PLAIN
 
 from flowbdt import atomic_files, store
 from flowbdt.config import ModelConfig
-from flowbdt.couplings import COUPLINGS
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
-from flowbdt.inputs import StepInputs
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.couplings import COUPLINGS
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
-from flowbdt.paths import PATHS
-from flowbdt.preconditioners import PRECONDITIONERS
 from flowbdt.store import RunDirectory, task_name
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table

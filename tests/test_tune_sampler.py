@@ -12,13 +12,13 @@ from conftest import run
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
-from flowbdt.conventions import FlowMatching
 from flowbdt.errors import ConfigError
-from flowbdt.fields import ExactGaussian
+from flowbdt.flow.fields import ExactGaussian
+from flowbdt.flow.parametrisations import FlowMatching
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.model import fit_run
-from flowbdt.paths import PATHS
 from flowbdt.seeding import stream
-from flowbdt.solvers import SOLVERS, integrate
 from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table

@@ -26,8 +26,8 @@ from flowbdt import EventTable, FlowBDT, evaluate, integrate
 from flowbdt.atomic_files import to_plain, write_json
 from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.evaluation import Evaluation
+from flowbdt.flow.solvers import SOLVERS
 from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
-from flowbdt.solvers import SOLVERS
 from flowbdt.tables.row_split import split_mask
 
 TALK = ("d12", "d2", "mass", "tau3")

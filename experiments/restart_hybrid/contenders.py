@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowbdt.fields import VelocityField
+from flowbdt.flow.fields import VelocityField
 from flowbdt.hybrid import (
     Corrector,
     Leg,

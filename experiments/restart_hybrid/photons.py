@@ -19,13 +19,13 @@ from experiments.calochallenge.toys import SMOKE, toy_showers
 from flowbdt import integrate, seeding
 from flowbdt.datasets.calochallenge import Showers, read_showers
 from flowbdt.datasets.calogeometry import geometry
+from flowbdt.flow.solvers import SOLVERS
 from flowbdt.hybrid import stretch
 from flowbdt.metrics import calo
 from flowbdt.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.regressors.xgb import make_classifier
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.layers import Known
-from flowbdt.solvers import SOLVERS
 
 TRAINED, JUDGED = 2000, 3000
 MOST_PARAMETERS = 50_000

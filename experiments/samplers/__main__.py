@@ -20,14 +20,14 @@ import numpy as np
 from experiments import common
 from experiments.samplers import figure, settings, tables
 from flowbdt import EventTable, FlowBDT, TableTransform, evaluate, integrate
-from flowbdt.conventions import FlowMatching
 from flowbdt.datasets import HLV_RELATIONS
-from flowbdt.fields import ClosedForm
-from flowbdt.gridsearch import optimise_grid
-from flowbdt.paths import Linear
-from flowbdt.preconditioners import PRECONDITIONERS
-from flowbdt.schedules import SCHEDULES
-from flowbdt.solvers import SOLVERS
+from flowbdt.flow.closed_form import PRECONDITIONERS
+from flowbdt.flow.fields import ClosedForm
+from flowbdt.flow.parametrisations import FlowMatching
+from flowbdt.flow.paths import Linear
+from flowbdt.flow.schedule_search import optimise_grid
+from flowbdt.flow.schedules import SCHEDULES
+from flowbdt.flow.solvers import SOLVERS
 
 LINE = FlowMatching()
 BUDGETS = {"mixture": (2, 4, 8, 16, 32, 64, 100, 200), "trees": (4, 8, 16, 32)}
@@ -125,7 +125,7 @@ def churn_part(known: Known, n_steps: int, few: bool) -> list[dict[str, Any]]:
 def grids_part(known: Known, names: list[str], budgets: tuple[int, ...]) -> list[dict[str, Any]]:
     """Return the distance to the exact end point per sampler, schedule and cost.
 
-    ``found`` is the grid that `flowbdt.gridsearch` finds for this field and sampler, from other
+    ``found`` is the grid that `flowbdt.flow.schedule_search` finds for this field and sampler, from other
     points than those it is judged by.
     """
     lines = []

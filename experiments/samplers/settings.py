@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowbdt.conventions import Convention
 from flowbdt.errors import ConfigError
-from flowbdt.gridsearch import steps_within
-from flowbdt.schedules import SCHEDULES
-from flowbdt.solvers import SOLVERS, evaluations
+from flowbdt.flow.parametrisations import Convention
+from flowbdt.flow.schedule_search import steps_within
+from flowbdt.flow.schedules import SCHEDULES
+from flowbdt.flow.solvers import SOLVERS, evaluations
 
 UNIFORM, EDM = "uniform", {"name": "edm", "sigma_min": 0.02, "sigma_max": 80.0, "rho": 7.0}
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..conventions import Convention
 from ..errors import ConfigError, MissingExtra
-from ..inputs import StepInputs
+from ..flow.parametrisations import Convention
+from ..flow.sampler import Sampler
+from ..flow.step_inputs import StepInputs
+from ..flow.time_grid import TimeGrid
 from ..regressors.base import StepRegressor
 from ..regressors.trees import Forest, forests
 from ..regressors.xgb import BoostedTrees
-from ..sampling import Sampler
 from ..tables.transforms import TableTransform
-from ..timegrid import TimeGrid
 from .engine import CompiledFlow, CompiledTrees, CompiledWay, available, say_once, why_not
 from .program import program
 

@@ -13,8 +13,8 @@ from types import ModuleType
 import numpy as np
 
 from ..errors import InputError, SlowWarning
-from ..inputs import StepInputs
-from ..preconditioners.em import gap_patterns
+from ..flow.closed_form.expectation_maximisation import gap_patterns
+from ..flow.step_inputs import StepInputs
 from ..regressors.trees import Forest
 from ..tables.transforms import TableTransform
 from .arrays import DEEPEST_STACK, LANES, ROWS, Form, Room, Trees, Walk, make_room, n_inputs

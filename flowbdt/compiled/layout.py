@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..inputs import StepInputs
-from ..preconditioners.base import PreparedNone
-from ..preconditioners.kernels import FullKernel, Kernel, LowRankKernel
-from ..preconditioners.prepared import PreparedMixture
+from ..flow.closed_form.base import PreparedNone
+from ..flow.closed_form.conditioning import FullKernel, Kernel, LowRankKernel
+from ..flow.closed_form.mixture_on_path import PreparedMixture
+from ..flow.step_inputs import StepInputs
 from ..regressors.trees import Forest
 from .arrays import BASE, FULL, GAIN, LOW_RANK, NONE, Form, Trees, Walk, aligned, filled, locked
 from .program import Program

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..conventions import Convention
 from ..errors import ConfigError
-from ..fields import VelocityField
-from ..solvers import Solver, evaluations, integrate
+from ..flow.fields import VelocityField
+from ..flow.parametrisations import Convention
+from ..flow.solvers import Solver, evaluations, integrate
 
 LEAST = 1e-14
 """A weight that is smaller than this, relative to the largest, is a rounding error."""

@@ -1,6 +1,6 @@
 """Diffusion networks behind the sampler library: backbones, objectives, training, and a field.
 
-The only home of torch besides `flowbdt.cfm`; ``import flowbdt`` never comes here. Names are
+The only home of torch besides `flowbdt.flow.torchcfm_reference`; ``import flowbdt`` never comes here. Names are
 loaded when first used.
 """
 

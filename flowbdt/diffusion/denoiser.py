@@ -28,7 +28,7 @@ from ..errors import ConfigError
 from ..registry import unknown
 
 KINDS = ("edm", "v", "noise", "denoised", "velocity")
-"""What a backbone may predict; see `flowbdt.conventions.PREDICTIONS`."""
+"""What a backbone may predict; see `flowbdt.flow.parametrisations.PREDICTIONS`."""
 
 
 def coefficients(kind: str, sigma: Any, sigma_data: float) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""A network as a velocity field, for every solver of `flowbdt.solvers`."""
+"""A network as a velocity field, for every solver of `flowbdt.flow.solvers`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..conventions import Convention, convention_for
-from ..fields import VelocityField
-from ..paths import Linear, Path
+from ..flow.fields import VelocityField
+from ..flow.parametrisations import Convention, convention_for
+from ..flow.paths import Linear, Path
 from .denoiser import Denoiser, coefficients
 
 

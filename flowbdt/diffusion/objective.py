@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import cfm
-from ..couplings import COUPLINGS, MinibatchOT
 from ..errors import ConfigError
+from ..flow import torchcfm_reference
+from ..flow.couplings import COUPLINGS, MinibatchOT
 from ..registry import spec_name, unknown
 from .denoiser import Denoiser, along, coefficients
 from .levels import LEVELS, Levels
@@ -184,4 +184,4 @@ class Objective:
 
 def _matcher() -> Any:
     """Return torchcfm's matcher of the straight line. Raises MissingExtra."""
-    return cfm.load()[1].ConditionalFlowMatcher(sigma=0.0)
+    return torchcfm_reference.load()[1].ConditionalFlowMatcher(sigma=0.0)

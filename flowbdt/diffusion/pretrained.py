@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import atomic_files, seeding
-from ..schedules import SCHEDULES, boundaries_of
+from ..flow.schedules import SCHEDULES, boundaries_of
+from ..flow.solvers import SOLVERS, integrate
 from ..seeding import RowNoise
-from ..solvers import SOLVERS, integrate
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from .denoiser import Denoiser

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError
-from ..inputs import StepInputs
-from ..preconditioners.base import PreparedNone
-from ..preconditioners.kernels import FullKernel, Kernel, LowRankKernel
-from ..preconditioners.prepared import PreparedMixture
+from ..flow.closed_form.base import PreparedNone
+from ..flow.closed_form.conditioning import FullKernel, Kernel, LowRankKernel
+from ..flow.closed_form.mixture_on_path import PreparedMixture
+from ..flow.step_inputs import StepInputs
 from .onnx_graph import Graph, Tensor
 
 MOST_UNKNOWN = 5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..compiled.program import Program
-from ..inputs import StepInputs
+from ..flow.step_inputs import StepInputs
 from ..regressors.trees import Forest
 from .onnx_closed_form import Answer, ClosedForm
 from .onnx_graph import Graph, Tensor

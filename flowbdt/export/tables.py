@@ -16,10 +16,10 @@ from ..compiled.inverse import pack_way
 from ..compiled.layout import pack_form, pack_trees, pack_walk
 from ..compiled.program import program
 from ..errors import ConfigError
+from ..flow.closed_form.mixture_on_path import PreparedMixture
+from ..flow.step_inputs import StepInputs
 from ..generation import Flow
-from ..inputs import StepInputs
 from ..model import FlowBDT
-from ..preconditioners.prepared import PreparedMixture
 from ..regressors.trees import forests
 from .binary import texts
 

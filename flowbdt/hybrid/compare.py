@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import seeding
-from ..fields import VelocityField
-from ..paths import PATHS
-from ..solvers.restart import AUTO_RANGE
+from ..flow.fields import VelocityField
+from ..flow.paths import PATHS
+from ..flow.solvers.restart import AUTO_RANGE
 
 TOLERATED = 0.02
 """A field may be worse by this part of the loss. On 12 observables of jets trees that were worse by
@@ -136,7 +136,7 @@ def choose_handover(
 def choose_interval(found: Comparison, tolerance: float = TOLERATED) -> tuple[float, float] | None:
     """Return sigma_min and sigma_max of a restart interval for trees; None if there is none.
 
-    The part of `flowbdt.solvers.restart.AUTO_RANGE` in which the trees (the first field of the
+    The part of `flowbdt.flow.solvers.restart.AUTO_RANGE` in which the trees (the first field of the
     comparison) are as good, from its lowest such level upwards without a gap.
     """
     inside = (found.ratios >= 0.99 * AUTO_RANGE[0]) & (found.ratios <= 1.01 * AUTO_RANGE[1])

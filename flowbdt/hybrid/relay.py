@@ -13,13 +13,13 @@ import numpy as np
 
 from .. import seeding
 from ..errors import ConfigError
-from ..fields import VelocityField
+from ..flow.fields import VelocityField
+from ..flow.solvers import SOLVERS, Solver, evaluations, integrate
+from ..flow.solvers.base import check_boundaries
+from ..flow.solvers.edm import climbed
+from ..flow.times import TOLERANCE
 from ..model import FlowBDT
-from ..solvers import SOLVERS, Solver, evaluations, integrate
-from ..solvers.base import check_boundaries
-from ..solvers.edm import climbed
 from ..tables.event_table import EventTable
-from ..times import TOLERANCE
 from .trees import Corrector
 
 
@@ -115,7 +115,7 @@ class Relay:
         ----------
         x0 : array (n, m), noise
         cond : array (n, c) or None
-        rng : needed if noise is added on the way, see `flowbdt.solvers.integrate`
+        rng : needed if noise is added on the way, see `flowbdt.flow.solvers.integrate`
         """
         x, at = x0, self.legs[0].boundaries[0]
         counts: dict[str, int] = dict.fromkeys(self.n_evaluations, 0)

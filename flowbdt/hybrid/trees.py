@@ -11,11 +11,11 @@ import numpy as np
 from .. import seeding
 from ..config import BOOSTER_DEFAULTS
 from ..errors import ConfigError, DataWarning, InputError
-from ..fields import VelocityField
+from ..flow.fields import VelocityField
+from ..flow.solvers.base import check_boundaries
 from ..model import FlowBDT
 from ..regressors.base import Batch
 from ..regressors.xgb import BoostedTrees
-from ..solvers.base import check_boundaries
 
 
 def train_trees(

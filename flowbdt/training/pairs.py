@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from .. import seeding
-from ..cfm import TorchcfmMatcher
-from ..couplings import COUPLINGS, Coupling, MinibatchOT
-from ..inputs import StepInputs
-from ..paths import PATHS, Path
+from ..flow.couplings import COUPLINGS, Coupling, MinibatchOT
+from ..flow.paths import PATHS, Path
+from ..flow.step_inputs import StepInputs
+from ..flow.torchcfm_reference import TorchcfmMatcher
 from ..registry import spec_name
 from ..regressors.base import Batch
 

@@ -16,21 +16,21 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, store
 from ..config import ModelConfig
-from ..conventions import Convention, convention_for
-from ..couplings import COUPLINGS
 from ..errors import ConfigError, InputError, RunError
-from ..inputs import check_views
-from ..paths import PATHS, Path
-from ..preconditioners import PRECONDITIONERS, Preconditioner
+from ..flow.closed_form import PRECONDITIONERS, Preconditioner
+from ..flow.couplings import COUPLINGS
+from ..flow.parametrisations import Convention, convention_for
+from ..flow.paths import PATHS, Path
+from ..flow.solvers import SOLVERS, Euler, Solver
+from ..flow.step_inputs import check_views
+from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import derive
-from ..solvers import SOLVERS, Euler, Solver
 from ..store import RunDirectory
 from ..tables import checks
 from ..tables.event_table import EventTable
 from ..tables.row_split import split_mask
 from ..tables.transforms import TableTransform
-from ..timegrid import TimeGrid
 from .ways import Ways
 
 MIN_ROWS = 2

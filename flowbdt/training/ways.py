@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import atomic_files
 from ..config import ModelConfig
-from ..preconditioners import PRECONDITIONERS
-from ..preconditioners.stages import Stages
+from ..flow.closed_form import PRECONDITIONERS
+from ..flow.closed_form.student_stages import Stages
 from ..registry import spec_name
 from ..seeding import derive
 from ..tables.row_split import split_mask

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits  # comes with scikit-learn
 
-from .. import atomic_files, preconditioners, store
-from ..couplings import COUPLINGS
+from .. import atomic_files, store
 from ..errors import FormatError, RunError
-from ..inputs import StepInputs, step_inputs
-from ..paths import PATHS
+from ..flow import closed_form
+from ..flow.couplings import COUPLINGS
+from ..flow.paths import PATHS
+from ..flow.step_inputs import StepInputs, step_inputs
 from ..regressors.xgb import BoostedTrees
 from ..seeding import derive
 from ..store import RunDirectory
@@ -153,7 +154,7 @@ def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
             )
     joint = store.parse_json(content["transform.json"], "transform.json")["joint"]
     return step_inputs(
-        preconditioners.from_bytes(content["preconditioner.npz"]),
+        closed_form.from_bytes(content["preconditioner.npz"]),
         JointTransform.from_json(joint),
         task,
         task["time"],

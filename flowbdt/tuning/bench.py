@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
 from ..errors import ConfigError, GridError
+from ..flow.sampler import Sampler
+from ..flow.solvers import integrate
 from ..generation import Flow
 from ..metrics import Result
-from ..sampling import Sampler
 from ..significance import Binned, Difference, separation_differences
-from ..solvers import integrate
 from ..store import Source
 from ..tables.event_table import EventTable
 from . import judge

@@ -17,10 +17,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding, store
+from ..flow.closed_form.stored import from_bytes
+from ..flow.paths import PATHS
+from ..flow.step_inputs import step_inputs
 from ..generation import StepModel
-from ..inputs import step_inputs
-from ..paths import PATHS
-from ..preconditioners.stored import from_bytes
 from ..regressors.xgb import BoostedTrees
 from ..store import RunDirectory
 from ..tables.event_table import EventTable

@@ -14,13 +14,13 @@ import numpy as np
 from .. import atomic_files, seeding, store
 from ..errors import ConfigError
 from ..execution.local import available_cpus
-from ..fields import ClosedForm
-from ..gridsearch import optimise_grid, steps_within
-from ..paths import PATHS
+from ..flow.fields import ClosedForm
+from ..flow.paths import PATHS
+from ..flow.schedule_search import optimise_grid, steps_within
+from ..flow.schedules import SCHEDULES, boundaries_of
+from ..flow.solvers import SOLVERS
 from ..registry import unknown
-from ..schedules import SCHEDULES, boundaries_of
 from ..significance import Difference
-from ..solvers import SOLVERS
 from ..tables.event_table import EventTable
 from ..tables.row_split import split_mask
 from . import judge, space, times, ways
@@ -98,7 +98,7 @@ def tune_sampler(
     evaluations : budgets, evaluations of the velocity per event
     metric : of `flowbdt.tuning.judge.SCORES`, to be small
     method : 'metric' searches by the metric and begins with what the others find without one:
-        'grid' makes the errors of steps small on the closed-form velocity (`flowbdt.gridsearch`);
+        'grid' makes the errors of steps small on the closed-form velocity (`flowbdt.flow.schedule_search`);
         'times' and 'divergence' choose trained times, by the errors of steps between them or by a
         bound on the divergence (`flowbdt.tuning.times`)
     n_trials : samplers tried by the search; as many small changes of the best one follow

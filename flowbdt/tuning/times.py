@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..conventions import Convention
 from ..errors import ConfigError
-from ..fields import VelocityField
+from ..flow.fields import VelocityField
+from ..flow.parametrisations import Convention
 
 
 @dataclass(frozen=True)

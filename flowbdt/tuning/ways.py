@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..conventions import Convention
 from ..errors import ConfigError
-from ..gridsearch import steps_within
-from ..schedules import SCHEDULES, boundaries_of
-from ..solvers import SOLVERS, evaluations
-from ..timegrid import MIN_STEP
+from ..flow.parametrisations import Convention
+from ..flow.schedule_search import steps_within
+from ..flow.schedules import SCHEDULES, boundaries_of
+from ..flow.solvers import SOLVERS, evaluations
+from ..flow.time_grid import MIN_STEP
 from .space import Choice, Space, Span
 
 PLAIN = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt.couplings import COUPLINGS, Coupling
 from flowbdt.errors import InputError
+from flowbdt.flow.couplings import COUPLINGS, Coupling
 
 
 @pytest.fixture(params=COUPLINGS.names())

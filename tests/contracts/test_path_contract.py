@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt.fields import ExactGaussian
-from flowbdt.paths import PATHS, Path
+from flowbdt.flow.fields import ExactGaussian
+from flowbdt.flow.paths import PATHS, Path
 
 SPECS = [*PATHS.names(), *({"name": name, "sigma": 0.3} for name in PATHS.names())]
 INSIDE = (0.15, 0.5, 0.85)

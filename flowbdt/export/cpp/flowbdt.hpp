@@ -539,7 +539,7 @@ inline double inverse_root(std::vector<double>& a, std::size_t n) {
   return logs;
 }
 
-/// Makes the form of one pattern of known conditions, as flowbdt/preconditioners/kernels.py.
+/// Makes the form of one pattern of known conditions, as flowbdt/flow/closed_form/conditioning.py.
 class FormBuilder {
  public:
   FormBuilder(const Mixture& mixture, const Form& whole, std::vector<std::size_t> observed)

@@ -1,0 +1,252 @@
+"""Fit a mixture of Gaussians by expectation and maximisation, with event weights and gaps.
+
+Variables may be missing (NaN): their part of the sums is taken in expectation, which is exact.
+All sums run over events in the order of the table, so equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .conditioning import density_problem, log_sum_exp
+from .covariances import Covariances
+
+NEGLIGIBLE = 1e-10
+"""An event that belongs to a component with less than this probability is left out of its sums."""
+
+FEWEST = 1.0
+"""A component that holds fewer events than this is dropped."""
+
+
+TOLERANCE = 1e-5
+"""The fit stops when the mean log-likelihood per variable changes by less."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to fit.
+
+    Parameters
+    ----------
+    kind : class of the covariance matrices
+    rank : int, factors of low-rank matrices
+    shrinkage : float >= 0, events of the pooled matrix that are mixed into each component's
+    """
+
+    kind: type[Covariances]
+    rank: int
+    shrinkage: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Standardised rows y (n, p), NaN where missing; weight (n,); rows of equal gaps together.
+
+    ``patterns`` are pairs of row numbers (or a slice for all) and what is observed (p,), bool.
+    """
+
+    y: np.ndarray
+    weight: np.ndarray
+    patterns: tuple[tuple[np.ndarray | slice, np.ndarray], ...]
+
+    @classmethod
+    def of(cls, y: np.ndarray, weight: np.ndarray) -> Rows:
+        """Group rows by what is missing in them."""
+        return cls(y, weight, gap_patterns(np.isnan(y)))
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Return some of the rows."""
+        return Rows.of(self.y[rows], self.weight[rows])
+
+
+def gap_patterns(missing: np.ndarray) -> tuple[tuple[np.ndarray | slice, np.ndarray], ...]:
+    """Return (row numbers, observed columns) for each pattern among ``missing`` (n, p), bool."""
+    if not missing.any():
+        return ((slice(None), np.ones(missing.shape[1], dtype=bool)),)
+    kinds, group = np.unique(missing, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    return tuple((np.flatnonzero(group == k), ~kind) for k, kind in enumerate(kinds))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Parameters of K normal components of p variables: log weights (K,), means (K, p)."""
+
+    log_weights: np.ndarray
+    means: np.ndarray
+    covariances: Covariances
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        return len(self.log_weights)
+
+    def moved(self, shift: np.ndarray, scale: np.ndarray) -> Mixture:
+        """Return the mixture of ``shift + scale y``."""
+        return Mixture(self.log_weights, shift + scale * self.means, self.covariances.scaled(scale))
+
+    def log_joint(self, y: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Return log(weight k) + log p_k of the observed variables of y (n, p), as (n, K)."""
+        kernel = self.covariances.kernel(self.log_weights, self.means, density_problem(observed))
+        return kernel.log_joint(y[:, observed])
+
+    def log_density(self, rows: Rows, used: np.ndarray | None = None) -> np.ndarray:
+        """Return log p (n,) of the observed variables, or of those of them among ``used``."""
+        result = np.zeros(len(rows.y))
+        for numbers, observed in rows.patterns:
+            seen = observed if used is None else observed & used
+            if seen.any():
+                result[numbers] = log_sum_exp(self.log_joint(rows.y[numbers], seen))
+        return result
+
+
+def expectation(mixture: Mixture, rows: Rows) -> tuple[np.ndarray, float]:
+    """Return responsibilities times event weight (K, n), and the mean log-likelihood."""
+    weighted = np.empty((mixture.n_components, len(rows.y)))
+    total = 0.0
+    for numbers, observed in rows.patterns:
+        log_joint = mixture.log_joint(rows.y[numbers], observed)
+        log_density = log_sum_exp(log_joint)
+        weight = rows.weight[numbers]
+        weighted[:, numbers] = (np.exp(log_joint - log_density[:, None]) * weight[:, None]).T
+        total += float(weight @ log_density)
+    return weighted, total / float(rows.weight.sum())
+
+
+def maximisation(
+    weighted: np.ndarray, rows: Rows, settings: Settings, previous: Mixture | None
+) -> Mixture:
+    """Return the mixture that fits best to responsibilities times event weight (K, n)."""
+    kept = weighted.sum(axis=1) >= FEWEST
+    kept[np.argmax(weighted.sum(axis=1))] = True
+    weighted = weighted[kept]
+    if previous is not None:
+        previous = Mixture(
+            previous.log_weights[kept], previous.means[kept], previous.covariances.take(kept)
+        )
+    counts, means, scatter = _moments(weighted, rows, previous)
+    scatter = shrunk(scatter, counts, settings.shrinkage)
+    before = None if previous is None else previous.covariances
+    if before is not None and not isinstance(before, settings.kind):
+        before = None
+    covariances = settings.kind.estimate(scatter, settings.rank, before)
+    return Mixture(np.log(counts / counts.sum()), means, covariances)
+
+
+def shrunk(scatter: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Mix into each matrix (K, p, p) a few events of the pooled one, and into that its diagonal.
+
+    A component with few events, fewer than variables even, borrows its shape from the others.
+
+    References
+    ----------
+    Friedman 1989, J. Am. Stat. Assoc. 84, 165, equations 16 to 18 (the form; weights derived
+    here).
+    """
+    total = counts.sum()
+    pooled = np.tensordot(counts / total, scatter, axes=1)
+    own = total / (total + shrinkage)
+    pooled = own * pooled + (1.0 - own) * np.diag(np.diag(pooled))
+    share = (counts / (counts + shrinkage))[:, None, None]
+    return share * scatter + (1.0 - share) * pooled
+
+
+def _moments(
+    weighted: np.ndarray, rows: Rows, previous: Mixture | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return sum of weights (K,), means (K, p) and central mean products (K, p, p)."""
+    p = rows.y.shape[1]
+    dense = np.broadcast_to(np.eye(p), (len(weighted), p, p))
+    reference = np.zeros((len(weighted), p))
+    if previous is not None:
+        reference = previous.means
+        if np.isnan(rows.y).any():  # only gaps ask for the matrices
+            dense = previous.covariances.dense()
+    counts, sums, products = (
+        np.zeros(len(weighted)),
+        np.zeros_like(reference),
+        np.zeros(dense.shape),
+    )
+    for numbers, observed in rows.patterns:
+        y = rows.y[numbers]
+        for k, share in enumerate(weighted[:, numbers]):
+            near = np.flatnonzero(share > NEGLIGIBLE)
+            if len(near):
+                part = share[near]
+                away, spread = _filled(y[near], observed, reference[k], dense[k])
+                counts[k] += part.sum()
+                sums[k] += part @ away
+                products[k] += (away.T * part) @ away + part.sum() * spread
+    counts = np.maximum(counts, 1e-300)
+    shift = sums / counts[:, None]
+    scatter = products / counts[:, None, None] - shift[:, :, None] * shift[:, None, :]
+    return counts, reference + shift, scatter
+
+
+def _filled(
+    y: np.ndarray, observed: np.ndarray, mean: np.ndarray, cov: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | float]:
+    """Return y - mean with gaps filled by their expectation, and the covariance of what filled."""
+    away = y - mean
+    if observed.all():
+        return away, 0.0
+    gain = np.linalg.solve(cov[np.ix_(observed, observed)], cov[np.ix_(observed, ~observed)])
+    away[:, ~observed] = away[:, observed] @ gain
+    spread = np.zeros_like(cov)
+    spread[np.ix_(~observed, ~observed)] = (
+        cov[np.ix_(~observed, ~observed)] - cov[np.ix_(~observed, observed)] @ gain
+    )
+    return away, spread
+
+
+def iterate(mixture: Mixture, rows: Rows, settings: Settings, n: int) -> tuple[Mixture, float]:
+    """Return the mixture after at most ``n`` iterations, and its log-likelihood before the last."""
+    last = -np.inf
+    for _ in range(n):
+        weighted, likelihood = expectation(mixture, rows)
+        mixture = maximisation(weighted, rows, settings, mixture)
+        if abs(likelihood - last) < TOLERANCE * rows.y.shape[1]:
+            break
+        last = likelihood
+    return mixture, likelihood
+
+
+def start(rows: Rows, n_components: int, settings: Settings, rng: np.random.Generator) -> Mixture:
+    """Return a first mixture from k-means with spread-out seeds.
+
+    References
+    ----------
+    Arthur, Vassilvitskii 2007, "k-means++: the advantages of careful seeding", section 2.2.
+    """
+    y = np.where(np.isnan(rows.y), 0.0, rows.y)  # standardised: 0 is the mean
+    centres = _spread_seeds(y, rows.weight, n_components, rng)
+    for _ in range(10):
+        nearest = np.argmin(_distances(y, centres), axis=1)
+        member = (np.arange(len(centres))[:, None] == nearest) * rows.weight
+        count = member.sum(axis=1)
+        centres = (member @ y)[count > 0] / count[count > 0, None]
+    nearest = np.argmin(_distances(y, centres), axis=1)
+    member = (np.arange(len(centres))[:, None] == nearest) * rows.weight
+    return maximisation(member, Rows.of(y, rows.weight), settings, None)
+
+
+def _spread_seeds(
+    y: np.ndarray, weight: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return up to n rows, each drawn with the square of its distance from those before."""
+    chosen = [int(rng.choice(len(y), p=weight / weight.sum()))]
+    nearest = np.full(len(y), np.inf)
+    for _ in range(n - 1):
+        nearest = np.minimum(nearest, ((y - y[chosen[-1]]) ** 2).sum(axis=1))
+        mass = nearest * weight
+        if not mass.sum() > 0:
+            break  # fewer distinct rows than components
+        chosen.append(int(rng.choice(len(y), p=mass / mass.sum())))
+    return y[chosen]
+
+
+def _distances(y: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return squared distances (n, K) up to a constant per row."""
+    return (centres**2).sum(axis=1) - 2.0 * (y @ centres.T)

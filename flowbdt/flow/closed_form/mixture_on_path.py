@@ -1,0 +1,187 @@
+"""A mixture of Gaussians moved along a path: the optimal velocity in closed form.
+
+Per component the variables y = (x0 where it is given, x1, conditions) are jointly normal. At
+time t the point ``x_t = a x1 + b x0 + c noise``, its velocity ``u = a' x1 + b' x0 + c' noise`` and
+the end point x1 are linear in them, so their expectation given (x_t, conditions) is linear in what
+is given, and over all components the mean of these lines weighted by the posterior probabilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import InputError
+from ..paths import Path
+from .base import Prepared, check_points
+from .conditioning import Kernel, Problem
+from .expectation_maximisation import Mixture, gap_patterns
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the variables stand: m of x0 (if given), m of x1, then n_cond conditions."""
+
+    m: int
+    n_cond: int
+    has_source: bool
+
+    @property
+    def n_points(self) -> int:
+        """Number of variables that are not conditions."""
+        return self.m * (1 + self.has_source)
+
+    @property
+    def p(self) -> int:
+        """Number of all variables."""
+        return self.n_points + self.n_cond
+
+    def combination(self, data: float, source: float) -> np.ndarray:
+        """Return the matrix (m, p) of ``data x1 + source x0``."""
+        unit, none = np.eye(self.m), np.zeros((self.m, self.n_cond))
+        blocks = [source * unit] if self.has_source else []
+        return np.hstack([*blocks, data * unit, none])
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The scales a, b, c of a path at one time, and their rates."""
+
+    scales: tuple[float, float, float]
+    rates: tuple[float, float, float]
+    noise_product: float  # c times dc/dt, finite where dc/dt alone is not
+
+    @classmethod
+    def of(cls, path: Path, t: float, t_next: float | None) -> Motion:
+        """Return the motion at ``t``, or the mean one over [t, t_next]."""
+        a, b, c = _scales(path, t)
+        if t_next is None or t_next == t:
+            data, source = path.rates(t)
+            growth = float(path.noise_rate(t))
+            return cls((a, b, c), (float(data), float(source), growth * c), growth * c**2)
+        after = _scales(path, t_next)
+        rates = tuple((x - y) / (t_next - t) for x, y in zip(after, (a, b, c), strict=True))
+        return cls((a, b, c), (rates[0], rates[1], rates[2]), c * rates[2])
+
+
+def _scales(path: Path, t: float) -> tuple[float, float, float]:
+    data, source = path.scales(t)
+    return float(data), float(source), float(path.noise_scale(t))
+
+
+def problem(layout: Layout, motion: Motion, observed: np.ndarray) -> Problem:
+    """Return what is seen (x_t, the ``observed`` conditions) and asked for (u, then x1)."""
+    (a, b, c), (data, source, _) = motion.scales, motion.rates
+    conditions = np.eye(layout.p)[layout.n_points :][observed]
+    variance, product = c**2, motion.noise_product
+    if not layout.has_source:  # x0 is standard normal noise, independent of the rest
+        variance, product = variance + b**2, product + b * source
+    noise, shared = np.zeros(layout.m + len(conditions)), np.zeros(2 * layout.m)
+    noise[: layout.m], shared[: layout.m] = variance, product
+    return Problem(
+        inputs=np.vstack([layout.combination(a, b), conditions]),
+        noise=noise,
+        outputs=np.vstack([layout.combination(data, source), layout.combination(1.0, 0.0)]),
+        shared=shared,
+        m=layout.m,
+    )
+
+
+MOST_PATTERNS = 64
+"""Patterns of missing conditions whose matrices are kept at a time."""
+
+
+class PreparedMixture(Prepared):
+    """A mixture at one time of a path.
+
+    Parameters
+    ----------
+    mixture : Mixture, of the variables of ``layout``
+    layout : Layout
+    motion : Motion
+
+    Notes
+    -----
+    Unknown conditions (NaN) are integrated over exactly: what depends on which ones are known is
+    worked out when such a pattern is first met.
+    """
+
+    def __init__(self, mixture: Mixture, layout: Layout, motion: Motion) -> None:
+        self.mixture, self.layout, self._motion = mixture, layout, motion
+        self._kernels: dict[bytes, Kernel] = {}
+        self.kernel(np.ones(layout.n_cond, dtype=bool))
+
+    def kernel(self, observed: np.ndarray) -> Kernel:
+        """Return what answers if just these conditions (n_cond,), bool, are known."""
+        key = observed.tobytes()
+        if key not in self._kernels:
+            if len(self._kernels) >= MOST_PATTERNS:
+                self._kernels.pop(next(iter(self._kernels)))  # the oldest
+            mixture = self.mixture
+            self._kernels[key] = mixture.covariances.kernel(
+                mixture.log_weights, mixture.means, problem(self.layout, self._motion, observed)
+            )
+        return self._kernels[key]
+
+    def turn(self) -> tuple[float, float, float, float] | None:
+        """Return p, q, scale and variance, or None where x0 is given and the point is not x0.
+
+        The velocity is ``p posterior_mean + q x``: the expectation of noise is a share of what x1
+        does not explain. The point is ``scale x1`` plus normal noise of the variance; both are 0
+        where the point is a given x0, of which nothing is said.
+        """
+        (a, b, c), (data, source, _) = self._motion.scales, self._motion.rates
+        if self.layout.has_source:
+            return (data, source / b, 0.0, 0.0) if a == c == 0 else None
+        variance, product = b**2 + c**2, b * source + self._motion.noise_product
+        share = product / variance if variance > 0 else 0.0
+        return data - share * a, share, a, variance
+
+    def _answer(
+        self, x: np.ndarray, cond: np.ndarray | None, wanted: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        x, cond = check_points(x, self.layout.m), self._conditions(cond, len(x))
+        if not self.layout.n_cond:
+            return self.kernel(np.ones(0, dtype=bool)).answer(x, wanted)
+        width = wanted.stop - wanted.start
+        outputs = np.empty((len(x), width))
+        weights = np.empty((len(x), self.mixture.n_components))
+        for rows, observed in gap_patterns(np.isnan(cond)):
+            r = np.hstack([x[rows], cond[rows][:, observed]])
+            outputs[rows], weights[rows] = self.kernel(observed).answer(r, wanted)
+        return outputs, weights
+
+    def _conditions(self, cond: np.ndarray | None, n: int) -> np.ndarray:
+        expected = (n, self.layout.n_cond)
+        if cond is None:
+            return np.full(expected, np.nan)
+        cond = np.asarray(cond, dtype=np.float64)
+        if cond.shape != expected:
+            raise InputError(
+                f"conditions must have shape {expected}, one row per point and the columns of the"
+                f" fit, got {cond.shape}"
+            )
+        return cond
+
+    def features(
+        self, x: np.ndarray, cond: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the velocity (n, m), and the posterior mean and weights side by side."""
+        m = self.layout.m
+        outputs, weights = self._answer(x, cond, slice(0, 2 * m))
+        if weights.shape[1] == 1:
+            return outputs[:, :m], outputs[:, m:]
+        return outputs[:, :m], np.hstack([outputs[:, m:], weights])
+
+    def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+        """Return E[u_t | x_t = x, cond] (n, m)."""
+        return self._answer(x, cond, slice(0, self.layout.m))[0]
+
+    def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+        """Return E[x1 | x_t = x, cond] (n, m)."""
+        return self._answer(x, cond, slice(self.layout.m, 2 * self.layout.m))[0]
+
+    def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+        """Return the posterior probabilities of the components (n, K)."""
+        return self._answer(x, cond, slice(0, 0))[1]

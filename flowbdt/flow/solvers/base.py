@@ -1,0 +1,319 @@
+"""The contract of a solver, and `integrate`, the one loop over steps.
+
+To add a solver: derive from `Solver`, say ``order`` and ``offsets`` (where in a step it asks the
+field), write ``step``, register it. Training times, the check before the start and the cost come
+from a dry run, so nothing else has to be told.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ... import seeding
+from ...errors import ConfigError
+from ...registry import Registry
+from ..parametrisations import Convention, FlowMatching
+from ..times import TOLERANCE
+
+if TYPE_CHECKING:
+    from ..fields import VelocityField
+
+SOLVERS: Registry[Solver] = Registry("solver")
+
+
+class Ask:
+    """What a solver asks during one integration: the velocity, or the two parts of a point.
+
+    Keeps the times that were asked and counts restarts. ``convention`` gives the scales of data
+    and noise at each time.
+    """
+
+    def __init__(self, field: Any, cond: Any = None) -> None:
+        self._field, self._cond = field, cond
+        self.times: list[float] = []
+        self.n_restarts = 0
+
+    @property
+    def convention(self) -> Convention:
+        """Scales of data and noise; ConfigError if the field has no independent normal noise."""
+        convention: Convention = self._field.require_convention()
+        return convention
+
+    def __call__(self, t: float, x: Any) -> Any:
+        """Return the velocity (n, m) at x."""
+        self.times.append(t)
+        return self._field(t, x, self._cond)
+
+    def parts(self, t: float, x: Any) -> tuple[Any, Any]:
+        """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
+        self.times.append(t)
+        parts: tuple[Any, Any] = self._field.parts(t, x, self._cond)
+        return parts
+
+    def denoised(self, t: float, x: Any) -> Any:
+        """Return the denoised point (n, m) alone: cheaper than both parts."""
+        self.times.append(t)
+        return self._field.denoised(t, x, self._cond)
+
+    def noise(self, t: float, x: Any) -> Any:
+        """Return the noise (n, m) alone: cheaper than both parts."""
+        self.times.append(t)
+        return self._field.noise(t, x, self._cond)
+
+
+class _Silence:
+    """A field that says nothing: for dry runs."""
+
+    def __init__(self, convention: Convention | None) -> None:
+        self._convention = convention or FlowMatching()
+
+    def require_convention(self) -> Convention:
+        return self._convention
+
+    def __call__(self, t: float, x: Any, cond: Any) -> Any:
+        return 0.0 * x
+
+    denoised = noise = __call__
+
+    def parts(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
+        return 0.0 * x, 0.0 * x
+
+
+class Solver(ABC):
+    """One step of dx/dt = v(t, x), with operators only: numpy arrays and torch tensors both work.
+
+    The constructor stores its parameters under their own names; `parameters` reports them.
+
+    Attributes
+    ----------
+    order : int, the error of the result falls as the step to this power; of a stochastic solver
+        the error of expectations, at least
+    offsets : where in a step the field is asked, 0 = start, 1 = end, one entry per evaluation
+    lead_offsets : the same for the first steps where they differ, one tuple per step
+    clock : 'time' or 'log_snr': in which variable order and offsets are meant
+    needs_parts : True if it asks for denoised point or noise, which only fields with a normal
+        source, drawn independently of the data, can tell
+    stochastic : True if the solver draws from rng
+    adaptive : True if the times it asks depend on the points
+    """
+
+    order: int
+    offsets: tuple[float, ...]
+    lead_offsets: tuple[tuple[float, ...], ...] = ()
+    clock: ClassVar[str] = "time"
+    needs_parts: ClassVar[bool] = False
+    stochastic: bool = False
+    adaptive: ClassVar[bool] = False
+
+    def start(self, boundaries: list[float]) -> Any:
+        """Return the state before the first step (what a solver keeps between steps)."""
+        return None
+
+    @abstractmethod
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Return x at t1 (never changed in place) and the new state."""
+
+    def march(
+        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
+    ) -> tuple[Any, Any]:
+        """Do all steps; return x at the last boundary and the state there."""
+        state = self.start(boundaries) if state is None else state
+        for t0, t1 in itertools.pairwise(boundaries):
+            x, state = self.step(field, t0, t1, x, state, rng)
+        return x, state
+
+    def parameters(self) -> dict[str, Any]:
+        """Return all parameters with their values, defaults included."""
+        if type(self).__init__ is object.__init__:
+            return {}
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+def normal_like(x: Any, rng: Any) -> Any:
+    """Return standard normal noise of the shape, type and device of x.
+
+    ``rng`` is a numpy Generator for arrays and a ``torch.Generator`` on the same device for
+    tensors. Raises ConfigError if they do not go together.
+    """
+    try:
+        if hasattr(x, "new_empty"):  # a tensor; torch itself need not be imported for this
+            return x.new_empty(x.shape).normal_(generator=rng)
+        return rng.standard_normal(x.shape)
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"points of type {type(x).__name__} need a generator of the same library (numpy's"
+            f" Generator for arrays, torch.Generator for tensors), got {type(rng).__name__}"
+        ) from error
+
+
+def not_negative(name: str, value: Any) -> float:
+    """Return a parameter as a float. Raises ConfigError unless it is a finite number from 0 on."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value >= 0):
+        raise ConfigError(f"{name} must be a number of at least 0, got {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The end of an integration and its story.
+
+    Parameters
+    ----------
+    x : array or tensor (n, m), the points at the last boundary
+    n_evaluations : int, calls of the field, each for all n rows
+    times : ndarray (n_evaluations,), the times asked, in that order
+    seconds : float, wall time
+    nonfinite_fraction : float, share of rows with NaN or infinity
+    n_restarts : int, how often noise was added back to start again from there
+    """
+
+    x: Any
+    n_evaluations: int
+    times: np.ndarray
+    seconds: float
+    nonfinite_fraction: float
+    n_restarts: int = 0
+
+
+def time_at(t0: float, t1: float, offset: float) -> float:
+    """Return t0 + offset (t1 - t0), exactly t0 and t1 at the ends."""
+    return t1 if offset == 1.0 else t0 + offset * (t1 - t0)
+
+
+def check_boundaries(boundaries: Any) -> list[float]:
+    """Return step boundaries as floats; refuse fewer than two, or not strictly monotonic ones."""
+    values = np.asarray(boundaries, dtype=np.float64)
+    steps = np.diff(values)
+    if (
+        values.ndim != 1
+        or len(values) < 2
+        or not np.isfinite(values).all()
+        or not ((steps > TOLERANCE).all() or (steps < -TOLERANCE).all())
+    ):
+        raise ConfigError(
+            "boundaries must be at least two finite times, all rising or all falling, got"
+            f" {np.array2string(values, threshold=8)}"
+        )
+    return [float(value) for value in values]
+
+
+def evaluations(
+    solver: Solver, boundaries: Any, convention: Convention | None = None
+) -> list[float]:
+    """Return the times at which ``solver`` asks the field, in order, one entry per evaluation.
+
+    Found by a dry run on one row of zeros, so they are by construction the times that `integrate`
+    will ask. ``convention`` matters to solvers that step in noise levels; None is the straight
+    line.
+
+    Raises
+    ------
+    ConfigError
+        If the solver is adaptive: its times depend on the points.
+    """
+    if solver.adaptive:
+        raise ConfigError(
+            f"{type(solver).__name__} chooses its times from the points on the way, so they cannot"
+            " be known before; step models need a solver with fixed steps"
+        )
+    ask = Ask(_Silence(convention))
+    rng = seeding.stream(0, "dry-run")
+    solver.march(ask, np.zeros((1, 1)), check_boundaries(boundaries), rng)
+    return ask.times
+
+
+def asked_times(
+    solver: Solver, boundaries: Any, convention: Convention | None = None
+) -> np.ndarray:
+    """Return all times (T,) at which ``solver`` asks the field, sorted, each once."""
+    times = np.unique(np.asarray(evaluations(solver, boundaries, convention), dtype=np.float64))
+    return times[np.concatenate([[True], np.diff(times) > TOLERANCE])]
+
+
+def integrate(
+    solver: Solver,
+    field: VelocityField,
+    x0: Any,
+    boundaries: Any,
+    cond: Any = None,
+    rng: Any = None,
+) -> Solution:
+    """Move x0 along the field from the first to the last boundary.
+
+    Parameters
+    ----------
+    solver : Solver
+    field : VelocityField
+    x0 : ndarray (n, m), computed in float64; or a torch tensor, in its own type and device
+    boundaries : (n_steps + 1,), rising (noise to data) or falling (data to noise)
+    cond : ndarray (n, c) or None, handed to the field unchanged
+    rng : needed by stochastic solvers only: a numpy Generator for arrays, a torch.Generator on
+        the same device for tensors
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    GridError
+        Before any step, if the solver would ask the field for a time it does not know.
+    ConfigError
+        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver asks for
+        denoised points of a field that has none.
+
+    Notes
+    -----
+    Floating-point overflow is not warned about; it is counted in ``nonfinite_fraction``.
+    """
+    steps = check_boundaries(boundaries)
+    check_field(solver, field, steps, rng)
+    ask = Ask(field, cond)
+    x = np.asarray(x0, dtype=np.float64) if isinstance(x0, np.ndarray) else x0
+    began = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):
+        x, _ = solver.march(ask, x, steps, rng)
+    seconds = time.perf_counter() - began
+    bad = _nonfinite_fraction(x)
+    return Solution(x, len(ask.times), np.asarray(ask.times), seconds, bad, ask.n_restarts)
+
+
+def check_field(
+    solver: Solver, field: VelocityField, boundaries: list[float], rng: Any = None
+) -> None:
+    """Refuse, before any step, what the solver cannot do with this field (see `integrate`)."""
+    if solver.stochastic and rng is None:
+        raise ConfigError(
+            f"{type(solver).__name__} adds noise: hand in rng, a numpy Generator (for torch"
+            " tensors a torch.Generator)"
+        )
+    if solver.stochastic and boundaries[0] > boundaries[-1]:
+        raise ConfigError(
+            f"{type(solver).__name__} goes from noise to data only: backwards there is nothing to"
+            " draw; take a deterministic solver"
+        )
+    convention = field.require_convention() if solver.needs_parts else field.convention
+    if solver.adaptive:
+        field.require_all(min(boundaries), max(boundaries))
+    elif field.limited:
+        field.require(asked_times(solver, boundaries, convention))
+
+
+def _nonfinite_fraction(x: Any) -> float:
+    if len(x) == 0:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        # x - x is 0 only for finite numbers, in numpy and torch alike
+        bad = ((x - x) != 0).reshape(len(x), -1).any(1)
+    return float(bad.sum()) / len(x)

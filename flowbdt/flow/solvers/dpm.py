@@ -1,0 +1,257 @@
+"""DPM-Solver and DPM-Solver++: exponential integrators in the log-SNR.
+
+In half log-SNR lambda = log(alpha / sigma) the linear part of the motion is exact and only the
+noise e (DPM-Solver) or the denoised point D (DPM-Solver++) has to be approximated:
+
+``x1 = (alpha1 / alpha0) x0 - sigma1 integral e^(lambda1 - lambda) e dlambda``
+``x1 = (sigma1 / sigma0) x0 + alpha1 integral e^(lambda - lambda1) D dlambda``
+
+Lambda is infinite at pure noise and at pure data: a step from t = 0 or to t = 1 is DDIM's, with
+one evaluation. So the orders hold where the log-SNR is finite; over all of [0, 1] they are 2 at
+most, whatever is declared.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+from ...errors import ConfigError
+from ..parametrisations import Convention
+from .base import SOLVERS, Ask, Solver
+from .multistep import Multistep, Node
+from .quadrature import decaying_moments, growing_moments, polynomial_weights
+from .runge_kutta import weighted_sum
+
+
+class Singlestep(Solver):
+    """A step with evaluations in between, at fixed shares of its log-SNR."""
+
+    clock = "log_snr"
+    needs_parts = True
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step; DDIM's where the log-SNR is infinite."""
+        ends = [field.convention.log_snr(t) for t in (t0, t1)]
+        if not all(math.isfinite(end) for end in ends):
+            return field.convention.point(*field.parts(t0, x), t1), state
+        return self.inner(field, t0, t1, x), state
+
+    @abstractmethod
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+        """Return x at t1 where the log-SNR is finite."""
+
+
+def between(convention: Convention, t0: float, t1: float, share: float) -> float:
+    """Return the time at which ``share`` of the step in log-SNR is done."""
+    begin, end = convention.log_snr(t0), convention.log_snr(t1)
+    return convention.clock(math.exp(-(begin + share * (end - begin))))
+
+
+def noise_step(
+    convention: Convention, x: Any, t0: float, t1: float, noises: list[Any], weights: Any
+) -> Any:
+    """Return ``(alpha1 / alpha0) x - sigma1 sum of weight * noise``."""
+    (a0, _), (a1, b1) = convention.scales(t0), convention.scales(t1)
+    return weighted_sum([a1 / a0, *(-b1 * w for w in weights)], [x, *noises])
+
+
+def data_step(
+    convention: Convention, x: Any, t0: float, t1: float, points: list[Any], weights: Any
+) -> Any:
+    """Return ``(sigma1 / sigma0) x + alpha1 sum of weight * denoised point``."""
+    (_, b0), (a1, b1) = convention.scales(t0), convention.scales(t1)
+    return weighted_sum([b1 / b0, *(a1 * w for w in weights)], [x, *points])
+
+
+def log_snr_step(convention: Convention, t0: float, t1: float) -> float:
+    """Return the length of the step in log-SNR."""
+    return convention.log_snr(t1) - convention.log_snr(t0)
+
+
+def log_snr_places(
+    convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]
+) -> list[float]:
+    """Return where the nodes are in log-SNR, 0 = start of the step, 1 = its end."""
+    begin, h = convention.log_snr(t0), log_snr_step(convention, t0, t1)
+    return [(convention.log_snr(t) - begin) / h for t, _ in nodes]
+
+
+def ddim_step(convention: Convention, x: Any, t0: float, t1: float, denoised: Any) -> Any:
+    """Return DDIM's step from the denoised point alone, from where there is noise."""
+    (a0, b0), (a1, b1) = convention.scales(t0), convention.scales(t1)
+    return (b1 / b0) * x + (a1 - a0 * b1 / b0) * denoised
+
+
+@SOLVERS.register("dpm_solver_2")
+class DPMSolver2(Singlestep):
+    """Noise at the middle of the step in log-SNR. Order 2, two evaluations per step.
+
+    References
+    ----------
+    Lu et al. 2022, arXiv 2206.00927, algorithm 1 (r1 = 1/2).
+    """
+
+    order = 2
+    offsets = (0.0, 0.5)
+
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+        """Do one step."""
+        c, h = field.convention, log_snr_step(field.convention, t0, t1)
+        middle = between(c, t0, t1, 0.5)
+        u = noise_step(c, x, t0, middle, [field.noise(t0, x)], [math.expm1(0.5 * h)])
+        return noise_step(c, x, t0, t1, [field.noise(middle, u)], [math.expm1(h)])
+
+
+@SOLVERS.register("dpm_solver_3")
+class DPMSolver3(Singlestep):
+    """Noise at thirds of the step in log-SNR. Order 3, three evaluations per step.
+
+    References
+    ----------
+    Lu et al. 2022, arXiv 2206.00927, algorithm 2 (r1 = 1/3, r2 = 2/3).
+    """
+
+    order = 3
+    offsets = (0.0, 1 / 3, 2 / 3)
+
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+        """Do one step: each stage integrates the line through start and last stage."""
+        c, h, start = field.convention, log_snr_step(field.convention, t0, t1), field.noise(t0, x)
+        first, second = (between(c, t0, t1, share) for share in self.offsets[1:])
+        u = noise_step(c, x, t0, first, [start], [math.expm1(h / 3)])
+        e1 = field.noise(first, u)
+        # in each stage the slope is taken from the latest point: half the way, then two thirds
+        u = noise_step(c, x, t0, second, [start, e1], _line(2 * h / 3, 0.5))
+        e2 = field.noise(second, u)
+        return noise_step(c, x, t0, t1, [start, e2], _line(h, 2 / 3))
+
+
+def _line(h: float, place: float) -> Any:
+    """Return weights of the noise at 0 and at ``place`` of a step h, for the line through both."""
+    return polynomial_weights([0.0, place], growing_moments(h, 2))
+
+
+@SOLVERS.register("dpm_solver_pp_2s")
+class DPMSolverPP2S(Singlestep):
+    """Denoised point at the middle of the step in log-SNR. Order 2, two evaluations per step.
+
+    References
+    ----------
+    Lu et al. 2022, arXiv 2211.01095, algorithm 1 (r = 1/2).
+    """
+
+    order = 2
+    offsets = (0.0, 0.5)
+
+    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+        """Do one step."""
+        c, h = field.convention, log_snr_step(field.convention, t0, t1)
+        middle = between(c, t0, t1, 0.5)
+        u = data_step(c, x, t0, middle, [field.denoised(t0, x)], [-math.expm1(-0.5 * h)])
+        return data_step(c, x, t0, t1, [field.denoised(middle, u)], [-math.expm1(-h)])
+
+
+QUADRATURES = ("exact", "published")
+
+
+def data_moments(h: float, count: int, quadrature: str) -> list[float]:
+    """Return moments of the data kernel, exact or as the published multistep formulas have them.
+
+    Published, two nodes: the second is half the first (the "midpoint" form). Three nodes: half of
+    the exact third one, because the code takes a second difference for a second derivative
+    without the factor 2; its error is then of the order of two nodes.
+    """
+    moments = decaying_moments(h, count)
+    if quadrature == "published" and count == 2:
+        return [moments[0], 0.5 * moments[0]]
+    if quadrature == "published" and count == 3:
+        return [*moments[:2], 0.5 * moments[2]]
+    return moments
+
+
+class DataMultistep(Multistep):
+    """Interpolate the denoised point in log-SNR; the kernel decays as e^(-decay lambda)."""
+
+    clock = "log_snr"
+    needs_parts = True
+    decay: float = 1.0
+
+    def __init__(self, degree: int, quadrature: str, warm_start: bool) -> None:
+        super().__init__(degree, warm_start)
+        if quadrature not in QUADRATURES:
+            raise ConfigError(
+                f"quadrature of {type(self).__name__} must be one of {', '.join(QUADRATURES)}, got"
+                f" {quadrature!r}"
+            )
+        self.quadrature = quadrature
+        if quadrature == "published":
+            self.order = min(self.order, 2)
+
+    def value(self, field: Ask, t: float, x: Any) -> Any:
+        """Return the denoised point."""
+        return field.denoised(t, x)
+
+    def coordinate(self, convention: Convention, t: float) -> float:
+        """Return the half log-SNR."""
+        return convention.log_snr(t)
+
+    def weights(self, convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:
+        """Return one weight per node for the step from t0 to t1."""
+        h = self.decay * log_snr_step(convention, t0, t1)
+        moments = data_moments(h, len(nodes), self.quadrature)
+        return polynomial_weights(log_snr_places(convention, t0, t1, nodes), moments)
+
+    def says_all(self, field: Ask, t: float) -> bool:
+        """Return False at pure data, from where steps go backwards only."""
+        return field.convention.scales(t)[1] > 0
+
+    def advance(
+        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+    ) -> Any:
+        """Return x at t1."""
+        weights = self.weights(field.convention, t0, t1, nodes)
+        return data_step(field.convention, x, t0, t1, [d for _, d in nodes], weights)
+
+    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
+        """Return DDIM's step, which is the same formula with one node."""
+        return ddim_step(field.convention, x, t0, t1, value)
+
+
+@SOLVERS.register("dpm_solver_pp_2m")
+class DPMSolverPP2M(DataMultistep):
+    """Two-step DPM-Solver++. Order 2, one evaluation per step.
+
+    Parameters
+    ----------
+    quadrature : 'published' (midpoint form) or 'exact' (weights of the interpolating line)
+
+    References
+    ----------
+    Lu et al. 2022, arXiv 2211.01095, algorithm 2.
+    """
+
+    def __init__(self, quadrature: str = "published") -> None:
+        super().__init__(2, quadrature, warm_start=False)
+
+
+@SOLVERS.register("dpm_solver_pp_3m")
+class DPMSolverPP3M(DataMultistep):
+    """Three-step DPM-Solver++. Order 3, one evaluation per step and one more at the start.
+
+    Parameters
+    ----------
+    quadrature : 'exact', or 'published': the formula of the authors' code and of those derived
+        from it, whose measured order is 2 (see `data_moments`)
+    warm_start : see `Multistep`; without, the order is 2
+
+    References
+    ----------
+    Lu et al. 2022, arXiv 2211.01095, section 4 (multistep of order 3; formulas in their code).
+    """
+
+    def __init__(self, quadrature: str = "exact", warm_start: bool = True) -> None:
+        super().__init__(3, quadrature, warm_start)

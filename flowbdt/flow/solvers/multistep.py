@@ -1,0 +1,296 @@
+"""Multistep methods: interpolate what was seen at the last boundaries, integrate exactly.
+
+All do the same thing with another quantity in another variable, see `Multistep`. Steps may be
+unequal; the weights are exact for whatever the grid is.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import ConfigError
+from ..parametrisations import Convention
+from .base import SOLVERS, Ask, Solver
+from .quadrature import growing_moments, numeric_moments, plain_moments, polynomial_weights
+from .runge_kutta import moved, weighted_sum
+
+Node = tuple[float, Any]
+"""A time and what the field said there."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The last nodes, newest first, and the point where they began."""
+
+    nodes: tuple[Node, ...] = ()
+    t_origin: float = 0.0
+    x_origin: Any = None
+
+
+class Multistep(Solver):
+    """Interpolate the values at the last ``degree`` boundaries and integrate over the step.
+
+    One evaluation per step, at its start: well suited to step models. A subclass says which value
+    of the field is interpolated (`value`), in which variable (`coordinate`), and how its integral
+    moves x (`advance`).
+
+    **Start.** The first steps have too few nodes. With ``warm_start`` the error they would make
+    is removed: they predict, ask once more at their end, and integrate again from the very
+    first point through all nodes. That asks at boundaries only, costs ``degree - 2`` evaluations
+    once, and keeps the order. Without, the order of the whole is 2 at most, as published codes
+    have it.
+
+    **Ends.** Where the coordinate of a node is infinite (pure noise has no finite noise ratio,
+    pure data no finite log-SNR), the node cannot be interpolated: a step from there is DDIM's
+    and the history begins anew behind it. Where the value alone does not tell both denoised point
+    and noise (`says_all`), DDIM's step asks for both.
+    """
+
+    offsets = (0.0,)
+
+    def __init__(self, degree: int = 2, warm_start: bool = True) -> None:
+        self.degree = checked_degree(type(self).__name__, degree, 4)
+        self.warm_start, extra = warm_start, max(degree - 2, 0)
+        self.order = degree if warm_start else degree - extra
+        self.lead_offsets = ((0.0, 1.0),) * (extra if warm_start else 0)
+
+    @abstractmethod
+    def value(self, field: Ask, t: float, x: Any) -> Any:
+        """Return what is interpolated, asked once."""
+
+    @abstractmethod
+    def coordinate(self, convention: Convention, t: float) -> float:
+        """Return the variable of the interpolation at time t."""
+
+    @abstractmethod
+    def advance(
+        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+    ) -> Any:
+        """Return x at t1 from x at t0 and the nodes, whose coordinates are finite."""
+
+    @abstractmethod
+    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
+        """Return x at t1 from one value, where a coordinate is infinite."""
+
+    def says_all(self, field: Ask, t: float) -> bool:
+        """Return False where the value alone does not tell denoised point and noise."""
+        return True
+
+    def start(self, boundaries: list[float]) -> Any:
+        """Return an empty history."""
+        return History()
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step; until the history is full, as the class says."""
+        if not self.says_all(field, t0):
+            return field.convention.point(*field.parts(t0, x), t1), History()
+        value = self.value(field, t0, x)
+        if not self._finite(field, t0):
+            return self.simple_step(field, x, t0, t1, value, rng), History()
+        state = state if state.nodes else History((), t0, x)
+        nodes = ((t0, value), *state.nodes)[: self.degree]
+        state = History(nodes, state.t_origin, state.x_origin)
+        if not self._reaches(field, t1):
+            return self.simple_step(field, x, t0, t1, value, rng), state
+        ahead = self.advance(field, x, t0, t1, nodes, rng)
+        if self.warm_start and len(nodes) < self.degree - 1 and self._finite(field, t1):
+            nodes = ((t1, self.value(field, t1, ahead)), *nodes)
+            ahead = self.advance(field, state.x_origin, state.t_origin, t1, nodes, rng)
+        return ahead, state
+
+    def _finite(self, field: Ask, t: float) -> bool:
+        return math.isfinite(self.coordinate(field.convention, t))
+
+    def _reaches(self, field: Ask, t: float) -> bool:
+        """Return True if a step may end at t."""
+        return self._finite(field, t)
+
+
+def checked_degree(name: str, degree: Any, highest: int) -> int:
+    """Return a number of nodes between 1 and the highest, or raise ConfigError."""
+    if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= highest:
+        raise ConfigError(f"the degree of {name} must be 1 to {highest}, got {degree!r}")
+    return degree
+
+
+class AdamsBashforth(Multistep):
+    """Extrapolate the velocities of the last ``degree`` boundaries.
+
+    References
+    ----------
+    Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section III.5 (variable
+    steps).
+    """
+
+    def value(self, field: Ask, t: float, x: Any) -> Any:
+        """Return the velocity."""
+        return field(t, x)
+
+    def coordinate(self, convention: Convention, t: float) -> float:
+        """Return the time itself."""
+        return t
+
+    def advance(
+        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+    ) -> Any:
+        """Return x plus the integral of the interpolated velocity."""
+        weights = adams_bashforth_weights([t for t, _ in nodes], t1, t0)
+        return moved(x, t1 - t0, weighted_sum(weights, [v for _, v in nodes]))
+
+    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
+        """Return Euler's step; never needed, as times are finite."""
+        return x + (t1 - t0) * value
+
+    def _finite(self, field: Ask, t: float) -> bool:
+        return True  # asks for no convention, so that any field will do
+
+
+def adams_bashforth_weights(times: list[float], t1: float, t0: float | None = None) -> Any:
+    """Return w (k,) so that ``sum(w_j f(times[j]))`` is the mean of f from t0 to t1.
+
+    Exact for polynomials of degree below k, whatever the spacing. ``t0`` is ``times[0]`` unless
+    given.
+    """
+    t0 = times[0] if t0 is None else t0
+    return polynomial_weights([(t - t0) / (t1 - t0) for t in times], plain_moments(len(times)))
+
+
+@SOLVERS.register("adams_bashforth_2")
+class AdamsBashforth2(AdamsBashforth):
+    """Two-step Adams-Bashforth. Order 2, one evaluation per step; the first step is Euler's."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+
+@SOLVERS.register("adams_bashforth_3")
+class AdamsBashforth3(AdamsBashforth):
+    """Three-step Adams-Bashforth. Order 3, one evaluation per step and one more in the first.
+
+    The first step is Heun's and the second Adams-Bashforth 2: both err by step^3 once, which keeps
+    order 3 for the whole, and both ask at boundaries only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3)
+
+
+@SOLVERS.register("adams_bashforth_4")
+class AdamsBashforth4(AdamsBashforth):
+    """Four-step Adams-Bashforth. Order 4, one evaluation per step, one more in the first two."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+
+
+class NoiseMultistep(Multistep):
+    """Interpolate the noise: ``x / alpha`` moves by the integral of e over the noise ratio."""
+
+    clock = "log_snr"
+    needs_parts = True
+
+    def value(self, field: Ask, t: float, x: Any) -> Any:
+        """Return the noise."""
+        return field.noise(t, x)
+
+    @abstractmethod
+    def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:
+        """Return ``alpha1 integral e^k d(noise ratio)`` over the step, e = 0 at t0 and 1 at t1."""
+
+    def advance(
+        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+    ) -> Any:
+        """Return ``alpha1 (x / alpha0 + integral of e d ratio)``."""
+        convention = field.convention
+        begin, end = (self.coordinate(convention, t) for t in (t0, t1))
+        places = [(self.coordinate(convention, t) - begin) / (end - begin) for t, _ in nodes]
+        weights = polynomial_weights(places, self.moments(convention, t0, t1, len(nodes)))
+        kept = convention.scales(t1)[0] / convention.scales(t0)[0]
+        return weighted_sum([kept, *weights], [x, *(e for _, e in nodes)])
+
+    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
+        """Return DDIM's step, not from pure noise."""
+        (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
+        return (a1 / a0) * x + (b1 - a1 * b0 / a0) * value
+
+    def says_all(self, field: Ask, t: float) -> bool:
+        """Return False at pure noise."""
+        return field.convention.scales(t)[0] > 0
+
+    def _reaches(self, field: Ask, t: float) -> bool:
+        return self._finite(field, t) and self.says_all(field, t)
+
+
+@SOLVERS.register("lms")
+class LMS(NoiseMultistep):
+    """Linear multistep method in the noise ratio: the noise as a polynomial in sigma / alpha.
+
+    Order ``degree`` (1 to 4) where the noise ratio is finite, one evaluation per step and
+    ``degree - 2`` more at the start. The quadrature weights are exact on any grid, where the code
+    that made the method known integrates numerically. Steps to pure data (ratio 0) are regular,
+    steps from pure noise are DDIM's.
+
+    References
+    ----------
+    Crowson 2022, k-diffusion, ``sample_lms`` (degree 4); the same as rho-AB-DEIS, Zhang, Chen 2023,
+    arXiv 2204.13902.
+    """
+
+    def __init__(self, degree: int = 4, warm_start: bool = True) -> None:
+        super().__init__(degree, warm_start)
+
+    def coordinate(self, convention: Convention, t: float) -> float:
+        """Return the noise ratio."""
+        return convention.ratio(t)
+
+    def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:
+        """Return plain moments times the change of the ratio."""
+        change = convention.ratio(t1) - convention.ratio(t0)
+        return [convention.scales(t1)[0] * change * m for m in plain_moments(count)]
+
+
+@SOLVERS.register("deis")
+class DEIS(NoiseMultistep):
+    """Exponential integrator with the noise as a polynomial in time or in log-SNR.
+
+    Order ``degree`` (1 to 4), one evaluation per step and ``degree - 2`` more at the start.
+
+    Parameters
+    ----------
+    degree : 1 to 4, nodes of the interpolation
+    variable : 'time' (t-AB-DEIS) or 'log_snr'; with the latter steps to pure data are DDIM's
+    warm_start : see `Multistep`
+
+    References
+    ----------
+    Zhang, Chen 2023, arXiv 2204.13902, equations 14 and 15.
+    """
+
+    def __init__(self, degree: int = 3, variable: str = "time", warm_start: bool = True) -> None:
+        super().__init__(degree, warm_start)
+        if variable not in ("time", "log_snr"):
+            raise ConfigError(f"variable of deis must be 'time' or 'log_snr', got {variable!r}")
+        self.variable = variable
+
+    def coordinate(self, convention: Convention, t: float) -> float:
+        """Return t, or half the log of the signal-to-noise ratio."""
+        return t if self.variable == "time" else convention.log_snr(t)
+
+    def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:
+        """Return the integrals; closed form in log-SNR, by Gauss's rule in time."""
+        alpha, sigma = convention.scales(t1)
+        if self.variable == "log_snr":
+            h = convention.log_snr(t1) - convention.log_snr(t0)
+            return [-sigma * m for m in growing_moments(h, count)]
+
+        def rate(u: float) -> float:
+            t = t0 + u * (t1 - t0)
+            (a, b), (d_a, d_b) = convention.scales(t), convention.rates(t)
+            return alpha * (t1 - t0) * (d_b * a - b * d_a) / a**2
+
+        return numeric_moments(rate, count)

@@ -1,0 +1,187 @@
+"""Restart: climb back in noise and come down again, over any solver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...errors import ConfigError
+from ..parametrisations import Convention
+from .base import SOLVERS, Ask, Solver
+from .edm import climbed
+
+AUTO_RANGE = (0.1, 0.6)
+"""Noise ratios between which 'auto' restarts: for data of width 1, where single events begin to
+separate and where errors of the steps before are largest compared with what noise can wash out.
+Twice the [0.06, 0.30] that the authors found best for data of width 1/2."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One line of the table: restart ``k`` times between two noise ratios.
+
+    ``steps`` None: with the boundaries of the main grid that lie between; else that many steps of
+    their own, equal in the log of the noise ratio.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    k: int
+    steps: int | None = None
+
+    @classmethod
+    def of(cls, entry: Any) -> Interval:
+        """Read ``[sigma_min, sigma_max, k]`` or ``[sigma_min, sigma_max, k, steps]``."""
+        if isinstance(entry, (str, bytes)) or not isinstance(entry, Sequence):
+            raise _wrong(entry)
+        if len(entry) not in (3, 4):
+            raise _wrong(entry)
+        low, high, k, *steps = entry
+        whole = [n for n in (k, *steps) if n is not None]
+        if any(isinstance(n, bool) or not isinstance(n, int) for n in whole):
+            raise _wrong(entry)
+        if not (
+            0 < low < high and math.isfinite(high) and k >= 0 and all(n > 0 for n in steps if n)
+        ):
+            raise _wrong(entry)
+        return cls(float(low), float(high), k, steps[0] if steps else None)
+
+
+def _wrong(entry: Any) -> ConfigError:
+    return ConfigError(
+        "an interval of restart is [sigma_min, sigma_max, k] or [sigma_min, sigma_max, k, steps]"
+        " with noise ratios 0 < sigma_min < sigma_max, k restarts (0 or more) and whole numbers of"
+        f" steps, got {entry!r}"
+    )
+
+
+@SOLVERS.register("restart")
+class Restart(Solver):
+    """Any solver, interrupted to add noise and to go over an interval again.
+
+    When the main grid arrives at the lower noise ratio of an interval, noise is added until the
+    upper one and the steps down are done again, k times. Fresh noise contracts the errors made
+    above, while the steps stay those of an ordinary differential equation. Both ends are moved to
+    the nearest boundaries of the main grid, so that without ``steps`` no new times are asked, and
+    trees need no new models. A multistep base begins its history anew at each restart.
+
+    Order and place of the evaluations are those of the base.
+
+    Parameters
+    ----------
+    base : solver, its name, or a mapping with its parameters
+    intervals : table, see `Interval`; or 'auto': once between noise ratios `AUTO_RANGE`
+    k : restarts of the interval that 'auto' chooses
+    s_noise : factor of the noise that is added
+
+    Raises
+    ------
+    ConfigError
+        If an interval is malformed, or falls between two boundaries.
+
+    References
+    ----------
+    Xu et al. 2023, arXiv 2306.14878, section 3.1 (Restart forward and backward process).
+    """
+
+    needs_parts = True
+
+    def __init__(
+        self,
+        base: Any = "heun",
+        intervals: Any = "auto",
+        k: int = 1,
+        s_noise: float = 1.0,
+    ) -> None:
+        self.base, self.intervals, self.k, self.s_noise = base, intervals, k, s_noise
+        self._base: Solver = base if isinstance(base, Solver) else SOLVERS.build(base)
+        if isinstance(self._base, Restart) or self._base.adaptive:
+            raise ConfigError("the base of restart must be a solver with fixed steps of its own")
+        if intervals == "auto":
+            self._table = [Interval.of([*AUTO_RANGE, k])]
+        elif isinstance(intervals, str) or not isinstance(intervals, Sequence):
+            raise ConfigError(f"intervals of restart must be 'auto' or a table, got {intervals!r}")
+        else:
+            self._table = [Interval.of(entry) for entry in intervals]
+        self.order, self.offsets = self._base.order, self._base.offsets
+        self.lead_offsets = self._base.lead_offsets
+        self.stochastic = self._base.stochastic or any(line.k for line in self._table)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return all parameters, those of the base inside."""
+        name = self.base if isinstance(self.base, str) else type(self._base).__name__
+        if isinstance(self.base, dict):
+            name = self.base["name"]
+        base = {"name": name, **self._base.parameters()}
+        return {**super().parameters(), "base": base, "intervals": self.intervals}
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step of the base."""
+        return self._base.step(field, t0, t1, x, state, rng)
+
+    def start(self, boundaries: list[float]) -> Any:
+        """Return the state of the base."""
+        return self._base.start(boundaries)
+
+    def march(
+        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
+    ) -> tuple[Any, Any]:
+        """Do all steps and all restarts."""
+        base, done = self._base, 0
+        state = base.start(boundaries) if state is None else state
+        for low, high, line in self._places(field.convention, boundaries):
+            x, state = base.march(field, x, boundaries[done : high + 1], rng, state)
+            again = _again(field.convention, boundaries[low : high + 1], line)
+            for _ in range(line.k):
+                field.n_restarts += 1
+                x = climbed(field.convention, x, again[-1], again[0], self.s_noise, rng)
+                x, state = base.march(field, x, again, rng, base.start(boundaries))
+            done = high
+        return base.march(field, x, boundaries[done:], rng, state)
+
+    def _places(
+        self, convention: Convention, boundaries: list[float]
+    ) -> list[tuple[int, int, Interval]]:
+        """Return (first, last boundary, line) of every interval that restarts, in time order."""
+        ratios = np.array([convention.ratio(t) for t in boundaries])
+        places = []
+        for line in self._table:
+            if not line.k:
+                continue
+            low, high = (_nearest(ratios, sigma) for sigma in (line.sigma_max, line.sigma_min))
+            if line == self._table[0] and self.intervals == "auto" and low == high and low > 0:
+                low -= 1
+            if not low < high:
+                raise ConfigError(
+                    f"the restart interval [{line.sigma_min:g}, {line.sigma_max:g}] falls between"
+                    " two boundaries of the grid: widen it, or take more steps"
+                )
+            places.append((low, high, line))
+        return sorted(places, key=lambda place: place[1])
+
+
+def _nearest(ratios: np.ndarray, sigma: float) -> int:
+    """Return the boundary whose noise ratio is nearest in its logarithm."""
+    usable = np.isfinite(ratios) & (ratios > 0)
+    if not usable.any():
+        raise ConfigError(
+            "restart needs a boundary between pure noise and pure data: take at least two steps"
+        )
+    distance = np.full(len(ratios), np.inf)
+    distance[usable] = np.abs(np.log(ratios[usable] / sigma))
+    return int(np.argmin(distance))
+
+
+def _again(convention: Convention, piece: list[float], line: Interval) -> list[float]:
+    """Return the boundaries of the second descent, same ends."""
+    if line.steps is None:
+        return piece
+    high, low = convention.ratio(piece[0]), convention.ratio(piece[-1])
+    inner = np.geomspace(high, low, line.steps + 1)[1:-1]
+    return [piece[0], *(convention.clock(float(sigma)) for sigma in inner), piece[-1]]

@@ -1,0 +1,202 @@
+"""Stochastic samplers: they take noise away and draw some of it anew.
+
+All need a field that tells denoised point and noise apart, and a generator; nothing is drawn
+elsewhere. Fresh noise forgets errors of earlier steps, at the price of more steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ...errors import ConfigError
+from ..parametrisations import Convention
+from .base import SOLVERS, Ask, Solver, normal_like, not_negative
+from .dpm import DataMultistep, between, log_snr_step
+from .multistep import Node
+from .runge_kutta import weighted_sum
+
+
+@SOLVERS.register("ddpm")
+class DDPM(Solver):
+    """Ancestral sampling. Order 1, one evaluation per step.
+
+    Of the noise left at t1, the share ``eta^2 (1 - r^2)`` in variance is fresh, r the ratio of
+    the noise ratios at t1 and t0: with eta = 1 the step draws from the posterior of DDPM for a
+    known denoised point, with eta = 0 it is DDIM's.
+
+    References
+    ----------
+    Ho, Jain, Abbeel 2020, arXiv 2006.11239, equations 6 and 7; Song, Meng, Ermon 2021, arXiv
+    2010.02502, equations 12 and 16.
+    """
+
+    order = 1
+    offsets = (0.0,)
+    clock = "log_snr"
+    needs_parts = True
+    stochastic = True
+
+    def __init__(self, eta: float = 1.0) -> None:
+        self.eta = not_negative("eta of ddpm", eta)
+        if eta > 1:
+            raise ConfigError(f"eta of ddpm must be at most 1, got {eta}")
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step; the last one, to pure data, draws nothing."""
+        denoised, noise = field.parts(t0, x)
+        (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
+        if b1 <= 0:
+            return a1 * denoised, state
+        fresh = self.eta**2 * (1.0 - (b1 * a0 / (a1 * b0)) ** 2)
+        weights = [a1, b1 * math.sqrt(1.0 - fresh), b1 * math.sqrt(fresh)]
+        return weighted_sum(weights, [denoised, noise, normal_like(x, rng)]), state
+
+
+@SOLVERS.register("euler_maruyama")
+class EulerMaruyama(Solver):
+    """Euler's method on ``dx = (v - churn e) dt + sqrt(2 churn sigma) dW``.
+
+    Any diffusion w(t) added with half of it times the score, here w = 2 churn sigma, keeps the
+    distributions along the path; this one vanishes with the noise and stays finite at both ends.
+    Order 1 for expectations, one evaluation per step. The last step, to pure data, draws nothing:
+    noise drawn there would stay.
+
+    References
+    ----------
+    Ma et al. 2024, arXiv 2401.08740 (SiT): the reverse equation holds for any diffusion w(t); here
+    w is proportional to sigma.
+    """
+
+    order = 1
+    offsets = (0.0,)
+    needs_parts = True
+    stochastic = True
+
+    def __init__(self, churn: float = 1.0) -> None:
+        self.churn = not_negative("churn of euler_maruyama", churn)
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step."""
+        c, h = field.convention, t1 - t0
+        velocity = field(t0, x)
+        if c.scales(t1)[1] <= 0:
+            return x + h * velocity, state
+        width = math.sqrt(2.0 * self.churn * c.scales(t0)[1] * abs(h))
+        noise, fresh = c.noise_from(velocity, x, t0), normal_like(x, rng)
+        return weighted_sum([1.0, h, -h * self.churn, width], [x, velocity, noise, fresh]), state
+
+
+class StochasticMultistep(DataMultistep):
+    """Multistep DPM-Solver++ on the reverse SDE, ``eta`` times its noise.
+
+    ``x1 = (sigma1 / sigma0) e^(-eta h) x0 + alpha1 integral (1 + eta) e^(-(1 + eta)(lambda1 -
+    lambda)) D dlambda + sigma1 sqrt(1 - e^(-2 eta h)) z``, h the step in log-SNR. One evaluation
+    per step. Steps from pure noise are the limit h -> infinity, those to pure data return D.
+
+    References
+    ----------
+    Lu et al. 2022, arXiv 2211.01095 (SDE-DPM-Solver++); eta as in Crowson 2022,
+    k-diffusion, and, as tau^2, in Xue et al. 2023, arXiv 2309.05019 (SA-Solver).
+    """
+
+    stochastic = True
+
+    def __init__(self, degree: int, eta: float, quadrature: str) -> None:
+        super().__init__(degree, quadrature, warm_start=False)
+        self.order = 1
+        self.eta = not_negative(f"eta of {type(self).__name__}", eta)
+        self.decay = 1.0 + self.eta
+
+    def advance(
+        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+    ) -> Any:
+        """Return x at t1."""
+        c = field.convention
+        (_, b0), (a1, b1) = c.scales(t0), c.scales(t1)
+        h = self.eta * log_snr_step(c, t0, t1)
+        kept, width = b1 / b0 * math.exp(-h), b1 * math.sqrt(-math.expm1(-2.0 * h))
+        weights = [a1 * w for w in self.weights(c, t0, t1, nodes)]
+        values = [d for _, d in nodes]
+        if width:
+            return weighted_sum([kept, *weights, width], [x, *values, normal_like(x, rng)])
+        return weighted_sum([kept, *weights], [x, *values])
+
+    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
+        """Return the limit of the formula for an infinite step in log-SNR."""
+        (_, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
+        if b1 <= 0:
+            return a1 * value
+        kept = (1.0 / b0) * x if self.eta == 0 else normal_like(x, rng)
+        return a1 * value + b1 * kept
+
+
+@SOLVERS.register("dpm_solver_pp_2m_sde")
+class DPMSolverPP2MSDE(StochasticMultistep):
+    """Two-step SDE-DPM-Solver++. Order 1 for expectations at least, one evaluation per step.
+
+    See `StochasticMultistep`; ``quadrature`` as in `DPMSolverPP2M`.
+    """
+
+    def __init__(self, eta: float = 1.0, quadrature: str = "published") -> None:
+        super().__init__(2, eta, quadrature)
+
+
+@SOLVERS.register("dpm_solver_pp_3m_sde")
+class DPMSolverPP3MSDE(StochasticMultistep):
+    """Three-step SDE-DPM-Solver++. Order 1 for expectations at least, one evaluation per step.
+
+    See `StochasticMultistep`; ``quadrature`` as in `DPMSolverPP3M`.
+    """
+
+    def __init__(self, eta: float = 1.0, quadrature: str = "exact") -> None:
+        super().__init__(3, eta, quadrature)
+
+
+@SOLVERS.register("seeds_2")
+class SEEDS2(Solver):
+    """Exponential integrator of the reverse SDE with one stage in between.
+
+    The linear part and the noise are exact, the noise prediction is that at the middle of the
+    step in log-SNR; both stages share their noise, as the same path of the SDE must. Two
+    evaluations per step. Steps from pure noise and to pure data are those of `DDPM`.
+
+    References
+    ----------
+    Gonzalez et al. 2023, arXiv 2305.14267 (SEEDS-2, c2 = 1/2).
+    """
+
+    order = 1
+    offsets = (0.0, 0.5)
+    clock = "log_snr"
+    needs_parts = True
+    stochastic = True
+
+    def step(
+        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+    ) -> tuple[Any, Any]:
+        """Do one step."""
+        c = field.convention
+        h = log_snr_step(c, t0, t1)
+        if not math.isfinite(h):
+            return DDPM().step(field, t0, t1, x, state, rng)
+        middle, noise = between(c, t0, t1, 0.5), field.noise(t0, x)
+        first, second = normal_like(x, rng), normal_like(x, rng)
+        grown = math.sqrt(math.expm1(h))  # what half a step adds to x / alpha, in units of sigma
+        u = (
+            _reverse(c, x, (t0, middle), noise, math.expm1(0.5 * h))
+            + (c.scales(middle)[1] * grown) * first
+        )
+        noise = field.noise(middle, u)
+        fresh = (math.exp(0.5 * h) * grown) * first + grown * second
+        return _reverse(c, x, (t0, t1), noise, math.expm1(h)) + c.scales(t1)[1] * fresh, state
+
+
+def _reverse(c: Convention, x: Any, times: tuple[float, float], noise: Any, grown: float) -> Any:
+    """Return ``(alpha1 / alpha0) x - 2 sigma1 (e^h - 1) e``: the reverse SDE without its noise."""
+    (a0, _), (a1, b1) = c.scales(times[0]), c.scales(times[1])
+    return (a1 / a0) * x - (2.0 * b1 * grown) * noise

@@ -1,0 +1,127 @@
+"""What the trees of one time see of a point, and the closed-form velocity they add to.
+
+Training and generation both come here, so that trees are asked about what they were taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..tables.transforms import JointTransform
+from .closed_form import Preconditioner, Prepared
+from .paths import PATHS
+
+VIEWS = ("latent", "columns", "end_point", "components")
+"""latent: the point itself. columns: the point turned back to the single columns, where whitening
+mixed them; a tree cuts along its inputs, so both directions help. end_point: the closed-form
+E[x1 | x_t]. components: the probability of each Gaussian. Conditions are always seen."""
+
+
+def check_views(views: Sequence[str]) -> None:
+    """Refuse unknown or repeated views, and none at all. Raises ConfigError."""
+    if not views or len(set(views)) < len(views) or not set(views) <= set(VIEWS):
+        raise ConfigError(
+            f"inputs must be some of {', '.join(VIEWS)}, each once, got {list(views)!r}"
+        )
+
+
+class StepInputs:
+    """Inputs of one step's trees, and what is added to their answer.
+
+    Parameters
+    ----------
+    prepared : the preconditioner at the time of the step
+    joint : the joint transform of the table, for the view ``columns``
+    views : some of `VIEWS`, in any order; what a model does not have (weights of a single
+        Gaussian, columns where nothing was mixed) is left out
+    exact : False for models of format 1, whose trees may have split on rounding errors of an end
+        point that is the same for every point
+
+    Attributes
+    ----------
+    silent : whether, without conditions, the trees see zeros instead of end point and components
+    to_columns : ndarray (m, columns) or None, what takes a point to the single columns
+    """
+
+    def __init__(
+        self, prepared: Prepared, joint: JointTransform, views: Sequence[str], exact: bool = True
+    ) -> None:
+        self.prepared, self.views = prepared, views
+        self._m = joint.axes.shape[1]
+        # what the closed form says of two points
+        extra = prepared.features(np.vstack([-np.ones(self._m), np.ones(self._m)]), None)[1]
+        self._n_extra = extra.shape[1]
+        self.silent = exact and _says_nothing(extra)
+        mixed = joint.name == "whiten" and "columns" in views
+        # from whitened axes to standardised columns; linear, so it acts on points at any time
+        self.to_columns = (joint.axes * joint.spread).T if mixed else None
+
+    def n_inputs(self, n_cond: int) -> int:
+        """Return how many inputs trees have where there are so many conditions."""
+        end_point = min(self._m, self._n_extra)
+        widths = {
+            "latent": self._m,
+            "end_point": end_point,
+            "components": self._n_extra - end_point,
+        }
+        mixed = 0 if self.to_columns is None else self.to_columns.shape[1]
+        return sum(width for view, width in widths.items() if view in self.views) + mixed + n_cond
+
+    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs (n, p) float32 and closed-form velocity (n, m) float64.
+
+        Parameters
+        ----------
+        x : ndarray (n, m), points at the time of the step
+        cond : ndarray (n, c) or None
+        """
+        m = x.shape[1]
+        velocity, extra = self.prepared.features(x, cond)
+        if self.silent and cond is None:
+            extra = np.zeros_like(extra)
+        parts = [x] if "latent" in self.views else []
+        if self.to_columns is not None:
+            parts.append(rowwise_product(x, self.to_columns))
+        if "end_point" in self.views:
+            parts.append(extra[:, :m])
+        if "components" in self.views:
+            parts.append(extra[:, m:])
+        if cond is not None:
+            parts.append(cond)
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe"), velocity
+
+
+def _says_nothing(extra: np.ndarray) -> bool:
+    """Whether the end point is the same for every point, as it is for pure noise.
+
+    It is then exactly that of no information, up to rounding, which differs between machines and
+    must not become something that trees can split on.
+    """
+    return extra.shape[1] == 0 or float(np.ptp(extra, axis=0).max()) < 1e-9
+
+
+def step_inputs(
+    preconditioner: Preconditioner,
+    joint: JointTransform,
+    settings: Mapping[str, Any],
+    t: float,
+    t_next: float,
+    version: int,
+) -> StepInputs:
+    """Return what the trees at time ``t`` see, from a run's settings and format version."""
+    until = t_next if settings["target"] == "mean" else None
+    prepared = preconditioner.at(PATHS.build(settings["path"]), t, until)
+    return StepInputs(prepared, joint, settings["inputs"], exact=version >= 2)
+
+
+def rowwise_product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return x @ matrix, each row to the last bit the same whatever other rows there are.
+
+    A matrix product adds in another order for other numbers of rows; trees would then see another
+    side of a cut. Few columns make the plain sum cheap.
+    """
+    return np.einsum("nm,mk->nk", np.asarray(x, dtype=np.float64), matrix, optimize=False)
