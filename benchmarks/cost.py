@@ -48,7 +48,7 @@ class MadeUp:
         self.n_rows, self._n_inputs, self.n_outputs = n_rows, n_inputs, n_outputs
 
     def __iter__(self) -> Iterator[Any]:
-        from flowbdt.regressors.base import Batch
+        from flowbdt.trees.base import Batch
 
         for low in range(0, self.n_rows, 4096):
             rng = np.random.default_rng(low)
@@ -72,7 +72,7 @@ def booster_of(changes: dict[str, Any]) -> dict[str, Any]:
 def measure(changes: dict[str, Any], sizes: tuple[int, int, int]) -> dict[str, float]:
     """Return peak memory of the process (MiB) and CPU seconds of one fit."""
     import flowbdt.training.worker  # noqa: F401  what a step has loaded
-    from flowbdt.regressors.xgb import BoostedTrees
+    from flowbdt.trees.boosted_trees import BoostedTrees
 
     BoostedTrees(booster_of({})).fit(MadeUp(100, 2, 2), None, seed=1, n_threads=1)
     common.reset_peak()

@@ -50,9 +50,9 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation import Flow
-from flowbdt.regressors.trees import forests
-from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.tables.transforms import JointTransform, TableTransform
+from flowbdt.trees.boosted_trees import BoostedTrees
+from flowbdt.trees.tree_arrays import forests
 
 N_STEPS, N_TREES, DEPTH = 16, 100, 6
 REFERENCE = {"steps": 20, "times": 30, "depth": 4}

@@ -74,9 +74,9 @@ def plan(kind: str, options: argparse.Namespace, folder: str) -> None:
 
 def measure(kind: str, options: argparse.Namespace, folder: str) -> dict[str, Any]:
     """Train one step of a planned run, and judge it on the showers held out."""
-    from flowbdt.regressors.xgb import BoostedTrees
     from flowbdt.store import RunDirectory, model_name
     from flowbdt.training.worker import run_task
+    from flowbdt.trees.boosted_trees import BoostedTrees
 
     run = RunDirectory(folder)
     times = np.array(run.read_json("plan.json")["grid"]["times"])

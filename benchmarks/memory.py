@@ -23,9 +23,9 @@ from flowbdt.flow.closed_form import PRECONDITIONERS
 from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
+from flowbdt.trees.boosted_trees import BoostedTrees
 
 N_COLUMNS = 12
 PARAMETERS = {**BOOSTER_DEFAULTS, "n_estimators": 3}  # memory does not grow with trees

@@ -20,7 +20,7 @@ from flowbdt.errors import MissingExtra
 from flowbdt.export.onnx_graph import Graph
 from flowbdt.export.onnx_walk import Steps
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.regressors.trees import forests
+from flowbdt.trees.tree_arrays import forests
 
 HERE = Path(__file__).resolve().parent
 

@@ -29,9 +29,9 @@ from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.regressors.base import Batch
-from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.tables.transforms import JointTransform, TableTransform
+from flowbdt.trees.base import Batch
+from flowbdt.trees.boosted_trees import BoostedTrees
 
 LIMIT = 0.03
 """Share of the field's cost that the library may add."""

@@ -83,7 +83,7 @@ LOW_VALUES = 70_000_000
 def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
     from .metrics.calo import Protocol
     from .metrics.classifier import make_mlp
-    from .regressors.xgb import make_classifier
+    from .trees.boosted_trees import make_classifier
 
     return Protocol(
         judges={"mlp": make_mlp, "gb": make_classifier},

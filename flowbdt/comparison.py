@@ -203,7 +203,7 @@ def judge_of(name: str, n_threads: int) -> Callable[[int], Any]:
     """Return the maker of the classifiers of a metric, by its name."""
     if name == "auc_mlp":
         return make_mlp
-    from .regressors.xgb import make_classifier
+    from .trees.boosted_trees import make_classifier
 
     return functools.partial(make_classifier, n_threads=n_threads)
 

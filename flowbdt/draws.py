@@ -15,8 +15,8 @@ from .compiled.engine import CompiledTrees
 from .errors import plural
 from .flow.solvers import integrate
 from .flow.step_inputs import StepInputs
-from .regressors.base import StepRegressor
-from .regressors.ratio import DensityRatio
+from .trees.base import StepRegressor
+from .trees.density_ratio import DensityRatio
 
 if TYPE_CHECKING:
     from .generation import Flow

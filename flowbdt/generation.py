@@ -25,12 +25,12 @@ from .flow.stepwise import Stepwise
 from .flow.time_grid import TimeGrid
 from .given import FromFile, Rows, Starts, conditions_of
 from .registry import spec_name
-from .regressors.ratio import DensityRatio
-from .regressors.trees import Forest, forests
 from .seeding import BLOCK
 from .tables import conditions
 from .tables.event_table import EventTable
 from .tables.transforms import TableTransform
+from .trees.density_ratio import DensityRatio
+from .trees.tree_arrays import Forest, forests
 
 TOGETHER = 500_000
 """Latent values of the events that are worked on together: 4 MB. Of those that are rejected the few

@@ -17,10 +17,10 @@ from .draws import classified
 from .errors import FormatError
 from .execution.local import available_cpus
 from .generation import Flow
-from .regressors.ratio import DensityRatio
 from .seeding import BLOCK, derive
 from .store import RunDirectory
 from .tables.row_split import split_mask
+from .trees.density_ratio import DensityRatio
 
 GENERATED_PER_EVENT = 8
 FEWEST_GENERATED = 8_192

@@ -8,9 +8,9 @@ import xgboost as xgb
 
 from flowbdt.compiled import engine
 from flowbdt.errors import ConfigError, FormatError, InputError
-from flowbdt.regressors import ubjson
-from flowbdt.regressors.ratio import DensityRatio
-from flowbdt.regressors.trees import DEEPEST, forests
+from flowbdt.trees import ubjson
+from flowbdt.trees.density_ratio import DensityRatio
+from flowbdt.trees.tree_arrays import DEEPEST, forests
 
 needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")
 

@@ -17,12 +17,12 @@ from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
-from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.store import RunDirectory
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training.pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.worker import VALID_REPEATS, run_task, training_pairs
+from flowbdt.trees.boosted_trees import BoostedTrees
 
 BOOSTER = {"max_depth": 4, "learning_rate": 0.2, "max_bin": 32}
 BOOSTER |= {"multi_strategy": "multi_output_tree"}

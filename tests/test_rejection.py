@@ -10,10 +10,10 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
-from flowbdt.regressors.ratio import DensityRatio
 from flowbdt.store import RunDirectory
 from flowbdt.training.collect import collect
 from flowbdt.training.plan import Inputs
+from flowbdt.trees.density_ratio import DensityRatio
 
 COARSE = {
     "n_steps": 2,

@@ -19,10 +19,10 @@ from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
 from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation import Flow
-from flowbdt.regressors.base import Batch
-from flowbdt.regressors.xgb import BoostedTrees
 from flowbdt.tables.formats import read_attributes, write_table
 from flowbdt.training.plan import check_config
+from flowbdt.trees.base import Batch
+from flowbdt.trees.boosted_trees import BoostedTrees
 
 SETTINGS = {**PLAIN, "booster": QUICK, "n_repeats": 1, "random_state": 1, "rejection": False}
 ROWS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 3.0] + [0.0, 5.0]

@@ -13,7 +13,6 @@ from flowbdt.errors import ConfigError, FormatError
 from flowbdt.evaluation import Evaluation, evaluate
 from flowbdt.metrics import Result, classifier_auc, separation_power
 from flowbdt.model import fit_run
-from flowbdt.regressors.xgb import make_classifier
 from flowbdt.seeding import stream
 from flowbdt.several import Entry, Truth, held_against_each_other, names_of, read_entry
 from flowbdt.significance import (
@@ -29,6 +28,7 @@ from flowbdt.significance import (
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
+from flowbdt.trees.boosted_trees import make_classifier
 
 NAMES = ("A", "B")
 

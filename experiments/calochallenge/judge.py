@@ -8,7 +8,7 @@ from flowbdt.datasets.calochallenge import Showers
 from flowbdt.metrics import calo
 from flowbdt.metrics.base import Result
 from flowbdt.metrics.classifier import MakeClassifier, make_mlp
-from flowbdt.regressors.xgb import make_classifier
+from flowbdt.trees.boosted_trees import make_classifier
 
 NEIGHBOURS = 5_000
 """Showers of each sample whose neighbours are sought."""

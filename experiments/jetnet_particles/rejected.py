@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.jetnet_particles.scores import observables
-from flowbdt.regressors.ratio import DensityRatio
 from flowbdt.seeding import derive, stream
+from flowbdt.trees.density_ratio import DensityRatio
 
 HARDEST = 3
 
@@ -26,7 +26,7 @@ class Rejected:
     """A trained generator whose jets are kept with the odds of a classifier, real to generated.
 
     What rejection does for a table of columns, here for jets: the classifier is learned from
-    training jets and as many generated ones, or more; see `flowbdt.regressors.ratio`.
+    training jets and as many generated ones, or more; see `flowbdt.trees.density_ratio`.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from flowbdt.metrics import Result, classifier_auc, make_mlp, wasserstein
 from flowbdt.metrics.classifier import MakeClassifier
 from flowbdt.metrics.jets import coverage_and_mmd, jet_scores
 from flowbdt.observables import Constituents, jet_observables
-from flowbdt.regressors.xgb import make_classifier
+from flowbdt.trees.boosted_trees import make_classifier
 
 SCORES = ("w1_mass", "w1_pt", "w1_particles", "w1_efp", "fpd", "kpd")
 HLV = ("mass", "pt", "tau1", "tau2", "tau3", "d12", "d23", "ecf2", "ecf3", "d2", "width")

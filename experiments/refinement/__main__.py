@@ -29,8 +29,8 @@ from flowbdt.metrics.calo import (
     low_level_inputs,
     separations,
 )
-from flowbdt.regressors.xgb import make_classifier
 from flowbdt.tables.row_split import row_uniform
+from flowbdt.trees.boosted_trees import make_classifier
 
 FILE = Path("calochallenge") / "refinement_photons_1.hdf5"
 N_FLOORS = 10

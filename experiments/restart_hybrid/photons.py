@@ -23,9 +23,9 @@ from flowbdt.flow.solvers import SOLVERS
 from flowbdt.hybrid import stretch
 from flowbdt.metrics import calo
 from flowbdt.metrics.classifier import MakeClassifier, make_mlp
-from flowbdt.regressors.xgb import make_classifier
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.layers import Known
+from flowbdt.trees.boosted_trees import make_classifier
 
 TRAINED, JUDGED = 2000, 3000
 MOST_PARAMETERS = 50_000

@@ -21,7 +21,7 @@ from experiments.training_weights.figures import draw
 from flowbdt import EventTable, TableTransform
 from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.metrics import Result, classifier_auc, separation_power, wasserstein
-from flowbdt.regressors.xgb import make_classifier
+from flowbdt.trees.boosted_trees import make_classifier
 
 WEIGHTS: dict[str, Any] = {
     "edm": "edm",

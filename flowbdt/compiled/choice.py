@@ -15,10 +15,10 @@ from ..flow.parametrisations import Convention
 from ..flow.sampler import Sampler
 from ..flow.step_inputs import StepInputs
 from ..flow.time_grid import TimeGrid
-from ..regressors.base import StepRegressor
-from ..regressors.trees import Forest, forests
-from ..regressors.xgb import BoostedTrees
 from ..tables.transforms import TableTransform
+from ..trees.base import StepRegressor
+from ..trees.boosted_trees import BoostedTrees
+from ..trees.tree_arrays import Forest, forests
 from .engine import CompiledFlow, CompiledTrees, CompiledWay, available, say_once, why_not
 from .program import program
 

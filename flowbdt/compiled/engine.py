@@ -15,8 +15,8 @@ import numpy as np
 from ..errors import InputError, SlowWarning
 from ..flow.closed_form.expectation_maximisation import gap_patterns
 from ..flow.step_inputs import StepInputs
-from ..regressors.trees import Forest
 from ..tables.transforms import TableTransform
+from ..trees.tree_arrays import Forest
 from .arrays import DEEPEST_STACK, LANES, ROWS, Form, Room, Trees, Walk, make_room, n_inputs
 from .checked import check_steps, check_trees, check_way
 from .inverse import pack_way

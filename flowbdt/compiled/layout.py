@@ -12,7 +12,7 @@ from ..flow.closed_form.base import PreparedNone
 from ..flow.closed_form.conditioning import FullKernel, Kernel, LowRankKernel
 from ..flow.closed_form.mixture_on_path import PreparedMixture
 from ..flow.step_inputs import StepInputs
-from ..regressors.trees import Forest
+from ..trees.tree_arrays import Forest
 from .arrays import BASE, FULL, GAIN, LOW_RANK, NONE, Form, Trees, Walk, aligned, filled, locked
 from .program import Program
 

@@ -20,8 +20,8 @@ from .. import __version__, atomic_files
 from ..compiled.program import program
 from ..generation import Flow
 from ..model import FlowBDT
-from ..regressors.ratio import DensityRatio
-from ..regressors.trees import forests
+from ..trees.density_ratio import DensityRatio
+from ..trees.tree_arrays import forests
 from .onnx_closed_form import takes_unknown
 from .onnx_graph import Graph, Tensor
 from .onnx_transforms import columns_of

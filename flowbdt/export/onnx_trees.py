@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..regressors.trees import Forest
+from ..trees.tree_arrays import Forest
 from .onnx_graph import TREES, Graph, Tensor
 
 

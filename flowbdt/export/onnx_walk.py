@@ -8,7 +8,7 @@ import numpy as np
 
 from ..compiled.program import Program
 from ..flow.step_inputs import StepInputs
-from ..regressors.trees import Forest
+from ..trees.tree_arrays import Forest
 from .onnx_closed_form import Answer, ClosedForm
 from .onnx_graph import Graph, Tensor
 from .onnx_trees import tree_sum

@@ -20,7 +20,7 @@ from ..flow.closed_form.mixture_on_path import PreparedMixture
 from ..flow.step_inputs import StepInputs
 from ..generation import Flow
 from ..model import FlowBDT
-from ..regressors.trees import forests
+from ..trees.tree_arrays import forests
 from .binary import texts
 
 Arrays = dict[str, np.ndarray]

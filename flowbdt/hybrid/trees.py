@@ -14,8 +14,8 @@ from ..errors import ConfigError, DataWarning, InputError
 from ..flow.fields import VelocityField
 from ..flow.solvers.base import check_boundaries
 from ..model import FlowBDT
-from ..regressors.base import Batch
-from ..regressors.xgb import BoostedTrees
+from ..trees.base import Batch
+from ..trees.boosted_trees import BoostedTrees
 
 
 def train_trees(

@@ -1,7 +1,7 @@
 """Classifier two-sample tests: how well can a judge tell generated events from real ones?
 
 Metrics stand below the regressors, so the gradient-boosting judge is handed in as a maker of
-classifiers (`flowbdt.regressors.xgb.make_classifier`); the neural one is here.
+classifiers (`flowbdt.trees.boosted_trees.make_classifier`); the neural one is here.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import xgboost as xgb
 
 from ..errors import ConfigError, InputError
-from .xgb import BoostedTrees
+from ..trees.boosted_trees import BoostedTrees
 
 CLIP = 1e-9
 """Nearest to 0 and 1 that a share between them may be."""

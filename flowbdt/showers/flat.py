@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..regressors.distribution import ConditionalDistribution
-from ..regressors.trees import Tree, read_booster
+from ..trees.tree_arrays import Tree, read_booster
 from .layers import KNOWN, KNOWN_SPLITS, LayerPlan
 from .segments import Split, ancestors, splits
 
@@ -23,7 +23,7 @@ NOTHING = -1
 
 
 class Distributions(NamedTuple):
-    """Distributions, one per row of ``trees``; see `flowbdt.regressors.distribution`.
+    """Distributions, one per row of ``trees``; see `flowbdt.trees.distribution`.
 
     A node has a left child below 0 if it is a leaf; ``value`` is then where its values begin in
     ``values``, or, of the tree with the quantiles, the number of the leaf.

@@ -15,7 +15,7 @@ from ..flow.paths import PATHS, Path
 from ..flow.step_inputs import StepInputs
 from ..flow.torchcfm_reference import TorchcfmMatcher
 from ..registry import spec_name
-from ..regressors.base import Batch
+from ..trees.base import Batch
 
 SMALLEST_SPREAD = 1e-6
 """Below this b(t) a point can have come from one event only."""

@@ -66,7 +66,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
     ConfigError
         For unknown names or parameters, and for settings that contradict each other.
     """
-    from ..regressors.xgb import check_parameters
+    from ..trees.boosted_trees import check_parameters
 
     config = config.resolved()
     solver = SOLVERS.build(config.solver)

@@ -18,10 +18,10 @@ from ..flow import closed_form
 from ..flow.couplings import COUPLINGS
 from ..flow.paths import PATHS
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..regressors.xgb import BoostedTrees
 from ..seeding import derive
 from ..store import RunDirectory
 from ..tables.transforms import JointTransform
+from ..trees.boosted_trees import BoostedTrees
 from .pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
 
 VALID_REPEATS = 5

@@ -21,11 +21,11 @@ from ..flow.closed_form.stored import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
 from ..generation import StepModel
-from ..regressors.xgb import BoostedTrees
 from ..store import RunDirectory
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training.worker import run_task
+from ..trees.boosted_trees import BoostedTrees
 
 FEWEST_STEPS = 2
 """So many steps are trained before a trial is judged by them."""

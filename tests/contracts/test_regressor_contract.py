@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import flowbdt.regressors.xgb  # noqa: F401  registers itself
 import numpy as np
 import pytest
 
-import flowbdt.regressors.xgb  # noqa: F401  registers itself
 from flowbdt.errors import FormatError
-from flowbdt.regressors.base import REGRESSORS, Batch
+from flowbdt.trees.base import REGRESSORS, Batch
 
 PARAMETERS = {
     "n_estimators": 20,

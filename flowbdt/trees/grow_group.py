@@ -10,7 +10,7 @@ import xgboost as xgb
 from xgboost.objective import TreeObjective
 
 from ..seeding import derive, stream
-from .tables import Table
+from .binned_tables import Table
 
 
 class SplitsOnSome(TreeObjective):

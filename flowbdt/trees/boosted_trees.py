@@ -13,8 +13,8 @@ import xgboost as xgb
 from ..errors import ConfigError, FormatError
 from . import ubjson
 from .base import REGRESSORS, BatchSource, StepRegressor
-from .boosting import Group, ranges
-from .tables import Draws, Table
+from .binned_tables import Draws, Table
+from .grow_group import Group, ranges
 
 OWN_PARAMETERS = {
     "n_estimators": 1,
