@@ -1,4 +1,4 @@
-"""How well `flowbdt.cost` foresees memory and CPU time of a step, and where its constants are from.
+"""How well `flowbdt.training.step_cost` foresees memory and CPU time of a step, and where its constants are from.
 
     python benchmarks/cost.py [--quick]
 
@@ -16,8 +16,8 @@ from typing import Any
 import common
 import numpy as np
 
-from flowbdt import cost
 from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER
+from flowbdt.training import step_cost
 
 N_ROUNDS = 10
 
@@ -72,6 +72,7 @@ def booster_of(changes: dict[str, Any]) -> dict[str, Any]:
 def measure(changes: dict[str, Any], sizes: tuple[int, int, int]) -> dict[str, float]:
     """Return peak memory of the process (MiB) and CPU seconds of one fit."""
     import flowbdt.training.worker  # noqa: F401  what a step has loaded
+
     from flowbdt.trees.boosted_trees import BoostedTrees
 
     BoostedTrees(booster_of({})).fit(MadeUp(100, 2, 2), None, seed=1, n_threads=1)
@@ -87,7 +88,7 @@ def row_of(name: str) -> dict[str, Any]:
     """Measure one point and set it beside what is expected."""
     changes, sizes = POINTS[name]
     found = common.in_fresh_process(measure, changes, sizes)
-    expected = cost.estimate(booster_of(changes), *sizes, sizes[0] // 10)
+    expected = step_cost.estimate(booster_of(changes), *sizes, sizes[0] // 10)
     return {
         "step": name,
         "peak_mib": found["peak_mib"],
@@ -106,13 +107,14 @@ def fitted_constants(rows: list[dict[str, Any]]) -> dict[str, float]:
     units = []
     for row in rows:
         changes, sizes = POINTS[row["step"]]
-        work = cost.work_units(booster_of(changes), *sizes, sizes[0] // 10)
-        units.append([work[name] for name in cost.NANOSECONDS])
+        work = step_cost.work_units(booster_of(changes), *sizes, sizes[0] // 10)
+        units.append([work[name] for name in step_cost.NANOSECONDS])
     scaled = np.array(units) / np.array([[row["cpu_s"]] for row in rows])
     size = scaled.max(axis=0)
     constants, _ = nnls(scaled / size, np.ones(len(rows)))
     return {
-        name: float(c) for name, c in zip(cost.NANOSECONDS, 1e9 * constants / size, strict=True)
+        name: float(c)
+        for name, c in zip(step_cost.NANOSECONDS, 1e9 * constants / size, strict=True)
     }
 
 
@@ -128,7 +130,7 @@ def main() -> None:
     print(
         common.table(
             [
-                {"nanoseconds": k, "fitted": v, "used": cost.NANOSECONDS[k]}
+                {"nanoseconds": k, "fitted": v, "used": step_cost.NANOSECONDS[k]}
                 for k, v in constants.items()
             ]
         )

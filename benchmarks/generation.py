@@ -39,7 +39,6 @@ import others
 import xgboost as xgb
 from threadpoolctl import threadpool_limits
 
-from flowbdt import store
 from flowbdt.compiled.engine import CompiledFlow
 from flowbdt.compiled.program import Program, program
 from flowbdt.datasets import bundled
@@ -51,6 +50,7 @@ from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation import Flow
 from flowbdt.tables.transforms import JointTransform, TableTransform
+from flowbdt.training import run_directory
 from flowbdt.trees.boosted_trees import BoostedTrees
 from flowbdt.trees.tree_arrays import forests
 
@@ -269,7 +269,7 @@ def of_model(path: Path, n: int) -> dict[str, float]:
     """Return microseconds per event of a saved model, compiled and by XGBoost, all included."""
     result = {}
     for name, wanted in (("compiled", True), ("XGBoost", False)):
-        flow = Flow(store.open_run(path), 1, compiled=wanted)
+        flow = Flow(run_directory.open_run(path), 1, compiled=wanted)
         next(iter(flow.sample_blocks(10, seed=1)))
         took = []
         for _ in range(3):

@@ -64,8 +64,8 @@ def made_up(n: int) -> np.ndarray:
 
 def plan(kind: str, options: argparse.Namespace, folder: str) -> None:
     """Plan a run, with everything that is fitted once for all steps."""
-    from flowbdt.store import RunDirectory
     from flowbdt.training.plan import Inputs, make_plan
+    from flowbdt.training.run_directory import RunDirectory
 
     table = EventTable.of(showers(options.data, options.quick)[0])
     config = ModelConfig(preconditioner=options.preconditioner, booster=KINDS[kind])
@@ -74,8 +74,8 @@ def plan(kind: str, options: argparse.Namespace, folder: str) -> None:
 
 def measure(kind: str, options: argparse.Namespace, folder: str) -> dict[str, Any]:
     """Train one step of a planned run, and judge it on the showers held out."""
-    from flowbdt.store import RunDirectory, model_name
-    from flowbdt.training.worker import run_task
+    from flowbdt.training.run_directory import RunDirectory, model_name
+    from flowbdt.training.train_step import run_task
     from flowbdt.trees.boosted_trees import BoostedTrees
 
     run = RunDirectory(folder)
@@ -103,9 +103,9 @@ def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndar
     from flowbdt.flow.couplings import COUPLINGS
     from flowbdt.flow.paths import PATHS
     from flowbdt.flow.step_inputs import step_inputs
-    from flowbdt.store import task_name
     from flowbdt.tables.transforms import JointTransform, TableTransform
-    from flowbdt.training.pairs import Events, Interval, NoisyPairs
+    from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
+    from flowbdt.training.run_directory import task_name
 
     task, fitted = run.read_json(task_name(step)), run.read_json("transform.json")
     held_out = EventTable.of(showers(options.data, options.quick)[1])

@@ -24,7 +24,7 @@ from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.tables.transforms import JointTransform
-from flowbdt.training.pairs import Events, Interval, NoisyPairs
+from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
 from flowbdt.trees.boosted_trees import BoostedTrees
 
 N_COLUMNS = 12

@@ -35,12 +35,12 @@ import common
 import numpy as np
 
 from flowbdt.config import ModelConfig
-from flowbdt.execution import EXECUTORS
-from flowbdt.execution.htcondor import events
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training.collect import missing_steps
+from flowbdt.training.executors import EXECUTORS
+from flowbdt.training.executors.htcondor import event_log
 from flowbdt.training.plan import Inputs, make_plan
+from flowbdt.training.run_directory import RunDirectory
 
 N_COLUMNS = 12
 SLOTS = (1, 2, 4, 10, 20, 40, 100, 200, 400, 1000, 2000, 4000, 10_000)
@@ -83,18 +83,18 @@ def overhead_of(log: Path) -> Overhead:
     the beginning of the next one on its slot, plus what a job takes beyond training, which is to
     start an interpreter and import.
     """
-    found, _ = events.read(log)
-    submits = [_seconds(event) for event in found if event.code == events.SUBMITTED]
-    begins: dict[tuple[int, int], events.Event] = {}
+    found, _ = event_log.read(log)
+    submits = [_seconds(event) for event in found if event.code == event_log.SUBMITTED]
+    begins: dict[tuple[int, int], event_log.Event] = {}
     free: dict[str, float] = {}
     gaps, durations = [], []
     for event in found:
         job = (event.cluster, event.process)
-        if event.code == events.EXECUTING:
+        if event.code == event_log.EXECUTING:
             begins[job] = event
             if event.machine in free:
                 gaps.append(_seconds(event) - free.pop(event.machine))
-        elif event.code == events.TERMINATED and job in begins:
+        elif event.code == event_log.TERMINATED and job in begins:
             durations.append(_seconds(event) - _seconds(begins[job]))
             free[begins[job].machine] = _seconds(event)
     reports = log.parents[2].glob("steps/*.report.json")
@@ -106,7 +106,7 @@ def overhead_of(log: Path) -> Overhead:
     return Overhead(span / (len(submits) - 1), float(start), source)
 
 
-def _seconds(event: events.Event) -> float:
+def _seconds(event: event_log.Event) -> float:
     return time.mktime(time.strptime(event.when[:19], "%Y-%m-%d %H:%M:%S"))
 
 

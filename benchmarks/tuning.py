@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 from common import finish, in_fresh_process, table
 
-from flowbdt import EventTable, evaluate, store
+from flowbdt import EventTable, evaluate
 from flowbdt.config import RunConfig
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
 from flowbdt.significance import differences, with_paired_separations
 from flowbdt.significance import text as compared
+from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import TunedSampler, bench, tune, tune_sampler
 from flowbdt.tuning.text import summary
@@ -95,7 +96,7 @@ def sampler_part(
 
 
 def _on_test(
-    run: store.RunDirectory, test: EventTable, found: TunedSampler, draws: int
+    run: run_directory.RunDirectory, test: EventTable, found: TunedSampler, draws: int
 ) -> dict[str, Any]:
     """Return the separations x100 of default and found sampler: means over draws of noise."""
     plain, gain = [], []

@@ -50,14 +50,14 @@ def add_distil(commands: Any) -> None:
 
 def run_distil(options: argparse.Namespace) -> None:
     """flowbdt distil."""
-    from . import store
     from .distillation import N_PAIRS, prepare
     from .distilled import compare
     from .generation import Flow
     from .model import fit_run
     from .tables.formats import read_conditions
+    from .training import run_directory
 
-    source = store.open_run(options.teacher)
+    source = run_directory.open_run(options.teacher)
     teacher = Flow(source, 1)
     real = {k: _events(getattr(options, k), teacher, options.weight) for k in ("training", "test")}
     cond = None if options.conditions is None else read_conditions(options.conditions)

@@ -34,12 +34,12 @@ def add_export(commands: Any) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     """flowbdt export."""
-    from . import store
     from .commands import read_sampler
     from .generation import Flow
+    from .training import run_directory
 
     sampler = read_sampler(options.sampler)
-    flow = Flow(store.open_run(options.model), sampler=sampler, compiled=False)
+    flow = Flow(run_directory.open_run(options.model), sampler=sampler, compiled=False)
     name = options.format or ("onnx" if options.output.suffix == ".onnx" else "cpp")
     _writer(name)(flow, options.output)
     say(options, f"{options.output}: {WRITTEN[name]}")

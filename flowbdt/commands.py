@@ -12,23 +12,24 @@ from typing import Any
 import numpy as np
 import yaml
 
-from . import foresight, seeding, store
+from . import seeding
 from .atomic_files import to_plain
 from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
-from .execution import EXECUTORS, Executor
 from .flow.time_grid import TimeGrid
 from .generation import Flow
 from .model import fit_run, train_run
 from .report import write_report
-from .store import RunDirectory
 from .streams import Stream, number_of_events
 from .tables.event_table import EventTable
 from .tables.formats import read_attributes, read_table
 from .tables.transforms import TableTransform
+from .training import expected_cost, run_directory
 from .training.collect import missing_steps
+from .training.executors import EXECUTORS, Executor
 from .training.plan import Inputs, check_config
+from .training.run_directory import RunDirectory
 
 Bar = Callable[..., Any]
 
@@ -97,8 +98,8 @@ def dry_run(options: argparse.Namespace) -> str:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(grid)}"
     inputs = prepare(options).settled()
     transform = TableTransform(inputs.config.transforms, inputs.config.relations).fit(inputs.table)
-    grid, plan = check_config(inputs.config), foresight.outline(inputs, transform.n_latent)
-    foresight.warn_if_full(plan, EXECUTORS.build(inputs.config.executor))
+    grid, plan = check_config(inputs.config), expected_cost.outline(inputs, transform.n_latent)
+    expected_cost.warn_if_full(plan, EXECUTORS.build(inputs.config.executor))
     lines = [
         inputs.config.to_yaml().rstrip(),
         "",
@@ -106,7 +107,7 @@ def dry_run(options: argparse.Namespace) -> str:
         f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",
         *(f"#   {line}" for line in transform.describe()),
         _times(grid),
-        foresight.describe(plan, len(grid.times)),
+        expected_cost.describe(plan, len(grid.times)),
     ]
     return "\n".join(lines)
 
@@ -154,7 +155,7 @@ def _refuse_changes(config: RunConfig, run: RunDirectory) -> None:
 def generate(options: argparse.Namespace, *, bar: Bar) -> str:
     """Write new events block by block and return a line that says what it cost."""
     flow = Flow(
-        store.open_run(options.run),
+        run_directory.open_run(options.run),
         sampler=read_sampler(options.sampler),
         compiled=False if options.no_compile else None,
     )
@@ -249,7 +250,7 @@ def _like_generated(path: str, generated: EventTable, weight: str | None) -> Eve
 
 def show(path: str) -> str:
     """Return the story of a run: settings, columns, steps."""
-    source = store.open_run(path)
+    source = run_directory.open_run(path)
     if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
         return _unfinished(source)
     flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there

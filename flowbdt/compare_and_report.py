@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import atomic_files, store
+from . import atomic_files
 from .commands import read_sampler
 from .errors import ConfigError, InputError
 from .generation import Flow
@@ -28,6 +28,7 @@ from .several import (
 )
 from .significance import text
 from .tables.formats import read_table
+from .training import run_directory
 
 
 def read_truth(options: argparse.Namespace) -> Truth | None:
@@ -48,7 +49,7 @@ def check_samplers(paths: Sequence[str], samplers: Sequence[Mapping[str, Any]]) 
         raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
     for path in runs:
         for way in samplers:
-            Flow(store.open_run(path), sampler=way, compiled=False)
+            Flow(run_directory.open_run(path), sampler=way, compiled=False)
 
 
 def compare_files(options: argparse.Namespace) -> str:

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from . import seeding, store
+from . import seeding
 from .config import ModelConfig, checked_settings
 from .errors import ConfigError, InputError
 from .flow.solvers.base import Ask
 from .generation import Flow
 from .model import FlowBDT, fit_run
-from .store import RunDirectory
 from .tables import checks, conditions
+from .training import run_directory
 from .training.plan import Inputs
-from .training.ways import Ways
+from .training.run_directory import RunDirectory
+from .training.teacher_trajectories import Ways
 
 N_PAIRS = 50_000
 
@@ -116,7 +117,7 @@ def ways_of(
 
 
 def prepare(
-    source: store.Source,
+    source: run_directory.Source,
     evaluations: int = 1,
     *,
     n_pairs: int = N_PAIRS,
@@ -155,7 +156,7 @@ def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
 
 
 def _conditions(
-    teacher: Flow, source: store.Source, cond: Any, real: Mapping[str, np.ndarray], n: int
+    teacher: Flow, source: run_directory.Source, cond: Any, real: Mapping[str, np.ndarray], n: int
 ) -> np.ndarray | None:
     """Return conditions (n, c) for the pairs: those given, else those of the training, in turn."""
     rows: np.ndarray | None
@@ -239,8 +240,8 @@ def distil(
         return FlowBDT.load(fit_run(inputs, Path(folder) / "run").path)
 
 
-def _source(model: FlowBDT | str | PathLike[str]) -> store.Source:
+def _source(model: FlowBDT | str | PathLike[str]) -> run_directory.Source:
     if not isinstance(model, FlowBDT):
-        return store.open_run(model)
+        return run_directory.open_run(model)
     model.flow()  # raises NotFittedError
-    return store.Archive("this model", model.archive_)
+    return run_directory.Archive("this model", model.archive_)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
-from . import atomic_files, draws, store
+from . import atomic_files, draws
 from .compiled.choice import compiled_way, load_trees, may_compile, whole_flow
 from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
 from .draws import StepModel
 from .errors import ConfigError, FormatError, InputError
-from .execution.local import available_cpus
 from .flow.closed_form.stored import from_bytes
 from .flow.parametrisations import Convention, convention_for
 from .flow.paths import PATHS
@@ -29,6 +28,8 @@ from .seeding import BLOCK
 from .tables import conditions
 from .tables.event_table import EventTable
 from .tables.transforms import TableTransform
+from .training import run_directory
+from .training.executors.local import available_cpus
 from .trees.density_ratio import DensityRatio
 from .trees.tree_arrays import Forest, forests
 
@@ -68,7 +69,7 @@ class Flow:
 
     def __init__(
         self,
-        source: store.Source,
+        source: run_directory.Source,
         n_threads: int | None = None,
         *,
         rejects: bool = True,
@@ -121,12 +122,12 @@ class Flow:
             return None, str(error)
 
     def _ratio(self) -> DensityRatio:
-        if store.REJECTION not in self.manifest["files"]:
+        if run_directory.REJECTION not in self.manifest["files"]:
             raise FormatError(
                 f"{self.source.path}: its steps are trained, but not what decides which events to"
                 " reject; finish it with 'flowbdt fit --resume'"
             )
-        content = self._checked(store.REJECTION)
+        content = self._checked(run_directory.REJECTION)
         ratio = DensityRatio.from_bytes(content)
         ratio.set_threads(self._n_threads)
         by_xgboost = ratio.log_ratio
@@ -141,13 +142,13 @@ class Flow:
     @cached_property
     def classifier(self) -> CompiledTrees:
         """The compiled trees that decide which events are rejected."""
-        return CompiledTrees(*forests(self._checked(store.REJECTION)))
+        return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
 
     def _json(self, name: str) -> dict[str, Any]:
         manifest = name == "manifest.json"
         content = self.source.read(name) if manifest else self._checked(name)
-        parsed = store.parse_json(content, f"{self.source.path}: {name}")
-        store.check_format(parsed, f"{self.source.path}: {name}")
+        parsed = run_directory.parse_json(content, f"{self.source.path}: {name}")
+        run_directory.check_format(parsed, f"{self.source.path}: {name}")
         return parsed
 
     def _checked(self, name: str) -> bytes:
@@ -201,7 +202,7 @@ class Flow:
         return StepModel(self.step_inputs(step), trees)
 
     def _model(self, step: int) -> bytes:
-        return store.read_model(self.source, step, self.manifest)
+        return run_directory.read_model(self.source, step, self.manifest)
 
     def step_inputs(self, step: int) -> StepInputs:
         """Return what the trees of a step see, and its closed form."""
@@ -246,7 +247,7 @@ class Flow:
     def record(self, seed: int) -> dict[str, Any]:
         """Return what a file of generated events says about how they were made."""
         return {
-            "flowbdt_format": store.FORMAT,
+            "flowbdt_format": run_directory.FORMAT,
             "run_digest": self.plan["digest"],
             **self.sampler.record(self._field.convention),
             "acceptance": self.acceptance,

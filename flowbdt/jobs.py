@@ -13,20 +13,20 @@ from typing import Any, NoReturn
 
 from .commands import checked_executor, prepare, read_sampler
 from .errors import ConfigError, FlowbdtError, RunError
-from .execution import Executor, HTCondor, Work
-from .execution.base import reason
-from .execution.htcondor.describe import Place, Stage, single
-from .execution.htcondor.pool import connect
-from .execution.htcondor.submissions import Submissions, written
-from .execution.local import available_cpus
-from .execution.step_jobs import STEPS
-from .execution.work import name_of
 from .parts import Parts, merge, missing_parts, plan_sample
 from .rejection import learn_rejection
-from .store import RunDirectory, task_name
 from .tables.formats import read_conditions, read_table
 from .training.collect import collect, missing_steps
+from .training.executors import Executor, HTCondor, Work
+from .training.executors.base import reason
+from .training.executors.htcondor.pool import connect
+from .training.executors.htcondor.submissions import Submissions, written
+from .training.executors.htcondor.submit_files import Place, Stage, single
+from .training.executors.local import available_cpus
+from .training.executors.work import name_of
 from .training.plan import make_plan
+from .training.run_directory import RunDirectory, task_name
+from .training.step_jobs import STEPS
 
 
 def plan(options: argparse.Namespace) -> str:

@@ -11,21 +11,22 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from . import atomic_files, seeding, store
+from . import atomic_files, seeding
 from .config import ModelConfig, checked_settings
 from .errors import IncompleteRun, RunError
-from .execution import EXECUTORS
-from .foresight import warn_if_full
 from .generation import Flow
 from .latency import EventSampler
 from .quick import pack
 from .rejection import learn_rejection
-from .store import Archive, RunDirectory
 from .streams import Stream, as_kind, number_of_events
 from .tables import conditions
 from .tables.event_table import EventTable
+from .training import run_directory
 from .training.collect import OnReport, Runs, train
+from .training.executors import EXECUTORS
+from .training.expected_cost import warn_if_full
 from .training.plan import Inputs, make_plan
+from .training.run_directory import Archive, RunDirectory
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -219,7 +220,7 @@ class FlowBDT(BaseEstimator):
                 run = fit_run(inputs, Path(folder) / "run")
             except IncompleteRun as error:  # the folder it speaks of is about to go
                 raise RunError(f"training failed: {error.reason}") from error
-            content = store.archive_bytes(run, run.read_json("manifest.json"))
+            content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
         self._adopt(content)
         self.n_features_in_ = len(table.names)
         if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
@@ -372,7 +373,7 @@ class FlowBDT(BaseEstimator):
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
         packed = pack(self.flow())
-        atomic_files.write_bytes(Path(path), store.with_packed(self.archive_, packed))
+        atomic_files.write_bytes(Path(path), run_directory.with_packed(self.archive_, packed))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -383,12 +384,12 @@ class FlowBDT(BaseEstimator):
         FormatError
             If it is truncated, damaged, foreign, of a newer format, or an unfinished run.
         """
-        source = store.open_run(path)
+        source = run_directory.open_run(path)
         flow = Flow(source)
         settings = dict(flow.settings)
         names = list(ModelConfig.__dataclass_fields__)
         model = cls(**{name: settings[name] for name in names if name in settings})
-        model._adopt(store.archive_bytes(source, flow.manifest))
+        model._adopt(run_directory.archive_bytes(source, flow.manifest))
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model
 

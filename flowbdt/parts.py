@@ -23,15 +23,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import atomic_files, seeding, store
+from . import atomic_files, seeding
 from .compiled.choice import may_compile
-from .cost import PROCESS_MIB
 from .errors import ConfigError, FormatError, IncompleteRun, RunError
-from .execution.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from .generation import Flow
-from .store import RunDirectory
 from .tables.formats import TableWriter
 from .tables.formats.write import check_ending
+from .training import run_directory
+from .training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
+from .training.run_directory import RunDirectory
+from .training.step_cost import PROCESS_MIB
 
 ROWS = 250_000
 """Events per part, about: some ten seconds to a minute of work."""
@@ -67,8 +68,8 @@ class Parts(Work):
         arrays = [self.file(f"{array}.npy") for array in ARRAYS]
         rejection = run.read_json("plan.json").get("rejection")
         return [
-            *("manifest.json", *store.DESCRIBING, "steps"),
-            *([store.REJECTION] if rejection else []),
+            *("manifest.json", *run_directory.DESCRIBING, "steps"),
+            *([run_directory.REJECTION] if rejection else []),
             self.file("sample.json"),
             *(array for array in arrays if run.file(array).exists()),
         ]
@@ -95,7 +96,7 @@ class Parts(Work):
     def plan(self, run: RunDirectory) -> dict[str, Any]:
         """Return the plan of the sample. Raises FormatError if there is none."""
         content: dict[str, Any] = run.read_json(self.file("sample.json"))
-        store.check_format(content, self.file("sample.json"))
+        run_directory.check_format(content, self.file("sample.json"))
         return content
 
     def needs(self, run: RunDirectory) -> Needs:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import atomic_files, seeding, store
+from . import atomic_files, seeding
 from .compiled import native, packed
 from .compiled.arrays import DEEPEST_STACK, Form, Trees, Walk, Way, make_room, n_inputs
 from .compiled.checked import check_steps, check_trees, check_way
 from .errors import FormatError
 from .latency import EventSampler
+from .training import run_directory
 
 if TYPE_CHECKING:
     from .generation import Flow
@@ -57,8 +58,8 @@ def open_sampler(
     InputError
         If the model starts from given events.
     """
-    source = store.open_run(path)
-    flow = PackedFlow.of(source) if isinstance(source, store.Archive) else None
+    source = run_directory.open_run(path)
+    flow = PackedFlow.of(source) if isinstance(source, run_directory.Archive) else None
     seed = seeding.resolve(random_state)
     if flow is not None:
         sampler = EventSampler(flow, seed, first)
@@ -73,7 +74,7 @@ def _numba_is_usable() -> bool:
     return available()
 
 
-def _flow(source: store.Source) -> Flow:
+def _flow(source: run_directory.Source) -> Flow:
     from .generation import Flow
 
     return Flow(source, 1)
@@ -198,7 +199,7 @@ class PackedFlow:
     content : of its packed arrays
     """
 
-    def __init__(self, source: store.Archive, content: dict[str, Any]) -> None:
+    def __init__(self, source: run_directory.Archive, content: dict[str, Any]) -> None:
         self._source, self.content = source, content
         self.n_latent: int = content["n_latent"]
         self.n_columns: int = content["n_columns"]
@@ -210,12 +211,12 @@ class PackedFlow:
             self.ratio = _Ratio(content["ratio"], content["ceiling"], n_seen)
 
     @classmethod
-    def of(cls, source: store.Archive) -> PackedFlow | None:
+    def of(cls, source: run_directory.Archive) -> PackedFlow | None:
         """Return the flow of a file; None if it has no packed arrays that can be used here.
 
         Raises FormatError if they are damaged, or would lead out of their memory.
         """
-        memory = source.mapped(store.PACKED)
+        memory = source.mapped(run_directory.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
             return None
         present = atomic_files.digest_bytes(source.read("manifest.json"))

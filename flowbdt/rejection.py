@@ -12,14 +12,15 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from . import atomic_files, store
+from . import atomic_files
 from .draws import classified
 from .errors import FormatError
-from .execution.local import available_cpus
 from .generation import Flow
 from .seeding import BLOCK, derive
-from .store import RunDirectory
 from .tables.row_split import split_mask
+from .training import run_directory
+from .training.executors.local import available_cpus
+from .training.run_directory import RunDirectory
 from .trees.density_ratio import DensityRatio
 
 GENERATED_PER_EVENT = 8
@@ -44,15 +45,17 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
     key = atomic_files.digest({name: manifest[name] for name in ("digest", "models")})
     if not _is_learned(run, key):
         _learn(run, key, n_threads or available_cpus())
-    name = store.REJECTION
+    name = run_directory.REJECTION
     manifest["files"][name] = atomic_files.digest_file(run.file(name))
     run.write_json("manifest.json", manifest)
 
 
 def _is_learned(run: RunDirectory, key: str) -> bool:
     try:
-        report = run.read_json(store.REJECTION_REPORT)
-        whole = atomic_files.digest_file(run.file(store.REJECTION)) == report["model_sha256"]
+        report = run.read_json(run_directory.REJECTION_REPORT)
+        whole = (
+            atomic_files.digest_file(run.file(run_directory.REJECTION)) == report["model_sha256"]
+        )
     except (FormatError, OSError, KeyError):
         return False
     return whole and report["key"] == key
@@ -69,9 +72,9 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
     content = ratio.to_bytes()
-    atomic_files.write_bytes(run.file(store.REJECTION), content)
+    atomic_files.write_bytes(run.file(run_directory.REJECTION), content)
     report = {
-        "format": store.FORMAT,
+        "format": run_directory.FORMAT,
         "key": key,
         "model_sha256": atomic_files.digest_bytes(content),
         "trees": ratio.n_trees,
@@ -80,14 +83,14 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         "generated": len(generated),
         "cpu_seconds": time.process_time() - start,
     }
-    run.write_json(store.REJECTION_REPORT, report)
+    run.write_json(run_directory.REJECTION_REPORT, report)
 
 
 def _events(
     run: RunDirectory, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return latent training events (n, m), their conditions and weights; those of weight 0 not."""
-    names = store.REAL if run.array("real") is not None else ("z", "cond", "weight")
+    names = run_directory.REAL if run.array("real") is not None else ("z", "cond", "weight")
     latent, cond, weight = (run.array(name) for name in names)
     if latent is None:
         raise FormatError(f"{run.path} has no table/z.npy; plan the run anew in an empty folder")

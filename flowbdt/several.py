@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import atomic_files, store
+from . import atomic_files
 from .comparison import cut_samples
 from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
@@ -20,6 +20,7 @@ from .report.curves import Point
 from .significance import Difference, differences, with_paired_separations
 from .tables.event_table import EventTable
 from .tables.formats import read_attributes, read_table
+from .training import run_directory
 from .tuning.bench import Bench
 from .tuning.judge import weighted_as
 
@@ -40,7 +41,7 @@ class Entry:
     name: str
     evaluation: Evaluation
     events: EventTable | None = None
-    run: store.Source | None = None
+    run: run_directory.Source | None = None
     of: str = ""
     sampler: Mapping[str, Any] | None = None
     us_per_event: float | None = None
@@ -80,7 +81,7 @@ def read_entry(
     if not is_run(path):
         events = read_table(path)
         return Entry(name, _judged(events, truth, read_attributes(path)), events)
-    source = store.open_run(path)
+    source = run_directory.open_run(path)
     events, record, micros = _generated(source, truth, sampler)
     events = weighted_as(events, _with_columns(truth.real, events))
     found = _judged(events, truth, record, _settings(source).get("relations", ()))
@@ -108,7 +109,7 @@ def _judged(
 
 
 def _generated(
-    source: store.Source, truth: Truth, sampler: Mapping[str, Any] | None
+    source: run_directory.Source, truth: Truth, sampler: Mapping[str, Any] | None
 ) -> tuple[EventTable, dict[str, Any], float]:
     """Return as many events as real ones, how they were made, and CPU microseconds per event."""
     flow = Flow(source, sampler=sampler)
@@ -210,8 +211,8 @@ def described(entry: Entry) -> dict[str, Any]:
     source = entry.run
     if source is None:
         return {}
-    manifest = store.parse_json(source.read("manifest.json"), "manifest.json")
-    plan = store.parse_json(source.read("plan.json"), "plan.json")
+    manifest = run_directory.parse_json(source.read("manifest.json"), "manifest.json")
+    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
     return {
         "steps": manifest["steps"],
         "settings": {**plan["fingerprint"]["settings"], "grid": plan["grid"]},
@@ -222,8 +223,8 @@ def described(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _settings(source: store.Source) -> dict[str, Any]:
-    plan = store.parse_json(source.read("plan.json"), "plan.json")
+def _settings(source: run_directory.Source) -> dict[str, Any]:
+    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
     return dict(plan["fingerprint"]["settings"])
 
 
@@ -257,7 +258,7 @@ def quality_points(
     return curves, missing
 
 
-def _bench(entry: Entry, run: store.Source, truth: Truth) -> Bench:
+def _bench(entry: Entry, run: run_directory.Source, truth: Truth) -> Bench:
     """Return what judges samplers of a run, with as many events as its floor has."""
     real = truth.real if entry.events is None else _with_columns(truth.real, entry.events)
     few = real.take(slice(0, entry.evaluation.sizes["compared"]))

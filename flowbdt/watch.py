@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import ConfigError, FlowbdtError
-from .execution.htcondor.executor import Follower
-from .execution.htcondor.pool import Pool, connect
-from .execution.htcondor.submissions import (
+from .jobs import collect_run, planned, quoted
+from .parts import is_merged, merge, samples
+from .training.executors.htcondor.executor import Follower
+from .training.executors.htcondor.pool import Pool, connect
+from .training.executors.htcondor.submissions import (
     DONE,
     FAILED,
     HELD,
@@ -22,8 +24,6 @@ from .execution.htcondor.submissions import (
     JobState,
     Submissions,
 )
-from .jobs import collect_run, planned, quoted
-from .parts import is_merged, merge, samples
 
 STATES = (WAITING, QUEUED, RUNNING, HELD, DONE, FAILED, LOST)
 

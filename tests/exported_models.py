@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowbdt import EventTable, FlowBDT, store
+from flowbdt import EventTable, FlowBDT
 from flowbdt.distillation import distil
 from flowbdt.errors import DataWarning
 from flowbdt.export.cpp import source
 from flowbdt.generation import Flow
+from flowbdt.training import run_directory
 
 COMPILER = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
 C_COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
@@ -251,4 +252,4 @@ KINDS = {
 
 
 def flow_of(model, **options):
-    return Flow(store.Archive("model", model.archive_), compiled=False, **options)
+    return Flow(run_directory.Archive("model", model.archive_), compiled=False, **options)

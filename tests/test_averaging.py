@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from conftest import PLAIN
 
-from flowbdt import store
 from flowbdt.config import ModelConfig
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
-from flowbdt.training.pairs import mean_end_point
+from flowbdt.training import run_directory
+from flowbdt.training.noisy_pairs import mean_end_point
 from flowbdt.training.plan import Inputs, make_plan
-from flowbdt.training.worker import training_pairs
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.train_step import training_pairs
 
 
 def normal(shape, seed=0):
@@ -57,7 +57,7 @@ def planned(folder, table, **settings):
 
 
 def targets(run, step=2):
-    train, valid = training_pairs(run, run.read_json(store.task_name(step)))
+    train, valid = training_pairs(run, run.read_json(run_directory.task_name(step)))
     return [np.concatenate([b.target for b in source]) for source in (train, valid)]
 
 
@@ -82,20 +82,20 @@ def test_validation_keeps_single_events(tmp_path):
 )
 def test_averaging_is_left_out_where_it_would_be_wrong(tmp_path, settings):
     run = planned(tmp_path / "run", EventTable.of(normal((300, 2))), **settings)
-    assert run.read_json(store.task_name(0))["candidates"] == 0
+    assert run.read_json(run_directory.task_name(0))["candidates"] == 0
 
 
 def test_averaging_is_left_out_with_conditions(tmp_path):
     table = EventTable.of(normal((300, 2)), cond=normal(300))
     run = planned(tmp_path / "run", table)
-    assert run.read_json(store.task_name(0))["candidates"] == 0
+    assert run.read_json(run_directory.task_name(0))["candidates"] == 0
 
 
 def test_the_last_moment_has_one_candidate_only(tmp_path):
     """At t = 1 the point is the event itself."""
     table = EventTable.of(normal((300, 2)))
     run = planned(tmp_path / "run", table, solver="heun")
-    task = run.read_json(store.task_name(4))
+    task = run.read_json(run_directory.task_name(4))
     assert task["time"] == 1.0
     train, _ = training_pairs(run, task)
     for batch in train:

@@ -12,7 +12,7 @@ from flowbdt.errors import ConfigError, MissingExtra
 from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.torchcfm_reference import MATCHERS, TorchcfmMatcher
-from flowbdt.training.pairs import Events, Interval, TorchcfmPairs, torchcfm_matcher
+from flowbdt.training.noisy_pairs import Events, Interval, TorchcfmPairs, torchcfm_matcher
 
 
 def _need_torchcfm() -> None:

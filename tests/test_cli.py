@@ -14,9 +14,9 @@ import yaml
 from conftest import run
 
 from flowbdt.cli import build_parser
-from flowbdt.execution import EXECUTORS
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_attributes, read_table, write_table
+from flowbdt.training.executors import EXECUTORS
 
 SETTINGS = [
     "preset=fast",

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, store
+from flowbdt import EventTable, FlowBDT
 from flowbdt.cli import main
 from flowbdt.compiled import choice, engine
 from flowbdt.compiled.program import program
@@ -21,6 +21,7 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.generation import Flow
 from flowbdt.tables.transforms import TableTransform
+from flowbdt.training import run_directory
 
 needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")
 
@@ -126,14 +127,14 @@ def conditions_of(model, n):
 
 
 def events(model, n, first=0, **options):
-    flow = Flow(store.Archive("model", model.archive_), **options)
+    flow = Flow(run_directory.Archive("model", model.archive_), **options)
     cond = conditions_of(model, n)
     return np.vstack([block.x for block in flow.sample_blocks(n, seed=4, cond=cond)])
 
 
 @needs_numba
 def test_events_are_those_of_the_uncompiled_way(model):
-    flow = Flow(store.Archive("model", model.archive_))
+    flow = Flow(run_directory.Archive("model", model.archive_))
     assert flow.whole is not None
     assert flow.way is not None
     ours, theirs = (events(model, 700, compiled=compiled) for compiled in (True, False))
@@ -170,7 +171,7 @@ def test_given_events_are_carried_as_by_the_uncompiled_way():
     settings = {**SMALL, "coupling": "given", "preconditioner": MIXTURE}
     x = x[:, :3]
     model = FlowBDT(**settings).fit(x, source=x + 0.3)
-    flows = [Flow(store.Archive("m", model.archive_), compiled=c) for c in (True, False)]
+    flows = [Flow(run_directory.Archive("m", model.archive_), compiled=c) for c in (True, False)]
     ours, theirs = (next(f.sample_blocks(200, seed=1, source=x[:200])).x for f in flows)
     assert flows[0].whole is not None
     assert np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1).mean() > 0.99
@@ -183,7 +184,7 @@ def test_given_events_are_carried_as_by_the_uncompiled_way():
 def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
     model = fitted(preconditioner=MIXTURE)
     ours, theirs = (events(model, 100, compiled=c, sampler=sampler) for c in (True, False))
-    flow = Flow(store.Archive("model", model.archive_), sampler=sampler)
+    flow = Flow(run_directory.Archive("model", model.archive_), sampler=sampler)
     assert flow.whole is None
     assert np.allclose(ours, theirs, rtol=1e-12)
 
@@ -205,7 +206,7 @@ def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
 
 
 def test_the_record_says_how_events_were_made():
-    archive = store.Archive("model", fitted(preconditioner="none").archive_)
+    archive = run_directory.Archive("model", fitted(preconditioner="none").archive_)
     assert Flow(archive, compiled=False).record(1)["compiled"] is False
     assert Flow(archive).record(1)["compiled"] is engine.available()
 

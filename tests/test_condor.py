@@ -15,24 +15,30 @@ from conftest import QUICK
 
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
-from flowbdt.execution import EXECUTORS
-from flowbdt.execution.htcondor import HTCondor, events
-from flowbdt.execution.htcondor.describe import Place, numbered, single
-from flowbdt.execution.htcondor.executor import (
+from flowbdt.parts import Parts
+from flowbdt.training.executors import EXECUTORS
+from flowbdt.training.executors.htcondor import HTCondor, event_log
+from flowbdt.training.executors.htcondor.executor import (
     COMPARE_S,
     IDLE_S,
     Follower,
     outcome,
     warn_of_holds,
 )
-from flowbdt.execution.htcondor.pool import CommandLine, Pool, connect
-from flowbdt.execution.htcondor.quoting import arguments, environment, file_list, plain, string
-from flowbdt.execution.htcondor.submissions import Submissions, advice, is_memory, written
-from flowbdt.execution.step_jobs import STEPS
-from flowbdt.execution.work import Needs
-from flowbdt.parts import Parts
-from flowbdt.store import RunDirectory
+from flowbdt.training.executors.htcondor.pool import CommandLine, Pool, connect
+from flowbdt.training.executors.htcondor.quoting import (
+    arguments,
+    environment,
+    file_list,
+    plain,
+    string,
+)
+from flowbdt.training.executors.htcondor.submissions import Submissions, advice, is_memory, written
+from flowbdt.training.executors.htcondor.submit_files import Place, numbered, single
+from flowbdt.training.executors.work import Needs
 from flowbdt.training.plan import Inputs, make_plan
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.step_jobs import STEPS
 from flowbdt.watch import Screen, table
 
 ASSETS = Path(__file__).parent / "assets" / "condor"
@@ -213,10 +219,10 @@ def test_following_can_stop_and_start_anywhere(tmp_path):
 def test_text_that_is_no_event_is_passed_over(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"what is this\n...\n" + REAL)
-    found, offset = events.read(log)
-    assert len(found) == len(events.read(ASSETS / "events.log")[0])
+    found, offset = event_log.read(log)
+    assert len(found) == len(event_log.read(ASSETS / "events.log")[0])
     assert offset == log.stat().st_size
-    assert events.read(tmp_path / "nowhere") == ([], 0)
+    assert event_log.read(tmp_path / "nowhere") == ([], 0)
 
 
 class Queue(Pool):
@@ -264,7 +270,7 @@ def test_a_refused_submission_leaves_no_record(tmp_path):
 
 
 def test_a_job_that_ended_well_without_whole_files_is_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setattr("flowbdt.execution.htcondor.executor.FILES_S", 0.0)
+    monkeypatch.setattr("flowbdt.training.executors.htcondor.executor.FILES_S", 0.0)
     run = copied(tmp_path, REAL, JOBS)
     jobs = _read(run).jobs()
     assert "not here or not whole" in outcome(run, STEPS, 0, jobs)["error"]

@@ -23,12 +23,12 @@ import pytest
 from conftest import QUICK
 
 import flowbdt
-from flowbdt import store
 from flowbdt.datasets import bundled
-from flowbdt.execution import EXECUTORS
-from flowbdt.store import RunDirectory
 from flowbdt.tables.formats import write_table
+from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps
+from flowbdt.training.executors import EXECUTORS
+from flowbdt.training.run_directory import RunDirectory
 
 pytestmark = pytest.mark.cluster
 
@@ -105,7 +105,7 @@ def settings(n_steps, **more):
 def files_of(folder, n):
     """Everything that must be equal: every model, and the manifest."""
     run = RunDirectory(folder)
-    names = [store.model_name(step) for step in range(n)]
+    names = [run_directory.model_name(step) for step in range(n)]
     return {name: run.read(name) for name in [*names, "manifest.json"]}
 
 
@@ -121,7 +121,7 @@ def copy_without(run, folder, missing):
     """A copy of a finished run from which some steps are missing again."""
     shutil.copytree(run, folder)
     for step in missing:
-        (folder / store.model_name(step)).unlink()
+        (folder / run_directory.model_name(step)).unlink()
     (folder / "manifest.json").unlink()
     return folder
 
@@ -244,7 +244,9 @@ def test_a_job_brings_its_environment(pool, serial, tmp_path, make, transfer):
         "make_environment": "unpacked" in (run.path / "logs/0004.err").read_text(),
     }
     assert used[make.__name__]
-    assert run.read(store.model_name(4)) == RunDirectory(serial).read(store.model_name(4))
+    assert run.read(run_directory.model_name(4)) == RunDirectory(serial).read(
+        run_directory.model_name(4)
+    )
 
 
 WRAPPER = """\
@@ -287,7 +289,7 @@ def finished(folder):
 
 def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
     """One job killed, one held for memory, one failing twice, and the submitter killed."""
-    from flowbdt.execution.htcondor.pool import connect
+    from flowbdt.training.executors.htcondor.pool import connect
 
     python, state = wrapper(tmp_path)
     folder = tmp_path / "run"
@@ -322,7 +324,7 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
 
 def test_a_step_that_always_fails_is_named_and_the_others_are_kept(pool, serial, tmp_path):
     folder = copy_without(serial, tmp_path / "run", [2, 6])
-    task = folder / store.task_name(2)
+    task = folder / run_directory.task_name(2)
     good = task.read_bytes()
     content = json.loads(good)
     content["booster"]["max_depth"] = -1
@@ -335,7 +337,7 @@ def test_a_step_that_always_fails_is_named_and_the_others_are_kept(pool, serial,
     )
     assert "max_depth" in done.stderr
     assert str(folder / "logs/0002.err") in done.stderr
-    assert (folder / store.model_name(6)).exists()
+    assert (folder / run_directory.model_name(6)).exists()
     again = done.stderr.split("go on with: flowbdt ")[1].split()
     task.write_bytes(good)
     command(*again)

@@ -10,16 +10,16 @@ import warnings
 import numpy as np
 import pytest
 
-from flowbdt import cost, foresight
 from flowbdt.cli import main
 from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER, ModelConfig
 from flowbdt.errors import DataWarning
-from flowbdt.execution import EXECUTORS
-from flowbdt.execution.step_jobs import step_cost
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
+from flowbdt.training import expected_cost, step_cost
+from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.plan import Inputs, make_plan
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.step_jobs import step_cost
 
 SIZES = {"n_rows": 10_000, "n_inputs": 100, "n_outputs": 100, "n_valid": 1000}
 
@@ -33,24 +33,24 @@ def test_more_of_anything_never_costs_less(kind, larger):
         "a tree each": {"multi_strategy": "one_output_per_tree"},
     }
     booster, sizes = {**BOOSTER_DEFAULTS, **changes[kind]}, dict(SIZES)
-    before = cost.estimate(booster, **sizes)
+    before = step_cost.estimate(booster, **sizes)
     target = sizes if larger in sizes else booster
     target[larger] *= 2
-    after = cost.estimate(booster, **sizes)
+    after = step_cost.estimate(booster, **sizes)
     assert after.memory_mib > before.memory_mib
     assert after.cpu_seconds > before.cpu_seconds
 
 
 def test_histograms_are_sums_of_two_float64_per_node_input_bin_and_output():
     booster = {**BOOSTER_DEFAULTS, "max_bin": 32, "max_depth": 4}
-    parts = cost.estimate(booster, 5000, 368, 368).parts
+    parts = step_cost.estimate(booster, 5000, 368, 368).parts
     assert parts["histograms"] == pytest.approx(15 * 368 * 368 * 32 * 16 / 2**20)
-    few = cost.estimate({**booster, "split_outputs": 10}, 5000, 368, 368).parts
+    few = step_cost.estimate({**booster, "split_outputs": 10}, 5000, 368, 368).parts
     assert few["histograms"] == pytest.approx(parts["histograms"] * 10 / 368)
 
 
 def test_parts_add_up():
-    found = cost.estimate(BOOSTER_DEFAULTS, **SIZES)
+    found = step_cost.estimate(BOOSTER_DEFAULTS, **SIZES)
     assert sum(found.parts.values()) == pytest.approx(found.memory_mib)
 
 
@@ -92,7 +92,7 @@ def test_memory_is_near_a_measured_peak(changes, sizes):
     code = MEASURE.format(booster=booster, **names)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     peak, seconds = json.loads(done.stdout)
-    expected = cost.estimate(booster, **names)
+    expected = step_cost.estimate(booster, **names)
     assert peak / 1.5 < expected.memory_mib < peak * 1.5
     assert seconds / 10 < expected.cpu_seconds < seconds * 10
 
@@ -101,19 +101,19 @@ def test_outline_says_what_the_plan_will_say(tmp_path, jets):
     config = ModelConfig(relations=["tau21 = tau2 / tau1"], noise="repeats")
     inputs = Inputs(jets, config, 1).settled()
     plan = make_plan(inputs, RunDirectory(tmp_path / "run"))
-    found = step_cost(foresight.outline(inputs, plan["n_latent"]))
+    found = step_cost(expected_cost.outline(inputs, plan["n_latent"]))
     assert found.memory_mib == pytest.approx(step_cost(plan).memory_mib, rel=0.01)
     assert found.cpu_seconds == pytest.approx(step_cost(plan).cpu_seconds, rel=0.1)
 
 
 def small_machine(monkeypatch, mib):
-    monkeypatch.setattr(foresight, "available_mib", lambda: mib)
+    monkeypatch.setattr(expected_cost, "available_mib", lambda: mib)
 
 
 def plan_of(**booster):
     config = ModelConfig(booster=booster)
     inputs = Inputs(EventTable.of(np.random.default_rng(0).normal(size=(50, 3))), config, 1)
-    return foresight.outline(inputs.settled(), 3)
+    return expected_cost.outline(inputs.settled(), 3)
 
 
 def test_a_warning_comes_before_the_machine_is_filled(monkeypatch):
@@ -121,34 +121,34 @@ def test_a_warning_comes_before_the_machine_is_filled(monkeypatch):
     one, two = (EXECUTORS.build({"name": "joblib", "n_jobs": n}) for n in (1, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        foresight.warn_if_full(plan_of(), EXECUTORS.build("serial"))
-        foresight.warn_if_full(plan_of(), one)
-        foresight.warn_if_full(plan_of(), EXECUTORS.build("htcondor"))
+        expected_cost.warn_if_full(plan_of(), EXECUTORS.build("serial"))
+        expected_cost.warn_if_full(plan_of(), one)
+        expected_cost.warn_if_full(plan_of(), EXECUTORS.build("htcondor"))
     with pytest.warns(DataWarning, match="3 jobs at once, and 500 MiB are free.*fewer n_jobs"):
-        foresight.warn_if_full(plan_of(), two)
+        expected_cost.warn_if_full(plan_of(), two)
     deep = plan_of(max_depth=14, max_bin=256)
     deep["n_train"] = 10**5
     with pytest.warns(DataWarning, match="histograms: lower booster.max_bin"):
-        foresight.warn_if_full(deep, EXECUTORS.build("serial"))
+        expected_cost.warn_if_full(deep, EXECUTORS.build("serial"))
 
 
 def test_nothing_is_said_where_the_memory_is_unknown(tmp_path, monkeypatch):
-    assert foresight.available_mib(tmp_path) is None
+    assert expected_cost.available_mib(tmp_path) is None
     small_machine(monkeypatch, None)
-    foresight.warn_if_full(plan_of(), EXECUTORS.build("serial"))  # warnings are errors here
+    expected_cost.warn_if_full(plan_of(), EXECUTORS.build("serial"))  # warnings are errors here
 
 
 def test_a_share_of_the_machine_counts(tmp_path):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    4194304 kB\n")
-    assert foresight.available_mib(tmp_path) == 4096
+    assert expected_cost.available_mib(tmp_path) == 4096
     group = tmp_path / "sys/fs/cgroup"
     group.mkdir(parents=True)
     (group / "memory.current").write_text(f"{2**30}\n")
     (group / "memory.max").write_text("max\n")
-    assert foresight.available_mib(tmp_path) == 4096
+    assert expected_cost.available_mib(tmp_path) == 4096
     (group / "memory.max").write_text(f"{3 * 2**30}\n")
-    assert foresight.available_mib(tmp_path) == 2048
+    assert expected_cost.available_mib(tmp_path) == 2048
 
 
 @pytest.mark.parametrize("option", [["--dry-run"], ["-o", "run"]])

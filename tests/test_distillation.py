@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, store, write_table
+from flowbdt import EventTable, FlowBDT, write_table
 from flowbdt.cli import main
 from flowbdt.distillation import distil, prepare
 from flowbdt.distilled import compare
@@ -18,6 +18,7 @@ from flowbdt.flow.closed_form.student_stages import Stages
 from flowbdt.flow.paths import PATHS
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
+from flowbdt.training import run_directory
 
 SILENT = {"n_estimators": 1, "max_depth": 1, "learning_rate": 1e-9, "early_stopping_rounds": 0}
 """Trees that say nothing: what is left is the closed form."""
@@ -40,7 +41,7 @@ def in_the_gap(table):
 
 
 def flow(model):
-    return Flow(store.Archive("this model", model.archive_), 1, compiled=False)
+    return Flow(run_directory.Archive("this model", model.archive_), 1, compiled=False)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_a_linear_map_is_learned_exactly(gaussian, evaluations):
 
 
 def test_ways_end_where_the_teacher_ends(teacher):
-    inputs = prepare(store.Archive("teacher", teacher.archive_), 2, n_pairs=5000, seed=7)
+    inputs = prepare(run_directory.Archive("teacher", teacher.archive_), 2, n_pairs=5000, seed=7)
     noise, middle, end = inputs.ways.points
     assert middle.shape == noise.shape
     from flowbdt.flow.solvers import integrate
@@ -83,7 +84,7 @@ def test_ways_end_where_the_teacher_ends(teacher):
     way = integrate(trained.sampler.solver, trained.field, noise, trained.sampler.boundaries)
     np.testing.assert_allclose(end, way.x, atol=1e-5)
     assert not np.array_equal(noise[:900], noise[4096:4996])  # blocks have keys of their own
-    fewer = prepare(store.Archive("teacher", teacher.archive_), 2, n_pairs=800, seed=7)
+    fewer = prepare(run_directory.Archive("teacher", teacher.archive_), 2, n_pairs=800, seed=7)
     np.testing.assert_array_equal(fewer.ways.points, inputs.ways.points[:, :800])
 
 
@@ -143,14 +144,14 @@ def _type_of(wanted):
 
 
 def test_bytes_are_equal_on_executors(teacher, tmp_path):
-    source = store.Archive("teacher", teacher.archive_)
+    source = run_directory.Archive("teacher", teacher.archive_)
     threads = {"name": "joblib", "backend": "threading"}
     found = []
     for name, where in (("one", "serial"), ("other", threads)):
         settings = {**FEW, "executor": where}
         inputs = prepare(source, 2, n_pairs=1500, seed=4, settings=settings)
         run = fit_run(inputs, tmp_path / name)
-        found.append(store.archive_bytes(run, run.read_json("manifest.json")))
+        found.append(run_directory.archive_bytes(run, run.read_json("manifest.json")))
     assert found[0] == found[1]
 
 

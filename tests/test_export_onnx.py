@@ -21,8 +21,8 @@ from flowbdt.export.onnx_trees import tree_sum
 from flowbdt.flow.closed_form.conditioning import FullKernel, density_problem
 from flowbdt.flow.solvers import integrate
 from flowbdt.generation import Flow
-from flowbdt.store import Archive
 from flowbdt.tables.transforms import TableTransform
+from flowbdt.training.run_directory import Archive
 from flowbdt.trees.tree_arrays import forests
 
 onnx = pytest.importorskip("onnx")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from flowbdt import store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
 from flowbdt.flow.closed_form import PRECONDITIONERS
@@ -17,11 +16,12 @@ from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
-from flowbdt.store import RunDirectory
 from flowbdt.tables.transforms import JointTransform
-from flowbdt.training.pairs import Events, Interval, NoisyPairs
+from flowbdt.training import run_directory
+from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
-from flowbdt.training.worker import VALID_REPEATS, run_task, training_pairs
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.train_step import VALID_REPEATS, run_task, training_pairs
 from flowbdt.trees.boosted_trees import BoostedTrees
 
 BOOSTER = {"max_depth": 4, "learning_rate": 0.2, "max_bin": 32}
@@ -130,13 +130,13 @@ def test_draws_become_rarer_so_that_prediction_stays_cheap():
 
 def test_validation_noise_is_fixed_and_does_not_follow_the_copies(tmp_path, jets, quick_booster):
     run, _ = planned(tmp_path / "run", jets, quick_booster, validation_fraction=0.3)
-    train, valid = training_pairs(run, run.read_json(store.task_name(0)))
+    train, valid = training_pairs(run, run.read_json(run_directory.task_name(0)))
     assert train.n_rows == len(train._events.rows)
     assert valid.n_rows == VALID_REPEATS * len(valid._events.rows)
     other, _ = planned(
         tmp_path / "other", jets, quick_booster, validation_fraction=0.3, n_repeats=2, refresh=1
     )
-    again = training_pairs(other, other.read_json(store.task_name(0)))[1]
+    again = training_pairs(other, other.read_json(run_directory.task_name(0)))[1]
     assert np.array_equal(arrays(valid)[1], arrays(again)[1])
 
 
@@ -148,16 +148,18 @@ def test_thread_count_and_executor_do_not_change_the_models(tmp_path, jets, quic
     for step in range(2):
         report = run_task(run.path, step, n_threads=2)
         assert report["draws"] == 3
-        assert run.read(store.model_name(step)) == other.read(store.model_name(step))
+        assert run.read(run_directory.model_name(step)) == other.read(
+            run_directory.model_name(step)
+        )
 
 
 def test_resume_ends_in_the_same_bytes(tmp_path, jets, quick_booster):
     run, inputs = planned(tmp_path / "run", jets, quick_booster)
     fit_run(inputs, run.path, resume=True)
-    before = run.read(store.model_name(1))
-    run.file(store.model_name(1)).write_bytes(before[:40])
+    before = run.read(run_directory.model_name(1))
+    run.file(run_directory.model_name(1)).write_bytes(before[:40])
     fit_run(inputs, run.path, resume=True)
-    assert run.read(store.model_name(1)) == before
+    assert run.read(run_directory.model_name(1)) == before
 
 
 def test_noise_is_a_setting_of_the_estimator(jets, quick_booster):

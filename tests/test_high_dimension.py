@@ -13,10 +13,10 @@ import xgboost as xgb
 from flowbdt.config import MANY_COLUMNS, ModelConfig
 from flowbdt.errors import ConfigError, FormatError
 from flowbdt.model import fit_run
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
-from flowbdt.training.worker import run_task
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.train_step import run_task
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees, check_parameters
 from flowbdt.trees.grow_group import ranges

@@ -16,17 +16,18 @@ import pytest
 from conftest import PLAIN, QUICK, run
 from joblib._parallel_backends import SequentialBackend
 
-from flowbdt import atomic_files, store
+from flowbdt import atomic_files
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, RunError
-from flowbdt.execution import EXECUTORS
-from flowbdt.execution.dask import _prologue
-from flowbdt.execution.step_jobs import STEPS, step_cost
 from flowbdt.model import fit_run
-from flowbdt.store import RunDirectory
 from flowbdt.tables.formats import write_table
+from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps
+from flowbdt.training.executors import EXECUTORS
+from flowbdt.training.executors.dask import _prologue
 from flowbdt.training.plan import Inputs, make_plan
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.step_jobs import STEPS, step_cost
 
 N_STEPS = 3
 COMMAND = [sys.executable, "-m", "flowbdt.cli"]
@@ -87,7 +88,7 @@ def test_a_step_needs_only_the_files_it_lists(tmp_path, planned, whole, capsys):
         atomic_files.move(node / name, planned.file(f"incoming/{name}"))
     assert STEPS.report(planned, 1) is None
     assert STEPS.receive(planned, 1)["step"] == 1
-    assert planned.read(store.model_name(1)) == whole.read(store.model_name(1))
+    assert planned.read(run_directory.model_name(1)) == whole.read(run_directory.model_name(1))
 
 
 def test_what_arrives_damaged_does_not_count(planned, whole):
@@ -107,9 +108,9 @@ def test_a_task_that_does_not_exist_is_named(planned, capsys, number):
 
 
 def test_a_failing_step_exits_with_the_reason_in_its_last_line(planned, capsys):
-    task = planned.read_json(store.task_name(1))
+    task = planned.read_json(run_directory.task_name(1))
     bad = {**task, "booster": {**task["booster"], "max_depth": -1}}
-    planned.write_json(store.task_name(1), bad)
+    planned.write_json(run_directory.task_name(1), bad)
     assert run("step", planned.path, 1) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("flowbdt: error: step 1 failed: ")
@@ -129,7 +130,7 @@ def test_collect_tells_reasons_that_only_logs_know(planned, capsys):
 def test_two_workers_on_one_step_do_no_harm(planned, whole):
     workers = [subprocess.Popen([*COMMAND, "step", str(planned.path), "1", "-q"]) for _ in range(3)]
     assert [worker.wait() for worker in workers] == [0, 0, 0]
-    assert planned.read(store.model_name(1)) == whole.read(store.model_name(1))
+    assert planned.read(run_directory.model_name(1)) == whole.read(run_directory.model_name(1))
     assert STEPS.report(planned, 1) is not None
     assert not list(planned.path.rglob(".part-*"))
 
@@ -170,7 +171,7 @@ def test_an_evicted_step_leaves_no_half_written_file(planned, whole, monkeypatch
     assert not list(planned.path.glob("steps/*.ubj"))
     assert not list(planned.path.rglob(".part-*"))
     assert run("step", planned.path, 0, "-q") == 0
-    assert planned.read(store.model_name(0)) == whole.read(store.model_name(0))
+    assert planned.read(run_directory.model_name(0)) == whole.read(run_directory.model_name(0))
 
 
 def test_leftovers_of_other_machines_go_after_a_week(planned):
@@ -217,7 +218,9 @@ def test_joblib_uses_any_registered_backend(planned, whole, how):
         reports = list(EXECUTORS.build({**spec, "backend": backend}).run(planned, [0, 1, 2]))
     assert sorted(report["step"] for report in reports) == [0, 1, 2]
     for step in range(N_STEPS):
-        assert planned.read(store.model_name(step)) == whole.read(store.model_name(step))
+        assert planned.read(run_directory.model_name(step)) == whole.read(
+            run_directory.model_name(step)
+        )
 
 
 def test_an_unknown_backend_is_named(planned):
@@ -258,7 +261,7 @@ def test_dask_without_its_parameters_says_what_lacks(planned):
 @pytest.mark.parametrize(("value", "lines"), [(None, []), ("Haswell", ["export A=Haswell"])])
 def test_workers_of_a_batch_system_get_what_decides_last_bits(monkeypatch, value, lines):
     """And nothing if there is nothing: an empty prologue is a stray semicolon to a shell."""
-    monkeypatch.setattr("flowbdt.execution.local.LAST_BITS", ("A",))
+    monkeypatch.setattr("flowbdt.training.executors.local.LAST_BITS", ("A",))
     monkeypatch.delenv("A", raising=False)
     if value:
         monkeypatch.setenv("A", value)
@@ -283,7 +286,7 @@ def test_dask_processes_survive_a_step_that_kills_its_worker(planned, whole):
     reports = {r["step"]: r for r in executor.run(planned, [0, 1, 2], Fatal())}
     assert set(reports) == {0, 1, 2}
     assert "error" in reports[1]
-    assert planned.read(store.model_name(2)) == whole.read(store.model_name(2))
+    assert planned.read(run_directory.model_name(2)) == whole.read(run_directory.model_name(2))
 
 
 @pytest.mark.slow
@@ -297,5 +300,5 @@ def test_joblib_tells_which_steps_a_killed_worker_took_along(planned):
 def test_memory_that_jobs_ask_for_covers_what_steps_use(planned, whole):
     asked = STEPS.needs(planned).memory_mib
     assert asked > step_cost(planned.read_json("plan.json")).memory_mib
-    peak = whole.read_json(store.report_name(0))["peak_mib"]
+    peak = whole.read_json(run_directory.report_name(0))["peak_mib"]
     assert STEPS.needs(whole).memory_mib >= peak

@@ -99,12 +99,12 @@ def test_blocks_of_generated_events_are_not_copies(fitted):
 
 
 def test_a_failed_fit_does_not_speak_of_a_folder_that_is_gone(monkeypatch):
-    from flowbdt.training import worker
+    from flowbdt.training import train_step
 
     def fail(*arguments, **keywords):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(worker, "training_pairs", fail)
+    monkeypatch.setattr(train_step, "training_pairs", fail)
     with pytest.raises(RunError, match="training failed: step 0: MemoryError: no room") as caught:
         small().fit(normal())
     assert "--resume" not in str(caught.value)

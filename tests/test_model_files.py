@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
 
-from flowbdt import FlowBDT, atomic_files, store
+from flowbdt import FlowBDT, atomic_files
 from flowbdt.config import ModelConfig
 from flowbdt.errors import FormatError, RunError
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
+from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 
 ASSETS = Path(__file__).parent / "assets"
@@ -81,7 +82,7 @@ def test_truncated_and_foreign_files_are_refused(tmp_path, fitted):
 
 def test_a_changed_byte_in_a_step_is_noticed(tmp_path, jets):
     fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    file = tmp_path / "run" / store.model_name(1)
+    file = tmp_path / "run" / run_directory.model_name(1)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
@@ -111,7 +112,7 @@ def test_a_newer_format_is_refused(tmp_path, jets):
         FlowBDT.load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("version", range(1, store.FORMAT + 1))
+@pytest.mark.parametrize("version", range(1, run_directory.FORMAT + 1))
 def test_models_of_every_format_version_still_load(version):
     model = FlowBDT.load(ASSETS / f"model_v{version}.flowbdt")
     expected = np.load(ASSETS / f"model_v{version}_events.npy")
@@ -120,7 +121,7 @@ def test_models_of_every_format_version_still_load(version):
 
 def test_models_are_loaded_when_their_time_comes():
     """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
-    archive = store.Archive("model", small().fit(normal()).archive_)
+    archive = run_directory.Archive("model", small().fit(normal()).archive_)
     flow = Flow(archive, compiled=False)
     assert flow._field.n_loaded == 0
     next(flow.sample_blocks(1, seed=0))

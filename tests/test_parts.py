@@ -12,9 +12,9 @@ from conftest import run
 from flowbdt import seeding
 from flowbdt.errors import ConfigError, IncompleteRun, RunError
 from flowbdt.parts import Parts, merge, missing_parts, part_rows, plan_sample
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
+from flowbdt.training.run_directory import RunDirectory
 
 QUICK = ["preset=fast", "preconditioner=none", "n_steps=3", "booster.n_estimators=5"]
 SETTINGS = [word for text in (*QUICK, "random_state=1") for word in ("--set", text)]

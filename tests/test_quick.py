@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from conftest import QUICK
 
-from flowbdt import EventTable, FlowBDT, open_sampler, quick, store
+from flowbdt import EventTable, FlowBDT, open_sampler, quick
 from flowbdt.compiled import native, packed
 from flowbdt.errors import DataWarning, FormatError, InputError
+from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
 
@@ -97,7 +98,7 @@ def test_a_second_process_imports_nothing_heavy(file):
 
 def test_files_without_packed_arrays_and_folders_of_others_give_the_same(fitted, file, tmp_path):
     (tmp_path / "old.flow").write_bytes(fitted.archive_)
-    assert store.Archive(tmp_path / "old.flow").mapped(store.PACKED) is None
+    assert run_directory.Archive(tmp_path / "old.flow").mapped(run_directory.PACKED) is None
     old = events(open_sampler(tmp_path / "old.flow", random_state=4))
     assert np.array_equal(old, events(open_sampler(file, random_state=4)))
 
@@ -110,14 +111,14 @@ def test_a_file_with_packed_arrays_is_a_model_file(fitted, file):
 
 
 def test_packed_arrays_begin_with_a_line_of_the_cache(file):
-    memory = store.Archive(file).mapped(store.PACKED)
+    memory = run_directory.Archive(file).mapped(run_directory.PACKED)
     assert np.frombuffer(memory, np.uint8).ctypes.data % packed.LINE == 0
 
 
 def test_damaged_arrays_are_refused(file):
     content = bytearray(file.read_bytes())
     with zipfile.ZipFile(file) as archive:
-        info = archive.getinfo(store.PACKED)
+        info = archive.getinfo(run_directory.PACKED)
     content[info.header_offset + info.file_size // 2] ^= 1
     file.write_bytes(bytes(content))
     with pytest.raises(FormatError, match="damaged"):
@@ -126,7 +127,7 @@ def test_damaged_arrays_are_refused(file):
 
 def test_arrays_of_another_format_or_model_are_not_used(fitted, file, monkeypatch):
     monkeypatch.setattr(quick, "FORMAT", 3)
-    assert quick.PackedFlow.of(store.Archive(file)) is None
+    assert quick.PackedFlow.of(run_directory.Archive(file)) is None
     assert len(events(open_sampler(file, random_state=4))) == N
 
 
@@ -144,8 +145,8 @@ def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path
 @pytest.mark.parametrize("packing", [b"", b"another", b"\2\0\0\0\0\0\0\0[]", b"\xff" * 100])
 def test_arrays_that_another_release_packed_otherwise_are_not_used(fitted, tmp_path, packing):
     path = tmp_path / "model.flow"
-    path.write_bytes(store.with_packed(fitted.archive_, packing))
-    assert quick.PackedFlow.of(store.Archive(path)) is None
+    path.write_bytes(run_directory.with_packed(fitted.archive_, packing))
+    assert quick.PackedFlow.of(run_directory.Archive(path)) is None
 
 
 @pytest.fixture

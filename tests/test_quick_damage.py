@@ -7,10 +7,11 @@ import warnings
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, quick, store
+from flowbdt import EventTable, FlowBDT, quick
 from flowbdt.compiled import checked, packed
 from flowbdt.errors import FormatError, InputError
 from flowbdt.latency import EventSampler
+from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
 
@@ -49,14 +50,18 @@ def model(request, tmp_path_factory):
     ).fit(table(np.random.default_rng(0)))
     fitted.save(path)
     other = path.with_name("damaged.flow")  # the first stays as it is: its arrays are mapped
-    return fitted.archive_, packed.unpack(store.Archive(path).mapped(store.PACKED)), other
+    return (
+        fitted.archive_,
+        packed.unpack(run_directory.Archive(path).mapped(run_directory.PACKED)),
+        other,
+    )
 
 
 def first_event(model, content):
     """The first event by other packed arrays, whose checksum is right."""
     archive, _, path = model
-    path.write_bytes(store.with_packed(archive, packed.pack(content)))
-    flow = quick.PackedFlow.of(store.Archive(path))
+    path.write_bytes(run_directory.with_packed(archive, packed.pack(content)))
+    flow = quick.PackedFlow.of(run_directory.Archive(path))
     assert flow is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

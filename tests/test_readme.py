@@ -13,8 +13,8 @@ import pytest
 
 from flowbdt.cli import build_parser
 from flowbdt.datasets import bundled
-from flowbdt.execution import EXECUTORS
 from flowbdt.tables.formats import write_table
+from flowbdt.training.executors import EXECUTORS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, draws, generation, seeding, store
+from flowbdt import EventTable, FlowBDT, draws, generation, seeding
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError
 from flowbdt.generation import Flow
 from flowbdt.model import fit_run
-from flowbdt.store import RunDirectory
+from flowbdt.training import run_directory
 from flowbdt.training.collect import collect
 from flowbdt.training.plan import Inputs
+from flowbdt.training.run_directory import RunDirectory
 from flowbdt.trees.density_ratio import DensityRatio
 
 COARSE = {
@@ -92,7 +93,7 @@ def test_rejection_removes_what_the_flow_leaves_in_a_gap(plain, rejecting):
 
 
 def test_the_stated_acceptance_is_the_real_one(rejecting):
-    flow = Flow(store.Archive("model", rejecting.archive_), rejects=False)
+    flow = Flow(run_directory.Archive("model", rejecting.archive_), rejects=False)
     x = np.vstack([block.x for block in flow.sample_blocks(20_000, seed=9)])
     kept = rejecting.flow().ratio.keeps(x, np.random.default_rng(0).random(len(x)))
     error = np.sqrt(rejecting.acceptance_ / len(x) + 1e-4)  # the ceiling is a quantile: 1% more
@@ -142,7 +143,7 @@ def test_a_run_killed_before_its_rejection_is_learned_goes_on(tmp_path):
     inputs, run = planned(tmp_path / "a")
     fit_run(inputs, run.path)
     whole = run.read("manifest.json")
-    run.file(store.REJECTION).unlink()
+    run.file(run_directory.REJECTION).unlink()
     collect(run)  # what stands when the process dies after the last step
     with pytest.raises(FormatError, match="resume"):
         Flow(run)
@@ -162,9 +163,9 @@ def test_a_rejection_of_these_models_is_not_learned_twice(tmp_path, monkeypatch)
 def test_a_changed_classifier_is_noticed(tmp_path):
     inputs, run = planned(tmp_path / "a")
     fit_run(inputs, run.path)
-    content = bytearray(run.read(store.REJECTION))
+    content = bytearray(run.read(run_directory.REJECTION))
     content[len(content) // 2] ^= 1
-    run.file(store.REJECTION).write_bytes(bytes(content))
+    run.file(run_directory.REJECTION).write_bytes(bytes(content))
     with pytest.raises(FormatError, match="hash"):
         Flow(run)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
 
-from flowbdt import FlowBDT, evaluate, store
+from flowbdt import FlowBDT, evaluate
 from flowbdt.config import ModelConfig, RunConfig
 from flowbdt.datasets import bundled
 from flowbdt.errors import ConfigError, GridError
@@ -20,6 +20,7 @@ from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation import Flow
 from flowbdt.tables.formats import read_attributes, write_table
+from flowbdt.training import run_directory
 from flowbdt.training.plan import check_config
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees
@@ -165,7 +166,7 @@ def test_mean_velocities_have_one_sampler() -> None:
 
 def test_sample_files_record_how_they_were_made(fine: FlowBDT, tmp_path: Any) -> None:
     spec = {"solver": {"name": "restart", "base": "ddpm", "k": 2}, "n_steps": 4}
-    flow = Flow(store.Archive("model", fine.archive_), sampler=spec)
+    flow = Flow(run_directory.Archive("model", fine.archive_), sampler=spec)
     (events,) = flow.sample_blocks(50, seed=9)
     write_table(tmp_path / "new.h5", events, attributes=flow.record(9))
     record = read_attributes(tmp_path / "new.h5")

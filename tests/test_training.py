@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN
 
-from flowbdt import atomic_files, store
+from flowbdt import atomic_files
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.flow.closed_form import PRECONDITIONERS
@@ -22,14 +22,15 @@ from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
-from flowbdt.store import RunDirectory, task_name
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.tables.transforms import JointTransform
+from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps
-from flowbdt.training.pairs import Events, Interval, NoisyPairs
+from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
 from flowbdt.training.plan import Inputs, check_config, make_plan
-from flowbdt.training.worker import run_task, training_pairs
+from flowbdt.training.run_directory import RunDirectory, task_name
+from flowbdt.training.train_step import run_task, training_pairs
 
 
 def inputs(table, booster=None, seed=5, **settings):
@@ -40,7 +41,7 @@ def inputs(table, booster=None, seed=5, **settings):
 
 
 def models(folder, n=3):
-    return [RunDirectory(folder).read(store.model_name(step)) for step in range(n)]
+    return [RunDirectory(folder).read(run_directory.model_name(step)) for step in range(n)]
 
 
 def plain_inputs(m):
@@ -99,7 +100,7 @@ def test_blocks_of_noise_are_not_copies():
 def test_training_and_validation_share_no_event(tmp_path, jets, quick_booster):
     run = RunDirectory(tmp_path / "run")
     plan = make_plan(inputs(jets, quick_booster, validation_fraction=0.3), run)
-    train, valid = training_pairs(run, run.read_json(store.task_name(0)))
+    train, valid = training_pairs(run, run.read_json(run_directory.task_name(0)))
     rows = set(train._events.rows), set(valid._events.rows)
     assert not rows[0] & rows[1]
     assert len(rows[0]) == plan["n_train"]
@@ -160,13 +161,15 @@ def test_a_table_of_constants_is_refused(tmp_path, quick_booster):
 def test_an_existing_file_is_not_a_finished_step(tmp_path, jets, quick_booster):
     """A peer took any existing model file as done: a killed job passed for a result."""
     run = fit_run(inputs(jets, quick_booster), tmp_path / "run")
-    good = run.read(store.model_name(1))
-    run.file(store.model_name(1)).write_bytes(good[:50])
+    good = run.read(run_directory.model_name(1))
+    run.file(run_directory.model_name(1)).write_bytes(good[:50])
     assert missing_steps(run) == [1]
-    run.file(store.model_name(1)).write_bytes(good)
+    run.file(run_directory.model_name(1)).write_bytes(good)
     assert missing_steps(run) == []
-    report = run.read_json(store.report_name(2))
-    run.write_json(store.report_name(2), {**report, "task_digest": "of another configuration"})
+    report = run.read_json(run_directory.report_name(2))
+    run.write_json(
+        run_directory.report_name(2), {**report, "task_digest": "of another configuration"}
+    )
     assert missing_steps(run) == [2]
 
 
@@ -203,7 +206,7 @@ def test_thread_count_does_not_change_the_models(tmp_path, jets, quick_booster):
     for run, threads in ((one, 1), (two, 2)):
         make_plan(inputs(jets, quick_booster), run)
         run_task(run.path, 1, n_threads=threads)
-    assert one.read(store.model_name(1)) == two.read(store.model_name(1))
+    assert one.read(run_directory.model_name(1)) == two.read(run_directory.model_name(1))
 
 
 def test_thread_count_does_not_change_what_is_told_of_a_run(tmp_path):
@@ -243,7 +246,7 @@ def test_views_decide_what_trees_see(tmp_path, jets, quick_booster):
     for views in (["latent"], ["latent", "columns"], ["end_point"], ["latent", "components"]):
         run = RunDirectory(tmp_path / "-".join(views))
         make_plan(inputs(jets, quick_booster, inputs=views, **settings), run)
-        train, _ = training_pairs(run, run.read_json(store.task_name(1)))
+        train, _ = training_pairs(run, run.read_json(run_directory.task_name(1)))
         widths["-".join(views)] = next(iter(train)).inputs.shape[1]
     m = RunDirectory(tmp_path / "latent").read_json("plan.json")["n_latent"]
     assert list(widths.values()) == [m, m + 4, m, m + 2]
@@ -287,7 +290,7 @@ def test_blas_threads_do_not_change_the_plan(tmp_path):
     code = (
         "import sys\n"
         "from flowbdt import read_table; from flowbdt.config import ModelConfig\n"
-        "from flowbdt.store import RunDirectory; from flowbdt.training.plan import *\n"
+        "from flowbdt.training.run_directory import RunDirectory; from flowbdt.training.plan import *\n"
         "config = ModelConfig(n_steps=1, preconditioner='gaussian')\n"
         "run = RunDirectory(sys.argv[2])\n"
         "print(make_plan(Inputs(read_table(sys.argv[1]), config, 1), run)['digest'])"
@@ -311,7 +314,7 @@ def test_events_of_weight_zero_are_left_out(tmp_path, jets, quick_booster):
     table = EventTable.of(jets, weight=weight)
     run = RunDirectory(tmp_path / "run")
     make_plan(inputs(table, quick_booster, candidates=50), run)
-    train, valid = training_pairs(run, run.read_json(store.task_name(1)))
+    train, valid = training_pairs(run, run.read_json(run_directory.task_name(1)))
     for source in (train, valid):
         assert (np.asarray(source._events.rows) % 2 == 1).all()
         assert all(np.isfinite(batch.target).all() for batch in source)
@@ -323,7 +326,7 @@ def test_mean_target_is_learned_by_euler(tmp_path, jets, quick_booster):
     plain = fit_run(
         inputs(jets, quick_booster, **{**settings, "target": "velocity"}), tmp_path / "b"
     )
-    assert run.read(store.model_name(0)) != plain.read(store.model_name(0))
+    assert run.read(run_directory.model_name(0)) != plain.read(run_directory.model_name(0))
 
 
 def test_torchcfm_trains_the_same_velocities(tmp_path, jets, quick_booster):
@@ -339,7 +342,7 @@ def test_torchcfm_trains_the_same_velocities(tmp_path, jets, quick_booster):
 
 def test_report_has_what_a_reader_needs(tmp_path, jets, quick_booster):
     run = fit_run(inputs(jets, quick_booster), tmp_path / "run")
-    report = run.read_json(store.report_name(0))
+    report = run.read_json(run_directory.report_name(0))
     assert report["trees"] == quick_booster["n_estimators"]
     assert 0 < report["train_rmse"] < 2
     assert 0 < report["valid_rmse"] < 2

@@ -19,10 +19,10 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.model import fit_run
 from flowbdt.seeding import stream
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
+from flowbdt.training.run_directory import RunDirectory
 from flowbdt.tuning import space, times, ways
 from flowbdt.tuning.bench import Bench
 from flowbdt.tuning.sampler import TunedSampler, to_json

@@ -12,8 +12,8 @@ from tuning_cases import BASE, table, tune
 
 from flowbdt.errors import ConfigError
 from flowbdt.metrics import Result
-from flowbdt.store import RunDirectory
-from flowbdt.training.worker import run_task
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.train_step import run_task
 from flowbdt.tuning import folds, parts
 from flowbdt.tuning import trial as trials
 

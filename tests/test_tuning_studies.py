@@ -13,10 +13,10 @@ from tuning_cases import BASE, table, tune
 
 from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError, FormatError, IncompleteRun, RunError
-from flowbdt.store import FORMAT, RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
-from flowbdt.training.worker import run_task
+from flowbdt.training.run_directory import FORMAT, RunDirectory
+from flowbdt.training.train_step import run_task
 from flowbdt.tuning.race import race
 
 

@@ -13,10 +13,10 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
 from flowbdt.metrics.base import effective_size
 from flowbdt.seeding import stream
-from flowbdt.store import RunDirectory
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
-from flowbdt.training.worker import run_task
+from flowbdt.training.run_directory import RunDirectory
+from flowbdt.training.train_step import run_task
 from flowbdt.tuning import choose, judge, parts
 from flowbdt.tuning.race import HeldOutLoss, Limits, order, race
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation.variants import REFERENCE as RECIPE
-from flowbdt import store
 from flowbdt.datasets.calochallenge import Showers
 from flowbdt.model import FlowBDT
 from flowbdt.regressors.distribution import flow_parameters
+from flowbdt.training import run_directory
 
 REFERENCE: dict[str, Any] = {
     **RECIPE,
@@ -40,8 +40,8 @@ def generated(
     voxels = np.asarray(model.sample(cond=np.log(energies)[:, None], random_state=2))
     bulk = time.process_time() - end
     new = Showers.of(energies, np.maximum(voxels, 0).astype(np.float32), train.geometry)
-    archive = store.Archive("recipe", model.archive_)
-    names = store.parse_json(archive.read("manifest.json"), "manifest.json")["models"]
+    archive = run_directory.Archive("recipe", model.archive_)
+    names = run_directory.parse_json(archive.read("manifest.json"), "manifest.json")["models"]
     cost = {
         "train_cpu_s": end - start,
         "ms_bulk": 1e3 * bulk / len(energies),

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from .. import seeding, store
+from .. import seeding
 from ..model import FlowBDT
 from ..regressors.distribution import flow_parameters
+from ..training import run_directory
 from .marginals import EnergyMarginals
 from .segments import left_energy, share
 
@@ -87,9 +88,12 @@ class LayerEnergies:
     @property
     def n_parameters(self) -> int:
         """Numbers that were learned: quantiles, closed form, trees, classifier of the rejection."""
-        archive = store.Archive("layer energies", self.model.archive_)
-        manifest = store.parse_json(archive.read("manifest.json"), "manifest.json")
-        names = [*manifest["models"], *(n for n in manifest["files"] if n == store.REJECTION)]
+        archive = run_directory.Archive("layer energies", self.model.archive_)
+        manifest = run_directory.parse_json(archive.read("manifest.json"), "manifest.json")
+        names = [
+            *manifest["models"],
+            *(n for n in manifest["files"] if n == run_directory.REJECTION),
+        ]
         trees = sum(flow_parameters(archive.read(name)) for name in names)
         with np.load(io.BytesIO(archive.read("preconditioner.npz")), allow_pickle=False) as form:
             numbers = sum(form[k].size for k in form.files if k not in ("name", "format", "search"))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .. import atomic_files, store
+from .. import atomic_files
 from ..errors import IncompleteRun
-from ..store import RunDirectory
+from . import run_directory
+from .run_directory import RunDirectory
 
 STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
 """What the manifest keeps of each step's report: equal runs have equal manifests."""
@@ -63,20 +64,22 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
         Names the missing steps, why they failed, their logs, and how to go on.
     """
     plan = run.read_json("plan.json")
-    store.check_format(plan, "plan.json")
+    run_directory.check_format(plan, "plan.json")
     steps = range(len(plan["grid"]["times"]))
     for step in steps:
-        run.receive(store.model_name(step), store.report_name(step), "model_sha256")
+        run.receive(run_directory.model_name(step), run_directory.report_name(step), "model_sha256")
     reports = {step: run.report(step) for step in steps}
     if not all(reports.values()):
         raise _incomplete(run, reports, failures or {})
     done = [report for report in reports.values() if report]
     manifest = {
-        "format": store.FORMAT,
+        "format": run_directory.FORMAT,
         "status": "complete",
         "digest": plan["digest"],
-        "files": {name: atomic_files.digest_file(run.file(name)) for name in store.DESCRIBING},
-        "models": {store.model_name(r["step"]): r["model_sha256"] for r in done},
+        "files": {
+            name: atomic_files.digest_file(run.file(name)) for name in run_directory.DESCRIBING
+        },
+        "models": {run_directory.model_name(r["step"]): r["model_sha256"] for r in done},
         "steps": [{k: r[k] for k in STORY} for r in done],
     }
     run.write_json("manifest.json", manifest)
@@ -107,10 +110,12 @@ def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str
     The reason is what the executor said, else the last line of the step's newest log: this may be
     another process than the one that ran it.
     """
-    stem = store.log_name(step).removesuffix(".log")
+    stem = run_directory.log_name(step).removesuffix(".log")
     logs = [run.file(stem + ending) for ending in (".log", ".err")]
     logs = [log for log in logs if log.exists() and log.stat().st_size]
-    newest = max(logs, key=lambda log: log.stat().st_mtime, default=run.file(store.log_name(step)))
+    newest = max(
+        logs, key=lambda log: log.stat().st_mtime, default=run.file(run_directory.log_name(step))
+    )
     if step in failures:
         return failures[step], newest
     return (last_line(newest), newest) if logs else None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .. import atomic_files, store
+from .. import atomic_files
 from ..config import ModelConfig
 from ..errors import ConfigError, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS, Preconditioner
@@ -26,12 +26,13 @@ from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import derive
-from ..store import RunDirectory
 from ..tables import checks
 from ..tables.event_table import EventTable
 from ..tables.row_split import split_mask
 from ..tables.transforms import TableTransform
-from .ways import Ways
+from . import run_directory
+from .run_directory import RunDirectory
+from .teacher_trajectories import Ways
 
 MIN_ROWS = 2
 
@@ -129,7 +130,7 @@ def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 
 def _check_torchcfm(config: ModelConfig) -> None:
-    from .pairs import torchcfm_matcher
+    from .noisy_pairs import torchcfm_matcher
 
     if config.target == "mean" or spec_name(config.coupling) == "given":
         raise ConfigError(
@@ -166,7 +167,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     for name, content in fitted["files"].items():
         atomic_files.write_bytes(run.file(name), content)
     for task in make_tasks(plan):
-        run.write_json(store.task_name(task["step"]), task)
+        run.write_json(run_directory.task_name(task["step"]), task)
     run.write_json("plan.json", plan)
     return plan
 
@@ -199,7 +200,7 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
             f"{run.path} holds a run already; add --resume to continue it, or choose another folder"
         )
     if run.path.exists() and not run.is_planned():
-        known = {"config.yaml", *store.DESCRIBING, "table", "tasks", "steps", "logs"}
+        known = {"config.yaml", *run_directory.DESCRIBING, "table", "tasks", "steps", "logs"}
         foreign = [p.name for p in run.path.iterdir() if p.name not in known and p.name[0] != "."]
         if foreign:
             raise RunError(
@@ -210,7 +211,7 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
 
 def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
     found = run.read_json("plan.json")
-    store.check_format(found, str(run.file("plan.json")))
+    run_directory.check_format(found, str(run.file("plan.json")))
     if found["digest"] != plan["digest"]:
         different = [key for key in plan["fingerprint"] if _differs(key, plan, found)]
         raise RunError(
@@ -276,11 +277,11 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
         },
         "fitted": {name: atomic_files.digest_bytes(c) for name, c in fitted["files"].items()},
         "events": {k: atomic_files.digest_array(a) for k, a in arrays.items()},
-        "versions": {"flowbdt_format": store.FORMAT, "xgboost": version("xgboost")},
+        "versions": {"flowbdt_format": run_directory.FORMAT, "xgboost": version("xgboost")},
     }
     return atomic_files.to_plain(
         {
-            "format": store.FORMAT,
+            "format": run_directory.FORMAT,
             "digest": atomic_files.digest(fingerprint),
             "fingerprint": fingerprint,
             "grid": grid.to_json(),
@@ -317,7 +318,7 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     tasks = []
     for step, t in enumerate(grid.times):
         content = {
-            "format": store.FORMAT,
+            "format": run_directory.FORMAT,
             "step": step,
             "time": float(t),
             "next_time": t + grid.step_to_next(step),

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import atomic_files, seeding, store
+from .. import atomic_files, seeding
 from ..config import RunConfig
 from ..errors import ConfigError, RunError
 from ..registry import spec_name
-from ..store import RunDirectory
 from ..tables.event_table import EventTable
+from ..training import run_directory
 from ..training.plan import check_config
+from ..training.run_directory import RunDirectory
 from . import judge, parts, space
 from .trial import read_setup
 
@@ -57,7 +58,7 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
     check_config(base)
     n_fit = int(known.fit().sum())
     content = {
-        "format": store.FORMAT,
+        "format": run_directory.FORMAT,
         "base": asdict(replace(base, random_state=seed)),
         "seed": seed,
         "objectives": judge.check_objectives(wishes.objectives or OBJECTIVES),

@@ -17,8 +17,8 @@ from ..flow.solvers import integrate
 from ..generation import Flow
 from ..metrics import Result
 from ..significance import Binned, Difference, separation_differences
-from ..store import Source
 from ..tables.event_table import EventTable
+from ..training.run_directory import Source
 from . import judge
 
 MOST_EVENTS = 20_000

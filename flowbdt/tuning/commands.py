@@ -11,8 +11,8 @@ from ..atomic_files import write_bytes, write_json
 from ..commands import configuration, read_mapping
 from ..config import RunConfig
 from ..jobs import job, quoted
-from ..store import RunDirectory
 from ..tables.formats import read_table
+from ..training.run_directory import RunDirectory
 from .sampler import to_json, tune_sampler
 from .search import tune
 from .text import sampler_lines, summary, trial_line

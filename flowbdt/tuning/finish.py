@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import atomic_files, seeding, store
+from .. import atomic_files, seeding
 from ..errors import RunError
-from ..execution.work import name_of
 from ..generation import Flow
 from ..model import fit_run
-from ..store import RunDirectory
 from ..tables.event_table import EventTable
+from ..training import run_directory
+from ..training.executors.work import name_of
 from ..training.plan import Inputs
+from ..training.run_directory import RunDirectory
 from . import choose, judge, parts
 from .records import finished, write_trials
 from .trial import TRIALS, configuration, model, read_setup, read_state
@@ -139,7 +140,7 @@ def _once(
     if known and known["model_sha256"] == sha256:
         return known
     start = time.process_time()
-    content = {"format": store.FORMAT, "model_sha256": sha256, **make()}
+    content = {"format": run_directory.FORMAT, "model_sha256": sha256, **make()}
     content["cpu_seconds"] = time.process_time() - start
     study.file("finals").mkdir(exist_ok=True)
     atomic_files.write_json(study.file(name), content)
@@ -157,5 +158,7 @@ def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: An
     if folder.exists() and mark and mark["trial"] != number:
         count = len(list(study.path.glob("best-of-earlier-*")))
         folder.rename(study.file(f"best-of-earlier-{count + 1}"))
-    atomic_files.write_json(study.file("best.json"), {"format": store.FORMAT, "trial": number})
+    atomic_files.write_json(
+        study.file("best.json"), {"format": run_directory.FORMAT, "trial": number}
+    )
     return fit_run(Inputs(table, config, setup["seed"]), folder, resume=True)

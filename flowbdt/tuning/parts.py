@@ -10,9 +10,9 @@ import numpy as np
 
 from ..errors import ConfigError, FormatError
 from ..seeding import derive
-from ..store import RunDirectory
 from ..tables.event_table import EventTable
 from ..tables.row_split import row_uniform
+from ..training.run_directory import RunDirectory
 
 SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}
 """Of the events that are handed in: what trials learn from, what they are compared on, and what

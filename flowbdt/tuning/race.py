@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .. import seeding, store
+from .. import seeding
 from ..flow.closed_form.stored import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
 from ..generation import StepModel
-from ..store import RunDirectory
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
-from ..training.worker import run_task
+from ..training import run_directory
+from ..training.run_directory import RunDirectory
+from ..training.train_step import run_task
 from ..trees.boosted_trees import BoostedTrees
 
 FEWEST_STEPS = 2
@@ -63,7 +64,7 @@ class HeldOutLoss:
 
     def __call__(self, step: int) -> float:
         """Return the loss of a trained step, in units of that of the closed form."""
-        task = self._run.read_json(store.task_name(step))
+        task = self._run.read_json(run_directory.task_name(step))
         t, t_next = task["time"], task["next_time"]
         mean = self._settings["target"] == "mean"
         x_t = self._path.location(self._x0, self._x1, t, self._noise)
@@ -71,10 +72,10 @@ class HeldOutLoss:
             target = self._path.mean_target(self._x0, self._x1, t, t_next, self._noise)
         else:
             target = self._path.target(self._x0, self._x1, t, x_t)
-        trees = BoostedTrees.from_bytes(self._run.read(store.model_name(step)))
+        trees = BoostedTrees.from_bytes(self._run.read(run_directory.model_name(step)))
         trees.set_threads(1)
         joint = self._transform.joint
-        views = step_inputs(self._own, joint, self._settings, t, t_next, store.FORMAT)
+        views = step_inputs(self._own, joint, self._settings, t, t_next, run_directory.FORMAT)
         with threadpool_limits(1, user_api="blas"):
             found = StepModel(views, trees)(x_t, self._cond)
             shared = self._shared.at(self._path, t, t_next if mean else None)

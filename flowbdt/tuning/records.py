@@ -7,8 +7,8 @@ import io
 from typing import Any
 
 from .. import atomic_files
-from ..store import RunDirectory
 from ..training.collect import last_line
+from ..training.run_directory import RunDirectory
 from . import judge
 from .trial import TRIALS
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import atomic_files, seeding, store
+from .. import atomic_files, seeding
 from ..errors import ConfigError
-from ..execution.local import available_cpus
 from ..flow.fields import ClosedForm
 from ..flow.paths import PATHS
 from ..flow.schedule_search import optimise_grid, steps_within
@@ -23,6 +22,8 @@ from ..registry import unknown
 from ..significance import Difference
 from ..tables.event_table import EventTable
 from ..tables.row_split import split_mask
+from ..training import run_directory
+from ..training.executors.local import available_cpus
 from . import judge, space, times, ways
 from .bench import Bench
 from .proposals import Proposals, check_installed
@@ -121,7 +122,7 @@ def tune_sampler(
     real = EventTable.of(table)
     if real.n < 2 * FEWEST_EVENTS:
         raise ConfigError(f"tuning a sampler needs {2 * FEWEST_EVENTS} events, got {real.n}")
-    source = store.open_run(run)
+    source = run_directory.open_run(run)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
     like = _like(real, _columns(source))
@@ -134,8 +135,8 @@ def tune_sampler(
     return results
 
 
-def _columns(source: store.Source) -> dict[str, Any]:
-    plan = store.parse_json(source.read("plan.json"), "plan.json")
+def _columns(source: run_directory.Source) -> dict[str, Any]:
+    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
     columns: dict[str, Any] = plan["fingerprint"]["columns"]
     return columns
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import atomic_files, store
+from .. import atomic_files
 from ..config import RunConfig
 from ..errors import IncompleteRun
-from ..execution import EXECUTORS, Executor
-from ..execution.work import name_of
-from ..store import RunDirectory
 from ..tables.event_table import EventTable
+from ..training import run_directory
+from ..training.executors import EXECUTORS, Executor
+from ..training.executors.work import name_of
+from ..training.run_directory import RunDirectory
 from . import choose, space
 from .begin import Wishes, begin, check_same
 from .finish import Tuned, finish
@@ -106,7 +107,9 @@ def _until(
     if n_trials is None and budget_s is None:
         known = read_state(study, UNTIL)
         n_trials, budget_s = known.get("n_trials"), known.get("budget_s")
-    study.write_json(UNTIL, {"format": store.FORMAT, "n_trials": n_trials, "budget_s": budget_s})
+    study.write_json(
+        UNTIL, {"format": run_directory.FORMAT, "n_trials": n_trials, "budget_s": budget_s}
+    )
     return n_trials or (TRIALS_BY_DEFAULT if budget_s is None else MOST_TRIALS), budget_s
 
 
@@ -201,7 +204,7 @@ class Search:
         start = references.get("start", {})
         cpu_s = start.get("train_s")
         content = {
-            "format": store.FORMAT,
+            "format": run_directory.FORMAT,
             "trial": number,
             "params": params,
             "reference": None if known is None else known["file"],
@@ -265,7 +268,9 @@ class Search:
                 "train_s": report["costs"]["train_s"],
                 "folds": [fold["scores"][decides] for fold in report.get("folds", [])],
             }
-        self.study.write_json("references/index.json", {**references, "format": store.FORMAT})
+        self.study.write_json(
+            "references/index.json", {**references, "format": run_directory.FORMAT}
+        )
 
     def _rebuild(self) -> None:
         """Fill a new database from the JSON files of a study that lost its own."""

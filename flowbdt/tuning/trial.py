@@ -21,19 +21,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .. import atomic_files, cost, store
+from .. import atomic_files
 from ..config import RunConfig
-from ..cost import PROCESS_MIB
 from ..errors import ConfigError, FormatError
-from ..execution.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..generation import Flow
 from ..metrics import Result
 from ..rejection import learn_rejection
 from ..seeding import derive
-from ..store import Archive, RunDirectory
 from ..tables.event_table import EventTable
+from ..training import run_directory, step_cost
 from ..training.collect import collect
+from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
+from ..training.run_directory import Archive, RunDirectory
+from ..training.step_cost import PROCESS_MIB
 from . import folds, judge, parts, space
 from .race import Limits, Race, race
 
@@ -97,7 +98,7 @@ class Trials(Work):
                 config = configuration(setup, run.read_json(f"trials/{path.name}")["params"], rows)
                 settled = config.resolved(rows, columns)
                 n = rows * (settled.n_repeats or 1)
-                size = cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
+                size = step_cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200
         return Needs(round(memory), round(DISK_MIB + 20 * table + 200))
@@ -114,7 +115,7 @@ def read_state(study: RunDirectory, name: str) -> dict[str, Any]:
     if not study.file(name).exists():
         return {}
     content: dict[str, Any] = study.read_json(name)
-    store.check_format(content, str(study.file(name)))
+    run_directory.check_format(content, str(study.file(name)))
     return content
 
 
@@ -272,8 +273,8 @@ def _judged(
     learn_rejection(run, n_threads)
     manifest = run.read_json("manifest.json")
     train_s = raced.cpu_s
-    if store.REJECTION in manifest["files"]:
-        train_s += run.read_json(store.REJECTION_REPORT)["cpu_seconds"]
+    if run_directory.REJECTION in manifest["files"]:
+        train_s += run.read_json(run_directory.REJECTION_REPORT)["cpu_seconds"]
     flow = Flow(run, n_threads)
     start = time.process_time()
     made = judge.generated(flow, held, derive(seed, "tune-events"))
@@ -287,7 +288,7 @@ def _judged(
         "trees": sum(step["trees"] for step in manifest["steps"]),
         "judging_s": time.process_time() - start,
     }
-    return store.archive_bytes(run, manifest), result
+    return run_directory.archive_bytes(run, manifest), result
 
 
 def _summed_up(
@@ -332,7 +333,7 @@ def _write(
     study.file("trials").mkdir(exist_ok=True)
     atomic_files.write_bytes(study.file(model), content)
     report = {
-        "format": store.FORMAT,
+        "format": run_directory.FORMAT,
         "trial": number,
         "task_digest": task["digest"],
         "model_sha256": atomic_files.digest_bytes(content),

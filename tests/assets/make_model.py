@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowbdt import EventTable, FlowBDT, store
+from flowbdt import EventTable, FlowBDT
+from flowbdt.training import run_directory
 
 here = Path(__file__).parent
 rng = np.random.default_rng(0)
@@ -26,5 +27,5 @@ model = FlowBDT(
     booster={"n_estimators": 2, "max_depth": 2, "max_bin": 16},
     random_state=1,
 ).fit(table)
-model.save(here / f"model_v{store.FORMAT}.flowbdt")
-np.save(here / f"model_v{store.FORMAT}_events.npy", model.sample(20, random_state=1).x)
+model.save(here / f"model_v{run_directory.FORMAT}.flowbdt")
+np.save(here / f"model_v{run_directory.FORMAT}_events.npy", model.sample(20, random_state=1).x)

@@ -7,13 +7,13 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 from conftest import PLAIN
 
-from flowbdt import store
 from flowbdt.config import ModelConfig
 from flowbdt.errors import IncompleteRun
-from flowbdt.execution import EXECUTORS
-from flowbdt.store import RunDirectory
+from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps, train
+from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.plan import Inputs, make_plan
+from flowbdt.training.run_directory import RunDirectory
 
 SPECS = {
     "serial": {"n_threads": 1},
@@ -31,7 +31,7 @@ def planned(folder, table, booster):
 
 
 def models(run):
-    return [run.read(store.model_name(step)) for step in range(3)]
+    return [run.read(run_directory.model_name(step)) for step in range(3)]
 
 
 # htcondor, which needs a pool, has tests of its own
@@ -62,18 +62,20 @@ def test_a_failing_step_is_named_and_the_others_are_kept(
     tmp_path, jets, quick_booster, executor, expected
 ):
     run = planned(tmp_path / "run", jets, quick_booster)
-    task = run.read_json(store.task_name(1))
-    run.write_json(store.task_name(1), {**task, "booster": {**task["booster"], "max_depth": -1}})
+    task = run.read_json(run_directory.task_name(1))
+    run.write_json(
+        run_directory.task_name(1), {**task, "booster": {**task["booster"], "max_depth": -1}}
+    )
     with pytest.raises(IncompleteRun, match=r"1 of 3 steps are missing: 1\. Step 1 failed.*log"):
         train(run, executor)
-    assert "max_depth" in run.file(store.log_name(1)).read_text()
+    assert "max_depth" in run.file(run_directory.log_name(1)).read_text()
     assert missing_steps(run) == [1]
-    assert run.read(store.model_name(2)) == expected[2]
-    run.write_json(store.task_name(1), task)
-    before = run.file(store.model_name(2)).stat().st_mtime_ns
+    assert run.read(run_directory.model_name(2)) == expected[2]
+    run.write_json(run_directory.task_name(1), task)
+    before = run.file(run_directory.model_name(2)).stat().st_mtime_ns
     train(run, executor)
     assert models(run) == expected
-    assert run.file(store.model_name(2)).stat().st_mtime_ns == before
+    assert run.file(run_directory.model_name(2)).stat().st_mtime_ns == before
 
 
 def test_a_killed_worker_is_a_failure_of_its_steps(tmp_path, jets, quick_booster, monkeypatch):
@@ -84,4 +86,4 @@ def test_a_killed_worker_is_a_failure_of_its_steps(tmp_path, jets, quick_booster
     run = planned(tmp_path / "run", jets, quick_booster)
     with pytest.raises(IncompleteRun, match=r"0, 1, 2\. Step 0 failed: BrokenProcessPool.*log"):
         train(run, EXECUTORS.build({"name": "joblib", "n_jobs": 2}))
-    assert "a worker was killed" in run.file(store.log_name(2)).read_text()
+    assert "a worker was killed" in run.file(run_directory.log_name(2)).read_text()

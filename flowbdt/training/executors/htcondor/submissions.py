@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ... import atomic_files
-from ...errors import FlowbdtError, RunError
-from ...store import RunDirectory
-from . import events, submissions
-from .describe import JOB_SCRIPT, SCRIPT, Place, Stage, dag, queued
-from .events import Event
+from .... import atomic_files
+from ....errors import FlowbdtError, RunError
+from ...run_directory import RunDirectory
+from . import event_log, submissions
+from .event_log import Event
 from .pool import Job, Pool
 from .settings import Settings
+from .submit_files import JOB_SCRIPT, SCRIPT, Place, Stage, dag, queued
 
 FOLDER = "condor"
 
@@ -60,21 +60,21 @@ class JobState:
 
     def follow(self, event: Event) -> None:
         """Take one event of this job into account."""
-        if event.code == events.SUBMITTED:
+        if event.code == event_log.SUBMITTED:
             self.job, self.state = (event.cluster, event.process), QUEUED
-        elif event.code == events.EXECUTING:
+        elif event.code == event_log.EXECUTING:
             self.state, self.reason, self.advice = RUNNING, "", ""
             self.attempts, self.machine = self.attempts + 1, event.machine
-        elif event.code in (events.EVICTED, events.SHADOW_EXCEPTION):
+        elif event.code in (event_log.EVICTED, event_log.SHADOW_EXCEPTION):
             self.state = QUEUED
             self.reason = event.exit or _first_line(event) or "evicted"
-        elif event.code == events.IMAGE_SIZE:
+        elif event.code == event_log.IMAGE_SIZE:
             self.memory_mib = max(self.memory_mib, event.memory_mib)
-        elif event.code == events.RELEASED:
+        elif event.code == event_log.RELEASED:
             self.state = QUEUED
-        elif event.code == events.HELD:
+        elif event.code == event_log.HELD:
             self._held(event)
-        elif event.code in (events.TERMINATED, events.ABORTED):
+        elif event.code in (event_log.TERMINATED, event_log.ABORTED):
             self._ended(event)
 
     def _held(self, event: Event) -> None:
@@ -83,7 +83,7 @@ class JobState:
         self.advice = submissions.advice(code, subcode, f"{event.cluster}.{event.process}")
 
     def _ended(self, event: Event) -> None:
-        if event.code == events.TERMINATED and event.exit == "":
+        if event.code == event_log.TERMINATED and event.exit == "":
             self.state, self.reason, self.advice = DONE, "", ""
             return
         given_up = self.state == HELD and "via condor_rm" not in event.body
@@ -131,7 +131,7 @@ class Submission:
     def update(self) -> list[JobState]:
         """Read on in the event log; return the jobs about which there was something new."""
         log = self.run.file(f"{self.folder}/events.log")
-        found, self._offset = events.read(log, self._offset)
+        found, self._offset = event_log.read(log, self._offset)
         changed = {}
         for event in found:
             job = self._job(event)
@@ -142,9 +142,9 @@ class Submission:
         return list(changed.values())
 
     def _job(self, event: Event) -> JobState | None:
-        if event.code == events.SUBMITTED and event.note in self.jobs:
+        if event.code == event_log.SUBMITTED and event.note in self.jobs:
             self._names[event.cluster, event.process] = event.note
-        if event.code == events.CLUSTER_REMOVED and not self.record["dag"]:
+        if event.code == event_log.CLUSTER_REMOVED and not self.record["dag"]:
             self.ended = True
         return self.jobs.get(self._names.get((event.cluster, event.process), ""))
 
@@ -152,8 +152,8 @@ class Submission:
         """Return jobs that were never submitted because what would submit them has ended."""
         if self.record["dag"]:
             manager = self.run.file(f"{self.folder}/run.dag.dagman.log")
-            found, self._dag_offset = events.read(manager, self._dag_offset)
-            over = (events.TERMINATED, events.ABORTED)
+            found, self._dag_offset = event_log.read(manager, self._dag_offset)
+            over = (event_log.TERMINATED, event_log.ABORTED)
             self.ended = self.ended or any(event.code in over for event in found)
         never = [job for job in self.jobs.values() if self.ended and job.state == WAITING]
         for job in never:

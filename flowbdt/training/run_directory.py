@@ -35,8 +35,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import atomic_files
-from .errors import FormatError, RunError
+from .. import atomic_files
+from ..errors import FormatError, RunError
 
 FORMAT = 2
 """Version of run directories and model files; raised when old readers would misread new files.

@@ -8,12 +8,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import ConfigError, MissingExtra, RunError
-from ..registry import unknown
-from ..store import RunDirectory
+from ...errors import ConfigError, MissingExtra, RunError
+from ...registry import unknown
+from ..run_directory import RunDirectory
+from ..step_jobs import STEPS
 from .base import EXECUTORS, Executor, attempt, failed
 from .local import available_cpus, last_bits, positive
-from .step_jobs import STEPS
 from .work import Work
 
 CLUSTERS = {

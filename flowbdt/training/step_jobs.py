@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import cost, store
-from ..store import RunDirectory
-from ..training.worker import VALID_REPEATS, run_task
-from .work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib
+from . import run_directory, step_cost
+from .executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib
+from .run_directory import RunDirectory
+from .train_step import VALID_REPEATS, run_task
 
 
 class Steps(Work):
@@ -48,12 +48,12 @@ class Steps(Work):
 STEPS = Steps()
 
 
-def step_cost(plan: Mapping[str, Any]) -> cost.Cost:
+def step_cost(plan: Mapping[str, Any]) -> step_cost.Cost:
     """Return what one step of a plan will take at most."""
     settings = plan["fingerprint"]["settings"]
     repeats = settings["n_repeats"]
     valid = VALID_REPEATS if settings["noise"] == "fresh" else min(repeats, VALID_REPEATS)
-    return cost.estimate(
+    return step_cost.estimate(
         settings["booster"],
         plan["n_train"] * repeats,
         _n_inputs(plan),
@@ -75,6 +75,6 @@ def _n_inputs(plan: Mapping[str, Any]) -> int:
 
 def _used(run: RunDirectory, plan: Mapping[str, Any]) -> list[float]:
     """Return the peak memory of each finished step, with some to spare."""
-    names = (store.report_name(step) for step in range(len(plan["grid"]["times"])))
+    names = (run_directory.report_name(step) for step in range(len(plan["grid"]["times"])))
     found = (run.read_json(name)["peak_mib"] for name in names if run.file(name).exists())
     return [1.1 * peak for peak in found] or [0.0]

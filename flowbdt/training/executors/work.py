@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..store import RunDirectory
+from ..run_directory import RunDirectory
 
 SPARE_MEMORY = 1.25
 """A job gets this much more memory than the cost model says: being held costs more than memory."""

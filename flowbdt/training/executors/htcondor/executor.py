@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...errors import JobWarning, RunError, plural
-from ...store import RunDirectory
-from ...training.collect import last_line
+from ....errors import JobWarning, RunError, plural
+from ...collect import last_line
+from ...run_directory import RunDirectory
+from ...step_jobs import STEPS
 from ..base import EXECUTORS, Executor
 from ..local import last_bits
-from ..step_jobs import STEPS
 from ..work import Work, name_of
-from .describe import Place, Stage, node_name, numbered
 from .pool import Pool, connect
 from .settings import Settings
 from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Submission, Submissions
+from .submit_files import Place, Stage, node_name, numbered
 
 COMPARE_S = 60.0
 """After so many seconds without news the queue is asked whether the jobs are still there."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import MissingExtra, RunError
-from .describe import ATTRIBUTE
+from ....errors import MissingExtra, RunError
 from .quoting import string
+from .submit_files import ATTRIBUTE
 
 Job = tuple[int, int]
 """Cluster and process."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import cost
-from .errors import DataWarning
-from .execution import Joblib, Serial
-from .execution.step_jobs import step_cost
-from .training.plan import Inputs
+from ..errors import DataWarning
+from . import step_cost
+from .executors import Joblib, Serial
+from .plan import Inputs
+from .step_jobs import step_cost
 
 FULL = 0.9
 """Share of the available memory above which a machine counts as filled."""
@@ -100,7 +100,7 @@ def _machine_mib(meminfo: Path) -> float | None:
 
 def _share_mib(group: Path) -> float | None:
     limit, used = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()
-    return (int(limit) - int(used)) / cost.MIB if limit.isdigit() and used.isdigit() else None
+    return (int(limit) - int(used)) / step_cost.MIB if limit.isdigit() and used.isdigit() else None
 
 
 def _text(path: Path) -> str:

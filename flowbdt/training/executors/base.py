@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import atomic_files
-from ..registry import Registry
-from ..store import RunDirectory
-from .step_jobs import STEPS
+from ... import atomic_files
+from ...registry import Registry
+from ..run_directory import RunDirectory
+from ..step_jobs import STEPS
 from .work import Work
 
 

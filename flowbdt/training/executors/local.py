@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from ..errors import ConfigError
-from ..store import RunDirectory
+from ...errors import ConfigError
+from ..run_directory import RunDirectory
+from ..step_jobs import STEPS
 from .base import EXECUTORS, Executor, attempt, failed
-from .step_jobs import STEPS
 from .work import Work
 
 

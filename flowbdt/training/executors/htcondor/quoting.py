@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 
 MACROS = ("number", "name", "memory")
 """What differs between the jobs of one description."""

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits  # comes with scikit-learn
 
-from .. import atomic_files, store
+from .. import atomic_files
 from ..errors import FormatError, RunError
 from ..flow import closed_form
 from ..flow.couplings import COUPLINGS
 from ..flow.paths import PATHS
 from ..flow.step_inputs import StepInputs, step_inputs
 from ..seeding import derive
-from ..store import RunDirectory
 from ..tables.transforms import JointTransform
 from ..trees.boosted_trees import BoostedTrees
-from .pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
+from . import run_directory
+from .noisy_pairs import Events, Interval, NoisyPairs, TorchcfmPairs, torchcfm_matcher
+from .run_directory import RunDirectory
 
 VALID_REPEATS = 5
 """At most this many noise draws per validation event: its loss is an average, not a model. They
@@ -49,8 +50,8 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         If the result cannot be written.
     """
     run = RunDirectory(folder)
-    task = run.read_json(store.task_name(step))
-    store.check_format(task, store.task_name(step))
+    task = run.read_json(run_directory.task_name(step))
+    run_directory.check_format(task, run_directory.task_name(step))
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):
@@ -65,9 +66,9 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         without_trees = None if valid is None else _root_mean_square(valid)
     content = model.to_bytes()
     run.file("steps").mkdir(exist_ok=True)  # a job's scratch folder has its inputs only
-    atomic_files.write_bytes(run.file(store.model_name(step)), content)
+    atomic_files.write_bytes(run.file(run_directory.model_name(step)), content)
     report = {
-        "format": store.FORMAT,
+        "format": run_directory.FORMAT,
         "step": step,
         "time": task["time"],
         "task_digest": task["digest"],
@@ -81,7 +82,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         "worker": _worker(),
     }
     _check_finite(report, step)
-    run.write_json(store.report_name(step), report)
+    run.write_json(run_directory.report_name(step), report)
     return report
 
 
@@ -123,7 +124,7 @@ def _check_finite(report: dict[str, Any], step: int) -> None:
 
 def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs, NoisyPairs | None]:
     """Return what a task learns from and is validated on, in events that never mix."""
-    needed = {k: sha for k, sha in task["events"].items() if k not in store.REAL}
+    needed = {k: sha for k, sha in task["events"].items() if k not in run_directory.REAL}
     arrays = {name: _checked_array(run, name, sha) for name, sha in needed.items()}
     valid = arrays.pop("valid")
     inputs = _inputs(run, task)
@@ -152,7 +153,7 @@ def _inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
                 f"{run.path}: {name} is not the one this run was planned with; plan the run anew"
                 " in an empty folder"
             )
-    joint = store.parse_json(content["transform.json"], "transform.json")["joint"]
+    joint = run_directory.parse_json(content["transform.json"], "transform.json")["joint"]
     return step_inputs(
         closed_form.from_bytes(content["preconditioner.npz"]),
         JointTransform.from_json(joint),
