@@ -39,16 +39,16 @@ import others
 import xgboost as xgb
 from threadpoolctl import threadpool_limits
 
-from flowbdt.compiled.engine import CompiledFlow
-from flowbdt.compiled.program import Program, program
 from flowbdt.datasets import bundled
-from flowbdt.draws import StepModel
 from flowbdt.flow.closed_form import PRECONDITIONERS
 from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.generation import Flow
+from flowbdt.generation.compiled.engine import CompiledFlow
+from flowbdt.generation.generate_rows import StepModel
+from flowbdt.generation.packed.pack_solver import Program, program
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import JointTransform, TableTransform
 from flowbdt.training import run_directory
 from flowbdt.trees.boosted_trees import BoostedTrees

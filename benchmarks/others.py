@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowbdt.compiled.program import Program
 from flowbdt.errors import MissingExtra
-from flowbdt.export.onnx_graph import Graph
-from flowbdt.export.onnx_walk import Steps
 from flowbdt.flow.step_inputs import StepInputs
+from flowbdt.generation.export.onnx_graph import Graph
+from flowbdt.generation.export.onnx_solver import Steps
+from flowbdt.generation.packed.pack_solver import Program
 from flowbdt.trees.tree_arrays import forests
 
 HERE = Path(__file__).resolve().parent

@@ -27,7 +27,7 @@ from common import finish, in_fresh_process, table
 from flowbdt import EventTable, evaluate
 from flowbdt.config import RunConfig
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
-from flowbdt.generation import Flow
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.significance import differences, with_paired_separations
 from flowbdt.significance import text as compared

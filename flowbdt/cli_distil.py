@@ -52,7 +52,7 @@ def run_distil(options: argparse.Namespace) -> None:
     """flowbdt distil."""
     from .distillation import N_PAIRS, prepare
     from .distilled import compare
-    from .generation import Flow
+    from .generation.trained_flow import Flow
     from .model import fit_run
     from .tables.formats import read_conditions
     from .training import run_directory

@@ -35,7 +35,7 @@ def add_export(commands: Any) -> None:
 def run_export(options: argparse.Namespace) -> None:
     """flowbdt export."""
     from .commands import read_sampler
-    from .generation import Flow
+    from .generation.trained_flow import Flow
     from .training import run_directory
 
     sampler = read_sampler(options.sampler)
@@ -47,9 +47,9 @@ def run_export(options: argparse.Namespace) -> None:
 
 def _writer(name: str) -> Callable[[Any, Any], None]:
     if name == "onnx":
-        from .export.onnx import write_onnx
+        from .generation.export.write_onnx import write_onnx
 
         return lambda flow, path: write_onnx(flow, str(path))
-    from .export.cpp import write_cpp
+    from .generation.export.write_cpp import write_cpp
 
     return write_cpp

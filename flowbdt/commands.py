@@ -18,10 +18,10 @@ from .config import RunConfig
 from .errors import ConfigError, InputError
 from .evaluation import evaluate
 from .flow.time_grid import TimeGrid
-from .generation import Flow
+from .generation.sample_stream import Stream, number_of_events
+from .generation.trained_flow import Flow
 from .model import fit_run, train_run
 from .report import write_report
-from .streams import Stream, number_of_events
 from .tables.event_table import EventTable
 from .tables.formats import read_attributes, read_table
 from .tables.transforms import TableTransform

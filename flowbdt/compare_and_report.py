@@ -10,7 +10,7 @@ from typing import Any
 from . import atomic_files
 from .commands import read_sampler
 from .errors import ConfigError, InputError
-from .generation import Flow
+from .generation.trained_flow import Flow
 from .report.content import Content
 from .report.published import read_published
 from .report.together import write_together

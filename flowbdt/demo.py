@@ -10,7 +10,7 @@ from typing import Any
 from .config import ModelConfig
 from .datasets import bundled
 from .evaluation import evaluate
-from .generation import Flow
+from .generation.trained_flow import Flow
 from .model import fit_run
 from .report import demo_figure, write_report
 from .tables.event_table import EventTable

@@ -22,7 +22,7 @@ from . import seeding
 from .config import ModelConfig, checked_settings
 from .errors import ConfigError, InputError
 from .flow.solvers.base import Ask
-from .generation import Flow
+from .generation.trained_flow import Flow
 from .model import FlowBDT, fit_run
 from .tables import checks, conditions
 from .training import run_directory

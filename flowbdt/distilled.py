@@ -11,7 +11,7 @@ import numpy as np
 from . import atomic_files
 from .errors import InputError
 from .evaluation import Evaluation, evaluate
-from .generation import Flow
+from .generation.trained_flow import Flow
 from .metrics import Result
 from .seeding import derive
 from .tables.event_table import EventTable

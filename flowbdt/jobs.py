@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from .commands import checked_executor, prepare, read_sampler
 from .errors import ConfigError, FlowbdtError, RunError
-from .parts import Parts, merge, missing_parts, plan_sample
-from .rejection import learn_rejection
+from .generation.learn_rejection import learn_rejection
+from .generation.sample_jobs import Parts, merge, missing_parts, plan_sample
 from .tables.formats import read_conditions, read_table
 from .training.collect import collect, missing_steps
 from .training.executors import Executor, HTCondor, Work

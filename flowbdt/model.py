@@ -14,11 +14,11 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig, checked_settings
 from .errors import IncompleteRun, RunError
-from .generation import Flow
-from .latency import EventSampler
-from .quick import pack
-from .rejection import learn_rejection
-from .streams import Stream, as_kind, number_of_events
+from .generation.fast_start import pack
+from .generation.learn_rejection import learn_rejection
+from .generation.one_event import EventSampler
+from .generation.sample_stream import Stream, as_kind, number_of_events
+from .generation.trained_flow import Flow
 from .tables import conditions
 from .tables.event_table import EventTable
 from .training import run_directory

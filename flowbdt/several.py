@@ -14,7 +14,7 @@ from .errors import ConfigError, GridError, InputError
 from .evaluation import Evaluation, evaluate
 from .flow.schedule_search import steps_within
 from .flow.solvers import SOLVERS, evaluations
-from .generation import Flow
+from .generation.trained_flow import Flow
 from .registry import spec_name
 from .report.curves import Point
 from .significance import Difference, differences, with_paired_separations

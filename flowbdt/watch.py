@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import ConfigError, FlowbdtError
+from .generation.sample_jobs import is_merged, merge, samples
 from .jobs import collect_run, planned, quoted
-from .parts import is_merged, merge, samples
 from .training.executors.htcondor.executor import Follower
 from .training.executors.htcondor.pool import Pool, connect
 from .training.executors.htcondor.submissions import (

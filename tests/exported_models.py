@@ -15,8 +15,8 @@ import pytest
 from flowbdt import EventTable, FlowBDT
 from flowbdt.distillation import distil
 from flowbdt.errors import DataWarning
-from flowbdt.export.cpp import source
-from flowbdt.generation import Flow
+from flowbdt.generation.export.write_cpp import source
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.training import run_directory
 
 COMPILER = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)

@@ -12,14 +12,14 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT
 from flowbdt.cli import main
-from flowbdt.compiled import choice, engine
-from flowbdt.compiled.program import program
 from flowbdt.errors import ConfigError, FormatError, InputError, MissingExtra, SlowWarning
 from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.parametrisations import PathConvention
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
-from flowbdt.generation import Flow
+from flowbdt.generation.compiled import choose_engine, engine
+from flowbdt.generation.packed.pack_solver import program
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 
@@ -192,7 +192,7 @@ def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
 def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
     model = fitted(preconditioner="gaussian")
     expected = events(model, 50, compiled=False)
-    monkeypatch.setattr(choice, "available", lambda: False)
+    monkeypatch.setattr(choose_engine, "available", lambda: False)
     engine.say_once.cache_clear()
     with pytest.warns(UserWarning, match=r"pip install 'flowbdt\[compiled\]'"):
         first = events(model, 50)
@@ -283,7 +283,7 @@ def test_calls_at_the_same_time_do_not_disturb_each_other():
 
 @needs_numba
 def test_older_machine_code_is_forgotten(tmp_path):
-    from flowbdt.compiled.numba import forget_older_code
+    from flowbdt.generation.compiled.numba_options import forget_older_code
 
     (tmp_path / "__pycache__").mkdir()
     for name, age in (
@@ -299,13 +299,13 @@ def test_older_machine_code_is_forgotten(tmp_path):
 
 def test_an_unusable_numba_leaves_generation_to_xgboost(monkeypatch):
     monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
-    monkeypatch.setattr(choice, "why_not", lambda: "it needs another numpy")
+    monkeypatch.setattr(choose_engine, "why_not", lambda: "it needs another numpy")
     engine.say_once.cache_clear()
     with pytest.warns(SlowWarning, match="another numpy"):
-        assert not choice.may_compile(None)
+        assert not choose_engine.may_compile(None)
     with pytest.raises(MissingExtra, match="another numpy"):
-        choice.may_compile(True)
-    assert not choice.may_compile(False)
+        choose_engine.may_compile(True)
+    assert not choose_engine.may_compile(False)
 
 
 def test_an_infinite_condition_is_refused_for_one_event():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from flowbdt.compiled import engine
 from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.generation.compiled import engine
 from flowbdt.trees import ubjson
 from flowbdt.trees.density_ratio import DensityRatio
 from flowbdt.trees.tree_arrays import DEEPEST, forests

@@ -15,7 +15,7 @@ from conftest import QUICK
 
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
-from flowbdt.parts import Parts
+from flowbdt.generation.sample_jobs import Parts
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.htcondor import HTCondor, event_log
 from flowbdt.training.executors.htcondor.executor import (

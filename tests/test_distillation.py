@@ -16,7 +16,7 @@ from flowbdt.flow.closed_form.mixture import MixturePreconditioner
 from flowbdt.flow.closed_form.stored import from_bytes
 from flowbdt.flow.closed_form.student_stages import Stages
 from flowbdt.flow.paths import PATHS
-from flowbdt.generation import Flow
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.training import run_directory
 
@@ -120,13 +120,13 @@ def test_compiled_generation_gives_the_same_events(teacher, evaluations, form):
 
 
 def test_a_student_can_be_exported(student, tmp_path):
-    from flowbdt.export import write_cpp
+    from flowbdt.generation.export import write_cpp
 
     write_cpp(student, tmp_path / "cpp")
     assert (tmp_path / "cpp" / "model.bin").stat().st_size > 1000
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    from flowbdt.export.onnx import write_onnx
+    from flowbdt.generation.export.write_onnx import write_onnx
 
     write_onnx(student, str(tmp_path / "student.onnx"))
     session = runtime.InferenceSession(str(tmp_path / "student.onnx"))

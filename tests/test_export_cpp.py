@@ -29,13 +29,14 @@ from exported_models import (
 )
 
 from flowbdt import FlowBDT
-from flowbdt.attempts import MOST_ATTEMPTS
 from flowbdt.cli import main
-from flowbdt.draws import classified
 from flowbdt.errors import DataWarning
-from flowbdt.export import binary, write_cpp
-from flowbdt.export.cpp import SOURCES, model_bytes, source
 from flowbdt.flow.solvers import integrate
+from flowbdt.generation.attempt_warnings import MOST_ATTEMPTS
+from flowbdt.generation.export import write_cpp
+from flowbdt.generation.export.write_cpp import SOURCES, model_bytes, source
+from flowbdt.generation.generate_rows import classified
+from flowbdt.generation.packed import cpp_file
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""
@@ -293,7 +294,7 @@ def test_another_sampler_is_exported_without_rejection(rejecting, tmp_path, libr
 
 
 def test_the_header_reads_the_version_that_is_written():
-    assert f"kVersion = {binary.VERSION};" in source("flowbdt.hpp").read_text()
+    assert f"kVersion = {cpp_file.VERSION};" in source("flowbdt.hpp").read_text()
 
 
 def test_equal_models_give_equal_bytes(rejecting):

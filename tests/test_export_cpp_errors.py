@@ -25,7 +25,7 @@ from sklearn.exceptions import NotFittedError
 
 from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError, RunError
-from flowbdt.export import write_cpp
+from flowbdt.generation.export import write_cpp
 
 
 @pytest.fixture(scope="module")

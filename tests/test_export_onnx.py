@@ -11,16 +11,16 @@ import pytest
 import xgboost as xgb
 
 from flowbdt import EventTable, FlowBDT, seeding
-from flowbdt.draws import classified
 from flowbdt.errors import ConfigError, DataWarning, MissingExtra
-from flowbdt.export.onnx import write_onnx
-from flowbdt.export.onnx_closed_form import MOST_UNKNOWN, projections
-from flowbdt.export.onnx_graph import Graph
-from flowbdt.export.onnx_transforms import columns_of
-from flowbdt.export.onnx_trees import tree_sum
 from flowbdt.flow.closed_form.conditioning import FullKernel, density_problem
 from flowbdt.flow.solvers import integrate
-from flowbdt.generation import Flow
+from flowbdt.generation.export.onnx_closed_form import MOST_UNKNOWN, projections
+from flowbdt.generation.export.onnx_columns import columns_of
+from flowbdt.generation.export.onnx_graph import Graph
+from flowbdt.generation.export.onnx_trees import tree_sum
+from flowbdt.generation.export.write_onnx import write_onnx
+from flowbdt.generation.generate_rows import classified
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training.run_directory import Archive
 from flowbdt.trees.tree_arrays import forests
@@ -379,7 +379,7 @@ def test_what_draws_random_numbers_or_starts_from_events_is_refused_by_name(tmp_
 
 
 def test_a_file_beyond_the_limit_of_the_format_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr("flowbdt.export.onnx_graph.LARGEST_FILE", 10_000)
+    monkeypatch.setattr("flowbdt.generation.export.onnx_graph.LARGEST_FILE", 10_000)
     with pytest.raises(ConfigError, match="fewer or shallower trees"):
         write_onnx(fitted(np.random.default_rng(4).lognormal(size=(300, 2))), str(tmp_path / "f"))
 

@@ -11,7 +11,7 @@ from conftest import run
 
 from flowbdt import seeding
 from flowbdt.errors import ConfigError, IncompleteRun, RunError
-from flowbdt.parts import Parts, merge, missing_parts, part_rows, plan_sample
+from flowbdt.generation.sample_jobs import Parts, merge, missing_parts, part_rows, plan_sample
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.run_directory import RunDirectory

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from conftest import QUICK
 
-from flowbdt import EventTable, FlowBDT, open_sampler, quick
-from flowbdt.compiled import native, packed
+from flowbdt import EventTable, FlowBDT, open_sampler
 from flowbdt.errors import DataWarning, FormatError, InputError
+from flowbdt.generation import fast_start
+from flowbdt.generation.compiled import kept_machine_code
+from flowbdt.generation.packed import mapped_file
 from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
@@ -57,7 +59,7 @@ def test_packed_content_comes_back_as_it_was():
         "none": None,
         "names": ["a", "b"],
     }
-    found = packed.unpack(memoryview(packed.pack(content)))
+    found = mapped_file.unpack(memoryview(mapped_file.pack(content)))
     number, truth, real, array, empty = found["tuple"]
     assert (number, truth, real) == (1, True, 0.5)
     assert array.dtype == np.uint16
@@ -112,7 +114,7 @@ def test_a_file_with_packed_arrays_is_a_model_file(fitted, file):
 
 def test_packed_arrays_begin_with_a_line_of_the_cache(file):
     memory = run_directory.Archive(file).mapped(run_directory.PACKED)
-    assert np.frombuffer(memory, np.uint8).ctypes.data % packed.LINE == 0
+    assert np.frombuffer(memory, np.uint8).ctypes.data % mapped_file.LINE == 0
 
 
 def test_damaged_arrays_are_refused(file):
@@ -126,19 +128,19 @@ def test_damaged_arrays_are_refused(file):
 
 
 def test_arrays_of_another_format_or_model_are_not_used(fitted, file, monkeypatch):
-    monkeypatch.setattr(quick, "FORMAT", 3)
-    assert quick.PackedFlow.of(run_directory.Archive(file)) is None
+    monkeypatch.setattr(fast_start, "FORMAT", 3)
+    assert fast_start.PackedFlow.of(run_directory.Archive(file)) is None
     assert len(events(open_sampler(file, random_state=4))) == N
 
 
 def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    monkeypatch.setattr(kept_machine_code, "folder", lambda: tmp_path / "code")
     (tmp_path / "code").mkdir()
     first = events(open_sampler(file, random_state=4))
     sampler = open_sampler(file, random_state=4)
     assert sampler._flow.prepare(*sampler.memory)
     assert np.array_equal(events(sampler), first)
-    monkeypatch.setattr(native, "key", lambda: "another")
+    monkeypatch.setattr(kept_machine_code, "key", lambda: "another")
     assert not open_sampler(file, random_state=4)._flow.prepare(*sampler.memory)
 
 
@@ -146,13 +148,13 @@ def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path
 def test_arrays_that_another_release_packed_otherwise_are_not_used(fitted, tmp_path, packing):
     path = tmp_path / "model.flow"
     path.write_bytes(run_directory.with_packed(fitted.archive_, packing))
-    assert quick.PackedFlow.of(run_directory.Archive(path)) is None
+    assert fast_start.PackedFlow.of(run_directory.Archive(path)) is None
 
 
 @pytest.fixture
 def kept(file, tmp_path, monkeypatch):
     """The files of machine code that a first sampler leaves in a folder of its own."""
-    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    monkeypatch.setattr(kept_machine_code, "folder", lambda: tmp_path / "code")
     events(open_sampler(file, random_state=4))
     found = sorted((tmp_path / "code").iterdir())
     assert [path.name.split("-")[:2] for path in found] == [
@@ -188,13 +190,13 @@ def test_code_that_others_could_have_written_is_not_loaded(file, kept, mode):
 def test_code_of_another_user_is_not_loaded(file, kept, monkeypatch):
     owned = SimpleNamespace(**vars(os))
     owned.fstat = lambda _: SimpleNamespace(st_uid=os.geteuid() + 4242, st_mode=0o644)
-    monkeypatch.setattr(native, "os", owned)
+    monkeypatch.setattr(kept_machine_code, "os", owned)
     assert not is_loaded(file)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kept code is for Linux")
 def test_code_is_kept_where_a_generous_mask_would_let_others_write(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    monkeypatch.setattr(kept_machine_code, "folder", lambda: tmp_path / "code")
     before = os.umask(0)
     try:
         events(open_sampler(file, random_state=4))
@@ -204,16 +206,18 @@ def test_code_is_kept_where_a_generous_mask_would_let_others_write(file, tmp_pat
 
 
 def test_keeping_code_is_tried_once_for_each_function(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(native, "folder", lambda: tmp_path / "code")
+    monkeypatch.setattr(kept_machine_code, "folder", lambda: tmp_path / "code")
     tried = []
-    monkeypatch.setattr(native, "put_aside", lambda _, __, name: bool(tried.append(name)))
+    monkeypatch.setattr(
+        kept_machine_code, "put_aside", lambda _, __, name: bool(tried.append(name))
+    )
     events(open_sampler(file, random_state=4))
     assert sorted(tried) == ["predict", "restore", "walk"]
 
 
 def test_code_for_arguments_of_another_kind_is_not_used_for_these():
-    loop = quick.Loop("walk")
-    loop._kind, loop._code = native.kind((np.zeros((1, 2)),)), object()
+    loop = fast_start.Loop("walk")
+    loop._kind, loop._code = kept_machine_code.kind((np.zeros((1, 2)),)), object()
     assert loop.prepare((np.zeros((1, 2)),))
     assert not loop.prepare((np.zeros((1, 2), np.float32),))
 
@@ -221,7 +225,7 @@ def test_code_for_arguments_of_another_kind_is_not_used_for_these():
 def test_where_nothing_can_be_written_events_come_all_the_same(file, tmp_path, monkeypatch):
     first = events(open_sampler(file, random_state=4))
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(native, "folder", lambda: tmp_path / "file" / "nowhere")
+    monkeypatch.setattr(kept_machine_code, "folder", lambda: tmp_path / "file" / "nowhere")
     assert np.array_equal(events(open_sampler(file, random_state=4)), first)
 
 

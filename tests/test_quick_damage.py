@@ -7,10 +7,11 @@ import warnings
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, quick
-from flowbdt.compiled import checked, packed
+from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
-from flowbdt.latency import EventSampler
+from flowbdt.generation import fast_start
+from flowbdt.generation.one_event import EventSampler
+from flowbdt.generation.packed import check_arrays, mapped_file
 from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
@@ -52,7 +53,7 @@ def model(request, tmp_path_factory):
     other = path.with_name("damaged.flow")  # the first stays as it is: its arrays are mapped
     return (
         fitted.archive_,
-        packed.unpack(run_directory.Archive(path).mapped(run_directory.PACKED)),
+        mapped_file.unpack(run_directory.Archive(path).mapped(run_directory.PACKED)),
         other,
     )
 
@@ -60,8 +61,8 @@ def model(request, tmp_path_factory):
 def first_event(model, content):
     """The first event by other packed arrays, whose checksum is right."""
     archive, _, path = model
-    path.write_bytes(run_directory.with_packed(archive, packed.pack(content)))
-    flow = quick.PackedFlow.of(run_directory.Archive(path))
+    path.write_bytes(run_directory.with_packed(archive, mapped_file.pack(content)))
+    flow = fast_start.PackedFlow.of(run_directory.Archive(path))
     assert flow is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -123,13 +124,13 @@ HARM = [
     ("way", "columns", 4, 1 << 40),
     ("way", "ops", 1, 1 << 62),
     ("way", "relations", 0, 6),
-    ("way", "terms", 0, checked.codes.ADD),
+    ("way", "terms", 0, check_arrays.codes.ADD),
 ]
 
 
 @pytest.mark.parametrize(("name", "field", "entry", "value"), HARM)
 def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
-    kind = quick.TUPLES[name](*model[1][name])
+    kind = fast_start.TUPLES[name](*model[1][name])
     array = np.array(getattr(kind, field))
     array.flat[entry] = value
     content = {**model[1], name: tuple(kind._replace(**{field: array}))}
@@ -138,9 +139,9 @@ def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
 
 
 def test_a_count_of_knots_that_is_no_number_is_refused(model):
-    way = quick.Way(*model[1]["way"])
+    way = fast_start.Way(*model[1]["way"])
     numbers = np.array(way.numbers)
-    (rank,) = way.ops[way.ops[:, 0] == checked.codes.RANK, 1]
+    (rank,) = way.ops[way.ops[:, 0] == check_arrays.codes.RANK, 1]
     for wrong in (np.nan, np.inf, 1.0, -3.0, 1e18):
         numbers[rank] = wrong
         content = {**model[1], "way": tuple(way._replace(numbers=numbers.copy()))}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt import EventTable, FlowBDT, draws, generation, seeding
+from flowbdt import EventTable, FlowBDT, seeding
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError
-from flowbdt.generation import Flow
+from flowbdt.generation import generate_rows, trained_flow
+from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.training import run_directory
 from flowbdt.training.collect import collect
@@ -107,7 +108,7 @@ def test_events_do_not_depend_on_how_many_are_asked_for_or_worked_on_together(
     all_of_them = rejecting.sample(n, random_state=5)
     for few in (1, 77, seeding.BLOCK + 3):
         assert np.array_equal(rejecting.sample(few, random_state=5), all_of_them[:few])
-    monkeypatch.setattr(generation, "TOGETHER", 1)
+    monkeypatch.setattr(trained_flow, "TOGETHER", 1)
     assert np.array_equal(rejecting.sample(n, random_state=5), all_of_them)
 
 
@@ -173,7 +174,7 @@ def test_a_changed_classifier_is_noticed(tmp_path):
 def test_hopeless_events_are_kept_with_a_warning(rejecting, monkeypatch):
     flow = rejecting.flow()
     monkeypatch.setattr(flow.ratio, "keeps", lambda x, uniform: np.zeros(len(x), dtype=bool))
-    monkeypatch.setattr(draws, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(generate_rows, "MOST_ATTEMPTS", 3)
     with pytest.warns(UserWarning, match="10 event"):
         table = next(flow.sample_blocks(10, seed=1))
     assert table.n == 10

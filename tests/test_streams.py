@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from conftest import QUICK, run
 
-from flowbdt import EventTable, FlowBDT, read_table, seeding, streams, write_table
+from flowbdt import EventTable, FlowBDT, read_table, seeding, write_table
 from flowbdt.errors import InputError
-from flowbdt.given import FromFile
+from flowbdt.generation import sample_stream
+from flowbdt.generation.input_rows import FromFile
 from flowbdt.tables.formats import (
     ResumableWriter,
     condition_blocks,
@@ -203,7 +204,7 @@ def test_conditions_of_a_file_are_read_once_in_order(conditional, tmp_path, monk
 
 
 def test_a_whole_file_for_the_same_conditions_is_not_made_again(conditional, tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "READ_TOGETHER", 64)
+    monkeypatch.setattr(sample_stream, "READ_TOGETHER", 64)
     cond, path = conditions(300), tmp_path / "new.h5"
     conditional.sample_to(path, cond=cond, random_state=3)
     before = os.stat(path).st_ino, path.read_bytes()

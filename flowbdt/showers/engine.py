@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiled.choice import may_compile
+from ..generation.compiled.choose_engine import may_compile
 from . import flat
 from .layers import Known, LayerPlan
 from .radial import Rings

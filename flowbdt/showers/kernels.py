@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiled.numba import compiled
+from ..generation.compiled.numba_options import compiled
 from ..regressors.distribution import CLIP
 from .flat import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
 

@@ -14,7 +14,7 @@ from .. import seeding
 from ..errors import ConfigError, GridError
 from ..flow.sampler import Sampler
 from ..flow.solvers import integrate
-from ..generation import Flow
+from ..generation.trained_flow import Flow
 from ..metrics import Result
 from ..significance import Binned, Difference, separation_differences
 from ..tables.event_table import EventTable

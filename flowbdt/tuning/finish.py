@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import atomic_files, seeding
 from ..errors import RunError
-from ..generation import Flow
+from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..tables.event_table import EventTable
 from ..training import run_directory

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from ..comparison import judge_of
 from ..errors import ConfigError, InputError
-from ..generation import Flow
+from ..generation.trained_flow import Flow
 from ..metrics import METRICS, Metric, Result
 from ..metrics.frechet import frechet_distance
 from ..registry import unknown

@@ -20,7 +20,7 @@ from .. import seeding
 from ..flow.closed_form.stored import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
-from ..generation import StepModel
+from ..generation.trained_flow import StepModel
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory

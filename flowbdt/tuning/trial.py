@@ -24,9 +24,9 @@ from typing import Any, ClassVar
 from .. import atomic_files
 from ..config import RunConfig
 from ..errors import ConfigError, FormatError
-from ..generation import Flow
+from ..generation.learn_rejection import learn_rejection
+from ..generation.trained_flow import Flow
 from ..metrics import Result
-from ..rejection import learn_rejection
 from ..seeding import derive
 from ..tables.event_table import EventTable
 from ..training import run_directory, step_cost

@@ -1,0 +1,1 @@
+"""From a trained run to events: sampling, rejection, packed models, exports."""

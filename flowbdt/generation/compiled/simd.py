@@ -1,0 +1,158 @@
+"""Operations on vectors of fixed length, for the compiler, as it finds them only now and then.
+
+LLVM cuts them to the length that the processor has. Every element is computed as if alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from .numba_options import intrinsic, types
+
+LANES = 64
+"""Rows that go through a tree together."""
+
+PART = 16
+"""Of them, those that fit into one register."""
+
+FLOAT, BYTE, BIT, WORD = ir.FloatType(), ir.IntType(8), ir.IntType(1), ir.IntType(64)
+
+
+def _place(context: Any, builder: Any, array: Any, value: Any, at: Any, kind: Any) -> Any:
+    """Return a pointer to element ``at`` of the memory of an array, to be read as a ``kind``."""
+    data = context.make_array(array)(context, builder, value).data
+    return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+
+
+def _filled(builder: Any, value: Any, length: int) -> Any:
+    """Return a vector whose elements are all ``value``."""
+    vector = ir.VectorType(value.type, length)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), length), [0] * length)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+@intrinsic
+def compare(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
+    """Set ``marks[to]`` to the bits that say which of 64 float32 are not below ``cut``.
+
+    They begin at ``values[at]``; none may be NaN.
+    """
+    signature = types.void(values, types.int64, types.float32, marks, types.int64)
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _compare(context, builder, signature, arguments, None)
+        return context.get_dummy_value()
+
+    return signature, make
+
+
+@intrinsic
+def compare_gaps(typing, values, at, cut, marks, to, beyond):  # type: ignore[no-untyped-def]
+    """Do the same, but NaN is not below if ``beyond`` is 1."""
+    signature = types.void(values, types.int64, types.float32, marks, types.int64, types.uint8)
+
+    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _compare(context, builder, signature, arguments, arguments[5])
+        return context.get_dummy_value()
+
+    return signature, make
+
+
+def _compare(context: Any, builder: Any, signature: Any, arguments: Any, beyond: Any) -> None:
+    """Compare 16 numbers at a time, which is what one register holds at most."""
+    at, cut, to = arguments[1], _filled(builder, arguments[2], PART), arguments[4]
+    bits = ir.IntType(PART)
+    marks = _place(context, builder, signature.args[3], arguments[3], to, bits)
+    for part in range(LANES // PART):
+        first = builder.add(at, ir.IntType(64)(part * PART))
+        kind = ir.VectorType(FLOAT, PART)
+        x = builder.load(
+            _place(context, builder, signature.args[0], arguments[0], first, kind), align=4
+        )
+        found = builder.bitcast(builder.fcmp_ordered(">=", x, cut), bits)
+        if beyond is not None:
+            gap = builder.bitcast(builder.fcmp_unordered("uno", x, x), bits)
+            wanted = builder.neg(builder.zext(beyond, bits))
+            found = builder.or_(found, builder.and_(gap, wanted))
+        builder.store(found, builder.gep(marks, [ir.IntType(64)(part)]), align=2)
+
+
+def _chooser(depth: int) -> Callable[..., Any]:
+    """Return what goes from the comparisons of a tree of such depth to its leaves."""
+
+    @intrinsic
+    def choose(typing, marks, at, found, to):  # type: ignore[no-untyped-def]
+        """Set the 64 bytes of ``found`` from ``to`` on: the leaf of each lane.
+
+        The comparisons of node k are the bits of ``marks[at + k]``. Bit l of a leaf is what is
+        decided at level l. From the lowest level upwards each node knows the decisions below it.
+        """
+        signature = types.void(marks, types.int64, found, types.int64)
+
+        def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            below: list[Any] = []
+            for level in reversed(range(depth)):
+                n = 1 << level
+                first = builder.add(arguments[1], ir.IntType(64)(n))
+                vector = ir.VectorType(WORD, n)
+                place = _place(context, builder, marks, arguments[0], first, vector)
+                own = builder.load(place, align=8)
+                below = [own, *(_taken(builder, own, bits, n) for bits in below)]
+            lanes = ir.VectorType(BYTE, LANES)
+            leaf: Any = ir.Constant(lanes, [0] * LANES)
+            for level, bits in enumerate(below):
+                mask = builder.bitcast(bits, ir.VectorType(BIT, LANES))
+                more = builder.or_(leaf, ir.Constant(lanes, [1 << level] * LANES))
+                leaf = builder.select(mask, more, leaf)
+            place = _place(context, builder, found, arguments[2], arguments[3], lanes)
+            builder.store(leaf, place, align=1)
+            return context.get_dummy_value()
+
+        return signature, make
+
+    return choose
+
+
+def _taken(builder: Any, own: Any, bits: Any, n: int) -> Any:
+    """Return ``n`` words: of the first or, where ``own`` has a bit, the second half of 2 n."""
+    nothing = ir.Constant(bits.type, ir.Undefined)
+    halves = (
+        ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(first, first + n)))
+        for first in (0, n)
+    )
+    zero, one = (builder.shuffle_vector(bits, nothing, half) for half in halves)
+    return builder.xor(zero, builder.and_(own, builder.xor(zero, one)))
+
+
+choose_2, choose_3, choose_4, choose_5, choose_6, choose_7 = (_chooser(d) for d in range(2, 8))
+
+
+def _adder(length: int) -> Callable[..., Any]:
+    """Return what adds vectors of ``length`` float32, one after the other."""
+
+    @intrinsic
+    def add(typing, sums, at, leaves, places):  # type: ignore[no-untyped-def]
+        """Add to the sums at ``at`` the leaves at all ``places``, in this order."""
+        signature = types.void(sums, types.int64, leaves, places)
+
+        def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            kind = ir.VectorType(FLOAT, length)
+            place = _place(context, builder, sums, arguments[0], arguments[1], kind)
+            total = builder.load(place, align=4)
+            for i in range(places.count):
+                at = builder.extract_value(arguments[3], i)
+                leaf = _place(context, builder, leaves, arguments[2], at, kind)
+                total = builder.fadd(total, builder.load(leaf, align=4))
+            builder.store(total, place, align=4)
+            return context.get_dummy_value()
+
+        return signature, make
+
+    return add
+
+
+add_16, add_4, add_1 = _adder(16), _adder(4), _adder(1)

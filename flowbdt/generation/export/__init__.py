@@ -1,0 +1,8 @@
+"""Trained flows for other programs: C++ without any library, ONNX."""
+
+from __future__ import annotations
+
+from .write_cpp import write_cpp
+from .write_onnx import write_onnx
+
+__all__ = ["write_cpp", "write_onnx"]

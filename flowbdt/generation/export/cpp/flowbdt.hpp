@@ -1,0 +1,1596 @@
+// flowBDT: events from an exported model. C++17, no other library.
+// MIT licence, see LICENSE of flowBDT.
+//
+//     auto model = std::make_shared<const flowbdt::Model>("model.bin");
+//     flowbdt::Generator generator(model);                 // one for each thread
+//     const auto& event = generator.one({energy}, seed, number);
+//
+// The model is the same for all threads and never changes. A generator has the working memory; it
+// must not be used by two threads at a time. Event `number` of `seed` is the same whoever asks for
+// it, in whatever order.
+//
+// The arrays of the file are described in flowbdt/generation/packed/arrays.py.
+
+#ifndef FLOWBDT_HPP
+#define FLOWBDT_HPP
+
+#ifdef __FAST_MATH__
+#error "flowbdt.hpp relies on NaN and on exact rounding: compile it without -ffast-math or -Ofast"
+#endif
+
+#include <algorithm>
+#include <array>
+#include <cfloat>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace flowbdt {
+
+/// What is thrown: a text that says what was expected, what came, and what to do.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A model file is missing, damaged, foreign, or of another version.
+class FileError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A wrong number of conditions, an infinite one, an unknown name.
+class ArgumentError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// An event came out infinite or not a number.
+class EventError : public Error {
+ public:
+  using Error::Error;
+};
+
+namespace detail {
+
+constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kOrder = 0x01020304;
+constexpr std::size_t kHead = 64, kEntry = 64, kNameLength = 40;
+
+/// Events that go through all steps together: the trees of a step are read once for all of them.
+constexpr std::size_t kRows = 64;
+
+/// Rows whose inner variables are in the cache together.
+constexpr std::size_t kTogether = 4;
+
+/// Trees that are walked side by side: none waits for the memory of another.
+constexpr std::size_t kGroup = 8;
+
+/// Patterns of known conditions whose matrices are kept.
+constexpr std::size_t kMostPatterns = 64;
+
+// ---------------------------------------------------------------------------------------------
+// Random numbers
+
+struct Words {
+  std::uint64_t w[4];
+};
+
+inline void multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& high, std::uint64_t& low) {
+  const std::uint64_t a0 = a & 0xFFFFFFFFu, a1 = a >> 32, b0 = b & 0xFFFFFFFFu, b1 = b >> 32;
+  const std::uint64_t mid = a1 * b0 + ((a0 * b0) >> 32);
+  const std::uint64_t rest = a0 * b1 + (mid & 0xFFFFFFFFu);
+  high = a1 * b1 + (mid >> 32) + (rest >> 32);
+  low = a * b;
+}
+
+/// Philox 4x64 with ten rounds: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
+/// 1, 2, 3", SC 2011. Numbers that depend on a counter and a key only.
+inline Words philox(Words c, std::uint64_t key0, std::uint64_t key1) {
+  for (int round = 0; round < 10; ++round) {
+    std::uint64_t high0, low0, high1, low1;
+    multiply(0xD2E7470EE14C6C93u, c.w[0], high0, low0);
+    multiply(0xCA5A826395121157u, c.w[2], high1, low1);
+    c = Words{{high1 ^ c.w[1] ^ key0, low1, high0 ^ c.w[3] ^ key1, low0}};
+    key0 += 0x9E3779B97F4A7C15u;
+    key1 += 0xBB67AE8584CAA73Bu;
+  }
+  return c;
+}
+
+constexpr std::uint64_t kTag = 0x666C6F77424454u;  // "flowBDT"
+constexpr std::uint64_t kNoise = 0, kAccept = 1;
+
+/// A number in [0, 1); never 0 if `open`.
+inline double unit(std::uint64_t word, bool open) {
+  return (static_cast<double>(word >> 11) + (open ? 0.5 : 0.0)) * (1.0 / 9007199254740992.0);
+}
+
+/// Fills `out` with standard normal numbers, by the formula of Box and Muller.
+inline void normal(std::uint64_t seed, std::uint64_t event, std::uint64_t attempt, double* out,
+                   std::size_t size) {
+  const double two_pi = 6.283185307179586476925;
+  for (std::size_t i = 0; i < size; i += 4) {
+    const Words words = philox(Words{{i / 4, attempt, event, kNoise}}, seed, kTag);
+    for (std::size_t q = 0; q < 4 && i + q < size; q += 2) {
+      const double radius = std::sqrt(-2.0 * std::log(unit(words.w[q], true)));
+      const double angle = two_pi * unit(words.w[q + 1], false);
+      out[i + q] = radius * std::cos(angle);
+      if (i + q + 1 < size) out[i + q + 1] = radius * std::sin(angle);
+    }
+  }
+}
+
+inline double uniform(std::uint64_t seed, std::uint64_t event, std::uint64_t attempt) {
+  return unit(philox(Words{{0, attempt, event, kAccept}}, seed, kTag).w[0], false);
+}
+
+// ---------------------------------------------------------------------------------------------
+// The file
+
+/// Elements of an array that belongs to somebody else.
+template <class T>
+struct Span {
+  const T* data = nullptr;
+  std::size_t size = 0;
+  const T& operator[](std::size_t i) const { return data[i]; }
+};
+
+template <class T>
+constexpr std::uint32_t kind_of() {
+  if constexpr (std::is_same_v<T, std::uint8_t>) return 0;
+  if constexpr (std::is_same_v<T, std::uint16_t>) return 1;
+  if constexpr (std::is_same_v<T, std::int64_t>) return 2;
+  if constexpr (std::is_same_v<T, float>) return 3;
+  return 4;
+}
+
+/// CRC-32 of ISO 3309, eight bytes at a time.
+inline std::uint32_t crc32(const unsigned char* data, std::size_t size) {
+  static const auto tables = [] {
+    std::array<std::array<std::uint32_t, 256>, 8> t{};
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      std::uint32_t c = i;
+      for (int bit = 0; bit < 8; ++bit) c = (c >> 1) ^ ((c & 1u) ? 0xEDB88320u : 0u);
+      t[0][i] = c;
+    }
+    for (std::size_t k = 1; k < 8; ++k)
+      for (std::size_t i = 0; i < 256; ++i) t[k][i] = (t[k - 1][i] >> 8) ^ t[0][t[k - 1][i] & 255u];
+    return t;
+  }();
+  std::uint32_t c = 0xFFFFFFFFu;
+  std::size_t i = 0;
+  for (; i + 8 <= size; i += 8) {
+    const unsigned char* p = data + i;
+    c = tables[7][(c ^ p[0]) & 255u] ^ tables[6][((c >> 8) ^ p[1]) & 255u] ^
+        tables[5][((c >> 16) ^ p[2]) & 255u] ^ tables[4][((c >> 24) ^ p[3]) & 255u] ^
+        tables[3][p[4]] ^ tables[2][p[5]] ^ tables[1][p[6]] ^ tables[0][p[7]];
+  }
+  for (; i < size; ++i) c = (c >> 8) ^ tables[0][(c ^ data[i]) & 255u];
+  return c ^ 0xFFFFFFFFu;
+}
+
+/// A model file in memory, checked as a whole.
+class File {
+ public:
+  explicit File(const std::string& path) : path_(path) {
+    read();
+    check_head();
+    const std::uint32_t count = number<std::uint32_t>(28);
+    for (std::size_t i = 0; i < count; ++i) add_entry(kHead + i * kEntry);
+  }
+
+  bool has(const std::string& name) const { return entries_.count(name) > 0; }
+
+  /// Returns an array; `size` is how many elements it must have, if that is known.
+  template <class T>
+  Span<T> get(const std::string& name, std::size_t size = kAny) const {
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) fail("it has no array '" + name + "'");
+    const Entry& entry = found->second;
+    if (entry.kind != kind_of<T>()) fail("array '" + name + "' is of another type");
+    if (entry.begin % 64 != 0 || entry.begin > size_ ||
+        entry.size > (size_ - entry.begin) / sizeof(T))
+      fail("array '" + name + "' does not lie within it");
+    if (size != kAny && entry.size != size)
+      fail("array '" + name + "' has " + std::to_string(entry.size) + " elements instead of " +
+           std::to_string(size));
+    return {reinterpret_cast<const T*>(bytes_.get() + entry.begin),
+            static_cast<std::size_t>(entry.size)};
+  }
+
+  /// Returns the texts of an array, each ended by a zero byte.
+  std::vector<std::string> texts(const std::string& name, std::size_t size = kAny) const {
+    const Span<std::uint8_t> bytes = get<std::uint8_t>(name);
+    std::vector<std::string> found;
+    std::string text;
+    for (std::size_t i = 0; i < bytes.size; ++i) {
+      if (bytes[i] != 0) {
+        text.push_back(static_cast<char>(bytes[i]));
+      } else {
+        found.push_back(text);
+        text.clear();
+      }
+    }
+    if (size != kAny && found.size() != size) fail("'" + name + "' has not one text per column");
+    return found;
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw FileError(path_ + " is not a usable flowBDT model: " + what +
+                    "; export it again with 'flowbdt export MODEL -o FOLDER --format cpp', or copy"
+                    " it again");
+  }
+
+  void require(bool holds, const char* what) const {
+    if (!holds) fail(std::string(what) + " are inconsistent");
+  }
+
+ private:
+  static constexpr std::size_t kAny = std::numeric_limits<std::size_t>::max();
+
+  struct Entry {
+    std::uint32_t kind;
+    std::uint64_t begin, size;
+  };
+
+  struct Free {
+    void operator()(unsigned char* bytes) const {
+      ::operator delete(bytes, std::align_val_t(64));
+    }
+  };
+
+  template <class T>
+  T number(std::size_t at) const {
+    T value;
+    std::memcpy(&value, bytes_.get() + at, sizeof value);
+    return value;
+  }
+
+  void read() {
+    std::ifstream stream(path_, std::ios::binary | std::ios::ate);
+    const std::streamoff end = stream ? static_cast<std::streamoff>(stream.tellg()) : -1;
+    if (end < 0) throw FileError("cannot open the model file " + path_ + ": check the path");
+    stream.seekg(0);
+    if (end > 0 && stream.peek() == std::ifstream::traits_type::eof())
+      fail("it cannot be read (a folder?)");
+    size_ = static_cast<std::size_t>(end);
+    if (size_ < kHead) fail("it has only " + std::to_string(size_) + " bytes");
+    bytes_.reset(static_cast<unsigned char*>(::operator new(size_, std::align_val_t(64))));
+    stream.read(reinterpret_cast<char*>(bytes_.get()), static_cast<std::streamsize>(size_));
+    if (!stream) fail("it could not be read to its end");
+  }
+
+  void check_head() const {
+    if (std::memcmp(bytes_.get(), "FLOWBDT", 8) != 0) fail("it does not begin with FLOWBDT");
+    if (number<std::uint32_t>(12) != kOrder)
+      fail("its numbers have another byte order than this machine");
+    const std::uint32_t version = number<std::uint32_t>(8);
+    if (version != kVersion)
+      fail("it has format version " + std::to_string(version) +
+           ", this flowbdt.hpp reads version " + std::to_string(kVersion) +
+           " (use the header that was written beside the file)");
+    const std::uint64_t stated = number<std::uint64_t>(16);
+    if (stated != size_)
+      fail("it has " + std::to_string(size_) + " bytes, its head says " + std::to_string(stated) +
+           " (truncated?)");
+    if (crc32(bytes_.get() + kHead, size_ - kHead) != number<std::uint32_t>(24))
+      fail("its checksum is wrong (damaged)");
+    if (number<std::uint32_t>(28) > (size_ - kHead) / kEntry) fail("its table is too long");
+  }
+
+  void add_entry(std::size_t at) {
+    const char* name = reinterpret_cast<const char*>(bytes_.get() + at);
+    const std::size_t length =
+        static_cast<std::size_t>(std::find(name, name + kNameLength, '\0') - name);
+    entries_[std::string(name, length)] =
+        Entry{number<std::uint32_t>(at + 40), number<std::uint64_t>(at + 48),
+              number<std::uint64_t>(at + 56)};
+  }
+
+  std::string path_;
+  std::size_t size_ = 0;
+  std::unique_ptr<unsigned char, Free> bytes_;
+  std::map<std::string, Entry> entries_;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Trees
+
+/// A value goes to the second child if it is not below the threshold; NaN where `missing` says so.
+struct Node {
+  float threshold;
+  std::uint16_t feature;
+  std::uint16_t missing;
+};
+
+/// Trees of one depth that add to the same outputs, each filled up to a complete one.
+struct Forest {
+  std::size_t n_trees, depth, width, first, nodes, leaves, base;
+  std::size_t padded;  // how many numbers a leaf takes
+};
+
+inline std::size_t filled(std::size_t width) {
+  if (width == 1) return 1;
+  const std::size_t by_four = (width + 3) / 4 * 4;
+  return by_four % 16 == 12 ? by_four + 4 : by_four;
+}
+
+class Trees {
+ public:
+  Trees() = default;
+
+  Trees(const File& file, const std::string& name, std::size_t n_inputs) {
+    const auto table = file.get<std::int64_t>(name + ".table");
+    const auto feature = file.get<std::uint16_t>(name + ".feature");
+    const auto threshold = file.get<float>(name + ".threshold", feature.size);
+    const auto missing = file.get<std::uint8_t>(name + ".missing", feature.size);
+    leaves_ = file.get<float>(name + ".leaves");
+    base_ = file.get<float>(name + ".base");
+    file.require(table.size % 7 == 0, "forests");
+    for (std::size_t i = 0; i < table.size; i += 7) {
+      for (std::size_t q = 0; q < 7; ++q)
+        file.require(table[i + q] >= 0 && table[i + q] < (std::int64_t{1} << 40), "forests");
+      const auto value = [&](std::size_t q) { return static_cast<std::size_t>(table[i + q]); };
+      const Forest forest{value(0), value(1), value(2), value(3), value(4),
+                          value(5), value(6), filled(value(2))};
+      file.require(forest.depth < 32 && forest.width > 0 &&
+                       forest.n_trees <= feature.size >> forest.depth &&
+                       forest.width <= base_.size && forest.first <= base_.size,
+                   "forests");
+      const std::size_t places = forest.n_trees << forest.depth;
+      file.require(forest.nodes + places <= feature.size &&
+                       forest.leaves + places * forest.padded <= leaves_.size &&
+                       forest.base + forest.width <= base_.size,
+                   "forests");
+      n_outputs_ = std::max(n_outputs_, forest.first + forest.width);
+      across_ = std::max(across_, forest.first + forest.padded);
+      forests_.push_back(forest);
+    }
+    nodes_.resize(feature.size);
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      file.require(feature[i] < n_inputs, "nodes of trees");
+      nodes_[i] = Node{threshold[i], feature[i], missing[i]};
+    }
+  }
+
+  std::size_t n_forests() const { return forests_.size(); }
+  std::size_t n_outputs() const { return n_outputs_; }
+
+  /// Numbers from one row of sums to the next: leaves are filled up with zeros.
+  std::size_t across() const { return across_; }
+
+  /// Sets `total` (n, across) to what the forests `begin` to `end` say of the inputs (n, stride).
+  void sum(std::size_t begin, std::size_t end, const float* x, std::size_t n, std::size_t stride,
+           bool gaps, float* total) const {
+    std::fill(total, total + n * across_, 0.0f);
+    for (std::size_t f = begin; f < end; ++f)
+      for (std::size_t r = 0; r < n; ++r)
+        std::copy_n(base_.data + forests_[f].base, forests_[f].width,
+                    total + r * across_ + forests_[f].first);
+    for (std::size_t f = begin; f < end; ++f) {
+      if (gaps) add<true>(forests_[f], x, n, stride, total);
+      else add<false>(forests_[f], x, n, stride, total);
+    }
+  }
+
+ private:
+  template <bool Gaps>
+  void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
+           float* total) const {
+    std::size_t t = 0;
+    for (; t + kGroup <= forest.n_trees; t += kGroup)
+      add_group<Gaps, kGroup>(forest, t, x, n, stride, total);
+    for (; t < forest.n_trees; ++t) add_group<Gaps, 1>(forest, t, x, n, stride, total);
+  }
+
+  template <bool Gaps, std::size_t G>
+  void add_group(const Forest& forest, std::size_t tree, const float* x, std::size_t n,
+                 std::size_t stride, float* total) const {
+    const std::size_t size = std::size_t{1} << forest.depth, padded = forest.padded;
+    const Node* nodes = nodes_.data() + forest.nodes + tree * size;
+    const float* leaves = leaves_.data + forest.leaves + tree * size * padded;
+    for (std::size_t r = 0; r < n; ++r) {
+      const float* row = x + r * stride;
+      std::size_t k[G] = {};
+      for (std::size_t d = 0; d < forest.depth; ++d)
+        for (std::size_t q = 0; q < G; ++q)
+          k[q] |= beyond<Gaps>(nodes[q * size + (std::size_t{1} << d) + k[q]], row) << d;
+      const float* leaf[G];
+      for (std::size_t q = 0; q < G; ++q) leaf[q] = leaves + (q * size + k[q]) * padded;
+      float* sums = total + r * across_ + forest.first;
+      if (padded == 1) add_leaves<G, 1>(leaf, 1, sums);
+      else if (padded % 16 == 0) add_leaves<G, 16>(leaf, padded, sums);
+      else add_leaves<G, 4>(leaf, padded, sums);
+    }
+  }
+
+  template <bool Gaps>
+  static std::size_t beyond(const Node& node, const float* row) {
+    const float value = row[node.feature];
+    if constexpr (Gaps)
+      return static_cast<std::size_t>((value >= node.threshold) |
+                                      ((value != value) & (node.missing != 0)));
+    return static_cast<std::size_t>(value >= node.threshold);
+  }
+
+  /// Adds leaf by leaf, in the order of the trees: sums have the bits that XGBoost gives them.
+  template <std::size_t G, std::size_t W>
+  static void add_leaves(const float* const* leaf, std::size_t width, float* sums) {
+    for (std::size_t o = 0; o < width; o += W) {
+      float own[W];
+      for (std::size_t i = 0; i < W; ++i) own[i] = sums[o + i];
+      for (std::size_t q = 0; q < G; ++q)
+        for (std::size_t i = 0; i < W; ++i) own[i] += leaf[q][o + i];
+      for (std::size_t i = 0; i < W; ++i) sums[o + i] = own[i];
+    }
+  }
+
+  std::vector<Forest> forests_;
+  std::vector<Node> nodes_;
+  Span<float> leaves_, base_;
+  std::size_t n_outputs_ = 0, across_ = 0;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Closed form
+
+enum Kind : std::int64_t { kNone = 0, kFull = 1, kLowRank = 2 };
+enum Where { kCentre, kStack, kConstant, kQuadratic, kLinear, kBase, kGain, kRatio, kParts };
+
+/// The closed form at every step for one pattern of known conditions; see `arrays.Form`.
+struct Form {
+  Kind kind = kNone;
+  std::size_t n_points = 0, n_seen = 0, n_inner = 0, n_components = 0, n_out = 0;
+  std::vector<std::size_t> observed;
+  Span<double> turn;
+  Span<std::int64_t> where;
+  Span<double> numbers;
+  std::vector<std::int64_t> own_where;
+  std::vector<double> own_numbers;
+
+  const double* part(std::size_t step, Where what) const {
+    return numbers.data + where[step * kParts + static_cast<std::size_t>(what)];
+  }
+  bool has_gain(std::size_t step) const { return where[step * kParts + kGain] >= 0; }
+
+  /// How many inner variables, over all components, do not depend on input j.
+  std::size_t skipped(std::size_t j) const { return kind == kFull ? j * n_components : 0; }
+
+  /// By the score where enough of the data is in a point.
+  bool by_score(std::size_t step) const { return turn[step * 4 + 2] > 0.0; }
+};
+
+/// The mixture itself, from which forms are made where some conditions are unknown: of the end
+/// points and the conditions, the same at all steps. Of a student there is one for each step, of
+/// start points, end points and conditions.
+struct Mixture {
+  std::size_t m = 0, p = 0, first_end = 0, n_components = 0, n_sets = 0, rank = 0;
+  Span<double> log_weights, means, motion, covariances, factors, diagonals;
+
+  Mixture() = default;
+
+  Mixture(const File& file, const Form& form, std::size_t n_latent, std::size_t n_cond,
+          std::size_t n_steps)
+      : m(n_latent), n_components(form.n_components) {
+    log_weights = file.get<double>("mixture.log_weights");
+    n_sets = log_weights.size / n_components;
+    const std::size_t all = n_sets * n_components;
+    file.require(all == log_weights.size && (n_sets == 1 || n_sets == n_steps),
+                 "components of the mixture");
+    means = file.get<double>("mixture.means");
+    p = means.size / all;
+    file.require(p * all == means.size && (p == m + n_cond || p == 2 * m + n_cond),
+                 "means of the mixture");
+    first_end = p - m - n_cond;
+    motion = file.get<double>("mixture.motion", 2 * n_steps);
+    if (form.kind == kFull) {
+      covariances = file.get<double>("mixture.covariances", all * p * p);
+      return;
+    }
+    diagonals = file.get<double>("mixture.diagonals", all * p);
+    factors = file.get<double>("mixture.factors");
+    rank = factors.size / (all * p);
+    file.require(factors.size == all * p * rank && rank == form.n_inner, "factors");
+  }
+
+  /// The row of the first component at a step.
+  std::size_t row(std::size_t step) const { return n_sets == 1 ? 0 : step * n_components; }
+
+  double mean(std::size_t k, std::size_t v) const { return means[k * p + v]; }
+  double factor(std::size_t k, std::size_t v, std::size_t q) const {
+    return factors[(k * p + v) * rank + q];
+  }
+};
+
+/// Turns a positive definite matrix (n, n) into the inverse of its Cholesky factor, lower; returns
+/// the logarithms of the factor's diagonal summed up.
+inline double inverse_root(std::vector<double>& a, std::size_t n) {
+  double logs = 0.0;
+  for (std::size_t j = 0; j < n; ++j) {
+    for (std::size_t i = j; i < n; ++i) {
+      double value = a[i * n + j];
+      for (std::size_t q = 0; q < j; ++q) value -= a[i * n + q] * a[j * n + q];
+      a[i * n + j] = i == j ? std::sqrt(value) : value / a[j * n + j];
+    }
+    logs += std::log(a[j * n + j]);
+  }
+  for (std::size_t j = 0; j < n; ++j) {  // column by column, each needs the factor right of it
+    a[j * n + j] = 1.0 / a[j * n + j];
+    for (std::size_t i = j + 1; i < n; ++i) {
+      double value = 0.0;
+      for (std::size_t q = j; q < i; ++q) value -= a[i * n + q] * a[q * n + j];
+      a[i * n + j] = value / a[i * n + i];
+    }
+    for (std::size_t i = 0; i < j; ++i) a[i * n + j] = 0.0;
+  }
+  return logs;
+}
+
+/// Makes the form of one pattern of known conditions, as flowbdt/flow/closed_form/conditioning.py.
+class FormBuilder {
+ public:
+  FormBuilder(const Mixture& mixture, const Form& whole, std::vector<std::size_t> observed)
+      : mixture_(mixture), m_(mixture.m), seen_(mixture.m + observed.size()) {
+    form_.kind = whole.kind;
+    form_.n_points = m_;
+    form_.n_seen = seen_;
+    form_.n_components = whole.n_components;
+    form_.n_inner = whole.kind == kFull ? seen_ : mixture.rank;
+    form_.n_out = whole.n_out;
+    form_.turn = whole.turn;
+    form_.observed = std::move(observed);
+  }
+
+  std::unique_ptr<Form> build() {
+    for (std::size_t step = 0; step < form_.turn.size / 4; ++step) {
+      begin(step);
+      for (std::size_t k = 0; k < form_.n_components; ++k) {
+        if (form_.kind == kFull) full(k);
+        else low_rank(k);
+      }
+    }
+    auto result = std::make_unique<Form>(std::move(form_));
+    result->numbers = {result->own_numbers.data(), result->own_numbers.size()};
+    result->where = {result->own_where.data(), result->own_where.size()};
+    return result;
+  }
+
+ private:
+  /// Where in the mixture the seen variable j is, and the one asked for, o of the end point.
+  std::size_t variable(std::size_t j) const {
+    return j < m_ ? j : mixture_.first_end + m_ + form_.observed[j - m_];
+  }
+  std::size_t end(std::size_t o) const { return mixture_.first_end + o; }
+  double scale(std::size_t j) const { return j < m_ ? data_ : 1.0; }
+  double* part(Where what) { return form_.own_numbers.data() + at_[what]; }
+
+  /// Makes room for a step and finds the centre, the mean of what is seen.
+  void begin(std::size_t step) {
+    step_ = step;
+    row_ = mixture_.row(step);
+    data_ = mixture_.motion[2 * step];
+    variance_ = mixture_.motion[2 * step + 1];
+    const std::size_t k = form_.n_components, i = form_.n_inner, low = form_.kind == kLowRank;
+    const std::size_t stack = i * k + (low ? seen_ * i * k : k * seen_ * (seen_ + 1) / 2);
+    const std::size_t out = form_.by_score(step) ? 0 : form_.n_out;
+    const std::size_t own = low * k * seen_;
+    const std::size_t sizes[kParts] = {seen_,   stack,       k,            own, own,
+                                       k * out, k * i * out, low * k * out};
+    for (std::size_t q = 0; q < kParts; ++q) {
+      at_[q] = form_.own_numbers.size();
+      form_.own_where.push_back(static_cast<std::int64_t>(at_[q]));
+      form_.own_numbers.resize(at_[q] + sizes[q], 0.0);
+    }
+    if (out == 0) form_.own_where[step * kParts + kGain] = -1;
+    for (std::size_t c = 0; c < k; ++c)
+      for (std::size_t j = 0; j < seen_; ++j)
+        part(kCentre)[j] += std::exp(mixture_.log_weights[row_ + c]) * seen_mean(c, j);
+  }
+
+  double seen_mean(std::size_t k, std::size_t j) const {
+    return scale(j) * mixture_.mean(row_ + k, variable(j));
+  }
+  double shift(std::size_t k, std::size_t j) { return seen_mean(k, j) - part(kCentre)[j]; }
+
+  double covariance(std::size_t k, std::size_t i, std::size_t j) const {
+    return mixture_.covariances[((row_ + k) * mixture_.p + i) * mixture_.p + j];
+  }
+
+  void full(std::size_t k) {
+    const std::size_t n = seen_, size = form_.n_components;
+    std::vector<double> root(n * n);
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t j = 0; j < n; ++j)
+        root[i * n + j] = scale(i) * scale(j) * covariance(k, variable(i), variable(j)) +
+                          (i == j && i < m_ ? variance_ : 0.0);
+    const double logs = inverse_root(root, n);
+    part(kConstant)[k] =
+        mixture_.log_weights[row_ + k] - logs - 0.5 * static_cast<double>(n) * kLog2Pi;
+    double* row = part(kStack);
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t j = 0; j <= i; ++j) row[i * size + k] -= root[i * n + j] * shift(k, j);
+    row += n * size;
+    for (std::size_t j = 0; j < n; ++j) {
+      for (std::size_t i = j; i < n; ++i) row[(i - j) * size + k] = root[i * n + j];
+      row += (n - j) * size;
+    }
+    if (form_.by_score(step_)) return;
+    for (std::size_t o = 0; o < m_; ++o) {
+      part(kBase)[k * form_.n_out + o] = mixture_.mean(row_ + k, end(o));
+      for (std::size_t i = 0; i < n; ++i) {
+        double& gain = part(kGain)[(k * n + i) * form_.n_out + o];
+        for (std::size_t j = 0; j <= i; ++j)
+          gain += scale(j) * covariance(k, end(o), variable(j)) * root[i * n + j];
+      }
+    }
+  }
+
+  void low_rank(std::size_t k) {
+    const std::size_t n = seen_, q = mixture_.rank, size = form_.n_components;
+    const auto factor = [&](std::size_t j, std::size_t i) {
+      return scale(j) * mixture_.factor(row_ + k, variable(j), i);
+    };
+    std::vector<double> diagonal(n), root(q * q, 0.0);
+    double square = 0.0, logs = 0.0;
+    for (std::size_t j = 0; j < n; ++j) {
+      const double own = mixture_.diagonals[(row_ + k) * mixture_.p + variable(j)];
+      diagonal[j] = scale(j) * scale(j) * own + (j < m_ ? variance_ : 0.0);
+      part(kQuadratic)[k * n + j] = 1.0 / diagonal[j];
+      part(kLinear)[k * n + j] = -2.0 * shift(k, j) / diagonal[j];
+      square += shift(k, j) * shift(k, j) / diagonal[j];
+      logs += std::log(diagonal[j]);
+      for (std::size_t i = 0; i < q; ++i)
+        for (std::size_t l = 0; l < q; ++l)
+          root[i * q + l] += factor(j, i) * factor(j, l) / diagonal[j];
+    }
+    for (std::size_t i = 0; i < q; ++i) root[i * q + i] += 1.0;
+    logs += 2.0 * inverse_root(root, q);
+    part(kConstant)[k] = mixture_.log_weights[row_ + k] -
+                         0.5 * (square + logs + static_cast<double>(n) * kLog2Pi);
+    double *constants = part(kStack), *rows = constants + q * size;
+    for (std::size_t j = 0; j < n; ++j)
+      for (std::size_t i = 0; i < q; ++i) {
+        double value = 0.0;
+        for (std::size_t l = 0; l <= i; ++l) value += root[i * q + l] * factor(j, l);
+        value /= diagonal[j];
+        rows[(j * q + i) * size + k] = value;
+        constants[i * size + k] -= value * shift(k, j);
+      }
+    if (!form_.by_score(step_)) low_rank_outputs(k, diagonal, root);
+  }
+
+  void low_rank_outputs(std::size_t k, const std::vector<double>& diagonal,
+                        const std::vector<double>& root) {
+    const std::size_t q = mixture_.rank, width = form_.n_out;
+    for (std::size_t o = 0; o < m_; ++o) {
+      // what is a variable's own says something only of the end point itself
+      const double own = mixture_.diagonals[(row_ + k) * mixture_.p + o];
+      const double ratio = mixture_.first_end > 0 ? 0.0 : data_ * own / diagonal[o];
+      part(kRatio)[k * width + o] = ratio;
+      part(kBase)[k * width + o] = mixture_.mean(row_ + k, end(o)) - ratio * shift(k, o);
+      for (std::size_t i = 0; i < q; ++i)
+        for (std::size_t l = 0; l <= i; ++l)
+          part(kGain)[(k * q + i) * width + o] +=
+              root[i * q + l] * (1.0 - ratio * data_) * mixture_.factor(row_ + k, end(o), l);
+    }
+  }
+
+  static constexpr double kLog2Pi = 1.837877066409345483560659;
+  const Mixture& mixture_;
+  std::size_t m_, seen_, step_ = 0, row_ = 0;
+  double data_ = 0.0, variance_ = 0.0;
+  std::size_t at_[kParts] = {};
+  Form form_;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Loops
+
+inline void add_times(double* __restrict out, double x, const double* __restrict row,
+                      std::size_t n) {
+  for (std::size_t k = 0; k < n; ++k) out[k] += x * row[k];
+}
+
+inline double product(const double* a, const double* b, std::size_t n) {
+  double part[8] = {};
+  std::size_t k = 0;
+  for (; k + 8 <= n; k += 8)
+    for (std::size_t q = 0; q < 8; ++q) part[q] += a[k + q] * b[k + q];
+  for (; k < n; ++k) part[0] += a[k] * b[k];
+  return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+}
+
+/// Fills `weights` with exp(log_joint) over its sum; uses `log_joint` up. exp(y) is
+/// 2^n exp(y - n log 2) with a Taylor polynomial of degree 13, good to 2e-16.
+inline void softmax(double* __restrict log_joint, double* __restrict weights, std::size_t n) {
+  constexpr double log2e = 1.44269504088896340736, magic = 6755399441055744.0;  // 1.5 * 2^52
+  constexpr double ln2_high = 0.6931471803691238, ln2_low = 1.9082149292705877e-10;
+  constexpr double c3 = 1.0 / 6, c4 = c3 / 4, c5 = c4 / 5, c6 = c5 / 6, c7 = c6 / 7, c8 = c7 / 8,
+                   c9 = c8 / 9, c10 = c9 / 10, c11 = c10 / 11, c12 = c11 / 12, c13 = c12 / 13;
+  const double largest = *std::max_element(log_joint, log_joint + n);
+  for (std::size_t k = 0; k < n; ++k) {
+    double y = log_joint[k] - largest;
+    y = y > -700.0 ? y : -700.0;
+    const double shifted = y * log2e + magic;
+    std::uint64_t bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    const double whole = shifted - magic;
+    bits = (bits + 1023) << 52;
+    std::memcpy(&weights[k], &bits, sizeof bits);
+    y = (y - whole * ln2_high) - whole * ln2_low;
+    double p = ((((y * c13 + c12) * y + c11) * y + c10) * y + c9) * y + c8;
+    p = ((((p * y + c7) * y + c6) * y + c5) * y + c4) * y + c3;
+    weights[k] *= ((p * y + 0.5) * y + 1.0) * y + 1.0;
+  }
+  double sum = 0.0;
+  for (std::size_t k = 0; k < n; ++k) sum += weights[k];
+  const double share = 1.0 / sum;
+  for (std::size_t k = 0; k < n; ++k) weights[k] *= share;
+}
+
+/// Working memory of a closed form: of some rows, and of `kRows` rows what comes out.
+struct FormRoom {
+  std::vector<double> seen, inner, joint, own, weights, out;
+
+  void fit(const Form& form) {
+    const auto most = [](std::vector<double>& v, std::size_t n) {
+      if (v.size() < n) v.resize(n);
+    };
+    most(seen, kTogether * form.n_seen);
+    most(inner, kTogether * form.n_inner * form.n_components);
+    most(joint, form.n_components);
+    most(own, std::max(form.n_out, 2 * form.n_seen));
+    most(weights, kRows * form.n_components);
+    most(out, kRows * form.n_out);
+  }
+};
+
+/// Fills `room.out` (n, n_out), the end point, and `room.weights` (n, K) for points (n, m).
+class ClosedForm {
+ public:
+  ClosedForm(const Form& form, std::size_t step, FormRoom& room)
+      : form_(form), step_(step), room_(room), size_(form.n_inner * form.n_components) {}
+
+  void operator()(const double* x, const double* cond, std::size_t n_cond, std::size_t n) {
+    for (std::size_t low = 0; low < n; low += kTogether) {
+      const std::size_t rows = std::min(kTogether, n - low);
+      see(x + low * form_.n_points, cond + low * n_cond, n_cond, rows);
+      inner(rows);
+      for (std::size_t r = 0; r < rows; ++r) {
+        joint(seen(r), inner_of(r));
+        softmax(room_.joint.data(), weights(low + r), form_.n_components);
+      }
+      if (form_.by_score(step_)) end_points(x, low, rows);
+      else outputs(low, rows);
+    }
+  }
+
+ private:
+  double* seen(std::size_t r) { return room_.seen.data() + r * form_.n_seen; }
+  double* inner_of(std::size_t r) { return room_.inner.data() + r * size_; }
+  double* weights(std::size_t r) { return room_.weights.data() + r * form_.n_components; }
+  double* out(std::size_t r) { return room_.out.data() + r * form_.n_out; }
+
+  void see(const double* x, const double* cond, std::size_t n_cond, std::size_t rows) {
+    const double* centre = form_.part(step_, kCentre);
+    const std::size_t m = form_.n_points;
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t j = 0; j < m; ++j) seen(r)[j] = x[r * m + j] - centre[j];
+      for (std::size_t j = 0; j < form_.observed.size(); ++j)
+        seen(r)[m + j] = cond[r * n_cond + form_.observed[j]] - centre[m + j];
+    }
+  }
+
+  void inner(std::size_t rows) {
+    const double* row = form_.part(step_, kStack);
+    for (std::size_t r = 0; r < rows; ++r) std::copy_n(row, size_, inner_of(r));
+    row += size_;
+    for (std::size_t j = 0; j < form_.n_seen; ++j) {
+      const std::size_t skipped = form_.skipped(j);
+      for (std::size_t r = 0; r < rows; ++r)
+        add_times(inner_of(r) + skipped, seen(r)[j], row, size_ - skipped);
+      row += size_ - skipped;
+    }
+  }
+
+  /// Fills `room.joint` (K) with log(weight k) + log p_k of one row.
+  void joint(const double* x, const double* own) {
+    const std::size_t n = form_.n_components;
+    double* __restrict joint = room_.joint.data();
+    std::fill(joint, joint + n, 0.0);
+    for (std::size_t i = 0; i < form_.n_inner; ++i)
+      for (std::size_t k = 0; k < n; ++k) joint[k] += own[i * n + k] * own[i * n + k];
+    if (form_.kind == kLowRank) {
+      const double *quadratic = form_.part(step_, kQuadratic), *linear = form_.part(step_, kLinear);
+      for (std::size_t k = 0; k < n; ++k, quadratic += form_.n_seen, linear += form_.n_seen) {
+        double part[4] = {};
+        for (std::size_t j = 0; j < form_.n_seen; ++j)
+          part[j % 4] += (quadratic[j] * x[j] + linear[j]) * x[j];
+        joint[k] = ((part[0] + part[1]) + (part[2] + part[3])) - joint[k];
+      }
+    }
+    const double* constant = form_.part(step_, kConstant);
+    for (std::size_t k = 0; k < n; ++k) joint[k] = constant[k] - 0.5 * joint[k];
+  }
+
+  /// By Tweedie's formula, E[x1 | x] = (x + variance score) / scale.
+  void end_points(const double* x, std::size_t low, std::size_t rows) {
+    const std::size_t n = form_.n_components, m = form_.n_points;
+    const double scale = form_.turn[step_ * 4 + 2], variance = form_.turn[step_ * 4 + 3];
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t i = 0; i < form_.n_inner; ++i)
+        for (std::size_t k = 0; k < n; ++k) inner_of(r)[i * n + k] *= weights(low + r)[k];
+    const double* row = form_.part(step_, kStack) + size_;
+    for (std::size_t j = 0; j < m; ++j) {
+      const std::size_t skipped = form_.skipped(j);
+      for (std::size_t r = 0; r < rows; ++r)
+        out(low + r)[j] = product(row, inner_of(r) + skipped, size_ - skipped);
+      row += size_ - skipped;
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      double* end = out(low + r);
+      if (form_.kind == kLowRank) own_pull(seen(r), weights(low + r), end);
+      for (std::size_t j = 0; j < m; ++j)
+        end[j] = (x[(low + r) * m + j] - variance * end[j]) / scale;
+    }
+  }
+
+  /// Turns `end`, stack^T inner, into the mean of D^-1 (r - mean) minus it.
+  void own_pull(const double* seen, const double* weights, double* end) {
+    const std::size_t m = form_.n_points;
+    double *slope = room_.own.data(), *level = slope + m;
+    std::fill(slope, slope + 2 * m, 0.0);
+    const double *quadratic = form_.part(step_, kQuadratic), *linear = form_.part(step_, kLinear);
+    for (std::size_t k = 0; k < form_.n_components; ++k) {
+      add_times(slope, weights[k], quadratic + k * form_.n_seen, m);
+      add_times(level, weights[k], linear + k * form_.n_seen, m);
+    }
+    for (std::size_t j = 0; j < m; ++j) end[j] = (seen[j] * slope[j] + 0.5 * level[j]) - end[j];
+  }
+
+  /// From the gains of all components, whatever the step.
+  void outputs(std::size_t low, std::size_t rows) {
+    const std::size_t n = form_.n_components, width = form_.n_out;
+    for (std::size_t r = 0; r < rows; ++r) {
+      double *end = out(low + r), *own = room_.own.data();
+      const double* share = weights(low + r);
+      std::fill(end, end + width, 0.0);
+      for (std::size_t k = 0; k < n; ++k) {
+        add_times(end, share[k], form_.part(step_, kBase) + k * width, width);
+        if (!form_.has_gain(step_)) continue;
+        const double* gain = form_.part(step_, kGain) + k * form_.n_inner * width;
+        for (std::size_t i = 0; i < form_.n_inner; ++i)
+          add_times(end, share[k] * inner_of(r)[i * n + k], gain + i * width, width);
+      }
+      if (form_.kind != kLowRank) continue;
+      std::fill(own, own + width, 0.0);
+      for (std::size_t k = 0; k < n; ++k)
+        add_times(own, share[k], form_.part(step_, kRatio) + k * width, width);
+      for (std::size_t o = 0; o < form_.n_points; ++o) end[o] += seen(r)[o] * own[o];
+    }
+  }
+
+  const Form& form_;
+  std::size_t step_;
+  FormRoom& room_;
+  std::size_t size_;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Columns
+
+enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular };
+enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
+            kSqrt, kAbs, kMinimum, kMaximum };
+enum Stored { kAsIs, kSingle, kTruth, kWhole };
+
+inline double within(double value, double low, double high) {
+  return std::min(std::max(value, low), high);
+}
+
+inline double logistic(double y) {
+  const double small = std::exp(-std::abs(y));
+  return (y < 0 ? small : 1.0) / (1.0 + small);
+}
+
+/// Undoes the logarithm or logit of flowbdt/tables/transforms/smooth.py.
+inline double unbent(const double* p, double bent) {
+  const double low = p[8], edge = p[9];
+  const bool at_low = p[10] != 0.0;
+  if (p[0] == 0.0) return bent;
+  if (p[0] == 1.0) {
+    const double distance = std::exp(bent);
+    return low + (at_low && distance <= edge * (1 + 1e-9) ? 0.0 : distance);
+  }
+  const double high = p[11], width = high - low;
+  double value = bent < 0 ? low + width * logistic(bent) : high - width * logistic(-bent);
+  if (at_low && value - low <= edge * (1 + 1e-9)) value = low;
+  if (p[13] != 0.0 && high - value <= p[12] * (1 + 1e-9)) value = high;
+  return within(value, low, high);
+}
+
+inline double scaled(const double* p, double z) {
+  z = within(z, p[3], p[4]);
+  double value = unbent(p, p[1] + p[2] * z);
+  if (p[5] == 0.0) return within(value, -DBL_MAX, DBL_MAX);
+  if (z <= p[3]) value = p[6];
+  if (z >= p[4]) value = p[7];
+  return within(value, p[6], p[7]);
+}
+
+/// How many of n sorted values are not above `value`.
+inline std::size_t after(const double* sorted, std::size_t n, double value) {
+  return static_cast<std::size_t>(std::upper_bound(sorted, sorted + n, value) - sorted);
+}
+
+inline double ranked(const double* p, double z) {
+  const std::size_t n = static_cast<std::size_t>(p[0]);
+  const double *knots = p + 1, *x = knots + n, *slope = x + n;
+  z = within(z, knots[0], knots[n - 1]);
+  const std::size_t i = std::min(after(knots, n, z) - 1, n - 2);
+  return within(x[i] + (z - knots[i]) * slope[i], x[0], x[n - 1]);
+}
+
+/// The angle of a point in the plane, in [low, low + period).
+inline double turned(const double* p, const double* z) {
+  const double low = p[0], period = p[1];
+  double turn = std::fmod(std::atan2(z[1], z[0]) / 6.283185307179586476925, 1.0);
+  if (turn < 0.0) turn += 1.0;
+  const double value = low + period * turn;
+  return value < low + period ? value : low;
+}
+
+inline double as_stored(std::int64_t kind, const double* p, double value) {
+  if (kind == kTruth) return value >= 0.5 ? 1.0 : 0.0;
+  if (kind == kWhole) return within(std::nearbyint(value), p[0], p[1]);
+  value = within(value, p[0], p[1]);
+  return kind == kSingle ? static_cast<double>(static_cast<float>(value)) : value;
+}
+
+inline double pair(std::int64_t code, double a, double b) {
+  switch (code) {
+    case kAdd: return a + b;
+    case kSubtract: return a - b;
+    case kMultiply: return a * b;
+    case kDivide: return a / b;
+    case kPower: return std::pow(a, b);
+    default: break;
+  }
+  if (a != a || b != b) return std::numeric_limits<double>::quiet_NaN();
+  return code == kMinimum ? std::min(a, b) : std::max(a, b);
+}
+
+inline double single(std::int64_t code, double a) {
+  switch (code) {
+    case kNegate: return -a;
+    case kLog: return std::log(a);
+    case kExp: return std::exp(a);
+    case kSqrt: return std::sqrt(a);
+    default: return std::abs(a);
+  }
+}
+
+/// From latent points to columns; see `arrays.Way`.
+class Way {
+ public:
+  Way() = default;
+
+  Way(const File& file, std::size_t n_columns, std::size_t n_latent, bool mixes)
+      : mixes_(mixes), m_(n_latent) {
+    scale_ = file.get<double>("way.scale");
+    mean_ = file.get<double>("way.mean", scale_.size);
+    axes_ = file.get<double>("way.axes");
+    file.require(mixes ? axes_.size == m_ * scale_.size : scale_.size == m_, "latent columns");
+    columns_ = file.get<std::int64_t>("way.columns", 5 * n_columns);
+    ops_ = file.get<std::int64_t>("way.ops");
+    relations_ = file.get<std::int64_t>("way.relations");
+    terms_ = file.get<std::int64_t>("way.terms");
+    numbers_ = file.get<double>("way.numbers");
+    check(file);
+  }
+
+  std::size_t n_columns() const { return columns_.size / 5; }
+  std::size_t n_single() const { return scale_.size; }
+  std::size_t deepest() const { return terms_.size / 2 + 1; }
+
+  /// Fills x (n_columns) from z (n_latent); returns how many relations are undefined.
+  std::size_t restore(const double* z, double* x, double* latent, double* stack) const {
+    for (std::size_t c = 0; c < scale_.size; ++c) {
+      double value = mixes_ ? 0.0 : z[c];
+      if (mixes_)
+        for (std::size_t j = 0; j < m_; ++j) value += z[j] * axes_[j * scale_.size + c];
+      latent[c] = value * scale_[c] + mean_[c];
+    }
+    for (std::size_t i = 0; i < n_columns(); ++i) {
+      const std::int64_t* column = columns_.data + 5 * i;
+      if (column[0] < -1) continue;
+      const double* from = latent + std::max<std::int64_t>(column[0], 0);
+      const double value = undone(column[1], column[2], from);
+      x[i] = as_stored(column[3], numbers_.data + column[4], value);
+    }
+    std::size_t undefined = 0;
+    for (std::size_t q = 0; q < relations_.size; q += 4) {
+      const std::int64_t* relation = relations_.data + q;
+      const std::int64_t* column = columns_.data + 5 * relation[0];
+      double value = related(relation[1], relation[2], x, stack);
+      if (!std::isfinite(value)) {
+        value = numbers_[static_cast<std::size_t>(relation[3]) + (value > 0 ? 1 : 0)];
+        ++undefined;
+      }
+      x[relation[0]] = as_stored(column[3], numbers_.data + column[4], value);
+    }
+    return undefined;
+  }
+
+ private:
+  /// Whether `count` numbers begin at i.
+  bool numbers_at(std::int64_t i, std::size_t count) const {
+    return i >= 0 && static_cast<std::uint64_t>(i) <= numbers_.size &&
+           count <= numbers_.size - static_cast<std::size_t>(i);
+  }
+
+  static bool run(std::int64_t begin, std::int64_t end, std::size_t n) {
+    return begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= n;
+  }
+
+  void check(const File& file) const {
+    const std::size_t n_ops = ops_.size / 2, n_terms = terms_.size / 2;
+    for (std::size_t i = 0; i < n_columns(); ++i) {
+      const std::int64_t* c = columns_.data + 5 * i;
+      file.require((c[0] < 0 || static_cast<std::uint64_t>(c[0]) < scale_.size) &&
+                       run(c[1], c[2], n_ops) && numbers_at(c[4], 2),
+                   "columns");
+    }
+    for (std::size_t q = 0; q < n_ops; ++q)
+      file.require(whole_op(ops_[2 * q], ops_[2 * q + 1]), "transforms");
+    file.require(relations_.size % 4 == 0, "relations");
+    for (std::size_t q = 0; q < relations_.size; q += 4)
+      file.require(relations_[q] >= 0 && static_cast<std::size_t>(relations_[q]) < n_columns() &&
+                       run(relations_[q + 1], relations_[q + 2], n_terms) &&
+                       numbers_at(relations_[q + 3], 2) &&
+                       whole_expression(relations_[q + 1], relations_[q + 2]),
+                   "relations");
+  }
+
+  /// Whether an operation is known and all of its numbers are there.
+  bool whole_op(std::int64_t code, std::int64_t at) const {
+    if (!numbers_at(at, 1)) return false;
+    const double first = numbers_[static_cast<std::size_t>(at)];
+    const double most = static_cast<double>(numbers_.size);
+    switch (code) {
+      case kScaled: return numbers_at(at, 14);
+      case kRank:
+        return first >= 2 && first <= most && numbers_at(at, 3 * static_cast<std::size_t>(first));
+      case kCategorical:
+        return first >= 1 && first <= most && numbers_at(at, 2 * static_cast<std::size_t>(first));
+      case kInteger:
+      case kCircular: return numbers_at(at, 2);
+      default: return code == kFixed;
+    }
+  }
+
+  /// Whether each term of an expression finds what it needs and one number is left at the end.
+  bool whole_expression(std::int64_t begin, std::int64_t end) const {
+    std::size_t depth = 0;
+    for (std::int64_t q = begin; q < end; ++q) {
+      const std::int64_t code = terms_.data[2 * q];
+      if (code < kColumn || code > kMaximum || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
+      const double value = numbers_.data[terms_.data[2 * q + 1]];
+      if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_columns())))
+        return false;
+      const std::size_t takes = code <= kNumber ? 0 : code >= kNegate && code <= kAbs ? 1 : 2;
+      if (depth < takes) return false;
+      depth += 1 - takes;
+    }
+    return depth == 1;
+  }
+
+  double undone(std::int64_t begin, std::int64_t end, const double* latent) const {
+    double z = latent[0];
+    for (std::int64_t q = begin; q < end; ++q) {
+      const double* p = numbers_.data + ops_.data[2 * q + 1];
+      switch (ops_.data[2 * q]) {
+        case kScaled: z = scaled(p, z); break;
+        case kRank: z = ranked(p, z); break;
+        case kCategorical: {
+          const std::size_t n = static_cast<std::size_t>(p[0]);
+          z = p[n + after(p + 1, n - 1, z)];
+          break;
+        }
+        case kInteger: z = within(std::floor(z), p[0], p[1]); break;
+        case kCircular: z = turned(p, latent); break;
+        default: z = p[0];
+      }
+    }
+    return z;
+  }
+
+  double related(std::int64_t begin, std::int64_t end, const double* x, double* stack) const {
+    std::size_t top = 0;
+    for (std::int64_t q = begin; q < end; ++q) {
+      const std::int64_t code = terms_.data[2 * q];
+      const double value = numbers_.data[terms_.data[2 * q + 1]];
+      if (code == kColumn || code == kNumber) {
+        stack[top++] = code == kColumn ? x[static_cast<std::size_t>(value)] : value;
+      } else if (code >= kNegate && code <= kAbs) {
+        stack[top - 1] = single(code, stack[top - 1]);
+      } else {
+        stack[top - 2] = pair(code, stack[top - 2], stack[top - 1]);
+        --top;
+      }
+    }
+    return stack[0];
+  }
+
+  bool mixes_ = false;
+  std::size_t m_ = 0;
+  Span<double> axes_, scale_, mean_, numbers_;
+  Span<std::int64_t> columns_, ops_, relations_, terms_;
+};
+
+// ---------------------------------------------------------------------------------------------
+// The solver
+
+/// What the solver does and what trees see; see `arrays.Walk`.
+struct Walk {
+  Span<double> scale, weight, to_columns;
+  Span<std::int64_t> terms, term, slot, step, forests;
+  Span<std::uint8_t> silent;
+  bool latent = false, end_point = false, components = false;
+
+  Walk() = default;
+
+  Walk(const File& file, std::size_t m, std::size_t n_slots, std::size_t n_forests) {
+    step = file.get<std::int64_t>("walk.step");
+    scale = file.get<double>("walk.scale", step.size + 1);
+    terms = file.get<std::int64_t>("walk.terms", step.size + 2);
+    term = file.get<std::int64_t>("walk.term");
+    weight = file.get<double>("walk.weight", term.size);
+    slot = file.get<std::int64_t>("walk.slot", step.size);
+    forests = file.get<std::int64_t>("walk.forests");
+    to_columns = file.get<double>("walk.to_columns");
+    silent = file.get<std::uint8_t>("walk.silent", forests.size - 1);
+    const auto rising = [&](const Span<std::int64_t>& all, std::size_t most) {
+      bool good = all.size > 0 && all[0] == 0;
+      for (std::size_t i = 1; i < all.size; ++i) good = good && all[i - 1] <= all[i];
+      return good && static_cast<std::uint64_t>(all[all.size - 1]) <= most;
+    };
+    const auto below = [](const Span<std::int64_t>& all, std::size_t most) {
+      return std::all_of(all.data, all.data + all.size, [&](std::int64_t i) {
+        return i >= 0 && static_cast<std::uint64_t>(i) < most;
+      });
+    };
+    file.require(forests.size > 1 && n_slots <= step.size && rising(forests, n_forests) &&
+                     rising(terms, term.size) &&
+                     below(term, n_slots) && below(slot, n_slots) &&
+                     below(step, forests.size - 1) && to_columns.size % m == 0,
+                 "steps");
+  }
+
+  std::size_t n_steps() const { return forests.size - 1; }
+};
+
+}  // namespace detail
+
+// ---------------------------------------------------------------------------------------------
+
+/// A trained flow as it was exported. Never changes; share it between threads.
+class Model {
+ public:
+  /// Reads a file. Throws FileError with what is wrong and what to do.
+  explicit Model(const std::string& path) : file_(path) {
+    const auto sizes = file_.get<std::int64_t>("sizes", 15);
+    for (std::size_t i = 0; i < sizes.size; ++i)
+      file_.require(sizes[i] >= 0 && sizes[i] <= kLargest, "sizes");
+    const auto size = [&](std::size_t i) { return static_cast<std::size_t>(sizes[i]); };
+    n_latent_ = size(2);
+    n_inputs_ = size(3);
+    n_slots_ = size(4);
+    most_attempts_ = size(9);
+    file_.require(n_latent_ > 0 && n_slots_ > 0 && most_attempts_ > 0, "sizes");
+    columns_ = file_.texts("text.columns", size(0));
+    units_ = file_.texts("text.units", size(0));
+    types_ = file_.texts("text.types", size(0));
+    conditions_ = file_.texts("text.conditions", size(1));
+    about_ = file_.texts("text.about", 2);
+    read_categories();
+    trees_ = detail::Trees(file_, "trees", n_inputs_);
+    walk_ = detail::Walk(file_, n_latent_, n_slots_, trees_.n_forests());
+    walk_.latent = size(5) != 0;
+    walk_.end_point = size(6) != 0;
+    walk_.components = size(7) != 0;
+    way_ = detail::Way(file_, size(0), n_latent_, size(8) != 0);
+    read_form(sizes);
+    file_.require(trees_.n_outputs() == n_latent_, "outputs");
+    file_.require(n_inputs() == n_inputs_, "inputs of trees");
+    file_.require(form_.kind != detail::kNone || !(walk_.end_point || walk_.components),
+                  "closed forms");
+    if (file_.has("ratio.ceiling")) {
+      ratio_ = detail::Trees(file_, "ratio", size(0) + size(1));
+      const auto numbers = file_.get<double>("ratio.ceiling", 2);
+      ceiling_ = numbers[0];
+      acceptance_ = numbers[1];
+    }
+  }
+
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  std::size_t n_columns() const { return columns_.size(); }
+  std::size_t n_conditions() const { return conditions_.size(); }
+  /// Standard normal numbers that an event is made of.
+  std::size_t n_latent() const { return n_latent_; }
+  /// Names of the columns of an event, in their order.
+  const std::vector<std::string>& columns() const { return columns_; }
+  /// Units of the columns, empty where they have none.
+  const std::vector<std::string>& units() const { return units_; }
+  /// Types of the columns at training, as numpy names them.
+  const std::vector<std::string>& types() const { return types_; }
+  const std::vector<std::string>& conditions() const { return conditions_; }
+  /// Digest of the training run.
+  const std::string& digest() const { return about_[1]; }
+  /// Whether events are rejected, and the share that is kept; 1 without.
+  bool rejects() const { return ratio_.n_forests() > 0; }
+  double acceptance() const { return acceptance_; }
+  /// After so many attempts an event is kept whatever its acceptance.
+  std::size_t most_attempts() const { return most_attempts_; }
+
+  /// Returns the texts of a column or condition that holds categories: code i is text i. Empty if
+  /// it holds numbers.
+  std::vector<std::string> categories(const std::string& name) const {
+    const auto found = categories_.find(name);
+    return found == categories_.end() ? std::vector<std::string>{} : found->second;
+  }
+
+  /// Returns the number that stands for a text. Throws ArgumentError if there is no such text.
+  double code(const std::string& name, const std::string& text) const {
+    const std::vector<std::string> all = categories(name);
+    const auto found = std::find(all.begin(), all.end(), text);
+    if (found == all.end())
+      throw ArgumentError("'" + name + "' has no category '" + text + "'; it has " + listed(all));
+    return static_cast<double>(found - all.begin());
+  }
+
+ private:
+  friend class Generator;
+
+  /// No size is above it, so that products of three fit into 64 bits.
+  static constexpr std::int64_t kLargest = 1 << 20;
+
+  static std::string listed(const std::vector<std::string>& all) {
+    std::string text;
+    for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
+    return text.empty() ? "none" : text;
+  }
+
+  void read_categories() {
+    const std::vector<std::string> all = file_.texts("text.categories");
+    for (std::size_t i = 0; i + 1 < all.size();) {
+      const std::size_t count =
+          static_cast<std::size_t>(std::strtoull(all[i + 1].c_str(), nullptr, 10));
+      file_.require(count <= all.size() - i - 2, "categories");
+      auto& values = categories_[all[i]];
+      for (std::size_t q = 0; q < count; ++q) values.push_back(all[i + 2 + q]);
+      i += 2 + count;
+    }
+  }
+
+  void read_form(const detail::Span<std::int64_t>& sizes) {
+    const auto size = [&](std::size_t i) { return static_cast<std::size_t>(sizes[i]); };
+    form_.kind = static_cast<detail::Kind>(sizes[10]);
+    file_.require(form_.kind <= detail::kLowRank, "closed forms");
+    if (form_.kind == detail::kNone) return;
+    form_.n_points = n_latent_;
+    form_.n_seen = size(11);
+    form_.n_inner = size(12);
+    form_.n_components = size(13);
+    form_.n_out = size(14);
+    for (std::size_t j = 0; j < n_conditions(); ++j) form_.observed.push_back(j);
+    const std::size_t n_steps = walk_.n_steps();
+    form_.turn = file_.get<double>("form.turn", 4 * n_steps);
+    form_.where = file_.get<std::int64_t>("form.where", detail::kParts * n_steps);
+    form_.numbers = file_.get<double>("form.numbers");
+    file_.require(form_.n_seen == n_latent_ + n_conditions() && form_.n_out >= n_latent_ &&
+                      form_.n_components > 0 && form_.n_inner > 0,
+                  "closed forms");
+    for (std::size_t s = 0; s < n_steps; ++s) check_form(s);
+    if (n_conditions() > 0)
+      mixture_ = detail::Mixture(file_, form_, n_latent_, n_conditions(), n_steps);
+  }
+
+  /// Every part that is read at a step must lie within the numbers.
+  void check_form(std::size_t s) const {
+    using namespace detail;
+    const std::size_t n = form_.n_seen, k = form_.n_components, i = form_.n_inner;
+    const std::size_t out = form_.by_score(s) ? 0 : form_.n_out, low = form_.kind == kLowRank;
+    file_.require(low || i == n, "closed forms");
+    const std::size_t stack = i * k + (low ? n * i * k : k * n * (n + 1) / 2);
+    const std::size_t sizes[kParts] = {n,       stack,       k,            low * n * k, low * n * k,
+                                       k * out, k * i * out, low * k * out};
+    for (std::size_t q = 0; q < kParts; ++q) {
+      const std::int64_t at = form_.where[s * kParts + q];
+      if (sizes[q] == 0 || (q == kGain && at == -1)) continue;
+      file_.require(at >= 0 && static_cast<std::uint64_t>(at) + sizes[q] <= form_.numbers.size,
+                    "closed forms");
+    }
+  }
+
+  std::size_t n_inputs() const {
+    const std::size_t k = walk_.components ? form_.n_components : 0;
+    return n_latent_ * ((walk_.latent ? 1 : 0) + (walk_.end_point ? 1 : 0)) +
+           walk_.to_columns.size / n_latent_ + k + n_conditions();
+  }
+
+  detail::File file_;
+  std::size_t n_latent_ = 0, n_inputs_ = 0, n_slots_ = 0, most_attempts_ = 1;
+  double ceiling_ = 1.0, acceptance_ = 1.0;
+  std::vector<std::string> columns_, units_, types_, conditions_, about_;
+  std::map<std::string, std::vector<std::string>> categories_;
+  detail::Trees trees_, ratio_;
+  detail::Walk walk_;
+  detail::Way way_;
+  detail::Form form_;
+  detail::Mixture mixture_;
+};
+
+/// Makes events. One for each thread; all may share a model.
+class Generator {
+ public:
+  explicit Generator(std::shared_ptr<const Model> model) : model_(std::move(model)) {
+    if (!model_) throw ArgumentError("a generator needs a model, got none");
+    const std::size_t rows = detail::kRows, m = model_->n_latent();
+    x_.resize(rows * m);
+    given_.resize(rows * model_->n_conditions());
+    slots_.resize(model_->n_slots_ * rows * m);
+    inputs_.resize(rows * std::max<std::size_t>(model_->n_inputs_, 1));
+    total_.resize(rows * model_->trees_.across());
+    seen_.resize(model_->n_columns() + model_->n_conditions());
+    ratio_.resize(std::max<std::size_t>(model_->ratio_.across(), 1));
+    latent_.resize(model_->way_.n_single() + 1);
+    stack_.resize(model_->way_.deepest());
+    event_.resize(model_->n_columns());
+    room_.fit(model_->form_);
+  }
+
+  const Model& model() const { return *model_; }
+
+  /// How often a relation between columns was undefined; its column then has an end of its
+  /// training range.
+  std::size_t undefined() const { return undefined_; }
+
+  /// Returns event `number` of `seed` for some conditions, NaN where unknown: (n_columns) numbers
+  /// in the units of the training, in memory that the next call overwrites.
+  ///
+  /// Throws ArgumentError for a wrong number of conditions or an infinite one.
+  const std::vector<double>& one(const std::vector<double>& cond, std::uint64_t seed,
+                                 std::uint64_t number) {
+    one(cond.data(), cond.size(), seed, number, event_.data());
+    return event_;
+  }
+
+  /// The same without any allocation: `out` has room for n_columns numbers.
+  void one(const double* cond, std::size_t n_cond, std::uint64_t seed, std::uint64_t number,
+           double* out) {
+    check(cond, n_cond, 1);
+    block(cond, 1, seed, number, out);
+  }
+
+  /// Fills `out` (n, n_columns), row by row, with the events `first` to `first + n` of `seed`.
+  ///
+  /// `cond` is (n, n_conditions), or null for a model without. The events are those that `one`
+  /// gives, made faster.
+  void many(std::size_t n, const double* cond, std::size_t n_cond, std::uint64_t seed,
+            std::uint64_t first, double* out) {
+    check(cond, n_cond, n);
+    for (std::size_t low = 0; low < n; low += detail::kRows)
+      block(cond + low * n_cond, std::min(detail::kRows, n - low), seed, first + low,
+            out + low * model_->n_columns());
+  }
+
+  /// Fills `out` with the event that given standard normal numbers (n_latent) become; returns the
+  /// probability with which it is to be kept, 1 without rejection.
+  double from_noise(const double* noise, const double* cond, std::size_t n_cond, double* out) {
+    check(cond, n_cond, 1);
+    std::copy_n(noise, model_->n_latent(), x_.data());
+    carry(cond, 1);
+    restore(0, out);
+    return acceptance(cond, out);
+  }
+
+  /// Fills `out` (n_latent) with the normal numbers that attempt 0, 1, ... of an event begins with.
+  void noise(std::uint64_t seed, std::uint64_t number, std::uint64_t attempt, double* out) const {
+    detail::normal(seed, number, attempt, out, model_->n_latent());
+  }
+
+  /// Returns the number in [0, 1) that must be below an attempt's acceptance for its event to be
+  /// kept.
+  static double uniform(std::uint64_t seed, std::uint64_t number, std::uint64_t attempt) {
+    return detail::uniform(seed, number, attempt);
+  }
+
+ private:
+  void check(const double* cond, std::size_t n_cond, std::size_t n) const {
+    if (n_cond != model_->n_conditions())
+      throw ArgumentError("this model has " + std::to_string(model_->n_conditions()) +
+                          " condition(s) (" + Model::listed(model_->conditions()) + "), got " +
+                          std::to_string(n_cond) + ": pass one number each, NaN where unknown");
+    if (n_cond > 0 && cond == nullptr) throw ArgumentError("conditions are needed, got none");
+    for (std::size_t i = 0; i < n * n_cond; ++i)
+      if (std::isinf(cond[i]))
+        throw ArgumentError("condition '" + model_->conditions()[i % n_cond] +
+                            "' is infinite; pass a number, or NaN where it is unknown");
+  }
+
+  /// Makes at most `kRows` events: all of them, then those anew that were rejected.
+  void block(const double* cond, std::size_t n, std::uint64_t seed, std::uint64_t first,
+             double* out) {
+    const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
+    std::array<std::size_t, detail::kRows> left;
+    for (std::size_t i = 0; i < n; ++i) left[i] = i;
+    for (std::size_t attempt = 0; n > 0; ++attempt) {
+      for (std::size_t i = 0; i < n; ++i) {
+        detail::normal(seed, first + left[i], attempt, x_.data() + i * m, m);
+        for (std::size_t j = 0; j < n_cond; ++j)
+          given_[i * n_cond + j] = cond[left[i] * n_cond + j];
+      }
+      carry(given_.data(), n);
+      std::size_t rejected = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        double* event = out + left[i] * model_->n_columns();
+        restore(i, event);
+        if (attempt + 1 < model_->most_attempts_ && model_->rejects() &&
+            !(uniform(seed, first + left[i], attempt) < acceptance(cond + left[i] * n_cond, event)))
+          left[rejected++] = left[i];
+      }
+      n = rejected;
+    }
+  }
+
+  void restore(std::size_t row, double* out) {
+    const double* z = x_.data() + row * model_->n_latent();
+    for (std::size_t j = 0; j < model_->n_latent(); ++j)
+      if (!std::isfinite(z[j]))
+        throw EventError("an event is not finite: its noise or its conditions are far outside of"
+                         " what the model was trained on");
+    undefined_ += model_->way_.restore(z, out, latent_.data(), stack_.data());
+  }
+
+  double acceptance(const double* cond, const double* event) {
+    if (!model_->rejects()) return 1.0;
+    const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
+    bool gaps = false;
+    for (std::size_t j = 0; j < d; ++j) seen_[j] = static_cast<float>(event[j]);
+    for (std::size_t j = 0; j < n_cond; ++j) {
+      seen_[d + j] = static_cast<float>(cond[j]);
+      gaps = gaps || std::isnan(cond[j]);
+    }
+    const detail::Trees& trees = model_->ratio_;
+    trees.sum(0, trees.n_forests(), seen_.data(), 1, seen_.size(), gaps, ratio_.data());
+    return std::min(std::exp(static_cast<double>(ratio_[0])) / model_->ceiling_, 1.0);
+  }
+
+  /// Carries n points in `x_` from noise to data; rows of the same known conditions together.
+  void carry(const double* cond, std::size_t n) {
+    const std::size_t n_cond = model_->n_conditions();
+    for (std::size_t low = 0, high; low < n; low = high) {
+      high = low + 1;
+      while (high < n && same_pattern(cond + low * n_cond, cond + high * n_cond)) ++high;
+      bool gaps = false;
+      const detail::Form& form = form_of(cond + low * n_cond, gaps);
+      walk(form, x_.data() + low * model_->n_latent(), cond + low * n_cond, high - low, gaps);
+    }
+  }
+
+  bool same_pattern(const double* a, const double* b) const {
+    for (std::size_t j = 0; j < model_->n_conditions(); ++j)
+      if (std::isnan(a[j]) != std::isnan(b[j])) return false;
+    return true;
+  }
+
+  const detail::Form& form_of(const double* cond, bool& gaps) {
+    for (std::size_t j = 0; j < model_->n_conditions(); ++j) gaps = gaps || std::isnan(cond[j]);
+    if (!gaps || model_->form_.kind == detail::kNone) return model_->form_;
+    std::vector<std::size_t> observed;
+    for (std::size_t j = 0; j < model_->n_conditions(); ++j)
+      if (!std::isnan(cond[j])) observed.push_back(j);
+    auto found = forms_.find(observed);
+    if (found == forms_.end()) {
+      if (forms_.size() >= detail::kMostPatterns) forms_.erase(forms_.begin());
+      detail::FormBuilder builder(model_->mixture_, model_->form_, observed);
+      found = forms_.emplace(observed, builder.build()).first;
+      room_.fit(*found->second);
+    }
+    return *found->second;
+  }
+
+  void walk(const detail::Form& form, double* x, const double* cond, std::size_t n, bool gaps) {
+    const detail::Walk& walk = model_->walk_;
+    const detail::Trees& trees = model_->trees_;
+    const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
+    for (std::size_t e = 0; e < walk.step.size; ++e) {
+      move(e, x, n);
+      const std::size_t s = static_cast<std::size_t>(walk.step[e]);
+      if (form.kind != detail::kNone) detail::ClosedForm(form, s, room_)(x, cond, n_cond, n);
+      fill_inputs(form, s, x, cond, n);
+      trees.sum(static_cast<std::size_t>(walk.forests[s]),
+                static_cast<std::size_t>(walk.forests[s + 1]), inputs_.data(), n,
+                model_->n_inputs_, gaps, total_.data());
+      double* velocity = slots_.data() + static_cast<std::size_t>(walk.slot[e]) * detail::kRows * m;
+      for (std::size_t r = 0; r < n; ++r)
+        for (std::size_t j = 0; j < m; ++j) {
+          const double more = static_cast<double>(total_[r * trees.across() + j]);
+          velocity[r * m + j] =
+              form.kind == detail::kNone
+                  ? more
+                  : form.turn[s * 4] * room_.out[r * form.n_out + j] +
+                        form.turn[s * 4 + 1] * x[r * m + j] + more;
+        }
+    }
+    move(walk.step.size, x, n);
+  }
+
+  /// Goes to the point of evaluation `e`: a multiple of the last one plus some velocities.
+  void move(std::size_t e, double* x, std::size_t n) const {
+    const detail::Walk& walk = model_->walk_;
+    const std::size_t size = n * model_->n_latent();
+    const double scale = walk.scale[e];
+    if (scale != 1.0)
+      for (std::size_t i = 0; i < size; ++i) x[i] *= scale;
+    for (std::int64_t q = walk.terms[e]; q < walk.terms[e + 1]; ++q) {
+      const std::size_t slot = static_cast<std::size_t>(walk.term[static_cast<std::size_t>(q)]);
+      detail::add_times(x, walk.weight[static_cast<std::size_t>(q)],
+                        slots_.data() + slot * detail::kRows * model_->n_latent(), size);
+    }
+  }
+
+  /// Fills `inputs_` (n, p) with what the trees of a step see.
+  void fill_inputs(const detail::Form& form, std::size_t s, const double* x, const double* cond,
+                   std::size_t n) {
+    const detail::Walk& walk = model_->walk_;
+    const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
+    const std::size_t n_to = walk.to_columns.size / m, k = form.n_components;
+    const bool silent = walk.silent[s] != 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      float* to = inputs_.data() + r * model_->n_inputs_;
+      const double* point = x + r * m;
+      if (walk.latent)
+        for (std::size_t j = 0; j < m; ++j) *to++ = static_cast<float>(point[j]);
+      for (std::size_t q = 0; q < n_to; ++q) {
+        double value = 0.0;
+        for (std::size_t j = 0; j < m; ++j) value += point[j] * walk.to_columns[q * m + j];
+        *to++ = static_cast<float>(value);
+      }
+      if (walk.end_point)
+        for (std::size_t j = 0; j < m; ++j)
+          *to++ = silent ? 0.0f : static_cast<float>(room_.out[r * form.n_out + j]);
+      if (walk.components)
+        for (std::size_t j = 0; j < k; ++j)
+          *to++ = silent ? 0.0f : static_cast<float>(room_.weights[r * k + j]);
+      for (std::size_t j = 0; j < n_cond; ++j) *to++ = static_cast<float>(cond[r * n_cond + j]);
+    }
+  }
+
+  std::shared_ptr<const Model> model_;
+  std::vector<double> x_, given_, slots_, latent_, stack_, event_;
+  std::vector<float> inputs_, total_, seen_, ratio_;
+  detail::FormRoom room_;
+  std::map<std::vector<std::size_t>, std::unique_ptr<detail::Form>> forms_;
+  std::size_t undefined_ = 0;
+};
+
+}  // namespace flowbdt
+
+#endif  // FLOWBDT_HPP

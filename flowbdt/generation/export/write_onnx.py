@@ -1,0 +1,129 @@
+"""`write_onnx`: a trained flow as one ONNX graph, from noise to events.
+
+The graph has the whole way of a sampler without random numbers, every evaluation written out: what
+trees see, the tree ensembles, the closed form, the solver's sums, and the way back to columns.
+Inputs are ``noise`` (n, m), standard normal, and ``conditions`` (n, c) if there are any, in the
+coding of the training; outputs ``events`` (n, d) in the units of the training table and, with
+rejection, ``acceptance`` (n,): the probability with which to keep each event. All are float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import __version__, atomic_files
+from ...model import FlowBDT
+from ...trees.density_ratio import DensityRatio
+from ...trees.tree_arrays import forests
+from ..packed.pack_flow import check_exportable, flow_of
+from ..packed.pack_solver import program
+from ..trained_flow import Flow
+from .onnx_closed_form import takes_unknown
+from .onnx_columns import columns_of
+from .onnx_graph import Graph, Tensor
+from .onnx_solver import Steps
+from .onnx_trees import tree_sum
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+FORMAT = 1
+"""Version of inputs, outputs and metadata."""
+
+TEXT = (
+    "Events from noise. noise: standard normal numbers (n, m). conditions: (n, c), if there are"
+    " any. events: (n, d), columns and units in the metadata. acceptance: keep each event with"
+    " this probability and draw the others anew, if there is such an output."
+)
+
+
+def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
+    """Write a trained model as an ONNX file, which onnxruntime turns noise into events with.
+
+    Parameters
+    ----------
+    model : a fitted `FlowBDT`, or a `Flow` (with another sampler, or without rejection)
+    path : file to write, usually ``*.onnx``
+
+    Raises
+    ------
+    MissingExtra
+        If onnx is not installed.
+    ConfigError
+        If the model has what a graph cannot: a sampler that draws random numbers or asks between
+        step models, a start from given events, trees deeper than 12, a file of more than 2 GB.
+    NotFittedError
+        If the model is not fitted.
+
+    Notes
+    -----
+    The metadata of the file hold ``format``, ``flowbdt_version``, ``run_digest``, ``columns`` and
+    ``conditions`` (JSON: name, unit, type, categories), ``sampler`` (JSON),
+    ``mean_acceptance``, and ``unknown_conditions``: "any" if conditions may be NaN, "none" if
+    events with such are NaN themselves.
+    """
+    flow = flow_of(model)
+    check_exportable(flow)
+    content = graph_of(flow).to_bytes(TEXT, _metadata(flow), __version__)
+    atomic_files.write_bytes(Path(path), content)
+
+
+def graph_of(flow: Flow) -> Graph:
+    """Return the graph of a flow that `check_exportable` has nothing against."""
+    graph, n_cond = Graph(), len(flow.columns["conditions"])
+    inputs = functools.cache(flow.step_inputs)
+    noise = graph.input("noise", flow.plan["n_latent"])
+    cond = graph.input("conditions", n_cond) if n_cond else None
+    steps = Steps(graph, inputs, flow.step_forests, cond, n_cond)
+    found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
+    asked = [flow.grid.locate(float(t)) for t in found.times]
+    events = columns_of(graph, flow.transform, steps.carry(found, asked, noise))
+    if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
+        known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
+        events = graph.where(known, events, np.nan)
+    graph.output("events", events, len(flow.columns["names"]))
+    if flow.ratio is not None:
+        graph.output("acceptance", _acceptance(flow.ratio, events, cond))
+    return graph
+
+
+def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:
+    """Return the probability with which each event is to be kept (n,)."""
+    graph = events.graph
+    seen = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
+    log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], seen, 1).cast(np.float64)
+    odds = graph.node("Exp", log_ratio) / ratio.ceiling
+    return graph.node("Min", odds, 1.0).reshape(-1)
+
+
+def _metadata(flow: Flow) -> dict[str, str]:
+    """Return what a program needs to know about inputs and outputs, as texts."""
+    columns, n_cond = flow.columns, len(flow.columns["conditions"])
+    table = [
+        {"name": name, "unit": unit, "type": dtype, **_categories(flow, name)}
+        for name, unit, dtype in zip(
+            columns["names"], columns["units"], columns["dtypes"], strict=True
+        )
+    ]
+    given = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
+    any_unknown = takes_unknown(flow.step_inputs(0).prepared, n_cond)
+    return {
+        "format": str(FORMAT),
+        "flowbdt_version": __version__,
+        "run_digest": flow.plan["digest"],
+        "columns": json.dumps(table),
+        "conditions": json.dumps(given),
+        "unknown_conditions": "any" if any_unknown else "none",
+        "sampler": json.dumps(atomic_files.to_plain(flow.sampler.record(flow.field.convention))),
+        "mean_acceptance": repr(flow.acceptance),
+    }
+
+
+def _categories(flow: Flow, name: str) -> dict[str, Any]:
+    """Return the texts that the codes 0, 1, ... of a column stand for, if it has such."""
+    return {"categories": list(flow.categories[name])} if name in flow.categories else {}

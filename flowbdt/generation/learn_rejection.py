@@ -1,0 +1,117 @@
+"""Learn, once a run's steps are trained, which generated events to reject.
+
+Real training events and events that the run generates go through the same classifier in the
+table's own units, conditions included: what is learned is the ratio of their densities, see
+`regressors.ratio`. Test events play no part.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+from .. import atomic_files
+from ..errors import FormatError
+from ..seeding import BLOCK, derive
+from ..tables.row_split import split_mask
+from ..training import run_directory
+from ..training.executors.local import available_cpus
+from ..training.run_directory import RunDirectory
+from ..trees.density_ratio import DensityRatio
+from .generate_rows import classified
+from .trained_flow import Flow
+
+GENERATED_PER_EVENT = 8
+FEWEST_GENERATED = 8_192
+MOST_GENERATED = 400_000
+MOST_VALUES = 4_000_000
+"""Generated events cost little; several for each real one make their share of the noise small.
+Events of many columns cost more: no more than so many latent values are generated."""
+
+MOST_REAL = 400_000
+"""Real events used, about, of a larger table: a keyed choice."""
+
+
+def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
+    """Learn the classifier of a trained run and write it into the run and its manifest.
+
+    Does nothing if the run does not want one, or has the one that belongs to its present models.
+    """
+    manifest = run.read_json("manifest.json")
+    if not run.read_json("plan.json").get("rejection"):
+        return
+    key = atomic_files.digest({name: manifest[name] for name in ("digest", "models")})
+    if not _is_learned(run, key):
+        _learn(run, key, n_threads or available_cpus())
+    name = run_directory.REJECTION
+    manifest["files"][name] = atomic_files.digest_file(run.file(name))
+    run.write_json("manifest.json", manifest)
+
+
+def _is_learned(run: RunDirectory, key: str) -> bool:
+    try:
+        report = run.read_json(run_directory.REJECTION_REPORT)
+        whole = (
+            atomic_files.digest_file(run.file(run_directory.REJECTION)) == report["model_sha256"]
+        )
+    except (FormatError, OSError, KeyError):
+        return False
+    return whole and report["key"] == key
+
+
+def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
+    """Generate, fit and write: the classifier first, the report, which makes it count, last."""
+    start = time.process_time()
+    # not compiled: the model must not depend on whether numba is there
+    flow = Flow(run, n_threads, rejects=False, compiled=False)
+    seed = derive(int(flow.settings["random_state"]), "rejection")
+    z, cond, weight = _events(run, seed)
+    real = _as_tables(flow, z, cond)
+    generated = _generated(flow, cond, len(z), seed)
+    ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
+    content = ratio.to_bytes()
+    atomic_files.write_bytes(run.file(run_directory.REJECTION), content)
+    report = {
+        "format": run_directory.FORMAT,
+        "key": key,
+        "model_sha256": atomic_files.digest_bytes(content),
+        "trees": ratio.n_trees,
+        "acceptance": ratio.acceptance,
+        "real": len(real),
+        "generated": len(generated),
+        "cpu_seconds": time.process_time() - start,
+    }
+    run.write_json(run_directory.REJECTION_REPORT, report)
+
+
+def _events(
+    run: RunDirectory, seed: int
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return latent training events (n, m), their conditions and weights; those of weight 0 not."""
+    names = run_directory.REAL if run.array("real") is not None else ("z", "cond", "weight")
+    latent, cond, weight = (run.array(name) for name in names)
+    if latent is None:
+        raise FormatError(f"{run.path} has no table/z.npy; plan the run anew in an empty folder")
+    rows = np.arange(len(latent)) if weight is None else np.flatnonzero(weight > 0)
+    if len(rows) > MOST_REAL:
+        rows = rows[split_mask(len(rows), MOST_REAL / len(rows), seed)]
+    take = [None if a is None else np.asarray(a)[rows] for a in (cond, weight)]
+    return np.asarray(latent)[rows].astype(np.float64), take[0], take[1]
+
+
+def _as_tables(flow: Flow, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+    """Return events in the table's units, as generated ones come out, with their conditions."""
+    with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
+        parts = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
+    return classified(np.vstack(parts), cond)
+
+
+def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
+    """Return generated events, each condition of the real ones about equally often."""
+    most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
+    n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
+    given = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
+    blocks = flow.blocks((0, n), derive(seed, "events"), given, None)
+    return classified(np.vstack([block.x for block in blocks]), given)

@@ -1,0 +1,179 @@
+"""A table transform's way back to columns as flat arrays, which `columns` goes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import ConfigError
+from ...tables.relations import Relation, order_relations
+from ...tables.transforms import ColumnTransform, TableTransform
+from ...tables.transforms.base import LARGEST
+from ...tables.transforms.discrete import angle_range, whole_range
+from ...tables.transforms.table_transform import stored_range
+from . import arrays
+from .arrays import DEEPEST_STACK, Way, locked
+
+BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
+
+BINARY: dict[type, int] = {
+    ast.Add: arrays.ADD,
+    ast.Sub: arrays.SUBTRACT,
+    ast.Mult: arrays.MULTIPLY,
+    ast.Div: arrays.DIVIDE,
+    ast.Pow: arrays.POWER,
+}
+FUNCTIONS = {
+    "log": arrays.LOG,
+    "exp": arrays.EXP,
+    "sqrt": arrays.SQRT,
+    "abs": arrays.ABS,
+    "minimum": arrays.MINIMUM,
+    "maximum": arrays.MAXIMUM,
+}
+
+
+class _Builder:
+    """Collects the numbers while columns and relations are read."""
+
+    def __init__(self) -> None:
+        self.numbers: list[float] = []
+        self.ops: list[tuple[int, int]] = []
+        self.terms: list[tuple[int, int]] = []
+
+    def put(self, *values: float) -> int:
+        at = len(self.numbers)
+        self.numbers += [float(value) for value in values]
+        return at
+
+    def undo(self, stored: Mapping[str, Any]) -> None:
+        """Add the operations that undo a stored column transform, the last step first."""
+        name, state, options = stored["name"], stored["state"], stored["options"]
+        if name in BENDS:
+            self.ops.append((arrays.SCALED, self.put(*_scaled(BENDS[name], state, options))))
+        elif name == "rank":
+            z, x = np.asarray(state["z"]), np.asarray(state["x"])
+            dz = np.diff(z)
+            slope = np.where(dz > 0, np.diff(x) / np.where(dz > 0, dz, 1.0), 0.0)
+            self.ops.append((arrays.RANK, self.put(len(z), *z, *x, *slope)))
+        elif name == "categorical":
+            values, edges = np.atleast_1d(state["values"]), np.atleast_1d(state["edges"])
+            at = self.put(len(values), *edges[: len(values) - 1], *values)
+            self.ops.append((arrays.CATEGORICAL, at))
+        elif name == "integer":
+            self.undo(state["inner"])
+            self.ops.append((arrays.INTEGER, self.put(*whole_range(state))))
+        elif name == "circular":
+            self.ops.append((arrays.CIRCULAR, self.put(*angle_range(options))))
+        elif name == "chain":
+            for part in reversed(state["parts"]):
+                self.undo(part)
+        elif name == "constant":
+            self.ops.append((arrays.CONSTANT, self.put(state["value"])))
+        elif name != "identity":
+            raise ConfigError(f"the transform {name!r} is not compiled")
+
+    def relate(self, node: ast.expr, names: list[str]) -> int:
+        """Add the terms of an expression; return how deep its stack gets."""
+        if isinstance(node, ast.Name):
+            self.terms.append((arrays.COLUMN, self.put(names.index(node.id))))
+            return 1
+        if isinstance(node, ast.Constant):
+            self.terms.append((arrays.NUMBER, self.put(float(node.value))))  # type: ignore[arg-type]
+            return 1
+        if isinstance(node, ast.UnaryOp):
+            depth = self.relate(node.operand, names)
+            if isinstance(node.op, ast.USub):
+                self.terms.append((arrays.NEGATE, self.put(0.0)))
+            return depth
+        if isinstance(node, ast.BinOp):
+            parts, code = [node.left, node.right], BINARY[type(node.op)]
+        else:
+            call: Any = node  # of a known function: a relation has nothing else
+            parts, code = call.args, FUNCTIONS[call.func.id]
+        depth = max(i + self.relate(part, names) for i, part in enumerate(parts))
+        self.terms.append((code, self.put(0.0)))
+        return depth
+
+
+def _scaled(bend: float, state: Mapping[str, Any], options: Mapping[str, Any]) -> list[float]:
+    """Return the numbers of `codes.SCALED`, those that a transform does not have as 0."""
+    names = ("centre", "scale", "z_low", "z_high")
+    values = [bend, *(state[name] for name in names), float(options["clip"])]
+    values += [state["x_low"], state["x_high"], options.get("low", 0.0)]
+    values += [state.get("edge", 0.0), float(state.get("at_low", False)), options.get("high", 0.0)]
+    return [*values, state.get("edge_high", 0.0), float(state.get("at_high", False))]
+
+
+def _storage(dtype: str) -> tuple[int, float, float]:
+    """Return how a column of this type is stored, and its least and largest value."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f" and kind.itemsize in (4, 8):
+        return (arrays.SINGLE if kind.itemsize == 4 else arrays.AS_IS), *stored_range(dtype)
+    if kind.kind in "biu":
+        return (arrays.TRUTH if kind.kind == "b" else arrays.WHOLE), *stored_range(dtype)
+    raise ConfigError(f"columns of type {dtype} are not compiled")
+
+
+def pack_way(transform: TableTransform) -> Way:
+    """Return the way back from the latent points of a fitted transform.
+
+    Raises
+    ------
+    ConfigError
+        If a column has a transform or a type that is not compiled, with its name.
+    """
+    stored, build, latent = transform.to_json(), _Builder(), 0
+    columns = []
+    for column in stored["columns"]:
+        try:
+            row, width = _column(build, column, latent)
+        except ConfigError as error:
+            raise ConfigError(f"column {column['name']!r}: {error}") from error
+        columns.append(row)
+        latent += width
+    names = [column["name"] for column in stored["columns"]]
+    relations = [
+        _relation(build, relation, names, stored["columns"])
+        for relation in order_relations(stored["relations"], names)
+    ]
+    joint = transform.joint
+    return Way(
+        joint.name == "whiten",
+        locked((joint.axes * joint.spread).T, np.float64),
+        locked(joint.scale, np.float64),
+        locked(joint.mean, np.float64),
+        locked(np.reshape(columns, (-1, 5)), np.int64),
+        locked(np.reshape(build.ops, (-1, 2)), np.int64),
+        locked(np.reshape(relations, (-1, 4)), np.int64),
+        locked(np.reshape(build.terms, (-1, 2)), np.int64),
+        locked(build.numbers, np.float64),
+        LARGEST,
+    )
+
+
+def _column(
+    build: _Builder, column: Mapping[str, Any], latent: int
+) -> tuple[tuple[int, int, int, int, int], int]:
+    """Add one column; return its row of `Way.columns`, and how many latent columns it takes."""
+    begin, place, width = len(build.ops), -2, 0
+    kind, low, high = _storage(column["dtype"])
+    if column["transform"] is not None:
+        build.undo(column["transform"])
+        width = ColumnTransform.from_json(column["transform"]).n_latent
+        place = latent if width else -1
+    return (place, begin, len(build.ops), kind, build.put(low, high)), width
+
+
+def _relation(
+    build: _Builder, relation: Relation, names: list[str], columns: list[dict[str, Any]]
+) -> tuple[int, int, int, int]:
+    """Add one relation; return its row of `Way.relations`."""
+    begin, place = len(build.terms), names.index(relation.target)
+    if build.relate(relation.expression, names) > DEEPEST_STACK:
+        raise ConfigError(f"relation {relation.text!r} is too long to be compiled")
+    bounds = build.put(columns[place]["low"], columns[place]["high"])
+    return place, begin, len(build.terms), bounds
