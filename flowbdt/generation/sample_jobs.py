@@ -28,9 +28,9 @@ from ..errors import ConfigError, FormatError, IncompleteRun, RunError
 from ..tables.formats import TableWriter
 from ..tables.formats.write import check_ending
 from ..training import run_directory
+from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..training.run_directory import RunDirectory
-from ..training.step_cost import PROCESS_MIB
 from .compiled.choose_engine import may_compile
 from .trained_flow import Flow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataWarning
-from . import step_cost
+from . import cost_model
 from .executors import Joblib, Serial
 from .plan import Inputs
 from .step_jobs import step_cost
@@ -100,7 +100,7 @@ def _machine_mib(meminfo: Path) -> float | None:
 
 def _share_mib(group: Path) -> float | None:
     limit, used = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()
-    return (int(limit) - int(used)) / step_cost.MIB if limit.isdigit() and used.isdigit() else None
+    return (int(limit) - int(used)) / cost_model.MIB if limit.isdigit() and used.isdigit() else None
 
 
 def _text(path: Path) -> str:

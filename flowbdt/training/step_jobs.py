@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import run_directory, step_cost
+from . import cost_model, run_directory
 from .executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib
 from .run_directory import RunDirectory
 from .train_step import VALID_REPEATS, run_task
@@ -48,12 +48,12 @@ class Steps(Work):
 STEPS = Steps()
 
 
-def step_cost(plan: Mapping[str, Any]) -> step_cost.Cost:
+def step_cost(plan: Mapping[str, Any]) -> cost_model.Cost:
     """Return what one step of a plan will take at most."""
     settings = plan["fingerprint"]["settings"]
     repeats = settings["n_repeats"]
     valid = VALID_REPEATS if settings["noise"] == "fresh" else min(repeats, VALID_REPEATS)
-    return step_cost.estimate(
+    return cost_model.estimate(
         settings["booster"],
         plan["n_train"] * repeats,
         _n_inputs(plan),

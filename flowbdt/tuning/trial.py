@@ -29,12 +29,12 @@ from ..generation.trained_flow import Flow
 from ..metrics import Result
 from ..seeding import derive
 from ..tables.event_table import EventTable
-from ..training import run_directory, step_cost
+from ..training import cost_model, run_directory
 from ..training.collect import collect
+from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
-from ..training.step_cost import PROCESS_MIB
 from . import folds, judge, parts, space
 from .race import Limits, Race, race
 
@@ -98,7 +98,7 @@ class Trials(Work):
                 config = configuration(setup, run.read_json(f"trials/{path.name}")["params"], rows)
                 settled = config.resolved(rows, columns)
                 n = rows * (settled.n_repeats or 1)
-                size = step_cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
+                size = cost_model.estimate(settled.booster, n, 3 * columns, columns, n // 5)
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200
         return Needs(round(memory), round(DISK_MIB + 20 * table + 200))
