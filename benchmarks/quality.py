@@ -24,7 +24,7 @@ import common
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
 from flowbdt.config import PRESETS
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
-from flowbdt.metrics import relation_deviation
+from flowbdt.evaluation.metrics import relation_deviation
 
 SERIAL = {"name": "serial", "n_threads": 1}
 

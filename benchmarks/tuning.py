@@ -27,13 +27,14 @@ from common import finish, in_fresh_process, table
 from flowbdt import EventTable, evaluate
 from flowbdt.config import RunConfig
 from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.evaluation import score_samplers
+from flowbdt.evaluation.differences import differences, with_paired_separations
+from flowbdt.evaluation.differences import text as compared
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
-from flowbdt.significance import differences, with_paired_separations
-from flowbdt.significance import text as compared
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
-from flowbdt.tuning import TunedSampler, bench, tune, tune_sampler
+from flowbdt.tuning import TunedSampler, tune, tune_sampler
 from flowbdt.tuning.text import summary
 
 BASE = RunConfig(relations=list(HLV_RELATIONS), random_state=1)
@@ -89,7 +90,7 @@ def sampler_part(
     run = fit_run(events, folder / "many-times", resume=True)
     others = train.take(slice(learned, None))
     results = tune_sampler(run.path, others, evaluations=budgets, n_trials=trials, seed=1)
-    bench.MOST_EVENTS = test.n
+    score_samplers.MOST_EVENTS = test.n
     rows = [_on_test(run, test, found, 2 if options.quick else 8) for found in results]
     print(table(rows), flush=True)
     return {"samplers": rows}
@@ -101,7 +102,7 @@ def _on_test(
     """Return the separations x100 of default and found sampler: means over draws of noise."""
     plain, gain = [], []
     for seed in range(200, 200 + draws):
-        one = bench.Bench(run, test, "separation", seed=seed, n_threads=1)
+        one = score_samplers.Bench(run, test, "separation", seed=seed, n_threads=1)
         values, difference = one.separations([found.start, found.way])
         plain.append(values)
         gain.append((difference.value, difference.error))

@@ -81,8 +81,8 @@ LOW_VALUES = 70_000_000
 
 
 def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
+    from .evaluation.metrics.classifier import make_mlp
     from .metrics.calo import Protocol
-    from .metrics.classifier import make_mlp
     from .trees.boosted_trees import make_classifier
 
     return Protocol(

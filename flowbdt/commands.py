@@ -16,12 +16,12 @@ from . import seeding
 from .atomic_files import to_plain
 from .config import RunConfig
 from .errors import ConfigError, InputError
-from .evaluation import evaluate
+from .evaluation.evaluate import evaluate
+from .evaluation.report import write_report
 from .flow.time_grid import TimeGrid
 from .generation.sample_stream import Stream, number_of_events
 from .generation.trained_flow import Flow
 from .model import fit_run, train_run
-from .report import write_report
 from .tables.event_table import EventTable
 from .tables.formats import read_attributes, read_table
 from .tables.transforms import TableTransform

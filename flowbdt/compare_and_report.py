@@ -10,11 +10,8 @@ from typing import Any
 from . import atomic_files
 from .commands import read_sampler
 from .errors import ConfigError, InputError
-from .generation.trained_flow import Flow
-from .report.content import Content
-from .report.published import read_published
-from .report.together import write_together
-from .several import (
+from .evaluation.differences import text
+from .evaluation.entries import (
     Entry,
     Truth,
     described,
@@ -26,7 +23,10 @@ from .several import (
     sampler_name,
     samples_of,
 )
-from .significance import text
+from .evaluation.report.content import Content
+from .evaluation.report.published import read_published
+from .evaluation.report.write_report import write_together
+from .generation.trained_flow import Flow
 from .tables.formats import read_table
 from .training import run_directory
 

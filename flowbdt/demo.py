@@ -9,10 +9,10 @@ from typing import Any
 
 from .config import ModelConfig
 from .datasets import bundled
-from .evaluation import evaluate
+from .evaluation.evaluate import evaluate
+from .evaluation.report import demo_figure, write_report
 from .generation.trained_flow import Flow
 from .model import fit_run
-from .report import demo_figure, write_report
 from .tables.event_table import EventTable
 from .tables.formats import write_table
 from .training.plan import Inputs, check_config

@@ -10,9 +10,9 @@ import numpy as np
 
 from . import atomic_files
 from .errors import InputError
-from .evaluation import Evaluation, evaluate
+from .evaluation.evaluate import Evaluation, evaluate
+from .evaluation.metrics import Result
 from .generation.trained_flow import Flow
-from .metrics import Result
 from .seeding import derive
 from .tables.event_table import EventTable
 

@@ -11,6 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from flowbdt.datasets import toy_showers
 from flowbdt.errors import InputError
+from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
 from flowbdt.metrics.calo import (
     expected_coverage,
     fpd,
@@ -21,7 +22,6 @@ from flowbdt.metrics.calo import (
     neighbour_inputs,
     neighbour_scores,
 )
-from flowbdt.metrics.frechet import frechet_distance, kernel_distance
 
 # ---- FPD and KPD
 

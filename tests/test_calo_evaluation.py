@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from flowbdt import cli
 from flowbdt.datasets import toy_showers, write_showers
 from flowbdt.errors import InputError
-from flowbdt.metrics.base import Result
+from flowbdt.evaluation.metrics.base import Result
 from flowbdt.metrics.calo import Protocol, evaluate_showers, separations, shower_histograms
 from flowbdt.report.showers import to_json, write_shower_report
 
@@ -155,6 +155,6 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_computed(
 ):
     showers = str(tmp_path / "real.hdf5")
     write_showers(tmp_path / "real.hdf5", photons(20, 1))
-    monkeypatch.setattr("flowbdt.metrics.calo.evaluate_showers", None)
+    monkeypatch.setattr("flowbdt.evaluation.metrics.calo.evaluate_showers", None)
     assert cli.main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
     assert "cannot make the folder" in capsys.readouterr().err

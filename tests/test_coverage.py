@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import InputError
-from flowbdt.metrics.coverage import coverage, posterior_ranks
+from flowbdt.evaluation.metrics.coverage import coverage, posterior_ranks
 
 N, DRAWS = 4000, 20
 

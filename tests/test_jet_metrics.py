@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from flowbdt.errors import DataWarning, InputError, MissingExtra
-from flowbdt.metrics.frechet import frechet_distance, kernel_distance
+from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
 from flowbdt.metrics.jets import (
     JET_METRICS,
     coverage,

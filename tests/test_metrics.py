@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from flowbdt.errors import InputError
-from flowbdt.metrics import (
+from flowbdt.evaluation.metrics import (
     Result,
     classifier_auc,
     correlation_distance,
@@ -22,8 +22,8 @@ from flowbdt.metrics import (
     uncertain,
     wasserstein,
 )
-from flowbdt.metrics.base import METRICS, auc_error
-from flowbdt.metrics.classifier import MlpJudge
+from flowbdt.evaluation.metrics.base import METRICS, auc_error
+from flowbdt.evaluation.metrics.classifier import MlpJudge
 from flowbdt.tables.relations import Relation
 
 

@@ -15,7 +15,7 @@ from flowbdt.diffusion import TableNetwork, load_network, pretrained_network  # 
 from flowbdt.diffusion.backbones import TableMLP  # noqa: E402
 from flowbdt.diffusion.denoiser import Denoiser  # noqa: E402
 from flowbdt.errors import FormatError  # noqa: E402
-from flowbdt.metrics import classifier_auc  # noqa: E402
+from flowbdt.evaluation.metrics import classifier_auc  # noqa: E402
 from flowbdt.trees.boosted_trees import make_classifier  # noqa: E402
 
 N = 3000

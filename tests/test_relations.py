@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, InputError
-from flowbdt.evaluation import evaluate
+from flowbdt.evaluation.evaluate import evaluate
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.relations import Relation, order_relations
 

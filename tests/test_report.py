@@ -14,8 +14,8 @@ import pytest
 
 from flowbdt.atomic_files import read_json
 from flowbdt.errors import MissingExtra
-from flowbdt.evaluation import Evaluation, evaluate
-from flowbdt.report import demo_figure, figures, style, write_report
+from flowbdt.evaluation.evaluate import Evaluation, evaluate
+from flowbdt.evaluation.report import demo_figure, figures, style, write_report
 from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "correlation_max"]
@@ -170,5 +170,5 @@ def test_without_matplotlib_the_scores_are_still_written(
 
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:
-    code = "import sys, flowbdt.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, flowbdt.evaluation.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,10 +10,17 @@ import pytest
 from conftest import run
 
 from flowbdt.errors import ConfigError
-from flowbdt.metrics import METRICS, Result, classifier_auc
-from flowbdt.metrics.roc import POINTS, Curve, mean_curve, recognised
-from flowbdt.report import curves, figures, judges, sections, style, tables
-from flowbdt.report.published import Published, read_published
+from flowbdt.evaluation.metrics import METRICS, Result, classifier_auc
+from flowbdt.evaluation.metrics.roc import POINTS, Curve, mean_curve, recognised
+from flowbdt.evaluation.report import (
+    classifier_curves,
+    curves,
+    figures,
+    score_tables,
+    sections,
+    style,
+)
+from flowbdt.evaluation.report.published import Published, read_published
 from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 
@@ -100,11 +107,13 @@ def judged(value: float) -> Result:
 
 def test_figure_of_judges_has_every_entry_the_floor_and_the_diagonal():
     with style.drawing():
-        figure = judges.judge_figure({"auc_gb": {"one": judged(0.7), "two": judged(0.5)}})
+        figure = classifier_curves.judge_figure(
+            {"auc_gb": {"one": judged(0.7), "two": judged(0.5)}}
+        )
     upper, lower = figure.axes
     assert len(upper.lines) == len(lower.lines) == 4
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["one", "two", judges.FLOOR]
+    assert names == ["one", "two", classifier_curves.FLOOR]
     t = np.linspace(0, 1, POINTS)
     np.testing.assert_allclose(lower.lines[0].get_ydata(), t**0.5 - t, atol=1e-4)
 
@@ -113,7 +122,7 @@ def test_an_entry_looks_the_same_to_every_judge():
     """The first of two entries is older and lacks the curve of one judge."""
     results = {"auc_gb": {"two": judged(0.5)}, "auc_mlp": {"one": judged(0.7), "two": judged(0.5)}}
     with style.drawing():
-        figure = judges.judge_figure(results)
+        figure = classifier_curves.judge_figure(results)
     first, _, second, _ = figure.axes
     colors = [[line.get_color() for line in axes.lines] for axes in (first, second)]
     assert colors[0][0] in colors[1][:2]
@@ -125,7 +134,7 @@ def test_an_entry_looks_the_same_to_every_judge():
 
 def test_judges_of_the_protocol_are_described():
     classifiers = {name for name in METRICS.names() if METRICS.get(name).kind == "classifier"}
-    assert set(judges.STRENGTH) == classifiers
+    assert set(classifier_curves.STRENGTH) == classifiers
 
 
 # ---- published figures
@@ -250,7 +259,9 @@ def test_a_condition_that_nobody_knows_is_told_in_the_table_of_columns():
 
 
 def test_cells_are_escaped_and_far_ones_bold():
-    text = tables.table(("a<b",), [[tables.Cell("1 ± 2", far=True, note="<")]], caption="&")
+    text = score_tables.table(
+        ("a<b",), [[score_tables.Cell("1 ± 2", far=True, note="<")]], caption="&"
+    )
     assert '<th scope="col">a&lt;b</th>' in text
     assert '<td class="far">1 ±&nbsp;2 <span class="note">&lt;</span></td>' in text
     assert "<caption>&amp;</caption>" in text
@@ -258,5 +269,5 @@ def test_cells_are_escaped_and_far_ones_bold():
 
 def test_a_relation_that_holds_better_than_in_real_events_is_not_far():
     result = Result("relation", 1e-9, 1e-10, 100, floor=1e-7, floor_error=1e-10, column="z")
-    assert not tables.is_far(result)
-    assert tables.is_far(Result("auc_gb", 0.4, 0.01, 100, floor=0.5, floor_error=0.01))
+    assert not score_tables.is_far(result)
+    assert score_tables.is_far(Result("auc_gb", 0.4, 0.01, 100, floor=0.5, floor_error=0.01))

@@ -10,12 +10,7 @@ from conftest import QUICK, run
 
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError
-from flowbdt.evaluation import Evaluation, evaluate
-from flowbdt.metrics import Result, classifier_auc, separation_power
-from flowbdt.model import fit_run
-from flowbdt.seeding import stream
-from flowbdt.several import Entry, Truth, held_against_each_other, names_of, read_entry
-from flowbdt.significance import (
+from flowbdt.evaluation.differences import (
     Binned,
     Difference,
     difference,
@@ -25,6 +20,11 @@ from flowbdt.significance import (
     text,
     with_paired_separations,
 )
+from flowbdt.evaluation.entries import Entry, Truth, held_against_each_other, names_of, read_entry
+from flowbdt.evaluation.evaluate import Evaluation, evaluate
+from flowbdt.evaluation.metrics import Result, classifier_auc, separation_power
+from flowbdt.model import fit_run
+from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs

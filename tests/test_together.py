@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from conftest import run
 
-from flowbdt.evaluation import Evaluation, evaluate
-from flowbdt.metrics import Result, uncertain
-from flowbdt.metrics.roc import Curve
-from flowbdt.report import checklist, curves, style
-from flowbdt.report.curves import Point
-from flowbdt.report.published import Published
-from flowbdt.report.together import Content, _floor, write_together
+from flowbdt.evaluation.differences import differences
+from flowbdt.evaluation.evaluate import Evaluation, evaluate
+from flowbdt.evaluation.metrics import Result, uncertain
+from flowbdt.evaluation.metrics.roc import Curve
+from flowbdt.evaluation.report import curves, referee_checklist, style
+from flowbdt.evaluation.report.curves import Point
+from flowbdt.evaluation.report.published import Published
+from flowbdt.evaluation.report.write_report import Content, _floor, write_together
 from flowbdt.seeding import stream
-from flowbdt.significance import differences
 from flowbdt.tables.event_table import EventTable
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plot'")
@@ -204,11 +204,11 @@ def test_numbers_of_the_page_are_kept(page):
 
 
 def test_a_bare_page_says_what_is_missing():
-    bare = checklist.Holds(floors=False, histograms=False, curves=False, losses=False)
-    missing = [asked for asked, anchor, _ in checklist.items(bare) if anchor is None]
+    bare = referee_checklist.Holds(floors=False, histograms=False, curves=False, losses=False)
+    missing = [asked for asked, anchor, _ in referee_checklist.items(bare) if anchor is None]
     assert any("against the number of evaluations" in asked for asked in missing)
-    full = checklist.Holds(floors=True, histograms=True, curves=True, losses=True)
-    assert sum(anchor is None for _, anchor, _ in checklist.items(full)) < len(missing)
+    full = referee_checklist.Holds(floors=True, histograms=True, curves=True, losses=True)
+    assert sum(anchor is None for _, anchor, _ in referee_checklist.items(full)) < len(missing)
 
 
 def test_what_trees_explain_is_drawn_from_the_losses():

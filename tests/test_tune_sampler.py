@@ -13,6 +13,7 @@ from conftest import run
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
+from flowbdt.evaluation.score_samplers import Bench
 from flowbdt.flow.fields import ExactGaussian
 from flowbdt.flow.parametrisations import FlowMatching
 from flowbdt.flow.paths import PATHS
@@ -24,7 +25,6 @@ from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.tuning import space, times, ways
-from flowbdt.tuning.bench import Bench
 from flowbdt.tuning.sampler import TunedSampler, to_json
 
 LINE = FlowMatching()

@@ -11,7 +11,7 @@ import pytest
 from tuning_cases import BASE, table, tune
 
 from flowbdt.errors import ConfigError
-from flowbdt.metrics import Result
+from flowbdt.evaluation.metrics import Result
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
 from flowbdt.tuning import folds, parts

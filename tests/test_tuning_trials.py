@@ -11,13 +11,14 @@ from tuning_cases import BASE, table
 
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
-from flowbdt.metrics.base import effective_size
+from flowbdt.evaluation import score_events
+from flowbdt.evaluation.metrics.base import effective_size
 from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
-from flowbdt.tuning import choose, judge, parts
+from flowbdt.tuning import choose, parts
 from flowbdt.tuning.race import HeldOutLoss, Limits, order, race
 
 # ---- parts and scores
@@ -32,18 +33,18 @@ def test_parts_are_disjoint_and_whole():
 
 
 def test_an_objective_must_say_how_good_events_are():
-    assert judge.check_objectives(["train_s", "separation"]) == ["separation", "train_s"]
+    assert score_events.check_objectives(["train_s", "separation"]) == ["separation", "train_s"]
     with pytest.raises(ConfigError, match="how good"):
-        judge.check_objectives(["train_s"])
+        score_events.check_objectives(["train_s"])
     with pytest.raises(ConfigError, match="auc_gb"):
-        judge.check_objectives(["auc"])
+        score_events.check_objectives(["auc"])
 
 
 def test_scores_see_a_shift():
     rng = stream(2, "test-scores")
     real, same, other = (EventTable.of(rng.normal(size=(1500, 2)) + s) for s in (0, 0, 1))
     names = ["auc_gb", "separation", "fpd"]
-    near, far = (judge.scores(real, made, names, 1, 1) for made in (same, other))
+    near, far = (score_events.scores(real, made, names, 1, 1) for made in (same, other))
     assert abs(near["auc_gb"].value - 0.5) < 5 * near["auc_gb"].error
     for name in names:
         assert far[name].value > near[name].value + 5 * far[name].error
@@ -61,14 +62,14 @@ def test_a_perfect_conditional_generator_is_not_told_from_weighted_events():
             x = rng.normal(size=(n, 1)) + 2.0 * cond.x
             yield EventTable.of(x, cond=cond.x)
 
-    made = judge.generated(Truth(), real, 1).table
-    np.testing.assert_array_equal(made.weight, np.tile(weight, judge.PER_REAL))
-    found = judge.scores(real, made, ["auc_gb", "separation"], 1, 1)
+    made = score_events.generated(Truth(), real, 1).table
+    np.testing.assert_array_equal(made.weight, np.tile(weight, score_events.PER_REAL))
+    found = score_events.scores(real, made, ["auc_gb", "separation"], 1, 1)
     assert abs(found["auc_gb"].value - 0.5) < 5 * found["auc_gb"].error
     sizes = [effective_size(part.weight) for part in (real, made)]
     floor = 25.0 * 49 * sum(1.0 / size for size in sizes)  # of noise alone, in 50 bins
     assert abs(found["separation"].value - floor) < 5 * found["separation"].error
-    plain = judge.generated(Truth(), EventTable.of(real.x, cond=cond), 1).table
+    plain = score_events.generated(Truth(), EventTable.of(real.x, cond=cond), 1).table
     assert plain.weight is None
 
 
@@ -83,9 +84,9 @@ def test_what_is_loaded_once_is_no_cost_of_an_event():
             self.loaded = True
             yield EventTable.of(np.zeros((n, 1)))
 
-    made = judge.generated(Loads(), EventTable.of(np.zeros((50, 1))), 1)
-    assert made.table.n == judge.PER_REAL * 50
-    assert made.us_per_event < 1e6 * 0.2 / (judge.PER_REAL * 50) / 4
+    made = score_events.generated(Loads(), EventTable.of(np.zeros((50, 1))), 1)
+    assert made.table.n == score_events.PER_REAL * 50
+    assert made.us_per_event < 1e6 * 0.2 / (score_events.PER_REAL * 50) / 4
 
 
 # ---- giving up

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ablation.variants import EVALUATIONS
-from flowbdt.report.style import (
+from flowbdt.evaluation.report.style import (
     BAND,
     GENERATED,
     SAMPLES,

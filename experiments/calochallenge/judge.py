@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from flowbdt.datasets.calochallenge import Showers
+from flowbdt.evaluation.metrics.base import Result
+from flowbdt.evaluation.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.metrics import calo
-from flowbdt.metrics.base import Result
-from flowbdt.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.trees.boosted_trees import make_classifier
 
 NEIGHBOURS = 5_000

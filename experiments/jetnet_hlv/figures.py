@@ -11,8 +11,8 @@ from experiments.jetnet_hlv import settings
 from experiments.jetnet_hlv.study import DRAWN, Tables
 from flowbdt import EventTable
 from flowbdt.datasets.jetnet import HLV_COLUMNS
-from flowbdt.report import style
-from flowbdt.report.figures import Shape, correlation_figure
+from flowbdt.evaluation.report import style
+from flowbdt.evaluation.report.figures import Shape, correlation_figure
 
 LINES = {
     "training (truth on truth)": (style.TRAINING, (0, (4, 2))),

@@ -10,7 +10,7 @@ import numpy as np
 from experiments import common
 from experiments.jetnet_hlv import settings
 from flowbdt.datasets.jetnet import HLV_COLUMNS
-from flowbdt.metrics import uncertain
+from flowbdt.evaluation.metrics import uncertain
 
 Entry = list[float]
 """[value, error, floor, error of the floor]"""

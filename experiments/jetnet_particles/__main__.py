@@ -23,8 +23,8 @@ from experiments.jetnet_particles.scores import Judge, observables, sum_rule
 from experiments.jetnet_particles.toys import toy_jets
 from experiments.jetnet_particles.variants import ONCE, VARIANTS, build
 from flowbdt.errors import DataWarning
-from flowbdt.metrics import uncertain
-from flowbdt.report.figures import demo_figure
+from flowbdt.evaluation.metrics import uncertain
+from flowbdt.evaluation.report.figures import demo_figure
 
 Runs = dict[str, dict[str, Any]]
 

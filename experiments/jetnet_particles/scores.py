@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from flowbdt import EventTable
-from flowbdt.metrics import Result, classifier_auc, make_mlp, wasserstein
-from flowbdt.metrics.classifier import MakeClassifier
+from flowbdt.evaluation.metrics import Result, classifier_auc, make_mlp, wasserstein
+from flowbdt.evaluation.metrics.classifier import MakeClassifier
 from flowbdt.metrics.jets import coverage_and_mmd, jet_scores
 from flowbdt.observables import Constituents, jet_observables
 from flowbdt.trees.boosted_trees import make_classifier

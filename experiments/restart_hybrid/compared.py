@@ -11,9 +11,9 @@ import numpy as np
 
 from flowbdt import EventTable
 from flowbdt.atomic_files import write_json
-from flowbdt.evaluation import Evaluation
-from flowbdt.metrics.base import uncertain
-from flowbdt.significance import differences, with_paired_separations
+from flowbdt.evaluation.differences import differences, with_paired_separations
+from flowbdt.evaluation.evaluate import Evaluation
+from flowbdt.evaluation.metrics.base import uncertain
 
 PAIRS = (
     ("DDPM, 65", "Restart (DPM++ 2M), 10 steps"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowbdt.report import style
+from flowbdt.evaluation.report import style
 
 SCORES = {
     "auc_gb": "classifier AUC, boosted trees",

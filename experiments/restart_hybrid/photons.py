@@ -19,10 +19,10 @@ from experiments.calochallenge.toys import SMOKE, toy_showers
 from flowbdt import integrate, seeding
 from flowbdt.datasets.calochallenge import Showers, read_showers
 from flowbdt.datasets.calogeometry import geometry
+from flowbdt.evaluation.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.flow.solvers import SOLVERS
 from flowbdt.hybrid import stretch
 from flowbdt.metrics import calo
-from flowbdt.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.showers import ShowerModel
 from flowbdt.showers.layers import Known
 from flowbdt.trees.boosted_trees import make_classifier

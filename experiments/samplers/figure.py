@@ -81,7 +81,7 @@ def families(labels: list[str]) -> dict[str, list[str]]:
 
 def one(lines: list[dict[str, Any]], title: str, path: Path) -> None:
     """Draw one part: a column per family of samplers, all others in grey behind it."""
-    from flowbdt.report.style import drawing, new_figure
+    from flowbdt.evaluation.report.style import drawing, new_figure
 
     names = [name for name in SCORES if any(line.get(name) is not None for line in lines)]
     columns = families(list(curves(lines, names[0])))
@@ -160,7 +160,7 @@ def band(axes: Any, low: float, error: float) -> None:
 def churn(lines: list[dict[str, Any]], path: Path) -> None:
     """Draw the scan of the churn: score against gamma, the growth of the noise in a step."""
     moved = [{**line, "evaluations": max(line["gamma"], 0.01)} for line in lines]
-    from flowbdt.report.style import drawing, new_figure
+    from flowbdt.evaluation.report.style import drawing, new_figure
 
     names = [name for name in SCORES if any(line.get(name) is not None for line in lines)]
     with drawing():

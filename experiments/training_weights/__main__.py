@@ -20,7 +20,7 @@ from experiments import common
 from experiments.training_weights.figures import draw
 from flowbdt import EventTable, TableTransform
 from flowbdt.datasets import HLV_RELATIONS
-from flowbdt.metrics import Result, classifier_auc, separation_power, wasserstein
+from flowbdt.evaluation.metrics import Result, classifier_auc, separation_power, wasserstein
 from flowbdt.trees.boosted_trees import make_classifier
 
 WEIGHTS: dict[str, Any] = {

@@ -33,7 +33,7 @@ def curve(runs: Runs, weight: str, rate: float, score: str) -> np.ndarray:
 
 def draw(runs: Runs, floor: Mapping[str, Sequence[float]], folder: Path) -> None:
     """Write a figure for each score, and one of the observables."""
-    from flowbdt.report.style import drawing
+    from flowbdt.evaluation.report.style import drawing
 
     with drawing():
         for score, label in LABELS.items():
@@ -43,7 +43,7 @@ def draw(runs: Runs, floor: Mapping[str, Sequence[float]], folder: Path) -> None
 
 
 def _epochs(runs: Runs, floor: Sequence[float], score: str, label: str) -> Any:
-    from flowbdt.report.style import new_figure
+    from flowbdt.evaluation.report.style import new_figure
 
     weights = list(dict.fromkeys(run["weight"] for run in runs))
     rates = sorted({run["rate"] for run in runs})
@@ -70,7 +70,7 @@ def _epochs(runs: Runs, floor: Sequence[float], score: str, label: str) -> Any:
 
 
 def _scales(panels: Any, label: str) -> None:
-    from flowbdt.report.style import plain_ticks
+    from flowbdt.evaluation.report.style import plain_ticks
 
     for axes in panels.flat:
         axes.set_xscale("log")
@@ -84,7 +84,7 @@ def _scales(panels: Any, label: str) -> None:
 
 def _observables(runs: Runs, floor: Mapping[str, Sequence[float]]) -> Any:
     """Return separations of every column after the last epoch: a row per weight and rate."""
-    from flowbdt.report.style import label, new_figure
+    from flowbdt.evaluation.report.style import label, new_figure
 
     columns = [name.split()[1] for name in floor if name.startswith("separation ")]
     keys = list(dict.fromkeys((run["weight"], run["rate"]) for run in runs))

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.unfolding.samples import OBSERVABLES
 from experiments.unfolding.summary import gathered
-from flowbdt.report.style import BAND, REAL, drawing, new_figure, quiet_ticks
+from flowbdt.evaluation.report.style import BAND, REAL, drawing, new_figure, quiet_ticks
 
 LABELS = {
     "mass": "jet mass [GeV]",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments.unfolding.samples import OBSERVABLES
-from flowbdt.metrics import binned_shares, quantile_edges, separation_of_shares
-from flowbdt.metrics.coverage import coverage
+from flowbdt.evaluation.metrics import binned_shares, quantile_edges, separation_of_shares
+from flowbdt.evaluation.metrics.coverage import coverage
 from flowbdt.seeding import stream
 
 N_BINS = 50

@@ -1,1 +1,1 @@
-"""The method: paths from noise to data, velocity fields, solvers, and what is known in closed form."""
+"""The method: paths from noise to data, velocity fields, solvers, what is known in closed form."""

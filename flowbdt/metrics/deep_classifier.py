@@ -1,6 +1,6 @@
 """The official classifier of the CaloChallenge, in torch: large, so a GPU helps.
 
-`flowbdt.metrics.calo` has its inputs, and a fast judge for the CPU.
+`flowbdt.evaluation.metrics.calo` has its inputs, and a fast judge for the CPU.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, MissingExtra
+from ..evaluation.metrics.base import Result, auc_error, prepare, same_width
 from ..seeding import derive, stream
-from .base import Result, auc_error, prepare, same_width
 
 SHARES = (80_000, 20_000, 21_000)
 """Showers of each class to train, to choose the epoch ("test") and to measure ("val"), photons."""

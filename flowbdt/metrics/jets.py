@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, MissingExtra
+from ..evaluation.metrics.base import Result, norm_error
+from ..evaluation.metrics.frechet import frechet_distance, kernel_distance, smaller_size
+from ..evaluation.metrics.marginal import wasserstein
 from ..observables.constituents import Constituents, wrapped
 from ..observables.efp import FOUR_OF_FOUR, energy_flow_polynomials, prime_polynomials
 from ..registry import Registry
 from ..seeding import stream
-from .base import Result, norm_error
-from .frechet import frechet_distance, kernel_distance, smaller_size
-from .marginal import wasserstein
 
 FEATURES = ("etarel", "phirel", "ptrel")
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..atomic_files import make_folder, write_bytes, write_json
 from ..errors import MissingExtra
-from ..metrics import Result
+from ..evaluation.metrics import Result
+from ..evaluation.report import figures, html, score_tables, style
+from ..evaluation.report.figures import Shape
 from ..metrics.calo import Histogram, ShowerEvaluation
-from . import figures, html, style, tables
-from .figures import Shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,11 +254,13 @@ def label(result: Result) -> str:
 
 def _tables(results: Sequence[Result]) -> list[str]:
     whole = [one for one in results if not one.name.startswith("separation") or not one.column]
-    parts = [tables.beside_floor([(label(one), one) for one in whole], "score", "All showers")]
+    parts = [
+        score_tables.beside_floor([(label(one), one) for one in whole], "score", "All showers")
+    ]
     for name in ("separation", "separation_by_energy"):
         rows = [(label(one), one) for one in results if one.name == name]
         if rows:
-            parts.append(tables.beside_floor(rows, "score", SCORES[name].capitalize()))
+            parts.append(score_tables.beside_floor(rows, "score", SCORES[name].capitalize()))
     return parts
 
 

@@ -1,1 +1,1 @@
-"""Tables of events: columns, conditions and weights; files in and out; columns to latent points and back."""
+"""Tables of events: columns, conditions, weights; files in and out; columns to latent points."""

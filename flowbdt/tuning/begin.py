@@ -11,12 +11,13 @@ import numpy as np
 from .. import atomic_files, seeding
 from ..config import RunConfig
 from ..errors import ConfigError, RunError
+from ..evaluation import score_events
 from ..registry import spec_name
 from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.plan import check_config
 from ..training.run_directory import RunDirectory
-from . import judge, parts, space
+from . import parts, space
 from .trial import read_setup
 
 OBJECTIVES = ("auc_gb", "train_s")
@@ -61,7 +62,7 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
         "format": run_directory.FORMAT,
         "base": asdict(replace(base, random_state=seed)),
         "seed": seed,
-        "objectives": judge.check_objectives(wishes.objectives or OBJECTIVES),
+        "objectives": score_events.check_objectives(wishes.objectives or OBJECTIVES),
         "space": _space(base, n_fit, table.names, table.cond_names, wishes.search or {}),
         "max_cost": MOST_COST if wishes.max_cost is None else wishes.max_cost,
         "shares": parts.SHARES,
@@ -109,7 +110,10 @@ def _asked(setup: Mapping[str, Any], wishes: Wishes) -> dict[str, tuple[Any, Any
     if wishes.base is not None:
         asked["settings"] = (_compared(wishes.base, setup), _compared(base, setup))
     if wishes.objectives is not None:
-        asked["objectives"] = (judge.check_objectives(wishes.objectives), setup["objectives"])
+        asked["objectives"] = (
+            score_events.check_objectives(wishes.objectives),
+            setup["objectives"],
+        )
     if wishes.search is not None:
         known = setup["table"]
         sizes = (setup["n_fit"], known["names"], known["cond_names"])

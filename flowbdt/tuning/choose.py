@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .judge import COSTS
+from ..evaluation.score_events import COSTS
 
 FINALISTS = 4
 """So many, beside the start, are judged on events that played no part before."""

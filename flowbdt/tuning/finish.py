@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import atomic_files, seeding
 from ..errors import RunError
+from ..evaluation import score_events
 from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..tables.event_table import EventTable
@@ -17,7 +18,7 @@ from ..training import run_directory
 from ..training.executors.work import name_of
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
-from . import choose, judge, parts
+from . import choose, parts
 from .records import finished, write_trials
 from .trial import TRIALS, configuration, model, read_setup, read_state
 
@@ -81,11 +82,11 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
 
 def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the scores of a finalist on the guard events, and what the second judge says."""
-    names = [name for name in setup["objectives"] if name not in judge.COSTS]
+    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
 
     def scores() -> dict[str, Any]:
         guard, made = _events(study, setup, number, "guard")
-        found = judge.scores(guard, made, names, setup["seed"], 1)
+        found = score_events.scores(guard, made, names, setup["seed"], 1)
         second = None if SECOND in names else _asked(setup, guard, made)
         return {
             "scores": {name: score.to_json() for name, score in found.items()},
@@ -112,8 +113,10 @@ def _second_opinion(study: RunDirectory, setup: dict[str, Any], number: int) -> 
 
 def _asked(setup: dict[str, Any], real: EventTable, made: EventTable) -> dict[str, Any]:
     """Return the score of the second judge, whom the search never asked."""
-    options = {**judge.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
-    found = judge.scores(real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options)
+    options = {**score_events.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
+    found = score_events.scores(
+        real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options
+    )
     return found[SECOND].to_json()
 
 
@@ -128,7 +131,7 @@ def _events(
     known = parts.parts_of(setup, table)
     real = table.take(known.guard if part == "guard" else known.held(0))
     seed = seeding.derive(setup["seed"], f"tune-{part}")
-    return real, judge.generated(Flow(model(study, number), 1), real, seed).table
+    return real, score_events.generated(Flow(model(study, number), 1), real, seed).table
 
 
 def _once(

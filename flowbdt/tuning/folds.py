@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..metrics import Result
+from ..evaluation.metrics import Result
 
 CLEARLY = 2.0
 """Standard errors above the start from which a trial is clearly worse, as for `flowbdt compare`."""

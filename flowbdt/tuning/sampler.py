@@ -13,19 +13,20 @@ import numpy as np
 
 from .. import atomic_files, seeding
 from ..errors import ConfigError
+from ..evaluation import score_events
+from ..evaluation.differences import Difference
+from ..evaluation.score_samplers import Bench
 from ..flow.fields import ClosedForm
 from ..flow.paths import PATHS
 from ..flow.schedule_search import optimise_grid, steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
 from ..registry import unknown
-from ..significance import Difference
 from ..tables.event_table import EventTable
 from ..tables.row_split import split_mask
 from ..training import run_directory
 from ..training.executors.local import available_cpus
-from . import judge, space, times, ways
-from .bench import Bench
+from . import space, times, ways
 from .proposals import Proposals, check_installed
 
 METHODS = ("metric", "grid", "times", "divergence")
@@ -97,7 +98,7 @@ def tune_sampler(
     run : folder of a trained run, or model file
     table : EventTable, DataFrame or array of events that the run has not seen
     evaluations : budgets, evaluations of the velocity per event
-    metric : of `flowbdt.tuning.judge.SCORES`, to be small
+    metric : of `flowbdt.evaluation.score_events.SCORES`, to be small
     method : 'metric' searches by the metric and begins with what the others find without one:
         'grid' makes the errors of steps small on the closed-form velocity (`flowbdt.flow.schedule_search`);
         'times' and 'divergence' choose trained times, by the errors of steps between them or by a
@@ -115,8 +116,8 @@ def tune_sampler(
         If Optuna is not installed.
     """
     check_installed()
-    if metric not in judge.SCORES:
-        raise unknown("score", metric, judge.SCORES)
+    if metric not in score_events.SCORES:
+        raise unknown("score", metric, score_events.SCORES)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     real = EventTable.of(table)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..metrics.base import uncertain
+from ..evaluation.metrics.base import uncertain
 from . import choose
 from .finish import Tuned
 from .sampler import TunedSampler

@@ -24,9 +24,10 @@ from typing import Any, ClassVar
 from .. import atomic_files
 from ..config import RunConfig
 from ..errors import ConfigError, FormatError
+from ..evaluation import score_events
+from ..evaluation.metrics import Result
 from ..generation.learn_rejection import learn_rejection
 from ..generation.trained_flow import Flow
-from ..metrics import Result
 from ..seeding import derive
 from ..tables.event_table import EventTable
 from ..training import cost_model, run_directory
@@ -35,7 +36,7 @@ from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
-from . import folds, judge, parts, space
+from . import folds, parts, space
 from .race import Limits, Race, race
 
 MODEL = "model.flowbdt"
@@ -277,9 +278,9 @@ def _judged(
         train_s += run.read_json(run_directory.REJECTION_REPORT)["cpu_seconds"]
     flow = Flow(run, n_threads)
     start = time.process_time()
-    made = judge.generated(flow, held, derive(seed, "tune-events"))
-    names = [name for name in setup["objectives"] if name not in judge.COSTS]
-    found = judge.scores(held, made.table, names, seed, n_threads)
+    made = score_events.generated(flow, held, derive(seed, "tune-events"))
+    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
+    found = score_events.scores(held, made.table, names, seed, n_threads)
     result = {
         "scores": {name: score.to_json() for name, score in found.items()},
         "costs": {"train_s": train_s, "us_per_event": made.us_per_event},
@@ -304,8 +305,10 @@ def _summed_up(
         result["folds"] = [{k: one[k] for k in ("scores", "costs")} for one in judged]
     if stopped is not None:
         return {**result, "state": "pruned", "reason": stopped}
-    costs = {name: sum(one["costs"][name] for one in done) / len(done) for name in judge.COSTS}
-    names = [name for name in setup["objectives"] if name not in judge.COSTS]
+    costs = {
+        name: sum(one["costs"][name] for one in done) / len(done) for name in score_events.COSTS
+    }
+    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
     scores = {
         name: folds.over_folds(folds.scores_from([one["scores"][name] for one in done]))
         for name in names

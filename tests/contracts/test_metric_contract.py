@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from flowbdt.errors import InputError
-from flowbdt.metrics import METRICS, Metric, Result
+from flowbdt.evaluation.metrics import METRICS, Metric, Result
 from flowbdt.tables.relations import Relation
 
 TRAINING = np.random.default_rng(100).normal(size=(300, 2))

@@ -1,6 +1,6 @@
 """Metrics of the CaloChallenge, with its thresholds, features and binnings.
 
-Arrays in, `Result` out, as in `flowbdt.metrics`. Showers are `flowbdt.datasets.Showers`, or a
+Arrays in, `Result` out, as in `flowbdt.evaluation.metrics`. Showers are `flowbdt.datasets.Showers`, or a
 `ShowerFile` where they do not fit in memory.
 """
 

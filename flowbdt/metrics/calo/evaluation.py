@@ -10,10 +10,10 @@ import numpy as np
 
 from ...datasets.calochallenge import Showers
 from ...errors import InputError
+from ...evaluation.metrics.base import Result
+from ...evaluation.metrics.classifier import MakeClassifier
+from ...evaluation.metrics.memorisation import memorisation
 from ...seeding import stream
-from ..base import Result
-from ..classifier import MakeClassifier
-from ..memorisation import memorisation
 from .features import high_level_features
 from .histograms import (
     binning,

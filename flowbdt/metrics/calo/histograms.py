@@ -9,8 +9,8 @@ import numpy as np
 from ...datasets.calochallenge import Showers
 from ...datasets.calogeometry import Geometry
 from ...errors import InputError
-from ..base import Result
-from ..marginal import separation_error
+from ...evaluation.metrics.base import Result
+from ...evaluation.metrics.marginal import separation_error
 from .features import Features, blocks, high_level_features
 
 CENTRES = ("eta", "phi", "width_eta", "width_phi", "r", "width_r")

@@ -9,10 +9,10 @@ import numpy as np
 
 from ...datasets.calochallenge import Showers
 from ...errors import InputError
+from ...evaluation.metrics.base import Result
+from ...evaluation.metrics.classifier import MakeClassifier, classifier_auc, make_mlp
+from ...evaluation.metrics.frechet import frechet_distance, kernel_distance
 from ...seeding import stream
-from ..base import Result
-from ..classifier import MakeClassifier, classifier_auc, make_mlp
-from ..frechet import frechet_distance, kernel_distance
 from .features import Features
 
 LEVELS = ("low", "high")
@@ -62,13 +62,13 @@ def fast_auc(
     The inputs are the official ones, the judge is a small standardised perceptron, or whatever
     ``make_classifier`` gives; low-level voxels go in as ``log10(1 + E / (1e-6 E_inc))``, because a
     small judge does not find the soft voxels otherwise. The official network is in
-    `flowbdt.metrics.deep_classifier`.
+    `flowbdt.evaluation.metrics.deep_classifier`.
 
     Parameters
     ----------
     reference, generated : inputs of `low_level_inputs` or `high_level_inputs`
     level : "low" or "high"
-    options : of `flowbdt.metrics.classifier_auc`
+    options : of `flowbdt.evaluation.metrics.classifier_auc`
 
     Returns
     -------
@@ -139,7 +139,7 @@ def fpd(reference: Features, generated: Features, **options: Any) -> Result:
     Parameters
     ----------
     reference, generated : Features
-    options : of `flowbdt.metrics.frechet.frechet_distance`
+    options : of `flowbdt.evaluation.metrics.frechet.frechet_distance`
 
     Notes
     -----

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...datasets.calochallenge import Showers
 from ...errors import InputError
-from ..base import Result, prepare, same_width
+from ...evaluation.metrics.base import Result, prepare, same_width
 
 EMPTY = 0.1
 """MeV that stand for an empty voxel, so that it has a logarithm."""

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...errors import InputError
+from ...evaluation.metrics.base import Result, prepare, same_width
+from ...evaluation.metrics.classifier import MakeClassifier, make_mlp
 from ...seeding import derive, stream
-from ..base import Result, prepare, same_width
-from ..classifier import MakeClassifier, make_mlp
 
 SMALLEST = 1e-6
 """Probabilities are not taken below, as one event must not decide."""

@@ -15,11 +15,11 @@ from ..errors import ConfigError, GridError
 from ..flow.sampler import Sampler
 from ..flow.solvers import integrate
 from ..generation.trained_flow import Flow
-from ..metrics import Result
-from ..significance import Binned, Difference, separation_differences
 from ..tables.event_table import EventTable
 from ..training.run_directory import Source
-from . import judge
+from . import score_events
+from .differences import Binned, Difference, separation_differences
+from .metrics import Result
 
 MOST_EVENTS = 20_000
 """Real events, and as many generated ones, of a judgement; of a larger table the first ones."""
@@ -50,7 +50,9 @@ class Bench:
         self.cpu_s = 0.0
 
     def _conditions(self) -> Any:
-        return None if self.real.cond is None else judge.conditions_of(self.real, self.real.n)
+        return (
+            None if self.real.cond is None else score_events.conditions_of(self.real, self.real.n)
+        )
 
     def events(self, way: Mapping[str, Any], seed: int | None = None) -> EventTable:
         """Return as many events as real ones, each from its own noise, whatever the sampler."""
@@ -61,7 +63,7 @@ class Bench:
         with threadpool_limits(1, user_api="blas"):
             parts = [self._block(sampler, np.arange(low, high), seed) for _, low, high in ranges]
         self.cpu_s += time.process_time() - start
-        return judge.weighted_as(self.flow.as_table(np.vstack(parts), self.cond), self.real)
+        return score_events.weighted_as(self.flow.as_table(np.vstack(parts), self.cond), self.real)
 
     def _block(self, sampler: Sampler, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return the events (k, d) of some rows, from the noise that generation gives them."""
@@ -88,8 +90,8 @@ class Bench:
         if not np.isfinite(made.x).all():
             return math.inf
         start = time.process_time()
-        options = {**judge.OPTIONS, "column": {"n_bootstrap": 2}}
-        result = judge.scores(
+        options = {**score_events.OPTIONS, "column": {"n_bootstrap": 2}}
+        result = score_events.scores(
             self.real, made, [self.metric], self.seed, self.n_threads, options
         )  # fmt: skip
         self.cpu_s += time.process_time() - start
@@ -105,7 +107,7 @@ class Bench:
         self._block(sampler, np.arange(1), self.seed)  # loads the step models
         self.cpu_s = 0.0
         made = self.events(way)
-        found = judge.scores(self.real, made, [self.metric], self.seed, self.n_threads)
+        found = score_events.scores(self.real, made, [self.metric], self.seed, self.n_threads)
         return found[self.metric]
 
     def separations(self, ways: list[Mapping[str, Any]]) -> tuple[list[float], Difference]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from ..evaluation import Evaluation
+from ..differences import Difference, evaluations_of, label_of, legend, side_by_side, verdict
+from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
-from ..significance import Difference, evaluations_of, label_of, legend, side_by_side, verdict
 
 FAR = 3.0
 """Standard errors above or below the floor from which a score is bold."""

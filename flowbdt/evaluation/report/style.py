@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import MissingExtra
+from ...errors import MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

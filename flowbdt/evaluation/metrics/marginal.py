@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..seeding import stream
+from ...errors import InputError
+from ...seeding import stream
 from .base import METRICS, Metric, Result, effective_size, norm_error, prepare
 
 

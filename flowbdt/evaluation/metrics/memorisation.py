@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
-from ..seeding import stream
+from ...errors import InputError
+from ...seeding import stream
 from .base import METRICS, Metric, Result, auc_error, placements, prepare, same_width
 
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError
-from ..registry import Registry
-from ..tables import checks
+from ...errors import InputError
+from ...registry import Registry
+from ...tables import checks
 
 Kind = Literal["column", "table", "classifier", "memorisation", "relation"]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import plural
-from ..evaluation import Evaluation
+from ...errors import plural
+from ..evaluate import Evaluation
 from ..metrics import METRICS, Result, uncertain
 from ..metrics.roc import Curve
-from . import style, tables
+from . import score_tables, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,13 +105,13 @@ def _curve(
 def recognised(evaluations: Mapping[str, Evaluation]) -> str:
     """Return a table of what judges recognise where they mistake a share of the real events."""
     head = ("judge", *evaluations, "floor")
-    rows: list[tables.Row] = []
+    rows: list[score_tables.Row] = []
     for judge, found in judged(evaluations).items():
         floor = next(iter(found.values()))
         cells = [_share(found[n].settings) if n in found else "-" for n in evaluations]
         rows.append([short(judge), *cells, _share(floor.settings, "floor_roc")])
     text = f"Generated events recognised, where {MISTAKES:.0%} of the real ones are mistaken [%]"
-    return tables.table(head, rows, caption=text) if rows else ""
+    return score_tables.table(head, rows, caption=text) if rows else ""
 
 
 def _share(settings: Mapping[str, Any], key: str = "roc") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..seeding import stream
+from ...seeding import stream
 from .base import METRICS, Metric, Result, norm_error, prepare, same_width
 
 

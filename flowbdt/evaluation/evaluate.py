@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .atomic_files import to_plain
-from .comparison import Comparison, cut_samples
-from .errors import FormatError
+from ..atomic_files import to_plain
+from ..errors import FormatError
+from ..registry import unknown
+from ..tables.relations import Relation
 from .metrics import METRICS, Result
 from .metrics.base import Kind
-from .registry import unknown
-from .tables.relations import Relation
+from .run_metrics import Comparison, cut_samples
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
@@ -232,7 +232,7 @@ def _versions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    from . import __version__
+    from .. import __version__
 
     packages = ("numpy", "scipy", "scikit-learn", "xgboost")
     versions = {name: metadata.version(name) for name in packages}

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ..evaluation import Evaluation
-from . import tables
+from ..evaluate import Evaluation
+from . import score_tables
 
 CSS = """
 :root { color-scheme: light; }
@@ -95,12 +95,12 @@ def _notes(evaluation: Evaluation) -> str:
 def _tables(evaluation: Evaluation) -> list[str]:
     """Return one table of single scores and one per column metric."""
     whole = [r for r in evaluation.results if r.column is None]
-    named = [(tables.label(r), r) for r in whole]
-    parts = [tables.beside_floor(named, "score", "Whole table")] if whole else []
+    named = [(score_tables.label(r), r) for r in whole]
+    parts = [score_tables.beside_floor(named, "score", "Whole table")] if whole else []
     for name in dict.fromkeys(r.name for r in evaluation.results if r.column is not None):
         rows = [r for r in evaluation.results if r.name == name and r.column is not None]
-        text = tables.label(rows[0])
-        parts.append(tables.beside_floor([(str(r.column), r) for r in rows], "column", text))
+        text = score_tables.label(rows[0])
+        parts.append(score_tables.beside_floor([(str(r.column), r) for r in rows], "column", text))
     return parts
 
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import atomic_files
-from .comparison import cut_samples
-from .errors import ConfigError, GridError, InputError
-from .evaluation import Evaluation, evaluate
-from .flow.schedule_search import steps_within
-from .flow.solvers import SOLVERS, evaluations
-from .generation.trained_flow import Flow
-from .registry import spec_name
+from .. import atomic_files
+from ..errors import ConfigError, GridError, InputError
+from ..flow.schedule_search import steps_within
+from ..flow.solvers import SOLVERS, evaluations
+from ..generation.trained_flow import Flow
+from ..registry import spec_name
+from ..tables.event_table import EventTable
+from ..tables.formats import read_attributes, read_table
+from ..training import run_directory
+from .differences import Difference, differences, with_paired_separations
+from .evaluate import Evaluation, evaluate
 from .report.curves import Point
-from .significance import Difference, differences, with_paired_separations
-from .tables.event_table import EventTable
-from .tables.formats import read_attributes, read_table
-from .training import run_directory
-from .tuning.bench import Bench
-from .tuning.judge import weighted_as
+from .run_metrics import cut_samples
+from .score_events import weighted_as
+from .score_samplers import Bench
 
 REPORT = "report.json"
 

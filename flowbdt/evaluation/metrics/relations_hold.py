@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..tables import checks
+from ...errors import InputError
+from ...tables import checks
 from .base import METRICS, Metric, Result
 
 if TYPE_CHECKING:
-    from ..tables.relations import Relation
+    from ...tables.relations import Relation
 
 
 def relation_deviation(

@@ -7,9 +7,20 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..atomic_files import make_folder, write_bytes, write_json
-from ..tables.event_table import EventTable
-from . import book, checklist, curves, figures, html, judges, published, sections, style, tables
+from ...atomic_files import make_folder, write_bytes, write_json
+from ...tables.event_table import EventTable
+from . import (
+    classifier_curves,
+    curves,
+    figures,
+    html,
+    pdf,
+    published,
+    referee_checklist,
+    score_tables,
+    sections,
+    style,
+)
 from .content import Content
 
 if TYPE_CHECKING:
@@ -58,7 +69,7 @@ def write_together(
             ]
             for section, found in drawn.items()
         }
-        book.write_book(folder / "report.pdf", title, content, drawn)
+        pdf.write_book(folder / "report.pdf", title, content, drawn)
     body = [part for part in _body(content, images, title) if part]
     write_bytes(folder / "report.html", html.document(title, body).encode())
     return folder / "report.html"
@@ -73,8 +84,8 @@ def _written(figure: Figure, folder: Path, name: str) -> bytes:
 def _drawn(content: Content) -> Drawn:
     """Return all figures there are numbers for, in the order of the page."""
     made: Drawn = {}
-    if results := judges.judged(content.evaluations):
-        made["judges"] = [(judges.CAPTION, judges.judge_figure(results))]
+    if results := classifier_curves.judged(content.evaluations):
+        made["judges"] = [(classifier_curves.CAPTION, classifier_curves.judge_figure(results))]
     if any(content.quality.values()):
         made["quality"] = [_quality(content)]
     if content.real is not None and content.samples:
@@ -181,28 +192,28 @@ def _sections(content: Content, images: Images) -> dict[str, list[str]]:
         anchor: [html.figure(*one, "svg+xml") for one in images.get(anchor, [])]
         for anchor in HEADINGS
     }
-    told = judges.words(judged)
-    side_by_side = f'<div class="tables">{"".join(tables.scores(judged))}</div>'
+    told = classifier_curves.words(judged)
+    side_by_side = f'<div class="tables">{"".join(score_tables.scores(judged))}</div>'
     missing = f"<p>Not in the figure: {escape('; '.join(content.missing))}.</p>"
     parts = {
         "settings": sections.settings(content),
         "data": sections.data(content),
-        "scores": [side_by_side, *tables.differences(content.differences)],
+        "scores": [side_by_side, *score_tables.differences(content.differences)],
         "definitions": [html.listed(sections.DEFINITIONS)],
         "published": published.section(content.published, judged) if content.published else [],
-        "judges": [judges.recognised(judged), sections.bullets(told)] if told else [],
+        "judges": [classifier_curves.recognised(judged), sections.bullets(told)] if told else [],
         "memorisation": sections.memorisation(content),
         "quality": [missing] if content.missing else [],
         "losses": [html.listed(sections.LOSSES), *sections.steps(content)],
         "limits": [sections.bullets(sections.limits(content))],
-        "checklist": [checklist.table(_holds(content, images))],
+        "checklist": [referee_checklist.table(_holds(content, images))],
     }
     return {anchor: [*shown[anchor], *parts.get(anchor, [])] for anchor in HEADINGS}
 
 
-def _holds(content: Content, images: Images) -> checklist.Holds:
+def _holds(content: Content, images: Images) -> referee_checklist.Holds:
     results = [r for evaluation in content.evaluations.values() for r in evaluation.results]
-    return checklist.Holds(
+    return referee_checklist.Holds(
         floors=any(r.floor is not None for r in results),
         histograms="columns" in images,
         curves="quality" in images,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic_files import atomic
+from ...atomic_files import atomic
+from ...tables.event_table import EventTable
 from ..metrics import correlation_matrix
-from ..tables.event_table import EventTable
 from . import style
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..seeding import derive, stream
+from ...errors import InputError
+from ...seeding import derive, stream
 from .base import METRICS, Metric, Result, auc_error, prepare, same_width
 from .roc import POINTS, mean_curve, recognised
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from .atomic_files import digest, digest_array
-from .errors import ConfigError
+from ..atomic_files import digest, digest_array
+from ..errors import ConfigError
+from ..seeding import stream
+from ..tables import checks
+from ..tables.event_table import EventTable, united
+from ..tables.relations import Relation
 from .metrics import METRICS, Metric, Result, make_mlp
-from .seeding import stream
-from .tables import checks
-from .tables.event_table import EventTable, united
-from .tables.relations import Relation
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def judge_of(name: str, n_threads: int) -> Callable[[int], Any]:
     """Return the maker of the classifiers of a metric, by its name."""
     if name == "auc_mlp":
         return make_mlp
-    from .trees.boosted_trees import make_classifier
+    from ..trees.boosted_trees import make_classifier
 
     return functools.partial(make_classifier, n_threads=n_threads)
 

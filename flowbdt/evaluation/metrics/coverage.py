@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..errors import InputError
-from ..seeding import stream
+from ...errors import InputError
+from ...seeding import stream
 from .base import Result
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from ..comparison import judge_of
 from ..errors import ConfigError, InputError
 from ..generation.trained_flow import Flow
-from ..metrics import METRICS, Metric, Result
-from ..metrics.frechet import frechet_distance
 from ..registry import unknown
 from ..tables.event_table import EventTable
+from .metrics import METRICS, Metric, Result
+from .metrics.frechet import frechet_distance
+from .run_metrics import judge_of
 
 COSTS = {
     "train_s": "CPU seconds of the training",

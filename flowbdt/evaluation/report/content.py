@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..evaluation import Evaluation
-from ..significance import Difference
-from ..tables.event_table import EventTable
+from ...tables.event_table import EventTable
+from ..differences import Difference
+from ..evaluate import Evaluation
 from .curves import Point
 from .published import Published
 

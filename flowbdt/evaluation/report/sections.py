@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import plural
+from ...errors import plural
+from ...tables.event_table import EventTable
+from ..differences import label_of
 from ..metrics import Result, uncertain
 from ..metrics.base import effective_size
-from ..significance import label_of
-from ..tables.event_table import EventTable
-from . import html, tables
+from . import html, score_tables
 from .content import Content
 
 DEFINITIONS = (
@@ -61,7 +61,7 @@ def data(content: Content) -> list[str]:
 
 
 def _samples(content: Content) -> str:
-    rows: list[tables.Row] = []
+    rows: list[score_tables.Row] = []
     known = content.tables()
     for name in dict.fromkeys((*known, *content.evaluations)):
         table = known.get(name)
@@ -80,7 +80,7 @@ def _samples(content: Content) -> str:
         "SHA-256 of the file, or of the run (first digits)",
     )
     text = f"Samples; {first.sizes['compared']:,} events of each are compared"
-    return tables.table(head, rows, caption=text, words=[1])
+    return score_tables.table(head, rows, caption=text, words=[1])
 
 
 def _run(content: Content, name: str) -> str:
@@ -104,7 +104,7 @@ def _columns(content: Content) -> Iterator[str]:
         return
     head = ("unit", "mean", "standard deviation", "smallest", "largest")
     rows = [(c, *_numbers(content.real, c)) for c in _all_columns(content.real)]
-    yield tables.table(("column", *head), rows, caption="Columns of the real events")
+    yield score_tables.table(("column", *head), rows, caption="Columns of the real events")
     others = [
         (c, name, *_numbers(table, c))
         for c in _all_columns(content.real)
@@ -112,7 +112,7 @@ def _columns(content: Content) -> Iterator[str]:
         if c in _all_columns(table)
     ]
     text = "Columns of all samples beside each other"
-    yield tables.folded(text, tables.table(("column", "sample", *head), others))
+    yield score_tables.folded(text, score_tables.table(("column", "sample", *head), others))
 
 
 def _all_columns(table: EventTable) -> tuple[str, ...]:
@@ -209,7 +209,7 @@ def _everything(content: Content) -> Iterator[str]:
         run = content.run_of(name)
         known |= {k: run[k] for k in ("digest", "settings", "events seen") if k in run}
         text = json.dumps(known, indent=1, sort_keys=True, default=str)
-        yield tables.folded(f"Everything recorded of {name}", f"<pre>{escape(text)}</pre>")
+        yield score_tables.folded(f"Everything recorded of {name}", f"<pre>{escape(text)}</pre>")
 
 
 def steps(content: Content) -> list[str]:
@@ -221,7 +221,7 @@ def steps(content: Content) -> list[str]:
             (str(s["step"]), f"{s['time']:.4g}", str(s["trees"]), *(_loss(s[key]) for key in LOSS))
             for s in run["steps"]
         ]
-        parts.append(tables.folded(f"Steps of {name}", tables.table(head, rows)))
+        parts.append(score_tables.folded(f"Steps of {name}", score_tables.table(head, rows)))
     return parts
 
 
@@ -245,9 +245,9 @@ def memorisation(content: Content) -> list[str]:
 def _memorised(result: Result) -> str:
     text = f"{result.text()}, floor {result.floor_text()}"
     excess = result.excess or 0.0
-    if excess >= tables.FAR:
+    if excess >= score_tables.FAR:
         return f"{text}: generated events lie nearer to training events than real ones do"
-    if excess <= -tables.FAR:
+    if excess <= -score_tables.FAR:
         return f"{text}: no copies; generated events lie farther out than real ones do"
     return f"{text}: no sign of copies"
 
@@ -258,7 +258,7 @@ def limits(content: Content) -> list[str]:
     notes = list(dict.fromkeys(note for e in judged.values() for note in e.notes))
     for name, evaluation in judged.items():
         whole = [r for r in evaluation.results if r.column is None and r.name != "memorisation"]
-        far = [r for r in whole if (r.excess or 0.0) >= tables.FAR]
+        far = [r for r in whole if (r.excess or 0.0) >= score_tables.FAR]
         if far:
             told = ", ".join(f"{label_of(r.name)} (by {r.excess:.0f} standard errors)" for r in far)
             notes.append(f"{name} is told from real events: above the floor in {told}")

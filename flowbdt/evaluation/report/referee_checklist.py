@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import tables
+from . import score_tables
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ def table(page: Holds) -> str:
     """Return the list as an HTML table."""
     rows = []
     for asked, anchor, how in items(page):
-        here = tables.Cell("yes", link=anchor) if anchor else tables.Cell("not in this page")
+        here = (
+            score_tables.Cell("yes", link=anchor)
+            if anchor
+            else score_tables.Cell("not in this page")
+        )
         rows.append((asked, here, how))
-    return tables.table(("asked", "answered", "how"), rows, words=[0, 1, 2])
+    return score_tables.table(("asked", "answered", "how"), rows, words=[0, 1, 2])

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from ..errors import ConfigError, plural
-from ..evaluation import Evaluation
+from ...errors import ConfigError, plural
+from ..differences import label_of, side_by_side
+from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
-from ..significance import label_of, side_by_side
-from . import tables
+from . import score_tables
 
 FIELDS = ("score", "value", "error", "floor", "events", "note", "source")
 NEEDED = ("score", "value", "source")
@@ -127,15 +127,15 @@ def section(published: Sequence[Published], evaluations: Mapping[str, Evaluation
         known = [one for one in published if one.source == source and one.key in ours]
         rows = [_row(one, ours[one.key], list(evaluations)) for one in known]
         if rows:
-            parts.append(tables.table(_head(evaluations), rows, caption=source, words=[0]))
+            parts.append(score_tables.table(_head(evaluations), rows, caption=source, words=[0]))
             notes = {one.note: None for one in known if one.note}
             parts += [f'<p class="small">{escape(note)}.</p>' for note in notes]
     other = [one for one in published if one.key not in ours]
     if other:
         plain = [(one.score, one.text(), one.source, one.note) for one in other]
-        content = tables.table(("score", "published", "source", "note"), plain, words=[2, 3])
+        content = score_tables.table(("score", "published", "source", "note"), plain, words=[2, 3])
         title = f"{plural(len(other), 'published figure')} without one of ours"
-        parts.append(tables.folded(title, content))
+        parts.append(score_tables.folded(title, content))
     return parts
 
 
@@ -143,7 +143,7 @@ def _head(names: Iterable[str]) -> tuple[str, ...]:
     return ("score", "published", "published floor", "published events", *names, "our floor")
 
 
-def _row(one: Published, found: Mapping[str, Result], names: Sequence[str]) -> tables.Row:
+def _row(one: Published, found: Mapping[str, Result], names: Sequence[str]) -> score_tables.Row:
     metric, column = one.key
     name = label_of(metric) + ("" if column is None else f", {column}")
     floor = "-" if one.floor is None else f"{one.floor:g}"

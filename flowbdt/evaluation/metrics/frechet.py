@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DataWarning
+from ...errors import DataWarning
 from .base import Result, prepare, same_width
 
 FAR = 1e6

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
+from ...metrics.jets import JET_METRICS, jet_scores
 from .base import METRICS, Metric, Result, uncertain
 from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
-from .consistency import relation_deviation
-from .jets import JET_METRICS, jet_scores
-from .joint import correlation_distance, correlation_matrix, largest_correlation_error
+from .correlations import correlation_distance, correlation_matrix, largest_correlation_error
 from .marginal import (
     binned_shares,
     quantile_edges,
@@ -18,6 +17,7 @@ from .marginal import (
     wasserstein,
 )
 from .memorisation import memorisation
+from .relations_hold import relation_deviation
 
 __all__ = [
     "JET_METRICS",

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import atomic
-from ..significance import text as compared
-from . import judges, sections, style
+from ...atomic_files import atomic
+from ..differences import text as compared
+from . import classifier_curves, sections, style
 from .content import Content
 from .published import WORDS
 
@@ -84,7 +84,7 @@ def _settings(content: Content) -> Iterator[str]:
 def _words(content: Content) -> Iterator[str]:
     parts: dict[str, list[str]] = {
         "What the scores mean": [f"{k}: {v}" for k, v in sections.DEFINITIONS],
-        "Judges": judges.words(content.evaluations),
+        "Judges": classifier_curves.words(content.evaluations),
         "Limits": sections.limits(content),
     }
     if content.missing:

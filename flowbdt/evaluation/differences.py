@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError
-from .evaluation import Evaluation
+from ..errors import ConfigError
+from ..seeding import stream
+from ..tables.event_table import EventTable
+from .evaluate import Evaluation
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
 from .metrics.base import effective_size, uncertain
-from .seeding import stream
-from .tables.event_table import EventTable
 
 REAL_FROM = 2.0
 """Standard errors from which a difference counts as real."""

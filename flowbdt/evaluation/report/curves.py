@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tables.event_table import EventTable
+from ...tables.event_table import EventTable
 from . import style
 
 if TYPE_CHECKING:

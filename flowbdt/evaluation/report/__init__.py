@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import write_bytes, write_json
-from ..errors import MissingExtra
-from ..evaluation import Evaluation
-from ..tables.event_table import EventTable
-from . import figures, html, judges, style
+from ...atomic_files import write_bytes, write_json
+from ...errors import MissingExtra
+from ...tables.event_table import EventTable
+from ..evaluate import Evaluation
+from . import classifier_curves, figures, html, style
 from .figures import demo_figure
 
 if TYPE_CHECKING:
@@ -92,11 +92,15 @@ def _figures(
 
 def _curves(folder: Path, evaluation: Evaluation) -> dict[str, bytes]:
     """Draw and write the curves of the classifiers, if there were some."""
-    results = judges.judged({"generated": evaluation})
+    results = classifier_curves.judged({"generated": evaluation})
     if not results:
         return {}
     with style.drawing():
-        return {judges.CAPTION: _write(judges.judge_figure(results), folder, "classifiers")}
+        return {
+            classifier_curves.CAPTION: _write(
+                classifier_curves.judge_figure(results), folder, "classifiers"
+            )
+        }
 
 
 def _write(figure: Figure, folder: Path, name: str) -> bytes:
