@@ -22,13 +22,13 @@ import numpy as np
 
 from flowbdt import seeding
 from flowbdt.config import BOOSTER_DEFAULTS, PRESETS
-from flowbdt.datasets import bundled
 from flowbdt.flow.closed_form import PRECONDITIONERS
 from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.generate_rows import StepModel
+from flowbdt.physics.datasets import bundled
 from flowbdt.tables.transforms import JointTransform, TableTransform
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees

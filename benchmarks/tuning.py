@@ -26,12 +26,12 @@ from common import finish, in_fresh_process, table
 
 from flowbdt import EventTable, evaluate
 from flowbdt.config import RunConfig
-from flowbdt.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.evaluation import score_samplers
 from flowbdt.evaluation.differences import differences, with_paired_separations
 from flowbdt.evaluation.differences import text as compared
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
+from flowbdt.physics.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import TunedSampler, tune, tune_sampler

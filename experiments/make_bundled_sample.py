@@ -1,8 +1,8 @@
-"""Make flowbdt/data/top_jets_hlv12.h5, the sample that comes with the package, from its source.
+"""Make flowbdt/physics/data/top_jets_hlv12.h5, the sample that comes with the package, from its source.
 
-    python experiments/make_bundled_sample.py path/to/t_hlv12.h5 flowbdt/data/top_jets_hlv12.h5
+    python experiments/make_bundled_sample.py path/to/t_hlv12.h5 flowbdt/physics/data/top_jets_hlv12.h5
 
-The source is a table of 50,000 jets (see flowbdt/data/README.md). The first 40,000 rows are kept,
+The source is a table of 50,000 jets (see flowbdt/physics/data/README.md). The first 40,000 rows are kept,
 in their order, so that the file stays below 1.9 MB. The same source gives the same bytes.
 """
 
@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from flowbdt.atomic_files import digest_file
-from flowbdt.datasets.jetnet import HLV_COLUMNS, HLV_RELATIONS, HLV_UNITS
+from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS, HLV_RELATIONS, HLV_UNITS
 from flowbdt.tables.formats import read_table, write_table
 
 N_ROWS = 40_000

@@ -1,6 +1,6 @@
-"""Make flowbdt/data/top_jets_network.npz, the network that comes with the package.
+"""Make flowbdt/physics/data/top_jets_network.npz, the network that comes with the package.
 
-    python experiments/make_pretrained_network.py flowbdt/data/top_jets_network.npz
+    python experiments/make_pretrained_network.py flowbdt/physics/data/top_jets_network.npz
 
 It learns from the training part of the bundled jets: three hidden layers of 128, EDM
 preconditioning and loss, 6,000 batches of 1,024, average of weights 0.998; a CPU minute or two.
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import torch
 
 from flowbdt import TableTransform
-from flowbdt.datasets import bundled
 from flowbdt.diffusion import Trainer, TrainingConfig
 from flowbdt.diffusion.backbones import TableMLP
 from flowbdt.diffusion.pretrained import TableNetwork
+from flowbdt.physics.datasets import bundled
 from flowbdt.tables.row_split import split_mask
 
 

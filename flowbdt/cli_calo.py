@@ -52,9 +52,9 @@ def add_calo(commands: Any) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt calo evaluate."""
     from .atomic_files import make_folder
-    from .datasets.calochallenge import ShowerFile, read_showers
-    from .metrics.calo import evaluate_showers
-    from .report.showers import summary, write_shower_report
+    from .physics.calorimeter.report import summary, write_shower_report
+    from .physics.calorimeter.scores import evaluate_showers
+    from .physics.calorimeter.shower_files import ShowerFile, read_showers
 
     files = [ShowerFile(options.reference), ShowerFile(options.generated)]
     reference, generated = (one.read() for one in files)
@@ -82,7 +82,7 @@ LOW_VALUES = 70_000_000
 
 def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
     from .evaluation.metrics.classifier import make_mlp
-    from .metrics.calo import Protocol
+    from .physics.calorimeter.scores import Protocol
     from .trees.boosted_trees import make_classifier
 
     return Protocol(
@@ -97,7 +97,7 @@ def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
 
 
 def _official(options: argparse.Namespace) -> Any:
-    from .metrics.deep_classifier import Network, deep_classifier_auc
+    from .physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
 
     def judge(reference: Any, generated: Any, name: str) -> Any:
         return deep_classifier_auc(

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from flowbdt.datasets import toy_showers
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
-from flowbdt.metrics.calo import (
+from flowbdt.physics.calorimeter.scores import (
     expected_coverage,
     fpd,
     high_level_features,
@@ -22,6 +21,7 @@ from flowbdt.metrics.calo import (
     neighbour_inputs,
     neighbour_scores,
 )
+from flowbdt.physics.datasets import toy_showers
 
 # ---- FPD and KPD
 
@@ -83,11 +83,11 @@ def test_kpd_is_the_median_of_the_unbiased_discrepancies_of_draws():
 
 
 def test_the_official_settings_are_the_default(monkeypatch):
-    from flowbdt.metrics.calo import judges
+    from flowbdt.physics.calorimeter.scores import shower_judges
 
     asked = []
     for name in ("frechet_distance", "kernel_distance"):
-        monkeypatch.setattr(judges, name, lambda *_, **options: asked.append(options))
+        monkeypatch.setattr(shower_judges, name, lambda *_, **options: asked.append(options))
     fpd(features(1, 5), features(2, 5))
     kpd(features(1, 5), features(2, 5))
     assert asked == [{"min_samples": 10_000}, {"batch_size": 10_000}]
@@ -140,7 +140,7 @@ def plain_neighbours(real, new, k):
 @pytest.mark.parametrize("block", [16_000_000, 100])
 @pytest.mark.parametrize("k", [1, 5])
 def test_neighbour_scores_are_those_of_the_definitions(k, block, monkeypatch):
-    from flowbdt.metrics.calo import neighbours
+    from flowbdt.physics.calorimeter.scores import neighbours
 
     monkeypatch.setattr(neighbours, "BLOCK", block)
     rng = np.random.default_rng(k)

@@ -9,11 +9,16 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from flowbdt import cli
-from flowbdt.datasets import toy_showers, write_showers
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.base import Result
-from flowbdt.metrics.calo import Protocol, evaluate_showers, separations, shower_histograms
-from flowbdt.report.showers import to_json, write_shower_report
+from flowbdt.physics.calorimeter.report import to_json, write_shower_report
+from flowbdt.physics.calorimeter.scores import (
+    Protocol,
+    evaluate_showers,
+    separations,
+    shower_histograms,
+)
+from flowbdt.physics.datasets import toy_showers, write_showers
 
 
 def judge(seed):

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from flowbdt.datasets import Showers, geometry, toy_showers, write_showers
-from flowbdt.datasets import calochallenge as files
-from flowbdt.datasets.calochallenge import ShowerFile
 from flowbdt.errors import InputError
-from flowbdt.metrics.calo import (
+from flowbdt.physics.calorimeter import shower_files as files
+from flowbdt.physics.calorimeter.scores import (
     binning,
     correlation_matrix,
     fast_auc,
@@ -24,6 +22,8 @@ from flowbdt.metrics.calo import (
     separations,
     separations_by_energy,
 )
+from flowbdt.physics.calorimeter.shower_files import ShowerFile
+from flowbdt.physics.datasets import Showers, geometry, toy_showers, write_showers
 
 GEOMETRIES = ["photons", "pions"]
 

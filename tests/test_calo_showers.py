@@ -6,7 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from flowbdt.datasets import (
+from flowbdt.errors import FormatError, InputError, RunError
+from flowbdt.physics.calorimeter import shower_files as module
+from flowbdt.physics.calorimeter.geometry import SIZES, geometry_of
+from flowbdt.physics.datasets import (
     CaloChallenge,
     ShowerFile,
     Showers,
@@ -16,9 +19,6 @@ from flowbdt.datasets import (
     toy_showers,
     write_showers,
 )
-from flowbdt.datasets import calochallenge as module
-from flowbdt.datasets.calogeometry import SIZES, geometry_of
-from flowbdt.errors import FormatError, InputError, RunError
 
 BOUNDS = {
     "photons": [0, 8, 168, 358, 363, 368],

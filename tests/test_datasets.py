@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from flowbdt.atomic_files import digest_file
-from flowbdt.datasets import (
+from flowbdt.errors import FormatError, InputError
+from flowbdt.physics.datasets import (
     DATASETS,
     Dataset,
     bundled,
@@ -22,8 +23,7 @@ from flowbdt.datasets import (
     toy_showers,
     write_showers,
 )
-from flowbdt.datasets.jetnet import HLV_COLUMNS
-from flowbdt.errors import FormatError, InputError
+from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
 from flowbdt.tables.formats import read_attributes, read_table
 
 N_JETS = 20
@@ -288,7 +288,7 @@ def test_hlv_split_is_by_row_at_25000_unless_told(folder):
 
 
 def _bundled_path() -> Path:
-    return Path(str(resources.files("flowbdt.data") / "top_jets_hlv12.h5"))
+    return Path(str(resources.files("flowbdt.physics.data") / "top_jets_hlv12.h5"))
 
 
 def test_bundled_sample_is_small_and_the_documented_one():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import InputError, MissingExtra
-from flowbdt.metrics import deep_classifier as module
-from flowbdt.metrics.deep_classifier import Network, deep_classifier_auc
+from flowbdt.physics.calorimeter.scores import official_classifier as module
+from flowbdt.physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
 
 SMALL = Network(hidden=16, epochs=8, batch=50, learning_rate=5e-3, device="cpu")
 

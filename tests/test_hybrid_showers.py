@@ -15,8 +15,8 @@ from experiments.restart_hybrid.rings import (  # noqa: E402
     for_geometry,
     turned,
 )
-from flowbdt.datasets.calochallenge import Showers  # noqa: E402
-from flowbdt.datasets.calogeometry import geometry  # noqa: E402
+from flowbdt.physics.calorimeter.geometry import geometry  # noqa: E402
+from flowbdt.physics.calorimeter.shower_files import Showers  # noqa: E402
 
 SHOWERS = toy_showers(geometry("photons"), 200, 1).above()
 LAYERS = SHOWERS.geometry.layer_energies(SHOWERS.voxels)

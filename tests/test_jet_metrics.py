@@ -12,7 +12,8 @@ from scipy.stats import wasserstein_distance
 
 from flowbdt.errors import DataWarning, InputError, MissingExtra
 from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
-from flowbdt.metrics.jets import (
+from flowbdt.physics.jets import Constituents
+from flowbdt.physics.jets.jet_scores import (
     JET_METRICS,
     coverage,
     energy_distances,
@@ -24,7 +25,6 @@ from flowbdt.metrics.jets import (
     w1_particles,
     w1_pt,
 )
-from flowbdt.observables import Constituents
 
 ASSETS = Path(__file__).parent / "assets"
 SMALL_FPD = {"min_samples": 500, "max_samples": 2000, "n_batches": 4, "n_points": 5}

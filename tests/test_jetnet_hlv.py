@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.jetnet_hlv import settings, study, summary
 from flowbdt import EventTable
-from flowbdt.datasets.jetnet import HLV_COLUMNS
+from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
 
 
 def entry(value: float, error: float = 0.01, floor: float = 0.1) -> list[float]:
@@ -100,7 +100,7 @@ def test_observables_of_a_jetnet_file_are_read_by_the_study(tmp_path):
     import h5py
 
     from experiments.jetnet_hlv.make import make
-    from flowbdt.datasets import JetNetHLV
+    from flowbdt.physics.datasets import JetNetHLV
 
     rng = np.random.default_rng(3)
     particles = np.zeros((40, 30, 4), np.float32)

@@ -24,8 +24,8 @@ from experiments.jetnet_particles.splittings import (
     read_splits,
 )
 from experiments.jetnet_particles.toys import toy_jets
-from flowbdt.observables import ClusteredJets, Constituents
-from flowbdt.observables.constituents import invariant_mass
+from flowbdt.physics.jets import ClusteredJets, Constituents
+from flowbdt.physics.jets.constituents import invariant_mass
 
 ASSETS = Path(__file__).parent / "assets"
 

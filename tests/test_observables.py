@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import InputError, MissingExtra
-from flowbdt.observables import (
+from flowbdt.physics.jets import (
     EFP_DEGREES,
     OBSERVABLES,
     ClusteredJets,
@@ -19,7 +19,7 @@ from flowbdt.observables import (
     jet_observables,
     prime_polynomials,
 )
-from flowbdt.observables.efp import FOUR_OF_FOUR
+from flowbdt.physics.jets.energy_flow_polynomials import FOUR_OF_FOUR
 
 ASSETS = Path(__file__).parent / "assets"
 NEEDS_CLUSTERING = ("tau1", "tau2", "tau3", "d12", "d23", "rho_g", "z_g")

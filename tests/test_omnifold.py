@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowbdt.datasets import OmniFoldZJets, read_zjets
-from flowbdt.datasets.omnifold import MORE, NO_GROOMED_MASS, SIX, zjets_files
 from flowbdt.errors import FormatError, InputError
+from flowbdt.physics.datasets import OmniFoldZJets, read_zjets
+from flowbdt.physics.jets.omnifold_files import MORE, NO_GROOMED_MASS, SIX, zjets_files
 from flowbdt.tables.transforms import TableTransform
 
 KEYS = ("mults", "lhas", "widths", "ang2s", "tau2s", "sdms", "zgs")

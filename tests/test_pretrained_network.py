@@ -10,12 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
 from flowbdt import EventTable, TableTransform  # noqa: E402
-from flowbdt.datasets import bundled  # noqa: E402
 from flowbdt.diffusion import TableNetwork, load_network, pretrained_network  # noqa: E402
 from flowbdt.diffusion.backbones import TableMLP  # noqa: E402
 from flowbdt.diffusion.denoiser import Denoiser  # noqa: E402
 from flowbdt.errors import FormatError  # noqa: E402
 from flowbdt.evaluation.metrics import classifier_auc  # noqa: E402
+from flowbdt.physics.datasets import bundled  # noqa: E402
 from flowbdt.trees.boosted_trees import make_classifier  # noqa: E402
 
 N = 3000
@@ -37,7 +37,7 @@ def small() -> TableNetwork:
 
 
 def test_the_network_of_the_package_is_small():
-    path = resources.files("flowbdt.data") / "top_jets_network.npz"
+    path = resources.files("flowbdt.physics.data") / "top_jets_network.npz"
     assert len(path.read_bytes()) < 1_000_000
 
 

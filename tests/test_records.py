@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import run
 
-from flowbdt.datasets import download
-from flowbdt.datasets.download import fetch_file
-from flowbdt.datasets.records import Record, RecordFile, record, records
 from flowbdt.errors import ConfigError, FetchError
+from flowbdt.physics.datasets import download
+from flowbdt.physics.datasets.download import fetch_file
+from flowbdt.physics.datasets.records import Record, RecordFile, record, records
 
 CONTENT = bytes(range(256)) * 400
 NAME = "events.hdf5"

@@ -10,7 +10,6 @@ from conftest import PLAIN, QUICK
 
 from flowbdt import FlowBDT, evaluate
 from flowbdt.config import ModelConfig, RunConfig
-from flowbdt.datasets import bundled
 from flowbdt.errors import ConfigError, GridError
 from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
 from flowbdt.flow.parametrisations import EDM, FlowMatching
@@ -19,6 +18,7 @@ from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
 from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation.trained_flow import Flow
+from flowbdt.physics.datasets import bundled
 from flowbdt.tables.formats import read_attributes, write_table
 from flowbdt.training import run_directory
 from flowbdt.training.plan import check_config

@@ -5,14 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt.datasets.calogeometry import geometry
 from flowbdt.errors import ConfigError, InputError
-from flowbdt.regressors.distribution import ConditionalDistribution, DistributionSettings
-from flowbdt.showers.axis import draw_axes, leaning, windows
-from flowbdt.showers.layers import LayerPlan
-from flowbdt.showers.marginals import EnergyMarginals, _nodes
-from flowbdt.showers.sectors import Frames
-from flowbdt.showers.segments import Split, ancestors, cells, divide, left_energy, share, splits
+from flowbdt.physics.calorimeter.geometry import geometry
+from flowbdt.physics.calorimeter.model.energy_division import (
+    Split,
+    ancestors,
+    cells,
+    divide,
+    left_energy,
+    share,
+    splits,
+)
+from flowbdt.physics.calorimeter.model.energy_marginals import EnergyMarginals, _nodes
+from flowbdt.physics.calorimeter.model.layer_plan import LayerPlan
+from flowbdt.physics.calorimeter.model.sectors import Frames
+from flowbdt.physics.calorimeter.model.share_distribution import (
+    ConditionalDistribution,
+    DistributionSettings,
+)
+from flowbdt.physics.calorimeter.model.shower_axis import draw_axes, leaning, windows
 
 # --- segments
 
@@ -228,7 +239,7 @@ def test_normal_quantile_is_that_of_scipy():
     pytest.importorskip("numba")
     from scipy.special import ndtri
 
-    from flowbdt.showers.kernels import normal_quantile
+    from flowbdt.physics.calorimeter.model.voxel_loops import normal_quantile
 
     p = np.concatenate([np.logspace(-12, -1, 50), np.linspace(0.1, 0.9, 51), [1 - 1e-9]])
     found = np.array([normal_quantile(one) for one in p])

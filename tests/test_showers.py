@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from flowbdt.datasets.calochallenge import Showers
-from flowbdt.datasets.calogeometry import Geometry, stack_layers
 from flowbdt.errors import DataWarning, FormatError, InputError
-from flowbdt.showers import ShowerModel
+from flowbdt.physics.calorimeter.geometry import Geometry, stack_layers
+from flowbdt.physics.calorimeter.model import ShowerModel
+from flowbdt.physics.calorimeter.shower_files import Showers
 
 FLOW = {"preset": "fast", "n_steps": 3, "booster": {"n_estimators": 2, "max_depth": 2}}
 FLOW |= {"preconditioner": "gaussian"}

@@ -170,7 +170,7 @@ def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
 
 def test_importing_does_not_load_the_file_libraries():
     code = (
-        "import sys, flowbdt.tables.formats, flowbdt.datasets\n"
+        "import sys, flowbdt.tables.formats, flowbdt.physics.datasets\n"
         "print([m for m in ('h5py', 'pandas', 'pyarrow', 'torch', 'xgboost') if m in sys.modules])"
     )
     result = subprocess.run(

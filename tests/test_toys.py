@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowbdt.datasets import DATASETS
 from flowbdt.errors import InputError
+from flowbdt.physics.datasets import DATASETS
 
 
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "moons", "mixed"])

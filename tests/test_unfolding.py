@@ -15,7 +15,7 @@ from experiments.unfolding.classical import (
 )
 from experiments.unfolding.samples import Coordinates, made_up
 from experiments.unfolding.summary import against
-from flowbdt.datasets.omnifold import NO_GROOMED_MASS, SIX
+from flowbdt.physics.jets.omnifold_files import NO_GROOMED_MASS, SIX
 
 N, SHIFT, SMEAR = 6000, 0.5, 0.5
 TREES = Trees(n_trees=40, max_depth=2)

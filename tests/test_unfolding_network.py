@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
 from experiments.unfolding import network
 from experiments.unfolding.samples import made_up
-from flowbdt.datasets.omnifold import NO_GROOMED_MASS, SIX
+from flowbdt.physics.jets.omnifold_files import NO_GROOMED_MASS, SIX
 
 
 @pytest.fixture(scope="module")

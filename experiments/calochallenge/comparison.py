@@ -14,11 +14,10 @@ import numpy as np
 from experiments.calochallenge import judge, plain, recipe
 from experiments.calochallenge.rings import ring_showers
 from flowbdt.atomic_files import write_json
-from flowbdt.datasets.calochallenge import Showers, read_showers, write_showers
-from flowbdt.datasets.calogeometry import Geometry
-from flowbdt.metrics import calo
-from flowbdt.report import showers as report
-from flowbdt.showers import ShowerModel
+from flowbdt.physics.calorimeter import report, scores
+from flowbdt.physics.calorimeter.geometry import Geometry
+from flowbdt.physics.calorimeter.model import ShowerModel
+from flowbdt.physics.calorimeter.shower_files import Showers, read_showers, write_showers
 
 N_ENERGIES = 3
 
@@ -58,7 +57,7 @@ class Comparison:
             for name, new in made.items()
         }
         inputs = {name: _posterior_inputs(new) for name, new in made.items()}
-        for one in calo.log_posteriors(_posterior_inputs(test), inputs, n_runs=2):
+        for one in scores.log_posteriors(_posterior_inputs(test), inputs, n_runs=2):
             figures[str(one.column)] |= {
                 "log_posterior": one.value,
                 "log_posterior_error": one.error,
@@ -107,12 +106,12 @@ def few_energies(train: Showers, test: Showers) -> tuple[Showers, Showers]:
 
 def draw(samples: dict[str, Showers], folder: Path) -> None:
     """Write the histograms of all samples and the differences of their correlations."""
-    features = {name: calo.high_level_features(one) for name, one in samples.items()}
-    evaluation = calo.ShowerEvaluation(
+    features = {name: scores.high_level_features(one) for name, one in samples.items()}
+    evaluation = scores.ShowerEvaluation(
         [],
-        calo.shower_histograms(samples),
+        scores.shower_histograms(samples),
         {name: one.n for name, one in samples.items()},
-        {name: calo.correlation_matrix(one) for name, one in features.items()},
+        {name: scores.correlation_matrix(one) for name, one in features.items()},
         next(iter(samples.values())).geometry.numbers,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,5 +119,5 @@ def draw(samples: dict[str, Showers], folder: Path) -> None:
 
 
 def _posterior_inputs(showers: Showers) -> np.ndarray:
-    inputs = calo.low_level_inputs(showers)
+    inputs = scores.low_level_inputs(showers)
     return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])

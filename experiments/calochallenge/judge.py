@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowbdt.datasets.calochallenge import Showers
 from flowbdt.evaluation.metrics.base import Result
 from flowbdt.evaluation.metrics.classifier import MakeClassifier, make_mlp
-from flowbdt.metrics import calo
+from flowbdt.physics.calorimeter import scores
+from flowbdt.physics.calorimeter.shower_files import Showers
 from flowbdt.trees.boosted_trees import make_classifier
 
 NEIGHBOURS = 5_000
@@ -28,15 +28,15 @@ SMOKE: dict[str, Any] = {
 Figures = dict[str, Any]
 
 
-def protocol(smoke: bool) -> calo.Protocol:
+def protocol(smoke: bool) -> scores.Protocol:
     """Return how samples are judged."""
     judges: dict[str, MakeClassifier] = {"mlp": make_mlp, "gb": make_classifier}
-    return calo.Protocol(judges, most_neighbours=NEIGHBOURS, **(SMOKE if smoke else FULL))
+    return scores.Protocol(judges, most_neighbours=NEIGHBOURS, **(SMOKE if smoke else FULL))
 
 
 def judged(real: Showers, new: Showers, smoke: bool) -> Figures:
     """Return all figures of a sample."""
-    return figures(calo.shower_scores(real.above(), new.above(), protocol(smoke)))
+    return figures(scores.shower_scores(real.above(), new.above(), protocol(smoke)))
 
 
 def figures(results: list[Result], floors: bool = False) -> Figures:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flowbdt.datasets.calochallenge import Showers
-from flowbdt.metrics import calo
-from flowbdt.metrics.deep_classifier import Network, deep_classifier_auc
+from flowbdt.physics.calorimeter import scores
+from flowbdt.physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
+from flowbdt.physics.calorimeter.shower_files import Showers
 
 
 def judged(real: Showers, new: Showers, epochs: int, smoke: bool) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def judged(real: Showers, new: Showers, epochs: int, smoke: bool) -> dict[str, A
     float32 in place of the official float64, and ``epochs`` in place of 50.
     """
     network = Network(hidden=16 if smoke else 2048, epochs=epochs, double=False)
-    high = [calo.high_level_inputs(calo.high_level_features(one)) for one in (real, new)]
-    inputs = {"high": high, "low": [calo.low_level_inputs(one) for one in (real, new)]}
+    high = [scores.high_level_inputs(scores.high_level_features(one)) for one in (real, new)]
+    inputs = {"high": high, "low": [scores.low_level_inputs(one) for one in (real, new)]}
     figures: dict[str, Any] = {"epochs": epochs, "float": 32}
     for level, (first, second) in inputs.items():
         start = time.process_time()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation.variants import REFERENCE as RECIPE
-from flowbdt.datasets.calochallenge import Showers
 from flowbdt.model import FlowBDT
-from flowbdt.regressors.distribution import flow_parameters
+from flowbdt.physics.calorimeter.model.share_distribution import flow_parameters
+from flowbdt.physics.calorimeter.shower_files import Showers
 from flowbdt.training import run_directory
 
 REFERENCE: dict[str, Any] = {

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from flowbdt.datasets.calochallenge import Showers
+from flowbdt.physics.calorimeter.shower_files import Showers
 
 PUBLISHED = {"n_times": 100, "n_repeats": 20}
 BOOSTER = {"max_depth": 7, "learning_rate": 1.5, "reg_lambda": 1.0, "tree_method": "hist"}

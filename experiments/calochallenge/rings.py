@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flowbdt.datasets.calochallenge import Showers
-from flowbdt.datasets.calogeometry import Geometry, stack_layers
+from flowbdt.physics.calorimeter.geometry import Geometry, stack_layers
+from flowbdt.physics.calorimeter.shower_files import Showers
 
 
 def ring_geometry(geometry: Geometry) -> Geometry:

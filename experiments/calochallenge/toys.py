@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from flowbdt.datasets.calochallenge import Showers
-from flowbdt.datasets.calogeometry import Geometry
+from flowbdt.physics.calorimeter.geometry import Geometry
+from flowbdt.physics.calorimeter.shower_files import Showers
 
 SMOKE: dict[str, Any] = {
     "flow": {

@@ -10,9 +10,9 @@ import numpy as np
 from experiments.jetnet_hlv import settings
 from experiments.jetnet_hlv.study import DRAWN, Tables
 from flowbdt import EventTable
-from flowbdt.datasets.jetnet import HLV_COLUMNS
 from flowbdt.evaluation.report import style
 from flowbdt.evaluation.report.figures import Shape, correlation_figure
+from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
 
 LINES = {
     "training (truth on truth)": (style.TRAINING, (0, (4, 2))),

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 
 from flowbdt.atomic_files import atomic
-from flowbdt.datasets import read_jetnet
-from flowbdt.datasets.jetnet import HLV_COLUMNS, HLV_UNITS
-from flowbdt.observables import jet_observables
+from flowbdt.physics.datasets import read_jetnet
+from flowbdt.physics.jets import jet_observables
+from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS, HLV_UNITS
 
 N_PARTICLES = 30
 BLOCK = 10_000

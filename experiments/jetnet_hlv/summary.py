@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments import common
 from experiments.jetnet_hlv import settings
-from flowbdt.datasets.jetnet import HLV_COLUMNS
 from flowbdt.evaluation.metrics import uncertain
+from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
 
 Entry = list[float]
 """[value, error, floor, error of the floor]"""

@@ -10,8 +10,8 @@ import numpy as np
 from experiments.jetnet_particles.model import as_jets
 from experiments.jetnet_particles.splittings import place
 from flowbdt import EventTable, FlowBDT
-from flowbdt.observables import Constituents
-from flowbdt.observables.constituents import invariant_mass, wrapped
+from flowbdt.physics.jets import Constituents
+from flowbdt.physics.jets.constituents import invariant_mass, wrapped
 from flowbdt.seeding import derive
 
 Log = Callable[[str], None]

@@ -23,7 +23,7 @@ from experiments.jetnet_particles.splittings import (
     rest_momentum,
 )
 from flowbdt import EventTable, FlowBDT
-from flowbdt.observables import Constituents
+from flowbdt.physics.jets import Constituents
 from flowbdt.seeding import derive
 
 EDGE = 1e-4

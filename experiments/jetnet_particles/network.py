@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments import common
-from flowbdt.observables import Constituents
+from flowbdt.physics.jets import Constituents
 from flowbdt.seeding import derive, stream
 
 BLOCK = 1000

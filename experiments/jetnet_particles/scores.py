@@ -11,8 +11,8 @@ import numpy as np
 from flowbdt import EventTable
 from flowbdt.evaluation.metrics import Result, classifier_auc, make_mlp, wasserstein
 from flowbdt.evaluation.metrics.classifier import MakeClassifier
-from flowbdt.metrics.jets import coverage_and_mmd, jet_scores
-from flowbdt.observables import Constituents, jet_observables
+from flowbdt.physics.jets import Constituents, jet_observables
+from flowbdt.physics.jets.jet_scores import coverage_and_mmd, jet_scores
 from flowbdt.trees.boosted_trees import make_classifier
 
 SCORES = ("w1_mass", "w1_pt", "w1_particles", "w1_efp", "fpd", "kpd")

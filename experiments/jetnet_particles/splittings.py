@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from flowbdt.observables.constituents import Constituents, invariant_mass, rapidity, wrapped
+from flowbdt.physics.jets.constituents import Constituents, invariant_mass, rapidity, wrapped
 
 ROWS = 1_000
 LEAST_MASS = 2e-6

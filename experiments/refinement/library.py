@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowbdt.datasets import Geometry, Showers
-from flowbdt.metrics.calo import Features, high_level_features
+from flowbdt.physics.calorimeter.scores import Features, high_level_features
+from flowbdt.physics.datasets import Geometry, Showers
 
 N_STARTS = 4
 """Layers tried as a start."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowbdt.datasets.calogeometry import Layer
-from flowbdt.metrics.calo import Features
+from flowbdt.physics.calorimeter.geometry import Layer
+from flowbdt.physics.calorimeter.scores import Features
 
 ITERATIONS = 25
 RIDGE = 1e-3

@@ -24,10 +24,10 @@ from experiments.restart_hybrid.compared import Sample, Samples, compared
 from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
 from flowbdt.atomic_files import to_plain, write_json
-from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.evaluation.evaluate import Evaluation
 from flowbdt.flow.solvers import SOLVERS
 from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
+from flowbdt.physics.datasets import HLV_RELATIONS
 from flowbdt.tables.row_split import split_mask
 
 TALK = ("d12", "d2", "mass", "tau3")

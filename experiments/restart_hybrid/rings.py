@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowbdt.datasets.calochallenge import Showers
-from flowbdt.datasets.calogeometry import Geometry
 from flowbdt.diffusion.backbones import BACKBONES, Backbone, SetAttention, check_condition
+from flowbdt.physics.calorimeter.geometry import Geometry
+from flowbdt.physics.calorimeter.shower_files import Showers
 
 EMPTY = float(np.log(2.0))
 """log(1 + E / threshold) of the softest voxel; what is empty is spread evenly below, as far as its

@@ -20,7 +20,6 @@ import numpy as np
 from experiments import common
 from experiments.samplers import figure, settings, tables
 from flowbdt import EventTable, FlowBDT, TableTransform, evaluate, integrate
-from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.flow.closed_form import PRECONDITIONERS
 from flowbdt.flow.fields import ClosedForm
 from flowbdt.flow.parametrisations import FlowMatching
@@ -28,6 +27,7 @@ from flowbdt.flow.paths import Linear
 from flowbdt.flow.schedule_search import optimise_grid
 from flowbdt.flow.schedules import SCHEDULES
 from flowbdt.flow.solvers import SOLVERS
+from flowbdt.physics.datasets import HLV_RELATIONS
 
 LINE = FlowMatching()
 BUDGETS = {"mixture": (2, 4, 8, 16, 32, 64, 100, 200), "trees": (4, 8, 16, 32)}

@@ -19,8 +19,8 @@ import numpy as np
 from experiments import common
 from experiments.training_weights.figures import draw
 from flowbdt import EventTable, TableTransform
-from flowbdt.datasets import HLV_RELATIONS
 from flowbdt.evaluation.metrics import Result, classifier_auc, separation_power, wasserstein
+from flowbdt.physics.datasets import HLV_RELATIONS
 from flowbdt.trees.boosted_trees import make_classifier
 
 WEIGHTS: dict[str, Any] = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from flowbdt import EventTable
-from flowbdt.datasets.base import as_integers
-from flowbdt.datasets.omnifold import COUNTS, NO_GROOMED_MASS, SIX, OmniFoldZJets
 from flowbdt.flow.couplings import assign
+from flowbdt.physics.datasets.base import as_integers
+from flowbdt.physics.jets.omnifold_files import COUNTS, NO_GROOMED_MASS, SIX, OmniFoldZJets
 from flowbdt.seeding import stream
 from flowbdt.tables.transforms import TableTransform
 

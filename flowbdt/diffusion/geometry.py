@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..datasets.calogeometry import geometry as named_geometry
 from ..errors import ConfigError
+from ..physics.calorimeter.geometry import geometry as named_geometry
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,9 @@ class TableNetwork:
 def pretrained_network() -> TableNetwork:
     """Return the network that comes with the package: 12 observables of top jets.
 
-    It learned from the training part of `flowbdt.datasets.bundled`.
+    It learned from the training part of `flowbdt.physics.datasets.bundled`.
     """
-    with resources.as_file(resources.files("flowbdt.data") / "top_jets_network.npz") as path:
+    with resources.as_file(
+        resources.files("flowbdt.physics.data") / "top_jets_network.npz"
+    ) as path:
         return TableNetwork.load(path)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ...metrics.jets import JET_METRICS, jet_scores
+from ...physics.jets.jet_scores import JET_METRICS, jet_scores
 from .base import METRICS, Metric, Result, uncertain
 from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
 from .correlations import correlation_distance, correlation_matrix, largest_correlation_error

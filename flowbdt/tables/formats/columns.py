@@ -77,7 +77,7 @@ def check_one_dimension(shapes: Mapping[str, tuple[int, ...]], path: str | Path)
     """Refuse columns that are not (n,)."""
     for name, shape in shapes.items():
         if len(shape) != 1:
-            hint = " (JetNet's own layout is read by flowbdt.datasets.jetnet.read_jetnet)"
+            hint = " (JetNet's own layout is read by flowbdt.physics.jets.jetnet_files.read_jetnet)"
             raise InputError(
                 f"{path}: column {name!r} must have shape (n,), got {shape}; write one array per"
                 f" column{hint if name.endswith('_features') else ''}"

@@ -1,0 +1,1 @@
+"""Calorimeter showers: files, geometry, model and scores."""

@@ -1,0 +1,233 @@
+"""Separation powers of the CaloChallenge, with its binnings to the digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from ....errors import InputError
+from ....evaluation.metrics.base import Result
+from ....evaluation.metrics.marginal import separation_error
+from ..geometry import Geometry
+from ..shower_files import Showers
+from .features import Features, blocks, high_level_features
+
+CENTRES = ("eta", "phi", "width_eta", "width_phi", "r", "width_r")
+PER_LAYER = ("e_layer", *CENTRES, "sparsity")
+"""Features that have a histogram per layer, in the order of `separations`."""
+
+FAR_LAYERS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("eta", "phi", "width_eta", "width_phi"), (12, 13)),
+    **dict.fromkeys(("r", "width_r"), (12, 13, 14)),
+}
+"""Hadronic layers of dataset 1, whose voxels reach further out."""
+
+RANGES = {
+    # feature: (low, high) of dataset 1, of its far layers, of datasets 2 and 3; mm
+    "eta": ((-100.0, 100.0), (-500.0, 500.0), (-30.0, 30.0)),
+    "phi": ((-100.0, 100.0), (-500.0, 500.0), (-30.0, 30.0)),
+    "width_eta": ((0.0, 100.0), (0.0, 400.0), (0.0, 30.0)),
+    "width_phi": ((0.0, 100.0), (0.0, 400.0), (0.0, 30.0)),
+    "r": ((0.0, 500.0), (0.0, 1500.0), (0.0, 42.0)),
+    "width_r": ((0.0, 500.0), (0.0, 1500.0), (0.0, 20.0)),
+}
+
+
+def binning(name: str, geometry: Geometry, layer: int = 0, largest: float = 0.0) -> np.ndarray:
+    """Return the official edges of a histogram.
+
+    Parameters
+    ----------
+    name : "etot_einc", "voxel", or one of `PER_LAYER`
+    geometry : Geometry; its ``min_energy`` is the first edge of energies
+    layer : int, the detector's number of the layer
+    largest : float, MeV, the largest reference value, which ends the bins of energies
+
+    Raises
+    ------
+    InputError
+        If there is no such histogram.
+    """
+    if name == "etot_einc":
+        return np.linspace(0.5, 1.5, 101)
+    if name in ("e_layer", "voxel"):
+        n_edges = 40 if name == "e_layer" else 50
+        last = largest if largest > geometry.min_energy else 2 * geometry.min_energy
+        return np.logspace(np.log10(geometry.min_energy), np.log10(last), n_edges)
+    if name == "sparsity":
+        return np.linspace(0.0, 1.0, 21)
+    if name not in RANGES:
+        raise InputError(
+            f"there is no official histogram {name!r}; known: etot_einc, voxel, "
+            + ", ".join(PER_LAYER)
+        )
+    near, far, regular = RANGES[name]
+    if geometry.dataset != 1:
+        return np.linspace(*regular, 101)
+    return np.linspace(*(far if layer in FAR_LAYERS[name] else near), 101)
+
+
+def official_separation(
+    real: np.ndarray,
+    generated: np.ndarray,
+    *,
+    name: str = "separation",
+    n_bootstrap: int = 100,
+    seed: int = 0,
+) -> Result:
+    """Return the official separation power of two histograms.
+
+    ``S = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b + 1e-16)``, p and q normalised to the entries
+    inside the bins: 0 for equal histograms, 1 for disjoint ones, not times 100.
+
+    Parameters
+    ----------
+    real, generated : ndarray (b,), numbers of entries in the bins
+    name : str, the histogram
+    n_bootstrap : int, replicas for the error: Poisson numbers of entries, which is too little for
+        voxels, as those of one shower depend on each other
+
+    Returns
+    -------
+    Result, column = ``name``. ``settings``: entries, and ``expected_floor``, the mean for two
+    samples of one distribution and these numbers of entries: ``(B - 1)/4 (1/N + 1/M)`` with B bins
+    that have entries, so (B - 1)/(2 N) for equal numbers. With entries in one sample only the
+    value is 1, with none at all 0; the official code has no number there.
+
+    References
+    ----------
+    CaloChallenge/homepage, code/evaluate_plotting_helper.py (the definition); S. Diefenbacher et
+    al., arXiv:2009.03796, eq. 15. The floor: derived here.
+    """
+    counts = [np.asarray(part, dtype=np.float64) for part in (real, generated)]
+    sizes = counts[0].sum(), counts[1].sum()
+    n = int(min(sizes))
+    settings = {"entries": [int(size) for size in sizes], "bins": len(counts[0])}
+    if n == 0:
+        value = float(max(sizes) > 0)
+        return Result("separation", value, 0.0, 0, column=name, settings=settings)
+    p, q = counts[0] / sizes[0], counts[1] / sizes[1]
+    value = float(0.5 * ((p - q) ** 2 / (p + q + 1e-16)).sum())
+    occupied = int(np.count_nonzero(p + q))
+    floor = 0.25 * (occupied - 1) * (1 / sizes[0] + 1 / sizes[1])
+    error = separation_error(p, q, sizes, 100 * floor, n_bootstrap, seed) / 100
+    settings |= {"occupied": occupied, "expected_floor": float(floor), "seed": seed}
+    return Result("separation", value, error, n, column=name, settings=settings)
+
+
+def separations(
+    reference: Iterable[Showers],
+    generated: Iterable[Showers],
+    *,
+    threshold: float | None = None,
+    n_bootstrap: int = 100,
+    seed: int = 0,
+) -> list[Result]:
+    """Return the separation power of every official histogram: 30 for photons, 46 for pions.
+
+    Parameters
+    ----------
+    reference, generated : Showers or ShowerFile, of one geometry
+    threshold : MeV, as in `high_level_features`
+
+    Returns
+    -------
+    list of Result with columns "etot_einc", "e_layer_0", ..., "sparsity_12", "voxel"; their plain
+    mean is the "mean of all" of the published tables
+
+    Raises
+    ------
+    InputError
+        If there are no showers, or the geometries differ.
+    """
+    real = high_level_features(reference, threshold)
+    new = high_level_features(generated, threshold)
+    if real.geometry != new.geometry:
+        raise InputError(
+            f"reference and generated showers must have one geometry, got {real.geometry.name} and"
+            f" {new.geometry.name}"
+        )
+    results = separations_of_features(real, new, n_bootstrap, seed)
+    counts = _voxel_counts(reference, generated, real.geometry, threshold)
+    voxels = official_separation(*counts, name="voxel", n_bootstrap=n_bootstrap, seed=seed)
+    return [*results, voxels]
+
+
+def separations_of_features(
+    reference: Features, generated: Features, n_bootstrap: int = 100, seed: int = 0
+) -> list[Result]:
+    """Return all but the histogram of voxels, from features alone."""
+    return [
+        official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
+        for name, counts in _counted(histograms(reference, generated))
+    ]
+
+
+def _counted(
+    found: Iterable[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
+) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield name and entries of both samples of every histogram."""
+    for name, edges, *samples in found:
+        yield name, [np.histogram(values, edges)[0] for values in samples]
+
+
+def histograms(
+    reference: Features, generated: Features
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield name, edges and the values of both samples of every histogram of features."""
+    geometry = reference.geometry
+    ratios = [part.e_tot / part.e_inc for part in (reference, generated)]
+    yield "etot_einc", binning("etot_einc", geometry), ratios[0], ratios[1]
+    for name in PER_LAYER:
+        for column, layer in enumerate(reference.layers_of(name)):
+            real, new = getattr(reference, name)[:, column], getattr(generated, name)[:, column]
+            edges = binning(name, geometry, layer, float(real.max()))
+            yield f"{name}_{layer}", edges, real, new
+
+
+def _voxel_counts(
+    reference: Iterable[Showers],
+    generated: Iterable[Showers],
+    geometry: Geometry,
+    threshold: float | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the histograms of all voxels; the reference is read twice, for its largest one."""
+    largest = max(float(block.voxels.max(initial=0.0)) for block in blocks(reference))
+    edges = binning("voxel", geometry, largest=largest)
+    both = []
+    for showers in (reference, generated):
+        parts = [np.histogram(block.above(threshold).voxels, edges)[0] for block in blocks(showers)]
+        both.append(np.sum(parts, axis=0))
+    return both[0], both[1]
+
+
+def separations_by_energy(
+    reference: Features, generated: Features, n_bootstrap: int = 100, seed: int = 0
+) -> list[Result]:
+    """Return the separation power of Etot/Einc for each of the 15 energies of dataset 1.
+
+    Energies 2^8 to 2^22 MeV, each up to the next; 20 bins from 0.4 to 1.4, for photons from the
+    fifth energy on from 0.9 to 1.1. Energies that the reference lacks are left out.
+    """
+    return [
+        official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
+        for name, counts in _counted(energy_histograms(reference, generated))
+        if counts[0].any()
+    ]
+
+
+def energy_histograms(
+    reference: Features, generated: Features
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield name, edges and Etot/Einc of both at each energy of dataset 1 in the reference."""
+    for k in range(15):
+        low, high = 2.0 ** (8 + k), 2.0 ** (9 + k)
+        narrow = k > 3 and reference.geometry.particle == "photon"
+        edges = np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
+        both = []
+        for part in (reference, generated):
+            rows = (part.e_inc >= low) & (part.e_inc < high)
+            both.append(part.e_tot[rows] / part.e_inc[rows])
+        if len(both[0]):
+            yield f"etot_einc_{low:.0f}", edges, both[0], both[1]

@@ -1,0 +1,165 @@
+"""Inputs of the official classifiers, a fast judge for the CPU, correlations of layer energies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ....errors import InputError
+from ....evaluation.metrics.base import Result
+from ....evaluation.metrics.classifier import MakeClassifier, classifier_auc, make_mlp
+from ....evaluation.metrics.frechet import frechet_distance, kernel_distance
+from ....seeding import stream
+from ..shower_files import Showers
+from .features import Features
+
+LEVELS = ("low", "high")
+
+
+def high_level_inputs(features: Features) -> np.ndarray:
+    """Return the inputs of the official high-level classifier: (n, 30) photons, (n, 46) pions.
+
+    In order: log10 E_inc; log10(E_layer + 1e-8); eta, phi, their widths, each over 100 mm;
+    log10(E_tot + 1e-8); sparsity; r and its width over 100 mm. Energies in MeV. FPD and KPD use
+    the same columns.
+    """
+    return np.column_stack(
+        [
+            np.log10(features.e_inc),
+            np.log10(features.e_layer + 1e-8),
+            features.eta / 100,
+            features.phi / 100,
+            features.width_eta / 100,
+            features.width_phi / 100,
+            np.log10(features.e_tot + 1e-8),
+            features.sparsity,
+            features.r / 100,
+            features.width_r / 100,
+        ]
+    )
+
+
+def low_level_inputs(showers: Showers, threshold: float | None = None) -> np.ndarray:
+    """Return log10 E_inc and voxels over E_inc, (n, 1 + voxels): the official low-level inputs.
+
+    Voxels below ``threshold`` [MeV] are 0; None: the official value of the geometry.
+    """
+    voxels = showers.above(threshold).voxels / showers.energies[:, None]
+    return np.column_stack([np.log10(showers.energies), voxels])
+
+
+def fast_auc(
+    reference: np.ndarray,
+    generated: np.ndarray,
+    level: str,
+    make_classifier: MakeClassifier = make_mlp,
+    **options: Any,
+) -> Result:
+    """Return the AUC of a judge that needs a CPU for minutes; NOT the official network.
+
+    The inputs are the official ones, the judge is a small standardised perceptron, or whatever
+    ``make_classifier`` gives; low-level voxels go in as ``log10(1 + E / (1e-6 E_inc))``, because a
+    small judge does not find the soft voxels otherwise. The official network is in
+    `flowbdt.evaluation.metrics.deep_classifier`.
+
+    Parameters
+    ----------
+    reference, generated : inputs of `low_level_inputs` or `high_level_inputs`
+    level : "low" or "high"
+    options : of `flowbdt.evaluation.metrics.classifier_auc`
+
+    Returns
+    -------
+    Result called ``auc_low_fast`` or ``auc_high_fast``, with ``settings["judge"]`` saying that it
+    is not the official one
+
+    Raises
+    ------
+    InputError
+        If the level is unknown or the samples cannot be compared.
+    """
+    if level not in LEVELS:
+        raise InputError(f"the level must be 'low' or 'high', got {level!r}")
+    if level == "low":
+        reference, generated = _logarithms(reference), _logarithms(generated)
+    name = f"auc_{level}_fast"
+    result = classifier_auc(reference, generated, make_classifier, name=name, **options)
+    return replace(result, settings=result.settings | {"judge": "fast, not the official network"})
+
+
+def _logarithms(inputs: np.ndarray) -> np.ndarray:
+    return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])
+
+
+def correlation_matrix(features: Features) -> np.ndarray:
+    """Return Pearson correlations of layer energies (L, L); 0 where a layer has no spread."""
+    centred = features.e_layer - features.e_layer.mean(axis=0)
+    scale = np.sqrt((centred**2).sum(axis=0))
+    safe = np.where(scale > 0, scale, 1.0)
+    matrix = (centred / safe).T @ (centred / safe)
+    np.fill_diagonal(matrix, 1.0)
+    return matrix
+
+
+def largest_correlation_error(
+    reference: Features, generated: Features, n_bootstrap: int = 50, seed: int = 0
+) -> Result:
+    """Return the largest difference of two correlation matrices of layer energies.
+
+    The error is the spread over resampled showers of both samples.
+    """
+
+    def largest(a: Features, b: Features) -> float:
+        return float(np.abs(correlation_matrix(a) - correlation_matrix(b)).max())
+
+    rng = stream(seed, "metric-calo-correlation")
+    replicas = [
+        largest(*(part.take(rng.integers(0, part.n, part.n)) for part in (reference, generated)))
+        for _ in range(n_bootstrap)
+    ]
+    error = float(np.std(replicas, ddof=1))
+    n = min(reference.n, generated.n)
+    value = largest(reference, generated)
+    settings = {"n_bootstrap": n_bootstrap, "seed": seed}
+    return Result("layer_correlation", value, error, n, settings=settings)
+
+
+LEAST_DRAWN = 10_000
+"""Events of the smallest draws of FPD, and of every draw of KPD, in the official evaluation."""
+
+
+def fpd(reference: Features, generated: Features, **options: Any) -> Result:
+    """Return FPD of showers, not times 1000 as in the published tables.
+
+    That of `frechet_distance` for the inputs of the high-level classifier (log10 E_inc included),
+    with draws of 10,000 to 50,000 showers.
+
+    Parameters
+    ----------
+    reference, generated : Features
+    options : of `flowbdt.evaluation.metrics.frechet.frechet_distance`
+
+    Notes
+    -----
+    Showers are drawn with replacement: the same few again and again where there are fewer than
+    50,000, so that the value does not go to zero for a perfect generator. Compare with the floor
+    of the same numbers only.
+
+    References
+    ----------
+    CaloChallenge/homepage, code/evaluate.py (features and settings); arXiv:2211.10295, section III.
+    """
+    inputs = high_level_inputs(reference), high_level_inputs(generated)
+    return frechet_distance(*inputs, **{"min_samples": LEAST_DRAWN, **options})
+
+
+def kpd(reference: Features, generated: Features, **options: Any) -> Result:
+    """Return KPD of showers, not times 1000; it may be negative.
+
+    That of `kernel_distance` for the inputs of the high-level classifier, in 10 draws of 10,000
+    showers with replacement; takes 2.5 GB for a moment. Parameters, notes and references as `fpd`.
+    """
+    inputs = high_level_inputs(reference), high_level_inputs(generated)
+    return kernel_distance(*inputs, **{"batch_size": LEAST_DRAWN, **options})

@@ -1,0 +1,135 @@
+"""Toy tables for tests and first steps, made from a seed: nothing is read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from ... import seeding
+from ...errors import InputError
+from ...tables.event_table import EventTable
+from .base import DATASETS, Dataset
+
+
+class Toy(Dataset):
+    """A table drawn from a known law; each split has random numbers of its own.
+
+    Parameters
+    ----------
+    n_events : int, events of each split
+    seed : int
+    """
+
+    source = "drawn by flowbdt from a known law"
+    licence = "MIT, as flowbdt"
+    splits = ("train", "validation", "test")
+
+    def __init__(self, n_events: int = 10_000, seed: int = 0) -> None:
+        self.n_events = n_events
+        self.seed = seed
+
+    def _load(self, split: str) -> EventTable:
+        if self.n_events < 1:
+            raise InputError(f"n_events must be at least 1, got {self.n_events}")
+        if split == "all":
+            return EventTable.concatenate([self._load(part) for part in self.splits])
+        rng = seeding.stream(self.seed, f"toy-{self.name}", self.splits.index(split))
+        return self._draw(rng)
+
+    @abstractmethod
+    def _draw(self, rng: np.random.Generator) -> EventTable:
+        """Return ``n_events`` events."""
+
+
+@DATASETS.register("gaussian")
+class Gaussian(Toy):
+    """A correlated normal distribution in three columns; `mean` (3,) and `cov` (3, 3) are exact."""
+
+    name = "gaussian"
+    columns = ("energy", "momentum", "angle")
+    units = {"energy": "GeV", "momentum": "GeV", "angle": "rad"}  # noqa: RUF012
+    mean = np.array([50.0, 20.0, 0.3])
+    cov = np.array([[25.0, 6.0, -0.2], [6.0, 4.0, 0.05], [-0.2, 0.05, 0.04]])
+
+    def _draw(self, rng: np.random.Generator) -> EventTable:
+        normal = rng.standard_normal((self.n_events, 3))
+        x = self.mean + normal @ np.linalg.cholesky(self.cov).T
+        return EventTable.of(x, self.columns, units=self.units)
+
+
+@DATASETS.register("mixture")
+class Mixture(Toy):
+    """Two correlated normal components of different weight: a narrow peak beside a broad one.
+
+    `fractions` (2,), `means` (2, 2) and `covs` (2, 2, 2) are exact.
+    """
+
+    name = "mixture"
+    columns = ("mass", "width")
+    units = {"mass": "GeV", "width": "GeV"}  # noqa: RUF012
+    fractions = np.array([0.3, 0.7])
+    means = np.array([[80.4, 2.0], [173.0, 6.0]])
+    covs = np.array([[[16.0, 1.2], [1.2, 0.25]], [[100.0, -8.0], [-8.0, 1.0]]])
+
+    def _draw(self, rng: np.random.Generator) -> EventTable:
+        which = (rng.random(self.n_events) >= self.fractions[0]).astype(np.int64)
+        normal = rng.standard_normal((self.n_events, 2))
+        factors = np.linalg.cholesky(self.covs)[which]
+        x = self.means[which] + np.einsum("nij,nj->ni", factors, normal)
+        return EventTable.of(x, self.columns, units=self.units)
+
+
+@DATASETS.register("moons")
+class Moons(Toy):
+    """Two interleaved half circles of unit radius, smeared by a normal of width `width`."""
+
+    name = "moons"
+    columns = ("x", "y")
+    units = {}  # noqa: RUF012
+    width = 0.05
+
+    def _draw(self, rng: np.random.Generator) -> EventTable:
+        angle = rng.uniform(0.0, np.pi, self.n_events)
+        side = np.where(rng.random(self.n_events) < 0.5, 1.0, -1.0)
+        centre = np.where(side > 0, 0.0, 1.0), np.where(side > 0, 0.0, 0.5)
+        x = np.stack([centre[0] + side * np.cos(angle), centre[1] + side * np.sin(angle)], axis=1)
+        x += self.width * rng.standard_normal((self.n_events, 2))
+        return EventTable.of(x, self.columns)
+
+
+@DATASETS.register("mixed")
+class Mixed(Toy):
+    """Every kind of column: skewed, angle, integer, category, one with many exact zeros, constant.
+
+    ``energy`` is log-normal (median 30 GeV), ``phi`` uniform, ``n_hits`` Poisson with a mean that
+    grows with the energy, ``particle`` a text, ``isolation`` exactly 0 for 30% and exponential with
+    mean 2 GeV else, ``field`` always 3.8 T.
+    """
+
+    name = "mixed"
+    columns = ("energy", "phi", "n_hits", "particle", "isolation", "field")
+    units = {"energy": "GeV", "phi": "rad", "isolation": "GeV", "field": "T"}  # noqa: RUF012
+    particles = ("electron", "photon", "pion")
+    zero_fraction = 0.3
+
+    def _draw(self, rng: np.random.Generator) -> EventTable:
+        import pandas as pd
+
+        n = self.n_events
+        energy = 30.0 * np.exp(0.6 * rng.standard_normal(n))
+        isolation = np.where(rng.random(n) < self.zero_fraction, 0.0, rng.exponential(2.0, n))
+        frame = pd.DataFrame(
+            {
+                "energy": energy.astype(np.float32),
+                "phi": rng.uniform(-np.pi, np.pi, n).astype(np.float32),
+                "n_hits": rng.poisson(5.0 * np.log1p(energy)),
+                # An ordered list: the codes are the same even if a small table lacks a kind.
+                "particle": pd.Categorical.from_codes(
+                    rng.choice(3, n, p=[0.2, 0.3, 0.5]), categories=pd.Index(self.particles)
+                ),
+                "isolation": isolation.astype(np.float32),
+                "field": np.full(n, 3.8, dtype=np.float32),
+            }
+        )
+        return EventTable.of(frame, units=self.units)

@@ -1,0 +1,159 @@
+"""Massless constituents of jets, and what follows from them in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from ...errors import InputError
+from ...tables import checks
+
+
+def wrapped(angle: np.ndarray) -> np.ndarray:
+    """Return angles [rad] moved by whole turns into [-pi, pi)."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def rapidity(momenta: np.ndarray) -> np.ndarray:
+    """Return rapidities of four-momenta (..., 4) as E, px, py, pz; 0 for a vanishing one.
+
+    From the transverse mass, which loses no digits for fast particles as E - pz would.
+    """
+    transverse = np.hypot(np.hypot(momenta[..., 1], momenta[..., 2]), invariant_mass(momenta))
+    safe = np.where(transverse > 0, transverse, 1.0)
+    return np.where(transverse > 0, np.arcsinh(momenta[..., 3] / safe), 0.0)
+
+
+def invariant_mass(momenta: np.ndarray) -> np.ndarray:
+    """Return masses of four-momenta (..., 4); 0 where rounding makes the square negative."""
+    square = momenta[..., 0] ** 2 - (momenta[..., 1:] ** 2).sum(axis=-1)
+    return np.sqrt(np.maximum(square, 0.0))
+
+
+@dataclass(frozen=True)
+class Constituents:
+    """The massless constituents of n jets in P slots each.
+
+    Parameters
+    ----------
+    eta, phi : ndarray (n, P), pseudorapidity and azimuth [rad], about any axis
+    pt : ndarray (n, P), transverse momentum in any unit; 0 in an empty slot
+    mask : ndarray (n, P), bool, which slots hold a particle
+    """
+
+    eta: np.ndarray
+    phi: np.ndarray
+    pt: np.ndarray
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, jets: np.ndarray, pt_scale: np.ndarray | float = 1.0) -> Self:
+        """Read jets in JetNet's layout.
+
+        Parameters
+        ----------
+        jets : ndarray (n, P, 3 or 4): etarel, phirel, ptrel and a mask; without one, slots of
+            ptrel 0 are empty
+        pt_scale : ndarray (n,) or float, what ptrel is multiplied with, such as the jet's pT
+
+        Raises
+        ------
+        InputError
+            If the shape is another, a number is not finite, a particle has a negative transverse
+            momentum, or a jet has no particles.
+        """
+        x = np.asarray(jets, dtype=np.float64)
+        if x.ndim != 3 or x.shape[2] not in (3, 4) or 0 in x.shape:
+            raise InputError(
+                "jets must have shape (n, P, 3) or (n, P, 4): etarel, phirel, ptrel, mask;"
+                f" got {x.shape}"
+            )
+        flat = x.reshape(len(x), -1)
+        checks.finite(flat, [f"x{i}" for i in range(flat.shape[1])], "jets")
+        mask = x[..., 3] > 0.5 if x.shape[2] == 4 else x[..., 2] != 0
+        if np.any(x[..., 2][mask] < 0):
+            raise InputError("particles must have ptrel >= 0: set negative ones to 0 or mask them")
+        if not mask.any(axis=1).all():
+            empty = int(np.flatnonzero(~mask.any(axis=1))[0])
+            raise InputError(f"every jet needs a particle, the jet of row {empty} has none")
+        scale = np.broadcast_to(np.asarray(pt_scale, dtype=np.float64), len(x))
+        eta, phi, pt = (np.where(mask, x[..., i], 0.0) for i in range(3))
+        return cls(eta, phi, pt * scale[:, None], mask)
+
+    def __len__(self) -> int:
+        return len(self.pt)
+
+    def take(self, rows: slice | np.ndarray) -> Constituents:
+        """Return some of the jets."""
+        return Constituents(self.eta[rows], self.phi[rows], self.pt[rows], self.mask[rows])
+
+    @cached_property
+    def momenta(self) -> np.ndarray:
+        """Four-momenta (n, P, 4) as E, px, py, pz, in the unit of pt."""
+        pt, eta, phi = self.pt, self.eta, self.phi
+        parts = (pt * np.cosh(eta), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta))
+        return np.stack(parts, axis=-1)
+
+    @cached_property
+    def total(self) -> np.ndarray:
+        """Four-momenta (n, 4) of the jets."""
+        return self.momenta.sum(axis=1)
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """Each particle's share (n, P) of the scalar sum of transverse momenta."""
+        return self.pt / self.pt.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def distance(self) -> np.ndarray:
+        """Angular distances (n, P, P) of the particles; masses are 0, so eta is rapidity."""
+        d_eta = self.eta[:, :, None] - self.eta[:, None, :]
+        return np.hypot(d_eta, wrapped(self.phi[:, :, None] - self.phi[:, None, :]))
+
+    def distance_to(self, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """Return distances (n, P, k) of the particles to axes (n, k)."""
+        d_phi = wrapped(self.phi[:, :, None] - phi[:, None, :])
+        return np.hypot(self.eta[:, :, None] - eta[:, None, :], d_phi)
+
+    def axis(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rapidity and azimuth (n,) of the jets' momenta."""
+        return rapidity(self.total), np.arctan2(self.total[:, 2], self.total[:, 1])
+
+    def mass(self) -> np.ndarray:
+        """Return the invariant mass (n,) of all particles."""
+        return invariant_mass(self.total)
+
+    def transverse_momentum(self) -> np.ndarray:
+        """Return the transverse momentum (n,) of the vector sum."""
+        return np.hypot(self.total[:, 1], self.total[:, 2])
+
+    def multiplicity(self) -> np.ndarray:
+        """Return the number of particles (n,), int64."""
+        return self.mask.sum(axis=1)
+
+    def width(self) -> np.ndarray:
+        """Return sum_i pT_i dR_i / sum_i pT_i (n,), dR_i to the axis of the vector sum."""
+        y, phi = self.axis()
+        return (self.share * self.distance_to(y[:, None], phi[:, None])[..., 0]).sum(axis=1)
+
+    def ecf2(self) -> np.ndarray:
+        """Return sum_{i<j} z_i z_j dR_ij (n,), z the share of transverse momentum.
+
+        Larkoski, Salam, Thaler, arXiv:1305.0007, eq. 2, beta = 1, over the sum of pT squared.
+        """
+        return 0.5 * np.einsum("ni,nij,nj->n", self.share, self.distance, self.share, optimize=True)
+
+    def ecf3(self) -> np.ndarray:
+        """Return sum_{i<j<k} z_i z_j z_k dR_ij dR_ik dR_jk (n,); ibid., eq. 3."""
+        weighted = self.distance * self.share[:, None, :]
+        paths = weighted @ self.distance  # sum over k of dR_ik z_k dR_kj
+        return np.einsum("nij,nij,ni->n", weighted, paths, self.share, optimize=True) / 6.0
+
+    def d2(self) -> np.ndarray:
+        """Return ecf3 / ecf2^3 (n,); 0 where ecf2 is 0. Larkoski et al., arXiv:1409.6298, eq. 3."""
+        two = self.ecf2()
+        safe = np.where(two > 0, two, 1.0)
+        return np.where(two > 0, self.ecf3() / safe**3, 0.0)

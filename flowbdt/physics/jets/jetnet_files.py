@@ -1,0 +1,269 @@
+"""Jets in the JetNet layout, and tables of 12 high-level variables (HLV) made from them.
+
+Name the folder that holds the files. Readers download nothing; ``flowbdt data fetch jetnet`` does.
+
+References
+----------
+R. Kansal et al., "Particle Cloud Generation with Message Passing Generative Adversarial Networks",
+arXiv:2106.11535 (the layout); A. J. Larkoski, I. Moult, D. Neill, arXiv:1409.6298 (D2);
+J. Thaler, K. Van Tilburg, arXiv:1011.2268 (N-subjettiness).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import FormatError, InputError
+from ...tables.event_table import EventTable
+from ...tables.formats import hdf5, read_table
+from ...tables.formats.read import Rows, row_span
+from ..datasets.base import DATASETS, Dataset, as_integers, hashed_part
+
+if TYPE_CHECKING:
+    import h5py
+
+HLV_COLUMNS = (
+    "d12",
+    "d23",
+    "ecf2",
+    "ecf3",
+    "d2",
+    "tau1",
+    "tau2",
+    "tau3",
+    "tau21",
+    "tau32",
+    "mass",
+    "pt",
+)
+"""Splitting scales, energy correlation functions and their ratio, N-subjettiness and its ratios,
+jet mass and transverse momentum."""
+HLV_UNITS = {"d12": "GeV", "d23": "GeV", "mass": "GeV", "pt": "GeV"}
+HLV_RELATIONS = ("tau21 = tau2 / tau1", "tau32 = tau3 / tau2", "d2 = ecf3 / ecf2 ** 3")
+HLV_TRAIN_ROWS = 25_000
+"""Rows before this one are for training, the others for the test."""
+
+JET_FEATURES = ("pt", "eta", "mass", "num_particles")
+JET_UNITS = {"pt": "GeV", "mass": "GeV"}
+PARTICLE_FEATURES = ("etarel", "phirel", "ptrel", "mask")
+_COUNTS = ("num_particles", "mask")
+SHORT = 30
+"""Particles per jet in the smaller of the two public sets of files; the larger has 150."""
+
+
+@DATASETS.register("jetnet_hlv")
+class JetNetHLV(Dataset):
+    """High-level variables of jets: ``{jet}_hlv12.h5``, one data set per column.
+
+    The split is by row: 0 to 24,999 train (take validation events from these), the rest test.
+    Some rows are jets of one event; a split by row does not keep these together.
+
+    Parameters
+    ----------
+    folder : folder that holds the file
+    jet : "t" for top quarks, "g" for gluons, or any other that has a file
+    train_rows : rows of the train split
+    """
+
+    name = "jetnet_hlv"
+    source = "Jets in the JetNet layout, variables from up to 30 particles per jet; files are yours"
+    licence = "that of your files"
+    relations = HLV_RELATIONS
+    columns = HLV_COLUMNS
+    units = HLV_UNITS
+
+    def __init__(
+        self, folder: str | Path, jet: str = "t", train_rows: int = HLV_TRAIN_ROWS
+    ) -> None:
+        self.folder = folder
+        self.jet = jet
+        self.train_rows = train_rows
+
+    def _load(self, split: str) -> EventTable:
+        table = read_table(
+            _file(self.folder, f"{self.jet}_hlv12.h5"), columns=HLV_COLUMNS, units=HLV_UNITS
+        )
+        return split_by_row(table, split, self.train_rows)
+
+
+@DATASETS.register("jetnet")
+class JetNetJets(Dataset):
+    """Jets or their particles in JetNet's own layout, split by a hash.
+
+    The file is ``{jet}.hdf5`` (up to 30 particles) or ``{jet}150.hdf5`` (up to 150): the second if
+    more than 30 particles are asked for, or where the first is not there.
+
+    Parameters
+    ----------
+    folder : folder that holds the file
+    jet : "t", "g", "q", "w" or "z"
+    what : "jets" or "particles", as in `read_jetnet`
+    n_particles : number of the hardest particles that become columns, and that are counted
+    seed : int, of the split into 70% train, 15% validation, 15% test
+    """
+
+    name = "jetnet"
+    source = "Jets in the JetNet layout (arXiv:2106.11535); files are yours"
+    licence = "that of your files"
+    splits = ("train", "validation", "test")
+
+    def __init__(
+        self,
+        folder: str | Path,
+        jet: str = "t",
+        what: str = "jets",
+        n_particles: int = 30,
+        seed: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.jet = jet
+        self.what = what
+        self.seed = seed
+        self.n_particles = n_particles
+        self.columns = JET_FEATURES if what == "jets" else particle_names(n_particles)
+        self.units = _units(self.columns)
+
+    def _load(self, split: str) -> EventTable:
+        table = read_jetnet(self._path(), self.what, n_particles=self.n_particles)
+        fractions = {"train": 0.7, "validation": 0.15, "test": 0.15}
+        return hashed_part(table, split, fractions, self.seed)
+
+    def _path(self) -> Path:
+        names = [f"{self.jet}.hdf5", f"{self.jet}150.hdf5"]
+        if self.n_particles > SHORT:
+            names.reverse()
+        found = [name for name in names if (Path(self.folder) / name).is_file()]
+        return _file(self.folder, (found or names)[0])
+
+
+def split_by_row(table: EventTable, split: str, train_rows: int) -> EventTable:
+    """Return the rows before ``train_rows`` for "train", the others for "test", or all."""
+    if split == "all":
+        return table
+    return table.take(slice(0, train_rows) if split == "train" else slice(train_rows, None))
+
+
+def particle_names(n_particles: int) -> tuple[str, ...]:
+    """Return etarel_0, phirel_0, ptrel_0, mask_0, etarel_1, ..."""
+    return tuple(f"{name}_{i}" for i in range(n_particles) for name in PARTICLE_FEATURES)
+
+
+def _units(names: tuple[str, ...]) -> dict[str, str]:
+    angles = {name: "rad" for name in names if name.startswith("phirel")}
+    return {**angles, **{name: unit for name, unit in JET_UNITS.items() if name in names}}
+
+
+def read_jetnet(
+    path: str | Path, what: str = "jets", rows: Rows = None, *, n_particles: int | None = None
+) -> EventTable:
+    """Read a file in JetNet's own layout as a flat table.
+
+    Parameters
+    ----------
+    path : .hdf5 file with ``jet_features`` (N, 4) and ``particle_features`` (N, P, 4), such as
+        ``t.hdf5`` (P = 30) or ``t150.hdf5`` (P = 150)
+    what : "jets" for pt [GeV], eta, mass [GeV], num_particles; "particles" for the 4 P columns
+        etarel_0, phirel_0 [rad], ptrel_0, mask_0, etarel_1, ...
+    rows : slice or (start, stop); None for all
+    n_particles : only so many of the hardest, which come first in the files; others are not read.
+        Jets then count at most as many; None for all
+
+    Returns
+    -------
+    EventTable; num_particles and masks are integer columns, the others as stored (float32)
+
+    Raises
+    ------
+    InputError
+        If ``what`` is unknown, a data set is missing or of another shape, a count or mask is no
+        whole number, or the file has fewer particles than asked for.
+    FormatError
+        If the file is truncated or foreign.
+    """
+    features = {"jets": JET_FEATURES, "particles": PARTICLE_FEATURES}
+    if what not in features:
+        raise InputError(f"what to read must be 'jets' or 'particles', got {what!r}")
+    if n_particles is not None and n_particles < 1:
+        raise InputError(f"n_particles must be at least 1, got {n_particles}")
+    read = _jets if what == "jets" else _particles
+    values = read(Path(path), rows, n_particles)
+    names = JET_FEATURES if what == "jets" else particle_names(values.shape[1])
+    try:
+        table = EventTable.of(values.reshape(len(values), -1), names, units=_units(names))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return _with_counts(table, path)
+
+
+def _jets(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
+    """Return the jet features (N, 4); the count is the one of the particles that are kept."""
+    with _opened(path) as handle:
+        span = _checked(handle, "jet_features", path, rows)
+        values = hdf5.read_columns(handle, ["jet_features"], span, path)["jet_features"]
+    if n_particles is not None:
+        values[:, 3] = np.minimum(values[:, 3], n_particles)
+    return values
+
+
+def _particles(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
+    """Return the features (N, P, 4) of the first particles; no more of the file is read."""
+    key = "particle_features"
+    with _opened(path) as handle:
+        span = _checked(handle, key, path, rows)
+        stored = handle[key].shape[1]
+        if n_particles is not None and n_particles > stored:
+            raise InputError(
+                f"{path} has {stored} particles per jet, {n_particles} were asked for: the public"
+                " files with 150 are t150.hdf5 and alike"
+            )
+        try:
+            return np.asarray(handle[key][span, : n_particles or stored])
+        except OSError as error:
+            raise FormatError(
+                f"{path} is damaged ({error}); it may be truncated: copy or make it again"
+            ) from error
+
+
+def _checked(handle: h5py.File, key: str, path: Path, rows: Rows) -> slice:
+    """Return the rows to read of a data set of JetNet's layout."""
+    if key not in handle:
+        found = ", ".join(sorted(handle)) or "nothing"
+        raise InputError(
+            f"{path} must hold {key!r} as JetNet files do, but holds {found}; read a table with"
+            " one data set per column by flowbdt.read_table"
+        )
+    shape: tuple[int, ...] = getattr(handle[key], "shape", ())
+    n_dimensions = 2 if key == "jet_features" else 3
+    if len(shape) != n_dimensions or shape[-1] != 4 or 0 in shape:
+        expected = "(N, 4)" if n_dimensions == 2 else "(N, P, 4)"
+        raise InputError(f"{path}: {key!r} must have the shape {expected}, got {shape}")
+    return row_span(rows, shape[0], path)
+
+
+def _opened(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: check the name and the working folder")
+    return hdf5.opened(path)
+
+
+def _with_counts(table: EventTable, path: str | Path) -> EventTable:
+    """Give counts the type of integers. Raises InputError if they are not whole."""
+    counts = [name for name in table.names if name.startswith(_COUNTS)]
+    values = table.select(counts).x
+    if not np.array_equal(values, np.round(values)):
+        raise InputError(f"{path}: masks and numbers of particles must be whole numbers")
+    return as_integers(table, counts)
+
+
+def _file(folder: str | Path, name: str) -> Path:
+    path = Path(folder) / name
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there: name the folder that holds {name}; a data set downloads nothing,"
+            " 'flowbdt data fetch' gets public files"
+        )
+    return path

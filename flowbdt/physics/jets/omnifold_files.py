@@ -1,0 +1,220 @@
+"""Z + jets at particle and at detector level in the layout of the OmniFold samples (.npz).
+
+No file is downloaded: name the folder that holds them. Each row is one event: the hardest jet as
+generated ("gen") and as a detector saw it ("sim").
+
+References
+----------
+A. Andreassen, P. T. Komiske, E. M. Metodiev, B. Nachman, J. Thaler, "OmniFold: A Method to
+Simultaneously Unfold All Observables", arXiv:1911.09107; the record of the data with the
+definition of every array, doi:10.5281/zenodo.3548091.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ...errors import FormatError, InputError
+from ...registry import unknown
+from ...tables.event_table import EventTable
+from ..datasets.base import DATASETS, Dataset, as_integers, hashed_part
+
+DOI = "10.5281/zenodo.3548091"
+"""The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig, see
+`flowbdt.physics.datasets.records`."""
+
+SIX = ("mass", "width", "multiplicity", "ln_rho", "z_g", "tau21")
+"""Jet mass, width, number of constituents, logarithm of the groomed mass squared over the squared
+transverse momentum, groomed momentum share, N-subjettiness ratio: those of arXiv:1911.09107."""
+MORE = ("pt", "lha", "ang2")
+"""Transverse momentum and the angularities of exponent 1/2 (Les Houches) and 2."""
+UNITS = {"mass": "GeV", "pt": "GeV"}
+COUNTS = ("multiplicity",)
+NO_GROOMED_MASS = -20.0
+"""ln_rho of a jet that is groomed down to one particle, or to massless ones: the logarithm of zero
+is given this value. A neutral pion has it at 3 TeV, so that no other jet of these samples lies
+below; rounding errors in place of zero do, and become the same value."""
+
+Level = Literal["gen", "sim"]
+
+_KEYS = {
+    "multiplicity": "mults",
+    "width": "widths",
+    "z_g": "zgs",
+    "lha": "lhas",
+    "ang2": "ang2s",
+}
+_PT, _MASS = 0, 3
+
+
+@DATASETS.register("omnifold")
+class OmniFoldZJets(Dataset):
+    """Jets in Z + jet events: observables at particle level, those at detector level as conditions.
+
+    Files are ``{sample}_Zjet_pTZ-200GeV_0.npz`` and so on; all that are there are read, in the
+    order of their numbers. The split is by a hash of the row number.
+
+    Parameters
+    ----------
+    folder : folder that holds the files
+    sample : "Pythia21", "Pythia25", "Pythia26", "Herwig", or any other that has files
+    observables : some of `SIX` and `MORE`, in the order wanted
+    conditions : the same at detector level; None for those of ``observables``, () for none
+    n_files : how many of the files to read; None for all
+    train_fraction : share of the train split, the rest is for the test
+    seed : int, of the split
+    """
+
+    name = "omnifold"
+    source = (
+        "Z + jet events at particle level and through a detector simulation, in the layout of"
+        f" doi:{DOI} (arXiv:1911.09107); files are yours"
+    )
+    licence = "that of your files"
+
+    def __init__(
+        self,
+        folder: str | Path,
+        sample: str = "Pythia26",
+        observables: Sequence[str] = SIX,
+        conditions: Sequence[str] | None = None,
+        n_files: int | None = None,
+        train_fraction: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.sample = sample
+        self.observables = observables
+        self.conditions = conditions
+        self.n_files = n_files
+        self.train_fraction = train_fraction
+        self.seed = seed
+        self.columns = tuple(observables)
+        self.units = {name: unit for name, unit in UNITS.items() if name in observables}
+
+    def _load(self, split: str) -> EventTable:
+        table = read_zjets(
+            zjets_files(self.folder, self.sample, self.n_files), self.observables, self.conditions
+        )
+        fractions = {"train": self.train_fraction, "test": 1 - self.train_fraction}
+        return hashed_part(table, split, fractions, self.seed)
+
+
+def zjets_files(folder: str | Path, sample: str, n_files: int | None = None) -> list[Path]:
+    """Return the files of one sample in the order of their numbers, the first ``n_files`` of them.
+
+    Raises
+    ------
+    InputError
+        If there is none, one is missing in between, or fewer than ``n_files`` are there.
+    """
+    pattern = f"{sample}_Zjet_pTZ-200GeV_{{}}.npz"
+    found: list[Path] = []
+    while (path := Path(folder) / pattern.format(len(found))).is_file():
+        found.append(path)
+    wanted = len(found) if n_files is None else n_files
+    if not found or wanted > len(found) or wanted < 1:
+        raise InputError(
+            f"{folder} must hold {pattern.format(0)} and following numbers, {n_files or 'one'} or"
+            f" more; {path.name} is not there. Name the folder; flowbdt downloads nothing"
+        )
+    return found[:wanted]
+
+
+def read_zjets(
+    files: Sequence[str | Path],
+    observables: Sequence[str] = SIX,
+    conditions: Sequence[str] | None = None,
+) -> EventTable:
+    """Read files of the OmniFold layout as one table.
+
+    Parameters
+    ----------
+    files : .npz files, read one after the other
+    observables : columns at particle level, some of `SIX` and `MORE`
+    conditions : columns at detector level, named ``sim_...``; None for those of ``observables``
+
+    Returns
+    -------
+    EventTable; mass and pt in GeV, multiplicity an integer column, the others float64. ln_rho is
+    `NO_GROOMED_MASS` and z_g zero where nothing is left to have a mass; tau21 of a jet without
+    width is zero.
+
+    Raises
+    ------
+    InputError
+        If an observable is unknown, or an array is missing or of another length.
+    FormatError
+        If a file is truncated or foreign.
+    """
+    names = tuple(observables)
+    given = names if conditions is None else tuple(conditions)
+    for name in (*names, *given):
+        if name not in (*SIX, *MORE):
+            raise InputError(str(unknown("observable", name, (*SIX, *MORE))))
+    units = {name: unit for name, unit in UNITS.items() if name in names}
+    table = EventTable.of(_read(files, "gen", names), names, units=units)
+    if given:
+        sim = EventTable.of(_read(files, "sim", given), [f"sim_{name}" for name in given])
+        table = EventTable.of(table, cond=sim)
+    return as_integers(table, COUNTS)
+
+
+def _read(files: Sequence[str | Path], level: Level, names: Sequence[str]) -> np.ndarray:
+    return np.concatenate([_columns(Path(path), level, names) for path in files])
+
+
+def _columns(path: Path, level: Level, names: Sequence[str]) -> np.ndarray:
+    """Return observables (n, d) of one file at one level."""
+    arrays = _arrays(path, level)
+    return np.array([_observable(arrays, name) for name in names]).T
+
+
+def _arrays(path: Path, level: Level) -> dict[str, np.ndarray]:
+    """Return the arrays of one level by their names without it, all of one length."""
+    wanted = ["jets", "mults", "lhas", "widths", "ang2s", "tau2s", "sdms", "zgs"]
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as handle:
+            missing = [f"{level}_{key}" for key in wanted if f"{level}_{key}" not in handle]
+            if missing:
+                raise InputError(f"{path} must hold {', '.join(missing)}, as OmniFold files do")
+            found = {key: np.asarray(handle[f"{level}_{key}"], dtype=float) for key in wanted}
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, AttributeError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise FormatError(f"{path} is not a whole .npz archive: {error}") from error
+    shapes = {key: array.shape for key, array in found.items()}
+    n = len(found["widths"])
+    if any(shape != ((n, 4) if key == "jets" else (n,)) for key, shape in shapes.items()):
+        raise InputError(f"{path}: all arrays must have one entry per jet, got shapes {shapes}")
+    return found
+
+
+def _observable(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name in _KEYS:
+        return arrays[_KEYS[name]]
+    if name in ("mass", "pt"):
+        return arrays["jets"][:, _MASS if name == "mass" else _PT]
+    if name == "tau21":
+        width = arrays["widths"]
+        return np.divide(arrays["tau2s"], width, out=np.zeros_like(width), where=width > 0)
+    return ln_rho(arrays["sdms"], arrays["jets"][:, _PT])
+
+
+def ln_rho(groomed_mass: np.ndarray, pt: np.ndarray) -> np.ndarray:
+    """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is zero or below.
+
+    A mass can come out below zero: a massless jet's m^2 rounds to either side of it.
+
+    Examples
+    --------
+    >>> ln_rho(np.array([10.0, 0.0]), np.array([200.0, 200.0])).round(2).tolist()
+    [-5.99, -20.0]
+    """
+    ratio = np.maximum(groomed_mass, 0.0) / pt
+    return 2.0 * np.log(np.maximum(ratio, np.exp(NO_GROOMED_MASS / 2)))
