@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import torch
 
 from flowbdt import TableTransform
-from flowbdt.diffusion import Trainer, TrainingConfig
-from flowbdt.diffusion.backbones import TableMLP
-from flowbdt.diffusion.pretrained import TableNetwork
+from flowbdt.networks import Trainer, TrainingConfig
+from flowbdt.networks.backbones import TableMLP
+from flowbdt.networks.pretrained import TableNetwork
 from flowbdt.physics.datasets import bundled
 from flowbdt.tables.row_split import split_mask
 

@@ -7,11 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
-from flowbdt.diffusion.backbones import SetAttention, TableMLP, build_backbone  # noqa: E402
-from flowbdt.diffusion.cylinder import Block, CylinderConv, CylinderUp, LinearAttention  # noqa: E402
-from flowbdt.diffusion.geometry import PHOTONS, PIONS, GeometryMap, Layers  # noqa: E402
-from flowbdt.diffusion.unet import PUBLISHED, CaloUNet  # noqa: E402
 from flowbdt.errors import ConfigError, InputError  # noqa: E402
+from flowbdt.networks.backbones import SetAttention, TableMLP, build_backbone  # noqa: E402
+from flowbdt.networks.calo_unet import PUBLISHED, CaloUNet  # noqa: E402
+from flowbdt.networks.cylinder_layers import Block, CylinderConv, CylinderUp, LinearAttention  # noqa: E402
+from flowbdt.networks.geometry_map import PHOTONS, PIONS, GeometryMap, Layers  # noqa: E402
 
 COUNTS = {
     "dataset 1, photons": 521_581,

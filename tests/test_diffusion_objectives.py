@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
-from flowbdt.diffusion.backbones import TableMLP  # noqa: E402
-from flowbdt.diffusion.denoiser import KINDS, coefficients  # noqa: E402
-from flowbdt.diffusion.levels import LEVELS, CosineLevels  # noqa: E402
-from flowbdt.diffusion.objective import OBJECTIVES, Objective  # noqa: E402
-from flowbdt.diffusion.train import Trainer, TrainingConfig  # noqa: E402
-from flowbdt.diffusion.weights import WEIGHTS, SoftMinSNR, Uncertainty  # noqa: E402
 from flowbdt.errors import ConfigError  # noqa: E402
 from flowbdt.flow.parametrisations import EDM, FlowMatching, VariancePreserving  # noqa: E402
+from flowbdt.networks.backbones import TableMLP  # noqa: E402
+from flowbdt.networks.denoiser import KINDS, coefficients  # noqa: E402
+from flowbdt.networks.loss_weights import WEIGHTS, SoftMinSNR, Uncertainty  # noqa: E402
+from flowbdt.networks.noise_levels import LEVELS, CosineLevels  # noqa: E402
+from flowbdt.networks.objective import OBJECTIVES, Objective  # noqa: E402
+from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
 
 SIGMA = np.geomspace(0.01, 50.0, 41)
 SNR = 1.0 / SIGMA**2

@@ -13,16 +13,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
-from flowbdt.diffusion import load_network, save_network  # noqa: E402
-from flowbdt.diffusion.backbones import TableMLP, build_backbone  # noqa: E402
-from flowbdt.diffusion.denoiser import KINDS, Denoiser  # noqa: E402
-from flowbdt.diffusion.ema import PowerEMA, fit_shares, power_of, profile, reconstruct  # noqa: E402
-from flowbdt.diffusion.field import NetworkField  # noqa: E402
-from flowbdt.diffusion.rates import RATES, Rate  # noqa: E402
-from flowbdt.diffusion.train import Trainer, TrainingConfig  # noqa: E402
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError  # noqa: E402
 from flowbdt.flow.paths import Trigonometric  # noqa: E402
 from flowbdt.flow.solvers import SOLVERS, integrate  # noqa: E402
+from flowbdt.networks import load_network, save_network  # noqa: E402
+from flowbdt.networks.backbones import TableMLP, build_backbone  # noqa: E402
+from flowbdt.networks.denoiser import KINDS, Denoiser  # noqa: E402
+from flowbdt.networks.learning_rates import RATES, Rate  # noqa: E402
+from flowbdt.networks.network_field import NetworkField  # noqa: E402
+from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
+from flowbdt.networks.weight_averages import PowerEMA, fit_shares, power_of, profile, reconstruct  # noqa: E402
 
 EVENTS = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32) * [0.5, 1.2]
 QUICK = {"batch_size": 64, "validate_every": 20, "learning_rate": 1e-2, "device": "cpu"}
@@ -364,7 +364,7 @@ def test_without_torch_the_install_command_is_told():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import flowbdt\nfrom flowbdt.errors import MissingExtra\n"
-        "try:\n    import flowbdt.diffusion\nexcept MissingExtra as error:\n    print(error)"
+        "try:\n    import flowbdt.networks\nexcept MissingExtra as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'flowbdt[cfm]'" in done.stdout

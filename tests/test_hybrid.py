@@ -12,7 +12,7 @@ from flowbdt.errors import ConfigError, GridError, InputError
 from flowbdt.flow.fields import ExactGaussian, FunctionField
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
-from flowbdt.hybrid import (
+from flowbdt.networks.hybrid import (
     Corrector,
     Leg,
     Pieces,
@@ -20,7 +20,6 @@ from flowbdt.hybrid import (
     Restarted,
     choose_handover,
     choose_interval,
-    compare,
     handover,
     restart_by_trees,
     shared_steps,
@@ -197,16 +196,16 @@ def test_comparison_finds_where_a_field_is_as_good():
     late = FunctionField(lambda t, x, c: EXACT(t, x) + (0.3 if t > 0.45 else 0.0), path=Linear())
     z = MEAN + noise(4000, 5) @ np.linalg.cholesky(COV).T
     times = np.linspace(0.1, 0.9, 9)
-    found = compare(late, EXACT, z, times, seed=1)
+    found = choose_handover(late, EXACT, z, times, seed=1)
     assert found.first_above() == pytest.approx(0.4)
     assert found.first_below() == 1.0
     np.testing.assert_allclose(found.ratios, (1 - times) / times)
     spoilt = times > 0.45
     np.testing.assert_allclose(found.difference[spoilt], 0.09, atol=5 * found.error[spoilt].max())
     early = FunctionField(lambda t, x, c: EXACT(t, x) + (0.3 if t < 0.45 else 0.0), path=Linear())
-    assert compare(early, EXACT, z, times).first_below() == pytest.approx(0.5)
-    assert compare(early, EXACT, z, times).first_above() == 0.0
-    assert compare(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
+    assert choose_handover(early, EXACT, z, times).first_below() == pytest.approx(0.5)
+    assert choose_handover(early, EXACT, z, times).first_above() == 0.0
+    assert choose_handover(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
 
 
 def test_handover_and_interval_are_chosen_where_the_first_field_is_good():
@@ -215,13 +214,13 @@ def test_handover_and_interval_are_chosen_where_the_first_field_is_good():
     good = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4 * (t < 0.7), times=grid, path=Linear())
     assert choose_handover(good, EXACT, z) == 0.0
     assert choose_handover(good, EXACT, z, below=True) == 0.75
-    found = compare(good, EXACT, z, grid[1:-1])
+    found = choose_handover(good, EXACT, z, grid[1:-1])
     low, high = choose_interval(found)
     assert low == pytest.approx(1 / 7)  # t = 14 / 16; the next one is 1 / 15 < 0.1
     assert high == pytest.approx(1 / 3)  # t = 12 / 16
     never = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4, times=grid, path=Linear())
     assert choose_handover(never, EXACT, z, below=True) == 1.0
-    assert choose_interval(compare(never, EXACT, z, grid[1:-1])) is None
+    assert choose_interval(choose_handover(never, EXACT, z, grid[1:-1])) is None
 
 
 def test_trees_are_trained_for_just_the_times_of_a_leg():

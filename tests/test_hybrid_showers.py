@@ -100,8 +100,8 @@ def test_the_network_is_small_and_sees_conditions_and_all_rings() -> None:
 
 
 def test_the_network_survives_its_file(tmp_path) -> None:
-    from flowbdt.diffusion import load_network, save_network
-    from flowbdt.diffusion.denoiser import Denoiser
+    from flowbdt.networks import load_network, save_network
+    from flowbdt.networks.denoiser import Denoiser
 
     network = Denoiser(for_geometry(SHOWERS.geometry, width=8, n_heads=2, n_layers=1))
     save_network(tmp_path / "showers.npz", network)

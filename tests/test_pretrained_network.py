@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
 from flowbdt import EventTable, TableTransform  # noqa: E402
-from flowbdt.diffusion import TableNetwork, load_network, pretrained_network  # noqa: E402
-from flowbdt.diffusion.backbones import TableMLP  # noqa: E402
-from flowbdt.diffusion.denoiser import Denoiser  # noqa: E402
 from flowbdt.errors import FormatError  # noqa: E402
 from flowbdt.evaluation.metrics import classifier_auc  # noqa: E402
+from flowbdt.networks import TableNetwork, load_network, pretrained_network  # noqa: E402
+from flowbdt.networks.backbones import TableMLP  # noqa: E402
+from flowbdt.networks.denoiser import Denoiser  # noqa: E402
 from flowbdt.physics.datasets import bundled  # noqa: E402
 from flowbdt.trees.boosted_trees import make_classifier  # noqa: E402
 

@@ -188,9 +188,9 @@ def test_every_registered_name_is_among_the_formulas(registry, title):
 
 def test_every_registered_weight_and_noise_level_is_among_the_formulas():
     pytest.importorskip("torch")
-    from flowbdt.diffusion.levels import LEVELS
-    from flowbdt.diffusion.objective import OBJECTIVES
-    from flowbdt.diffusion.weights import WEIGHTS
+    from flowbdt.networks.loss_weights import WEIGHTS
+    from flowbdt.networks.noise_levels import LEVELS
+    from flowbdt.networks.objective import OBJECTIVES
 
     names = [*WEIGHTS.names(), *LEVELS.names(), *OBJECTIVES]
     assert len(names) > 15

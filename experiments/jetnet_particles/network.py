@@ -23,8 +23,8 @@ class AttentionNetwork:
 
     Parameters
     ----------
-    backbone : settings of `flowbdt.diffusion.backbones.SetAttention`
-    training : settings of `flowbdt.diffusion.TrainingConfig`
+    backbone : settings of `flowbdt.networks.backbones.SetAttention`
+    training : settings of `flowbdt.networks.TrainingConfig`
     """
 
     def __init__(self, backbone: dict[str, Any], training: dict[str, Any], seed: int = 0) -> None:
@@ -34,8 +34,8 @@ class AttentionNetwork:
         """Learn from jets (n, P, 4) in JetNet's layout."""
         import torch
 
-        from flowbdt.diffusion import NetworkField, Trainer, TrainingConfig
-        from flowbdt.diffusion.backbones import SetAttention
+        from flowbdt.networks import NetworkField, Trainer, TrainingConfig
+        from flowbdt.networks.backbones import SetAttention
 
         torch.set_num_threads(1)
         torch.manual_seed(derive(self.seed, "attention") % 2**31)

@@ -26,7 +26,14 @@ from flowbdt import EventTable, FlowBDT, evaluate, integrate
 from flowbdt.atomic_files import to_plain, write_json
 from flowbdt.evaluation.evaluate import Evaluation
 from flowbdt.flow.solvers import SOLVERS
-from flowbdt.hybrid import Corrector, Relay, compare, stretch, train_trees, tree_field
+from flowbdt.networks.hybrid import (
+    Corrector,
+    Relay,
+    choose_handover,
+    stretch,
+    train_trees,
+    tree_field,
+)
 from flowbdt.physics.datasets import HLV_RELATIONS
 from flowbdt.tables.row_split import split_mask
 
@@ -41,8 +48,8 @@ def network(z: np.ndarray, options: Any, folder: Path | None) -> tuple[Any, floa
     """Return the trained network as a field, and CPU seconds; one in the folder is read."""
     import torch
 
-    from flowbdt.diffusion import NetworkField, Trainer, TrainingConfig, load_network, save_network
-    from flowbdt.diffusion.backbones import TableMLP
+    from flowbdt.networks import NetworkField, Trainer, TrainingConfig, load_network, save_network
+    from flowbdt.networks.backbones import TableMLP
 
     torch.set_num_threads(1)
     path = None if folder is None else folder / f"network_{options.batches}.npz"
@@ -151,7 +158,7 @@ def scored(
 def difference(fields: making.Fields, z: np.ndarray, smoke: bool) -> list[dict[str, Any]]:
     """Return, per time of the trees, both losses and what the trees' is worse by."""
     times = [t for t in fields.grid if 0.0 < t < 1.0]
-    found = compare(fields.trees, fields.network, z[: 200 if smoke else 20_000], times)
+    found = choose_handover(fields.trees, fields.network, z[: 200 if smoke else 20_000], times)
     parts = zip(times, found.ratios, *found.losses.T, found.difference, found.error, strict=True)
     names = ("t", "sigma", "trees", "network", "difference", "error")
     return [dict(zip(names, map(float, part), strict=True)) for part in parts]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowbdt.flow.fields import VelocityField
-from flowbdt.hybrid import (
+from flowbdt.networks.hybrid import (
     Corrector,
     Leg,
     Relay,

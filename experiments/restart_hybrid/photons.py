@@ -19,7 +19,7 @@ from experiments.calochallenge.toys import SMOKE, toy_showers
 from flowbdt import integrate, seeding
 from flowbdt.evaluation.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.flow.solvers import SOLVERS
-from flowbdt.hybrid import stretch
+from flowbdt.networks.hybrid import stretch
 from flowbdt.physics.calorimeter import scores
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
@@ -55,7 +55,7 @@ class Network:
         import torch
 
         from experiments.restart_hybrid import rings
-        from flowbdt.diffusion import NetworkField, Trainer, TrainingConfig
+        from flowbdt.networks import NetworkField, Trainer, TrainingConfig
 
         torch.set_num_threads(1)
         torch.manual_seed(options.seed)

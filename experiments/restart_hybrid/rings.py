@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowbdt.diffusion.backbones import BACKBONES, Backbone, SetAttention, check_condition
+from flowbdt.networks.backbones import BACKBONES, Backbone, SetAttention, check_condition
 from flowbdt.physics.calorimeter.geometry import Geometry
 from flowbdt.physics.calorimeter.shower_files import Showers
 

@@ -62,8 +62,8 @@ class Study:
         """Return scores after each number of epochs, of one training."""
         import torch
 
-        from flowbdt.diffusion import NetworkField, Objective, Trainer, TrainingConfig
-        from flowbdt.diffusion.backbones import TableMLP
+        from flowbdt.networks import NetworkField, Objective, Trainer, TrainingConfig
+        from flowbdt.networks.backbones import TableMLP
 
         torch.set_num_threads(1)
         torch.manual_seed(seed)

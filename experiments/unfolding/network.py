@@ -24,8 +24,8 @@ class UnfoldingNetwork:
     def __init__(self, train: EventTable, seed: int, smoke: bool) -> None:
         import torch
 
-        from flowbdt.diffusion import NetworkField, Trainer, TrainingConfig
-        from flowbdt.diffusion.backbones import TableMLP
+        from flowbdt.networks import NetworkField, Trainer, TrainingConfig
+        from flowbdt.networks.backbones import TableMLP
 
         torch.set_num_threads(1)
         torch.manual_seed(seed)

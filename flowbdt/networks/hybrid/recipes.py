@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
-from ..flow.fields import VelocityField
-from ..flow.parametrisations import Convention, FlowMatching
-from ..flow.schedules import SCHEDULES, boundaries_of
-from ..flow.solvers.restart import AUTO_RANGE
+from ...errors import ConfigError
+from ...flow.fields import VelocityField
+from ...flow.parametrisations import Convention, FlowMatching
+from ...flow.schedules import SCHEDULES, boundaries_of
+from ...flow.solvers.restart import AUTO_RANGE
 from .relay import Leg
 
 FINE = 1024

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import seeding
-from ..flow.fields import VelocityField
-from ..flow.paths import PATHS
-from ..flow.solvers.restart import AUTO_RANGE
+from ... import seeding
+from ...flow.fields import VelocityField
+from ...flow.paths import PATHS
+from ...flow.solvers.restart import AUTO_RANGE
 
 TOLERATED = 0.02
 """A field may be worse by this part of the loss. On 12 observables of jets trees that were worse by

@@ -17,10 +17,10 @@ ask both fields on real events.
 
 from __future__ import annotations
 
-from .compare import Comparison, choose_handover, choose_interval, compare
+from .choose_handover import Comparison, choose_handover, choose_interval, compare
+from .recipes import Restarted, handover, restart_by_trees, shared_steps, stretch, warm_start
 from .relay import Leg, Pieces, Relay, RelayResult
-from .trees import Corrector, train_trees, tree_field
-from .ways import Restarted, handover, restart_by_trees, shared_steps, stretch, warm_start
+from .tree_legs import Corrector, train_trees, tree_field
 
 __all__ = [
     "Comparison",

@@ -13,8 +13,8 @@ from ..flow import torchcfm_reference
 from ..flow.couplings import COUPLINGS, MinibatchOT
 from ..registry import spec_name, unknown
 from .denoiser import Denoiser, along, coefficients
-from .levels import LEVELS, Levels
-from .weights import WEIGHTS, Uncertainty, Weight
+from .loss_weights import WEIGHTS, Uncertainty, Weight
+from .noise_levels import LEVELS, Levels
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "edm": {"prediction": "edm", "weight": "edm", "levels": "log_normal"},
@@ -35,7 +35,7 @@ class Objective:
 
     Parameters
     ----------
-    prediction : one of `flowbdt.diffusion.denoiser.KINDS`
+    prediction : one of `flowbdt.networks.denoiser.KINDS`
     weight : name in `WEIGHTS`, or mapping with parameters
     levels : name in `LEVELS`, or mapping with parameters
     sigma_data : width of the data

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, InputError
 from .backbones import BACKBONES, Backbone, check_condition
-from .cylinder import Block, CylinderConv, CylinderUp, LinearAttention
-from .geometry import PHOTONS, PIONS, GeometryMap, Layers, coordinates
+from .cylinder_layers import Block, CylinderConv, CylinderUp, LinearAttention
+from .geometry_map import PHOTONS, PIONS, GeometryMap, Layers, coordinates
 
 GEOMETRIES: dict[str, Layers] = {"photons": PHOTONS, "pions": PIONS}
 """Irregular geometries by name."""

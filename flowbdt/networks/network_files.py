@@ -77,7 +77,7 @@ def network_header(denoiser: Denoiser) -> dict[str, Any]:
 
 
 def _registered() -> dict[str, Any]:
-    from . import unet  # noqa: F401  registers itself
+    from . import calo_unet  # noqa: F401  registers itself
     from .backbones import BACKBONES
 
     return {name: BACKBONES.get(name) for name in BACKBONES.names()}

@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from .. import seeding
-from ..config import BOOSTER_DEFAULTS
-from ..errors import ConfigError, DataWarning, InputError
-from ..flow.fields import VelocityField
-from ..flow.solvers.base import check_boundaries
-from ..model import FlowBDT
-from ..trees.base import Batch
-from ..trees.boosted_trees import BoostedTrees
+from ... import seeding
+from ...config import BOOSTER_DEFAULTS
+from ...errors import ConfigError, DataWarning, InputError
+from ...flow.fields import VelocityField
+from ...flow.solvers.base import check_boundaries
+from ...model import FlowBDT
+from ...trees.base import Batch
+from ...trees.boosted_trees import BoostedTrees
 
 
 def train_trees(

@@ -1,7 +1,7 @@
 """Backbones: networks that answer (scaled point, noise level, conditions) with a prediction.
 
 To add one: derive from `Backbone`, store the constructor's arguments under their own names,
-register it. ``cylinder_unet``, for calorimeters, is in `flowbdt.diffusion.unet`.
+register it. ``cylinder_unet``, for calorimeters, is in `flowbdt.networks.calo_unet`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Backbone(nn.Module):
 
 def build_backbone(spec: Any) -> Backbone:
     """Return a backbone from a name, or a mapping with its name and parameters."""
-    from . import unet  # noqa: F401  registers itself
+    from . import calo_unet  # noqa: F401  registers itself
 
     return BACKBONES.build(spec)
 

@@ -36,5 +36,5 @@ __all__ = list(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'flowbdt.diffusion' has no attribute {name!r}")
+        raise AttributeError(f"module 'flowbdt.networks' has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

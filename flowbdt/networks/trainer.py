@@ -18,10 +18,10 @@ from .. import atomic_files, seeding
 from ..errors import ConfigError, InputError, RunError
 from .backbones import build_backbone
 from .denoiser import Denoiser
-from .ema import EMA, SIGMA_RELS, PowerEMA, reconstruct
+from .learning_rates import Rate
+from .network_files import load_weights, network_header, pack, read, weights_of
 from .objective import Objective
-from .rates import Rate
-from .state import load_weights, network_header, pack, read, weights_of
+from .weight_averages import EMA, SIGMA_RELS, PowerEMA, reconstruct
 
 LOG_COLUMNS = ("step", "loss", "valid_loss", "learning_rate", "gradient_norm", "seconds")
 
@@ -35,14 +35,14 @@ class TrainingConfig:
     n_steps : batches in all
     batch_size : events per batch
     learning_rate : the largest one, of AdamW
-    rate : see `flowbdt.diffusion.rates.RATES`
+    rate : see `flowbdt.networks.learning_rates.RATES`
     warmup : part of the training in which the rate rises
     patience : epochs, for rate 'plateau'
     weight_decay : of AdamW
     clip : largest norm of a gradient; None for no limit
     ema : decay per step of the simple average of weights; None for none
     snapshots : how often, evenly spread, power-function averages are stored for widths chosen
-        afterwards (see `flowbdt.diffusion.ema`); 0 for none
+        afterwards (see `flowbdt.networks.weight_averages`); 0 for none
     validate_every : steps between two validations and lines of the log
     precision : 'float32', or 'bfloat16' for mixed precision
     compile : whether torch compiles the backbone (pays off for long trainings of large networks)
@@ -95,7 +95,7 @@ class Trainer:
 
     Parameters
     ----------
-    backbone : `flowbdt.diffusion.backbones.Backbone`
+    backbone : `flowbdt.networks.backbones.Backbone`
     objective : `Objective`, name of one, or mapping
     config : TrainingConfig
 

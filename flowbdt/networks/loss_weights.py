@@ -2,7 +2,7 @@
 
 The loss is ``E[lambda(sigma) |D(x; sigma) - x1|^2]`` with noise level sigma = sigma / alpha, so
 SNR = 1 / sigma^2. What the same weight is on the error of the noise, of v or of the network's own
-output follows from ``D = a x + b p`` (see `flowbdt.diffusion.denoiser`): an error of the prediction
+output follows from ``D = a x + b p`` (see `flowbdt.networks.denoiser`): an error of the prediction
 p counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tensor.
 """
 

@@ -16,8 +16,8 @@ from ..seeding import RowNoise
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from .denoiser import Denoiser
-from .field import NetworkField
-from .state import network_header, pack, read, restored, weights_of
+from .network_field import NetworkField
+from .network_files import network_header, pack, read, restored, weights_of
 
 KIND = "table network"
 

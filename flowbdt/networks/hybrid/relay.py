@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import seeding
-from ..errors import ConfigError
-from ..flow.fields import VelocityField
-from ..flow.solvers import SOLVERS, Solver, evaluations, integrate
-from ..flow.solvers.base import check_boundaries
-from ..flow.solvers.edm import climbed
-from ..flow.times import TOLERANCE
-from ..model import FlowBDT
-from ..tables.event_table import EventTable
-from .trees import Corrector
+from ... import seeding
+from ...errors import ConfigError
+from ...flow.fields import VelocityField
+from ...flow.solvers import SOLVERS, Solver, evaluations, integrate
+from ...flow.solvers.base import check_boundaries
+from ...flow.solvers.edm import climbed
+from ...flow.times import TOLERANCE
+from ...model import FlowBDT
+from ...tables.event_table import EventTable
+from .tree_legs import Corrector
 
 
 @dataclass(frozen=True, eq=False)
