@@ -35,7 +35,7 @@ from flowbdt.physics.datasets import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import TunedSampler, tune, tune_sampler
-from flowbdt.tuning.text import summary
+from flowbdt.tuning.messages import summary
 
 BASE = RunConfig(relations=list(HLV_RELATIONS), random_state=1)
 QUICK = ["auc_gb", "separation"]

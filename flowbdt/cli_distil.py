@@ -50,12 +50,12 @@ def add_distil(commands: Any) -> None:
 
 def run_distil(options: argparse.Namespace) -> None:
     """flowbdt distil."""
-    from .distillation import N_PAIRS, prepare
-    from .distilled import compare
     from .generation.trained_flow import Flow
     from .model import fit_run
     from .tables.formats import read_conditions
     from .training import run_directory
+    from .tuning.student_report import compare
+    from .tuning.train_student import N_PAIRS, prepare
 
     source = run_directory.open_run(options.teacher)
     teacher = Flow(source, 1)

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from flowbdt import EventTable, FlowBDT
-from flowbdt.distillation import distil
 from flowbdt.errors import DataWarning
 from flowbdt.generation.export.write_cpp import source
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.training import run_directory
+from flowbdt.tuning.train_student import distil
 
 COMPILER = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
 C_COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)

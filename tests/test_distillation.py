@@ -9,8 +9,6 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT, write_table
 from flowbdt.cli import main
-from flowbdt.distillation import distil, prepare
-from flowbdt.distilled import compare
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.flow.closed_form.mixture import MixturePreconditioner
 from flowbdt.flow.closed_form.stored import from_bytes
@@ -19,6 +17,8 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.training import run_directory
+from flowbdt.tuning.student_report import compare
+from flowbdt.tuning.train_student import distil, prepare
 
 SILENT = {"n_estimators": 1, "max_depth": 1, "learning_rate": 1e-9, "early_stopping_rounds": 0}
 """Trees that say nothing: what is left is the closed form."""
@@ -238,8 +238,8 @@ def test_stages_are_stored_and_say_where_each_ends():
 
 
 def test_without_test_events_the_student_is_judged_on_its_teacher(teacher, student, monkeypatch):
-    monkeypatch.setattr("flowbdt.distilled.N_COMPARED", 1500)
-    monkeypatch.setattr("flowbdt.distilled.TIMED", 2000)
+    monkeypatch.setattr("flowbdt.tuning.student_report.N_COMPARED", 1500)
+    monkeypatch.setattr("flowbdt.tuning.student_report.TIMED", 2000)
     found = compare(flow(teacher), flow(student), seed=1)
     score = found.scores["student"].get("auc_gb")
     assert list(found.scores) == ["student"]
@@ -250,7 +250,7 @@ def test_without_test_events_the_student_is_judged_on_its_teacher(teacher, stude
 
 
 def test_the_command_reports_both_sides(tmp_path, capsys, monkeypatch, teacher):
-    monkeypatch.setattr("flowbdt.distilled.TIMED", 2000)
+    monkeypatch.setattr("flowbdt.tuning.student_report.TIMED", 2000)
     teacher.save(tmp_path / "teacher.flowbdt")
     for name, seed in (("training", 0), ("test", 9)):
         write_table(tmp_path / f"{name}.h5", two_islands(1500, seed))

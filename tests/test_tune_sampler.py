@@ -24,8 +24,8 @@ from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.tuning import space, times, ways
-from flowbdt.tuning.sampler import TunedSampler, to_json
+from flowbdt.tuning import choose_times, sampler_space, search_space
+from flowbdt.tuning.tune_sampler import TunedSampler, to_json
 
 LINE = FlowMatching()
 
@@ -63,14 +63,14 @@ def tune_sampler():
 
 
 def corners(n: int):
-    known = ways.way_space(LINE, "adams_bashforth_3")
+    known = sampler_space.way_space(LINE, "adams_bashforth_3")
     rng = stream(3, "test-ways")
     for _ in range(n):
         yield (
             known,
             {
                 name: list(p.options)[int(rng.integers(len(p.options)))]
-                if isinstance(p, space.Choice)
+                if isinstance(p, search_space.Choice)
                 else float(rng.choice([p.low, p.high]))
                 for name, p in known.items()
             },
@@ -81,33 +81,33 @@ def corners(n: int):
 def test_no_way_costs_more_than_its_budget(budget):
     for known, params in corners(25):
         try:
-            way = ways.build(params, known, budget, LINE)
+            way = sampler_space.build(params, known, budget, LINE)
         except ConfigError:  # a restart does not fit in
-            assert budget < 8 or params["solver"] == ways.RESTARTED
+            assert budget < 8 or params["solver"] == sampler_space.RESTARTED
             continue
-        assert ways.cost(way, LINE) <= budget
+        assert sampler_space.cost(way, LINE) <= budget
 
 
 def test_levels_are_in_order_whatever_the_parameters():
     for known, params in corners(25):
         try:
-            way = ways.build(params, known, 16, LINE)
+            way = sampler_space.build(params, known, 16, LINE)
         except ConfigError:
             continue
         assert (np.diff(way["spacing"]) > 0).all()
-        if params["solver"] == ways.RESTARTED:
+        if params["solver"] == sampler_space.RESTARTED:
             low, high, _ = way["solver"]["intervals"][0]
             assert low < high
 
 
 def test_without_a_convention_only_solvers_of_velocities_are_tried():
-    assert set(ways.way_space(None, "heun")["solver"].options) == set(ways.PLAIN)
+    assert set(sampler_space.way_space(None, "heun")["solver"].options) == set(sampler_space.PLAIN)
 
 
 def test_moved_boundaries_keep_ends_and_order():
     rng = stream(4, "test-moved")
     for _ in range(20):
-        grid = ways.moved([0.0, 0.2, 0.7, 1.0], rng.normal(size=3))
+        grid = sampler_space.moved([0.0, 0.2, 0.7, 1.0], rng.normal(size=3))
         assert grid[0] == 0.0
         assert grid[-1] == 1.0
         assert (np.diff(grid) > 0).all()
@@ -116,13 +116,15 @@ def test_moved_boundaries_keep_ends_and_order():
 def test_boundaries_settle_on_trained_times():
     way = {"solver": "adams_bashforth_2", "spacing": [0.0, 0.3, 0.72, 1.0]}
     known = (np.arange(8) / 8).tolist()
-    found = ways.settled(way, known, LINE)
+    found = sampler_space.settled(way, known, LINE)
     assert found["spacing"] == [0.0, 0.25, 0.75, 1.0]
     assert found["interpolate"] is False
     close = {**way, "spacing": [0.0, 0.3, 0.31, 1.0]}
-    assert ways.settled(close, known, LINE) is None  # they coincide
-    assert ways.settled({**way, "solver": "midpoint"}, known[::2], LINE) is None  # 1/8 is asked
-    between = ways.settled(close, None, LINE)
+    assert sampler_space.settled(close, known, LINE) is None  # they coincide
+    assert (
+        sampler_space.settled({**way, "solver": "midpoint"}, known[::2], LINE) is None
+    )  # 1/8 is asked
+    between = sampler_space.settled(close, None, LINE)
     assert between["interpolate"] is True
 
 
@@ -133,9 +135,9 @@ def gauss() -> ExactGaussian:
     return ExactGaussian(np.array([1.0]), np.array([[0.05]]), PATHS.build("linear"))
 
 
-def trail(k: int = 8) -> times.Trail:
+def trail(k: int = 8) -> choose_times.Trail:
     x0 = stream(5, "test-trail").standard_normal((50, 1))
-    return times.Trail.of(gauss(), np.arange(k) / k, x0)
+    return choose_times.Trail.of(gauss(), np.arange(k) / k, x0)
 
 
 @pytest.mark.parametrize("n_steps", [2, 3, 5])
@@ -144,31 +146,31 @@ def test_the_choice_of_times_is_the_best_of_all(kind, n_steps):
     """Against every subset there is."""
     followed = trail()
     arguments = (LINE,) if kind == "divergence" else ()
-    errors = getattr(times, kind)(followed, *arguments)
+    errors = getattr(choose_times, kind)(followed, *arguments)
     k = len(followed.times)
     everything = [
-        times.sum_of_errors([0, *inner, k - 1], errors)
+        choose_times.sum_of_errors([0, *inner, k - 1], errors)
         for inner in itertools.combinations(range(1, k - 1), n_steps - 1)
     ]
-    found = times.best_times(followed, n_steps, errors)
+    found = choose_times.best_times(followed, n_steps, errors)
     chain = [int(np.abs(followed.times - t).argmin()) for t in found]
     assert len(found) == n_steps + 1
-    assert times.sum_of_errors(chain, errors) == pytest.approx(min(everything))
+    assert choose_times.sum_of_errors(chain, errors) == pytest.approx(min(everything))
 
 
 def test_all_times_are_kept_when_there_are_no_more_steps_than_times():
     followed = trail()
-    found = times.best_times(followed, 8, times.second_order(followed))
+    found = choose_times.best_times(followed, 8, choose_times.second_order(followed))
     np.testing.assert_array_equal(found, followed.times)
     with pytest.raises(ConfigError, match="9 steps"):
-        times.best_times(followed, 9, times.second_order(followed))
+        choose_times.best_times(followed, 9, choose_times.second_order(followed))
 
 
 def test_chosen_times_are_closer_to_the_exact_end_than_equal_steps():
     """A narrow Gaussian: the velocity turns late, so equal steps waste most of theirs."""
     x0 = stream(6, "test-end").standard_normal((500, 1))
-    followed = times.Trail.of(gauss(), np.arange(64) / 64, x0[:50])
-    found = times.best_times(followed, 6, times.second_order(followed))
+    followed = choose_times.Trail.of(gauss(), np.arange(64) / 64, x0[:50])
+    found = choose_times.best_times(followed, 6, choose_times.second_order(followed))
     solver, exact = SOLVERS.build("adams_bashforth_2"), gauss().flow(x0, 1.0)
     wrong = [
         np.sqrt(np.mean((integrate(solver, gauss(), x0, grid).x - exact) ** 2))
@@ -233,7 +235,7 @@ def test_what_is_found_is_no_worse_and_can_be_used(trained, tune_sampler):
     (found,) = tune_sampler(trained.path, table(900, 3), evaluations=[5], n_trials=12)
     assert found.scores["guard"]["tuned"] < found.scores["guard"]["start"] or not found.tuned
     assert found.way["interpolate"] is False  # there are enough trained times to stay at
-    assert ways.cost(found.way, LINE) <= 5
+    assert sampler_space.cost(found.way, LINE) <= 5
     model = FlowBDT.load(trained.path)
     assert model.sample(10, sampler=found.way, random_state=1).n == 10
     again = tune_sampler(trained.path, table(900, 3), evaluations=[5], n_trials=12)[0]

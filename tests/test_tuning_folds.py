@@ -14,7 +14,7 @@ from flowbdt.errors import ConfigError
 from flowbdt.evaluation.metrics import Result
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
-from flowbdt.tuning import folds, parts
+from flowbdt.tuning import folds, study_events
 from flowbdt.tuning import trial as trials
 
 SETTINGS = {"base": replace(BASE, rejection=False), "objectives": ["separation"], "folds": 3}
@@ -23,10 +23,10 @@ SETTINGS = {"base": replace(BASE, rejection=False), "objectives": ["separation"]
 @pytest.fixture(autouse=True)
 def no_second_judge(monkeypatch):
     """The networks of the second judge take most of the time, and have nothing to do with folds."""
-    from flowbdt.tuning import finish
+    from flowbdt.tuning import finish_study
 
-    opinion = {"name": finish.SECOND, "value": 0.5, "error": 0.1}
-    monkeypatch.setattr(finish, "_second_opinion", lambda *_: opinion)
+    opinion = {"name": finish_study.SECOND, "value": 0.5, "error": 0.1}
+    monkeypatch.setattr(finish_study, "_second_opinion", lambda *_: opinion)
 
 
 def result(value: float, error: float = 0.1) -> Result:
@@ -35,7 +35,7 @@ def result(value: float, error: float = 0.1) -> Result:
 
 @pytest.mark.parametrize(("n", "k"), [(200, 4), (600, 5), (10_001, 7)])
 def test_folds_are_disjoint_of_one_size_and_cover_what_trials_see(n, k):
-    known = parts.Parts(n, 3, k)
+    known = study_events.Parts(n, 3, k)
     held = np.array([known.held(fold) for fold in range(k)])
     np.testing.assert_array_equal(held.sum(axis=0), ~known.guard)
     sizes = held.sum(axis=1)
@@ -45,12 +45,12 @@ def test_folds_are_disjoint_of_one_size_and_cover_what_trials_see(n, k):
 
 
 def test_the_guard_is_the_same_with_and_without_folds():
-    one, several = parts.Parts(5_000, 3), parts.Parts(5_000, 3, 5)
+    one, several = study_events.Parts(5_000, 3), study_events.Parts(5_000, 3, 5)
     np.testing.assert_array_equal(one.guard, several.guard)
 
 
 def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
-    first, second = (parts.Parts(2_000, seed, 2).fold_of_row() for seed in (1, 2))
+    first, second = (study_events.Parts(2_000, seed, 2).fold_of_row() for seed in (1, 2))
     assert (first != second).mean() > 0.3
     neighbours = np.corrcoef(first[:-1], first[1:])[0, 1]
     assert abs(neighbours) < 5 / math.sqrt(2_000)
@@ -109,14 +109,14 @@ def test_no_fold_is_fitted_to_an_event_that_judges_it(tmp_path, monkeypatch):
     make_plan = trials.make_plan
     monkeypatch.setattr(trials, "make_plan", plans)
     tune(table(), tmp_path / "s", n_trials=1, **SETTINGS)
-    known = parts.Parts(600, 5, 3)
+    known = study_events.Parts(600, 5, 3)
     assert len(planned) == 3
     for fold, x in enumerate(planned):
         np.testing.assert_array_equal(x, table().x[known.fit(fold)])
 
 
 def test_events_of_the_first_fold_and_of_the_guard_leave_no_trace_in_its_model(tmp_path):
-    plain, known = table(), parts.Parts(600, 5, 3)
+    plain, known = table(), study_events.Parts(600, 5, 3)
     hidden = (known.held(0) | known.guard)[:, None]
     moved = replace(plain, x=np.where(hidden, 40.0 + plain.x, plain.x))
     models = []
@@ -154,9 +154,9 @@ def test_a_trial_that_is_clearly_worse_is_not_trained_on_the_other_folds(tmp_pat
 
 
 def test_steps_of_the_first_fold_end_a_trial(tmp_path, monkeypatch):
-    from flowbdt.tuning import search
+    from flowbdt.tuning import tune_settings
 
-    monkeypatch.setattr(search, "MARGIN", -10.0)
+    monkeypatch.setattr(tune_settings, "MARGIN", -10.0)
     done = tune(table(), tmp_path / "s", n_trials=2, **SETTINGS)
     assert "after 2 steps the held-out loss" in done.trials[1]["reason"]
     assert (len(done.trials[1]["losses"]), done.trials[1]["folds"]) == (2, [])
@@ -164,7 +164,7 @@ def test_steps_of_the_first_fold_end_a_trial(tmp_path, monkeypatch):
 
 def test_a_killed_study_with_folds_loses_nothing_that_finished(tmp_path, monkeypatch):
     """Killed in a step of the second fold of the first trial, and of the third of the second."""
-    from flowbdt.tuning import race as racing
+    from flowbdt.tuning import stop_early as racing
 
     whole = tune(table(), tmp_path / "whole", n_trials=2, **SETTINGS)
     calls = []

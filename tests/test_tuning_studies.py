@@ -17,7 +17,7 @@ from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.run_directory import FORMAT, RunDirectory
 from flowbdt.training.train_step import run_task
-from flowbdt.tuning.race import race
+from flowbdt.tuning.stop_early import race
 
 
 def test_a_study_leaves_a_run_a_table_of_trials_and_the_evidence(tmp_path):
@@ -39,7 +39,7 @@ def test_a_study_leaves_a_run_a_table_of_trials_and_the_evidence(tmp_path):
 
 def test_a_killed_study_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     """Killed in the middle of a step of the second trial, and between two trials."""
-    from flowbdt.tuning import race as racing
+    from flowbdt.tuning import stop_early as racing
 
     settings = {"base": BASE, "n_trials": 4, "objectives": ["auc_gb"]}
     whole = tune(table(), tmp_path / "whole", **settings)
@@ -125,16 +125,16 @@ def test_a_budget_leaves_room_for_what_comes_after(monkeypatch, budget_s, waitin
 
     With four folds the start's 20 s are those of four models, and what comes after makes one.
     """
-    from flowbdt.tuning import search
+    from flowbdt.tuning import tune_settings
 
     reports = {0: {"cpu_seconds": 20.0}, 1: {"cpu_seconds": 5.0}, 2: {"cpu_seconds": 5.0}}
-    monkeypatch.setattr(search, "finished", lambda study: reports)
+    monkeypatch.setattr(tune_settings, "finished", lambda study: reports)
 
     class Three:
         def count(self):
             return 3
 
-    searching = search.Search.__new__(search.Search)
+    searching = tune_settings.Search.__new__(tune_settings.Search)
     searching.study, searching.proposals = None, Three()
     searching.setup = {"folds": folds}
     assert searching._room(100, budget_s, waiting) is room
@@ -149,7 +149,7 @@ def test_a_budget_leaves_room_for_what_comes_after(monkeypatch, budget_s, waitin
 ])  # fmt: skip
 def test_batches_end_where_they_would_have_without_an_interruption(done, todo, batches):
     """Else trials would be proposed before those of the batch before are known."""
-    from flowbdt.tuning import search
+    from flowbdt.tuning import tune_settings
 
     class Proposals:
         asked = done
@@ -157,7 +157,7 @@ def test_batches_end_where_they_would_have_without_an_interruption(done, todo, b
         def count(self):
             return self.asked
 
-    searching, found = search.Search.__new__(search.Search), []
+    searching, found = tune_settings.Search.__new__(tune_settings.Search), []
 
     def ask():
         searching.proposals.asked += 1
@@ -261,10 +261,10 @@ def test_commands_tune_and_trial(tmp_path, monkeypatch, capsys):
 def test_command_resumes_a_table_with_the_columns_and_the_executor_of_the_study(
     tmp_path, monkeypatch
 ):
-    from flowbdt.tuning import finish
+    from flowbdt.tuning import finish_study
 
-    opinion = {"name": finish.SECOND, "value": 0.5, "error": 0.1}
-    monkeypatch.setattr(finish, "_second_opinion", lambda *_: opinion)
+    opinion = {"name": finish_study.SECOND, "value": 0.5, "error": 0.1}
+    monkeypatch.setattr(finish_study, "_second_opinion", lambda *_: opinion)
     monkeypatch.chdir(tmp_path)
     write_table("t.csv", table())
     words = ["preset=fast", "n_steps=2", "preconditioner=gaussian", "columns=[b]"]

@@ -82,7 +82,7 @@ class Given(Coupling):
 
 @COUPLINGS.register("teacher")
 class Teacher(Given):
-    """Keep the pairs that a trained run makes of noise; see `flowbdt.distillation`.
+    """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.train_student`.
 
     Parameters
     ----------

@@ -183,7 +183,7 @@ def _check_table(inputs: Inputs) -> None:
     if (spec_name(inputs.config.coupling) == "teacher") != (inputs.ways is not None):
         raise InputError(
             "coupling='teacher' belongs to the pairs of a trained run: make students with"
-            " 'flowbdt distil' or flowbdt.distillation.distil"
+            " 'flowbdt distil' or flowbdt.tuning.train_student.distil"
         )
     if inputs.source is not None:
         checks.same_columns(inputs.source.names, inputs.table.names, "the source table")

@@ -13,10 +13,10 @@ from ..config import RunConfig
 from ..jobs import job, quoted
 from ..tables.formats import read_table
 from ..training.run_directory import RunDirectory
-from .sampler import to_json, tune_sampler
-from .search import tune
-from .text import sampler_lines, summary, trial_line
+from .messages import sampler_lines, summary, trial_line
 from .trial import TRIALS, read_setup
+from .tune_sampler import to_json, tune_sampler
+from .tune_settings import tune
 
 Say = Callable[[str], None]
 

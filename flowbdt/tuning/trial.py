@@ -36,8 +36,8 @@ from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
-from . import folds, parts, space
-from .race import Limits, Race, race
+from . import folds, search_space, study_events
+from .stop_early import Limits, Race, race
 
 MODEL = "model.flowbdt"
 """Of the first fold, in the scratch folder of its trial."""
@@ -138,10 +138,10 @@ def configuration(setup: dict[str, Any], params: dict[str, Any], n_rows: int) ->
     """
     base = RunConfig.from_mapping(setup["base"])
     columns = len(setup["table"]["names"])
-    known = space.from_json(setup["space"])
-    chosen = space.settings(params, known, base, n_rows, columns)
+    known = search_space.from_json(setup["space"])
+    chosen = search_space.settings(params, known, base, n_rows, columns)
     form = chosen.preconditioner
-    if params.get("closed_form", "").startswith(space.MIXTURE_OF) and isinstance(form, dict):
+    if params.get("closed_form", "").startswith(search_space.MIXTURE_OF) and isinstance(form, dict):
         count = max(1, round(form["n_components"] * n_rows / setup["n_fit"]))
         chosen = replace(chosen, preconditioner={**form, "n_components": count})
     return replace(chosen, executor="serial")
@@ -161,7 +161,7 @@ def run_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any
     setup, task = read_setup(study), TRIALS.task(study, number)
     if task is None:
         raise ConfigError(f"{study.path} has no trial {number}")
-    table = parts.read_table(study, setup)
+    table = study_events.read_table(study, setup)
     trial = _Trial(study, setup, task, table, n_threads)
     start = folds.scores_from(task["limits"].get("folds", []))
     done: list[dict[str, Any]] = []
@@ -184,7 +184,7 @@ class _Trial:
         table: EventTable, n_threads: int,
     ) -> None:  # fmt: skip
         self.study, self.setup, self.task = study, setup, task
-        self.table, self.parts = table, parts.parts_of(setup, table)
+        self.table, self.parts = table, study_events.parts_of(setup, table)
         self.n_threads = n_threads
         self.folder = RunDirectory(study.file(f"scratch/{name_of(task['trial'])}"))
 

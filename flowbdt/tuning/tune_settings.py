@@ -15,12 +15,12 @@ from ..training import run_directory
 from ..training.executors import EXECUTORS, Executor
 from ..training.executors.work import name_of
 from ..training.run_directory import RunDirectory
-from . import choose, space
-from .begin import Wishes, begin, check_same
-from .finish import Tuned, finish
-from .proposals import Proposals, check_installed
-from .records import finished, numbers, write_trials
+from . import choose_winner, search_space
+from .finish_study import Tuned, finish
+from .optuna_proposals import Proposals, check_installed
+from .start_study import Wishes, begin, check_same
 from .trial import TRIALS, model, read_setup, read_state
+from .trial_table import finished, numbers, write_trials
 
 TRIALS_BY_DEFAULT = 40
 UNTIL = "until.json"
@@ -64,7 +64,7 @@ def tune(
     objectives : of `flowbdt.evaluation.score_events.SCORES` and `COSTS`, by default auc_gb and train_s; the
         first score decides
     search : parameter -> values to choose from, [low, high], or one value that is not to change;
-        of `flowbdt.tuning.space.model_space`
+        of `flowbdt.tuning.search_space.model_space`
     max_cost : CPU seconds of training that a trial may take, in those of the start; by default 2
     folds : cut the events of learning and judging into so many equal parts, each of which is
         judged on once by a model that learned from the others; None holds out one share
@@ -127,12 +127,12 @@ class Search:
     ) -> None:  # fmt: skip
         self.study, self.setup, self.executor = study, setup, executor
         self.on_trial = on_trial
-        self.space = space.from_json(setup["space"])
+        self.space = search_space.from_json(setup["space"])
         database = study.file("optuna.db")
         lost = not database.exists() and bool(numbers(study))
         self.proposals = Proposals(
             database, self.space, len(setup["objectives"]), seed=setup["seed"],
-            first=() if lost else space.first_tries(self.space),
+            first=() if lost else search_space.first_tries(self.space),
         )  # fmt: skip
         if lost:
             self._rebuild()
@@ -188,7 +188,7 @@ class Search:
         spent = [float(r["cpu_seconds"]) for r in reports.values()]
         rounds = self.setup.get("folds") or 1
         start = reports.get(0, {}).get("cpu_seconds", max(spent)) / rounds
-        after = 1.5 * start + choose.FINALISTS * start  # the last fit, the last judgement
+        after = 1.5 * start + choose_winner.FINALISTS * start  # the last fit, the last judgement
         return sum(spent) + (waiting + 1) * sum(spent) / len(spent) + after <= budget_s
 
     def _ask(self) -> int:

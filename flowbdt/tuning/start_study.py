@@ -17,7 +17,7 @@ from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.plan import check_config
 from ..training.run_directory import RunDirectory
-from . import parts, space
+from . import search_space, study_events
 from .trial import read_setup
 
 OBJECTIVES = ("auc_gb", "train_s")
@@ -55,7 +55,7 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
     if spec_name(base.coupling) == "given":
         raise ConfigError("tune generates from noise; coupling='given' starts from given events")
     seed = seeding.resolve(base.random_state)
-    known = parts.Parts(table.n, seed, wishes.folds)
+    known = study_events.Parts(table.n, seed, wishes.folds)
     check_config(base)
     n_fit = int(known.fit().sum())
     content = {
@@ -65,20 +65,20 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
         "objectives": score_events.check_objectives(wishes.objectives or OBJECTIVES),
         "space": _space(base, n_fit, table.names, table.cond_names, wishes.search or {}),
         "max_cost": MOST_COST if wishes.max_cost is None else wishes.max_cost,
-        "shares": parts.SHARES,
+        "shares": study_events.SHARES,
         "folds": wishes.folds,
         "n_fit": n_fit,
     }
     study.path.mkdir(parents=True, exist_ok=True)
     study.file("references").mkdir(exist_ok=True)
-    described = parts.write_table(study, table)
+    described = study_events.write_table(study, table)
     study.write_json("study.json", {**content, "table": described})
 
 
 def check_same(study: RunDirectory, table: EventTable | None, wishes: Wishes) -> None:
     """Raise RunError if a table or a wish that is given is not that of the study."""
     setup = read_setup(study)
-    if table is not None and not _same(table, parts.read_table(study, setup)):
+    if table is not None and not _same(table, study_events.read_table(study, setup)):
         raise RunError(f"{study.path} is a study of another table; choose another folder")
     asked = _asked(setup, wishes)
     others = [
@@ -135,5 +135,5 @@ def _space(
     base: RunConfig, n_fit: int, names: Sequence[str], cond_names: Sequence[str],
     search: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    known = space.model_space(base, n_fit, len(names), len(cond_names))
-    return {name: p.to_json() for name, p in space.narrowed(known, search).items()}
+    known = search_space.model_space(base, n_fit, len(names), len(cond_names))
+    return {name: p.to_json() for name, p in search_space.narrowed(known, search).items()}

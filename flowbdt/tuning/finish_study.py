@@ -18,9 +18,9 @@ from ..training import run_directory
 from ..training.executors.work import name_of
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
-from . import choose, parts
-from .records import finished, write_trials
+from . import choose_winner, study_events
 from .trial import TRIALS, configuration, model, read_setup, read_state
+from .trial_table import finished, write_trials
 
 SECOND = "auc_mlp"
 """The second judge, whom the last few have to please too."""
@@ -59,15 +59,15 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
         raise RunError(f"{study.path}: no trial came to an end; see {study.file('trials.csv')}")
     objectives = setup["objectives"]
     second = functools.partial(_second_opinion, study, setup)
-    chosen = choose.finalists(reports, objectives, None if SECOND in objectives else second)
+    chosen = choose_winner.finalists(reports, objectives, None if SECOND in objectives else second)
     finals = {n: _judged(study, setup, n) for n in chosen}
-    won = choose.winner(finals, reports, objectives)
+    won = choose_winner.winner(finals, reports, objectives)
     rows = write_trials(study, setup)
     run = _refit(study, setup, won, executor)
     spent = sum(float(row.get("cpu_seconds", 0.0)) for row in rows)
     looks = (read_state(study, f"finals/{p.name}") for p in study.file("finals").glob("*.json"))
     spent += sum(float(look["cpu_seconds"]) for look in looks)
-    best = choose.front({n: r["values"] for n, r in reports.items()})
+    best = choose_winner.front({n: r["values"] for n, r in reports.items()})
     outcome = {
         "format": 1, "winner": won, "front": best, "finals": finals, "objectives": objectives,
         "cpu_seconds": spent, "params": rows[won]["params"], "shares": setup["shares"],
@@ -97,7 +97,7 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
     if final["second"] is None:
         return final
     on_selection = _second_opinion(study, setup, number)
-    value, error = choose.together(on_selection, final["second"])
+    value, error = choose_winner.together(on_selection, final["second"])
     return {**final, "second": {**final["second"], "value": value, "error": error}}
 
 
@@ -127,8 +127,8 @@ def _events(
 
     With folds the model is that of the first one, and its selection the events of that fold.
     """
-    table = parts.read_table(study, setup)
-    known = parts.parts_of(setup, table)
+    table = study_events.read_table(study, setup)
+    known = study_events.parts_of(setup, table)
     real = table.take(known.guard if part == "guard" else known.held(0))
     seed = seeding.derive(setup["seed"], f"tune-{part}")
     return real, score_events.generated(Flow(model(study, number), 1), real, seed).table
@@ -153,7 +153,7 @@ def _once(
 def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: Any) -> RunDirectory:
     """Fit the settings of a trial to all events; a folder of another winner is moved aside."""
     task = TRIALS.task(study, number) or {}
-    table = parts.read_table(study, setup)
+    table = study_events.read_table(study, setup)
     config = configuration(setup, task["params"], table.n)
     config = replace(config, executor=executor)
     folder = study.file("best")

@@ -18,7 +18,7 @@ from ..flow.schedule_search import steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS, evaluations
 from ..flow.time_grid import MIN_STEP
-from .space import Choice, Space, Span
+from .search_space import Choice, Space, Span
 
 PLAIN = {
     "Adams-Bashforth 2": "adams_bashforth_2",

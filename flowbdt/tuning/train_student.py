@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from . import seeding
-from .config import ModelConfig, checked_settings
-from .errors import ConfigError, InputError
-from .flow.solvers.base import Ask
-from .generation.trained_flow import Flow
-from .model import FlowBDT, fit_run
-from .tables import checks, conditions
-from .training import run_directory
-from .training.plan import Inputs
-from .training.run_directory import RunDirectory
-from .training.teacher_trajectories import Ways
+from .. import seeding
+from ..config import ModelConfig, checked_settings
+from ..errors import ConfigError, InputError
+from ..flow.solvers.base import Ask
+from ..generation.trained_flow import Flow
+from ..model import FlowBDT, fit_run
+from ..tables import checks, conditions
+from ..training import run_directory
+from ..training.plan import Inputs
+from ..training.run_directory import RunDirectory
+from ..training.teacher_trajectories import Ways
 
 N_PAIRS = 50_000
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..evaluation.metrics.base import uncertain
-from . import choose
-from .finish import Tuned
-from .sampler import TunedSampler
+from . import choose_winner
+from .finish_study import Tuned
+from .tune_sampler import TunedSampler
 
 SHOWN = 12
 """At most so many trials of the front are listed."""
@@ -65,7 +65,7 @@ def _verdict(tuned: Tuned, rows: Mapping[int, Mapping[str, Any]], score: str) ->
     if tuned.winner == 0:
         return "the settings to start from won: nothing cheaper is as good, as far as can be seen"
     both = {
-        n: choose.together(rows[n]["scores"][score], tuned.finals[n]["scores"][score])
+        n: choose_winner.together(rows[n]["scores"][score], tuned.finals[n]["scores"][score])
         for n in (0, tuned.winner)
         if n in tuned.finals
     }

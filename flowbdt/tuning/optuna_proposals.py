@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import seeding
 from ..errors import FormatError, MissingExtra
-from .space import Choice, Space
+from .search_space import Choice, Space
 
 RANDOM_TRIALS = 10
 """Trials, first tries included, before the estimator takes over from random choice."""

@@ -26,8 +26,8 @@ from ..tables.event_table import EventTable
 from ..tables.row_split import split_mask
 from ..training import run_directory
 from ..training.executors.local import available_cpus
-from . import space, times, ways
-from .proposals import Proposals, check_installed
+from . import choose_times, sampler_space, search_space
+from .optuna_proposals import Proposals, check_installed
 
 METHODS = ("metric", "grid", "times", "divergence")
 EVALUATIONS = (8, 16, 32)
@@ -102,7 +102,7 @@ def tune_sampler(
     method : 'metric' searches by the metric and begins with what the others find without one:
         'grid' makes the errors of steps small on the closed-form velocity (`flowbdt.flow.schedule_search`);
         'times' and 'divergence' choose trained times, by the errors of steps between them or by a
-        bound on the divergence (`flowbdt.tuning.times`)
+        bound on the divergence (`flowbdt.tuning.choose_times`)
     n_trials : samplers tried by the search; as many small changes of the best one follow
     interpolate : whether times between step models may be asked; None decides by their number
     seed, n_threads : of all noise; for prediction
@@ -172,8 +172,8 @@ class _Budget:
 
     def try_(self, way: Way | None, note: str) -> float:
         """Score a sampler; infinite if there is none."""
-        settled = None if way is None else ways.settled(way, self.stays, self.convention)
-        if settled is None or ways.cost(settled, self.convention) > self.budget:
+        settled = None if way is None else sampler_space.settled(way, self.stays, self.convention)
+        if settled is None or sampler_space.cost(settled, self.convention) > self.budget:
             return float("inf")
         score = self.search.score(settled)
         self.log.append({"note": note, "way": settled, "score": score})
@@ -230,7 +230,7 @@ class _Budget:
             },
             difference=difference,
             tuned=better,
-            fit=ways.fit_settings(way),
+            fit=sampler_space.fit_settings(way),
             tried=len(self.log),
             cpu_seconds=time.process_time() - clock,
             log=self.log,
@@ -272,27 +272,29 @@ class _Budget:
         if n_steps <= len(self.trained):
             cond = None if self.search.cond is None else self.search.cond[:POINTS]
             x0 = x0 if cond is None else x0[: len(cond)]
-            trail = times.Trail.of(flow.field, np.array(self.trained), x0, cond)
-            kinds = {"times": times.second_order(trail)}
+            trail = choose_times.Trail.of(flow.field, np.array(self.trained), x0, cond)
+            kinds = {"times": choose_times.second_order(trail)}
             if self.convention is not None:
-                kinds["divergence"] = times.divergence(trail, self.convention)
+                kinds["divergence"] = choose_times.divergence(trail, self.convention)
             for note, errors in kinds.items():
-                grid = times.best_times(trail, n_steps, errors)
+                grid = choose_times.best_times(trail, n_steps, errors)
                 found[note] = {"solver": solver, "spacing": grid.tolist()}
         return found
 
     def propose(self) -> None:
         """Search solver and levels by the metric."""
-        known = ways.way_space(self.convention, self.own)
+        known = sampler_space.way_space(self.convention, self.own)
         first = {name: parameter.default for name, parameter in known.items()}
-        solvers = known["solver"].options if isinstance(known["solver"], space.Choice) else {}
+        solvers = (
+            known["solver"].options if isinstance(known["solver"], search_space.Choice) else {}
+        )
         others = [{**first, "solver": name} for name in solvers]
         seed = seeding.derive(self.seed, "sampler-search", self.budget)
         proposals = Proposals(None, known, 1, seed=seed, first=others, n_random=len(others) + 6)
         for _ in range(self.n_trials):
             number, params = proposals.ask()
             try:
-                way = ways.build(params, known, self.budget, self.convention)
+                way = sampler_space.build(params, known, self.budget, self.convention)
             except ConfigError:
                 way = None
             score = self.try_(way, "search")
@@ -309,7 +311,7 @@ class _Budget:
         for _ in range(self.n_trials):
             grid = parent["way"]["spacing"]
             change = size * rng.standard_normal(len(grid) - 1)
-            way = {**parent["way"], "spacing": ways.moved(grid, change)}
+            way = {**parent["way"], "spacing": sampler_space.moved(grid, change)}
             if self.try_(way, "moved") < parent["score"]:
                 parent, size = self.log[-1], size * 1.5
             else:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from . import atomic_files
-from .errors import InputError
-from .evaluation.evaluate import Evaluation, evaluate
-from .evaluation.metrics import Result
-from .generation.trained_flow import Flow
-from .seeding import derive
-from .tables.event_table import EventTable
+from .. import atomic_files
+from ..errors import InputError
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.metrics import Result
+from ..generation.trained_flow import Flow
+from ..seeding import derive
+from ..tables.event_table import EventTable
 
 METRICS = {"separation": "separation x100", "auc_gb": "AUC, gradient boosting"}
 
