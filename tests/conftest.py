@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from flowbdt import cli
+from flowbdt.cli import main
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.base import Result
 from flowbdt.physics.calorimeter.report import to_json, write_shower_report
@@ -141,7 +141,7 @@ def test_the_command_judges_two_files(tmp_path, capsys):
         write_showers(tmp_path / f"{name}.hdf5", photons(150, seed))
     files = [str(tmp_path / f"{name}.hdf5") for name in ("real", "new")]
     folder = tmp_path / "report"
-    assert cli.main(["calo", "evaluate", *files, "-o", str(folder), "--quick"]) == 0
+    assert main.main(["calo", "evaluate", *files, "-o", str(folder), "--quick"]) == 0
     said = capsys.readouterr().out
     assert "AUC, low level, fast judge (mlp)" in said
     assert str(folder / "report.html") in said
@@ -151,7 +151,7 @@ def test_the_command_judges_two_files(tmp_path, capsys):
 
 def test_a_file_that_is_none_is_an_error_with_its_name(tmp_path, capsys):
     missing = str(tmp_path / "none.hdf5")
-    assert cli.main(["calo", "evaluate", missing, missing]) == 1
+    assert main.main(["calo", "evaluate", missing, missing]) == 1
     assert "none.hdf5" in capsys.readouterr().err
 
 
@@ -161,5 +161,5 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_computed(
     showers = str(tmp_path / "real.hdf5")
     write_showers(tmp_path / "real.hdf5", photons(20, 1))
     monkeypatch.setattr("flowbdt.evaluation.metrics.calo.evaluate_showers", None)
-    assert cli.main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
+    assert main.main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
     assert "cannot make the folder" in capsys.readouterr().err

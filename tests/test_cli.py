@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import run
 
-from flowbdt.cli import build_parser
+from flowbdt.cli.main import build_parser
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_attributes, read_table, write_table
 from flowbdt.training.executors import EXECUTORS

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flowbdt import EventTable, FlowBDT
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, FormatError, InputError, MissingExtra, SlowWarning
 from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.parametrisations import PathConvention

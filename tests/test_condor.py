@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import QUICK
 
+from flowbdt.cli.watch import Screen, table
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
 from flowbdt.generation.sample_jobs import Parts
@@ -39,7 +40,6 @@ from flowbdt.training.executors.work import Needs
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.step_jobs import STEPS
-from flowbdt.watch import Screen, table
 
 ASSETS = Path(__file__).parent / "assets" / "condor"
 INPUTS = ["tasks/$(name).json", "table", "transform.json", "preconditioner.npz"]

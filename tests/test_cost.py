@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER, ModelConfig
 from flowbdt.errors import DataWarning
 from flowbdt.tables.event_table import EventTable

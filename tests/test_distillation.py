@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowbdt import EventTable, FlowBDT, write_table
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.flow.closed_form.mixture import MixturePreconditioner
 from flowbdt.flow.closed_form.stored import from_bytes

@@ -29,7 +29,7 @@ from exported_models import (
 )
 
 from flowbdt import FlowBDT
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 from flowbdt.errors import DataWarning
 from flowbdt.flow.solvers import integrate
 from flowbdt.generation.attempt_warnings import MOST_ATTEMPTS

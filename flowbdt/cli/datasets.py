@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cliparts import add_command, add_group, bar, say
+from .options import add_command, add_group, bar, say
 
 
 def add_data(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add_data(commands: Any) -> None:
 
 def run_list(options: argparse.Namespace) -> None:
     """flowbdt data list."""
-    from .physics.datasets.records import overview, record
+    from ..physics.datasets.records import overview, record
 
     if options.record is None:
         print(f"{overview()}\n\ntheir files: flowbdt data list NAME")
@@ -39,8 +39,8 @@ def run_list(options: argparse.Namespace) -> None:
 
 def run_fetch(options: argparse.Namespace) -> None:
     """flowbdt data fetch."""
-    from .physics.datasets.download import fetch_file
-    from .physics.datasets.records import record
+    from ..physics.datasets.download import fetch_file
+    from ..physics.datasets.records import record
 
     found, new_bar = record(options.record), bar(options)
     folder = options.output or Path(found.name)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .cliparts import TABLES, add_command, add_seed, bar, count, say
+from .options import TABLES, add_command, add_seed, bar, count, say
 
 REPORT = "distillation.json"
 
@@ -50,12 +50,12 @@ def add_distil(commands: Any) -> None:
 
 def run_distil(options: argparse.Namespace) -> None:
     """flowbdt distil."""
-    from .generation.trained_flow import Flow
-    from .model import fit_run
-    from .tables.formats import read_conditions
-    from .training import run_directory
-    from .tuning.student_report import compare
-    from .tuning.train_student import N_PAIRS, prepare
+    from ..generation.trained_flow import Flow
+    from ..model import fit_run
+    from ..tables.formats import read_conditions
+    from ..training import run_directory
+    from ..tuning.student_report import compare
+    from ..tuning.train_student import N_PAIRS, prepare
 
     source = run_directory.open_run(options.teacher)
     teacher = Flow(source, 1)
@@ -81,8 +81,8 @@ def run_distil(options: argparse.Namespace) -> None:
 
 def _events(path: str | None, teacher: Any, weight: str | None) -> Any:
     """Read real events with the columns, conditions and codes of texts of a trained run."""
-    from .tables.conditions import like
-    from .tables.formats import read_table
+    from ..tables.conditions import like
+    from ..tables.formats import read_table
 
     if path is None:
         return None
@@ -95,7 +95,7 @@ def _events(path: str | None, teacher: Any, weight: str | None) -> Any:
 
 def _settings(assignments: list[str]) -> dict[str, Any]:
     """Return what ``--set`` changes, name by name."""
-    from .config import RunConfig
+    from ..config import RunConfig
 
     plain = asdict(RunConfig())
     given = asdict(RunConfig().with_overrides(assignments))

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import yaml
 
-from . import seeding
-from .atomic_files import to_plain
-from .config import RunConfig
-from .errors import ConfigError, InputError
-from .evaluation.evaluate import evaluate
-from .evaluation.report import write_report
-from .flow.time_grid import TimeGrid
-from .generation.sample_stream import Stream, number_of_events
-from .generation.trained_flow import Flow
-from .model import fit_run, train_run
-from .tables.event_table import EventTable
-from .tables.formats import read_attributes, read_table
-from .tables.transforms import TableTransform
-from .training import expected_cost, run_directory
-from .training.collect import missing_steps
-from .training.executors import EXECUTORS, Executor
-from .training.plan import Inputs, check_config
-from .training.run_directory import RunDirectory
+from .. import seeding
+from ..atomic_files import to_plain
+from ..config import RunConfig
+from ..errors import ConfigError, InputError
+from ..evaluation.evaluate import evaluate
+from ..evaluation.report import write_report
+from ..flow.time_grid import TimeGrid
+from ..generation.sample_stream import Stream, number_of_events
+from ..generation.trained_flow import Flow
+from ..model import fit_run, train_run
+from ..tables.event_table import EventTable
+from ..tables.formats import read_attributes, read_table
+from ..tables.transforms import TableTransform
+from ..training import expected_cost, run_directory
+from ..training.collect import missing_steps
+from ..training.executors import EXECUTORS, Executor
+from ..training.plan import Inputs, check_config
+from ..training.run_directory import RunDirectory
 
 Bar = Callable[..., Any]
 

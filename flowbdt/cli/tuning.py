@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .cliparts import TABLES, add_command, add_seed, add_settings, count, say, seed
-from .errors import InputError
+from ..errors import InputError
+from .options import TABLES, add_command, add_seed, add_settings, count, say, seed
 
 
 def add_tuning(commands: Any) -> None:
@@ -181,7 +181,7 @@ def _positive(text: str) -> float:
 
 def run_tune(options: argparse.Namespace) -> None:
     """flowbdt tune."""
-    from .tuning.commands import tune_files
+    from .tuning_commands import tune_files
 
     if options.table is None and not options.resume:
         raise InputError("the table to learn is needed: flowbdt tune TABLE -o STUDY")
@@ -190,14 +190,14 @@ def run_tune(options: argparse.Namespace) -> None:
 
 def run_trial(options: argparse.Namespace) -> None:
     """flowbdt trial."""
-    from .tuning.commands import trial
+    from .tuning_commands import trial
 
     say(options, trial(options.study, options.trial, options.threads))
 
 
 def run_tune_sampler(options: argparse.Namespace) -> None:
     """flowbdt tune-sampler."""
-    from .tuning.commands import tune_sampler_files
+    from .tuning_commands import tune_sampler_files
 
     say(options, tune_sampler_files(options, lambda line: say(options, line)))
 

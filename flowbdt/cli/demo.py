@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .config import ModelConfig
-from .evaluation.evaluate import evaluate
-from .evaluation.report import demo_figure, write_report
-from .generation.trained_flow import Flow
-from .model import fit_run
-from .physics.datasets import bundled
-from .tables.event_table import EventTable
-from .tables.formats import write_table
-from .training.plan import Inputs, check_config
+from ..config import ModelConfig
+from ..evaluation.evaluate import evaluate
+from ..evaluation.report import demo_figure, write_report
+from ..generation.trained_flow import Flow
+from ..model import fit_run
+from ..physics.datasets import bundled
+from ..tables.event_table import EventTable
+from ..tables.formats import write_table
+from ..training.plan import Inputs, check_config
 
 N_TRAIN = 15_000
 """Jets to learn from; the rest, as many as are trained on at most, judge."""

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import atomic_files
-from .commands import read_sampler
-from .errors import ConfigError, InputError
-from .evaluation.differences import text
-from .evaluation.entries import (
+from .. import atomic_files
+from ..errors import ConfigError, InputError
+from ..evaluation.differences import text
+from ..evaluation.entries import (
     Entry,
     Truth,
     described,
@@ -23,12 +22,13 @@ from .evaluation.entries import (
     sampler_name,
     samples_of,
 )
-from .evaluation.report.content import Content
-from .evaluation.report.published import read_published
-from .evaluation.report.write_report import write_together
-from .generation.trained_flow import Flow
-from .tables.formats import read_table
-from .training import run_directory
+from ..evaluation.report.content import Content
+from ..evaluation.report.published import read_published
+from ..evaluation.report.write_report import write_together
+from ..generation.trained_flow import Flow
+from ..tables.formats import read_table
+from ..training import run_directory
+from .fit_and_generate import read_sampler
 
 
 def read_truth(options: argparse.Namespace) -> Truth | None:

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import yaml
 
 from ..atomic_files import write_bytes, write_json
-from ..commands import configuration, read_mapping
 from ..config import RunConfig
-from ..jobs import job, quoted
 from ..tables.formats import read_table
 from ..training.run_directory import RunDirectory
-from .messages import sampler_lines, summary, trial_line
-from .trial import TRIALS, read_setup
-from .tune_sampler import to_json, tune_sampler
-from .tune_settings import tune
+from ..tuning.messages import sampler_lines, summary, trial_line
+from ..tuning.trial import TRIALS, read_setup
+from ..tuning.tune_sampler import to_json, tune_sampler
+from ..tuning.tune_settings import tune
+from .fit_and_generate import configuration, read_mapping
+from .jobs import job, quoted
 
 Say = Callable[[str], None]
 

@@ -11,22 +11,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .commands import checked_executor, prepare, read_sampler
-from .errors import ConfigError, FlowbdtError, RunError
-from .generation.learn_rejection import learn_rejection
-from .generation.sample_jobs import Parts, merge, missing_parts, plan_sample
-from .tables.formats import read_conditions, read_table
-from .training.collect import collect, missing_steps
-from .training.executors import Executor, HTCondor, Work
-from .training.executors.base import reason
-from .training.executors.htcondor.pool import connect
-from .training.executors.htcondor.submissions import Submissions, written
-from .training.executors.htcondor.submit_files import Place, Stage, single
-from .training.executors.local import available_cpus
-from .training.executors.work import name_of
-from .training.plan import make_plan
-from .training.run_directory import RunDirectory, task_name
-from .training.step_jobs import STEPS
+from ..errors import ConfigError, FlowbdtError, RunError
+from ..generation.learn_rejection import learn_rejection
+from ..generation.sample_jobs import Parts, merge, missing_parts, plan_sample
+from ..tables.formats import read_conditions, read_table
+from ..training.collect import collect, missing_steps
+from ..training.executors import Executor, HTCondor, Work
+from ..training.executors.base import reason
+from ..training.executors.htcondor.pool import connect
+from ..training.executors.htcondor.submissions import Submissions, written
+from ..training.executors.htcondor.submit_files import Place, Stage, single
+from ..training.executors.local import available_cpus
+from ..training.executors.work import name_of
+from ..training.plan import make_plan
+from ..training.run_directory import RunDirectory, task_name
+from ..training.step_jobs import STEPS
+from .fit_and_generate import checked_executor, prepare, read_sampler
 
 
 def plan(options: argparse.Namespace) -> str:

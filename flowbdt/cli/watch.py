@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-from .errors import ConfigError, FlowbdtError
-from .generation.sample_jobs import is_merged, merge, samples
-from .jobs import collect_run, planned, quoted
-from .training.executors.htcondor.executor import Follower
-from .training.executors.htcondor.pool import Pool, connect
-from .training.executors.htcondor.submissions import (
+from ..errors import ConfigError, FlowbdtError
+from ..generation.sample_jobs import is_merged, merge, samples
+from ..training.executors.htcondor.executor import Follower
+from ..training.executors.htcondor.pool import Pool, connect
+from ..training.executors.htcondor.submissions import (
     DONE,
     FAILED,
     HELD,
@@ -24,6 +23,7 @@ from .training.executors.htcondor.submissions import (
     JobState,
     Submissions,
 )
+from .jobs import collect_run, planned, quoted
 
 STATES = (WAITING, QUEUED, RUNNING, HELD, DONE, FAILED, LOST)
 

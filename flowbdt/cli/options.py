@@ -43,7 +43,7 @@ def add_seed(parser: Any, default: int = 0) -> None:
 
 def executors() -> list[str]:
     """Return the names of the executors."""
-    from .training.executors import EXECUTORS
+    from ..training.executors import EXECUTORS
 
     return EXECUTORS.names()
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .cliparts import TABLES, add_command, add_seed, add_settings, bar, count, say, seed
-from .errors import FlowbdtError, InputError
+from .. import __version__
+from ..errors import FlowbdtError, InputError
+from .options import TABLES, add_command, add_seed, add_settings, bar, count, say, seed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,11 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowbdt {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    from .cli_calo import add_calo
-    from .cli_data import add_data
-    from .cli_distil import add_distil
-    from .cli_export import add_export
-    from .cli_tuning import add_tuning
+    from .calorimeter import add_calo
+    from .datasets import add_data
+    from .distil import add_distil
+    from .export import add_export
+    from .tuning import add_tuning
 
     own = [_add_demo, _add_fit, _add_generate, _add_evaluate, _add_show]
     jobs = [_add_plan, _add_step, _add_collect, _add_submit, _add_watch, _add_part, _add_merge]
@@ -247,7 +247,7 @@ def run_demo(options: argparse.Namespace) -> None:
 
 def run_fit(options: argparse.Namespace) -> None:
     """flowbdt fit."""
-    from .commands import dry_run, fit
+    from .fit_and_generate import dry_run, fit
 
     if options.dry_run:
         print(dry_run(options))
@@ -313,21 +313,21 @@ def run_watch(options: argparse.Namespace) -> None:
 
 def run_generate(options: argparse.Namespace) -> None:
     """flowbdt generate."""
-    from .commands import generate
+    from .fit_and_generate import generate
 
     say(options, generate(options, bar=bar(options)))
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt evaluate."""
-    from .commands import evaluate_files
+    from .fit_and_generate import evaluate_files
 
     print(evaluate_files(options))
 
 
 def run_show(options: argparse.Namespace) -> None:
     """flowbdt show."""
-    from .commands import show
+    from .fit_and_generate import show
 
     print(show(options.run))
 

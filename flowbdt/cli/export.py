@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cliparts import add_command, say
+from .options import add_command, say
 
 WRITTEN = {
     "cpp": "folder with model.bin, flowbdt.hpp, a C interface and an example",
@@ -34,9 +34,9 @@ def add_export(commands: Any) -> None:
 
 def run_export(options: argparse.Namespace) -> None:
     """flowbdt export."""
-    from .commands import read_sampler
-    from .generation.trained_flow import Flow
-    from .training import run_directory
+    from ..generation.trained_flow import Flow
+    from ..training import run_directory
+    from .fit_and_generate import read_sampler
 
     sampler = read_sampler(options.sampler)
     flow = Flow(run_directory.open_run(options.model), sampler=sampler, compiled=False)
@@ -47,9 +47,9 @@ def run_export(options: argparse.Namespace) -> None:
 
 def _writer(name: str) -> Callable[[Any, Any], None]:
     if name == "onnx":
-        from .generation.export.write_onnx import write_onnx
+        from ..generation.export.write_onnx import write_onnx
 
         return lambda flow, path: write_onnx(flow, str(path))
-    from .generation.export.write_cpp import write_cpp
+    from ..generation.export.write_cpp import write_cpp
 
     return write_cpp

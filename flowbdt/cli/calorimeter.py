@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cliparts import add_command, add_group, add_seed, count, say, seed
+from .options import add_command, add_group, add_seed, count, say, seed
 
 
 def add_calo(commands: Any) -> None:
@@ -51,10 +51,10 @@ def add_calo(commands: Any) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt calo evaluate."""
-    from .atomic_files import make_folder
-    from .physics.calorimeter.report import summary, write_shower_report
-    from .physics.calorimeter.scores import evaluate_showers
-    from .physics.calorimeter.shower_files import ShowerFile, read_showers
+    from ..atomic_files import make_folder
+    from ..physics.calorimeter.report import summary, write_shower_report
+    from ..physics.calorimeter.scores import evaluate_showers
+    from ..physics.calorimeter.shower_files import ShowerFile, read_showers
 
     files = [ShowerFile(options.reference), ShowerFile(options.generated)]
     reference, generated = (one.read() for one in files)
@@ -81,9 +81,9 @@ LOW_VALUES = 70_000_000
 
 
 def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
-    from .evaluation.metrics.classifier import make_mlp
-    from .physics.calorimeter.scores import Protocol
-    from .trees.boosted_trees import make_classifier
+    from ..evaluation.metrics.classifier import make_mlp
+    from ..physics.calorimeter.scores import Protocol
+    from ..trees.boosted_trees import make_classifier
 
     return Protocol(
         judges={"mlp": make_mlp, "gb": make_classifier},
@@ -97,7 +97,7 @@ def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
 
 
 def _official(options: argparse.Namespace) -> Any:
-    from .physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
+    from ..physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
 
     def judge(reference: Any, generated: Any, name: str) -> Any:
         return deep_classifier_auc(
