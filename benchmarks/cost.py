@@ -1,4 +1,5 @@
-"""How well `flowbdt.training.cost_model` foresees memory and CPU time of a step, and where its constants are from.
+"""How well `flowbdt.training.cost_model` foresees memory and CPU time of a step, and where its
+constants are from.
 
     python benchmarks/cost.py [--quick]
 
@@ -71,8 +72,7 @@ def booster_of(changes: dict[str, Any]) -> dict[str, Any]:
 
 def measure(changes: dict[str, Any], sizes: tuple[int, int, int]) -> dict[str, float]:
     """Return peak memory of the process (MiB) and CPU seconds of one fit."""
-    import flowbdt.training.worker  # noqa: F401  what a step has loaded
-
+    import flowbdt.training.train_step  # noqa: F401  what a step has loaded
     from flowbdt.trees.boosted_trees import BoostedTrees
 
     BoostedTrees(booster_of({})).fit(MadeUp(100, 2, 2), None, seed=1, n_threads=1)

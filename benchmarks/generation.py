@@ -48,7 +48,7 @@ from flowbdt.generation.compiled.engine import CompiledFlow
 from flowbdt.generation.generate_rows import StepModel
 from flowbdt.generation.packed.pack_solver import Program, program
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.physics.datasets import bundled
+from flowbdt.physics import bundled
 from flowbdt.tables.transforms import JointTransform, TableTransform
 from flowbdt.training import run_directory
 from flowbdt.trees.boosted_trees import BoostedTrees

@@ -24,7 +24,7 @@ import common
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
 from flowbdt.config import PRESETS
 from flowbdt.evaluation.metrics import relation_deviation
-from flowbdt.physics.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.physics import HLV_RELATIONS, JetNetHLV, bundled
 
 SERIAL = {"name": "serial", "n_threads": 1}
 

@@ -28,7 +28,7 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.generate_rows import StepModel
-from flowbdt.physics.datasets import bundled
+from flowbdt.physics import bundled
 from flowbdt.tables.transforms import JointTransform, TableTransform
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees

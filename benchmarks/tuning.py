@@ -31,7 +31,7 @@ from flowbdt.evaluation.differences import differences, with_paired_separations
 from flowbdt.evaluation.differences import text as compared
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
-from flowbdt.physics.datasets import HLV_RELATIONS, JetNetHLV, bundled
+from flowbdt.physics import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import TunedSampler, tune, tune_sampler

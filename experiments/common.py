@@ -31,7 +31,7 @@ def parser(question: str) -> argparse.ArgumentParser:
 
 def jets(data: Path | None) -> tuple[EventTable, EventTable]:
     """Return training and test events of the 12 jet observables, without a folder the bundled."""
-    from flowbdt.physics.datasets import JetNetHLV, bundled
+    from flowbdt.physics import JetNetHLV, bundled
 
     source = bundled() if data is None else JetNetHLV(data / "jetnet")
     return source.load("train"), source.load("test")

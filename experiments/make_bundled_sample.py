@@ -1,8 +1,11 @@
-"""Make flowbdt/physics/data/top_jets_hlv12.h5, the sample that comes with the package, from its source.
+"""Make flowbdt/physics/data/top_jets_hlv12.h5, the sample that comes with the package, from its
+source.
 
-    python experiments/make_bundled_sample.py path/to/t_hlv12.h5 flowbdt/physics/data/top_jets_hlv12.h5
+    python experiments/make_bundled_sample.py path/to/t_hlv12.h5
+    flowbdt/physics/data/top_jets_hlv12.h5
 
-The source is a table of 50,000 jets (see flowbdt/physics/data/README.md). The first 40,000 rows are kept,
+The source is a table of 50,000 jets (see flowbdt/physics/data/README.md). The first 40,000 rows
+are kept,
 in their order, so that the file stays below 1.9 MB. The same source gives the same bytes.
 """
 

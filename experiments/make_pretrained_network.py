@@ -19,7 +19,7 @@ from flowbdt import TableTransform
 from flowbdt.networks import Trainer, TrainingConfig
 from flowbdt.networks.backbones import TableMLP
 from flowbdt.networks.pretrained import TableNetwork
-from flowbdt.physics.datasets import bundled
+from flowbdt.physics import bundled
 from flowbdt.tables.row_split import split_mask
 
 

@@ -11,6 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
+from flowbdt.physics import toy_showers
 from flowbdt.physics.calorimeter.scores import (
     expected_coverage,
     fpd,
@@ -21,7 +22,6 @@ from flowbdt.physics.calorimeter.scores import (
     neighbour_inputs,
     neighbour_scores,
 )
-from flowbdt.physics.datasets import toy_showers
 
 # ---- FPD and KPD
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.base import Result
+from flowbdt.physics import toy_showers, write_showers
 from flowbdt.physics.calorimeter.report import to_json, write_shower_report
 from flowbdt.physics.calorimeter.scores import (
     Protocol,
@@ -18,7 +19,6 @@ from flowbdt.physics.calorimeter.scores import (
     separations,
     shower_histograms,
 )
-from flowbdt.physics.datasets import toy_showers, write_showers
 
 
 def judge(seed):

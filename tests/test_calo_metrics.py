@@ -9,6 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from flowbdt.errors import InputError
+from flowbdt.physics import Showers, geometry, toy_showers, write_showers
 from flowbdt.physics.calorimeter import shower_files as files
 from flowbdt.physics.calorimeter.scores import (
     binning,
@@ -23,7 +24,6 @@ from flowbdt.physics.calorimeter.scores import (
     separations_by_energy,
 )
 from flowbdt.physics.calorimeter.shower_files import ShowerFile
-from flowbdt.physics.datasets import Showers, geometry, toy_showers, write_showers
 
 GEOMETRIES = ["photons", "pions"]
 

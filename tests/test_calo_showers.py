@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import FormatError, InputError, RunError
-from flowbdt.physics.calorimeter import shower_files as module
-from flowbdt.physics.calorimeter.geometry import SIZES, geometry_of
-from flowbdt.physics.datasets import (
+from flowbdt.physics import (
     CaloChallenge,
     ShowerFile,
     Showers,
@@ -19,6 +17,8 @@ from flowbdt.physics.datasets import (
     toy_showers,
     write_showers,
 )
+from flowbdt.physics.calorimeter import shower_files as module
+from flowbdt.physics.calorimeter.geometry import SIZES, geometry_of
 
 BOUNDS = {
     "photons": [0, 8, 168, 358, 363, 368],

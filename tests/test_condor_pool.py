@@ -23,7 +23,7 @@ import pytest
 from conftest import QUICK
 
 import flowbdt
-from flowbdt.physics.datasets import bundled
+from flowbdt.physics import bundled
 from flowbdt.tables.formats import write_table
 from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps

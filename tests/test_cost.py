@@ -57,9 +57,9 @@ def test_parts_add_up():
 MEASURE = """
 import json, sys, time
 import numpy as np
-import flowbdt.training.worker
-from flowbdt.regressors.base import Batch
-from flowbdt.regressors.xgb import BoostedTrees
+import flowbdt.training.train_step
+from flowbdt.trees.base import Batch
+from flowbdt.trees.boosted_trees import BoostedTrees
 
 class Rows:
     n_rows, n_outputs = {n_rows}, {n_outputs}

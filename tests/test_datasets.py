@@ -14,7 +14,7 @@ import pytest
 
 from flowbdt.atomic_files import digest_file
 from flowbdt.errors import FormatError, InputError
-from flowbdt.physics.datasets import (
+from flowbdt.physics import (
     DATASETS,
     Dataset,
     bundled,

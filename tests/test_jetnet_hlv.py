@@ -100,7 +100,7 @@ def test_observables_of_a_jetnet_file_are_read_by_the_study(tmp_path):
     import h5py
 
     from experiments.jetnet_hlv.make import make
-    from flowbdt.physics.datasets import JetNetHLV
+    from flowbdt.physics import JetNetHLV
 
     rng = np.random.default_rng(3)
     particles = np.zeros((40, 30, 4), np.float32)

@@ -158,7 +158,7 @@ def test_an_evicted_step_leaves_no_half_written_file(planned, whole, monkeypatch
     code = (
         "import os, sys, signal\n"
         "from flowbdt import files\n"
-        "from flowbdt.cli import main\n"
+        "from flowbdt.cli.main import main\n"
         "real = os.replace\n"
         "def evicted(source, target):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"

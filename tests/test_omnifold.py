@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import FormatError, InputError
-from flowbdt.physics.datasets import OmniFoldZJets, read_zjets
+from flowbdt.physics import OmniFoldZJets, read_zjets
 from flowbdt.physics.jets.omnifold_files import MORE, NO_GROOMED_MASS, SIX, zjets_files
 from flowbdt.tables.transforms import TableTransform
 

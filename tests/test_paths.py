@@ -31,7 +31,7 @@ def test_exact_gaussian_flow_starts_at_noise_and_ends_at_data() -> None:
 
 
 def test_docstring_of_the_module_states_the_time_direction() -> None:
-    import flowbdt.paths
+    import flowbdt.flow.paths
 
     assert "t = 0 is noise, t = 1 is data" in (flowbdt.flow.paths.__doc__ or "")
 
@@ -149,6 +149,7 @@ def test_missing_noise_is_refused() -> None:
 
 
 def test_paths_and_solvers_need_no_torch() -> None:
-    code = "import sys, flowbdt.flow.fields, flowbdt.flow.torchcfm_reference; print('torch' in sys.modules)"
+    modules = "flowbdt.flow.fields, flowbdt.flow.torchcfm_reference"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr

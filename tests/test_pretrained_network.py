@@ -15,7 +15,7 @@ from flowbdt.evaluation.metrics import classifier_auc  # noqa: E402
 from flowbdt.networks import TableNetwork, load_network, pretrained_network  # noqa: E402
 from flowbdt.networks.backbones import TableMLP  # noqa: E402
 from flowbdt.networks.denoiser import Denoiser  # noqa: E402
-from flowbdt.physics.datasets import bundled  # noqa: E402
+from flowbdt.physics import bundled  # noqa: E402
 from flowbdt.trees.boosted_trees import make_classifier  # noqa: E402
 
 N = 3000

@@ -11,7 +11,7 @@ from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
 from flowbdt.generation import fast_start
 from flowbdt.generation.one_event import EventSampler
-from flowbdt.generation.packed import check_arrays, mapped_file
+from flowbdt.generation.packed import arrays, mapped_file
 from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
@@ -124,7 +124,7 @@ HARM = [
     ("way", "columns", 4, 1 << 40),
     ("way", "ops", 1, 1 << 62),
     ("way", "relations", 0, 6),
-    ("way", "terms", 0, check_arrays.codes.ADD),
+    ("way", "terms", 0, arrays.ADD),
 ]
 
 
@@ -141,7 +141,7 @@ def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
 def test_a_count_of_knots_that_is_no_number_is_refused(model):
     way = fast_start.Way(*model[1]["way"])
     numbers = np.array(way.numbers)
-    (rank,) = way.ops[way.ops[:, 0] == check_arrays.codes.RANK, 1]
+    (rank,) = way.ops[way.ops[:, 0] == arrays.RANK, 1]
     for wrong in (np.nan, np.inf, 1.0, -3.0, 1e18):
         numbers[rank] = wrong
         content = {**model[1], "way": tuple(way._replace(numbers=numbers.copy()))}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowbdt.cli.main import build_parser
-from flowbdt.physics.datasets import bundled
+from flowbdt.physics import bundled
 from flowbdt.tables.formats import write_table
 from flowbdt.training.executors import EXECUTORS
 

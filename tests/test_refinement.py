@@ -10,8 +10,8 @@ from experiments.refinement.library import Library
 from experiments.refinement.methods import COPIES, Prepared, _mirrored, resampled
 from experiments.refinement.scores import NormalScores
 from experiments.refinement.voxels import move, tilt
+from flowbdt.physics import Showers, toy_showers
 from flowbdt.physics.calorimeter.scores import Features, high_level_features
-from flowbdt.physics.datasets import Showers, toy_showers
 
 
 @pytest.fixture(scope="module")

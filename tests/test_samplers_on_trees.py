@@ -18,7 +18,7 @@ from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
 from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.physics.datasets import bundled
+from flowbdt.physics import bundled
 from flowbdt.tables.formats import read_attributes, write_table
 from flowbdt.training import run_directory
 from flowbdt.training.plan import check_config

@@ -19,11 +19,8 @@ from flowbdt.physics.calorimeter.model.energy_division import (
 from flowbdt.physics.calorimeter.model.energy_marginals import EnergyMarginals, _nodes
 from flowbdt.physics.calorimeter.model.layer_plan import LayerPlan
 from flowbdt.physics.calorimeter.model.sectors import Frames
-from flowbdt.physics.calorimeter.model.share_distribution import (
-    ConditionalDistribution,
-    DistributionSettings,
-)
 from flowbdt.physics.calorimeter.model.shower_axis import draw_axes, leaning, windows
+from flowbdt.trees.share_distribution import ConditionalDistribution, DistributionSettings
 
 # --- segments
 

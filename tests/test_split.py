@@ -61,7 +61,7 @@ def test_impossible_fraction_is_refused(fraction):
 def test_split_does_not_depend_on_the_hash_seed_of_the_process():
     # Past bug of a peer: the order of a set decided which events were for training.
     code = (
-        "from flowbdt.physics.datasets import hashed_rows\n"
+        "from flowbdt.physics import hashed_rows\n"
         "parts = hashed_rows(50, {'train': 0.5, 'validation': 0.2, 'test': 0.3}, seed=4)\n"
         "print({name: rows.tolist() for name, rows in parts.items()})"
     )

@@ -128,7 +128,7 @@ def test_another_model_does_not_continue_a_stopped_sample(
 KILLED = """
 import os, signal, sys
 from flowbdt.tableio import hdf5, resumable
-from flowbdt.cli import main
+from flowbdt.cli.main import main
 
 hdf5.CHUNK, hdf5.SEGMENT = 4096, 1
 commit, count = resumable.ResumableWriter._commit, []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import InputError
-from flowbdt.physics.datasets import DATASETS
+from flowbdt.physics import DATASETS
 
 
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "moons", "mixed"])

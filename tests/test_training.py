@@ -290,7 +290,8 @@ def test_blas_threads_do_not_change_the_plan(tmp_path):
     code = (
         "import sys\n"
         "from flowbdt import read_table; from flowbdt.config import ModelConfig\n"
-        "from flowbdt.training.run_directory import RunDirectory; from flowbdt.training.plan import *\n"
+        "from flowbdt.training.run_directory import RunDirectory\n"
+        "from flowbdt.training.plan import *\n"
         "config = ModelConfig(n_steps=1, preconditioner='gaussian')\n"
         "run = RunDirectory(sys.argv[2])\n"
         "print(make_plan(Inputs(read_table(sys.argv[1]), config, 1), run)['digest'])"

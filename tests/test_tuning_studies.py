@@ -190,7 +190,7 @@ def test_files_that_are_read_again_say_their_format(tmp_path):
     """Those of a later release are refused, not misread."""
     study = RunDirectory(tmp_path / "s")
     tune(table(), study.path, base=BASE, n_trials=1, objectives=["separation"])
-    for name in ("finals/0000.json", "best.json", "references/index.json"):
+    for name in ("finals/0000-guard.json", "best.json", "references/index.json"):
         content = study.read_json(name)
         assert content["format"] == FORMAT
         study.write_json(name, {**content, "format": FORMAT + 1})

@@ -21,7 +21,7 @@ from experiments import common
 from experiments.ablation.figures import draw
 from experiments.ablation.variants import SMOKE, VARIANTS, Variant
 from flowbdt import EventTable, FlowBDT, evaluate
-from flowbdt.physics.datasets import HLV_RELATIONS
+from flowbdt.physics import HLV_RELATIONS
 
 MAGIC_COLUMNS = (
     *("fLength", "fWidth", "fSize", "fConc", "fConc1"),

@@ -9,9 +9,9 @@ import numpy as np
 
 from experiments.ablation.variants import REFERENCE as RECIPE
 from flowbdt.model import FlowBDT
-from flowbdt.physics.calorimeter.model.share_distribution import flow_parameters
 from flowbdt.physics.calorimeter.shower_files import Showers
 from flowbdt.training import run_directory
+from flowbdt.trees.share_distribution import flow_parameters
 
 REFERENCE: dict[str, Any] = {
     **RECIPE,

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from flowbdt.atomic_files import atomic
-from flowbdt.physics.datasets import read_jetnet
+from flowbdt.physics import read_jetnet
 from flowbdt.physics.jets import jet_observables
 from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS, HLV_UNITS
 

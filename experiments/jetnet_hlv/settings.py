@@ -8,7 +8,7 @@ from typing import Any
 from experiments.ablation.variants import REFERENCE
 from flowbdt.config import PRESETS
 from flowbdt.evaluation.report.published import Published, read_published
-from flowbdt.physics.datasets import HLV_RELATIONS
+from flowbdt.physics import HLV_RELATIONS
 
 Variant = dict[str, Any]
 

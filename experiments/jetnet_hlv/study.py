@@ -19,7 +19,7 @@ from experiments.jetnet_hlv import settings
 from flowbdt import EventTable, FlowBDT, Relation, evaluate
 from flowbdt.atomic_files import write_array
 from flowbdt.evaluation.metrics import relation_deviation, wasserstein
-from flowbdt.physics.datasets import HLV_RELATIONS, JetNetHLV
+from flowbdt.physics import HLV_RELATIONS, JetNetHLV
 
 SERIAL = {"name": "serial", "n_threads": 1}
 R04_TRAIN_ROWS = 10_000

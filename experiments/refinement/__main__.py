@@ -20,6 +20,7 @@ import numpy as np
 from experiments import common
 from experiments.refinement.figure import draw
 from experiments.refinement.methods import METHODS, SMOKE, Prepared
+from flowbdt.physics import Showers, read_showers, toy_showers
 from flowbdt.physics.calorimeter.scores import (
     fast_auc,
     high_level_features,
@@ -28,7 +29,6 @@ from flowbdt.physics.calorimeter.scores import (
     low_level_inputs,
     separations,
 )
-from flowbdt.physics.datasets import Showers, read_showers, toy_showers
 from flowbdt.tables.row_split import row_uniform
 from flowbdt.trees.boosted_trees import make_classifier
 

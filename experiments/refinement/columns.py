@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from flowbdt.physics import Geometry
 from flowbdt.physics.calorimeter.scores import Features
-from flowbdt.physics.datasets import Geometry
 
 Columns = dict[str, np.ndarray]
 """By name, (n,) each; NaN where the layer is empty."""

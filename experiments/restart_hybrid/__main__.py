@@ -34,7 +34,7 @@ from flowbdt.networks.hybrid import (
     train_trees,
     tree_field,
 )
-from flowbdt.physics.datasets import HLV_RELATIONS
+from flowbdt.physics import HLV_RELATIONS
 from flowbdt.tables.row_split import split_mask
 
 TALK = ("d12", "d2", "mass", "tau3")

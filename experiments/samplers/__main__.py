@@ -27,7 +27,7 @@ from flowbdt.flow.paths import Linear
 from flowbdt.flow.schedule_search import optimise_grid
 from flowbdt.flow.schedules import SCHEDULES
 from flowbdt.flow.solvers import SOLVERS
-from flowbdt.physics.datasets import HLV_RELATIONS
+from flowbdt.physics import HLV_RELATIONS
 
 LINE = FlowMatching()
 BUDGETS = {"mixture": (2, 4, 8, 16, 32, 64, 100, 200), "trees": (4, 8, 16, 32)}
@@ -125,7 +125,8 @@ def churn_part(known: Known, n_steps: int, few: bool) -> list[dict[str, Any]]:
 def grids_part(known: Known, names: list[str], budgets: tuple[int, ...]) -> list[dict[str, Any]]:
     """Return the distance to the exact end point per sampler, schedule and cost.
 
-    ``found`` is the grid that `flowbdt.flow.schedule_search` finds for this field and sampler, from other
+    ``found`` is the grid that `flowbdt.flow.schedule_search` finds for this field and sampler,
+    from other
     points than those it is judged by.
     """
     lines = []

@@ -20,7 +20,7 @@ from experiments import common
 from experiments.training_weights.figures import draw
 from flowbdt import EventTable, TableTransform
 from flowbdt.evaluation.metrics import Result, classifier_auc, separation_power, wasserstein
-from flowbdt.physics.datasets import HLV_RELATIONS
+from flowbdt.physics import HLV_RELATIONS
 from flowbdt.trees.boosted_trees import make_classifier
 
 WEIGHTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.report import demo_figure, write_report
 from ..generation.trained_flow import Flow
 from ..model import fit_run
-from ..physics.datasets import bundled
+from ..physics import bundled
 from ..tables.event_table import EventTable
 from ..tables.formats import write_table
 from ..training.plan import Inputs, check_config

@@ -330,7 +330,3 @@ def run_show(options: argparse.Namespace) -> None:
     from .fit_and_generate import show
 
     print(show(options.run))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Scores of generated events, with errors and floors, and pages about them."""

@@ -168,7 +168,8 @@ class FunctionField(VelocityField):
 class ExactGaussian(VelocityField):
     """The exact velocity for normal data N(mean, cov) and standard normal, independent x0.
 
-    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean a mean
+    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean a
+    mean
     and covariance C = a^2 cov + (b^2 + c^2) 1, and
     ``v = a' mean + B C^-1 (x - a mean)``, ``B = a a' cov + (b b' + c c') 1``.
     On the linear path: C = (1-t)^2 1 + t^2 cov, B = t cov - (1-t) 1.

@@ -1,7 +1,8 @@
 """Schedules: where the steps between noise (t = 0) and data (t = 1) begin and end.
 
 A schedule in time gives boundaries t itself; one in noise levels gives noise ratios sigma / alpha
-(see `flowbdt.flow.parametrisations`), which become times on whatever path is used; on the straight line t =
+(see `flowbdt.flow.parametrisations`), which become times on whatever path is used; on the straight
+line t =
 1 / (1 + ratio). Published lists begin at a large sigma_max and end with a step to 0. Here the
 first boundary is pure noise itself, t = 0, in its place: sigma_max was chosen so large that
 nothing of the data is left there, and starting from pure noise is then exact. The step to 0 is
@@ -281,7 +282,8 @@ AYS_SIGMAS = (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.0
 class AlignYourSteps(NoiseSchedule):
     """An optimised list of noise ratios, stretched to any number of steps along its logarithm.
 
-    The default list was optimised by its authors for a video model; `flowbdt.flow.schedule_search` makes
+    The default list was optimised by its authors for a video model; `flowbdt.flow.schedule_search`
+    makes
     lists for a field of one's own.
 
     References

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
 
-LOOPS = {"walk": "kernels", "restore": "columns", "predict": "forest"}
+LOOPS = {"walk": "closed_form_loops", "restore": "column_loops", "predict": "tree_loops"}
 """Compiled functions, and where they are."""
 
 MOST = 1 << 24

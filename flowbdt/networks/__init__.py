@@ -1,7 +1,6 @@
 """Diffusion networks behind the sampler library: backbones, objectives, training, and a field.
 
-The only home of torch besides `flowbdt.flow.torchcfm_reference`; ``import flowbdt`` never comes here. Names are
-loaded when first used.
+The home of torch; ``import flowbdt`` never comes here. Names are loaded when first used.
 """
 
 from __future__ import annotations
@@ -12,22 +11,22 @@ from typing import Any
 from ..errors import MissingExtra
 
 try:
-    import torch  # noqa: F401
+    from . import calo_unet  # noqa: F401  (enters itself in BACKBONES)
 except ImportError as error:
     raise MissingExtra.of("torch", error, "cfm") from error
 
 _HOME = {
     "BACKBONES": "backbones",
     "Denoiser": "denoiser",
-    "NetworkField": "field",
+    "NetworkField": "network_field",
     "Objective": "objective",
-    "LEVELS": "levels",
-    "WEIGHTS": "weights",
-    "Trainer": "train",
-    "TrainingConfig": "train",
-    "reconstruct": "ema",
-    "save_network": "state",
-    "load_network": "state",
+    "LEVELS": "noise_levels",
+    "WEIGHTS": "loss_weights",
+    "Trainer": "trainer",
+    "TrainingConfig": "trainer",
+    "reconstruct": "weight_averages",
+    "save_network": "network_files",
+    "load_network": "network_files",
     "TableNetwork": "pretrained",
     "pretrained_network": "pretrained",
 }

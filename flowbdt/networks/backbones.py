@@ -37,8 +37,6 @@ class Backbone(nn.Module):
 
 def build_backbone(spec: Any) -> Backbone:
     """Return a backbone from a name, or a mapping with its name and parameters."""
-    from . import calo_unet  # noqa: F401  registers itself
-
     return BACKBONES.build(spec)
 
 

@@ -1,6 +1,7 @@
 """At which noise levels a network is trained: distributions of sigma, by their quantiles.
 
-A noise level sigma is the ratio sigma / alpha of `flowbdt.flow.parametrisations`. Every distribution is one
+A noise level sigma is the ratio sigma / alpha of `flowbdt.flow.parametrisations`. Every
+distribution is one
 function from (0, 1) to sigma, so a batch can be spread evenly over it, which steadies the loss.
 """
 

@@ -74,7 +74,7 @@ class TableNetwork:
 def pretrained_network() -> TableNetwork:
     """Return the network that comes with the package: 12 observables of top jets.
 
-    It learned from the training part of `flowbdt.physics.datasets.bundled`.
+    It learned from the training part of `flowbdt.physics.bundled`.
     """
     with resources.as_file(
         resources.files("flowbdt.physics.data") / "top_jets_network.npz"

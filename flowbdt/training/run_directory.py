@@ -48,7 +48,9 @@ DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 
 
 PACKED = "packed.bin"
-"""In a model file: the arrays of compiled generation, ready to be mapped, see `flowbdt.generation.fast_start`."""
+"""In a model file: the arrays of compiled generation, ready to be mapped, see
+`flowbdt.generation.fast_start`.
+"""
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""

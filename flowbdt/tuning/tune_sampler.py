@@ -100,7 +100,8 @@ def tune_sampler(
     evaluations : budgets, evaluations of the velocity per event
     metric : of `flowbdt.evaluation.score_events.SCORES`, to be small
     method : 'metric' searches by the metric and begins with what the others find without one:
-        'grid' makes the errors of steps small on the closed-form velocity (`flowbdt.flow.schedule_search`);
+        'grid' makes the errors of steps small on the closed-form velocity
+        (`flowbdt.flow.schedule_search`);
         'times' and 'divergence' choose trained times, by the errors of steps between them or by a
         bound on the divergence (`flowbdt.tuning.choose_times`)
     n_trials : samplers tried by the search; as many small changes of the best one follow

@@ -61,7 +61,8 @@ def tune(
     base : settings to start from, by default those of `flowbdt fit`
     budget_s : CPU seconds for trials, their judgement and the last fit, about; or
     n_trials : trials; without either those given before, or 40
-    objectives : of `flowbdt.evaluation.score_events.SCORES` and `COSTS`, by default auc_gb and train_s; the
+    objectives : of `flowbdt.evaluation.score_events.SCORES` and `COSTS`, by default auc_gb and
+    train_s; the
         first score decides
     search : parameter -> values to choose from, [low, high], or one value that is not to change;
         of `flowbdt.tuning.search_space.model_space`

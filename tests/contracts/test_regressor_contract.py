@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import flowbdt.regressors.xgb  # noqa: F401  registers itself
 import numpy as np
 import pytest
 
+import flowbdt.trees.boosted_trees  # noqa: F401  registers itself
 from flowbdt.errors import FormatError
 from flowbdt.trees.base import REGRESSORS, Batch
 

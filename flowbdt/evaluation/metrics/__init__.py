@@ -1,11 +1,7 @@
-"""Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`.
-
-`JET_METRICS` are scores of jets given by their particles, as the JetNet papers define them.
-"""
+"""Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`."""
 
 from __future__ import annotations
 
-from ...physics.jets.jet_scores import JET_METRICS, jet_scores
 from .base import METRICS, Metric, Result, uncertain
 from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
 from .correlations import correlation_distance, correlation_matrix, largest_correlation_error
@@ -20,7 +16,6 @@ from .memorisation import memorisation
 from .relations_hold import relation_deviation
 
 __all__ = [
-    "JET_METRICS",
     "METRICS",
     "Metric",
     "MlpJudge",
@@ -29,7 +24,6 @@ __all__ = [
     "classifier_auc",
     "correlation_distance",
     "correlation_matrix",
-    "jet_scores",
     "largest_correlation_error",
     "learning_curve",
     "make_mlp",

@@ -21,7 +21,8 @@ from .mixture_on_path import Motion, PreparedMixture
 
 
 class Stages(Preconditioner):
-    """One fitted mixture per stage; not to be asked for by name, see `flowbdt.tuning.train_student`.
+    """One fitted mixture per stage; not to be asked for by name, see
+    `flowbdt.tuning.train_student`.
 
     Parameters
     ----------

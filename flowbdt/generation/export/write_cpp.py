@@ -6,12 +6,16 @@ from importlib import resources
 from importlib.abc import Traversable
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ... import atomic_files
-from ...model import FlowBDT
 from ..packed.cpp_file import pack
 from ..packed.pack_flow import arrays_of, flow_of
 from ..trained_flow import Flow
+
+if TYPE_CHECKING:
+    from ...model import FlowBDT
+
 
 MODEL = "model.bin"
 SOURCES = (

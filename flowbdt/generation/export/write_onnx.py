@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__, atomic_files
-from ...model import FlowBDT
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
 from ..packed.pack_flow import check_exportable, flow_of
@@ -28,6 +27,10 @@ from .onnx_columns import columns_of
 from .onnx_graph import Graph, Tensor
 from .onnx_solver import Steps
 from .onnx_trees import tree_sum
+
+if TYPE_CHECKING:
+    from ...model import FlowBDT
+
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -5,7 +5,7 @@ The names are those of the fields in `compiled.arrays`, after that of the tuple:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from ... import __version__
 from ...errors import ConfigError
 from ...flow.closed_form.mixture_on_path import PreparedMixture
 from ...flow.step_inputs import StepInputs
-from ...model import FlowBDT
 from ...trees.tree_arrays import forests
 from ..attempt_warnings import MOST_ATTEMPTS
 from ..trained_flow import Flow
@@ -22,6 +21,10 @@ from .cpp_file import texts
 from .pack_columns import pack_way
 from .pack_solver import program
 from .pack_steps import pack_form, pack_trees, pack_walk
+
+if TYPE_CHECKING:
+    from ...model import FlowBDT
+
 
 Arrays = dict[str, np.ndarray]
 

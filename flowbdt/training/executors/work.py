@@ -1,6 +1,7 @@
 """What an executor does: one kind of numbered job. Training steps is one.
 
-Others are the parts of a sample (`flowbdt.generation.sample_jobs`) and the trials of a study (`flowbdt.tuning`).
+Others are the parts of a sample (`flowbdt.generation.sample_jobs`) and the trials of a study
+(`flowbdt.tuning`).
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import numpy as np
 from .... import seeding
 from ....model import FlowBDT
 from ....training import run_directory
+from ....trees.share_distribution import flow_parameters
 from .energy_division import left_energy, share
 from .energy_marginals import EnergyMarginals
-from .share_distribution import flow_parameters
 
 FLOW: dict[str, Any] = {
     "preset": "balanced",

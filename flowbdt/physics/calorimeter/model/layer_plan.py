@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from ....trees.share_distribution import ConditionalDistribution, DistributionSettings
 from ..geometry import Geometry, Layer
 from .energy_division import Segments, Split, fraction, log_energy, splits
-from .share_distribution import ConditionalDistribution, DistributionSettings
 
 FEW_LAYERS = 8
 """With more layers features come from the neighbouring ones only."""

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from .... import seeding
+from ....trees.share_distribution import ConditionalDistribution
 from .energy_division import (
     Segments,
     Split,
@@ -29,7 +30,6 @@ from .layer_plan import (
     first_shares,
     of_whole,
 )
-from .share_distribution import ConditionalDistribution
 
 LARGER = 2
 """Segments above a segment whose share of energy is a feature."""

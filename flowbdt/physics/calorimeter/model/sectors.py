@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from .... import seeding
+from ....trees.share_distribution import ConditionalDistribution
 from .energy_division import (
     Segments,
     Split,
@@ -26,7 +27,6 @@ from .energy_division import (
     summed,
 )
 from .layer_plan import FEWEST, Divisions, Known, LayerPlan, of_whole
-from .share_distribution import ConditionalDistribution
 
 LARGER = 1
 

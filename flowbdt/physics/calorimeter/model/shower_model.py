@@ -16,6 +16,7 @@ import numpy as np
 from .... import atomic_files, seeding
 from ....errors import DataWarning, FormatError, InputError
 from ....tables import checks
+from ....trees.share_distribution import DistributionSettings
 from ..geometry import Geometry, Layer
 from ..shower_files import Showers
 from .compiled_voxels import compiled_voxels
@@ -24,7 +25,6 @@ from .layer_plan import Known, LayerPlan
 from .one_shower import ShowerSampler
 from .rings import Rings
 from .sectors import Sectors
-from .share_distribution import DistributionSettings
 from .shower_axis import draw_axes, leaning, standard_complex
 
 FORMAT = 1

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....trees.share_distribution import ConditionalDistribution
 from ....trees.tree_arrays import Tree, read_booster
 from .energy_division import Split, ancestors, splits
 from .layer_plan import KNOWN, KNOWN_SPLITS, LayerPlan
-from .share_distribution import ConditionalDistribution
 
 LOCATION, SCALE, BEND, LEAF = 0, 2, 4, 6
 """Columns of `Distributions.trees`: first and one past the last tree of each use; one tree."""

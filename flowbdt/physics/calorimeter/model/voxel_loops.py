@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ....generation.compiled.numba_options import compiled
-from .share_distribution import CLIP
+from ....trees.share_distribution import CLIP
 from .voxel_arrays import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
 
 

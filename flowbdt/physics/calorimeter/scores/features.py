@@ -106,7 +106,7 @@ def blocks(showers: Iterable[Showers]) -> Iterator[Showers]:
     for block in showers:
         if not isinstance(block, Showers):
             raise InputError(
-                "showers must be given as Showers or ShowerFile of flowbdt.physics.datasets, got blocks of"
+                "showers must be Showers or a ShowerFile of flowbdt.physics, got blocks of"
                 f" {type(block).__name__}"
             )
         yield block

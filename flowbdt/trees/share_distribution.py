@@ -16,8 +16,8 @@ from typing import Any, Self
 import numpy as np
 import xgboost as xgb
 
-from ....errors import ConfigError, InputError
-from ....trees.boosted_trees import BoostedTrees
+from ..errors import ConfigError, InputError
+from .boosted_trees import BoostedTrees
 
 CLIP = 1e-9
 """Nearest to 0 and 1 that a share between them may be."""
