@@ -1,4 +1,4 @@
-"""``flowbdt distil``: from a trained run one of fewer evaluations."""
+"""``flowbdt distil``: from a trained run one of a single evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORT = "distillation.json"
 def add_distil(commands: Any) -> None:
     """Add the command to the parser of all commands."""
     parser = add_command(
-        commands, "distil", run_distil, "train a run of fewer evaluations on another"
+        commands, "distil", run_distil, "train a run of one evaluation on a trained run"
     )
     parser.add_argument("teacher", metavar="TEACHER", help="run folder or model file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="new run")
@@ -24,7 +24,7 @@ def add_distil(commands: Any) -> None:
         type=count,
         default=1,
         metavar="K",
-        help="of the student (%(default)s); more of them have gained nothing so far",
+        help="of the student: 1; students of more evaluations gained nothing",
     )
     parser.add_argument(
         *("-n", "--events"), type=count, metavar="N", help="events of the teacher to learn from"
@@ -50,33 +50,38 @@ def add_distil(commands: Any) -> None:
 
 def run_distil(options: argparse.Namespace) -> None:
     """flowbdt distil."""
+    from ..errors import ConfigError
     from ..generation.trained_flow import Flow
     from ..model import fit_run
     from ..tables.formats import read_conditions
     from ..training import run_directory
-    from ..tuning.student_report import compare
-    from ..tuning.train_student import N_PAIRS, prepare
+    from ..tuning.distillation import N_PAIRS, compare_student, student_inputs
 
+    if options.evaluations != 1:
+        raise ConfigError(
+            f"a student has one evaluation, got {options.evaluations}: more gained nothing over a"
+            " run of as many steps that is trained on the data, with --set n_steps"
+        )
     source = run_directory.open_run(options.teacher)
     teacher = Flow(source, 1)
     real = {k: _events(getattr(options, k), teacher, options.weight) for k in ("training", "test")}
     cond = None if options.conditions is None else read_conditions(options.conditions)
-    inputs = prepare(
+    inputs = student_inputs(
         source,
-        options.evaluations,
         n_pairs=options.events or N_PAIRS,
         training=real["training"],
         cond=cond,
         seed=options.seed,
         settings=_settings(options.set),
     )
-    with bar(options)(total=options.evaluations, desc="training", unit="step") as progress:
+    with bar(options)(total=1, desc="training", unit="step") as progress:
         run = fit_run(
             inputs, options.output, resume=options.resume, on_report=lambda _: progress.update()
         )
-    found = compare(teacher, Flow(run, 1), cond=inputs.table.cond, seed=options.seed, **real)
-    run.write_json(REPORT, found.to_json())
-    say(options, f"{run.path}: distilled from {teacher.plan['digest'][:12]}\n\n{found.text()}")
+    known = {**real, "cond": inputs.table.cond, "seed": options.seed}
+    compared = compare_student(teacher, Flow(run, 1), **known)
+    run.write_json(REPORT, compared.to_json())
+    say(options, f"{run.path}: distilled from {teacher.plan['digest'][:12]}\n\n{compared.text()}")
 
 
 def _events(path: str | None, teacher: Any, weight: str | None) -> Any:

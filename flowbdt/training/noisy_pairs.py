@@ -26,8 +26,8 @@ class Events:
     """The events of one split in latent space; arrays may be mapped files.
 
     z (n, m) float32; cond (n, c), weight (n,), source (n, m) float32 or None. ``rows`` are the
-    rows that belong to the split, so that nothing is copied before a batch needs it. ``ways``
-    (steps + 1, n, m) of a student: where its teacher is at the boundaries.
+    rows that belong to the split, so that nothing is copied before a batch needs it. ``source``
+    are events to start from instead of noise, or the noise of a student's pairs.
     """
 
     z: np.ndarray
@@ -35,7 +35,6 @@ class Events:
     cond: np.ndarray | None = None
     weight: np.ndarray | None = None
     source: np.ndarray | None = None
-    ways: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,6 @@ class NoisyPairs:
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         events = self._events
-        if events.ways is not None:
-            return self._remainder(*self._on_the_way(events.ways, rows), rows)
         x1 = events.z[rows]
         cond = None if events.cond is None else events.cond[rows]
         if events.source is None:
@@ -108,11 +105,6 @@ class NoisyPairs:
         if self._candidates:
             target = self._averaged_target(x_t, x1, rows, rng)
         return self._remainder(x_t, target, rows)
-
-    def _on_the_way(self, ways: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where a teacher is and its mean velocity from there to the next boundary."""
-        here, there = (ways[self._interval.step + i][rows].astype(np.float64) for i in (0, 1))
-        return here, (there - here) / (self._interval.t_next - self._interval.t)
 
     def _remainder(self, x_t: np.ndarray, target: np.ndarray, rows: np.ndarray) -> Batch:
         """Return what is left for the trees when the closed-form velocity is taken off."""

@@ -32,7 +32,7 @@ from ..tables.row_split import split_mask
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
-from .teacher_trajectories import Ways
+from .teacher_pairs import TeacherPairs
 
 MIN_ROWS = 2
 
@@ -41,7 +41,7 @@ MIN_ROWS = 2
 class Inputs:
     """What a run is planned from. ``source``: events to start from instead of noise, row by row.
 
-    ``ways``: of a student, what it learns from; ``table`` then has the teacher's events.
+    ``pairs``: of a student, its training pairs; ``table`` then has the teacher's events.
     """
 
     table: EventTable
@@ -49,7 +49,7 @@ class Inputs:
     seed: int
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
-    ways: Ways | None = None
+    pairs: TeacherPairs | None = None
 
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
@@ -155,8 +155,8 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         atomic_files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     # one thread: sums of matrix products then come in the same order on every machine
     with threadpool_limits(1, user_api="blas"):
-        if inputs.ways is not None:
-            fitted = inputs.ways.fitted(inputs.config, grid.boundaries, inputs.seed)
+        if inputs.pairs is not None:
+            fitted = inputs.pairs.fitted(inputs.config, inputs.seed)
         else:
             fitted = _fit_tables(inputs)
     plan = _plan_content(inputs, grid, fitted)
@@ -180,10 +180,10 @@ def _check_table(inputs: Inputs) -> None:
             "coupling='given' pairs every event with the same row of a source table: pass both"
             " coupling='given' and source=..., or neither"
         )
-    if (spec_name(inputs.config.coupling) == "teacher") != (inputs.ways is not None):
+    if (spec_name(inputs.config.coupling) == "teacher") != (inputs.pairs is not None):
         raise InputError(
             "coupling='teacher' belongs to the pairs of a trained run: make students with"
-            " 'flowbdt distil' or flowbdt.tuning.train_student.distil"
+            " 'flowbdt distil' or flowbdt.tuning.distil"
         )
     if inputs.source is not None:
         checks.same_columns(inputs.source.names, inputs.table.names, "the source table")

@@ -127,6 +127,8 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     needed = {k: sha for k, sha in task["events"].items() if k not in run_directory.REAL}
     arrays = {name: _checked_array(run, name, sha) for name, sha in needed.items()}
     valid = arrays.pop("valid")
+    if "noise" in arrays:  # of a student
+        arrays["source"] = arrays.pop("noise")
     inputs = _inputs(run, task)
     valid, counted = np.asarray(valid), _counted(arrays, len(valid))
     rows = np.flatnonzero(~valid & counted)

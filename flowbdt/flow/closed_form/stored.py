@@ -28,14 +28,20 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
                 " with 'pip install -U flowbdt'"
             )
         name = str(arrays["name"])
-        if name == "stages":  # made by distillation only, so it is in no list of names
-            from .student_stages import Stages
-
-            return Stages.restore(arrays)
+        if name == "stages":
+            return _of_early_student(arrays)
         restored: Preconditioner = PRECONDITIONERS.get(name).restore(arrays)
         return restored
     except (KeyError, ConfigError) as error:
         raise FormatError(f"not a stored preconditioner: {error}") from error
+
+
+def _of_early_student(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
+    """Return the mixture of a student written before students had one stage only."""
+    prefix = "0."
+    state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    restored: Preconditioner = PRECONDITIONERS.get("mixture").restore(state)
+    return restored
 
 
 def from_bytes(content: bytes) -> Preconditioner:
