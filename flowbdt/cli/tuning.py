@@ -12,12 +12,13 @@ import yaml
 
 from ..atomic_files import write_bytes, write_json
 from ..config import RunConfig
-from ..errors import InputError
+from ..errors import ConfigError, InputError
 from ..tables.formats import read_table
 from ..training.run_directory import RunDirectory
-from ..tuning.messages import sampler_lines, summary, trial_line
-from ..tuning.trial import TRIALS, read_setup
-from ..tuning.tune_sampler import to_json, tune_sampler
+from ..tuning.study import read_setup
+from ..tuning.trial import TRIALS
+from ..tuning.trial_table import trial_text
+from ..tuning.tune_sampler import tune_sampler
 from ..tuning.tune_settings import tune
 from .fit_and_generate import configuration, read_mapping
 from .jobs import job, quoted
@@ -107,12 +108,7 @@ def _add_tune_sampler(commands: Any) -> None:
     parser.add_argument(
         "--metric", default="separation", help="score to be made small (%(default)s)"
     )
-    parser.add_argument(
-        "--method",
-        choices=("metric", "grid", "times", "divergence"),
-        default="metric",
-        help="search by the metric, or take what is found without one (%(default)s)",
-    )
+    parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument(
         "--trials", type=count, default=60, metavar="N", help="samplers to try (%(default)s)"
     )
@@ -256,12 +252,12 @@ def tune_files(options: argparse.Namespace, say: Say) -> str:
         parallel=options.parallel,
         executor=config.executor if other else None,
         resume=options.resume,
-        on_trial=lambda report: say(trial_line(report)),
+        on_trial=lambda report: say(trial_text(report)),
     )
     objectives = read_setup(study)["objectives"]
     place = quoted(tuned.run.path)
     return (
-        f"{summary(tuned, objectives)}\n\ncomplete: {place}   next: flowbdt generate {place}"
+        f"{tuned.text(objectives)}\n\ncomplete: {place}   next: flowbdt generate {place}"
         " -n 100000 -o new.h5"
     )
 
@@ -270,27 +266,34 @@ def trial(path: str, number: int, n_threads: int | None) -> str:
     """Do one trial; return a line about it."""
     read_setup(RunDirectory(path))
     report = job(TRIALS, path, number, n_threads)
-    return f"trial {number} is done already" if report is None else trial_line(report)
+    return f"trial {number} is done already" if report is None else trial_text(report)
 
 
 def tune_sampler_files(options: argparse.Namespace, say: Say) -> str:
     """Search samplers for a trained run; write them, and return where they are."""
+    if options.method is not None:
+        raise ConfigError(
+            "--method is gone: tune-sampler always searches by scores of the events (--metric), as"
+            " methods without a score found nothing better; leave --method out"
+        )
     results = tune_sampler(
         options.run,
         read_table(options.table),
         evaluations=options.evaluations,
         metric=options.metric,
-        method=options.method,
         n_trials=options.trials,
         interpolate={"auto": None, "yes": True, "no": False}[options.interpolate],
         seed=options.seed,
-        on_budget=lambda found: say(sampler_lines(found, options.metric)),
+        on_budget=lambda result: say(result.text(options.metric)),
     )
     options.output.mkdir(parents=True, exist_ok=True)
-    write_json(options.output / "samplers.json", to_json(results))
-    for found in results:
-        text = yaml.safe_dump(found.way, sort_keys=False, default_flow_style=True, width=10_000)
-        write_bytes(options.output / f"sampler_{found.evaluations}.yaml", text.encode())
+    budgets = [result.to_json() for result in results]
+    write_json(options.output / "samplers.json", {"format": 1, "budgets": budgets})
+    for result in results:
+        text = yaml.safe_dump(
+            result.sampler, sort_keys=False, default_flow_style=True, width=10_000
+        )
+        write_bytes(options.output / f"sampler_{result.evaluations}.yaml", text.encode())
     folder = quoted(options.output)
     return (
         f"complete: {folder}/samplers.json   next: flowbdt generate {quoted(options.run)} -n 100000"
