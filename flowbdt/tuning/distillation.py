@@ -8,7 +8,6 @@ mixture of Gaussians learn much, and the teacher makes as many of them as are wa
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -23,6 +22,7 @@ from ..config import ModelConfig, checked_settings
 from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.metrics import Result
+from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
 from ..flow.solvers.base import Ask
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
@@ -319,12 +319,17 @@ def compare_student(
     known = cond if test is None else test.cond
     if teacher.condition_names and known is None:
         raise InputError("a run with conditions is compared at known ones: pass test events")
-    rows = None if known is None else np.asarray(known)[np.arange(n) % len(known)]
     options: dict[str, Any] = {"seed": seed, "quick": True, "metrics": list(METRICS)}
-    made = _generate(student, n, seeding.derive(seed, "student"), rows)
-    first = _generate(teacher, n, seeding.derive(seed, "teacher"), rows)
+
+    def generate(flow: Flow, n: int, seed: int) -> GeneratedEvents:
+        if test is not None:
+            return generate_like(flow, test, seed, n)
+        return generate_events(flow, n, seed, cond)
+
+    made = generate(student, n, seeding.derive(seed, "student")).table
+    first = generate(teacher, n, seeding.derive(seed, "teacher")).table
     if test is None:
-        second = _generate(teacher, n, seeding.derive(seed, "teacher-again"), rows)
+        second = generate(teacher, n, seeding.derive(seed, "teacher-again")).table
         scores = {"student": evaluate(first, made, training=second, **options)}
         truth = f"{n:,} events of the teacher; floor: the teacher against itself"
     else:
@@ -332,20 +337,8 @@ def compare_student(
         scores = {k: evaluate(test, x, training=training, **options) for k, x in samples.items()}
         truth = f"{n:,} held-out real events; floor: {scores['student'].floor}"
     flows = {"teacher": teacher, "student": student}
-    costs = {name: _microseconds(flow, seed, rows) for name, flow in flows.items()}
+    costs = {name: generate(flow, TIMED, seed).us_per_event for name, flow in flows.items()}
     return StudentComparison(scores, costs, {k: _summary(f) for k, f in flows.items()}, truth)
-
-
-def _generate(flow: Flow, n: int, seed: int, cond: np.ndarray | None) -> EventTable:
-    return EventTable.concatenate(list(flow.sample_blocks(n, seed=seed, cond=cond)))
-
-
-def _microseconds(flow: Flow, seed: int, cond: np.ndarray | None) -> float:
-    """Return CPU microseconds per event of a flow that is loaded and compiled."""
-    rows = None if cond is None else cond[np.arange(TIMED) % len(cond)]
-    start = time.process_time()
-    _generate(flow, TIMED, seed, rows)
-    return 1e6 * (time.process_time() - start) / TIMED
 
 
 def _summary(flow: Flow) -> dict[str, Any]:

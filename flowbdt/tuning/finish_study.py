@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import atomic_files, seeding
 from ..errors import RunError
-from ..evaluation import score_events
 from ..evaluation.metrics.base import uncertain
+from ..evaluation.score_events import COSTS, OPTIONS, generate_like, score_objectives
 from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..tables.event_table import EventTable
@@ -53,7 +53,7 @@ def _beats(first: Sequence[float], second: Sequence[float]) -> bool:
 
 def _costs(reports: Reports, objectives: Sequence[str]) -> dict[int, float]:
     """Return the cost of each trial: the first objective that is one, else 0 for all."""
-    name = next((n for n in objectives if n in score_events.COSTS), None)
+    name = next((n for n in objectives if n in COSTS), None)
     return {i: 0.0 if name is None else float(r["costs"][name]) for i, r in reports.items()}
 
 
@@ -234,11 +234,11 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
 
 def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the scores of a finalist on the guard events, with those of the second judge."""
-    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
+    names = [name for name in setup["objectives"] if name not in COSTS]
 
     def make() -> dict[str, Any]:
         real, made = _events(study, setup, number, "guard")
-        scores = score_events.scores(real, made, names, setup["seed"], 1)
+        scores = score_objectives(real, made, names, setup["seed"], 1)
         second = None if SECOND in names else _second_score(setup, real, made)
         return {"scores": {n: score.to_json() for n, score in scores.items()}, "second": second}
 
@@ -261,9 +261,9 @@ def _second_opinion(study: RunDirectory, setup: dict[str, Any], number: int) -> 
 
 
 def _second_score(setup: dict[str, Any], real: EventTable, made: EventTable) -> dict[str, Any]:
-    options = {**score_events.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
+    options = {**OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
     made = made.take(slice(0, real.n))
-    scores = score_events.scores(real, made, [SECOND], setup["seed"], 1, options)
+    scores = score_objectives(real, made, [SECOND], setup["seed"], 1, options)
     return scores[SECOND].to_json()
 
 
@@ -278,7 +278,7 @@ def _events(
     shares = shares_of(setup, table)
     real = table.take(shares.guard if share == "guard" else shares.held(0))
     seed = seeding.derive(setup["seed"], f"tune-{share}")
-    return real, score_events.generated(Flow(trial_model(study, number), 1), real, seed).table
+    return real, generate_like(Flow(trial_model(study, number), 1), real, seed).table
 
 
 def _once(

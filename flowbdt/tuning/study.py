@@ -18,7 +18,7 @@ import numpy as np
 from .. import atomic_files, seeding
 from ..config import RunConfig
 from ..errors import ConfigError, FormatError, RunError
-from ..evaluation import score_events
+from ..evaluation.score_events import check_objectives
 from ..registry import spec_name
 from ..tables.event_table import EventTable
 from ..tables.row_split import row_uniform
@@ -154,7 +154,7 @@ def begin(study: RunDirectory, table: EventTable, options: StudyOptions) -> None
         "format": run_directory.FORMAT,
         "base": asdict(replace(base, random_state=seed)),
         "seed": seed,
-        "objectives": score_events.check_objectives(options.objectives or OBJECTIVES),
+        "objectives": check_objectives(options.objectives or OBJECTIVES),
         "space": _space(base, n_fit, table.names, table.cond_names, options.search or {}),
         "max_cost": MOST_COST if options.max_cost is None else options.max_cost,
         "shares": SHARES,
@@ -202,7 +202,7 @@ def _compared(setup: Mapping[str, Any], options: StudyOptions) -> dict[str, tupl
     if options.base is not None:
         result["settings"] = (_plain(options.base, setup), _plain(base, setup))
     if options.objectives is not None:
-        objectives = score_events.check_objectives(options.objectives)
+        objectives = check_objectives(options.objectives)
         result["objectives"] = (objectives, setup["objectives"])
     if options.search is not None:
         sizes = (setup["n_fit"], setup["table"]["names"], setup["table"]["cond_names"])

@@ -14,9 +14,9 @@ import numpy as np
 
 from .. import atomic_files, seeding
 from ..errors import ConfigError
-from ..evaluation import score_events
 from ..evaluation.differences import Difference
 from ..evaluation.metrics.base import uncertain
+from ..evaluation.score_events import SCORES
 from ..evaluation.score_samplers import Bench
 from ..flow.schedule_search import steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
@@ -134,8 +134,8 @@ def tune_sampler(
         If Optuna is not installed.
     """
     check_installed()
-    if metric not in score_events.SCORES:
-        raise unknown("score", metric, score_events.SCORES)
+    if metric not in SCORES:
+        raise unknown("score", metric, SCORES)
     real = EventTable.of(table)
     if real.n < 2 * FEWEST_EVENTS:
         raise ConfigError(f"tuning a sampler needs {2 * FEWEST_EVENTS} events, got {real.n}")
