@@ -64,6 +64,7 @@ def test_a_killed_study_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch
         assert one["scores"] == other["scores"]
     assert cut.winner == whole.winner
     assert len(calls) == sum(len(row["losses"]) for row in cut.trials) + 2  # nothing done twice
+    assert not list((tmp_path / "cut").rglob("*.db"))  # task files and reports are the record
 
 
 def test_proposals_follow_from_the_trials_that_ended():

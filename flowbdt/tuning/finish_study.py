@@ -22,7 +22,7 @@ from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
 from .study import read_setup, read_state, shares_of, study_table, write_state
 from .trial import TRIALS, trial_config, trial_model
-from .trial_table import finished, scores_text, write_trials
+from .trial_table import finished, result_text, scores_text, write_trials
 
 SECOND = "auc_mlp"
 """Score of the second judge, which the search does not use and finalists have to pass."""
@@ -158,7 +158,7 @@ class Tuned:
             f"{len(states)} trials ({counts}), {self.cpu_seconds:.4g} CPU seconds",
             "",
             f"not beaten in {' and '.join(objectives)} together ({events}):",
-            *(f"  {_front_text(rows[n])}" for n in self.front[:SHOWN]),
+            *(f"  trial {n}: {result_text(rows[n])}" for n in self.front[:SHOWN]),
             "",
             "finalists, on events that played no part in the search:",
             *finals,
@@ -183,14 +183,6 @@ class Tuned:
         short = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in changed.items()}
         listed = ", ".join(f"{name}={value}" for name, value in short.items())
         return f"winner: trial {self.winner} with {listed}\n  all judged events: {scores}"
-
-
-def _front_text(row: Mapping[str, Any]) -> str:
-    costs = row["costs"]
-    return (
-        f"trial {row['number']}: {scores_text(row['scores'])}, {costs['train_s']:.3g} CPU s,"
-        f" {costs['us_per_event']:.3g} us per event"
-    )
 
 
 def _final_text(final: Mapping[str, Any]) -> str:

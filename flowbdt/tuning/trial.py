@@ -12,8 +12,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -34,6 +32,7 @@ from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
+from ..training.task_files import worker_description
 from . import search_space, stop_early
 from .stop_early import Limits, Race, race
 from .study import read_setup, shares_of, study_table
@@ -75,13 +74,7 @@ class Trials(Work):
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
         """Return the report if it belongs to the task; its model may have been cleared away."""
         task = self.task(run, number)
-        _, described = self.result(name_of(number))
-        try:
-            report: dict[str, Any] = run.read_json(described)
-            same = task is not None and report["task_digest"] == task["digest"]
-        except (FormatError, KeyError):
-            return None
-        return report if same else None
+        return task and _result_of(task, run, self.result(name_of(number))[1])
 
     def needs(self, run: RunDirectory) -> Needs:
         # of the largest trial that is not done
@@ -100,6 +93,15 @@ class Trials(Work):
 
 
 TRIALS = Trials()
+
+
+def _result_of(task: dict[str, Any], folder: RunDirectory, name: str) -> dict[str, Any] | None:
+    """Return the content of a JSON file; None if it is missing, damaged or of another task."""
+    try:
+        content: dict[str, Any] = folder.read_json(name)
+        return content if content["task_digest"] == task["digest"] else None
+    except (FormatError, KeyError):
+        return None
 
 
 def trial_config(setup: dict[str, Any], params: dict[str, Any], n_rows: int) -> RunConfig:
@@ -163,15 +165,23 @@ class _Trial:
     def fold(self, fold: int) -> dict[str, Any]:
         """Return the result of a fold: read if it is done, else made and written."""
         name = f"{fold}.json"
-        known = self._known(name)
+        known = _result_of(self.task, self.folder, name)
         if known is not None:
             return known
         cpu, start = time.process_time(), time.perf_counter()
-        seed = fold_seed(self.setup, fold)
+        # each fold has a seed of its own: the scatter between them includes that of all draws
+        seed = self.setup["seed"] if fold == 0 else derive(self.setup["seed"], "tune-fold", fold)
         run = RunDirectory(self.folder.file(f"run-{fold}"))
         planning_s = self._plan(run, fold, seed)
         held = self.table.take(self.shares.held(fold))
-        raced = self._race(run, held, fold, seed, planning_s)
+        limits, reference = Limits(), None
+        if fold == 0:  # only its steps can end the trial
+            limits, reference = Limits.from_json(self.task["limits"]), self.task["reference"]
+        closed_form = reference and self.study.read(reference)
+        raced = race(
+            run, held, closed_form, limits,
+            seed=seed, n_threads=self.n_threads, planning_s=planning_s,
+        )  # fmt: skip
         result: dict[str, Any] = {"stopped": raced.stopped}
         if raced.stopped is None:
             content, judged = _judged(run, self.setup, held, raced, seed, self.n_threads)
@@ -189,15 +199,6 @@ class _Trial:
         shutil.rmtree(run.path, ignore_errors=True)
         return result
 
-    def _known(self, name: str) -> dict[str, Any] | None:
-        """Return the result of a fold; None if it is not done, damaged or of another task."""
-        try:
-            known: dict[str, Any] = self.folder.read_json(name)
-            same = known["task_digest"] == self.task["digest"]
-        except (FormatError, KeyError):
-            return None
-        return known if same else None
-
     def _plan(self, run: RunDirectory, fold: int, seed: int) -> float:
         """Plan the run of a fold, unless that was done; return the CPU seconds it took."""
         clock = self.folder.file(f"plan-{fold}.json")
@@ -210,26 +211,6 @@ class _Trial:
         planning_s = time.process_time() - start
         atomic_files.write_json(clock, {"planning_s": planning_s})
         return planning_s
-
-    def _race(
-        self, run: RunDirectory, held: EventTable, fold: int, seed: int, planning_s: float
-    ) -> Race:
-        """Train the steps of a fold; only those of the first one can end the trial."""
-        limits, reference = Limits(), None
-        if fold == 0:
-            limits = Limits.from_json(self.task["limits"])
-            reference = self.task["reference"]
-        closed_form = reference and self.study.read(reference)
-        return race(
-            run, held, closed_form, limits,
-            seed=seed, n_threads=self.n_threads, planning_s=planning_s,
-        )  # fmt: skip
-
-
-def fold_seed(setup: dict[str, Any], fold: int) -> int:
-    """Return the seed of a fold: their scatter includes that of all random numbers."""
-    seed: int = setup["seed"]
-    return seed if fold == 0 else derive(seed, "tune-fold", fold)
 
 
 def _score(result: dict[str, Any], name: str) -> Result:
@@ -307,7 +288,7 @@ def _write(
         "task_digest": task["digest"],
         "model_sha256": atomic_files.digest_bytes(content),
         **result,
-        "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
+        "worker": worker_description(),
     }
     study.write_json(described, report)
     shutil.rmtree(scratch.path, ignore_errors=True)

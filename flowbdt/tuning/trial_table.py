@@ -45,10 +45,15 @@ def trial_text(report: Mapping[str, Any]) -> str:
         return f"trial {report['trial']} failed: {report['error']}"
     if report["state"] == "pruned":
         return f"trial {report['trial']} given up: {report['reason']}"
+    return f"trial {report['trial']}: {result_text(report)}"
+
+
+def result_text(report: Mapping[str, Any]) -> str:
+    """Return the scores and costs of a complete trial, in one line."""
     costs = report["costs"]
     return (
-        f"trial {report['trial']}: {scores_text(report['scores'])},"
-        f" training {costs['train_s']:.3g} CPU s, {costs['us_per_event']:.3g} us per event"
+        f"{scores_text(report['scores'])}, training {costs['train_s']:.3g} CPU s,"
+        f" {costs['us_per_event']:.3g} us per event"
     )
 
 
