@@ -6,7 +6,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +17,7 @@ from ..errors import ConfigError, FlowbdtError, InputError, RunError
 from . import options
 from .fit_runs import planning, read_config, read_inputs
 from .generate_events import sampling
-from .options import NUMBER, TABLES, read_sampler, say
+from .options import NUMBER, TABLES, say
 
 if TYPE_CHECKING:
     from ..generation.sample_jobs import Parts
@@ -210,6 +211,8 @@ def submit(
     dry_run: bool,
     events: int | None,
     output: Path | None,
+    cond: Path | None,
+    source: Path | None,
     real: Path | None,
     **sampling: Any,
 ) -> None:
@@ -217,6 +220,8 @@ def submit(
 
     Another executor can only generate events. It does so here, before the command returns.
     """
+    from ..generation.sample_jobs import plan_sample
+    from ..tables.formats import read_conditions, read_table
     from ..training.executors import HTCondor
 
     planned = open_planned(run)
@@ -227,10 +232,15 @@ def submit(
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
     if events and not dag and not planned.file("manifest.json").exists():
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
-    sample = None if output is None else _plan_sample(planned, output, events, **sampling)
+    sample = None
+    if events is not None and output is not None:
+        sampling["cond"] = None if cond is None else read_conditions(cond)
+        sampling["source"] = None if source is None else read_table(source)
+        sample = plan_sample(planned, output, events, **sampling)
     if isinstance(backend, HTCondor):
         judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
-        say(_submit(planned, backend, sample, judged, dag, dry_run))
+        stages = partial(_stages, planned, backend, sample, judged, dag)
+        say(_submit(planned, backend, stages, dag, dry_run))
     elif sample is None or dag or dry_run:
         raise ConfigError(
             "'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
@@ -254,30 +264,6 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
     return EXECUTORS.build(config.executor)
 
 
-def _plan_sample(
-    run: RunDirectory,
-    output: Path,
-    events: Any,
-    *,
-    cond: Path | None,
-    source: Path | None,
-    sampler: str | None,
-    **settings: Any,
-) -> Parts:
-    from ..generation.sample_jobs import plan_sample
-    from ..tables.formats import read_conditions, read_table
-
-    return plan_sample(
-        run,
-        output,
-        events,
-        cond=None if cond is None else read_conditions(cond),
-        source=None if source is None else read_table(source),
-        sampler=read_sampler(sampler),
-        **settings,
-    )
-
-
 def _generate_here(run: RunDirectory, executor: Executor, sample: Parts) -> str:
     from ..generation.sample_jobs import merge, missing_parts
 
@@ -290,8 +276,7 @@ def _generate_here(run: RunDirectory, executor: Executor, sample: Parts) -> str:
 def _submit(
     run: RunDirectory,
     executor: HTCondor,
-    sample: Parts | None,
-    judged: Sequence[Path],
+    stages: Callable[[Place], list[Stage]],
     dag: bool,
     dry_run: bool,
 ) -> str:
@@ -303,7 +288,7 @@ def _submit(
     submissions = Submissions(run)
     if dry_run:
         place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
-        texts = written(_stages(run, executor, sample, judged, dag, place), executor, as_dag=dag)
+        texts = written(stages(place), executor, as_dag=dag)
         if executor.pack is None:
             texts.pop("job.sh")
         return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
@@ -317,10 +302,10 @@ def _submit(
             f" 'FlowbdtSubmission == \"{live.mark}\"'"
         )
     place = submissions.place()
-    stages = _stages(run, executor, sample, judged, dag, place)
-    if not any(stage.numbers for stage in stages) and not dag:
+    todo = stages(place)
+    if not any(stage.numbers for stage in todo) and not dag:
         return f"nothing to submit: all is there; flowbdt collect {quoted(run.path)} closes the run"
-    sent = submissions.submit(place, stages, executor, pool, as_dag=dag)
+    sent = submissions.submit(place, todo, executor, pool, as_dag=dag)
     return (
         f"{len(sent.jobs)} jobs submitted, cluster {sent.record['cluster']}; follow them with:"
         f" flowbdt watch {quoted(run.path)}"

@@ -55,8 +55,7 @@ def fit(
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config = output / "config.yaml"
     if dry_run:
-        settings = read_config(config, **changes)
-        click.echo(_describe_settings(settings) if table is None else _outline(table, settings))
+        click.echo(_dry_run(table, read_config(config, **changes)))
         return
     if output is None:
         raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
@@ -107,19 +106,15 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
     return Inputs(read_events(table, config), config, seeding.resolve(config.random_state))
 
 
-def _describe_settings(config: RunConfig) -> str:
-    from ..training.plan import check_config
-
-    return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
-
-
-def _outline(path: Path, config: RunConfig) -> str:
-    """Return what a fit would do: every setting, columns, times, cost."""
+def _dry_run(path: Path | None, config: RunConfig) -> str:
+    """Return what a fit would do: every setting and the times; with a table, columns and cost."""
     from ..tables.transforms import TableTransform
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
     from ..training.plan import check_config
 
+    if path is None:
+        return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
     transform = TableTransform(settled.transforms, settled.relations).fit(table)

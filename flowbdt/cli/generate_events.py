@@ -10,7 +10,7 @@ import click
 
 from ..errors import InputError
 from . import options
-from .options import TABLES, bar, read_sampler, say
+from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
     from ..generation.trained_flow import Flow
@@ -39,7 +39,7 @@ def generate(
     output: Path,
     no_compile: bool,
     resume: bool,
-    sampler: str | None,
+    sampler: dict[str, Any] | None,
     cond: Path | None,
     source: Path | None,
     **inputs: Any,
@@ -50,7 +50,7 @@ def generate(
     from ..training.run_directory import open_run
 
     compiled = False if no_compile else None
-    flow = Flow(open_run(run), sampler=read_sampler(sampler), compiled=compiled)
+    flow = Flow(open_run(run), sampler=sampler, compiled=compiled)
     if events is None and cond is None and source is None:
         raise InputError("say how many events to generate: -n 100000")
     n = number_of_events(events, cond, source)
@@ -94,12 +94,12 @@ FORMATS = {
 )
 @options.sampler("Another solver, n_steps or spacing, without rejection")
 @options.quiet
-def export(model: Path, output: Path, format: str | None, sampler: str | None) -> None:
+def export(model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None) -> None:
     """Write a trained run for C++ or ONNX."""
     from ..generation.trained_flow import Flow
     from ..training.run_directory import open_run
 
-    flow = Flow(open_run(model), sampler=read_sampler(sampler), compiled=False)
+    flow = Flow(open_run(model), sampler=sampler, compiled=False)
     name = format or ("onnx" if output.suffix == ".onnx" else "cpp")
     if name == "onnx":
         from ..generation.export.write_onnx import write_onnx

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ConfigError, InputError
 from . import options
-from .options import read_sampler, say
+from .options import say
 
 if TYPE_CHECKING:
     from ..evaluation.entries import Truth
@@ -134,7 +134,7 @@ def report(
     entries: Sequence[str],
     output: Path,
     evaluations: Sequence[int],
-    sampler: Sequence[str],
+    sampler: Sequence[dict[str, Any]],
     published: Path | None,
     title: str,
     **truth_settings: Any,
@@ -147,11 +147,10 @@ def report(
     from ..evaluation.report.write_report import write_together
 
     figures = () if published is None else read_published(published)
-    samplers = [spec for text in sampler if (spec := read_sampler(text)) is not None]
-    _check_samplers(entries, samplers)
+    _check_samplers(entries, sampler)
     atomic_files.make_folder(output)  # an error now, not at the end
     truth = _read_truth(**truth_settings)
-    judged = library.read_entries(entries, truth, samplers)
+    judged = library.read_entries(entries, truth, sampler)
     samples, real, training = library.samples_of(judged, truth)
     quality, missing = library.quality_points(judged, truth, evaluations)
     by_name = dict(zip(library.names_of(entries), entries, strict=True))

@@ -97,10 +97,32 @@ def seed(default: int = 0) -> Decorator:
     return click.option("--seed", type=NUMBER, default=default, metavar="N", help="Random seed.")
 
 
+def mapping(name: str, example: str, text: str, **settings: Any) -> Decorator:
+    """Add an option that is a mapping in YAML; raises ConfigError if it is anything else."""
+
+    def read(value: str) -> dict[str, Any]:
+        import yaml
+
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"cannot read {name} {value!r}: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{name} must be a mapping such as '{example}', got {value!r}")
+        return content
+
+    def callback(_: click.Context, option: click.Parameter, value: Any) -> Any:
+        if option.multiple:
+            return [read(one) for one in value]
+        return None if value is None else read(value)
+
+    text = f"{text}, e.g. '{example}'."
+    return click.option(name, metavar="YAML", callback=callback, help=text, **settings)
+
+
 def sampler(text: str, **settings: Any) -> Decorator:
     """Add ``--sampler``."""
-    text = f"{text}, e.g. '{{solver: heun, n_steps: 4}}'."
-    return click.option("--sampler", metavar="YAML", help=text, **settings)
+    return mapping("--sampler", "{solver: heun, n_steps: 4}", text, **settings)
 
 
 run = click.argument("run", type=PATH, help="Run folder or model file.")
@@ -161,23 +183,3 @@ def _repeat_option(option: str, words: Sequence[str]) -> Iterator[str]:
                 yield option
             values += 1
         yield word
-
-
-def read_mapping(option: str, text: str | None, example: str) -> dict[str, Any] | None:
-    """Read the YAML mapping of an option; None if it is unset. Raises ConfigError."""
-    import yaml
-
-    if text is None:
-        return None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read {option} {text!r}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{option} must be a mapping such as '{example}', got {text!r}")
-    return content
-
-
-def read_sampler(text: str | None) -> dict[str, Any] | None:
-    """Read ``--sampler``. Raises ConfigError unless it is a mapping."""
-    return read_mapping("--sampler", text, "{solver: heun}")

@@ -13,7 +13,7 @@ from ..errors import InputError
 from . import options
 from .cluster_jobs import do_job, quoted
 from .fit_runs import read_config, read_events
-from .options import NUMBER, PATH, TABLES, bar, read_mapping, say
+from .options import NUMBER, PATH, TABLES, bar, say
 
 if TYPE_CHECKING:
     from ..generation.trained_flow import Flow
@@ -35,11 +35,7 @@ if TYPE_CHECKING:
     help="Scores and costs (train_s, us_per_event) to minimise; the first score decides. By default"
     " auc_gb,train_s.",
 )
-@click.option(
-    "--search",
-    metavar="YAML",
-    help="Limits of parameters, e.g. '{max_depth: [2, 5], n_steps: 8, noise: fresh}'.",
-)
+@options.mapping("--search", "{max_depth: [2, 5], n_steps: 8}", "Limits of parameters")
 @click.option(
     "--max-cost",
     type=options.positive,
@@ -58,7 +54,6 @@ def tune(
     settings: Sequence[str],
     executor: str | None,
     objectives: str | None,
-    search: str | None,
     resume: bool,
     **limits: Any,
 ) -> None:
@@ -84,7 +79,6 @@ def tune(
         output,
         base=chosen,
         objectives=objectives and [name.strip() for name in objectives.split(",")],
-        search=read_mapping("--search", search, "{name: value}"),
         executor=chosen.executor if changed else None,
         resume=resume,
         on_trial=lambda report: say(trial_line(report)),
