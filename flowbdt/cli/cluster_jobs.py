@@ -67,7 +67,7 @@ def plan(table: Path | None, output: Path | None, config: Path | None, **changes
 
 @click.command()
 @options.planned
-@click.argument("steps", nargs=-1, required=True, type=NUMBER, metavar="STEP...", help="Numbers.")
+@click.argument("steps", nargs=-1, required=True, type=NUMBER, metavar="STEP...", help="From 0.")
 @options.threads
 @options.flag("--files", "Only print what to copy to train elsewhere, and what to bring back.")
 @options.quiet

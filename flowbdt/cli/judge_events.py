@@ -26,7 +26,13 @@ LOW_VALUES = 70_000_000
 @click.argument("generated", type=options.PATH, help="Generated events.")
 @options.output("REPORT", "Folder for the report.", required=True)
 @options.file("--training", help=f"Real events that were trained on: {FLOOR} REAL.")
-@click.option("--relation", "relations", multiple=True, metavar="'A = B / C'", help="To check.")
+@click.option(
+    "--relation",
+    "relations",
+    multiple=True,
+    metavar="'A = B / C'",
+    help="Relation between columns to check; repeatable.",
+)
 @options.weight
 @options.quick
 @options.seed()

@@ -128,7 +128,7 @@ def sampler(text: str, **settings: Any) -> Decorator:
 run = click.argument("run", type=PATH, help="Run folder or model file.")
 planned = click.argument("run", type=PATH, help="Folder of a planned run.")
 executor = click.option("--executor", type=ExecutorName(), help="Where jobs run.")
-threads = number("--threads", "n_threads", help="Threads; by default all that this job may use.")
+threads = number("--threads", "n_threads", help="Number of threads; by default all of this job.")
 cond = file("--conditions", "--cond", "cond", help="Conditions, one row per event.")
 weight = click.option("--weight", metavar="COLUMN", help="Column with event weights.")
 quick = flag("--quick", "Train fewer classifiers: larger errors.")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     metavar="X",
     help="Give up trials that would train X times as long as the start; by default 2.",
 )
-@options.number("--folds", help="Cross-validate every trial; by default one held-out share judges.")
+@options.number("--folds", help="Folds of the cross-validation of each trial; by default none.")
 @options.number("--parallel", help="Trials proposed together.")
 @options.flag("--resume", "Continue a study as it was begun, without repeating TABLE and options.")
 @options.quiet
