@@ -72,7 +72,7 @@ class _Builder:
             for part in reversed(state["parts"]):
                 self.undo(part)
         elif name == "constant":
-            self.ops.append((arrays.CONSTANT, self.put(state["value"])))
+            self.ops.append((arrays.FIXED, self.put(state["value"])))
         elif name != "identity":
             raise ConfigError(f"the transform {name!r} is not compiled")
 
