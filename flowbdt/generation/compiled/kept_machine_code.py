@@ -2,7 +2,7 @@
 
 Where numba has compiled a loop for the arguments at hand, its object code is put aside with a small
 function that reads the arguments from memory. Another process loads both by llvmlite alone. Kept
-code belongs to a processor, to the versions of numba and llvmlite, and to the sources of the loops;
+code belongs to a processor, to the versions of numba and llvmlite, and to the files of this folder;
 any other is not used, and none that somebody else could have written.
 
 A file is the length of a header (8 bytes), the CRC-32 of all that follows (4 bytes), the header as
@@ -44,7 +44,7 @@ def key() -> str:
 
     numba = importlib.util.find_spec("numba")
     places = [Path(numba.origin).parent / "_version.py"] if numba and numba.origin else []
-    places += [*sorted(FOLDER.glob("*.py")), FOLDER.parent / "packed" / "arrays.py"]
+    places += sorted(FOLDER.glob("*.py"))
     stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in places if p.exists()]
     features = llvm.get_host_cpu_features().flatten()
     told = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))

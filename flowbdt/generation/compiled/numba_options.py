@@ -1,7 +1,7 @@
 """How functions are compiled.
 
 Numba keeps machine code on disk and makes it anew when the file of a function changes, but not
-when that of a function it calls does: so all of it goes when any source of the loops is newer.
+when that of a function it calls does: so all of it goes when any file of this folder is newer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ ANY_ORDER = {"contract", "reassoc", "nsz", "nnan"}
 """The same, and sums in the order that suits the processor; of the components of one row only."""
 
 
-def forget_older_code(folder: Path, *others: Path) -> None:
+def forget_older_code(folder: Path) -> None:
     """Remove numba's indices in a folder's ``__pycache__`` that are older than a source file."""
-    newest = max(source.stat().st_mtime for source in (*folder.glob("*.py"), *others))
+    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
     for index in folder.glob("__pycache__/*.nbi"):
         with contextlib.suppress(OSError):  # another process was first, or we may not write
             if index.stat().st_mtime < newest:
                 index.unlink()
 
 
-HERE = Path(__file__).parent
-forget_older_code(HERE, HERE.parent / "packed" / "arrays.py")
+forget_older_code(Path(__file__).parent)
 
 
 def compiled(function: Callable[..., Any], merged: set[str] = FUSED) -> Any:
