@@ -23,10 +23,10 @@ def demo(output: Path, seed: int) -> None:
     from ..config import ModelConfig
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import demo_figure, write_report
+    from ..evaluation.score_events import generate_events
     from ..generation.trained_flow import Flow
     from ..model import fit_run
     from ..physics import bundled
-    from ..tables.event_table import EventTable
     from ..tables.formats import write_table
     from ..training.plan import Inputs, check_config
 
@@ -43,7 +43,7 @@ def demo(output: Path, seed: int) -> None:
         run = fit_run(inputs, output / "run", resume=True, on_report=lambda _: progress.update())
     trained = time.perf_counter()
     flow = Flow(run)
-    generated = EventTable.concatenate(list(flow.sample_blocks(test.n, seed=seed + 1)))
+    generated = generate_events(flow, test.n, seed + 1).table
     record = flow.record(seed + 1)
     write_table(output / "generated.h5", generated, attributes=record)
     end = time.perf_counter()
