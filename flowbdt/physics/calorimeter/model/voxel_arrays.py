@@ -23,7 +23,7 @@ NOTHING = -1
 
 
 class Distributions(NamedTuple):
-    """Distributions, one per row of ``trees``; see `flowbdt.trees.distribution`.
+    """Distributions, one per row of ``trees``; see `flowbdt.trees.share_distribution`.
 
     A node has a left child below 0 if it is a leaf; ``value`` is then where its values begin in
     ``values``, or, of the tree with the quantiles, the number of the leaf.

@@ -1,6 +1,6 @@
 """The loops of generation for the compiler: divide energies shower by shower.
 
-The same operations as in `radial`, `sectors` and `flowbdt.trees.distribution`, for one row
+The same operations as in `radial`, `sectors` and `flowbdt.trees.share_distribution`, for one row
 after the other, on the arrays of `flat`. Rows do not know of each other.
 
 References
