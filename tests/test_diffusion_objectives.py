@@ -14,8 +14,7 @@ from flowbdt.flow.parametrisations import EDM, FlowMatching, VariancePreserving 
 from flowbdt.networks.backbones import TableMLP  # noqa: E402
 from flowbdt.networks.denoiser import KINDS, coefficients  # noqa: E402
 from flowbdt.networks.loss_weights import WEIGHTS, SoftMinSNR, Uncertainty  # noqa: E402
-from flowbdt.networks.noise_levels import LEVELS, CosineLevels  # noqa: E402
-from flowbdt.networks.objective import OBJECTIVES, Objective  # noqa: E402
+from flowbdt.networks.objective import LEVELS, OBJECTIVES, CosineLevels, Objective  # noqa: E402  # noqa: E402
 from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
 
 SIGMA = np.geomspace(0.01, 50.0, 41)

@@ -19,9 +19,8 @@ from flowbdt.flow.solvers import SOLVERS, integrate  # noqa: E402
 from flowbdt.networks import load_network, save_network  # noqa: E402
 from flowbdt.networks.backbones import TableMLP, build_backbone  # noqa: E402
 from flowbdt.networks.denoiser import KINDS, Denoiser  # noqa: E402
-from flowbdt.networks.learning_rates import RATES, Rate  # noqa: E402
 from flowbdt.networks.network_field import NetworkField  # noqa: E402
-from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
+from flowbdt.networks.trainer import RATES, Rate, Trainer, TrainingConfig  # noqa: E402  # noqa: E402
 from flowbdt.networks.weight_averages import PowerEMA, fit_shares, power_of, profile, reconstruct  # noqa: E402
 
 EVENTS = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32) * [0.5, 1.2]

@@ -18,9 +18,9 @@ from flowbdt.networks.hybrid import (
     Pieces,
     Relay,
     Restarted,
-    choose_handover,
     choose_interval,
     handover,
+    recipes,
     restart_by_trees,
     shared_steps,
     stretch,
@@ -196,31 +196,31 @@ def test_comparison_finds_where_a_field_is_as_good():
     late = FunctionField(lambda t, x, c: EXACT(t, x) + (0.3 if t > 0.45 else 0.0), path=Linear())
     z = MEAN + noise(4000, 5) @ np.linalg.cholesky(COV).T
     times = np.linspace(0.1, 0.9, 9)
-    found = choose_handover(late, EXACT, z, times, seed=1)
+    found = recipes(late, EXACT, z, times, seed=1)
     assert found.first_above() == pytest.approx(0.4)
     assert found.first_below() == 1.0
     np.testing.assert_allclose(found.ratios, (1 - times) / times)
     spoilt = times > 0.45
     np.testing.assert_allclose(found.difference[spoilt], 0.09, atol=5 * found.error[spoilt].max())
     early = FunctionField(lambda t, x, c: EXACT(t, x) + (0.3 if t < 0.45 else 0.0), path=Linear())
-    assert choose_handover(early, EXACT, z, times).first_below() == pytest.approx(0.5)
-    assert choose_handover(early, EXACT, z, times).first_above() == 0.0
-    assert choose_handover(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
+    assert recipes(early, EXACT, z, times).first_below() == pytest.approx(0.5)
+    assert recipes(early, EXACT, z, times).first_above() == 0.0
+    assert recipes(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
 
 
 def test_handover_and_interval_are_chosen_where_the_first_field_is_good():
     z = MEAN + noise(4000, 5) @ np.linalg.cholesky(COV).T
     grid = np.arange(17) / 16
     good = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4 * (t < 0.7), times=grid, path=Linear())
-    assert choose_handover(good, EXACT, z) == 0.0
-    assert choose_handover(good, EXACT, z, below=True) == 0.75
-    found = choose_handover(good, EXACT, z, grid[1:-1])
+    assert recipes(good, EXACT, z) == 0.0
+    assert recipes(good, EXACT, z, below=True) == 0.75
+    found = recipes(good, EXACT, z, grid[1:-1])
     low, high = choose_interval(found)
     assert low == pytest.approx(1 / 7)  # t = 14 / 16; the next one is 1 / 15 < 0.1
     assert high == pytest.approx(1 / 3)  # t = 12 / 16
     never = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4, times=grid, path=Linear())
-    assert choose_handover(never, EXACT, z, below=True) == 1.0
-    assert choose_interval(choose_handover(never, EXACT, z, grid[1:-1])) is None
+    assert recipes(never, EXACT, z, below=True) == 1.0
+    assert choose_interval(recipes(never, EXACT, z, grid[1:-1])) is None
 
 
 def test_trees_are_trained_for_just_the_times_of_a_leg():

@@ -15,11 +15,11 @@ from flowbdt.physics.jets import (
     OBSERVABLES,
     ClusteredJets,
     Constituents,
-    energy_flow_polynomials,
+    constituents,
     jet_observables,
     prime_polynomials,
 )
-from flowbdt.physics.jets.energy_flow_polynomials import FOUR_OF_FOUR
+from flowbdt.physics.jets.constituents import FOUR_OF_FOUR
 
 ASSETS = Path(__file__).parent / "assets"
 NEEDS_CLUSTERING = ("tau1", "tau2", "tau3", "d12", "d23", "rho_g", "z_g")
@@ -186,7 +186,7 @@ def test_polynomials_equal_those_of_energyflow(
     stored: dict[str, np.ndarray], references: dict[str, list]
 ) -> None:
     jets = Constituents.of(stored["jets"])
-    ours, theirs = energy_flow_polynomials(jets), np.array(references["efps_up_to_4"])
+    ours, theirs = constituents(jets), np.array(references["efps_up_to_4"])
     assert ours.shape == theirs.shape
     # the order of graphs differs: each column has its partner
     distance = np.abs(ours[:, :, None] / theirs[:, None, :] - 1).max(axis=0)
@@ -218,9 +218,7 @@ def test_polynomials_do_not_depend_on_the_order_of_particles(
 ) -> None:
     order = np.random.default_rng(0).permutation(30)
     jets, mixed = (Constituents.of(x) for x in (stored["jets"], stored["jets"][:, order]))
-    np.testing.assert_allclose(
-        energy_flow_polynomials(jets), energy_flow_polynomials(mixed), rtol=1e-9
-    )
+    np.testing.assert_allclose(constituents(jets), constituents(mixed), rtol=1e-9)
 
 
 # ---- refusals

@@ -8,6 +8,7 @@ import pytest
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model.energy_division import (
+    LayerPlan,
     Split,
     ancestors,
     cells,
@@ -16,10 +17,8 @@ from flowbdt.physics.calorimeter.model.energy_division import (
     share,
     splits,
 )
-from flowbdt.physics.calorimeter.model.energy_marginals import EnergyMarginals, _nodes
-from flowbdt.physics.calorimeter.model.layer_plan import LayerPlan
-from flowbdt.physics.calorimeter.model.sectors import Frames
-from flowbdt.physics.calorimeter.model.shower_axis import draw_axes, leaning, windows
+from flowbdt.physics.calorimeter.model.layer_energies import EnergyMarginals, _nodes
+from flowbdt.physics.calorimeter.model.sectors import Frames, draw_axes, leaning, windows
 from flowbdt.trees.share_distribution import ConditionalDistribution, DistributionSettings
 
 # --- segments
@@ -29,7 +28,7 @@ from flowbdt.trees.share_distribution import ConditionalDistribution, Distributi
 def test_splits_lead_to_every_single_cell_once(n):
     found = splits(n)
     assert len(found) == n - 1
-    single = [part for split in found for part in split.parts if part[1] - part[0] == 1]
+    single = [part for split in found for part in split.halves if part[1] - part[0] == 1]
     assert sorted(single) == ([(i, i + 1) for i in range(n)] if n > 1 else [])
     assert all((0, n) in ancestors(n)[part] for part in single)
 

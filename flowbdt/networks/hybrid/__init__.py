@@ -17,10 +17,19 @@ ask both fields on real events.
 
 from __future__ import annotations
 
-from .choose_handover import Comparison, choose_handover, choose_interval, compare
-from .recipes import Restarted, handover, restart_by_trees, shared_steps, stretch, warm_start
-from .relay import Leg, Pieces, Relay, RelayResult
-from .tree_legs import Corrector, train_trees, tree_field
+from .recipes import (
+    Comparison,
+    Restarted,
+    choose_handover,
+    choose_interval,
+    compare,
+    handover,
+    restart_by_trees,
+    shared_steps,
+    stretch,
+    warm_start,
+)
+from .relay import Corrector, Leg, Pieces, Relay, RelayResult, train_trees, tree_field
 
 __all__ = [
     "Comparison",

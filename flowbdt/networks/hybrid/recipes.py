@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ... import seeding
 from ...errors import ConfigError
 from ...flow.fields import VelocityField
 from ...flow.parametrisations import Convention, FlowMatching
+from ...flow.paths import PATHS
 from ...flow.schedules import SCHEDULES, boundaries_of
 from ...flow.solvers.restart import AUTO_RANGE
 from .relay import Leg
@@ -142,3 +144,140 @@ def warm_start(
 ) -> list[Leg]:
     """Return legs: trees all the way, noise up to time ``at``, a network from there."""
     return [trees, Leg("network", network, solver, stretch(spacing, n_steps, at, 1.0))]
+
+
+TOLERATED = 0.02
+"""A field may be worse by this part of the loss. On 12 observables of jets trees that were worse by
+0.024 handed over to a network without loss of quality (experiments/restart_hybrid)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much worse the first field is than the second, on real events, time by time.
+
+    Parameters
+    ----------
+    times : (T,), rising
+    ratios : (T,), noise ratios sigma / alpha there
+    losses : (T, 2), mean squared error of the velocity, per value
+    difference, error : (T,), first minus second, and its standard error (events are paired)
+    """
+
+    times: np.ndarray
+    ratios: np.ndarray
+    losses: np.ndarray
+    difference: np.ndarray
+    error: np.ndarray
+
+    def as_good(self, tolerance: float = TOLERATED) -> np.ndarray:
+        """Return where the first is as good: worse by at most that part of the second's loss.
+
+        Two standard errors are allowed on top.
+        """
+        return np.asarray(self.difference <= tolerance * self.losses[:, 1] + 2.0 * self.error)
+
+    def first_above(self, tolerance: float = TOLERATED) -> float:
+        """Return the latest time up to which the first field is as good; 0 if nowhere."""
+        good = self.as_good(tolerance)
+        known = self.times[: int(np.argmin(good))] if not good.all() else self.times
+        return float(known[-1]) if len(known) else 0.0
+
+    def first_below(self, tolerance: float = TOLERATED) -> float:
+        """Return the earliest time from which on the first field is as good; 1 if nowhere."""
+        good = self.as_good(tolerance)[::-1]
+        count = len(good) if good.all() else int(np.argmin(good))
+        return float(self.times[len(self.times) - count]) if count else 1.0
+
+
+def compare(
+    first: VelocityField,
+    second: VelocityField,
+    z: np.ndarray,
+    times: Any,
+    *,
+    cond: np.ndarray | None = None,
+    path: Any = "linear",
+    repeats: int = 1,
+    seed: int = 0,
+) -> Comparison:
+    """Ask two fields for the velocity of the same noisy events, at each time.
+
+    Parameters
+    ----------
+    first, second : fields that know all ``times``
+    z : (n, m), latent events that neither was trained on
+    times : (T,), rising
+    cond : (n, c) or None
+    path : of both fields
+    repeats : draws of noise per event
+    """
+    way, latent = PATHS.build(path), np.asarray(z, dtype=np.float64)
+    known = np.asarray(times, dtype=np.float64)
+    convention = first.require_convention()
+    errors = np.zeros((len(known), 2, len(latent)))
+    for i, t in enumerate(known):
+        for repeat in range(repeats):
+            rng = seeding.stream(seed, "compare", i, repeat)
+            x0 = rng.standard_normal(latent.shape)
+            x_t = way.location(x0, latent, float(t))
+            target = way.target(x0, latent, float(t), x_t)
+            for j, asked in enumerate((first, second)):
+                wrong = np.asarray(asked(float(t), x_t, cond)) - target
+                errors[i, j] += np.mean(wrong**2, axis=1) / repeats
+    pairs = errors[:, 0] - errors[:, 1]
+    return Comparison(
+        known,
+        np.array([convention.ratio(float(t)) for t in known]),
+        errors.mean(axis=2),
+        pairs.mean(axis=1),
+        pairs.std(axis=1, ddof=1) / np.sqrt(len(latent)),
+    )
+
+
+GRID = tuple(i / 16 for i in range(1, 16))
+"""Times that are compared where a field knows all."""
+
+
+def choose_handover(
+    trees: VelocityField,
+    network: VelocityField,
+    z: np.ndarray,
+    *,
+    below: bool = False,
+    tolerance: float = TOLERATED,
+    cond: np.ndarray | None = None,
+    path: Any = "linear",
+    seed: int = 0,
+) -> float:
+    """Return the time at which trees should hand over to a network: it is asked least then.
+
+    Parameters
+    ----------
+    trees, network : fields; asked at the times that the trees know
+    z : (n, m), latent events that neither was trained on
+    below : False: trees from noise up to the handover. True: trees from the handover to the data
+    tolerance : see `Comparison.as_good`
+
+    Returns
+    -------
+    t : one of the trees' times inside (0, 1); 0 (1, if ``below``) if they are nowhere as good
+    """
+    times = [t for t in (GRID if trees.times is None else trees.times) if 0.0 < t < 1.0]
+    found = compare(trees, network, z, times, cond=cond, path=path, seed=seed)
+    return found.first_below(tolerance) if below else found.first_above(tolerance)
+
+
+def choose_interval(found: Comparison, tolerance: float = TOLERATED) -> tuple[float, float] | None:
+    """Return sigma_min and sigma_max of a restart interval for trees; None if there is none.
+
+    The part of `flowbdt.flow.solvers.restart.AUTO_RANGE` in which the trees (the first field of the
+    comparison) are as good, from its lowest such level upwards without a gap.
+    """
+    inside = (found.ratios >= 0.99 * AUTO_RANGE[0]) & (found.ratios <= 1.01 * AUTO_RANGE[1])
+    good = (found.as_good(tolerance) & inside)[::-1]  # times rise, so levels fall
+    if not good.any():
+        return None
+    first = int(np.argmax(good))
+    length = int(np.argmin(good[first:])) if not good[first:].all() else len(good) - first
+    levels = found.ratios[::-1][first : first + length]
+    return (float(levels[0]), float(levels[-1])) if len(levels) > 1 else None

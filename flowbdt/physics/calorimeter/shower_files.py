@@ -19,7 +19,7 @@ from ...tables.event_table import EventTable
 from ...tables.formats import hdf5
 from ...tables.formats.read import Rows, row_span
 from ...tables.row_split import split_mask
-from ..datasets.base import DATASETS, Dataset
+from ..datasets import DATASETS, Dataset
 from .geometry import Geometry, geometry_of
 from .geometry import geometry as named_geometry
 

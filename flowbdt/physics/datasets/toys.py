@@ -1,4 +1,4 @@
-"""Toy tables for tests and first steps, made from a seed: nothing is read."""
+"""Toy tables from known distributions, drawn from a seed, for tests and first steps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from ... import seeding
 from ...errors import InputError
 from ...tables.event_table import EventTable
-from .base import DATASETS, Dataset
+from . import DATASETS, Dataset
 
 
 class Toy(Dataset):
-    """A table drawn from a known law; each split has random numbers of its own.
+    """A table drawn from a known distribution, with independent random numbers for each split.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Toy(Dataset):
         if self.n_events < 1:
             raise InputError(f"n_events must be at least 1, got {self.n_events}")
         if split == "all":
-            return EventTable.concatenate([self._load(part) for part in self.splits])
+            return EventTable.concatenate([self._load(each) for each in self.splits])
         rng = seeding.stream(self.seed, f"toy-{self.name}", self.splits.index(split))
         return self._draw(rng)
 
@@ -59,7 +59,7 @@ class Gaussian(Toy):
 
 
 @DATASETS.register("mixture")
-class Mixture(Toy):
+class TwoPeaks(Toy):
     """Two correlated normal components of different weight: a narrow peak beside a broad one.
 
     `fractions` (2,), `means` (2, 2) and `covs` (2, 2, 2) are exact.
@@ -100,11 +100,11 @@ class Moons(Toy):
 
 @DATASETS.register("mixed")
 class Mixed(Toy):
-    """Every kind of column: skewed, angle, integer, category, one with many exact zeros, constant.
+    """All kinds of columns: skewed, angle, integer, category, many exact zeros, constant.
 
     ``energy`` is log-normal (median 30 GeV), ``phi`` uniform, ``n_hits`` Poisson with a mean that
-    grows with the energy, ``particle`` a text, ``isolation`` exactly 0 for 30% and exponential with
-    mean 2 GeV else, ``field`` always 3.8 T.
+    grows with the energy, ``particle`` a text, ``isolation`` exactly 0 for 30% of the events and
+    exponential with mean 2 GeV for the others, ``field`` always 3.8 T.
     """
 
     name = "mixed"

@@ -1,19 +1,239 @@
-"""Generation of voxels as machine code, where numba is installed: the same showers, sooner."""
+"""Generation of voxels as machine code, with numba: all divisions of a model as flat arrays."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....generation.compiled.choose_engine import may_compile
-from . import voxel_arrays
-from .layer_plan import Known, LayerPlan
+from ....trees.share_distribution import ConditionalDistribution
+from ....trees.tree_arrays import Tree, read_booster
+from .energy_division import (
+    KNOWN,
+    KNOWN_SPLITS,
+    LayerPlan,
+    ShowerEnergies,
+    Split,
+    ancestors,
+    splits,
+)
 from .rings import Rings
 from .sectors import Sectors
 
+LOCATION, SCALE, BEND, LEAF = 0, 2, 4, 6
+"""Columns of `Distributions.trees`: first and one past the last tree of each use; one tree."""
 
-class Work(NamedTuple):
+
+N_BEND, N_KNOTS, ENDS, KNOTS = 7, 8, 9, 10
+"""Further columns: numbers of levels and of quantiles per leaf, where the leaves begin."""
+
+
+NOTHING = -1
+"""The number of a missing segment or distribution."""
+
+
+class Distributions(NamedTuple):
+    """Distributions, one per row of ``trees``; see `flowbdt.trees.share_distribution`.
+
+    The left child of a leaf is below 0; ``value`` is then the index of its first value in
+    ``values``, or, of the tree with the quantiles, the number of the leaf.
+    """
+
+    trees: np.ndarray
+    base: np.ndarray
+    roots: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    missing: np.ndarray
+    value: np.ndarray
+    values: np.ndarray
+    ends: np.ndarray
+    knots: np.ndarray
+
+
+class Collector:
+    """Collects distributions into `Distributions`."""
+
+    def __init__(self) -> None:
+        self.trees: list[list[int]] = []
+        self.base: list[list[float]] = []
+        self.blocks: dict[str, list[np.ndarray]] = {name: [] for name in Distributions._fields[2:]}
+        self.sizes = dict.fromkeys(("roots", "nodes", "values", "ends", "knots"), 0)
+
+    def add(self, distribution: ConditionalDistribution) -> int:
+        """Append a distribution and return its number."""
+        arrays = distribution.to_arrays()
+        row = [0] * (KNOTS + 1)
+        base = [0.0, 0.0]
+        for name, at in (("location", LOCATION), ("scale", SCALE), ("bend", BEND)):
+            content = arrays.get(f"booster_{name}")
+            if content is not None:
+                row[at], row[at + 1], first = self._booster(content)
+                if name != "bend":
+                    base[at // 2] = first
+                else:
+                    row[N_BEND] = distribution.settings.cdf_knots
+        row[LEAF] = self._booster(arrays["booster_tree"], arrays["numbers"])[0]
+        row[N_KNOTS] = arrays["knots"].shape[1]
+        row[ENDS], row[KNOTS] = self.sizes["ends"], self.sizes["knots"]
+        self._append("ends", arrays["ends"], "ends")
+        self._append("knots", arrays["knots"].ravel(), "knots")
+        self.trees.append(row)
+        self.base.append(base)
+        return len(self.trees) - 1
+
+    def _append(self, name: str, array: np.ndarray, size: str) -> None:
+        self.blocks[name].append(array)
+        self.sizes[size] += len(array)
+
+    def _booster(
+        self, content: np.ndarray, numbers: np.ndarray | None = None
+    ) -> tuple[int, int, float]:
+        """Append the trees of a booster; return first, one past the last, and the base."""
+        booster = read_booster(content.tobytes())
+        first = self.sizes["roots"]
+        for tree in booster.trees:
+            self._tree(tree, numbers)
+        return first, self.sizes["roots"], float(booster.base[0])
+
+    def _tree(self, tree: Tree, numbers: np.ndarray | None) -> None:
+        start, leaf = self.sizes["nodes"], tree.left < 0
+        value = self.sizes["values"] + tree.value * tree.leaves.shape[1]
+        values = tree.leaves.ravel()
+        if numbers is not None:
+            value, values = np.searchsorted(numbers, np.arange(len(leaf))), values[:0]
+        self._append("roots", np.array([start]), "roots")
+        self._append("left", np.where(leaf, -1, tree.left + start), "nodes")
+        self.blocks["right"].append(np.where(leaf, -1, tree.right + start))
+        for name in ("feature", "threshold", "missing"):
+            self.blocks[name].append(getattr(tree, name))
+        self.blocks["value"].append(value)
+        self._append("values", values, "values")
+
+    def finished(self) -> Distributions:
+        """Return all distributions as contiguous arrays."""
+        kinds: dict[str, Any] = {"threshold": np.float32, "values": np.float32}
+        kinds |= {"ends": np.float64, "knots": np.float64, "missing": np.uint8}
+        arrays = {
+            name: np.concatenate(blocks or [np.zeros((0, 2) if name == "ends" else 0)])
+            for name, blocks in self.blocks.items()
+        }
+        typed = {
+            name: np.ascontiguousarray(array, dtype=kinds.get(name, np.int32))
+            for name, array in arrays.items()
+        }
+        trees = np.array(self.trees, dtype=np.int64).reshape(-1, KNOTS + 1)
+        return Distributions(trees, np.array(self.base, np.float32).reshape(-1, 2), **typed)
+
+
+class RingSteps(NamedTuple):
+    """Divisions of all layers into rings, one per row, in their order.
+
+    Parameters
+    ----------
+    steps : int64 (s, 7 + 2 KNOWN KNOWN_SPLITS): layer, whole, left and right segment, two larger
+        segments, distribution; then left half and whole of the fractions of layers before
+    start : int64 (layers,), segment of a whole layer
+    rings : int64 (all rings,), segments that are single rings, layer by layer
+    n_segments : int
+    """
+
+    steps: np.ndarray
+    start: np.ndarray
+    rings: np.ndarray
+    n_segments: int
+
+
+class SectorSteps(NamedTuple):
+    """Divisions of a ring into sectors, for one layer.
+
+    Parameters
+    ----------
+    steps : int64 (s, 5): whole, left and right segment, the next larger one, distribution
+    away : float64 (s, 2), cosine and sine of the direction from right to left in the frame
+    turn : float64 (n_alpha, 2), the same of the first sector's lower edge
+    cells : int64 (n_alpha,), segments that are single sectors
+    where : int64 (3,): layer, its first voxel, its number of rings
+    """
+
+    steps: np.ndarray
+    away: np.ndarray
+    turn: np.ndarray
+    cells: np.ndarray
+    where: np.ndarray
+
+
+def ring_steps(plan: LayerPlan, numbers: Mapping[tuple[int, Split], int]) -> RingSteps:
+    """Return the divisions into rings; ``numbers`` are those of the distributions."""
+    slots: dict[tuple[int, tuple[int, int]], int] = {}
+    for position, layer in enumerate(plan.geometry.layers):
+        for segment in ancestors(layer.n_r):
+            slots[position, segment] = len(slots)
+    steps = []
+    for position in plan.order:
+        n = plan.layer(position).n_r
+        above, group = ancestors(n), plan.group(position)
+        before = _fractions(plan, position, slots)
+        for split in splits(n):
+            larger = [slots[position, one] for one in above[split.whole][:2]]
+            row = [position, *(slots[position, one] for one in (split.whole, *split.halves))]
+            row += larger + [NOTHING] * (2 - len(larger)) + [numbers.get((group, split), NOTHING)]
+            steps.append(row + before)
+    layers = plan.geometry.layers
+    start = [slots[i, (0, layer.n_r)] for i, layer in enumerate(layers)]
+    rings = [slots[i, (r, r + 1)] for i, layer in enumerate(layers) for r in range(layer.n_r)]
+    width = 7 + 2 * KNOWN * KNOWN_SPLITS
+    return RingSteps(_int(steps).reshape(-1, width), _int(start), _int(rings), len(slots))
+
+
+def _fractions(
+    plan: LayerPlan, position: int, slots: Mapping[tuple[int, tuple[int, int]], int]
+) -> list[int]:
+    """Return left half and whole of each fraction of layers before that is a feature."""
+    pairs: list[int] = []
+    for one in plan.known(position):
+        first = splits(plan.layer(one).n_r)[:KNOWN_SPLITS]
+        for split in first:
+            pairs += [slots[one, split.halves[0]], slots[one, split.whole]]
+        pairs += [NOTHING] * (2 * (KNOWN_SPLITS - len(first)))
+    return pairs + [NOTHING] * (2 * KNOWN * KNOWN_SPLITS - len(pairs))
+
+
+def sector_steps(
+    plan: LayerPlan, position: int, numbers: Mapping[tuple[int, tuple[int, int]], int]
+) -> SectorSteps:
+    """Return the divisions of the rings of a layer."""
+    layer, group = plan.layer(position), plan.group(position)
+    n = layer.n_alpha
+    above = ancestors(n)
+    slots = {segment: number for number, segment in enumerate(above)}
+    steps, away = [], []
+    width = 2 * np.pi / n
+    for split in splits(n):
+        larger = [slots[one] for one in above[split.whole][:1]] or [NOTHING]
+        row = [slots[one] for one in (split.whole, *split.halves)]
+        steps.append([*row, *larger, numbers.get((group, split.kind), NOTHING)])
+        middles = [0.5 * (low + high) * width for low, high in split.halves]
+        towards = np.exp(1j * middles[0]) - np.exp(1j * middles[1])
+        away.append(towards / abs(towards))
+    turn = np.exp(1j * (np.arange(n) * width - np.pi))
+    cells = [slots[place, place + 1] for place in range(n)]
+    where = [position, layer.first, layer.n_r]
+    return SectorSteps(_int(steps), _pairs(np.array(away)), _pairs(turn), _int(cells), _int(where))
+
+
+def _int(rows: Sequence[Any]) -> np.ndarray:
+    return np.ascontiguousarray(rows, dtype=np.int64)
+
+
+def _pairs(numbers: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.column_stack([numbers.real, numbers.imag]))
+
+
+class WorkingMemory(NamedTuple):
     """Working memory of one call."""
 
     x: np.ndarray
@@ -24,32 +244,35 @@ class Work(NamedTuple):
 class CompiledVoxels:
     """Rings and sectors of a trained model in flat arrays.
 
-    Equal to `Rings.sample` and `Sectors.sample` up to rounding.
+    Its voxels are those of `Rings.sample` and `Sectors.sample` up to rounding.
     """
 
     def __init__(self, plan: LayerPlan, rings: Rings, sectors: Sectors) -> None:
-        collected = voxel_arrays.Collector()
-        of_rings, of_sectors = (collected.add_all(one.models) for one in (rings, sectors))
+        collected = Collector()
+        of_rings, of_sectors = (
+            {key: collected.add(model) for key, model in stage.models.items()}
+            for stage in (rings, sectors)
+        )
         self.nodes = collected.finished()
         self.plan, self.threshold = plan, rings.threshold
-        self.way = voxel_arrays.ring_way(plan, of_rings)
-        self.turning = {
-            position: voxel_arrays.sector_way(plan, position, of_sectors)
+        self.rings = ring_steps(plan, of_rings)
+        self.sectors = {
+            position: sector_steps(plan, position, of_sectors)
             for position, layer in enumerate(plan.geometry.layers)
             if layer.n_alpha > 1
         }
-        bend = int(self.nodes.trees[:, voxel_arrays.N_BEND].max(initial=0))
+        bend = int(self.nodes.trees[:, N_BEND].max(initial=0))
         inputs = int(self.nodes.feature.max(initial=0)) + 1
         room = 64 + 2 * len(plan.geometry.layers)
-        most = max([self.way.n_segments, *(2 * len(w.cells) for w in self.turning.values())])
+        most = max([self.rings.n_segments, *(2 * len(s.cells) for s in self.sectors.values())])
         self._room = max(inputs, room), max(bend, 1), most
 
-    def _work(self) -> Work:
-        """Return working memory: one for each call, as calls may run at the same time."""
+    def _memory(self) -> WorkingMemory:
+        """Return new working memory, as calls may run at the same time."""
         inputs, bend, most = self._room
-        return Work(np.zeros(inputs, np.float32), np.zeros(bend), np.zeros(most))
+        return WorkingMemory(np.zeros(inputs, np.float32), np.zeros(bend), np.zeros(most))
 
-    def sample(self, known: Known, axes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    def sample(self, energies: ShowerEnergies, axes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return voxels (n, voxels) float64.
 
         Parameters
@@ -59,35 +282,25 @@ class CompiledVoxels:
         """
         from .voxel_loops import make_rings, make_sectors
 
-        n, layers, work = len(known.energies), self.plan.geometry.layers, self._work()
-        features = known.all_features().astype(np.float32)
-        ring_numbers = np.ascontiguousarray(uniform[:, : len(self.way.steps)])
-        rings = np.empty((n, len(self.way.rings)))
-        energies = np.ascontiguousarray(known.layers, dtype=np.float64)
-        given = (features, energies, ring_numbers, self.threshold)
-        make_rings(self.nodes, self.way, *given, work, rings)
+        n, layers, memory = len(energies.incident), self.plan.geometry.layers, self._memory()
+        features = energies.all_features().astype(np.float32)
+        column, first = len(self.rings.steps), 0
+        ring_numbers = np.ascontiguousarray(uniform[:, :column])
+        rings = np.empty((n, len(self.rings.rings)))
+        layer_energies = np.ascontiguousarray(energies.layers, dtype=np.float64)
+        inputs = (features, layer_energies, ring_numbers, self.threshold)
+        make_rings(self.nodes, self.rings, *inputs, memory, rings)
         pairs = np.ascontiguousarray(np.column_stack([axes.real, axes.imag]))
         voxels = np.empty((n, self.plan.geometry.n_voxels))
-        column, first = len(self.way.steps), 0
         for position, layer in enumerate(layers):
-            own = np.ascontiguousarray(rings[:, first : first + layer.n_r])
+            of_layer = np.ascontiguousarray(rings[:, first : first + layer.n_r])
             first += layer.n_r
             if layer.n_alpha == 1:
-                voxels[:, layer.voxels] = own
+                voxels[:, layer.voxels] = of_layer
                 continue
             count = layer.n_r * (layer.n_alpha + 1)
             numbers = np.ascontiguousarray(uniform[:, column : column + count])
             column += count
-            of_layer = (features, pairs, own, numbers, self.threshold)
-            make_sectors(self.nodes, self.turning[position], *of_layer, work, voxels)
+            divided = (features, pairs, of_layer, numbers, self.threshold)
+            make_sectors(self.nodes, self.sectors[position], *divided, memory, voxels)
         return voxels
-
-
-def compiled_voxels(
-    asked: bool | None, plan: LayerPlan, rings: Rings, sectors: Sectors
-) -> CompiledVoxels | None:
-    """Return the compiled way, or None without numba; None asks for it where it can be.
-
-    Raises MissingExtra if it was asked for and numba is not installed.
-    """
-    return CompiledVoxels(plan, rings, sectors) if may_compile(asked) else None
