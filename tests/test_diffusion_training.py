@@ -304,7 +304,7 @@ def test_every_solver_runs_on_tensors_as_on_arrays(name):
     done = integrate(solver, field, torch.from_numpy(x0).float(), grid, rng=rng)
     assert isinstance(done.x, torch.Tensor)
     assert (done.x.dtype, done.nonfinite_fraction) == (torch.float32, 0.0)
-    assert field.n_asked == 20 * done.n_evaluations
+    assert field.n_evaluated == 20 * done.n_evaluations
     if not solver.stochastic and not solver.adaptive:
         expected = integrate(solver, field, x0, grid).x
         np.testing.assert_allclose(done.x.numpy(), expected, atol=2e-3)

@@ -1,8 +1,8 @@
-"""`Denoiser`: a backbone, scaled so that it sees and predicts numbers of order one.
+"""`Denoiser`: a backbone, scaled so that its inputs and predictions are of order one.
 
-The point is written as ``x = x1 + sigma noise``, with sigma the noise level sigma / alpha. The
-backbone sees ``x / sqrt(sigma^2 + s_d^2)`` and log(sigma) / 4; from its prediction p the denoised
-point is ``D = a(sigma) x + b(sigma) p``:
+The point is ``x = x1 + sigma noise``, with sigma the noise level sigma / alpha. The inputs are
+``x / sqrt(sigma^2 + s_d^2)`` and log(sigma) / 4; from the prediction p the denoised point is
+``D = a(sigma) x + b(sigma) p``:
 
 ==========  ==========================  ===============================
 prediction  a                           b
@@ -28,7 +28,7 @@ from ..errors import ConfigError
 from ..registry import unknown
 
 KINDS = ("edm", "v", "noise", "denoised", "velocity")
-"""What a backbone may predict; see `flowbdt.flow.parametrisations.PREDICTIONS`."""
+"""Predictions of a backbone; see `flowbdt.flow.parametrisations.PREDICTIONS`."""
 
 
 def coefficients(kind: str, sigma: Any, sigma_data: float) -> tuple[Any, Any]:
@@ -62,10 +62,10 @@ def along(values: Tensor, x: Tensor) -> Tensor:
 
 
 class Denoiser(nn.Module):
-    """A backbone with its scaling: the network as training and sampling see it.
+    """A backbone with its scaling: the network of training and sampling.
 
-    Conditions come in their own units; `learn_conditions` tells their mean and width, and the
-    backbone sees them standardised (but for the number of particles, if it needs one).
+    Conditions come in any units; `learn_conditions` takes their mean and width, and the backbone
+    gets them standardised (but for the number of particles, if it needs one).
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Denoiser(nn.Module):
         is log(sigma) / 4
     prediction : one of `KINDS`
     sigma_data : width of the data
-    sigma_min, sigma_max : noise levels it is trained for; it is not asked beyond
+    sigma_min, sigma_max : noise levels it is trained for, and not evaluated beyond
 
     Raises
     ------
@@ -108,7 +108,7 @@ class Denoiser(nn.Module):
     def learn_conditions(self, cond: Tensor) -> None:
         """Take mean and width of the conditions (n, c), missing values (NaN) left out."""
         if cond.shape[1] != len(self.centre):
-            return  # the backbone says what is wrong when it is asked
+            return  # the backbone raises the error when it is evaluated
         mean = torch.nanmean(cond, dim=0)
         width = torch.sqrt(torch.nanmean((cond - mean) ** 2, dim=0))
         untouched = torch.isnan(mean) | (width < 1e-12 * (1.0 + mean.abs()))
@@ -132,10 +132,6 @@ class Denoiser(nn.Module):
         return a * x + b * self.raw(x * (level**2 + self.sigma_data**2) ** -0.5, sigma, cond)
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor was given besides the backbone."""
-        return {
-            "prediction": self.prediction,
-            "sigma_data": self.sigma_data,
-            "sigma_min": self.sigma_min,
-            "sigma_max": self.sigma_max,
-        }
+        """Return the arguments of the constructor besides the backbone."""
+        names = ("prediction", "sigma_data", "sigma_min", "sigma_max")
+        return {name: getattr(self, name) for name in names}

@@ -1,9 +1,9 @@
 """Loss weights lambda(sigma), all on one scale: factors of the squared error of the denoised point.
 
 The loss is ``E[lambda(sigma) |D(x; sigma) - x1|^2]`` with noise level sigma = sigma / alpha, so
-SNR = 1 / sigma^2. What the same weight is on the error of the noise, of v or of the network's own
-output follows from ``D = a x + b p`` (see `flowbdt.networks.denoiser`): an error of the prediction
-p counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tensor.
+SNR = 1 / sigma^2. The same weight on the error of the noise, of v or of the network's output
+follows from ``D = a x + b p`` (see `flowbdt.networks.denoiser`): an error of the prediction p
+counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tensor.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class EDMWeight:
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return 1.0 / sigma**2 + 1.0 / sigma_data**2
 
 
@@ -57,7 +56,6 @@ class DenoisedWeight:
     """1: the plain error of the denoised point."""
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return ones."""
         return 0.0 * sigma + 1.0
 
 
@@ -71,7 +69,6 @@ class NoiseWeight:
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return 1.0 / sigma**2
 
 
@@ -85,7 +82,6 @@ class VWeight:
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return 1.0 / sigma**2 + 1.0
 
 
@@ -97,7 +93,6 @@ class VelocityWeight:
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return (1.0 + 1.0 / sigma) ** 2
 
 
@@ -118,7 +113,6 @@ class MinSNR:
         self.gamma = gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return _smaller(1.0 / sigma**2, self.gamma)
 
 
@@ -131,7 +125,6 @@ class MinSNROnEDM:
         self.gamma = gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return _smaller(EDMWeight()(sigma, sigma_data), self.gamma)
 
 
@@ -141,8 +134,8 @@ class SoftMinSNR:
 
     Parameters
     ----------
-    of : 'network': the formula stands on the error of the EDM network F, so on the denoised point
-        it is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': it stands on
+    of : 'network': the formula is for the error of the EDM network F, so for the denoised point it
+        is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': the formula is for
         the error of the denoised point itself
 
     References
@@ -156,7 +149,6 @@ class SoftMinSNR:
         self.of = of
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         norm = sigma**2 + sigma_data**2
         if self.of == "network":
             return 1.0 / norm
@@ -177,7 +169,6 @@ class P2:
         self.k, self.gamma = k, gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         snr = 1.0 / sigma**2
         return snr / (self.k + snr) ** self.gamma
 

@@ -1,4 +1,4 @@
-"""`Trainer`: the loop that turns events into a network, and can stop and go on."""
+"""`Trainer`: the loop that trains a network on events, with checkpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,449 +20,11 @@ from ..errors import ConfigError, InputError, RunError
 from ..registry import unknown
 from .backbones import build_backbone
 from .denoiser import Denoiser
-from .network_files import load_weights, network_header, pack, read, weights_of
+from .network_files import load_weights, network_header, pack_network, read_network, weights_of
 from .objective import Objective
 from .weight_averages import EMA, SIGMA_RELS, PowerEMA, reconstruct
 
 LOG_COLUMNS = ("step", "loss", "valid_loss", "learning_rate", "gradient_norm", "seconds")
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Parameters
-    ----------
-    n_steps : batches in all
-    batch_size : events per batch
-    learning_rate : the largest one, of AdamW
-    rate : see `flowbdt.networks.trainer.RATES`
-    warmup : part of the training in which the rate rises
-    patience : epochs, for rate 'plateau'
-    weight_decay : of AdamW
-    clip : largest norm of a gradient; None for no limit
-    ema : decay per step of the simple average of weights; None for none
-    snapshots : how often, evenly spread, power-function averages are stored for widths chosen
-        afterwards (see `flowbdt.networks.weight_averages`); 0 for none
-    validate_every : steps between two validations and lines of the log
-    precision : 'float32', or 'bfloat16' for mixed precision
-    compile : whether torch compiles the backbone (pays off for long trainings of large networks)
-    device : 'cpu', 'cuda', or 'auto' for a GPU where there is one
-    seed : of batches and noise
-    """
-
-    n_steps: int = 6000
-    batch_size: int = 1024
-    learning_rate: float = 2e-3
-    rate: str = "one_cycle"
-    warmup: float = 0.3
-    patience: int = 15
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
-    ema: float | None = 0.998
-    snapshots: int = 0
-    validate_every: int = 500
-    precision: str = "float32"
-    compile: bool = False
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n_steps", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision is float32 or bfloat16, not {self.precision!r}")
-        if not (self.learning_rate > 0 and 0 <= self.warmup < 1 and self.snapshots >= 0):
-            raise ConfigError(
-                "learning_rate must be above 0, warmup in [0, 1), snapshots 0 or more"
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise ConfigError(f"clip must be above 0, or None for no limit, got {self.clip!r}")
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return the device of a configuration."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-class Trainer:
-    """Trains a backbone on events; every step draws from a key of its own.
-
-    So a training that was stopped and resumed gives the same losses as one that was not, and
-    nothing of a random generator has to be stored.
-
-    Parameters
-    ----------
-    backbone : `flowbdt.networks.backbones.Backbone`
-    objective : `Objective`, name of one, or mapping
-    config : TrainingConfig
-
-    Attributes
-    ----------
-    denoiser : the network, with its newest weights
-    losses : training loss of every step so far
-    history : one line (mapping) per validation, as in the log
-    """
-
-    def __init__(
-        self, backbone: nn.Module, objective: Any = "edm", config: TrainingConfig | None = None
-    ) -> None:
-        self.config = config or TrainingConfig()
-        self.device = chosen_device(self.config.device)
-        self.objective = Objective.of(objective)
-        self.denoiser: Denoiser = self.objective.denoiser(backbone).to(self.device)
-        self.extra = nn.ModuleList(self.objective.modules()).to(self.device)
-        weights = [*self.denoiser.parameters(), *self.extra.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            weights, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
-        values = self._values()
-        decay, widths = self.config.ema, SIGMA_RELS if self.config.snapshots else ()
-        self.ema = None if decay is None else EMA(values, decay)
-        self.powers = [PowerEMA(values, width) for width in widths]
-        self.stored: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] | None = None
-        self.losses: list[float] = []
-        self.history: list[dict[str, Any]] = []
-        self.data_digest: str | None = None
-        self._pending: list[Tensor] = []
-        if self.config.compile:
-            self.denoiser.backbone = torch.compile(backbone)  # type: ignore[assignment]
-
-    @property
-    def step(self) -> int:
-        """Number of steps done."""
-        return len(self.losses) + len(self._pending)
-
-    def _values(self) -> dict[str, Tensor]:
-        """Return what is trained and averaged, by name, compiled or not."""
-        named = self.denoiser.named_parameters()
-        return {name.replace("_orig_mod.", ""): value for name, value in named}
-
-    def fit(
-        self,
-        x: Any,
-        cond: Any = None,
-        weight: Any = None,
-        *,
-        valid: tuple[Any, Any] | None = None,
-        folder: str | Path | None = None,
-        checkpoint_every: int | None = None,
-        stop_at: int | None = None,
-    ) -> Self:
-        """Train up to ``config.n_steps``, from wherever it stands.
-
-        Parameters
-        ----------
-        x : array (n, ...), events in latent space, of about the width ``sigma_data``
-        cond : array (n, c) or None, in any units
-        weight : array (n,), non-negative, or None
-        valid : (x, cond) of other events, for the validation loss
-        folder : where log.csv and checkpoint.npz go; None writes nothing
-        checkpoint_every : steps between checkpoints; None: at the end only
-        stop_at : stop after that step of the training, as an interruption would
-
-        Raises
-        ------
-        InputError
-            If shapes do not fit, or a resumed training gets other events.
-        RunError
-            If the loss is not finite.
-        """
-        data = self._data(x, cond, weight)
-        checked = None if valid is None else self._data(valid[0], valid[1], None)
-        self._check_same(data[0])
-        if not self.step and data[1] is not None:
-            self.denoiser.learn_conditions(data[1])
-        before = self.history[-1]["seconds"] if self.history else 0.0
-        started = time.perf_counter() - before
-        last = min(stop_at or self.config.n_steps, self.config.n_steps)
-        while self.step < last:
-            norm = self._advance(*data)
-            if self.step % self.config.validate_every == 0 or self.step == self.config.n_steps:
-                self._record(checked, norm, time.perf_counter() - started)
-                if folder is not None:
-                    write_log(Path(folder) / "log.csv", self.history)
-            if folder is not None and checkpoint_every and self.step % checkpoint_every == 0:
-                self.save(Path(folder) / "checkpoint.npz")
-        self._flush()
-        if folder is not None:
-            self.save(Path(folder) / "checkpoint.npz")
-        return self
-
-    def _data(self, x: Any, cond: Any, weight: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return checked tensors on the device."""
-        arrays = [None if v is None else np.asarray(v, dtype=np.float32) for v in (x, cond, weight)]
-        events = arrays[0]
-        if events is None or events.ndim < 2 or not np.isfinite(events).all() or not len(events):
-            raise InputError("events must be a finite array (n, ...) with at least one row")
-        if any(part is not None and len(part) != len(events) for part in arrays):
-            raise InputError(f"conditions and weights must have {len(events)} rows, as the events")
-        tensors = [None if v is None else torch.tensor(v, device=self.device) for v in arrays]
-        assert tensors[0] is not None
-        return tensors[0], tensors[1], tensors[2]
-
-    def _check_same(self, x: Tensor) -> None:
-        found = atomic_files.digest_array(x.cpu().numpy())
-        if self.data_digest not in (None, found):
-            raise InputError(
-                "this training began with other events: resume it with the same ones, in the same"
-                " order"
-            )
-        self.data_digest = found
-
-    def _rows(self, n: int) -> np.ndarray:
-        """Return the rows of this step's batch: every epoch goes through all events once."""
-        first, parts = self.step * self.config.batch_size, []
-        last = first + self.config.batch_size
-        while first < last:
-            epoch, begin = divmod(first, n)
-            order = self._order(epoch, n)
-            parts.append(order[begin : begin + last - first])
-            first += len(parts[-1])
-        return np.concatenate(parts)
-
-    def _order(self, epoch: int, n: int) -> np.ndarray:
-        if getattr(self, "_epoch", None) != (epoch, n):
-            rng = seeding.stream(self.config.seed, "network-batches", epoch)
-            self._epoch, self._permutation = (epoch, n), rng.permutation(n)
-        return self._permutation
-
-    def _generator(self, purpose: str, key: int) -> torch.Generator:
-        seed = seeding.derive(self.config.seed, purpose, key)
-        return torch.Generator(self.device).manual_seed(seed)
-
-    def _advance(self, x: Tensor, cond: Tensor | None, weight: Tensor | None) -> Tensor:
-        """Do one step; return the norm of the gradient before it was clipped."""
-        rows = torch.from_numpy(self._rows(len(x))).to(self.device)
-        given = None if cond is None else cond[rows]
-        self.denoiser.train()
-        with self._mixed():
-            losses = self.objective.losses(
-                self.denoiser, x[rows], given, self._generator("network-noise", self.step)
-            )
-            share = None if weight is None else weight[rows] / weight.mean()
-            loss = losses.mean() if share is None else (losses * share).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        limit = float("inf") if self.config.clip is None else self.config.clip
-        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), limit)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * self._factor(len(x))
-        self.optimiser.step()
-        self._pending.append(loss.detach())
-        self._average()
-        return norm
-
-    def _mixed(self) -> torch.autocast:
-        mixed = self.config.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed)
-
-    def _factor(self, n: int) -> float:
-        config = self.config
-        rate = Rate(
-            config.rate, config.n_steps, int(config.warmup * config.n_steps), config.patience
-        )
-        epochs: list[float] = []
-        if config.rate == "plateau":
-            self._flush()
-            size = max(1, n // config.batch_size)
-            whole = self.losses[: len(self.losses) // size * size]
-            epochs = np.reshape(whole, (-1, size)).mean(axis=1).tolist() if whole else []
-        return rate(self.step, epochs)
-
-    def _average(self) -> None:
-        """Let all averages take in the new weights; store them when it is time."""
-        values = self._values()
-        for average in ([] if self.ema is None else [self.ema]) + self.powers:
-            average.update(values, self.step)
-        config = self.config
-        if self.powers and self.step in _moments(config.n_steps, config.snapshots):
-            for power in self.powers:
-                copied = {name: value.clone() for name, value in power.values.items()}
-                entry = {"sigma_rel": power.sigma_rel, "step": self.step, "values": copied}
-                self.stored.append(entry)
-
-    def _flush(self) -> None:
-        """Move losses from the device into the list. Raises RunError if one is not finite."""
-        if self._pending:
-            new = torch.stack(self._pending).tolist()
-            self._pending = []
-            self.losses += new
-            if not np.isfinite(new).all():
-                raise RunError(
-                    f"the loss is not finite near step {len(self.losses)}; lower learning_rate"
-                )
-
-    def _record(self, valid: Any, norm: Tensor, seconds: float) -> None:
-        self._flush()
-        last = self.history[-1]["step"] if self.history else 0
-        line = {
-            "step": self.step,
-            "loss": float(np.mean(self.losses[last:])),
-            "valid_loss": None if valid is None else self.validation_loss(*valid[:2]),
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "gradient_norm": float(norm),
-            "seconds": seconds,
-        }
-        known = [h["valid_loss"] for h in self.history if h["valid_loss"] is not None]
-        self.history.append(line)
-        if valid is not None and (not known or line["valid_loss"] < min(known)):
-            self.best = {name: value.detach().clone() for name, value in self._values().items()}
-
-    @torch.no_grad()
-    def validation_loss(self, x: Tensor, cond: Tensor | None, repeats: int = 4) -> float:
-        """Return the loss on events with noise that is always the same."""
-        self.denoiser.eval()
-        total = 0.0
-        for repeat in range(repeats):
-            generator = self._generator("network-validation", repeat)
-            total += float(self.objective.losses(self.denoiser, x, cond, generator).mean())
-        return total / repeats
-
-    def network(self, which: str | float = "ema") -> Denoiser:
-        """Return a copy of the network with averaged weights.
-
-        Parameters
-        ----------
-        which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
-            power-function average, put together from what was stored
-
-        Raises
-        ------
-        ConfigError
-            If the training did not keep what is asked for.
-        """
-        chosen: Mapping[str, Tensor] | None
-        if which == "newest":
-            chosen = {}
-        elif which == "ema":
-            chosen = None if self.ema is None else self.ema.values
-        elif which == "best":
-            chosen = self.best
-        elif isinstance(which, float):
-            chosen = reconstruct(self.stored, which)
-        else:
-            chosen = None
-        if chosen is None:
-            raise ConfigError(
-                f"this training kept no weights {which!r}; known: newest, ema (with ema set), best"
-                " (with valid given), or a width (with snapshots above 0)"
-            )
-        backbone: Any = getattr(self.denoiser.backbone, "_orig_mod", self.denoiser.backbone)
-        other = Denoiser(copy.deepcopy(backbone), **self.denoiser.settings())
-        other.load_state_dict({**weights_of(self.denoiser), **chosen})
-        return other.to(self.device).eval()
-
-    def save(self, path: str | Path) -> None:
-        """Write everything that is needed to go on, in one file without pickle."""
-        self._flush()
-        write_checkpoint(path, self)
-
-    @classmethod
-    def resume(cls, path: str | Path) -> Trainer:
-        """Return a training as it was saved; `fit` with the same events goes on.
-
-        Raises FormatError if the file is truncated or foreign.
-        """
-        return read_checkpoint(cls, path)
-
-    def settings(self) -> dict[str, Any]:
-        """Return objective and configuration in plain values."""
-        return {"objective": self.objective.settings(), "training": asdict(self.config)}
-
-
-def _moments(n_steps: int, snapshots: int) -> Iterator[int]:
-    return (round(n_steps * (i + 1) / snapshots) for i in range(snapshots))
-
-
-def write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write the history as CSV, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.atomic(path) as part, open(part, "w", newline="") as handle:
-        writer = csv.DictWriter(handle, LOG_COLUMNS)
-        writer.writeheader()
-        writer.writerows(history)
-
-
-KIND = "checkpoint"
-
-
-def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}
-
-
-def write_checkpoint(path: str | Path, trainer: Trainer) -> None:
-    """Write a trainer's state, whole or not at all."""
-    tensors = _under("network", weights_of(trainer.denoiser))
-    tensors |= _under("extra", trainer.extra.state_dict())
-    if trainer.ema is not None:
-        tensors |= _under("ema", trainer.ema.values)
-    if trainer.best is not None:
-        tensors |= _under("best", trainer.best)
-    for i, power in enumerate(trainer.powers):
-        tensors |= _under(f"power{i}", power.values)
-    for i, entry in enumerate(trainer.stored):
-        tensors |= _under(f"stored{i}", entry["values"])
-    for i, state in trainer.optimiser.state_dict()["state"].items():
-        tensors |= _under(f"optimiser{i}", state)
-    tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
-    header = {
-        **network_header(trainer.denoiser),
-        "kind": KIND,
-        **trainer.settings(),
-        "history": trainer.history,
-        "stored": [[entry["sigma_rel"], entry["step"]] for entry in trainer.stored],
-        "data_digest": trainer.data_digest,
-    }
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.write_bytes(target, pack(header, tensors))
-
-
-def read_checkpoint(kind: type[Trainer], path: str | Path) -> Trainer:
-    """Return a trainer as it was saved."""
-    header, tensors = read(path, KIND)
-    config = TrainingConfig(**header["training"])
-    trainer = kind(build_backbone(header["backbone"]), Objective(**header["objective"]), config)
-    load_weights(trainer.denoiser, _below("network", tensors), str(path))
-    trainer.extra.load_state_dict(_below("extra", tensors))
-    averages = [("ema", trainer.ema), *((f"power{i}", p) for i, p in enumerate(trainer.powers))]
-    for name, average in averages:
-        if average is not None:
-            for key, value in _below(name, tensors).items():
-                average.values[key].copy_(value)
-    trainer.stored = [
-        {"sigma_rel": width, "step": step, "values": _on(trainer, f"stored{i}", tensors)}
-        for i, (width, step) in enumerate(header["stored"])
-    ]
-    trainer.best = _on(trainer, "best", tensors) or None
-    _restore_optimiser(trainer, tensors)
-    trainer.losses = tensors["losses"].tolist()
-    trainer.history, trainer.data_digest = header["history"], header["data_digest"]
-    return trainer
-
-
-def _on(trainer: Trainer, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to(trainer.device) for name, value in _below(prefix, tensors).items()}
-
-
-def _restore_optimiser(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[str, Any] = trainer.optimiser.state_dict()
-    for group in state["param_groups"]:
-        for i in group["params"]:
-            saved = _below(f"optimiser{i}", tensors)
-            if saved:
-                state["state"][i] = saved
-    trainer.optimiser.load_state_dict(state)
 
 
 RATES = ("constant", "cosine", "one_cycle", "inverse_sqrt", "plateau")
@@ -518,3 +80,424 @@ class Rate:
             if waited > self.patience:
                 falls, waited = falls + 1, 0
         return falls
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of a training.
+
+    Parameters
+    ----------
+    n_steps : batches in all
+    batch_size : events per batch
+    learning_rate : the largest one, of AdamW
+    rate : learning-rate schedule, one of `RATES`
+    warmup : fraction of the training in which the rate rises
+    patience : epochs, for rate 'plateau'
+    weight_decay : of AdamW
+    clip : largest norm of a gradient; None for no limit
+    ema : decay per step of the simple average of weights; None for none
+    snapshots : number of times, evenly spread, at which power-function averages are stored for
+        widths chosen afterwards (see `flowbdt.networks.weight_averages`); 0 for none
+    validate_every : steps between two validations and lines of the log
+    precision : 'float32', or 'bfloat16' for mixed precision
+    compile : whether torch compiles the backbone (pays off for long trainings of large networks)
+    device : 'cpu', 'cuda', or 'auto' for a GPU where there is one
+    seed : of batches and noise
+    """
+
+    n_steps: int = 6000
+    batch_size: int = 1024
+    learning_rate: float = 2e-3
+    rate: str = "one_cycle"
+    warmup: float = 0.3
+    patience: int = 15
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    ema: float | None = 0.998
+    snapshots: int = 0
+    validate_every: int = 500
+    precision: str = "float32"
+    compile: bool = False
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision is float32 or bfloat16, not {self.precision!r}")
+        if not (self.learning_rate > 0 and 0 <= self.warmup < 1 and self.snapshots >= 0):
+            raise ConfigError(
+                "learning_rate must be above 0, warmup in [0, 1), snapshots 0 or more"
+            )
+        if self.clip is not None and not self.clip > 0:
+            raise ConfigError(f"clip must be above 0, or None for no limit, got {self.clip!r}")
+
+
+class Trainer:
+    """The training of a backbone on events.
+
+    Random numbers are keyed by step, so a resumed training gives the same losses as one without
+    interruption, and no state of a random generator is stored.
+
+    Parameters
+    ----------
+    backbone : `flowbdt.networks.backbones.Backbone`
+    objective : `Objective`, name of one, or mapping
+    config : TrainingConfig
+
+    Attributes
+    ----------
+    denoiser : the network, with its newest weights
+    losses : training loss of every step so far
+    history : one mapping per validation, as in the log
+    """
+
+    def __init__(
+        self, backbone: nn.Module, objective: Any = "edm", config: TrainingConfig | None = None
+    ) -> None:
+        self.config = config or TrainingConfig()
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(
+            automatic if self.config.device == "auto" else self.config.device
+        )
+        self.objective = Objective.of(objective)
+        self.denoiser: Denoiser = self.objective.denoiser(backbone).to(self.device)
+        self.extra = nn.ModuleList(self.objective.modules()).to(self.device)
+        weights = [*self.denoiser.parameters(), *self.extra.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            weights, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        values = self._values()
+        decay, widths = self.config.ema, SIGMA_RELS if self.config.snapshots else ()
+        self.ema = None if decay is None else EMA(values, decay)
+        self.powers = [PowerEMA(values, width) for width in widths]
+        self.stored: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.losses: list[float] = []
+        self.history: list[dict[str, Any]] = []
+        self.data_digest: str | None = None
+        self._pending: list[Tensor] = []
+        if self.config.compile:
+            self.denoiser.backbone = torch.compile(backbone)  # type: ignore[assignment]
+
+    @property
+    def step(self) -> int:
+        """Number of steps done."""
+        return len(self.losses) + len(self._pending)
+
+    def _values(self) -> dict[str, Tensor]:
+        """Return the trained values by name, compiled or not."""
+        named = self.denoiser.named_parameters()
+        return {name.replace("_orig_mod.", ""): value for name, value in named}
+
+    def fit(
+        self,
+        x: Any,
+        cond: Any = None,
+        weight: Any = None,
+        *,
+        valid: tuple[Any, Any] | None = None,
+        folder: str | Path | None = None,
+        checkpoint_every: int | None = None,
+        stop_at: int | None = None,
+    ) -> Self:
+        """Train up to ``config.n_steps``, from the current step on.
+
+        Parameters
+        ----------
+        x : array (n, ...), events in latent space, of about the width ``sigma_data``
+        cond : array (n, c) or None, in any units
+        weight : array (n,), non-negative, or None
+        valid : (x, cond) of other events, for the validation loss
+        folder : for log.csv and checkpoint.npz; None writes nothing
+        checkpoint_every : steps between checkpoints; None: at the end only
+        stop_at : last step of this call
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit, or a resumed training gets other events.
+        RunError
+            If the loss is not finite.
+        """
+        data = self._data(x, cond, weight)
+        checked = None if valid is None else self._data(valid[0], valid[1], None)
+        self._check_same(data[0])
+        if not self.step and data[1] is not None:
+            self.denoiser.learn_conditions(data[1])
+        before = self.history[-1]["seconds"] if self.history else 0.0
+        started = time.perf_counter() - before
+        last = min(stop_at or self.config.n_steps, self.config.n_steps)
+        while self.step < last:
+            norm = self._advance(*data)
+            if self.step % self.config.validate_every == 0 or self.step == self.config.n_steps:
+                self._record(checked, norm, time.perf_counter() - started)
+                if folder is not None:
+                    write_log(Path(folder) / "log.csv", self.history)
+            if folder is not None and checkpoint_every and self.step % checkpoint_every == 0:
+                self.save(Path(folder) / "checkpoint.npz")
+        self._flush()
+        if folder is not None:
+            self.save(Path(folder) / "checkpoint.npz")
+        return self
+
+    def _data(self, x: Any, cond: Any, weight: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return checked tensors on the device."""
+        arrays = [None if v is None else np.asarray(v, dtype=np.float32) for v in (x, cond, weight)]
+        events = arrays[0]
+        if events is None or events.ndim < 2 or not np.isfinite(events).all() or not len(events):
+            raise InputError("events must be a finite array (n, ...) with at least one row")
+        if any(array is not None and len(array) != len(events) for array in arrays):
+            raise InputError(f"conditions and weights must have {len(events)} rows, as the events")
+        tensors = [None if v is None else torch.tensor(v, device=self.device) for v in arrays]
+        assert tensors[0] is not None
+        return tensors[0], tensors[1], tensors[2]
+
+    def _check_same(self, x: Tensor) -> None:
+        digest = atomic_files.digest_array(x.cpu().numpy())
+        if self.data_digest not in (None, digest):
+            raise InputError(
+                "this training began with other events: resume it with the same ones, in the same"
+                " order"
+            )
+        self.data_digest = digest
+
+    def _rows(self, n: int) -> np.ndarray:
+        """Return the rows of this step's batch; every epoch goes through all events once."""
+        first, rows = self.step * self.config.batch_size, []
+        last = first + self.config.batch_size
+        while first < last:
+            epoch, begin = divmod(first, n)
+            rows.append(self._order(epoch, n)[begin : begin + last - first])
+            first += len(rows[-1])
+        return np.concatenate(rows)
+
+    def _order(self, epoch: int, n: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != (epoch, n):
+            rng = seeding.stream(self.config.seed, "network-batches", epoch)
+            self._epoch, self._permutation = (epoch, n), rng.permutation(n)
+        return self._permutation
+
+    def _generator(self, purpose: str, key: int) -> torch.Generator:
+        seed = seeding.derive(self.config.seed, purpose, key)
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _advance(self, x: Tensor, cond: Tensor | None, weight: Tensor | None) -> Tensor:
+        """Do one step; return the norm of the gradient before clipping."""
+        rows = torch.from_numpy(self._rows(len(x))).to(self.device)
+        known = None if cond is None else cond[rows]
+        generator = self._generator("network-noise", self.step)
+        mixed = self.config.precision == "bfloat16"
+        self.denoiser.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            losses = self.objective.losses(self.denoiser, x[rows], known, generator)
+            share = None if weight is None else weight[rows] / weight.mean()
+            loss = losses.mean() if share is None else (losses * share).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = float("inf") if self.config.clip is None else self.config.clip
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), limit)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self._factor(len(x))
+        self.optimiser.step()
+        self._pending.append(loss.detach())
+        self._average()
+        return norm
+
+    def _factor(self, n: int) -> float:
+        config = self.config
+        rate = Rate(
+            config.rate, config.n_steps, int(config.warmup * config.n_steps), config.patience
+        )
+        epochs: list[float] = []
+        if config.rate == "plateau":
+            self._flush()
+            size = max(1, n // config.batch_size)
+            whole = self.losses[: len(self.losses) // size * size]
+            epochs = np.reshape(whole, (-1, size)).mean(axis=1).tolist() if whole else []
+        return rate(self.step, epochs)
+
+    def _average(self) -> None:
+        """Add the new weights to all averages; store power-function averages at their steps."""
+        values = self._values()
+        for average in ([] if self.ema is None else [self.ema]) + self.powers:
+            average.update(values, self.step)
+        config = self.config
+        n_steps, n = config.n_steps, config.snapshots
+        if self.powers and self.step in (round(n_steps * (i + 1) / n) for i in range(n)):
+            for power in self.powers:
+                copied = {name: value.clone() for name, value in power.values.items()}
+                entry = {"sigma_rel": power.sigma_rel, "step": self.step, "values": copied}
+                self.stored.append(entry)
+
+    def _flush(self) -> None:
+        """Move losses from the device into the list. Raises RunError if one is not finite."""
+        if self._pending:
+            new = torch.stack(self._pending).tolist()
+            self._pending = []
+            self.losses += new
+            if not np.isfinite(new).all():
+                raise RunError(
+                    f"the loss is not finite near step {len(self.losses)}: lower learning_rate"
+                )
+
+    def _record(self, valid: Any, norm: Tensor, seconds: float) -> None:
+        self._flush()
+        last = self.history[-1]["step"] if self.history else 0
+        line = {
+            "step": self.step,
+            "loss": float(np.mean(self.losses[last:])),
+            "valid_loss": None if valid is None else self.validation_loss(*valid[:2]),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "gradient_norm": float(norm),
+            "seconds": seconds,
+        }
+        known = [h["valid_loss"] for h in self.history if h["valid_loss"] is not None]
+        self.history.append(line)
+        if valid is not None and (not known or line["valid_loss"] < min(known)):
+            self.best = {name: value.detach().clone() for name, value in self._values().items()}
+
+    @torch.no_grad()
+    def validation_loss(self, x: Tensor, cond: Tensor | None, repeats: int = 4) -> float:
+        """Return the loss on events with fixed noise."""
+        self.denoiser.eval()
+        total = 0.0
+        for repeat in range(repeats):
+            generator = self._generator("network-validation", repeat)
+            total += float(self.objective.losses(self.denoiser, x, cond, generator).mean())
+        return total / repeats
+
+    def network(self, which: str | float = "ema") -> Denoiser:
+        """Return a copy of the network with averaged weights.
+
+        Parameters
+        ----------
+        which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
+            power-function average, reconstructed from the stored ones
+
+        Raises
+        ------
+        ConfigError
+            If the training did not keep these weights.
+        """
+        chosen: Mapping[str, Tensor] | None
+        if isinstance(which, float):
+            chosen = reconstruct(self.stored, which)
+        else:
+            ema = None if self.ema is None else self.ema.values
+            chosen = {"newest": {}, "ema": ema, "best": self.best}.get(which)
+        if chosen is None:
+            raise ConfigError(
+                f"this training kept no weights {which!r}; known: newest, ema (with ema set), best"
+                " (with valid set), or a width (with snapshots above 0)"
+            )
+        backbone: Any = getattr(self.denoiser.backbone, "_orig_mod", self.denoiser.backbone)
+        other = Denoiser(copy.deepcopy(backbone), **self.denoiser.settings())
+        other.load_state_dict({**weights_of(self.denoiser), **chosen})
+        return other.to(self.device).eval()
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint for `resume`, in one file without pickle."""
+        self._flush()
+        write_checkpoint(path, self)
+
+    @classmethod
+    def resume(cls, path: str | Path) -> Trainer:
+        """Return a training from a checkpoint; `fit` with the same events continues it.
+
+        Raises FormatError if the file is truncated or foreign.
+        """
+        return read_checkpoint(cls, path)
+
+    def settings(self) -> dict[str, Any]:
+        """Return objective and configuration in plain values."""
+        return {"objective": self.objective.settings(), "training": asdict(self.config)}
+
+
+def write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write the history as CSV, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.atomic(path) as part, open(part, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, LOG_COLUMNS)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+CHECKPOINT = "checkpoint"
+
+
+def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}
+
+
+def write_checkpoint(path: str | Path, trainer: Trainer) -> None:
+    """Write a trainer's state, whole or not at all."""
+    tensors = _under("network", weights_of(trainer.denoiser))
+    tensors |= _under("extra", trainer.extra.state_dict())
+    if trainer.ema is not None:
+        tensors |= _under("ema", trainer.ema.values)
+    if trainer.best is not None:
+        tensors |= _under("best", trainer.best)
+    for i, power in enumerate(trainer.powers):
+        tensors |= _under(f"power{i}", power.values)
+    for i, entry in enumerate(trainer.stored):
+        tensors |= _under(f"stored{i}", entry["values"])
+    for i, state in trainer.optimiser.state_dict()["state"].items():
+        tensors |= _under(f"optimiser{i}", state)
+    tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
+    header = {
+        **network_header(trainer.denoiser),
+        "kind": CHECKPOINT,
+        **trainer.settings(),
+        "history": trainer.history,
+        "stored": [[entry["sigma_rel"], entry["step"]] for entry in trainer.stored],
+        "data_digest": trainer.data_digest,
+    }
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    atomic_files.write_bytes(target, pack_network(header, tensors))
+
+
+def read_checkpoint(kind: type[Trainer], path: str | Path) -> Trainer:
+    """Return a trainer as it was saved."""
+    header, tensors = read_network(path, CHECKPOINT)
+    config = TrainingConfig(**header["training"])
+    trainer = kind(build_backbone(header["backbone"]), Objective(**header["objective"]), config)
+    load_weights(trainer.denoiser, _below("network", tensors), str(path))
+    trainer.extra.load_state_dict(_below("extra", tensors))
+    averages = [("ema", trainer.ema), *((f"power{i}", p) for i, p in enumerate(trainer.powers))]
+    for name, average in averages:
+        if average is not None:
+            for key, value in _below(name, tensors).items():
+                average.values[key].copy_(value)
+    trainer.stored = [
+        {"sigma_rel": width, "step": step, "values": _on(trainer, f"stored{i}", tensors)}
+        for i, (width, step) in enumerate(header["stored"])
+    ]
+    trainer.best = _on(trainer, "best", tensors) or None
+    _restore_optimiser(trainer, tensors)
+    trainer.losses = tensors["losses"].tolist()
+    trainer.history, trainer.data_digest = header["history"], header["data_digest"]
+    return trainer
+
+
+def _on(trainer: Trainer, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(trainer.device) for name, value in _below(prefix, tensors).items()}
+
+
+def _restore_optimiser(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[str, Any] = trainer.optimiser.state_dict()
+    for group in state["param_groups"]:
+        for i in group["params"]:
+            saved = _below(f"optimiser{i}", tensors)
+            if saved:
+                state["state"][i] = saved
+    trainer.optimiser.load_state_dict(state)
