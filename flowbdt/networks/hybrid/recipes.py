@@ -1,7 +1,7 @@
 """Hybrids as lists of legs: handover, Restart by trees, warm start; and the choice of the times.
 
-`compare_fields` evaluates two fields on the same noisy events; trees can take the place of a network
-at times at which they are as good.
+`compare_fields` evaluates two fields on the same noisy events: trees can take the place of a
+network at times at which they are as good.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from .energy_division import (
     KNOWN_SPLITS,
     LayerPlan,
     ShowerEnergies,
-    Split,
     ancestors,
     splits,
 )
@@ -31,6 +30,9 @@ N_BEND, N_KNOTS, ENDS, KNOTS = 7, 8, 9, 10
 
 NOTHING = -1
 """The number of a missing segment or distribution."""
+
+Numbers = Mapping[tuple[int, tuple[int, ...]], int]
+"""Numbers of the distributions by group of layers and kind of division."""
 
 
 class Distributions(NamedTuple):
@@ -166,7 +168,7 @@ class SectorSteps(NamedTuple):
     where: np.ndarray
 
 
-def ring_steps(plan: LayerPlan, numbers: Mapping[tuple[int, Split], int]) -> RingSteps:
+def ring_steps(plan: LayerPlan, numbers: Numbers) -> RingSteps:
     """Return the divisions into rings; ``numbers`` are those of the distributions."""
     slots: dict[tuple[int, tuple[int, int]], int] = {}
     for position, layer in enumerate(plan.geometry.layers):
@@ -202,9 +204,7 @@ def _fractions(
     return pairs + [NOTHING] * (2 * KNOWN * KNOWN_SPLITS - len(pairs))
 
 
-def sector_steps(
-    plan: LayerPlan, position: int, numbers: Mapping[tuple[int, tuple[int, int]], int]
-) -> SectorSteps:
+def sector_steps(plan: LayerPlan, position: int, numbers: Numbers) -> SectorSteps:
     """Return the divisions of the rings of a layer."""
     layer, group = plan.layer(position), plan.group(position)
     n = layer.n_alpha

@@ -245,9 +245,9 @@ class ShowerModel:
         arrays: dict[str, Any] = {
             "about": np.frombuffer(atomic_files.json_bytes(about), dtype=np.uint8)
         }
-        stages = {"energies": self.energies_, "rings": self._rings, "sectors": self._sectors}
-        for name, stage in stages.items():
-            _flatten(arrays, name, stage.state())
+        _flatten(arrays, "energies", self.energies_.state())
+        _flatten(arrays, "rings", self._rings.state())
+        _flatten(arrays, "sectors", self._sectors.state())
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         atomic_files.write_bytes(Path(path), buffer.getvalue())
