@@ -168,10 +168,7 @@ class ShowerFile:
 
 
 def read_showers(
-    path: str | Path,
-    geometry: Geometry | str | None = None,
-    rows: Rows = None,
-    key: str = SHOWERS,
+    path: str | Path, geometry: Geometry | str | None = None, rows: Rows = None, key: str = SHOWERS
 ) -> Showers:
     """Read showers from a file of the challenge; see `ShowerFile` for the parameters.
 

@@ -9,14 +9,7 @@ import numpy as np
 
 from ....trees.share_distribution import ConditionalDistribution
 from ....trees.tree_arrays import Tree, read_booster
-from .energy_division import (
-    KNOWN,
-    KNOWN_SPLITS,
-    LayerPlan,
-    ShowerEnergies,
-    ancestors,
-    splits,
-)
+from .energy_division import KNOWN, KNOWN_SPLITS, LayerPlan, ShowerEnergies, ancestors, splits
 from .rings import Rings
 from .sectors import Sectors
 
