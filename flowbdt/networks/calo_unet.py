@@ -97,8 +97,6 @@ class Block(nn.Module):
 class LinearAttention(nn.Module):
     """Attention at a cost linear in the number of places, with a residual connection.
 
-    References
-    ----------
     Shen et al. 2021, arXiv 1812.01243 (softmax of queries over features, of keys over places).
     """
 
@@ -244,8 +242,6 @@ class CaloUNet(Backbone):
     angle : whether the angle is an input; None: for the irregular geometries
     inverse : see `GeometryMap`
 
-    References
-    ----------
     Amram, Pedro 2023, arXiv 2308.03876.
     """
 

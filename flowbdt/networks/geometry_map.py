@@ -87,8 +87,6 @@ class GeometryMap(nn.Module):
         conserves the energy of any picture inside the layer, not only of mapped ones
     seed : of the jitter
 
-    References
-    ----------
     Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
     """
 

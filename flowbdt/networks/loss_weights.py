@@ -28,22 +28,19 @@ class Weight(Protocol):
 
 
 def _smaller(value: Any, limit: float) -> Any:
-    """Return the smaller of value and limit, with operators only."""
     return 0.5 * (value + limit - abs(value - limit))
 
 
-def _positive(owner: str, **values: float) -> None:
+def _positive(**values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{name} of weight {owner!r} must be above 0, got {value!r}")
+            raise ConfigError(f"{name} of a loss weight must be above 0, got {value!r}")
 
 
 @WEIGHTS.register("edm")
 class EDMWeight:
     """``(sigma^2 + s_d^2) / (sigma s_d)^2``: 1 on the error of the EDM network F.
 
-    References
-    ----------
     Karras et al. 2022, arXiv 2206.00364, table 1.
     """
 
@@ -63,8 +60,6 @@ class DenoisedWeight:
 class NoiseWeight:
     """``SNR = 1 / sigma^2``: 1 on the error of the noise, the simple loss of DDPM.
 
-    References
-    ----------
     Ho, Jain, Abbeel 2020, arXiv 2006.11239, equation 14.
     """
 
@@ -76,8 +71,6 @@ class NoiseWeight:
 class VWeight:
     """``SNR + 1``: 1 on the error of v.
 
-    References
-    ----------
     Salimans, Ho 2022, arXiv 2202.00512, section 4.
     """
 
@@ -103,13 +96,11 @@ class MinSNR:
     On the error of the noise it is min(SNR, gamma) / SNR, on that of v min(SNR, gamma) /
     (SNR + 1).
 
-    References
-    ----------
     Hang et al. 2023, arXiv 2303.09556.
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
-        _positive("min_snr", gamma=gamma)
+        _positive(gamma=gamma)
         self.gamma = gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
@@ -117,12 +108,8 @@ class MinSNR:
 
 
 @WEIGHTS.register("min_snr_edm")
-class MinSNROnEDM:
+class MinSNROnEDM(MinSNR):
     """``min((sigma^2 + s_d^2) / (sigma s_d)^2, gamma)``: the EDM weight, capped."""
-
-    def __init__(self, gamma: float = 5.0) -> None:
-        _positive("min_snr_edm", gamma=gamma)
-        self.gamma = gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
         return _smaller(EDMWeight()(sigma, sigma_data), self.gamma)
@@ -138,8 +125,6 @@ class SoftMinSNR:
         is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': the formula is for
         the error of the denoised point itself
 
-    References
-    ----------
     Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
     """
 
@@ -150,22 +135,18 @@ class SoftMinSNR:
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
         norm = sigma**2 + sigma_data**2
-        if self.of == "network":
-            return 1.0 / norm
-        return (sigma * sigma_data / norm) ** 2
+        return 1.0 / norm if self.of == "network" else (sigma * sigma_data / norm) ** 2
 
 
 @WEIGHTS.register("p2")
 class P2:
     """``SNR / (k + SNR)^gamma``: 1 / (k + SNR)^gamma on the error of the noise.
 
-    References
-    ----------
     Choi et al. 2022, arXiv 2204.00227; the defaults are those of its experiments.
     """
 
     def __init__(self, k: float = 1.0, gamma: float = 1.0) -> None:
-        _positive("p2", k=k, gamma=gamma)
+        _positive(k=k, gamma=gamma)
         self.k, self.gamma = k, gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:

@@ -41,8 +41,6 @@ class Levels(ABC):
     def draw(self, n: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
         """Return n noise levels, one from each n-th of the distribution (one random offset).
 
-        References
-        ----------
         Kingma et al. 2021, arXiv 2107.00630, appendix I.1 (one offset for a batch).
         """
         offset = torch.rand((), generator=generator, device=device)
@@ -64,8 +62,6 @@ class LogNormal(Levels):
     The published mean, -1.2, is that for data of width 1/2; for data of width 1 it is
     -1.2 + log 2, about the default.
 
-    References
-    ----------
     Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.
     """
 
@@ -119,8 +115,6 @@ class CosineLevels(Levels):
     offset : of the schedule
     sigma_min, sigma_max : levels beyond are moved to these limits
 
-    References
-    ----------
     Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
     """
 

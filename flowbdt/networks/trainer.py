@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import csv
 import math
@@ -22,10 +23,10 @@ from .backbones import build_backbone
 from .denoiser import Denoiser
 from .network_files import load_weights, network_header, pack_network, read_network, weights_of
 from .objective import Objective
-from .weight_averages import EMA, SIGMA_RELS, PowerEMA, reconstruct
+from .weight_averages import EMA, SIGMA_RELS, Average, PowerEMA, reconstruct
 
 LOG_COLUMNS = ("step", "loss", "valid_loss", "learning_rate", "gradient_norm", "seconds")
-
+CHECKPOINT = "checkpoint"
 
 RATES = ("constant", "cosine", "one_cycle", "inverse_sqrt", "plateau")
 """constant; cosine: to 0 at the end; one_cycle: up and down on cosines; inverse_sqrt: falls as one
@@ -160,9 +161,8 @@ class Trainer:
     ) -> None:
         self.config = config or TrainingConfig()
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(
-            automatic if self.config.device == "auto" else self.config.device
-        )
+        name = self.config.device
+        self.device = torch.device(automatic if name == "auto" else name)
         self.objective = Objective.of(objective)
         self.denoiser: Denoiser = self.objective.denoiser(backbone).to(self.device)
         self.extra = nn.ModuleList(self.objective.modules()).to(self.device)
@@ -323,7 +323,7 @@ class Trainer:
     def _average(self) -> None:
         """Add the new weights to all averages; store power-function averages at their steps."""
         values = self._values()
-        for average in ([] if self.ema is None else [self.ema]) + self.powers:
+        for average in self._averages().values():
             average.update(values, self.step)
         config = self.config
         n_steps, n = config.n_steps, config.snapshots
@@ -400,9 +400,30 @@ class Trainer:
         return other.to(self.device).eval()
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint for `resume`, in one file without pickle."""
+        """Write a checkpoint for `resume`, whole or not at all, in one file without pickle."""
         self._flush()
-        write_checkpoint(path, self)
+        groups = {"network": weights_of(self.denoiser), "extra": self.extra.state_dict()}
+        groups |= {name: average.values for name, average in self._averages().items()}
+        groups |= {"best": self.best or {}}
+        groups |= {f"stored{i}": entry["values"] for i, entry in enumerate(self.stored)}
+        states = self.optimiser.state_dict()["state"]
+        groups |= {f"optimiser{i}": state for i, state in states.items()}
+        tensors = {
+            f"{group}/{name}": value
+            for group, named in groups.items()
+            for name, value in named.items()
+        }
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        header = {
+            **network_header(self.denoiser),
+            "kind": CHECKPOINT,
+            **self.settings(),
+            "history": self.history,
+            "stored": [[entry["sigma_rel"], entry["step"]] for entry in self.stored],
+            "data_digest": self.data_digest,
+        }
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic_files.write_bytes(Path(path), pack_network(header, tensors))
 
     @classmethod
     def resume(cls, path: str | Path) -> Trainer:
@@ -410,7 +431,44 @@ class Trainer:
 
         Raises FormatError if the file is truncated or foreign.
         """
-        return read_checkpoint(cls, path)
+        header, tensors = read_network(path, CHECKPOINT)
+        config = TrainingConfig(**header["training"])
+        objective = Objective(**header["objective"])
+        trainer = cls(build_backbone(header["backbone"]), objective, config)
+        groups: dict[str, dict[str, Tensor]] = collections.defaultdict(dict)
+        for name, value in tensors.items():
+            group, _, key = name.partition("/")
+            groups[group][key] = value
+        trainer._restore(header, groups, str(path))
+        trainer.losses = tensors["losses"].tolist()
+        return trainer
+
+    def _restore(
+        self, header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]], where: str
+    ) -> None:
+        def moved(group: str) -> dict[str, Tensor]:
+            return {name: value.to(self.device) for name, value in groups[group].items()}
+
+        load_weights(self.denoiser, groups["network"], where)
+        self.extra.load_state_dict(groups["extra"])
+        for name, average in self._averages().items():
+            for key, value in groups[name].items():
+                average.values[key].copy_(value)
+        self.stored = [
+            {"sigma_rel": width, "step": step, "values": moved(f"stored{i}")}
+            for i, (width, step) in enumerate(header["stored"])
+        ]
+        self.best = moved("best") or None
+        state: dict[str, Any] = self.optimiser.state_dict()
+        numbers = [i for group in state["param_groups"] for i in group["params"]]
+        state["state"] |= {i: groups[f"optimiser{i}"] for i in numbers if groups[f"optimiser{i}"]}
+        self.optimiser.load_state_dict(state)
+        self.history, self.data_digest = header["history"], header["data_digest"]
+
+    def _averages(self) -> dict[str, Average]:
+        """Return the running averages by their name in a checkpoint."""
+        ema: dict[str, Average] = {} if self.ema is None else {"ema": self.ema}
+        return {**ema, **{f"power{i}": power for i, power in enumerate(self.powers)}}
 
     def settings(self) -> dict[str, Any]:
         """Return objective and configuration in plain values."""
@@ -420,84 +478,7 @@ class Trainer:
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:
     """Write the history as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.atomic(path) as part, open(part, "w", newline="") as handle:
+    with atomic_files.atomic(path) as partial, open(partial, "w", newline="") as handle:
         writer = csv.DictWriter(handle, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(history)
-
-
-CHECKPOINT = "checkpoint"
-
-
-def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}
-
-
-def write_checkpoint(path: str | Path, trainer: Trainer) -> None:
-    """Write a trainer's state, whole or not at all."""
-    tensors = _under("network", weights_of(trainer.denoiser))
-    tensors |= _under("extra", trainer.extra.state_dict())
-    if trainer.ema is not None:
-        tensors |= _under("ema", trainer.ema.values)
-    if trainer.best is not None:
-        tensors |= _under("best", trainer.best)
-    for i, power in enumerate(trainer.powers):
-        tensors |= _under(f"power{i}", power.values)
-    for i, entry in enumerate(trainer.stored):
-        tensors |= _under(f"stored{i}", entry["values"])
-    for i, state in trainer.optimiser.state_dict()["state"].items():
-        tensors |= _under(f"optimiser{i}", state)
-    tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
-    header = {
-        **network_header(trainer.denoiser),
-        "kind": CHECKPOINT,
-        **trainer.settings(),
-        "history": trainer.history,
-        "stored": [[entry["sigma_rel"], entry["step"]] for entry in trainer.stored],
-        "data_digest": trainer.data_digest,
-    }
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.write_bytes(target, pack_network(header, tensors))
-
-
-def read_checkpoint(kind: type[Trainer], path: str | Path) -> Trainer:
-    """Return a trainer as it was saved."""
-    header, tensors = read_network(path, CHECKPOINT)
-    config = TrainingConfig(**header["training"])
-    trainer = kind(build_backbone(header["backbone"]), Objective(**header["objective"]), config)
-    load_weights(trainer.denoiser, _below("network", tensors), str(path))
-    trainer.extra.load_state_dict(_below("extra", tensors))
-    averages = [("ema", trainer.ema), *((f"power{i}", p) for i, p in enumerate(trainer.powers))]
-    for name, average in averages:
-        if average is not None:
-            for key, value in _below(name, tensors).items():
-                average.values[key].copy_(value)
-    trainer.stored = [
-        {"sigma_rel": width, "step": step, "values": _on(trainer, f"stored{i}", tensors)}
-        for i, (width, step) in enumerate(header["stored"])
-    ]
-    trainer.best = _on(trainer, "best", tensors) or None
-    _restore_optimiser(trainer, tensors)
-    trainer.losses = tensors["losses"].tolist()
-    trainer.history, trainer.data_digest = header["history"], header["data_digest"]
-    return trainer
-
-
-def _on(trainer: Trainer, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to(trainer.device) for name, value in _below(prefix, tensors).items()}
-
-
-def _restore_optimiser(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[str, Any] = trainer.optimiser.state_dict()
-    for group in state["param_groups"]:
-        for i in group["params"]:
-            saved = _below(f"optimiser{i}", tensors)
-            if saved:
-                state["state"][i] = saved
-    trainer.optimiser.load_state_dict(state)

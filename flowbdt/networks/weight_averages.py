@@ -31,8 +31,6 @@ def power_of(sigma_rel: float) -> float:
 
     Raises ConfigError outside (0, 1 / sqrt(12)), where gamma would not be positive.
 
-    References
-    ----------
     Karras et al. 2024, arXiv 2312.02696, section 3.1.
     """
     if not 0 < sigma_rel < 1.0 / math.sqrt(12.0):
@@ -82,8 +80,6 @@ class EMA(Average):
 class PowerEMA(Average):
     """The power-function average of width ``sigma_rel``: ``beta = (1 - 1 / step)^(gamma + 1)``.
 
-    References
-    ----------
     Karras et al. 2024, arXiv 2312.02696, section 3.1.
     """
 
@@ -115,8 +111,6 @@ def fit_shares(
     sigma_rel, step : width and time of the other one
     block : steps in memory at once
 
-    References
-    ----------
     Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
     """
     if not stored:

@@ -103,8 +103,6 @@ def restart_by_trees(
     tree_solver : of the trees
     spacing : schedule of all boundaries
 
-    References
-    ----------
     Xu et al. 2023, arXiv 2306.14878, section 3.1, for Restart itself.
     """
     lines = sorted(trees, key=lambda line: -line.sigma_min)
