@@ -97,10 +97,10 @@ class GeometryMap(nn.Module):
         if inverse not in ("pseudo", "sum"):
             raise ConfigError(f"inverse of the geometry map is 'pseudo' or 'sum', not {inverse!r}")
         self.layers, rng = layers, np.random.default_rng(seed)
-        split = [layers.split(i) for i in range(len(layers.edges))]
-        back = [np.linalg.pinv(s) for s in split]
-        if inverse == "sum":
-            back = [layers.merge(i) for i in range(len(layers.edges))]
+        numbers = range(len(layers.edges))
+        split = [layers.split(i) for i in numbers]
+        pseudo = inverse == "pseudo"
+        back = [np.linalg.pinv(s) for s in split] if pseudo else [layers.merge(i) for i in numbers]
         self.into = nn.ParameterList(_initial(matrix, jitter, rng) for matrix in split)
         self.back = nn.ParameterList(_initial(matrix, jitter, rng) for matrix in back)
 
@@ -154,7 +154,7 @@ def _of_dataset_1(name: str) -> Layers:
 
 
 PHOTONS = _of_dataset_1("photons")
-"""Dataset 1, photons: layers 0, 1, 2, 3, 12; 368 voxels (CaloChallenge, binning file)."""
+"""Dataset 1, photons: layers 0, 1, 2, 3, 12; 368 voxels."""
 
 PIONS = _of_dataset_1("pions")
-"""Dataset 1, pions: layers 0, 1, 2, 3, 12, 13, 14; 533 voxels (CaloChallenge, binning file)."""
+"""Dataset 1, pions: layers 0, 1, 2, 3, 12, 13, 14; 533 voxels."""

@@ -17,10 +17,10 @@ ENERGIES = 256.0 * 2.0 ** np.arange(15)
 def toy_showers(
     geometry: Geometry | str, n: int = 1000, seed: int = 0, cheap: bool = False
 ) -> Showers:
-    """Return toy showers: a longitudinal and a radial profile filled with spots of energy.
+    """Return toy showers: random spots of energy in a longitudinal and a radial profile.
 
     Showers of one seed form pairs, detailed and ``cheap``: row by row they share energy and depth.
-    Detailed ones have a wider core with a halo, a displaced axis and more fluctuations.
+    Detailed ones have a wider core with a halo, a displaced axis and larger fluctuations.
 
     Parameters
     ----------

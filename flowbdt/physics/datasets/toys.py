@@ -26,8 +26,7 @@ class Toy(Dataset):
     splits = ("train", "validation", "test")
 
     def __init__(self, n_events: int = 10_000, seed: int = 0) -> None:
-        self.n_events = n_events
-        self.seed = seed
+        self.n_events, self.seed = n_events, seed
 
     def _load(self, split: str) -> EventTable:
         if self.n_events < 1:

@@ -1,4 +1,4 @@
-"""Jet observables from constituents: closed forms in numpy, clustering through fastjet.
+"""Jet observables from constituents: closed forms in numpy, clustering by FastJet.
 
 Jets are arrays (n, P, 3 or 4) in JetNet's layout: pseudorapidity and azimuth relative to the jet
 axis, transverse momentum relative to the jet's, and a mask; a slot of mask 0 is empty.

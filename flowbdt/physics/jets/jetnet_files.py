@@ -11,7 +11,6 @@ J. Thaler, K. Van Tilburg, arXiv:1011.2268 (N-subjettiness).
 
 from __future__ import annotations
 
-import contextlib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,11 +52,8 @@ JET_UNITS = {"pt": "GeV", "mass": "GeV"}
 PARTICLE_FEATURES = ("etarel", "phirel", "ptrel", "mask")
 
 
-_COUNTS = ("num_particles", "mask")
-
-
 SHORT = 30
-"""Particles per jet in the smaller of the two public sets of files; the larger has 150."""
+"""Particles per jet in the smaller of the two public sets of files; 150 in the larger."""
 
 
 @DATASETS.register("jetnet_hlv")
@@ -183,35 +179,39 @@ def read_jetnet(
     FormatError
         If the file is truncated or foreign.
     """
-    features = {"jets": JET_FEATURES, "particles": PARTICLE_FEATURES}
-    if what not in features:
+    if what not in ("jets", "particles"):
         raise InputError(f"what to read must be 'jets' or 'particles', got {what!r}")
     if n_particles is not None and n_particles < 1:
         raise InputError(f"n_particles must be at least 1, got {n_particles}")
-    read = _jets if what == "jets" else _particles
-    values = read(Path(path), rows, n_particles)
-    names = JET_FEATURES if what == "jets" else particle_names(values.shape[1])
+    if what == "jets":
+        values, names = _jets(Path(path), rows, n_particles), JET_FEATURES
+    else:
+        values = _read(Path(path), "particle_features", rows, n_particles)
+        names = particle_names(values.shape[1])
     try:
         table = EventTable.of(values.reshape(len(values), -1), names, units=_units(names))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return _with_counts(table, path)
+    counts = [name for name in names if name.startswith(("num_particles", "mask"))]
+    numbers = table.select(counts).x
+    if not np.array_equal(numbers, np.round(numbers)):
+        raise InputError(f"{path}: masks and numbers of particles must be whole numbers")
+    return as_integers(table, counts)
 
 
 def _jets(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
     """Return the jet features (N, 4), with the count of the particles that are kept."""
-    with _opened(path) as handle:
-        span = _checked(handle, "jet_features", path, rows)
-        values = hdf5.read_columns(handle, ["jet_features"], span, path)["jet_features"]
+    values = _read(path, "jet_features", rows, None)
     if n_particles is not None:
         values[:, 3] = np.minimum(values[:, 3], n_particles)
     return values
 
 
-def _particles(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
-    """Return the features (N, P, 4) of the first particles; the others are not read."""
-    key = "particle_features"
-    with _opened(path) as handle:
+def _read(path: Path, key: str, rows: Rows, n_particles: int | None) -> np.ndarray:
+    """Return features (N, 4) of jets or (N, P, 4) of the first particles, and read no others."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: check the name and the working folder")
+    with hdf5.opened(path) as handle:
         span = _checked(handle, key, path, rows)
         stored = handle[key].shape[1]
         if n_particles is not None and n_particles > stored:
@@ -241,21 +241,6 @@ def _checked(handle: h5py.File, key: str, path: Path, rows: Rows) -> slice:
         expected = "(N, 4)" if n_dimensions == 2 else "(N, P, 4)"
         raise InputError(f"{path}: {key!r} must have the shape {expected}, got {shape}")
     return row_span(rows, shape[0], path)
-
-
-def _opened(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
-    if not path.is_file():
-        raise InputError(f"{path} is not a file: check the name and the working folder")
-    return hdf5.opened(path)
-
-
-def _with_counts(table: EventTable, path: str | Path) -> EventTable:
-    """Give counts the type of integers. Raises InputError if they are not whole."""
-    counts = [name for name in table.names if name.startswith(_COUNTS)]
-    values = table.select(counts).x
-    if not np.array_equal(values, np.round(values)):
-        raise InputError(f"{path}: masks and numbers of particles must be whole numbers")
-    return as_integers(table, counts)
 
 
 def _file(folder: str | Path, name: str) -> Path:

@@ -25,8 +25,7 @@ from ...tables.event_table import EventTable
 from ..datasets import DATASETS, Dataset, as_integers, hashed_split
 
 DOI = "10.5281/zenodo.3548091"
-"""The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig, see
-`flowbdt.physics.datasets.records`."""
+"""The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig."""
 
 SIX = ("mass", "width", "multiplicity", "ln_rho", "z_g", "tau21")
 """Jet mass, width, number of constituents, logarithm of the groomed mass squared over the squared
@@ -56,7 +55,7 @@ class OmniFoldZJets(Dataset):
     Parameters
     ----------
     folder : of the files
-    sample : "Pythia21", "Pythia25", "Pythia26", "Herwig", or any other that has files
+    sample : "Pythia21", "Pythia25", "Pythia26", "Herwig", or any other with files
     observables : from `SIX` and `MORE`, in order
     conditions : the same at detector level; None for those of ``observables``, () for none
     n_files : how many of the files to read; None for all
@@ -163,7 +162,7 @@ def _read(files: Sequence[str | Path], level: Level, names: Sequence[str]) -> np
 
 
 def _arrays(path: Path, level: Level) -> dict[str, np.ndarray]:
-    """Return the arrays of one level by their names without it, all of one length."""
+    """Return the arrays of one level by their names without the level, all of one length."""
     wanted = ["jets", "mults", "lhas", "widths", "ang2s", "tau2s", "sdms", "zgs"]
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as handle:
@@ -196,7 +195,7 @@ def _observable(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
 def ln_rho(groomed_mass: np.ndarray, pt: np.ndarray) -> np.ndarray:
     """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is zero or below.
 
-    A mass can come out below zero: a massless jet's m^2 rounds to either side of it.
+    The m^2 of a massless jet rounds to either side of zero.
 
     Examples
     --------
