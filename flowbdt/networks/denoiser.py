@@ -75,10 +75,7 @@ class Denoiser(nn.Module):
     sigma_data : width of the data
     sigma_min, sigma_max : noise levels it is trained for, and not evaluated beyond
 
-    Raises
-    ------
-    ConfigError
-        If the prediction is unknown or the levels are not ordered.
+    Raises ConfigError if the prediction is unknown or the levels are not ordered.
     """
 
     centre: Tensor

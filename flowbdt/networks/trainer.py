@@ -378,10 +378,7 @@ class Trainer:
         which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
             power-function average, reconstructed from the stored ones
 
-        Raises
-        ------
-        ConfigError
-            If the training did not keep these weights.
+        Raises ConfigError if the training did not keep these weights.
         """
         chosen: Mapping[str, Tensor] | None
         if isinstance(which, float):

@@ -82,11 +82,8 @@ class Relay:
     legs : in order; the first begins at the time of x0
     corrector : of the points at the end, or None
 
-    Raises
-    ------
-    ConfigError
-        If a leg begins nearer to the data than the one before ended, or noise has to be added and
-        the fields determine none.
+    Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
+    be added and the fields determine none.
     """
 
     def __init__(self, legs: Sequence[Leg], corrector: Corrector | None = None) -> None:
@@ -169,10 +166,7 @@ class PiecewiseField(VelocityField):
     ----------
     n_evaluations : of each field
 
-    Raises
-    ------
-    ConfigError
-        If the numbers do not fit.
+    Raises ConfigError if the numbers do not fit.
     """
 
     def __init__(self, fields: Sequence[VelocityField], handovers: Sequence[float]) -> None:

@@ -173,10 +173,8 @@ def read_binning(
     name : str, of the geometry; None for the particle's name
     dataset, min_energy : as in `Geometry`
 
-    Raises
-    ------
-    FormatError
-        If the file is not XML, has no layers with voxels, or edges that do not increase.
+    Raises FormatError if the file is not XML, has no layers with voxels, or edges that do not
+    increase.
     """
     try:
         root = ElementTree.parse(path).getroot()

@@ -32,10 +32,7 @@ def toy_showers(
     -------
     Showers, float32, voxels below 1 keV are 0
 
-    Raises
-    ------
-    InputError
-        If n is less than 1.
+    Raises InputError if n is less than 1.
     """
     shape = named_geometry(geometry) if isinstance(geometry, str) else geometry
     if n < 1:

@@ -76,10 +76,7 @@ def hashed_rows(n: int, fractions: dict[str, float], seed: int = 0) -> dict[str,
     -------
     dict of ndarray, ascending row numbers, int64; each row in exactly one split
 
-    Raises
-    ------
-    InputError
-        If a fraction is negative or they do not add up to 1.
+    Raises InputError if a fraction is negative or they do not add up to 1.
     """
     shares = list(fractions.values())
     if min(shares, default=-1.0) < 0 or abs(sum(shares) - 1.0) > 1e-9:

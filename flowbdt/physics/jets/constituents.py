@@ -66,11 +66,8 @@ class Constituents:
             ptrel 0 are empty
         pt_scale : ndarray (n,) or float, factor of ptrel, such as the jet's pT
 
-        Raises
-        ------
-        InputError
-            If the shape is another, a number is not finite, a particle has a negative transverse
-            momentum, or a jet has no particles.
+        Raises InputError if the shape is another, a number is not finite, a particle has a negative
+        transverse momentum, or a jet has no particles.
         """
         x = np.asarray(jets, dtype=np.float64)
         if x.ndim != 3 or x.shape[2] not in (3, 4) or 0 in x.shape:

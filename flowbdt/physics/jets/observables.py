@@ -143,10 +143,7 @@ class ClusteredJets:
     ----------
     jets : Constituents
 
-    Raises
-    ------
-    MissingExtra
-        If fastjet is not installed.
+    Raises MissingExtra if fastjet is not installed.
     """
 
     def __init__(self, jets: Constituents) -> None:

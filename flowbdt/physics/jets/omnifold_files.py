@@ -96,10 +96,8 @@ class OmniFoldZJets(Dataset):
 def zjets_files(folder: str | Path, sample: str, n_files: int | None = None) -> list[Path]:
     """Return the files of one sample in the order of their numbers, the first ``n_files`` of them.
 
-    Raises
-    ------
-    InputError
-        If there is none, one is missing in between, or fewer than ``n_files`` are there.
+    Raises InputError if there is none, one is missing in between, or fewer than ``n_files`` are
+    there.
     """
     pattern = f"{sample}_Zjet_pTZ-200GeV_{{}}.npz"
     files: list[Path] = []

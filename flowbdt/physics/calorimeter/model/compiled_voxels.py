@@ -56,33 +56,29 @@ class Collector:
         self.trees: list[list[int]] = []
         self.base: list[list[float]] = []
         self.blocks: dict[str, list[np.ndarray]] = {name: [] for name in Distributions._fields[2:]}
-        self.sizes = dict.fromkeys(("roots", "nodes", "values", "ends", "knots"), 0)
+        self.sizes = dict.fromkeys(self.blocks, 0)
 
     def add(self, distribution: ConditionalDistribution) -> int:
         """Append a distribution and return its number."""
         arrays = distribution.to_arrays()
-        row = [0] * (KNOTS + 1)
-        base = [0.0, 0.0]
+        row, base = [0] * (KNOTS + 1), [0.0, 0.0, 0.0]
         for name, at in (("location", LOCATION), ("scale", SCALE), ("bend", BEND)):
-            content = arrays.get(f"booster_{name}")
-            if content is not None:
-                row[at], row[at + 1], first = self._booster(content)
-                if name != "bend":
-                    base[at // 2] = first
-                else:
-                    row[N_BEND] = distribution.settings.cdf_knots
+            if f"booster_{name}" in arrays:
+                row[at], row[at + 1], base[at // 2] = self._booster(arrays[f"booster_{name}"])
+        if "booster_bend" in arrays:
+            row[N_BEND] = distribution.settings.cdf_knots
         row[LEAF] = self._booster(arrays["booster_tree"], arrays["numbers"])[0]
         row[N_KNOTS] = arrays["knots"].shape[1]
         row[ENDS], row[KNOTS] = self.sizes["ends"], self.sizes["knots"]
-        self._append("ends", arrays["ends"], "ends")
-        self._append("knots", arrays["knots"].ravel(), "knots")
+        self._append(ends=arrays["ends"], knots=arrays["knots"].ravel())
         self.trees.append(row)
-        self.base.append(base)
+        self.base.append(base[:2])
         return len(self.trees) - 1
 
-    def _append(self, name: str, array: np.ndarray, size: str) -> None:
-        self.blocks[name].append(array)
-        self.sizes[size] += len(array)
+    def _append(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            self.blocks[name].append(array)
+            self.sizes[name] += len(array)
 
     def _booster(
         self, content: np.ndarray, numbers: np.ndarray | None = None
@@ -95,31 +91,23 @@ class Collector:
         return first, self.sizes["roots"], float(booster.base[0])
 
     def _tree(self, tree: Tree, numbers: np.ndarray | None) -> None:
-        start, leaf = self.sizes["nodes"], tree.left < 0
+        start, leaf = self.sizes["left"], tree.left < 0
         value = self.sizes["values"] + tree.value * tree.leaves.shape[1]
         values = tree.leaves.ravel()
         if numbers is not None:
             value, values = np.searchsorted(numbers, np.arange(len(leaf))), values[:0]
-        self._append("roots", np.array([start]), "roots")
-        self._append("left", np.where(leaf, -1, tree.left + start), "nodes")
-        self.blocks["right"].append(np.where(leaf, -1, tree.right + start))
-        for name in ("feature", "threshold", "missing"):
-            self.blocks[name].append(getattr(tree, name))
-        self.blocks["value"].append(value)
-        self._append("values", values, "values")
+        left, right = (np.where(leaf, -1, child + start) for child in (tree.left, tree.right))
+        self._append(roots=np.array([start]), left=left, right=right, value=value, values=values)
+        self._append(feature=tree.feature, threshold=tree.threshold, missing=tree.missing)
 
     def finished(self) -> Distributions:
         """Return all distributions as contiguous arrays."""
         kinds: dict[str, Any] = {"threshold": np.float32, "values": np.float32}
         kinds |= {"ends": np.float64, "knots": np.float64, "missing": np.uint8}
-        arrays = {
-            name: np.concatenate(blocks or [np.zeros((0, 2) if name == "ends" else 0)])
-            for name, blocks in self.blocks.items()
-        }
-        typed = {
-            name: np.ascontiguousarray(array, dtype=kinds.get(name, np.int32))
-            for name, array in arrays.items()
-        }
+        typed = {}
+        for name, blocks in self.blocks.items():
+            joined = np.concatenate(blocks or [np.zeros((0, 2) if name == "ends" else 0)])
+            typed[name] = np.ascontiguousarray(joined, dtype=kinds.get(name, np.int32))
         trees = np.array(self.trees, dtype=np.int64).reshape(-1, KNOTS + 1)
         return Distributions(trees, np.array(self.base, np.float32).reshape(-1, 2), **typed)
 

@@ -8,24 +8,8 @@ from typing import Self
 import numpy as np
 
 from .... import seeding
-from .energy_division import (
-    KNOWN,
-    KNOWN_SPLITS,
-    Divisions,
-    LayerPlan,
-    Segments,
-    ShowerEnergies,
-    Split,
-    ancestors,
-    cells,
-    divide,
-    first_shares,
-    log_energy,
-    of_whole,
-    share,
-    splits,
-    summed,
-)
+from . import energy_division as division
+from .energy_division import Divisions, LayerPlan, Segments, ShowerEnergies, Split, splits
 
 LARGER = 2
 """Segments above a segment whose share of energy is a feature."""
@@ -44,7 +28,7 @@ class Rings(Divisions):
     ) -> Self:
         """Learn from the energies of rings, (n, rings) for every layer by position, MeV."""
         self.plan, self.threshold = energies.plan, threshold
-        segments = {position: summed(rings[position]) for position in self.plan.order}
+        segments = {position: division.summed(rings[position]) for position in self.plan.order}
         for group, members in enumerate(self.plan.groups):
             for number, split in enumerate(splits(self.plan.layer(members[0]).n_r)):
                 key = seeding.derive(seed, "rings", group, number)
@@ -67,7 +51,7 @@ class Rings(Divisions):
         left, whole = (segments[position][one] for one in (split.halves[0], split.whole))
         used = whole > 0
         x = _features(energies, segments, position, split)[used]
-        return x, share(left[used], whole[used], self.threshold)
+        return x, division.share(left[used], whole[used], self.threshold)
 
     def sample(self, energies: ShowerEnergies, uniform: np.ndarray) -> list[np.ndarray]:
         """Return energies of rings by position of the layer, from uniform numbers (n, n_splits)."""
@@ -84,8 +68,8 @@ class Rings(Divisions):
                 if model is not None and used.any():
                     x = _features(energies, segments, position, split)[used]
                     shares[used] = model.sample(x, shares[used])
-                divide(segments[position], split, shares, self.threshold)
-        return [cells(segments[i], self.plan.layer(i).n_r) for i in range(len(segments))]
+                division.divide(segments[position], split, shares, self.threshold)
+        return [division.cells(segments[i], self.plan.layer(i).n_r) for i in range(len(segments))]
 
     @staticmethod
     def n_numbers(plan: LayerPlan) -> int:
@@ -98,9 +82,14 @@ def _features(
 ) -> np.ndarray:
     layer, n = segments[position], energies.plan.layer(position).n_r
     energy = layer[split.whole]
-    columns = [log_energy(energy), *of_whole(layer, split, ancestors(n)[split.whole], LARGER)]
+    columns = [
+        division.log_energy(energy),
+        *division.of_whole(layer, split, division.ancestors(n)[split.whole], LARGER),
+    ]
     before = energies.plan.known(position)
     for one in before:
-        columns += first_shares(segments[one], energies.plan.layer(one).n_r)
-    columns += [np.full(energy.shape, np.nan)] * (KNOWN_SPLITS * (KNOWN - len(before)))
+        columns += division.first_shares(segments[one], energies.plan.layer(one).n_r)
+    columns += [np.full(energy.shape, np.nan)] * (
+        division.KNOWN_SPLITS * (division.KNOWN - len(before))
+    )
     return np.column_stack([energies.features(position), *columns])

@@ -25,21 +25,8 @@ from typing import Self
 import numpy as np
 
 from .... import seeding
-from .energy_division import (
-    Divisions,
-    LayerPlan,
-    Segments,
-    ShowerEnergies,
-    Split,
-    ancestors,
-    cells,
-    divide,
-    log_energy,
-    of_whole,
-    share,
-    splits,
-    summed,
-)
+from . import energy_division as division
+from .energy_division import Divisions, LayerPlan, Segments, ShowerEnergies, Split, splits
 
 LARGER = 1
 
@@ -129,7 +116,7 @@ class Sectors(Divisions):
             n, n_alpha, n_r = voxels[position].shape
             frames = Frames.of(rng.random((n, 2 * n_r)), n_alpha)
             ordered = np.take_along_axis(voxels[position], frames.sectors(), axis=1)
-            segments = summed(np.moveaxis(ordered, 1, -1))
+            segments = division.summed(np.moveaxis(ordered, 1, -1))
             most = max(self.most_rows // (len(members) * len(alike)), 1)
             for split in alike:
                 rows = np.argwhere(segments[split.whole] > 0)
@@ -137,7 +124,7 @@ class Sectors(Divisions):
                     rows = rows[np.sort(rng.permutation(len(rows))[:most])]
                 x = _features(energies, position, segments, split, frames, axes, rows)
                 left, whole = (segments[one][*rows.T] for one in (split.halves[0], split.whole))
-                blocks.append((x, share(left, whole, self.threshold)))
+                blocks.append((x, division.share(left, whole, self.threshold)))
         x, y = (np.concatenate(both) for both in zip(*blocks, strict=True))
         return x, y
 
@@ -167,8 +154,8 @@ class Sectors(Divisions):
                 x = _features(energies, position, segments, split, frames, axes, rows)
                 at = tuple(rows.T)
                 shares[at] = model.sample(x, shares[at])
-            divide(segments, split, shares, self.threshold)
-        ordered = np.moveaxis(cells(segments, n_alpha), -1, 1)
+            division.divide(segments, split, shares, self.threshold)
+        ordered = np.moveaxis(division.cells(segments, n_alpha), -1, 1)
         result = np.empty_like(ordered)
         np.put_along_axis(result, frames.sectors(), ordered, axis=1)
         return result
@@ -192,17 +179,17 @@ def _features(
     """Return features (k, f) of the segments of ``rows``, (k, 2): shower and ring."""
     shower, ring = at = tuple(rows.T)
     n_alpha = frames.n_alpha
-    larger = ancestors(n_alpha)[split.whole][:LARGER]
+    larger = division.ancestors(n_alpha)[split.whole][:LARGER]
     chosen = {key: segments[key][at] for key in (split.whole, (0, n_alpha), *larger)}
     towards = (np.conj(axes)[shower] * frames.direction(split)[at]).real
     return np.column_stack(
         [
             energies.features(position).astype(np.float32)[shower],
-            log_energy(chosen[split.whole]),
-            log_energy(chosen[0, n_alpha]),
+            division.log_energy(chosen[split.whole]),
+            division.log_energy(chosen[0, n_alpha]),
             ring,
             towards,
-            *of_whole(chosen, split, larger, LARGER),
+            *division.of_whole(chosen, split, larger, LARGER),
         ]
     ).astype(np.float32)
 

@@ -165,10 +165,7 @@ class ShowerModel:
             (DataWarning)
         random_state : seed; a shower does not depend on the number of those after it
 
-        Raises
-        ------
-        InputError
-            If an energy is not positive and finite.
+        Raises InputError if an energy is not positive and finite.
         """
         blocks = list(self.sample_blocks(energies, random_state=random_state))
         voxels = np.concatenate([block.voxels for block in blocks])
