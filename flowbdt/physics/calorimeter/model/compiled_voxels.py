@@ -261,7 +261,7 @@ class CompiledVoxels:
         axes : ndarray (n,) complex
         uniform : ndarray (n, k): numbers of all rings, then those of each layer with sectors
         """
-        from .voxel_loops import make_rings, make_sectors
+        from .voxel_loops import fill_rings, fill_sectors
 
         n, layers, memory = len(energies.incident), self.plan.geometry.layers, self._memory()
         features = energies.all_features().astype(np.float32)
@@ -270,7 +270,7 @@ class CompiledVoxels:
         rings = np.empty((n, len(self.rings.rings)))
         layer_energies = np.ascontiguousarray(energies.layers, dtype=np.float64)
         inputs = (features, layer_energies, ring_numbers, self.threshold)
-        make_rings(self.nodes, self.rings, *inputs, memory, rings)
+        fill_rings(self.nodes, self.rings, *inputs, memory, rings)
         pairs = np.ascontiguousarray(np.column_stack([axes.real, axes.imag]))
         voxels = np.empty((n, self.plan.geometry.n_voxels))
         for position, layer in enumerate(layers):
@@ -283,5 +283,5 @@ class CompiledVoxels:
             numbers = np.ascontiguousarray(uniform[:, column : column + count])
             column += count
             divided = (features, pairs, of_layer, numbers, self.threshold)
-            make_sectors(self.nodes, self.sectors[position], *divided, memory, voxels)
+            fill_sectors(self.nodes, self.sectors[position], *divided, memory, voxels)
         return voxels

@@ -1,11 +1,8 @@
 """Compiled loops that divide energies shower by shower.
 
 The operations of `rings`, `sectors` and `flowbdt.trees.share_distribution`, row by row on the
-arrays of `compiled_voxels`; rows are independent.
-
-References
-----------
-The normal quantile: Wichura, Applied Statistics 37 (1988) 477, algorithm AS 241, PPND16.
+arrays of `compiled_voxels`; rows are independent. The normal quantile is that of Wichura, Applied
+Statistics 37 (1988) 477, algorithm AS 241, PPND16.
 """
 
 from __future__ import annotations
@@ -166,7 +163,7 @@ def segment_fraction(segments: np.ndarray, left: int, whole: int) -> float:
 
 
 @compiled
-def make_rings(
+def fill_rings(
     nodes: Any,
     plan: Any,
     known: np.ndarray,
@@ -204,7 +201,7 @@ def make_rings(
 
 
 @compiled
-def make_sectors(
+def fill_sectors(
     nodes: Any,
     plan: Any,
     known: np.ndarray,
