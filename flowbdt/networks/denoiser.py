@@ -34,12 +34,8 @@ KINDS = ("edm", "v", "noise", "denoised", "velocity")
 def coefficients(kind: str, sigma: Any, sigma_data: float) -> tuple[Any, Any]:
     """Return a and b of ``D = a x + b p`` at noise level sigma, with operators only.
 
-    Raises ConfigError for an unknown kind.
-
-    References
-    ----------
-    edm: Karras et al. 2022, arXiv 2206.00364, table 1; v: Salimans, Ho 2022, arXiv 2202.00512,
-    section 4; velocity: Lipman et al. 2023, arXiv 2210.02747; combined here.
+    Raises ConfigError for an unknown kind. edm: Karras et al. 2022, arXiv 2206.00364, table 1; v:
+    Salimans, Ho 2022, arXiv 2202.00512, section 4; velocity: Lipman et al. 2023, arXiv 2210.02747.
     """
     if kind == "edm":
         norm = sigma**2 + sigma_data**2
@@ -92,9 +88,9 @@ class Denoiser(nn.Module):
         super().__init__()
         coefficients(prediction, 1.0, sigma_data)
         if not (0 < sigma_min < sigma_max and sigma_data > 0):
+            values = f"{sigma_min!r}, {sigma_max!r} and {sigma_data!r}"
             raise ConfigError(
-                "a denoiser needs 0 < sigma_min < sigma_max and sigma_data above 0, got"
-                f" {sigma_min!r}, {sigma_max!r} and {sigma_data!r}"
+                f"a denoiser needs 0 < sigma_min < sigma_max and sigma_data above 0, got {values}"
             )
         self.backbone, self.prediction, self.sigma_data = backbone, prediction, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max

@@ -69,10 +69,7 @@ class NoiseWeight:
 
 @WEIGHTS.register("v")
 class VWeight:
-    """``SNR + 1``: 1 on the error of v.
-
-    Salimans, Ho 2022, arXiv 2202.00512, section 4.
-    """
+    """``SNR + 1``: 1 on the error of v (Salimans, Ho 2022, arXiv 2202.00512, section 4)."""
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
         return 1.0 / sigma**2 + 1.0
@@ -91,12 +88,9 @@ class VelocityWeight:
 
 @WEIGHTS.register("min_snr")
 class MinSNR:
-    """``min(SNR, gamma)``, as published on the denoised point.
+    """``min(SNR, gamma)``, as published for the denoised point: Hang et al. 2023, arXiv 2303.09556.
 
-    On the error of the noise it is min(SNR, gamma) / SNR, on that of v min(SNR, gamma) /
-    (SNR + 1).
-
-    Hang et al. 2023, arXiv 2303.09556.
+    On the error of the noise it is min(SNR, gamma) / SNR, on that of v min(SNR, gamma) / (SNR + 1).
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
@@ -159,12 +153,8 @@ class Uncertainty(nn.Module):
     """The EDM weight times a learned factor: ``L -> L / exp(u(sigma)) + u(sigma)``.
 
     u is a linear function of Fourier features of log(sigma) / 4, trained along with the network.
-    At the optimum exp(u) is the mean loss at sigma, so every noise level counts alike.
-
-    References
-    ----------
-    Kendall, Gal, Cipolla 2018, arXiv 1705.07115; for noise levels Karras et al. 2024, arXiv
-    2312.02696.
+    At the optimum exp(u) is the mean loss at sigma, so every noise level counts alike (Kendall,
+    Gal, Cipolla 2018, arXiv 1705.07115; for noise levels Karras et al. 2024, arXiv 2312.02696).
     """
 
     frequency: Tensor

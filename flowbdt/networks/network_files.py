@@ -37,9 +37,9 @@ NETWORK, TABLE_NETWORK = "network", "table network"
 
 def pack_network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """Return header and tensors as the bytes of an npz file."""
-    text = np.frombuffer(atomic_files.json_bytes({"format": FORMAT, **header}), dtype=np.uint8)
     arrays: Any = {f"t/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    arrays[HEADER] = text
+    text = atomic_files.json_bytes({"format": FORMAT, **header})
+    arrays[HEADER] = np.frombuffer(text, dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -39,9 +39,9 @@ class Levels(ABC):
         """Return sigma (n,) below which a share u (n,) of the training happens, before limits."""
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
-        """Return n noise levels, one from each n-th of the distribution (one random offset).
+        """Return n noise levels, one from each n-th of the distribution, with one random offset.
 
-        Kingma et al. 2021, arXiv 2107.00630, appendix I.1 (one offset for a batch).
+        Kingma et al. 2021, arXiv 2107.00630, appendix I.1.
         """
         offset = torch.rand((), generator=generator, device=device)
         u = (torch.arange(n, device=device, dtype=torch.float32) + offset) / n
@@ -223,14 +223,9 @@ class Objective:
 
     def settings(self) -> dict[str, Any]:
         """Return all parameters in plain values."""
-        return {
-            "prediction": self.prediction,
-            "weight": self.weight_spec,
-            "levels": self.levels_spec,
-            "sigma_data": self.sigma_data,
-            "flow_matcher": self.flow_matcher,
-            "coupling": self.coupling,
-        }
+        names = ("prediction", "sigma_data", "flow_matcher", "coupling")
+        specs = {"weight": self.weight_spec, "levels": self.levels_spec}
+        return {**{name: getattr(self, name) for name in names}, **specs}
 
     def denoiser(self, backbone: nn.Module) -> Denoiser:
         """Return the backbone with the scaling that this objective trains."""

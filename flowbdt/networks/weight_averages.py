@@ -100,16 +100,14 @@ def profile(gamma: float, step: int, first: int, last: int) -> np.ndarray:
 def fit_shares(
     stored: Sequence[tuple[float, int]], sigma_rel: float, step: int, block: int = 65536
 ) -> np.ndarray:
-    """Return the factors (k,) with which stored averages add up best to another one.
+    """Return the factors (k,) with which stored averages add up best to one of another width.
 
-    Least squares over the shares of all training steps, exact for any number of them, with factors
-    that add up to 1, so that a constant weight is reproduced.
+    Least squares over the shares of all training steps, ``block`` of them in memory at once, with
+    factors that add up to 1, so that a constant weight is reproduced.
 
     Parameters
     ----------
     stored : (sigma_rel, step) of each stored average
-    sigma_rel, step : width and time of the other one
-    block : steps in memory at once
 
     Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
     """

@@ -207,9 +207,8 @@ def compare_fields(
     Parameters
     ----------
     first, second : fields that know all ``times``
-    z : (n, m), latent events that neither was trained on
+    z, cond : (n, m), (n, c) or None: latent events that neither was trained on
     times : (T,), rising
-    cond : (n, c) or None
     path : of both fields
     repeats : draws of noise per event
     """

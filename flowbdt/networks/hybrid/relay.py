@@ -66,7 +66,7 @@ class RelayResult:
     ----------
     x : array (n, m), points at the last boundary
     n_evaluations : by name of the legs, evaluations per event
-    seconds : by name, wall time
+    seconds : wall time by name
     """
 
     x: Any
