@@ -36,20 +36,12 @@ epoch did not improve for ``patience`` epochs. All but one_cycle rise linearly d
 
 @dataclass(frozen=True)
 class Rate:
-    """The factor of the learning rate at a step.
+    """The factor of the learning rate at a step."""
 
-    Parameters
-    ----------
-    name : one of `RATES`
-    n_steps : of the training
-    warmup : steps of linear rise (one_cycle: of the rise on a cosine)
-    patience : epochs without improvement, for plateau
-    """
-
-    name: str
-    n_steps: int
-    warmup: int
-    patience: int = 15
+    name: str  # one of RATES
+    n_steps: int  # of the training
+    warmup: int  # steps of linear rise (one_cycle: of the rise on a cosine)
+    patience: int = 15  # epochs without improvement, for plateau
 
     def __post_init__(self) -> None:
         if self.name not in RATES:

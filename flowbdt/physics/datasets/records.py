@@ -36,19 +36,12 @@ OnBytes = Callable[[int], Any]
 
 @dataclass(frozen=True)
 class RecordFile:
-    """One file of a record.
-
-    Parameters
-    ----------
-    name : str
-    size : int, bytes, or None where no source gives it
-    algorithm, checksum : str, "md5" or "sha256" and the digest in hexadecimal; None likewise
-    """
+    """One file of a record; None for what no source gives."""
 
     name: str
-    size: int | None = None
-    algorithm: str | None = None
-    checksum: str | None = None
+    size: int | None = None  # bytes
+    algorithm: str | None = None  # "md5" or "sha256"
+    checksum: str | None = None  # hexadecimal digest
 
     @property
     def verified(self) -> bool:
@@ -58,28 +51,17 @@ class RecordFile:
 
 @dataclass(frozen=True)
 class Record:
-    """A published set of files.
+    """A published set of files."""
 
-    Parameters
-    ----------
-    name : str, as in `flowbdt data fetch`
-    title, doi, licence, cite : str
-    number : int, of the Zenodo record
-    reader : str, the data set in `DATASETS` that reads the files
-    usual : names of the files that are fetched by default
-    sources : of names, sizes and checksums
-    files : tuple of RecordFile
-    """
-
-    name: str
+    name: str  # as in `flowbdt data fetch`
     title: str
     doi: str
     licence: str
     cite: str
-    number: int
-    reader: str
-    usual: tuple[str, ...]
-    sources: tuple[str, ...]
+    number: int  # of the Zenodo record
+    reader: str  # the data set in `DATASETS` that reads the files
+    usual: tuple[str, ...]  # names of the files that are fetched by default
+    sources: tuple[str, ...]  # of names, sizes and checksums
     files: tuple[RecordFile, ...]
 
     @property
@@ -154,22 +136,13 @@ def _file(name: str, known: dict) -> RecordFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file of a record on disk.
-
-    Parameters
-    ----------
-    path : Path
-    size : int, bytes
-    was_there : bool, nothing was downloaded
-    checksum : str, ``"md5:..."`` or ``"sha256:..."`` of the content
-    verified : bool, the checksum is the one of a cited source
-    """
+    """A file of a record on disk."""
 
     path: Path
-    size: int
-    was_there: bool
-    checksum: str
-    verified: bool
+    size: int  # bytes
+    was_there: bool  # nothing was downloaded
+    checksum: str  # "md5:..." or "sha256:..." of the content
+    verified: bool  # the checksum is the one of a cited source
 
     def text(self) -> str:
         """Return one line for a terminal."""

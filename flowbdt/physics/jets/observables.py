@@ -122,18 +122,11 @@ ATLAS_FACTOR = 1.5
 
 @dataclass(frozen=True)
 class SoftDrop:
-    """Soft-drop groomed jets; all zero where no splitting passes.
+    """Soft-drop groomed jets, arrays (n,); radius and z are zero where no splitting passes."""
 
-    Parameters
-    ----------
-    radius : ndarray (n,), distance of the two prongs; over the jet radius it is rho_g (or theta_g)
-    z : ndarray (n,), share of the softer prong in their transverse momenta
-    mass : ndarray (n,), of the groomed jet, in the unit of pt; not zeroed
-    """
-
-    radius: np.ndarray
-    z: np.ndarray
-    mass: np.ndarray
+    radius: np.ndarray  # distance of the two prongs; over the jet radius it is rho_g (or theta_g)
+    z: np.ndarray  # share of the softer prong in their transverse momenta
+    mass: np.ndarray  # of the groomed jet, in the unit of pt
 
 
 class ClusteredJets:

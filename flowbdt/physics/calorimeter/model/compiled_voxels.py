@@ -115,38 +115,27 @@ class Collector:
 class RingSteps(NamedTuple):
     """Divisions of all layers into rings, one per row, in their order.
 
-    Parameters
-    ----------
-    steps : int64 (s, 7 + 2 KNOWN KNOWN_SPLITS): layer, whole, left and right segment, two larger
-        segments, distribution; then left half and whole of the fractions of layers before
-    start : int64 (layers,), segment of a whole layer
-    rings : int64 (all rings,), segments that are single rings, layer by layer
-    n_segments : int
+    A step is the layer, the whole, left and right segment, two larger segments and the
+    distribution; then left half and whole of the fractions of layers before.
     """
 
-    steps: np.ndarray
-    start: np.ndarray
-    rings: np.ndarray
+    steps: np.ndarray  # int64 (s, 7 + 2 KNOWN KNOWN_SPLITS)
+    start: np.ndarray  # int64 (layers,), segment of a whole layer
+    rings: np.ndarray  # int64 (all rings,), segments that are single rings, layer by layer
     n_segments: int
 
 
 class SectorSteps(NamedTuple):
     """Divisions of a ring into sectors, for one layer.
 
-    Parameters
-    ----------
-    steps : int64 (s, 5): whole, left and right segment, the next larger one, distribution
-    away : float64 (s, 2), cosine and sine of the direction from right to left in the frame
-    turn : float64 (n_alpha, 2), the same of the first sector's lower edge
-    cells : int64 (n_alpha,), segments that are single sectors
-    where : int64 (3,): layer, its first voxel, its number of rings
+    A step is the whole, left and right segment, the next larger one and the distribution.
     """
 
-    steps: np.ndarray
-    away: np.ndarray
-    turn: np.ndarray
-    cells: np.ndarray
-    where: np.ndarray
+    steps: np.ndarray  # int64 (s, 5)
+    away: np.ndarray  # float64 (s, 2), cosine and sine of the direction from right to left
+    turn: np.ndarray  # float64 (n_alpha, 2), the same of the first sector's lower edge
+    cells: np.ndarray  # int64 (n_alpha,), segments that are single sectors
+    where: np.ndarray  # int64 (3,): layer, its first voxel, its number of rings
 
 
 def ring_steps(plan: LayerPlan, numbers: Numbers) -> RingSteps:

@@ -92,10 +92,7 @@ def summed(cells: np.ndarray) -> Segments:
 def share(left: np.ndarray, whole: np.ndarray, threshold: float) -> np.ndarray:
     """Return shares: 0 and 1 if all is on one side, else that of the energy beyond the threshold.
 
-    Parameters
-    ----------
-    left, whole : energies of the left segment and of both, whole > 0
-    threshold : least energy of a segment that is not empty, in the same unit
+    left, whole : energies of the left segment and of both, whole > 0, in the unit of the threshold
     """
     inner = (left - threshold) / np.maximum(whole - 2 * threshold, 1e-12)
     inner = np.clip(inner, 1e-9, 1 - 1e-9)
@@ -154,17 +151,11 @@ def of_whole(
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Groups of equal layers of a geometry, and the order of generation.
-
-    Parameters
-    ----------
-    groups : positions of the layers that have equal rings and sectors and share their trees
-    order : positions of all layers, in the order of generation
-    """
+    """Groups of equal layers of a geometry, and the order of generation."""
 
     geometry: Geometry
-    groups: tuple[tuple[int, ...], ...]
-    order: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]  # positions of layers of equal rings and sectors
+    order: tuple[int, ...]  # positions of all layers, in the order of generation
 
     @classmethod
     def of(cls, geometry: Geometry, layer_energies: np.ndarray) -> LayerPlan:
@@ -197,14 +188,7 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class ShowerEnergies:
-    """Incident energies and layer energies of showers, the features of all divisions.
-
-    Parameters
-    ----------
-    plan : LayerPlan
-    incident : ndarray (n,), MeV
-    layers : ndarray (n, layers), MeV
-    """
+    """Incident energies (n,) and layer energies (n, layers), MeV: the features of all divisions."""
 
     plan: LayerPlan
     incident: np.ndarray
@@ -240,10 +224,7 @@ class ShowerEnergies:
 class Divisions:
     """Distributions of shares, by group of layers and kind of division.
 
-    Parameters
-    ----------
-    settings : DistributionSettings
-    most_rows : largest number of rows that a distribution learns from
+    They learn from at most ``most_rows`` rows each.
     """
 
     def __init__(self, settings: DistributionSettings, most_rows: int) -> None:

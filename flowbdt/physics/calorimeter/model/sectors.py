@@ -38,17 +38,10 @@ MOST_WINDOWS = 20
 
 @dataclass(frozen=True)
 class Frames:
-    """First sector and direction of every ring.
+    """First sector and direction of every ring, each (n, rings)."""
 
-    Parameters
-    ----------
-    first : ndarray (n, rings), int, the first sector
-    mirrored : ndarray (n, rings), bool, True: against the direction of alpha
-    n_alpha : int
-    """
-
-    first: np.ndarray
-    mirrored: np.ndarray
+    first: np.ndarray  # int
+    mirrored: np.ndarray  # bool, True: against the direction of alpha
     n_alpha: int
 
     @classmethod
