@@ -124,26 +124,16 @@ GEOMETRIES: dict[str, Layers] = {"photons": PHOTONS, "pions": PIONS}
 
 
 class CylinderUNet(nn.Module):
-    """U-net on a cylinder: levels of two blocks and attention, halved between levels.
-
-    Parameters
-    ----------
-    shape : layers, alpha bins, rings of the picture
-    n_channels : of the input; the output has one channel
-    widths : of the first convolution, then of every level
-    n_inputs : numbers per event that condition every block, each through a small network
-    n_condition : outputs of all these networks together
-    groups : of the group norms
-    """
+    """U-net on a cylinder: levels of two blocks and attention, halved between levels."""
 
     def __init__(
         self,
-        shape: Sequence[int],
-        n_channels: int,
-        widths: Sequence[int] = (16, 16, 16, 32),
-        n_inputs: int = 2,
-        n_condition: int = 128,
-        groups: int = 8,
+        shape: Sequence[int],  # layers, alpha bins, rings of the picture
+        n_channels: int,  # of the input; the output has one channel
+        widths: Sequence[int] = (16, 16, 16, 32),  # of the first convolution, then of every level
+        n_inputs: int = 2,  # numbers per event that condition every block, by a small network each
+        n_condition: int = 128,  # outputs of all these networks together
+        groups: int = 8,  # of the group norms
     ) -> None:
         super().__init__()
         each = n_condition // n_inputs

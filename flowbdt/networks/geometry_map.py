@@ -20,16 +20,10 @@ from ..physics.calorimeter.geometry import geometry as named_geometry
 
 @dataclass(frozen=True)
 class Layers:
-    """Rings and alpha bins of all layers; voxels lie layer by layer, r fastest, then alpha.
+    """Rings and alpha bins of all layers; voxels lie layer by layer, r fastest, then alpha."""
 
-    Parameters
-    ----------
-    edges : per layer, ring edges in mm, rising
-    n_alpha : per layer, bins in alpha; 1, or the same number wherever it is more
-    """
-
-    edges: tuple[tuple[float, ...], ...]
-    n_alpha: tuple[int, ...]
+    edges: tuple[tuple[float, ...], ...]  # of the rings of each layer, mm, rising
+    n_alpha: tuple[int, ...]  # bins of each layer; 1, or one number for all others
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edges", tuple(tuple(map(float, e)) for e in self.edges))

@@ -118,20 +118,12 @@ def restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: st
 
 @dataclass(frozen=True, eq=False)
 class TableNetwork:
-    """A trained network and the transform of its events.
+    """A trained network and the fitted transform of its events."""
 
-    Parameters
-    ----------
-    denoiser : Denoiser, in the latent space of ``transform``
-    transform : TableTransform, fitted
-    names : columns, in order
-    units : of the columns, "" for none
-    """
-
-    denoiser: Denoiser
+    denoiser: Denoiser  # in the latent space of the transform
     transform: TableTransform
-    names: tuple[str, ...]
-    units: tuple[str, ...]
+    names: tuple[str, ...]  # columns, in order
+    units: tuple[str, ...]  # of the columns, "" for none
 
     def sample(self, n: int, steps: int = 20, random_state: Any = None) -> EventTable:
         """Return n events, by UniPC with as many evaluations of the network as steps.

@@ -155,21 +155,13 @@ TOLERATED = 0.02
 
 @dataclass(frozen=True)
 class FieldComparison:
-    """Excess of the first field's loss over the second's on real events, time by time.
+    """Excess of the first field's loss over the second's on real events, time by time."""
 
-    Parameters
-    ----------
-    times : (T,), rising
-    ratios : (T,), noise ratios sigma / alpha
-    losses : (T, 2), mean squared error of the velocity, per value
-    difference, error : (T,), first minus second, and its standard error (events are paired)
-    """
-
-    times: np.ndarray
-    ratios: np.ndarray
-    losses: np.ndarray
-    difference: np.ndarray
-    error: np.ndarray
+    times: np.ndarray  # (T,), rising
+    ratios: np.ndarray  # (T,), noise ratios sigma / alpha
+    losses: np.ndarray  # (T, 2), mean squared error of the velocity, per value
+    difference: np.ndarray  # (T,), first minus second
+    error: np.ndarray  # (T,), its standard error (events are paired)
 
     def as_good(self, tolerance: float = TOLERATED) -> np.ndarray:
         """Return True at times where the first is worse by at most ``tolerance`` times the loss.

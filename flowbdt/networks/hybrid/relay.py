@@ -60,18 +60,11 @@ class Leg:
 
 @dataclass(frozen=True, eq=False)
 class RelayResult:
-    """The end of a relay.
+    """The end of a relay."""
 
-    Parameters
-    ----------
-    x : array (n, m), points at the last boundary
-    n_evaluations : by name of the legs, evaluations per event
-    seconds : wall time by name
-    """
-
-    x: Any
-    n_evaluations: dict[str, int]
-    seconds: dict[str, float]
+    x: Any  # points (n, m) at the last boundary
+    n_evaluations: dict[str, int]  # per event, by name of the legs
+    seconds: dict[str, float]  # wall time by name
 
 
 class Relay:

@@ -245,10 +245,7 @@ class CompiledVoxels:
     def sample(self, energies: ShowerEnergies, axes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return voxels (n, voxels) float64.
 
-        Parameters
-        ----------
-        axes : ndarray (n,) complex
-        uniform : ndarray (n, k): numbers of all rings, then those of each layer with sectors
+        axes : (n,) complex; uniform : (n, k), of all rings, then of each layer with sectors
         """
         from .voxel_loops import fill_rings, fill_sectors
 

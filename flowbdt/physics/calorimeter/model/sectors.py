@@ -131,10 +131,7 @@ class Sectors(Divisions):
     ) -> np.ndarray:
         """Return the voxels of a layer, (n, sectors, rings), from the energies of its rings (n, r).
 
-        Parameters
-        ----------
-        axes : ndarray (n,) complex
-        uniform : ndarray (n, rings (n_alpha + 1))
+        axes : (n,) complex; uniform : (n, rings (n_alpha + 1))
         """
         n_alpha, n_r = self.plan.layer(position).n_alpha, rings.shape[1]
         frames = Frames.of(uniform[:, : 2 * n_r], n_alpha)
@@ -199,9 +196,7 @@ def windows(energies: np.ndarray) -> np.ndarray:
 def leaning(sectors: np.ndarray) -> np.ndarray:
     """Return the mean of exp(i alpha) of each ring, (n, rings) complex; NaN for empty ones.
 
-    Parameters
-    ----------
-    sectors : ndarray (n, sectors, rings), energies; sectors between -pi and pi
+    sectors : energies (n, sectors, rings); sectors between -pi and pi
     """
     n = sectors.shape[1]
     direction = np.exp(1j * np.pi * (2 * np.arange(n) + 1 - n) / n)
@@ -213,10 +208,7 @@ def leaning(sectors: np.ndarray) -> np.ndarray:
 def draw_axes(leanings: np.ndarray, energies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return an axis a for each training shower, (n,) complex, with mean |a|^2 = 1.
 
-    Parameters
-    ----------
-    leanings : ndarray (n, r) complex, NaN where a ring is empty
-    energies : ndarray (n,), incident
+    leanings : (n, r) complex, NaN for empty rings; energies : (n,), incident
     """
     result = np.zeros(len(energies), dtype=np.complex128)
     noise = standard_complex(rng.standard_normal((len(energies), 2)))
