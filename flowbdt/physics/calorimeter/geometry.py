@@ -30,20 +30,12 @@ SILICON_THRESHOLD = 0.5e-3 / 0.033
 
 @dataclass(frozen=True)
 class Layer:
-    """The voxels of one layer.
+    """The voxels of one layer."""
 
-    Parameters
-    ----------
-    number : int, as the detector counts: dataset 1 has layers 0, 1, 2, 3, 12
-    r_edges : edges of the rings, mm, increasing, at least two
-    n_alpha : int, sectors between -pi and pi
-    first : int, number of its first voxel in a shower
-    """
-
-    number: int
-    r_edges: tuple[float, ...]
-    n_alpha: int
-    first: int
+    number: int  # as the detector counts: dataset 1 has layers 0, 1, 2, 3, 12
+    r_edges: tuple[float, ...]  # of the rings, mm, increasing, at least two
+    n_alpha: int  # sectors between -pi and pi
+    first: int  # number of its first voxel in a shower
 
     @property
     def n_r(self) -> int:
@@ -75,22 +67,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Geometry:
-    """All layers that have voxels, in the order of a shower.
+    """All layers that have voxels, in the order of a shower."""
 
-    Parameters
-    ----------
-    name : str, such as "photons"
-    particle : str, as in the binning file
-    dataset : int, 1, 2 or 3: decides the ranges of the official histograms
-    layers : tuple of Layer
-    min_energy : float, MeV: the official evaluation sets voxels below it to 0
-    """
-
-    name: str
-    particle: str
-    dataset: int
+    name: str  # such as "photons"
+    particle: str  # as in the binning file
+    dataset: int  # 1, 2 or 3: decides the ranges of the official histograms
     layers: tuple[Layer, ...]
-    min_energy: float
+    min_energy: float  # MeV: the official evaluation sets voxels below it to 0
 
     @property
     def n_voxels(self) -> int:
@@ -170,7 +153,7 @@ def read_binning(
     Parameters
     ----------
     path : file with one ``Bin`` that has ``Layer`` entries: id, r_edges [mm], n_bin_alpha
-    name : str, of the geometry; None for the particle's name
+    name : of the geometry; None for the particle's name
     dataset, min_energy : as in `Geometry`
 
     Raises FormatError if the file is not XML, has no layers with voxels, or edges that do not

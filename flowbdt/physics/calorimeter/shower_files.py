@@ -31,17 +31,10 @@ BLOCK_VALUES = 4_000_000
 
 @dataclass(frozen=True)
 class Showers:
-    """Showers in memory.
+    """Showers in memory."""
 
-    Parameters
-    ----------
-    energies : ndarray (n,), float64, MeV, of the incident particle
-    voxels : ndarray (n, geometry.n_voxels), MeV, float32 as read
-    geometry : Geometry
-    """
-
-    energies: np.ndarray
-    voxels: np.ndarray
+    energies: np.ndarray  # (n,), float64, MeV, of the incident particle
+    voxels: np.ndarray  # (n, geometry.n_voxels), MeV, float32 as read
     geometry: Geometry
 
     @classmethod
@@ -99,7 +92,7 @@ class Showers:
 
 
 def block_rows(geometry: Geometry) -> int:
-    """Return how many showers make a block."""
+    """Return the number of showers of a block."""
     return max(1, BLOCK_VALUES // geometry.n_voxels)
 
 

@@ -42,19 +42,12 @@ def invariant_mass(momenta: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Constituents:
-    """The massless constituents of n jets in P slots each.
+    """The massless constituents of n jets in P slots each; arrays (n, P)."""
 
-    Parameters
-    ----------
-    eta, phi : ndarray (n, P), pseudorapidity and azimuth [rad], about any axis
-    pt : ndarray (n, P), transverse momentum in any unit; 0 in an empty slot
-    mask : ndarray (n, P), bool, which slots hold a particle
-    """
-
-    eta: np.ndarray
-    phi: np.ndarray
-    pt: np.ndarray
-    mask: np.ndarray
+    eta: np.ndarray  # pseudorapidity about any axis
+    phi: np.ndarray  # azimuth [rad]
+    pt: np.ndarray  # transverse momentum in any unit; 0 in an empty slot
+    mask: np.ndarray  # bool, True for a particle
 
     @classmethod
     def of(cls, jets: np.ndarray, pt_scale: np.ndarray | float = 1.0) -> Self:
