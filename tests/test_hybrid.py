@@ -1,4 +1,4 @@
-"""Trees and another field on one way: relays, pieces, Restart by trees. No torch needed."""
+"""Trees and another field on one trajectory: relays, piecewise fields, Restart by trees."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_steps_are_shared_by_length():
 
 @pytest.mark.parametrize("order", [("trees", "network"), ("network", "trees")])
 def test_legs_that_meet_at_a_handover_are_one_integration(order):
-    """Both ways of one field: where it is handed over does not show."""
+    """Either order of one field: the handover has no effect."""
     relay = Relay(handover(EXACT, EXACT, 0.5, names=order, n_steps=(3, 3)))
     x0 = noise(30)
     found = relay.run(x0)
@@ -106,12 +106,12 @@ def test_legs_with_a_gap_are_refused():
 
 
 def test_trees_are_asked_at_their_times_only():
-    way = stretch("uniform", 3, 0.0, 0.6)
-    known = Known(asked_times(SOLVERS.build("midpoint"), way))
-    legs = [Leg("trees", known, "midpoint", way), Leg("network", EXACT, "heun", [0.6, 1.0])]
+    grid = stretch("uniform", 3, 0.0, 0.6)
+    known = Known(asked_times(SOLVERS.build("midpoint"), grid))
+    legs = [Leg("trees", known, "midpoint", grid), Leg("network", EXACT, "heun", [0.6, 1.0])]
     assert np.isfinite(Relay(legs).run(noise(5)).x).all()
     with pytest.raises(GridError):
-        Relay([Leg("trees", known, "heun", way), *legs[1:]]).run(noise(5))
+        Relay([Leg("trees", known, "heun", grid), *legs[1:]]).run(noise(5))
 
 
 def test_restart_by_trees_asks_the_network_once_per_level():
@@ -126,10 +126,10 @@ def test_restart_by_trees_asks_the_network_once_per_level():
 
 def test_restart_by_trees_keeps_the_distribution():
     line = Restarted(0.2, 1.0, k=2, steps=30)
-    way = line.times()
-    ratios = (1 - way[[0, -1]]) / way[[0, -1]]
+    descent = line.times()
+    ratios = (1 - descent[[0, -1]]) / descent[[0, -1]]
     np.testing.assert_allclose(ratios, [1.0, 0.2])
-    known = Known(asked_times(SOLVERS.build("heun"), way))
+    known = Known(asked_times(SOLVERS.build("heun"), descent))
     relay = Relay(restart_by_trees(EXACT, {line: known}, n_steps=60))
     x0 = noise(6000)
     found = relay.run(x0, rng=np.random.default_rng(3)).x

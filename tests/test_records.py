@@ -181,7 +181,7 @@ def test_a_complete_part_only_needs_its_name(tmp_path, file):
         assert fetch_file(*file(), tmp_path, base_url=url).path.read_bytes() == CONTENT
 
 
-def test_a_part_that_is_too_long_is_thrown_away(tmp_path):
+def test_a_partial_file_that_is_too_long_is_deleted(tmp_path):
     (tmp_path / f"{NAME}.partial").write_bytes(CONTENT + b"more")
     with served() as (url, _):
         done = fetch_file(*unverified(), tmp_path, base_url=url)

@@ -1,4 +1,4 @@
-"""Stages of the shower model: divided energies, distributions of shares, quantiles, axes, layers."""
+"""Stages of the shower model: divided energies, shares, quantiles, axes, layers."""
 
 from __future__ import annotations
 
