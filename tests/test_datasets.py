@@ -288,7 +288,7 @@ def test_hlv_split_is_by_row_at_25000_unless_told(folder):
 
 
 def _bundled_path() -> Path:
-    return Path(str(resources.files("flowbdt.physics.data") / "top_jets_hlv12.h5"))
+    return Path(str(resources.files("flowbdt.physics") / "data" / "top_jets_hlv12.h5"))
 
 
 def test_bundled_sample_is_small_and_the_documented_one():
