@@ -184,10 +184,10 @@ def read_jetnet(
     if n_particles is not None and n_particles < 1:
         raise InputError(f"n_particles must be at least 1, got {n_particles}")
     if what == "jets":
-        values, names = _jets(Path(path), rows, n_particles), JET_FEATURES
+        values = _jets(Path(path), rows, n_particles)
     else:
         values = _read(Path(path), "particle_features", rows, n_particles)
-        names = particle_names(values.shape[1])
+    names = JET_FEATURES if what == "jets" else particle_names(values.shape[1])
     try:
         table = EventTable.of(values.reshape(len(values), -1), names, units=_units(names))
     except InputError as error:
