@@ -14,9 +14,8 @@ from .calorimeter.shower_files import (
     read_showers,
     write_showers,
 )
-from .calorimeter.toy_showers import toy_showers
 from .datasets import DATASETS, Dataset, hashed_rows
-from .datasets.toys import Gaussian, Mixed, Moons, TwoPeaks
+from .datasets.toys import Gaussian, Mixed, Moons, TwoPeaks, toy_showers
 from .jets.jetnet_files import (
     HLV_RELATIONS,
     BundledTopJets,

@@ -1,7 +1,7 @@
 """Compiled loops that divide energies shower by shower.
 
 The operations of `rings`, `sectors` and `flowbdt.trees.share_distribution`, row by row on the
-arrays of `compiled_voxels`; rows are independent. The normal quantile is that of Wichura, Applied
+arrays of `voxel_arrays`; rows are independent. The normal quantile is that of Wichura, Applied
 Statistics 37 (1988) 477, algorithm AS 241, PPND16.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ....generation.compiled.numba_options import compiled
 from ....trees.share_distribution import CLIP
-from .compiled_voxels import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
+from .voxel_arrays import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
 
 
 @compiled
