@@ -159,7 +159,6 @@ class Constituents:
 EFP_DEGREES = {0: 1, 1: 1, 2: 2, 3: 5, 4: 12}
 """Edges -> connected graphs."""
 
-
 ROWS = 2_000
 """Jets at a time: some tens of MB for 30 particles."""
 
