@@ -35,8 +35,7 @@ def list_records(name: str | None) -> None:
 @options.quiet
 def fetch(name: str, files: Sequence[str], output: Path | None, base_url: str | None) -> None:
     """Download and verify files; continue interrupted downloads."""
-    from ..physics.datasets.download import fetch_file
-    from ..physics.datasets.records import record
+    from ..physics.datasets.records import fetch_file, record
 
     source = record(name)
     folder = output or Path(source.name)
