@@ -120,7 +120,7 @@ def trial(study: Path, number: int, n_threads: int | None) -> None:
     help="Evaluations of the velocity per event; one search for each number.",
 )
 @click.option("--metric", default="separation", metavar="NAME", help="Score to minimise.")
-@click.option("--method", hidden=True)
+@click.option("--method", hidden=True, help="Removed: samplers are searched by scores only.")
 @options.number("--trials", "n_trials", default=60, help="Number of samplers to try.")
 @click.option(
     "--interpolate",
