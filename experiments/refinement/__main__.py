@@ -29,7 +29,7 @@ from flowbdt.physics.calorimeter.scores import (
     low_level_inputs,
     separations,
 )
-from flowbdt.tables.row_split import row_uniform
+from flowbdt.seeding import row_uniform
 from flowbdt.trees.boosted_trees import make_classifier
 
 FILE = Path("calochallenge") / "refinement_photons_1.hdf5"

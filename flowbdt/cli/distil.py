@@ -81,7 +81,7 @@ def run_distil(options: argparse.Namespace) -> None:
 
 def _events(path: str | None, teacher: Any, weight: str | None) -> Any:
     """Read real events with the columns, conditions and codes of texts of a trained run."""
-    from ..tables.conditions import like
+    from ..tables.event_table import align_columns
     from ..tables.formats import read_table
 
     if path is None:
@@ -90,7 +90,7 @@ def _events(path: str | None, teacher: Any, weight: str | None) -> Any:
     moved = [name for name in teacher.condition_names if name in table.names]
     table = table.as_conditions(moved) if moved else table
     names = tuple(teacher.columns["names"])
-    return like(table.select(names), names, teacher.categories)
+    return align_columns(table.select(names), names, teacher.categories)
 
 
 def _settings(assignments: list[str]) -> dict[str, Any]:

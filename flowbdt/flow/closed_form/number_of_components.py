@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import seeding
-from ...tables.row_split import split_mask
+from ...seeding import split_mask
 from .expectation_maximisation import Mixture, Rows, Settings, iterate, start
 
 GRID = (1, 2, 5, 10, 20, 40, 80, 160)
