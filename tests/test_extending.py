@@ -35,7 +35,7 @@ def page():
     before = [dict(registry._entries) for registry in REGISTRIES]
     names = {"__name__": "extending"}
     for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(compile(code, "docs/extending.md", "exec"), names)
+        exec(compile(code, "docs/extending.md", "exec", dont_inherit=True), names)
     yield names
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry._entries.clear()
