@@ -61,13 +61,12 @@ class Independent(Coupling):
     def pair(
         self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return a random permutation of x0. Cost: n."""
         _same_shape(x0, x1)
         return x0[rng.permutation(len(x0))]
 
 
 @COUPLINGS.register("given")
-class Given(Coupling):
+class SourceCoupling(Coupling):
     """Keep the pairs as they came: data-to-data flows, for instance detector to particle level."""
 
     needs_source: ClassVar[bool] = True
@@ -75,13 +74,12 @@ class Given(Coupling):
     def pair(
         self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return x0 as it is. Cost: none."""
         _same_shape(x0, x1)
         return x0
 
 
 @COUPLINGS.register("teacher")
-class Teacher(Given):
+class Teacher(SourceCoupling):
     """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.train_student`.
 
     Parameters
@@ -130,7 +128,6 @@ class MinibatchOT(Coupling):
     def pair(
         self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return x0 with the rows of each batch assigned to the nearest events."""
         _same_shape(x0, x1)
         paired = np.array(x0)
         for rows in self.groups(len(x0), cond):

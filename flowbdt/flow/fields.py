@@ -12,7 +12,29 @@ from ..errors import ConfigError, GridError, InputError
 from .closed_form import Preconditioner
 from .parametrisations import Convention, FlowMatching, PathConvention
 from .paths import Path
-from .times import TOLERANCE, locate
+
+TOLERANCE = 1e-9
+"""Two times closer than this are the same time."""
+
+
+def locate(times: Any, t: float) -> int:
+    """Return the position of time ``t`` in the sorted ``times`` (T,), within 1e-9.
+
+    Raises
+    ------
+    GridError
+        If t is not among them; the message names the nearest ones.
+    """
+    known = np.asarray(times, dtype=np.float64)
+    index = int(np.argmin(np.abs(known - t)))
+    if not abs(known[index] - t) <= TOLERANCE:
+        near = sorted(known[np.argsort(np.abs(known - t), kind="stable")[:2]])
+        raise GridError(
+            f"no step model was trained at t = {t:.12g}; the nearest of the {len(known)} trained"
+            f" times: {', '.join(f'{value:.6g}' for value in near)}. Sample with the solver and"
+            " number of steps of the training, or train again with those you want"
+        )
+    return index
 
 
 class VelocityField(ABC):
@@ -93,12 +115,12 @@ class VelocityField(ABC):
         """Return the gradient of log p (n, m). Raises ConfigError if there is none, as at t = 1."""
         return self.require_convention().score_of(self.noise(t, x, cond), t)
 
-    def seen_as(self, convention: Convention) -> Seen:
+    def in_convention(self, convention: Convention) -> ConvertedField:
         """Return the same field as a model of another convention, asked at its clock."""
-        return Seen(self, convention)
+        return ConvertedField(self, convention)
 
 
-class Seen:
+class ConvertedField:
     """A field asked in another convention, e.g. at (x, sigma) of EDM.
 
     Examples
@@ -106,7 +128,7 @@ class Seen:
     >>> from flowbdt.flow.parametrisations import EDM
     >>> from flowbdt.flow.paths import Linear
     >>> field = ExactGaussian([0.0], [[1.0]], Linear())
-    >>> denoised = field.seen_as(EDM()).denoised(np.array([[1.0]]), 2.0)  # x / (1 + sigma^2)
+    >>> denoised = field.in_convention(EDM()).denoised(np.array([[1.0]]), 2.0)  # x / (1 + sigma^2)
     >>> round(float(denoised[0, 0]), 12)
     0.2
     """
@@ -147,7 +169,7 @@ class FunctionField(VelocityField):
     velocity : callable
     times : the times it knows, or None for all
     path : the path it moves along with normal noise drawn independently of the data; needed by
-        solvers that ask for denoised points or noise
+        solvers that evaluator for denoised points or noise
     """
 
     def __init__(
@@ -161,7 +183,6 @@ class FunctionField(VelocityField):
         self.convention = None if path is None else PathConvention(path)
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return ``velocity(t, x, cond)``."""
         return self.velocity(t, x, cond)
 
 
@@ -246,7 +267,7 @@ def _principal(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values, 0.0), axes
 
 
-class ClosedForm(VelocityField):
+class ClosedFormField(VelocityField):
     """The velocity of a fitted preconditioner, at every time: exact for its own distribution.
 
     Parameters
@@ -304,19 +325,15 @@ class PredictionField(VelocityField):
         self.span = (self.convention.clock(sigma_max), self.convention.clock(sigma_min))
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the velocity (n, m)."""
         return self.require_convention().velocity(*self.parts(t, x, cond), t)
 
     def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
-        """Return denoised point and noise, straight from the prediction."""
         there, clock = self.require_convention().move(x, t, self.model_convention)
         value = self.predict(there, clock, cond)
         return self.model_convention.parts(self.kind, value, there, clock, self.sigma_data)
 
     def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the denoised point, straight from the prediction."""
         return self.parts(t, x, cond)[0]
 
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the noise, straight from the prediction."""
         return self.parts(t, x, cond)[1]

@@ -114,7 +114,7 @@ class Convention(ABC):
         if not scale > TINY:
             raise ConfigError(
                 f"nothing of the {what} is left at clock {clock:g}, so the"
-                " prediction asked for does not exist there; ask for it a little inside"
+                " prediction asked for does not exist there; evaluator for it a little inside"
             )
         return scale
 
@@ -216,14 +216,12 @@ class PathConvention(Convention):
         self.path = path
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return a(t) and sqrt(b(t)^2 + c(t)^2)."""
         alpha, source = self.path.scales(clock)
         # cos(pi / 2) is 6e-17 in floating point, but it is the end all the same
         sigma = math.hypot(source, self.path.noise_scale(clock))
         return float(alpha) if alpha > TINY else 0.0, sigma if sigma > TINY else 0.0
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return their rates."""
         sigma = self.scales(clock)[1]
         d_alpha, d_source = self.path.rates(clock)
         if sigma <= 0:
@@ -281,18 +279,15 @@ class VariancePreserving(Convention):
         return 0.5 * self.beta_d * clock**2 + self.beta_min * clock
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return alpha and sigma."""
         exponent = self._exponent(clock)
         return math.exp(-0.5 * exponent), math.sqrt(-math.expm1(-exponent))
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return ``-beta alpha / 2`` and ``beta alpha^2 / (2 sigma)``."""
         alpha, sigma = self.scales(clock)
         beta = self.beta_d * clock + self.beta_min
         return -0.5 * beta * alpha, 0.5 * beta * alpha**2 / self._present(sigma, "noise", clock)
 
     def clock(self, ratio: float) -> float:
-        """Return u; the root is written so that small ratios lose no digits."""
         exponent = math.log1p(ratio**2)
         root = math.sqrt(self.beta_min**2 + 2.0 * self.beta_d * exponent)
         return 2.0 * exponent / (root + self.beta_min)
@@ -307,15 +302,12 @@ class VarianceExploding(Convention):
     """
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return 1 and sqrt(clock)."""
         return 1.0, math.sqrt(clock)
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return 0 and 1 / (2 sqrt(clock))."""
         return 0.0, 0.5 / self._present(math.sqrt(clock), "noise", clock)
 
     def clock(self, ratio: float) -> float:
-        """Return ratio^2."""
         return ratio**2
 
 
@@ -328,15 +320,12 @@ class EDM(Convention):
     """
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return 1 and the clock."""
         return 1.0, float(clock)
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return 0 and 1."""
         return 0.0, 1.0
 
     def clock(self, ratio: float) -> float:
-        """Return the ratio."""
         return ratio
 
 

@@ -3,7 +3,7 @@
 Two questions, two ways. `optimise_grid` needs no judgement of quality: it follows points along a
 fine reference solution and makes the errors of the single steps small. `optimise_warp` minimises
 whatever number is computed from the boundaries, for instance a metric of generated events.
-For trees the closed-form velocity under them (`flowbdt.flow.fields.ClosedForm`) stands in for the
+For trees the closed-form velocity under them (`flowbdt.flow.fields.ClosedFormField`) stands in for the
 field: it is known before anything is trained.
 """
 
@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from .fields import VelocityField
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
-from .solvers import SOLVERS, Ask, Restart, Solver, evaluations, integrate
+from .solvers import SOLVERS, Evaluator, Restart, Solver, evaluations, integrate
 from .time_grid import MIN_STEP
 
 FINE_STEPS = 200
@@ -72,9 +72,9 @@ def local_errors(
     is measured is what this step adds, not what it inherits.
     """
     times = [float(t) for t in boundaries]
-    ask, state, errors = Ask(velocity), solver.start(times), []
+    evaluator, state, errors = Evaluator(velocity), solver.start(times), []
     for t0, t1 in itertools.pairwise(times):
-        x, state = solver.step(ask, t0, t1, reference.at(t0), state, None)
+        x, state = solver.step(evaluator, t0, t1, reference.at(t0), state, None)
         errors.append(float(np.sqrt(np.mean((x - reference.at(t1)) ** 2))))
     return np.asarray(errors)
 
@@ -88,7 +88,7 @@ def end_error(
 
 
 @dataclass(frozen=True)
-class Search:
+class GridSearch:
     """The result of a search: what was found, how good it is, and what it was compared with.
 
     ``tried``: number of boundaries (lists) that were evaluated.
@@ -132,7 +132,7 @@ def optimise_grid(
     objective: str = "end",
     start: Any = "uniform",
     sweeps: int = 12,
-) -> Search:
+) -> GridSearch:
     """Return boundaries (n_steps + 1,) from 0 to 1 with small errors against a fine reference.
 
     First the steps are made to err equally much per unit of time, which is optimal for many small
@@ -227,13 +227,13 @@ class _Descent:
             if share < 0.01:
                 return
 
-    def result(self, settings: dict[str, Any]) -> Search:
-        return Search(self.best, self.error, self.start_error, self.tried, settings)
+    def result(self, settings: dict[str, Any]) -> GridSearch:
+        return GridSearch(self.best, self.error, self.start_error, self.tried, settings)
 
 
 def optimise_warp(
     metric: Callable[[np.ndarray], float], n_steps: int, *, rounds: int = 8, first: float = 0.5
-) -> Search:
+) -> GridSearch:
     """Return the boundaries of the best `Warped` schedule by a metric of the boundaries.
 
     A search over its two exponents that needs few calls: a metric is expensive and noisy, so the
@@ -248,7 +248,7 @@ def optimise_warp(
 
     Returns
     -------
-    Search
+    GridSearch
         ``settings`` is the schedule, ready to be used as ``spacing``.
     """
     place, change = np.zeros(2), first
@@ -269,7 +269,7 @@ def optimise_warp(
         else:
             change *= 0.5
     settings = {"name": "warped", "start": float(np.exp(place[0])), "end": float(np.exp(place[1]))}
-    return Search(_warped(place, n_steps), best, begin, len(grids), settings)
+    return GridSearch(_warped(place, n_steps), best, begin, len(grids), settings)
 
 
 def _warped(logs: np.ndarray, n_steps: int) -> np.ndarray:
@@ -290,7 +290,7 @@ class IntervalChoice:
     distances: list[tuple[float, float, float]]
 
 
-def choose_interval(
+def choose_restart_interval(
     velocity: VelocityField,
     base: Solver,
     boundaries: Any,

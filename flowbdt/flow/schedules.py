@@ -43,7 +43,6 @@ class NoiseSchedule(Schedule):
         """Return noise ratios (n_steps,), falling from the largest; the step to 0 follows."""
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries on the straight line."""
         return self.on(n_steps, FlowMatching())
 
     def on(self, n_steps: int, convention: Convention) -> np.ndarray:
@@ -89,7 +88,6 @@ class Uniform(Schedule):
     """Equal steps in time."""
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
         return np.arange(n_steps + 1) / n_steps
 
 
@@ -102,7 +100,6 @@ class Power(Schedule):
         self.exponent = exponent
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
         return 1.0 - (1.0 - np.arange(n_steps + 1) / n_steps) ** self.exponent
 
 
@@ -118,7 +115,6 @@ class Warped(Schedule):
         self.start, self.end = start, end
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
         s = np.arange(n_steps + 1) / n_steps
         early, late = s**self.start, (1.0 - s) ** self.end
         return early / (early + late)
@@ -139,7 +135,6 @@ class Cosine(NoiseSchedule):
         self.offset = offset
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return tangents of the angles; the first is (numerically) infinite."""
         noise_time = 1.0 - np.arange(n_steps) / n_steps
         return np.tan(0.5 * np.pi * (noise_time + self.offset) / (1.0 + self.offset))
 
@@ -160,7 +155,6 @@ class Sigmoid(NoiseSchedule):
         self.start, self.end, self.temperature = start, end, temperature
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return sqrt((1 - alpha^2) / alpha^2) at equal steps."""
         noise_time = 1.0 - np.arange(n_steps) / n_steps
         reach = self.start + noise_time * (self.end - self.start)
         first, last, value = (
@@ -184,7 +178,6 @@ class VP(NoiseSchedule):
         self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return ``sqrt(exp(beta_d u^2 / 2 + beta_min u) - 1)``, u from 1 to smallest."""
         u = 1.0 + _ramp(n_steps) * (self.smallest - 1.0)
         return np.sqrt(np.expm1(0.5 * self.beta_d * u**2 + self.beta_min * u))
 
@@ -210,7 +203,6 @@ class VE(_Levels):
         super().__init__("ve", sigma_min, sigma_max)
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return roots of the variances."""
         shrink = (self.sigma_min / self.sigma_max) ** 2
         return np.sqrt(self.sigma_max**2 * shrink ** _ramp(n_steps))
 
@@ -230,7 +222,6 @@ class Karras(_Levels):
         self.rho = rho
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return equation 5."""
         high, low = self.sigma_max ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
         return (high + _ramp(n_steps) * (low - high)) ** self.rho
 
@@ -250,7 +241,6 @@ class Exponential(_Levels):
         self.rho = rho
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return ``sigma_min (sigma_max / sigma_min)^(ramp^rho)``, ramp from 1 to 0."""
         ramp = (1.0 - _ramp(n_steps)) ** self.rho
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** ramp
 
@@ -269,7 +259,6 @@ class Lu(NoiseSchedule):
         self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return a geometric sequence between the two ends."""
         high, low = VP(self.beta_d, self.beta_min, self.smallest).sigmas(2)
         return np.exp(np.log(high) + _ramp(n_steps) * np.log(low / high))
 
@@ -295,7 +284,6 @@ class AlignYourSteps(NoiseSchedule):
         self.levels = _falling("align_your_steps", levels, 2)
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return the list, interpolated linearly in its logarithm."""
         known = np.linspace(0.0, 1.0, len(self.levels))
         return np.exp(np.interp(_ramp(n_steps), known, np.log(self.levels)))
 
@@ -308,7 +296,6 @@ class Sigmas(NoiseSchedule):
         self.values = _falling("sigmas", values, 1)
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return the list. Raises ConfigError if it has another length."""
         if n_steps != len(self.values):
             raise ConfigError(
                 f"spacing 'sigmas' lists {len(self.values)} noise ratios, that is as many steps"
@@ -362,5 +349,4 @@ class Skip(Schedule):
         return places
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return the kept boundaries (n_steps + 1,)."""
         return SCHEDULES.build(self.base)(self.of)[self.chosen(n_steps)]

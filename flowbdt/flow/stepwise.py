@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, InputError
-from .fields import VelocityField
+from .fields import TOLERANCE, VelocityField
 from .parametrisations import Convention
 from .time_grid import TimeGrid
-from .times import TOLERANCE
 
 StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """A model of one time: (x (n, m), cond (n, c) or None) -> velocity (n, m)."""

@@ -23,7 +23,7 @@ MATCHERS = {
 """Name of our path -> torchcfm's class of the same formulas."""
 
 
-def load() -> tuple[Any, Any]:
+def load_torchcfm() -> tuple[Any, Any]:
     """Return the modules torch and torchcfm. Raises MissingExtra with the install command."""
     try:
         import torch
@@ -59,7 +59,7 @@ class TorchcfmMatcher:
         if path_name not in MATCHERS:
             raise unknown("path with a torchcfm matcher", path_name, MATCHERS)
         self.path_name, self.sigma, self.ot, self.batch_size = path_name, sigma, ot, batch_size
-        self._torch, self._torchcfm = load()
+        self._torch, self._torchcfm = load_torchcfm()
         try:
             self.matcher = getattr(self._torchcfm, MATCHERS[path_name])(sigma=sigma)
         except ValueError as error:

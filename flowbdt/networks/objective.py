@@ -184,4 +184,4 @@ class Objective:
 
 def _matcher() -> Any:
     """Return torchcfm's matcher of the straight line. Raises MissingExtra."""
-    return torchcfm_reference.load()[1].ConditionalFlowMatcher(sigma=0.0)
+    return torchcfm_reference.load_torchcfm()[1].ConditionalFlowMatcher(sigma=0.0)

@@ -20,8 +20,8 @@ import numpy as np
 from ... import seeding
 from ...errors import ConfigError
 from ...registry import Registry
+from ..fields import TOLERANCE
 from ..parametrisations import Convention, FlowMatching
-from ..times import TOLERANCE
 
 if TYPE_CHECKING:
     from ..fields import VelocityField
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SOLVERS: Registry[Solver] = Registry("solver")
 
 
-class Ask:
+class Evaluator:
     """What a solver asks during one integration: the velocity, or the two parts of a point.
 
     Keeps the times that were asked and counts restarts. ``convention`` gives the scales of data
@@ -99,7 +99,7 @@ class Solver(ABC):
     offsets : where in a step the field is asked, 0 = start, 1 = end, one entry per evaluation
     lead_offsets : the same for the first steps where they differ, one tuple per step
     clock : 'time' or 'log_snr': in which variable order and offsets are meant
-    needs_parts : True if it asks for denoised point or noise, which only fields with a normal
+    needs_denoised : True if it asks for denoised point or noise, which only fields with a normal
         source, drawn independently of the data, can tell
     stochastic : True if the solver draws from rng
     adaptive : True if the times it asks depend on the points
@@ -109,7 +109,7 @@ class Solver(ABC):
     offsets: tuple[float, ...]
     lead_offsets: tuple[tuple[float, ...], ...] = ()
     clock: ClassVar[str] = "time"
-    needs_parts: ClassVar[bool] = False
+    needs_denoised: ClassVar[bool] = False
     stochastic: bool = False
     adaptive: ClassVar[bool] = False
 
@@ -119,12 +119,12 @@ class Solver(ABC):
 
     @abstractmethod
     def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
+        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         """Return x at t1 (never changed in place) and the new state."""
 
     def march(
-        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
+        self, field: Evaluator, x: Any, boundaries: list[float], rng: Any, state: Any = None
     ) -> tuple[Any, Any]:
         """Do all steps; return x at the last boundary and the state there."""
         state = self.start(boundaries) if state is None else state
@@ -214,7 +214,7 @@ def evaluations(
     """Return the times at which ``solver`` asks the field, in order, one entry per evaluation.
 
     Found by a dry run on one row of zeros, so they are by construction the times that `integrate`
-    will ask. ``convention`` matters to solvers that step in noise levels; None is the straight
+    will evaluator. ``convention`` matters to solvers that step in noise levels; None is the straight
     line.
 
     Raises
@@ -227,13 +227,13 @@ def evaluations(
             f"{type(solver).__name__} chooses its times from the points on the way, so they cannot"
             " be known before; step models need a solver with fixed steps"
         )
-    ask = Ask(_Silence(convention))
+    evaluator = Evaluator(_Silence(convention))
     rng = seeding.stream(0, "dry-run")
-    solver.march(ask, np.zeros((1, 1)), check_boundaries(boundaries), rng)
-    return ask.times
+    solver.march(evaluator, np.zeros((1, 1)), check_boundaries(boundaries), rng)
+    return evaluator.times
 
 
-def asked_times(
+def evaluation_times(
     solver: Solver, boundaries: Any, convention: Convention | None = None
 ) -> np.ndarray:
     """Return all times (T,) at which ``solver`` asks the field, sorted, each once."""
@@ -268,7 +268,7 @@ def integrate(
     Raises
     ------
     GridError
-        Before any step, if the solver would ask the field for a time it does not know.
+        Before any step, if the solver would evaluator the field for a time it does not know.
     ConfigError
         If the boundaries are not monotonic, a stochastic solver has no rng, or the solver asks for
         denoised points of a field that has none.
@@ -279,14 +279,16 @@ def integrate(
     """
     steps = check_boundaries(boundaries)
     check_field(solver, field, steps, rng)
-    ask = Ask(field, cond)
+    evaluator = Evaluator(field, cond)
     x = np.asarray(x0, dtype=np.float64) if isinstance(x0, np.ndarray) else x0
     began = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):
-        x, _ = solver.march(ask, x, steps, rng)
+        x, _ = solver.march(evaluator, x, steps, rng)
     seconds = time.perf_counter() - began
     bad = _nonfinite_fraction(x)
-    return Solution(x, len(ask.times), np.asarray(ask.times), seconds, bad, ask.n_restarts)
+    return Solution(
+        x, len(evaluator.times), np.asarray(evaluator.times), seconds, bad, evaluator.n_restarts
+    )
 
 
 def check_field(
@@ -303,11 +305,11 @@ def check_field(
             f"{type(solver).__name__} goes from noise to data only: backwards there is nothing to"
             " draw; take a deterministic solver"
         )
-    convention = field.require_convention() if solver.needs_parts else field.convention
+    convention = field.require_convention() if solver.needs_denoised else field.convention
     if solver.adaptive:
         field.require_all(min(boundaries), max(boundaries))
     elif field.limited:
-        field.require(asked_times(solver, boundaries, convention))
+        field.require(evaluation_times(solver, boundaries, convention))
 
 
 def _nonfinite_fraction(x: Any) -> float:

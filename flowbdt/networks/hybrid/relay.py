@@ -13,11 +13,10 @@ import numpy as np
 
 from ... import seeding
 from ...errors import ConfigError
-from ...flow.fields import VelocityField
+from ...flow.fields import TOLERANCE, VelocityField
 from ...flow.solvers import SOLVERS, Solver, evaluations, integrate
 from ...flow.solvers.base import check_boundaries
-from ...flow.solvers.edm import climbed
-from ...flow.times import TOLERANCE
+from ...flow.solvers.sde import climbed
 from ...model import FlowBDT
 from ...tables.event_table import EventTable
 from .tree_legs import Corrector
