@@ -1,4 +1,4 @@
-"""Velocity fields: what a solver asks. t = 0 is noise, t = 1 is data (see `flowbdt.flow.paths`)."""
+"""Velocity fields, which solvers integrate. t = 0 is noise, t = 1 is data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class VelocityField(ABC):
     times: Sequence[float] | np.ndarray | None = None
     span: tuple[float, float] = (0.0, 1.0)
     convention: Convention | None = None
-    why_not: str = "nobody said on which path this field moves: give it path=..."
+    why_not: str = "the path of this field is unknown: set path=..."
 
     @abstractmethod
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
@@ -81,8 +81,8 @@ class VelocityField(ABC):
         """Raise GridError unless the field knows every time between t0 and t1."""
         if self.times is not None:
             raise GridError(
-                f"this field knows {len(self.times)} times only, but the solver chooses its times"
-                " on the way; take a solver with fixed steps"
+                f"this field knows {len(self.times)} times only, but the solver chooses its"
+                " times; take a solver with fixed steps"
             )
         self.require([t0, t1])
 
@@ -96,7 +96,7 @@ class VelocityField(ABC):
             )
         return self.convention
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
         convention = self.require_convention()
         return convention.split(self(t, x, cond), x, t)
@@ -116,12 +116,12 @@ class VelocityField(ABC):
         return self.require_convention().score_of(self.noise(t, x, cond), t)
 
     def in_convention(self, convention: Convention) -> ConvertedField:
-        """Return the same field as a model of another convention, asked at its clock."""
+        """Return the same field as a model of another convention, at its clock."""
         return ConvertedField(self, convention)
 
 
 class ConvertedField:
-    """A field asked in another convention, e.g. at (x, sigma) of EDM.
+    """A field in another convention, e.g. at (x, sigma) of EDM.
 
     Examples
     --------
@@ -141,8 +141,8 @@ class ConvertedField:
     ) -> Any:
         """Return one of `flowbdt.flow.parametrisations.PREDICTIONS` at x, in this convention."""
         there, t = self.convention.move(x, clock, self.field.require_convention())
-        parts = self.field.parts(t, there, cond)
-        return self.convention.express(kind, parts, clock, sigma_data)
+        pair = self.field.denoised_and_noise(t, there, cond)
+        return self.convention.express(kind, pair, clock, sigma_data)
 
     def velocity(self, x: Any, clock: float, cond: Any = None) -> Any:
         """Return dx / dclock."""
@@ -169,7 +169,7 @@ class FunctionField(VelocityField):
     velocity : callable
     times : the times it knows, or None for all
     path : the path it moves along with normal noise drawn independently of the data; needed by
-        solvers that evaluator for denoised points or noise
+        solvers that need denoised points or noise
     """
 
     def __init__(
@@ -268,7 +268,7 @@ def _principal(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ClosedFormField(VelocityField):
-    """The velocity of a fitted preconditioner, at every time: exact for its own distribution.
+    """The velocity of a fitted preconditioner, at every time: exact for the fitted distribution.
 
     Parameters
     ----------
@@ -325,15 +325,17 @@ class PredictionField(VelocityField):
         self.span = (self.convention.clock(sigma_max), self.convention.clock(sigma_min))
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        return self.require_convention().velocity(*self.parts(t, x, cond), t)
+        return self.require_convention().velocity(*self.denoised_and_noise(t, x, cond), t)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         there, clock = self.require_convention().move(x, t, self.model_convention)
         value = self.predict(there, clock, cond)
-        return self.model_convention.parts(self.kind, value, there, clock, self.sigma_data)
+        return self.model_convention.denoised_and_noise(
+            self.kind, value, there, clock, self.sigma_data
+        )
 
     def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
-        return self.parts(t, x, cond)[0]
+        return self.denoised_and_noise(t, x, cond)[0]
 
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
-        return self.parts(t, x, cond)[1]
+        return self.denoised_and_noise(t, x, cond)[1]

@@ -1,10 +1,9 @@
-"""Where to put the steps: grids and restart intervals found for a field, a solver and a budget.
+"""Search for the grid, schedule or restart interval that suits a field, a solver and a budget.
 
-Two questions, two ways. `optimise_grid` needs no judgement of quality: it follows points along a
-fine reference solution and makes the errors of the single steps small. `optimise_warp` minimises
-whatever number is computed from the boundaries, for instance a metric of generated events.
-For trees the closed-form velocity under them (`flowbdt.flow.fields.ClosedFormField`) stands in for the
-field: it is known before anything is trained.
+`optimise_grid` needs no metric: it follows points along a fine reference solution and makes the
+errors of the single steps small. `optimise_warp` minimises any number that is computed from the
+boundaries, for instance a metric of generated events. For trees their closed-form velocity
+(`flowbdt.flow.fields.ClosedFormField`) stands in for the field: it is known before any training.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ def local_errors(
 ) -> np.ndarray:
     """Return the error (n_steps,) of each step alone, root mean square over points and columns.
 
-    Every step begins on the reference, and multistep methods have seen the reference before: what
-    is measured is what this step adds, not what it inherits.
+    Every step begins on the reference, and multistep methods take their history from it: the error
+    is what this step adds, not what it inherits.
     """
     times = [float(t) for t in boundaries]
     evaluator, state, errors = Evaluator(velocity), solver.start(times), []
@@ -89,7 +88,7 @@ def end_error(
 
 @dataclass(frozen=True)
 class GridSearch:
-    """The result of a search: what was found, how good it is, and what it was compared with.
+    """The best boundaries of a search, their error, and that of the start.
 
     ``tried``: number of boundaries (lists) that were evaluated.
     """
@@ -180,7 +179,7 @@ def optimise_grid(
 
 
 def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.ndarray:
-    """Return boundaries on which steps of the given order would err equally per unit of time."""
+    """Return boundaries on which steps of this order would err equally per unit of time."""
     steps = np.diff(boundaries)
     # error of a step ~ c h^(order + 1): the wanted density of steps is c^(1 / order)
     density = (np.maximum(errors, 1e-300) / steps ** (order + 1)) ** (1.0 / order)
@@ -193,7 +192,7 @@ def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.nda
 
 
 class _Descent:
-    """Keeps the best boundaries seen and tries others."""
+    """Keep the best boundaries and try others."""
 
     def __init__(self, measure: Callable[[np.ndarray], float], first: np.ndarray) -> None:
         self.measure, self.best = measure, first
@@ -237,7 +236,7 @@ def optimise_warp(
     """Return the boundaries of the best `Warped` schedule by a metric of the boundaries.
 
     A search over its two exponents that needs few calls: a metric is expensive and noisy, so the
-    many single boundaries of a grid cannot be found from it.
+    many single boundaries of a grid cannot be optimised with it.
 
     Parameters
     ----------
@@ -280,7 +279,7 @@ def _warped(logs: np.ndarray, n_steps: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class IntervalChoice:
-    """The restart interval that was found; None if none was better than not restarting.
+    """The best restart interval; None if not restarting is best.
 
     ``distances``: (sigma_min, sigma_max, distance) of everything tried; the first line, with
     zeros, is the solver without restart.
@@ -323,11 +322,11 @@ def choose_restart_interval(
         rng = seeding.stream(seed, "restart-search")
         return _distance(integrate(solver, velocity, x0, times, rng=rng).x, reference.points[-1])
 
-    found = [(0.0, 0.0, distance(base))]
+    tried = [(0.0, 0.0, distance(base))]
     for high, low in itertools.combinations(ratios, 2):
-        found.append((low, high, distance(Restart(base, [[low, high, k]]))))
-    low, high, _ = min(found, key=lambda line: line[2])
-    return IntervalChoice([low, high, k] if high else None, found)
+        tried.append((low, high, distance(Restart(base, [[low, high, k]]))))
+    low, high, _ = min(tried, key=lambda line: line[2])
+    return IntervalChoice([low, high, k] if high else None, tried)
 
 
 def _distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Schedules: where the steps between noise (t = 0) and data (t = 1) begin and end.
+"""Schedules: boundaries of the steps between noise (t = 0) and data (t = 1).
 
 A schedule in time gives boundaries t itself; one in noise levels gives noise ratios sigma / alpha
 (see `flowbdt.flow.parametrisations`), which become times on whatever path is used; on the straight
@@ -28,7 +28,7 @@ SCHEDULES: Registry[Schedule] = Registry("spacing")
 
 
 class Schedule(ABC):
-    """Boundaries in time. The constructor stores its parameters under their own names."""
+    """Boundaries in time. The constructor stores its parameters as attributes."""
 
     @abstractmethod
     def __call__(self, n_steps: int) -> np.ndarray:
@@ -36,7 +36,7 @@ class Schedule(ABC):
 
 
 class NoiseSchedule(Schedule):
-    """Boundaries given as noise ratios."""
+    """Boundaries as noise ratios."""
 
     @abstractmethod
     def sigmas(self, n_steps: int) -> np.ndarray:
@@ -141,7 +141,7 @@ class Cosine(NoiseSchedule):
 
 @SCHEDULES.register("sigmoid")
 class Sigmoid(NoiseSchedule):
-    """alpha^2 falls along a piece of a sigmoid, rescaled to reach 1 and 0.
+    """alpha^2 falls along a section of a sigmoid, rescaled to reach 1 and 0.
 
     References
     ----------
@@ -273,7 +273,7 @@ class AlignYourSteps(NoiseSchedule):
 
     The default list was optimised by its authors for a video model; `flowbdt.flow.schedule_search`
     makes
-    lists for a field of one's own.
+    lists for other fields.
 
     References
     ----------
@@ -290,7 +290,7 @@ class AlignYourSteps(NoiseSchedule):
 
 @SCHEDULES.register("sigmas")
 class Sigmas(NoiseSchedule):
-    """One's own noise ratios, falling; the first stands for pure noise, a step to 0 follows."""
+    """Any list of noise ratios, falling; the first stands for pure noise, a step to 0 follows."""
 
     def __init__(self, values: Sequence[float]) -> None:
         self.values = _falling("sigmas", values, 1)
@@ -316,7 +316,7 @@ def _falling(owner: str, values: Any, shortest: int) -> np.ndarray:
 
 @SCHEDULES.register("skip")
 class Skip(Schedule):
-    """Some boundaries of a finer schedule: what a model trained on many steps can be asked.
+    """Some boundaries of a finer schedule, for a model trained on many steps.
 
     Parameters
     ----------
@@ -341,7 +341,7 @@ class Skip(Schedule):
             raise ConfigError(f"spacing 'skip' has {self.of} steps to choose from, not {n_steps}")
         ramp = 1.0 - (1.0 - np.arange(n_steps + 1) / n_steps) ** self.exponent
         places = np.rint(self.of * ramp).astype(int)
-        # where several fall together, push them apart, from both ends
+        # where two or more coincide, push them apart, from both ends
         for i in range(1, n_steps + 1):
             places[i] = max(places[i], places[i - 1] + 1)
         for i in range(n_steps, -1, -1):

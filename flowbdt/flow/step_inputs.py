@@ -18,7 +18,7 @@ from .paths import PATHS
 VIEWS = ("latent", "columns", "end_point", "components")
 """latent: the point itself. columns: the point turned back to the single columns, where whitening
 mixed them; a tree cuts along its inputs, so both directions help. end_point: the closed-form
-E[x1 | x_t]. components: the probability of each Gaussian. Conditions are always among the inputs."""
+E[x1 | x_t]. components: the probability of each Gaussian. Conditions are always inputs."""
 
 
 def check_views(views: Sequence[str]) -> None:

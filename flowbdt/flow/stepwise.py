@@ -18,7 +18,7 @@ StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class Stepwise(VelocityField):
-    """One trained model per time of a grid, loaded when first asked.
+    """One trained model per time of a grid, loaded when first needed.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Stepwise(VelocityField):
 
     Notes
     -----
-    Not safe to share between threads; give each thread its own.
+    Not safe to share between threads; use one per thread.
     """
 
     def __init__(

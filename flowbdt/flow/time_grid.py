@@ -1,7 +1,7 @@
 """`TimeGrid`: the steps of the solver and the times that need a trained model.
 
 The times come from a dry run of the solver, so training makes exactly the models that sampling
-asks for, none too few and none unused.
+needs, none missing and none unused.
 """
 
 from __future__ import annotations

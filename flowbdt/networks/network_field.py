@@ -53,9 +53,9 @@ class NetworkField(VelocityField):
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return the velocity, like x."""
-        return self._scales.velocity(*self.parts(t, x, cond), t)
+        return self._scales.velocity(*self.denoised_and_noise(t, x, cond), t)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         """Return denoised point and noise, like x."""
         return self._completed(t, x, *self._denoised(t, x, cond))
 
@@ -70,7 +70,7 @@ class NetworkField(VelocityField):
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
         """Return the noise, like x. Raises ConfigError for paired noise."""
         self.require_convention()
-        return self.parts(t, x, cond)[1]
+        return self.denoised_and_noise(t, x, cond)[1]
 
     def _ratio(self, t: float) -> float:
         alpha, sigma = self._scales.scales(t)

@@ -1,4 +1,4 @@
-"""The contract of a preconditioner: a velocity in closed form, of which trees learn the rest.
+"""The contract of a preconditioner: a velocity in closed form; trees learn the remainder.
 
 A preconditioner is fitted once to the training rows in latent space. Before a step is trained or
 used it is prepared for the time of that step (`Preconditioner.at`); all that depends on the time
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 class Prepared(ABC):
-    """A preconditioner at one time. StandardisedRows are independent: a result depends on its own row only."""
+    """A preconditioner at one time. Rows are independent of each other."""
 
     @abstractmethod
     def features(
@@ -60,7 +60,7 @@ class Prepared(ABC):
 
     @abstractmethod
     def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return the probability of each component given x and cond, (n, K); rows sum to 1."""
+        """Return the probability of each component at x and cond, (n, K); rows sum to 1."""
 
 
 class Preconditioner(ABC):
@@ -99,7 +99,7 @@ class Preconditioner(ABC):
         """Return the preconditioner prepared for time ``t`` (0 noise, 1 data).
 
         Exact for every path of the form ``x_t = a x1 + b x0 + c noise`` and pairs (x0, x1) that
-        are independent, or given by ``source``. With ``t_next`` the velocity is the expectation
+        are independent, or start from ``source``. With ``t_next`` the velocity is the expectation
         of `Path.mean_target`, the mean velocity over [t, t_next].
         """
 

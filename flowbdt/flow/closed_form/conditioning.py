@@ -1,7 +1,7 @@
 """Conditioning jointly normal variables, for all components of a mixture and many events at once.
 
 The variables y of component k are normal. A `Problem` names linear functions of them: inputs r,
-which are seen, and outputs u, which are asked for. A kernel has everything worked out that does
+which are known, and outputs u, which are wanted. A kernel has everything worked out that does
 not depend on r, so that an event costs two matrix products and one softmax.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 CHUNK = 64
-"""StandardisedRows of one matrix product. Always this many, the last ones filled up: the product is then the
-same operation for every event, and a result depends on nothing but its own row."""
+"""Rows of one matrix product. Always this many, the last ones filled up: the product is then the
+same operation for every event, and the result of a row does not depend on the others."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def density_problem(observed: np.ndarray) -> Problem:
 
 
 class Kernel(ABC):
-    """What a mixture answers to one `Problem`.
+    """Conditional means of a mixture for one `Problem`.
 
     Attributes
     ----------
@@ -201,13 +201,13 @@ class LowRankKernel(Kernel):
         self,
         log_weights: np.ndarray,
         means: np.ndarray,
-        parts: tuple[np.ndarray, np.ndarray],
+        covariance: tuple[np.ndarray, np.ndarray],
         problem: Problem,
     ) -> None:
         mean = means @ problem.inputs.T
         self.centre = np.exp(log_weights) @ mean
-        factors = problem.inputs @ parts[0]
-        diagonal = parts[1] @ (problem.inputs**2).T + problem.noise
+        factors = problem.inputs @ covariance[0]
+        diagonal = covariance[1] @ (problem.inputs**2).T + problem.noise
         scaled = factors / diagonal[:, :, None]
         unit = np.eye(factors.shape[2])
         root = np.linalg.cholesky(unit + factors.swapaxes(1, 2) @ scaled)
@@ -221,20 +221,20 @@ class LowRankKernel(Kernel):
         square = (shift**2 / diagonal).sum(axis=1)
         size = len(problem.noise)
         self.constant = log_weights - 0.5 * (square + determinant + size * np.log(2 * np.pi))
-        self._set_outputs(means, parts, problem, (factors, diagonal, back, shift))
+        self._set_outputs(means, covariance, problem, (factors, diagonal, back, shift))
 
     def _set_outputs(
         self,
         means: np.ndarray,
-        parts: tuple[np.ndarray, np.ndarray],
+        covariance: tuple[np.ndarray, np.ndarray],
         problem: Problem,
         inputs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
         factors, diagonal, back, shift = inputs
         partner = np.arange(len(problem.shared)) % max(problem.m, 1)
         products = problem.outputs * problem.inputs[partner]
-        ratio = (parts[1] @ products.T + problem.shared) / diagonal[:, partner]
-        rest = problem.outputs @ parts[0] - ratio[:, :, None] * factors[:, partner]
+        ratio = (covariance[1] @ products.T + problem.shared) / diagonal[:, partner]
+        rest = problem.outputs @ covariance[0] - ratio[:, :, None] * factors[:, partner]
         self.gain = _stacked((rest @ back.swapaxes(1, 2)).swapaxes(1, 2)).T
         self.base = means @ problem.outputs.T - ratio * shift[:, partner]
         self.ratio, self._partner = ratio, partner
@@ -247,8 +247,8 @@ class LowRankKernel(Kernel):
     def _outputs(
         self, chunk: np.ndarray, inner: np.ndarray, weights: np.ndarray, wanted: slice
     ) -> np.ndarray:
-        own = chunk[:, self._partner[wanted]] * (weights @ self.ratio[:, wanted])
-        return super()._outputs(chunk, inner, weights, wanted) + own
+        direct = chunk[:, self._partner[wanted]] * (weights @ self.ratio[:, wanted])
+        return super()._outputs(chunk, inner, weights, wanted) + direct
 
 
 FLOOR = 1e-6
@@ -337,7 +337,7 @@ class LowRank(Covariances):
 
     @classmethod
     def estimate(cls, scatter: np.ndarray, rank: int, previous: Any = None) -> LowRank:
-        found = [
+        pairs = [
             _factorise(
                 matrix,
                 _principal_factors(matrix, rank)
@@ -346,7 +346,7 @@ class LowRank(Covariances):
             )
             for k, matrix in enumerate(scatter)
         ]
-        return cls(np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found]))
+        return cls(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
 
     def scaled(self, scale: np.ndarray) -> LowRank:
         return LowRank(self.factors * scale[:, None], self.diagonals * scale**2)

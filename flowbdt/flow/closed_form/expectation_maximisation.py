@@ -27,7 +27,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class MixtureSettings:
-    """How to fit.
+    """Settings of the fit.
 
     Parameters
     ----------
@@ -99,9 +99,9 @@ class GaussianMixture:
         """Return log p (n,) of the observed variables, or of those of them among ``used``."""
         result = np.zeros(len(rows.y))
         for numbers, observed in rows.patterns:
-            seen = observed if used is None else observed & used
-            if seen.any():
-                result[numbers] = log_sum_exp(self.log_joint(rows.y[numbers], seen))
+            known = observed if used is None else observed & used
+            if known.any():
+                result[numbers] = log_sum_exp(self.log_joint(rows.y[numbers], known))
         return result
 
 
@@ -153,8 +153,8 @@ def shrunk(scatter: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndar
     """
     total = counts.sum()
     pooled = np.tensordot(counts / total, scatter, axes=1)
-    own = total / (total + shrinkage)
-    pooled = own * pooled + (1.0 - own) * np.diag(np.diag(pooled))
+    kept = total / (total + shrinkage)
+    pooled = kept * pooled + (1.0 - kept) * np.diag(np.diag(pooled))
     share = (counts / (counts + shrinkage))[:, None, None]
     return share * scatter + (1.0 - share) * pooled
 
@@ -168,7 +168,7 @@ def _moments(
     reference = np.zeros((len(weighted), p))
     if previous is not None:
         reference = previous.means
-        if np.isnan(rows.y).any():  # only gaps evaluator for the matrices
+        if np.isnan(rows.y).any():  # only gaps need the matrices
             dense = previous.covariances.dense()
     counts, sums, products = (
         np.zeros(len(weighted)),
@@ -301,36 +301,40 @@ def best_start(
 
 
 def search_components(
-    rows: StandardisedRows, settings: MixtureSettings, seed: int, max_iter: int, given: np.ndarray
+    rows: StandardisedRows,
+    settings: MixtureSettings,
+    seed: int,
+    max_iter: int,
+    conditional: np.ndarray,
 ) -> tuple[GaussianMixture, dict[int, float]]:
-    """Return the mixture with the best number of components, and what was found for each.
+    """Return the mixture with the best number of components, and the likelihood of each number.
 
-    Compared is the mean log-likelihood of held-out rows given their conditions (the variables
-    ``given``, (p,), bool), which is what generation needs. The search stops when it falls.
+    Compared is the mean log-likelihood of held-out rows at their conditions (the variables
+    ``conditional``, (p,), bool), which is what generation needs. The search stops when it falls.
     """
     rows_used = _some(len(rows.y), SEARCH_ROWS, seed, "mixture-search")
     held = split_mask(len(rows_used), HELD_OUT, seeding.derive(seed, "mixture-held-out"))
-    found: dict[int, float] = {}
+    likelihoods: dict[int, float] = {}
     if held.sum() < FEWEST_HELD_OUT:
-        return fit_mixture(rows, 1, settings, seed, max_iter), found
+        return fit_mixture(rows, 1, settings, seed, max_iter), likelihoods
     train, test = rows.take(rows_used[~held]), rows.take(rows_used[held])
     best: GaussianMixture | None = None
     for n in GRID:
         if n > 1 and n * (rows.y.shape[1] + 2) > len(train.y):
             break
         mixture = fit_mixture(train, n, settings, seed, SEARCH_ITERATIONS)
-        found[n] = _held_out(mixture, test, given)
-        if best is not None and found[n] < max(list(found.values())[:-1]):
+        likelihoods[n] = _held_out(mixture, test, conditional)
+        if best is not None and likelihoods[n] < max(list(likelihoods.values())[:-1]):
             break
         best = mixture
     assert best is not None  # the grid starts at 1
-    return iterate(best, rows, settings, max_iter)[0], found
+    return iterate(best, rows, settings, max_iter)[0], likelihoods
 
 
-def _held_out(mixture: GaussianMixture, test: StandardisedRows, given: np.ndarray) -> float:
+def _held_out(mixture: GaussianMixture, test: StandardisedRows, conditional: np.ndarray) -> float:
     density = mixture.log_density(test)
-    if given.any():
-        density = density - mixture.log_density(test, given)
+    if conditional.any():
+        density = density - mixture.log_density(test, conditional)
     return float(np.average(density, weights=test.weight))
 
 

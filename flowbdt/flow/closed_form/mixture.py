@@ -29,7 +29,7 @@ from .mixture_on_path import Motion, PreparedMixture
 class MixturePreconditioner(Preconditioner):
     """The exact velocity of a mixture of Gaussians that is fitted to the training rows.
 
-    Conditions (and given starting points) join the table: the mixture describes them together and
+    Conditions (and source events) join the table: the mixture describes them together and
     is conditioned exactly on what is known.
 
     Parameters
@@ -50,7 +50,7 @@ class MixturePreconditioner(Preconditioner):
     Notes
     -----
     A component of fewer than one event is dropped, and there is at most one component for twice
-    as many rows as there are variables, so a fit may end with fewer than asked for.
+    as many rows as there are variables, so a fit may end with fewer than requested.
 
     References
     ----------
@@ -127,8 +127,8 @@ class MixturePreconditioner(Preconditioner):
     def _best(self, rows: StandardisedRows, seed: int) -> tuple[GaussianMixture, dict[int, float]]:
         settings = MixtureSettings(self._kind(), self.rank, float(self.shrinkage))
         if self.n_components == "auto":
-            given = np.arange(self._layout.p) >= self._layout.n_points
-            return search_components(rows, settings, seed, self.max_iter, given)
+            conditional = np.arange(self._layout.p) >= self._layout.n_points
+            return search_components(rows, settings, seed, self.max_iter, conditional)
         # fewer events per component than it has numbers would be learned by heart
         most = max(self._n_rows // (2 * (self._layout.p + 2)), 1)
         k = min(int(self.n_components), most)
@@ -143,11 +143,11 @@ class MixturePreconditioner(Preconditioner):
         return self.moved(Motion.of(path, t, t_next))
 
     def moved(self, motion: Motion) -> PreparedMixture:
-        """Return the mixture where points are moved in a way that need not be that of a path."""
+        """Return the mixture at the scales and rates of any motion."""
         return PreparedMixture(self._mixture, self._layout, motion)
 
     def filled(self, n_components: int) -> Self:
-        """Return the same mixture with more components: the first as several equal ones."""
+        """Return the same mixture with more components: copies of the first."""
         mixture, copies = self._mixture, n_components - self._mixture.n_components + 1
         index = np.concatenate([np.zeros(copies, dtype=int), np.arange(1, mixture.n_components)])
         weights = mixture.log_weights[index]
@@ -234,25 +234,25 @@ def _joined(
     weight: np.ndarray | None,
     source: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, Layout]:
-    """Return all variables side by side (n, p), weights (n,), and where everything stands."""
+    """Return all variables side by side (n, p), weights (n,), and their layout."""
     z = _table(z, "z")
     n, m = z.shape
     checks.min_rows(n, 1, "a preconditioner")
-    parts = [z]
+    blocks = [z]
     if source is not None:
         source = _table(source, "source")
         if source.shape != z.shape:
             raise InputError(f"source must have the shape of z, {z.shape}, got {source.shape}")
-        parts.insert(0, source)
+        blocks.insert(0, source)
     if cond is not None:
         cond = np.asarray(cond, dtype=np.float64)
         if cond.ndim != 2 or len(cond) != n or np.isinf(cond).any():
             raise InputError(
                 f"cond must be ({n}, c) without infinities (NaN = unknown), got shape {cond.shape}"
             )
-        parts.append(cond)
+        blocks.append(cond)
     layout = Layout(m, 0 if cond is None else cond.shape[1], source is not None)
-    return np.hstack(parts), checks.weights(np.ones(n) if weight is None else weight, n), layout
+    return np.hstack(blocks), checks.weights(np.ones(n) if weight is None else weight, n), layout
 
 
 def _table(values: np.ndarray, what: str) -> np.ndarray:

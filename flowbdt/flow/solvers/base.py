@@ -1,8 +1,8 @@
 """The contract of a solver, and `integrate`, the one loop over steps.
 
-To add a solver: derive from `Solver`, say ``order`` and ``offsets`` (where in a step it asks the
-field), write ``step``, register it. Training times, the check before the start and the cost come
-from a dry run, so nothing else has to be told.
+To add a solver: derive from `Solver`, set ``order`` and ``offsets`` (the evaluation points within
+a step), write ``step``, register it. Training times, the check before the start and the cost come
+from a dry run; nothing else is needed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SOLVERS: Registry[Solver] = Registry("solver")
 
 
 class Evaluator:
-    """What a solver asks during one integration: the velocity, or the two parts of a point.
+    """Evaluations of a field during one integration: velocity, or denoised point and noise.
 
-    Keeps the times that were asked and counts restarts. ``convention`` gives the scales of data
-    and noise at each time.
+    Records the evaluation times and counts restarts. ``convention`` gives the scales of data and
+    noise at each time.
     """
 
     def __init__(self, field: Any, cond: Any = None) -> None:
@@ -52,25 +52,25 @@ class Evaluator:
         self.times.append(t)
         return self._field(t, x, self._cond)
 
-    def parts(self, t: float, x: Any) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any) -> tuple[Any, Any]:
         """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
         self.times.append(t)
-        parts: tuple[Any, Any] = self._field.parts(t, x, self._cond)
-        return parts
+        pair: tuple[Any, Any] = self._field.denoised_and_noise(t, x, self._cond)
+        return pair
 
     def denoised(self, t: float, x: Any) -> Any:
-        """Return the denoised point (n, m) alone: cheaper than both parts."""
+        """Return the denoised point (n, m) alone: cheaper than both."""
         self.times.append(t)
         return self._field.denoised(t, x, self._cond)
 
     def noise(self, t: float, x: Any) -> Any:
-        """Return the noise (n, m) alone: cheaper than both parts."""
+        """Return the noise (n, m) alone: cheaper than both."""
         self.times.append(t)
         return self._field.noise(t, x, self._cond)
 
 
-class _Silence:
-    """A field that says nothing: for dry runs."""
+class _ZeroField:
+    """A field of zeros, for dry runs."""
 
     def __init__(self, convention: Convention | None) -> None:
         self._convention = convention or FlowMatching()
@@ -83,26 +83,26 @@ class _Silence:
 
     denoised = noise = __call__
 
-    def parts(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
         return 0.0 * x, 0.0 * x
 
 
 class Solver(ABC):
     """One step of dx/dt = v(t, x), with operators only: numpy arrays and torch tensors both work.
 
-    The constructor stores its parameters under their own names; `parameters` reports them.
+    The constructor stores its parameters under the same names; `parameters` reports them.
 
     Attributes
     ----------
     order : int, the error of the result falls as the step to this power; of a stochastic solver
         the error of expectations, at least
-    offsets : where in a step the field is asked, 0 = start, 1 = end, one entry per evaluation
+    offsets : evaluation points within a step, 0 = start, 1 = end, one entry per evaluation
     lead_offsets : the same for the first steps where they differ, one tuple per step
     clock : 'time' or 'log_snr': in which variable order and offsets are meant
-    needs_denoised : True if it asks for denoised point or noise, which only fields with a normal
-        source, drawn independently of the data, can tell
+    needs_denoised : True if it uses denoised point or noise, which only fields with a normal
+        source, drawn independently of the data, have
     stochastic : True if the solver draws from rng
-    adaptive : True if the times it asks depend on the points
+    adaptive : True if the evaluation times depend on the points
     """
 
     order: int
@@ -166,13 +166,13 @@ def not_negative(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The end of an integration and its story.
+    """The end points of an integration and its record.
 
     Parameters
     ----------
     x : array or tensor (n, m), the points at the last boundary
     n_evaluations : int, calls of the field, each for all n rows
-    times : ndarray (n_evaluations,), the times asked, in that order
+    times : ndarray (n_evaluations,), the evaluation times, in that order
     seconds : float, wall time
     nonfinite_fraction : float, share of rows with NaN or infinity
     n_restarts : int, how often noise was added back to start again from there
@@ -211,10 +211,10 @@ def check_boundaries(boundaries: Any) -> list[float]:
 def evaluations(
     solver: Solver, boundaries: Any, convention: Convention | None = None
 ) -> list[float]:
-    """Return the times at which ``solver`` asks the field, in order, one entry per evaluation.
+    """Return the times at which ``solver`` evaluates the field, in order, one per evaluation.
 
-    Found by a dry run on one row of zeros, so they are by construction the times that `integrate`
-    will evaluator. ``convention`` matters to solvers that step in noise levels; None is the straight
+    Found by a dry run on one row of zeros, so they are by construction those of `integrate`.
+    ``convention`` matters to solvers that step in noise levels; None is the straight
     line.
 
     Raises
@@ -224,10 +224,10 @@ def evaluations(
     """
     if solver.adaptive:
         raise ConfigError(
-            f"{type(solver).__name__} chooses its times from the points on the way, so they cannot"
-            " be known before; step models need a solver with fixed steps"
+            f"{type(solver).__name__} chooses its times from the points, so they cannot be"
+            " known in advance; step models need a solver with fixed steps"
         )
-    evaluator = Evaluator(_Silence(convention))
+    evaluator = Evaluator(_ZeroField(convention))
     rng = seeding.stream(0, "dry-run")
     solver.march(evaluator, np.zeros((1, 1)), check_boundaries(boundaries), rng)
     return evaluator.times
@@ -236,7 +236,7 @@ def evaluations(
 def evaluation_times(
     solver: Solver, boundaries: Any, convention: Convention | None = None
 ) -> np.ndarray:
-    """Return all times (T,) at which ``solver`` asks the field, sorted, each once."""
+    """Return all times (T,) at which ``solver`` evaluates the field, sorted, each once."""
     times = np.unique(np.asarray(evaluations(solver, boundaries, convention), dtype=np.float64))
     return times[np.concatenate([[True], np.diff(times) > TOLERANCE])]
 
@@ -255,7 +255,7 @@ def integrate(
     ----------
     solver : Solver
     field : VelocityField
-    x0 : ndarray (n, m), computed in float64; or a torch tensor, in its own type and device
+    x0 : ndarray (n, m), computed in float64; or a torch tensor, of any type and device
     boundaries : (n_steps + 1,), rising (noise to data) or falling (data to noise)
     cond : ndarray (n, c) or None, handed to the field unchanged
     rng : needed by stochastic solvers only: a numpy Generator for arrays, a torch.Generator on
@@ -268,10 +268,10 @@ def integrate(
     Raises
     ------
     GridError
-        Before any step, if the solver would evaluator the field for a time it does not know.
+        Before any step, if the solver would evaluate the field at a time it does not know.
     ConfigError
-        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver asks for
-        denoised points of a field that has none.
+        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver
+        needs denoised points of a field that has none.
 
     Notes
     -----
@@ -297,7 +297,7 @@ def check_field(
     """Refuse, before any step, what the solver cannot do with this field (see `integrate`)."""
     if solver.stochastic and rng is None:
         raise ConfigError(
-            f"{type(solver).__name__} adds noise: hand in rng, a numpy Generator (for torch"
+            f"{type(solver).__name__} adds noise: pass rng, a numpy Generator (for torch"
             " tensors a torch.Generator)"
         )
     if solver.stochastic and boundaries[0] > boundaries[-1]:

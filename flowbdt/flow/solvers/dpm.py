@@ -43,7 +43,7 @@ class Singlestep(Solver):
     ) -> tuple[Any, Any]:
         ends = [field.convention.log_snr(t) for t in (t0, t1)]
         if not all(math.isfinite(end) for end in ends):
-            return field.convention.point(*field.parts(t0, x), t1), state
+            return field.convention.point(*field.denoised_and_noise(t0, x), t1), state
         return self.inner(field, t0, t1, x), state
 
     @abstractmethod
@@ -111,7 +111,7 @@ class DDIM(Solver):
     def step(
         self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
-        denoised, noise = field.parts(t0, x)
+        denoised, noise = field.denoised_and_noise(t0, x)
         return field.convention.point(denoised, noise, t1), state
 
 
@@ -151,7 +151,7 @@ class DPMSolver3(Singlestep):
         first, second = (between(c, t0, t1, share) for share in self.offsets[1:])
         u = noise_step(c, x, t0, first, [start], [math.expm1(h / 3)])
         e1 = field.noise(first, u)
-        # in each stage the slope is taken from the latest point: half the way, then two thirds
+        # in each stage the slope is taken from the latest point: at a half, then at two thirds
         u = noise_step(c, x, t0, second, [start, e1], _line(2 * h / 3, 0.5))
         e2 = field.noise(second, u)
         return noise_step(c, x, t0, t1, [start, e2], _line(h, 2 / 3))
@@ -282,7 +282,7 @@ class DPMSolverPP3M(DataMultistep):
 
 @dataclass(frozen=True)
 class Passed:
-    """What UniPC knows at a boundary: older nodes, the corrected point there, and the origin."""
+    """History of UniPC: older nodes, the corrected point at the last boundary, and the origin."""
 
     nodes: tuple[Node, ...] = ()
     t_last: float = 0.0
@@ -325,7 +325,7 @@ class UniPC(Solver):
             raise ConfigError(f"variant of unipc must be 'bh1' or 'bh2', got {variant!r}")
         self.variant, self.warm_start = variant, warm_start
         self.order = degree + 1 if warm_start or degree < 3 else 3
-        # the second step asks twice at its start
+        # the second step evaluates twice at its start
         self.lead_offsets = ((0.0,), (0.0, 0.0)) if self._evaluates_twice else ()
 
     @property
@@ -340,7 +340,7 @@ class UniPC(Solver):
     ) -> tuple[Any, Any]:
         begin, end = (field.convention.log_snr(t) for t in (t0, t1))
         if math.isinf(begin):
-            return field.convention.point(*field.parts(t0, x), t1), Passed()
+            return field.convention.point(*field.denoised_and_noise(t0, x), t1), Passed()
         denoised = field.denoised(t0, x)
         if state.nodes:
             x = self._corrected(field, t0, state, denoised)

@@ -1,4 +1,4 @@
-"""Multistep methods: interpolate what was seen at the last boundaries, integrate exactly.
+"""Multistep methods: interpolate the values at the last boundaries, integrate exactly.
 
 All do the same thing with another quantity in another variable, see `Multistep`. Steps may be
 unequal; the weights are exact for whatever the grid is.
@@ -91,7 +91,7 @@ def numeric_moments(kernel: Callable[[float], float], count: int, nodes: int = 2
 
 
 Node = tuple[float, Any]
-"""A time and what the field said there."""
+"""A time and the value of the field there."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,20 @@ class History:
 class Multistep(Solver):
     """Interpolate the values at the last ``degree`` boundaries and integrate over the step.
 
-    One evaluation per step, at its start: well suited to step models. A subclass says which value
-    of the field is interpolated (`value`), in which variable (`coordinate`), and how its integral
-    moves x (`advance`).
+    One evaluation per step, at its start: well suited to step models. A subclass defines which
+    value of the field is interpolated (`value`), in which variable (`coordinate`), and how its
+    integral moves x (`advance`).
 
     **Start.** The first steps have too few nodes. With ``warm_start`` the error they would make
-    is removed: they predict, evaluator once more at their end, and integrate again from the very
-    first point through all nodes. That asks at boundaries only, costs ``degree - 2`` evaluations
-    once, and keeps the order. Without, the order of the whole is 2 at most, as published codes
-    have it.
+    is removed: they predict, evaluate once more at their end, and integrate again from the very
+    first point through all nodes. That evaluates at boundaries only, costs ``degree - 2``
+    evaluations once, and keeps the order. Without, the order of the whole is 2 at most, as in
+    published codes.
 
     **Ends.** Where the coordinate of a node is infinite (pure noise has no finite noise ratio,
     pure data no finite log-SNR), the node cannot be interpolated: a step from there is DDIM's
-    and the history begins anew behind it. Where the value alone does not tell both denoised point
-    and noise (`determines_both`), DDIM's step asks for both.
+    and the history begins anew behind it. Where the value alone does not determine both denoised
+    point and noise (`determines_both`), DDIM's step evaluates both.
     """
 
     offsets = (0.0,)
@@ -132,7 +132,7 @@ class Multistep(Solver):
 
     @abstractmethod
     def value(self, field: Evaluator, t: float, x: Any) -> Any:
-        """Return what is interpolated, asked once."""
+        """Return the interpolated value, from one evaluation."""
 
     @abstractmethod
     def coordinate(self, convention: Convention, t: float) -> float:
@@ -151,7 +151,7 @@ class Multistep(Solver):
         """Return x at t1 from one value, where a coordinate is infinite."""
 
     def determines_both(self, field: Evaluator, t: float) -> bool:
-        """Return False where the value alone does not tell denoised point and noise."""
+        """Return False where the value alone does not determine denoised point and noise."""
         return True
 
     def start(self, boundaries: list[float]) -> Any:
@@ -161,7 +161,7 @@ class Multistep(Solver):
         self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
         if not self.determines_both(field, t0):
-            return field.convention.point(*field.parts(t0, x), t1), History()
+            return field.convention.point(*field.denoised_and_noise(t0, x), t1), History()
         value = self.value(field, t0, x)
         if not self._finite(field, t0):
             return self.simple_step(field, x, t0, t1, value, rng), History()
@@ -218,14 +218,14 @@ class AdamsBashforth(Multistep):
         return x + (t1 - t0) * value
 
     def _finite(self, field: Evaluator, t: float) -> bool:
-        return True  # asks for no convention, so that any field will do
+        return True  # needs no convention, so that any field will do
 
 
 def adams_bashforth_weights(times: list[float], t1: float, t0: float | None = None) -> Any:
     """Return w (k,) so that ``sum(w_j f(times[j]))`` is the mean of f from t0 to t1.
 
-    Exact for polynomials of degree below k, whatever the spacing. ``t0`` is ``times[0]`` unless
-    given.
+    Exact for polynomials of degree below k, whatever the spacing. ``t0`` is ``times[0]`` by
+    default.
     """
     t0 = times[0] if t0 is None else t0
     return polynomial_weights([(t - t0) / (t1 - t0) for t in times], plain_moments(len(times)))
@@ -244,7 +244,7 @@ class AdamsBashforth3(AdamsBashforth):
     """Three-step Adams-Bashforth. Order 3, one evaluation per step and one more in the first.
 
     The first step is Heun's and the second Adams-Bashforth 2: both err by step^3 once, which keeps
-    order 3 for the whole, and both evaluator at boundaries only.
+    order 3 for the whole, and both evaluate at boundaries only.
     """
 
     def __init__(self) -> None:

@@ -24,8 +24,8 @@ Twice the [0.06, 0.30] that the authors found best for data of width 1/2."""
 class RestartInterval:
     """One line of the table: restart ``k`` times between two noise ratios.
 
-    ``steps`` None: with the boundaries of the main grid that lie between; else that many steps of
-    their own, equal in the log of the noise ratio.
+    ``steps`` None: with the boundaries of the main grid that lie between; else that many steps
+    of equal size in the log of the noise ratio.
     """
 
     sigma_min: float
@@ -66,8 +66,8 @@ class Restart(Solver):
     When the main grid arrives at the lower noise ratio of an interval, noise is added until the
     upper one and the steps down are done again, k times. Fresh noise contracts the errors made
     above, while the steps stay those of an ordinary differential equation. Both ends are moved to
-    the nearest boundaries of the main grid, so that without ``steps`` no new times are asked, and
-    trees need no new models. A multistep base begins its history anew at each restart.
+    the nearest boundaries of the main grid, so that without ``steps`` there are no new evaluation
+    times, and trees need no new models. A multistep base begins its history anew at each restart.
 
     Order and place of the evaluations are those of the base.
 
@@ -100,7 +100,9 @@ class Restart(Solver):
         self.base, self.intervals, self.k, self.s_noise = base, intervals, k, s_noise
         self._base: Solver = base if isinstance(base, Solver) else SOLVERS.build(base)
         if isinstance(self._base, Restart) or self._base.adaptive:
-            raise ConfigError("the base of restart must be a solver with fixed steps of its own")
+            raise ConfigError(
+                "the base of restart must be a solver with fixed steps, not a restart"
+            )
         if intervals == "auto":
             self._table = [RestartInterval.of([*AUTO_RANGE, k])]
         elif isinstance(intervals, str) or not isinstance(intervals, Sequence):
@@ -174,10 +176,10 @@ def _nearest(ratios: np.ndarray, sigma: float) -> int:
     return int(np.argmin(distance))
 
 
-def _again(convention: Convention, piece: list[float], line: RestartInterval) -> list[float]:
+def _again(convention: Convention, descent: list[float], line: RestartInterval) -> list[float]:
     """Return the boundaries of the second descent, same ends."""
     if line.steps is None:
-        return piece
-    high, low = convention.ratio(piece[0]), convention.ratio(piece[-1])
+        return descent
+    high, low = convention.ratio(descent[0]), convention.ratio(descent[-1])
     inner = np.geomspace(high, low, line.steps + 1)[1:-1]
-    return [piece[0], *(convention.clock(float(sigma)) for sigma in inner), piece[-1]]
+    return [descent[0], *(convention.clock(float(sigma)) for sigma in inner), descent[-1]]

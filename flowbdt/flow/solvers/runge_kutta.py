@@ -10,7 +10,7 @@ from .base import SOLVERS, Evaluator, Solver, time_at
 def weighted_sum(weights: Any, values: Any) -> Any:
     """Return the sum of weight * value, leaving out zero weights.
 
-    Added up in place, in an array of its own: fresh arrays would cost more than the arithmetic.
+    Added in place: new arrays would cost more than the arithmetic.
     """
     total = None
     for weight, value in zip(weights, values, strict=True):
@@ -25,7 +25,7 @@ def weighted_sum(weights: Any, values: Any) -> Any:
 
 
 def advanced(x: Any, h: float, slope: Any) -> Any:
-    """Return ``x + h slope``, using up ``slope``, which nobody else may hold."""
+    """Return ``x + h slope``, computed in place in the array ``slope``."""
     slope *= h
     slope += x
     return slope
@@ -34,8 +34,8 @@ def advanced(x: Any, h: float, slope: Any) -> Any:
 class RungeKutta(Solver):
     """Explicit Runge-Kutta method from its table: ``offsets``, ``rows``, ``weights``.
 
-    Stage i is asked at ``offsets[i]`` at the point reached with ``rows[i - 1]`` from the stages
-    before it; the step is the sum of all stages with ``weights``.
+    Stage i evaluates the field at ``offsets[i]``, at the point reached with ``rows[i - 1]`` from
+    the stages before it; the step is the sum of all stages with ``weights``.
     """
 
     rows: ClassVar[tuple[tuple[float, ...], ...]]

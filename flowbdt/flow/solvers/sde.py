@@ -45,7 +45,7 @@ class DDPM(Solver):
     def step(
         self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
     ) -> tuple[Any, Any]:
-        denoised, noise = field.parts(t0, x)
+        denoised, noise = field.denoised_and_noise(t0, x)
         (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         if b1 <= 0:
             return a1 * denoised, state
@@ -205,7 +205,7 @@ class EDMSampler(Solver):
 
     Order 2, two evaluations per step and one in the step to pure data. Before a step whose noise
     ratio is within [s_tmin, s_tmax], the point is lifted to a ratio larger by 1 + gamma, with
-    ``gamma = min(s_churn / n_steps, sqrt(2) - 1)``; the field is then asked there. Trees get
+    ``gamma = min(s_churn / n_steps, sqrt(2) - 1)``; the field is then evaluated there. Trees get
     models for those times. Without churn nothing is drawn.
 
     From pure noise, where the ratio is infinite, the trapezoid rule is used on ``x / sigma`` in

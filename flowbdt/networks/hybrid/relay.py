@@ -194,11 +194,11 @@ class Pieces(VelocityField):
         self.asked[piece] += 1
         return self.fields[piece](t, x, cond)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         """Return denoised point and noise by the field that t belongs to."""
         piece = self._at(t)
         self.asked[piece] += 1
-        return self.fields[piece].parts(t, x, cond)
+        return self.fields[piece].denoised_and_noise(t, x, cond)
 
     @property
     def limited(self) -> bool:
