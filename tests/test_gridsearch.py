@@ -15,7 +15,6 @@ from flowbdt.flow.schedule_search import (
     end_error,
     local_errors,
     optimise_grid,
-    optimise_warp,
     steps_within,
 )
 from flowbdt.flow.schedules import SCHEDULES
@@ -100,15 +99,6 @@ def test_what_has_no_error_along_a_path_is_refused() -> None:
         optimise_grid(NARROW, SOLVERS.build("euler"), 4, X0, objective="global")
     with pytest.raises(ConfigError, match="cannot do with 1 evaluation"):
         steps_within(SOLVERS.build("heun"), 1)
-
-
-def test_a_metric_is_minimised_over_warps() -> None:
-    target = SCHEDULES.build({"name": "warped", "start": 1.5, "end": 0.7})(8)
-    found = optimise_warp(lambda grid: float(np.abs(grid - target).sum()), 8, rounds=14)
-    assert found.settings["start"] == pytest.approx(1.5, rel=0.1)
-    assert found.settings["end"] == pytest.approx(0.7, rel=0.1)
-    assert found.error < 0.1 * found.start_error
-    np.testing.assert_allclose(SCHEDULES.build(found.settings)(8), found.boundaries)
 
 
 def test_restart_intervals_are_chosen_where_they_help() -> None:

@@ -115,51 +115,6 @@ class VelocityField(ABC):
         """Return the gradient of log p (n, m). Raises ConfigError if there is none, as at t = 1."""
         return self.require_convention().score_of(self.noise(t, x, cond), t)
 
-    def in_convention(self, convention: Convention) -> ConvertedField:
-        """Return the same field as a model of another convention, at its clock."""
-        return ConvertedField(self, convention)
-
-
-class ConvertedField:
-    """A field in another convention, e.g. at (x, sigma) of EDM.
-
-    Examples
-    --------
-    >>> from flowbdt.flow.parametrisations import EDM
-    >>> from flowbdt.flow.paths import Linear
-    >>> field = ExactGaussian([0.0], [[1.0]], Linear())
-    >>> denoised = field.in_convention(EDM()).denoised(np.array([[1.0]]), 2.0)  # x / (1 + sigma^2)
-    >>> round(float(denoised[0, 0]), 12)
-    0.2
-    """
-
-    def __init__(self, field: VelocityField, convention: Convention) -> None:
-        self.field, self.convention = field, convention
-
-    def predict(
-        self, kind: str, x: Any, clock: float, cond: Any = None, sigma_data: float = 1.0
-    ) -> Any:
-        """Return one of `flowbdt.flow.parametrisations.PREDICTIONS` at x, in this convention."""
-        there, t = self.convention.move(x, clock, self.field.require_convention())
-        pair = self.field.denoised_and_noise(t, there, cond)
-        return self.convention.express(kind, pair, clock, sigma_data)
-
-    def velocity(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return dx / dclock."""
-        return self.predict("velocity", x, clock, cond)
-
-    def denoised(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return E[x1 | x]."""
-        return self.predict("denoised", x, clock, cond)
-
-    def noise(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return E[noise | x]."""
-        return self.predict("noise", x, clock, cond)
-
-    def score(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return the gradient of log p."""
-        return self.predict("score", x, clock, cond)
-
 
 class FunctionField(VelocityField):
     """A plain function ``velocity(t, x, cond)`` as a field.
@@ -189,9 +144,8 @@ class FunctionField(VelocityField):
 class ExactGaussian(VelocityField):
     """The exact velocity for normal data N(mean, cov) and standard normal, independent x0.
 
-    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean a
-    mean
-    and covariance C = a^2 cov + (b^2 + c^2) 1, and
+    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean
+    ``a mean`` and covariance C = a^2 cov + (b^2 + c^2) 1, and
     ``v = a' mean + B C^-1 (x - a mean)``, ``B = a a' cov + (b b' + c c') 1``.
     On the linear path: C = (1-t)^2 1 + t^2 cov, B = t cov - (1-t) 1.
 

@@ -1,8 +1,7 @@
-"""Search for the grid, schedule or restart interval that suits a field, a solver and a budget.
+"""Search for the grid or restart interval that suits a field, a solver and a budget.
 
 `optimise_grid` needs no metric: it follows points along a fine reference solution and makes the
-errors of the single steps small. `optimise_warp` minimises any number that is computed from the
-boundaries, for instance a metric of generated events. For trees their closed-form velocity
+errors of the single steps small. For trees their closed-form velocity
 (`flowbdt.flow.fields.ClosedFormField`) stands in for the field: it is known before any training.
 """
 
@@ -156,8 +155,7 @@ def optimise_grid(
     """
     if solver.stochastic or solver.adaptive or isinstance(solver, Restart):
         raise ConfigError(
-            "the error against a reference needs a deterministic solver with fixed steps; for"
-            " others minimise a metric, with optimise_warp"
+            "the error against a reference needs a deterministic solver with fixed steps"
         )
     if objective not in ("local", "end"):
         raise ConfigError(f"objective must be 'local' or 'end', got {objective!r}")
@@ -228,53 +226,6 @@ class _Descent:
 
     def result(self, settings: dict[str, Any]) -> GridSearch:
         return GridSearch(self.best, self.error, self.start_error, self.tried, settings)
-
-
-def optimise_warp(
-    metric: Callable[[np.ndarray], float], n_steps: int, *, rounds: int = 8, first: float = 0.5
-) -> GridSearch:
-    """Return the boundaries of the best `Warped` schedule by a metric of the boundaries.
-
-    A search over its two exponents that needs few calls: a metric is expensive and noisy, so the
-    many single boundaries of a grid cannot be optimised with it.
-
-    Parameters
-    ----------
-    metric : callable, boundaries (n_steps + 1,) -> float, small is good
-    n_steps : int
-    rounds : at most four calls each
-    first : first change of the logarithms of the exponents
-
-    Returns
-    -------
-    GridSearch
-        ``settings`` is the schedule, ready to be used as ``spacing``.
-    """
-    place, change = np.zeros(2), first
-    grids: dict[tuple[float, ...], float] = {}
-
-    def value(logs: np.ndarray) -> float:
-        key = tuple(np.round(logs, 9))
-        if key not in grids:
-            grids[key] = float(metric(_warped(logs, n_steps)))
-        return grids[key]
-
-    begin = best = value(place)
-    for _ in range(rounds):
-        others = [place + change * np.array(d) for d in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-        nearest = min(others, key=value)
-        if value(nearest) < best:
-            place, best = nearest, value(nearest)
-        else:
-            change *= 0.5
-    settings = {"name": "warped", "start": float(np.exp(place[0])), "end": float(np.exp(place[1]))}
-    return GridSearch(_warped(place, n_steps), best, begin, len(grids), settings)
-
-
-def _warped(logs: np.ndarray, n_steps: int) -> np.ndarray:
-    start, end = (float(v) for v in np.exp(logs))
-    grid: np.ndarray = SCHEDULES.build({"name": "warped", "start": start, "end": end})(n_steps)
-    return grid
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Schedules: boundaries of the steps between noise (t = 0) and data (t = 1).
 
 A schedule in time gives boundaries t itself; one in noise levels gives noise ratios sigma / alpha
-(see `flowbdt.flow.parametrisations`), which become times on whatever path is used; on the straight
-line t =
-1 / (1 + ratio). Published lists begin at a large sigma_max and end with a step to 0. Here the
-first boundary is pure noise itself, t = 0, in its place: sigma_max was chosen so large that
-nothing of the data is left there, and starting from pure noise is then exact. The step to 0 is
-the last one. So every schedule covers [0, 1] in exactly ``n_steps`` steps.
+(see `flowbdt.flow.parametrisations`), which become times on whatever path is used. Published lists
+begin at a large sigma_max and end with a step to 0. Here the first boundary is pure noise itself,
+t = 0, in its place: sigma_max was chosen so large that nothing of the data is left there, and
+starting from pure noise is then exact. The step to 0 is the last one. So every schedule covers
+[0, 1] in exactly ``n_steps`` steps.
 
 To add one: derive from `Schedule` or `NoiseSchedule`, write one method, register it.
 """
@@ -67,15 +66,6 @@ def _positive(owner: str, **values: Any) -> None:
             raise ConfigError(
                 f"{name} of spacing {owner!r} must be a number above 0, got {value!r}"
             )
-
-
-def _range(owner: str, sigma_min: Any, sigma_max: Any) -> None:
-    _positive(owner, sigma_min=sigma_min, sigma_max=sigma_max)
-    if not sigma_min < sigma_max:
-        raise ConfigError(
-            f"sigma_min of spacing {owner!r} must be below sigma_max, got {sigma_min} and"
-            f" {sigma_max}"
-        )
 
 
 def _ramp(n_steps: int) -> np.ndarray:
@@ -174,7 +164,7 @@ class VP(NoiseSchedule):
     """
 
     def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:
-        _positive("vp", beta_d=beta_d, beta_min=beta_min, smallest=smallest)
+        _positive(type(self).__name__, beta_d=beta_d, beta_min=beta_min, smallest=smallest)
         self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
 
     def sigmas(self, n_steps: int) -> np.ndarray:
@@ -186,7 +176,12 @@ class _Levels(NoiseSchedule):
     """A largest and a smallest noise ratio."""
 
     def __init__(self, name: str, sigma_min: float, sigma_max: float) -> None:
-        _range(name, sigma_min, sigma_max)
+        _positive(name, sigma_min=sigma_min, sigma_max=sigma_max)
+        if not sigma_min < sigma_max:
+            raise ConfigError(
+                f"sigma_min of spacing {name!r} must be below sigma_max, got {sigma_min} and"
+                f" {sigma_max}"
+            )
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
 
@@ -246,7 +241,7 @@ class Exponential(_Levels):
 
 
 @SCHEDULES.register("lu")
-class Lu(NoiseSchedule):
+class Lu(VP):
     """Equal steps in log-SNR, between the ends of the variance-preserving process.
 
     References
@@ -254,12 +249,8 @@ class Lu(NoiseSchedule):
     Lu et al. 2022, arXiv 2206.00927 (uniform steps in lambda); u from 1 to 1e-3 as there.
     """
 
-    def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:
-        _positive("lu", beta_d=beta_d, beta_min=beta_min, smallest=smallest)
-        self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
-
     def sigmas(self, n_steps: int) -> np.ndarray:
-        high, low = VP(self.beta_d, self.beta_min, self.smallest).sigmas(2)
+        high, low = super().sigmas(2)
         return np.exp(np.log(high) + _ramp(n_steps) * np.log(low / high))
 
 
@@ -272,8 +263,7 @@ class AlignYourSteps(NoiseSchedule):
     """An optimised list of noise ratios, stretched to any number of steps along its logarithm.
 
     The default list was optimised by its authors for a video model; `flowbdt.flow.schedule_search`
-    makes
-    lists for other fields.
+    makes lists for other fields.
 
     References
     ----------

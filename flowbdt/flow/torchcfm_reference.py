@@ -110,10 +110,7 @@ class TorchcfmMatcher:
         rng: np.random.Generator,
         groups: Sequence[np.ndarray] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw rows of x0 and x1 from the plan of each batch of a group.
-
-        torchcfm's draw uses numpy's global generator, so only its plan is taken from it.
-        """
+        """Draw rows of x0 and x1 from the plan of each batch of a group."""
         sampler = self._torchcfm.optimal_transport.OTPlanSampler(method="exact")
         drawn_rows = []
         for group in [_rows(x1)] if groups is None else groups:

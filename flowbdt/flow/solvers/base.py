@@ -13,20 +13,20 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ... import seeding
 from ...errors import ConfigError
 from ...registry import Registry
-from ..fields import TOLERANCE
+from ..fields import TOLERANCE, VelocityField
 from ..parametrisations import Convention, FlowMatching
 
-if TYPE_CHECKING:
-    from ..fields import VelocityField
-
 SOLVERS: Registry[Solver] = Registry("solver")
+
+Stepped = tuple[Any, Any]
+"""The points after a step, and the state of the solver there."""
 
 
 class Evaluator:
@@ -36,7 +36,7 @@ class Evaluator:
     noise at each time.
     """
 
-    def __init__(self, field: Any, cond: Any = None) -> None:
+    def __init__(self, field: VelocityField, cond: Any = None) -> None:
         self._field, self._cond = field, cond
         self.times: list[float] = []
         self.n_restarts = 0
@@ -44,8 +44,7 @@ class Evaluator:
     @property
     def convention(self) -> Convention:
         """Scales of data and noise; ConfigError if the field has no independent normal noise."""
-        convention: Convention = self._field.require_convention()
-        return convention
+        return self._field.require_convention()
 
     def __call__(self, t: float, x: Any) -> Any:
         """Return the velocity (n, m) at x."""
@@ -55,8 +54,7 @@ class Evaluator:
     def denoised_and_noise(self, t: float, x: Any) -> tuple[Any, Any]:
         """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
         self.times.append(t)
-        pair: tuple[Any, Any] = self._field.denoised_and_noise(t, x, self._cond)
-        return pair
+        return self._field.denoised_and_noise(t, x, self._cond)
 
     def denoised(self, t: float, x: Any) -> Any:
         """Return the denoised point (n, m) alone: cheaper than both."""
@@ -69,21 +67,18 @@ class Evaluator:
         return self._field.noise(t, x, self._cond)
 
 
-class _ZeroField:
+class _ZeroField(VelocityField):
     """A field of zeros, for dry runs."""
 
     def __init__(self, convention: Convention | None) -> None:
-        self._convention = convention or FlowMatching()
+        self.convention = convention or FlowMatching()
 
-    def require_convention(self) -> Convention:
-        return self._convention
-
-    def __call__(self, t: float, x: Any, cond: Any) -> Any:
+    def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
         return 0.0 * x
 
     denoised = noise = __call__
 
-    def denoised_and_noise(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         return 0.0 * x, 0.0 * x
 
 
@@ -118,14 +113,12 @@ class Solver(ABC):
         return None
 
     @abstractmethod
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         """Return x at t1 (never changed in place) and the new state."""
 
     def march(
         self, field: Evaluator, x: Any, boundaries: list[float], rng: Any, state: Any = None
-    ) -> tuple[Any, Any]:
+    ) -> Stepped:
         """Do all steps; return x at the last boundary and the state there."""
         state = self.start(boundaries) if state is None else state
         for t0, t1 in itertools.pairwise(boundaries):

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ...errors import ConfigError
-from .base import SOLVERS, Evaluator, Solver, time_at
+from .base import SOLVERS, Evaluator, Solver, Stepped, time_at
 from .runge_kutta import RungeKutta, advanced, weighted_sum
 
 ERROR_WEIGHTS = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
@@ -66,9 +66,7 @@ class DormandPrinceAdaptive(Solver):
                 raise ConfigError(f"{name} must be a number above 0, got {value!r}")
         self.rtol, self.atol = float(rtol), float(atol)
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         h, table = t1 - t0, DormandPrince
         slopes = [field(t0, x) if state is None else state]
         for offset, row in zip(table.offsets[1:], table.rows, strict=True):

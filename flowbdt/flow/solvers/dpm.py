@@ -20,7 +20,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Evaluator, Solver
+from .base import SOLVERS, Evaluator, Solver, Stepped
 from .multistep import (
     Multistep,
     Node,
@@ -38,9 +38,7 @@ class Singlestep(Solver):
     clock = "log_snr"
     needs_denoised = True
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         ends = [field.convention.log_snr(t) for t in (t0, t1)]
         if not all(math.isfinite(end) for end in ends):
             return field.convention.point(*field.denoised_and_noise(t0, x), t1), state
@@ -108,9 +106,7 @@ class DDIM(Solver):
     offsets = (0.0,)
     needs_denoised = True
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         denoised, noise = field.denoised_and_noise(t0, x)
         return field.convention.point(denoised, noise, t1), state
 
@@ -335,9 +331,7 @@ class UniPC(Solver):
     def start(self, boundaries: list[float]) -> Any:
         return Passed()
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         begin, end = (field.convention.log_snr(t) for t in (t0, t1))
         if math.isinf(begin):
             return field.convention.point(*field.denoised_and_noise(t0, x), t1), Passed()

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Evaluator, Solver
+from .base import SOLVERS, Evaluator, Solver, Stepped
 from .runge_kutta import advanced, weighted_sum
 
 # Weights of an integral: a function known at some nodes is replaced by the polynomial through them,
@@ -157,9 +157,7 @@ class Multistep(Solver):
     def start(self, boundaries: list[float]) -> Any:
         return History()
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         if not self.determines_both(field, t0):
             return field.convention.point(*field.denoised_and_noise(t0, x), t1), History()
         value = self.value(field, t0, x)

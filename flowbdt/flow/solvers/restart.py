@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Evaluator, Solver
+from .base import SOLVERS, Evaluator, Solver, Stepped
 from .sde import climbed
 
 AUTO_RANGE = (0.1, 0.6)
@@ -120,9 +120,7 @@ class Restart(Solver):
         base = {"name": name, **self._base.parameters()}
         return {**super().parameters(), "base": base, "intervals": self.intervals}
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         return self._base.step(field, t0, t1, x, state, rng)
 
     def start(self, boundaries: list[float]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .base import SOLVERS, Evaluator, Solver, time_at
+from .base import SOLVERS, Evaluator, Solver, Stepped, time_at
 
 
 def weighted_sum(weights: Any, values: Any) -> Any:
@@ -41,9 +41,7 @@ class RungeKutta(Solver):
     rows: ClassVar[tuple[tuple[float, ...], ...]]
     weights: ClassVar[tuple[float, ...]]
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         h = t1 - t0
         slopes = [field(time_at(t0, t1, self.offsets[0]), x)]
         for offset, row in zip(self.offsets[1:], self.rows, strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Evaluator, Solver, normal_like, not_negative
+from .base import SOLVERS, Evaluator, Solver, Stepped, normal_like, not_negative
 from .dpm import DataMultistep, between, log_snr_step
 from .multistep import Node
 from .runge_kutta import weighted_sum
@@ -42,9 +42,7 @@ class DDPM(Solver):
         if eta > 1:
             raise ConfigError(f"eta of ddpm must be at most 1, got {eta}")
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         denoised, noise = field.denoised_and_noise(t0, x)
         (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         if b1 <= 0:
@@ -77,9 +75,7 @@ class EulerMaruyama(Solver):
     def __init__(self, churn: float = 1.0) -> None:
         self.churn = not_negative("churn of euler_maruyama", churn)
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c, h = field.convention, t1 - t0
         velocity = field(t0, x)
         if c.scales(t1)[1] <= 0:
@@ -174,9 +170,7 @@ class SEEDS2(Solver):
     needs_denoised = True
     stochastic = True
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c = field.convention
         h = log_snr_step(c, t0, t1)
         if not math.isfinite(h):
@@ -244,9 +238,7 @@ class EDMSampler(Solver):
     def start(self, boundaries: list[float]) -> Any:
         return min(self.s_churn / (len(boundaries) - 1), math.sqrt(2.0) - 1.0)
 
-    def step(
-        self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c = field.convention
         if self._due(c.ratio(t0), state):
             t0, x = lifted(c, x, t0, (1.0 + state) * c.ratio(t0), self.s_noise, rng)
