@@ -14,6 +14,8 @@ import numpy as np
 from experiments.calochallenge import judge, plain, recipe
 from experiments.calochallenge.rings import ring_showers
 from flowbdt.atomic_files import write_json
+from flowbdt.evaluation.report import style
+from flowbdt.evaluation.report.render import write_figure
 from flowbdt.physics.calorimeter import report, scores
 from flowbdt.physics.calorimeter.geometry import Geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
@@ -115,7 +117,9 @@ def draw(samples: dict[str, Showers], folder: Path) -> None:
         next(iter(samples.values())).geometry.numbers,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    report.draw(evaluation, folder)
+    with style.drawing():
+        for name, caption, figure in report.shower_figures(evaluation):
+            write_figure(figure, folder, name, caption, "png")
 
 
 def _posterior_inputs(showers: Showers) -> np.ndarray:

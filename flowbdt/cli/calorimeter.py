@@ -52,7 +52,7 @@ def add_calo(commands: Any) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt calo evaluate."""
     from ..atomic_files import make_folder
-    from ..physics.calorimeter.report import summary, write_shower_report
+    from ..physics.calorimeter.report import score_summary, write_shower_report
     from ..physics.calorimeter.scores import evaluate_showers
     from ..physics.calorimeter.shower_files import ShowerFile, read_showers
 
@@ -73,7 +73,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         "Floors of separations are scaled to the numbers compared.",
     ]
     path = write_shower_report(evaluation, options.output, title="Showers", notes=notes)
-    say(options, f"{summary(evaluation)}\n\n{path}")
+    say(options, f"{score_summary(evaluation)}\n\n{path}")
 
 
 LOW_VALUES = 70_000_000

@@ -22,9 +22,7 @@ from ..evaluation.entries import (
     sampler_name,
     samples_of,
 )
-from ..evaluation.report.content import Content
-from ..evaluation.report.published import read_published
-from ..evaluation.report.write_report import write_together
+from ..evaluation.report import Content, read_published, write_together
 from ..generation.trained_flow import Flow
 from ..tables.formats import read_table
 from ..training import run_directory
