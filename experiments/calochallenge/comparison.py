@@ -14,6 +14,7 @@ import numpy as np
 from experiments.calochallenge import judge, plain, recipe
 from experiments.calochallenge.rings import ring_showers
 from flowbdt.atomic_files import write_json
+from flowbdt.evaluation.metrics import correlation_matrix
 from flowbdt.evaluation.report import style
 from flowbdt.evaluation.report.render import write_figure
 from flowbdt.physics.calorimeter import report, scores
@@ -113,7 +114,7 @@ def draw(samples: dict[str, Showers], folder: Path) -> None:
         [],
         scores.shower_histograms(samples),
         {name: one.n for name, one in samples.items()},
-        {name: scores.correlation_matrix(one) for name, one in features.items()},
+        {name: correlation_matrix(one.e_layer) for name, one in features.items()},
         next(iter(samples.values())).geometry.numbers,
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The official classifier of the CaloChallenge, in torch: large, so a GPU helps.
 
-`flowbdt.evaluation.metrics.calo` has its inputs, and a fast judge for the CPU.
+`shower_judges` has its inputs, and a fast judge for the CPU.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def deep_classifier_auc(
 
     Parameters
     ----------
-    reference, generated : ndarray (n, d), (m, d), inputs of `calo.low_level_inputs` or
-        `calo.high_level_inputs`; not standardised, as in the official code
+    reference, generated : ndarray (n, d), (m, d), inputs of `low_level_inputs` or
+        `high_level_inputs`; not standardised, as in the official code
     network : Network; None: the official settings
     n_runs : int, independent trainings; the published figures are mean and spread of 10
     seed : int; the official shuffles have none
