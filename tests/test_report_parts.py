@@ -11,7 +11,7 @@ from conftest import run
 
 from flowbdt.errors import ConfigError
 from flowbdt.evaluation.metrics import METRICS, Result, classifier_auc
-from flowbdt.evaluation.metrics.roc import POINTS, Curve, mean_curve, recognised
+from flowbdt.evaluation.metrics.classifier import POINTS, Curve, mean_curve, recognised
 from flowbdt.evaluation.report import (
     classifier_curves,
     curves,
@@ -260,7 +260,7 @@ def test_a_condition_that_nobody_knows_is_told_in_the_table_of_columns():
 
 
 def test_cells_are_escaped_and_far_ones_bold():
-    table = render.Table(("a<b",), [[render.Cell("1 ± 2", far=True, note="<")]], caption="&")
+    table = render.PageTable(("a<b",), [[render.Cell("1 ± 2", far=True, note="<")]], caption="&")
     text = render.render("report.html", title="", lead=[], notes=[], legend="", images=[],
                          settings=[], tables=[table])  # fmt: skip
     assert '<th scope="col">a&lt;b</th>' in text

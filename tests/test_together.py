@@ -13,7 +13,7 @@ from conftest import run
 from flowbdt.evaluation.differences import differences
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import Result, uncertain
-from flowbdt.evaluation.metrics.roc import Curve
+from flowbdt.evaluation.metrics.classifier import Curve
 from flowbdt.evaluation.report import Content, curves, style, write_together
 from flowbdt.evaluation.report.curves import Point
 from flowbdt.evaluation.report.published import Published

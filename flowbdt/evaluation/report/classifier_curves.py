@@ -10,9 +10,9 @@ import numpy as np
 from ...errors import plural
 from ..evaluate import Evaluation
 from ..metrics import METRICS, Result, uncertain
-from ..metrics.roc import Curve
+from ..metrics.classifier import Curve
 from . import style
-from .render import Table
+from .render import PageTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,7 @@ def _curve(
     return axes.plot(x, y, color=color, ls=dashes, lw=1.4)[0]
 
 
-def recognised_tables(evaluations: Mapping[str, Evaluation]) -> list[Table]:
+def recognised_tables(evaluations: Mapping[str, Evaluation]) -> list[PageTable]:
     """Return a table of the events recognised where a share of the real ones is mistaken."""
     rows = []
     for judge, results in judged(evaluations).items():
@@ -111,7 +111,7 @@ def recognised_tables(evaluations: Mapping[str, Evaluation]) -> list[Table]:
         cells = [_share(results[n].settings) if n in results else "-" for n in evaluations]
         rows.append([short(judge), *cells, _share(floor.settings, "floor_roc")])
     text = f"Generated events recognised, where {MISTAKES:.0%} of the real ones are mistaken [%]"
-    return [Table(("judge", *evaluations, "floor"), rows, text)] if rows else []
+    return [PageTable(("judge", *evaluations, "floor"), rows, text)] if rows else []
 
 
 def _share(settings: Mapping[str, Any], key: str = "roc") -> str:

@@ -14,7 +14,7 @@ from ...errors import ConfigError, plural
 from ..differences import label_of, side_by_side
 from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
-from .render import Row, Table
+from .render import PageTable, Row
 
 FIELDS = ("score", "value", "error", "floor", "events", "note", "source")
 NEEDED = ("score", "value", "source")
@@ -120,20 +120,23 @@ def _text(value: Any, what: str) -> str:
 
 def published_tables(
     published: Sequence[Published], evaluations: Mapping[str, Evaluation]
-) -> Iterator[tuple[Table, list[str]]]:
+) -> Iterator[tuple[PageTable, list[str]]]:
     """Yield published figures by source with ours beside them, and the notes on each table."""
     ours = side_by_side(evaluations)
     for source in dict.fromkeys(one.source for one in published):
         known = [one for one in published if one.source == source and one.key in ours]
         if known:
             rows = [_row(one, ours[one.key], list(evaluations)) for one in known]
-            table = Table((*HEAD, *evaluations, "our floor"), rows, caption=source, words=[0])
+            table = PageTable((*HEAD, *evaluations, "our floor"), rows, caption=source, words=[0])
             yield table, list(dict.fromkeys(one.note for one in known if one.note))
     other = [one for one in published if one.key not in ours]
     if other:
         rows = [(one.score, one.text(), one.source, one.note) for one in other]
         title = f"{plural(len(other), 'published figure')} without one of ours"
-        yield Table(("score", "published", "source", "note"), rows, words=[2, 3], folded=title), []
+        yield (
+            PageTable(("score", "published", "source", "note"), rows, words=[2, 3], folded=title),
+            [],
+        )
 
 
 HEAD = ("score", "published", "published floor", "published events")

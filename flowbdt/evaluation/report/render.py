@@ -32,7 +32,7 @@ Row = Sequence[str | Cell]
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table that scrolls by itself where the screen is narrow.
 
     Parameters
@@ -90,11 +90,11 @@ def write_page(folder: Path, template: str, title: str, **values: Any) -> Path:
 
 def render(template: str, **values: Any) -> str:
     """Fill a template. Raises MissingExtra if jinja2 is not installed."""
-    return environment().get_template(template).render(**values)
+    return page_templates().get_template(template).render(**values)
 
 
 @functools.cache
-def environment() -> Environment:
+def page_templates() -> Environment:
     """Return the templates of this package; HTML is escaped."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape

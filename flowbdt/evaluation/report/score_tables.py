@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..differences import Difference, evaluations_of, label_of, legend, side_by_side, verdict
 from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
-from .render import Cell, Row, Table
+from .render import Cell, PageTable, Row
 
 FAR = 3.0
 """Standard errors above or below the floor from which a score is bold."""
@@ -17,13 +17,13 @@ MOST_ROWS = 30
 """Rows that a page shows at once; longer tables are folded."""
 
 
-def beside_floor(results: Sequence[tuple[str, Result]], first: str, caption: str) -> Table:
+def beside_floor(results: Sequence[tuple[str, Result]], first: str, caption: str) -> PageTable:
     """Return named results of one evaluation: value, floor and excess, far ones bold."""
     rows = []
     for name, result in results:
         excess = "-" if result.excess is None else f"{result.excess:+.1f}"
         rows.append((name, result.text(), result.floor_text(), Cell(excess, far=is_far(result))))
-    return Table((first, "value", "floor", "excess"), rows, caption)
+    return PageTable((first, "value", "floor", "excess"), rows, caption)
 
 
 def is_far(result: Result) -> bool:
@@ -42,7 +42,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def tables_of(evaluation: Evaluation) -> list[Table]:
+def tables_of(evaluation: Evaluation) -> list[PageTable]:
     """Return one table of single scores and one per column metric."""
     whole = [(score_label(r), r) for r in evaluation.results if r.column is None]
     tables = [beside_floor(whole, "score", "Whole table")] if whole else []
@@ -56,7 +56,7 @@ def tables_of(evaluation: Evaluation) -> list[Table]:
     return tables
 
 
-def tables_side_by_side(evaluations: Mapping[str, Evaluation]) -> list[Table]:
+def tables_side_by_side(evaluations: Mapping[str, Evaluation]) -> list[PageTable]:
     """Return the scores of all entries side by side: whole table first, then each column's."""
     whole: list[Row] = []
     single: dict[str, list[Row]] = {}
@@ -73,10 +73,10 @@ def tables_side_by_side(evaluations: Mapping[str, Evaluation]) -> list[Table]:
     if set(counts) != {"-"}:
         whole.append(("evaluations of the velocity, per trajectory", *counts, ""))
     head = (*evaluations, "floor")
-    tables = [Table(("score", *head), whole, "Whole table", words=[0])] if whole else []
+    tables = [PageTable(("score", *head), whole, "Whole table", words=[0])] if whole else []
     for metric, rows in single.items():
         title = labels[metric] if len(rows) > MOST_ROWS else ""
-        tables.append(Table(("column", *head), rows, labels[metric], folded=title))
+        tables.append(PageTable(("column", *head), rows, labels[metric], folded=title))
     return tables
 
 
@@ -95,7 +95,7 @@ def _entries(results: Mapping[str, Result], names: Mapping[str, Evaluation]) -> 
     yield Cell(floors.pop() if len(floors) == 1 else "differ")
 
 
-def difference_tables(found: Sequence[Difference]) -> list[Table]:
+def difference_tables(found: Sequence[Difference]) -> list[PageTable]:
     """Return the differences of the whole table with verdicts; long lists and columns folded."""
     whole = [d for d in found if d.column is None]
     single = [d for d in found if d.column is not None]
@@ -118,9 +118,9 @@ def difference_legend(found: Sequence[Difference]) -> str:
     return ". ".join(_capital(line) for line in legend(whole)) + "." if whole else ""
 
 
-def _differences(found: Sequence[Difference], caption: str = "") -> Table:
+def _differences(found: Sequence[Difference], caption: str = "") -> PageTable:
     head = ("difference", "score", "value", "in standard errors", "paired", "verdict")
-    return Table(head, [_difference(d) for d in found], caption, words=[0, 1, 5])
+    return PageTable(head, [_difference(d) for d in found], caption, words=[0, 1, 5])
 
 
 def _difference(d: Difference) -> Row:

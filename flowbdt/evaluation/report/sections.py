@@ -18,7 +18,7 @@ from ..metrics.base import effective_size
 from . import score_tables
 from .curves import Point
 from .published import Published
-from .render import Table
+from .render import PageTable
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Content:
 # ---- data
 
 
-def data_tables(content: Content) -> Iterator[Table]:
+def data_tables(content: Content) -> Iterator[PageTable]:
     """Yield tables of the samples and their columns, those of all samples folded."""
     yield _samples(content)
     if content.real is None:
@@ -100,7 +100,7 @@ def data_tables(content: Content) -> Iterator[Table]:
     head = ("unit", "mean", "standard deviation", "smallest", "largest")
     columns = (*content.real.names, *content.real.cond_names)
     rows = [(c, *column_numbers(content.real, c)) for c in columns]
-    yield Table(("column", *head), rows, "Columns of the real events")
+    yield PageTable(("column", *head), rows, "Columns of the real events")
     others = [
         (c, name, *column_numbers(table, c))
         for c in columns
@@ -108,10 +108,10 @@ def data_tables(content: Content) -> Iterator[Table]:
         if c in (*table.names, *table.cond_names)
     ]
     title = "Columns of all samples beside each other"
-    yield Table(("column", "sample", *head), others, folded=title)
+    yield PageTable(("column", "sample", *head), others, folded=title)
 
 
-def _samples(content: Content) -> Table:
+def _samples(content: Content) -> PageTable:
     known = content.tables()
     rows = []
     for name in dict.fromkeys((*known, *content.evaluations)):
@@ -125,7 +125,7 @@ def _samples(content: Content) -> Table:
     digest = "SHA-256 of the file, or of the run (first digits)"
     head = ("sample", "from", "events", "weights", "conditions", digest)
     caption = f"Samples; {first.sizes['compared']:,} events of each are compared"
-    return Table(head, rows, caption, words=[1])
+    return PageTable(head, rows, caption, words=[1])
 
 
 def _run(content: Content, name: str) -> str:
@@ -216,7 +216,7 @@ def _solver(made: dict[str, Any]) -> str:
     return ", ".join([str(made.get("solver", "-")), *words])
 
 
-def records(content: Content) -> Iterator[tuple[str, str]]:
+def recorded(content: Content) -> Iterator[tuple[str, str]]:
     """Yield the name of each entry and everything that is recorded of it."""
     for name, evaluation in content.evaluations.items():
         run = content.run_of(name)
@@ -234,7 +234,7 @@ def records(content: Content) -> Iterator[tuple[str, str]]:
 LOSSES = ("train_rmse", "valid_rmse", "valid_rmse_without_trees")
 
 
-def step_tables(content: Content) -> Iterator[Table]:
+def step_tables(content: Content) -> Iterator[PageTable]:
     """Yield the losses and trees of every step of every run, folded."""
     head = ("step", "time t", "trees", "rmse, training", "rmse, validation", "without trees")
     for name, run in content.distinct_runs().items():
@@ -242,7 +242,7 @@ def step_tables(content: Content) -> Iterator[Table]:
             (str(s["step"]), f"{s['time']:.4g}", str(s["trees"]), *(_loss(s[k]) for k in LOSSES))
             for s in run["steps"]
         ]
-        yield Table(head, rows, folded=f"Steps of {name}")
+        yield PageTable(head, rows, folded=f"Steps of {name}")
 
 
 def _loss(value: float | None) -> str:

@@ -192,7 +192,7 @@ def write_together(
         images=images,
         entries=list(content.evaluations),
         headline=next(iter(content.evaluations.values())).headline(),
-        records=sections.records(content),
+        records=sections.recorded(content),
         data_tables=sections.data_tables(content),
         relations=sections.relations_text(content),
         score_tables=score_tables.tables_side_by_side(content.evaluations),

@@ -11,7 +11,7 @@ import numpy as np
 from ...evaluation.metrics import Result
 from ...evaluation.report import figures, style, write_scores_page
 from ...evaluation.report.figures import Shape
-from ...evaluation.report.render import Table
+from ...evaluation.report.render import PageTable
 from ...evaluation.report.score_tables import beside_floor
 from .scores import Histogram, ShowerEvaluation
 
@@ -178,7 +178,7 @@ def _panel(upper: Axes, lower: Axes, one: Histogram) -> dict[str, Any]:
     shapes = {name: _shape(one, name) for name in one.counts}
     names = list(shapes)
     truth = shapes.pop(names[0])
-    handles = {names[0]: figures.filled(upper, truth)}
+    handles = {names[0]: figures.draw_real(upper, truth)}
     lines = dict(zip([n for n in shapes if n != "training"], style.lines(), strict=False))
     lines["training"] = (style.TRAINING, style.TRAINING_DASHES)
     for name, shape in shapes.items():
@@ -231,7 +231,7 @@ def shower_score_label(result: Result) -> str:
     return result.column if result.name == "separation_by_energy" else f"{text} ({result.column})"
 
 
-def _tables(results: Sequence[Result]) -> Iterator[Table]:
+def _tables(results: Sequence[Result]) -> Iterator[PageTable]:
     whole = [one for one in results if not one.name.startswith("separation") or not one.column]
     yield _beside_floor(whole, "All showers")
     for name in ("separation", "separation_by_energy"):
@@ -239,7 +239,7 @@ def _tables(results: Sequence[Result]) -> Iterator[Table]:
             yield _beside_floor(rows, SCORES[name].capitalize())
 
 
-def _beside_floor(rows: Sequence[Result], caption: str) -> Table:
+def _beside_floor(rows: Sequence[Result], caption: str) -> PageTable:
     return beside_floor([(shower_score_label(one), one) for one in rows], "score", caption)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import InputError, MissingExtra
-from ....evaluation.metrics.base import Result, auc_error, prepare, same_width
+from ....evaluation.metrics.base import Result, auc_error, checked_events, same_width
 from ....seeding import derive, stream
 
 SHARES = (80_000, 20_000, 21_000)
@@ -82,8 +82,8 @@ def deep_classifier_auc(
     """
     torch = _torch()
     network = network or Network()
-    real, _ = prepare(reference, None, 2, "reference")
-    new, _ = prepare(generated, None, 2, "generated")
+    real, _ = checked_events(reference, None, 2, "reference")
+    new, _ = checked_events(generated, None, 2, "generated")
     same_width(real, new)
     if min(len(real), len(new)) < 30:
         raise InputError(
@@ -140,7 +140,7 @@ def _split(
     return [(np.concatenate(x), np.concatenate(y)) for x, y in zip(pieces, labels, strict=True)]
 
 
-def build(torch: Any, n_inputs: int, network: Network) -> Any:
+def build_network(torch: Any, n_inputs: int, network: Network) -> Any:
     """Return the untrained network: n_inputs -> hidden, hidden, hidden -> 1 logit."""
     layers: list[Any] = []
     for width in (n_inputs, network.hidden, network.hidden):
@@ -155,7 +155,7 @@ def _scores(
     device = network.device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = torch.float64 if network.double else torch.float32
     data = [(torch.as_tensor(x, dtype=kind, device=device), y) for x, y in parts]
-    model = build(torch, parts[0][0].shape[1], network).to(device=device, dtype=kind)
+    model = build_network(torch, parts[0][0].shape[1], network).to(device=device, dtype=kind)
     optimiser = torch.optim.Adam(model.parameters(), lr=network.learning_rate)
     loss = torch.nn.BCEWithLogitsLoss()
     target = torch.as_tensor(data[0][1], dtype=kind, device=device)
