@@ -12,13 +12,15 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
 from flowbdt.physics import toy_showers
-from flowbdt.physics.calorimeter.scores import (
+from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.calorimeter.scores.neighbours import (
     expected_coverage,
-    high_level_features,
-    high_level_inputs,
-    log_posteriors,
     neighbour_inputs,
     neighbour_scores,
+)
+from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
+from flowbdt.physics.calorimeter.scores.shower_judges import (
+    high_level_inputs,
     shower_fpd,
     shower_kpd,
 )

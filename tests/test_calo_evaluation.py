@@ -13,12 +13,12 @@ from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.base import Result
 from flowbdt.physics import toy_showers, write_showers
 from flowbdt.physics.calorimeter.report import shower_numbers, write_shower_report
-from flowbdt.physics.calorimeter.scores import (
+from flowbdt.physics.calorimeter.scores.evaluate_showers import (
     Protocol,
     evaluate_showers,
-    separations,
     shower_histograms,
 )
+from flowbdt.physics.calorimeter.scores.histograms import separations
 
 
 def judge(seed):

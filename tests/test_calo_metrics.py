@@ -12,15 +12,17 @@ from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics import correlation_matrix, largest_correlation_error
 from flowbdt.physics import Showers, geometry, toy_showers, write_showers
 from flowbdt.physics.calorimeter import shower_files as files
-from flowbdt.physics.calorimeter.scores import (
+from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.calorimeter.scores.histograms import (
     binning,
-    fast_auc,
-    high_level_features,
-    high_level_inputs,
-    low_level_inputs,
     official_separation,
     separations,
     separations_by_energy,
+)
+from flowbdt.physics.calorimeter.scores.shower_judges import (
+    fast_auc,
+    high_level_inputs,
+    low_level_inputs,
 )
 from flowbdt.physics.calorimeter.shower_files import ShowerFile
 

@@ -53,7 +53,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """flowbdt calo evaluate."""
     from ..atomic_files import make_folder
     from ..physics.calorimeter.report import score_summary, write_shower_report
-    from ..physics.calorimeter.scores import evaluate_showers
+    from ..physics.calorimeter.scores.evaluate_showers import evaluate_showers
     from ..physics.calorimeter.shower_files import ShowerFile, read_showers
 
     files = [ShowerFile(options.reference), ShowerFile(options.generated)]
@@ -82,7 +82,7 @@ LOW_VALUES = 70_000_000
 
 def _protocol(options: argparse.Namespace, n_voxels: int) -> Any:
     from ..evaluation.metrics.classifier import make_mlp
-    from ..physics.calorimeter.scores import Protocol
+    from ..physics.calorimeter.scores.evaluate_showers import Protocol
     from ..trees.boosted_trees import make_classifier
 
     return Protocol(

@@ -13,7 +13,8 @@ from ...evaluation.report import figures, style, write_scores_page
 from ...evaluation.report.figures import Shape
 from ...evaluation.report.render import PageTable
 from ...evaluation.report.score_tables import beside_floor
-from .scores import Histogram, ShowerEvaluation
+from .scores.evaluate_showers import ShowerEvaluation
+from .scores.histograms import Histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -115,29 +115,26 @@ def _torch() -> Any:
 def _run(
     torch: Any, real: np.ndarray, new: np.ndarray, network: Network, seed: int
 ) -> dict[str, float]:
-    """Train once and measure; torch's global random state is left as it was."""
+    """Train once and measure; the global random state of torch does not change."""
     parts = _split(real, new, np.random.default_rng(seed))
-    state = torch.random.get_rng_state()
-    try:
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         scores = _scores(torch, parts, network, seed)
-    finally:
-        torch.random.set_rng_state(state)
     return _measured(scores[0], parts[1][1], scores[1], parts[2][1])
 
 
 def _split(
     real: np.ndarray, new: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return events and labels of the three parts."""
-    pieces: list[list[np.ndarray]] = [[], [], []]
-    labels: list[list[np.ndarray]] = [[], [], []]
-    for label, events in ((1.0, real), (0.0, new)):
+    """Return events and labels for training, choice of the epoch and measurement."""
+    blocks = []
+    for events in (real, new):
         ends = np.round(np.cumsum(SHARES)[:2] / sum(SHARES) * len(events)).astype(int)
-        for i, part in enumerate(np.split(events[rng.permutation(len(events))], ends)):
-            pieces[i].append(part)
-            labels[i].append(np.full(len(part), label))
-    return [(np.concatenate(x), np.concatenate(y)) for x, y in zip(pieces, labels, strict=True)]
+        blocks.append(np.split(events[rng.permutation(len(events))], ends))
+    return [
+        (np.concatenate(both), np.repeat([1.0, 0.0], [len(x) for x in both]))
+        for both in zip(*blocks, strict=True)
+    ]
 
 
 def build_network(torch: Any, n_inputs: int, network: Network) -> Any:
