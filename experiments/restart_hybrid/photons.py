@@ -22,7 +22,7 @@ from flowbdt.flow.solvers import SOLVERS
 from flowbdt.networks.hybrid import stretch
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
-from flowbdt.physics.calorimeter.model.layer_plan import Known
+from flowbdt.physics.calorimeter.model.energy_division import ShowerEnergies
 from flowbdt.physics.calorimeter.scores.features import high_level_features
 from flowbdt.physics.calorimeter.scores.histograms import separations
 from flowbdt.physics.calorimeter.scores.shower_judges import (
@@ -128,7 +128,7 @@ def _contenders(trees: ShowerModel, network: Network, energies: np.ndarray, opti
     began = time.process_time()
     layers = trees.energies_.sample(energies, options.seed)
     rng = seeding.stream(options.seed, "hybrid-showers")
-    voxels = trees.voxels(Known(trees.plan_, energies, layers), rng)
+    voxels = trees.voxels(ShowerEnergies(trees.plan_, energies, layers), rng)
     start = Showers(energies, voxels, trees.geometry_)
     of_trees = 1e3 * (time.process_time() - began) / len(energies)
     yield "trees alone", start, 0, of_trees

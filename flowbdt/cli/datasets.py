@@ -39,8 +39,7 @@ def run_list(options: argparse.Namespace) -> None:
 
 def run_fetch(options: argparse.Namespace) -> None:
     """flowbdt data fetch."""
-    from ..physics.datasets.download import fetch_file
-    from ..physics.datasets.records import record
+    from ..physics.datasets.records import fetch_file, record
 
     found, new_bar = record(options.record), bar(options)
     folder = options.output or Path(found.name)
