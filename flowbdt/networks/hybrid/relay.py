@@ -69,13 +69,13 @@ class RelayResult:
 class Relay:
     """Legs, one after the other.
 
+    Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
+    be added and the fields determine none.
+
     Parameters
     ----------
     legs : in order; the first begins at the time of x0
     corrector : of the points at the end, or None
-
-    Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
-    be added and the fields determine none.
     """
 
     def __init__(self, legs: Sequence[Leg], corrector: Corrector | None = None) -> None:
@@ -149,6 +149,8 @@ class Relay:
 class PiecewiseField(VelocityField):
     """A field that is another one in each stretch of time, for any solver.
 
+    Raises ConfigError if the numbers do not fit.
+
     Parameters
     ----------
     fields : in the order of time
@@ -157,8 +159,6 @@ class PiecewiseField(VelocityField):
     Attributes
     ----------
     n_evaluations : of each field
-
-    Raises ConfigError if the numbers do not fit.
     """
 
     def __init__(self, fields: Sequence[VelocityField], handovers: Sequence[float]) -> None:
