@@ -223,6 +223,8 @@ class CaloUNet(Backbone):
 
     Conditions are one number per event and small network, first the scaled incident energy.
 
+    Amram, Pedro 2023, arXiv 2308.03876.
+
     Parameters
     ----------
     geometry : 'photons' or 'pions' of dataset 1, whose irregular layers are mapped to a cylinder;
@@ -231,8 +233,6 @@ class CaloUNet(Backbone):
     n_conditions : numbers per event besides the noise level
     angle : whether the angle is an input; None: for the irregular geometries
     inverse : see `GeometryMap`
-
-    Amram, Pedro 2023, arXiv 2308.03876.
     """
 
     where: Tensor

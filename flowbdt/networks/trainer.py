@@ -198,6 +198,9 @@ class Trainer:
     ) -> Self:
         """Train up to ``config.n_steps``, from the current step on.
 
+        Raises InputError if shapes do not fit, or a resumed training gets other events; RunError if
+        the loss is not finite.
+
         Parameters
         ----------
         x : array (n, ...), events in latent space, of about the width ``sigma_data``
@@ -207,13 +210,6 @@ class Trainer:
         folder : for log.csv and checkpoint.npz; None writes nothing
         checkpoint_every : steps between checkpoints; None: at the end only
         stop_at : last step of this call
-
-        Raises
-        ------
-        InputError
-            If shapes do not fit, or a resumed training gets other events.
-        RunError
-            If the loss is not finite.
         """
         data = self._data(x, cond, weight)
         checked = None if valid is None else self._data(valid[0], valid[1], None)
@@ -365,12 +361,12 @@ class Trainer:
     def network(self, which: str | float = "ema") -> Denoiser:
         """Return a copy of the network with averaged weights.
 
+        Raises ConfigError if the training did not keep these weights.
+
         Parameters
         ----------
         which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
             power-function average, reconstructed from the stored ones
-
-        Raises ConfigError if the training did not keep these weights.
         """
         chosen: Mapping[str, Tensor] | None
         if isinstance(which, float):
