@@ -196,7 +196,7 @@ class Objective:
             )
         self._matcher: Any = None
         if flow_matcher == "torchcfm":
-            self._matcher = torchcfm_reference.load()[1].ConditionalFlowMatcher(sigma=0.0)
+            self._matcher = torchcfm_reference.load_torchcfm()[1].ConditionalFlowMatcher(sigma=0.0)
 
     @classmethod
     def of(cls, spec: Any, **changes: Any) -> Objective:

@@ -15,11 +15,10 @@ import numpy as np
 from ... import seeding
 from ...config import BOOSTER_DEFAULTS
 from ...errors import ConfigError, DataWarning, InputError
-from ...flow.fields import VelocityField
+from ...flow.fields import TOLERANCE, VelocityField
 from ...flow.solvers import SOLVERS, Solver, evaluations, integrate
 from ...flow.solvers.base import check_boundaries
-from ...flow.solvers.edm import climbed
-from ...flow.times import TOLERANCE
+from ...flow.solvers.sde import climbed
 from ...model import FlowBDT
 from ...tables.event_table import EventTable
 from ...trees.base import Batch
@@ -176,10 +175,10 @@ class PiecewiseField(VelocityField):
         self.n_evaluations[number] += 1
         return self.fields[number](t, x, cond)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         number = self._at(t)
         self.n_evaluations[number] += 1
-        return self.fields[number].parts(t, x, cond)
+        return self.fields[number].denoised_and_noise(t, x, cond)
 
     @property
     def limited(self) -> bool:
