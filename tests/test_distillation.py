@@ -10,7 +10,7 @@ import pytest
 from flowbdt import EventTable, FlowBDT, write_table
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, FormatError, InputError
-from flowbdt.flow.closed_form.stored import from_arrays, from_bytes
+from flowbdt.flow.closed_form import from_arrays, from_bytes
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import integrate
 from flowbdt.generation.trained_flow import Flow

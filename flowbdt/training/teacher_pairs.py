@@ -10,8 +10,7 @@ import numpy as np
 from .. import atomic_files
 from ..config import ModelConfig
 from ..flow.closed_form import PRECONDITIONERS
-from ..seeding import derive
-from ..tables.row_split import split_mask
+from ..seeding import derive, split_mask
 from ..tables.transforms import TableTransform
 
 

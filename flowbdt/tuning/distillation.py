@@ -23,11 +23,11 @@ from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
-from ..flow.solvers.base import Ask
+from ..flow.solvers.base import Evaluator
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
-from ..tables import checks, conditions
-from ..tables.event_table import EventTable
+from ..tables import checks
+from ..tables.event_table import EventTable, align_columns
 from ..training import run_directory
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
@@ -91,8 +91,8 @@ def noise_and_end(
     for _, low, high in seeding.block_ranges(n_pairs):
         noise = seeding.RowNoise(seed, "distil", np.arange(low, high))
         start[low:high] = x = noise.standard_normal((high - low, teacher.n_latent))
-        ask = Ask(teacher.field, None if cond is None else cond[low:high])
-        end[low:high], _ = solver.march(ask, x, boundaries, None, solver.start(boundaries))
+        evaluator = Evaluator(teacher.field, None if cond is None else cond[low:high])
+        end[low:high], _ = solver.march(evaluator, x, boundaries, None, solver.start(boundaries))
     return start, end
 
 
@@ -125,7 +125,7 @@ def student_inputs(
 def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
     """Return training events in the teacher's latent space, their conditions and weights."""
     names = teacher.condition_names
-    table = conditions.like(training, tuple(teacher.columns["names"]), teacher.categories)
+    table = align_columns(training, tuple(teacher.columns["names"]), teacher.categories)
     checks.same_columns(table.cond_names, names, "the conditions of the training events")
     arrays = {"real": teacher.transform.forward(table), "real_weight": table.weight}
     if table.cond is not None:

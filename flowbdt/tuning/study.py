@@ -20,8 +20,8 @@ from ..config import RunConfig
 from ..errors import ConfigError, FormatError, RunError
 from ..evaluation.score_events import check_objectives
 from ..registry import spec_name
+from ..seeding import row_uniform
 from ..tables.event_table import EventTable
-from ..tables.row_split import row_uniform
 from ..training import run_directory
 from ..training.plan import check_config
 from ..training.run_directory import RunDirectory
