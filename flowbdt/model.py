@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from . import atomic_files, seeding
-from .config import ModelConfig, checked_settings
+from .config import ModelConfig
 from .errors import IncompleteRun, RunError
 from .generation.fast_start import pack
 from .generation.learn_rejection import learn_rejection
@@ -64,7 +64,7 @@ def train_run(run: RunDirectory, executor: Runs, on_report: OnReport | None = No
 
     Raises IncompleteRun if steps failed; finished ones are kept.
     """
-    warn_if_full(run.read_json("plan.json"), executor)
+    warn_if_full(run.plan(), executor)
     train(run, executor, on_report)
     learn_rejection(run)
 
@@ -78,24 +78,18 @@ class FlowBDT(BaseEstimator):
 
     Parameters
     ----------
-    preset : 'fast', 'balanced' or 'best': decides whatever is None below, see
-        `flowbdt.config.PRESETS`; what is given explicitly wins
+    preset : 'fast' or 'balanced': decides whatever is None below, see `flowbdt.config.PRESETS`;
+        explicit settings win
     n_steps : steps of the solver
     solver : any of ``flowbdt.flow.solvers.SOLVERS.names()``, or with parameters ``{"name": "edm",
-        "s_churn": 10}``; those times that it asks for are trained, no others
+        "s_churn": 10}``; those times that it evaluates are trained, no others
     spacing : any of ``flowbdt.flow.schedules.SCHEDULES.names()``, or with parameters ``{"name":
         "power", "exponent": p}``, or the n_steps + 1 times themselves
     path : 'linear', 'target', 'trigonometric', 'schrodinger_bridge', or with parameters
         ``{"name": "linear", "sigma": 0.01}``
     coupling : 'independent', 'minibatch_ot', or 'given' (with ``source`` in `fit`)
-    flow_matcher : 'numpy', or 'torchcfm' for the reference implementation
-    target : 'velocity' at each time, or 'mean' over the coming step (euler only)
-    candidates : events that each target is averaged over (arXiv 2302.00670); 0 for none. Used
-        where it is exact: independent noise, no conditions, no noise added by the path
-    noise : 'repeats' draws once for all trees of a step; 'fresh' draws anew every ``refresh``
-        trees, which learns from ever new noise in the memory of one draw
-    n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
-    refresh : trees between two draws, at least
+    noise : 'repeats' or 'fresh', or with the settings of `flowbdt.config.Noise`, each of which
+        may be left out: ``{"name": "fresh", "n_repeats": 1, "refresh": 10, "candidates": 0}``
     preconditioner : 'none', 'gaussian' or 'mixture': the velocity that is known in closed form, so
         that trees learn only what remains; with parameters ``{"name": "mixture",
         "n_components": 40}``
@@ -127,7 +121,8 @@ class FlowBDT(BaseEstimator):
     --------
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(500, 2)) * [1.0, 3.0]
-    >>> model = FlowBDT(n_steps=4, n_repeats=2, booster={"n_estimators": 5}, random_state=1).fit(x)
+    >>> settings = {"noise": {"n_repeats": 2}, "booster": {"n_estimators": 5}}
+    >>> model = FlowBDT(n_steps=4, **settings, random_state=1).fit(x)
     >>> model.sample(3, random_state=2).shape
     (3, 2)
     """
@@ -141,12 +136,7 @@ class FlowBDT(BaseEstimator):
         spacing: Any = "uniform",
         path: Any = "linear",
         coupling: Any = "independent",
-        flow_matcher: str = "numpy",
-        target: str = "velocity",
-        candidates: int | None = None,
-        noise: str | None = None,
-        n_repeats: int | None = None,
-        refresh: int = 10,
+        noise: str | dict[str, Any] | None = None,
         preconditioner: Any = None,
         rejection: bool | None = None,
         inputs: list[str] | None = None,
@@ -163,12 +153,7 @@ class FlowBDT(BaseEstimator):
         self.spacing = spacing
         self.path = path
         self.coupling = coupling
-        self.flow_matcher = flow_matcher
-        self.target = target
-        self.candidates = candidates
         self.noise = noise
-        self.n_repeats = n_repeats
-        self.refresh = refresh
         self.preconditioner = preconditioner
         self.rejection = rejection
         self.inputs = inputs
@@ -231,9 +216,9 @@ class FlowBDT(BaseEstimator):
 
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
-        settings["booster"] = settings["booster"] or {}
-        settings = atomic_files.to_plain({**settings, "random_state": seed})
-        return ModelConfig(**checked_settings(ModelConfig, settings))
+        for name in ("booster", "noise"):
+            settings[name] = settings[name] or {}
+        return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
     def _adopt(self, content: bytes) -> None:
         """Take over a trained model given as the bytes of a model file."""

@@ -299,6 +299,6 @@ def test_joblib_tells_which_steps_a_killed_worker_took_along(planned):
 
 def test_memory_that_jobs_ask_for_covers_what_steps_use(planned, whole):
     asked = STEPS.needs(planned).memory_mib
-    assert asked > step_cost(planned.read_json("plan.json")).memory_mib
+    assert asked > step_cost(planned.plan()).memory_mib
     peak = whole.read_json(run_directory.report_name(0))["peak_mib"]
     assert STEPS.needs(whole).memory_mib >= peak

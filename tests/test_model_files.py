@@ -92,7 +92,7 @@ def test_a_changed_byte_in_a_step_is_noticed(tmp_path, jets):
 
 def test_a_changed_plan_is_noticed(tmp_path, jets):
     run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    plan = run.read_json("plan.json")
+    plan = run.plan()
     run.write_json("plan.json", {**plan, "kind": "array"})
     with pytest.raises(FormatError, match=r"plan\.json"):
         FlowBDT.load(tmp_path / "run")

@@ -248,7 +248,7 @@ def test_views_decide_what_trees_see(tmp_path, jets, quick_booster):
         make_plan(inputs(jets, quick_booster, inputs=views, **settings), run)
         train, _ = training_pairs(run, run.read_json(run_directory.task_name(1)))
         widths["-".join(views)] = next(iter(train)).inputs.shape[1]
-    m = RunDirectory(tmp_path / "latent").read_json("plan.json")["n_latent"]
+    m = RunDirectory(tmp_path / "latent").plan()["n_latent"]
     assert list(widths.values()) == [m, m + 4, m, m + 2]
     with pytest.raises(ConfigError, match="end_point"):
         check_config(ModelConfig(inputs=["raw"]))

@@ -142,7 +142,7 @@ def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
 
 def _refuse_changes(config: RunConfig, run: RunDirectory) -> None:
     """Refuse settings that are not those the run was planned with."""
-    planned = run.read_json("plan.json")["fingerprint"]["settings"]
+    planned = run.plan()["fingerprint"]["settings"]
     asked = to_plain(config.digestible())
     different = [k for k, v in asked.items() if k in planned and planned[k] != v]
     if different:

@@ -212,7 +212,7 @@ def described(entry: Entry) -> dict[str, Any]:
     if source is None:
         return {}
     manifest = run_directory.parse_json(source.read("manifest.json"), "manifest.json")
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
+    plan = run_directory.read_plan(source)
     return {
         "steps": manifest["steps"],
         "settings": {**plan["fingerprint"]["settings"], "grid": plan["grid"]},
@@ -224,7 +224,7 @@ def described(entry: Entry) -> dict[str, Any]:
 
 
 def _settings(source: run_directory.Source) -> dict[str, Any]:
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
+    plan = run_directory.read_plan(source)
     return dict(plan["fingerprint"]["settings"])
 
 

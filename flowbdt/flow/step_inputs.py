@@ -113,7 +113,7 @@ def step_inputs(
     version: int,
 ) -> StepInputs:
     """Return what the trees at time ``t`` see, from a run's settings and format version."""
-    until = t_next if settings["target"] == "mean" else None
+    until = t_next if settings["noise"]["target"] == "mean" else None
     prepared = preconditioner.at(PATHS.build(settings["path"]), t, until)
     return StepInputs(prepared, joint, settings["inputs"], exact=version >= 2)
 

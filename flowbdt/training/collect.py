@@ -29,7 +29,7 @@ class Runs(Protocol):
 
 def missing_steps(run: RunDirectory) -> list[int]:
     """Return the steps without a valid report, in order."""
-    n_steps = len(run.read_json("plan.json")["grid"]["times"])
+    n_steps = len(run.plan()["grid"]["times"])
     return [step for step in range(n_steps) if run.report(step) is None]
 
 
@@ -63,8 +63,7 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
     IncompleteRun
         Names the missing steps, why they failed, their logs, and how to go on.
     """
-    plan = run.read_json("plan.json")
-    run_directory.check_format(plan, "plan.json")
+    plan = run.plan()
     steps = range(len(plan["grid"]["times"]))
     for step in steps:
         run.receive(run_directory.model_name(step), run_directory.report_name(step), "model_sha256")

@@ -18,9 +18,9 @@ FULL = 0.9
 
 ADVICE = {
     "histograms": "lower booster.max_bin or booster.max_depth, or set booster.outputs_per_group",
-    "gradients": "lower n_repeats, use noise='fresh', or set booster.outputs_per_group",
-    "labels": "lower n_repeats or use noise='fresh'",
-    "bins": "lower n_repeats or use noise='fresh'",
+    "gradients": "lower noise.n_repeats, set noise.name=fresh, or set booster.outputs_per_group",
+    "labels": "lower noise.n_repeats or set noise.name=fresh",
+    "bins": "lower noise.n_repeats or set noise.name=fresh",
     "trees": "lower booster.n_estimators or booster.max_depth",
 }
 """What to do about each part of `cost.Cost` that can grow large."""

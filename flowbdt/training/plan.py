@@ -77,30 +77,19 @@ def check_config(config: ModelConfig) -> TimeGrid:
     PRECONDITIONERS.build(config.preconditioner or "none")
     check_views(config.inputs or [])
     check_parameters(config.booster)
-    _at_least("n_steps", config.n_steps, 1)
-    _at_least("n_repeats", config.n_repeats, 1)
-    _at_least("refresh", config.refresh, 1)
-    _at_least("candidates", config.candidates, 0)
-    if not 0 <= config.validation_fraction < 1:
-        raise ConfigError(
-            f"validation_fraction must be in [0, 1), got {config.validation_fraction}"
-        )
     if config.booster["early_stopping_rounds"] and not config.validation_fraction:
         raise ConfigError("early stopping needs validation events: set validation_fraction above 0")
-    _one_of("noise", config.noise, ("repeats", "fresh"))
-    _one_of("target", config.target, ("velocity", "mean"))
-    _one_of("flow_matcher", config.flow_matcher, ("numpy", "torchcfm"))
-    if config.target == "mean" and not isinstance(solver, Euler):
+    if config.noise["target"] == "mean" and not isinstance(solver, Euler):
         raise ConfigError(
-            "target='mean' learns the mean velocity over a whole step, which only a solver that"
-            f" takes the step with that one velocity can use (euler), not {config.solver!r}"
+            "noise.target='mean' learns the mean velocity over a whole step, which only a solver"
+            f" that takes the step with that one velocity can use (euler), not {config.solver!r}"
         )
     if config.rejection and spec_name(config.coupling) == "given":
         raise ConfigError(
             "rejection=True needs noise to draw anew, but coupling='given' starts from given"
             " events; leave one of them out"
         )
-    if config.flow_matcher == "torchcfm":
+    if config.noise["flow_matcher"] == "torchcfm":
         _check_torchcfm(config)
     return TimeGrid.build(solver, config.n_steps, config.spacing, convention)
 
@@ -119,23 +108,13 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
         ) from error
 
 
-def _at_least(name: str, value: Any, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} must be at least {least}, got {value}")
-
-
-def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
 def _check_torchcfm(config: ModelConfig) -> None:
     from .noisy_pairs import torchcfm_matcher
 
-    if config.target == "mean" or spec_name(config.coupling) == "given":
+    if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
         raise ConfigError(
-            "flow_matcher='torchcfm' offers the velocity target with independent or minibatch_ot"
-            " coupling; use flow_matcher='numpy' for target='mean' and given pairs"
+            "noise.flow_matcher='torchcfm' offers the velocity target with independent or"
+            " minibatch_ot coupling; use 'numpy' for noise.target='mean' and given pairs"
         )
     torchcfm_matcher(config.path, config.coupling)
 
@@ -210,8 +189,7 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
 
 
 def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
-    found = run.read_json("plan.json")
-    run_directory.check_format(found, str(run.file("plan.json")))
+    found = run.plan()
     if found["digest"] != plan["digest"]:
         different = [key for key in plan["fingerprint"] if _differs(key, plan, found)]
         raise RunError(
@@ -305,16 +283,8 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one task per trained time: plain numbers and names, no arrays."""
     grid = TimeGrid.from_json(plan["grid"])
     settings = plan["fingerprint"]["settings"]
-    shared = (
-        "path",
-        "coupling",
-        "flow_matcher",
-        "target",
-        "noise",
-        "n_repeats",
-        "refresh",
-        "inputs",
-    )
+    shared = ("path", "coupling", "inputs", "booster")
+    noise = {**settings["noise"], "candidates": _candidates(settings, plan)}
     tasks = []
     for step, t in enumerate(grid.times):
         content = {
@@ -324,8 +294,8 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             "next_time": t + grid.step_to_next(step),
             "seed": settings["random_state"],
             **{name: plan["fingerprint"][name] for name in ("events", "fitted", "versions")},
-            **{name: settings[name] for name in (*shared, "booster")},
-            "candidates": _candidates(settings, plan),
+            **{name: settings[name] for name in shared},
+            "noise": noise,
         }
         tasks.append({**content, "digest": atomic_files.digest(content)})
     return tasks
@@ -336,8 +306,8 @@ def _candidates(settings: dict[str, Any], plan: dict[str, Any]) -> int:
 
     It holds for noise paired with events at random and added nowhere else, without conditions.
     """
-    path = PATHS.build(settings["path"])
-    plain = spec_name(settings["coupling"]) == "independent" and settings["flow_matcher"] == "numpy"
+    noise, path = settings["noise"], PATHS.build(settings["path"])
+    plain = spec_name(settings["coupling"]) == "independent" and noise["flow_matcher"] == "numpy"
     noisy = any(path.noise_scale(t) > 0 for t in (0.0, 0.5, 1.0))
     conditional = bool(plan["fingerprint"]["columns"]["conditions"])
-    return 0 if noisy or conditional or not plain else int(settings["candidates"])
+    return 0 if noisy or conditional or not plain else int(noise["candidates"])

@@ -36,12 +36,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import atomic_files
+from ..config import present_settings
 from ..errors import FormatError, RunError
 
-FORMAT = 2
+FORMAT = 3
 """Version of run directories and model files; raised when old readers would misread new files.
 
-2: models may have a rejection."""
+2: models may have a rejection. 3: one setting for noise and targets."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """What generation needs beside the models; config.yaml is for people and for another fit."""
@@ -100,6 +101,14 @@ class RunDirectory:
         """Return a JSON file's content. Raises FormatError if it is missing or broken."""
         return parse_json(self.read(name), f"{self.path / name}")
 
+    def plan(self) -> dict[str, Any]:
+        """Return the plan, see `read_plan`."""
+        return read_plan(self)
+
+    def task(self, step: int) -> dict[str, Any]:
+        """Return a step's task with its settings under their present names."""
+        return present_settings(self.read_json(task_name(step)))
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all."""
         atomic_files.write_json(self.path / name, value)
@@ -133,7 +142,7 @@ class RunDirectory:
         report states. That a file exists proves nothing: it may be another configuration's.
         """
         try:
-            task = self.read_json(task_name(step))
+            task = self.task(step)
             report = self.read_json(report_name(step))
             whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
         except (FormatError, OSError, KeyError):
@@ -223,6 +232,23 @@ def check_format(content: dict[str, Any], what: str) -> None:
             f"{what} has format {found!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
+
+
+def read_plan(source: Source) -> dict[str, Any]:
+    """Return the plan of a run. Raises FormatError if it is missing, broken or of a newer format.
+
+    Settings of older formats come under their present names.
+    """
+    content = parse_json(source.read("plan.json"), f"{source.path}: plan.json")
+    check_format(content, f"{source.path}: plan.json")
+    return present_plan(content)
+
+
+def present_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan of any format with its settings under their present names."""
+    fingerprint = plan["fingerprint"]
+    settings = present_settings(fingerprint["settings"])
+    return {**plan, "fingerprint": {**fingerprint, "settings": settings}}
 
 
 def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from . import cost_model, run_directory
 from .executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib
 from .run_directory import RunDirectory
-from .train_step import VALID_REPEATS, run_task
+from .train_step import run_task, valid_repeats
 
 
 class Steps(Work):
@@ -39,7 +39,7 @@ class Steps(Work):
 
     def needs(self, run: RunDirectory) -> Needs:
         """Return what the cost model says, or what a finished step has used if that is more."""
-        plan = run.read_json("plan.json")
+        plan = run.plan()
         tables = folder_mib(run, "table")
         memory = SPARE_MEMORY * (step_cost(plan).memory_mib + tables)
         return Needs(round(max(memory, *_used(run, plan))), round(DISK_MIB + 1.5 * tables))
@@ -51,14 +51,13 @@ STEPS = Steps()
 def step_cost(plan: Mapping[str, Any]) -> cost_model.Cost:
     """Return what one step of a plan will take at most."""
     settings = plan["fingerprint"]["settings"]
-    repeats = settings["n_repeats"]
-    valid = VALID_REPEATS if settings["noise"] == "fresh" else min(repeats, VALID_REPEATS)
+    noise = settings["noise"]
     return cost_model.estimate(
         settings["booster"],
-        plan["n_train"] * repeats,
+        plan["n_train"] * noise["n_repeats"],
         _n_inputs(plan),
         plan["n_latent"],
-        plan["n_valid"] * valid,
+        plan["n_valid"] * valid_repeats(noise),
     )
 
 

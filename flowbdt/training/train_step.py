@@ -50,7 +50,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         If the result cannot be written.
     """
     run = RunDirectory(folder)
-    task = run.read_json(run_directory.task_name(step))
+    task = run.task(step)
     run_directory.check_format(task, run_directory.task_name(step))
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
@@ -61,7 +61,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
             valid,
             seed=derive(task["seed"], "booster", step),
             n_threads=n_threads,
-            refresh=task["refresh"] if task["noise"] == "fresh" else 0,
+            refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
         )
         without_trees = None if valid is None else _root_mean_square(valid)
     content = model.to_bytes()
@@ -130,13 +130,18 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     inputs = _inputs(run, task)
     valid, counted = np.asarray(valid), _counted(arrays, len(valid))
     rows = np.flatnonzero(~valid & counted)
-    train = _pairs(task, Events(rows=rows, **arrays), inputs, "train", task["n_repeats"])
+    train = _pairs(task, Events(rows=rows, **arrays), inputs, "train", task["noise"]["n_repeats"])
     if not valid.any():
         return train, None
-    fresh = task["noise"] == "fresh"
-    repeats = VALID_REPEATS if fresh else min(task["n_repeats"], VALID_REPEATS)
+    repeats = valid_repeats(task["noise"])
     rows = np.flatnonzero(valid & counted)
     return train, _pairs(task, Events(rows=rows, **arrays), inputs, "valid", repeats)
+
+
+def valid_repeats(noise: dict[str, Any]) -> int:
+    """Return how many noise draws each validation event gets."""
+    fresh = noise["name"] == "fresh"
+    return VALID_REPEATS if fresh else min(int(noise["n_repeats"]), VALID_REPEATS)
 
 
 def _counted(arrays: dict[str, np.ndarray], n_rows: int) -> np.ndarray:
@@ -181,7 +186,9 @@ def _pairs(
     purpose: str,
     n_repeats: int,
 ) -> NoisyPairs:
-    interval = Interval(task["step"], task["time"], task["next_time"], task["target"] == "mean")
+    interval = Interval(
+        task["step"], task["time"], task["next_time"], task["noise"]["target"] == "mean"
+    )
     arguments = (events, PATHS.build(task["path"]), COUPLINGS.build(task["coupling"]), interval)
     keywords = {
         "inputs": inputs,
@@ -189,9 +196,9 @@ def _pairs(
         "seed": task["seed"],
         "purpose": purpose,
     }
-    if task["flow_matcher"] == "numpy":
+    if task["noise"]["flow_matcher"] == "numpy":
         # the validation loss is that of single events: what training minimises on average
-        candidates = task["candidates"] if purpose == "train" else 0
+        candidates = task["noise"]["candidates"] if purpose == "train" else 0
         return NoisyPairs(*arguments, candidates=candidates, **keywords)
     matcher = torchcfm_matcher(task["path"], task["coupling"])
     return TorchcfmPairs(*arguments, matcher=matcher, **keywords)

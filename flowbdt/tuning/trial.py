@@ -98,7 +98,7 @@ class Trials(Work):
             if self.report(run, int(path.stem)) is None:
                 config = configuration(setup, run.read_json(f"trials/{path.name}")["params"], rows)
                 settled = config.resolved(rows, columns)
-                n = rows * (settled.n_repeats or 1)
+                n = rows * (settled.noise["n_repeats"])
                 size = cost_model.estimate(settled.booster, n, 3 * columns, columns, n // 5)
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200
