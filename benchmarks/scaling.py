@@ -116,9 +116,7 @@ def planned(folder: Path, n_rows: int, n_steps: int) -> RunDirectory:
     x = rng.normal(size=(n_rows, N_COLUMNS)) @ rng.normal(size=(N_COLUMNS, N_COLUMNS))
     config = ModelConfig(
         n_steps=n_steps,
-        noise="repeats",
-        n_repeats=4,
-        candidates=0,
+        noise={"name": "repeats", "n_repeats": 4, "candidates": 0},
         preconditioner="none",
         booster={"n_estimators": 20, "early_stopping_rounds": 0},
     )

@@ -166,7 +166,10 @@ class ModelConfig:
             If the preset is unknown, or a booster parameter comes under two names.
         """
         if self.preset == "best":
-            raise ConfigError("preset 'best' was removed: 'balanced' does as well in less time")
+            raise ConfigError(
+                "preset 'best' was removed: 'balanced' does as well in less time. Presets:"
+                f" {', '.join(sorted(PRESETS))}"
+            )
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
         wide = n_columns > MANY_COLUMNS

@@ -37,8 +37,7 @@ POLICY = "use POLICY: HOLD_IF_MEMORY_EXCEEDED\n"
 SETTINGS = {
     "preset": "fast",
     "preconditioner": {"name": "mixture", "n_components": 3},
-    "candidates": 100,
-    "n_repeats": 1,
+    "noise": {"candidates": 100, "n_repeats": 1},
     "random_state": 5,
     "relations": list(bundled().relations),
 }

@@ -34,7 +34,9 @@ COMMAND = [sys.executable, "-m", "flowbdt.cli"]
 
 
 def inputs(table):
-    config = ModelConfig(n_steps=N_STEPS, n_repeats=2, booster=QUICK, **PLAIN)
+    config = ModelConfig(
+        **{**PLAIN, "noise": {**PLAIN["noise"], "n_repeats": 2}}, n_steps=N_STEPS, booster=QUICK
+    )
     return Inputs(table, config, 5)
 
 

@@ -36,7 +36,6 @@ LIBRARIES = {
     "optuna": ("tuning/optuna_proposals.py",),
     "distributed": (),  # by name only, in training/executors/dask.py
     "dask_jobqueue": (),
-    "htcondor2": (),
     "matplotlib": ("evaluation/report/", "physics/calorimeter/report.py"),
     "click": ("cli/",),
 }  # fmt: skip

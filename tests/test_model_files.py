@@ -19,7 +19,8 @@ from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 
 ASSETS = Path(__file__).parent / "assets"
-SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
+SMALL = {"n_steps": 3, "booster": QUICK, **PLAIN}
+SMALL["noise"] = {**PLAIN["noise"], "n_repeats": 2}
 
 
 def small(**settings):
