@@ -22,8 +22,8 @@ from .generation.trained_flow import Flow
 from .tables import conditions
 from .tables.event_table import EventTable
 from .training import run_directory
-from .training.collect import OnReport, Runs, train
-from .training.executors import EXECUTORS
+from .training.collect import OnReport, train
+from .training.executors import EXECUTORS, Executor
 from .training.expected_cost import warn_if_full
 from .training.plan import Inputs, make_plan
 from .training.run_directory import Archive, RunDirectory
@@ -59,7 +59,7 @@ def fit_run(
     return run
 
 
-def train_run(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) -> None:
+def train_run(run: RunDirectory, executor: Executor, on_report: OnReport | None = None) -> None:
     """Train every missing step of a planned run, and what comes after the steps; close it.
 
     Raises IncompleteRun if steps failed; finished ones are kept.

@@ -140,7 +140,7 @@ def test_a_file_of_format_1_may_have_the_older_settings(tmp_path):
     (tmp_path / "old.yaml").write_text(f"format: 1\n{text}")
     assert RunConfig.from_yaml(tmp_path / "old.yaml") == RunConfig(n_steps=5, noise=NEW)
     (tmp_path / "new.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="n_repeats"):
+    with pytest.raises(ConfigError, match="unknown setting 'candidates'"):
         RunConfig.from_yaml(tmp_path / "new.yaml")
 
 

@@ -25,9 +25,10 @@ from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.dask import _prologue
+from flowbdt.training.expected_cost import step_cost
+from flowbdt.training.numbered_jobs import STEPS
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.training.step_jobs import STEPS, step_cost
 
 N_STEPS = 3
 COMMAND = [sys.executable, "-m", "flowbdt.cli"]

@@ -107,7 +107,7 @@ def dry_run(options: argparse.Namespace) -> str:
         f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",
         *(f"#   {line}" for line in transform.describe()),
         _times(grid),
-        expected_cost.describe(plan, len(grid.times)),
+        expected_cost.describe_cost(plan, len(grid.times)),
     ]
     return "\n".join(lines)
 

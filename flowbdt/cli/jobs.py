@@ -16,16 +16,14 @@ from ..generation.learn_rejection import learn_rejection
 from ..generation.sample_jobs import Parts, merge, missing_parts, plan_sample
 from ..tables.formats import read_conditions, read_table
 from ..training.collect import collect, missing_steps
-from ..training.executors import Executor, HTCondor, Work
+from ..training.executors import Executor, HTCondor, JobKind
 from ..training.executors.base import reason
-from ..training.executors.htcondor.pool import connect
-from ..training.executors.htcondor.submissions import Submissions, written
+from ..training.executors.htcondor.submissions import Pool, Submissions, written
 from ..training.executors.htcondor.submit_files import Place, Stage, single
 from ..training.executors.local import available_cpus
-from ..training.executors.work import name_of
+from ..training.numbered_jobs import STEPS, name_of
 from ..training.plan import make_plan
 from ..training.run_directory import RunDirectory, task_name
-from ..training.step_jobs import STEPS
 from .fit_and_generate import checked_executor, prepare, read_sampler
 
 
@@ -85,7 +83,7 @@ def _check_task(run: RunDirectory, number: int) -> None:
         )
 
 
-def job(work: Work, path: str, number: int, n_threads: int | None) -> dict[str, Any] | None:
+def job(work: JobKind, path: str, number: int, n_threads: int | None) -> dict[str, Any] | None:
     """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
 
     Returns its report; None if it was done before. When a batch system takes the machine away
@@ -164,7 +162,7 @@ def submit(options: argparse.Namespace) -> str:
     submissions = Submissions(run)
     if options.dry_run:
         return _description(run, executor, options, submissions, work)
-    pool = connect(executor.bindings)
+    pool = Pool.connect()
     submissions.compare(pool)
     _refuse_second(run, submissions)
     place = submissions.place()

@@ -11,7 +11,6 @@ from typing import TextIO
 from ..errors import ConfigError, FlowbdtError
 from ..generation.sample_jobs import is_merged, merge, samples
 from ..training.executors.htcondor.executor import Follower
-from ..training.executors.htcondor.pool import Pool, connect
 from ..training.executors.htcondor.submissions import (
     DONE,
     FAILED,
@@ -21,6 +20,7 @@ from ..training.executors.htcondor.submissions import (
     RUNNING,
     WAITING,
     JobState,
+    Pool,
     Submissions,
 )
 from .jobs import collect_run, planned, quoted
@@ -84,7 +84,7 @@ def _finish(path: Path) -> str:
 def _pool() -> Pool | None:
     """Return HTCondor if it is here; the logs alone tell nearly as much."""
     try:
-        return connect()
+        return Pool.connect()
     except FlowbdtError:
         return None
 

@@ -28,8 +28,8 @@ from ..errors import ConfigError, FormatError, IncompleteRun, RunError
 from ..tables.formats import TableWriter
 from ..tables.formats.write import check_ending
 from ..training import run_directory
-from ..training.cost_model import PROCESS_MIB
-from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
+from ..training.expected_cost import PROCESS_MIB
+from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
 from ..training.run_directory import RunDirectory
 from .compiled.choose_engine import may_compile
 from .trained_flow import Flow
@@ -44,7 +44,7 @@ MERGED = "merged.json"
 
 
 @dataclass(frozen=True)
-class Parts(Work):
+class Parts(JobKind):
     """Generating the parts of the sample called ``sample``."""
 
     sample: str

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .. import atomic_files
 from ..errors import IncompleteRun
 from . import run_directory
 from .run_directory import RunDirectory
 
+if TYPE_CHECKING:
+    from .executors.base import Executor
+
 STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
 """What the manifest keeps of each step's report: equal runs have equal manifests."""
 
 REASONS = 3
-"""So many failed steps are told of in full."""
+"""Failed steps that a message describes in full."""
 
 OnReport = Callable[[dict[str, Any]], None]
-
-
-class Runs(Protocol):
-    """What `train` needs of an executor: reports for the steps it is given."""
-
-    def run(self, run: RunDirectory, steps: Sequence[int]) -> Iterator[dict[str, Any]]: ...
 
 
 def missing_steps(run: RunDirectory) -> list[int]:
@@ -33,7 +30,9 @@ def missing_steps(run: RunDirectory) -> list[int]:
     return [step for step in range(n_steps) if run.report(step) is None]
 
 
-def train(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) -> dict[str, Any]:
+def train(
+    run: RunDirectory, executor: Executor, on_report: OnReport | None = None
+) -> dict[str, Any]:
     """Train every missing step with an executor, then collect.
 
     A failed step does not stop the others. ``on_report`` is called after each step, for progress.

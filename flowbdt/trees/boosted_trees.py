@@ -56,7 +56,7 @@ class BoostedTrees(StepRegressor):
     The result does not depend on ``n_threads``. Memory: label 4 bytes per row and output; margin 4,
     gradient 8 and, for vector leaves, its transposed copy 8, each per row and output of one group;
     bins 1 byte (up to 256 of them) per row and input, kept in two orders. With new draws of noise
-    the rows are those of one draw. `flowbdt.training.cost_model` adds it all up.
+    the rows are those of one draw. `flowbdt.training.expected_cost` adds it all up.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:

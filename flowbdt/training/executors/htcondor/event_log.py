@@ -1,7 +1,7 @@
 """HTCondor's event log: what happened to each job, in a text file that only grows.
 
 The log is read from where the last look ended, whole events only, so that following can be stopped
-and started at any time and needs no bindings.
+and started at any time.
 
 Source: HTCondor manual, "Job Event Log Codes"
 (https://htcondor.readthedocs.io/en/latest/codes-other-values/job-event-log-codes.html).
@@ -32,12 +32,12 @@ class Event:
 
     @property
     def note(self) -> str:
-        """What the job is called: the note of its submission, or its node in a DAG."""
+        """The name of the job: the note of its submission, or its node in a DAG."""
         return self.body.strip().removeprefix("DAG Node: ").split("\n")[0].strip()
 
     @property
     def exit(self) -> str | None:
-        """How a program ended: '' well, else in words; None if the event does not say."""
+        """The end of a program: '' if well, else in words; None if the event does not say."""
         value = re.search(r"Normal termination \(return value (-?\d+)\)", self.body)
         if value:
             return "" if value[1] == "0" else f"exit status {value[1]}"
@@ -64,7 +64,7 @@ class Event:
         return int(found[1]) if found else 0
 
 
-def read(log: Path, offset: int = 0) -> tuple[list[Event], int]:
+def read_events(log: Path, offset: int = 0) -> tuple[list[Event], int]:
     """Return the whole events after ``offset`` and where to go on; none if there is no log yet."""
     try:
         with open(log, "rb") as handle:
