@@ -19,7 +19,7 @@ from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees, check_parameters
-from flowbdt.trees.grow_group import ranges
+from flowbdt.trees.grow_trees import ranges
 
 PARAMETERS = {
     "n_estimators": 12,

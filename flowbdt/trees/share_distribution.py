@@ -1,9 +1,9 @@
-"""The distribution of a share between 0 and 1 given features: boosted trees all the way.
+"""The conditional distribution of a share between 0 and 1, by boosted trees.
 
-A share that is exactly 0 or exactly 1 has a probability of its own. What lies between is described
-in three steps, each a few trees: location and scale of its logit; one tree with the quantiles
-within each of its leaves, ends included; boosted trees that bend the distribution which the leaf
-gives. Drawing goes back the same way from one uniform number.
+Shares of exactly 0 and exactly 1 have probabilities. The distribution between has three stages of a
+few trees each: location and scale of the logit; one tree with the quantiles within each of its
+leaves, ends included; boosted trees that bend the distribution of the leaf. Sampling inverts the
+stages, from one uniform number.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import msgspec
 import numpy as np
 import xgboost as xgb
 
-from ..errors import ConfigError, InputError
+from ..errors import InputError
+from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from .boosted_trees import BoostedTrees
 
 CLIP = 1e-9
@@ -37,7 +39,7 @@ VECTOR = {**TREES, "multi_strategy": "multi_output_tree"}
 
 @dataclass(frozen=True)
 class DistributionSettings:
-    """How many trees, and how deep.
+    """Numbers and depths of the trees.
 
     Parameters
     ----------
@@ -47,29 +49,19 @@ class DistributionSettings:
     cdf_trees, cdf_depth, cdf_rate, cdf_knots : of the trees that bend the distribution
     """
 
-    location_trees: int = 60
-    depth: int = 5
-    least_rows: int = 80
-    knots: int = 33
-    cdf_trees: int = 40
-    cdf_depth: int = 4
-    cdf_rate: float = 0.1
-    cdf_knots: int = 15
+    location_trees: AtLeastZero = 60
+    depth: AtLeastZero = 5
+    least_rows: AtLeastOne = 80
+    knots: Annotated[int, msgspec.Meta(ge=2)] = 33
+    cdf_trees: AtLeastZero = 40
+    cdf_depth: AtLeastZero = 4
+    cdf_rate: Annotated[float, msgspec.Meta(gt=0, lt=np.inf)] = 0.1
+    cdf_knots: AtLeastOne = 15
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return settings with some given. Raises ConfigError for an unknown or impossible one."""
-        known = cls.__dataclass_fields__
-        least = {"knots": 2, "cdf_knots": 1, "least_rows": 1}
-        for name, value in given.items():
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            rate = name == "cdf_rate" and isinstance(value, float) and 0.0 < value < np.inf
-            if name not in known or not (rate or (whole and value >= least.get(name, 0))):
-                raise ConfigError(
-                    f"a distribution has the settings {', '.join(known)}: cdf_rate a number above"
-                    f" 0, the others whole and at least 0 ({least}); got {name!r}: {value!r}"
-                )
-        return cls(**given)
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Return checked settings. Raises ConfigError for an unknown or impossible one."""
+        return cls(**check_settings(settings, cls, "setting of a distribution"))
 
 
 class ConditionalDistribution:

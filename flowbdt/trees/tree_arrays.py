@@ -104,7 +104,7 @@ class StoredBooster(NamedTuple):
 def read_booster(content: bytes) -> StoredBooster:
     """Return a booster from UBJSON. Raises ConfigError and FormatError as `forests`."""
     try:
-        learner = ubjson.read(content)["learner"]
+        learner = ubjson.read_ubjson(content)["learner"]
         booster, parameters = learner["gradient_booster"], learner["learner_model_param"]
         n_inputs = int(parameters["num_feature"])
         if booster["name"] != "gbtree" or n_inputs > 2**16:
