@@ -36,10 +36,10 @@ def demo(folder: Path, *, seed: int, bar: Callable[..., Any]) -> str:
     start = time.perf_counter()
     config = ModelConfig(**{**vars(SETTINGS), "relations": list(relations), "random_state": seed})
     run = folder / "run"
-    with bar(total=len(check_config(config).times), desc="training", unit="step") as progress:
-        trained = fit_run(
-            Inputs(train, config, seed), run, resume=True, on_report=lambda _: progress.update()
-        )
+    grid = check_config(config)
+    inputs = Inputs(train, config, seed, grid=grid)
+    with bar(total=len(grid.times), desc="training", unit="step") as progress:
+        trained = fit_run(inputs, run, resume=True, on_report=lambda _: progress.update())
     seconds = [time.perf_counter() - start]
     flow = Flow(trained)
     generated = EventTable.concatenate(list(flow.sample_blocks(test.n, seed=seed + 1)))

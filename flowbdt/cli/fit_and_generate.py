@@ -40,7 +40,7 @@ def prepare(options: argparse.Namespace) -> Inputs:
     With ``--resume`` the configuration is the one that the run recorded, unless another is given.
     """
     config = configuration(options)
-    check_config(config)
+    grid = check_config(config)
     if options.table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
     if options.output is None and not options.dry_run:
@@ -51,7 +51,7 @@ def prepare(options: argparse.Namespace) -> Inputs:
         conditions=config.conditions,
         weight=config.weight,
     )
-    return Inputs(table, config, seeding.resolve(config.random_state))
+    return Inputs(table, config, seeding.resolve(config.random_state), grid=grid)
 
 
 def configuration(options: argparse.Namespace, known: RunConfig | None = None) -> RunConfig:
@@ -98,7 +98,7 @@ def dry_run(options: argparse.Namespace) -> str:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(grid)}"
     inputs = prepare(options).settled()
     transform = TableTransform(inputs.config.transforms, inputs.config.relations).fit(inputs.table)
-    grid, plan = check_config(inputs.config), expected_cost.outline(inputs, transform.n_latent)
+    plan = expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(inputs.config.executor))
     lines = [
         inputs.config.to_yaml().rstrip(),
@@ -106,8 +106,8 @@ def dry_run(options: argparse.Namespace) -> str:
         f"# {inputs.table.n} events, {len(inputs.table.names)} columns"
         f" -> {transform.n_latent} learned, {len(inputs.table.cond_names)} conditions",
         *(f"#   {line}" for line in transform.describe()),
-        _times(grid),
-        expected_cost.describe_cost(plan, len(grid.times)),
+        _times(inputs.checked_grid()),
+        expected_cost.describe_cost(plan, len(inputs.checked_grid().times)),
     ]
     return "\n".join(lines)
 
@@ -133,8 +133,7 @@ def fit(options: argparse.Namespace, *, bar: Bar) -> RunDirectory:
         return run
     inputs = prepare(options)
     run = RunDirectory(options.output)
-    n_steps = len(check_config(inputs.config).times)
-    with bar(total=n_steps, desc="training", unit="step") as progress:
+    with bar(total=len(inputs.checked_grid().times), desc="training", unit="step") as progress:
         return fit_run(
             inputs, run.path, resume=options.resume, on_report=lambda _: progress.update()
         )

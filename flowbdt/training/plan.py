@@ -39,9 +39,11 @@ MIN_ROWS = 2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run is planned from. ``source``: events to start from instead of noise, row by row.
+    """Table, configuration and seed from which a run is planned.
 
-    ``ways``: of a student, what it learns from; ``table`` then has the teacher's events.
+    ``source``: events to start from instead of noise, row by row. ``ways``: the trajectories that
+    a student learns from; ``table`` then has the teacher's events. ``grid``: the result of
+    `check_config`, where the configuration was checked already.
     """
 
     table: EventTable
@@ -50,6 +52,11 @@ class Inputs:
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
     ways: Ways | None = None
+    grid: TimeGrid | None = None
+
+    def checked_grid(self) -> TimeGrid:
+        """Return the grid of times to train, from the one check of the configuration."""
+        return self.grid or check_config(self.config)
 
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
@@ -60,7 +67,7 @@ class Inputs:
 def check_config(config: ModelConfig) -> TimeGrid:
     """Build every plug-in once, so that a wrong setting shows before any long work.
 
-    Returns the grid of times that will be trained: those the solver will ask for.
+    Returns the grid of times that will be trained: those that the solver evaluates.
 
     Raises
     ------
@@ -126,7 +133,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     that holds something else, is refused.
     """
     inputs = inputs.settled()
-    grid = check_config(inputs.config)
+    grid = inputs.checked_grid()
     _check_table(inputs)
     _refuse_foreign(run, resume)
     run.create()
