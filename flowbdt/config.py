@@ -39,11 +39,11 @@ BOOSTER_DEFAULTS: dict[str, Any] = {
     "split_outputs": 0,  # ours: columns, drawn for each tree, that decide its splits; 0: all
     "early_stopping_rounds": 0,
 }
-"""What a step's booster gets unless told otherwise, under XGBoost's names where it has one."""
+"""Defaults of a step's booster, under XGBoost's names where it has one."""
 
 VALUES_PER_STEP = 1_200_000
 """Events times columns times repetitions that a step learns from by default: small tables need
-more repetitions of the noise, large ones bring their own variety, wide ones cost more per event."""
+more repetitions of the noise, large ones bring variety, wide ones cost more per event."""
 
 WIDE_VALUES_PER_STEP = 3_600_000
 """The same above `MANY_COLUMNS`, where trees are cheap: on 5,000 x 368 voxels one, two and three
@@ -93,7 +93,7 @@ BOOSTER_ALIASES = {
     "gamma": "min_split_loss",
     "n_trees": "n_estimators",
 }
-"""XGBoost's second names; one of each pair, or a default would contradict what was asked."""
+"""XGBoost's second names; one of each pair, or a default would contradict the other."""
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class FlowBDT(BaseEstimator):
         ----------
         X : EventTable, DataFrame or array (n, d); numbers, or text columns in a DataFrame
         y : ignored, for scikit-learn
-        cond : array or DataFrame (n, c), given again at generation; NaN means missing
+        cond : array or DataFrame (n, c), needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
@@ -221,7 +221,7 @@ class FlowBDT(BaseEstimator):
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
     def _adopt(self, content: bytes) -> None:
-        """Take over a trained model given as the bytes of a model file."""
+        """Take over a trained model from the bytes of a model file."""
         self.archive_ = content
         self.__dict__.pop("_loaded", None)
         flow = self.flow()
@@ -267,11 +267,11 @@ class FlowBDT(BaseEstimator):
         cond : array or DataFrame (n_samples, c), or one row for all; needed if fitted with it
         source : events to start from, needed if fitted with it
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
-            ``spacing`` and ``interpolate``, for another way through the same step models, without
+            ``spacing`` and ``interpolate``: other steps through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
         compiled : None for machine code where it can be (extra ``compiled``), True to insist on
             numba, False for XGBoost; the same events, but for a few that rounding moves
-        random_state : seed; events do not depend on how many are asked for
+        random_state : seed; an event does not depend on ``n_samples``
 
         Returns
         -------
@@ -282,7 +282,7 @@ class FlowBDT(BaseEstimator):
         NotFittedError, InputError
             If `fit` was not called; if a condition is missing or unknown, or shapes do not fit.
         GridError, ConfigError
-            If the sampler asks for times that have no model, or cannot be used with this model.
+            If the sampler needs times that have no model, or cannot be used with this model.
         MissingExtra
             If ``compiled`` is True and numba is not installed.
         """
@@ -334,11 +334,13 @@ class FlowBDT(BaseEstimator):
         random_state: Any,
         sampler: dict[str, Any] | None,
         compiled: bool | None,
-        *given: Any,
+        cond: Any,
+        source: Any,
+        block_rows: int | None = None,
     ) -> Stream:
         flow = self.flow(sampler, compiled)
-        n = number_of_events(n_samples, *given[:2])
-        return Stream(flow, n, seeding.resolve(random_state), *given)
+        n = number_of_events(n_samples, cond, source)
+        return Stream(flow, n, seeding.resolve(random_state), cond, source, block_rows)
 
     def sampler(self, *, random_state: Any = None, first: int = 0) -> EventSampler:
         """Return what gives events one by one: ``model.sampler().one()`` or ``.one(cond)``.
@@ -351,7 +353,7 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError, InputError
-            If `fit` was not called; if the model starts from given events.
+            If `fit` was not called; if the model starts from source events.
         """
         return EventSampler(self.flow(), seeding.resolve(random_state), first)
 

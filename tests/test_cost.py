@@ -43,15 +43,15 @@ def test_more_of_anything_never_costs_less(kind, larger):
 
 def test_histograms_are_sums_of_two_float64_per_node_input_bin_and_output():
     booster = {**BOOSTER_DEFAULTS, "max_bin": 32, "max_depth": 4}
-    parts = expected_cost.estimate(booster, 5000, 368, 368).parts
+    parts = expected_cost.estimate(booster, 5000, 368, 368).breakdown
     assert parts["histograms"] == pytest.approx(15 * 368 * 368 * 32 * 16 / 2**20)
-    few = expected_cost.estimate({**booster, "split_outputs": 10}, 5000, 368, 368).parts
+    few = expected_cost.estimate({**booster, "split_outputs": 10}, 5000, 368, 368).breakdown
     assert few["histograms"] == pytest.approx(parts["histograms"] * 10 / 368)
 
 
 def test_parts_add_up():
     found = expected_cost.estimate(BOOSTER_DEFAULTS, **SIZES)
-    assert sum(found.parts.values()) == pytest.approx(found.memory_mib)
+    assert sum(found.breakdown.values()) == pytest.approx(found.memory_mib)
 
 
 MEASURE = """

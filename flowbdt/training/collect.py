@@ -1,4 +1,4 @@
-"""Run the missing steps of a plan and close the run, or say what is missing."""
+"""Train the missing steps of a plan and close the run, or name those that fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .executors.base import Executor
 
 STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
-"""What the manifest keeps of each step's report: equal runs have equal manifests."""
+"""Entries of a step's report in the manifest: equal runs have equal manifests."""
 
 REASONS = 3
 """Failed steps that a message describes in full."""
@@ -91,7 +91,7 @@ def _incomplete(
     steps = ", ".join(str(step) for step in missing)
     text = f"{run.path}: {len(missing)} of {len(reports)} steps are missing: {steps}."
     reasons = {step: _reason(run, step, failures) for step in missing}
-    known = {step: found for step, found in reasons.items() if found is not None}
+    known = {step: reason for step, reason in reasons.items() if reason is not None}
     for step, (why, log) in list(known.items())[:REASONS]:
         text += f" Step {step} failed: {why} (log: {log})."
     if len(known) > REASONS:
@@ -105,7 +105,7 @@ def _incomplete(
 def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str, Path] | None:
     """Return why a step failed and the log that tells more; None if nothing is known.
 
-    The reason is what the executor said, else the last line of the step's newest log: this may be
+    The reason is that of the executor, else the last line of the step's newest log: this may be
     another process than the one that ran it.
     """
     stem = run_directory.log_name(step).removesuffix(".log")

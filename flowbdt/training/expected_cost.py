@@ -46,12 +46,12 @@ fits them to measured steps; the small ones are known to a factor of a few)."""
 class Cost:
     """Peak memory and CPU time of training one step, at most: early stopping may end it sooner.
 
-    ``parts`` says what the memory is for, in MiB; they add up to ``memory_mib``.
+    ``breakdown`` has the uses of the memory, in MiB; they add up to ``memory_mib``.
     """
 
     memory_mib: float
     cpu_seconds: float
-    parts: dict[str, float] = field(default_factory=dict)
+    breakdown: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ class _Shape:
 def estimate(
     booster: Mapping[str, Any], n_rows: int, n_inputs: int, n_outputs: int, n_valid: int = 0
 ) -> Cost:
-    """Return what training one step costs at most, on one thread.
+    """Return the cost of training one step at most, on one thread.
 
     Parameters
     ----------
     booster : booster settings of a resolved configuration
     n_rows : training rows, repetitions of the noise counted
-    n_inputs, n_outputs : what trees see, conditions counted, and learn
+    n_inputs, n_outputs : numbers that trees see, conditions counted, and learn
     n_valid : validation rows, repetitions counted
 
     Notes
@@ -102,14 +102,14 @@ def estimate(
     """
     work = work_units(booster, n_rows, n_inputs, n_outputs, n_valid)
     seconds = sum(NANOSECONDS[name] * count for name, count in work.items()) * 1e-9
-    parts = memory_parts(booster, n_rows, n_inputs, n_outputs, n_valid)
-    return Cost(sum(parts.values()), seconds, parts)
+    memory = memory_breakdown(booster, n_rows, n_inputs, n_outputs, n_valid)
+    return Cost(sum(memory.values()), seconds, memory)
 
 
 def work_units(
     booster: Mapping[str, Any], n_rows: int, n_inputs: int, n_outputs: int, n_valid: int = 0
 ) -> dict[str, float]:
-    """Return how much of each kind of work in `NANOSECONDS` a step takes; see `estimate`."""
+    """Return the amount of each kind of work in `NANOSECONDS`; see `estimate`."""
     shape = _Shape.of(booster, n_rows, n_outputs)
     vector = booster.get("multi_strategy") == "multi_output_tree"
     levels = 1 + max(shape.depth - 1, 0) / 2  # of two siblings one is the difference
@@ -124,10 +124,10 @@ def work_units(
     }
 
 
-def memory_parts(
+def memory_breakdown(
     booster: Mapping[str, Any], n_rows: int, n_inputs: int, n_outputs: int, n_valid: int = 0
 ) -> dict[str, float]:
-    """Return what the memory of a step is for, in MiB; see `estimate`."""
+    """Return the uses of a step's memory, in MiB; see `estimate`."""
     shape = _Shape.of(booster, n_rows, n_outputs)
     vector = booster.get("multi_strategy") == "multi_output_tree"
     few = shape.sought < shape.width and vector
@@ -147,7 +147,7 @@ def memory_parts(
 
 
 def step_cost(plan: Mapping[str, Any]) -> Cost:
-    """Return what one step of a plan will take at most."""
+    """Return the cost of one step of a plan, at most."""
     settings = plan["fingerprint"]["settings"]
     noise = settings["noise"]
     return estimate(
@@ -160,7 +160,7 @@ def step_cost(plan: Mapping[str, Any]) -> Cost:
 
 
 def _n_inputs(plan: Mapping[str, Any]) -> int:
-    """Return how many numbers trees see of a point, at most."""
+    """Return the number of inputs of the trees, at most."""
     views = plan["fingerprint"]["settings"]["inputs"]
     points = sum(view in views for view in ("latent", "columns", "end_point"))
     conditions = len(plan["fingerprint"]["columns"]["conditions"])
@@ -180,11 +180,11 @@ ADVICE = {
     "bins": "lower noise.n_repeats or set noise.name=fresh",
     "trees": "lower booster.n_estimators or booster.max_depth",
 }
-"""Remedy for each part of `Cost` that can grow large."""
+"""Remedy for each use of memory that can grow large."""
 
 
 def outline(inputs: Inputs, n_latent: int) -> dict[str, Any]:
-    """Return what `plan.json` will say about sizes, for settled inputs that are not planned yet."""
+    """Return the sizes that `plan.json` will have, for settled inputs that are not planned yet."""
     settings = inputs.config.digestible()
     n_valid = round(inputs.table.n * inputs.config.validation_fraction)
     columns = {"conditions": inputs.table.cond_names}
@@ -223,7 +223,7 @@ def warn_if_full(plan: Mapping[str, Any], executor: Executor) -> None:
     if available is None or at_once * step.memory_mib <= FULL * available:
         return
     jobs = f" in each of {at_once} jobs at once" if at_once > 1 else ""
-    largest = max(ADVICE, key=lambda part: step.parts[part])
+    largest = max(ADVICE, key=lambda use: step.breakdown[use])
     fewer = "use fewer n_jobs, " if at_once > 1 else ""
     warnings.warn(
         f"a step may take {step.memory_mib:.0f} MiB{jobs}, and {available:.0f} MiB are free here;"
@@ -234,10 +234,7 @@ def warn_if_full(plan: Mapping[str, Any], executor: Executor) -> None:
 
 
 def available_mib(root: Path = Path("/")) -> float | None:
-    """Return the memory that can still be had: of the machine, or of this job's share of it.
-
-    Linux only; None where neither is known.
-    """
+    """Return the free memory of the machine, or of this job's share of it; None if not known."""
     limits = [_machine_mib(root / "proc/meminfo"), _share_mib(root / "sys/fs/cgroup")]
     return min((limit for limit in limits if limit is not None), default=None)
 

@@ -36,8 +36,8 @@ class JobKind(ABC):
 
     Attributes
     ----------
-    noun : what one job is called; also the key of its number in reports
-    digest_key : where its report states the hash of its result
+    noun : the word for one job; also the key of its number in reports
+    digest_key : the key of the hash of its result in reports
     """
 
     noun: ClassVar[str]
@@ -53,7 +53,7 @@ class JobKind(ABC):
 
     @abstractmethod
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
-        """Return what must be copied to run a job elsewhere; ``name`` is its four-digit number."""
+        """Return the files to copy for a job elsewhere; ``name`` is its four-digit number."""
 
     @abstractmethod
     def result(self, name: str) -> tuple[str, str]:
@@ -65,7 +65,7 @@ class JobKind(ABC):
 
     @abstractmethod
     def needs(self, run: RunDirectory) -> Needs:
-        """Return what a job asks of a machine."""
+        """Return memory and disk of a job."""
 
     def logs(self, name: str) -> str:
         """Return the name of a job's logs within the run, without ending."""

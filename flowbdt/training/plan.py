@@ -93,8 +93,8 @@ def check_config(config: ModelConfig) -> TimeGrid:
         )
     if config.rejection and spec_name(config.coupling) == "given":
         raise ConfigError(
-            "rejection=True needs noise to draw anew, but coupling='given' starts from given"
-            " events; leave one of them out"
+            "rejection=True needs noise to draw anew, but coupling='given' starts from the"
+            " source events; leave one of them out"
         )
     if config.noise["flow_matcher"] == "torchcfm":
         _check_torchcfm(config)
@@ -149,7 +149,8 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     if run.is_planned():
         _refuse_other(run, plan)
         return plan
-    _write_tables(run, fitted)
+    for name, array in fitted["arrays"].items():
+        run.write_array(name, array)
     for name, content in fitted["files"].items():
         atomic_files.write_bytes(run.file(name), content)
     for task in make_tasks(plan):
@@ -160,8 +161,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
 
 def _check_table(inputs: Inputs) -> None:
     checks.min_rows(inputs.table.n, MIN_ROWS, "fit")
-    given = spec_name(inputs.config.coupling) == "given"
-    if given != (inputs.source is not None):
+    if (spec_name(inputs.config.coupling) == "given") != (inputs.source is not None):
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
             " coupling='given' and source=..., or neither"
@@ -196,20 +196,19 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
 
 
 def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
-    found = run.plan()
-    if found["digest"] != plan["digest"]:
-        different = [key for key in plan["fingerprint"] if _differs(key, plan, found)]
+    stored = run.plan()
+    if stored["digest"] != plan["digest"]:
+        different = [key for key in plan["fingerprint"] if _differs(key, plan, stored)]
         raise RunError(
             f"{run.path} is another run: {', '.join(different) or 'its content'} differ(s) from"
-            " what was asked for now. Use the same table, settings, seed and package versions to"
+            " this one. Use the same table, settings, seed and package versions to"
             " continue it, or choose another folder"
         )
 
 
-def _differs(key: str, plan: dict[str, Any], found: dict[str, Any]) -> bool:
-    return atomic_files.digest(plan["fingerprint"][key]) != atomic_files.digest(
-        found["fingerprint"].get(key)
-    )
+def _differs(key: str, *plans: dict[str, Any]) -> bool:
+    digests = {atomic_files.digest(plan["fingerprint"].get(key)) for plan in plans}
+    return len(digests) > 1
 
 
 def _fit_tables(inputs: Inputs) -> dict[str, Any]:
@@ -239,14 +238,9 @@ def _fit_preconditioner(
     inputs: Inputs, arrays: dict[str, np.ndarray], train: np.ndarray
 ) -> Preconditioner:
     """Fit the closed-form velocity once, on the training rows, for all steps and workers."""
-    parts = {name: array[train] for name, array in arrays.items()}
+    rows = {name: array[train] for name, array in arrays.items()}
     preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner or "none")
-    return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **parts)
-
-
-def _write_tables(run: RunDirectory, fitted: dict[str, Any]) -> None:
-    for name, array in fitted["arrays"].items():
-        run.write_array(name, array)
+    return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **rows)
 
 
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
@@ -309,7 +303,7 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _candidates(settings: dict[str, Any], plan: dict[str, Any]) -> int:
-    """Return over how many events targets are averaged: none where the average would be wrong.
+    """Return the number of events that targets are averaged over: none where it would be wrong.
 
     It holds for noise paired with events at random and added nowhere else, without conditions.
     """

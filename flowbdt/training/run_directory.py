@@ -5,7 +5,7 @@
     config.yaml            the full configuration
     transform.json         fitted column transforms
     preconditioner.npz     closed-form velocity, fitted once
-    table/*.npy            latent events and, where given, conditions, weights, source; split
+    table/*.npy            latent events; conditions, weights and source, if any; split
     plan.json              format, digest, columns, times, hashes of the files above
     tasks/0007.json        one step to train: numbers and names only
     steps/0007.ubj         its model, then
@@ -13,7 +13,7 @@
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
-    samples/<name>/        parts of a generated sample, see `flowbdt.generation.sample_jobs`
+    samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_jobs`
     rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
 
@@ -45,13 +45,11 @@ FORMAT = 3
 2: models may have a rejection. 3: one setting for noise and targets."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
-"""What generation needs beside the models; config.yaml is for people and for another fit."""
-
+"""Files that generation needs beside the models; config.yaml is for people and for another fit."""
 
 PACKED = "packed.bin"
 """In a model file: the arrays of compiled generation, ready to be mapped, see
-`flowbdt.generation.fast_start`.
-"""
+`flowbdt.generation.fast_start`."""
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
@@ -61,7 +59,7 @@ REJECTION_REPORT = "rejection.report.json"
 
 
 class Source(Protocol):
-    """Where the files of a run are read from: a folder or a single file."""
+    """The files of a run: a folder or a single file."""
 
     path: Path
 
@@ -132,7 +130,7 @@ class RunDirectory:
             raise FormatError(f"{path} is damaged ({error}); copy it again") from error
 
     def is_planned(self) -> bool:
-        """Whether planning got to its end (plan.json is written last)."""
+        """Test if planning ended (plan.json is written last)."""
         return self.file("plan.json").exists()
 
     def report(self, step: int) -> dict[str, Any] | None:
@@ -226,10 +224,10 @@ def parse_json(content: bytes, what: str) -> Any:
 
 def check_format(content: dict[str, Any], what: str) -> None:
     """Refuse a file of a format that this release does not know."""
-    found = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+    stored = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(stored, int) or not 1 <= stored <= FORMAT:
         raise FormatError(
-            f"{what} has format {found!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
+            f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
 

@@ -118,7 +118,9 @@ class BoostedTrees:
 
     def _check_fitted(self) -> None:
         if not self._boosters:
-            raise RuntimeError("the regressor has not been fitted")  # our own mistake, not a user's
+            raise RuntimeError(
+                "the regressor has not been fitted"
+            )  # a mistake of this package, not a user's
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -210,7 +212,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 def _reason(error: Exception) -> str:
     """Return the sentence of an XGBoost error that a person can use, without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0].split(": ", 1)[-1] if lines else "no reason given"
+    text = lines[0].split(": ", 1)[-1] if lines else "no reason"
     return text.removeprefix("Check failed: ")
 
 

@@ -72,7 +72,7 @@ class _Passes(xgb.DataIter):
 class Table:
     """Binned inputs, and the labels of one group of outputs at a time.
 
-    The float inputs are gone before gradients take more room. Labels are set in one piece: handed
+    The float inputs are gone before gradients take more room. Labels are set at once: handed
     in by batches, XGBoost's growing buffer would end up to twice as large as they are.
 
     Parameters
@@ -99,7 +99,7 @@ class Table:
         if outputs != self._labelled:
             self.matrix.set_label(np.ascontiguousarray(self._label[:, outputs]))
             self._labelled = outputs
-            if outputs == slice(0, self._n_outputs):  # nobody will ask for others
+            if outputs == slice(0, self._n_outputs):  # no others are needed
                 self._label = self._label[:0].copy()
         return self.matrix
 
@@ -177,9 +177,9 @@ def ranges(n_outputs: int, width: int) -> list[slice]:
 
 
 class Group:
-    """A booster for some of the outputs, with its own best number of trees.
+    """A booster for some of the outputs, with its best number of trees.
 
-    One booster goes on from draw to draw. On a table new to it XGBoost starts from its own
+    One booster goes on from draw to draw. On a table new to it XGBoost starts from its
     prediction of all trees so far (from the bins: equal to that from the numbers), and adds tree
     by tree after that. `xgboost.train` with ``xgb_model`` would copy the model at every draw.
 
@@ -215,7 +215,7 @@ class Group:
                 break
         if self.finished or rounds.stop == n_rounds:
             self._finish(matrix, valid)
-        self.booster.reset()  # lets go of its caches, of which the next group has its own
+        self.booster.reset()  # lets go of its caches, which the next group needs
 
     def _start(self, matrix: xgb.QuantileDMatrix) -> xgb.Booster:
         if self._objective is not None:
@@ -226,7 +226,7 @@ class Group:
         if self._objective is None:
             self.booster.update(matrix, k)
         else:
-            # XGBoost 3.2 annotates its own objectives as plain functions
+            # XGBoost 3.2 annotates built-in objectives as plain functions
             self.booster.boost(matrix, k, fobj=self._objective)  # type: ignore[arg-type]
 
     def _has_stopped(self, valid: xgb.QuantileDMatrix, k: int) -> bool:
@@ -247,7 +247,7 @@ class Group:
 
 
 def _mean_label(matrix: xgb.QuantileDMatrix) -> list[float]:
-    """Return the mean of each output: where XGBoost starts by itself with its own objective."""
+    """Return the mean of each output: where XGBoost starts with its built-in objective."""
     label = matrix.get_label().reshape(matrix.num_row(), -1)
     weight = matrix.get_weight()
     mean = np.average(label, axis=0, weights=weight if len(weight) else None)
@@ -257,7 +257,7 @@ def _mean_label(matrix: xgb.QuantileDMatrix) -> list[float]:
 def rmse(booster: xgb.Booster, matrix: xgb.QuantileDMatrix) -> float:
     """Return the root of the mean squared error over rows (by weight) and outputs.
 
-    To 9 digits: XGBoost adds up in as many parts as there are threads, which must decide neither
+    To 9 digits: XGBoost adds up in as many blocks as there are threads, which must decide neither
     the last bits of a report nor, through them, when to stop.
     """
     return float(f"{float(booster.eval(matrix).split(':')[-1]):.9g}")

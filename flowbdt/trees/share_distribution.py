@@ -65,7 +65,7 @@ class DistributionSettings:
 
 
 class ConditionalDistribution:
-    """Distribution of a share in [0, 1] given features, to draw from.
+    """Distribution of a share in [0, 1], conditional on features.
 
     Parameters
     ----------
@@ -157,9 +157,9 @@ class ConditionalDistribution:
         shape = {"max_bin": 128, "max_depth": self.settings.depth, "learning_rate": 1.0}
         rows = {"min_child_weight": self.settings.least_rows, "reg_lambda": 0.0}
         tree = self._train("tree", table, 1, **VECTOR, **shape, **rows)
-        found = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
-        self._numbers = np.unique(found)
-        return np.searchsorted(self._numbers, found)
+        nodes = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
+        self._numbers = np.unique(nodes)
+        return np.searchsorted(self._numbers, nodes)
 
     def _fit_leaves(self, leaf: np.ndarray, scaled: np.ndarray) -> None:
         """Keep per leaf the probabilities of 0 and 1, and quantiles of what lies between."""
@@ -220,7 +220,7 @@ class ConditionalDistribution:
         return (at + np.clip((uniform - low) / np.maximum(high - low, 1e-12), 0, 1)) / (n + 1)
 
     def sample(self, inputs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Return shares (n,) drawn given features (n, k) from uniform numbers (n,).
+        """Return shares (n,) drawn at features (n, k) from uniform numbers (n,).
 
         Rows are independent; a share grows with its uniform number.
         """
@@ -229,8 +229,8 @@ class ConditionalDistribution:
             return np.zeros(0)
         tree = self._boosters["tree"]
         table = xgb.DMatrix(inputs, nthread=1)
-        found = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
-        leaf = np.searchsorted(self._numbers, found)
+        nodes = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
+        leaf = np.searchsorted(self._numbers, nodes)
         rank = self._unbent(inputs, uniform)
         zero, one = self._ends[leaf].T
         last = self._knots.shape[1] - 1
@@ -293,7 +293,7 @@ def tree_parameters(booster: xgb.Booster) -> int:
 
 
 def flow_parameters(content: bytes) -> int:
-    """Return the numbers of a step's model given as its bytes (`BoostedTrees.to_bytes`)."""
+    """Return the numbers of a step's model from its bytes (`BoostedTrees.to_bytes`)."""
     return sum(tree_parameters(booster) for booster in BoostedTrees.from_bytes(content)._boosters)
 
 

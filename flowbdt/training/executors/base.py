@@ -64,5 +64,5 @@ def failed(kind: JobKind, folder: str, number: int, error: BaseException) -> dic
 
 def reason(error: BaseException) -> str:
     """Return an error's type and first line."""
-    first = (str(error).splitlines() or ["no reason given"])[0]
+    first = (str(error).splitlines() or ["no reason"])[0]
     return f"{type(error).__name__}: {first}"

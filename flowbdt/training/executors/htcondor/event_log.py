@@ -47,21 +47,21 @@ class Event:
     @property
     def hold(self) -> tuple[int, int, str]:
         """Code, subcode and reason of a hold."""
-        found = re.search(r"Code (\d+) Subcode (-?\d+)", self.body)
+        match = re.search(r"Code (\d+) Subcode (-?\d+)", self.body)
         reason = self.body.strip().split("\n")[0].strip()
-        return (int(found[1]), int(found[2]), reason) if found else (0, 0, reason)
+        return (int(match[1]), int(match[2]), reason) if match else (0, 0, reason)
 
     @property
     def machine(self) -> str:
         """The slot, and so the machine, that executes a job; '' if the event does not say."""
-        found = re.search(r"SlotName: (\S+)", self.body)
-        return found[1] if found else ""
+        match = re.search(r"SlotName: (\S+)", self.body)
+        return match[1] if match else ""
 
     @property
     def memory_mib(self) -> int:
         """Memory that the job used so far; 0 if the event does not say."""
-        found = re.search(r"(\d+)\s+-\s+MemoryUsage of job", self.body)
-        return int(found[1]) if found else 0
+        match = re.search(r"(\d+)\s+-\s+MemoryUsage of job", self.body)
+        return int(match[1]) if match else 0
 
 
 def read_events(log: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -75,8 +75,8 @@ def read_events(log: Path, offset: int = 0) -> tuple[list[Event], int]:
     whole = content.rfind(_END) + len(_END)
     if whole < len(_END):
         return [], offset
-    found = (_event(part) for part in content[:whole].split(_END))
-    return [event for event in found if event is not None], offset + whole
+    events = (_event(text) for text in content[:whole].split(_END))
+    return [event for event in events if event is not None], offset + whole
 
 
 def _event(text: bytes) -> Event | None:

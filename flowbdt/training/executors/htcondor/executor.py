@@ -1,4 +1,4 @@
-"""The executor ``htcondor``: submit what nobody works on, and wait for all of it."""
+"""The executor ``htcondor``: submit jobs that are not in the queue yet, and wait for all."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Subm
 from .submit_files import JobSettings, Place, Stage, node_name, numbered
 
 COMPARE_S = 60.0
-"""After so many seconds without news the queue is asked whether the jobs are still there."""
+"""Seconds without news after which the queue tells if the jobs are still there."""
 
 IDLE_S = 600.0
-"""After so many seconds in which nothing ran and nothing was new, somebody should look why."""
+"""Seconds in which nothing ran and nothing was new after which a warning says so."""
 
 FILES_S = 20.0
-"""So long the files of a finished job may take to show up on a shared file system."""
+"""Seconds that the files of a finished job may take to appear on a shared file system."""
 
 
 @EXECUTORS.register("htcondor")
@@ -67,7 +67,7 @@ class HTCondor(JobSettings, Executor):
         return numbered(kind, inputs, needs, numbers, self.complete(), place)
 
     def complete(self) -> JobSettings:
-        """Return the settings with what jobs get from the environment of this process."""
+        """Return the settings with the variables that jobs get from this process."""
         return replace(self, env={**last_bits(), **self.env})
 
     def _wait(
@@ -93,7 +93,7 @@ class Follower:
         self._quiet_since = self._asked = time.monotonic()
 
     def news(self) -> list[JobState]:
-        """Return the jobs about which there is something new."""
+        """Return the jobs whose state changed."""
         changed = self._submissions.update()
         now = time.monotonic()
         if self._pool is not None and now - max(self._quiet_since, self._asked) > COMPARE_S:
@@ -159,5 +159,5 @@ def _why(run: RunDirectory, kind: JobKind, number: int, job: JobState) -> str:
         return "it ended well, but its files are not here or not whole"
     if job.state == LOST:
         return job.reason
-    said = last_line(run.file(f"{kind.logs(name_of(number))}.err"))
-    return f"{job.reason}: {said}" if said and job.reason.startswith("exit") else job.reason
+    last = last_line(run.file(f"{kind.logs(name_of(number))}.err"))
+    return f"{job.reason}: {last}" if last and job.reason.startswith("exit") else job.reason

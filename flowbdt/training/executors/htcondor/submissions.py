@@ -1,7 +1,7 @@
-"""The submissions of a run: what was sent, and what became of every job.
+"""The submissions of a run, and the state of every job.
 
-All of it is read from files, ``condor/0001/submission.json`` (written before anything is sent) and
-the event log beside it. So whoever follows may be killed and started again, or be somebody else.
+Both are read from files, ``condor/0001/submission.json`` (written before anything is sent) and the
+event log beside it. So a process that follows may be killed and started again by anybody.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Pool:
     def submit_dag(self, folder: Path, dag: str, mark: str) -> int:
         """Submit a DAG, a file in ``folder``, and return the cluster of its manager."""
         line = f"My.{ATTRIBUTE} = {string(mark)}"
-        said = self._run(["condor_submit_dag", "-append", line, dag], folder)
-        found = re.search(r"submitted to cluster (\d+)", said)
-        if found is None:
-            raise RunError(f"condor_submit_dag did not name a cluster; it said: {said.strip()}")
-        return int(found[1])
+        answer = self._run(["condor_submit_dag", "-append", line, dag], folder)
+        match = re.search(r"submitted to cluster (\d+)", answer)
+        if match is None:
+            raise RunError(f"condor_submit_dag did not name a cluster but: {answer.strip()}")
+        return int(match[1])
 
     def queued(self, mark: str) -> set[Job]:
         """Return the jobs of a submission that are in the queue."""
@@ -89,8 +89,8 @@ class Pool:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RunError(f"{command[0]} did not answer: {error}") from error
         if done.returncode:
-            said = " ".join((done.stderr or done.stdout).split())
-            raise RunError(f"{command[0]} failed with exit status {done.returncode}: {said}")
+            answer = " ".join((done.stderr or done.stdout).split())
+            raise RunError(f"{command[0]} failed with exit status {done.returncode}: {answer}")
         return done.stdout
 
 
@@ -184,11 +184,11 @@ class Submission:
         return any(job.live for job in self.jobs.values())
 
     def update(self) -> list[JobState]:
-        """Read on in the event log; return the jobs about which there was something new."""
+        """Read on in the event log; return the jobs whose state changed."""
         log = self.run.file(f"{self.folder}/events.log")
-        found, self._offset = event_log.read_events(log, self._offset)
+        events, self._offset = event_log.read_events(log, self._offset)
         changed = {}
-        for event in found:
+        for event in events:
             job = self._job(event)
             if job is not None:
                 job.follow(event)
@@ -204,12 +204,12 @@ class Submission:
         return self.jobs.get(self._names.get((event.cluster, event.process), ""))
 
     def _after_the_end(self) -> list[JobState]:
-        """Return jobs that were never submitted because what would submit them has ended."""
+        """Return jobs that were never submitted, because what would submit them has ended."""
         if self.record["dag"]:
             manager = self.run.file(f"{self.folder}/run.dag.dagman.log")
-            found, self._dag_offset = event_log.read_events(manager, self._dag_offset)
+            events, self._dag_offset = event_log.read_events(manager, self._dag_offset)
             over = (event_log.TERMINATED, event_log.ABORTED)
-            self.ended = self.ended or any(event.code in over for event in found)
+            self.ended = self.ended or any(event.code in over for event in events)
         never = [job for job in self.jobs.values() if self.ended and job.state == WAITING]
         for job in never:
             job.state, job.reason = LOST, "never started: what comes before it failed"
@@ -218,12 +218,12 @@ class Submission:
     def compare(self, pool: Pool) -> list[JobState]:
         """Hold the log against the queue; return live jobs that are in neither, now lost.
 
-        Raises RunError if the queue cannot be asked.
+        Raises RunError if HTCondor does not answer.
         """
         if not self.live:
             return []
         in_queue = pool.queued(self.mark)
-        changed = self.update()  # what ended meanwhile is told by the log
+        changed = self.update()  # the log has what ended meanwhile
         lost = [job for job in self.jobs.values() if job.live and not _is_in(job, in_queue)]
         for job in lost:
             job.state, job.reason = LOST, "no longer in the queue"
@@ -252,11 +252,11 @@ class Submissions:
                 self.all.append(Submission(self.run, folder, atomic_files.read_json(record)))
 
     def update(self) -> list[JobState]:
-        """Read on in all event logs; return the jobs about which there was something new."""
+        """Read on in all event logs; return the jobs whose state changed."""
         return [job for submission in self.all for job in submission.update()]
 
     def compare(self, pool: Pool) -> list[JobState]:
-        """Hold all logs against the queue; return the jobs about which there was something new."""
+        """Hold all logs against the queue; return the jobs whose state changed."""
         return [job for submission in self.all for job in submission.compare(pool)]
 
     def jobs(self) -> dict[str, JobState]:
@@ -268,12 +268,12 @@ class Submissions:
         return (submission for submission in self.all if submission.live)
 
     def next_folder(self) -> str:
-        """Return where the next submission would lie."""
+        """Return the folder of the next submission."""
         taken = [int(path.name) for path in self.run.path.glob(f"{FOLDER}/[0-9]*")]
         return f"{FOLDER}/{1 + max(taken, default=0):04d}"
 
     def place(self) -> Place:
-        """Return where the next submission lies, and make its folder; no two get the same."""
+        """Make and return the place of the next submission; no two get the same."""
         self.run.file(FOLDER).mkdir(exist_ok=True)
         while True:
             folder = self.next_folder()
@@ -292,7 +292,7 @@ class Submissions:
         *,
         as_dag: bool,
     ) -> Submission:
-        """Write descriptions and record, then submit: one stage, or several as a DAG.
+        """Write descriptions and record, then submit: one stage, or more as a DAG.
 
         The record is there before anything is sent, so that whoever is killed in between finds the
         jobs by their mark. Raises RunError if HTCondor refuses; the record is then removed.
@@ -356,7 +356,7 @@ _STARTD = {
     102: MEMORY,
     104: "it used more disk than it had requested: set executor.request_disk (MiB)",
 }
-"""Held by the node's own policy (code 21)."""
+"""Held by the policy of the node (code 21)."""
 
 
 def is_memory(code: int, subcode: int) -> bool:
