@@ -55,7 +55,7 @@ class DistributionSettings:
     knots: Annotated[int, msgspec.Meta(ge=2)] = 33
     cdf_trees: AtLeastZero = 40
     cdf_depth: AtLeastZero = 4
-    cdf_rate: Annotated[float, msgspec.Meta(gt=0, lt=np.inf)] = 0.1
+    cdf_rate: Annotated[float, msgspec.Meta(gt=0, lt=1e9)] = 0.1
     cdf_knots: AtLeastOne = 15
 
     @classmethod
