@@ -10,8 +10,9 @@ import pytest
 from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
 from flowbdt.generation import fast_start
+from flowbdt.generation.compiled import arrays
 from flowbdt.generation.one_event import EventSampler
-from flowbdt.generation.packed import arrays, mapped_file
+from flowbdt.generation.packed import mapped_file
 from flowbdt.training import run_directory
 
 pytest.importorskip("numba")

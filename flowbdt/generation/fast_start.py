@@ -20,9 +20,9 @@ from .. import atomic_files, seeding
 from ..errors import FormatError
 from ..training import run_directory
 from .compiled import kept_machine_code
+from .compiled.arrays import DEEPEST_STACK, Form, Trees, Walk, Way, make_room, n_inputs
 from .one_event import EventSampler
 from .packed import mapped_file
-from .packed.arrays import DEEPEST_STACK, Form, Trees, Walk, Way, make_room, n_inputs
 from .packed.check_arrays import check_steps, check_trees, check_way
 
 if TYPE_CHECKING:

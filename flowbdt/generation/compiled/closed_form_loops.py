@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..packed.arrays import (
+from .arrays import (
     BASE,
     CENTRE,
     CONSTANT,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..packed.arrays import (
+from .arrays import (
     ADD,
     CATEGORICAL,
     CIRCULAR,

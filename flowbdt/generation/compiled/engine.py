@@ -17,11 +17,11 @@ from ...flow.closed_form.expectation_maximisation import gap_patterns
 from ...flow.step_inputs import StepInputs
 from ...tables.transforms import TableTransform
 from ...trees.tree_arrays import Forest
-from ..packed.arrays import DEEPEST_STACK, LANES, ROWS, Form, Room, Trees, Walk, make_room, n_inputs
 from ..packed.check_arrays import check_steps, check_trees, check_way
 from ..packed.pack_columns import pack_way
 from ..packed.pack_solver import Program
 from ..packed.pack_steps import pack_form, pack_trees, pack_walk
+from .arrays import DEEPEST_STACK, LANES, ROWS, Form, Room, Trees, Walk, make_room, n_inputs
 
 NOTHING = np.ones(0, dtype=bool)
 

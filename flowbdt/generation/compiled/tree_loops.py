@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..packed.arrays import LANES, ROWS, WIDEST, filled
+from .arrays import LANES, ROWS, WIDEST, filled
 from .numba_options import compiled
 from .simd import (
     add_1,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import FormatError
-from . import arrays
-from .arrays import (
+from ..compiled import arrays
+from ..compiled.arrays import (
     BASE,
     DEEPEST_STACK,
     FULL,

@@ -14,8 +14,8 @@ from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
 from ...tables.transforms.discrete import angle_range, whole_range
 from ...tables.transforms.table_transform import stored_range
-from . import arrays
-from .arrays import DEEPEST_STACK, Way, locked
+from ..compiled import arrays
+from ..compiled.arrays import DEEPEST_STACK, Way, locked
 
 BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
 
@@ -72,7 +72,7 @@ class _Builder:
             for part in reversed(state["parts"]):
                 self.undo(part)
         elif name == "constant":
-            self.ops.append((arrays.CONSTANT, self.put(state["value"])))
+            self.ops.append((arrays.FIXED, self.put(state["value"])))
         elif name != "identity":
             raise ConfigError(f"the transform {name!r} is not compiled")
 

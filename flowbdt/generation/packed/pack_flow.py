@@ -15,8 +15,8 @@ from ...flow.closed_form.mixture_on_path import PreparedMixture
 from ...flow.step_inputs import StepInputs
 from ...trees.tree_arrays import forests
 from ..attempt_warnings import MOST_ATTEMPTS
+from ..compiled.arrays import NONE, Form, Trees, Walk, Way, n_inputs
 from ..trained_flow import Flow
-from .arrays import NONE, Form, Trees, Walk, Way, n_inputs
 from .cpp_file import texts
 from .pack_columns import pack_way
 from .pack_solver import program

@@ -13,7 +13,19 @@ from ...flow.closed_form.conditioning import FullKernel, Kernel, LowRankKernel
 from ...flow.closed_form.mixture_on_path import PreparedMixture
 from ...flow.step_inputs import StepInputs
 from ...trees.tree_arrays import Forest
-from .arrays import BASE, FULL, GAIN, LOW_RANK, NONE, Form, Trees, Walk, aligned, filled, locked
+from ..compiled.arrays import (
+    BASE,
+    FULL,
+    GAIN,
+    LOW_RANK,
+    NONE,
+    Form,
+    Trees,
+    Walk,
+    aligned,
+    filled,
+    locked,
+)
 from .pack_solver import Program
 
 LEAST_SCALE = 0.01

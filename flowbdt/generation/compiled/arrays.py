@@ -200,7 +200,7 @@ def n_inputs(walk: Walk, form: Form, m: int, n_cond: int) -> int:
     return seen + (form.n_components if walk.components else 0)
 
 
-SCALED, RANK, CATEGORICAL, INTEGER, CONSTANT, CIRCULAR = range(6)
+SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)
 """What is done to a latent value; an angle comes from two."""
 
 
