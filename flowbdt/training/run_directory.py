@@ -36,7 +36,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import atomic_files
-from ..config import present_settings
 from ..errors import FormatError, RunError
 
 FORMAT = 3
@@ -105,7 +104,7 @@ class RunDirectory:
 
     def task(self, step: int) -> dict[str, Any]:
         """Return a step's task with its settings under their present names."""
-        return present_settings(self.read_json(task_name(step)))
+        return _present(self.read_json(task_name(step)))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all."""
@@ -245,8 +244,14 @@ def read_plan(source: Source) -> dict[str, Any]:
 def present_plan(plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan of any format with its settings under their present names."""
     fingerprint = plan["fingerprint"]
-    settings = present_settings(fingerprint["settings"])
+    settings = _present(fingerprint["settings"])
     return {**plan, "fingerprint": {**fingerprint, "settings": settings}}
+
+
+def _present(settings: dict[str, Any]) -> dict[str, Any]:
+    from ..config import present_settings  # not at the top: YAML would delay a first event
+
+    return present_settings(settings)
 
 
 def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:
