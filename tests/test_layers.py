@@ -14,7 +14,7 @@ import pytest
 import flowbdt
 
 ROOT = Path(flowbdt.__file__).parent
-GROUND = ("errors", "registry", "seeding", "atomic_files", "config")
+GROUND = ("errors", "registry", "seeding", "atomic_files", "typed_settings", "config")
 PACKAGES = (
     "tables", "flow", "trees", "training", "generation", "model", "evaluation", "tuning",
     "physics", "networks", "cli",
