@@ -116,7 +116,7 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
 
 
 def _check_torchcfm(config: ModelConfig) -> None:
-    from .noisy_pairs import torchcfm_matcher
+    from .pair_variants import torchcfm_matcher
 
     if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
         raise ConfigError(
