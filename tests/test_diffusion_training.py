@@ -19,9 +19,8 @@ from flowbdt.flow.solvers import SOLVERS, integrate  # noqa: E402
 from flowbdt.networks import load_network, save_network  # noqa: E402
 from flowbdt.networks.backbones import TableMLP, build_backbone  # noqa: E402
 from flowbdt.networks.denoiser import KINDS, Denoiser  # noqa: E402
-from flowbdt.networks.learning_rates import RATES, Rate  # noqa: E402
 from flowbdt.networks.network_field import NetworkField  # noqa: E402
-from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
+from flowbdt.networks.trainer import RATES, Rate, Trainer, TrainingConfig  # noqa: E402  # noqa: E402
 from flowbdt.networks.weight_averages import PowerEMA, fit_shares, power_of, profile, reconstruct  # noqa: E402
 
 EVENTS = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32) * [0.5, 1.2]
@@ -305,7 +304,7 @@ def test_every_solver_runs_on_tensors_as_on_arrays(name):
     done = integrate(solver, field, torch.from_numpy(x0).float(), grid, rng=rng)
     assert isinstance(done.x, torch.Tensor)
     assert (done.x.dtype, done.nonfinite_fraction) == (torch.float32, 0.0)
-    assert field.n_asked == 20 * done.n_evaluations
+    assert field.n_evaluated == 20 * done.n_evaluations
     if not solver.stochastic and not solver.adaptive:
         expected = integrate(solver, field, x0, grid).x
         np.testing.assert_allclose(done.x.numpy(), expected, atol=2e-3)
@@ -328,7 +327,7 @@ def test_fields_say_consistent_things_at_all_times(kind, path):
     field = NetworkField(network(kind), path)
     x, c = np.random.default_rng(2).normal(size=(6, 2)), field.require_convention()
     for t in (0.0, 1e-4, 0.01, 0.5, 0.99, 0.9999, 1.0):
-        denoised, noise = field.parts(t, x)
+        denoised, noise = field.denoised_and_noise(t, x)
         np.testing.assert_allclose(c.point(denoised, noise, t), x, atol=1e-5)
         np.testing.assert_allclose(field(t, x), c.velocity(denoised, noise, t), atol=1e-12)
         np.testing.assert_allclose(field.denoised(t, x), denoised)

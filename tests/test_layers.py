@@ -38,6 +38,8 @@ LIBRARIES = {
     "dask_jobqueue": (),
     "matplotlib": ("evaluation/report/", "physics/calorimeter/report.py"),
     "click": ("cli/",),
+    "jinja2": ("evaluation/report/",),
+    "markupsafe": ("evaluation/report/",),
 }  # fmt: skip
 
 
