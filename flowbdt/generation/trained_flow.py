@@ -78,7 +78,7 @@ class Flow:
     ) -> None:
         self.source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = self._json("manifest.json")
-        self.plan = self._json("plan.json")
+        self.plan = run_directory.present_plan(self._json("plan.json"))
         self.grid = TimeGrid.from_json(self.plan["grid"])
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
@@ -96,9 +96,9 @@ class Flow:
         """Return the field of all step models; it must know the times that will be asked."""
         convention, why_not = self._convention()
         self.sampler = Sampler.of(sampler, self.settings, self.grid, convention)
-        if sampler is not None and self.settings["target"] == "mean":
+        if sampler is not None and self.settings["noise"]["target"] == "mean":
             raise ConfigError(
-                "this run learned mean velocities of whole steps (target='mean'): only the"
+                "this run learned mean velocities of whole steps (noise.target='mean'): only the"
                 " sampler it was trained for can use them"
             )
         field = Stepwise(

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, seeding
-from ..config import ModelConfig, checked_settings
+from ..config import ModelConfig
 from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.metrics import Result
@@ -66,17 +66,14 @@ def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> Mod
         "solver": "euler",
         "spacing": [0.0, 1.0],
         "coupling": {"name": "teacher", "digest": teacher.plan["digest"]},
-        "target": "mean",
-        "candidates": 0,
-        "noise": "repeats",
-        "n_repeats": 1,
+        "noise": {"name": "repeats", "n_repeats": 1, "target": "mean", "candidates": 0},
         "preconditioner": {"name": "mixture", "n_components": COMPONENTS},
         "random_state": seed,
         **{name: teacher.settings[name] for name in ("transforms", "relations")},
         **settings,
         "booster": {**BOOSTER, **settings.get("booster", {})},
     }
-    return ModelConfig(**checked_settings(ModelConfig, chosen))
+    return ModelConfig(**chosen)
 
 
 def noise_and_end(

@@ -17,7 +17,7 @@ from ..evaluation.score_events import COSTS, OPTIONS, generate_like, score_objec
 from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..tables.event_table import EventTable
-from ..training.executors.work import name_of
+from ..training.numbered_jobs import name_of
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
 from .study import read_setup, read_state, shares_of, study_table, write_state

@@ -142,7 +142,7 @@ def tune_sampler(
     source = run_directory.open_run(run)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
+    plan = run_directory.read_plan(source)
     like = _like(real, plan["fingerprint"]["columns"])
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
     results = []
