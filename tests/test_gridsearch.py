@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError
 from flowbdt.flow.closed_form import PRECONDITIONERS
-from flowbdt.flow.fields import ClosedFormField, ExactGaussian, FunctionField
+from flowbdt.flow.fields import ClosedFormField, FunctionField
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.schedule_search import (
     Reference,

@@ -19,7 +19,8 @@ from ..errors import ConfigError
 from .fields import VelocityField
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
-from .solvers import SOLVERS, Evaluator, Restart, Solver, evaluations, integrate
+from .solvers import SOLVERS, Evaluator, Solver, evaluations, integrate
+from .solvers.restart import Restart
 from .time_grid import MIN_STEP
 
 FINE_STEPS = 200
