@@ -20,10 +20,7 @@ TOLERANCE = 1e-9
 def locate(times: Any, t: float) -> int:
     """Return the position of time ``t`` in the sorted ``times`` (T,), within 1e-9.
 
-    Raises
-    ------
-    GridError
-        If t is not among them; the message names the nearest ones.
+    Raises GridError if t is not among them; the message names the nearest ones.
     """
     known = np.asarray(times, dtype=np.float64)
     index = int(np.argmin(np.abs(known - t)))
@@ -144,14 +141,12 @@ class FunctionField(VelocityField):
 class ClosedFormField(VelocityField):
     """The velocity of a fitted preconditioner, at every time: exact for the fitted distribution.
 
+    What it prepares for a time is kept; make a new one to free the memory.
+
     Parameters
     ----------
     preconditioner : fitted, without source events
     path : Path
-
-    Notes
-    -----
-    What it prepares for a time is kept; make a new one to free the memory.
     """
 
     def __init__(self, preconditioner: Preconditioner, path: Path) -> None:
@@ -161,7 +156,6 @@ class ClosedFormField(VelocityField):
         self._prepared: dict[float, Any] = {}
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
-        """Return the velocity (n, m), float64."""
         if t not in self._prepared:
             self._prepared[t] = self.preconditioner.at(self.path, t)
         return np.asarray(self._prepared[t].velocity(np.asarray(x), cond))
@@ -170,6 +164,9 @@ class ClosedFormField(VelocityField):
 class PredictionField(VelocityField):
     """A model of any convention and prediction, such as a network, on the straight path.
 
+    It never saw pure noise or pure data, so a grid has to begin at ``span[0]`` with ``flow.point(0,
+    noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
+
     Parameters
     ----------
     predict : callable, (x, clock, cond) -> prediction; x (n, m) and clock in ``convention``
@@ -177,11 +174,6 @@ class PredictionField(VelocityField):
     convention : Convention, of the model
     sigma_min, sigma_max : the noise ratios it knows
     sigma_data : width of the data, for kind 'edm'
-
-    Notes
-    -----
-    It never saw pure noise or pure data, so a grid has to begin at ``span[0]`` with
-    ``flow.point(0, noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
     """
 
     def __init__(

@@ -20,6 +20,10 @@ StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 class Stepwise(VelocityField):
     """One trained model per time of a grid, loaded when first needed.
 
+    Raises ConfigError if keep is less than 1.
+
+    Not safe to share between threads; use one per thread.
+
     Parameters
     ----------
     grid : TimeGrid
@@ -30,15 +34,6 @@ class Stepwise(VelocityField):
     interpolate : False: a time without a model is an error. True: between two trained times the
         velocity is interpolated linearly, at the price of two models per evaluation and an error
         that falls with the square of their distance; outside them it is still an error
-
-    Raises
-    ------
-    ConfigError
-        If keep is less than 1.
-
-    Notes
-    -----
-    Not safe to share between threads; use one per thread.
     """
 
     def __init__(
