@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import QUICK
 
-from flowbdt.cli.watch_jobs import Screen, table
+from flowbdt.cli.watch_jobs import Screen, job_table
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
 from flowbdt.generation.sample_jobs import Parts
@@ -338,13 +338,13 @@ def test_a_queue_that_does_not_answer_is_asked_again(tmp_path, monkeypatch):
 
 
 def test_the_table_counts_states_and_shows_what_needs_a_look(tmp_path):
-    text = table(_read(copied(tmp_path, REAL, JOBS)).jobs().values())
+    text = job_table(_read(copied(tmp_path, REAL, JOBS)).jobs().values())
     first, *rest = text.splitlines()
     assert first == "waiting 1   running 1   done 4   failed 2"
     assert any("step 4" in line and "exit status 1" in line for line in rest)
     assert not any("step 0" in line for line in rest)
     running = _read(copied(tmp_path / "b", REAL, JOBS)).jobs()["step-6"]
-    many = table([running] * 40)
+    many = job_table([running] * 40)
     assert many.splitlines()[-1].strip() == "... and 25 more"
 
 
