@@ -13,7 +13,7 @@ from .. import seeding
 from ..errors import plural
 from ..flow.solvers import integrate
 from ..flow.step_inputs import StepInputs
-from ..trees.base import StepRegressor
+from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from .attempt_warnings import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
 from .compiled.engine import CompiledTrees
@@ -120,7 +120,7 @@ def classified(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
 class StepModel:
     """The velocity at one time: closed form plus trees."""
 
-    def __init__(self, inputs: StepInputs, trees: StepRegressor | CompiledTrees) -> None:
+    def __init__(self, inputs: StepInputs, trees: BoostedTrees | CompiledTrees) -> None:
         self._inputs, self._trees = inputs, trees
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:

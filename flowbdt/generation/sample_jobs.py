@@ -26,10 +26,10 @@ import numpy as np
 from .. import atomic_files, seeding
 from ..errors import ConfigError, FormatError, IncompleteRun, RunError
 from ..tables.formats import TableWriter
-from ..tables.formats.write import check_ending
+from ..tables.formats.table_files import format_of
 from ..training import run_directory
-from ..training.cost_model import PROCESS_MIB
-from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
+from ..training.expected_cost import PROCESS_MIB
+from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
 from ..training.run_directory import RunDirectory
 from .compiled.choose_engine import may_compile
 from .trained_flow import Flow
@@ -44,7 +44,7 @@ MERGED = "merged.json"
 
 
 @dataclass(frozen=True)
-class Parts(Work):
+class Parts(JobKind):
     """Generating the parts of the sample called ``sample``."""
 
     sample: str
@@ -66,7 +66,7 @@ class Parts(Work):
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
         """Return the trained run without its tables, and the plan of the sample."""
         arrays = [self.file(f"{array}.npy") for array in ARRAYS]
-        rejection = run.read_json("plan.json").get("rejection")
+        rejection = run.plan().get("rejection")
         return [
             *("manifest.json", *run_directory.DESCRIBING, "steps"),
             *([run_directory.REJECTION] if rejection else []),
@@ -101,7 +101,7 @@ class Parts(Work):
 
     def needs(self, run: RunDirectory) -> Needs:
         """Return room for the models and the largest part."""
-        plan = run.read_json("plan.json")
+        plan = run.plan()
         low, high = self.plan(run)["parts"][0]
         values = (high - low) * len(plan["fingerprint"]["columns"]["names"]) * 8 / 2**20
         given = sum(
@@ -141,7 +141,7 @@ def plan_sample(
     RunError
         If the folder has another sample of this name.
     """
-    check_ending(output)
+    format_of(output)
     work = Parts(output.stem)
     if sampler is not None and run.file("manifest.json").exists():
         Flow(run, 1, sampler=sampler)
@@ -150,7 +150,7 @@ def plan_sample(
         "format": 1,
         "n": n,
         "seed": seed,
-        "run_digest": run.read_json("plan.json")["digest"],
+        "run_digest": run.plan()["digest"],
         "output": str(output.resolve()),
         "parts": part_rows(n, parts),
         "given": {name: atomic_files.digest_array(array) for name, array in arrays.items()},
@@ -178,7 +178,7 @@ def plan_sample(
 def _given(run: RunDirectory, n: int, cond: Any, source: Any) -> dict[str, np.ndarray]:
     """Return conditions and starting points of all events, where the run has them."""
     if not run.file("manifest.json").exists():
-        plan = run.read_json("plan.json")["fingerprint"]
+        plan = run.plan()["fingerprint"]
         if plan["columns"]["conditions"] or "source" in plan["events"]:
             raise ConfigError(
                 f"{run.path} is not complete, and its events need conditions or a source, which can"

@@ -16,7 +16,6 @@ from ...flow.sampler import Sampler
 from ...flow.step_inputs import StepInputs
 from ...flow.time_grid import TimeGrid
 from ...tables.transforms import TableTransform
-from ...trees.base import StepRegressor
 from ...trees.boosted_trees import BoostedTrees
 from ...trees.tree_arrays import Forest, forests
 from ..packed.pack_solver import program
@@ -41,7 +40,7 @@ def may_compile(asked: bool | None) -> bool:
     return available()
 
 
-def load_trees(content: bytes, compiled: bool, n_threads: int) -> StepRegressor | CompiledTrees:
+def load_trees(content: bytes, compiled: bool, n_threads: int) -> BoostedTrees | CompiledTrees:
     """Return the trees of one step from their stored form; XGBoost's if they are too deep."""
     if compiled:
         try:
