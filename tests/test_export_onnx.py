@@ -14,12 +14,11 @@ from flowbdt import EventTable, FlowBDT, seeding
 from flowbdt.errors import ConfigError, DataWarning, MissingExtra
 from flowbdt.flow.closed_form.conditioning import FullKernel, density_problem
 from flowbdt.flow.solvers import integrate
-from flowbdt.generation.export.onnx_closed_form import MOST_UNKNOWN, projections
 from flowbdt.generation.export.onnx_columns import columns_of
 from flowbdt.generation.export.onnx_graph import Graph
-from flowbdt.generation.export.onnx_trees import tree_sum
+from flowbdt.generation.export.onnx_steps import MOST_UNKNOWN, projections, tree_sum
 from flowbdt.generation.export.write_onnx import write_onnx
-from flowbdt.generation.generate_rows import classified
+from flowbdt.generation.generate_rows import classifier_inputs
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training.run_directory import Archive
@@ -249,7 +248,7 @@ def test_acceptance_is_the_probability_by_which_python_keeps_an_event(n_cond, tm
     (_, acceptance), events, flow = compare(model, tmp_path, 400, given)
     assert acceptance.shape == (400,)
     assert 0 < acceptance.min() < acceptance.max() <= 1
-    seen = classified(events, given)
+    seen = classifier_inputs(events, given)
     assert flow.ratio.keeps(seen, acceptance * (1 - 1e-6)).all()
     uncertain = acceptance < 1
     assert not flow.ratio.keeps(seen, acceptance * (1 + 1e-6))[uncertain].any()

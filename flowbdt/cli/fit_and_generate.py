@@ -19,7 +19,8 @@ from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.report import write_report
 from ..flow.time_grid import TimeGrid
-from ..generation.sample_stream import Stream, number_of_events
+from ..generation.input_rows import number_of_events
+from ..generation.sample_files import write_sample
 from ..generation.trained_flow import Flow
 from ..model import fit_run, train_run
 from ..tables.event_table import EventTable
@@ -160,10 +161,19 @@ def generate(options: argparse.Namespace, *, bar: Bar) -> str:
         compiled=False if options.no_compile else None,
     )
     n = _number_of_events(options.events, options.conditions, options.source)
-    stream = Stream(flow, n, options.seed, options.conditions, options.source, options.block)
     start = time.perf_counter()
     with bar(total=n, desc="generating", unit="event", unit_scale=True) as progress:
-        done = stream.write(options.output, resume=options.resume, on_rows=_shown(progress))
+        done = write_sample(
+            flow,
+            options.output,
+            n,
+            seed=options.seed,
+            cond=options.conditions,
+            source=options.source,
+            block_rows=options.block,
+            resume=options.resume,
+            on_rows=_shown(progress),
+        )
     seconds = time.perf_counter() - start
     if done == n:
         return f"{options.output}: {n} events, nothing was missing"

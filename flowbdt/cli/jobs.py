@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ..errors import ConfigError, FlowbdtError, RunError
 from ..generation.learn_rejection import learn_rejection
-from ..generation.sample_jobs import Parts, merge, missing_parts, plan_sample
+from ..generation.sample_jobs import SampleJobs, merge, plan_sample
 from ..tables.formats import read_conditions, read_table
 from ..training.collect import collect, missing_steps
 from ..training.executors import Executor, HTCondor, Work
@@ -128,7 +128,7 @@ def step_files(path: str, steps: Sequence[int]) -> Iterator[str]:
 
 def part(path: str, sample: str, number: int, n_threads: int | None) -> str:
     """Generate one part of a sample; return a line about it. See `job` for what happens."""
-    report = job(Parts(sample), path, number, n_threads)
+    report = job(SampleJobs(sample), path, number, n_threads)
     if report is None:
         return f"part {number} of {sample} is done already"
     return f"part {number} of {sample}: {report['rows']} events, {report['seconds']:.1f} s"
@@ -136,7 +136,7 @@ def part(path: str, sample: str, number: int, n_threads: int | None) -> str:
 
 def merge_sample(path: Path, sample: str) -> str:
     """Put the parts of a sample together; return a line about it."""
-    return merge(planned(path), Parts(sample))
+    return merge(planned(path), SampleJobs(sample))
 
 
 def collect_run(path: Path) -> str:
@@ -189,7 +189,7 @@ def _check_submit(options: argparse.Namespace, run: RunDirectory) -> None:
         )
 
 
-def _sample(options: argparse.Namespace, run: RunDirectory) -> Parts | None:
+def _sample(options: argparse.Namespace, run: RunDirectory) -> SampleJobs | None:
     """Return the parts of the sample that is asked for, planned; None if none is."""
     if options.generate is None:
         return None
@@ -208,7 +208,7 @@ def _sample(options: argparse.Namespace, run: RunDirectory) -> Parts | None:
 
 
 def _generate_here(
-    run: RunDirectory, work: Parts | None, executor: Executor, options: argparse.Namespace
+    run: RunDirectory, work: SampleJobs | None, executor: Executor, options: argparse.Namespace
 ) -> str:
     if work is None or options.dag or options.dry_run:
         raise ConfigError(
@@ -216,7 +216,7 @@ def _generate_here(
             f" {options.executor!r}: flowbdt fit -o {quoted(run.path)} --resume --executor"
             f" {options.executor}"
         )
-    for report in executor.run(run, missing_parts(run, work), work):
+    for report in executor.run(run, work.missing(run), work):
         if "error" in report:
             print(f"part {report['part']} failed: {report['error']}", file=sys.stderr)
     return merge(run, work)
@@ -237,7 +237,7 @@ def _description(
     executor: HTCondor,
     options: argparse.Namespace,
     submissions: Submissions,
-    work: Parts | None,
+    work: SampleJobs | None,
 ) -> str:
     place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
     texts = written(_stages(run, executor, options, place, work), executor, as_dag=options.dag)
@@ -251,7 +251,7 @@ def _stages(
     executor: HTCondor,
     options: argparse.Namespace,
     place: Place,
-    work: Parts | None,
+    work: SampleJobs | None,
 ) -> list[Stage]:
     """Return what is missing, in order: steps, then what comes after them."""
     stages = []
@@ -261,7 +261,7 @@ def _stages(
     if options.dag:
         stages.append(single("collect", ["collect", "."], executor.complete(), place))
     if work is not None:
-        parts = missing_parts(run, work)
+        parts = work.missing(run)
         stages += [executor.stage(run, parts, work, place)] if parts else []
         words = ["merge", ".", work.sample]
         stages += [single("merge", words, executor.complete(), place)] if options.dag else []

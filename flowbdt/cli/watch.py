@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import ConfigError, FlowbdtError
-from ..generation.sample_jobs import is_merged, merge, samples
+from ..generation.sample_jobs import is_merged, merge, sample_jobs
 from ..training.executors.htcondor.executor import Follower
 from ..training.executors.htcondor.pool import Pool, connect
 from ..training.executors.htcondor.submissions import (
@@ -77,7 +77,7 @@ def _finish(path: Path) -> str:
     """Collect the run, and put together the samples of which that was not done yet."""
     said = [collect_run(path)]
     run = planned(path)
-    said += [merge(run, work) for work in samples(run) if not is_merged(run, work)]
+    said += [merge(run, work) for work in sample_jobs(run) if not is_merged(run, work)]
     return "\n".join(said)
 
 

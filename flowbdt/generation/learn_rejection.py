@@ -20,7 +20,7 @@ from ..training import run_directory
 from ..training.executors.local import available_cpus
 from ..training.run_directory import RunDirectory
 from ..trees.density_ratio import DensityRatio
-from .generate_rows import classified
+from .generate_rows import classifier_inputs
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT = 8
@@ -105,7 +105,7 @@ def _as_tables(flow: Flow, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray
     """Return events in the table's units, as generated ones come out, with their conditions."""
     with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
         parts = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
-    return classified(np.vstack(parts), cond)
+    return classifier_inputs(np.vstack(parts), cond)
 
 
 def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
@@ -114,4 +114,4 @@ def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> n
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
     given = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
     blocks = flow.blocks((0, n), derive(seed, "events"), given, None)
-    return classified(np.vstack([block.x for block in blocks]), given)
+    return classifier_inputs(np.vstack([block.x for block in blocks]), given)

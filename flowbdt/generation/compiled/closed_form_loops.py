@@ -24,7 +24,7 @@ from .arrays import (
     RATIO,
     STACK,
 )
-from .numba_options import compiled, in_any_order
+from .compiler import compiled, in_any_order
 from .tree_loops import add_forests
 
 TOGETHER = 4
@@ -32,7 +32,7 @@ TOGETHER = 4
 
 C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3 = (1.0 / math.factorial(k) for k in range(13, 2, -1))
 
-LOG2E, LN2_HIGH, LN2_LOW = 1.0 / math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10
+LOG2E, LN2_HIGH, LN2_LOW = (1.0 / math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10)
 MAGIC = 1.5 * 2.0**52
 """Added to a number it leaves its nearest integer in the lowest bits."""
 
@@ -71,7 +71,7 @@ def _softmax(log_joint, weights, room):  # type: ignore[no-untyped-def]
     largest = _largest(log_joint)
     for k in range(len(log_joint)):
         y = log_joint[k] - largest
-        y = y if y > -700.0 else -700.0
+        y = max(-700.0, y)
         shifted[k] = y * LOG2E + MAGIC
         n = shifted[k] - MAGIC
         log_joint[k] = (y - n * LN2_HIGH) - n * LN2_LOW
@@ -103,7 +103,7 @@ def _skipped(form, j):  # type: ignore[no-untyped-def]
 @compiled
 def _inner(form, s, n, room):  # type: ignore[no-untyped-def]
     """Fill the inner variables (n, I K) of the rows in ``room.seen`` (n, R)."""
-    numbers, size, at = form.numbers, form.n_inner * form.n_components, form.where[s, STACK]
+    numbers, size, at = (form.numbers, form.n_inner * form.n_components, form.where[s, STACK])
     for r in range(n):
         inner = room.inner[r]
         for k in range(size):
@@ -153,7 +153,7 @@ def _end_points(form, s, x, low, n, room):  # type: ignore[no-untyped-def]
     matrices, and of D^-1 (r - mean) - stack^T inner for low rank.
     """
     numbers, n_components, m = form.numbers, form.n_components, form.n_points
-    size, scale, variance = form.n_inner * n_components, form.turn[s, 2], form.turn[s, 3]
+    size, scale, variance = (form.n_inner * n_components, form.turn[s, 2], form.turn[s, 3])
     for r in range(n):
         weights = room.weights[low + r]
         for i in range(form.n_inner):
@@ -198,7 +198,7 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
         out, own, weights = room.out[low + r], room.own, room.weights[low + r]
         out[:] = 0.0
         own[:] = 0.0
-        base, gain, ratio = form.where[s, BASE], form.where[s, GAIN], form.where[s, RATIO]
+        base, gain, ratio = (form.where[s, BASE], form.where[s, GAIN], form.where[s, RATIO])
         for k in range(form.n_components):
             weight, row = weights[k], numbers[base + k * width : base + (k + 1) * width]
             for o in range(width):

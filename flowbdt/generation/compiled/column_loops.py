@@ -1,4 +1,4 @@
-"""Latent points back to the columns of a table, row by row. `arrays.Way` says what is read."""
+"""The compiled inverse transform, row by row. `arrays.InverseArrays` says what is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .arrays import (
     VALUES,
     WHOLE,
 )
-from .numba_options import compiled
+from .compiler import compiled
 
 
 @compiled

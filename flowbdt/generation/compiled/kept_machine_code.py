@@ -65,10 +65,10 @@ def flat(value: Any) -> list[int | float]:
     return [float(value) if isinstance(value, float) else int(value)]
 
 
-def kind(value: Any) -> str:
+def argument_kind(value: Any) -> str:
     """Return what of an argument decides which code fits: types, dimensions, what is locked."""
     if isinstance(value, tuple):
-        return f"({','.join(kind(each) for each in value)})"
+        return f"({','.join(argument_kind(each) for each in value)})"
     if isinstance(value, np.ndarray):
         writable = "w" if value.flags.writeable else "r"
         return f"{value.dtype.str}{value.ndim}{writable}{'c' if value.flags.c_contiguous else 'a'}"
@@ -92,7 +92,7 @@ class Arguments:
         self.address = ctypes.c_void_p(self._table.ctypes.data)
 
 
-def put_aside(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
+def keep_code(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
     """Keep the code by which a compiled function works on such arguments; return whether it could.
 
     Private parts of numba are used: where they are others than today, there is nothing to keep.
@@ -108,7 +108,7 @@ def put_aside(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
 
 
 def _path(name: str, values: Sequence[Any]) -> Path:
-    tag = hashlib.sha256(kind(tuple(values)).encode()).hexdigest()[:16]
+    tag = hashlib.sha256(argument_kind(tuple(values)).encode()).hexdigest()[:16]
     return folder() / f"native-{name}-{tag}.bin"
 
 
@@ -143,7 +143,7 @@ def _content(dispatcher: Any, values: tuple[Any, ...]) -> bytes:
     """Return key, names and both objects as one file."""
     import llvmlite.binding as llvm
 
-    from .numba_options import kept_code
+    from .compiler import kept_code
 
     code, bitcode, name, n_arguments = kept_code(dispatcher, values)
     module = llvm.parse_bitcode(bitcode)
@@ -197,7 +197,7 @@ def _machine() -> Any:
     )
 
 
-class Code:
+class MachineCode:
     """Kept machine code that was loaded; call it with `Arguments`."""
 
     def __init__(self, content: bytes, header: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ def _can_load() -> bool:
     return sys.platform.startswith("linux")
 
 
-def load(name: str, values: Sequence[Any]) -> Code | None:
+def load_code(name: str, values: Sequence[Any]) -> MachineCode | None:
     """Return kept code for such arguments, None if there is none that fits this machine."""
     if not _can_load():
         return None
@@ -250,6 +250,6 @@ def load(name: str, values: Sequence[Any]) -> Code | None:
         if crc != zlib.crc32(stored[12:]):
             return None
         header: dict[str, Any] = json.loads(stored[12 : 12 + size])
-        return Code(stored[12 + size :], header) if header["key"] == key() else None
+        return MachineCode(stored[12 + size :], header) if header["key"] == key() else None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError):
         return None

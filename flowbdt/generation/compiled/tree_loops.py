@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import LANES, ROWS, WIDEST, filled
-from .numba_options import compiled
-from .simd import (
+from .arrays import LANES, ROWS, WIDEST, leaf_width
+from .compiler import (
     add_1,
     add_4,
     add_16,
@@ -24,9 +23,10 @@ from .simd import (
     choose_7,
     compare,
     compare_gaps,
+    compiled,
 )
 
-filled = compiled(filled)
+leaf_width = compiled(leaf_width)
 
 FEWEST = 6
 """With fewer rows all trees are evaluated node by node."""
@@ -72,7 +72,7 @@ def _add_wide(trees, shape, n, xt, gaps, total, room):  # type: ignore[no-untype
     All rows use the same four trees before the next ones, whose leaves then are in the cache.
     """
     n_trees, depth, first, at, leaf = shape[0], shape[1], shape[3], shape[4], shape[5]
-    size, width = 1 << depth, filled(shape[2])
+    size, width = 1 << depth, leaf_width(shape[2])
     for t in range(0, n_trees, 4):
         several, leaves = min(4, n_trees - t), trees.leaves[leaf + t * size * width :]
         for low in range(0, n, LANES):
@@ -163,13 +163,13 @@ def _add_narrow(trees, shape, n, xt, total):  # type: ignore[no-untyped-def]
     """Add a forest's leaves row by row; four trees at a time, which do not wait for each other."""
     n_trees, depth, width, first = shape[0], shape[1], shape[2], shape[3]
     size, leaves, at, leaf = 1 << depth, trees.leaves, shape[4], shape[5]
-    padded, across = filled(width), total.shape[1]
+    padded, across = leaf_width(width), total.shape[1]
     for r in range(n):
         to = r * across + first
         for t in range(0, n_trees, 4):
             last = n_trees - 1  # the last ones may be walked several times, but count once
             t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
-            at0, at1, at2, at3 = at + t * size, at + t1 * size, at + t2 * size, at + t3 * size
+            at0, at1, at2, at3 = (at + t * size, at + t1 * size, at + t2 * size, at + t3 * size)
             k0, k1, k2, k3, n_nodes = 0, 0, 0, 0, 1
             for _ in range(depth):
                 k0 += n_nodes * _beyond(trees, at0, n_nodes + k0, xt, r)

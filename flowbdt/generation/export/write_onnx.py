@@ -19,21 +19,17 @@ import numpy as np
 from ... import __version__, atomic_files
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
-from ..packed.pack_flow import check_exportable, flow_of
-from ..packed.pack_solver import program
+from ..packed.pack_steps import solver_program
 from ..trained_flow import Flow
-from .onnx_closed_form import takes_unknown
 from .onnx_columns import columns_of
 from .onnx_graph import Graph, Tensor
-from .onnx_solver import Steps
-from .onnx_trees import tree_sum
-
-if TYPE_CHECKING:
-    from ...model import FlowBDT
-
+from .onnx_steps import GraphSteps, takes_unknown, tree_sum
+from .write_cpp import check_exportable, flow_of
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from ...model import FlowBDT
 
 FORMAT = 1
 """Version of inputs, outputs and metadata."""
@@ -82,10 +78,10 @@ def graph_of(flow: Flow) -> Graph:
     inputs = functools.cache(flow.step_inputs)
     noise = graph.input("noise", flow.plan["n_latent"])
     cond = graph.input("conditions", n_cond) if n_cond else None
-    steps = Steps(graph, inputs, flow.step_forests, cond, n_cond)
-    found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
-    asked = [flow.grid.locate(float(t)) for t in found.times]
-    events = columns_of(graph, flow.transform, steps.carry(found, asked, noise))
+    steps = GraphSteps(graph, inputs, flow.step_forests, cond, n_cond)
+    program = solver_program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
+    step = [flow.grid.locate(float(t)) for t in program.times]
+    events = columns_of(graph, flow.transform, steps.carry(program, step, noise))
     if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
         known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
         events = graph.where(known, events, np.nan)

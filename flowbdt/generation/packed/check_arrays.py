@@ -19,21 +19,21 @@ from ..compiled.arrays import (
     GAIN,
     LOW_RANK,
     NONE,
-    Form,
-    Trees,
-    Walk,
-    Way,
-    filled,
+    FormArrays,
+    InverseArrays,
+    SolverArrays,
+    TreeArrays,
+    leaf_width,
     n_inputs,
 )
 
 TYPES = {"i": np.int64, "h": np.uint16, "b": np.uint8, "s": np.float32, "f": np.float64}
 
 KINDS: dict[type, str] = {
-    Trees: "i2 h1 s1 b1 s1 s1",
-    Form: "int int int int int int int i1 f2 i2 f1",
-    Walk: "f1 i1 i1 f1 i1 i1 i1 bool f2 b1 bool bool",
-    Way: "bool f2 f1 f1 i2 i2 i2 i2 f1 float",
+    TreeArrays: "i2 h1 s1 b1 s1 s1",
+    FormArrays: "int int int int int int int i1 f2 i2 f1",
+    SolverArrays: "f1 i1 i1 f1 i1 i1 i1 bool f2 b1 bool bool",
+    InverseArrays: "bool f2 f1 f1 i2 i2 i2 i2 f1 float",
 }
 """Of each field: letter of its type and number of dimensions, or the type of a number."""
 
@@ -79,7 +79,7 @@ def _below(indices: np.ndarray, end: int) -> Any:
     return (indices >= 0) & (indices < end)
 
 
-def check_trees(trees: Trees, n_inputs: int, n_outputs: int) -> None:
+def check_trees(trees: TreeArrays, n_inputs: int, n_outputs: int) -> None:
     """Refuse trees that read or write out of their arrays, of other inputs or of other outputs.
 
     Raises
@@ -96,7 +96,7 @@ def check_trees(trees: Trees, n_inputs: int, n_outputs: int) -> None:
     _require((depth < 32) & (width >= 1), "trees")
     size = count * 2.0**depth  # as real numbers, which do not overflow
     wide, which = np.unique(width, return_inverse=True)
-    filled_up = np.array([filled(int(each)) for each in wide])[which]
+    filled_up = np.array([leaf_width(int(each)) for each in wide])[which]
     _require(_within(node, size, nodes), "trees")
     _require(_within(leaf, size * filled_up, len(trees.leaves)), "trees")
     _require(_within(base, width, len(trees.base)), "trees")
@@ -104,7 +104,9 @@ def check_trees(trees: Trees, n_inputs: int, n_outputs: int) -> None:
     _require(nodes == 0 or int(trees.feature.max()) < n_inputs, "inputs of the trees")
 
 
-def check_steps(walk: Walk, form: Form, trees: Trees, m: int, n_cond: int) -> None:
+def check_steps(
+    walk: SolverArrays, form: FormArrays, trees: TreeArrays, m: int, n_cond: int
+) -> None:
     """Refuse a solver, a closed form and trees that lead out of their arrays.
 
     Parameters
@@ -119,7 +121,7 @@ def check_steps(walk: Walk, form: Form, trees: Trees, m: int, n_cond: int) -> No
     """
     _check_kinds(form, "closed forms")
     _check_kinds(walk, "steps")
-    _check_walk(walk, len(trees.table), m)
+    _check_solver(walk, len(trees.table), m)
     n_steps = len(walk.forests) - 1
     _require(len(walk.silent) == n_steps, "steps")
     if form.kind == NONE:
@@ -129,7 +131,7 @@ def check_steps(walk: Walk, form: Form, trees: Trees, m: int, n_cond: int) -> No
     check_trees(trees, n_inputs(walk, form, m, n_cond), m)
 
 
-def _check_walk(walk: Walk, n_forests: int, m: int) -> None:
+def _check_solver(walk: SolverArrays, n_forests: int, m: int) -> None:
     n = len(walk.step)
     _require(len(walk.scale) == n + 1 == len(walk.slot) + 1, "steps")
     _require(len(walk.terms) == n + 2 and len(walk.weight) == len(walk.term), "steps")
@@ -140,7 +142,7 @@ def _check_walk(walk: Walk, n_forests: int, m: int) -> None:
     _require(walk.to_columns.shape[1] == m or not len(walk.to_columns), "steps")
 
 
-def _check_form(form: Form, n_steps: int, m: int, n_cond: int) -> None:
+def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
     """Every part that is read at a step must lie within the numbers."""
     what, low = "closed forms", form.kind == LOW_RANK
     n, k, i, out = form.n_seen, form.n_components, form.n_inner, form.n_out
@@ -160,7 +162,7 @@ def _check_form(form: Form, n_steps: int, m: int, n_cond: int) -> None:
     _require((needed == 0) | _within(form.where, needed, len(form.numbers)), what)
 
 
-def check_way(way: Way, m: int, n_columns: int) -> None:
+def check_inverse(way: InverseArrays, m: int, n_columns: int) -> None:
     """Refuse a way from m latent columns back to a table that leads out of its arrays.
 
     Raises
@@ -186,7 +188,7 @@ def check_way(way: Way, m: int, n_columns: int) -> None:
         _check_relation(way, *relation)
 
 
-def _check_ops(way: Way) -> None:
+def _check_ops(way: InverseArrays) -> None:
     """Every operation must find its numbers."""
     code, at = way.ops.T
     end, what = len(way.numbers), "columns"
@@ -201,7 +203,7 @@ def _check_ops(way: Way) -> None:
     _require(_within(at, needed, end), what)
 
 
-def _check_relation(way: Way, column: int, begin: int, end: int, ends: int) -> None:
+def _check_relation(way: InverseArrays, column: int, begin: int, end: int, ends: int) -> None:
     """A relation must find its numbers and columns, and leave one number on its stack."""
     what = "relations"
     _require(0 <= column < len(way.columns) and 0 <= begin <= end <= len(way.terms), what)

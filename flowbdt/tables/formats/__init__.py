@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from .read import ENDINGS, iter_blocks, read_attributes, read_conditions, read_table
 from .read_blocks import condition_blocks, count_rows
-from .resumable import ResumableWriter
 from .write import TableWriter, write_table
 
 __all__ = [
     "ENDINGS",
-    "ResumableWriter",
     "TableWriter",
     "condition_blocks",
     "count_rows",

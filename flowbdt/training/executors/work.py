@@ -1,6 +1,6 @@
 """What an executor does: one kind of numbered job. Training steps is one.
 
-Others are the parts of a sample (`flowbdt.generation.sample_jobs`) and the trials of a study
+Others are the blocks of a sample (`flowbdt.generation.sample_jobs`) and the trials of a study
 (`flowbdt.tuning`).
 """
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ....generation.compiled.choose_engine import may_compile
+from ....generation.compiled.engine import may_compile
 from . import voxel_arrays
 from .layer_plan import Known, LayerPlan
 from .rings import Rings
