@@ -1,7 +1,7 @@
 """The arrays that the compiled loops read, and their working memory.
 
 All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
-says what a node holds. `pack_steps` and `pack_columns` fill them, `check_arrays` makes sure that the
+All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other;
 loops may read them.
 """
 

@@ -162,8 +162,8 @@ def arrays_of(flow: Flow) -> Arrays:
 
     ``sizes``, int64, has in this order: columns, conditions, latent columns, inputs of trees,
     slots, whether latent points, end points and components are among the inputs, whether the
-    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_seen, n_inner,
-    n_components, n_out.
+    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_seen,
+    n_inner, n_components, n_out.
     """
     check_exportable(flow)
     steps, way, columns = _pack_steps(flow), _inverse(flow), flow.columns

@@ -158,7 +158,7 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
 def _column(
     build: _Builder, column: Mapping[str, Any], latent: int
 ) -> tuple[tuple[int, int, int, int, int], int]:
-    """Add one column; return its row of `InverseArrays.columns` and its number of latent columns."""
+    """Add one column; return its row of `InverseArrays.columns` and its latent width."""
     begin, place, width = len(build.ops), -2, 0
     kind, low, high = _storage(column["dtype"])
     if column["transform"] is not None:
