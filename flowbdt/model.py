@@ -365,7 +365,7 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError, InputError
-            If `fit` was not called; if the model starts from given events.
+            If `fit` was not called; if the model starts from source events.
         """
         return EventSampler(self.flow(), seeding.resolve(random_state), first)
 

@@ -175,7 +175,7 @@ def test_given_events_are_carried_as_by_the_uncompiled_way():
     ours, theirs = (next(f.sample_blocks(200, seed=1, source=x[:200])).x for f in flows)
     assert flows[0].compiled_flow is not None
     assert np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1).mean() > 0.99
-    with pytest.raises(InputError, match="given events"):
+    with pytest.raises(InputError, match="source events"):
         model.sampler()
 
 

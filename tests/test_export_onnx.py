@@ -372,7 +372,7 @@ def test_what_draws_random_numbers_or_starts_from_events_is_refused_by_name(tmp_
     with pytest.raises(ConfigError, match="interpolate"):
         write_onnx(between, path)
     paired = FlowBDT(coupling="given", n_steps=2, preset="fast", booster={"n_estimators": 2})
-    with pytest.raises(ConfigError, match="given events"):
+    with pytest.raises(ConfigError, match="source events"):
         write_onnx(paired.fit(x, source=x + 1), path)
     assert not (tmp_path / "flow.onnx").exists()
 

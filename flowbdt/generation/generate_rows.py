@@ -1,15 +1,15 @@
 """Events of a trained flow by row number: noise, solver, inverse transform, rejection.
 
-All random numbers are keyed by the row number of an event, so that an event does not depend on
-which others are generated with it.
+All random numbers are keyed by row number: an event does not depend on which others are generated.
 """
 
 from __future__ import annotations
 
 import itertools
-import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 import numpy as np
 
@@ -27,23 +27,11 @@ if TYPE_CHECKING:
 MOST_ATTEMPTS = 100
 """Attempts per event; at an acceptance of 0.1 one event in 40,000 needs more."""
 
+warn_of_events = partial(warn, category=DataWarning, stacklevel=3)
+
 NOT_FINITE = "{} not finite: the flow carried points beyond all numbers"
 UNDEFINED = "a relation is undefined in {}; its column was set to an end of its training range"
 KEPT = "{} event(s) were kept although all attempts were rejected: the model does not describe them"
-
-
-def warn(text: str) -> None:
-    """Warn of events that went wrong."""
-    warnings.warn(text, DataWarning, stacklevel=4)
-
-
-def classifier_inputs(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-    """Return what rejection is decided by: columns (n, d) and conditions (n, c), float32."""
-    return np.hstack([x] if cond is None else [x, cond]).astype(np.float32)
-
-
-def _at(array: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:
-    return None if array is None else array[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +44,7 @@ class EventGenerator:
     sampler : solver and boundaries, from t = 0 (noise) to t = 1 (data)
     transform : between columns and latent points
     ratio : the rejection classifier; None to keep every event
-    compiled_flow, compiled_inverse : machine code that replaces field and solver, and the inverse
-        transform; None for numpy and XGBoost
+    compiled_flow, compiled_inverse : machine code for field with solver, and inverse transform
     """
 
     field: VelocityField
@@ -84,15 +71,14 @@ class EventGenerator:
 
     @property
     def is_rowwise(self) -> bool:
-        """Whether an event has the same bits whatever rows are generated with it."""
+        """True if the bits of an event do not depend on the rows generated with it."""
         return self.compiled_flow is not None and self.compiled_inverse is not None
 
     def _attempt(
         self, seed: int, attempt: int, rows: np.ndarray, cond: Any, start: Any = None
     ) -> np.ndarray:
         """Return new events (k, d): noise, solver, inverse transform."""
-        keys = (attempt,) if attempt else ()
-        x0 = start
+        keys, x0 = ((attempt,) if attempt else ()), start
         if x0 is None:
             noise = RowNoise(seed, "sample", rows, keys, once=True)
             x0 = noise.standard_normal((len(rows), self.transform.n_latent))
@@ -106,13 +92,13 @@ class EventGenerator:
         """Return the columns (n, d) of latent points (n, m)."""
         lost = 1.0 - np.isfinite(z).all(axis=1).mean()
         if lost:
-            warn(NOT_FINITE.format(f"{lost:.2%} of {len(z)} events are"))
+            warn_of_events(NOT_FINITE.format(f"{lost:.2%} of {len(z)} events are"))
         if self.compiled_inverse is None or lost:
             return self.transform.inverse(z)
         x = np.empty((len(z), self.compiled_inverse.n_columns))
         undefined = self.compiled_inverse.inverse(np.ascontiguousarray(z), x)
         if undefined:
-            warn(UNDEFINED.format(plural(undefined, "generated event")))
+            warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
         return x
 
     def _redraw_rejected(
@@ -127,4 +113,13 @@ class EventGenerator:
             if not len(left):
                 return
             x[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
-        warn(KEPT.format(len(left)))
+        warn_of_events(KEPT.format(len(left)))
+
+
+def classifier_inputs(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+    """Return the inputs of the rejection classifier: columns and conditions (n, d + c), float32."""
+    return np.hstack([x] if cond is None else [x, cond]).astype(np.float32)
+
+
+def _at(array: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:
+    return None if array is None else array[rows]

@@ -27,7 +27,7 @@ GENERATED_PER_EVENT = 8
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
 MOST_VALUES = 4_000_000
-"""Generated events cost little; several for each real one make their share of the noise small.
+"""Generated events cost little; many for each real one make their share of the noise small.
 Events of many columns cost more: no more than so many latent values are generated."""
 
 MOST_REAL = 400_000
@@ -112,6 +112,6 @@ def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> n
     """Return generated events, each condition of the real ones about equally often."""
     most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
-    given = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.blocks((0, n), derive(seed, "events"), given, None)
-    return classifier_inputs(np.vstack([block.x for block in blocks]), given)
+    repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
+    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
+    return classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

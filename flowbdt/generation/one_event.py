@@ -17,7 +17,7 @@ import numpy as np
 from .. import seeding
 from ..errors import InputError
 from ..training import run_directory
-from .generate_rows import KEPT, MOST_ATTEMPTS, NOT_FINITE, UNDEFINED, warn
+from .generate_rows import KEPT, MOST_ATTEMPTS, NOT_FINITE, UNDEFINED, warn_of_events
 from .packed.packed_model import PackedFlow, load_flow
 
 if TYPE_CHECKING:
@@ -186,10 +186,10 @@ class EventSampler:
         generator: Any = self._flow.generator  # compiled as a whole
         generator.compiled_flow.step_one(self._z, self._cond)
         if not math.isfinite(np.add.reduce(self._z[0])):
-            warn(NOT_FINITE.format(f"event {row} is"))
+            warn_of_events(NOT_FINITE.format(f"event {row} is"))
             raise InputError(f"event {row} was carried beyond all numbers; it has no columns")
         if generator.compiled_inverse.inverse(self._z, self._x):
-            warn(UNDEFINED.format(f"event {row}"))
+            warn_of_events(UNDEFINED.format(f"event {row}"))
 
     def _is_kept(self, row: int, next_attempt: int) -> bool:
         """Return False if the event is rejected."""
@@ -197,7 +197,7 @@ class EventSampler:
         if ratio is None:
             return True
         if next_attempt == MOST_ATTEMPTS:
-            warn(KEPT.format(1))
+            warn_of_events(KEPT.format(1))
             return True
         while next_attempt > len(self._accept):
             keys = (len(self._accept) + 1,)

@@ -48,7 +48,7 @@ class BlockFiles:
 
     @property
     def is_planned(self) -> bool:
-        """Whether there is a plan of a sample."""
+        """True if a sample was begun."""
         return (self.folder / PLAN).exists()
 
     def plan(self) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def _sample(
 def _is_whole(
     flow: Flow, path: Path, n: int, record: Mapping[str, Any], cond: InputRows | None
 ) -> bool:
-    """Whether the output is there, from this flow and seed, for these conditions."""
+    """Return True if the output is there, of this flow and seed, for these conditions."""
     if not path.exists():
         return False
     try:

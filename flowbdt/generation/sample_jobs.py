@@ -62,7 +62,6 @@ class SampleJobs(Work):
         return ["part", ".", self.sample, number]
 
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
-        """Return the trained run without its tables, and the plan of the sample."""
         arrays = [self.file(f"{array}.npy") for array in INPUTS]
         rejection = run.read_json("plan.json").get("rejection")
         return [
@@ -87,7 +86,6 @@ class SampleJobs(Work):
         return [number for number in numbers if self.receive(run, number) is None]
 
     def needs(self, run: RunDirectory) -> Needs:
-        """Return room for the models and the largest block."""
         columns = run.read_json("plan.json")["fingerprint"]["columns"]
         low, high = self.blocks(run).plan()["blocks"][0]
         values = (high - low) * len(columns["names"]) * 8 / 2**20
@@ -256,7 +254,7 @@ def merge(run: RunDirectory, jobs: SampleJobs) -> str:
 
 
 def is_merged(run: RunDirectory, jobs: SampleJobs) -> bool:
-    """Whether the output was assembled, and is still there."""
+    """Return True if the output was assembled, and is still there."""
     plan = jobs.blocks(run).plan()
     try:
         merged = run.read_json(jobs.file(MERGED))["sample"]

@@ -37,9 +37,9 @@ from .compiled.engine import (
     CompiledInverse,
     CompiledTrees,
     compiled_inverse,
-    compiled_steps,
     load_trees,
     may_compile,
+    warn_slow,
 )
 from .generate_rows import EventGenerator
 from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events
@@ -72,14 +72,12 @@ class Flow:
     source : the run (see `run_directory.open_run`)
     n_threads : threads for prediction; does not change the result
     rejects : False leaves out the rejection of events, if the run has one
-    sampler : None for the solver and the boundaries of the training; else a mapping with some of
-        solver, n_steps, spacing and interpolate, see `Sampler.of`, for another sampler on the same
-        step models. Rejection was learned from the events of the training's sampler, so it is
-        left out then
-    compiled : True for machine code by numba, an error without it; False for XGBoost; None for the
-        first where possible. What is not compiled (deep trees, stochastic samplers) is left to
-        XGBoost and numpy, with a warning where it matters. Both give the same events, but for a few
-        that rounding carries over a cut of a tree or past a rejection
+    sampler : None for that of the training; else a mapping with some of solver, n_steps, spacing
+        and interpolate, see `Sampler.of`. Rejection was learned from the events of the training's
+        sampler, so it is left out then
+    compiled : True for machine code by numba, an error without it; False for XGBoost and numpy;
+        None for the first where possible. Both give the same events, but for a few that rounding
+        carries over a cut of a tree or past a rejection
 
     Raises
     ------
@@ -157,7 +155,7 @@ class Flow:
 
     @cached_property
     def compiled(self) -> bool:
-        """Whether machine code is used; numba, which takes long to import, is loaded only now."""
+        """True if machine code is used; numba, which takes long to import, is loaded only now."""
         return may_compile(self._may_compile)
 
     @cached_property
@@ -199,7 +197,7 @@ class Flow:
 
     @property
     def from_source(self) -> bool:
-        """Whether events start from source events instead of noise."""
+        """True if events start from source events instead of noise."""
         return "source" in self.plan["fingerprint"]["events"]
 
     @property
@@ -251,8 +249,18 @@ class Flow:
         """All steps in one compiled pass; None if that is impossible or not wanted."""
         if not self.compiled or not self.n_latent:
             return None
+        if self.sampler.solver.stochastic or self.sampler.interpolate:
+            return None
+        try:
+            return self.steps_as_arrays()
+        except ConfigError as error:
+            warn_slow(str(error))
+            return None
+
+    def steps_as_arrays(self) -> CompiledFlow:
+        """Return all steps as flat arrays. Raises ConfigError if they have no such form."""
         convention, threads = self.field.convention, self._n_threads
-        return compiled_steps(
+        return CompiledFlow.of(
             self.sampler, self.grid, convention, self.step_inputs, self.step_forests, threads
         )
 
@@ -296,17 +304,13 @@ class Flow:
         source: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[EventTable]:
-        """Yield new events block by block.
-
-        Noise belongs to (seed, row), so event i is the same whatever the number of events, the
-        size of blocks, or threads.
+        """Yield new events block by block; event i depends on its seed and row only.
 
         Parameters
         ----------
         n : number of events; by default as many as ``cond`` or ``source`` has rows, else 1
         seed : int
-        cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions; or the
-            path of a file with them, which is read as blocks are made
+        cond : array or DataFrame (n, c) or (1, c), or the path of a file, read as blocks are made
         source : table with n rows, or the path of a file, if the run starts from source events
         block_rows : see `blocks`
 

@@ -59,13 +59,13 @@ class FormArrays(NamedTuple):
     0 centre (R); 1 stack: the constants (I, K) of all inner variables, then for each of the R
     inputs what it adds to them (I, K); of a full covariance input j adds to those from j on only,
     (I - j, K); 2 constant (K); for low rank 3 quadratic and 4 linear (K, R); and where the end
-    point is not found from the score, 5 base (K, O), 6 gain (K, I, O), -1 if it is zero, and for
+    point does not follow from the score, 5 base (K, O), 6 gain (K, I, O), -1 if it is zero, and for
     low rank 7 ratio (K, O). K is the number of components, O is ``n_used`` filled up to a
     multiple of 8.
 
     ``n_used`` is m: the end point. turn (S, 4): velocity = turn[s, 0] times the end point +
     turn[s, 1] times the point; end point = (point + turn[s, 3] score) / turn[s, 2] where that
-    is not 0. Where events are given to start from, ``n_used`` is 2 m: velocity, then end point.
+    is not 0. Where events start from source events, ``n_used`` is 2 m: velocity, then end point.
     observed (R - m,), int64: the conditions that are known.
     """
 
@@ -83,7 +83,7 @@ class FormArrays(NamedTuple):
 
 
 class SolverArrays(NamedTuple):
-    """The solver (see `Program`), and what trees see.
+    """The solver (see `SolverProgram`), and the inputs of the trees.
 
     step (E,), int64: the step model of each evaluation. forests (S + 1,), int64: the forests of
     step s are forests[s] to forests[s + 1]. TreeArrays see, in this order: the point if ``latent``;
@@ -195,10 +195,10 @@ def make_workspace(
     )
 
 
-def n_inputs(walk: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int:
+def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int:
     """Return how many inputs the trees of a step have."""
-    seen = m * (int(walk.latent) + int(walk.end_point)) + len(walk.to_columns) + n_cond
-    return seen + (form.n_components if walk.components else 0)
+    seen = m * (int(solver.latent) + int(solver.end_point)) + len(solver.to_columns) + n_cond
+    return seen + (form.n_components if solver.components else 0)
 
 
 SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)

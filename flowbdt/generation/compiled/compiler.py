@@ -101,7 +101,7 @@ def _filled(builder: Any, value: Any, length: int) -> Any:
 
 
 @intrinsic
-def compare(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
+def compare_rows(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
     """Set ``marks[to]`` to the bits that say which of 64 float32 are not below ``cut``.
 
     They begin at ``values[at]``; none may be NaN.

@@ -208,7 +208,7 @@ class CompiledFlow:
         forests: Sequence[Sequence[Forest]],
         n_threads: int = 1,
     ) -> None:
-        self._program, self._step, self._inputs = program, step, inputs
+        self.program, self._step, self.inputs = program, step, inputs
         self._edges = np.cumsum([0, *(len(each) for each in forests)])
         flat = [forest for each in forests for forest in each]
         self.trees: TreeArrays = pack_trees(flat)
@@ -217,19 +217,36 @@ class CompiledFlow:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._patterns: dict[bytes, tuple[SolverArrays, FormArrays, Workspaces]] = {}
 
+    @classmethod
+    def of(
+        cls,
+        sampler: Sampler,
+        grid: TimeGrid,
+        convention: Convention | None,
+        inputs: Callable[[int], StepInputs],
+        trees: Callable[[int], Sequence[Forest]],
+        n_threads: int = 1,
+    ) -> CompiledFlow:
+        """Return the steps of a sampler; ``inputs`` and ``trees`` are called with step numbers."""
+        program = solver_program(sampler.solver, sampler.boundaries, convention)
+        step_of_time = [grid.locate(float(t)) for t in program.times]
+        steps = sorted(set(step_of_time))
+        numbers = np.searchsorted(steps, step_of_time)
+        return cls(program, numbers, [*map(inputs, steps)], [*map(trees, steps)], n_threads)
+
     def arrays_for(self, observed: np.ndarray) -> tuple[SolverArrays, FormArrays, Workspaces]:
         """Return what belongs to a pattern of known conditions (c,), bool."""
         key = observed.tobytes()
         if key not in self._patterns:
             if len(self._patterns) >= MOST_PATTERNS:
                 self._patterns.pop(next(iter(self._patterns)))
-            form = pack_form(self._inputs, observed)
+            form = pack_form(self.inputs, observed)
             solver = pack_solver(
-                self._program, self._step, self._edges, self._inputs, form, len(observed) > 0
+                self.program, self._step, self._edges, self.inputs, form, len(observed) > 0
             )
             check_steps(solver, form, self.trees, self.m, len(observed))
             size = n_inputs(solver, form, self.m, len(observed))
-            n_slots = self._program.n_slots
+            n_slots = self.program.n_slots
             workspaces = Workspaces(lambda: make_workspace(size, self.m, n_slots, form))
             self._patterns[key] = (solver, form, workspaces)
         return self._patterns[key]
@@ -277,38 +294,3 @@ class CompiledFlow:
         if self._pool is None or self._pool[0] != os.getpid():  # a fork has no threads
             self._pool = os.getpid(), ThreadPoolExecutor(self.n_threads)
         list(self._pool[1].map(carry, starts))
-
-
-def compiled_steps(
-    sampler: Sampler,
-    grid: TimeGrid,
-    convention: Convention | None,
-    inputs: Callable[[int], StepInputs],
-    trees: Callable[[int], Sequence[Forest]],
-    n_threads: int,
-) -> CompiledFlow | None:
-    """Return all steps in one compiled pass, or None where the sampler or a step does not allow it.
-
-    Parameters
-    ----------
-    sampler, grid, convention : of the run
-    inputs : number of a step -> inputs of its trees
-    trees : number of a step -> its trees
-    n_threads : int
-    """
-    if sampler.solver.stochastic or sampler.interpolate:
-        return None
-    program = solver_program(sampler.solver, sampler.boundaries, convention)
-    step_of_time = [grid.locate(float(t)) for t in program.times]
-    steps = sorted(set(step_of_time))
-    try:
-        return CompiledFlow(
-            program,
-            np.searchsorted(steps, step_of_time),
-            [inputs(step) for step in steps],
-            [trees(step) for step in steps],
-            n_threads,
-        )
-    except ConfigError as error:
-        warn_slow(str(error))
-        return None

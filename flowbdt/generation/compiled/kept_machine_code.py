@@ -31,9 +31,9 @@ ENTRY = "flowbdt_entry"
 
 def folder() -> Path:
     """Return where machine code is kept: beside the sources, or where there is a place to write."""
-    told, beside = os.environ.get("NUMBA_CACHE_DIR"), FOLDER / "__pycache__"
-    if told or os.access(beside, os.W_OK):
-        return Path(told or beside)
+    chosen, beside = os.environ.get("NUMBA_CACHE_DIR"), FOLDER / "__pycache__"
+    if chosen or os.access(beside, os.W_OK):
+        return Path(chosen or beside)
     return Path.home() / ".cache" / "flowbdt"
 
 
@@ -47,9 +47,9 @@ def key() -> str:
     places += sorted(FOLDER.glob("*.py"))
     stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in places if p.exists()]
     features = llvm.get_host_cpu_features().flatten()
-    told = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
+    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
     parts = [FORMAT, sys.platform, llvmlite.__version__, llvm.get_host_cpu_name(), features]
-    return hashlib.sha256(repr([*parts, stamps, told]).encode()).hexdigest()
+    return hashlib.sha256(repr([*parts, stamps, settings]).encode()).hexdigest()
 
 
 def flat(value: Any) -> list[int | float]:
@@ -150,7 +150,7 @@ def _content(dispatcher: Any, values: tuple[Any, ...]) -> bytes:
     function = module.get_function(name)
     types = [str(argument.type) for argument in function.arguments]
     if len(types) - 2 != len(flat(values)) or n_arguments != len(values):
-        raise ValueError("numba hands over its arguments in another way than is known here")
+        raise ValueError("numba passes its arguments unlike any known version")
     needed = [f.name for f in module.functions if f.is_declaration]
     needed += [v.name for v in module.global_variables if v.is_declaration]
     outside = [each for each in needed if not each.startswith("llvm.")]
@@ -176,10 +176,10 @@ def _entry(name: str, types: Sequence[str]) -> str:
         if stored != kind_:
             lines.append(f"  %a{i} = trunc i64 %v{i} to {kind_}")
     lines += [f"  %out{k} = getelementptr i64, ptr %table, i64 {n + k}" for k in range(2)]
-    given = [
+    passed = [
         f"{k} %{'v' if k in ('double', 'ptr', 'i64') else 'a'}{i}" for i, k in enumerate(types[2:])
     ]
-    lines.append(f"  %done = call i32 @{_quoted(name)}(ptr %out0, ptr %out1, {', '.join(given)})")
+    lines.append(f"  %done = call i32 @{_quoted(name)}(ptr %out0, ptr %out1, {', '.join(passed)})")
     return "\n".join([*lines, "  ret i32 %done", "}"])
 
 
@@ -236,7 +236,7 @@ def _resolve(names: Sequence[str]) -> None:
 
 
 def _can_load() -> bool:
-    """Whether kept code can be loaded on this system; nowhere else was it tried."""
+    """Return True on the systems on which kept code was tested."""
     return sys.platform.startswith("linux")
 
 

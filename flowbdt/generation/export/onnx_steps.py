@@ -14,8 +14,9 @@ its own, the first one, and not the operator's base values, which are added last
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,7 +34,7 @@ MOST_UNKNOWN = 5
 
 
 def takes_unknown(prepared: object, n_cond: int) -> bool:
-    """Whether conditions may be unknown in the graph of this closed form, or without any."""
+    """Return True if conditions may be unknown in the graph of this closed form."""
     if isinstance(prepared, PreparedNone) or not n_cond:
         return True
     full = isinstance(_kernel(prepared, n_cond), FullKernel)
@@ -93,7 +94,7 @@ class GraphClosedForm:
         turn = prepared.turn()
         if turn is None:
             raise ConfigError(
-                "a closed form that starts from given events cannot be exported; export a model"
+                "a closed form that starts from source events cannot be exported; export a model"
                 " that starts from noise"
             )
         seen = x if self._known is None else self._graph.join([x, self._known])
@@ -171,36 +172,18 @@ def projections(kernel: Kernel, m: int, n_cond: int) -> np.ndarray:
     return result
 
 
-@dataclass
-class _Nodes:
-    """The attributes of a tree-ensemble operator, one part for each forest."""
-
-    tree: list[np.ndarray] = field(default_factory=list)
-    number: list[np.ndarray] = field(default_factory=list)
-    feature: list[np.ndarray] = field(default_factory=list)
-    threshold: list[np.ndarray] = field(default_factory=list)
-    missing: list[np.ndarray] = field(default_factory=list)
-    yes: list[np.ndarray] = field(default_factory=list)
-    no: list[np.ndarray] = field(default_factory=list)
-    leaf: list[np.ndarray] = field(default_factory=list)
-    target_tree: list[np.ndarray] = field(default_factory=list)
-    target_node: list[np.ndarray] = field(default_factory=list)
-    target: list[np.ndarray] = field(default_factory=list)
-    weight: list[np.ndarray] = field(default_factory=list)
-
-    def joined(self, name: str) -> np.ndarray:
-        """Return one attribute of all forests."""
-        return np.concatenate(getattr(self, name))
+_Nodes = dict[str, list[np.ndarray]]
+"""Attributes of a tree-ensemble operator, one array for each forest."""
 
 
 def tree_sum(graph: Graph, forests: Sequence[Forest], inputs: Tensor, n_outputs: int) -> Tensor:
     """Return the sum of all trees (n, n_outputs), float32, of inputs (n, p), float32."""
-    nodes, n_trees = _Nodes(), 1
+    nodes, n_trees = defaultdict[str, list[np.ndarray]](list), 1
     _add_base(nodes, forests)
     for forest in forests:
         _add_forest(nodes, forest, n_trees)
         n_trees += len(forest.feature)
-    leaf = nodes.joined("leaf")
+    joined = {name: np.concatenate(arrays) for name, arrays in nodes.items()}
     return graph.node(
         "TreeEnsembleRegressor",
         inputs,
@@ -208,18 +191,18 @@ def tree_sum(graph: Graph, forests: Sequence[Forest], inputs: Tensor, n_outputs:
         n_targets=n_outputs,
         aggregate_function="SUM",
         post_transform="NONE",
-        nodes_treeids=nodes.joined("tree").tolist(),
-        nodes_nodeids=nodes.joined("number").tolist(),
-        nodes_featureids=nodes.joined("feature").tolist(),
-        nodes_values=nodes.joined("threshold").tolist(),
-        nodes_modes=np.where(leaf, "LEAF", "BRANCH_LT").tolist(),
-        nodes_missing_value_tracks_true=nodes.joined("missing").tolist(),
-        nodes_truenodeids=nodes.joined("yes").tolist(),
-        nodes_falsenodeids=nodes.joined("no").tolist(),
-        target_treeids=nodes.joined("target_tree").tolist(),
-        target_nodeids=nodes.joined("target_node").tolist(),
-        target_ids=nodes.joined("target").tolist(),
-        target_weights=nodes.joined("weight").tolist(),
+        nodes_treeids=joined["tree"].tolist(),
+        nodes_nodeids=joined["number"].tolist(),
+        nodes_featureids=joined["feature"].tolist(),
+        nodes_values=joined["threshold"].tolist(),
+        nodes_modes=np.where(joined["leaf"], "LEAF", "BRANCH_LT").tolist(),
+        nodes_missing_value_tracks_true=joined["missing"].tolist(),
+        nodes_truenodeids=joined["yes"].tolist(),
+        nodes_falsenodeids=joined["no"].tolist(),
+        target_treeids=joined["target_tree"].tolist(),
+        target_nodeids=joined["target_node"].tolist(),
+        target_ids=joined["target"].tolist(),
+        target_weights=joined["weight"].tolist(),
     )
 
 
@@ -227,14 +210,14 @@ def _add_base(nodes: _Nodes, forests: Sequence[Forest]) -> None:
     """Add a tree that is a single leaf, with what the sums begin with."""
     zero = np.zeros(1, dtype=np.int64)
     for name in ("tree", "number", "feature", "missing", "yes", "no"):
-        getattr(nodes, name).append(zero)
-    nodes.threshold.append(np.zeros(1, dtype=np.float32))
-    nodes.leaf.append(np.ones(1, dtype=bool))
+        nodes[name].append(zero)
+    nodes["threshold"].append(np.zeros(1, dtype=np.float32))
+    nodes["leaf"].append(np.ones(1, dtype=bool))
     target = np.concatenate([forest.first + np.arange(forest.width) for forest in forests])
-    nodes.target_tree.append(np.zeros(len(target), dtype=np.int64))
-    nodes.target_node.append(np.zeros(len(target), dtype=np.int64))
-    nodes.target.append(target)
-    nodes.weight.append(np.concatenate([forest.base for forest in forests]))
+    nodes["target_tree"].append(np.zeros(len(target), dtype=np.int64))
+    nodes["target_node"].append(np.zeros(len(target), dtype=np.int64))
+    nodes["target"].append(target)
+    nodes["weight"].append(np.concatenate([forest.base for forest in forests]))
 
 
 def _add_forest(nodes: _Nodes, forest: Forest, first_tree: int) -> None:
@@ -252,20 +235,20 @@ def _add_forest(nodes: _Nodes, forest: Forest, first_tree: int) -> None:
     names = np.cumsum(there, axis=1) - 1  # operators want numbers without gaps
     tree, number = np.nonzero(there)
     leaf, at = ~split[tree, number], np.minimum(number, n_leaves - 1)
-    nodes.tree.append(tree + first_tree)
-    nodes.number.append(names[tree, number])
-    nodes.feature.append(np.where(leaf, 0, forest.feature[tree, at]).astype(np.int64))
-    nodes.threshold.append(np.where(leaf, np.float32(0), forest.threshold[tree, at]))
+    nodes["tree"].append(tree + first_tree)
+    nodes["number"].append(names[tree, number])
+    nodes["feature"].append(np.where(leaf, 0, forest.feature[tree, at]).astype(np.int64))
+    nodes["threshold"].append(np.where(leaf, np.float32(0), forest.threshold[tree, at]))
     # "tracks true": NaN goes where the comparison would hold, to the first child
-    nodes.missing.append(np.where(leaf, 0, 1 - forest.missing[tree, at].astype(np.int64)))
+    nodes["missing"].append(np.where(leaf, 0, 1 - forest.missing[tree, at].astype(np.int64)))
     child = np.where(leaf, 0, 2 * number)
-    nodes.yes.append(np.where(leaf, 0, names[tree, child]))
-    nodes.no.append(np.where(leaf, 0, names[tree, child + 1]))
-    nodes.leaf.append(leaf)
-    nodes.target_tree.append(np.repeat(tree[leaf] + first_tree, forest.width))
-    nodes.target_node.append(np.repeat(names[tree, number][leaf], forest.width))
-    nodes.target.append(np.tile(forest.first + np.arange(forest.width), int(leaf.sum())))
-    nodes.weight.append(_vectors(forest, tree[leaf], number[leaf]).ravel())
+    nodes["yes"].append(np.where(leaf, 0, names[tree, child]))
+    nodes["no"].append(np.where(leaf, 0, names[tree, child + 1]))
+    nodes["leaf"].append(leaf)
+    nodes["target_tree"].append(np.repeat(tree[leaf] + first_tree, forest.width))
+    nodes["target_node"].append(np.repeat(names[tree, number][leaf], forest.width))
+    nodes["target"].append(np.tile(forest.first + np.arange(forest.width), int(leaf.sum())))
+    nodes["weight"].append(_vectors(forest, tree[leaf], number[leaf]).ravel())
 
 
 def _vectors(forest: Forest, tree: np.ndarray, number: np.ndarray) -> np.ndarray:
@@ -301,13 +284,13 @@ class GraphSteps:
         """Return the velocity (n, m) of one step model at the points x (n, m)."""
         inputs, trees = self._inputs(step), self._trees(step)
         closed = self._form.at(inputs, x)
-        seen = self._seen(inputs, x, closed).cast(np.float32)
+        tree_inputs = self._tree_inputs(inputs, x, closed).cast(np.float32)
         width = max(forest.first + forest.width for forest in trees)
-        more = tree_sum(self._graph, trees, seen, width).cast(np.float64)
+        more = tree_sum(self._graph, trees, tree_inputs, width).cast(np.float64)
         return more if closed.velocity is None else closed.velocity + more
 
-    def _seen(self, inputs: StepInputs, x: Tensor, closed: ClosedFormTensors) -> Tensor:
-        """Return what the trees see, as in `inputs.StepInputs`."""
+    def _tree_inputs(self, inputs: StepInputs, x: Tensor, closed: ClosedFormTensors) -> Tensor:
+        """Return the inputs of the trees, as `StepInputs`."""
         views, silent = inputs.views, inputs.silent and self._cond is None
         parts = [x] if "latent" in views else []
         if inputs.to_columns is not None:
@@ -318,7 +301,7 @@ class GraphSteps:
         return self._graph.join(parts if self._cond is None else [*parts, self._cond])
 
     def carry(self, program: SolverProgram, step: Sequence[int], noise: Tensor) -> Tensor:
-        """Return where a solver carries the noise (n, m), asked of these step models."""
+        """Return where the solver carries the noise (n, m) by these step models."""
         x, slots = noise, dict[int, Tensor]()
         for e, number in enumerate(step):
             x = _moved(program, e, x, slots)

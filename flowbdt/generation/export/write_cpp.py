@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.abc import Traversable
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from ...trees.tree_arrays import forests
 from ..compiled.arrays import NONE, FormArrays, InverseArrays, SolverArrays, TreeArrays, n_inputs
 from ..generate_rows import MOST_ATTEMPTS
 from ..packed.pack_columns import pack_inverse
-from ..packed.pack_steps import pack_form, pack_solver, pack_trees, solver_program
+from ..packed.pack_steps import pack_trees
 from ..trained_flow import Flow
 
 if TYPE_CHECKING:
@@ -101,16 +101,6 @@ def source(name: str) -> Traversable:
     return resources.files(__package__).joinpath("cpp", *name.split("/"))
 
 
-class _Steps(NamedTuple):
-    """All steps of a flow: closed form with all conditions known, solver, trees."""
-
-    form: FormArrays
-    walk: SolverArrays
-    trees: TreeArrays
-    n_slots: int
-    inputs: list[StepInputs]
-
-
 def flow_of(model: FlowBDT | Flow) -> Flow:
     """Return the trained flow of a model. Raises NotFittedError."""
     if isinstance(model, Flow):
@@ -124,7 +114,7 @@ def check_exportable(flow: Flow) -> None:
     other = "export with another sampler, e.g. sampler={'solver': 'adams_bashforth_3'}"
     if sampler.solver.stochastic:
         raise ConfigError(
-            f"solver {sampler.name!r} draws random numbers on its way and cannot be exported;"
+            f"solver {sampler.name!r} draws random numbers and cannot be exported;"
             f" {other}, or fit with a deterministic solver"
         )
     if sampler.interpolate:
@@ -141,22 +131,6 @@ def check_exportable(flow: Flow) -> None:
         raise ConfigError("all columns of this model are constant: there is nothing to export")
 
 
-def _pack_steps(flow: Flow) -> _Steps:
-    """Return the steps of a flow. Raises ConfigError if a part cannot be exported."""
-    program = solver_program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
-    asked = [flow.grid.locate(float(t)) for t in program.times]
-    numbers = sorted(set(asked))
-    inputs = [flow.step_inputs(number) for number in numbers]
-    packed = [flow.step_forests(number) for number in numbers]
-    n_cond = len(flow.columns["conditions"])
-    form = pack_form(inputs, np.ones(n_cond, dtype=bool))
-    edges = np.cumsum([0, *(len(each) for each in packed)])
-    step = np.searchsorted(numbers, asked)
-    walk = pack_solver(program, step, edges, inputs, form, n_cond > 0)
-    trees = pack_trees([forest for each in packed for forest in each])
-    return _Steps(form, walk, trees, program.n_slots, inputs)
-
-
 def arrays_of(flow: Flow) -> Arrays:
     """Return all of a flow that generates events. Raises ConfigError if a part cannot be exported.
 
@@ -166,11 +140,12 @@ def arrays_of(flow: Flow) -> Arrays:
     n_inner, n_components, n_out.
     """
     check_exportable(flow)
-    steps, way, columns = _pack_steps(flow), _inverse(flow), flow.columns
-    form, walk = steps.form, steps.walk
+    steps, inverse, columns = flow.steps_as_arrays(), _inverse(flow), flow.columns
     m, n_cond = flow.n_latent, len(columns["conditions"])
-    sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), steps.n_slots]
-    sizes += [walk.latent, walk.end_point, walk.components, way.mixes, MOST_ATTEMPTS]
+    walk, form, _ = steps.arrays_for(np.ones(n_cond, dtype=bool))
+    n_slots = steps.program.n_slots
+    sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), n_slots]
+    sizes += [walk.latent, walk.end_point, walk.components, inverse.mixes, MOST_ATTEMPTS]
     sizes += [form.kind, form.n_seen, form.n_inner, form.n_components, form.n_out]
     return {
         "sizes": np.array(sizes, dtype=np.int64),
@@ -178,8 +153,8 @@ def arrays_of(flow: Flow) -> Arrays:
         **_fields("walk", walk),
         **_fields("form", form),
         **_fields("trees", steps.trees),
-        **_fields("way", way),
-        **(_mixtures(steps) if n_cond and form.kind != NONE else {}),
+        **_fields("way", inverse),
+        **(_mixtures(steps.inputs) if n_cond and form.kind != NONE else {}),
         **_ratio(flow),
     }
 
@@ -195,8 +170,8 @@ def _inverse(flow: Flow) -> InverseArrays:
 
 
 def _fields(name: str, packed: FormArrays | SolverArrays | TreeArrays | InverseArrays) -> Arrays:
-    found = packed._asdict().items()
-    return {f"{name}.{field}": value for field, value in found if isinstance(value, np.ndarray)}
+    fields = packed._asdict().items()
+    return {f"{name}.{field}": value for field, value in fields if isinstance(value, np.ndarray)}
 
 
 def _texts(flow: Flow) -> Arrays:
@@ -213,14 +188,14 @@ def _texts(flow: Flow) -> Arrays:
     }
 
 
-def _mixtures(steps: _Steps) -> Arrays:
+def _mixtures(inputs: Sequence[StepInputs]) -> Arrays:
     """Return what the closed form is made of where some conditions are unknown.
 
     One mixture, or for a student one for each step, one after the other. ``motion`` (steps, 2) is
     the share of the end point in what is seen, and the variance of the noise in it.
     """
-    found = [step.prepared for step in steps.inputs]
-    prepared = [each for each in found if isinstance(each, PreparedMixture)]
+    steps = [step.prepared for step in inputs]
+    prepared = [each for each in steps if isinstance(each, PreparedMixture)]
     mixtures = list({id(each.mixture): each.mixture for each in prepared}.values())
     motion: list[Any] = [
         (1.0, 0.0) if each.layout.has_source else each.turn()[2:]  # type: ignore[index]

@@ -1,7 +1,7 @@
 """`write_onnx`: a trained flow as one ONNX graph, from noise to events.
 
-The graph has the whole way of a sampler without random numbers, every evaluation written out: what
-trees see, the tree ensembles, the closed form, the solver's sums, and the way back to columns.
+The graph has every evaluation of a sampler without random numbers written out: inputs of the trees,
+tree ensembles, closed form, the solver's sums, and the inverse transform.
 Inputs are ``noise`` (n, m), standard normal, and ``conditions`` (n, c) if there are any, in the
 coding of the training; outputs ``events`` (n, d) in the units of the training table and, with
 rejection, ``acceptance`` (n,): the probability with which to keep each event. All are float64.
@@ -55,7 +55,7 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
         If onnx is not installed.
     ConfigError
         If the model has what a graph cannot: a sampler that draws random numbers or asks between
-        step models, a start from given events, trees deeper than 12, a file of more than 2 GB.
+        step models, source events, trees deeper than 12, a file of more than 2 GB.
     NotFittedError
         If the model is not fitted.
 
@@ -109,14 +109,14 @@ def _metadata(flow: Flow) -> dict[str, str]:
             columns["names"], columns["units"], columns["dtypes"], strict=True
         )
     ]
-    given = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
+    conditions = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
     any_unknown = takes_unknown(flow.step_inputs(0).prepared, n_cond)
     return {
         "format": str(FORMAT),
         "flowbdt_version": __version__,
         "run_digest": flow.plan["digest"],
         "columns": json.dumps(table),
-        "conditions": json.dumps(given),
+        "conditions": json.dumps(conditions),
         "unknown_conditions": "any" if any_unknown else "none",
         "sampler": json.dumps(atomic_files.to_plain(flow.sampler.record(flow.field.convention))),
         "mean_acceptance": repr(flow.acceptance),

@@ -1,4 +1,4 @@
-"""A table transform's way back to columns as flat arrays, which `columns` goes."""
+"""The inverse of a table transform as flat arrays, which `column_loops` reads."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class _Builder:
         elif name == "circular":
             self.ops.append((arrays.CIRCULAR, self.put(*angle_range(options))))
         elif name == "chain":
-            for part in reversed(state["parts"]):
-                self.undo(part)
+            for step in reversed(state["parts"]):
+                self.undo(step)
         elif name == "constant":
             self.ops.append((arrays.FIXED, self.put(state["value"])))
         elif name != "identity":
@@ -90,11 +90,11 @@ class _Builder:
                 self.terms.append((arrays.NEGATE, self.put(0.0)))
             return depth
         if isinstance(node, ast.BinOp):
-            parts, code = [node.left, node.right], BINARY[type(node.op)]
+            operands, code = [node.left, node.right], BINARY[type(node.op)]
         else:
             call: Any = node  # of a known function: a relation has nothing else
-            parts, code = call.args, FUNCTIONS[call.func.id]
-        depth = max(i + self.relate(part, names) for i, part in enumerate(parts))
+            operands, code = call.args, FUNCTIONS[call.func.id]
+        depth = max(i + self.relate(part, names) for i, part in enumerate(operands))
         self.terms.append((code, self.put(0.0)))
         return depth
 
@@ -119,12 +119,9 @@ def _storage(dtype: str) -> tuple[int, float, float]:
 
 
 def pack_inverse(transform: TableTransform) -> InverseArrays:
-    """Return the way back from the latent points of a fitted transform.
+    """Return the inverse transform, latent points to columns, of a fitted transform.
 
-    Raises
-    ------
-    ConfigError
-        If a column has a transform or a type that is not compiled, with its name.
+    Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
     columns = []
