@@ -104,7 +104,7 @@ def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndar
     from flowbdt.flow.paths import PATHS
     from flowbdt.flow.step_inputs import step_inputs
     from flowbdt.tables.transforms import JointTransform, TableTransform
-    from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
+    from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
     from flowbdt.training.run_directory import task_name
 
     task, fitted = run.read_json(task_name(step)), run.read_json("transform.json")
@@ -114,10 +114,10 @@ def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndar
     joint = JointTransform.from_json(fitted["joint"])
     t, t_next = task["time"], task["next_time"]
     pairs = NoisyPairs(
-        Events(z, np.arange(len(z))),
+        LatentEvents(z, np.arange(len(z))),
         PATHS.build(task["path"]),
         COUPLINGS.build(task["coupling"]),
-        Interval(step, t, t_next),
+        TimeStep(step, t, t_next),
         inputs=step_inputs(closed_form, joint, task, t, t_next),
         n_repeats=1,
         seed=1,

@@ -24,17 +24,17 @@ from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.tables.transforms import JointTransform
-from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
+from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
 from flowbdt.trees.boosted_trees import BoostedTrees
 
 N_COLUMNS = 12
 PARAMETERS = {**BOOSTER_DEFAULTS, "n_estimators": 3}  # memory does not grow with trees
 
 
-def make_events(n_rows: int) -> Events:
+def make_events(n_rows: int) -> LatentEvents:
     """Return latent events; their values do not matter here."""
     z = np.random.default_rng(0).normal(size=(n_rows, N_COLUMNS)).astype(np.float32)
-    return Events(z, np.arange(n_rows))
+    return LatentEvents(z, np.arange(n_rows))
 
 
 def plain_inputs() -> StepInputs:
@@ -44,13 +44,13 @@ def plain_inputs() -> StepInputs:
     return StepInputs(nothing.at(PATHS.build("linear"), 0.5), joint, ["latent"])
 
 
-def make_pairs(events: Events, n_repeats: int) -> NoisyPairs:
+def make_pairs(events: LatentEvents, n_repeats: int) -> NoisyPairs:
     """Return what a step at t = 0.5 learns from."""
     return NoisyPairs(
         events,
         PATHS.build("linear"),
         COUPLINGS.build("independent"),
-        Interval(0, 0.5, 0.6),
+        TimeStep(0, 0.5, 0.6),
         inputs=plain_inputs(),
         n_repeats=n_repeats,
         seed=1,
@@ -58,12 +58,12 @@ def make_pairs(events: Events, n_repeats: int) -> NoisyPairs:
     )
 
 
-def ours(events: Events, n_repeats: int) -> None:
+def ours(events: LatentEvents, n_repeats: int) -> None:
     """Fit as the package does: batches made on demand."""
     BoostedTrees(PARAMETERS).fit(make_pairs(events, n_repeats), None, seed=1, n_threads=1)
 
 
-def duplicated(events: Events, n_repeats: int) -> None:
+def duplicated(events: LatentEvents, n_repeats: int) -> None:
     """Fit from arrays with every repetition written out (float32, better than the reference)."""
     import xgboost
 

@@ -9,7 +9,7 @@ from conftest import PLAIN
 from flowbdt.config import ModelConfig
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training import run_directory
-from flowbdt.training.noisy_pairs import mean_end_point
+from flowbdt.training.pair_variants import mean_end_point
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import training_pairs

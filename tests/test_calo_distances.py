@@ -10,7 +10,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from flowbdt.errors import InputError
-from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
+from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
 from flowbdt.physics import toy_showers
 from flowbdt.physics.calorimeter.scores import (
     expected_coverage,

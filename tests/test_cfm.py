@@ -12,7 +12,8 @@ from flowbdt.errors import ConfigError, MissingExtra
 from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.torchcfm_reference import MATCHERS, TorchcfmMatcher
-from flowbdt.training.noisy_pairs import Events, Interval, TorchcfmPairs, torchcfm_matcher
+from flowbdt.training.noisy_pairs import LatentEvents, TimeStep
+from flowbdt.training.pair_variants import TorchcfmPairs, torchcfm_matcher
 
 
 def _need_torchcfm() -> None:
@@ -113,10 +114,10 @@ def test_a_plan_pairs_events_of_equal_conditions_as_the_coupling_says() -> None:
         """Of condition and starting point, which generation draws independently of it."""
         spec = {"name": "minibatch_ot", "batch_size": 200, "by_condition": by_condition}
         pairs = TorchcfmPairs(
-            Events(z, np.arange(200), cond),
+            LatentEvents(z, np.arange(200), cond),
             PATHS.build("linear"),
             COUPLINGS.build(spec),
-            Interval(0, 0.0, 1.0),
+            TimeStep(0, 0.0, 1.0),
             inputs=lambda x, given: (np.column_stack([x, given]), 0.0),
             n_repeats=1,
             seed=1,

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
 
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError  # noqa: E402
-from flowbdt.flow.paths import Trigonometric  # noqa: E402
+from flowbdt.flow.curved_paths import Trigonometric  # noqa: E402
 from flowbdt.flow.solvers import SOLVERS, integrate  # noqa: E402
 from flowbdt.networks import load_network, save_network  # noqa: E402
 from flowbdt.networks.backbones import TableMLP, build_backbone  # noqa: E402

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, InputError
-from flowbdt.evaluation import run_metrics
+from flowbdt.evaluation import score_events
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import METRICS
 from flowbdt.tables.event_table import EventTable
@@ -214,11 +214,11 @@ def test_a_floor_is_computed_once_for_many_samples(monkeypatch):
     rng = np.random.default_rng(0)
     real, other, training = rng.normal(size=(3, 400, 2))
     options = {"training": training, "metrics": ["correlation_max"], "quick": True}
-    monkeypatch.setattr(run_metrics, "_FLOORS", {})
+    monkeypatch.setattr(score_events, "_FLOORS", {})
     first = evaluate(real, other, **options).get("correlation_max")
-    floors = dict(run_metrics._FLOORS)
+    floors = dict(score_events._FLOORS)
     again = evaluate(real, training, **options).get("correlation_max")
-    assert list(run_metrics._FLOORS) == list(floors)
+    assert list(score_events._FLOORS) == list(floors)
     assert (again.floor, again.floor_error) == (first.floor, first.floor_error)
     elsewhere = evaluate(other, real, **options).get("correlation_max")
     assert elsewhere.floor != first.floor

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, GridError, InputError
+from flowbdt.flow.curved_paths import Trigonometric
 from flowbdt.flow.fields import ExactGaussian, FunctionField
-from flowbdt.flow.paths import PATHS, Linear, Path, Trigonometric
+from flowbdt.flow.paths import PATHS, Linear, Path
 from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 

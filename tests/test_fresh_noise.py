@@ -18,7 +18,7 @@ from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training import run_directory
-from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
+from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import VALID_REPEATS, run_task, training_pairs
@@ -35,10 +35,10 @@ def pairs(repeats=1, n=600, purpose="train", columns=2):
     nothing = PRECONDITIONERS.build("none").fit(z, seed=0)
     joint = JointTransform("none").fit(z)
     return NoisyPairs(
-        Events(z.astype("f4"), np.arange(n)),
+        LatentEvents(z.astype("f4"), np.arange(n)),
         PATHS.build("linear"),
         COUPLINGS.build("independent"),
-        Interval(2, 0.5, 0.6),
+        TimeStep(2, 0.5, 0.6),
         inputs=StepInputs(nothing.at(PATHS.build("linear"), 0.5), joint, ["latent"]),
         n_repeats=repeats,
         seed=1,
@@ -131,8 +131,8 @@ def test_draws_become_rarer_so_that_prediction_stays_cheap():
 def test_validation_noise_is_fixed_and_does_not_follow_the_copies(tmp_path, jets, quick_booster):
     run, _ = planned(tmp_path / "run", jets, quick_booster, validation_fraction=0.3)
     train, valid = training_pairs(run, run.read_json(run_directory.task_name(0)))
-    assert train.n_rows == len(train._events.rows)
-    assert valid.n_rows == VALID_REPEATS * len(valid._events.rows)
+    assert train.n_rows == len(train.events.rows)
+    assert valid.n_rows == VALID_REPEATS * len(valid.events.rows)
     other, _ = planned(
         tmp_path / "other", jets, quick_booster, validation_fraction=0.3, n_repeats=2, refresh=1
     )

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from flowbdt.errors import DataWarning, InputError, MissingExtra
-from flowbdt.evaluation.metrics.frechet import frechet_distance, kernel_distance
+from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
 from flowbdt.physics.jets import Constituents
 from flowbdt.physics.jets.jet_scores import (
     JET_METRICS,

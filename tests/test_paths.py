@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, InputError
+from flowbdt.flow.curved_paths import SchrodingerBridge, Target, Trigonometric
 from flowbdt.flow.fields import ExactGaussian
-from flowbdt.flow.paths import PATHS, Linear, SchrodingerBridge, Target, Trigonometric
+from flowbdt.flow.parametrisations import PathConvention
+from flowbdt.flow.paths import PATHS, Linear, Path
 from flowbdt.flow.solvers import RK4, integrate
 
 TIMES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -112,23 +114,28 @@ def test_one_time_per_event_equals_scalar_times(name: str) -> None:
         np.testing.assert_allclose(velocity[row], single, rtol=1e-12, atol=1e-13)
 
 
+def score(path: Path, v: np.ndarray, x: np.ndarray, t: float) -> np.ndarray:
+    convention = PathConvention(path)
+    return convention.score_of(convention.noise_from(v, x, t), t)
+
+
 def test_linear_score_is_the_published_formula() -> None:
     _, x, v = _rows()
-    score = Linear().score_from_velocity(v, x, 0.3)
-    np.testing.assert_allclose(score, -(x - 0.3 * v) / 0.7, rtol=1e-13)
+    expected = -(x - 0.3 * v) / 0.7
+    np.testing.assert_allclose(score(Linear(), v, x, 0.3), expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("path", [Linear(), Target(), Trigonometric()])
 def test_score_at_the_data_end_is_refused(path: Linear | Target | Trigonometric) -> None:
     _, x, v = _rows()
-    with pytest.raises(ConfigError, match=r"not defined at t = 1\.0"):
-        path.score_from_velocity(v, x, 1.0)
+    with pytest.raises(ConfigError, match="nothing of the noise is left at clock 1"):
+        score(path, v, x, 1.0)
 
 
 def test_score_of_the_bridge_is_refused() -> None:
     _, x, v = _rows()
     with pytest.raises(ConfigError, match="schrodinger_bridge"):
-        SchrodingerBridge().score_from_velocity(v, x, 0.5)
+        score(SchrodingerBridge(), v, x, 0.5)
 
 
 @pytest.mark.parametrize("sigma", [-0.1, float("nan"), "a"])

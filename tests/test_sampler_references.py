@@ -225,8 +225,8 @@ def test_published_formulas_in_another_convention_give_the_same_points(
 )
 def test_samplers_do_not_depend_on_the_path(name: str) -> None:
     """On the quarter circle the same noise ratios give the same events."""
+    from flowbdt.flow.curved_paths import Trigonometric
     from flowbdt.flow.parametrisations import PathConvention
-    from flowbdt.flow.paths import Trigonometric
 
     mean, cov = np.array([0.5, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])
     sigmas = np.geomspace(20.0, 0.05, 9)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError
+from flowbdt.flow.curved_paths import Trigonometric
 from flowbdt.flow.parametrisations import PathConvention, VariancePreserving
-from flowbdt.flow.paths import Trigonometric
 from flowbdt.flow.schedules import AYS_SIGMAS, SCHEDULES, NoiseSchedule, boundaries_of
 from flowbdt.flow.time_grid import TimeGrid
 

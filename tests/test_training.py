@@ -27,7 +27,7 @@ from flowbdt.tables.formats import write_table
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps
-from flowbdt.training.noisy_pairs import Events, Interval, NoisyPairs
+from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.run_directory import RunDirectory, task_name
 from flowbdt.training.train_step import run_task, training_pairs
@@ -53,13 +53,13 @@ def plain_inputs(m):
 
 def pairs(repeats=3, n=5000, **changes):
     rng = np.random.default_rng(0)
-    events = Events(rng.normal(size=(n, 2)).astype("f4"), np.arange(n))
+    events = LatentEvents(rng.normal(size=(n, 2)).astype("f4"), np.arange(n))
     settings = {"n_repeats": repeats, "seed": 1, "purpose": "train", **changes}
     return NoisyPairs(
         events,
         PATHS.build("linear"),
         COUPLINGS.build("independent"),
-        Interval(2, 0.4, 0.5),
+        TimeStep(2, 0.4, 0.5),
         inputs=plain_inputs(2),
         **settings,
     )
@@ -77,7 +77,7 @@ def test_target_and_point_belong_together():
     # x_t = t x1 + (1 - t) x0 and u = x1 - x0, so x_t + (1 - t) u = x1
     source = pairs()
     rebuilt = np.concatenate([b.inputs + 0.6 * b.target for b in source])
-    data = np.tile(source._events.z, (3, 1))
+    data = np.tile(source.events.z, (3, 1))
     assert np.allclose(rebuilt, data, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_every_event_is_used_in_every_repetition_with_other_noise():
 def test_blocks_of_noise_are_not_copies():
     """A peer restarted its generator in every batch: batches became copies of each other."""
     one, two = list(pairs(repeats=1))[:2]
-    data = pairs()._events.z
+    data = pairs().events.z
     x0 = [data[:900] - one.target[:900], data[4096:4996] - two.target[:900]]
     correlation = np.corrcoef(x0[0].ravel(), x0[1].ravel())[0, 1]
     assert abs(correlation) < 5 / np.sqrt(1800)
@@ -101,7 +101,7 @@ def test_training_and_validation_share_no_event(tmp_path, jets, quick_booster):
     run = RunDirectory(tmp_path / "run")
     plan = make_plan(inputs(jets, quick_booster, validation_fraction=0.3), run)
     train, valid = training_pairs(run, run.read_json(run_directory.task_name(0)))
-    rows = set(train._events.rows), set(valid._events.rows)
+    rows = set(train.events.rows), set(valid.events.rows)
     assert not rows[0] & rows[1]
     assert len(rows[0]) == plan["n_train"]
     assert len(rows[1]) == plan["n_valid"] > 0
@@ -317,7 +317,7 @@ def test_events_of_weight_zero_are_left_out(tmp_path, jets, quick_booster):
     make_plan(inputs(table, quick_booster, candidates=50), run)
     train, valid = training_pairs(run, run.read_json(run_directory.task_name(1)))
     for source in (train, valid):
-        assert (np.asarray(source._events.rows) % 2 == 1).all()
+        assert (np.asarray(source.events.rows) % 2 == 1).all()
         assert all(np.isfinite(batch.target).all() for batch in source)
 
 

@@ -44,7 +44,7 @@ def test_scores_see_a_shift():
     rng = stream(2, "test-scores")
     real, same, other = (EventTable.of(rng.normal(size=(1500, 2)) + s) for s in (0, 0, 1))
     names = ["auc_gb", "separation", "fpd"]
-    near, far = (score_events.scores(real, made, names, 1, 1) for made in (same, other))
+    near, far = (score_events.score_objectives(real, made, names, 1, 1) for made in (same, other))
     assert abs(near["auc_gb"].value - 0.5) < 5 * near["auc_gb"].error
     for name in names:
         assert far[name].value > near[name].value + 5 * far[name].error
@@ -62,14 +62,14 @@ def test_a_perfect_conditional_generator_is_not_told_from_weighted_events():
             x = rng.normal(size=(n, 1)) + 2.0 * cond.x
             yield EventTable.of(x, cond=cond.x)
 
-    made = score_events.generated(Truth(), real, 1).table
+    made = score_events.generate_like(Truth(), real, 1).table
     np.testing.assert_array_equal(made.weight, np.tile(weight, score_events.PER_REAL))
-    found = score_events.scores(real, made, ["auc_gb", "separation"], 1, 1)
+    found = score_events.score_objectives(real, made, ["auc_gb", "separation"], 1, 1)
     assert abs(found["auc_gb"].value - 0.5) < 5 * found["auc_gb"].error
     sizes = [effective_size(part.weight) for part in (real, made)]
     floor = 25.0 * 49 * sum(1.0 / size for size in sizes)  # of noise alone, in 50 bins
     assert abs(found["separation"].value - floor) < 5 * found["separation"].error
-    plain = score_events.generated(Truth(), EventTable.of(real.x, cond=cond), 1).table
+    plain = score_events.generate_like(Truth(), EventTable.of(real.x, cond=cond), 1).table
     assert plain.weight is None
 
 
@@ -84,7 +84,7 @@ def test_what_is_loaded_once_is_no_cost_of_an_event():
             self.loaded = True
             yield EventTable.of(np.zeros((n, 1)))
 
-    made = score_events.generated(Loads(), EventTable.of(np.zeros((50, 1))), 1)
+    made = score_events.generate_like(Loads(), EventTable.of(np.zeros((50, 1))), 1)
     assert made.table.n == score_events.PER_REAL * 50
     assert made.us_per_event < 1e6 * 0.2 / (score_events.PER_REAL * 50) / 4
 

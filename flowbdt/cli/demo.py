@@ -10,10 +10,10 @@ from typing import Any
 from ..config import ModelConfig
 from ..evaluation.evaluate import evaluate
 from ..evaluation.report import demo_figure, write_report
+from ..evaluation.score_events import generate_events
 from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..physics import bundled
-from ..tables.event_table import EventTable
 from ..tables.formats import write_table
 from ..training.plan import Inputs, check_config
 
@@ -42,7 +42,7 @@ def demo(folder: Path, *, seed: int, bar: Callable[..., Any]) -> str:
         )
     seconds = [time.perf_counter() - start]
     flow = Flow(trained)
-    generated = EventTable.concatenate(list(flow.sample_blocks(test.n, seed=seed + 1)))
+    generated = generate_events(flow, test.n, seed + 1).table
     record = flow.record(seed + 1)
     write_table(folder / "generated.h5", generated, attributes=record)
     seconds.append(time.perf_counter() - start - seconds[0])

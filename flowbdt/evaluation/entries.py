@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,9 @@ from ..tables.event_table import EventTable
 from ..tables.formats import read_attributes, read_table
 from ..training import run_directory
 from .differences import Difference, differences, with_paired_separations
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation, cut_samples, evaluate
 from .report.curves import Point
-from .run_metrics import cut_samples
-from .score_events import weighted_as
+from .score_events import generate_like
 from .score_samplers import Bench
 
 REPORT = "report.json"
@@ -29,12 +27,12 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One of several: its scores, and where known its events, its run and its cost.
+    """One entry of a comparison: its scores, and where known its events, its run and its cost.
 
     Parameters
     ----------
-    of : what the entry was read from, as `names_of` calls it
-    sampler : the way through the step models of the run; None for that of its training
+    of : name of the file or folder the entry was read from, as `names_of` calls it
+    sampler : of the run; None for that of its training
     us_per_event : CPU microseconds per kept event, of events generated here
     """
 
@@ -49,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Truth:
-    """What generated events are judged by. ``training`` None: the floor is from halves of real."""
+    """Events to judge by. Without ``training`` the floor comes from halves of the real ones."""
 
     real: EventTable
     training: EventTable | None
@@ -82,10 +80,19 @@ def read_entry(
         events = read_table(path)
         return Entry(name, _judged(events, truth, read_attributes(path)), events)
     source = run_directory.open_run(path)
-    events, record, micros = _generated(source, truth, sampler)
-    events = weighted_as(events, _with_columns(truth.real, events))
-    found = _judged(events, truth, record, _settings(source).get("relations", ()))
-    return Entry(name, found, events, source, sampler=sampler, us_per_event=micros)
+    flow = Flow(source, sampler=sampler)
+    real = _with_conditions(truth.real, flow.condition_names)
+    made = generate_like(flow, real, truth.seed, real.n)
+    relations = flow.settings.get("relations", ())
+    found = _judged(made.table, truth, flow.record(truth.seed), relations)
+    return Entry(
+        *(name, found, made.table, source), sampler=sampler, us_per_event=made.us_per_event
+    )
+
+
+def _with_conditions(table: EventTable, names: Sequence[str]) -> EventTable:
+    moved = [name for name in names if name not in table.cond_names]
+    return table.as_conditions(moved) if moved else table
 
 
 def is_run(path: Path) -> bool:
@@ -108,28 +115,12 @@ def _judged(
     )
 
 
-def _generated(
-    source: run_directory.Source, truth: Truth, sampler: Mapping[str, Any] | None
-) -> tuple[EventTable, dict[str, Any], float]:
-    """Return as many events as real ones, how they were made, and CPU microseconds per event."""
-    flow = Flow(source, sampler=sampler)
-    names = flow.columns["conditions"]
-    cond = truth.real.select(names) if names else None
-    n = truth.real.n
-    first = None if cond is None else cond.take(slice(0, 1))
-    list(flow.sample_blocks(1, seed=truth.seed, cond=first))  # loads models: not a cost of events
-    start = time.process_time()
-    table = EventTable.concatenate(list(flow.sample_blocks(n, seed=truth.seed, cond=cond)))
-    return table, flow.record(truth.seed), 1e6 * (time.process_time() - start) / n
-
-
 def _with_columns(table: EventTable | None, events: EventTable) -> Any:
     """Return real events with the columns, and where they are there the conditions, of others."""
     if table is None:
         return None
-    given = [name for name in events.cond_names if name in table.names]
-    table = table.as_conditions(given) if given else table
-    return table.select(events.names)
+    known = [name for name in events.cond_names if name in table.names]
+    return _with_conditions(table, known).select(events.names)
 
 
 def read_entries(
@@ -140,8 +131,8 @@ def read_entries(
     for name, path in zip(names_of(paths), map(Path, paths), strict=True):
         entries.append(replace(read_entry(name, path, truth), of=name))
         _check_columns(entries)
-        for way in samplers if is_run(path) else ():
-            entry = read_entry(f"{name} ({sampler_name(way)})", path, truth, way)
+        for sampler in samplers if is_run(path) else ():
+            entry = read_entry(f"{name} ({sampler_name(sampler)})", path, truth, sampler)
             entries.append(replace(entry, of=name))
     return entries
 
@@ -207,12 +198,13 @@ def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> li
 
 
 def described(entry: Entry) -> dict[str, Any]:
-    """Return what a report tells of the run of an entry: steps, settings, digest, events, cost."""
-    source = entry.run
-    if source is None:
+    """Return what a report shows of the run of an entry: steps, settings, digest, events, cost."""
+    if entry.run is None:
         return {}
-    manifest = run_directory.parse_json(source.read("manifest.json"), "manifest.json")
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
+    manifest, plan = (
+        run_directory.parse_json(entry.run.read(name), name)
+        for name in ("manifest.json", "plan.json")
+    )
     return {
         "steps": manifest["steps"],
         "settings": {**plan["fingerprint"]["settings"], "grid": plan["grid"]},
@@ -223,35 +215,30 @@ def described(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _settings(source: run_directory.Source) -> dict[str, Any]:
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
-    return dict(plan["fingerprint"]["settings"])
-
-
 def quality_points(
     entries: Sequence[Entry], truth: Truth | None, numbers: Sequence[int]
 ) -> tuple[dict[str, list[Point]], list[str]]:
     """Return the mean separation of each run and solver at several numbers of evaluations.
 
-    Also what was asked for and cannot be had, with the reason.
+    Also what cannot be had of it, with the reason.
     """
     curves: dict[str, list[Point]] = {}
     missing: list[str] = []
     for entry in entries if truth is not None and numbers else ():
         if entry.run is None or truth is None:
-            missing.append(f"{entry.name}: events and scores only, no run to go other ways through")
+            missing.append(f"{entry.name}: events and scores only, no run to try other samplers on")
             continue
         try:
             bench = _bench(entry, entry.run, truth)
-        except ConfigError as error:  # such as a run that starts from given events
+        except ConfigError as error:  # such as a run that starts from source events
             missing.append(f"{entry.name}: {error}")
             continue
-        name, way = _solver_of(entry, bench)
+        name, spec = _solver_of(entry, bench)
         if name in curves:  # two samplers that differ in the number of steps only
             continue
-        found = {n: _point(bench, way, n) for n in sorted(set(numbers))}
-        curves[name] = [point for point in found.values() if isinstance(point, Point)]
-        reasons = {n: why for n, why in found.items() if isinstance(why, str)}
+        points = {n: _point(bench, spec, n) for n in sorted(set(numbers))}
+        curves[name] = [point for point in points.values() if isinstance(point, Point)]
+        reasons = {n: why for n, why in points.items() if isinstance(why, str)}
         for why in dict.fromkeys(reasons.values()):
             numbers_of = ", ".join(str(n) for n in reasons if reasons[n] == why)
             missing.append(f"{name} at {numbers_of}: {why}")
@@ -259,7 +246,7 @@ def quality_points(
 
 
 def _bench(entry: Entry, run: run_directory.Source, truth: Truth) -> Bench:
-    """Return what judges samplers of a run, with as many events as its floor has."""
+    """Return a bench for samplers of a run, with as many events as its floor has."""
     real = truth.real if entry.events is None else _with_columns(truth.real, entry.events)
     few = real.take(slice(0, entry.evaluation.sizes["compared"]))
     return Bench(run, few, "separation", seed=truth.seed, n_threads=1)
@@ -268,25 +255,25 @@ def _bench(entry: Entry, run: run_directory.Source, truth: Truth) -> Bench:
 def _solver_of(entry: Entry, bench: Bench) -> tuple[str, dict[str, Any]]:
     """Return solver and spacing of an entry, and a name for them."""
     chosen = {k: v for k, v in (entry.sampler or {}).items() if k in ("solver", "spacing")}
-    way = {**{k: bench.flow.settings[k] for k in ("solver", "spacing")}, **chosen}
-    if isinstance(way["spacing"], list):  # boundaries of one number of steps
-        way["spacing"] = "uniform"
+    spec = {**{k: bench.flow.settings[k] for k in ("solver", "spacing")}, **chosen}
+    if isinstance(spec["spacing"], list):  # boundaries of one number of steps
+        spec["spacing"] = "uniform"
         chosen.pop("spacing", None)
-    return f"{entry.of} ({sampler_name({'solver': way['solver'], **chosen})})", way
+    return f"{entry.of} ({sampler_name({'solver': spec['solver'], **chosen})})", spec
 
 
-def _point(bench: Bench, way: Mapping[str, Any], number: int) -> Point | str:
-    """Return the score of a solver within so many evaluations; the reason if it cannot be."""
-    solver = SOLVERS.build(way["solver"])
+def _point(bench: Bench, spec: Mapping[str, Any], number: int) -> Point | str:
+    """Return the score of a solver within so many evaluations, or the reason why there is none."""
+    solver = SOLVERS.build(spec["solver"])
     try:
-        steps = steps_within(solver, number, bench.convention, way["spacing"])
-        asked = {**way, "n_steps": steps, "interpolate": True}
-        result = bench.result(asked)
+        steps = steps_within(solver, number, bench.convention, spec["spacing"])
+        sampler = {**spec, "n_steps": steps, "interpolate": True}
+        result = bench.result(sampler)
     except GridError:
         first, last = bench.flow.grid.times[[0, -1]]
-        return f"it would ask for times outside of those trained, t = {first:.4g} to {last:.4g}"
+        return f"it would need times outside of those trained, t = {first:.4g} to {last:.4g}"
     except ConfigError as error:
         return str(error)
-    made = len(evaluations(solver, bench.boundaries(asked), bench.convention))
+    made = len(evaluations(solver, bench.boundaries(sampler), bench.convention))
     micros = 1e6 * bench.cpu_s / bench.real.n
     return Point(made, micros, result.value, result.error, bench.real.n)

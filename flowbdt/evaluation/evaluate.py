@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
+import numpy as np
 
 from ..atomic_files import to_plain
 from ..errors import FormatError
 from ..registry import unknown
+from ..seeding import stream
+from ..tables import checks
+from ..tables.event_table import EventTable, united
 from ..tables.relations import Relation
 from .metrics import METRICS, Result
-from .metrics.base import Kind
-from .run_metrics import Comparison, cut_samples
+from .score_events import ComparedTables, score_events
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
+
+KIND_ORDER = ("column", "table", "classifier", "memorisation", "relation")
+"""Order of the metrics in a table of scores; other kinds follow."""
 
 
 @dataclass(frozen=True)
@@ -171,21 +177,98 @@ def evaluate(
     """
     wanted = _wanted(metrics, quick)
     parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
-    samples = cut_samples(real, generated, training, seed)
+    cut = cut_samples(real, generated, training, seed)
+    made = cut.generated
     for relation in parsed:  # now, and not after minutes of other metrics
-        relation.check_columns((*samples.generated.names, *samples.generated.cond_names))
-    job = Comparison(samples, parsed, seed, n_threads, explicit=metrics is not None)
-    # the matrix products of the neural judge are small: more threads spend their time waiting
-    with threadpool_limits(n_threads):
-        results, seconds = job.run_all(wanted)
-    texts = [relation.text for relation in parsed]
-    settings = {"quick": quick, "metrics": wanted, "relations": texts}
-    notes = (*samples.notes, *job.notes)
+        relation.check_columns((*made.names, *made.cond_names))
+    tables = ComparedTables(
+        cut.real, made, cut.other, cut.training, parsed, seed=seed, n_threads=n_threads
+    )
+    results, seconds, notes = [], {}, list(cut.notes)
+    for name, options in wanted.items():
+        start = time.process_time()
+        if metrics is not None or _possible(name, tables, notes):
+            results += score_events(tables, {name: options})[name]
+        seconds[name] = time.process_time() - start
+    settings = {"quick": quick, "metrics": wanted, "relations": [r.text for r in parsed]}
     if provenance:
         settings["generated"] = to_plain(dict(provenance))
         notes += _of_rejection(provenance)
-    floor = samples.floor_text
-    return Evaluation(results, samples.sizes, floor, settings, seed, _versions(), notes, seconds)
+    return Evaluation(
+        *(tuple(results), cut.sizes, cut.floor_text, settings, seed, _versions()),
+        notes=tuple(notes),
+        cpu_seconds=seconds,
+    )
+
+
+def _possible(name: str, tables: ComparedTables, notes: list[str]) -> bool:
+    """Return whether there is all that a metric needs; add a note if its absence matters."""
+    kind = METRICS.get(name).kind
+    if kind == "memorisation" and tables.training is None:
+        notes.append("memorisation not tested: it needs the training events")
+        return False
+    return kind != "relation" or bool(tables.relations)
+
+
+@dataclass(frozen=True)
+class CutSamples:
+    """Tables of the same columns and number of events: real, generated, other real events."""
+
+    real: EventTable
+    generated: EventTable
+    other: EventTable
+    training: EventTable | None
+    sizes: dict[str, int]
+    floor_text: str
+    notes: tuple[str, ...]
+
+
+def cut_samples(real: Any, generated: Any, training: Any, seed: int) -> CutSamples:
+    """Return the tables that are compared: the same columns, codes of texts and sizes."""
+    truth = EventTable.of(real)
+    tables = {"real": truth, "generated": _like(truth, generated, "generated")}
+    if training is not None:
+        tables["training"] = _like(truth, training, "training")
+    texts = united([table.categories for table in tables.values()])
+    tables = {name: table.recoded(texts) for name, table in tables.items()}
+    truth = tables["real"]
+    sizes = {name: table.n for name, table in tables.items()}
+    notes = []
+    if training is None:
+        order = stream(seed, "evaluate-halves").permutation(truth.n)
+        half = truth.n // 2
+        tables["training"] = truth.take(order[half:])
+        tables["real"] = truth.take(order[:half])
+        notes.append(
+            "no training events: real events were cut into two random halves, and everything is"
+            " compared at half size"
+        )
+    n = min(table.n for table in tables.values())
+    checks.min_rows(n, 10, "every sample of an evaluation")
+    if len({table.n for table in tables.values()}) > 1:
+        notes.append(f"samples of different sizes were cut at random to {n:,} events each")
+    cut = {name: _cut(table, n, seed, key) for key, (name, table) in enumerate(tables.items())}
+    floor = "real against training" if training is not None else "one half of real on the other"
+    return CutSamples(
+        *(cut["real"], cut["generated"], cut["training"]),
+        training=None if training is None else tables["training"],
+        sizes={**sizes, "compared": n},
+        floor_text=f"{floor}, {n:,} each",
+        notes=tuple(notes),
+    )
+
+
+def _like(truth: EventTable, data: Any, what: str) -> EventTable:
+    table = EventTable.of(data)
+    checks.same_columns(table.names, truth.names, f"the {what} events")
+    return table.select(truth.names)
+
+
+def _cut(table: EventTable, n: int, seed: int, key: int) -> EventTable:
+    if table.n == n:
+        return table
+    rows = stream(seed, "evaluate-cut", key).permutation(table.n)[:n]
+    return table.take(np.sort(rows))
 
 
 def _of_rejection(provenance: Mapping[str, Any]) -> tuple[str, ...]:
@@ -200,8 +283,7 @@ def _of_rejection(provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:
     """Return metric -> options, checked."""
-    kinds = get_args(Kind)
-    order = sorted(METRICS.names(), key=lambda name: kinds.index(METRICS.get(name).kind))
+    order = sorted(METRICS.names(), key=lambda name: _rank(METRICS.get(name).kind))
     chosen = order if names is None else list(names)
     given = names if isinstance(names, Mapping) else {}
     result = {}
@@ -213,6 +295,10 @@ def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:
                 raise unknown(f"option of metric {name!r}:", key, metric.options())
         result[name] = {**(metric.quick if quick else {}), **options}
     return result
+
+
+def _rank(kind: str) -> int:
+    return KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER)
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -1,32 +1,310 @@
-"""How a trial is judged: scores of generated events, and what they cost."""
+"""Generation of events to be judged, and their scores: the one place where metrics are called."""
 
 from __future__ import annotations
 
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
+from ..atomic_files import digest, digest_array
 from ..errors import ConfigError, InputError
 from ..generation.trained_flow import Flow
-from ..registry import unknown
+from ..registry import Registry, unknown
+from ..seeding import stream
 from ..tables.event_table import EventTable
-from .metrics import METRICS, Metric, Result
-from .metrics.frechet import frechet_distance
-from .run_metrics import judge_of
+from ..tables.relations import Relation
+from .metrics import METRICS, Metric, Result, make_mlp
+from .metrics.joint import frechet_distance
 
 COSTS = {
     "train_s": "CPU seconds of the training",
     "us_per_event": "CPU microseconds per generated event",
 }
 
+PER_REAL = 2
+"""Generated events for each real one, so that their share of the noise is the smaller one."""
 
-def _frechet(
+# ---- generation
+
+
+@dataclass(frozen=True)
+class GeneratedEvents:
+    """Generated events and the CPU time of one of them."""
+
+    table: EventTable
+    us_per_event: float
+
+
+def generate_events(flow: Flow, n: int, seed: int, cond: Any = None) -> GeneratedEvents:
+    """Generate ``n`` events at the conditions (k, c), taken in turn, and measure their CPU time.
+
+    One event is generated before the clock starts: it loads models and machine code, which is no
+    cost of an event.
+    """
+    list(flow.sample_blocks(1, seed=seed, cond=_in_turn(cond, 1)))
+    cond = _in_turn(cond, n)
+    start = time.process_time()
+    blocks = list(flow.sample_blocks(n, seed=seed, cond=cond))
+    us_per_event = 1e6 * (time.process_time() - start) / n
+    return GeneratedEvents(EventTable.concatenate(blocks), us_per_event)
+
+
+def generate_like(flow: Flow, real: EventTable, seed: int, n: int | None = None) -> GeneratedEvents:
+    """Generate events with the conditions and weights of real ones; `PER_REAL` for each of them."""
+    made = generate_events(flow, n or PER_REAL * real.n, seed, condition_table(real))
+    return replace(made, table=weighted_as(made.table, real))
+
+
+def _in_turn(cond: Any, n: int) -> Any:
+    if cond is None:
+        return None
+    rows = np.arange(n) % len(cond)
+    return cond.take(rows) if isinstance(cond, EventTable) else np.asarray(cond)[rows]
+
+
+def condition_table(real: EventTable) -> EventTable | None:
+    """Return the conditions of events as a table; None without any."""
+    if real.cond is None:
+        return None
+    names, texts = real.cond_names, real.categories
+    return EventTable(
+        x=real.cond,
+        names=names,
+        units=("",) * len(names),
+        dtypes=("float64",) * len(names),
+        categories={name: texts[name] for name in names if name in texts},
+    )
+
+
+def weighted_as(made: EventTable, real: EventTable) -> EventTable:
+    """Return events generated at the conditions of real ones, in turn, with the weights of those.
+
+    Each condition is used equally often, whatever its weight. Without conditions generated events
+    follow the weights by themselves and carry none.
+    """
+    if real.cond is None or real.weight is None:
+        return made
+    return replace(made, weight=real.weight[np.arange(made.n) % real.n])
+
+
+# ---- scores
+
+
+@dataclass(frozen=True)
+class ComparedTables:
+    """Tables with the same columns that a metric compares.
+
+    Parameters
+    ----------
+    real, generated : with or without weights
+    other : independent real events, which give the floor; None leaves it out
+    training : the events that the generator was trained on, or None
+    relations : to be checked on the generated events
+    seed : of bootstrap replicas and judges
+    n_threads : of the judges
+    """
+
+    real: EventTable
+    generated: EventTable
+    other: EventTable | None = None
+    training: EventTable | None = None
+    relations: Sequence[Relation] = ()
+    seed: int = 0
+    n_threads: int = 1
+
+    def joint(self) -> list[np.ndarray]:
+        """Return all columns of real, generated and other events; conditions too if all known."""
+        tables = [t for t in (self.real, self.generated, self.other) if t is not None]
+        with_conditions = len({table.cond_names for table in tables}) == 1 and all(
+            table.cond is not None and bool(np.isfinite(table.cond).all()) for table in tables
+        )
+        return [
+            np.hstack([t.x, t.cond]) if with_conditions and t.cond is not None else t.x
+            for t in tables
+        ]
+
+
+def score_events(
+    tables: ComparedTables, metrics: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Result]]:
+    """Score generated events by each metric, beside the floor if there are other real events.
+
+    Parameters
+    ----------
+    tables : what is compared
+    metrics : name of the metric -> its options
+
+    Returns
+    -------
+    dict, metric -> results, that of the whole table (for a metric of single columns the mean over
+    several) first
+
+    Raises
+    ------
+    ConfigError
+        If a metric is unknown, or needs training events or relations and there are none.
+    """
+    results = {}
+    # the matrix products of the neural judge are small: more threads spend their time waiting
+    with threadpool_limits(tables.n_threads):
+        for name, options in metrics.items():
+            metric = metric_of(name)
+            results[name] = KINDS.get(metric.kind)(tables, metric, name, options)
+    return results
+
+
+KINDS: Registry[Any] = Registry("kind of metric")
+"""Kind -> function of the tables, a metric of this kind, its name and its options."""
+
+
+@KINDS.register("column")
+def _score_columns(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    call = functools.partial(metric, seed=tables.seed, **options)
+    results = []
+    for column in tables.real.names:
+        value = _weighted(call, tables.real, tables.generated, column)
+        if tables.other is not None:
+            value = value.with_floor(_weighted(call, tables.real, tables.other, column))
+        results.append(replace(value, column=column))
+    return [_mean(results), *results] if len(results) > 1 else results
+
+
+def _weighted(
+    call: Callable[..., Result], real: EventTable, other: EventTable, column: str
+) -> Result:
+    return call(real.column(column), other.column(column), **_weights(real, other))
+
+
+@KINDS.register("table")
+def _score_table(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    call = functools.partial(metric, seed=tables.seed, **options)
+    return [_beside_floor(tables, call, [name, dict(options)])]
+
+
+@KINDS.register("classifier")
+def _score_by_classifier(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    judge = judge_of(name, tables.n_threads)
+
+    def call(real: np.ndarray, generated: np.ndarray, **weights: Any) -> Result:
+        return metric(real, generated, judge, name=name, seed=tables.seed, **options, **weights)
+
+    return [_beside_floor(tables, call, [name, dict(options)])]
+
+
+def _beside_floor(tables: ComparedTables, call: Callable[..., Result], key: list[Any]) -> Result:
+    """Return the score of whole tables; ``key`` tells the calls apart whose floors are kept."""
+    real, generated, *other = tables.joint()
+    value = call(real, generated, **_weights(tables.real, tables.generated))
+    if tables.other is None:
+        return value
+    weights = _weights(tables.real, tables.other)
+    known = {k: w for k, w in weights.items() if w is not None}
+    arrays = [digest_array(a) for a in (real, *other, *known.values())]
+    key_of = digest([*key, tables.seed, list(known), arrays])
+    if key_of not in _FLOORS:
+        if len(_FLOORS) >= MOST_FLOORS:
+            _FLOORS.pop(next(iter(_FLOORS)))
+        _FLOORS[key_of] = call(real, *other, **weights)
+    return value.with_floor(_FLOORS[key_of])
+
+
+_FLOORS: dict[str, Result] = {}
+"""Floors of whole tables computed in this process: a study judges many samples beside one truth,
+and half of the time of its classifiers would go into the same floor again."""
+MOST_FLOORS = 100
+
+
+def judge_of(name: str, n_threads: int) -> Callable[[int], Any]:
+    """Return the maker of the classifiers of a metric, by its name."""
+    if name == "auc_mlp":
+        return make_mlp
+    from ..trees.boosted_trees import make_classifier
+
+    return functools.partial(make_classifier, n_threads=n_threads)
+
+
+@KINDS.register("memorisation")
+def _score_memorisation(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    """Compare as many held-out events twice: with generated ones and among themselves."""
+    if tables.training is None:
+        raise ConfigError(f"the metric {name!r} needs the training events: training=")
+    call, real = functools.partial(metric, seed=tables.seed, **options), tables.real
+    size = min(options.get("max_events", 5000), real.n // 2)
+    order = stream(tables.seed, "evaluate-memorisation").permutation(real.n)
+    first, second = real.take(order[:size]), real.take(order[size : 2 * size])
+    value, floor = (
+        call(first.x, near.x, tables.training.x, **_weights(first, near))
+        for near in (tables.generated.take(order[:size]), second)
+    )
+    return [value.with_floor(floor)]
+
+
+@KINDS.register("relation")
+def _score_relations(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    if not tables.relations:
+        raise ConfigError(f"the metric {name!r} needs relations=, e.g. ['z = x / y']")
+    results = []
+    for relation in tables.relations:
+        value, floor = (
+            metric(_named_columns(t), relation, weight=t.weight, **options)
+            for t in (tables.generated, tables.real)
+        )
+        results.append(value.with_floor(floor))
+    return results
+
+
+def _weights(real: EventTable, generated: EventTable) -> dict[str, np.ndarray | None]:
+    return {"weight_real": real.weight, "weight_generated": generated.weight}
+
+
+def _named_columns(table: EventTable) -> dict[str, np.ndarray]:
+    columns = {name: table.column(name) for name in table.names}
+    if table.cond is not None:
+        columns |= dict(zip(table.cond_names, table.cond.T, strict=True))
+    return columns
+
+
+def _mean(results: list[Result]) -> Result:
+    """Return the mean over columns, with errors as of independent columns."""
+    count, floor = len(results), None
+    if all(r.floor is not None for r in results):
+        floor = sum(r.floor or 0.0 for r in results) / count
+    return Result(
+        results[0].name,
+        sum(r.value for r in results) / count,
+        _error_of_mean([r.error for r in results]),
+        results[0].n,
+        floor=floor,
+        floor_error=None if floor is None else _error_of_mean([r.floor_error for r in results]),
+        unit=results[0].unit,
+        settings={"mean_over_columns": count, "error": "columns taken as independent"},
+    )
+
+
+def _error_of_mean(errors: Sequence[float | None]) -> float:
+    return math.sqrt(sum((error or 0.0) ** 2 for error in errors)) / len(errors)
+
+
+# ---- objectives of a search
+
+
+def _frechet_objective(
     real: np.ndarray,
     generated: np.ndarray,
     *,
@@ -43,28 +321,25 @@ def _frechet(
     )
 
 
-FRECHET = Metric(_frechet, "table", 0.0, "Fréchet distance of the columns")
-OWN = {"fpd": FRECHET}
+OBJECTIVES_ONLY = {
+    "fpd": Metric(_frechet_objective, "table", 0.0, "Fréchet distance of the columns")
+}
 """Scores that `flowbdt evaluate` does not have."""
 
 
 def metric_of(name: str) -> Metric:
-    """Return the metric behind a score."""
-    return OWN[name] if name in OWN else METRICS.get(name)
+    """Return the metric behind a score. Raises ConfigError for an unknown one."""
+    return OBJECTIVES_ONLY[name] if name in OBJECTIVES_ONLY else METRICS.get(name)
 
-
-SCORES = [
-    *(n for n in METRICS.names() if METRICS.get(n).kind in ("column", "table", "classifier")),
-    *OWN,
-]
-PER_REAL = 2
-"""Generated events for each real one, so that their share of the noise is the smaller one."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "classifier": {"n_model_seeds": 1, "n_split_seeds": 4},
     "column": {"n_bootstrap": 50},
     "table": {},
 }
+"""Kind of metric -> its options in a search."""
+
+SCORES = [*(n for n in METRICS.names() if METRICS.get(n).kind in OPTIONS), *OBJECTIVES_ONLY]
 
 
 def check_objectives(names: Sequence[str]) -> list[str]:
@@ -72,63 +347,13 @@ def check_objectives(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in (*SCORES, *COSTS):
             raise unknown("objective", name, [*SCORES, *COSTS])
-    scores = [name for name in SCORES if name in names]
+    scores = [name for name in names if name in SCORES]
     if not scores:
         raise ConfigError(f"one objective must say how good events are: {', '.join(SCORES)}")
-    ordered = [name for name in names if name in scores]
-    return [*dict.fromkeys(ordered), *(name for name in COSTS if name in names)]
+    return [*dict.fromkeys(scores), *(name for name in COSTS if name in names)]
 
 
-@dataclass(frozen=True)
-class Events:
-    """Generated events and the CPU time that one took."""
-
-    table: EventTable
-    us_per_event: float
-
-
-def generated(flow: Flow, real: EventTable, seed: int) -> Events:
-    """Return `PER_REAL` events for each real one, with the conditions of the real ones.
-
-    The first event of a process loads models and machine code, which is no cost of an event: it
-    would weigh on whichever trial comes first, so one event is made before the clock starts.
-    """
-    n = PER_REAL * real.n
-    list(flow.sample_blocks(1, seed=seed, cond=conditions_of(real, 1)))
-    cond = conditions_of(real, n)
-    start = time.process_time()
-    blocks = list(flow.sample_blocks(n, seed=seed, cond=cond))
-    us_per_event = 1e6 * (time.process_time() - start) / n
-    return Events(weighted_as(EventTable.concatenate(blocks), real), us_per_event)
-
-
-def conditions_of(real: EventTable, n: int) -> EventTable | None:
-    """Return n rows of the conditions of real events, one after the other; None without any."""
-    if real.cond is None:
-        return None
-    names, texts = real.cond_names, real.categories
-    return EventTable(
-        x=real.cond[np.arange(n) % real.n],
-        names=names,
-        units=("",) * len(names),
-        dtypes=("float64",) * len(names),
-        categories={name: texts[name] for name in names if name in texts},
-    )
-
-
-def weighted_as(made: EventTable, real: EventTable) -> EventTable:
-    """Return generated events with the weights of the rows that `conditions_of` took.
-
-    Each condition is taken once, whatever its weight; only weighted are they distributed as those
-    of the weighted real events. Without conditions generated events follow the weights by
-    themselves, and have none.
-    """
-    if real.cond is None or real.weight is None:
-        return made
-    return replace(made, weight=real.weight[np.arange(made.n) % real.n])
-
-
-def scores(
+def score_objectives(
     real: EventTable,
     made: EventTable,
     names: Sequence[str],
@@ -136,39 +361,14 @@ def scores(
     n_threads: int,
     options: Mapping[str, Mapping[str, Any]] = OPTIONS,
 ) -> dict[str, Result]:
-    """Return the score of each objective that is none of `COSTS`.
+    """Return the score of each objective, without floors.
 
     Parameters
     ----------
-    real, made : tables with the same columns, with or without weights; conditions without NaN are
-        seen by classifiers
+    real, made : tables with the same columns
     names : of `SCORES`; of a column metric the mean over the columns
     options : kind of metric -> its options
     """
-    found = {}
-    with threadpool_limits(n_threads):
-        for name in names:
-            metric = metric_of(name)
-            call = functools.partial(metric, seed=seed, **options[metric.kind])
-            if metric.kind == "column":
-                found[name] = _mean_over_columns(name, call, real, made)
-                continue
-            parts: list[Any] = [_joint(real), _joint(made)]
-            if metric.kind == "classifier":
-                parts.append(judge_of(name, n_threads))
-                call = functools.partial(call, name=name)
-            found[name] = call(*parts, weight_real=real.weight, weight_generated=made.weight)
-    return found
-
-
-def _mean_over_columns(name: str, call: Any, real: EventTable, made: EventTable) -> Result:
-    weights = {"weight_real": real.weight, "weight_generated": made.weight}
-    results = [call(real.column(c), made.column(c), **weights) for c in real.names]
-    value = sum(r.value for r in results) / len(results)
-    error = math.sqrt(sum(r.error**2 for r in results)) / len(results)
-    return Result(name, value, error, results[0].n, unit=results[0].unit)
-
-
-def _joint(table: EventTable) -> np.ndarray:
-    whole = table.cond is not None and bool(np.isfinite(table.cond).all())
-    return np.hstack([table.x, table.cond]) if whole and table.cond is not None else table.x
+    tables = ComparedTables(real, made, seed=seed, n_threads=n_threads)
+    wanted = {name: options[metric_of(name).kind] for name in names}
+    return {name: results[0] for name, results in score_events(tables, wanted).items()}

@@ -1,4 +1,4 @@
-"""Events of many samplers through one trained run, judged on the same real events and noise."""
+"""Scores of many samplers of one trained run, from the same noise and against the same events."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..flow.solvers import integrate
 from ..generation.trained_flow import Flow
 from ..tables.event_table import EventTable
 from ..training.run_directory import Source
-from . import score_events
 from .differences import Binned, Difference, separation_differences
 from .metrics import Result
+from .score_events import OPTIONS, condition_table, score_objectives, weighted_as
 
 MOST_EVENTS = 20_000
 """Real events, and as many generated ones, of a judgement; of a larger table the first ones."""
@@ -32,7 +32,7 @@ class Bench:
     ----------
     source : trained run
     real : held-out events
-    metric : one of `judge.SCORES`
+    metric : one of `score_events.SCORES`
     seed : of noise and judge
     n_threads : for prediction
     """
@@ -44,26 +44,24 @@ class Bench:
         self.metric, self.seed, self.n_threads = metric, seed, n_threads
         self.flow = Flow(source, n_threads, sampler={"interpolate": True})
         if "source" in self.flow.plan["fingerprint"]["events"]:
-            raise ConfigError("this run starts from given events; samplers are tuned from noise")
-        self.cond = self.flow.checked_conditions(self._conditions(), self.real.n)
+            raise ConfigError("this run starts from source events; samplers are tuned from noise")
+        self.cond = self.flow.checked_conditions(condition_table(self.real), self.real.n)
         self.convention = self.flow.field.convention
         self.cpu_s = 0.0
 
-    def _conditions(self) -> Any:
-        return (
-            None if self.real.cond is None else score_events.conditions_of(self.real, self.real.n)
-        )
-
-    def events(self, way: Mapping[str, Any], seed: int | None = None) -> EventTable:
-        """Return as many events as real ones, each from its own noise, whatever the sampler."""
+    def events(self, sampler: Mapping[str, Any], seed: int | None = None) -> EventTable:
+        """Return as many events as real ones, each from the same noise whatever the sampler."""
         seed = self.seed if seed is None else seed
         start = time.process_time()
-        sampler = Sampler.of(way, self.flow.settings, self.flow.grid, self.convention)
+        chosen = self._sampler(sampler)
         ranges = seeding.block_ranges(self.real.n)
         with threadpool_limits(1, user_api="blas"):
-            parts = [self._block(sampler, np.arange(low, high), seed) for _, low, high in ranges]
+            blocks = [self._block(chosen, np.arange(low, high), seed) for _, low, high in ranges]
         self.cpu_s += time.process_time() - start
-        return score_events.weighted_as(self.flow.as_table(np.vstack(parts), self.cond), self.real)
+        return weighted_as(self.flow.as_table(np.vstack(blocks), self.cond), self.real)
+
+    def _sampler(self, spec: Mapping[str, Any]) -> Sampler:
+        return Sampler.of(spec, self.flow.settings, self.flow.grid, self.convention)
 
     def _block(self, sampler: Sampler, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return the events (k, d) of some rows, from the noise that generation gives them."""
@@ -78,46 +76,43 @@ class Bench:
         ).x
         return self.flow.transform.inverse(x)
 
-    def score(self, way: Mapping[str, Any], seed: int | None = None) -> float:
+    def score(self, sampler: Mapping[str, Any], seed: int | None = None) -> float:
         """Return the score of a sampler; infinite if it cannot be used or leaves the finite.
 
         ``seed`` is that of the noise, by default the one of this bench.
         """
         try:
-            made = self.events(way, seed)
+            made = self.events(sampler, seed)
         except (GridError, ConfigError):
             return math.inf
         if not np.isfinite(made.x).all():
             return math.inf
         start = time.process_time()
-        options = {**score_events.OPTIONS, "column": {"n_bootstrap": 2}}
-        result = score_events.scores(
-            self.real, made, [self.metric], self.seed, self.n_threads, options
-        )  # fmt: skip
+        result = self._scored(made, {**OPTIONS, "column": {"n_bootstrap": 2}})
         self.cpu_s += time.process_time() - start
-        return float(result[self.metric].value)
+        return float(result.value)
 
-    def boundaries(self, way: Mapping[str, Any]) -> np.ndarray:
+    def _scored(self, made: EventTable, options: Mapping[str, Mapping[str, Any]]) -> Result:
+        names, seed = [self.metric], self.seed
+        return score_objectives(self.real, made, names, seed, self.n_threads, options)[self.metric]
+
+    def boundaries(self, sampler: Mapping[str, Any]) -> np.ndarray:
         """Return the boundaries (n_steps + 1,) of a sampler."""
-        return Sampler.of(way, self.flow.settings, self.flow.grid, self.convention).boundaries
+        return self._sampler(sampler).boundaries
 
-    def result(self, way: Mapping[str, Any]) -> Result:
+    def result(self, sampler: Mapping[str, Any]) -> Result:
         """Return the score with its error; ``cpu_s`` is that of the generation then."""
-        sampler = Sampler.of(way, self.flow.settings, self.flow.grid, self.convention)
-        self._block(sampler, np.arange(1), self.seed)  # loads the step models
+        self._block(self._sampler(sampler), np.arange(1), self.seed)  # loads the step models
         self.cpu_s = 0.0
-        made = self.events(way)
-        found = score_events.scores(self.real, made, [self.metric], self.seed, self.n_threads)
-        return found[self.metric]
+        return self._scored(self.events(sampler), OPTIONS)
 
-    def separations(self, ways: list[Mapping[str, Any]]) -> tuple[list[float], Difference]:
+    def separations(self, samplers: list[Mapping[str, Any]]) -> tuple[list[float], Difference]:
         """Return the mean separation of two samplers, and the second minus the first.
 
-        What both have in common, real events and noise, does not count for the error.
+        Real events and noise, common to both, do not contribute to the error.
         """
-        first, second = (Binned.of(self.real, self.events(way)) for way in ways)
+        first, second = (Binned.of(self.real, self.events(sampler)) for sampler in samplers)
         values, errors = separation_differences(first, second, same_noise=True, seed=self.seed)
         plain = [float(one.separations().mean()) for one in (first, second)]
-        names = ("start", "tuned")
-        value, error = float(values[-1]), float(errors[-1])
+        names, value, error = ("start", "tuned"), float(values[-1]), float(errors[-1])
         return plain, Difference("separation", None, *names, value, error, paired=True)

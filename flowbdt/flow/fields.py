@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConfigError, GridError, InputError
 from .closed_form import Preconditioner
 from .parametrisations import Convention, FlowMatching, PathConvention
-from .paths import Path, SchrodingerBridge
+from .paths import Path
 from .times import TOLERANCE, locate
 
 
@@ -198,7 +198,7 @@ class ExactGaussian(VelocityField):
                 f"mean must be (m,) and cov (m, m), got shapes {self.mean.shape} and {matrix.shape}"
             )
         self.path = path
-        if not isinstance(path, SchrodingerBridge):
+        if path.independent_noise:
             self.convention = PathConvention(path)
         self._values, self._axes = _principal(matrix)
 
@@ -261,7 +261,7 @@ class ClosedForm(VelocityField):
 
     def __init__(self, preconditioner: Preconditioner, path: Path) -> None:
         self.preconditioner, self.path = preconditioner, path
-        if not isinstance(path, SchrodingerBridge):
+        if path.independent_noise:
             self.convention = PathConvention(path)
         self._prepared: dict[float, Any] = {}
 

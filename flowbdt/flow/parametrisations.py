@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from ..errors import ConfigError
-from .paths import Linear, Path, SchrodingerBridge
+from .paths import Linear, Path
 
 PREDICTIONS = ("velocity", "denoised", "noise", "score", "v", "edm")
 """What a model may predict. velocity: dx / dclock. v: ``alpha noise - sigma x1`` (Salimans, Ho
@@ -208,7 +208,7 @@ class PathConvention(Convention):
     """
 
     def __init__(self, path: Path) -> None:
-        if isinstance(path, SchrodingerBridge):
+        if not path.independent_noise:
             raise ConfigError(
                 "path 'schrodinger_bridge' pairs noise with data, so its velocity alone gives"
                 " neither score nor denoised point; use path 'linear', 'target' or 'trigonometric'"
@@ -231,8 +231,29 @@ class PathConvention(Convention):
         return float(d_alpha), float(self.path.variance_rate(clock)) / sigma
 
     def clock(self, ratio: float) -> float:
-        """Return the time at which the noise ratio is ``ratio``."""
-        return self.path.time_at_ratio(ratio)
+        """Return the time at which the noise ratio is ``ratio``, to its last digit.
+
+        Raises ConfigError if it never falls that low (paths that keep noise up to t = 1).
+        """
+        if isinstance(self.path, Linear) and not self.path.sigma:
+            return 1.0 / (1.0 + ratio)
+        if self._is_above(1.0, ratio):
+            raise ConfigError(
+                f"noise ratio {ratio:g} is not reached: this path keeps {self.ratio(1.0):g} at"
+                " t = 1"
+            )
+        low, high = 0.0, 1.0
+        for _ in range(80):
+            middle = 0.5 * (low + high)
+            if self._is_above(middle, ratio):
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def _is_above(self, clock: float, ratio: float) -> bool:
+        here = self.ratio(clock)
+        return here > 0 and math.log(here) > math.log(ratio)
 
 
 class FlowMatching(PathConvention):

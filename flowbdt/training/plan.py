@@ -130,7 +130,7 @@ def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 
 def _check_torchcfm(config: ModelConfig) -> None:
-    from .noisy_pairs import torchcfm_matcher
+    from .pair_variants import torchcfm_matcher
 
     if config.target == "mean" or spec_name(config.coupling) == "given":
         raise ConfigError(

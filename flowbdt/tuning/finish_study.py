@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import atomic_files, seeding
 from ..errors import RunError
-from ..evaluation import score_events
+from ..evaluation.score_events import COSTS, OPTIONS, generate_like, score_objectives
 from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..tables.event_table import EventTable
@@ -82,11 +82,11 @@ def finish(study: RunDirectory, executor: Any) -> Tuned:
 
 def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the scores of a finalist on the guard events, and what the second judge says."""
-    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
+    names = [name for name in setup["objectives"] if name not in COSTS]
 
     def scores() -> dict[str, Any]:
         guard, made = _events(study, setup, number, "guard")
-        found = score_events.scores(guard, made, names, setup["seed"], 1)
+        found = score_objectives(guard, made, names, setup["seed"], 1)
         second = None if SECOND in names else _asked(setup, guard, made)
         return {
             "scores": {name: score.to_json() for name, score in found.items()},
@@ -113,10 +113,8 @@ def _second_opinion(study: RunDirectory, setup: dict[str, Any], number: int) -> 
 
 def _asked(setup: dict[str, Any], real: EventTable, made: EventTable) -> dict[str, Any]:
     """Return the score of the second judge, whom the search never asked."""
-    options = {**score_events.OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
-    found = score_events.scores(
-        real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options
-    )
+    options = {**OPTIONS, "classifier": {"n_model_seeds": 1, "n_split_seeds": 2}}
+    found = score_objectives(real, made.take(slice(0, real.n)), [SECOND], setup["seed"], 1, options)
     return found[SECOND].to_json()
 
 
@@ -131,7 +129,7 @@ def _events(
     known = study_events.parts_of(setup, table)
     real = table.take(known.guard if part == "guard" else known.held(0))
     seed = seeding.derive(setup["seed"], f"tune-{part}")
-    return real, score_events.generated(Flow(model(study, number), 1), real, seed).table
+    return real, generate_like(Flow(model(study, number), 1), real, seed).table
 
 
 def _once(

@@ -11,7 +11,7 @@ import numpy as np
 from .. import atomic_files, seeding
 from ..config import RunConfig
 from ..errors import ConfigError, RunError
-from ..evaluation import score_events
+from ..evaluation.score_events import check_objectives
 from ..registry import spec_name
 from ..tables.event_table import EventTable
 from ..training import run_directory
@@ -62,7 +62,7 @@ def begin(study: RunDirectory, table: EventTable, wishes: Wishes) -> None:
         "format": run_directory.FORMAT,
         "base": asdict(replace(base, random_state=seed)),
         "seed": seed,
-        "objectives": score_events.check_objectives(wishes.objectives or OBJECTIVES),
+        "objectives": check_objectives(wishes.objectives or OBJECTIVES),
         "space": _space(base, n_fit, table.names, table.cond_names, wishes.search or {}),
         "max_cost": MOST_COST if wishes.max_cost is None else wishes.max_cost,
         "shares": study_events.SHARES,
@@ -111,7 +111,7 @@ def _asked(setup: Mapping[str, Any], wishes: Wishes) -> dict[str, tuple[Any, Any
         asked["settings"] = (_compared(wishes.base, setup), _compared(base, setup))
     if wishes.objectives is not None:
         asked["objectives"] = (
-            score_events.check_objectives(wishes.objectives),
+            check_objectives(wishes.objectives),
             setup["objectives"],
         )
     if wishes.search is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from .. import atomic_files
 from ..errors import InputError
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.metrics import Result
+from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
 from ..generation.trained_flow import Flow
 from ..seeding import derive
 from ..tables.event_table import EventTable
@@ -121,12 +121,17 @@ def compare(
     given = cond if test is None else test.cond
     if teacher.condition_names and given is None:
         raise InputError("a run with conditions is compared on given ones: pass test events")
-    rows = None if given is None else np.asarray(given)[np.arange(n) % len(given)]
     options: dict[str, Any] = {"seed": seed, "quick": True, "metrics": list(METRICS)}
-    made = _generate(student, n, derive(seed, "student"), rows)
-    first = _generate(teacher, n, derive(seed, "teacher"), rows)
+
+    def generated(flow: Flow, n: int, seed: int) -> GeneratedEvents:
+        if test is not None:
+            return generate_like(flow, test, seed, n)
+        return generate_events(flow, n, seed, cond)
+
+    made = generated(student, n, derive(seed, "student")).table
+    first = generated(teacher, n, derive(seed, "teacher")).table
     if test is None:
-        second = _generate(teacher, n, derive(seed, "teacher-again"), rows)
+        second = generated(teacher, n, derive(seed, "teacher-again")).table
         scores = {"student": evaluate(first, made, training=second, **options)}
         truth = f"{n:,} events of the teacher; floor: the teacher against itself"
     else:
@@ -134,20 +139,8 @@ def compare(
         scores = {k: evaluate(test, x, training=training, **options) for k, x in pairs.items()}
         truth = f"{n:,} held-out real events; floor: {scores['student'].floor}"
     flows = {"teacher": teacher, "student": student}
-    costs = {name: _microseconds(flow, seed, rows) for name, flow in flows.items()}
+    costs = {k: generated(flow, TIMED, seed).us_per_event for k, flow in flows.items()}
     return SideBySide(scores, costs, {k: _told(f) for k, f in flows.items()}, truth)
-
-
-def _generate(flow: Flow, n: int, seed: int, cond: np.ndarray | None) -> EventTable:
-    return EventTable.concatenate(list(flow.sample_blocks(n, seed=seed, cond=cond)))
-
-
-def _microseconds(flow: Flow, seed: int, cond: np.ndarray | None) -> float:
-    """Return CPU microseconds per event; the flow has been used before, so all is compiled."""
-    rows = None if cond is None else cond[np.arange(TIMED) % len(cond)]
-    start = time.process_time()
-    _generate(flow, TIMED, seed, rows)
-    return 1e6 * (time.process_time() - start) / TIMED
 
 
 def _told(flow: Flow) -> dict[str, Any]:

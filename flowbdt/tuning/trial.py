@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 from .. import atomic_files
 from ..config import RunConfig
 from ..errors import ConfigError, FormatError
-from ..evaluation import score_events
 from ..evaluation.metrics import Result
+from ..evaluation.score_events import COSTS, generate_like, score_objectives
 from ..generation.learn_rejection import learn_rejection
 from ..generation.trained_flow import Flow
 from ..seeding import derive
@@ -278,9 +278,9 @@ def _judged(
         train_s += run.read_json(run_directory.REJECTION_REPORT)["cpu_seconds"]
     flow = Flow(run, n_threads)
     start = time.process_time()
-    made = score_events.generated(flow, held, derive(seed, "tune-events"))
-    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
-    found = score_events.scores(held, made.table, names, seed, n_threads)
+    made = generate_like(flow, held, derive(seed, "tune-events"))
+    names = [name for name in setup["objectives"] if name not in COSTS]
+    found = score_objectives(held, made.table, names, seed, n_threads)
     result = {
         "scores": {name: score.to_json() for name, score in found.items()},
         "costs": {"train_s": train_s, "us_per_event": made.us_per_event},
@@ -305,10 +305,8 @@ def _summed_up(
         result["folds"] = [{k: one[k] for k in ("scores", "costs")} for one in judged]
     if stopped is not None:
         return {**result, "state": "pruned", "reason": stopped}
-    costs = {
-        name: sum(one["costs"][name] for one in done) / len(done) for name in score_events.COSTS
-    }
-    names = [name for name in setup["objectives"] if name not in score_events.COSTS]
+    costs = {name: sum(one["costs"][name] for one in done) / len(done) for name in COSTS}
+    names = [name for name in setup["objectives"] if name not in COSTS]
     scores = {
         name: folds.over_folds(folds.scores_from([one["scores"][name] for one in done]))
         for name in names

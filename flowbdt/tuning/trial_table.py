@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from .. import atomic_files
-from ..evaluation import score_events
+from ..evaluation.score_events import COSTS
 from ..training.collect import last_line
 from ..training.run_directory import RunDirectory
 from .trial import TRIALS
@@ -31,20 +31,20 @@ def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, A
     rows = [_row(study, number) for number in numbers(study)]
     atomic_files.write_json(study.file("trials.json"), {"format": 1, "trials": rows})
     names = ["number", "state", "reason", "cpu_seconds", *setup["space"]]
-    scores = [name for name in setup["objectives"] if name not in score_events.COSTS]
+    scores = [name for name in setup["objectives"] if name not in COSTS]
     errors = [f"{name}_error" for name in scores]
     folds = range(setup.get("folds") or 0)
     single = [f"{name}_fold{fold}" for name in scores for fold in folds]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *scores, *errors, *score_events.COSTS, *single])
+    writer.writerow([*names, *scores, *errors, *COSTS, *single])
     for row in rows:
         found = [row["scores"].get(name, {}) for name in scores]
         writer.writerow([
             *(row.get(n, row["params"].get(n, "")) for n in names),
             *(score.get("value", "") for score in found),
             *(score.get("error", "") for score in found),
-            *(row["costs"].get(name, "") for name in score_events.COSTS),
+            *(row["costs"].get(name, "") for name in COSTS),
             *(_on_fold(row, name, fold) for name in scores for fold in folds),
         ])  # fmt: skip
     atomic_files.write_bytes(study.file("trials.csv"), text.getvalue().encode())

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import atomic_files, seeding
 from ..errors import ConfigError
-from ..evaluation import score_events
 from ..evaluation.differences import Difference
+from ..evaluation.score_events import SCORES
 from ..evaluation.score_samplers import Bench
 from ..flow.fields import ClosedForm
 from ..flow.paths import PATHS
@@ -117,8 +117,8 @@ def tune_sampler(
         If Optuna is not installed.
     """
     check_installed()
-    if metric not in score_events.SCORES:
-        raise unknown("score", metric, score_events.SCORES)
+    if metric not in SCORES:
+        raise unknown("score", metric, SCORES)
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     real = EventTable.of(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .base import METRICS, Metric, Result, uncertain
 from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
-from .correlations import correlation_distance, correlation_matrix, largest_correlation_error
+from .joint import correlation_distance, correlation_matrix, largest_correlation_error
 from .marginal import (
     binned_shares,
     quantile_edges,

@@ -6,15 +6,13 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
 from ...registry import Registry
 from ...tables import checks
-
-Kind = Literal["column", "table", "classifier", "memorisation", "relation"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Metric:
     """
 
     function: Callable[..., Result]
-    kind: Kind
+    kind: str
     same: float
     label: str
     quick: dict[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...errors import InputError, MissingExtra
 from ...evaluation.metrics.base import Result, norm_error
-from ...evaluation.metrics.frechet import frechet_distance, kernel_distance, smaller_size
+from ...evaluation.metrics.joint import frechet_distance, kernel_distance, smaller_size
 from ...evaluation.metrics.marginal import wasserstein
 from ...registry import Registry
 from ...seeding import stream

@@ -10,7 +10,7 @@ import numpy as np
 from ....errors import InputError
 from ....evaluation.metrics.base import Result
 from ....evaluation.metrics.classifier import MakeClassifier, classifier_auc, make_mlp
-from ....evaluation.metrics.frechet import frechet_distance, kernel_distance
+from ....evaluation.metrics.joint import frechet_distance, kernel_distance
 from ....seeding import stream
 from ..shower_files import Showers
 from .features import Features
@@ -139,7 +139,7 @@ def fpd(reference: Features, generated: Features, **options: Any) -> Result:
     Parameters
     ----------
     reference, generated : Features
-    options : of `flowbdt.evaluation.metrics.frechet.frechet_distance`
+    options : of `flowbdt.evaluation.metrics.joint.frechet_distance`
 
     Notes
     -----
