@@ -18,7 +18,7 @@ import torch
 from flowbdt import TableTransform
 from flowbdt.networks import Trainer, TrainingConfig
 from flowbdt.networks.backbones import TableMLP
-from flowbdt.networks.pretrained import TableNetwork
+from flowbdt.networks.network_files import TableNetwork
 from flowbdt.physics import bundled
 from flowbdt.tables.row_split import split_mask
 

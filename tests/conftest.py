@@ -6,11 +6,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 
-from flowbdt.cli.main import main
+from flowbdt.cli.main import flowbdt, main
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 
@@ -70,6 +71,14 @@ def folder(tmp_path, jets, monkeypatch):
 def run(*arguments):
     """Run a command of the command line; return its exit status."""
     return main([str(a) for a in arguments])
+
+
+def parsed(words):
+    """Return what the command of a command line, without ``flowbdt``, is called with."""
+    command, words = flowbdt, list(words)
+    while isinstance(command, click.Group):
+        _, command, words = command.resolve_command(click.Context(command), words)
+    return command.make_context("flowbdt", words).params
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 
+import click
 import h5py
 import numpy as np
 import pytest
 import yaml
-from conftest import run
+from conftest import parsed, run
 
-from flowbdt.cli.main import build_parser
+from flowbdt.cli.main import TOPICS, flowbdt
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_attributes, read_table, write_table
 from flowbdt.training.executors import EXECUTORS
@@ -219,9 +220,10 @@ def test_mistakes_give_one_message_and_status_one(folder, capsys, arguments, mes
 
 @pytest.mark.parametrize("arguments", [[], ["fits"], ["generate", "run", "-n", "0", "-o", "x.h5"]])
 def test_bad_usage_gives_status_two(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        run(*arguments)
-    assert stop.value.code == 2
+    assert run(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("Usage: flowbdt")
+    assert said.out == ""
 
 
 def test_a_truncated_table_is_named(folder, capsys):
@@ -240,10 +242,11 @@ def test_nan_in_a_table_is_named(folder, capsys):
     assert "row 1" in error
 
 
-def test_executor_choices_come_from_the_registry():
-    parser = build_parser()
+def test_executor_choices_come_from_the_registry(capsys):
     for name in EXECUTORS.names():
-        assert parser.parse_args(["fit", "t.h5", "-o", "r", "--executor", name]).executor == name
+        assert parsed(["fit", "t.h5", "-o", "r", "--executor", name])["executor"] == name
+    assert run("fit", "t.h5", "-o", "r", "--executor", "seral") == 2
+    assert all(f"'{name}'" in capsys.readouterr().err for name in EXECUTORS.names()[:1])
 
 
 def test_no_bar_when_nobody_watches(folder):
@@ -253,7 +256,136 @@ def test_no_bar_when_nobody_watches(folder):
     assert done.stdout.startswith("complete: run")
 
 
-def test_names_keep_their_capitals_in_descriptions(capsys):
-    with pytest.raises(SystemExit):
-        build_parser().parse_args(["calo", "--help"])
-    assert "CaloChallenge." in capsys.readouterr().out
+def commands() -> dict[str, click.Command]:
+    """All commands by the words that call them."""
+    known = {}
+    for name, command in flowbdt.commands.items():
+        actions = command.commands if isinstance(command, click.Group) else {"": command}
+        known |= {f"{name} {action}".strip(): one for action, one in actions.items()}
+    return known
+
+
+def test_help_lists_every_command_once_under_its_topic(capsys):
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    listed = [command.name for commands in TOPICS.values() for command in commands]
+    assert sorted(listed) == sorted(flowbdt.commands)
+    starts = [shown.index(f"\n{topic}:\n") for topic in TOPICS]
+    assert starts == sorted(starts)
+    for command in flowbdt.commands.values():
+        assert f"\n  {command.name} " in shown
+        assert command.get_short_help_str(60) in shown
+    assert "..." not in shown.split("Train:")[1]
+    assert "CaloChallenge" in shown
+
+
+@pytest.mark.parametrize("words", sorted(commands()))
+def test_every_command_explains_itself_and_its_options(words, capsys):
+    assert run(*words.split(), "-h") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: flowbdt {words} ")
+    command = commands()[words]
+    assert command.help
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+        assert parameter.help.endswith((".", "'")), parameter.name
+    assert "--quiet" in shown
+
+
+def test_help_is_light():
+    code = (
+        "import sys; from flowbdt.cli.main import main\n"
+        "for words in [['--help'], ['generate', '--help'], ['report', '--help']]: main(words)\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1]
+    for library in ("numpy", "xgboost", "pandas", "h5py", "scipy", "yaml", "tqdm"):
+        assert f"'{library}'" not in loaded
+    assert "'click'" in loaded
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["generat", "run"], "'generate'"),
+        (["tune_sampler", "run"], "'tune-sampler'"),
+        (["calo", "evalute"], "'evaluate'"),
+        (["data", "fech"], "'fetch'"),
+        (["fit", "--exekutor", "joblib"], "'--executor'"),
+        (["generate", "run", "--event", "3"], "'--events'"),
+    ],
+)
+def test_misspelt_words_come_with_a_suggestion(words, hint, capsys):
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert "Did you mean" in error
+    assert hint in error
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flowbdt ge", {"generate"}),
+        ("flowbdt calo ", {"evaluate"}),
+        ("flowbdt fit --dr", {"--dry-run"}),
+        ("flowbdt fit --executor jo", {"joblib"}),
+        ("flowbdt export --format ", {"cpp", "onnx"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_choices(line, expected):
+    words = line.split(" ")
+    environ = {
+        **os.environ,
+        "_FLOWBDT_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    command = [sys.executable, "-c", "from flowbdt.cli.main import main; main()"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert {word.split(",")[1] for word in done.stdout.split()} == expected
+
+
+def test_evaluations_end_at_the_next_option():
+    words = ["report", "a", "b", "--evaluations", "4", "8", "1e2", "-o", "page", "--quick"]
+    found = parsed(words)
+    assert found["evaluations"] == (4, 8, 100)
+    assert found["entries"] == ("a", "b")
+    assert parsed(["tune-sampler", "run", "t.h5", "-o", "x"])["evaluations"] == (8, 16, 32)
+    assert parsed(["tune-sampler", "r", "t", "-o", "x", "--evaluations", "7"])["evaluations"] == (
+        7,
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "2.5", "nan", "inf", "many"])
+def test_numbers_of_events_are_positive_and_whole(number, capsys):
+    assert run("generate", "run", "-n", number, "-o", "x.h5") == 2
+    assert f"expected a whole number of at least 1, got {number}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_budgets_are_positive_and_finite(seconds, capsys):
+    assert run("tune", "t.h5", "-o", "s", "--budget", seconds) == 2
+    assert f"expected a number above 0, got {seconds}" in capsys.readouterr().err
+
+
+def test_a_study_starts_from_one_set_of_settings(capsys):
+    assert run("tune", "t.h5", "-o", "s", "--config", "c.yaml", "--from", "run") == 2
+    assert "--config and --from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (BrokenPipeError, 0)])
+def test_interruptions_have_their_exit_status(error, status, monkeypatch, capsys):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("flowbdt.training.run_directory.open_run", fail)
+    assert run("show", "run") == status
+    assert ("interrupted" in capsys.readouterr().err) == (status == 130)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    import flowbdt as package
+
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"flowbdt {package.__version__}\n"

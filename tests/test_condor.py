@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import QUICK
 
-from flowbdt.cli.watch import Screen, table
+from flowbdt.cli.watch_jobs import Screen, table
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
 from flowbdt.generation.sample_jobs import SampleJobs

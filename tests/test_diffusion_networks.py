@@ -9,8 +9,14 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm'
 
 from flowbdt.errors import ConfigError, InputError  # noqa: E402
 from flowbdt.networks.backbones import SetAttention, TableMLP, build_backbone  # noqa: E402
-from flowbdt.networks.calo_unet import PUBLISHED, CaloUNet  # noqa: E402
-from flowbdt.networks.cylinder_layers import Block, CylinderConv, CylinderUp, LinearAttention  # noqa: E402
+from flowbdt.networks.calo_unet import (  # noqa: E402  # noqa: E402
+    PUBLISHED,
+    Block,
+    CaloUNet,
+    CylinderConv,
+    CylinderUp,
+    LinearAttention,
+)
 from flowbdt.networks.geometry_map import PHOTONS, PIONS, GeometryMap, Layers  # noqa: E402
 
 COUNTS = {

@@ -14,8 +14,7 @@ from flowbdt.flow.parametrisations import EDM, FlowMatching, VariancePreserving 
 from flowbdt.networks.backbones import TableMLP  # noqa: E402
 from flowbdt.networks.denoiser import KINDS, coefficients  # noqa: E402
 from flowbdt.networks.loss_weights import WEIGHTS, SoftMinSNR, Uncertainty  # noqa: E402
-from flowbdt.networks.noise_levels import LEVELS, CosineLevels  # noqa: E402
-from flowbdt.networks.objective import OBJECTIVES, Objective  # noqa: E402
+from flowbdt.networks.objective import LEVELS, OBJECTIVES, CosineLevels, Objective  # noqa: E402  # noqa: E402
 from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
 
 SIGMA = np.geomspace(0.01, 50.0, 41)
@@ -128,7 +127,7 @@ def test_torchcfm_gives_the_losses_of_our_own_formulas():
     torch.testing.assert_close(found[0], found[1], rtol=2e-4, atol=1e-5)
 
 
-def test_paired_noise_shortens_the_way_and_is_refused_for_other_predictions():
+def test_paired_noise_shortens_trajectories_and_is_refused_for_other_predictions():
     x = torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
     coupling = {"name": "minibatch_ot", "batch_size": 128}
     objective = Objective.of("flow_matching", flow_matcher="own", coupling=coupling)

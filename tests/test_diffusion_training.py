@@ -19,9 +19,8 @@ from flowbdt.flow.solvers import SOLVERS, integrate  # noqa: E402
 from flowbdt.networks import load_network, save_network  # noqa: E402
 from flowbdt.networks.backbones import TableMLP, build_backbone  # noqa: E402
 from flowbdt.networks.denoiser import KINDS, Denoiser  # noqa: E402
-from flowbdt.networks.learning_rates import RATES, Rate  # noqa: E402
 from flowbdt.networks.network_field import NetworkField  # noqa: E402
-from flowbdt.networks.trainer import Trainer, TrainingConfig  # noqa: E402
+from flowbdt.networks.trainer import RATES, Rate, Trainer, TrainingConfig  # noqa: E402  # noqa: E402
 from flowbdt.networks.weight_averages import PowerEMA, fit_shares, power_of, profile, reconstruct  # noqa: E402
 
 EVENTS = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32) * [0.5, 1.2]
@@ -305,7 +304,7 @@ def test_every_solver_runs_on_tensors_as_on_arrays(name):
     done = integrate(solver, field, torch.from_numpy(x0).float(), grid, rng=rng)
     assert isinstance(done.x, torch.Tensor)
     assert (done.x.dtype, done.nonfinite_fraction) == (torch.float32, 0.0)
-    assert field.n_asked == 20 * done.n_evaluations
+    assert field.n_evaluated == 20 * done.n_evaluations
     if not solver.stochastic and not solver.adaptive:
         expected = integrate(solver, field, x0, grid).x
         np.testing.assert_allclose(done.x.numpy(), expected, atol=2e-3)

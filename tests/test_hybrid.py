@@ -1,4 +1,4 @@
-"""Trees and another field on one way: relays, pieces, Restart by trees. No torch needed."""
+"""Trees and another field on one trajectory: relays, piecewise fields, Restart by trees."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
 from flowbdt.networks.hybrid import (
     Corrector,
     Leg,
-    Pieces,
+    PiecewiseField,
     Relay,
     Restarted,
     choose_handover,
-    choose_interval,
+    choose_restart_interval,
+    compare_fields,
     handover,
     restart_by_trees,
     shared_steps,
@@ -78,7 +79,7 @@ def test_steps_are_shared_by_length():
 
 @pytest.mark.parametrize("order", [("trees", "network"), ("network", "trees")])
 def test_legs_that_meet_at_a_handover_are_one_integration(order):
-    """Both ways of one field: where it is handed over does not show."""
+    """Either order of one field: the handover has no effect."""
     relay = Relay(handover(EXACT, EXACT, 0.5, names=order, n_steps=(3, 3)))
     x0 = noise(30)
     found = relay.run(x0)
@@ -105,12 +106,12 @@ def test_legs_with_a_gap_are_refused():
 
 
 def test_trees_are_asked_at_their_times_only():
-    way = stretch("uniform", 3, 0.0, 0.6)
-    known = Known(asked_times(SOLVERS.build("midpoint"), way))
-    legs = [Leg("trees", known, "midpoint", way), Leg("network", EXACT, "heun", [0.6, 1.0])]
+    grid = stretch("uniform", 3, 0.0, 0.6)
+    known = Known(asked_times(SOLVERS.build("midpoint"), grid))
+    legs = [Leg("trees", known, "midpoint", grid), Leg("network", EXACT, "heun", [0.6, 1.0])]
     assert np.isfinite(Relay(legs).run(noise(5)).x).all()
     with pytest.raises(GridError):
-        Relay([Leg("trees", known, "heun", way), *legs[1:]]).run(noise(5))
+        Relay([Leg("trees", known, "heun", grid), *legs[1:]]).run(noise(5))
 
 
 def test_restart_by_trees_asks_the_network_once_per_level():
@@ -125,10 +126,10 @@ def test_restart_by_trees_asks_the_network_once_per_level():
 
 def test_restart_by_trees_keeps_the_distribution():
     line = Restarted(0.2, 1.0, k=2, steps=30)
-    way = line.times()
-    ratios = (1 - way[[0, -1]]) / way[[0, -1]]
+    descent = line.times()
+    ratios = (1 - descent[[0, -1]]) / descent[[0, -1]]
     np.testing.assert_allclose(ratios, [1.0, 0.2])
-    known = Known(asked_times(SOLVERS.build("heun"), way))
+    known = Known(asked_times(SOLVERS.build("heun"), descent))
     relay = Relay(restart_by_trees(EXACT, {line: known}, n_steps=60))
     x0 = noise(6000)
     found = relay.run(x0, rng=np.random.default_rng(3)).x
@@ -139,7 +140,9 @@ def test_restart_by_trees_keeps_the_distribution():
 
 def test_restart_repairs_what_the_network_got_wrong_above():
     """A network that is wrong above the interval: good trees inside it bring points back."""
-    wrong = Pieces([FunctionField(lambda t, x, c: EXACT(t, x) + 1.0, path=Linear()), EXACT], [0.4])
+    wrong = PiecewiseField(
+        [FunctionField(lambda t, x, c: EXACT(t, x) + 1.0, path=Linear()), EXACT], [0.4]
+    )
     x0, rng = noise(4000), np.random.default_rng(3)
     line = Restarted(0.3, 3.0, k=4, steps=20)
     repaired = Relay(restart_by_trees(wrong, {line: EXACT}, n_steps=20)).run(x0, rng=rng).x
@@ -162,25 +165,25 @@ def test_warm_start_climbs_and_lets_the_network_finish():
 
 
 def test_pieces_serve_any_solver_in_one_go():
-    pieces = Pieces([EXACT, EXACT, EXACT], [0.3, 0.7])
+    pieces = PiecewiseField([EXACT, EXACT, EXACT], [0.3, 0.7])
     x0, grid = noise(10), np.linspace(0.0, 1.0, 11)
     for name in ("heun", "dpm_solver_pp_2m", "edm"):
         solver = SOLVERS.build(name)
         expected = integrate(solver, EXACT, x0, grid)
         np.testing.assert_allclose(integrate(solver, pieces, x0, grid).x, expected.x)
-    assert min(pieces.asked) > 0
+    assert min(pieces.n_evaluations) > 0
 
 
 def test_a_handover_belongs_to_the_later_piece():
     one, two = (FunctionField(lambda t, x, c, v=v: x * 0 + v) for v in (1.0, 2.0))
-    pieces = Pieces([one, two], [0.5])
+    pieces = PiecewiseField([one, two], [0.5])
     asked = [float(pieces(t, np.zeros((1, 1)))[0, 0]) for t in (0.0, 0.4999, 0.5, 0.50001, 1.0)]
     assert asked == [1.0, 1.0, 2.0, 2.0, 2.0]
-    assert pieces.asked == [2, 3]
+    assert pieces.n_evaluations == [2, 3]
 
 
 def test_pieces_check_times_before_the_start():
-    pieces = Pieces([Known([0.0, 0.25]), EXACT], [0.5])
+    pieces = PiecewiseField([Known([0.0, 0.25]), EXACT], [0.5])
     heun = SOLVERS.build("heun")
     assert np.isfinite(integrate(heun, pieces, noise(3), [0.0, 0.25, 0.5, 0.8, 1.0]).x).all()
     with pytest.raises(GridError):
@@ -188,7 +191,7 @@ def test_pieces_check_times_before_the_start():
     with pytest.raises(GridError):
         integrate(SOLVERS.build("dormand_prince_adaptive"), pieces, noise(3), [0.0, 1.0])
     with pytest.raises(ConfigError, match="handovers"):
-        Pieces([EXACT, EXACT], [])
+        PiecewiseField([EXACT, EXACT], [])
 
 
 def test_comparison_finds_where_a_field_is_as_good():
@@ -196,16 +199,16 @@ def test_comparison_finds_where_a_field_is_as_good():
     late = FunctionField(lambda t, x, c: EXACT(t, x) + (0.3 if t > 0.45 else 0.0), path=Linear())
     z = MEAN + noise(4000, 5) @ np.linalg.cholesky(COV).T
     times = np.linspace(0.1, 0.9, 9)
-    found = choose_handover(late, EXACT, z, times, seed=1)
+    found = compare_fields(late, EXACT, z, times, seed=1)
     assert found.first_above() == pytest.approx(0.4)
     assert found.first_below() == 1.0
     np.testing.assert_allclose(found.ratios, (1 - times) / times)
     spoilt = times > 0.45
     np.testing.assert_allclose(found.difference[spoilt], 0.09, atol=5 * found.error[spoilt].max())
     early = FunctionField(lambda t, x, c: EXACT(t, x) + (0.3 if t < 0.45 else 0.0), path=Linear())
-    assert choose_handover(early, EXACT, z, times).first_below() == pytest.approx(0.5)
-    assert choose_handover(early, EXACT, z, times).first_above() == 0.0
-    assert choose_handover(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
+    assert compare_fields(early, EXACT, z, times).first_below() == pytest.approx(0.5)
+    assert compare_fields(early, EXACT, z, times).first_above() == 0.0
+    assert compare_fields(EXACT, EXACT, z, times).first_above() == pytest.approx(0.9)
 
 
 def test_handover_and_interval_are_chosen_where_the_first_field_is_good():
@@ -214,13 +217,13 @@ def test_handover_and_interval_are_chosen_where_the_first_field_is_good():
     good = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4 * (t < 0.7), times=grid, path=Linear())
     assert choose_handover(good, EXACT, z) == 0.0
     assert choose_handover(good, EXACT, z, below=True) == 0.75
-    found = choose_handover(good, EXACT, z, grid[1:-1])
-    low, high = choose_interval(found)
+    found = compare_fields(good, EXACT, z, grid[1:-1])
+    low, high = choose_restart_interval(found)
     assert low == pytest.approx(1 / 7)  # t = 14 / 16; the next one is 1 / 15 < 0.1
     assert high == pytest.approx(1 / 3)  # t = 12 / 16
     never = FunctionField(lambda t, x, c: EXACT(t, x) + 0.4, times=grid, path=Linear())
     assert choose_handover(never, EXACT, z, below=True) == 1.0
-    assert choose_interval(choose_handover(never, EXACT, z, grid[1:-1])) is None
+    assert choose_restart_interval(compare_fields(never, EXACT, z, grid[1:-1])) is None
 
 
 def test_trees_are_trained_for_just_the_times_of_a_leg():

@@ -15,11 +15,11 @@ from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
 from flowbdt.physics.jets import Constituents
 from flowbdt.physics.jets.jet_scores import (
     JET_METRICS,
-    coverage,
+    emd_coverage,
+    emd_mmd,
     energy_distances,
-    fpd,
     jet_scores,
-    mmd,
+    polynomial_fpd,
     w1_efp,
     w1_mass,
     w1_particles,
@@ -219,9 +219,9 @@ def test_distances_equal_those_of_energyflow(references: dict[str, list]) -> Non
 def test_coverage_of_a_collapsed_generator_is_small() -> None:
     pytest.importorskip("ot")
     collapsed = np.repeat(jets(5)[:1], 50, axis=0)
-    result = coverage(jets(1), collapsed, size=20, n_batches=3)
+    result = emd_coverage(jets(1), collapsed, size=20, n_batches=3)
     assert result.value == pytest.approx(1 / 20)
-    assert mmd(jets(1), collapsed, size=20, n_batches=3).value > 0
+    assert emd_mmd(jets(1), collapsed, size=20, n_batches=3).value > 0
 
 
 def test_missing_transport_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_missing_transport_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtra, match=r"pip install 'flowbdt\[jets\]'"):
-        coverage(jets(1), jets(2))
+        emd_coverage(jets(1), jets(2))
 
 
 # ---- several at once
@@ -243,5 +243,5 @@ def test_missing_transport_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_floors_stand_beside_the_scores() -> None:
     found = jet_scores(jets(1), jets(2), jets(3), ["w1_mass", "fpd"], SMALL)
     assert set(found) == {"w1_mass", "fpd"}
-    assert found["fpd"].floor == pytest.approx(fpd(jets(1), jets(3), **SMALL_FPD).value)
+    assert found["fpd"].floor == pytest.approx(polynomial_fpd(jets(1), jets(3), **SMALL_FPD).value)
     assert found["w1_mass"].excess is not None

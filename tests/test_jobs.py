@@ -157,7 +157,6 @@ def test_an_evicted_step_leaves_no_half_written_file(planned, whole, monkeypatch
     """SIGTERM in the moment of writing."""
     code = (
         "import os, sys, signal\n"
-        "from flowbdt import files\n"
         "from flowbdt.cli.main import main\n"
         "real = os.replace\n"
         "def evicted(source, target):\n"

@@ -19,7 +19,7 @@ from flowbdt.physics.jets import (
     jet_observables,
     prime_polynomials,
 )
-from flowbdt.physics.jets.energy_flow_polynomials import FOUR_OF_FOUR
+from flowbdt.physics.jets.constituents import FOUR_OF_FOUR
 
 ASSETS = Path(__file__).parent / "assets"
 NEEDS_CLUSTERING = ("tau1", "tau2", "tau3", "d12", "d23", "rho_g", "z_g")

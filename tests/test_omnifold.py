@@ -111,7 +111,7 @@ def test_split_is_by_row_and_as_large_as_asked(tmp_path):
 
 def test_a_gap_in_the_numbers_ends_the_sample(folder):
     (folder / "Herwig_Zjet_pTZ-200GeV_0.npz").rename(folder / "Herwig_Zjet_pTZ-200GeV_2.npz")
-    with pytest.raises(InputError, match="downloads nothing"):
+    with pytest.raises(InputError, match="'flowbdt data fetch' downloads"):
         zjets_files(folder, "Herwig")
 
 

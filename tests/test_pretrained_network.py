@@ -37,7 +37,7 @@ def small() -> TableNetwork:
 
 
 def test_the_network_of_the_package_is_small():
-    path = resources.files("flowbdt.physics.data") / "top_jets_network.npz"
+    path = resources.files("flowbdt.physics") / "data" / "top_jets_network.npz"
     assert len(path.read_bytes()) < 1_000_000
 
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import parsed
 
-from flowbdt.cli.main import build_parser
 from flowbdt.physics import bundled
 from flowbdt.tables.formats import write_table
 from flowbdt.training.executors import EXECUTORS
@@ -59,7 +59,7 @@ def test_commands_of_the_pages_are_understood(path):
     lines = re.findall(r"^(?:\$ )?(?:\.?v?env/bin/)?(flowbdt .*)$", shown, flags=re.MULTILINE)
     commands = [line.replace('"$(cat samplers/sampler_8.yaml)"', "euler") for line in lines]
     for command in commands:
-        build_parser().parse_args(shlex.split(command)[1:])
+        parsed(shlex.split(command)[1:])
     least = {"cluster": 10, "tuning": 5, "tutorial": 7, "conditions": 3}
     assert len(commands) >= least.get(path.stem, 0)
 

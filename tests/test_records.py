@@ -14,9 +14,8 @@ import pytest
 from conftest import run
 
 from flowbdt.errors import ConfigError, FetchError
-from flowbdt.physics.datasets import download
-from flowbdt.physics.datasets.download import fetch_file
-from flowbdt.physics.datasets.records import Record, RecordFile, record, records
+from flowbdt.physics.datasets import records as module
+from flowbdt.physics.datasets.records import Record, RecordFile, fetch_file, record, records
 
 CONTENT = bytes(range(256)) * 400
 NAME = "events.hdf5"
@@ -75,7 +74,7 @@ def served(**behaviour: object):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -182,7 +181,7 @@ def test_a_complete_part_only_needs_its_name(tmp_path, file):
         assert fetch_file(*file(), tmp_path, base_url=url).path.read_bytes() == CONTENT
 
 
-def test_a_part_that_is_too_long_is_thrown_away(tmp_path):
+def test_a_partial_file_that_is_too_long_is_deleted(tmp_path):
     (tmp_path / f"{NAME}.partial").write_bytes(CONTENT + b"more")
     with served() as (url, _):
         done = fetch_file(*unverified(), tmp_path, base_url=url)
@@ -232,7 +231,7 @@ def test_a_missing_file_names_the_page_of_the_record(tmp_path):
 def test_a_server_that_is_busy_is_asked_again_but_not_for_ever(tmp_path):
     with served(status=503) as (url, asked), pytest.raises(FetchError, match="broke off"):
         fetch_file(*made(), tmp_path, base_url=url)
-    assert len(asked) == download.ATTEMPTS
+    assert len(asked) == module.ATTEMPTS
 
 
 def test_without_network_the_message_says_what_to_do(tmp_path):

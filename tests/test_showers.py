@@ -123,7 +123,7 @@ def test_file_gives_the_same_showers(model, tmp_path):
         ShowerModel.load(path)
 
 
-def test_compiled_voxels_are_those_of_the_plain_way(model):
+def test_compiled_voxels_are_those_of_the_plain_loops(model):
     pytest.importorskip("numba")
     energies = np.full(150, 900.0)
     assert model._compiled is not None

@@ -189,8 +189,7 @@ def test_every_registered_name_is_among_the_formulas(registry, title):
 def test_every_registered_weight_and_noise_level_is_among_the_formulas():
     pytest.importorskip("torch")
     from flowbdt.networks.loss_weights import WEIGHTS
-    from flowbdt.networks.noise_levels import LEVELS
-    from flowbdt.networks.objective import OBJECTIVES
+    from flowbdt.networks.objective import LEVELS, OBJECTIVES
 
     names = [*WEIGHTS.names(), *LEVELS.names(), *OBJECTIVES]
     assert len(names) > 15

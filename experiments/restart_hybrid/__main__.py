@@ -29,7 +29,7 @@ from flowbdt.flow.solvers import SOLVERS
 from flowbdt.networks.hybrid import (
     Corrector,
     Relay,
-    choose_handover,
+    compare_fields,
     stretch,
     train_trees,
     tree_field,
@@ -158,7 +158,7 @@ def scored(
 def difference(fields: making.Fields, z: np.ndarray, smoke: bool) -> list[dict[str, Any]]:
     """Return, per time of the trees, both losses and what the trees' is worse by."""
     times = [t for t in fields.grid if 0.0 < t < 1.0]
-    found = choose_handover(fields.trees, fields.network, z[: 200 if smoke else 20_000], times)
+    found = compare_fields(fields.trees, fields.network, z[: 200 if smoke else 20_000], times)
     parts = zip(times, found.ratios, *found.losses.T, found.difference, found.error, strict=True)
     names = ("t", "sigma", "trees", "network", "difference", "error")
     return [dict(zip(names, map(float, part), strict=True)) for part in parts]

@@ -23,7 +23,7 @@ from flowbdt.networks.hybrid import stretch
 from flowbdt.physics.calorimeter import scores
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
-from flowbdt.physics.calorimeter.model.layer_plan import Known
+from flowbdt.physics.calorimeter.model.energy_division import ShowerEnergies
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers
 from flowbdt.trees.boosted_trees import make_classifier
 
@@ -122,7 +122,7 @@ def _contenders(trees: ShowerModel, network: Network, energies: np.ndarray, opti
     began = time.process_time()
     layers = trees.energies_.sample(energies, options.seed)
     rng = seeding.stream(options.seed, "hybrid-showers")
-    voxels = trees.voxels(Known(trees.plan_, energies, layers), rng)
+    voxels = trees.voxels(ShowerEnergies(trees.plan_, energies, layers), rng)
     start = Showers(energies, voxels, trees.geometry_)
     of_trees = 1e3 * (time.process_time() - began) / len(energies)
     yield "trees alone", start, 0, of_trees

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowbdt import EventTable
 from flowbdt.flow.couplings import assign
-from flowbdt.physics.datasets.base import as_integers
+from flowbdt.physics.datasets import as_integers
 from flowbdt.physics.jets.omnifold_files import COUNTS, NO_GROOMED_MASS, SIX, OmniFoldZJets
 from flowbdt.seeding import stream
 from flowbdt.tables.transforms import TableTransform

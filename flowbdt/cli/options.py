@@ -1,81 +1,185 @@
-"""What all files of the command line share: adding a command, reading numbers, talking."""
+"""Options that commands share, the types of their values, and output to the terminal."""
 
 from __future__ import annotations
 
-import argparse
+import math
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-Command = Callable[[argparse.Namespace], None]
+import click
+
+from ..errors import ConfigError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
 
 TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv or .parquet"
+PATH = click.Path(path_type=Path)
+NUMBER = click.IntRange(min=0)
 
 
-def add_command(commands: Any, name: str, function: Command, help_text: str) -> Any:
-    """Add a command that calls ``function``; return its parser."""
-    parser = commands.add_parser(name, help=help_text, description=_sentence(help_text))
-    parser.set_defaults(command=function)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars, no summary")
-    return parser
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def add_settings(parser: Any, help_text: str) -> None:
-    """Add ``--set`` and ``--executor``."""
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help_text)
-    parser.add_argument("--executor", choices=executors(), help="where steps are trained")
-
-
-def add_group(commands: Any, name: str, help_text: str) -> Any:
-    """Add a group of commands; return what its commands are added to."""
-    parser = commands.add_parser(name, help=help_text, description=_sentence(help_text))
-    return parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-
-
-def add_seed(parser: Any, default: int = 0) -> None:
-    """Add ``--seed``."""
-    parser.add_argument("--seed", type=seed, default=default, help="seed (%(default)s)")
-
-
-def executors() -> list[str]:
-    """Return the names of the executors."""
-    from ..training.executors import EXECUTORS
-
-    return EXECUTORS.names()
-
-
-def count(text: str) -> int:
-    """Read a whole positive number; 1e6 and 1_000_000 are welcome."""
+def count(value: str | int) -> int:
+    """Read a positive whole number; 1e6 and 1_000_000 are allowed."""
     try:
-        value = float(text)
-        if value == int(value) and value >= 1:
-            return int(value)
+        number = float(value)
+        if number == int(number) and number >= 1:
+            return int(number)
     except (ValueError, OverflowError):
         pass
-    raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    raise click.BadParameter(f"expected a whole number of at least 1, got {value}")
 
 
-def seed(text: str) -> int:
-    """Read a seed."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a seed is a whole number of at least 0, got {text}")
-    return int(text)
+def positive(value: str | float) -> float:
+    """Read a finite number above 0."""
+    try:
+        number = float(value)
+        if math.isfinite(number) and number > 0:
+            return number
+    except ValueError:
+        pass
+    raise click.BadParameter(f"expected a number above 0, got {value}")
 
 
-def say(options: argparse.Namespace, text: str) -> None:
-    """Print, unless asked to be quiet."""
-    if text and not options.quiet:
-        print(text, flush=True)
+class ExecutorName(click.Choice):
+    """Name of a registered executor; the registry is imported only for values and help."""
+
+    def __init__(self) -> None:
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]
+        """Names of all executors."""
+        from ..training.executors import EXECUTORS
+
+        return EXECUTORS.names()
 
 
-def bar(options: argparse.Namespace) -> Callable[..., Any]:
-    """Return tqdm, silent when asked to be or when nobody watches."""
-    from functools import partial
+def together(*options: Decorator) -> Callable[[Decorated], Decorated]:
+    """Return a decorator that adds several options, in this order in the help."""
 
+    def decorate(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def flag(name: str, text: str) -> Decorator:
+    """Add an option without a value."""
+    return click.option(name, is_flag=True, help=text)
+
+
+def file(*names: str, metavar: str = "FILE", **settings: Any) -> Decorator:
+    """Add an option that names a file or folder."""
+    return click.option(*names, type=PATH, metavar=metavar, **settings)
+
+
+def output(metavar: str, text: str, **settings: Any) -> Decorator:
+    """Add ``--output``."""
+    return file("-o", "--output", metavar=metavar, help=text, **settings)
+
+
+def number(*names: str, metavar: str = "N", **settings: Any) -> Decorator:
+    """Add an option with a positive whole number."""
+    return click.option(*names, type=count, metavar=metavar, **settings)
+
+
+def assignments(text: str) -> Decorator:
+    """Add ``--set`` as the parameter ``settings``."""
+    return click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=text)
+
+
+def seed(default: int = 0) -> Decorator:
+    """Add ``--seed``."""
+    return click.option("--seed", type=NUMBER, default=default, metavar="N", help="Random seed.")
+
+
+def mapping(name: str, example: str, text: str, **settings: Any) -> Decorator:
+    """Add an option that is a mapping in YAML; raises ConfigError if it is anything else."""
+
+    def read(value: str) -> dict[str, Any]:
+        import yaml
+
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"cannot read {name} {value!r}: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{name} must be a mapping such as '{example}', got {value!r}")
+        return content
+
+    def callback(_: click.Context, option: click.Parameter, value: Any) -> Any:
+        if option.multiple:
+            return [read(one) for one in value]
+        return None if value is None else read(value)
+
+    text = f"{text}, e.g. '{example}'."
+    return click.option(name, metavar="YAML", callback=callback, help=text, **settings)
+
+
+def sampler(text: str, **settings: Any) -> Decorator:
+    """Add ``--sampler``."""
+    return mapping("--sampler", "{solver: heun, n_steps: 4}", text, **settings)
+
+
+run = click.argument("run", type=PATH, help="Run folder or model file.")
+planned = click.argument("run", type=PATH, help="Folder of a planned run.")
+executor = click.option("--executor", type=ExecutorName(), help="Where jobs run.")
+threads = number("--threads", "n_threads", help="Number of threads; by default all of this job.")
+cond = file("--conditions", "--cond", "cond", help="Conditions, one row per event.")
+weight = click.option("--weight", metavar="COLUMN", help="Column with event weights.")
+quick = flag("--quick", "Train fewer classifiers: larger errors.")
+
+
+def _remember(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta["quiet"] = value
+
+
+quiet = click.option(
+    *("-q", "--quiet"),
+    is_flag=True,
+    expose_value=False,
+    callback=_remember,
+    help="No progress bars, no summary.",
+)
+
+
+def is_quiet() -> bool:
+    """Whether the command was called with ``--quiet``."""
+    return bool(click.get_current_context().meta["quiet"])
+
+
+def say(text: str) -> None:
+    """Print a summary, unless the command is quiet."""
+    if text and not is_quiet():
+        click.echo(text)
+
+
+def bar(**settings: Any) -> Any:
+    """Return a tqdm progress bar, hidden when the command is quiet or no terminal is attached."""
     from tqdm import tqdm
 
-    return partial(tqdm, disable=options.quiet or not sys.stderr.isatty(), leave=False)
+    return tqdm(disable=is_quiet() or not sys.stderr.isatty(), leave=False, **settings)
+
+
+class EvaluationsCommand(click.Command):
+    """Command whose option ``--evaluations`` takes numbers until the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_repeat_option("--evaluations", args)))
+
+
+def _repeat_option(option: str, words: Sequence[str]) -> Iterator[str]:
+    """Write ``--evaluations 4 8`` as ``--evaluations 4 --evaluations 8``, as click needs it."""
+    values = -1
+    for word in words:
+        if word.startswith("-"):
+            values = 0 if word == option else -1
+        elif values >= 0:
+            if values > 0:
+                yield option
+            values += 1
+        yield word

@@ -1,39 +1,37 @@
-"""Diffusion networks behind the sampler library: backbones, objectives, training, and a field.
+"""Diffusion networks for the samplers: backbones, objectives, training, and a field.
 
-The home of torch; ``import flowbdt`` never comes here. Names are loaded when first used.
+Needs torch, which ``import flowbdt`` does not load.
 """
 
 from __future__ import annotations
-
-import importlib
-from typing import Any
 
 from ..errors import MissingExtra
 
 try:
     from . import calo_unet  # noqa: F401  (enters itself in BACKBONES)
+    from .backbones import BACKBONES
+    from .denoiser import Denoiser
+    from .loss_weights import WEIGHTS
+    from .network_field import NetworkField
+    from .network_files import TableNetwork, load_network, pretrained_network, save_network
+    from .objective import LEVELS, Objective
+    from .trainer import Trainer, TrainingConfig
+    from .weight_averages import reconstruct
 except ImportError as error:
     raise MissingExtra.of("torch", error, "cfm") from error
 
-_HOME = {
-    "BACKBONES": "backbones",
-    "Denoiser": "denoiser",
-    "NetworkField": "network_field",
-    "Objective": "objective",
-    "LEVELS": "noise_levels",
-    "WEIGHTS": "loss_weights",
-    "Trainer": "trainer",
-    "TrainingConfig": "trainer",
-    "reconstruct": "weight_averages",
-    "save_network": "network_files",
-    "load_network": "network_files",
-    "TableNetwork": "pretrained",
-    "pretrained_network": "pretrained",
-}
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'flowbdt.networks' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+__all__ = [
+    "BACKBONES",
+    "LEVELS",
+    "WEIGHTS",
+    "Denoiser",
+    "NetworkField",
+    "Objective",
+    "TableNetwork",
+    "Trainer",
+    "TrainingConfig",
+    "load_network",
+    "pretrained_network",
+    "reconstruct",
+    "save_network",
+]

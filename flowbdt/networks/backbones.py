@@ -1,7 +1,7 @@
-"""Backbones: networks that answer (scaled point, noise level, conditions) with a prediction.
+"""Backbones: networks from (scaled point, noise level, conditions) to a prediction.
 
-To add one: derive from `Backbone`, store the constructor's arguments under their own names,
-register it. ``cylinder_unet``, for calorimeters, is in `flowbdt.networks.calo_unet`.
+To add one: derive from `Backbone`, store the constructor's arguments under their names, register
+it. ``cylinder_unet``, for calorimeters, is in `flowbdt.networks.calo_unet`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BACKBONES: Registry[Backbone] = Registry("backbone")
 class Backbone(nn.Module):
     """A network (x (n, ...), noise (n,), cond (n, c) or None) -> prediction like x.
 
-    noise is log(sigma) / 4. The constructor stores its arguments under their own names, so that a
-    file can tell how to build it again.
+    noise is log(sigma) / 4. The constructor stores its arguments under their names, so that a file
+    can rebuild it.
     """
 
     def settings(self) -> dict[str, Any]:
@@ -61,10 +61,10 @@ class NoiseFeatures(nn.Module):
 
 
 def check_condition(cond: Tensor | None, n_conditions: int) -> None:
-    """Refuse conditions of another number than the network was made for."""
-    found = 0 if cond is None else cond.shape[1]
-    if found != n_conditions:
-        raise InputError(f"this network takes {n_conditions} conditions per event, got {found}")
+    """Raise InputError unless there are ``n_conditions`` conditions."""
+    n = 0 if cond is None else cond.shape[1]
+    if n != n_conditions:
+        raise InputError(f"this network takes {n_conditions} conditions per event, got {n}")
 
 
 def known(cond: Tensor) -> Tensor:
@@ -99,8 +99,7 @@ class TableMLP(Backbone):
         self.n_columns, self.n_conditions, self.width = n_columns, n_conditions, width
         self.n_layers, self.n_waves = n_layers, n_waves
         self.noise = NoiseFeatures(n_waves)
-        seen = n_columns + n_conditions + self.noise.width
-        self.first = nn.Linear(seen, width)
+        self.first = nn.Linear(n_columns + n_conditions + self.noise.width, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(n_layers - 1))
         self.shifts = nn.ModuleList(
             nn.Linear(self.noise.width + n_conditions, width) for _ in range(n_layers - 1)
@@ -110,7 +109,6 @@ class TableMLP(Backbone):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return the prediction (n, m)."""
         check_condition(cond, self.n_conditions)
         context = self.noise(noise)
         if cond is not None:
@@ -124,7 +122,7 @@ class TableMLP(Backbone):
 
 @BACKBONES.register("set_attention")
 class SetAttention(Backbone):
-    """Attention among particles, without an order: permuting them permutes the answer.
+    """Attention among particles, without an order: permuting them permutes the prediction.
 
     Parameters
     ----------
@@ -132,7 +130,7 @@ class SetAttention(Backbone):
     n_conditions : c
     width, n_heads, n_layers : of the attention
     count_column : condition that holds the number of real particles, which come first; the others
-        are neither seen nor moved. None: all are real
+        are masked and not moved. None: all are real
 
     References
     ----------
@@ -170,7 +168,7 @@ class SetAttention(Backbone):
         self.last = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return the prediction (n, p, f); 0 for particles that are not real."""
+        # the prediction is 0 for particles that are not real
         check_condition(cond, self.n_conditions)
         context = self.noise(noise)
         real = None
@@ -187,7 +185,7 @@ class SetAttention(Backbone):
 
 
 class _Attending(nn.Module):
-    """Attention, then a layer for each particle; both are added to what came in."""
+    """Attention, then a layer for each particle, both with a residual connection."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -201,13 +199,13 @@ class _Attending(nn.Module):
 
     def forward(self, h: Tensor, real: Tensor | None) -> Tensor:
         n, p, width = h.shape
-        parts = self.question(self.before(h)).reshape(n, p, 3, self.n_heads, -1)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        projected = self.question(self.before(h)).reshape(n, p, 3, self.n_heads, -1)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
         mask = None
         if real is not None:
-            # an event without any real particle sees all, so that no softmax is empty
+            # an event without real particles attends to all, so that no softmax is empty
             mask = (real | ~real.any(1, keepdim=True))[:, None, None, :]
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        h = h + self.answer(seen.transpose(1, 2).reshape(n, p, width))
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        h = h + self.answer(mixed.transpose(1, 2).reshape(n, p, width))
         summed: Tensor = h + self.each(self.between(h))
         return summed

@@ -1,4 +1,7 @@
-"""The conditional cylindrical U-net of CaloDiffusion, with its geometry map."""
+"""The conditional cylindrical U-net of CaloDiffusion, with its geometry map.
+
+Its layers take pictures (n, channels, z, alpha, r), closed in alpha.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,129 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from ..errors import ConfigError, InputError
 from .backbones import BACKBONES, Backbone, check_condition
-from .cylinder_layers import Block, CylinderConv, CylinderUp, LinearAttention
 from .geometry_map import PHOTONS, PIONS, GeometryMap, Layers, coordinates
+
+ALPHA = 3
+"""Axis of the angle."""
+
+
+def closed(x: Tensor, n: int) -> Tensor:
+    """Return the picture with its last n bins in alpha before it and its first n behind it."""
+    return torch.cat([x[:, :, :, -n:], x, x[:, :, :, :n]], dim=ALPHA) if n else x
+
+
+class CylinderConv(nn.Conv3d):
+    """A 3-d convolution that is periodic in alpha and padded by zeros in z and r.
+
+    With stride 1 it commutes with rotations.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: int | tuple[int, int, int] = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        around = (kernel if isinstance(kernel, int) else kernel[1]) // 2
+        self.around = around if padding is None else padding
+        rest = (self.around, 0, self.around)
+        super().__init__(n_in, n_out, kernel, stride=stride, padding=rest, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(closed(input, self.around))
+
+
+class CylinderUp(nn.ConvTranspose3d):
+    """A transposed convolution of stride 2, periodic in alpha, to a fixed shape.
+
+    The kernel is 4 in alpha and r. In z it is 3 for an odd target and 4 for an even one, so that
+    twice the number of layers, or one less, come out.
+    """
+
+    def __init__(self, n_channels: int, shape: Sequence[int], target: Sequence[int]) -> None:
+        self.target = tuple(target)
+        kernel = (4 if target[0] % 2 == 0 else 3, 4, 4)
+        extra = target[2] - (2 * shape[2])
+        super().__init__(
+            n_channels,
+            n_channels,
+            kernel,
+            stride=2,
+            padding=(1, 0, 1),
+            output_padding=(0, 0, extra),
+        )
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        # one more bin on both sides, whose contribution beyond the full turn is cut off
+        wide = super().forward(closed(input, 1))
+        return wide[:, :, :, 3 : 3 + self.target[1]]
+
+
+class Block(nn.Module):
+    """Two convolutions with group norms, shifted by the condition, with a residual connection."""
+
+    def __init__(self, n_in: int, n_out: int, n_condition: int = 0, groups: int = 8) -> None:
+        super().__init__()
+        self.condition = nn.Linear(n_condition, n_out) if n_condition else None
+        self.first = nn.Sequential(CylinderConv(n_in, n_out), nn.GroupNorm(groups, n_out))
+        self.second = nn.Sequential(CylinderConv(n_out, n_out), nn.GroupNorm(groups, n_out))
+        self.skip = nn.Identity() if n_in == n_out else CylinderConv(n_in, n_out, 1)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        h = silu(self.first(x))
+        if self.condition is not None and condition is not None:
+            h = h + self.condition(silu(condition))[:, :, None, None, None]
+        summed: Tensor = silu(self.second(h)) + self.skip(x)
+        return summed
+
+
+class LinearAttention(nn.Module):
+    """Attention at a cost linear in the number of places, with a residual connection.
+
+    Shen et al. 2021, arXiv 1812.01243 (softmax of queries over features, of keys over places).
+    """
+
+    def __init__(self, n_channels: int, heads: int = 1, width: int = 32) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.before = nn.GroupNorm(1, n_channels)
+        self.question = CylinderConv(n_channels, 3 * heads * width, 1, bias=False)
+        self.answer = nn.Sequential(
+            CylinderConv(heads * width, n_channels, 1), nn.GroupNorm(1, n_channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected = self.question(self.before(x)).reshape(len(x), 3, self.heads, self.width, -1)
+        query, key, value = projected.unbind(1)
+        query = query.softmax(dim=2) * self.width**-0.5
+        context = torch.matmul(key.softmax(dim=3), value.transpose(2, 3))  # (n, heads, key, value)
+        mixed = torch.matmul(context.transpose(2, 3), query)
+        summed: Tensor = x + self.answer(mixed.reshape(len(x), -1, *x.shape[2:]))
+        return summed
+
 
 GEOMETRIES: dict[str, Layers] = {"photons": PHOTONS, "pions": PIONS}
 """Irregular geometries by name."""
 
 
 class CylinderUNet(nn.Module):
-    """U-net on a cylinder: levels of two blocks and attention, halved between levels.
-
-    Parameters
-    ----------
-    shape : layers, alpha bins, rings of the picture
-    n_channels : of what comes in; one channel comes out
-    widths : of the first convolution, then of every level
-    n_inputs : numbers per event that condition every block; each has a small network of its own
-    n_condition : of all these networks together
-    groups : of the group norms
-    """
+    """U-net on a cylinder: levels of two blocks and attention, halved between levels."""
 
     def __init__(
         self,
-        shape: Sequence[int],
-        n_channels: int,
-        widths: Sequence[int] = (16, 16, 16, 32),
-        n_inputs: int = 2,
-        n_condition: int = 128,
-        groups: int = 8,
+        shape: Sequence[int],  # layers, alpha bins, rings of the picture
+        n_channels: int,  # of the input; the output has one channel
+        widths: Sequence[int] = (16, 16, 16, 32),  # of the first convolution, then of every level
+        n_inputs: int = 2,  # numbers per event that condition every block, by a small network each
+        n_condition: int = 128,  # outputs of all these networks together
+        groups: int = 8,  # of the group norms
     ) -> None:
         super().__init__()
         each = n_condition // n_inputs
@@ -73,8 +168,8 @@ class CylinderUNet(nn.Module):
 
     def forward(self, picture: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         """Return (n, 1, z, alpha, r) from (n, channels, z, alpha, r) and one (n,) per input."""
-        parts = [net(value[:, None]) for net, value in zip(self.inputs, inputs, strict=True)]
-        condition = torch.cat(parts, dim=1)
+        pairs = zip(self.inputs, inputs, strict=True)
+        condition = torch.cat([net(value[:, None]) for net, value in pairs], dim=1)
         x, kept = self.first(picture), []
         for i, level in enumerate(self.down):
             x = level(x, condition)
@@ -108,12 +203,9 @@ class _Level(nn.Module):
 
 
 def _embedding(width: int) -> nn.Sequential:
+    half, gelu = width // 2, nn.GELU
     return nn.Sequential(
-        nn.Linear(1, width // 2),
-        nn.GELU(),
-        nn.Linear(width // 2, width),
-        nn.GELU(),
-        nn.Linear(width, width),
+        nn.Linear(1, half), gelu(), nn.Linear(half, width), gelu(), nn.Linear(width, width)
     )
 
 
@@ -127,7 +219,7 @@ def _halved(shape: Sequence[int]) -> tuple[int, int, int]:
 
 @BACKBONES.register("cylinder_unet")
 class CaloUNet(Backbone):
-    """CaloDiffusion's network: voxels in, voxels out, a cylinder in between.
+    """CaloDiffusion's network from voxels to voxels, on a cylinder in between.
 
     Conditions are one number per event and small network, first the scaled incident energy.
 
@@ -137,11 +229,9 @@ class CaloUNet(Backbone):
         or the shape [layers, alpha bins, rings] of a regular one (datasets 2 and 3)
     widths : see `CylinderUNet`
     n_conditions : numbers per event besides the noise level
-    angle : whether the network sees the angle itself; None: for the irregular geometries
+    angle : whether the angle is an input; None: for the irregular geometries
     inverse : see `GeometryMap`
 
-    References
-    ----------
     Amram, Pedro 2023, arXiv 2308.03876.
     """
 
@@ -171,32 +261,30 @@ class CaloUNet(Backbone):
 
     @property
     def n_voxels(self) -> int:
-        """Voxels per event."""
+        """Number of voxels per event."""
         if self.map is not None:
             return self.map.layers.n_voxels
         z, alpha, r = self._shape
         return int(z * alpha * r)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return the prediction (n, n_voxels)."""
         check_condition(cond, self.n_conditions)
         if x.shape[1:] != (self.n_voxels,):
             raise InputError(
                 f"this geometry has {self.n_voxels} voxels, got events of {tuple(x.shape[1:])}"
             )
         picture = x.reshape(-1, 1, *self._shape) if self.map is None else self.map(x)
-        seen = torch.cat([picture, self.where.to(x.dtype).expand(len(x), -1, -1, -1, -1)], dim=1)
+        where = self.where.to(x.dtype).expand(len(x), -1, -1, -1, -1)
         inputs = [noise, *([] if cond is None else cond.unbind(1))]
-        answer = self.unet(seen, inputs)
-        return answer.flatten(1) if self.map is None else self.map.inverse(answer)
+        predicted = self.unet(torch.cat([picture, where], dim=1), inputs)
+        return predicted.flatten(1) if self.map is None else self.map.inverse(predicted)
 
 
 def _layers(geometry: Any) -> Layers | None:
     if isinstance(geometry, str):
         if geometry not in GEOMETRIES:
-            raise ConfigError(
-                f"unknown geometry {geometry!r}. Known: {', '.join(GEOMETRIES)}, or a shape"
-            )
+            known = f"{', '.join(GEOMETRIES)}, or a shape"
+            raise ConfigError(f"unknown geometry {geometry!r}. Known: {known}")
         return GEOMETRIES[geometry]
     if isinstance(geometry, Mapping):
         return Layers(geometry["edges"], geometry["n_alpha"])

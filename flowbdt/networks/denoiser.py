@@ -1,8 +1,8 @@
-"""`Denoiser`: a backbone, scaled so that it sees and predicts numbers of order one.
+"""`Denoiser`: a backbone, scaled so that its inputs and predictions are of order one.
 
-The point is written as ``x = x1 + sigma noise``, with sigma the noise level sigma / alpha. The
-backbone sees ``x / sqrt(sigma^2 + s_d^2)`` and log(sigma) / 4; from its prediction p the denoised
-point is ``D = a(sigma) x + b(sigma) p``:
+The point is ``x = x1 + sigma noise``, with sigma the noise level sigma / alpha. The inputs are
+``x / sqrt(sigma^2 + s_d^2)`` and log(sigma) / 4; from the prediction p the denoised point is
+``D = a(sigma) x + b(sigma) p``:
 
 ==========  ==========================  ===============================
 prediction  a                           b
@@ -28,18 +28,14 @@ from ..errors import ConfigError
 from ..registry import unknown
 
 KINDS = ("edm", "v", "noise", "denoised", "velocity")
-"""What a backbone may predict; see `flowbdt.flow.parametrisations.PREDICTIONS`."""
+"""Predictions of a backbone; see `flowbdt.flow.parametrisations.PREDICTIONS`."""
 
 
 def coefficients(kind: str, sigma: Any, sigma_data: float) -> tuple[Any, Any]:
     """Return a and b of ``D = a x + b p`` at noise level sigma, with operators only.
 
-    Raises ConfigError for an unknown kind.
-
-    References
-    ----------
-    edm: Karras et al. 2022, arXiv 2206.00364, table 1; v: Salimans, Ho 2022, arXiv 2202.00512,
-    section 4; velocity: Lipman et al. 2023, arXiv 2210.02747; combined here.
+    Raises ConfigError for an unknown kind. edm: Karras et al. 2022, arXiv 2206.00364, table 1; v:
+    Salimans, Ho 2022, arXiv 2202.00512, section 4; velocity: Lipman et al. 2023, arXiv 2210.02747.
     """
     if kind == "edm":
         norm = sigma**2 + sigma_data**2
@@ -62,10 +58,10 @@ def along(values: Tensor, x: Tensor) -> Tensor:
 
 
 class Denoiser(nn.Module):
-    """A backbone with its scaling: the network as training and sampling see it.
+    """A backbone with its scaling: the network of training and sampling.
 
-    Conditions come in their own units; `learn_conditions` tells their mean and width, and the
-    backbone sees them standardised (but for the number of particles, if it needs one).
+    Conditions come in any units; `learn_conditions` takes their mean and width, and the backbone
+    gets them standardised (but for the number of particles, if it needs one).
 
     Parameters
     ----------
@@ -73,12 +69,9 @@ class Denoiser(nn.Module):
         is log(sigma) / 4
     prediction : one of `KINDS`
     sigma_data : width of the data
-    sigma_min, sigma_max : noise levels it is trained for; it is not asked beyond
+    sigma_min, sigma_max : noise levels it is trained for, and not evaluated beyond
 
-    Raises
-    ------
-    ConfigError
-        If the prediction is unknown or the levels are not ordered.
+    Raises ConfigError if the prediction is unknown or the levels are not ordered.
     """
 
     centre: Tensor
@@ -95,9 +88,9 @@ class Denoiser(nn.Module):
         super().__init__()
         coefficients(prediction, 1.0, sigma_data)
         if not (0 < sigma_min < sigma_max and sigma_data > 0):
+            values = f"{sigma_min!r}, {sigma_max!r} and {sigma_data!r}"
             raise ConfigError(
-                "a denoiser needs 0 < sigma_min < sigma_max and sigma_data above 0, got"
-                f" {sigma_min!r}, {sigma_max!r} and {sigma_data!r}"
+                f"a denoiser needs 0 < sigma_min < sigma_max and sigma_data above 0, got {values}"
             )
         self.backbone, self.prediction, self.sigma_data = backbone, prediction, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
@@ -108,7 +101,7 @@ class Denoiser(nn.Module):
     def learn_conditions(self, cond: Tensor) -> None:
         """Take mean and width of the conditions (n, c), missing values (NaN) left out."""
         if cond.shape[1] != len(self.centre):
-            return  # the backbone says what is wrong when it is asked
+            return  # the backbone raises the error when it is evaluated
         mean = torch.nanmean(cond, dim=0)
         width = torch.sqrt(torch.nanmean((cond - mean) ** 2, dim=0))
         untouched = torch.isnan(mean) | (width < 1e-12 * (1.0 + mean.abs()))
@@ -132,10 +125,6 @@ class Denoiser(nn.Module):
         return a * x + b * self.raw(x * (level**2 + self.sigma_data**2) ** -0.5, sigma, cond)
 
     def settings(self) -> dict[str, Any]:
-        """Return what the constructor was given besides the backbone."""
-        return {
-            "prediction": self.prediction,
-            "sigma_data": self.sigma_data,
-            "sigma_min": self.sigma_min,
-            "sigma_max": self.sigma_max,
-        }
+        """Return the arguments of the constructor besides the backbone."""
+        names = ("prediction", "sigma_data", "sigma_min", "sigma_max")
+        return {name: getattr(self, name) for name in names}

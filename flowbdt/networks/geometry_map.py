@@ -1,6 +1,6 @@
 """Irregular calorimeter layers, a regular cylinder, and linear maps between them.
 
-Layers have their own rings in r and one or several bins in alpha. The cylinder has all layers
+Layers differ in their rings in r, and have one or more bins in alpha. The cylinder has all layers
 along z, the finest alpha binning, and the union of all ring edges; a ring's energy is split among
 the finer rings in proportion to their areas.
 """
@@ -20,26 +20,20 @@ from ..physics.calorimeter.geometry import geometry as named_geometry
 
 @dataclass(frozen=True)
 class Layers:
-    """Rings and alpha bins of all layers; voxels lie layer by layer, r fastest, then alpha.
+    """Rings and alpha bins of all layers; voxels lie layer by layer, r fastest, then alpha."""
 
-    Parameters
-    ----------
-    edges : per layer, ring edges in mm, rising
-    n_alpha : per layer, bins in alpha; 1, or the same number wherever it is more
-    """
-
-    edges: tuple[tuple[float, ...], ...]
-    n_alpha: tuple[int, ...]
+    edges: tuple[tuple[float, ...], ...]  # of the rings of each layer, mm, rising
+    n_alpha: tuple[int, ...]  # bins of each layer; 1, or one number for all others
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edges", tuple(tuple(map(float, e)) for e in self.edges))
         object.__setattr__(self, "n_alpha", tuple(map(int, self.n_alpha)))
-        several = {n for n in self.n_alpha if n != 1}
+        divided = {n for n in self.n_alpha if n != 1}
         rising = all(len(e) > 1 and (np.diff(e) > 0).all() for e in self.edges)
-        if len(self.edges) != len(self.n_alpha) or len(several) > 1 or not rising:
+        if len(self.edges) != len(self.n_alpha) or len(divided) > 1 or not rising:
             raise ConfigError(
-                "layers need rising ring edges and one number of alpha bins each, which is 1 or the"
-                f" same everywhere, got {len(self.edges)} layers and alpha bins {self.n_alpha}"
+                "layers need rising ring edges and a number of alpha bins each, which is 1 or the"
+                f" same for all, got {len(self.edges)} layers and alpha bins {self.n_alpha}"
             )
 
     @property
@@ -58,7 +52,7 @@ class Layers:
         return sum((len(e) - 1) * n for e, n in zip(self.edges, self.n_alpha, strict=True))
 
     def split(self, layer: int) -> np.ndarray:
-        """Return which share of each ring's energy each fine ring gets, (n_fine, n_rings).
+        """Return the shares of the fine rings in each ring's energy, (n_fine, n_rings).
 
         Columns add up to 1.
         """
@@ -77,18 +71,16 @@ class GeometryMap(nn.Module):
     """Trained linear maps from each layer's rings to the cylinder's and back.
 
     They begin as the split by area, which conserves energy, and its inverse. Layers with a single
-    alpha bin are divided evenly over all bins going in and added up coming out.
+    alpha bin are divided evenly over all bins on the way in and summed on the way out.
 
     Parameters
     ----------
     layers : Layers
     jitter : width of the normal numbers added to both at the start
-    inverse : 'pseudo', the pseudo-inverse as published; 'sum', which adds up fine rings: it
+    inverse : 'pseudo', the pseudo-inverse as published; 'sum', the sum over fine rings, which
         conserves the energy of any picture inside the layer, not only of mapped ones
     seed : of the jitter
 
-    References
-    ----------
     Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
     """
 
@@ -99,44 +91,44 @@ class GeometryMap(nn.Module):
         if inverse not in ("pseudo", "sum"):
             raise ConfigError(f"inverse of the geometry map is 'pseudo' or 'sum', not {inverse!r}")
         self.layers, rng = layers, np.random.default_rng(seed)
-        split = [layers.split(i) for i in range(len(layers.edges))]
-        back = [np.linalg.pinv(s) for s in split]
-        if inverse == "sum":
-            back = [layers.merge(i) for i in range(len(layers.edges))]
-        self.into = nn.ParameterList(_begun(matrix, jitter, rng) for matrix in split)
-        self.back = nn.ParameterList(_begun(matrix, jitter, rng) for matrix in back)
+        numbers = range(len(layers.edges))
+        split = [layers.split(i) for i in numbers]
+        pseudo = inverse == "pseudo"
+        back = [np.linalg.pinv(s) for s in split] if pseudo else [layers.merge(i) for i in numbers]
+        self.into = nn.ParameterList(_initial(matrix, jitter, rng) for matrix in split)
+        self.back = nn.ParameterList(_initial(matrix, jitter, rng) for matrix in back)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the cylinder (n, 1, z, alpha, r) of voxels (n, n_voxels)."""
         n_alpha, first, planes = self.layers.shape[1], 0, []
-        for own, matrix in zip(self.layers.n_alpha, self.into, strict=True):
+        for bins, matrix in zip(self.layers.n_alpha, self.into, strict=True):
             n_rings = matrix.shape[1]
-            voxels = x[:, first : first + own * n_rings].reshape(-1, own, n_rings)
-            first += own * n_rings
+            voxels = x[:, first : first + bins * n_rings].reshape(-1, bins, n_rings)
+            first += bins * n_rings
             plane = voxels @ matrix.T
-            planes.append(plane if own == n_alpha else plane.expand(-1, n_alpha, -1) / n_alpha)
+            planes.append(plane if bins == n_alpha else plane.expand(-1, n_alpha, -1) / n_alpha)
         return torch.stack(planes, dim=1)[:, None]
 
     def inverse(self, cylinder: Tensor) -> Tensor:
         """Return voxels (n, n_voxels) of a cylinder (n, 1, z, alpha, r)."""
         n_alpha, voxels = self.layers.shape[1], []
-        for i, (own, matrix) in enumerate(zip(self.layers.n_alpha, self.back, strict=True)):
+        for i, (bins, matrix) in enumerate(zip(self.layers.n_alpha, self.back, strict=True)):
             plane = cylinder[:, 0, i]
-            if own != n_alpha:
+            if bins != n_alpha:
                 plane = plane.sum(1, keepdim=True)
             voxels.append((plane @ matrix.T).flatten(1))
         return torch.cat(voxels, dim=1)
 
 
-def _begun(matrix: np.ndarray, jitter: float, rng: np.random.Generator) -> nn.Parameter:
+def _initial(matrix: np.ndarray, jitter: float, rng: np.random.Generator) -> nn.Parameter:
     noisy = matrix + jitter * rng.standard_normal(matrix.shape)
     return nn.Parameter(torch.tensor(noisy, dtype=torch.float32))
 
 
 def coordinates(layers: Layers | None, shape: Sequence[int], angle: bool) -> Tensor:
-    """Return pictures of r, z and, if asked, alpha, (2 or 3, z, alpha, r), each from 0 to 1.
+    """Return pictures of r, z and, with ``angle``, alpha, (2 or 3, z, alpha, r), from 0 to 1.
 
-    r is the middle of a ring over the largest one, or its number where no edges are known; z the
+    r is the middle of a ring over the largest one, or its number if the edges are unknown; z the
     number of the layer over all layers.
     """
     n_z, n_alpha, n_r = shape
@@ -156,7 +148,7 @@ def _of_dataset_1(name: str) -> Layers:
 
 
 PHOTONS = _of_dataset_1("photons")
-"""Dataset 1, photons: layers 0, 1, 2, 3, 12; 368 voxels (CaloChallenge, binning file)."""
+"""Dataset 1, photons: layers 0, 1, 2, 3, 12; 368 voxels."""
 
 PIONS = _of_dataset_1("pions")
-"""Dataset 1, pions: layers 0, 1, 2, 3, 12, 13, 14; 533 voxels (CaloChallenge, binning file)."""
+"""Dataset 1, pions: layers 0, 1, 2, 3, 12, 13, 14; 533 voxels."""

@@ -1,9 +1,9 @@
 """Loss weights lambda(sigma), all on one scale: factors of the squared error of the denoised point.
 
 The loss is ``E[lambda(sigma) |D(x; sigma) - x1|^2]`` with noise level sigma = sigma / alpha, so
-SNR = 1 / sigma^2. What the same weight is on the error of the noise, of v or of the network's own
-output follows from ``D = a x + b p`` (see `flowbdt.networks.denoiser`): an error of the prediction
-p counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tensor.
+SNR = 1 / sigma^2. The same weight on the error of the noise, of v or of the network's output
+follows from ``D = a x + b p`` (see `flowbdt.networks.denoiser`): an error of the prediction p
+counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tensor.
 """
 
 from __future__ import annotations
@@ -28,27 +28,23 @@ class Weight(Protocol):
 
 
 def _smaller(value: Any, limit: float) -> Any:
-    """Return the smaller of value and limit, with operators only."""
     return 0.5 * (value + limit - abs(value - limit))
 
 
-def _positive(owner: str, **values: float) -> None:
+def _positive(**values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{name} of weight {owner!r} must be above 0, got {value!r}")
+            raise ConfigError(f"{name} of a loss weight must be above 0, got {value!r}")
 
 
 @WEIGHTS.register("edm")
 class EDMWeight:
     """``(sigma^2 + s_d^2) / (sigma s_d)^2``: 1 on the error of the EDM network F.
 
-    References
-    ----------
     Karras et al. 2022, arXiv 2206.00364, table 1.
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return 1.0 / sigma**2 + 1.0 / sigma_data**2
 
 
@@ -57,7 +53,6 @@ class DenoisedWeight:
     """1: the plain error of the denoised point."""
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return ones."""
         return 0.0 * sigma + 1.0
 
 
@@ -65,27 +60,18 @@ class DenoisedWeight:
 class NoiseWeight:
     """``SNR = 1 / sigma^2``: 1 on the error of the noise, the simple loss of DDPM.
 
-    References
-    ----------
     Ho, Jain, Abbeel 2020, arXiv 2006.11239, equation 14.
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return 1.0 / sigma**2
 
 
 @WEIGHTS.register("v")
 class VWeight:
-    """``SNR + 1``: 1 on the error of v.
-
-    References
-    ----------
-    Salimans, Ho 2022, arXiv 2202.00512, section 4.
-    """
+    """``SNR + 1``: 1 on the error of v (Salimans, Ho 2022, arXiv 2202.00512, section 4)."""
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return 1.0 / sigma**2 + 1.0
 
 
@@ -97,41 +83,29 @@ class VelocityWeight:
     """
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return (1.0 + 1.0 / sigma) ** 2
 
 
 @WEIGHTS.register("min_snr")
 class MinSNR:
-    """``min(SNR, gamma)``, as published on the denoised point.
+    """``min(SNR, gamma)``, as published for the denoised point: Hang et al. 2023, arXiv 2303.09556.
 
-    On the error of the noise it is min(SNR, gamma) / SNR, on that of v min(SNR, gamma) /
-    (SNR + 1).
-
-    References
-    ----------
-    Hang et al. 2023, arXiv 2303.09556.
+    On the error of the noise it is min(SNR, gamma) / SNR, on that of v min(SNR, gamma) / (SNR + 1).
     """
 
     def __init__(self, gamma: float = 5.0) -> None:
-        _positive("min_snr", gamma=gamma)
+        _positive(gamma=gamma)
         self.gamma = gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return _smaller(1.0 / sigma**2, self.gamma)
 
 
 @WEIGHTS.register("min_snr_edm")
-class MinSNROnEDM:
+class MinSNROnEDM(MinSNR):
     """``min((sigma^2 + s_d^2) / (sigma s_d)^2, gamma)``: the EDM weight, capped."""
 
-    def __init__(self, gamma: float = 5.0) -> None:
-        _positive("min_snr_edm", gamma=gamma)
-        self.gamma = gamma
-
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         return _smaller(EDMWeight()(sigma, sigma_data), self.gamma)
 
 
@@ -141,12 +115,10 @@ class SoftMinSNR:
 
     Parameters
     ----------
-    of : 'network': the formula stands on the error of the EDM network F, so on the denoised point
-        it is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': it stands on
+    of : 'network': the formula is for the error of the EDM network F, so for the denoised point it
+        is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': the formula is for
         the error of the denoised point itself
 
-    References
-    ----------
     Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
     """
 
@@ -156,28 +128,22 @@ class SoftMinSNR:
         self.of = of
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         norm = sigma**2 + sigma_data**2
-        if self.of == "network":
-            return 1.0 / norm
-        return (sigma * sigma_data / norm) ** 2
+        return 1.0 / norm if self.of == "network" else (sigma * sigma_data / norm) ** 2
 
 
 @WEIGHTS.register("p2")
 class P2:
     """``SNR / (k + SNR)^gamma``: 1 / (k + SNR)^gamma on the error of the noise.
 
-    References
-    ----------
     Choi et al. 2022, arXiv 2204.00227; the defaults are those of its experiments.
     """
 
     def __init__(self, k: float = 1.0, gamma: float = 1.0) -> None:
-        _positive("p2", k=k, gamma=gamma)
+        _positive(k=k, gamma=gamma)
         self.k, self.gamma = k, gamma
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        """Return the weight."""
         snr = 1.0 / sigma**2
         return snr / (self.k + snr) ** self.gamma
 
@@ -187,12 +153,8 @@ class Uncertainty(nn.Module):
     """The EDM weight times a learned factor: ``L -> L / exp(u(sigma)) + u(sigma)``.
 
     u is a linear function of Fourier features of log(sigma) / 4, trained along with the network.
-    At the optimum exp(u) is the mean loss at sigma, so every noise level counts alike.
-
-    References
-    ----------
-    Kendall, Gal, Cipolla 2018, arXiv 1705.07115; for noise levels Karras et al. 2024, arXiv
-    2312.02696.
+    At the optimum exp(u) is the mean loss at sigma, so every noise level counts alike (Kendall,
+    Gal, Cipolla 2018, arXiv 1705.07115; for noise levels Karras et al. 2024, arXiv 2312.02696).
     """
 
     frequency: Tensor

@@ -1,4 +1,4 @@
-"""Networks and checkpoints as files: arrays and one JSON text in an npz, no pickle."""
+"""Networks as npz files without pickle, and a network with the transform of its table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +15,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import atomic_files
+from .. import atomic_files, seeding
 from ..errors import FormatError
-from .backbones import build_backbone
+from ..flow.schedules import SCHEDULES, boundaries_of
+from ..flow.solvers import SOLVERS, integrate
+from ..seeding import RowNoise
+from ..tables.event_table import EventTable
+from ..tables.transforms import TableTransform
+from .backbones import BACKBONES, build_backbone
 from .denoiser import Denoiser
+from .network_field import NetworkField
 
 FORMAT = 1
+
+
 HEADER = "header"
-NETWORK = "network"
 
 
-def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+NETWORK, TABLE_NETWORK = "network", "table network"
+
+
+def pack_network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """Return header and tensors as the bytes of an npz file."""
-    text = np.frombuffer(atomic_files.json_bytes({"format": FORMAT, **header}), dtype=np.uint8)
     arrays: Any = {f"t/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    arrays[HEADER] = text
+    text = atomic_files.json_bytes({"format": FORMAT, **header})
+    arrays[HEADER] = np.frombuffer(text, dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def unpack(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return header and tensors. Raises FormatError that names the file if it is not ours."""
+def unpack_network(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and tensors. Raises FormatError that names a foreign file."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             header = json.loads(bytes(archive[HEADER]))
@@ -44,43 +56,33 @@ def unpack(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor
         raise FormatError(f"{where} is no network of flowBDT, or truncated ({error})") from error
     if header.get("format") != FORMAT:
         raise FormatError(
-            f"{where} has format {header.get('format')!r}, this release reads {FORMAT}"
+            f"{where} has format {header.get('format')!r}; this release reads {FORMAT}"
         )
     return header, tensors
 
 
-def read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return header and tensors of a file.
-
-    Raises FormatError if it cannot be read, is not ours, or of another kind.
-    """
+def read_network(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and tensors of a file. Raises FormatError for a file of another kind."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
-    header, tensors = unpack(content, str(path))
+    header, tensors = unpack_network(content, str(path))
     if header.get("kind") != kind:
         raise FormatError(f"{path} is a {header.get('kind')}, not a {kind}")
     return header, tensors
 
 
 def network_header(denoiser: Denoiser) -> dict[str, Any]:
-    """Return how to build the network again."""
+    """Return the settings from which `restored` rebuilds the network."""
     backbone: Any = denoiser.backbone
     backbone = getattr(backbone, "_orig_mod", backbone)  # as torch.compile wraps it
-    names = {entry: name for name, entry in _registered().items()}
+    names: dict[Any, str] = {BACKBONES.get(name): name for name in BACKBONES.names()}
     return {
         "kind": NETWORK,
         "backbone": {"name": names[type(backbone)], **backbone.settings()},
         "denoiser": denoiser.settings(),
     }
-
-
-def _registered() -> dict[str, Any]:
-    from . import calo_unet  # noqa: F401  registers itself
-    from .backbones import BACKBONES
-
-    return {name: BACKBONES.get(name) for name in BACKBONES.names()}
 
 
 def weights_of(denoiser: Denoiser) -> dict[str, Tensor]:
@@ -89,10 +91,9 @@ def weights_of(denoiser: Denoiser) -> dict[str, Tensor]:
 
 
 def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], where: str) -> None:
-    """Put weights into a network. Raises FormatError if they belong to another one."""
-    own = denoiser.state_dict()
+    """Load weights into a network. Raises FormatError if they belong to another one."""
     try:
-        named = {k: weights[k.replace("_orig_mod.", "")] for k in own}
+        named = {k: weights[k.replace("_orig_mod.", "")] for k in denoiser.state_dict()}
         denoiser.load_state_dict(named)
     except (KeyError, RuntimeError) as error:
         raise FormatError(f"{where} holds the weights of another network: {error}") from error
@@ -100,18 +101,12 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor], where: str) 
 
 def save_network(path: str | Path, denoiser: Denoiser) -> None:
     """Write a network, whole or not at all; `load_network` reads it."""
-    atomic_files.write_bytes(path, pack(network_header(denoiser), weights_of(denoiser)))
+    atomic_files.write_bytes(path, pack_network(network_header(denoiser), weights_of(denoiser)))
 
 
 def load_network(path: str | Path, device: str = "cpu") -> Denoiser:
-    """Read a network.
-
-    Raises
-    ------
-    FormatError
-        If the file is truncated, foreign, or of another format.
-    """
-    return restored(*read(path, NETWORK), str(path)).to(device).eval()
+    """Read a network. Raises FormatError if it is truncated, foreign, or of another format."""
+    return restored(*read_network(path, NETWORK), str(path)).to(device).eval()
 
 
 def restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Denoiser:
@@ -119,3 +114,54 @@ def restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: st
     denoiser = Denoiser(build_backbone(header["backbone"]), **header["denoiser"])
     load_weights(denoiser, tensors, where)
     return denoiser
+
+
+@dataclass(frozen=True, eq=False)
+class TableNetwork:
+    """A trained network and the fitted transform of its events."""
+
+    denoiser: Denoiser  # in the latent space of the transform
+    transform: TableTransform
+    names: tuple[str, ...]  # columns, in order
+    units: tuple[str, ...]  # of the columns, "" for none
+
+    def sample(self, n: int, steps: int = 20, random_state: Any = None) -> EventTable:
+        """Return n events, by UniPC with as many evaluations of the network as steps.
+
+        Noise is keyed by row: for equal seeds the first events do not depend on n.
+        """
+        seed, tables = seeding.resolve(random_state), []
+        grid = boundaries_of(SCHEDULES.build({"name": "warped"}), steps)
+        field, solver = NetworkField(self.denoiser), SOLVERS.build("unipc")
+        units = dict(zip(self.names, self.units, strict=True))
+        for _, low, high in seeding.block_ranges(n):
+            rows = RowNoise(seed, "sample", np.arange(low, high), once=True)
+            x0 = rows.standard_normal((high - low, self.transform.n_latent))
+            x = self.transform.inverse(integrate(solver, field, x0, grid).x)
+            tables.append(EventTable.of(x, list(self.names), units=units))
+        return EventTable.concatenate(tables)
+
+    def save(self, path: str | Path) -> None:
+        """Write network and transform, whole or not at all; `load` reads them."""
+        header = network_header(self.denoiser)
+        header |= {"kind": TABLE_NETWORK, "transform": self.transform.to_json()}
+        header |= {"names": list(self.names), "units": list(self.units)}
+        atomic_files.write_bytes(path, pack_network(header, weights_of(self.denoiser)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> TableNetwork:
+        """Read a file. Raises FormatError if it is truncated, foreign, or of another format."""
+        header, tensors = read_network(path, TABLE_NETWORK)
+        denoiser = restored(header, tensors, str(path))
+        transform = TableTransform.from_json(header["transform"])
+        return cls(denoiser.eval(), transform, *(tuple(header[k]) for k in ("names", "units")))
+
+
+def pretrained_network() -> TableNetwork:
+    """Return the network that comes with the package: 12 observables of top jets.
+
+    It was trained on the training split of `flowbdt.physics.bundled`.
+    """
+    source = resources.files("flowbdt.physics") / "data" / "top_jets_network.npz"
+    with resources.as_file(source) as path:
+        return TableNetwork.load(path)

@@ -1,7 +1,14 @@
-"""`Objective`: which noise levels are drawn, what is predicted, and how errors are weighted."""
+"""`Objective`: the noise levels of a training, the prediction, and the loss.
+
+A noise level sigma is the ratio sigma / alpha of `flowbdt.flow.parametrisations`. A distribution of
+levels is given by its quantile function, so a batch can be spread evenly over it, which steadies
+the loss.
+"""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,10 +18,125 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..flow import torchcfm_reference
 from ..flow.couplings import COUPLINGS, MinibatchOT
-from ..registry import spec_name, unknown
+from ..registry import Registry, spec_name, unknown
 from .denoiser import Denoiser, along, coefficients
 from .loss_weights import WEIGHTS, Uncertainty, Weight
-from .noise_levels import LEVELS, Levels
+
+LEVELS: Registry[Levels] = Registry("distribution of noise levels")
+
+
+class Levels(ABC):
+    """A distribution of noise levels between ``sigma_min`` and ``sigma_max``.
+
+    The constructor stores its parameters under their names.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    @abstractmethod
+    def quantile(self, u: Tensor) -> Tensor:
+        """Return sigma (n,) below which a share u (n,) of the training happens, before limits."""
+
+    def draw(self, n: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
+        """Return n noise levels, one from each n-th of the distribution, with one random offset.
+
+        Kingma et al. 2021, arXiv 2107.00630, appendix I.1.
+        """
+        offset = torch.rand((), generator=generator, device=device)
+        u = (torch.arange(n, device=device, dtype=torch.float32) + offset) / n
+        return self.quantile(u.clamp(1e-6, 1.0 - 1e-6)).clamp(self.sigma_min, self.sigma_max)
+
+    def _limits(self, sigma_min: float, sigma_max: float) -> None:
+        if not 0 < sigma_min < sigma_max < math.inf:
+            raise ConfigError(
+                f"noise levels need 0 < sigma_min < sigma_max, got {sigma_min!r}, {sigma_max!r}"
+            )
+        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
+
+
+@LEVELS.register("log_normal")
+class LogNormal(Levels):
+    """``log sigma ~ N(mean, std^2)``.
+
+    The published mean, -1.2, is that for data of width 1/2; for data of width 1 it is
+    -1.2 + log 2, about the default.
+
+    Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.
+    """
+
+    def __init__(
+        self,
+        mean: float = -0.5,
+        std: float = 1.2,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+    ) -> None:
+        if not std > 0:
+            raise ConfigError(f"std of log_normal must be above 0, got {std!r}")
+        self._limits(sigma_min, sigma_max)
+        self.mean, self.std = mean, std
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return torch.exp(self.mean + self.std * torch.special.ndtri(u))
+
+
+@LEVELS.register("uniform_log_snr")
+class UniformLogSNR(Levels):
+    """Uniform in log SNR, that is in log sigma, between the limits."""
+
+    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
+        self._limits(sigma_min, sigma_max)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** u
+
+
+@LEVELS.register("uniform_time")
+class UniformTime(Levels):
+    """Uniform in the time of flow matching: ``sigma = (1 - t) / t``."""
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 500.0) -> None:
+        self._limits(sigma_min, sigma_max)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return u / (1.0 - u)
+
+
+@LEVELS.register("cosine")
+class CosineLevels(Levels):
+    """Uniform in the time of the cosine schedule, as DDPM trains; in steps, or continuous.
+
+    ``alpha^2 = cos^2(a(u)) / cos^2(a(0))``, ``a(u) = pi/2 (u + offset) / (1 + offset)``.
+
+    Parameters
+    ----------
+    steps : number of levels, u = 1/steps ... 1, of a discrete model; None: continuous
+    offset : of the schedule
+    sigma_min, sigma_max : levels beyond are moved to these limits
+
+    Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
+    """
+
+    def __init__(
+        self,
+        steps: int | None = None,
+        offset: float = 0.008,
+        sigma_min: float = 0.002,
+        sigma_max: float = 200.0,
+    ) -> None:
+        if steps is not None and (isinstance(steps, bool) or steps < 1):
+            raise ConfigError(f"steps of cosine must be a whole number above 0, got {steps!r}")
+        self._limits(sigma_min, sigma_max)
+        self.steps, self.offset = steps, offset
+
+    def quantile(self, u: Tensor) -> Tensor:
+        if self.steps is not None:
+            u = (torch.floor(u * self.steps) + 1.0) / self.steps
+        scale = 0.5 * math.pi / (1.0 + self.offset)
+        power = (torch.cos(scale * (u + self.offset)) / math.cos(scale * self.offset)) ** 2
+        return torch.sqrt(1.0 / power.clamp(min=1e-12) - 1.0)
+
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "edm": {"prediction": "edm", "weight": "edm", "levels": "log_normal"},
@@ -27,7 +149,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
         "flow_matcher": "torchcfm",
     },
 }
-"""Objectives as published, by name; every part can be exchanged."""
+"""Objectives as published, by name."""
 
 
 class Objective:
@@ -46,9 +168,9 @@ class Objective:
     Raises
     ------
     ConfigError
-        If a name is unknown or the parts contradict each other.
+        If a name is unknown or the settings contradict each other.
     MissingExtra
-        If torchcfm is asked for and missing.
+        If flow_matcher is 'torchcfm' and it is not installed.
     """
 
     def __init__(
@@ -71,23 +193,25 @@ class Objective:
             raise ConfigError(f"flow_matcher must be 'own' or 'torchcfm', got {flow_matcher!r}")
         if spec_name(coupling) not in ("independent", "minibatch_ot"):
             raise ConfigError(
-                "a network learns from coupling 'independent' or 'minibatch_ot', not"
-                f" {coupling!r}; given pairs are for trees"
+                "the coupling of a network is 'independent' or 'minibatch_ot', not"
+                f" {coupling!r}; paired samples are for trees"
             )
         self._pairs: Any = COUPLINGS.build(coupling)
         straight = flow_matcher == "torchcfm" or isinstance(self._pairs, MinibatchOT)
         if straight and prediction != "velocity":
             raise ConfigError(
                 "torchcfm's matcher and minibatch_ot go with prediction 'velocity': paired noise"
-                f" tells neither score nor denoised point; got prediction {prediction!r}"
+                f" determines neither score nor denoised point; got prediction {prediction!r}"
             )
-        self._matcher = _matcher() if flow_matcher == "torchcfm" else None
+        self._matcher: Any = None
+        if flow_matcher == "torchcfm":
+            self._matcher = torchcfm_reference.load()[1].ConditionalFlowMatcher(sigma=0.0)
 
     @classmethod
     def of(cls, spec: Any, **changes: Any) -> Objective:
-        """Return an objective by name (see `OBJECTIVES`), from a mapping, or as it is.
+        """Return an objective by name (see `OBJECTIVES`), from a mapping, or unchanged.
 
-        ``changes`` replace parts of a named one.
+        ``changes`` replace settings of a named one.
         """
         if isinstance(spec, Objective):
             return spec
@@ -99,24 +223,17 @@ class Objective:
 
     def settings(self) -> dict[str, Any]:
         """Return all parameters in plain values."""
-        return {
-            "prediction": self.prediction,
-            "weight": self.weight_spec,
-            "levels": self.levels_spec,
-            "sigma_data": self.sigma_data,
-            "flow_matcher": self.flow_matcher,
-            "coupling": self.coupling,
-        }
+        names = ("prediction", "sigma_data", "flow_matcher", "coupling")
+        specs = {"weight": self.weight_spec, "levels": self.levels_spec}
+        return {**{name: getattr(self, name) for name in names}, **specs}
 
     def denoiser(self, backbone: nn.Module) -> Denoiser:
         """Return the backbone with the scaling that this objective trains."""
-        levels = self.levels
-        return Denoiser(
-            backbone, self.prediction, self.sigma_data, levels.sigma_min, levels.sigma_max
-        )
+        limits = (self.levels.sigma_min, self.levels.sigma_max)
+        return Denoiser(backbone, self.prediction, self.sigma_data, *limits)
 
     def modules(self) -> list[nn.Module]:
-        """Return what is learned along with the network: a learned weight."""
+        """Return the modules that are trained beside the network: a learned weight."""
         return [self.weight] if isinstance(self.weight, nn.Module) else []
 
     def losses(
@@ -134,7 +251,7 @@ class Objective:
         sigma = self.levels.draw(len(x1), generator, x1.device).to(x1.dtype)
         noise = torch.randn(x1.shape, generator=generator, device=x1.device, dtype=x1.dtype)
         noise = self._paired(noise, x1, cond, generator)
-        scaled, target = self._question(x1, noise, sigma)
+        scaled, target = self._input_and_target(x1, noise, sigma)
         error = (denoiser.raw(scaled, sigma, cond) - target) ** 2
         factor = coefficients(self.prediction, sigma, self.sigma_data)[1] ** 2
         loss = error.flatten(1).mean(1) * factor * self.weight(sigma, self.sigma_data)
@@ -143,8 +260,7 @@ class Objective:
             return loss * torch.exp(-log_loss) + log_loss
         return loss
 
-    def _question(self, x1: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the backbone sees and what it should answer."""
+    def _input_and_target(self, x1: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         level = along(sigma, x1)
         if self._matcher is not None:
             time = 1.0 / (1.0 + sigma)
@@ -176,12 +292,7 @@ class Objective:
             return noise
         seed = int(torch.randint(2**31, (), generator=generator, device=x1.device))
         rng = np.random.default_rng(seed)
-        flat = [part.flatten(1).cpu().numpy() for part in (noise, x1)]
+        flat = [points.flatten(1).cpu().numpy() for points in (noise, x1)]
         known = None if cond is None else cond.cpu().numpy()
         paired = self._pairs.pair(flat[0], flat[1], known, rng)
         return torch.from_numpy(paired).to(x1).reshape(x1.shape)
-
-
-def _matcher() -> Any:
-    """Return torchcfm's matcher of the straight line. Raises MissingExtra."""
-    return torchcfm_reference.load()[1].ConditionalFlowMatcher(sigma=0.0)

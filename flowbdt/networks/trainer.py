@@ -1,11 +1,13 @@
-"""`Trainer`: the loop that turns events into a network, and can stop and go on."""
+"""`Trainer`: the loop that trains a network on events, with checkpoints."""
 
 from __future__ import annotations
 
+import collections
 import copy
 import csv
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,33 +18,80 @@ from torch import Tensor, nn
 
 from .. import atomic_files, seeding
 from ..errors import ConfigError, InputError, RunError
+from ..registry import unknown
 from .backbones import build_backbone
 from .denoiser import Denoiser
-from .learning_rates import Rate
-from .network_files import load_weights, network_header, pack, read, weights_of
+from .network_files import load_weights, network_header, pack_network, read_network, weights_of
 from .objective import Objective
-from .weight_averages import EMA, SIGMA_RELS, PowerEMA, reconstruct
+from .weight_averages import EMA, SIGMA_RELS, Average, PowerEMA, reconstruct
 
 LOG_COLUMNS = ("step", "loss", "valid_loss", "learning_rate", "gradient_norm", "seconds")
+CHECKPOINT = "checkpoint"
+
+RATES = ("constant", "cosine", "one_cycle", "inverse_sqrt", "plateau")
+"""constant; cosine: to 0 at the end; one_cycle: up and down on cosines; inverse_sqrt: falls as one
+over the root of the step (arXiv 2312.02696); plateau: a tenth whenever the training loss of an
+epoch did not improve for ``patience`` epochs. All but one_cycle rise linearly during warm-up."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The factor of the learning rate at a step."""
+
+    name: str  # one of RATES
+    n_steps: int  # of the training
+    warmup: int  # steps of linear rise (one_cycle: of the rise on a cosine)
+    patience: int = 15  # epochs without improvement, for plateau
+
+    def __post_init__(self) -> None:
+        if self.name not in RATES:
+            raise unknown("learning-rate schedule", self.name, RATES)
+
+    def __call__(self, step: int, epoch_losses: Sequence[float] = ()) -> float:
+        """Return the factor of the step (0 is the first); ``epoch_losses`` so far, for plateau."""
+        rise = (step + 1) / max(self.warmup, 1)
+        left = (step - self.warmup) / max(self.n_steps - self.warmup, 1)
+        if self.name == "one_cycle":
+            if step < self.warmup:
+                return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * step / self.warmup))
+            return max(0.5 * (1.0 + math.cos(math.pi * left)), 1e-5)
+        rise = min(rise, 1.0)
+        if self.name == "cosine":
+            return rise * 0.5 * (1.0 + math.cos(math.pi * max(left, 0.0)))
+        if self.name == "inverse_sqrt":
+            return rise * math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))
+        if self.name == "plateau":
+            return rise * 0.1 ** self._falls(epoch_losses)
+        return rise
+
+    def _falls(self, epoch_losses: Sequence[float]) -> int:
+        """Return how often the loss stayed above its best for more than ``patience`` epochs."""
+        best, waited, falls = math.inf, 0, 0
+        for loss in epoch_losses:
+            waited = 0 if loss < best * (1.0 - 1e-4) else waited + 1
+            best = min(best, loss)
+            if waited > self.patience:
+                falls, waited = falls + 1, 0
+        return falls
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained.
+    """Settings of a training.
 
     Parameters
     ----------
     n_steps : batches in all
     batch_size : events per batch
     learning_rate : the largest one, of AdamW
-    rate : see `flowbdt.networks.learning_rates.RATES`
-    warmup : part of the training in which the rate rises
+    rate : learning-rate schedule, one of `RATES`
+    warmup : fraction of the training in which the rate rises
     patience : epochs, for rate 'plateau'
     weight_decay : of AdamW
     clip : largest norm of a gradient; None for no limit
     ema : decay per step of the simple average of weights; None for none
-    snapshots : how often, evenly spread, power-function averages are stored for widths chosen
-        afterwards (see `flowbdt.networks.weight_averages`); 0 for none
+    snapshots : number of times, evenly spread, at which power-function averages are stored for
+        widths chosen afterwards (see `flowbdt.networks.weight_averages`); 0 for none
     validate_every : steps between two validations and lines of the log
     precision : 'float32', or 'bfloat16' for mixed precision
     compile : whether torch compiles the backbone (pays off for long trainings of large networks)
@@ -80,18 +129,11 @@ class TrainingConfig:
             raise ConfigError(f"clip must be above 0, or None for no limit, got {self.clip!r}")
 
 
-def chosen_device(name: str) -> torch.device:
-    """Return the device of a configuration."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
 class Trainer:
-    """Trains a backbone on events; every step draws from a key of its own.
+    """The training of a backbone on events.
 
-    So a training that was stopped and resumed gives the same losses as one that was not, and
-    nothing of a random generator has to be stored.
+    Random numbers are keyed by step, so a resumed training gives the same losses as one without
+    interruption, and no state of a random generator is stored.
 
     Parameters
     ----------
@@ -103,14 +145,16 @@ class Trainer:
     ----------
     denoiser : the network, with its newest weights
     losses : training loss of every step so far
-    history : one line (mapping) per validation, as in the log
+    history : one mapping per validation, as in the log
     """
 
     def __init__(
         self, backbone: nn.Module, objective: Any = "edm", config: TrainingConfig | None = None
     ) -> None:
         self.config = config or TrainingConfig()
-        self.device = chosen_device(self.config.device)
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        name = self.config.device
+        self.device = torch.device(automatic if name == "auto" else name)
         self.objective = Objective.of(objective)
         self.denoiser: Denoiser = self.objective.denoiser(backbone).to(self.device)
         self.extra = nn.ModuleList(self.objective.modules()).to(self.device)
@@ -137,7 +181,7 @@ class Trainer:
         return len(self.losses) + len(self._pending)
 
     def _values(self) -> dict[str, Tensor]:
-        """Return what is trained and averaged, by name, compiled or not."""
+        """Return the trained values by name, compiled or not."""
         named = self.denoiser.named_parameters()
         return {name.replace("_orig_mod.", ""): value for name, value in named}
 
@@ -152,7 +196,7 @@ class Trainer:
         checkpoint_every: int | None = None,
         stop_at: int | None = None,
     ) -> Self:
-        """Train up to ``config.n_steps``, from wherever it stands.
+        """Train up to ``config.n_steps``, from the current step on.
 
         Parameters
         ----------
@@ -160,9 +204,9 @@ class Trainer:
         cond : array (n, c) or None, in any units
         weight : array (n,), non-negative, or None
         valid : (x, cond) of other events, for the validation loss
-        folder : where log.csv and checkpoint.npz go; None writes nothing
+        folder : for log.csv and checkpoint.npz; None writes nothing
         checkpoint_every : steps between checkpoints; None: at the end only
-        stop_at : stop after that step of the training, as an interruption would
+        stop_at : last step of this call
 
         Raises
         ------
@@ -198,31 +242,30 @@ class Trainer:
         events = arrays[0]
         if events is None or events.ndim < 2 or not np.isfinite(events).all() or not len(events):
             raise InputError("events must be a finite array (n, ...) with at least one row")
-        if any(part is not None and len(part) != len(events) for part in arrays):
+        if any(array is not None and len(array) != len(events) for array in arrays):
             raise InputError(f"conditions and weights must have {len(events)} rows, as the events")
         tensors = [None if v is None else torch.tensor(v, device=self.device) for v in arrays]
         assert tensors[0] is not None
         return tensors[0], tensors[1], tensors[2]
 
     def _check_same(self, x: Tensor) -> None:
-        found = atomic_files.digest_array(x.cpu().numpy())
-        if self.data_digest not in (None, found):
+        digest = atomic_files.digest_array(x.cpu().numpy())
+        if self.data_digest not in (None, digest):
             raise InputError(
                 "this training began with other events: resume it with the same ones, in the same"
                 " order"
             )
-        self.data_digest = found
+        self.data_digest = digest
 
     def _rows(self, n: int) -> np.ndarray:
-        """Return the rows of this step's batch: every epoch goes through all events once."""
-        first, parts = self.step * self.config.batch_size, []
+        """Return the rows of this step's batch; every epoch goes through all events once."""
+        first, rows = self.step * self.config.batch_size, []
         last = first + self.config.batch_size
         while first < last:
             epoch, begin = divmod(first, n)
-            order = self._order(epoch, n)
-            parts.append(order[begin : begin + last - first])
-            first += len(parts[-1])
-        return np.concatenate(parts)
+            rows.append(self._order(epoch, n)[begin : begin + last - first])
+            first += len(rows[-1])
+        return np.concatenate(rows)
 
     def _order(self, epoch: int, n: int) -> np.ndarray:
         if getattr(self, "_epoch", None) != (epoch, n):
@@ -235,14 +278,14 @@ class Trainer:
         return torch.Generator(self.device).manual_seed(seed)
 
     def _advance(self, x: Tensor, cond: Tensor | None, weight: Tensor | None) -> Tensor:
-        """Do one step; return the norm of the gradient before it was clipped."""
+        """Do one step; return the norm of the gradient before clipping."""
         rows = torch.from_numpy(self._rows(len(x))).to(self.device)
-        given = None if cond is None else cond[rows]
+        known = None if cond is None else cond[rows]
+        generator = self._generator("network-noise", self.step)
+        mixed = self.config.precision == "bfloat16"
         self.denoiser.train()
-        with self._mixed():
-            losses = self.objective.losses(
-                self.denoiser, x[rows], given, self._generator("network-noise", self.step)
-            )
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            losses = self.objective.losses(self.denoiser, x[rows], known, generator)
             share = None if weight is None else weight[rows] / weight.mean()
             loss = losses.mean() if share is None else (losses * share).mean()
         self.optimiser.zero_grad(set_to_none=True)
@@ -255,10 +298,6 @@ class Trainer:
         self._pending.append(loss.detach())
         self._average()
         return norm
-
-    def _mixed(self) -> torch.autocast:
-        mixed = self.config.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed)
 
     def _factor(self, n: int) -> float:
         config = self.config
@@ -274,12 +313,13 @@ class Trainer:
         return rate(self.step, epochs)
 
     def _average(self) -> None:
-        """Let all averages take in the new weights; store them when it is time."""
+        """Add the new weights to all averages; store power-function averages at their steps."""
         values = self._values()
-        for average in ([] if self.ema is None else [self.ema]) + self.powers:
+        for average in self._averages().values():
             average.update(values, self.step)
         config = self.config
-        if self.powers and self.step in _moments(config.n_steps, config.snapshots):
+        n_steps, n = config.n_steps, config.snapshots
+        if self.powers and self.step in (round(n_steps * (i + 1) / n) for i in range(n)):
             for power in self.powers:
                 copied = {name: value.clone() for name, value in power.values.items()}
                 entry = {"sigma_rel": power.sigma_rel, "step": self.step, "values": copied}
@@ -293,7 +333,7 @@ class Trainer:
             self.losses += new
             if not np.isfinite(new).all():
                 raise RunError(
-                    f"the loss is not finite near step {len(self.losses)}; lower learning_rate"
+                    f"the loss is not finite near step {len(self.losses)}: lower learning_rate"
                 )
 
     def _record(self, valid: Any, norm: Tensor, seconds: float) -> None:
@@ -314,7 +354,7 @@ class Trainer:
 
     @torch.no_grad()
     def validation_loss(self, x: Tensor, cond: Tensor | None, repeats: int = 4) -> float:
-        """Return the loss on events with noise that is always the same."""
+        """Return the loss on events with fixed noise."""
         self.denoiser.eval()
         total = 0.0
         for repeat in range(repeats):
@@ -328,28 +368,20 @@ class Trainer:
         Parameters
         ----------
         which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
-            power-function average, put together from what was stored
+            power-function average, reconstructed from the stored ones
 
-        Raises
-        ------
-        ConfigError
-            If the training did not keep what is asked for.
+        Raises ConfigError if the training did not keep these weights.
         """
         chosen: Mapping[str, Tensor] | None
-        if which == "newest":
-            chosen = {}
-        elif which == "ema":
-            chosen = None if self.ema is None else self.ema.values
-        elif which == "best":
-            chosen = self.best
-        elif isinstance(which, float):
+        if isinstance(which, float):
             chosen = reconstruct(self.stored, which)
         else:
-            chosen = None
+            ema = None if self.ema is None else self.ema.values
+            chosen = {"newest": {}, "ema": ema, "best": self.best}.get(which)
         if chosen is None:
             raise ConfigError(
                 f"this training kept no weights {which!r}; known: newest, ema (with ema set), best"
-                " (with valid given), or a width (with snapshots above 0)"
+                " (with valid set), or a width (with snapshots above 0)"
             )
         backbone: Any = getattr(self.denoiser.backbone, "_orig_mod", self.denoiser.backbone)
         other = Denoiser(copy.deepcopy(backbone), **self.denoiser.settings())
@@ -357,108 +389,85 @@ class Trainer:
         return other.to(self.device).eval()
 
     def save(self, path: str | Path) -> None:
-        """Write everything that is needed to go on, in one file without pickle."""
+        """Write a checkpoint for `resume`, whole or not at all, in one file without pickle."""
         self._flush()
-        write_checkpoint(path, self)
+        groups = {"network": weights_of(self.denoiser), "extra": self.extra.state_dict()}
+        groups |= {name: average.values for name, average in self._averages().items()}
+        groups |= {"best": self.best or {}}
+        groups |= {f"stored{i}": entry["values"] for i, entry in enumerate(self.stored)}
+        states = self.optimiser.state_dict()["state"]
+        groups |= {f"optimiser{i}": state for i, state in states.items()}
+        tensors = {
+            f"{group}/{name}": value
+            for group, named in groups.items()
+            for name, value in named.items()
+        }
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        header = {
+            **network_header(self.denoiser),
+            "kind": CHECKPOINT,
+            **self.settings(),
+            "history": self.history,
+            "stored": [[entry["sigma_rel"], entry["step"]] for entry in self.stored],
+            "data_digest": self.data_digest,
+        }
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic_files.write_bytes(Path(path), pack_network(header, tensors))
 
     @classmethod
     def resume(cls, path: str | Path) -> Trainer:
-        """Return a training as it was saved; `fit` with the same events goes on.
+        """Return a training from a checkpoint; `fit` with the same events continues it.
 
         Raises FormatError if the file is truncated or foreign.
         """
-        return read_checkpoint(cls, path)
+        header, tensors = read_network(path, CHECKPOINT)
+        config = TrainingConfig(**header["training"])
+        objective = Objective(**header["objective"])
+        trainer = cls(build_backbone(header["backbone"]), objective, config)
+        groups: dict[str, dict[str, Tensor]] = collections.defaultdict(dict)
+        for name, value in tensors.items():
+            group, _, key = name.partition("/")
+            groups[group][key] = value
+        trainer._restore(header, groups, str(path))
+        trainer.losses = tensors["losses"].tolist()
+        return trainer
+
+    def _restore(
+        self, header: Mapping[str, Any], groups: Mapping[str, dict[str, Tensor]], where: str
+    ) -> None:
+        def moved(group: str) -> dict[str, Tensor]:
+            return {name: value.to(self.device) for name, value in groups[group].items()}
+
+        load_weights(self.denoiser, groups["network"], where)
+        self.extra.load_state_dict(groups["extra"])
+        for name, average in self._averages().items():
+            for key, value in groups[name].items():
+                average.values[key].copy_(value)
+        self.stored = [
+            {"sigma_rel": width, "step": step, "values": moved(f"stored{i}")}
+            for i, (width, step) in enumerate(header["stored"])
+        ]
+        self.best = moved("best") or None
+        state: dict[str, Any] = self.optimiser.state_dict()
+        numbers = [i for group in state["param_groups"] for i in group["params"]]
+        state["state"] |= {i: groups[f"optimiser{i}"] for i in numbers if groups[f"optimiser{i}"]}
+        self.optimiser.load_state_dict(state)
+        self.history, self.data_digest = header["history"], header["data_digest"]
+
+    def _averages(self) -> dict[str, Average]:
+        """Return the running averages by their name in a checkpoint."""
+        ema: dict[str, Average] = {} if self.ema is None else {"ema": self.ema}
+        return {**ema, **{f"power{i}": power for i, power in enumerate(self.powers)}}
 
     def settings(self) -> dict[str, Any]:
         """Return objective and configuration in plain values."""
         return {"objective": self.objective.settings(), "training": asdict(self.config)}
 
 
-def _moments(n_steps: int, snapshots: int) -> Iterator[int]:
-    return (round(n_steps * (i + 1) / snapshots) for i in range(snapshots))
-
-
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:
     """Write the history as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.atomic(path) as part, open(part, "w", newline="") as handle:
+    with atomic_files.atomic(path) as partial, open(partial, "w", newline="") as handle:
         writer = csv.DictWriter(handle, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(history)
-
-
-KIND = "checkpoint"
-
-
-def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}
-
-
-def write_checkpoint(path: str | Path, trainer: Trainer) -> None:
-    """Write a trainer's state, whole or not at all."""
-    tensors = _under("network", weights_of(trainer.denoiser))
-    tensors |= _under("extra", trainer.extra.state_dict())
-    if trainer.ema is not None:
-        tensors |= _under("ema", trainer.ema.values)
-    if trainer.best is not None:
-        tensors |= _under("best", trainer.best)
-    for i, power in enumerate(trainer.powers):
-        tensors |= _under(f"power{i}", power.values)
-    for i, entry in enumerate(trainer.stored):
-        tensors |= _under(f"stored{i}", entry["values"])
-    for i, state in trainer.optimiser.state_dict()["state"].items():
-        tensors |= _under(f"optimiser{i}", state)
-    tensors["losses"] = torch.tensor(trainer.losses, dtype=torch.float64)
-    header = {
-        **network_header(trainer.denoiser),
-        "kind": KIND,
-        **trainer.settings(),
-        "history": trainer.history,
-        "stored": [[entry["sigma_rel"], entry["step"]] for entry in trainer.stored],
-        "data_digest": trainer.data_digest,
-    }
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.write_bytes(target, pack(header, tensors))
-
-
-def read_checkpoint(kind: type[Trainer], path: str | Path) -> Trainer:
-    """Return a trainer as it was saved."""
-    header, tensors = read(path, KIND)
-    config = TrainingConfig(**header["training"])
-    trainer = kind(build_backbone(header["backbone"]), Objective(**header["objective"]), config)
-    load_weights(trainer.denoiser, _below("network", tensors), str(path))
-    trainer.extra.load_state_dict(_below("extra", tensors))
-    averages = [("ema", trainer.ema), *((f"power{i}", p) for i, p in enumerate(trainer.powers))]
-    for name, average in averages:
-        if average is not None:
-            for key, value in _below(name, tensors).items():
-                average.values[key].copy_(value)
-    trainer.stored = [
-        {"sigma_rel": width, "step": step, "values": _on(trainer, f"stored{i}", tensors)}
-        for i, (width, step) in enumerate(header["stored"])
-    ]
-    trainer.best = _on(trainer, "best", tensors) or None
-    _restore_optimiser(trainer, tensors)
-    trainer.losses = tensors["losses"].tolist()
-    trainer.history, trainer.data_digest = header["history"], header["data_digest"]
-    return trainer
-
-
-def _on(trainer: Trainer, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to(trainer.device) for name, value in _below(prefix, tensors).items()}
-
-
-def _restore_optimiser(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[str, Any] = trainer.optimiser.state_dict()
-    for group in state["param_groups"]:
-        for i in group["params"]:
-            saved = _below(f"optimiser{i}", tensors)
-            if saved:
-                state["state"][i] = saved
-    trainer.optimiser.load_state_dict(state)

@@ -1,8 +1,8 @@
 """Averages of weights along the training: exponential, and power functions chosen afterwards.
 
 A power-function average after T steps gives step i the share ``(i / T)^(gamma + 1) - ((i - 1) /
-T)^(gamma + 1)``: its width is a fixed part of the training, ``sigma_rel``. Two such averages are
-kept and stored now and then; any other width, at any time, is then a sum of what was stored.
+T)^(gamma + 1)``: its width is a fixed fraction of the training, ``sigma_rel``. Two such averages
+are kept and stored at intervals; any other width, at any time, is a sum of the stored ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIGMA_RELS = (0.05, 0.10)
 """Widths that are tracked, as in the reference."""
 
 WEAKEST = 1e-12
-"""Directions weaker than this part of the strongest one are left out of the fit."""
+"""Directions weaker than this fraction of the strongest one are left out of the fit."""
 
 
 def power_of(sigma_rel: float) -> float:
@@ -31,8 +31,6 @@ def power_of(sigma_rel: float) -> float:
 
     Raises ConfigError outside (0, 1 / sqrt(12)), where gamma would not be positive.
 
-    References
-    ----------
     Karras et al. 2024, arXiv 2312.02696, section 3.1.
     """
     if not 0 < sigma_rel < 1.0 / math.sqrt(12.0):
@@ -46,18 +44,18 @@ def power_of(sigma_rel: float) -> float:
 
 
 class Average:
-    """A running average of tensors. ``share`` says how much the newest counts."""
+    """A running average of tensors."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         self.values = {k: v.detach().clone() for k, v in values.items() if v.is_floating_point()}
 
     def share(self, step: int) -> float:
-        """Return the weight of the values after ``step`` steps, the first is 1."""
+        """Return the weight of the newest values after ``step`` steps, the first is 1."""
         raise NotImplementedError
 
     @torch.no_grad()
     def update(self, values: Mapping[str, Tensor], step: int) -> None:
-        """Take in the values after ``step`` steps."""
+        """Add the values after ``step`` steps."""
         share = self.share(step)
         for name, average in self.values.items():
             average.lerp_(values[name].detach(), share)
@@ -66,7 +64,7 @@ class Average:
 class EMA(Average):
     """The exponential average, ``decay`` per step, shorter in the first steps.
 
-    Shares are 1 - min(decay, (1 + step) / (10 + step)), so that the start is soon forgotten.
+    Shares are 1 - min(decay, (1 + step) / (10 + step)), so that the start is forgotten soon.
     """
 
     def __init__(self, values: Mapping[str, Tensor], decay: float = 0.999) -> None:
@@ -76,15 +74,12 @@ class EMA(Average):
         self.decay = decay
 
     def share(self, step: int) -> float:
-        """Return how much the newest values count."""
         return 1.0 - min(self.decay, (1.0 + step) / (10.0 + step))
 
 
 class PowerEMA(Average):
     """The power-function average of width ``sigma_rel``: ``beta = (1 - 1 / step)^(gamma + 1)``.
 
-    References
-    ----------
     Karras et al. 2024, arXiv 2312.02696, section 3.1.
     """
 
@@ -93,7 +88,6 @@ class PowerEMA(Average):
         self.sigma_rel, self.gamma = sigma_rel, power_of(sigma_rel)
 
     def share(self, step: int) -> float:
-        """Return how much the newest values count."""
         return 1.0 - (1.0 - 1.0 / step) ** (self.gamma + 1.0)
 
 
@@ -106,20 +100,15 @@ def profile(gamma: float, step: int, first: int, last: int) -> np.ndarray:
 def fit_shares(
     stored: Sequence[tuple[float, int]], sigma_rel: float, step: int, block: int = 65536
 ) -> np.ndarray:
-    """Return the factors (k,) with which stored averages add up best to the one asked for.
+    """Return the factors (k,) with which stored averages add up best to one of another width.
 
-    Least squares over the shares of all training steps, exact for any number of them, with factors
-    that add up to 1, so that a weight that did not move stays what it was.
+    Least squares over the shares of all training steps, ``block`` of them in memory at once, with
+    factors that add up to 1, so that a constant weight is reproduced.
 
     Parameters
     ----------
     stored : (sigma_rel, step) of each stored average
-    sigma_rel : the width asked for
-    step : the time asked for
-    block : steps worked on at once
 
-    References
-    ----------
     Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
     """
     if not stored:
@@ -136,8 +125,8 @@ def fit_shares(
     total = scale[:k] / scale[k]
     system = np.block([[products[:k, :k], total[:, None]], [total[None, :], np.zeros((1, 1))]])
     goal = np.append(products[:k, k], 1.0)
-    answer = np.linalg.lstsq(system, goal, rcond=WEAKEST)[0][:k]
-    return np.asarray(answer * total)
+    solution = np.linalg.lstsq(system, goal, rcond=WEAKEST)[0][:k]
+    return np.asarray(solution * total)
 
 
 def reconstruct(
@@ -148,8 +137,7 @@ def reconstruct(
     Parameters
     ----------
     stored : mappings with sigma_rel, step and values (name -> tensor)
-    sigma_rel : the width asked for
-    step : the time asked for; None is the last stored one
+    step : None for the last stored one
     """
     step = max((entry["step"] for entry in stored), default=0) if step is None else step
     shares = fit_shares([(e["sigma_rel"], e["step"]) for e in stored], sigma_rel, step)

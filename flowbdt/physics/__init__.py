@@ -1,8 +1,7 @@
-"""What is particular to particle physics: data sets, jets and calorimeter showers.
+"""Data sets of particle physics: jets, calorimeter showers and toys, and their readers.
 
-The names below are data sets, named tables with units, source, licence and disjoint splits, and
-what
-reads them. Reading downloads nothing; `flowbdt.physics.datasets.download` does, when called.
+A data set is a named table with units, source, licence and disjoint splits. Nothing is downloaded
+but by `flowbdt.physics.datasets.records.fetch_file`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,16 @@ from .calorimeter.shower_files import (
     read_showers,
     write_showers,
 )
-from .calorimeter.toy_showers import toy_showers
-from .datasets.base import DATASETS, Dataset, hashed_rows
-from .datasets.bundled import BundledTopJets, bundled
-from .datasets.toys import Gaussian, Mixed, Mixture, Moons
-from .jets.jetnet_files import HLV_RELATIONS, JetNetHLV, JetNetJets, read_jetnet
+from .datasets import DATASETS, Dataset, hashed_rows
+from .datasets.toys import Gaussian, Mixed, Moons, TwoPeaks, toy_showers
+from .jets.jetnet_files import (
+    HLV_RELATIONS,
+    BundledTopJets,
+    JetNetHLV,
+    JetNetJets,
+    bundled,
+    read_jetnet,
+)
 from .jets.omnifold_files import OmniFoldZJets, read_zjets
 
 __all__ = [
@@ -33,11 +37,11 @@ __all__ = [
     "JetNetHLV",
     "JetNetJets",
     "Mixed",
-    "Mixture",
     "Moons",
     "OmniFoldZJets",
     "ShowerFile",
     "Showers",
+    "TwoPeaks",
     "bundled",
     "geometry",
     "hashed_rows",

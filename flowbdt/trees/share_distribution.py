@@ -1,9 +1,9 @@
-"""The distribution of a share between 0 and 1 given features: boosted trees all the way.
+"""Conditional distribution of a share between 0 and 1, by boosted trees.
 
-A share that is exactly 0 or exactly 1 has a probability of its own. What lies between is described
-in three steps, each a few trees: location and scale of its logit; one tree with the quantiles
-within each of its leaves, ends included; boosted trees that bend the distribution which the leaf
-gives. Drawing goes back the same way from one uniform number.
+Exactly 0 and exactly 1 have probabilities. The shares between are described in three steps, each a
+few trees: location and scale of their logit; one tree with the quantiles within each of its leaves,
+ends included; boosted trees that bend the distribution of the leaf. Sampling inverts these steps
+from one uniform number.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..errors import ConfigError, InputError
 from .boosted_trees import BoostedTrees
 
 CLIP = 1e-9
-"""Nearest to 0 and 1 that a share between them may be."""
+"""Least distance of a share between 0 and 1 from either."""
 
 LOGIT_CLIP = 1e-4
-"""Shares nearer to 0 and 1 than this count as this near for the location."""
+"""The same in the fit of the location."""
 
 MEAN_LOG_NORMAL = -0.635
 """Mean of log |z| of a standard normal number z: from log deviations to standard deviations."""
 
 FEWEST = 200
-"""Fewer shares between 0 and 1 are no base for location and scale."""
+"""Least number of shares between 0 and 1 for location and scale."""
 
 TREES = {"tree_method": "hist", "verbosity": 1}
 VECTOR = {**TREES, "multi_strategy": "multi_output_tree"}
@@ -37,12 +37,12 @@ VECTOR = {**TREES, "multi_strategy": "multi_output_tree"}
 
 @dataclass(frozen=True)
 class DistributionSettings:
-    """How many trees, and how deep.
+    """Numbers and depths of the trees.
 
     Parameters
     ----------
     location_trees : for the location; half as many for the scale; 0: neither
-    depth, least_rows : of the tree with the quantiles: its depth, rows per leaf at least
+    depth, least_rows : of the tree with the quantiles: depth, least number of rows per leaf
     knots : quantiles per leaf
     cdf_trees, cdf_depth, cdf_rate, cdf_knots : of the trees that bend the distribution
     """
@@ -57,11 +57,11 @@ class DistributionSettings:
     cdf_knots: int = 15
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return settings with some given. Raises ConfigError for an unknown or impossible one."""
+    def of(cls, changes: Mapping[str, Any]) -> Self:
+        """Return settings with changes. Raises ConfigError for an unknown or impossible one."""
         known = cls.__dataclass_fields__
         least = {"knots": 2, "cdf_knots": 1, "least_rows": 1}
-        for name, value in given.items():
+        for name, value in changes.items():
             whole = isinstance(value, int) and not isinstance(value, bool)
             rate = name == "cdf_rate" and isinstance(value, float) and 0.0 < value < np.inf
             if name not in known or not (rate or (whole and value >= least.get(name, 0))):
@@ -69,11 +69,11 @@ class DistributionSettings:
                     f"a distribution has the settings {', '.join(known)}: cdf_rate a number above"
                     f" 0, the others whole and at least 0 ({least}); got {name!r}: {value!r}"
                 )
-        return cls(**given)
+        return cls(**changes)
 
 
 class ConditionalDistribution:
-    """Distribution of a share in [0, 1] given features, to draw from.
+    """Distribution of a share in [0, 1] under features.
 
     Parameters
     ----------
@@ -165,12 +165,12 @@ class ConditionalDistribution:
         shape = {"max_bin": 128, "max_depth": self.settings.depth, "learning_rate": 1.0}
         rows = {"min_child_weight": self.settings.least_rows, "reg_lambda": 0.0}
         tree = self._train("tree", table, 1, **VECTOR, **shape, **rows)
-        found = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
-        self._numbers = np.unique(found)
-        return np.searchsorted(self._numbers, found)
+        leaves = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
+        self._numbers = np.unique(leaves)
+        return np.searchsorted(self._numbers, leaves)
 
     def _fit_leaves(self, leaf: np.ndarray, scaled: np.ndarray) -> None:
-        """Keep per leaf the probabilities of 0 and 1, and quantiles of what lies between."""
+        """Store the probabilities of 0 and 1, and the quantiles between, of each leaf."""
         levels = np.linspace(0, 1, self.settings.knots)
         self._ends = np.zeros((len(self._numbers), 2))
         self._knots = np.tile(levels, (len(self._numbers), 1))
@@ -187,7 +187,7 @@ class ConditionalDistribution:
                 )
 
     def _rank(self, leaf: np.ndarray, scaled: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Return the probability of less, (n,), uniform if the leaves were all; ends by chance."""
+        """Return cumulative probabilities in the leaves, (n,); those of the ends at random."""
         zero, one = self._ends[leaf].T
         inner = 1 - zero - one
         knots = self._knots[leaf]
@@ -228,7 +228,7 @@ class ConditionalDistribution:
         return (at + np.clip((uniform - low) / np.maximum(high - low, 1e-12), 0, 1)) / (n + 1)
 
     def sample(self, inputs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Return shares (n,) drawn given features (n, k) from uniform numbers (n,).
+        """Return shares (n,) at features (n, k) from uniform numbers (n,).
 
         Rows are independent; a share grows with its uniform number.
         """
@@ -237,8 +237,8 @@ class ConditionalDistribution:
             return np.zeros(0)
         tree = self._boosters["tree"]
         table = xgb.DMatrix(inputs, nthread=1)
-        found = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
-        leaf = np.searchsorted(self._numbers, found)
+        leaves = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
+        leaf = np.searchsorted(self._numbers, leaves)
         rank = self._unbent(inputs, uniform)
         zero, one = self._ends[leaf].T
         last = self._knots.shape[1] - 1
@@ -257,7 +257,7 @@ class ConditionalDistribution:
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that were learned: feature and threshold per node, leaf values, quantiles."""
+        """Number of learned numbers: feature and threshold per node, leaf values, quantiles."""
         trees = sum(tree_parameters(booster) for booster in self._boosters.values())
         return int(self._knots.size + self._ends.size + trees)
 
@@ -289,7 +289,7 @@ class ConditionalDistribution:
 
 
 def tree_parameters(booster: xgb.Booster) -> int:
-    """Return the numbers of a booster: feature and threshold of every node, values of leaves."""
+    """Return the number of numbers in a booster: two per node, and the values of leaves."""
     learner = json.loads(booster.save_config())["learner"]
     trees = booster.get_dump()
     outputs = int(learner["learner_model_param"]["num_target"])
@@ -301,7 +301,7 @@ def tree_parameters(booster: xgb.Booster) -> int:
 
 
 def flow_parameters(content: bytes) -> int:
-    """Return the numbers of a step's model given as its bytes (`BoostedTrees.to_bytes`)."""
+    """Return the number of numbers in a step's model, from `BoostedTrees.to_bytes`."""
     return sum(tree_parameters(booster) for booster in BoostedTrees.from_bytes(content)._boosters)
 
 

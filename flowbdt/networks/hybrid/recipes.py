@@ -1,4 +1,8 @@
-"""Hybrids as lists of legs: handover, Restart by trees, warm start."""
+"""Hybrids as lists of legs: handover, Restart by trees, warm start; and the choice of the times.
+
+`compare_fields` evaluates two fields on the same noisy events: trees can take the place of a
+network at times at which they are as good.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from ... import seeding
 from ...errors import ConfigError
 from ...flow.fields import VelocityField
 from ...flow.parametrisations import Convention, FlowMatching
+from ...flow.paths import PATHS
 from ...flow.schedules import SCHEDULES, boundaries_of
 from ...flow.solvers.restart import AUTO_RANGE
 from .relay import Leg
 
 FINE = 1024
-"""Steps of the schedule that stretches of it are read off."""
+"""Steps of the schedule of which stretches are taken."""
 
 
 def stretch(spacing: Any, n_steps: int, start: float, stop: float) -> np.ndarray:
-    """Return boundaries (n_steps + 1,) from ``start`` to ``stop``, spaced as a schedule is there.
+    """Return boundaries (n_steps + 1,) from ``start`` to ``stop``, spaced as in a schedule.
 
     Parameters
     ----------
@@ -50,20 +56,20 @@ def handover(
     Parameters
     ----------
     first, second : fields
-    at : time where they meet, in (0, 1)
+    at : time of the handover, in (0, 1)
     names, solvers, n_steps : of both legs
-    spacing : the schedule whose stretches the boundaries are
+    spacing : schedule of the boundaries
     """
     if not 0.0 < at < 1.0:
         raise ConfigError(f"the handover must be at a time between 0 and 1, got {at!r}")
-    ways = (stretch(spacing, n_steps[0], 0.0, at), stretch(spacing, n_steps[1], at, 1.0))
+    grids = (stretch(spacing, n_steps[0], 0.0, at), stretch(spacing, n_steps[1], at, 1.0))
     fields = (first, second)
-    return [Leg(names[i], fields[i], solvers[i], ways[i]) for i in (0, 1)]
+    return [Leg(names[i], fields[i], solvers[i], grids[i]) for i in (0, 1)]
 
 
 @dataclass(frozen=True)
 class Restarted:
-    """One line of the table of `restart_by_trees`: ``k`` climbs and descents of ``steps`` steps."""
+    """An interval of `restart_by_trees`: ``k`` climbs and descents of ``steps`` steps."""
 
     sigma_min: float = AUTO_RANGE[0]
     sigma_max: float = AUTO_RANGE[1]
@@ -71,7 +77,7 @@ class Restarted:
     steps: int = 3
 
     def times(self, spacing: Any = "uniform", convention: Convention | None = None) -> np.ndarray:
-        """Return the boundaries of the way down; without a convention on the straight line."""
+        """Return the boundaries of a descent; without a convention on the straight line."""
         clock = (convention or FlowMatching()).clock
         return stretch(spacing, self.steps, clock(self.sigma_max), clock(self.sigma_min))
 
@@ -85,36 +91,34 @@ def restart_by_trees(
     n_steps: int = 8,
     spacing: Any = "uniform",
 ) -> list[Leg]:
-    """Return legs of Restart in which trees do every way down after a climb.
+    """Return legs of Restart in which trees do every descent after a climb.
 
-    The network goes through every noise level once; it is as expensive as without restarts.
+    The network passes every noise level once, at the cost of sampling without restarts.
 
     Parameters
     ----------
     network : field that knows all times
-    trees : interval -> field that knows the times which ``tree_solver`` asks there (`train_trees`)
+    trees : interval -> field of the times that ``tree_solver`` evaluates there (`train_trees`)
     solver, n_steps : of the network, in all; each stretch gets a share, at least one step
     tree_solver : of the trees
-    spacing : the schedule whose stretches all boundaries are
+    spacing : schedule of all boundaries
 
-    References
-    ----------
     Xu et al. 2023, arXiv 2306.14878, section 3.1, for Restart itself.
     """
     lines = sorted(trees, key=lambda line: -line.sigma_min)
-    ways = [line.times(spacing, network.convention) for line in lines]
-    ends = [0.0, *(float(way[-1]) for way in ways), 1.0]
+    descents = [line.times(spacing, network.convention) for line in lines]
+    ends = [0.0, *(float(times[-1]) for times in descents), 1.0]
     legs: list[Leg] = []
     shares = shared_steps(ends, n_steps, spacing)
     for i, (start, stop) in enumerate(itertools.pairwise(ends)):
         legs.append(Leg("network", network, solver, stretch(spacing, shares[i], start, stop)))
         if i < len(lines):
-            legs += [Leg("trees", trees[lines[i]], tree_solver, ways[i])] * lines[i].k
+            legs += [Leg("trees", trees[lines[i]], tree_solver, descents[i])] * lines[i].k
     return legs
 
 
 def shared_steps(ends: Sequence[float], n_steps: int, spacing: Any = "uniform") -> list[int]:
-    """Return how many of ``n_steps`` steps of a schedule go to each stretch, at least one.
+    """Return the numbers of steps of each stretch, ``n_steps`` in all, at least one each.
 
     Raises ConfigError if there are fewer steps than stretches.
     """
@@ -140,5 +144,137 @@ def warm_start(
     n_steps: int = 4,
     spacing: Any = "uniform",
 ) -> list[Leg]:
-    """Return legs: trees all the way, noise up to time ``at``, a network from there."""
+    """Return legs: trees from noise to data, noise up to time ``at``, a network from there."""
     return [trees, Leg("network", network, solver, stretch(spacing, n_steps, at, 1.0))]
+
+
+TOLERATED = 0.02
+"""Tolerated excess as a fraction of the loss. On 12 observables of jets trees that were worse by
+0.024 handed over to a network without loss of quality (experiments/restart_hybrid)."""
+
+
+@dataclass(frozen=True)
+class FieldComparison:
+    """Excess of the first field's loss over the second's on real events, time by time."""
+
+    times: np.ndarray  # (T,), rising
+    ratios: np.ndarray  # (T,), noise ratios sigma / alpha
+    losses: np.ndarray  # (T, 2), mean squared error of the velocity, per value
+    difference: np.ndarray  # (T,), first minus second
+    error: np.ndarray  # (T,), its standard error (events are paired)
+
+    def as_good(self, tolerance: float = TOLERATED) -> np.ndarray:
+        """Return True at times where the first is worse by at most ``tolerance`` times the loss.
+
+        Two standard errors are allowed on top.
+        """
+        return np.asarray(self.difference <= tolerance * self.losses[:, 1] + 2.0 * self.error)
+
+    def first_above(self, tolerance: float = TOLERATED) -> float:
+        """Return the latest time up to which the first field is as good; 0 if nowhere."""
+        good = self.as_good(tolerance)
+        known = self.times[: int(np.argmin(good))] if not good.all() else self.times
+        return float(known[-1]) if len(known) else 0.0
+
+    def first_below(self, tolerance: float = TOLERATED) -> float:
+        """Return the earliest time from which on the first field is as good; 1 if nowhere."""
+        good = self.as_good(tolerance)[::-1]
+        count = len(good) if good.all() else int(np.argmin(good))
+        return float(self.times[len(self.times) - count]) if count else 1.0
+
+
+def compare_fields(
+    first: VelocityField,
+    second: VelocityField,
+    z: np.ndarray,
+    times: Any,
+    *,
+    cond: np.ndarray | None = None,
+    path: Any = "linear",
+    repeats: int = 1,
+    seed: int = 0,
+) -> FieldComparison:
+    """Compare the velocities of two fields for the same noisy events, at each time.
+
+    Parameters
+    ----------
+    first, second : fields that know all ``times``
+    z, cond : (n, m), (n, c) or None: latent events that neither was trained on
+    times : (T,), rising
+    path : of both fields
+    repeats : draws of noise per event
+    """
+    line, latent = PATHS.build(path), np.asarray(z, dtype=np.float64)
+    grid = np.asarray(times, dtype=np.float64)
+    convention = first.require_convention()
+    errors = np.zeros((len(grid), 2, len(latent)))
+    for i, t in enumerate(grid):
+        for repeat in range(repeats):
+            rng = seeding.stream(seed, "compare", i, repeat)
+            x0 = rng.standard_normal(latent.shape)
+            x_t = line.location(x0, latent, float(t))
+            target = line.target(x0, latent, float(t), x_t)
+            for j, field in enumerate((first, second)):
+                residual = np.asarray(field(float(t), x_t, cond)) - target
+                errors[i, j] += np.mean(residual**2, axis=1) / repeats
+    pairs = errors[:, 0] - errors[:, 1]
+    return FieldComparison(
+        grid,
+        np.array([convention.ratio(float(t)) for t in grid]),
+        errors.mean(axis=2),
+        pairs.mean(axis=1),
+        pairs.std(axis=1, ddof=1) / np.sqrt(len(latent)),
+    )
+
+
+GRID = tuple(i / 16 for i in range(1, 16))
+"""Times of the comparison if a field knows all."""
+
+
+def choose_handover(
+    trees: VelocityField,
+    network: VelocityField,
+    z: np.ndarray,
+    *,
+    below: bool = False,
+    tolerance: float = TOLERATED,
+    cond: np.ndarray | None = None,
+    path: Any = "linear",
+    seed: int = 0,
+) -> float:
+    """Return the handover between trees and a network with the fewest network evaluations.
+
+    Parameters
+    ----------
+    trees, network : fields; compared at the times that the trees know
+    z : (n, m), latent events that neither was trained on
+    below : False: trees from noise up to the handover. True: trees from the handover to the data
+    tolerance : see `FieldComparison.as_good`
+
+    Returns
+    -------
+    t : one of the trees' times inside (0, 1); 0 (1, if ``below``) if they are never as good
+    """
+    times = [t for t in (GRID if trees.times is None else trees.times) if 0.0 < t < 1.0]
+    comparison = compare_fields(trees, network, z, times, cond=cond, path=path, seed=seed)
+    return comparison.first_below(tolerance) if below else comparison.first_above(tolerance)
+
+
+def choose_restart_interval(
+    comparison: FieldComparison, tolerance: float = TOLERATED
+) -> tuple[float, float] | None:
+    """Return sigma_min and sigma_max of a restart interval for trees; None if there is none.
+
+    The range of `flowbdt.flow.solvers.restart.AUTO_RANGE` in which the trees (the first field of
+    the comparison) are as good, from its lowest such level upwards without a gap.
+    """
+    inside = (comparison.ratios >= 0.99 * AUTO_RANGE[0]) & (
+        comparison.ratios <= 1.01 * AUTO_RANGE[1]
+    )
+    good = (comparison.as_good(tolerance) & inside)[::-1]  # times rise, so levels fall
+    if not good.any():
+        return None
+    first = int(np.argmax(good))
+    length = int(np.argmin(good[first:])) if not good[first:].all() else len(good) - first
+    levels = comparison.ratios[::-1][first : first + length]
+    return (float(levels[0]), float(levels[-1])) if len(levels) > 1 else None

@@ -1,18 +1,20 @@
-"""Legs and relays: several fields and solvers on one way from noise to data."""
+"""Legs and relays: a trajectory from noise to data in stretches of different fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ... import seeding
-from ...errors import ConfigError
+from ...config import BOOSTER_DEFAULTS
+from ...errors import ConfigError, DataWarning, InputError
 from ...flow.fields import VelocityField
 from ...flow.solvers import SOLVERS, Solver, evaluations, integrate
 from ...flow.solvers.base import check_boundaries
@@ -20,16 +22,17 @@ from ...flow.solvers.edm import climbed
 from ...flow.times import TOLERANCE
 from ...model import FlowBDT
 from ...tables.event_table import EventTable
-from .tree_legs import Corrector
+from ...trees.base import Batch
+from ...trees.boosted_trees import BoostedTrees
 
 
 @dataclass(frozen=True, eq=False)
 class Leg:
-    """A stretch of the way.
+    """A stretch of the trajectory with a field and a solver.
 
     Parameters
     ----------
-    name : who is asked, for counting, such as 'network' or 'trees'
+    name : of the field in counts, such as 'network' or 'trees'
     field : VelocityField
     solver : Solver, its name, or a mapping
     boundaries : (n_steps + 1,), rising times
@@ -51,24 +54,17 @@ class Leg:
 
     @property
     def n_evaluations(self) -> int:
-        """How often the field is asked for each event."""
+        """Evaluations of the field per event."""
         return len(evaluations(self.method, self.boundaries, self.field.convention))
 
 
 @dataclass(frozen=True, eq=False)
 class RelayResult:
-    """The end of a relay.
+    """The end of a relay."""
 
-    Parameters
-    ----------
-    x : array (n, m), points at the last boundary
-    n_evaluations : per name of the legs, how often its field was asked for each event
-    seconds : per name, wall time
-    """
-
-    x: Any
-    n_evaluations: dict[str, int]
-    seconds: dict[str, float]
+    x: Any  # points (n, m) at the last boundary
+    n_evaluations: dict[str, int]  # per event, by name of the legs
+    seconds: dict[str, float]  # wall time by name
 
 
 class Relay:
@@ -76,14 +72,11 @@ class Relay:
 
     Parameters
     ----------
-    legs : in the order of the way; the first begins where x0 is
-    corrector : what is done to the points at the end, or None
+    legs : in order; the first begins at the time of x0
+    corrector : of the points at the end, or None
 
-    Raises
-    ------
-    ConfigError
-        If a leg begins nearer to the data than the one before ended, or noise has to be added
-        where the fields have none.
+    Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
+    be added and the fields determine none.
     """
 
     def __init__(self, legs: Sequence[Leg], corrector: Corrector | None = None) -> None:
@@ -102,20 +95,20 @@ class Relay:
 
     @property
     def n_evaluations(self) -> dict[str, int]:
-        """How often each name is asked for an event, found without running."""
+        """Evaluations per event by name, without running."""
         counts: dict[str, int] = {}
         for leg in self.legs:
             counts[leg.name] = counts.get(leg.name, 0) + leg.n_evaluations
         return counts
 
     def run(self, x0: Any, cond: Any = None, rng: Any = None) -> RelayResult:
-        """Return where x0 ends.
+        """Return the end of the trajectory of x0.
 
         Parameters
         ----------
         x0 : array (n, m), noise
         cond : array (n, c) or None
-        rng : needed if noise is added on the way, see `flowbdt.flow.solvers.integrate`
+        rng : needed if noise is added, see `flowbdt.flow.solvers.integrate`
         """
         x, at = x0, self.legs[0].boundaries[0]
         counts: dict[str, int] = dict.fromkeys(self.n_evaluations, 0)
@@ -142,20 +135,20 @@ class Relay:
         """
         flow = model.flow()
         seed = seeding.resolve(random_state)
-        given = flow.checked_conditions(cond, n)
+        conditions = flow.checked_conditions(cond, n)
         tables = []
         for _, low, high in seeding.block_ranges(n):
             rows = np.arange(low, high)
             noise = seeding.RowNoise(seed, "sample", rows, once=True)
             x0 = noise.standard_normal((len(rows), flow.plan["n_latent"]))
-            known = None if given is None else given[rows]
+            known = None if conditions is None else conditions[rows]
             end = self.run(x0, known, seeding.RowNoise(seed, "solver", rows)).x
             tables.append(flow.as_table(flow.transform.inverse(end), known))
         return EventTable.concatenate(tables)
 
 
-class Pieces(VelocityField):
-    """One field made of several, each for a stretch of time, for any solver in one go.
+class PiecewiseField(VelocityField):
+    """A field that is another one in each stretch of time, for any solver.
 
     Parameters
     ----------
@@ -164,12 +157,9 @@ class Pieces(VelocityField):
 
     Attributes
     ----------
-    asked : how often each field was asked
+    n_evaluations : of each field
 
-    Raises
-    ------
-    ConfigError
-        If the numbers do not fit.
+    Raises ConfigError if the numbers do not fit.
     """
 
     def __init__(self, fields: Sequence[VelocityField], handovers: Sequence[float]) -> None:
@@ -181,7 +171,7 @@ class Pieces(VelocityField):
                 f" {handovers!r}"
             )
         self.fields, self.handovers = list(fields), times
-        self.asked = [0] * len(self.fields)
+        self.n_evaluations = [0] * len(self.fields)
         silent = next((f for f in self.fields if f.convention is None), None)
         self.convention = None if silent is not None else self.fields[0].convention
         self.why_not = "" if silent is None else silent.why_not
@@ -190,29 +180,113 @@ class Pieces(VelocityField):
         return int(np.searchsorted(self.handovers - TOLERANCE, t, side="right"))
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the velocity of the field that t belongs to."""
-        piece = self._at(t)
-        self.asked[piece] += 1
-        return self.fields[piece](t, x, cond)
+        number = self._at(t)
+        self.n_evaluations[number] += 1
+        return self.fields[number](t, x, cond)
 
     def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
-        """Return denoised point and noise by the field that t belongs to."""
-        piece = self._at(t)
-        self.asked[piece] += 1
-        return self.fields[piece].parts(t, x, cond)
+        number = self._at(t)
+        self.n_evaluations[number] += 1
+        return self.fields[number].parts(t, x, cond)
 
     @property
     def limited(self) -> bool:
-        """True if any of the fields is."""
         return any(field.limited for field in self.fields)
 
     def require(self, times: Sequence[float] | np.ndarray) -> None:
-        """Raise GridError unless each time is known to the field it belongs to."""
         for t in times:
             self.fields[self._at(float(t))].require([float(t)])
 
     def require_all(self, t0: float, t1: float) -> None:
-        """Raise GridError unless every field knows all times of its stretch."""
         edges = [t0, *(float(h) for h in self.handovers if t0 < h < t1), t1]
         for low, high in itertools.pairwise(edges):
             self.fields[self._at(0.5 * (low + high))].require_all(low, high)
+
+
+def train_trees(
+    table: Any,
+    solver: Any,
+    boundaries: Any,
+    *,
+    cond: Any = None,
+    sample_weight: Any = None,
+    **settings: Any,
+) -> FlowBDT:
+    """Train step models at only the times that ``solver`` evaluates along ``boundaries``.
+
+    Parameters
+    ----------
+    table, cond, sample_weight : as for `FlowBDT.fit`
+    solver, boundaries : of the leg; boundaries need not cover [0, 1]
+    settings : further parameters of `FlowBDT`; trainings of equal transforms, relations and
+        random_state share their latent space
+
+    Returns
+    -------
+    model : for `tree_field`; its `sample` makes sense only if boundaries cover [0, 1]
+    """
+    steps = check_boundaries(boundaries)
+    grid = {"spacing": steps, "n_steps": len(steps) - 1, "rejection": False}
+    model = FlowBDT(solver=solver, **{**settings, **grid})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the time grid covers", DataWarning)
+        return model.fit(table, cond=cond, sample_weight=sample_weight)
+
+
+def tree_field(model: FlowBDT) -> VelocityField:
+    """Return the field of a fitted model's step models, in latent space."""
+    return model.flow().field
+
+
+class Corrector:
+    """Trees that learn the error of few steps of a network.
+
+    Inputs are the noise x0 of an event, its end after few steps, and the conditions; the target is
+    the difference to its end after many steps.
+
+    Parameters
+    ----------
+    booster : XGBoost parameters, see `flowbdt.config.BOOSTER_DEFAULTS`
+    n_threads : does not change the result
+    """
+
+    def __init__(self, booster: Mapping[str, Any] | None = None, n_threads: int = 1) -> None:
+        self.booster = {**BOOSTER_DEFAULTS, **(booster or {})}
+        self.n_threads = n_threads
+        self.trees_: BoostedTrees | None = None
+
+    def fit(
+        self, x0: np.ndarray, few: np.ndarray, many: np.ndarray, cond: Any = None, seed: int = 0
+    ) -> Self:
+        """Learn from noise x0 (n, m) and its ends after few and after many steps (n, m)."""
+        if not np.shape(x0) == np.shape(few) == np.shape(many):
+            raise InputError("x0, few and many must have the same shape: they are the same events")
+        rows = _Differences(self._inputs(x0, few, cond), np.asarray(many - few, dtype=np.float32))
+        trees = BoostedTrees(self.booster)
+        self.trees_ = trees.fit(rows, None, seed=seed, n_threads=self.n_threads)
+        return self
+
+    def __call__(self, x0: np.ndarray, x: np.ndarray, cond: Any = None) -> np.ndarray:
+        """Return corrected points (n, m)."""
+        if self.trees_ is None:
+            raise ConfigError("this corrector is not fitted yet: call fit")
+        return np.asarray(x + self.trees_.predict(self._inputs(x0, x, cond)))
+
+    @staticmethod
+    def _inputs(x0: Any, x: Any, cond: Any) -> np.ndarray:
+        return np.hstack([x, x0] if cond is None else [x, x0, cond]).astype(np.float32)
+
+
+class _Differences:
+    """Rows in memory as a batch source, without noise to redraw."""
+
+    def __init__(self, inputs: np.ndarray, target: np.ndarray) -> None:
+        self.inputs, self.target = inputs, target
+        self.n_rows, self.n_outputs = target.shape
+
+    def redrawn(self, draw: int) -> _Differences:
+        return self
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _, low, high in seeding.block_ranges(self.n_rows):
+            yield Batch(self.inputs[low:high], self.target[low:high], None)

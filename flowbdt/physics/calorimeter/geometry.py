@@ -1,12 +1,12 @@
-"""Voxels of the CaloChallenge: which layer, angle and radius each number means, and back.
+"""Geometries of the CaloChallenge: layer, angle and radius of each voxel.
 
 The flat order of a shower is that of the challenge: radius fastest, then the angle alpha, then the
 layer. Distances are in mm, energies in MeV.
 
 References
 ----------
-C. Krause et al., "CaloChallenge 2022", arXiv:2410.21611. The binning files of dataset 1 are the
-challenge's own; those of datasets 2 and 3 are regular and made here from their numbers.
+C. Krause et al., "CaloChallenge 2022", arXiv:2410.21611. Dataset 1 has the binning files of the
+challenge; datasets 2 and 3 are regular and made here from their numbers of bins.
 """
 
 from __future__ import annotations
@@ -30,20 +30,12 @@ SILICON_THRESHOLD = 0.5e-3 / 0.033
 
 @dataclass(frozen=True)
 class Layer:
-    """The voxels of one layer.
+    """The voxels of one layer."""
 
-    Parameters
-    ----------
-    number : int, as the detector counts: dataset 1 has layers 0, 1, 2, 3, 12
-    r_edges : edges of the rings, mm, increasing, at least two
-    n_alpha : int, sectors between -pi and pi
-    first : int, number of its first voxel in a shower
-    """
-
-    number: int
-    r_edges: tuple[float, ...]
-    n_alpha: int
-    first: int
+    number: int  # as the detector counts: dataset 1 has layers 0, 1, 2, 3, 12
+    r_edges: tuple[float, ...]  # of the rings, mm, increasing, at least two
+    n_alpha: int  # sectors between -pi and pi
+    first: int  # number of its first voxel in a shower
 
     @property
     def n_r(self) -> int:
@@ -57,7 +49,7 @@ class Layer:
 
     @property
     def voxels(self) -> slice:
-        """Where its voxels are in a shower."""
+        """The range of its voxels in a shower."""
         return slice(self.first, self.first + self.n_voxels)
 
     @property
@@ -75,22 +67,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Geometry:
-    """All layers that have voxels, in the order of a shower.
+    """All layers that have voxels, in the order of a shower."""
 
-    Parameters
-    ----------
-    name : str, such as "photons"
-    particle : str, as in the binning file
-    dataset : int, 1, 2 or 3: decides the ranges of the official histograms
-    layers : tuple of Layer
-    min_energy : float, MeV: the official evaluation sets voxels below it to 0
-    """
-
-    name: str
-    particle: str
-    dataset: int
+    name: str  # such as "photons"
+    particle: str  # as in the binning file
+    dataset: int  # 1, 2 or 3: decides the ranges of the official histograms
     layers: tuple[Layer, ...]
-    min_energy: float
+    min_energy: float  # MeV: the official evaluation sets voxels below it to 0
 
     @property
     def n_voxels(self) -> int:
@@ -110,11 +93,11 @@ class Geometry:
     @cached_property
     def map(self) -> np.ndarray:
         """Position of the layer, of the sector, of the ring: (n_voxels, 3) int64."""
-        parts = []
+        layers = []
         for position, layer in enumerate(self.layers):
             alpha, ring = np.divmod(np.arange(layer.n_voxels), layer.n_r)
-            parts.append(np.column_stack([np.full(layer.n_voxels, position), alpha, ring]))
-        return np.concatenate(parts)
+            layers.append(np.column_stack([np.full(layer.n_voxels, position), alpha, ring]))
+        return np.concatenate(layers)
 
     def voxel(self, layer: int, alpha: int, ring: int) -> int:
         """Return the number of a voxel from the positions of its layer, sector and ring.
@@ -123,13 +106,13 @@ class Geometry:
         """
         if not 0 <= layer < len(self.layers):
             raise InputError(f"{self.name} has layers 0 to {len(self.layers) - 1}, got {layer}")
-        found = self.layers[layer]
-        if not (0 <= alpha < found.n_alpha and 0 <= ring < found.n_r):
+        one = self.layers[layer]
+        if not (0 <= alpha < one.n_alpha and 0 <= ring < one.n_r):
             raise InputError(
-                f"layer {layer} of {self.name} has sectors 0 to {found.n_alpha - 1} and rings 0 to"
-                f" {found.n_r - 1}, got sector {alpha} and ring {ring}"
+                f"layer {layer} of {self.name} has sectors 0 to {one.n_alpha - 1} and rings 0 to"
+                f" {one.n_r - 1}, got sector {alpha} and ring {ring}"
             )
-        return found.first + alpha * found.n_r + ring
+        return one.first + alpha * one.n_r + ring
 
     def layer_energies(self, voxels: np.ndarray) -> np.ndarray:
         """Return the energy of each layer, (n, layers) float64, MeV, from voxels (n, n_voxels)."""
@@ -147,13 +130,12 @@ class Geometry:
         if voxels.ndim != 2 or voxels.shape[1] != self.n_voxels:
             raise InputError(
                 f"{what} of {self.name} must have the shape (n, {self.n_voxels}), got"
-                f" {voxels.shape}; known geometries: "
-                + ", ".join(f"{name} ({size})" for name, size in SIZES.items())
+                f" {voxels.shape}; known geometries: {_sizes()}"
             )
 
 
 def stack_layers(layers: Sequence[tuple[int, Sequence[float], int]]) -> tuple[Layer, ...]:
-    """Return layers from (number, r_edges, n_alpha); those with a single edge have no voxels."""
+    """Return layers from (number, r_edges, n_alpha), without those of a single edge."""
     result: list[Layer] = []
     first = 0
     for number, edges, n_alpha in layers:
@@ -171,13 +153,11 @@ def read_binning(
     Parameters
     ----------
     path : file with one ``Bin`` that has ``Layer`` entries: id, r_edges [mm], n_bin_alpha
-    name : str, of the geometry; None for the particle's name
+    name : of the geometry; None for the particle's name
     dataset, min_energy : as in `Geometry`
 
-    Raises
-    ------
-    FormatError
-        If the file is not XML, has no layers with voxels, or edges that do not increase.
+    Raises FormatError if the file is not XML, has no layers with voxels, or edges that do not
+    increase.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -189,7 +169,7 @@ def read_binning(
             f" and n_bin_alpha ({type(error).__name__}: {error})"
         ) from error
     if not layers:
-        raise FormatError(f"{path} has no layer with voxels: each has a single edge")
+        raise FormatError(f"{path} has no layer with voxels: all have a single edge")
     kind = particle.attrib.get("name", "unknown")
     return Geometry(name or kind, kind, dataset, layers, min_energy)
 
@@ -202,11 +182,6 @@ def _layer(entry: ElementTree.Element) -> tuple[int, list[float], int]:
     return int(entry.attrib["id"]), edges, n_alpha
 
 
-def _bundled(name: str, file: str) -> Geometry:
-    with resources.as_file(resources.files("flowbdt.physics.data") / file) as path:
-        return read_binning(path, name)
-
-
 def _regular(name: str, dataset: int, n_alpha: int, n_r: int) -> Geometry:
     """Return 45 equal layers with rings of equal width up to 41.85 mm."""
     edges = [round(41.85 * i / n_r, 6) for i in range(n_r + 1)]
@@ -215,7 +190,7 @@ def _regular(name: str, dataset: int, n_alpha: int, n_r: int) -> Geometry:
 
 
 SIZES = {"photons": 368, "pions": 533, "dataset_2": 6_480, "dataset_3": 40_500}
-"""Known geometries and their numbers of voxels, which tell a file's geometry."""
+"""Numbers of voxels of the known geometries, which identify that of a file."""
 
 
 def geometry(name: str) -> Geometry:
@@ -232,7 +207,9 @@ def geometry(name: str) -> Geometry:
     45
     """
     if name in ("photons", "pions"):
-        return _bundled(name, f"binning_dataset_1_{name}.xml")
+        file = resources.files("flowbdt.physics") / "data" / f"binning_dataset_1_{name}.xml"
+        with resources.as_file(file) as path:
+            return read_binning(path, name)
     if name == "dataset_2":
         return _regular(name, 2, n_alpha=16, n_r=9)
     if name == "dataset_3":
@@ -246,7 +223,10 @@ def geometry_of(n_voxels: int) -> Geometry:
         if size == n_voxels:
             return geometry(name)
     raise InputError(
-        f"no geometry of the challenge has {n_voxels} voxels; known: "
-        + ", ".join(f"{name} ({size})" for name, size in SIZES.items())
-        + "; give another one as read_binning(file)"
+        f"no geometry of the challenge has {n_voxels} voxels; known: {_sizes()}; pass another one"
+        " as read_binning(file)"
     )
+
+
+def _sizes() -> str:
+    return ", ".join(f"{name} ({size})" for name, size in SIZES.items())

@@ -1,7 +1,7 @@
 """Showers in the files of the CaloChallenge: read whole or in blocks, write, split.
 
-A file has ``incident_energies`` (N, 1) and ``showers`` (N, voxels), both in MeV, and nothing else.
-Nothing is downloaded: the public files are at https://doi.org/10.5281/zenodo.8099322 (dataset 1).
+A file has ``incident_energies`` (N, 1) and ``showers`` (N, voxels), both in MeV. ``flowbdt data
+fetch`` downloads the public files (dataset 1: https://doi.org/10.5281/zenodo.8099322).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...tables.event_table import EventTable
 from ...tables.formats import hdf5
 from ...tables.formats.read import Rows, row_span
 from ...tables.row_split import split_mask
-from ..datasets.base import DATASETS, Dataset
+from ..datasets import DATASETS, Dataset
 from .geometry import Geometry, geometry_of
 from .geometry import geometry as named_geometry
 
@@ -31,27 +31,18 @@ BLOCK_VALUES = 4_000_000
 
 @dataclass(frozen=True)
 class Showers:
-    """Showers in memory.
+    """Showers in memory."""
 
-    Parameters
-    ----------
-    energies : ndarray (n,), float64, MeV, of the incident particle
-    voxels : ndarray (n, geometry.n_voxels), MeV, float32 as read
-    geometry : Geometry
-    """
-
-    energies: np.ndarray
-    voxels: np.ndarray
+    energies: np.ndarray  # (n,), float64, MeV, of the incident particle
+    voxels: np.ndarray  # (n, geometry.n_voxels), MeV, float32 as read
     geometry: Geometry
 
     @classmethod
     def of(cls, energies: Any, voxels: Any, geometry: Geometry | str | None = None) -> Showers:
-        """Check shapes and values; take the geometry from the number of voxels if None.
+        """Return showers with checked values; geometry None: from the number of voxels.
 
-        Raises
-        ------
-        InputError
-            If shapes do not fit, or a value is not finite, negative, or an energy not positive.
+        Raises InputError for shapes that do not fit, values that are negative or not finite, and
+        incident energies that are not positive.
         """
         energies = np.asarray(energies, dtype=np.float64).reshape(-1)
         voxels = np.asarray(voxels)
@@ -76,7 +67,7 @@ class Showers:
         return len(self.energies)
 
     def take(self, rows: Any) -> Showers:
-        """Return the showers of some rows: a slice, a mask or numbers."""
+        """Return some of the showers, by a slice, a mask or numbers."""
         return replace(self, energies=self.energies[rows], voxels=self.voxels[rows])
 
     def above(self, threshold: float | None = None) -> Showers:
@@ -101,7 +92,7 @@ class Showers:
 
 
 def block_rows(geometry: Geometry) -> int:
-    """Return how many showers make a block."""
+    """Return the number of showers of a block."""
     return max(1, BLOCK_VALUES // geometry.n_voxels)
 
 
@@ -117,9 +108,9 @@ class ShowerFile:
     Raises
     ------
     InputError
-        If data sets are missing, or their shapes fit neither each other nor the geometry.
+        If data sets are missing, or their shapes do not fit each other or the geometry.
     FormatError
-        If the file is no HDF5 file, is truncated, or of a newer format of ours.
+        If the file is no HDF5 file, is truncated, or of a newer format of flowbdt.
     """
 
     def __init__(
@@ -135,10 +126,10 @@ class ShowerFile:
             shapes: dict[str, tuple[int, ...]] = {
                 name: getattr(handle.get(name), "shape", ()) for name in (ENERGIES, key)
             }
-            found = ", ".join(sorted(handle)) or "nothing"
+            holds = ", ".join(sorted(handle)) or "nothing"
         if len(shapes[key]) != 2 or shapes[ENERGIES][:1] != shapes[key][:1]:
             raise InputError(
-                f"{path} must hold {ENERGIES!r} (N, 1) and {key!r} (N, voxels), but holds {found}"
+                f"{path} must hold {ENERGIES!r} (N, 1) and {key!r} (N, voxels), but holds {holds}"
                 f" with the shapes {shapes}"
             )
         self.n = int(shapes[key][0])
@@ -153,10 +144,10 @@ class ShowerFile:
         """Return the showers of ``rows``, a slice or (start, stop); None for all."""
         with hdf5.opened(self.path) as handle:
             span = row_span(rows, self.n, self.path)
-            parts = hdf5.read_columns(handle, [ENERGIES, self.key], span, self.path)
+            columns = hdf5.read_columns(handle, [ENERGIES, self.key], span, self.path)
         try:
-            voxels = parts[self.key].astype(np.float32)
-            return Showers.of(parts[ENERGIES], voxels, self.geometry)
+            voxels = columns[self.key].astype(np.float32)
+            return Showers.of(columns[ENERGIES], voxels, self.geometry)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
 
@@ -168,14 +159,11 @@ class ShowerFile:
 
 
 def read_showers(
-    path: str | Path,
-    geometry: Geometry | str | None = None,
-    rows: Rows = None,
-    key: str = SHOWERS,
+    path: str | Path, geometry: Geometry | str | None = None, rows: Rows = None, key: str = SHOWERS
 ) -> Showers:
     """Read showers from a file of the challenge; see `ShowerFile` for the parameters.
 
-    Voxels come as float32 (a relative 6e-8), 121,000 photon showers in 178 MB.
+    Voxels are float32 (relative precision 6e-8); 121,000 photon showers take 178 MB.
     """
     return ShowerFile(path, geometry, key).read(rows)
 
@@ -183,14 +171,14 @@ def read_showers(
 def write_showers(
     path: str | Path, showers: Iterable[Showers], attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write showers so that the official evaluation reads them; whole or not at all.
+    """Write showers for the official evaluation; whole or not at all.
 
     Parameters
     ----------
     path : .hdf5 file to write
     showers : Showers, or blocks of them
-    attributes : provenance: numbers or texts, stored at the root beside ``flowbdt_showers``,
-        our format number. The official code does not look at attributes
+    attributes : provenance: numbers or texts, stored at the root beside the format number
+        ``flowbdt_showers``. The official code ignores attributes
 
     Raises
     ------
@@ -201,10 +189,9 @@ def write_showers(
     """
     import h5py
 
-    with atomic(path) as part, h5py.File(part, "w", libver=("earliest", "v110")) as handle:
+    with atomic(path) as partial, h5py.File(partial, "w", libver=("earliest", "v110")) as handle:
         handle.attrs["flowbdt_showers"] = FORMAT
-        for name, value in sorted((attributes or {}).items()):
-            handle.attrs[name] = value
+        handle.attrs.update(dict(sorted((attributes or {}).items())))
         n = 0
         for block in showers:
             n = _append(handle, block, n)
@@ -257,8 +244,7 @@ class CaloChallenge(Dataset):
     licence = "that of your files"
 
     def __init__(self, path: str | Path, seed: int = 0) -> None:
-        self.path = path
-        self.seed = seed
+        self.path, self.seed = path, seed
         self.columns = ShowerFile(path).geometry.names()
         self.units = dict.fromkeys(self.columns, "MeV")
 

@@ -1,1 +1,99 @@
-"""Data sets: their registry, the bundled sample, toys, public records and downloads."""
+"""The `Dataset` contract: named tables with units, source, licence and disjoint splits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from ...errors import InputError
+from ...registry import Registry, unknown
+from ...tables.event_table import EventTable
+from ...tables.row_split import row_uniform
+
+
+class Dataset(ABC):
+    """A table that knows its columns, its source and its splits.
+
+    A subclass sets the attributes and writes `_load`; it never touches the network.
+
+    Attributes
+    ----------
+    name : str, as in `DATASETS`
+    splits : names of the disjoint splits
+    source, licence : str, who made the data and what may be done with them
+    relations : columns that are exact functions of others, such as ``"tau21 = tau2 / tau1"``
+    columns : names of the columns, in order
+    units : unit by column name, "" where it has none
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    licence: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    relations: ClassVar[tuple[str, ...]] = ()
+    columns: tuple[str, ...]
+    units: dict[str, str]
+
+    def load(self, split: str = "all") -> EventTable:
+        """Return the events of one split, or of "all" of them, always in the same order.
+
+        Raises InputError for an unknown or empty split.
+        """
+        self.check_split(split)
+        table = self._load(split)
+        if table.n == 0:
+            raise InputError(
+                f"the split {split!r} of {self.name!r} is empty: use a larger file or another split"
+            )
+        return table
+
+    def check_split(self, split: str) -> None:
+        """Raise InputError unless there is a split of this name."""
+        known = (*self.splits, "all")
+        if split not in known:
+            raise InputError(str(unknown(f"split of the data set {self.name!r}:", split, known)))
+
+    @abstractmethod
+    def _load(self, split: str) -> EventTable:
+        """Return the events of a known split, or of "all"."""
+
+
+DATASETS: Registry[Dataset] = Registry("data set")
+
+
+def hashed_rows(n: int, fractions: dict[str, float], seed: int = 0) -> dict[str, np.ndarray]:
+    """Return disjoint splits of the row numbers 0 to n - 1, by a keyed hash of the number.
+
+    Parameters
+    ----------
+    fractions : share of each split, in order; together 1
+
+    Returns
+    -------
+    dict of ndarray, ascending row numbers, int64; each row in exactly one split
+
+    Raises InputError if a fraction is negative or they do not add up to 1.
+    """
+    shares = list(fractions.values())
+    if min(shares, default=-1.0) < 0 or abs(sum(shares) - 1.0) > 1e-9:
+        raise InputError(f"fractions must not be negative and add up to 1, got {fractions}")
+    number = np.searchsorted(np.cumsum(shares)[:-1], row_uniform(n, seed), side="right")
+    return {name: np.flatnonzero(number == i) for i, name in enumerate(fractions)}
+
+
+def hashed_split(
+    table: EventTable, split: str, fractions: dict[str, float], seed: int
+) -> EventTable:
+    """Return the rows of one split by `hashed_rows`, or the whole table for "all"."""
+    return table if split == "all" else table.take(hashed_rows(table.n, fractions, seed)[split])
+
+
+def as_integers(table: EventTable, names: Collection[str]) -> EventTable:
+    """Return the table with integer types for some columns, so that they are generated as such."""
+    columns = zip(table.names, table.dtypes, strict=True)
+    dtypes = tuple("int32" if name in names else dtype for name, dtype in columns)
+    return replace(table, dtypes=dtypes)

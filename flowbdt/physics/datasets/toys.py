@@ -1,4 +1,4 @@
-"""Toy tables for tests and first steps, made from a seed: nothing is read."""
+"""Toy tables from known distributions, and toy showers, from a seed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import numpy as np
 from ... import seeding
 from ...errors import InputError
 from ...tables.event_table import EventTable
-from .base import DATASETS, Dataset
+from ..calorimeter.geometry import Geometry, Layer
+from ..calorimeter.geometry import geometry as named_geometry
+from ..calorimeter.shower_files import Showers
+from . import DATASETS, Dataset
+
+ENERGIES = 256.0 * 2.0 ** np.arange(15)
+"""The incident energies of dataset 1, MeV."""
 
 
 class Toy(Dataset):
-    """A table drawn from a known law; each split has random numbers of its own.
+    """A table drawn from a known distribution, with independent random numbers for each split.
 
     Parameters
     ----------
@@ -26,14 +32,13 @@ class Toy(Dataset):
     splits = ("train", "validation", "test")
 
     def __init__(self, n_events: int = 10_000, seed: int = 0) -> None:
-        self.n_events = n_events
-        self.seed = seed
+        self.n_events, self.seed = n_events, seed
 
     def _load(self, split: str) -> EventTable:
         if self.n_events < 1:
             raise InputError(f"n_events must be at least 1, got {self.n_events}")
         if split == "all":
-            return EventTable.concatenate([self._load(part) for part in self.splits])
+            return EventTable.concatenate([self._load(each) for each in self.splits])
         rng = seeding.stream(self.seed, f"toy-{self.name}", self.splits.index(split))
         return self._draw(rng)
 
@@ -59,7 +64,7 @@ class Gaussian(Toy):
 
 
 @DATASETS.register("mixture")
-class Mixture(Toy):
+class TwoPeaks(Toy):
     """Two correlated normal components of different weight: a narrow peak beside a broad one.
 
     `fractions` (2,), `means` (2, 2) and `covs` (2, 2, 2) are exact.
@@ -100,11 +105,11 @@ class Moons(Toy):
 
 @DATASETS.register("mixed")
 class Mixed(Toy):
-    """Every kind of column: skewed, angle, integer, category, one with many exact zeros, constant.
+    """All kinds of columns: skewed, angle, integer, category, many exact zeros, constant.
 
     ``energy`` is log-normal (median 30 GeV), ``phi`` uniform, ``n_hits`` Poisson with a mean that
-    grows with the energy, ``particle`` a text, ``isolation`` exactly 0 for 30% and exponential with
-    mean 2 GeV else, ``field`` always 3.8 T.
+    grows with the energy, ``particle`` a text, ``isolation`` exactly 0 for 30% of the events and
+    exponential with mean 2 GeV for the others, ``field`` always 3.8 T.
     """
 
     name = "mixed"
@@ -133,3 +138,80 @@ class Mixed(Toy):
             }
         )
         return EventTable.of(frame, units=self.units)
+
+
+def toy_showers(
+    geometry: Geometry | str, n: int = 1000, seed: int = 0, cheap: bool = False
+) -> Showers:
+    """Return toy showers: random spots of energy in a longitudinal and a radial profile.
+
+    Showers of one seed form pairs, detailed and ``cheap``: row by row they share energy and depth.
+    Detailed ones have a wider core with a halo, a displaced axis and larger fluctuations.
+
+    Parameters
+    ----------
+    geometry : Geometry or its name; dataset 1 gets its 15 energies, others 1 GeV to 1 TeV
+    n : int, showers
+    seed : int
+
+    Returns
+    -------
+    Showers, float32, voxels below 1 keV are 0
+
+    Raises InputError if n is less than 1.
+    """
+    shape = named_geometry(geometry) if isinstance(geometry, str) else geometry
+    if n < 1:
+        raise InputError(f"the number of showers must be at least 1, got {n}")
+    shared = seeding.stream(seed, "toy-showers")
+    if shape.dataset == 1:
+        energies = shared.choice(ENERGIES, n)
+    else:
+        energies = 1000.0 * 1000.0 ** shared.random(n)
+    depth = shared.uniform(0.8, 1.2, n)
+    rng = seeding.stream(seed, "toy-showers-own", int(cheap))
+    layer_energy = _layer_energies(shape, energies, depth, 0.05 if cheap else 0.2, rng)
+    voxels = np.empty((n, shape.n_voxels), dtype=np.float32)
+    axis = rng.uniform(-np.pi, np.pi, n)
+    push = np.zeros(n) if cheap else 0.5 * rng.random(n)
+    for position, layer in enumerate(shape.layers):
+        energy = layer_energy[:, position]
+        mean = _profile(layer, axis, push, 0.0 if cheap else 0.1)
+        spots = rng.standard_gamma(mean * (2.0 + np.sqrt(energy))[:, None])
+        share = spots / np.maximum(spots.sum(axis=1, keepdims=True), 1e-30)
+        voxels[:, layer.voxels] = energy[:, None] * share
+    voxels[voxels < 1e-3] = 0
+    return Showers.of(energies, voxels, shape)
+
+
+def _layer_energies(
+    geometry: Geometry,
+    energies: np.ndarray,
+    depth: np.ndarray,
+    spread: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the energy of each layer (n, L), MeV: a gamma profile with fluctuations."""
+    n_layers = len(geometry.layers)
+    at = (np.arange(n_layers) + 0.5) / n_layers * 10.0
+    peak = (2.0 + 0.3 * np.log(energies / 256.0)) * depth
+    profile = np.exp(peak[:, None] * np.log(at) - at)
+    profile *= np.exp(spread * rng.standard_normal((len(energies), n_layers)))
+    response = np.exp(0.3 / (energies / 256.0) ** 0.25 * rng.standard_normal(len(energies)) / 2)
+    return (energies * response)[:, None] * profile / profile.sum(axis=1, keepdims=True)
+
+
+def _profile(layer: Layer, axis: np.ndarray, push: np.ndarray, halo: float) -> np.ndarray:
+    """Return the mean share of each voxel (n, v): exp(-r / core) in the plane, plus a halo."""
+    edges = np.array(layer.r_edges)
+    core = (0.06 if halo else 0.04) * edges[-1]
+    rings = (1 - halo) * _ring(edges / core) + halo * _ring(edges / (4 * core))
+    sectors = np.tile(rings, layer.n_alpha) / layer.n_alpha
+    turn = 1 + push[:, None] * np.cos(layer.angles - axis[:, None]) if layer.n_alpha > 1 else 1.0
+    return np.asarray(sectors * turn * np.ones((len(axis), 1)))
+
+
+def _ring(x: np.ndarray) -> np.ndarray:
+    """Return the share of exp(-x), in the plane, between neighbouring radii."""
+    inside = 1 - (1 + x) * np.exp(-x)
+    return np.diff(inside) / inside[-1]

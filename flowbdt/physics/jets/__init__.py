@@ -1,4 +1,4 @@
-"""Jet observables from constituents: closed forms in numpy, clustering through fastjet.
+"""Jet observables from constituents: closed forms in numpy, clustering by FastJet.
 
 Jets are arrays (n, P, 3 or 4) in JetNet's layout: pseudorapidity and azimuth relative to the jet
 axis, transverse momentum relative to the jet's, and a mask; a slot of mask 0 is empty.
@@ -6,10 +6,8 @@ axis, transverse momentum relative to the jet's, and a mask; a slot of mask 0 is
 
 from __future__ import annotations
 
-from .clustering import ClusteredJets, SoftDrop
-from .constituents import Constituents
-from .energy_flow_polynomials import EFP_DEGREES, energy_flow_polynomials, prime_polynomials
-from .observables import OBSERVABLES, jet_observables
+from .constituents import EFP_DEGREES, Constituents, energy_flow_polynomials, prime_polynomials
+from .observables import OBSERVABLES, ClusteredJets, SoftDrop, jet_observables
 
 __all__ = [
     "EFP_DEGREES",

@@ -1,9 +1,16 @@
-"""Massless constituents of jets, and what follows from them in closed form."""
+"""Massless constituents of jets and their closed-form observables.
+
+Energy flow polynomials are multigraphs: a factor z_i for each vertex, dR_ij for each edge, summed
+over all particles for every vertex (Komiske, Metodiev, Thaler, arXiv:1712.07124, eq. 1.2). Those of
+all connected graphs of up to four edges follow from a few sums over neighbours and one matrix
+product, so that no graph costs more than P^3.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations_with_replacement
 from typing import Self
 
 import numpy as np
@@ -35,35 +42,25 @@ def invariant_mass(momenta: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Constituents:
-    """The massless constituents of n jets in P slots each.
+    """The massless constituents of n jets in P slots each; arrays (n, P)."""
 
-    Parameters
-    ----------
-    eta, phi : ndarray (n, P), pseudorapidity and azimuth [rad], about any axis
-    pt : ndarray (n, P), transverse momentum in any unit; 0 in an empty slot
-    mask : ndarray (n, P), bool, which slots hold a particle
-    """
-
-    eta: np.ndarray
-    phi: np.ndarray
-    pt: np.ndarray
-    mask: np.ndarray
+    eta: np.ndarray  # pseudorapidity about any axis
+    phi: np.ndarray  # azimuth [rad]
+    pt: np.ndarray  # transverse momentum in any unit; 0 in an empty slot
+    mask: np.ndarray  # bool, True for a particle
 
     @classmethod
     def of(cls, jets: np.ndarray, pt_scale: np.ndarray | float = 1.0) -> Self:
-        """Read jets in JetNet's layout.
+        """Return the constituents of jets in JetNet's layout.
 
         Parameters
         ----------
         jets : ndarray (n, P, 3 or 4): etarel, phirel, ptrel and a mask; without one, slots of
             ptrel 0 are empty
-        pt_scale : ndarray (n,) or float, what ptrel is multiplied with, such as the jet's pT
+        pt_scale : ndarray (n,) or float, factor of ptrel, such as the jet's pT
 
-        Raises
-        ------
-        InputError
-            If the shape is another, a number is not finite, a particle has a negative transverse
-            momentum, or a jet has no particles.
+        Raises InputError if the shape is another, a number is not finite, a particle has a negative
+        transverse momentum, or a jet has no particles.
         """
         x = np.asarray(jets, dtype=np.float64)
         if x.ndim != 3 or x.shape[2] not in (3, 4) or 0 in x.shape:
@@ -94,8 +91,8 @@ class Constituents:
     def momenta(self) -> np.ndarray:
         """Four-momenta (n, P, 4) as E, px, py, pz, in the unit of pt."""
         pt, eta, phi = self.pt, self.eta, self.phi
-        parts = (pt * np.cosh(eta), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta))
-        return np.stack(parts, axis=-1)
+        components = (pt * np.cosh(eta), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta))
+        return np.stack(components, axis=-1)
 
     @cached_property
     def total(self) -> np.ndarray:
@@ -157,3 +154,92 @@ class Constituents:
         two = self.ecf2()
         safe = np.where(two > 0, two, 1.0)
         return np.where(two > 0, self.ecf3() / safe**3, 0.0)
+
+
+EFP_DEGREES = {0: 1, 1: 1, 2: 2, 3: 5, 4: 12}
+"""Edges -> connected graphs."""
+
+ROWS = 2_000
+"""Jets at a time: some tens of MB for 30 particles."""
+
+
+def prime_polynomials(jets: Constituents) -> dict[str, np.ndarray]:
+    """Return the polynomials of all connected graphs of at most four edges, name -> values (n,).
+
+    Weights are the transverse momenta, not divided by their sum; angles are dR. In a name ``a-b``
+    is an edge, ``a=b`` a double one, ``a#b`` a triple one.
+    """
+    blocks = [_primes(jets.take(slice(i, i + ROWS))) for i in range(0, len(jets), ROWS)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _primes(jets: Constituents) -> dict[str, np.ndarray]:
+    z, near = jets.pt, jets.distance
+    near2 = near * near
+    # sums over the neighbours of each particle, with single, double, ... edges
+    s1 = _neighbours(near, z)
+    s2 = _neighbours(near2, z)
+    s3 = _neighbours(near2 * near, z)
+    along = _neighbours(near, z * s1)  # two edges away
+    around = near @ (z[:, :, None] * near)  # sum over k of dR_ik z_k dR_kj
+    closed = _neighbours(near * around, z)  # triangles through each particle
+
+    def total(*factors: np.ndarray) -> np.ndarray:
+        product = z
+        for factor in factors:
+            product = product * factor
+        return product.sum(axis=1)
+
+    return {
+        "a": total(),
+        "a-b": total(s1),
+        "a=b": total(s2),
+        "a-b-c": total(s1, s1),
+        "a#b": total(s3),
+        "a=b-c": total(s1, s2),
+        "triangle": total(closed),
+        "star of 3": total(s1, s1, s1),
+        "a-b-c-d": total(s1, along),
+        "a##b": total(_neighbours(near2 * near2, z)),
+        "a#b-c": total(s1, s3),
+        "a=b=c": total(s2, s2),
+        "triangle with a double edge": total(_neighbours(near2 * around, z)),
+        "square": total(_neighbours(around * around, z)),
+        "triangle with a tail": total(s1, closed),
+        "a=b-c-d": total(s2, along),
+        "a-b=c-d": total(s1, _neighbours(near2, z * s1)),
+        "star of 3 with a double edge": total(s1, s1, s2),
+        "a-b-c-d-e": total(along, along),
+        "star of 4": total(s1, s1, s1, s1),
+        "fork": total(s1, s1, along),
+    }
+
+
+def _neighbours(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return for each particle the sum over all others of edge times value, (n, P)."""
+    return (edges @ values[:, :, None])[:, :, 0]
+
+
+FOUR_OF_FOUR = (
+    "square",
+    "triangle with a tail",
+    "a=b-c-d",
+    "a-b=c-d",
+    "star of 3 with a double edge",
+)
+"""The connected graphs of four vertices and four edges: those of the W1-EFP score."""
+
+
+def energy_flow_polynomials(jets: Constituents) -> np.ndarray:
+    """Return all 36 polynomials of at most four edges (n, 36), products of graphs included.
+
+    The features recommended for FPD and KPD (arXiv:2211.10295, section IV).
+    """
+    primes = list(prime_polynomials(jets).values())
+    degrees = [d for d, count in EFP_DEGREES.items() for _ in range(count)]
+    columns = [primes[0]]
+    for count in range(1, 5):
+        for chosen in combinations_with_replacement(range(1, len(primes)), count):
+            if sum(degrees[i] for i in chosen) <= 4:
+                columns.append(np.prod([primes[i] for i in chosen], axis=0))
+    return np.column_stack(columns)

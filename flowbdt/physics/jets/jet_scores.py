@@ -1,7 +1,7 @@
 """Scores of generated jets as the JetNet papers define them, with errors and floors.
 
-Samples are arrays (n, P, 3 or 4) in JetNet's layout: etarel, phirel, ptrel, mask. Energy flow
-polynomials are those of ptrel.
+Samples are arrays (n, P, 3 or 4) in JetNet's layout: etarel, phirel, ptrel, mask; energy flow
+polynomials are taken of ptrel.
 
 References
 ----------
@@ -12,6 +12,7 @@ models in high energy physics", arXiv:2211.10295, section III (FPD, KPD).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,14 +24,31 @@ from ...evaluation.metrics.joint import frechet_distance, kernel_distance, small
 from ...evaluation.metrics.marginal import wasserstein
 from ...registry import Registry
 from ...seeding import stream
-from .constituents import Constituents, wrapped
-from .energy_flow_polynomials import FOUR_OF_FOUR, energy_flow_polynomials, prime_polynomials
+from .constituents import (
+    FOUR_OF_FOUR,
+    Constituents,
+    energy_flow_polynomials,
+    prime_polynomials,
+    wrapped,
+)
 
 FEATURES = ("etarel", "phirel", "ptrel")
 
 
 JET_METRICS: Registry[Callable[..., Result]] = Registry("jet metric")
 """Name -> function of two samples of jets; options by keyword."""
+
+
+def _w1_of_jets(
+    name: str,
+    observable: Callable[[Constituents], np.ndarray],
+    samples: Sequence[np.ndarray],
+    n_bootstrap: int,
+    seed: int,
+) -> Result:
+    values = [observable(Constituents.of(jets)) for jets in samples]
+    result = wasserstein(*values, raw=True, n_bootstrap=n_bootstrap, seed=seed)
+    return Result(name, result.value, result.error, result.n, settings=result.settings)
 
 
 @JET_METRICS.register("w1_mass")
@@ -42,17 +60,16 @@ def w1_mass(
     All jets are used once, so that the floor is that of the sample sizes; jetnet's ``w1m`` draws
     jets with replacement instead, which raises floor and score alike.
     """
-    masses = [Constituents.of(jets).mass() for jets in (real, generated)]
-    return _renamed(wasserstein(*masses, raw=True, n_bootstrap=n_bootstrap, seed=seed), "w1_mass")
+    return _w1_of_jets("w1_mass", Constituents.mass, (real, generated), n_bootstrap, seed)
 
 
 @JET_METRICS.register("w1_pt")
 def w1_pt(
     real: np.ndarray, generated: np.ndarray, *, n_bootstrap: int = 20, seed: int = 0
 ) -> Result:
-    """Return the same of the transverse momentum of all particles together."""
-    pt = [Constituents.of(jets).transverse_momentum() for jets in (real, generated)]
-    return _renamed(wasserstein(*pt, raw=True, n_bootstrap=n_bootstrap, seed=seed), "w1_pt")
+    """Return Wasserstein-1 of the transverse momentum of all particles together."""
+    pt = Constituents.transverse_momentum
+    return _w1_of_jets("w1_pt", pt, (real, generated), n_bootstrap, seed)
 
 
 @JET_METRICS.register("w1_particles")
@@ -65,8 +82,8 @@ def w1_particles(
     the particles of a jet are no independent events.
     """
     samples = [Constituents.of(jets) for jets in (real, generated)]
-    columns = [[part.eta[part.mask], part.phi[part.mask], part.pt[part.mask]] for part in samples]
-    rows = [np.nonzero(part.mask)[0] for part in samples]
+    columns = [[one.eta[one.mask], one.phi[one.mask], one.pt[one.mask]] for one in samples]
+    rows = [np.nonzero(one.mask)[0] for one in samples]
     features = [
         _by_jets((columns[0][i], columns[1][i]), (rows[0], rows[1]), n_bootstrap, seed)
         for i in range(3)
@@ -98,13 +115,13 @@ def w1_efp(
 
 
 @JET_METRICS.register("fpd")
-def fpd(real: np.ndarray, generated: np.ndarray, **options: Any) -> Result:
+def polynomial_fpd(real: np.ndarray, generated: np.ndarray, **options: Any) -> Result:
     """Return the Fréchet physics distance of the 36 polynomials; see `frechet_distance`."""
     return frechet_distance(_polynomials(real), _polynomials(generated), **options)
 
 
 @JET_METRICS.register("kpd")
-def kpd(real: np.ndarray, generated: np.ndarray, **options: Any) -> Result:
+def polynomial_kpd(real: np.ndarray, generated: np.ndarray, **options: Any) -> Result:
     """Return the kernel physics distance of the 36 polynomials; see `kernel_distance`."""
     return kernel_distance(_polynomials(real), _polynomials(generated), **options)
 
@@ -116,7 +133,8 @@ def coverage_and_mmd(
 
     COV is the share of real jets that are the nearest to some generated jet, MMD the mean
     distance of a real jet to the nearest generated one; means over batches with their standard
-    errors. Real jets do not reach a coverage of 1 either: see the floor. Needs the extra ``jets``.
+    errors. Real jets do not reach a coverage of 1 either, as the floor shows. Needs the extra
+    ``jets``.
 
     Raises
     ------
@@ -130,13 +148,11 @@ def coverage_and_mmd(
     samples = [Constituents.of(jets) for jets in (real, generated)]
     rng, values = stream(seed, "metric-emd"), np.empty((n_batches, 2))
     for i in range(n_batches):
-        parts = [sample.take(rng.choice(len(sample), size)) for sample in samples]
-        distances = energy_distances(parts[1], parts[0])  # generated, real
+        batch = [sample.take(rng.choice(len(sample), size)) for sample in samples]
+        distances = energy_distances(batch[1], batch[0])  # generated, real
         values[i] = len(np.unique(distances.argmin(axis=1))) / size, distances.min(axis=0).mean()
-    settings, n = (
-        {"size": size, "n_batches": n_batches, "seed": seed},
-        smaller_size(real, generated),
-    )
+    settings = {"size": size, "n_batches": n_batches, "seed": seed}
+    n = smaller_size(real, generated)
     means, errors = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(n_batches)
     first, second = (
         Result(name, float(means[i]), float(errors[i]), n, settings=settings)
@@ -146,13 +162,13 @@ def coverage_and_mmd(
 
 
 @JET_METRICS.register("coverage")
-def coverage(real: np.ndarray, generated: np.ndarray, **options: int) -> Result:
+def emd_coverage(real: np.ndarray, generated: np.ndarray, **options: int) -> Result:
     """Return COV; see `coverage_and_mmd`."""
     return coverage_and_mmd(real, generated, **options)[0]
 
 
 @JET_METRICS.register("mmd")
-def mmd(real: np.ndarray, generated: np.ndarray, **options: int) -> Result:
+def emd_mmd(real: np.ndarray, generated: np.ndarray, **options: int) -> Result:
     """Return MMD; see `coverage_and_mmd`."""
     return coverage_and_mmd(real, generated, **options)[1]
 
@@ -164,7 +180,7 @@ def jet_scores(
     names: Sequence[str] | None = None,
     options: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Result]:
-    """Return several scores, each beside that of real against independent real jets.
+    """Return scores, each beside that of real against independent real jets.
 
     Parameters
     ----------
@@ -173,21 +189,17 @@ def jet_scores(
     names : of `JET_METRICS`; None for all
     options : name -> keyword arguments
     """
-    found = {}
+    scores = {}
     for name in JET_METRICS.names() if names is None else names:
-        given = (options or {}).get(name, {})
-        found[name] = JET_METRICS.get(name)(real, generated, **given)
+        metric = functools.partial(JET_METRICS.get(name), real, **(options or {}).get(name, {}))
+        scores[name] = metric(generated)
         if floor is not None:
-            found[name] = found[name].with_floor(JET_METRICS.get(name)(real, floor, **given))
-    return found
+            scores[name] = scores[name].with_floor(metric(floor))
+    return scores
 
 
 def _polynomials(jets: np.ndarray) -> np.ndarray:
     return energy_flow_polynomials(Constituents.of(jets))
-
-
-def _renamed(result: Result, name: str) -> Result:
-    return Result(name, result.value, result.error, result.n, settings=result.settings)
 
 
 def _by_jets(
@@ -203,7 +215,7 @@ def _by_jets(
     both = np.concatenate(values)
     order = np.argsort(both, kind="stable")
     gaps = np.diff(both[order])
-    n_first, n_jets = len(values[0]), [int(part[-1]) + 1 for part in rows]
+    n_first, n_jets = len(values[0]), [int(jets[-1]) + 1 for jets in rows]
     is_real = order < n_first
     jet = np.concatenate([rows[0], rows[1] + n_jets[0]])[order]
     share = np.where(is_real, 1.0 / n_first, -1.0 / (len(both) - n_first))
@@ -214,32 +226,25 @@ def _by_jets(
     rng, noise = stream(seed, "metric-jets"), []
     for _ in range(n_bootstrap):
         count = share * rng.poisson(1.0, sum(n_jets))[jet]
-        parts = [np.where(is_real, count, 0.0), np.where(is_real, 0.0, count)]
-        sums = [np.cumsum(part) for part in parts]
+        sums = [np.cumsum(np.where(which, count, 0.0)) for which in (is_real, ~is_real)]
         noise.append(sum(s[points] / max(abs(s[-1]), 1e-300) for s in sums) - base)
     error = norm_error(base, np.array(noise), lambda d: float(np.abs(d) @ steps))
     return [distance, error]
-
-
-def load() -> Any:
-    """Return the module ``ot``. Raises MissingExtra with the install command."""
-    try:
-        import ot
-    except ImportError as error:
-        raise MissingExtra.of("POT", error, "jets") from error
-    return ot
 
 
 def energy_distances(first: Constituents, second: Constituents) -> np.ndarray:
     """Return all distances (n, m) between n and m jets, in the unit of pt.
 
     The least sum over i, j of f_ij dR_ij, f the transverse momentum that is moved, plus the
-    difference of the sums of transverse momenta: what one jet has more goes to a particle of its
-    own at distance 1. 0.3 ms per pair of jets of 30 particles.
+    difference of the sums of transverse momenta: the excess of one jet goes to an extra particle at
+    distance 1. 0.3 ms per pair of jets of 30 particles. Raises MissingExtra without POT.
     """
-    emd2 = load().lp.emd2
-    result = np.empty((len(first), len(second)))
-    sums = [part.pt.sum(axis=1) for part in (first, second)]
+    try:
+        import ot
+    except ImportError as error:
+        raise MissingExtra.of("POT", error, "jets") from error
+    emd2, result = ot.lp.emd2, np.empty((len(first), len(second)))
+    sums = [jets.pt.sum(axis=1) for jets in (first, second)]
     for i in range(len(first)):
         a = np.append(first.pt[i], 0.0)
         for j in range(len(second)):

@@ -1,6 +1,6 @@
-"""Jets in the JetNet layout, and tables of 12 high-level variables (HLV) made from them.
+"""Jets in the JetNet layout, tables of 12 high-level variables (HLV), and the bundled sample.
 
-Name the folder that holds the files. Readers download nothing; ``flowbdt data fetch jetnet`` does.
+Readers take the folder that holds the files; ``flowbdt data fetch jetnet`` downloads them.
 
 References
 ----------
@@ -11,7 +11,7 @@ J. Thaler, K. Van Tilburg, arXiv:1011.2268 (N-subjettiness).
 
 from __future__ import annotations
 
-import contextlib
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,38 +21,39 @@ from ...errors import FormatError, InputError
 from ...tables.event_table import EventTable
 from ...tables.formats import hdf5, read_table
 from ...tables.formats.read import Rows, row_span
-from ..datasets.base import DATASETS, Dataset, as_integers, hashed_part
+from ..datasets import DATASETS, Dataset, as_integers, hashed_split
 
 if TYPE_CHECKING:
     import h5py
 
 HLV_COLUMNS = (
-    "d12",
-    "d23",
-    "ecf2",
-    "ecf3",
-    "d2",
-    "tau1",
-    "tau2",
-    "tau3",
-    "tau21",
-    "tau32",
-    "mass",
-    "pt",
-)
+    "d12", "d23", "ecf2", "ecf3", "d2", "tau1", "tau2", "tau3", "tau21", "tau32", "mass", "pt",
+)  # fmt: skip
 """Splitting scales, energy correlation functions and their ratio, N-subjettiness and its ratios,
 jet mass and transverse momentum."""
+
+
 HLV_UNITS = {"d12": "GeV", "d23": "GeV", "mass": "GeV", "pt": "GeV"}
+
+
 HLV_RELATIONS = ("tau21 = tau2 / tau1", "tau32 = tau3 / tau2", "d2 = ecf3 / ecf2 ** 3")
+
+
 HLV_TRAIN_ROWS = 25_000
 """Rows before this one are for training, the others for the test."""
 
+
 JET_FEATURES = ("pt", "eta", "mass", "num_particles")
+
+
 JET_UNITS = {"pt": "GeV", "mass": "GeV"}
+
+
 PARTICLE_FEATURES = ("etarel", "phirel", "ptrel", "mask")
-_COUNTS = ("num_particles", "mask")
+
+
 SHORT = 30
-"""Particles per jet in the smaller of the two public sets of files; the larger has 150."""
+"""Particles per jet in the smaller of the two public sets of files; 150 in the larger."""
 
 
 @DATASETS.register("jetnet_hlv")
@@ -64,7 +65,7 @@ class JetNetHLV(Dataset):
 
     Parameters
     ----------
-    folder : folder that holds the file
+    folder : of the file
     jet : "t" for top quarks, "g" for gluons, or any other that has a file
     train_rows : rows of the train split
     """
@@ -79,14 +80,11 @@ class JetNetHLV(Dataset):
     def __init__(
         self, folder: str | Path, jet: str = "t", train_rows: int = HLV_TRAIN_ROWS
     ) -> None:
-        self.folder = folder
-        self.jet = jet
-        self.train_rows = train_rows
+        self.folder, self.jet, self.train_rows = folder, jet, train_rows
 
     def _load(self, split: str) -> EventTable:
-        table = read_table(
-            _file(self.folder, f"{self.jet}_hlv12.h5"), columns=HLV_COLUMNS, units=HLV_UNITS
-        )
+        path = _file(self.folder, f"{self.jet}_hlv12.h5")
+        table = read_table(path, columns=HLV_COLUMNS, units=HLV_UNITS)
         return split_by_row(table, split, self.train_rows)
 
 
@@ -94,12 +92,12 @@ class JetNetHLV(Dataset):
 class JetNetJets(Dataset):
     """Jets or their particles in JetNet's own layout, split by a hash.
 
-    The file is ``{jet}.hdf5`` (up to 30 particles) or ``{jet}150.hdf5`` (up to 150): the second if
-    more than 30 particles are asked for, or where the first is not there.
+    The file is ``{jet}.hdf5`` (up to 30 particles) or ``{jet}150.hdf5`` (up to 150): the second for
+    more than 30 particles, or if there is no other.
 
     Parameters
     ----------
-    folder : folder that holds the file
+    folder : of the file
     jet : "t", "g", "q", "w" or "z"
     what : "jets" or "particles", as in `read_jetnet`
     n_particles : number of the hardest particles that become columns, and that are counted
@@ -119,25 +117,22 @@ class JetNetJets(Dataset):
         n_particles: int = 30,
         seed: int = 0,
     ) -> None:
-        self.folder = folder
-        self.jet = jet
-        self.what = what
-        self.seed = seed
-        self.n_particles = n_particles
+        self.folder, self.jet, self.what = folder, jet, what
+        self.seed, self.n_particles = seed, n_particles
         self.columns = JET_FEATURES if what == "jets" else particle_names(n_particles)
         self.units = _units(self.columns)
 
     def _load(self, split: str) -> EventTable:
         table = read_jetnet(self._path(), self.what, n_particles=self.n_particles)
         fractions = {"train": 0.7, "validation": 0.15, "test": 0.15}
-        return hashed_part(table, split, fractions, self.seed)
+        return hashed_split(table, split, fractions, self.seed)
 
     def _path(self) -> Path:
         names = [f"{self.jet}.hdf5", f"{self.jet}150.hdf5"]
         if self.n_particles > SHORT:
             names.reverse()
-        found = [name for name in names if (Path(self.folder) / name).is_file()]
-        return _file(self.folder, (found or names)[0])
+        present = [name for name in names if (Path(self.folder) / name).is_file()]
+        return _file(self.folder, (present or names)[0])
 
 
 def split_by_row(table: EventTable, split: str, train_rows: int) -> EventTable:
@@ -169,8 +164,8 @@ def read_jetnet(
     what : "jets" for pt [GeV], eta, mass [GeV], num_particles; "particles" for the 4 P columns
         etarel_0, phirel_0 [rad], ptrel_0, mask_0, etarel_1, ...
     rows : slice or (start, stop); None for all
-    n_particles : only so many of the hardest, which come first in the files; others are not read.
-        Jets then count at most as many; None for all
+    n_particles : read the hardest only, which come first in the files, and count no more per jet;
+        None for all
 
     Returns
     -------
@@ -180,45 +175,49 @@ def read_jetnet(
     ------
     InputError
         If ``what`` is unknown, a data set is missing or of another shape, a count or mask is no
-        whole number, or the file has fewer particles than asked for.
+        whole number, or the file has fewer than ``n_particles`` particles.
     FormatError
         If the file is truncated or foreign.
     """
-    features = {"jets": JET_FEATURES, "particles": PARTICLE_FEATURES}
-    if what not in features:
+    if what not in ("jets", "particles"):
         raise InputError(f"what to read must be 'jets' or 'particles', got {what!r}")
     if n_particles is not None and n_particles < 1:
         raise InputError(f"n_particles must be at least 1, got {n_particles}")
-    read = _jets if what == "jets" else _particles
-    values = read(Path(path), rows, n_particles)
+    if what == "jets":
+        values = _jets(Path(path), rows, n_particles)
+    else:
+        values = _read(Path(path), "particle_features", rows, n_particles)
     names = JET_FEATURES if what == "jets" else particle_names(values.shape[1])
     try:
         table = EventTable.of(values.reshape(len(values), -1), names, units=_units(names))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return _with_counts(table, path)
+    counts = [name for name in names if name.startswith(("num_particles", "mask"))]
+    numbers = table.select(counts).x
+    if not np.array_equal(numbers, np.round(numbers)):
+        raise InputError(f"{path}: masks and numbers of particles must be whole numbers")
+    return as_integers(table, counts)
 
 
 def _jets(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
-    """Return the jet features (N, 4); the count is the one of the particles that are kept."""
-    with _opened(path) as handle:
-        span = _checked(handle, "jet_features", path, rows)
-        values = hdf5.read_columns(handle, ["jet_features"], span, path)["jet_features"]
+    """Return the jet features (N, 4), with the count of the particles that are kept."""
+    values = _read(path, "jet_features", rows, None)
     if n_particles is not None:
         values[:, 3] = np.minimum(values[:, 3], n_particles)
     return values
 
 
-def _particles(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
-    """Return the features (N, P, 4) of the first particles; no more of the file is read."""
-    key = "particle_features"
-    with _opened(path) as handle:
+def _read(path: Path, key: str, rows: Rows, n_particles: int | None) -> np.ndarray:
+    """Return features (N, 4) of jets or (N, P, 4) of the first particles, and read no others."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: check the name and the working folder")
+    with hdf5.opened(path) as handle:
         span = _checked(handle, key, path, rows)
         stored = handle[key].shape[1]
         if n_particles is not None and n_particles > stored:
             raise InputError(
-                f"{path} has {stored} particles per jet, {n_particles} were asked for: the public"
-                " files with 150 are t150.hdf5 and alike"
+                f"{path} has {stored} particles per jet, fewer than {n_particles}: the public files"
+                " with 150 are t150.hdf5 and the like"
             )
         try:
             return np.asarray(handle[key][span, : n_particles or stored])
@@ -231,9 +230,9 @@ def _particles(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
 def _checked(handle: h5py.File, key: str, path: Path, rows: Rows) -> slice:
     """Return the rows to read of a data set of JetNet's layout."""
     if key not in handle:
-        found = ", ".join(sorted(handle)) or "nothing"
+        holds = ", ".join(sorted(handle)) or "nothing"
         raise InputError(
-            f"{path} must hold {key!r} as JetNet files do, but holds {found}; read a table with"
+            f"{path} must hold {key!r} as JetNet files do, but holds {holds}; read a table with"
             " one data set per column by flowbdt.read_table"
         )
     shape: tuple[int, ...] = getattr(handle[key], "shape", ())
@@ -244,26 +243,40 @@ def _checked(handle: h5py.File, key: str, path: Path, rows: Rows) -> slice:
     return row_span(rows, shape[0], path)
 
 
-def _opened(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
-    if not path.is_file():
-        raise InputError(f"{path} is not a file: check the name and the working folder")
-    return hdf5.opened(path)
-
-
-def _with_counts(table: EventTable, path: str | Path) -> EventTable:
-    """Give counts the type of integers. Raises InputError if they are not whole."""
-    counts = [name for name in table.names if name.startswith(_COUNTS)]
-    values = table.select(counts).x
-    if not np.array_equal(values, np.round(values)):
-        raise InputError(f"{path}: masks and numbers of particles must be whole numbers")
-    return as_integers(table, counts)
-
-
 def _file(folder: str | Path, name: str) -> Path:
     path = Path(folder) / name
     if not path.is_file():
         raise InputError(
-            f"{path} is not there: name the folder that holds {name}; a data set downloads nothing,"
-            " 'flowbdt data fetch' gets public files"
+            f"{path} does not exist: give the folder that holds {name}; 'flowbdt data fetch'"
+            " downloads public files"
         )
     return path
+
+
+@DATASETS.register("bundled")
+class BundledTopJets(Dataset):
+    """40,000 top-quark jets with 12 high-level variables; rows 0 to 24,999 are the train split."""
+
+    name = "bundled"
+    source = (
+        "Pythia 8.317 top pairs at 13 TeV, anti-kT R = 0.8 jets in the JetNet layout, no detector;"
+        " self-generated, not the public JetNet data"
+    )
+    licence = "free to use and redistribute with this project"
+    relations = HLV_RELATIONS
+    columns = HLV_COLUMNS
+    units = HLV_UNITS
+
+    def _load(self, split: str) -> EventTable:
+        source = resources.files("flowbdt.physics") / "data" / "top_jets_hlv12.h5"
+        with resources.as_file(source) as path:
+            return split_by_row(read_table(path), split, HLV_TRAIN_ROWS)
+
+
+def bundled() -> BundledTopJets:
+    """Return the bundled data set; ``bundled().load()`` gives its 40,000 jets.
+
+    Columns and units: d12, d23, mass, pt in GeV; ecf2, ecf3, d2, tau1, tau2, tau3, tau21, tau32
+    without. tau21, tau32 and d2 are ratios of others (``bundled().relations``).
+    """
+    return BundledTopJets()

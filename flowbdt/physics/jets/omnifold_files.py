@@ -1,7 +1,7 @@
 """Z + jets at particle and at detector level in the layout of the OmniFold samples (.npz).
 
-No file is downloaded: name the folder that holds them. Each row is one event: the hardest jet as
-generated ("gen") and as a detector saw it ("sim").
+Each row is one event: the hardest jet as generated ("gen") and as simulated with the detector
+("sim"). ``flowbdt data fetch`` downloads the files.
 
 References
 ----------
@@ -22,11 +22,10 @@ import numpy as np
 from ...errors import FormatError, InputError
 from ...registry import unknown
 from ...tables.event_table import EventTable
-from ..datasets.base import DATASETS, Dataset, as_integers, hashed_part
+from ..datasets import DATASETS, Dataset, as_integers, hashed_split
 
 DOI = "10.5281/zenodo.3548091"
-"""The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig, see
-`flowbdt.physics.datasets.records`."""
+"""The public record: 17 files for each of Pythia21, Pythia25, Pythia26 and Herwig."""
 
 SIX = ("mass", "width", "multiplicity", "ln_rho", "z_g", "tau21")
 """Jet mass, width, number of constituents, logarithm of the groomed mass squared over the squared
@@ -36,19 +35,13 @@ MORE = ("pt", "lha", "ang2")
 UNITS = {"mass": "GeV", "pt": "GeV"}
 COUNTS = ("multiplicity",)
 NO_GROOMED_MASS = -20.0
-"""ln_rho of a jet that is groomed down to one particle, or to massless ones: the logarithm of zero
-is given this value. A neutral pion has it at 3 TeV, so that no other jet of these samples lies
-below; rounding errors in place of zero do, and become the same value."""
+"""ln_rho of a jet that is groomed down to one particle, or to massless ones, in place of the
+logarithm of zero. A neutral pion has it at 3 TeV, so no other jet of these samples lies below;
+rounding errors in place of zero do, and become the same value."""
 
 Level = Literal["gen", "sim"]
 
-_KEYS = {
-    "multiplicity": "mults",
-    "width": "widths",
-    "z_g": "zgs",
-    "lha": "lhas",
-    "ang2": "ang2s",
-}
+_KEYS = {"multiplicity": "mults", "width": "widths", "z_g": "zgs", "lha": "lhas", "ang2": "ang2s"}
 _PT, _MASS = 0, 3
 
 
@@ -56,14 +49,14 @@ _PT, _MASS = 0, 3
 class OmniFoldZJets(Dataset):
     """Jets in Z + jet events: observables at particle level, those at detector level as conditions.
 
-    Files are ``{sample}_Zjet_pTZ-200GeV_0.npz`` and so on; all that are there are read, in the
-    order of their numbers. The split is by a hash of the row number.
+    Reads ``{sample}_Zjet_pTZ-200GeV_0.npz`` and all following numbers. The split is by a hash of
+    the row number.
 
     Parameters
     ----------
-    folder : folder that holds the files
-    sample : "Pythia21", "Pythia25", "Pythia26", "Herwig", or any other that has files
-    observables : some of `SIX` and `MORE`, in the order wanted
+    folder : of the files
+    sample : "Pythia21", "Pythia25", "Pythia26", "Herwig", or any other with files
+    observables : from `SIX` and `MORE`, in order
     conditions : the same at detector level; None for those of ``observables``, () for none
     n_files : how many of the files to read; None for all
     train_fraction : share of the train split, the rest is for the test
@@ -87,43 +80,36 @@ class OmniFoldZJets(Dataset):
         train_fraction: float = 0.5,
         seed: int = 0,
     ) -> None:
-        self.folder = folder
-        self.sample = sample
-        self.observables = observables
-        self.conditions = conditions
-        self.n_files = n_files
-        self.train_fraction = train_fraction
-        self.seed = seed
+        self.folder, self.sample, self.n_files = folder, sample, n_files
+        self.observables, self.conditions = observables, conditions
+        self.train_fraction, self.seed = train_fraction, seed
         self.columns = tuple(observables)
         self.units = {name: unit for name, unit in UNITS.items() if name in observables}
 
     def _load(self, split: str) -> EventTable:
-        table = read_zjets(
-            zjets_files(self.folder, self.sample, self.n_files), self.observables, self.conditions
-        )
+        files = zjets_files(self.folder, self.sample, self.n_files)
+        table = read_zjets(files, self.observables, self.conditions)
         fractions = {"train": self.train_fraction, "test": 1 - self.train_fraction}
-        return hashed_part(table, split, fractions, self.seed)
+        return hashed_split(table, split, fractions, self.seed)
 
 
 def zjets_files(folder: str | Path, sample: str, n_files: int | None = None) -> list[Path]:
     """Return the files of one sample in the order of their numbers, the first ``n_files`` of them.
 
-    Raises
-    ------
-    InputError
-        If there is none, one is missing in between, or fewer than ``n_files`` are there.
+    Raises InputError if there is none, one is missing in between, or fewer than ``n_files`` are
+    there.
     """
     pattern = f"{sample}_Zjet_pTZ-200GeV_{{}}.npz"
-    found: list[Path] = []
-    while (path := Path(folder) / pattern.format(len(found))).is_file():
-        found.append(path)
-    wanted = len(found) if n_files is None else n_files
-    if not found or wanted > len(found) or wanted < 1:
+    files: list[Path] = []
+    while (path := Path(folder) / pattern.format(len(files))).is_file():
+        files.append(path)
+    wanted = len(files) if n_files is None else n_files
+    if not files or wanted > len(files) or wanted < 1:
         raise InputError(
             f"{folder} must hold {pattern.format(0)} and following numbers, {n_files or 'one'} or"
-            f" more; {path.name} is not there. Name the folder; flowbdt downloads nothing"
+            f" more; {path.name} is missing. 'flowbdt data fetch' downloads public files"
         )
-    return found[:wanted]
+    return files[:wanted]
 
 
 def read_zjets(
@@ -136,14 +122,14 @@ def read_zjets(
     Parameters
     ----------
     files : .npz files, read one after the other
-    observables : columns at particle level, some of `SIX` and `MORE`
+    observables : columns at particle level, from `SIX` and `MORE`
     conditions : columns at detector level, named ``sim_...``; None for those of ``observables``
 
     Returns
     -------
     EventTable; mass and pt in GeV, multiplicity an integer column, the others float64. ln_rho is
-    `NO_GROOMED_MASS` and z_g zero where nothing is left to have a mass; tau21 of a jet without
-    width is zero.
+    `NO_GROOMED_MASS` and z_g zero where grooming leaves no mass; tau21 of a jet without width is
+    zero.
 
     Raises
     ------
@@ -153,46 +139,44 @@ def read_zjets(
         If a file is truncated or foreign.
     """
     names = tuple(observables)
-    given = names if conditions is None else tuple(conditions)
-    for name in (*names, *given):
+    sim_names = names if conditions is None else tuple(conditions)
+    for name in (*names, *sim_names):
         if name not in (*SIX, *MORE):
             raise InputError(str(unknown("observable", name, (*SIX, *MORE))))
     units = {name: unit for name, unit in UNITS.items() if name in names}
     table = EventTable.of(_read(files, "gen", names), names, units=units)
-    if given:
-        sim = EventTable.of(_read(files, "sim", given), [f"sim_{name}" for name in given])
+    if sim_names:
+        sim = EventTable.of(_read(files, "sim", sim_names), [f"sim_{name}" for name in sim_names])
         table = EventTable.of(table, cond=sim)
     return as_integers(table, COUNTS)
 
 
 def _read(files: Sequence[str | Path], level: Level, names: Sequence[str]) -> np.ndarray:
-    return np.concatenate([_columns(Path(path), level, names) for path in files])
-
-
-def _columns(path: Path, level: Level, names: Sequence[str]) -> np.ndarray:
-    """Return observables (n, d) of one file at one level."""
-    arrays = _arrays(path, level)
-    return np.array([_observable(arrays, name) for name in names]).T
+    """Return observables (n, d) at one level, one file in memory at a time."""
+    arrays = (_arrays(Path(path), level) for path in files)
+    return np.concatenate(
+        [np.array([_observable(one, name) for name in names]).T for one in arrays]
+    )
 
 
 def _arrays(path: Path, level: Level) -> dict[str, np.ndarray]:
-    """Return the arrays of one level by their names without it, all of one length."""
+    """Return the arrays of one level by their names without the level, all of one length."""
     wanted = ["jets", "mults", "lhas", "widths", "ang2s", "tau2s", "sdms", "zgs"]
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as handle:
             missing = [f"{level}_{key}" for key in wanted if f"{level}_{key}" not in handle]
             if missing:
                 raise InputError(f"{path} must hold {', '.join(missing)}, as OmniFold files do")
-            found = {key: np.asarray(handle[f"{level}_{key}"], dtype=float) for key in wanted}
+            arrays = {key: np.asarray(handle[f"{level}_{key}"], dtype=float) for key in wanted}
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, AttributeError, TypeError) as error:
         if isinstance(error, InputError):
             raise
         raise FormatError(f"{path} is not a whole .npz archive: {error}") from error
-    shapes = {key: array.shape for key, array in found.items()}
-    n = len(found["widths"])
+    shapes = {key: array.shape for key, array in arrays.items()}
+    n = len(arrays["widths"])
     if any(shape != ((n, 4) if key == "jets" else (n,)) for key, shape in shapes.items()):
         raise InputError(f"{path}: all arrays must have one entry per jet, got shapes {shapes}")
-    return found
+    return arrays
 
 
 def _observable(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -209,7 +193,7 @@ def _observable(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
 def ln_rho(groomed_mass: np.ndarray, pt: np.ndarray) -> np.ndarray:
     """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is zero or below.
 
-    A mass can come out below zero: a massless jet's m^2 rounds to either side of it.
+    The m^2 of a massless jet rounds to either side of zero.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Calorimeter showers: layer energies by a small flow, voxels by dividing them exactly."""
+"""Shower model: layer energies by a small flow, voxels by exact division of energies."""
 
 from __future__ import annotations
 

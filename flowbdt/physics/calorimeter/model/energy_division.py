@@ -1,20 +1,39 @@
-"""Energy divided in two, again and again: every part and the sum of all come out exact.
+"""Energy divided in two, again and again, with exact sums; layers in the order of generation.
 
 The energy of a layer is divided between inner and outer rings until single rings are left, that of
 a ring between neighbouring sectors until single voxels are left. Each division is one share
-between 0 and 1. A voxel holds nothing or at least the threshold, so a part that is not empty
-holds at least the threshold too: the share counts what is left beyond it.
+between 0 and 1. A voxel holds nothing or at least the threshold, and so does every segment: the
+share counts the energy beyond the threshold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ....trees.share_distribution import ConditionalDistribution, DistributionSettings
+from ..geometry import Geometry, Layer
+
 Segments = dict[tuple[int, int], np.ndarray]
 """Energy of the cells from low up to high, by (low, high); arrays of one shape."""
+
+FEW_LAYERS = 8
+"""With more layers, features come from the neighbouring ones only."""
+
+REACH = 2
+"""Neighbours on either side that count then."""
+
+KNOWN = 2
+"""Layers generated before whose shares are features."""
+
+KNOWN_SPLITS = 3
+"""Their first splits: inner to outer half, and the halves of these."""
+
+FEWEST = 20
+"""With fewer divided segments in the training showers the share is uniform."""
 
 
 class Split(NamedTuple):
@@ -26,12 +45,12 @@ class Split(NamedTuple):
 
     @property
     def whole(self) -> tuple[int, int]:
-        """What is divided."""
+        """The segment that is divided."""
         return self.low, self.high
 
     @property
-    def parts(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Left and right part."""
+    def halves(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The left and the right segment."""
         return (self.low, self.middle), (self.middle, self.high)
 
     @property
@@ -45,18 +64,18 @@ def splits(n: int) -> list[Split]:
     result: list[Split] = []
     level = [(0, n)]
     while level:
-        found = [Split(low, (low + high) // 2, high) for low, high in level if high - low > 1]
-        result += found
-        level = [part for split in found for part in split.parts]
+        new = [Split(low, (low + high) // 2, high) for low, high in level if high - low > 1]
+        result += new
+        level = [half for split in new for half in split.halves]
     return result
 
 
 def ancestors(n: int) -> dict[tuple[int, int], tuple[tuple[int, int], ...]]:
-    """Return for every part what it is a part of, the smallest first."""
+    """Return for every segment those that contain it, the smallest first."""
     result: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {(0, n): ()}
     for split in splits(n):
-        for part in split.parts:
-            result[part] = (split.whole, *result[split.whole])
+        for half in split.halves:
+            result[half] = (split.whole, *result[split.whole])
     return result
 
 
@@ -65,39 +84,36 @@ def summed(cells: np.ndarray) -> Segments:
     n = cells.shape[-1]
     result = {(0, n): cells.sum(axis=-1)}
     for split in splits(n):
-        for low, high in split.parts:
+        for low, high in split.halves:
             result[low, high] = cells[..., low:high].sum(axis=-1)
     return result
 
 
 def share(left: np.ndarray, whole: np.ndarray, threshold: float) -> np.ndarray:
-    """Return shares: 0 and 1 where all is on one side, else what the left has beyond the threshold.
+    """Return shares: 0 and 1 if all is on one side, else that of the energy beyond the threshold.
 
-    Parameters
-    ----------
-    left, whole : energies of the left part and of both, whole > 0
-    threshold : least energy of a part that is not empty, in the same unit
+    left, whole : energies of the left segment and of both, whole > 0, in the unit of the threshold
     """
     inner = (left - threshold) / np.maximum(whole - 2 * threshold, 1e-12)
     inner = np.clip(inner, 1e-9, 1 - 1e-9)
-    # sums in another order leave a part of one in a billion where there is nothing
+    # sums in another order leave one in a billion of the energy in an empty segment
     empty = whole - left <= 1e-9 * whole
     return np.where(left <= 1e-9 * whole, 0.0, np.where(empty, 1.0, inner))
 
 
 def left_energy(share: np.ndarray, whole: np.ndarray, threshold: float) -> np.ndarray:
-    """Return the energy of the left part: the inverse of `share`.
+    """Return the energy of the left segment: the inverse of `share`.
 
-    Too little energy for two parts goes to the side that has the larger share.
+    Too little energy for two segments goes to the side that has the larger share.
     """
     left = threshold + share * (whole - 2 * threshold)
     left = np.where(whole < 2 * threshold, np.where(share > 0.5, whole, 0.0), left)
     return np.where(share <= 0, 0.0, np.where(share >= 1, whole, left))
 
 
-def fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return part / whole; NaN where the whole is empty."""
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)
+def fraction(energy: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return energy / whole; NaN where the whole is empty."""
+    return np.where(whole > 0, energy / np.where(whole > 0, whole, 1.0), np.nan)
 
 
 def log_energy(energy: np.ndarray) -> np.ndarray:
@@ -106,12 +122,142 @@ def log_energy(energy: np.ndarray) -> np.ndarray:
 
 
 def divide(segments: Segments, split: Split, shares: np.ndarray, threshold: float) -> None:
-    """Enter the two parts of a split from its shares."""
+    """Enter the two halves of a split from its shares."""
     whole = segments[split.whole]
     left = np.where(whole > 0, left_energy(shares, whole, threshold), 0.0)
-    segments[split.parts[0]], segments[split.parts[1]] = left, whole - left
+    segments[split.halves[0]], segments[split.halves[1]] = left, whole - left
 
 
 def cells(segments: Mapping[tuple[int, int], np.ndarray], n: int) -> np.ndarray:
     """Return the energies of the n cells, (..., n)."""
     return np.stack([segments[cell, cell + 1] for cell in range(n)], axis=-1)
+
+
+def first_shares(segments: Segments, n: int) -> list[np.ndarray]:
+    """Return the left fractions of a layer's first splits, NaN for missing ones."""
+    first = [fraction(segments[s.halves[0]], segments[s.whole]) for s in splits(n)[:KNOWN_SPLITS]]
+    missing = np.full(segments[0, n].shape, np.nan)
+    return first + [missing] * (KNOWN_SPLITS - len(first))
+
+
+def of_whole(
+    segments: Segments, split: Split, larger: tuple[tuple[int, int], ...], n_larger: int
+) -> list[np.ndarray]:
+    """Return the fractions of the larger segments that a segment holds, the smallest first."""
+    energy = segments[split.whole]
+    fractions = [fraction(energy, segments[one]) for one in larger[:n_larger]]
+    return fractions + [np.full(energy.shape, np.nan)] * (n_larger - len(fractions))
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Groups of equal layers of a geometry, and the order of generation."""
+
+    geometry: Geometry
+    groups: tuple[tuple[int, ...], ...]  # positions of layers of equal rings and sectors
+    order: tuple[int, ...]  # positions of all layers, in the order of generation
+
+    @classmethod
+    def of(cls, geometry: Geometry, layer_energies: np.ndarray) -> LayerPlan:
+        """Return the plan from energies (n, layers) of training showers.
+
+        If all layers differ, those of most energy come first.
+        """
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for position, layer in enumerate(geometry.layers):
+            alike.setdefault((layer.r_edges, layer.n_alpha), []).append(position)
+        groups = tuple(tuple(members) for members in alike.values())
+        order = np.arange(len(geometry.layers))
+        if len(groups) == len(order):
+            order = np.argsort(-layer_energies.mean(axis=0), kind="stable")
+        return cls(geometry, groups, tuple(int(position) for position in order))
+
+    def layer(self, position: int) -> Layer:
+        """Return a layer by its position."""
+        return self.geometry.layers[position]
+
+    def group(self, position: int) -> int:
+        """Return the number of the group of a layer."""
+        return next(i for i, members in enumerate(self.groups) if position in members)
+
+    def known(self, position: int) -> tuple[int, ...]:
+        """Return the layers generated before whose shares are features of this one."""
+        before = self.order[: self.order.index(position)]
+        return before[::-1][:KNOWN] if len(self.groups) < len(self.order) else before[:KNOWN]
+
+
+@dataclass(frozen=True)
+class ShowerEnergies:
+    """Incident energies (n,) and layer energies (n, layers), MeV: the features of all divisions."""
+
+    plan: LayerPlan
+    incident: np.ndarray
+    layers: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> ShowerEnergies:
+        """Return some of the showers."""
+        return ShowerEnergies(self.plan, self.incident[rows], self.layers[rows])
+
+    def features(self, position: int) -> np.ndarray:
+        """Return log energy, position in the group, log shares of near layers, (n, k)."""
+        return self._features([position])[:, 0]
+
+    def all_features(self) -> np.ndarray:
+        """Return the features of all layers, (n, layers, k)."""
+        return self._features(list(range(self.layers.shape[1])))
+
+    def _features(self, positions: list[int]) -> np.ndarray:
+        log_incident = np.log(self.incident)
+        log_share = log_energy(self.layers) - log_incident[:, None]
+        n = self.layers.shape[1]
+        near = n if n <= FEW_LAYERS else 2 * REACH + 1
+        result = np.full((len(self.incident), len(positions), 2 + near), np.nan)
+        for number, position in enumerate(positions):
+            result[:, number, 0] = log_incident
+            result[:, number, 1] = position
+            first = 0 if n <= FEW_LAYERS else position - REACH
+            low, high = max(first, 0), min(first + near, n)
+            result[:, number, 2 + low - first : 2 + high - first] = log_share[:, low:high]
+        return result
+
+
+class Divisions:
+    """Distributions of shares, by group of layers and kind of division.
+
+    They learn from at most ``most_rows`` rows each.
+    """
+
+    def __init__(self, settings: DistributionSettings, most_rows: int) -> None:
+        self.settings, self.most_rows = settings, most_rows
+        self.models: dict[tuple[int, tuple[int, ...]], ConditionalDistribution] = {}
+        self.plan: LayerPlan
+        self.threshold: float
+
+    def learn(
+        self,
+        group: int,
+        kind: tuple[int, ...],
+        x: np.ndarray,
+        y: np.ndarray,
+        key: int,
+        threads: int,
+    ) -> None:
+        """Fit the distribution of one kind of division, unless there are too few rows."""
+        if len(y) >= FEWEST:
+            model = ConditionalDistribution(self.settings)
+            self.models[group, kind] = model.fit(x, y, seed=key, n_threads=threads)
+
+    def state(self) -> dict[str, Any]:
+        """Return the distributions as arrays, by group and kind."""
+        return {
+            "_".join(map(str, (group, *kind))): model.to_arrays()
+            for (group, kind), model in self.models.items()
+        }
+
+    def restore(self, state: Mapping[str, Any], plan: LayerPlan, threshold: float) -> Self:
+        """Take back what `state` returned."""
+        self.plan, self.threshold = plan, threshold
+        for name, arrays in state.items():
+            group, *kind = map(int, name.split("_"))
+            self.models[group, tuple(kind)] = ConditionalDistribution.from_arrays(arrays)
+        return self

@@ -1,4 +1,9 @@
-"""Layer energies given the incident energy: a small flow, continuous in the energy."""
+"""Layer energies at any incident energy: quantiles that depend on it, and a small flow.
+
+The distribution of a column narrows and moves with the incident energy, by orders of magnitude.
+`EnergyMarginals` makes it standard normal at every energy; the flow then learns how the columns
+depend on each other.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,6 @@ from ....model import FlowBDT
 from ....training import run_directory
 from ....trees.share_distribution import flow_parameters
 from .energy_division import left_energy, share
-from .energy_marginals import EnergyMarginals
 
 FLOW: dict[str, Any] = {
     "preset": "balanced",
@@ -23,13 +27,26 @@ FLOW: dict[str, Any] = {
 }
 """Settings of the flow: its columns are standard normal already, at every energy."""
 
+INNER = np.linspace(-2.6, 2.6, 41)
+"""Standard normal numbers whose quantiles are those of the training values."""
+
+REACH = 4.0
+"""Beyond these levels quantiles continue in straight lines, up to this many deviations."""
+
+LEVELS = np.concatenate([[-REACH], INNER, [REACH]])
+
+MOST_NODES = 20
+FEWEST = 10
+
+BLOCK = 4096
+"""Showers whose curves are in memory together."""
+
 
 class LayerEnergies:
-    """Energy of every layer, and so of the shower, given the incident energy.
+    """Distribution of the layer energies, and so of the shower's, at any incident energy.
 
     The columns are the logarithm of total over incident energy, and layer by layer, those of least
-    energy first, the share of what is left. Each becomes a standard normal number at every energy
-    (`EnergyMarginals`); the flow learns how they depend on each other.
+    energy first, the share of the remaining energy.
 
     Parameters
     ----------
@@ -56,10 +73,10 @@ class LayerEnergies:
         columns = [_log(total / energies)]
         left = total.copy()
         for position in self.order[:-1]:
-            parts = share(layers[:, position], np.where(left > 0, left, 1.0), self.threshold)
-            parts = np.where(left > 0, parts, 0.0)
-            columns.append(_log(parts) - _log(1 - parts))
-            left = np.where(parts >= 1, 0.0, left - layers[:, position])
+            shares = share(layers[:, position], np.where(left > 0, left, 1.0), self.threshold)
+            shares = np.where(left > 0, shares, 0.0)
+            columns.append(_log(shares) - _log(1 - shares))
+            left = np.where(shares >= 1, 0.0, left - layers[:, position])
         return np.column_stack(columns)
 
     def sample(self, energies: np.ndarray, seed: int) -> np.ndarray:
@@ -79,22 +96,18 @@ class LayerEnergies:
         left = np.where(total > 0, np.maximum(total, self.threshold), 0.0)
         layers = np.zeros((len(energies), len(self.order)))
         for column, position in enumerate(self.order[:-1], start=1):
-            part = left_energy(expit(values[:, column]), left, self.threshold)
-            layers[:, position] = part
-            left = left - part
+            layers[:, position] = left_energy(expit(values[:, column]), left, self.threshold)
+            left = left - layers[:, position]
         layers[:, self.order[-1]] = left
         return layers
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that were learned: quantiles, closed form, trees, classifier of the rejection."""
+        """Learned numbers: quantiles, closed form, trees, rejection classifier."""
         archive = run_directory.Archive("layer energies", self.model.archive_)
         manifest = run_directory.parse_json(archive.read("manifest.json"), "manifest.json")
-        names = [
-            *manifest["models"],
-            *(n for n in manifest["files"] if n == run_directory.REJECTION),
-        ]
-        trees = sum(flow_parameters(archive.read(name)) for name in names)
+        rejection = [n for n in manifest["files"] if n == run_directory.REJECTION]
+        trees = sum(flow_parameters(archive.read(n)) for n in [*manifest["models"], *rejection])
         with np.load(io.BytesIO(archive.read("preconditioner.npz")), allow_pickle=False) as form:
             numbers = sum(form[k].size for k in form.files if k not in ("name", "format", "search"))
         return self.marginals.n_parameters + trees + numbers
@@ -129,3 +142,157 @@ def _log(x: np.ndarray) -> np.ndarray:
     """Return the logarithm, minus infinity of 0."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(x))
+
+
+class EnergyMarginals:
+    """Distribution of each column at any incident energy, as a map to standard normal numbers.
+
+    A value of minus or plus infinity is an end, with a probability that depends on the energy.
+    Between the energies of the training, medians, logarithms of the width and quantiles in units
+    of the width are interpolated in the logarithm of the energy.
+    """
+
+    def fit(self, energies: np.ndarray, values: np.ndarray) -> Self:
+        """Learn from incident energies (n,) and values (n, m), infinite at the ends."""
+        self._nodes, groups = _nodes(np.log(energies))
+        shape = (len(self._nodes), values.shape[1])
+        self._ends = np.zeros((*shape, 2))
+        self._quantiles = np.zeros((*shape, 2 + len(LEVELS)))
+        for column in range(values.shape[1]):
+            everywhere = values[np.isfinite(values[:, column]), column]
+            for node, rows in enumerate(groups):
+                near = values[rows, column]
+                low, high = (near == -np.inf), (near == np.inf)
+                self._ends[node, column] = low.mean(), high.mean()
+                inner = near[~low & ~high]
+                if len(inner) < FEWEST:
+                    inner = everywhere
+                self._quantiles[node, column] = _described(inner)
+        return self
+
+    def forward(
+        self, energies: np.ndarray, values: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return standard normal numbers (n, m); ends are spread over their interval by ``rng``."""
+        from scipy.special import ndtr
+
+        chance = rng.random(values.shape)
+        result = np.empty(values.shape)
+        for column in range(values.shape[1]):
+            ends, curve = self._at(energies, column)
+            x = values[:, column]
+            inner = np.isfinite(x)
+            z = np.zeros(len(x))
+            z[inner] = _placed(curve[inner], x[inner])
+            low, high = ends.T
+            rank = low + (1 - low - high) * ndtr(z)
+            rank = np.where(x == -np.inf, low * chance[:, column], rank)
+            rank = np.where(x == np.inf, 1 - high * chance[:, column], rank)
+            result[:, column] = _normal(rank)
+        return result
+
+    def inverse(self, energies: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Return values (n, m) from standard normal numbers."""
+        rows = [slice(first, first + BLOCK) for first in range(0, len(z), BLOCK)]
+        blocks = [self._inverse(energies[block], z[block]) for block in rows]
+        return np.concatenate(blocks) if blocks else np.empty(z.shape)
+
+    def _inverse(self, energies: np.ndarray, z: np.ndarray) -> np.ndarray:
+        from scipy.special import ndtr
+
+        ends, curve = self._at(energies)
+        low, high = ends[..., 0], ends[..., 1]
+        rank = ndtr(z)
+        inner = (rank - low) / np.maximum(1 - low - high, 1e-12)
+        x = _read(curve, _normal(inner))
+        x[rank < low] = -np.inf
+        x[(high > 0) & (rank >= 1 - high)] = np.inf
+        return x
+
+    def _at(
+        self, energies: np.ndarray, columns: int | slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return probabilities of the ends (n, m, 2) and quantiles (n, m, levels), m columns."""
+        at = np.interp(np.log(energies), self._nodes, np.arange(len(self._nodes)))
+        low = np.minimum(at.astype(np.int64), max(len(self._nodes) - 2, 0))
+        high = np.minimum(low + 1, len(self._nodes) - 1)
+        learned = self._ends[:, columns], self._quantiles[:, columns]
+        weight = (at - low).reshape(-1, *[1] * (learned[0].ndim - 1))
+        ends, curve = ((1 - weight) * table[low] + weight * table[high] for table in learned)
+        return ends, curve[..., :1] + np.exp(curve[..., 1:2]) * curve[..., 2:]
+
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Lowest and highest energy of a node; the distribution is constant beyond them."""
+        return float(np.exp(self._nodes[0])), float(np.exp(self._nodes[-1]))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of learned numbers."""
+        return int(self._nodes.size + self._ends.size + self._quantiles.size)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what was learned by name."""
+        return {"nodes": self._nodes, "ends": self._ends, "quantiles": self._quantiles}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Restore what `to_arrays` returned."""
+        restored = cls()
+        restored._nodes, restored._ends = arrays["nodes"], arrays["ends"]
+        restored._quantiles = arrays["quantiles"]
+        return restored
+
+
+def _nodes(log: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return log energies, rising, and the rows from which each node learns."""
+    different = np.unique(log)
+    if len(different) <= 2 * MOST_NODES:
+        return different, [np.flatnonzero(log == value) for value in different]
+    order = np.argsort(log, kind="stable")
+    groups = np.array_split(order, min(MOST_NODES, max(len(log) // 50, 1)))
+    nodes = np.array([log[rows].mean() for rows in groups])
+    nodes[0], nodes[-1] = log.min(), log.max()  # all training energies are within the range
+    return nodes, groups
+
+
+def _described(values: np.ndarray) -> np.ndarray:
+    """Return median, log width, and quantiles in units of the width beyond the median."""
+    from scipy.special import ndtr
+
+    if not len(values):
+        return np.zeros(2 + len(LEVELS))
+    ranks = (np.arange(len(values)) + 0.5) / len(values)
+    quantiles = np.interp(ndtr(INNER), ranks, np.sort(values))
+    middle = quantiles[len(INNER) // 2]
+    width = max(quantiles[-9] - quantiles[8], 1e-9 * max(abs(middle), 1.0))
+    beyond = (REACH - INNER[-1]) / (INNER[3] - INNER[0])
+    low = quantiles[0] - beyond * (quantiles[3] - quantiles[0])
+    high = quantiles[-1] + beyond * (quantiles[-1] - quantiles[-4])
+    curve = np.concatenate([[low], quantiles, [high]])
+    return np.concatenate([[middle, np.log(width)], (curve - middle) / width])
+
+
+def _read(curve: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return the quantile at z (...) of each curve (..., levels), z within the levels."""
+    low = np.minimum(np.searchsorted(LEVELS, z, side="right") - 1, len(LEVELS) - 2)
+    below = np.take_along_axis(curve, low[..., None], axis=-1)[..., 0]
+    above = np.take_along_axis(curve, low[..., None] + 1, axis=-1)[..., 0]
+    weight = (z - LEVELS[low]) / (LEVELS[low + 1] - LEVELS[low])
+    return np.asarray((1 - weight) * below + weight * above)
+
+
+def _placed(curve: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return z at which each row's quantile is x: the inverse of `_read`."""
+    low = np.clip((curve <= x[:, None]).sum(axis=1) - 1, 0, len(LEVELS) - 2)
+    rows = np.arange(len(x))
+    below, above = curve[rows, low], curve[rows, low + 1]
+    weight = np.clip((x - below) / np.maximum(above - below, 1e-300), 0, 1)
+    return np.asarray((1 - weight) * LEVELS[low] + weight * LEVELS[low + 1])
+
+
+def _normal(rank: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtri
+
+    within = np.minimum(np.maximum(rank, 1e-12), 1 - 1e-12)
+    return np.minimum(np.maximum(ndtri(within), -REACH), REACH)

@@ -1,11 +1,8 @@
-"""The loops of generation for the compiler: divide energies shower by shower.
+"""Compiled loops that divide energies shower by shower.
 
-The same operations as in `radial`, `sectors` and `flowbdt.trees.distribution`, for one row
-after the other, on the arrays of `flat`. Rows do not know of each other.
-
-References
-----------
-The normal quantile: Wichura, Applied Statistics 37 (1988) 477, algorithm AS 241, PPND16.
+The operations of `rings`, `sectors` and `flowbdt.trees.share_distribution`, row by row on the
+arrays of `voxel_arrays`; rows are independent. The normal quantile is that of Wichura, Applied
+Statistics 37 (1988) 477, algorithm AS 241, PPND16.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from .voxel_arrays import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SC
 
 @compiled
 def leaf(nodes: Any, root: int, x: np.ndarray) -> int:
-    """Return the leaf that a row comes to."""
+    """Return the leaf of a row."""
     node = root
     while nodes.left[node] >= 0:
         value = x[nodes.feature[node]]
@@ -45,7 +42,7 @@ def total(nodes: Any, first: int, last: int, base: float, x: np.ndarray) -> floa
 
 @compiled
 def normal_quantile(p: float) -> float:
-    """Return z with a probability p of less."""
+    """Return z at which the cumulative normal distribution is p."""
     q = p - 0.5
     if abs(q) <= 0.425:
         r = 0.180625 - q * q
@@ -84,7 +81,7 @@ def normal_quantile(p: float) -> float:
 
 @compiled
 def clipped(value: float, low: float, high: float) -> float:
-    """Return the value, not below low nor above high."""
+    """Return the value clipped to [low, high]."""
     return min(max(value, low), high)
 
 
@@ -140,8 +137,8 @@ def drawn(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray) 
 
 
 @compiled
-def left_part(share: float, whole: float, threshold: float) -> float:
-    """Return the energy of the left part, see `segments.left_energy`."""
+def left_segment(share: float, whole: float, threshold: float) -> float:
+    """Return the energy of the left segment, see `energy_division.left_energy`."""
     if whole <= 0 or share <= 0:
         return 0.0
     if share >= 1:
@@ -158,32 +155,32 @@ def logarithm(energy: float) -> float:
 
 
 @compiled
-def fraction(segments: np.ndarray, part: int, whole: int) -> float:
+def segment_fraction(segments: np.ndarray, left: int, whole: int) -> float:
     """Return the fraction of two segments; NaN where there is none."""
     if whole < 0 or segments[whole] <= 0:
         return math.nan
-    return segments[part] / segments[whole]
+    return segments[left] / segments[whole]
 
 
 @compiled
-def make_rings(
+def fill_rings(
     nodes: Any,
-    way: Any,
+    plan: Any,
     known: np.ndarray,
     layers: np.ndarray,
     uniform: np.ndarray,
     threshold: float,
-    work: Any,
+    memory: Any,
     rings: np.ndarray,
 ) -> None:
     """Fill ``rings`` (n, all rings) from known features (n, layers, f) and layer energies."""
-    x, curve, segments = work
+    x, curve, segments = memory
     n_known = known.shape[2]
     for shower in range(len(layers)):
-        for layer in range(len(way.start)):
-            segments[way.start[layer]] = layers[shower, layer]
-        for number in range(len(way.steps)):
-            step = way.steps[number]
+        for layer in range(len(plan.start)):
+            segments[plan.start[layer]] = layers[shower, layer]
+        for number in range(len(plan.steps)):
+            step = plan.steps[number]
             whole = segments[step[1]]
             share = uniform[shower, number]
             if whole > 0 and step[6] >= 0:
@@ -191,32 +188,34 @@ def make_rings(
                     x[i] = known[shower, step[0], i]
                 x[n_known] = logarithm(whole)
                 for i in range(2):
-                    x[n_known + 1 + i] = fraction(segments, step[1], step[4 + i])
+                    x[n_known + 1 + i] = segment_fraction(segments, step[1], step[4 + i])
                 for i in range((len(step) - 7) // 2):
-                    x[n_known + 3 + i] = fraction(segments, step[7 + 2 * i], step[8 + 2 * i])
+                    x[n_known + 3 + i] = segment_fraction(
+                        segments, step[7 + 2 * i], step[8 + 2 * i]
+                    )
                 share = drawn(nodes, step[6], x, share, curve)
-            left = left_part(share, whole, threshold)
+            left = left_segment(share, whole, threshold)
             segments[step[2]], segments[step[3]] = left, whole - left
-        for ring in range(len(way.rings)):
-            rings[shower, ring] = segments[way.rings[ring]]
+        for ring in range(len(plan.rings)):
+            rings[shower, ring] = segments[plan.rings[ring]]
 
 
 @compiled
-def make_sectors(
+def fill_sectors(
     nodes: Any,
-    way: Any,
+    plan: Any,
     known: np.ndarray,
     axes: np.ndarray,
     rings: np.ndarray,
     uniform: np.ndarray,
     threshold: float,
-    work: Any,
+    memory: Any,
     voxels: np.ndarray,
 ) -> None:
     """Fill a layer of ``voxels`` (n, all voxels) from its rings (n, r) and axes (n, 2)."""
-    x, curve, segments = work
-    n_known, n_alpha = known.shape[2], len(way.cells)
-    layer, first_voxel, n_r = way.where
+    x, curve, segments = memory
+    n_known, n_alpha = known.shape[2], len(plan.cells)
+    layer, first_voxel, n_r = plan.where
     for shower in range(len(rings)):
         for i in range(n_known):
             x[i] = known[shower, layer, i]
@@ -226,21 +225,21 @@ def make_sectors(
             segments[0] = rings[shower, ring]
             x[n_known + 1] = logarithm(segments[0])
             x[n_known + 2] = ring
-            for number in range(len(way.steps)):
-                step = way.steps[number]
+            for number in range(len(plan.steps)):
+                step = plan.steps[number]
                 whole = segments[step[0]]
                 share = uniform[shower, (2 + number) * n_r + ring]
                 if whole > 0 and step[4] >= 0:
-                    c, s = way.away[number, 0], side * way.away[number, 1]
-                    tc, ts = way.turn[first, 0], way.turn[first, 1]
+                    c, s = plan.away[number, 0], side * plan.away[number, 1]
+                    tc, ts = plan.turn[first, 0], plan.turn[first, 1]
                     x[n_known] = logarithm(whole)
                     x[n_known + 3] = axes[shower, 0] * (c * tc - s * ts) + axes[shower, 1] * (
                         c * ts + s * tc
                     )
-                    x[n_known + 4] = fraction(segments, step[0], step[3])
+                    x[n_known + 4] = segment_fraction(segments, step[0], step[3])
                     share = drawn(nodes, step[4], x, share, curve)
-                left = left_part(share, whole, threshold)
+                left = left_segment(share, whole, threshold)
                 segments[step[1]], segments[step[2]] = left, whole - left
             for place in range(n_alpha):
                 sector = (first + (place if side > 0 else -1 - place)) % n_alpha
-                voxels[shower, first_voxel + sector * n_r + ring] = segments[way.cells[place]]
+                voxels[shower, first_voxel + sector * n_r + ring] = segments[plan.cells[place]]

@@ -1,4 +1,4 @@
-"""Parts of the shower model: divided energies, distributions of shares, quantiles, axes, layers."""
+"""Stages of the shower model: divided energies, shares, quantiles, axes, layers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model.energy_division import (
+    LayerPlan,
     Split,
     ancestors,
     cells,
@@ -16,22 +17,20 @@ from flowbdt.physics.calorimeter.model.energy_division import (
     share,
     splits,
 )
-from flowbdt.physics.calorimeter.model.energy_marginals import EnergyMarginals, _nodes
-from flowbdt.physics.calorimeter.model.layer_plan import LayerPlan
-from flowbdt.physics.calorimeter.model.sectors import Frames
-from flowbdt.physics.calorimeter.model.shower_axis import draw_axes, leaning, windows
+from flowbdt.physics.calorimeter.model.layer_energies import EnergyMarginals, _nodes
+from flowbdt.physics.calorimeter.model.sectors import Frames, draw_axes, leaning, windows
 from flowbdt.trees.share_distribution import ConditionalDistribution, DistributionSettings
 
-# --- segments
+# --- divisions
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 10, 16, 19])
 def test_splits_lead_to_every_single_cell_once(n):
     found = splits(n)
     assert len(found) == n - 1
-    single = [part for split in found for part in split.parts if part[1] - part[0] == 1]
+    single = [half for split in found for half in split.halves if half[1] - half[0] == 1]
     assert sorted(single) == ([(i, i + 1) for i in range(n)] if n > 1 else [])
-    assert all((0, n) in ancestors(n)[part] for part in single)
+    assert all((0, n) in ancestors(n)[half] for half in single)
 
 
 def test_share_and_left_energy_are_inverse():
@@ -41,12 +40,12 @@ def test_share_and_left_energy_are_inverse():
     np.testing.assert_allclose(back, left, rtol=1e-8)
 
 
-def test_no_part_is_between_zero_and_the_threshold():
+def test_no_half_is_between_zero_and_the_threshold():
     rng = np.random.default_rng(0)
     whole = rng.uniform(1, 6, 1000)
     left = left_energy(rng.random(1000), whole, 1.0)
-    for part in (left, whole - left):
-        assert ((part == 0) | (part >= 1.0)).all()
+    for half in (left, whole - left):
+        assert ((half == 0) | (half >= 1.0)).all()
 
 
 def test_divided_energies_add_up():

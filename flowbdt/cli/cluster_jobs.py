@@ -1,0 +1,340 @@
+"""Commands for jobs: plan a run, do single jobs, submit, collect."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from ..errors import ConfigError, FlowbdtError, InputError, RunError
+from . import options
+from .fit_runs import planning, read_config, read_inputs
+from .generate_events import sampling
+from .options import NUMBER, TABLES, say
+
+if TYPE_CHECKING:
+    from ..generation.sample_jobs import SampleJobs
+    from ..training.executors import Executor, HTCondor, Work
+    from ..training.executors.htcondor.submit_files import Place, Stage
+    from ..training.run_directory import RunDirectory
+
+sample_argument = click.argument("sample", help="Name of the file of the sample, without ending.")
+
+
+def quoted(path: Path | str) -> str:
+    """Return a path as it is typed in a shell."""
+    return shlex.quote(str(path))
+
+
+def open_planned(path: Path) -> RunDirectory:
+    """Open a planned run. Raises ConfigError if it is none."""
+    from ..training.run_directory import RunDirectory
+
+    run = RunDirectory(path)
+    if not run.is_planned():
+        raise ConfigError(
+            f"{run.path} holds no planned run; start with: flowbdt plan TABLE -o {quoted(path)}"
+        )
+    return run
+
+
+@click.command()
+@planning
+@options.quiet
+def plan(table: Path | None, output: Path | None, config: Path | None, **changes: Any) -> None:
+    """Write a run folder with one task per step."""
+    from ..training.plan import make_plan
+    from ..training.run_directory import RunDirectory
+
+    inputs = read_inputs(table, read_config(config, **changes))
+    if output is None:
+        raise InputError("say where the run goes: flowbdt plan TABLE -o RUN")
+    n_steps = len(make_plan(inputs, RunDirectory(output))["grid"]["times"])
+    folder = quoted(output)
+    say(
+        f"{output}: {n_steps} tasks, 0 to {n_steps - 1}. Train one anywhere with: flowbdt step"
+        f" {folder} 0   all on HTCondor: flowbdt submit {folder}   all here: flowbdt fit -o"
+        f" {folder} --resume"
+    )
+
+
+@click.command()
+@options.planned
+@click.argument("steps", nargs=-1, required=True, type=NUMBER, metavar="STEP...", help="From 0.")
+@options.threads
+@options.flag("--files", "Only print what to copy to train elsewhere, and what to bring back.")
+@options.quiet
+def step(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
+    """Train steps of a planned run, here and now."""
+    from ..training.executors import STEPS
+    from ..training.executors.work import name_of
+
+    if files:
+        folder, names = open_planned(run), [name_of(number) for number in steps]
+        inputs = {file for name in names for file in STEPS.inputs(folder, name)}
+        results = [file for name in names for file in STEPS.result(name)]
+        lines = [f"copy {file}" for file in sorted(inputs)] + [f"bring {file}" for file in results]
+        click.echo("\n".join(lines))
+        return
+    for number in steps:
+        _check_task(run, number)
+        report = do_job(STEPS, run, number, n_threads)
+        if report is None:
+            say(f"step {number} is done already")
+            continue
+        loss = report["train_rmse"] if report["valid_rmse"] is None else report["valid_rmse"]
+        say(
+            f"step {number}: t = {report['time']:.4g}, {report['trees']} trees, rmse {loss:.5g},"
+            f" {report['seconds']:.1f} s, {report['peak_mib']:.0f} MiB"
+        )
+
+
+def _check_task(path: Path, number: int) -> None:
+    from ..training.run_directory import task_name
+
+    if (path / task_name(number)).exists():
+        return
+    known = sorted(int(task.stem) for task in path.glob("tasks/[0-9]*.json"))
+    if not known:
+        raise ConfigError(f"{path} is no planned run: start with 'flowbdt plan TABLE -o RUN'")
+    raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
+
+
+def do_job(work: Work, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
+    """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
+
+    Returns its report; None if it was done before. When a batch system takes the machine away
+    (SIGTERM), half-written files are removed and the process ends with status 143.
+
+    Raises
+    ------
+    RunError
+        With the number and the reason. An unforeseen error also leaves its traceback on standard
+        error.
+    """
+    from ..training.executors.base import reason
+    from ..training.executors.local import available_cpus
+    from ..training.run_directory import RunDirectory
+
+    if work.report(RunDirectory(path), number) is not None:
+        return None
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        return work.do(str(path), number, n_threads or available_cpus())
+    except Exception as error:
+        if not isinstance(error, FlowbdtError):
+            traceback.print_exc()
+        raise RunError(f"{work.noun} {number} failed: {reason(error)}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(*_: Any) -> NoReturn:
+    """Unwind the stack, so that temporary files are removed."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+@click.command()
+@options.planned
+@options.quiet
+def collect(run: Path) -> None:
+    """Check all steps of a run and close it."""
+    say(close_run(run))
+
+
+def close_run(path: Path) -> str:
+    """Check and close a run, with what is learned after the steps; return what to do next.
+
+    Raises IncompleteRun if steps are missing.
+    """
+    from ..generation.learn_rejection import learn_rejection
+    from ..training.collect import collect
+
+    run = open_planned(path)
+    collect(run)
+    learn_rejection(run)
+    return f"complete: {path}   next: flowbdt generate {quoted(path)} -n 100000 -o new.h5"
+
+
+@click.command()
+@options.planned
+@sample_argument
+@click.argument("number", type=NUMBER, metavar="PART", help="Number, from 0.")
+@options.threads
+@options.quiet
+def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
+    """Generate one part of a submitted sample."""
+    from ..generation.sample_jobs import SampleJobs
+
+    report = do_job(SampleJobs(sample), run, number, n_threads)
+    done = "is done already" if report is None else "{rows} events, {seconds:.1f} s"
+    say(
+        f"part {number} of {sample}{' ' if report is None else ': '}{done.format_map(report or {})}"
+    )
+
+
+@click.command()
+@options.planned
+@sample_argument
+@options.quiet
+def merge(run: Path, sample: str) -> None:
+    """Join the parts of a sample in one file."""
+    from ..generation.sample_jobs import SampleJobs, merge
+
+    say(merge(open_planned(run), SampleJobs(sample)))
+
+
+@click.command()
+@options.planned
+@options.assignments("A setting of the executor, e.g. executor.request_memory=2000; repeatable.")
+@options.executor
+@options.flag("--dag", "Submit one DAG: steps, collect, then generate and evaluate.")
+@options.flag("--dry-run", "Print everything that would be submitted.")
+@options.number("--generate", "events", help="Generate N events with the trained run, in parts.")
+@options.output("FILE", f"File of the generated events: {TABLES}.")
+@options.number("--parts", help="Jobs to generate in; by default one per 250,000 events.")
+@sampling
+@options.file("--evaluate", "real", metavar="REAL", help="Real events to judge the new ones by.")
+@options.quiet
+def submit(
+    run: Path,
+    executor: str | None,
+    settings: Sequence[str],
+    dag: bool,
+    dry_run: bool,
+    events: int | None,
+    output: Path | None,
+    cond: Path | None,
+    source: Path | None,
+    real: Path | None,
+    **sampling: Any,
+) -> None:
+    """Send the missing jobs of a run to HTCondor.
+
+    Another executor can only generate events. It does so here, before the command returns.
+    """
+    from ..generation.sample_jobs import plan_sample
+    from ..tables.formats import read_conditions, read_table
+    from ..training.executors import HTCondor
+
+    planned = open_planned(run)
+    backend = _planned_executor(run, executor or "htcondor", settings)
+    if (events is None) != (output is None):
+        raise ConfigError("--generate N and -o FILE go together: how many events, and where to")
+    if real is not None and not (dag and events):
+        raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
+    if events and not dag and not planned.file("manifest.json").exists():
+        raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
+    sample = None
+    if events is not None and output is not None:
+        sampling["cond"] = None if cond is None else read_conditions(cond)
+        sampling["source"] = None if source is None else read_table(source)
+        sample = plan_sample(planned, output, events, **sampling)
+    if isinstance(backend, HTCondor):
+        judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
+        stages = partial(_stages, planned, backend, sample, judged, dag)
+        say(_submit(planned, backend, stages, dag, dry_run))
+    elif sample is None or dag or dry_run:
+        raise ConfigError(
+            "'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
+            f" {executor!r}: flowbdt fit -o {quoted(run)} --resume --executor {executor}"
+        )
+    else:
+        say(_generate_here(planned, backend, sample))
+
+
+def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor:
+    """Return an executor for a planned run. Raises ConfigError for a setting of anything else."""
+    from ..training.executors import EXECUTORS
+
+    recorded = run / "config.yaml"
+    other = [text for text in settings if not text.startswith("executor")]
+    if other:
+        raise ConfigError(
+            f"{run} is planned; only settings of the executor can change: {other[0]!r}"
+        )
+    config = read_config(recorded if recorded.exists() else None, name, settings)
+    return EXECUTORS.build(config.executor)
+
+
+def _generate_here(run: RunDirectory, executor: Executor, sample: SampleJobs) -> str:
+    from ..generation.sample_jobs import merge
+
+    for report in executor.run(run, sample.missing(run), sample):
+        if "error" in report:
+            click.echo(f"part {report['part']} failed: {report['error']}", err=True)
+    return merge(run, sample)
+
+
+def _submit(
+    run: RunDirectory,
+    executor: HTCondor,
+    stages: Callable[[Place], list[Stage]],
+    dag: bool,
+    dry_run: bool,
+) -> str:
+    """Submit, or with ``dry_run`` return the files that would be submitted."""
+    from ..training.executors.htcondor.pool import connect
+    from ..training.executors.htcondor.submissions import Submissions, written
+    from ..training.executors.htcondor.submit_files import Place
+
+    submissions = Submissions(run)
+    if dry_run:
+        place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
+        texts = written(stages(place), executor, as_dag=dag)
+        if executor.pack is None:
+            texts.pop("job.sh")
+        return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
+    pool = connect(executor.bindings)
+    submissions.compare(pool)
+    live = next(submissions.live(), None)
+    if live is not None:
+        raise RunError(
+            f"{run.path} has jobs in the queue already; follow them with: flowbdt watch"
+            f" {quoted(run.path)}, or give them up with: condor_rm -constraint"
+            f" 'FlowbdtSubmission == \"{live.mark}\"'"
+        )
+    place = submissions.place()
+    todo = stages(place)
+    if not any(stage.numbers for stage in todo) and not dag:
+        return f"nothing to submit: all is there; flowbdt collect {quoted(run.path)} closes the run"
+    sent = submissions.submit(place, todo, executor, pool, as_dag=dag)
+    return (
+        f"{len(sent.jobs)} jobs submitted, cluster {sent.record['cluster']}; follow them with:"
+        f" flowbdt watch {quoted(run.path)}"
+    )
+
+
+def _stages(
+    run: RunDirectory,
+    executor: HTCondor,
+    sample: SampleJobs | None,
+    judged: Sequence[Path],
+    dag: bool,
+    place: Place,
+) -> list[Stage]:
+    """Return what is missing, in order: steps, then what comes after them."""
+    from ..training.collect import missing_steps
+    from ..training.executors import STEPS
+    from ..training.executors.htcondor.submit_files import single
+
+    def one(*words: str) -> Stage:
+        return single(words[0], list(words), executor.complete(), place)
+
+    missing = [] if sample and not dag else missing_steps(run)
+    stages = [executor.stage(run, missing, STEPS, place)] if missing else []
+    stages += [one("collect", ".")] if dag else []
+    if sample is not None:
+        parts = sample.missing(run)
+        stages += [executor.stage(run, parts, sample, place)] if parts else []
+        stages += [one("merge", ".", sample.sample)] if dag else []
+        if judged:
+            stages.append(one("evaluate", *map(str, judged), "-o", sample.file("report")))
+    return stages

@@ -1,0 +1,229 @@
+"""Commands that fit a table and describe a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, InputError
+from . import options
+from .generate_events import describe_rejection
+from .options import TABLES, bar, say
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from ..flow.time_grid import TimeGrid
+    from ..tables.event_table import EventTable
+    from ..training.plan import Inputs
+    from ..training.run_directory import RunDirectory
+
+planning = options.together(
+    click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
+    options.output("RUN", "Folder of the run."),
+    options.file("--config", help="YAML file with settings."),
+    options.assignments(
+        "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt] or"
+        " relations=['tau21 = tau2 / tau1']; repeatable, overrides --config. 'flowbdt fit"
+        " --dry-run' prints all settings."
+    ),
+    options.executor,
+)
+"""Arguments that `fit` and `plan` have in common."""
+
+
+@click.command()
+@planning
+@options.flag("--resume", "Continue an interrupted run; needs TABLE only before it is planned.")
+@options.flag("--dry-run", "Check and print all settings and, with TABLE, what becomes of columns.")
+@options.quiet
+def fit(
+    table: Path | None,
+    output: Path | None,
+    config: Path | None,
+    resume: bool,
+    dry_run: bool,
+    **changes: Any,
+) -> None:
+    """Learn a table and write a run folder."""
+    from ..model import fit_run
+    from ..training.plan import check_config
+
+    if resume and config is None and output is not None and (output / "config.yaml").exists():
+        config = output / "config.yaml"
+    if dry_run:
+        click.echo(_dry_run(table, read_config(config, **changes)))
+        return
+    if output is None:
+        raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
+    if resume and table is None and (output / "plan.json").exists():
+        run = _continue(output, read_config(config, **changes))
+    else:
+        inputs = read_inputs(table, read_config(config, **changes))
+        n_steps = len(check_config(inputs.config).times)
+        with bar(total=n_steps, desc="training", unit="step") as progress:
+            run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
+    say(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
+
+
+def read_config(
+    file: Path | None,
+    executor: str | None,
+    settings: Sequence[str],
+    base: RunConfig | None = None,
+) -> RunConfig:
+    """Return the settings of a file, else ``base``, else the defaults, changed by options."""
+    from ..config import RunConfig
+
+    config = base or RunConfig() if file is None else RunConfig.from_yaml(file)
+    if executor:  # first, so that --set executor.n_jobs=4 is a setting of this executor
+        recorded = config.executor
+        same = isinstance(recorded, dict) and recorded.get("name") == executor
+        config = replace(config, executor=recorded if same else executor)
+    return config.with_overrides(settings)
+
+
+def read_events(path: Path, config: RunConfig) -> EventTable:
+    """Read the columns, conditions and weights that the settings name."""
+    from ..tables.formats import read_table
+
+    return read_table(
+        path, columns=config.columns, conditions=config.conditions, weight=config.weight
+    )
+
+
+def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
+    """Read the table of a fit, after its settings are checked."""
+    from .. import seeding
+    from ..training.plan import Inputs, check_config
+
+    check_config(config)
+    if table is None:
+        raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
+    return Inputs(read_events(table, config), config, seeding.resolve(config.random_state))
+
+
+def _dry_run(path: Path | None, config: RunConfig) -> str:
+    """Return what a fit would do: every setting and the times; with a table, columns and cost."""
+    from ..tables.transforms import TableTransform
+    from ..training import expected_cost
+    from ..training.executors import EXECUTORS
+    from ..training.plan import check_config
+
+    if path is None:
+        return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
+    inputs = read_inputs(path, config).settled()
+    settled, table = inputs.config, inputs.table
+    transform = TableTransform(settled.transforms, settled.relations).fit(table)
+    grid, plan = check_config(settled), expected_cost.outline(inputs, transform.n_latent)
+    expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
+    lines = [
+        settled.to_yaml().rstrip(),
+        "",
+        f"# {table.n} events, {len(table.names)} columns"
+        f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions",
+        *(f"#   {line}" for line in transform.describe()),
+        _times(grid),
+        expected_cost.describe(plan, len(grid.times)),
+    ]
+    return "\n".join(lines)
+
+
+def _times(grid: TimeGrid) -> str:
+    times = ", ".join(f"{t:.4g}" for t in grid.times)
+    return f"# {len(grid.times)} step models, at t = {times}"
+
+
+def _continue(path: Path, config: RunConfig) -> RunDirectory:
+    """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
+    from ..atomic_files import to_plain
+    from ..model import train_run
+    from ..training.collect import missing_steps
+    from ..training.executors import EXECUTORS
+    from ..training.run_directory import RunDirectory
+
+    run = RunDirectory(path)
+    planned = run.read_json("plan.json")["fingerprint"]["settings"]
+    wanted = to_plain(config.digestible())
+    different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
+    if different:
+        raise ConfigError(
+            f"{path} was planned with other settings for {', '.join(different)}; leave them out to"
+            " continue it, or fit into another folder"
+        )
+    executor = EXECUTORS.build(config.executor)
+    with bar(total=len(missing_steps(run)), desc="training", unit="step") as progress:
+        train_run(run, executor, lambda _: progress.update())
+    return run
+
+
+@click.command()
+@options.run
+@options.quiet
+def show(run: Path) -> None:
+    """Describe a run: settings, columns, trained steps."""
+    from ..generation.trained_flow import Flow
+    from ..training.run_directory import RunDirectory, open_run
+
+    source = open_run(run)
+    if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
+        click.echo(_unfinished(source))
+        return
+    flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
+    settings = {k: v for k, v in flow.settings.items() if k not in ("booster", "transforms")}
+    plan, steps = flow.plan, flow.manifest["steps"]
+    lines = [
+        f"{run}: complete, digest {plan['digest'][:12]}",
+        f"{plan['n_train']} training and {plan['n_valid']} validation events;"
+        f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
+        "",
+        "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
+        "booster:   " + ", ".join(f"{k}={v}" for k, v in flow.settings["booster"].items()),
+        "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
+        "",
+        f"closed form: {flow.preconditioner.describe()}",
+        "",
+        "columns:",
+        *(f"  {line}" for line in flow.transform.describe()),
+        "",
+        "step     time   trees   train rmse   validation rmse   trees explain",
+        *(_step_line(step) for step in steps),
+    ]
+    idle = ", ".join(f"{step['time']:.3g}" for step in steps if _explained(step) <= 0)
+    if idle:
+        lines += ["", f"the trees add nothing to the closed form at t = {idle}"]
+    click.echo("\n".join(lines))
+
+
+def _step_line(step: dict[str, Any]) -> str:
+    valid = float("nan") if step["valid_rmse"] is None else step["valid_rmse"]
+    return (
+        f"{step['step']:4d} {step['time']:8.4f} {step['trees']:7d} {step['train_rmse']:12.5f}"
+        f" {valid:17.5f} {_explained(step):14.3%}"
+    )
+
+
+def _explained(step: dict[str, Any]) -> float:
+    """Return the share of the validation variance of a step that its trees explain.
+
+    Most of that variance is irreducible noise: with a good closed form, a few parts in a thousand
+    are all there is to gain. NaN without validation events.
+    """
+    if step["valid_rmse"] is None:
+        return float("nan")
+    return 1.0 - float((step["valid_rmse"] / step["valid_rmse_without_trees"]) ** 2)
+
+
+def _unfinished(run: RunDirectory) -> str:
+    from ..training.collect import missing_steps
+
+    if not run.is_planned():
+        raise ConfigError(f"{run.path} holds no planned run; start with: flowbdt fit TABLE -o RUN")
+    missing = missing_steps(run)
+    return (
+        f"{run.path}: not complete, {len(missing)} steps missing"
+        f" ({', '.join(map(str, missing))}); go on with: flowbdt fit -o {run.path} --resume"
+    )

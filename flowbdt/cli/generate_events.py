@@ -1,0 +1,113 @@
+"""Commands that make events with a trained run, or write it for other programs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from . import options
+from .options import TABLES, bar, say
+
+if TYPE_CHECKING:
+    from ..generation.trained_flow import Flow
+
+sampling = options.together(
+    options.seed(),
+    options.cond,
+    options.file("--source", help="Table of events to start from."),
+    options.sampler("Another solver, n_steps, spacing or interpolate, without rejection"),
+)
+"""Options that decide which events are generated."""
+
+
+@click.command()
+@options.run
+@options.number("-n", "--events", help="Number of events.")
+@options.output("FILE", f"Table to write: {TABLES}.", required=True)
+@options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
+@options.flag("--resume", "Continue an interrupted file, to the same bytes.")
+@options.number("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
+@sampling
+@options.quiet
+def generate(
+    run: Path,
+    events: int | None,
+    output: Path,
+    no_compile: bool,
+    resume: bool,
+    sampler: dict[str, Any] | None,
+    cond: Path | None,
+    source: Path | None,
+    **inputs: Any,
+) -> None:
+    """Generate new events with a trained run."""
+    from ..generation.input_rows import number_of_events
+    from ..generation.sample_files import write_sample
+    from ..generation.trained_flow import Flow
+    from ..training.run_directory import open_run
+
+    compiled = False if no_compile else None
+    flow = Flow(open_run(run), sampler=sampler, compiled=compiled)
+    if events is None and cond is None and source is None:
+        raise InputError("say how many events to generate: -n 100000")
+    n = number_of_events(events, cond, source)
+    inputs.update(cond=cond, source=source, resume=resume)
+    start = time.perf_counter()
+    with bar(total=n, desc="generating", unit="event", unit_scale=True) as progress:
+        done = write_sample(flow, output, n, on_rows=progress.update, **inputs)
+    seconds = time.perf_counter() - start
+    if done == n:
+        say(f"{output}: {n} events, nothing was missing")
+        return
+    before = f" ({done} of them were there)" if done else ""
+    say(
+        f"{output}: {n} events{before}, {flow.n_evaluations} evaluations"
+        f" each{describe_rejection(flow)}, {1e6 * seconds / (n - done):.3g} us/event,"
+        f" {(n - done) / seconds:.3g} events/s"
+    )
+
+
+def describe_rejection(flow: Flow) -> str:
+    """Return what rejection costs, in words; nothing if there is none."""
+    if flow.ratio is None:
+        return ""
+    return f" ({flow.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees)"
+
+
+FORMATS = {
+    "cpp": "folder with model.bin, flowbdt.hpp, a C interface and an example",
+    "onnx": "one file, noise and conditions in, events out",
+}
+
+
+@click.command()
+@click.argument("model", type=options.PATH, help="Run folder or model file.")
+@options.output("OUT", "Folder or file to write.", required=True)
+@click.option(
+    "--format",
+    type=click.Choice(list(FORMATS)),
+    help="; ".join(f"{name}: {text}" for name, text in FORMATS.items())
+    + ". By default onnx if OUT ends in .onnx, else cpp.",
+)
+@options.sampler("Another solver, n_steps or spacing, without rejection")
+@options.quiet
+def export(model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None) -> None:
+    """Write a trained run for C++ or ONNX."""
+    from ..generation.trained_flow import Flow
+    from ..training.run_directory import open_run
+
+    flow = Flow(open_run(model), sampler=sampler, compiled=False)
+    name = format or ("onnx" if output.suffix == ".onnx" else "cpp")
+    if name == "onnx":
+        from ..generation.export.write_onnx import write_onnx
+
+        write_onnx(flow, str(output))
+    else:
+        from ..generation.export.write_cpp import write_cpp
+
+        write_cpp(flow, output)
+    say(f"{output}: {FORMATS[name]}")

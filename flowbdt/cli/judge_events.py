@@ -1,0 +1,277 @@
+"""Commands that judge generated events or showers, and compare generators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigError, InputError
+from . import options
+from .options import say
+
+if TYPE_CHECKING:
+    from ..evaluation.entries import Truth
+    from ..tables.event_table import EventTable
+
+FLOOR = "gives the floor and the memorisation check; without it the floor comes from two halves of"
+LOW_VALUES = 70_000_000
+"""Voxels of a sample for low-level judges: all showers of dataset 1, 10,802 of dataset 2."""
+
+
+@click.command()
+@click.argument("real", type=options.PATH, help="Real events that were not trained on.")
+@click.argument("generated", type=options.PATH, help="Generated events.")
+@options.output("REPORT", "Folder for the report.", required=True)
+@options.file("--training", help=f"Real events that were trained on: {FLOOR} REAL.")
+@click.option(
+    "--relation",
+    "relations",
+    multiple=True,
+    metavar="'A = B / C'",
+    help="Relation between columns to check; repeatable.",
+)
+@options.weight
+@options.quick
+@options.seed()
+@options.quiet
+def evaluate(
+    real: Path,
+    generated: Path,
+    output: Path,
+    training: Path | None,
+    weight: str | None,
+    **protocol: Any,
+) -> None:
+    """Judge generated events against real events."""
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.report import write_report
+    from ..tables.formats import read_attributes, read_table
+
+    new = read_table(generated)
+    truth = _read_like(new, real, weight)
+    train = None if training is None else _read_like(new, training, weight)
+    record = read_attributes(generated)
+    verdict = evaluate(truth, new, training=train, provenance=record, **protocol)
+    page = write_report(verdict, truth, new, output, training=train)
+    click.echo(f"{verdict.text()}\n\nreport: {page}")
+
+
+def _read_like(generated: EventTable, path: Path, weight: str | None) -> EventTable:
+    """Read real events with the columns, and where present the conditions, of generated ones."""
+    from ..tables.formats import read_table
+
+    table = read_table(path, weight=weight)
+    moved = [name for name in generated.cond_names if name in table.names]
+    table = table.as_conditions(moved) if moved else table
+    return table.select(generated.names)
+
+
+ENTRIES = "Report folders, files of events, or runs."
+
+truth_options = options.together(
+    options.file("--real", help="Real events to judge events and runs by."),
+    options.file("--training", help="Events trained on: gives the floor."),
+    options.quick,
+    options.seed(),
+)
+"""Options that say what `compare` and `report` judge by."""
+
+
+def _read_truth(real: Path | None, training: Path | None, seed: int, quick: bool) -> Truth | None:
+    """Return the real events to judge by; None if there are none."""
+    from ..evaluation.entries import Truth
+    from ..tables.formats import read_table
+
+    if real is None:
+        return None
+    return Truth(read_table(real), None if training is None else read_table(training), seed, quick)
+
+
+@click.command()
+@click.argument("entries", nargs=-1, required=True, help=ENTRIES)
+@truth_options
+@options.flag("--columns", "List single columns too.")
+@options.output("FILE", "Also write the differences as JSON.")
+@options.quiet
+def compare(
+    entries: Sequence[str], columns: bool, output: Path | None, **truth_settings: Any
+) -> None:
+    """Say which differences between generators are significant."""
+    from ..atomic_files import write_json
+    from ..evaluation.differences import text
+    from ..evaluation.entries import held_against_each_other, read_entries
+
+    truth = _read_truth(**truth_settings)
+    judged = read_entries(entries, truth)
+    scores = {entry.name: entry.evaluation for entry in judged}
+    differences = held_against_each_other(judged, truth)
+    if output is not None:
+        content = {
+            "format": 1,
+            "entries": {name: evaluation.to_json() for name, evaluation in scores.items()},
+            "differences": [difference.to_json() for difference in differences],
+        }
+        write_json(output, content)
+    click.echo(text(scores, differences, columns=columns))
+
+
+@click.command(cls=options.EvaluationsCommand)
+@click.argument("entries", nargs=-1, required=True, help=ENTRIES)
+@options.output("FOLDER", "Folder for the page.", required=True)
+@truth_options
+@options.number(
+    "--evaluations",
+    help="Numbers of evaluations at which to show the separation of every run, e.g. 4 8 16 32.",
+    metavar="N...",
+    multiple=True,
+)
+@options.sampler("Judge runs with this sampler too, without rejection; repeatable", multiple=True)
+@options.file(
+    "--published",
+    help="YAML list of published figures to show as well: score, value, source, and if known error,"
+    " events, note.",
+)
+@click.option("--title", default="Generated events, side by side", help="Title of the page.")
+@options.quiet
+def report(
+    entries: Sequence[str],
+    output: Path,
+    evaluations: Sequence[int],
+    sampler: Sequence[dict[str, Any]],
+    published: Path | None,
+    title: str,
+    **truth_settings: Any,
+) -> None:
+    """Write one page about several runs, samples or reports."""
+    from .. import atomic_files
+    from ..evaluation import entries as library
+    from ..evaluation.report.content import Content
+    from ..evaluation.report.published import read_published
+    from ..evaluation.report.write_report import write_together
+
+    figures = () if published is None else read_published(published)
+    _check_samplers(entries, sampler)
+    atomic_files.make_folder(output)  # an error now, not at the end
+    truth = _read_truth(**truth_settings)
+    judged = library.read_entries(entries, truth, sampler)
+    samples, real, training = library.samples_of(judged, truth)
+    quality, missing = library.quality_points(judged, truth, evaluations)
+    by_name = dict(zip(library.names_of(entries), entries, strict=True))
+    sources = {name: truth_settings[name] for name in ("real", "training")}
+    sources |= {entry.name: by_name[entry.of] for entry in judged}
+    files = {name: Path(path) for name, path in sources.items() if path is not None}
+    content = Content(
+        evaluations={entry.name: entry.evaluation for entry in judged},
+        differences=library.held_against_each_other(judged, truth) if len(judged) > 1 else [],
+        samples=samples,
+        real=real,
+        training=training,
+        runs={entry.name: library.described(entry) for entry in judged if entry.run is not None},
+        quality=quality,
+        missing=missing,
+        published=figures,
+        files={name: path.name for name, path in files.items()},
+        digests={n: atomic_files.digest_file(p) for n, p in files.items() if p.is_file()},
+    )
+    say(f"report: {write_together(output, content, title=title)}")
+
+
+def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) -> None:
+    """Refuse, before any long work, samplers without a run or that a run cannot use."""
+    from ..evaluation.entries import is_run, sampler_name
+    from ..generation.trained_flow import Flow
+    from ..training.run_directory import open_run
+
+    names = [sampler_name(spec) for spec in samplers]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")
+    runs = [path for path in paths if is_run(Path(path))]
+    if samplers and not runs:
+        raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
+    for path in runs:
+        for spec in samplers:
+            Flow(open_run(path), sampler=spec, compiled=False)
+
+
+@click.group()
+def calo() -> None:
+    """Judge calorimeter showers by CaloChallenge metrics."""
+
+
+@calo.command("evaluate")
+@click.argument("reference", type=options.PATH, help="HDF5 file of showers, not trained on.")
+@click.argument("generated", type=options.PATH, help="HDF5 file of generated showers.")
+@options.output("REPORT", "Folder for the report.", default="calo-report")
+@options.file("--training", help=f"Showers that were trained on: {FLOOR} REFERENCE.")
+@options.flag("--official", "Also train the official network, which takes hours on a CPU.")
+@options.number("--runs", help="Trainings of the official network; published: 10.", default=1)
+@options.number("--epochs", help="Epochs of the official network.", default=50)
+@click.option(
+    "--neighbours",
+    type=options.NUMBER,
+    default=20_000,
+    metavar="N",
+    help="Showers of each file for precision, recall, density and coverage; 0: all, as in the"
+    " official evaluation.",
+)
+@options.flag("--quick", "One split of each judge, few replicas.")
+@options.seed()
+@options.quiet
+def evaluate_showers(
+    reference: Path,
+    generated: Path,
+    output: Path,
+    training: Path | None,
+    official: bool,
+    runs: int,
+    epochs: int,
+    neighbours: int,
+    quick: bool,
+    seed: int,
+) -> None:
+    """Judge generated showers against a reference."""
+    from ..atomic_files import make_folder
+    from ..evaluation.metrics.classifier import make_mlp
+    from ..physics.calorimeter.report import summary, write_shower_report
+    from ..physics.calorimeter.scores import Protocol, evaluate_showers
+    from ..physics.calorimeter.shower_files import ShowerFile, read_showers
+    from ..trees.boosted_trees import make_classifier
+
+    files = [ShowerFile(path) for path in (reference, generated)]  # both checked before reading
+    real, new = (file.read() for file in files)
+    make_folder(output)  # an error now, not after hours
+    train = None if training is None else read_showers(training)
+    geometry = real.geometry
+    protocol = Protocol(
+        judges={"mlp": make_mlp, "gb": make_classifier},
+        official=_official_network(runs, epochs, seed) if official else None,
+        n_repeats=1 if quick else 3,
+        most_neighbours=neighbours,
+        most_low=LOW_VALUES // geometry.n_voxels,
+        n_bootstrap=20 if quick else 100,
+        seed=seed,
+    )
+    evaluation = evaluate_showers(real, new, protocol, train)
+    sizes = ", ".join(f"{n:,} {name}" for name, n in evaluation.sizes.items())
+    notes = [
+        f"{geometry.name}; showers: {sizes}. Voxels below {geometry.min_energy:g} MeV count as"
+        " empty.",
+        "Floor from training showers."
+        if train is not None
+        else "Floor from two halves of the reference: half as many showers each.",
+        "Floors of separations are scaled to the numbers compared.",
+    ]
+    page = write_shower_report(evaluation, output, title="Showers", notes=notes)
+    say(f"{summary(evaluation)}\n\n{page}")
+
+
+def _official_network(runs: int, epochs: int, seed: int) -> Any:
+    from ..physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
+
+    settings: Any = {"network": Network(epochs=epochs), "n_runs": runs, "seed": seed}
+    return lambda reference, generated, name: deep_classifier_auc(
+        reference, generated, name=name, **settings
+    )

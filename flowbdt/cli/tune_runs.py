@@ -1,0 +1,234 @@
+"""Commands that make models from models: tuned settings, tuned samplers, students."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from . import options
+from .cluster_jobs import do_job, quoted
+from .fit_runs import read_config, read_events
+from .options import NUMBER, PATH, TABLES, bar, say
+
+if TYPE_CHECKING:
+    from ..generation.trained_flow import Flow
+    from ..tables.event_table import EventTable
+
+
+@click.command()
+@click.argument("table", type=PATH, required=False, help=f"No test events in it: {TABLES}.")
+@options.output("STUDY", "Folder of the study.", required=True)
+@options.file("--config", help="YAML file with the settings to start from.")
+@options.file("--from", "start", metavar="RUN", help="Start from the settings of this run.")
+@options.assignments("A setting to start from, or of the executor; repeatable.")
+@options.executor
+@click.option("--budget", "budget_s", type=options.positive, metavar="SECONDS", help="CPU time.")
+@options.number("--trials", "n_trials", help="Maximum number of trials.")
+@click.option(
+    "--objectives",
+    metavar="NAMES",
+    help="Scores and costs (train_s, us_per_event) to minimise; the first score decides. By default"
+    " auc_gb,train_s.",
+)
+@options.mapping("--search", "{max_depth: [2, 5], n_steps: 8}", "Limits of parameters")
+@click.option(
+    "--max-cost",
+    type=options.positive,
+    metavar="X",
+    help="Give up trials that would train X times as long as the start; by default 2.",
+)
+@options.number("--folds", help="Folds of the cross-validation of each trial; by default none.")
+@options.number("--parallel", help="Trials proposed together.")
+@options.flag("--resume", "Continue a study as it was begun, without repeating TABLE and options.")
+@options.quiet
+def tune(
+    table: Path | None,
+    output: Path,
+    config: Path | None,
+    start: Path | None,
+    settings: Sequence[str],
+    executor: str | None,
+    objectives: str | None,
+    resume: bool,
+    **limits: Any,
+) -> None:
+    """Search settings for a table, and fit the best."""
+    from ..config import RunConfig
+    from ..training.run_directory import RunDirectory
+    from ..tuning.messages import summary, trial_line
+    from ..tuning.trial import read_setup
+    from ..tuning.tune_settings import tune
+
+    if config is not None and start is not None:
+        raise click.UsageError("--config and --from exclude each other")
+    if table is None and not resume:
+        raise InputError("the table to learn is needed: flowbdt tune TABLE -o STUDY")
+    study = RunDirectory(output)
+    begun = resume and study.file("study.json").exists()
+    base = RunConfig.from_mapping(read_setup(study)["base"]) if begun else None
+    file = config if start is None else start / "config.yaml"
+    chosen = read_config(file, executor, settings, base)
+    changed = executor or any(text.startswith("executor") for text in settings)
+    tuned = tune(
+        None if table is None else read_events(table, chosen),
+        output,
+        base=chosen,
+        objectives=objectives and [name.strip() for name in objectives.split(",")],
+        executor=chosen.executor if changed else None,
+        resume=resume,
+        on_trial=lambda report: say(trial_line(report)),
+        **limits,
+    )
+    best = quoted(tuned.run.path)
+    click.echo(
+        f"{summary(tuned, read_setup(study)['objectives'])}\n\ncomplete: {best}"
+        f"   next: flowbdt generate {best} -n 100000 -o new.h5"
+    )
+
+
+@click.command()
+@click.argument("study", type=PATH, help="Folder of the study.")
+@click.argument("number", type=NUMBER, metavar="TRIAL", help="Number, from 0.")
+@options.threads
+@options.quiet
+def trial(study: Path, number: int, n_threads: int | None) -> None:
+    """Do one trial of a study, here and now."""
+    from ..training.run_directory import RunDirectory
+    from ..tuning.messages import trial_line
+    from ..tuning.trial import TRIALS, read_setup
+
+    read_setup(RunDirectory(study))
+    result = do_job(TRIALS, study, number, n_threads)
+    say(f"trial {number} is done already" if result is None else trial_line(result))
+
+
+@click.command(cls=options.EvaluationsCommand)
+@options.run
+@click.argument("table", type=PATH, help=f"Events it was not trained on: {TABLES}.")
+@options.output("FOLDER", "Folder for the samplers.", required=True)
+@options.number(
+    "--evaluations",
+    metavar="N...",
+    multiple=True,
+    default=(8, 16, 32),
+    help="Evaluations of the velocity per event; one search for each number.",
+)
+@click.option("--metric", default="separation", metavar="NAME", help="Score to minimise.")
+@click.option(
+    "--method",
+    type=click.Choice(("metric", "grid", "times", "divergence")),
+    default="metric",
+    help="Search by the metric, or use a method that needs none.",
+)
+@options.number("--trials", "n_trials", default=60, help="Number of samplers to try.")
+@click.option(
+    "--interpolate",
+    type=click.Choice(("auto", "yes", "no")),
+    default="auto",
+    help="Allow times between step models; auto: if there are few models.",
+)
+@options.seed()
+@options.quiet
+def tune_sampler(
+    run: Path, table: Path, output: Path, metric: str, interpolate: str, **search: Any
+) -> None:
+    """Search solver and times for a run, without training."""
+    import yaml
+
+    from ..atomic_files import write_bytes, write_json
+    from ..tables.formats import read_table
+    from ..tuning.messages import sampler_lines
+    from ..tuning.tune_sampler import to_json, tune_sampler
+
+    results = tune_sampler(
+        run,
+        read_table(table),
+        metric=metric,
+        interpolate={"auto": None, "yes": True, "no": False}[interpolate],
+        on_budget=lambda tuned: say(sampler_lines(tuned, metric)),
+        **search,
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "samplers.json", to_json(results))
+    for tuned in results:
+        text = yaml.safe_dump(tuned.way, sort_keys=False, default_flow_style=True, width=10_000)
+        write_bytes(output / f"sampler_{tuned.evaluations}.yaml", text.encode())
+    folder = quoted(output)
+    say(
+        f"complete: {folder}/samplers.json   next: flowbdt generate {quoted(run)} -n 100000"
+        f' -o new.h5 --sampler "$(cat {folder}/sampler_{results[0].evaluations}.yaml)"'
+    )
+
+
+@click.command()
+@click.argument("teacher", type=PATH, help="Run folder or model file.")
+@options.output("RUN", "Folder of the new run.", required=True)
+@options.number("--evaluations", default=1, metavar="K", help="More than 1 has gained nothing yet.")
+@options.number("-n", "--events", help="Number of events of the teacher to learn from.")
+@options.file("--training", help=f"Training events of the teacher, for a rejection: {TABLES}.")
+@options.file("--test", help="Held-out real events to judge both runs by.")
+@options.cond
+@options.weight
+@options.assignments("A setting of the student, e.g. booster.n_estimators=200; repeatable.")
+@options.seed()
+@options.flag("--resume", "Continue an interrupted RUN.")
+@options.quiet
+def distil(
+    teacher: Path,
+    output: Path,
+    evaluations: int,
+    events: int | None,
+    training: Path | None,
+    test: Path | None,
+    cond: Path | None,
+    weight: str | None,
+    settings: Sequence[str],
+    seed: int,
+    resume: bool,
+) -> None:
+    """Train a run of fewer evaluations on another."""
+    from ..config import RunConfig
+    from ..generation.trained_flow import Flow
+    from ..model import fit_run
+    from ..tables.formats import read_conditions
+    from ..training.run_directory import open_run
+    from ..tuning.student_report import compare
+    from ..tuning.train_student import N_PAIRS, prepare
+
+    source = open_run(teacher)
+    flow = Flow(source, 1)
+    real = {"training": _read_real(training, flow, weight), "test": _read_real(test, flow, weight)}
+    plain, changed = asdict(RunConfig()), asdict(RunConfig().with_overrides(settings))
+    inputs = prepare(
+        source,
+        evaluations,
+        n_pairs=events or N_PAIRS,
+        training=real["training"],
+        cond=None if cond is None else read_conditions(cond),
+        seed=seed,
+        settings={name: value for name, value in changed.items() if value != plain[name]},
+    )
+    with bar(total=evaluations, desc="training", unit="step") as progress:
+        run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
+    scores = compare(flow, Flow(run, 1), cond=inputs.table.cond, seed=seed, **real)
+    run.write_json("distillation.json", scores.to_json())
+    say(f"{run.path}: distilled from {flow.plan['digest'][:12]}\n\n{scores.text()}")
+
+
+def _read_real(path: Path | None, flow: Flow, weight: str | None) -> EventTable | None:
+    """Read real events with the columns, conditions and categories of a trained run."""
+    from ..tables.conditions import like
+    from ..tables.formats import read_table
+
+    if path is None:
+        return None
+    table = read_table(path, weight=weight)
+    moved = [name for name in flow.condition_names if name in table.names]
+    table = table.as_conditions(moved) if moved else table
+    names = tuple(flow.columns["names"])
+    return like(table.select(names), names, flow.categories)

@@ -1,0 +1,123 @@
+"""``flowbdt watch``: the states of the jobs of a run, until all have ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ..errors import ConfigError, FlowbdtError
+from . import options
+from .cluster_jobs import close_run, open_planned, quoted
+from .options import is_quiet, say
+
+if TYPE_CHECKING:
+    from ..training.executors.htcondor.pool import Pool
+    from ..training.executors.htcondor.submissions import JobState
+
+ROWS = 15
+"""Number of jobs shown one by one."""
+
+WIDTH = 100
+POLL_S = 1.0
+
+
+@click.command()
+@options.planned
+@options.flag("--once", "Print the state of the jobs once, then end.")
+@options.quiet
+def watch(run: Path, once: bool) -> None:
+    """Follow the jobs of a run, then collect it.
+
+    Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
+    folder RUN, so this can be stopped and started at any time, also by more than one person.
+    """
+    from ..generation.sample_jobs import is_merged, merge, sample_jobs
+    from ..training.executors.htcondor.executor import Follower
+    from ..training.executors.htcondor.submissions import Submissions
+
+    folder = open_planned(run)
+    submissions = Submissions(folder)
+    if not submissions.all:
+        raise ConfigError(f"{run}: nothing was submitted; do so with: flowbdt submit {quoted(run)}")
+    pool = _pool()
+    follower = Follower(submissions, pool)
+    follower.news()
+    if pool is not None:
+        submissions.compare(pool)
+    screen = Screen(None if is_quiet() else sys.stdout)
+    screen.show(table(submissions.jobs().values()))
+    while not once and any(submissions.live()):
+        time.sleep(POLL_S)
+        submissions.find()
+        if follower.news():
+            screen.show(table(submissions.jobs().values()))
+    if once:
+        return
+    say(close_run(run))
+    for sample in sample_jobs(folder):
+        if not is_merged(folder, sample):
+            say(merge(folder, sample))
+
+
+def _pool() -> Pool | None:
+    """Return HTCondor if it is here; the logs alone tell nearly as much."""
+    from ..training.executors.htcondor.pool import connect
+
+    try:
+        return connect()
+    except FlowbdtError:
+        return None
+
+
+class Screen:
+    """Output that replaces its last text on a terminal; elsewhere it prints new lines only."""
+
+    def __init__(self, out: TextIO | None) -> None:
+        self._out, self._shown = out, ""
+
+    def show(self, text: str) -> None:
+        """Show ``text`` if it is new."""
+        if self._out is None or text == self._shown:
+            return
+        if self._out.isatty():
+            up = self._shown.count("\n") + 1 if self._shown else 0
+            back = f"\x1b[{up}F\x1b[J" if up else ""
+            self._out.write(f"{back}{text}\n")
+        else:
+            old = set(self._shown.splitlines())
+            self._out.write("".join(f"{line}\n" for line in text.splitlines() if line not in old))
+        self._out.flush()
+        self._shown = text
+
+
+def table(jobs: Iterable[JobState]) -> str:
+    """Return the number of jobs in each state, and a line for each that runs or needs attention."""
+    from ..training.executors.htcondor import submissions as s
+
+    jobs = list(jobs)
+    counts = Counter(job.state for job in jobs)
+    states = (s.WAITING, s.QUEUED, s.RUNNING, s.HELD, s.DONE, s.FAILED, s.LOST)
+    lines = ["   ".join(f"{state} {counts[state]}" for state in states if counts[state])]
+    order = (s.HELD, s.FAILED, s.LOST, s.RUNNING)
+    shown = sorted((j for j in jobs if j.state in order), key=lambda j: order.index(j.state))
+    for job in shown[:ROWS]:
+        lines.append(_line(job, job.machine if job.state == s.RUNNING else job.reason))
+        if job.state == s.HELD:
+            lines.append(f"    {job.advice}")
+    if len(shown) > ROWS:
+        lines.append(f"  ... and {len(shown) - ROWS} more")
+    return "\n".join(lines)
+
+
+def _line(job: JobState, place: str) -> str:
+    number = "" if job.job is None else f"{job.job[0]}.{job.job[1]}"
+    attempt = f"attempt {job.attempts}" if job.attempts > 1 else ""
+    memory = f"{job.memory_mib} MiB" if job.memory_mib else ""
+    words = [f"{job.name.replace('-', ' '):12s}", f"{job.state:8s}", number, attempt, memory, place]
+    return ("  " + "  ".join(word for word in words if word))[:WIDTH]
