@@ -12,15 +12,17 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
 from flowbdt.physics import toy_showers
-from flowbdt.physics.calorimeter.scores import (
+from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.calorimeter.scores.neighbours import (
     expected_coverage,
-    fpd,
-    high_level_features,
-    high_level_inputs,
-    kpd,
-    log_posteriors,
     neighbour_inputs,
     neighbour_scores,
+)
+from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
+from flowbdt.physics.calorimeter.scores.shower_judges import (
+    high_level_inputs,
+    shower_fpd,
+    shower_kpd,
 )
 
 # ---- FPD and KPD
@@ -58,7 +60,7 @@ def test_fpd_is_the_line_through_frechet_distances_followed_to_infinity():
             draws.append(plain_frechet(first, y[rng.choice(len(y), size=size)]))
         means.append(np.mean(draws))
     slope, intercept = np.polyfit(1 / sizes, means, 1)
-    result = fpd(real, new, min_samples=150, max_samples=300, n_batches=3)
+    result = shower_fpd(real, new, min_samples=150, max_samples=300, n_batches=3)
     assert slope >= 0
     assert result.value == pytest.approx(intercept, rel=1e-4)
 
@@ -78,7 +80,7 @@ def test_kpd_is_the_median_of_the_unbiased_discrepancies_of_draws():
                     parts[0] += (a[j] @ a[k] / 30 + 1) ** 4 / 380
                     parts[1] += (b[j] @ b[k] / 30 + 1) ** 4 / 380
         values.append(parts[0] + parts[1] - 2 * parts[2])
-    result = kpd(real, new, batch_size=20, n_batches=3)
+    result = shower_kpd(real, new, batch_size=20, n_batches=3)
     assert result.value == pytest.approx(np.median(values), rel=1e-9)
 
 
@@ -88,8 +90,8 @@ def test_the_official_settings_are_the_default(monkeypatch):
     asked = []
     for name in ("frechet_distance", "kernel_distance"):
         monkeypatch.setattr(shower_judges, name, lambda *_, **options: asked.append(options))
-    fpd(features(1, 5), features(2, 5))
-    kpd(features(1, 5), features(2, 5))
+    shower_fpd(features(1, 5), features(2, 5))
+    shower_kpd(features(1, 5), features(2, 5))
     assert asked == [{"min_samples": 10_000}, {"batch_size": 10_000}]
     limits = [frechet_distance.__kwdefaults__, kernel_distance.__kwdefaults__]
     assert [limits[0]["max_samples"], limits[0]["n_points"], limits[0]["n_batches"]] == [
@@ -238,9 +240,9 @@ def test_two_halves_of_a_sample_are_at_the_floor_in_everything():
     far = replace(halves[1], voxels=np.roll(halves[1].voxels, 7, axis=1))
     first, second, other = (high_level_features(one) for one in (*halves, far))
     few = {"batch_size": 200, "n_batches": 5}
-    near = kpd(first, second, **few)
+    near = shower_kpd(first, second, **few)
     assert abs(near.value) < 5 * near.error
-    assert kpd(first, other, **few).value > near.value + 5 * near.error
+    assert shower_kpd(first, other, **few).value > near.value + 5 * near.error
     found = {r.name: r for r in neighbour_scores(*(neighbour_inputs(one) for one in halves))}
     expected = found["coverage"].settings["expected_floor"]
     assert abs(found["coverage"].value - expected) < 5 * found["coverage"].error

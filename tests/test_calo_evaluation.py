@@ -12,13 +12,13 @@ from flowbdt.cli.main import main
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.base import Result
 from flowbdt.physics import toy_showers, write_showers
-from flowbdt.physics.calorimeter.report import to_json, write_shower_report
-from flowbdt.physics.calorimeter.scores import (
+from flowbdt.physics.calorimeter.report import shower_numbers, write_shower_report
+from flowbdt.physics.calorimeter.scores.evaluate_showers import (
     Protocol,
     evaluate_showers,
-    separations,
     shower_histograms,
 )
+from flowbdt.physics.calorimeter.scores.histograms import separations
 
 
 def judge(seed):
@@ -130,7 +130,7 @@ def test_the_report_is_one_page_with_all_scores_and_figures(found, tmp_path):
     assert text.count("<img") == 7
     assert "separation of etot_einc" in text
     stored = json.loads((tmp_path / "report.json").read_text())
-    assert stored == json.loads(json.dumps(to_json(found, ["toys & tests"])))
+    assert stored == json.loads(json.dumps(shower_numbers(found, ["toys & tests"])))
     for name in ("response", "energies", "centres", "widths", "sparsity", "correlations"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
 
@@ -160,6 +160,8 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_computed(
 ):
     showers = str(tmp_path / "real.hdf5")
     write_showers(tmp_path / "real.hdf5", photons(20, 1))
-    monkeypatch.setattr("flowbdt.evaluation.metrics.calo.evaluate_showers", None)
+    monkeypatch.setattr(
+        "flowbdt.physics.calorimeter.scores.evaluate_showers.evaluate_showers", None
+    )
     assert main.main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
     assert "cannot make the folder" in capsys.readouterr().err

@@ -39,6 +39,8 @@ LIBRARIES = {
     "htcondor2": (),
     "matplotlib": ("evaluation/report/", "physics/calorimeter/report.py"),
     "click": ("cli/",),
+    "jinja2": ("evaluation/report/",),
+    "markupsafe": ("evaluation/report/",),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from experiments.refinement.methods import COPIES, Prepared, _mirrored, resample
 from experiments.refinement.scores import NormalScores
 from experiments.refinement.voxels import move, tilt
 from flowbdt.physics import Showers, toy_showers
-from flowbdt.physics.calorimeter.scores import Features, high_level_features
+from flowbdt.physics.calorimeter.scores.features import Features, high_level_features
 
 
 @pytest.fixture(scope="module")

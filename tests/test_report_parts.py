@@ -11,11 +11,12 @@ from conftest import run
 
 from flowbdt.errors import ConfigError
 from flowbdt.evaluation.metrics import METRICS, Result, classifier_auc
-from flowbdt.evaluation.metrics.roc import POINTS, Curve, mean_curve, recognised
+from flowbdt.evaluation.metrics.classifier import POINTS, Curve, mean_curve, recognised
 from flowbdt.evaluation.report import (
     classifier_curves,
     curves,
     figures,
+    render,
     score_tables,
     sections,
     style,
@@ -255,13 +256,13 @@ def test_the_diagonal_of_pairs_counts_weights():
 def test_a_condition_that_nobody_knows_is_told_in_the_table_of_columns():
     x = stream(9, "test-report-parts").normal(size=(100, 1))
     real = EventTable.of(x, cond=np.full((100, 1), np.nan))
-    assert sections._numbers(real, "c0") == ("condition", *("none known",) * 4)
+    assert sections.column_numbers(real, "c0") == ("condition", *("none known",) * 4)
 
 
 def test_cells_are_escaped_and_far_ones_bold():
-    text = score_tables.table(
-        ("a<b",), [[score_tables.Cell("1 ± 2", far=True, note="<")]], caption="&"
-    )
+    table = render.PageTable(("a<b",), [[render.Cell("1 ± 2", far=True, note="<")]], caption="&")
+    text = render.render("report.html", title="", lead=[], notes=[], legend="", images=[],
+                         settings=[], tables=[table])  # fmt: skip
     assert '<th scope="col">a&lt;b</th>' in text
     assert '<td class="far">1 ±&nbsp;2 <span class="note">&lt;</span></td>' in text
     assert "<caption>&amp;</caption>" in text

@@ -28,11 +28,12 @@ from experiments.calochallenge import judge, official, published, recipe, tables
 from experiments.calochallenge.comparison import CALOFOREST, FLOWBDT, OURS, Comparison, few_energies
 from experiments.calochallenge.toys import SMOKE, toy_showers
 from flowbdt.errors import DataWarning
-from flowbdt.physics.calorimeter import scores
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
 from flowbdt.physics.calorimeter.model.layer_energies import LayerEnergies
 from flowbdt.physics.calorimeter.report import write_shower_report
+from flowbdt.physics.calorimeter.scores.evaluate_showers import evaluate_showers
+from flowbdt.physics.calorimeter.scores.histograms import official_separation
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers, write_showers
 from flowbdt.tables.row_split import split_mask
 
@@ -101,7 +102,7 @@ def interpolation(train: Showers, test: Showers, energy: float, smoke: bool) -> 
         new = stage.sample(np.full(len(real), one), 2).sum(axis=1) / one
         edges = np.linspace(0.5, 1.5, 101)
         counts = [np.histogram(part, edges)[0] for part in (real, new)]
-        result = scores.official_separation(*counts, n_bootstrap=2)
+        result = official_separation(*counts, n_bootstrap=2)
         floor = float(result.settings.get("expected_floor", 0.0))
         figures[f"{one:g}"] = {"separation": float(result.value), "expected_floor": floor}
     return figures
@@ -146,7 +147,7 @@ class Study:
         """Generate, judge beside the floor, write the report."""
         folder, smoke = self.options.output, self.options.smoke
         new, speed = generated(model, self.test.energies, 100 + self.options.seed)
-        found = scores.evaluate_showers(self.test, new, judge.protocol(smoke), self.train)
+        found = evaluate_showers(self.test, new, judge.protocol(smoke), self.train)
         if folder is not None:
             write_showers(folder / "generated.hdf5", new)
             origin = "showers of the file" if self.real_file else "toys of the study"

@@ -14,9 +14,16 @@ import numpy as np
 from experiments.calochallenge import judge, plain, recipe
 from experiments.calochallenge.rings import ring_showers
 from flowbdt.atomic_files import write_json
-from flowbdt.physics.calorimeter import report, scores
+from flowbdt.evaluation.metrics import correlation_matrix
+from flowbdt.evaluation.report import style
+from flowbdt.evaluation.report.render import write_figure
+from flowbdt.physics.calorimeter import report
 from flowbdt.physics.calorimeter.geometry import Geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
+from flowbdt.physics.calorimeter.scores.evaluate_showers import ShowerEvaluation, shower_histograms
+from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
+from flowbdt.physics.calorimeter.scores.shower_judges import low_level_inputs
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers, write_showers
 
 N_ENERGIES = 3
@@ -57,7 +64,7 @@ class Comparison:
             for name, new in made.items()
         }
         inputs = {name: _posterior_inputs(new) for name, new in made.items()}
-        for one in scores.log_posteriors(_posterior_inputs(test), inputs, n_runs=2):
+        for one in log_posteriors(_posterior_inputs(test), inputs, n_runs=2):
             figures[str(one.column)] |= {
                 "log_posterior": one.value,
                 "log_posterior_error": one.error,
@@ -106,18 +113,20 @@ def few_energies(train: Showers, test: Showers) -> tuple[Showers, Showers]:
 
 def draw(samples: dict[str, Showers], folder: Path) -> None:
     """Write the histograms of all samples and the differences of their correlations."""
-    features = {name: scores.high_level_features(one) for name, one in samples.items()}
-    evaluation = scores.ShowerEvaluation(
+    features = {name: high_level_features(one) for name, one in samples.items()}
+    evaluation = ShowerEvaluation(
         [],
-        scores.shower_histograms(samples),
+        shower_histograms(samples),
         {name: one.n for name, one in samples.items()},
-        {name: scores.correlation_matrix(one) for name, one in features.items()},
+        {name: correlation_matrix(one.e_layer) for name, one in features.items()},
         next(iter(samples.values())).geometry.numbers,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    report.draw(evaluation, folder)
+    with style.drawing():
+        for name, caption, figure in report.shower_figures(evaluation):
+            write_figure(figure, folder, name, caption, "png")
 
 
 def _posterior_inputs(showers: Showers) -> np.ndarray:
-    inputs = scores.low_level_inputs(showers)
+    inputs = low_level_inputs(showers)
     return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowbdt.evaluation.metrics.base import Result
 from flowbdt.evaluation.metrics.classifier import MakeClassifier, make_mlp
-from flowbdt.physics.calorimeter import scores
+from flowbdt.physics.calorimeter.scores.evaluate_showers import Protocol, shower_scores
 from flowbdt.physics.calorimeter.shower_files import Showers
 from flowbdt.trees.boosted_trees import make_classifier
 
@@ -28,15 +28,15 @@ SMOKE: dict[str, Any] = {
 Figures = dict[str, Any]
 
 
-def protocol(smoke: bool) -> scores.Protocol:
+def protocol(smoke: bool) -> Protocol:
     """Return how samples are judged."""
     judges: dict[str, MakeClassifier] = {"mlp": make_mlp, "gb": make_classifier}
-    return scores.Protocol(judges, most_neighbours=NEIGHBOURS, **(SMOKE if smoke else FULL))
+    return Protocol(judges, most_neighbours=NEIGHBOURS, **(SMOKE if smoke else FULL))
 
 
 def judged(real: Showers, new: Showers, smoke: bool) -> Figures:
     """Return all figures of a sample."""
-    return figures(scores.shower_scores(real.above(), new.above(), protocol(smoke)))
+    return figures(shower_scores(real.above(), new.above(), protocol(smoke)))
 
 
 def figures(results: list[Result], floors: bool = False) -> Figures:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flowbdt.physics.calorimeter import scores
+from flowbdt.physics.calorimeter.scores.features import high_level_features
 from flowbdt.physics.calorimeter.scores.official_classifier import Network, deep_classifier_auc
+from flowbdt.physics.calorimeter.scores.shower_judges import high_level_inputs, low_level_inputs
 from flowbdt.physics.calorimeter.shower_files import Showers
 
 
@@ -16,8 +17,8 @@ def judged(real: Showers, new: Showers, epochs: int, smoke: bool) -> dict[str, A
     float32 in place of the official float64, and ``epochs`` in place of 50.
     """
     network = Network(hidden=16 if smoke else 2048, epochs=epochs, double=False)
-    high = [scores.high_level_inputs(scores.high_level_features(one)) for one in (real, new)]
-    inputs = {"high": high, "low": [scores.low_level_inputs(one) for one in (real, new)]}
+    high = [high_level_inputs(high_level_features(one)) for one in (real, new)]
+    inputs = {"high": high, "low": [low_level_inputs(one) for one in (real, new)]}
     figures: dict[str, Any] = {"epochs": epochs, "float": 32}
     for level, (first, second) in inputs.items():
         start = time.process_time()

@@ -20,14 +20,14 @@ import numpy as np
 from experiments import common
 from experiments.refinement.figure import draw
 from experiments.refinement.methods import METHODS, SMOKE, Prepared
+from flowbdt.evaluation.metrics import largest_correlation_error
 from flowbdt.physics import Showers, read_showers, toy_showers
-from flowbdt.physics.calorimeter.scores import (
+from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.calorimeter.scores.histograms import separations
+from flowbdt.physics.calorimeter.scores.shower_judges import (
     fast_auc,
-    high_level_features,
     high_level_inputs,
-    largest_correlation_error,
     low_level_inputs,
-    separations,
 )
 from flowbdt.tables.row_split import row_uniform
 from flowbdt.trees.boosted_trees import make_classifier
@@ -76,7 +76,9 @@ def judged(truth: Showers, new: Showers, seed: int, smoke: bool) -> Scores:
     """Return separations, the largest correlation error, and the AUC of boosted trees."""
     scores = {str(r.column): r.value for r in separations(truth, new, n_bootstrap=2)}
     real, made = high_level_features(truth), high_level_features(new)
-    scores["layer_correlation"] = largest_correlation_error(real, made, n_bootstrap=2).value
+    scores["layer_correlation"] = largest_correlation_error(
+        real.e_layer, made.e_layer, n_bootstrap=2
+    ).value
     if smoke:
         return scores
     options: dict[str, Any] = {"make_classifier": make_classifier, "n_model_seeds": 1}

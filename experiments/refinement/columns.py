@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from flowbdt.physics import Geometry
-from flowbdt.physics.calorimeter.scores import Features
+from flowbdt.physics.calorimeter.scores.features import Features
 
 Columns = dict[str, np.ndarray]
 """By name, (n,) each; NaN where the layer is empty."""

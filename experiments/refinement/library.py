@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowbdt.physics import Geometry, Showers
-from flowbdt.physics.calorimeter.scores import Features, high_level_features
+from flowbdt.physics.calorimeter.scores.features import Features, high_level_features
 
 N_STARTS = 4
 """Layers tried as a start."""

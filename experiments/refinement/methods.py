@@ -13,7 +13,7 @@ from experiments.refinement.scores import NormalScores
 from experiments.refinement.voxels import move
 from flowbdt import FlowBDT, seeding
 from flowbdt.physics import Showers
-from flowbdt.physics.calorimeter.scores import high_level_features
+from flowbdt.physics.calorimeter.scores.features import high_level_features
 
 SMOOTH = "tf"
 """Columns of energies: their quantiles are smoothed over neighbouring energies."""

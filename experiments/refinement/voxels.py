@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowbdt.physics.calorimeter.geometry import Layer
-from flowbdt.physics.calorimeter.scores import Features
+from flowbdt.physics.calorimeter.scores.features import Features
 
 ITERATIONS = 25
 RIDGE = 1e-3

@@ -20,10 +20,16 @@ from flowbdt import integrate, seeding
 from flowbdt.evaluation.metrics.classifier import MakeClassifier, make_mlp
 from flowbdt.flow.solvers import SOLVERS
 from flowbdt.networks.hybrid import stretch
-from flowbdt.physics.calorimeter import scores
 from flowbdt.physics.calorimeter.geometry import geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
 from flowbdt.physics.calorimeter.model.energy_division import ShowerEnergies
+from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.calorimeter.scores.histograms import separations
+from flowbdt.physics.calorimeter.scores.shower_judges import (
+    fast_auc,
+    high_level_inputs,
+    low_level_inputs,
+)
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers
 from flowbdt.trees.boosted_trees import make_classifier
 
@@ -140,17 +146,15 @@ def _scores(real: Showers, made: Showers, smoke: bool) -> dict[str, float]:
     """Return the official separations and the AUC of two judges at both levels."""
     n = min(real.n, made.n)
     both = (real.take(slice(0, n)), made.take(slice(0, n)))
-    values = {str(r.column): float(r.value) for r in scores.separations(*both, n_bootstrap=2)}
+    values = {str(r.column): float(r.value) for r in separations(*both, n_bootstrap=2)}
     found = {"separation_etot": values["etot_einc"]}
     found["separation_mean"] = float(np.mean(list(values.values())))
-    high = [scores.high_level_inputs(scores.high_level_features(part)) for part in both]
-    inputs = {"high": high, "low": [scores.low_level_inputs(part) for part in both]}
+    high = [high_level_inputs(high_level_features(part)) for part in both]
+    inputs = {"high": high, "low": [low_level_inputs(part) for part in both]}
     judges: dict[str, MakeClassifier] = {"gb": make_classifier, "mlp": make_mlp}
     for level, name in () if smoke else itertools.product(inputs, judges):
         columns, judge = inputs[level], judges[name]
-        auc = scores.fast_auc(
-            columns[0], columns[1], level, judge, n_model_seeds=1, n_split_seeds=3
-        )
+        auc = fast_auc(columns[0], columns[1], level, judge, n_model_seeds=1, n_split_seeds=3)
         found[f"auc_{level}_{name}"] = float(auc.value)
         found[f"auc_{level}_{name}_error"] = float(auc.error)
     return found

@@ -148,9 +148,7 @@ def report(
     """Write one page about several runs, samples or reports."""
     from .. import atomic_files
     from ..evaluation import entries as library
-    from ..evaluation.report.content import Content
-    from ..evaluation.report.published import read_published
-    from ..evaluation.report.write_report import write_together
+    from ..evaluation.report import Content, read_published, write_together
 
     figures = () if published is None else read_published(published)
     _check_samplers(entries, sampler)
@@ -235,8 +233,8 @@ def evaluate_showers(
     """Judge generated showers against a reference."""
     from ..atomic_files import make_folder
     from ..evaluation.metrics.classifier import make_mlp
-    from ..physics.calorimeter.report import summary, write_shower_report
-    from ..physics.calorimeter.scores import Protocol, evaluate_showers
+    from ..physics.calorimeter.report import score_summary, write_shower_report
+    from ..physics.calorimeter.scores.evaluate_showers import Protocol, evaluate_showers
     from ..physics.calorimeter.shower_files import ShowerFile, read_showers
     from ..trees.boosted_trees import make_classifier
 
@@ -265,7 +263,7 @@ def evaluate_showers(
         "Floors of separations are scaled to the numbers compared.",
     ]
     page = write_shower_report(evaluation, output, title="Showers", notes=notes)
-    say(f"{summary(evaluation)}\n\n{page}")
+    say(f"{score_summary(evaluation)}\n\n{page}")
 
 
 def _official_network(runs: int, epochs: int, seed: int) -> Any:

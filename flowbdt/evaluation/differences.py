@@ -1,4 +1,4 @@
-"""Which differences between generators are real: scores held against each other, with errors."""
+"""Differences between the scores of generators, with errors that tell which of them are real."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Difference:
     Parameters
     ----------
     metric, column : as in `Result`
-    first, second : names of what is compared
+    first, second : names of the entries
     value, error : difference and its standard error
-    paired : whether what both have in common (real events, splits and seeds of the judge) was left
-        out of the error
+    paired : whether the error leaves out the scatter common to both (real events, splits and seeds
+        of the judge)
     """
 
     metric: str
@@ -61,7 +61,7 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Whether the difference is at least `REAL_FROM` standard errors."""
+        """True if the difference is at least `REAL_FROM` standard errors."""
         return abs(self.sigmas) >= REAL_FROM
 
     @property
@@ -119,7 +119,7 @@ def _judged_by(result: Result) -> tuple[Any, ...]:
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return which entries are compared: all pairs of a few, else each with the first."""
+    """Return the pairs to compare: all pairs of a few entries, else each with the first."""
     if len(names) <= ALL_PAIRS:
         return list(itertools.combinations(names, 2))
     return [(names[0], name) for name in names[1:]]
@@ -280,12 +280,13 @@ def text(
 
 
 def legend(shown: Sequence[Difference]) -> list[str]:
-    """Return how many differences are real, and what the words mean."""
+    """Return the number of real differences, and explanations."""
     real = sum(d.real for d in shown)
     return [
         f"{real} of {len(shown)} differences are real: {REAL_FROM:g} standard errors or more; of"
         f" so many about {BY_CHANCE * len(shown):.1f} would be by chance alone",
-        "paired: judged on the same real events, splits and seeds, which is left out of the error",
+        "paired: judged on the same real events, splits and seeds, whose scatter is left out of the"
+        " error",
     ]
 
 
@@ -314,7 +315,7 @@ def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
 
 
 def label_of(metric: str) -> str:
-    """Return what tables call a metric."""
+    """Return the name of a metric in tables."""
     return METRICS.get(metric).label if metric in METRICS.names() else metric
 
 
@@ -325,7 +326,7 @@ def evaluations_of(evaluation: Evaluation) -> str:
 
 
 def verdict(d: Difference) -> str:
-    """Return what a difference says, in words."""
+    """Return the verdict on a difference in words."""
     return f"{d.better} is better" if d.better else "differ" if d.real else "not told apart"
 
 

@@ -14,11 +14,11 @@ from threadpoolctl import (  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError
-from ..flow.closed_form.stored import from_bytes
+from ..flow.closed_form import from_bytes
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS
 from ..flow.sampler import Sampler
-from ..flow.solvers import asked_times, evaluations
+from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
 from ..flow.stepwise import Stepwise
 from ..flow.time_grid import TimeGrid
@@ -130,9 +130,9 @@ class Flow:
             why_not=why_not,
             interpolate=self.sampler.interpolate,
         )
-        if self.sampler.solver.needs_parts:
+        if self.sampler.solver.needs_denoised:
             field.require_convention()
-        field.require(asked_times(self.sampler.solver, self.sampler.boundaries, convention))
+        field.require(evaluation_times(self.sampler.solver, self.sampler.boundaries, convention))
         return field
 
     def _convention(self) -> tuple[Convention | None, str | None]:

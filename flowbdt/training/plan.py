@@ -110,7 +110,7 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
     try:
         return convention_for(path, coupling)
     except ConfigError as error:
-        if not solver.needs_parts:
+        if not solver.needs_denoised:
             return None
         raise ConfigError(
             f"{type(solver).__name__} needs denoised points or noise, but {error}. Use"

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from .. import seeding
 from ..config import ModelConfig, checked_settings
 from ..errors import ConfigError, InputError
-from ..flow.solvers.base import Ask
+from ..flow.solvers.base import Evaluator
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
 from ..tables import checks, conditions
@@ -108,7 +108,7 @@ def ways_of(
         noise = seeding.RowNoise(seed, "distil", np.arange(low, high))
         x = noise.standard_normal((high - low, teacher.n_latent))
         points[0, low:high] = x
-        ask = Ask(teacher.field, None if cond is None else cond[low:high])
+        ask = Evaluator(teacher.field, None if cond is None else cond[low:high])
         state = solver.start(steps)
         for stage, (begin, end) in enumerate(itertools.pairwise(stops), 1):
             x, state = solver.march(ask, x, steps[begin : end + 1], None, state)

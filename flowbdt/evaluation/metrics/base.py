@@ -1,4 +1,4 @@
-"""What every metric returns (`Result`), what a metric is (`Metric`), and statistics they share."""
+"""Results of metrics, the registry of metrics, and statistics that they share."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Metric:
-    """A registered metric: the function and what it must be given.
+    """A registered metric: the function and the kind of its arguments.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def uncertain(value: float, error: float) -> str:
     return f"{value:.{max(decimals, 0)}f} ± {error:.{max(decimals, 0)}f}"
 
 
-def prepare(
+def checked_events(
     values: np.ndarray, weight: np.ndarray | None, ndim: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return events as float64 and their weights (ones if None), after the checks.

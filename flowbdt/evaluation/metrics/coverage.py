@@ -1,4 +1,4 @@
-"""Are intervals of a posterior what they claim? Ranks of the truth among draws, and coverage."""
+"""Calibration of posteriors: ranks of the truth among draws, and coverage of intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Result
 
 
 def posterior_ranks(truth: np.ndarray, draws: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return where the truth lies among draws of its posterior, as a share between 0 and 1.
+    """Return the rank of the truth among draws of its posterior, as a share between 0 and 1.
 
     If truth and draws come from the same distribution, event by event, the shares are uniform.
     The truth takes a random place among draws equal to it and within the step between two draws,

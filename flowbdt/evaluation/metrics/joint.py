@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DataWarning
 from ...seeding import stream
-from .base import METRICS, Metric, Result, norm_error, prepare, same_width
+from .base import METRICS, Metric, Result, checked_events, norm_error, same_width
 
 # ---- correlations
 
@@ -20,7 +20,7 @@ def correlation_matrix(x: np.ndarray, weight: np.ndarray | None = None) -> np.nd
 
     A constant column correlates with nothing: 0 off the diagonal.
     """
-    x, weight = prepare(x, weight, 2, "the")
+    x, weight = checked_events(x, weight, 2, "the")
     return _correlation(_standardised(x, weight), weight)
 
 
@@ -77,7 +77,7 @@ def _norm_of_difference(
     seed: int,
 ) -> tuple[Result, np.ndarray]:
     """Return the norm of the difference of correlations with its error, and the difference."""
-    checked = [prepare(x, weight, 2, name) for name, x, weight in samples]
+    checked = [checked_events(x, weight, 2, name) for name, x, weight in samples]
     same_width(checked[0][0], checked[1][0])
     columns = [(_standardised(x, weight), weight) for x, weight in checked]
     difference = _difference(columns)
@@ -220,8 +220,8 @@ def smaller_size(real: np.ndarray, generated: np.ndarray) -> int:
 
 
 def _scaled(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    real, _ = prepare(real, None, 2, "real")
-    generated, _ = prepare(generated, None, 2, "generated")
+    real, _ = checked_events(real, None, 2, "real")
+    generated, _ = checked_events(generated, None, 2, "generated")
     same_width(real, generated)
     largest = np.abs(real).max(axis=0)
     largest[largest == 0] = 1.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...seeding import stream
-from .base import METRICS, Metric, Result, effective_size, norm_error, prepare
+from .base import METRICS, Metric, Result, checked_events, effective_size, norm_error
 
 
 def quantile_edges(
@@ -18,7 +18,7 @@ def quantile_edges(
 
     Repeated values can make quantiles coincide; such bins are merged, so b <= n_bins.
     """
-    values, weight = prepare(values, weight, 1, "reference")
+    values, weight = checked_events(values, weight, 1, "reference")
     if n_bins < 1:
         raise InputError(f"n_bins must be at least 1, got {n_bins}")
     order = np.argsort(values, kind="stable")
@@ -70,8 +70,8 @@ def separation_power(
     Definition: A. Hoecker et al., TMVA users guide, physics/0703039, section 8.1.3, in bins.
     Error: derived here.
     """
-    real, weight_real = prepare(real, weight_real, 1, "real")
-    generated, weight_generated = prepare(generated, weight_generated, 1, "generated")
+    real, weight_real = checked_events(real, weight_real, 1, "real")
+    generated, weight_generated = checked_events(generated, weight_generated, 1, "generated")
     bins = quantile_edges(real, n_bins, weight_real) if edges is None else _checked(edges)
     p, q = binned_shares(real, weight_real, bins), binned_shares(generated, weight_generated, bins)
     sizes = effective_size(weight_real), effective_size(weight_generated)
@@ -156,8 +156,8 @@ def wasserstein(
     units (``raw`` and ``standardised``).
     A column of constant truth has no standard deviation; 1 is used then.
     """
-    real, weight_real = prepare(real, weight_real, 1, "real")
-    generated, weight_generated = prepare(generated, weight_generated, 1, "generated")
+    real, weight_real = checked_events(real, weight_real, 1, "real")
+    generated, weight_generated = checked_events(generated, weight_generated, 1, "generated")
     scale = spread(real, weight_real) or 1.0
     values = np.concatenate([real, generated])
     order = np.argsort(values, kind="stable")

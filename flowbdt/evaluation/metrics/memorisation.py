@@ -1,4 +1,4 @@
-"""Are generated events copies of training events?"""
+"""Memorisation: a test whether generated events are copies of training events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...seeding import stream
-from .base import METRICS, Metric, Result, auc_error, placements, prepare, same_width
+from .base import METRICS, Metric, Result, auc_error, checked_events, placements, same_width
 
 
 def memorisation(
@@ -19,15 +19,15 @@ def memorisation(
     max_events: int = 5000,
     seed: int = 0,
 ) -> Result:
-    """Return how often a generated event is nearer to the training events than a real one is.
+    """Return the probability that a generated event is nearer to training events than a real one.
 
     The probability that the distance of a generated event to its nearest training event is
-    smaller than that of a held-out real event to its own, ties counted half. 0.5: no
+    smaller than that of a held-out real event, ties counted half. 0.5: no
     memorisation; 1: copies; below 0.5: the generated events lie too far out.
 
     Parameters
     ----------
-    real : ndarray (n, d), events the generator has not seen
+    real : ndarray (n, d), events the generator was not trained on
     generated : ndarray (m, d)
     training : ndarray (k, d), the events the generator was trained on, all of them
     weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None
@@ -42,9 +42,9 @@ def memorisation(
     -----
     Cost: two nearest-neighbour searches of ``max_events`` events among the k training events.
     """
-    real, weight_real = prepare(real, weight_real, 2, "real")
-    generated, weight_generated = prepare(generated, weight_generated, 2, "generated")
-    training, _ = prepare(training, None, 2, "training")
+    real, weight_real = checked_events(real, weight_real, 2, "real")
+    generated, weight_generated = checked_events(generated, weight_generated, 2, "generated")
+    training, _ = checked_events(training, None, 2, "training")
     same_width(real, generated)
     same_width(real, training)
     if max_events < 2:

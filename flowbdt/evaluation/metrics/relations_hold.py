@@ -1,4 +1,4 @@
-"""Do generated events obey the relations that hold exactly for real ones?"""
+"""Deviation of generated events from relations that hold exactly for real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of the classifier tests: what judges recognise, and what that says in words."""
+"""ROC curves of the classifier tests, as a figure, a table and sentences."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from ...errors import plural
 from ..evaluate import Evaluation
 from ..metrics import METRICS, Result, uncertain
-from ..metrics.roc import Curve
-from . import score_tables, style
+from ..metrics.classifier import Curve
+from . import style
+from .render import PageTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,16 +103,15 @@ def _curve(
     return axes.plot(x, y, color=color, ls=dashes, lw=1.4)[0]
 
 
-def recognised(evaluations: Mapping[str, Evaluation]) -> str:
-    """Return a table of what judges recognise where they mistake a share of the real events."""
-    head = ("judge", *evaluations, "floor")
-    rows: list[score_tables.Row] = []
-    for judge, found in judged(evaluations).items():
-        floor = next(iter(found.values()))
-        cells = [_share(found[n].settings) if n in found else "-" for n in evaluations]
+def recognised_tables(evaluations: Mapping[str, Evaluation]) -> list[PageTable]:
+    """Return a table of the events recognised where a share of the real ones is mistaken."""
+    rows = []
+    for judge, results in judged(evaluations).items():
+        floor = next(iter(results.values()))
+        cells = [_share(results[n].settings) if n in results else "-" for n in evaluations]
         rows.append([short(judge), *cells, _share(floor.settings, "floor_roc")])
     text = f"Generated events recognised, where {MISTAKES:.0%} of the real ones are mistaken [%]"
-    return score_tables.table(head, rows, caption=text) if rows else ""
+    return [PageTable(("judge", *evaluations, "floor"), rows, text)] if rows else []
 
 
 def _share(settings: Mapping[str, Any], key: str = "roc") -> str:

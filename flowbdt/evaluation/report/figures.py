@@ -115,7 +115,7 @@ def _column(
         real.column(name), np.concatenate([t.column(name) for t in samples.values()])
     )
     truth = Shape.of(real.column(name), real.weight, edges)
-    handles = {"real": filled(upper, truth)}
+    handles = {"real": draw_real(upper, truth)}
     shapes: list[tuple[Shape, str, Any]] = []
     for (label, table), (color, dashes) in zip(samples.items(), style.lines(), strict=False):
         made = Shape.of(table.column(name), table.weight, edges)
@@ -134,7 +134,7 @@ def _column(
     return handles
 
 
-def filled(axes: Axes, shape: Shape) -> Any:
+def draw_real(axes: Axes, shape: Shape) -> Any:
     """Draw the real events: grey area, dark outline, hatched statistical band."""
     area = axes.stairs(
         shape.share, shape.edges, fill=True, facecolor="#dedede", edgecolor=style.REAL, lw=1.0

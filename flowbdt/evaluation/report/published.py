@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ...errors import ConfigError, plural
 from ..differences import label_of, side_by_side
 from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
-from . import score_tables
+from .render import PageTable, Row
 
 FIELDS = ("score", "value", "error", "floor", "events", "note", "source")
 NEEDED = ("score", "value", "source")
@@ -119,34 +118,34 @@ def _text(value: Any, what: str) -> str:
     raise ConfigError(f"{what} must be text, got {value!r}; put it in quotes")
 
 
-def section(published: Sequence[Published], evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """Return published figures by source with ours beside them, and how far that goes."""
+def published_tables(
+    published: Sequence[Published], evaluations: Mapping[str, Evaluation]
+) -> Iterator[tuple[PageTable, list[str]]]:
+    """Yield published figures by source with ours beside them, and the notes on each table."""
     ours = side_by_side(evaluations)
-    parts = [f"<p>{WORDS}</p>"]
     for source in dict.fromkeys(one.source for one in published):
         known = [one for one in published if one.source == source and one.key in ours]
-        rows = [_row(one, ours[one.key], list(evaluations)) for one in known]
-        if rows:
-            parts.append(score_tables.table(_head(evaluations), rows, caption=source, words=[0]))
-            notes = {one.note: None for one in known if one.note}
-            parts += [f'<p class="small">{escape(note)}.</p>' for note in notes]
+        if known:
+            rows = [_row(one, ours[one.key], list(evaluations)) for one in known]
+            table = PageTable((*HEAD, *evaluations, "our floor"), rows, caption=source, words=[0])
+            yield table, list(dict.fromkeys(one.note for one in known if one.note))
     other = [one for one in published if one.key not in ours]
     if other:
-        plain = [(one.score, one.text(), one.source, one.note) for one in other]
-        content = score_tables.table(("score", "published", "source", "note"), plain, words=[2, 3])
+        rows = [(one.score, one.text(), one.source, one.note) for one in other]
         title = f"{plural(len(other), 'published figure')} without one of ours"
-        parts.append(score_tables.folded(title, content))
-    return parts
+        yield (
+            PageTable(("score", "published", "source", "note"), rows, words=[2, 3], folded=title),
+            [],
+        )
 
 
-def _head(names: Iterable[str]) -> tuple[str, ...]:
-    return ("score", "published", "published floor", "published events", *names, "our floor")
+HEAD = ("score", "published", "published floor", "published events")
 
 
-def _row(one: Published, found: Mapping[str, Result], names: Sequence[str]) -> score_tables.Row:
+def _row(one: Published, results: Mapping[str, Result], names: Sequence[str]) -> Row:
     metric, column = one.key
     name = label_of(metric) + ("" if column is None else f", {column}")
     floor = "-" if one.floor is None else f"{one.floor:g}"
     events = "-" if one.events is None else f"{one.events:,}"
-    values = [found[n].text() if n in found else "-" for n in names]
-    return (name, one.text(), floor, events, *values, next(iter(found.values())).floor_text())
+    values = [results[n].text() if n in results else "-" for n in names]
+    return (name, one.text(), floor, events, *values, next(iter(results.values())).floor_text())

@@ -1,20 +1,20 @@
-"""Reports of calorimeter showers: the challenge's histograms with ratio panels, all scores."""
+"""Reports of calorimeter showers: the histograms of the challenge with ratios, all scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic_files import make_folder, write_bytes, write_json
-from ...errors import MissingExtra
 from ...evaluation.metrics import Result
-from ...evaluation.report import figures, html, score_tables, style
+from ...evaluation.report import figures, style, write_scores_page
 from ...evaluation.report.figures import Shape
-from .scores import Histogram, ShowerEvaluation
+from ...evaluation.report.render import PageTable
+from ...evaluation.report.score_tables import beside_floor
+from .scores.evaluate_showers import ShowerEvaluation
+from .scores.histograms import Histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CELLS = style.Cells(
     columns=5, width=2.55, height=2.7, left=0.62, right=0.12, bottom=0.48, gap=0.59, between=0.28
 )
-KINDS = ("png", "pdf")
 
 GROUPS = {
     "response": (("etot_einc", "voxel"), "Total over incident energy, and all voxels"),
@@ -100,30 +99,24 @@ def write_shower_report(
     Raises
     ------
     MissingExtra
-        If matplotlib is not installed; ``report.json`` has been written by then.
+        If matplotlib or jinja2 is not installed; ``report.json`` has been written by then.
     RunError
         If the folder cannot be made or written.
     """
-    folder = make_folder(folder)
-    write_json(folder / "report.json", to_json(evaluation, notes))
-    try:
-        images = draw(evaluation, folder)
-    except MissingExtra as error:
-        raise MissingExtra(f"{error} (the scores are in {folder / 'report.json'})") from error
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        "".join(f"<p>{escape(note)}</p>" for note in notes),
-        "<h2>Scores</h2>",
-        f'<p class="small">{escape(LEGEND)}</p>',
-        f'<div class="tables">{"".join(_tables(evaluation.results))}</div>',
-        "<h2>Figures</h2>",
-        *(html.figure(caption, content) for caption, content in images.items()),
-    ]
-    write_bytes(folder / "report.html", html.document(title, body).encode())
-    return folder / "report.html"
+    return write_scores_page(
+        folder,
+        title,
+        shower_numbers(evaluation, notes),
+        lambda: shower_figures(evaluation),
+        lead=notes,
+        notes=(),
+        legend=LEGEND,
+        tables=_tables(evaluation.results),
+        settings=(),
+    )
 
 
-def to_json(evaluation: ShowerEvaluation, notes: Sequence[str] = ()) -> dict[str, Any]:
+def shower_numbers(evaluation: ShowerEvaluation, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Return scores, sizes and histograms as JSON can hold them."""
     return {
         "format": 1,
@@ -141,27 +134,20 @@ def to_json(evaluation: ShowerEvaluation, notes: Sequence[str] = ()) -> dict[str
     }
 
 
-def draw(evaluation: ShowerEvaluation, folder: Path) -> dict[str, bytes]:
-    """Draw and write all figures; return the PNG files by caption.
-
-    Raises MissingExtra if matplotlib is not installed.
-    """
-    images = {}
-    with style.drawing():
-        for name, (features, caption) in GROUPS.items():
-            shown = _shown(evaluation.histograms, features, evaluation.layers)
-            if shown:
-                text = (
-                    f"{caption}: shares of entries in the bins and ratios to the reference, with"
-                    " statistical errors (of independent entries); triangles mark ratios outside"
-                    " the panel"
-                )
-                images[text] = _write(histogram_page(shown), folder, name)
-        if len(evaluation.correlations) > 1:
-            figure = correlation_page(evaluation.correlations, evaluation.layers)
-            text = "Pearson correlations of layer energies: differences from the reference"
-            images[text] = _write(figure, folder, "correlations")
-    return images
+def shower_figures(evaluation: ShowerEvaluation) -> Iterator[tuple[str, str, Figure]]:
+    """Yield name, caption and figure of each group. Call it inside `style.drawing`."""
+    for name, (features, caption) in GROUPS.items():
+        shown = _shown(evaluation.histograms, features, evaluation.layers)
+        if shown:
+            text = (
+                f"{caption}: shares of entries in the bins and ratios to the reference, with"
+                " statistical errors (of independent entries); triangles mark ratios outside"
+                " the panel"
+            )
+            yield name, text, histogram_page(shown)
+    if len(evaluation.correlations) > 1:
+        text = "Pearson correlations of layer energies: differences from the reference"
+        yield "correlations", text, correlation_page(evaluation.correlations, evaluation.layers)
 
 
 def _shown(
@@ -193,7 +179,7 @@ def _panel(upper: Axes, lower: Axes, one: Histogram) -> dict[str, Any]:
     shapes = {name: _shape(one, name) for name in one.counts}
     names = list(shapes)
     truth = shapes.pop(names[0])
-    handles = {names[0]: figures.filled(upper, truth)}
+    handles = {names[0]: figures.draw_real(upper, truth)}
     lines = dict(zip([n for n in shapes if n != "training"], style.lines(), strict=False))
     lines["training"] = (style.TRAINING, style.TRAINING_DASHES)
     for name, shape in shapes.items():
@@ -236,14 +222,8 @@ def correlation_page(matrices: Mapping[str, np.ndarray], layers: Sequence[int]) 
     return figures.matrices(differences, [f"layer {number}" for number in layers])
 
 
-def _write(figure: Figure, folder: Path, name: str) -> bytes:
-    for kind in KINDS:
-        figures.save(figure, folder / f"{name}.{kind}")
-    return (folder / f"{name}.png").read_bytes()
-
-
-def label(result: Result) -> str:
-    """Return what a score is called in tables."""
+def shower_score_label(result: Result) -> str:
+    """Return the name of a score in tables."""
     text = SCORES.get(result.name, result.name)
     if result.column is None:
         return text
@@ -252,22 +232,25 @@ def label(result: Result) -> str:
     return result.column if result.name == "separation_by_energy" else f"{text} ({result.column})"
 
 
-def _tables(results: Sequence[Result]) -> list[str]:
+def _tables(results: Sequence[Result]) -> Iterator[PageTable]:
     whole = [one for one in results if not one.name.startswith("separation") or not one.column]
-    parts = [
-        score_tables.beside_floor([(label(one), one) for one in whole], "score", "All showers")
-    ]
+    yield _beside_floor(whole, "All showers")
     for name in ("separation", "separation_by_energy"):
-        rows = [(label(one), one) for one in results if one.name == name]
-        if rows:
-            parts.append(score_tables.beside_floor(rows, "score", SCORES[name].capitalize()))
-    return parts
+        if rows := [one for one in results if one.name == name]:
+            yield _beside_floor(rows, SCORES[name].capitalize())
 
 
-def summary(evaluation: ShowerEvaluation) -> str:
+def _beside_floor(rows: Sequence[Result], caption: str) -> PageTable:
+    return beside_floor([(shower_score_label(one), one) for one in rows], "score", caption)
+
+
+def score_summary(evaluation: ShowerEvaluation) -> str:
     """Return the scores of all showers as lines of text, value and floor."""
     rows = [one for one in evaluation.results if not one.name.startswith("separation")]
     rows = [evaluation.get("separation_mean"), evaluation.get("separation", "etot_einc"), *rows]
-    width = max(len(label(one)) for one in rows)
-    lines = [f"{label(one):{width}}  {one.text():>20}  floor {one.floor_text()}" for one in rows]
+    width = max(len(shower_score_label(one)) for one in rows)
+    lines = [
+        f"{shower_score_label(one):{width}}  {one.text():>20}  floor {one.floor_text()}"
+        for one in rows
+    ]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import InputError
+from ....evaluation.metrics import correlation_matrix, largest_correlation_error
 from ....evaluation.metrics.base import Result
 from ....evaluation.metrics.classifier import MakeClassifier
 from ....evaluation.metrics.memorisation import memorisation
@@ -16,22 +17,19 @@ from ....seeding import stream
 from ..shower_files import Showers
 from .features import high_level_features
 from .histograms import (
-    binning,
+    Histogram,
     energy_histograms,
-    official_separation,
+    feature_histograms,
     separations_by_energy,
-    separations_of_features,
+    voxel_histogram,
 )
-from .histograms import histograms as feature_histograms
 from .neighbours import neighbour_inputs, neighbour_scores
 from .shower_judges import (
-    correlation_matrix,
     fast_auc,
-    fpd,
     high_level_inputs,
-    kpd,
-    largest_correlation_error,
     low_level_inputs,
+    shower_fpd,
+    shower_kpd,
 )
 
 OfficialJudge = Callable[[np.ndarray, np.ndarray, str], Result]
@@ -39,26 +37,8 @@ OfficialJudge = Callable[[np.ndarray, np.ndarray, str], Result]
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """Numbers of entries of several samples in the official bins.
-
-    Parameters
-    ----------
-    name : as the column of its separation power
-    edges : ndarray (b + 1,)
-    counts : sample -> ndarray (b,); the first is the reference
-    entries : sample -> entries with those outside the bins
-    """
-
-    name: str
-    edges: np.ndarray
-    counts: dict[str, np.ndarray]
-    entries: dict[str, int]
-
-
-@dataclass(frozen=True)
 class ShowerEvaluation:
-    """What `evaluate_showers` found: scores, and what figures are drawn of, by sample.
+    """Scores of showers, and the content of their figures by sample.
 
     ``correlations`` are those of layer energies (L, L), ``layers`` the detector's numbers of them.
     """
@@ -80,7 +60,7 @@ class ShowerEvaluation:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How much is computed.
+    """Extent of an evaluation.
 
     Parameters
     ----------
@@ -156,69 +136,50 @@ def evaluate_showers(
         results,
         shower_histograms(samples),
         {name: one.n for name, one in samples.items()},
-        {name: correlation_matrix(high_level_features(one)) for name, one in samples.items()},
+        {k: correlation_matrix(high_level_features(one).e_layer) for k, one in samples.items()},
         reference.geometry.numbers,
     )
 
 
 def shower_histograms(samples: Mapping[str, Showers]) -> list[Histogram]:
-    """Return all official histograms of several samples, the first of which is the reference.
+    """Return all official histograms of samples, the first of which is the reference.
 
     Those of features, of all voxels, and of Etot/Einc at each energy of dataset 1.
     """
     features = {name: high_level_features(one) for name, one in samples.items()}
-    first, *others = features
-    result: dict[str, Histogram] = {}
-    for other in others or [first]:
-        both = features[first], features[other]
-        found = [*feature_histograms(*both)]
-        found += energy_histograms(*both) if both[0].geometry.dataset == 1 else []
-        for name, edges, real, new in found:
-            counts = {first: np.histogram(real, edges)[0]}
-            one = result.setdefault(name, Histogram(name, edges, counts, {first: len(real)}))
-            one.counts[other] = np.histogram(new, edges)[0]
-            one.entries[other] = len(new)
-    result["voxel"] = _spectra(samples)
-    return list(result.values())
-
-
-def _spectra(samples: Mapping[str, Showers]) -> Histogram:
-    """Return the histogram of all voxels."""
-    first = next(iter(samples.values()))
-    edges = binning("voxel", first.geometry, largest=float(first.voxels.max(initial=0.0)))
-    counts = {name: np.histogram(one.voxels, edges)[0] for name, one in samples.items()}
-    filled = {name: int((one.voxels > 0).sum()) for name, one in samples.items()}
-    return Histogram("voxel", edges, counts, filled)
+    geometry = next(iter(samples.values())).geometry
+    found = [*feature_histograms(features)]
+    found += energy_histograms(features) if geometry.dataset == 1 else []
+    return [*found, voxel_histogram(samples, geometry)]
 
 
 def shower_scores(reference: Showers, other: Showers, protocol: Protocol) -> list[Result]:
     """Return all scores of showers above the threshold, without floors and memorisation."""
     seed, replicas = protocol.seed, protocol.n_bootstrap
     real, new = high_level_features(reference), high_level_features(other)
-    results = separations_of_features(real, new, replicas, seed)
-    spectra = _spectra({"reference": reference, "other": other})
-    results.append(
-        official_separation(*spectra.counts.values(), name="voxel", n_bootstrap=replicas, seed=seed)
-    )
+    histograms = [
+        *feature_histograms({"reference": real, "other": new}),
+        voxel_histogram({"reference": reference, "other": other}, reference.geometry),
+    ]
+    results = [one.separation(n_bootstrap=replicas, seed=seed) for one in histograms]
+    results.insert(0, _mean_separation(results))
     if reference.geometry.dataset == 1:
         by_energy = separations_by_energy(real, new, replicas, seed)
         results += [replace(one, name="separation_by_energy") for one in by_energy]
-    results = [_mean_separation(results), *results]
-    results.append(largest_correlation_error(real, new, seed=seed))
-    results.append(fpd(real, new, **protocol.distances.get("fpd", {})))
-    results.append(kpd(real, new, **protocol.distances.get("kpd", {})))
-    results += _near(reference, other, protocol)
-    inputs = {"high": [high_level_inputs(real), high_level_inputs(new)]}
-    few = [_some(one, protocol.most_low, seed) for one in (reference, other)]
-    inputs["low"] = [low_level_inputs(one) for one in few]
-    for level, (first, second) in inputs.items():
-        results += _aucs(first, second, level, protocol)
+    correlation = largest_correlation_error(real.e_layer, new.e_layer, seed=seed)
+    results.append(replace(correlation, name="layer_correlation"))
+    results.append(shower_fpd(real, new, **protocol.distances.get("fpd", {})))
+    results.append(shower_kpd(real, new, **protocol.distances.get("kpd", {})))
+    near = [_some(one, protocol.most_neighbours, seed) for one in (reference, other)]
+    results += neighbour_scores(neighbour_inputs(near[0]), neighbour_inputs(near[1]))
+    few = (_some(one, protocol.most_low, seed) for one in (reference, other))
+    results += _aucs("high", [high_level_inputs(real), high_level_inputs(new)], protocol)
+    results += _aucs("low", [low_level_inputs(one) for one in few], protocol)
     return results
 
 
-def _mean_separation(results: list[Result]) -> Result:
+def _mean_separation(each: list[Result]) -> Result:
     """Return the plain mean over the official histograms; columns that share showers correlate."""
-    each = [one for one in results if one.name == "separation"]
     error = float(np.mean([one.error for one in each]))  # fully correlated: not too small
     value = float(np.mean([one.value for one in each]))
     floors = [float(one.settings.get("expected_floor", 0.0)) for one in each]
@@ -226,22 +187,15 @@ def _mean_separation(results: list[Result]) -> Result:
     return Result("separation_mean", value, error, each[0].n, settings=settings)
 
 
-def _near(reference: Showers, other: Showers, protocol: Protocol) -> list[Result]:
-    first, second = (
-        neighbour_inputs(_some(one, protocol.most_neighbours, protocol.seed))
-        for one in (reference, other)
-    )
-    return neighbour_scores(first, second)
-
-
-def _aucs(reference: np.ndarray, other: np.ndarray, level: str, protocol: Protocol) -> list[Result]:
-    options = {"n_model_seeds": 1, "n_split_seeds": protocol.n_repeats, "seed": protocol.seed}
+def _aucs(level: str, inputs: list[np.ndarray], protocol: Protocol) -> list[Result]:
+    real, new = inputs
+    options: dict[str, Any] = {"n_model_seeds": 1, "n_split_seeds": protocol.n_repeats}
     results = []
     for name, make in protocol.judges.items():
-        found = fast_auc(reference, other, level, make, **options)
-        results.append(replace(found, column=name))
+        result = fast_auc(real, new, level, make, seed=protocol.seed, **options)
+        results.append(replace(result, column=name))
     if protocol.official is not None:
-        results.append(protocol.official(reference, other, f"auc_{level}_official"))
+        results.append(protocol.official(real, new, f"auc_{level}_official"))
     return results
 
 

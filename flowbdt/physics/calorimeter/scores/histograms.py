@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,30 @@ from ....evaluation.metrics.marginal import separation_error
 from ..geometry import Geometry
 from ..shower_files import Showers
 from .features import Features, blocks, high_level_features
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Numbers of entries of samples in the official bins.
+
+    Parameters
+    ----------
+    name : as the column of its separation power
+    edges : ndarray (b + 1,)
+    counts : sample -> ndarray (b,); the first is the reference
+    entries : sample -> entries with those outside the bins
+    """
+
+    name: str
+    edges: np.ndarray
+    counts: dict[str, np.ndarray]
+    entries: dict[str, int]
+
+    def separation(self, **options: Any) -> Result:
+        """Return the separation power of the first two samples, see `official_separation`."""
+        real, generated, *_ = self.counts.values()
+        return official_separation(real, generated, name=self.name, **options)
+
 
 CENTRES = ("eta", "phi", "width_eta", "width_phi", "r", "width_r")
 PER_LAYER = ("e_layer", *CENTRES, "sparsity")
@@ -141,65 +168,16 @@ def separations(
     InputError
         If there are no showers, or the geometries differ.
     """
-    real = high_level_features(reference, threshold)
-    new = high_level_features(generated, threshold)
-    if real.geometry != new.geometry:
+    samples = {"reference": reference, "generated": generated}
+    features = {k: high_level_features(one, threshold) for k, one in samples.items()}
+    geometries = [one.geometry for one in features.values()]
+    if geometries[0] != geometries[1]:
         raise InputError(
-            f"reference and generated showers must have one geometry, got {real.geometry.name} and"
-            f" {new.geometry.name}"
+            "reference and generated showers must have one geometry, got"
+            f" {geometries[0].name} and {geometries[1].name}"
         )
-    results = separations_of_features(real, new, n_bootstrap, seed)
-    counts = _voxel_counts(reference, generated, real.geometry, threshold)
-    voxels = official_separation(*counts, name="voxel", n_bootstrap=n_bootstrap, seed=seed)
-    return [*results, voxels]
-
-
-def separations_of_features(
-    reference: Features, generated: Features, n_bootstrap: int = 100, seed: int = 0
-) -> list[Result]:
-    """Return all but the histogram of voxels, from features alone."""
-    return [
-        official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
-        for name, counts in _counted(histograms(reference, generated))
-    ]
-
-
-def _counted(
-    found: Iterable[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
-) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yield name and entries of both samples of every histogram."""
-    for name, edges, *samples in found:
-        yield name, [np.histogram(values, edges)[0] for values in samples]
-
-
-def histograms(
-    reference: Features, generated: Features
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield name, edges and the values of both samples of every histogram of features."""
-    geometry = reference.geometry
-    ratios = [part.e_tot / part.e_inc for part in (reference, generated)]
-    yield "etot_einc", binning("etot_einc", geometry), ratios[0], ratios[1]
-    for name in PER_LAYER:
-        for column, layer in enumerate(reference.layers_of(name)):
-            real, new = getattr(reference, name)[:, column], getattr(generated, name)[:, column]
-            edges = binning(name, geometry, layer, float(real.max()))
-            yield f"{name}_{layer}", edges, real, new
-
-
-def _voxel_counts(
-    reference: Iterable[Showers],
-    generated: Iterable[Showers],
-    geometry: Geometry,
-    threshold: float | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the histograms of all voxels; the reference is read twice, for its largest one."""
-    largest = max(float(block.voxels.max(initial=0.0)) for block in blocks(reference))
-    edges = binning("voxel", geometry, largest=largest)
-    both = []
-    for showers in (reference, generated):
-        parts = [np.histogram(block.above(threshold).voxels, edges)[0] for block in blocks(showers)]
-        both.append(np.sum(parts, axis=0))
-    return both[0], both[1]
+    found = [*feature_histograms(features), voxel_histogram(samples, geometries[0], threshold)]
+    return [one.separation(n_bootstrap=n_bootstrap, seed=seed) for one in found]
 
 
 def separations_by_energy(
@@ -210,24 +188,70 @@ def separations_by_energy(
     Energies 2^8 to 2^22 MeV, each up to the next; 20 bins from 0.4 to 1.4, for photons from the
     fifth energy on from 0.9 to 1.1. Energies that the reference lacks are left out.
     """
+    found = energy_histograms({"reference": reference, "generated": generated})
     return [
-        official_separation(*counts, name=name, n_bootstrap=n_bootstrap, seed=seed)
-        for name, counts in _counted(energy_histograms(reference, generated))
-        if counts[0].any()
+        one.separation(n_bootstrap=n_bootstrap, seed=seed)
+        for one in found
+        if one.counts["reference"].any()
     ]
 
 
-def energy_histograms(
-    reference: Features, generated: Features
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield name, edges and Etot/Einc of both at each energy of dataset 1 in the reference."""
+def feature_histograms(features: Mapping[str, Features]) -> Iterator[Histogram]:
+    """Yield the histograms of all features of samples, the first of which is the reference."""
+    reference = next(iter(features.values()))
+    edges = binning("etot_einc", reference.geometry)
+    yield _filled("etot_einc", edges, features, _response)
+    for name in PER_LAYER:
+        for column, layer in enumerate(reference.layers_of(name)):
+            pick = functools.partial(_column, name=name, column=column)
+            edges = binning(name, reference.geometry, layer, float(pick(reference).max()))
+            yield _filled(f"{name}_{layer}", edges, features, pick)
+
+
+def energy_histograms(features: Mapping[str, Features]) -> Iterator[Histogram]:
+    """Yield the histograms of Etot/Einc at each energy of dataset 1 that the reference has."""
+    reference = next(iter(features.values()))
     for k in range(15):
-        low, high = 2.0 ** (8 + k), 2.0 ** (9 + k)
+        low = 2.0 ** (8 + k)
         narrow = k > 3 and reference.geometry.particle == "photon"
         edges = np.linspace(0.9, 1.1, 21) if narrow else np.linspace(0.4, 1.4, 21)
-        both = []
-        for part in (reference, generated):
-            rows = (part.e_inc >= low) & (part.e_inc < high)
-            both.append(part.e_tot[rows] / part.e_inc[rows])
-        if len(both[0]):
-            yield f"etot_einc_{low:.0f}", edges, both[0], both[1]
+        pick = functools.partial(_response, low=low, high=2 * low)
+        if len(pick(reference)):
+            yield _filled(f"etot_einc_{low:.0f}", edges, features, pick)
+
+
+def _response(features: Features, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+    rows = (features.e_inc >= low) & (features.e_inc < high)
+    return features.e_tot[rows] / features.e_inc[rows]
+
+
+def _column(features: Features, name: str, column: int) -> np.ndarray:
+    return np.asarray(getattr(features, name)[:, column])
+
+
+def _filled(
+    name: str,
+    edges: np.ndarray,
+    features: Mapping[str, Features],
+    pick: Callable[[Features], np.ndarray],
+) -> Histogram:
+    values = {sample: pick(one) for sample, one in features.items()}
+    counts = {sample: np.histogram(x, edges)[0] for sample, x in values.items()}
+    return Histogram(name, edges, counts, {sample: len(x) for sample, x in values.items()})
+
+
+def voxel_histogram(
+    samples: Mapping[str, Iterable[Showers]], geometry: Geometry, threshold: float | None = None
+) -> Histogram:
+    """Return the histogram of all voxels; the reference is read twice, for its largest one."""
+    first = next(iter(samples.values()))
+    largest = max(float(block.voxels.max(initial=0.0)) for block in blocks(first))
+    edges = binning("voxel", geometry, largest=largest)
+    counts, entries = {}, {}
+    for name, showers in samples.items():
+        counts[name], entries[name] = np.zeros(len(edges) - 1, dtype=int), 0
+        for block in blocks(showers):
+            voxels = block.above(threshold).voxels
+            counts[name] += np.histogram(voxels, edges)[0]
+            entries[name] += int((voxels > 0).sum())
+    return Histogram("voxel", edges, counts, entries)

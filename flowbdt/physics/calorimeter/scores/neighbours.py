@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....errors import InputError
-from ....evaluation.metrics.base import Result, prepare, same_width
+from ....evaluation.metrics.base import Result, checked_events, same_width
 from ..shower_files import Showers
 
 EMPTY = 0.1
@@ -61,8 +61,8 @@ def neighbour_scores(reference: np.ndarray, generated: np.ndarray, k: int = 5) -
     arXiv:2002.09797, equations 3 to 5 (density, coverage); CaloChallenge/homepage,
     code/evaluate.py (k, inputs).
     """
-    real, _ = prepare(reference, None, 2, "reference")
-    new, _ = prepare(generated, None, 2, "generated")
+    real, _ = checked_events(reference, None, 2, "reference")
+    new, _ = checked_events(generated, None, 2, "generated")
     same_width(real, new)
     if k < 1 or min(len(real), len(new)) <= k:
         raise InputError(

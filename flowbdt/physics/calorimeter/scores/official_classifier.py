@@ -1,6 +1,6 @@
 """The official classifier of the CaloChallenge, in torch: large, so a GPU helps.
 
-`flowbdt.evaluation.metrics.calo` has its inputs, and a fast judge for the CPU.
+`shower_judges` has its inputs, and a fast judge for the CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import InputError, MissingExtra
-from ....evaluation.metrics.base import Result, auc_error, prepare, same_width
+from ....evaluation.metrics.base import Result, auc_error, checked_events, same_width
 from ....seeding import derive, stream
 
 SHARES = (80_000, 20_000, 21_000)
@@ -58,8 +58,8 @@ def deep_classifier_auc(
 
     Parameters
     ----------
-    reference, generated : ndarray (n, d), (m, d), inputs of `calo.low_level_inputs` or
-        `calo.high_level_inputs`; not standardised, as in the official code
+    reference, generated : ndarray (n, d), (m, d), inputs of `low_level_inputs` or
+        `high_level_inputs`; not standardised, as in the official code
     network : Network; None: the official settings
     n_runs : int, independent trainings; the published figures are mean and spread of 10
     seed : int; the official shuffles have none
@@ -82,8 +82,8 @@ def deep_classifier_auc(
     """
     torch = _torch()
     network = network or Network()
-    real, _ = prepare(reference, None, 2, "reference")
-    new, _ = prepare(generated, None, 2, "generated")
+    real, _ = checked_events(reference, None, 2, "reference")
+    new, _ = checked_events(generated, None, 2, "generated")
     same_width(real, new)
     if min(len(real), len(new)) < 30:
         raise InputError(
@@ -115,32 +115,29 @@ def _torch() -> Any:
 def _run(
     torch: Any, real: np.ndarray, new: np.ndarray, network: Network, seed: int
 ) -> dict[str, float]:
-    """Train once and measure; torch's global random state is left as it was."""
+    """Train once and measure; the global random state of torch does not change."""
     parts = _split(real, new, np.random.default_rng(seed))
-    state = torch.random.get_rng_state()
-    try:
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         scores = _scores(torch, parts, network, seed)
-    finally:
-        torch.random.set_rng_state(state)
     return _measured(scores[0], parts[1][1], scores[1], parts[2][1])
 
 
 def _split(
     real: np.ndarray, new: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return events and labels of the three parts."""
-    pieces: list[list[np.ndarray]] = [[], [], []]
-    labels: list[list[np.ndarray]] = [[], [], []]
-    for label, events in ((1.0, real), (0.0, new)):
+    """Return events and labels for training, choice of the epoch and measurement."""
+    blocks = []
+    for events in (real, new):
         ends = np.round(np.cumsum(SHARES)[:2] / sum(SHARES) * len(events)).astype(int)
-        for i, part in enumerate(np.split(events[rng.permutation(len(events))], ends)):
-            pieces[i].append(part)
-            labels[i].append(np.full(len(part), label))
-    return [(np.concatenate(x), np.concatenate(y)) for x, y in zip(pieces, labels, strict=True)]
+        blocks.append(np.split(events[rng.permutation(len(events))], ends))
+    return [
+        (np.concatenate(both), np.repeat([1.0, 0.0], [len(x) for x in both]))
+        for both in zip(*blocks, strict=True)
+    ]
 
 
-def build(torch: Any, n_inputs: int, network: Network) -> Any:
+def build_network(torch: Any, n_inputs: int, network: Network) -> Any:
     """Return the untrained network: n_inputs -> hidden, hidden, hidden -> 1 logit."""
     layers: list[Any] = []
     for width in (n_inputs, network.hidden, network.hidden):
@@ -155,7 +152,7 @@ def _scores(
     device = network.device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = torch.float64 if network.double else torch.float32
     data = [(torch.as_tensor(x, dtype=kind, device=device), y) for x, y in parts]
-    model = build(torch, parts[0][0].shape[1], network).to(device=device, dtype=kind)
+    model = build_network(torch, parts[0][0].shape[1], network).to(device=device, dtype=kind)
     optimiser = torch.optim.Adam(model.parameters(), lr=network.learning_rate)
     loss = torch.nn.BCEWithLogitsLoss()
     target = torch.as_tensor(data[0][1], dtype=kind, device=device)

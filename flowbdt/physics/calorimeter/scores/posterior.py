@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ....errors import InputError
-from ....evaluation.metrics.base import Result, prepare, same_width
+from ....evaluation.metrics.base import Result, checked_events, same_width
 from ....evaluation.metrics.classifier import MakeClassifier, make_mlp
 from ....seeding import derive, stream
 
@@ -60,8 +60,8 @@ def log_posteriors(
     names = list(samples)
     if len(names) < 2:
         raise InputError(f"log posteriors compare two or more generators, got {len(names)}")
-    real, _ = prepare(reference, None, 2, "reference")
-    events = [prepare(samples[name], None, 2, name)[0] for name in names]
+    real, _ = checked_events(reference, None, 2, "reference")
+    events = [checked_events(samples[name], None, 2, name)[0] for name in names]
     for one in events:
         same_width(real, one)
     size = min(len(one) for one in events)

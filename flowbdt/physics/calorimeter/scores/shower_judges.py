@@ -1,4 +1,4 @@
-"""Inputs of the official classifiers, a fast judge for the CPU, correlations of layer energies."""
+"""Inputs of the official classifiers, a fast judge for the CPU, FPD and KPD of showers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ....errors import InputError
 from ....evaluation.metrics.base import Result
 from ....evaluation.metrics.classifier import MakeClassifier, classifier_auc, make_mlp
 from ....evaluation.metrics.joint import frechet_distance, kernel_distance
-from ....seeding import stream
 from ..shower_files import Showers
 from .features import Features
 
@@ -62,7 +61,7 @@ def fast_auc(
     The inputs are the official ones, the judge is a small standardised perceptron, or whatever
     ``make_classifier`` gives; low-level voxels go in as ``log10(1 + E / (1e-6 E_inc))``, because a
     small judge does not find the soft voxels otherwise. The official network is in
-    `flowbdt.evaluation.metrics.deep_classifier`.
+    `official_classifier`.
 
     Parameters
     ----------
@@ -93,44 +92,11 @@ def _logarithms(inputs: np.ndarray) -> np.ndarray:
     return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])
 
 
-def correlation_matrix(features: Features) -> np.ndarray:
-    """Return Pearson correlations of layer energies (L, L); 0 where a layer has no spread."""
-    centred = features.e_layer - features.e_layer.mean(axis=0)
-    scale = np.sqrt((centred**2).sum(axis=0))
-    safe = np.where(scale > 0, scale, 1.0)
-    matrix = (centred / safe).T @ (centred / safe)
-    np.fill_diagonal(matrix, 1.0)
-    return matrix
-
-
-def largest_correlation_error(
-    reference: Features, generated: Features, n_bootstrap: int = 50, seed: int = 0
-) -> Result:
-    """Return the largest difference of two correlation matrices of layer energies.
-
-    The error is the spread over resampled showers of both samples.
-    """
-
-    def largest(a: Features, b: Features) -> float:
-        return float(np.abs(correlation_matrix(a) - correlation_matrix(b)).max())
-
-    rng = stream(seed, "metric-calo-correlation")
-    replicas = [
-        largest(*(part.take(rng.integers(0, part.n, part.n)) for part in (reference, generated)))
-        for _ in range(n_bootstrap)
-    ]
-    error = float(np.std(replicas, ddof=1))
-    n = min(reference.n, generated.n)
-    value = largest(reference, generated)
-    settings = {"n_bootstrap": n_bootstrap, "seed": seed}
-    return Result("layer_correlation", value, error, n, settings=settings)
-
-
 LEAST_DRAWN = 10_000
 """Events of the smallest draws of FPD, and of every draw of KPD, in the official evaluation."""
 
 
-def fpd(reference: Features, generated: Features, **options: Any) -> Result:
+def shower_fpd(reference: Features, generated: Features, **options: Any) -> Result:
     """Return FPD of showers, not times 1000 as in the published tables.
 
     That of `frechet_distance` for the inputs of the high-level classifier (log10 E_inc included),
@@ -155,11 +121,11 @@ def fpd(reference: Features, generated: Features, **options: Any) -> Result:
     return frechet_distance(*inputs, **{"min_samples": LEAST_DRAWN, **options})
 
 
-def kpd(reference: Features, generated: Features, **options: Any) -> Result:
+def shower_kpd(reference: Features, generated: Features, **options: Any) -> Result:
     """Return KPD of showers, not times 1000; it may be negative.
 
     That of `kernel_distance` for the inputs of the high-level classifier, in 10 draws of 10,000
-    showers with replacement; takes 2.5 GB for a moment. Parameters, notes and references as `fpd`.
+    showers with replacement; takes 2.5 GB for a moment. See `shower_fpd` for the rest.
     """
     inputs = high_level_inputs(reference), high_level_inputs(generated)
     return kernel_distance(*inputs, **{"batch_size": LEAST_DRAWN, **options})
