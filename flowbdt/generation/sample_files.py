@@ -27,7 +27,7 @@ from .. import __version__, atomic_files, seeding
 from ..errors import FormatError, RunError
 from ..tables.event_table import EventTable
 from ..tables.formats import TableWriter, count_rows, read_attributes
-from ..tables.formats.write import check_ending
+from ..tables.formats.table_files import format_of
 from .input_rows import READ_TOGETHER, InputRows, SourcePoints, number_of_events, rows_digest
 from .trained_flow import Flow
 
@@ -246,7 +246,7 @@ def write_sample(
         If conditions or source do not fit.
     """
     path, n = Path(path), number_of_events(n, cond, source)
-    check_ending(path)
+    format_of(path)
     if not path.parent.is_dir():
         raise RunError(f"the folder of {path} does not exist: make it first")
     rows, start = flow.condition_rows(cond, n), flow.checked_source(source, n)

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import __version__, atomic_files, seeding
 from ..errors import ConfigError, FormatError, IncompleteRun
-from ..tables.formats.write import check_ending
+from ..tables.formats.table_files import format_of
 from ..training import run_directory
 from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib
@@ -123,7 +123,7 @@ def plan_sample(
     RunError
         If the folder has another sample of this name.
     """
-    check_ending(output)
+    format_of(output)
     jobs = SampleJobs(output.stem)
     flow = Flow(run, 1, sampler=sampler) if run.file("manifest.json").exists() else None
     arrays = _input_arrays(run, flow, n, cond, source)

@@ -24,8 +24,7 @@ from ..flow.stepwise import Stepwise
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
-from ..tables import conditions
-from ..tables.event_table import EventTable
+from ..tables.event_table import EventTable, align_conditions
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import available_cpus
@@ -394,7 +393,7 @@ class Flow:
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
         if self._has_conditions(cond):
-            return conditions.aligned(cond, *self._trained_conditions(), n)
+            return align_conditions(cond, *self._trained_conditions(), n)
         return None
 
     def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:

@@ -25,10 +25,9 @@ from ..flow.solvers import SOLVERS, Euler, Solver
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
-from ..seeding import derive
+from ..seeding import derive, split_mask
 from ..tables import checks
 from ..tables.event_table import EventTable
-from ..tables.row_split import split_mask
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory

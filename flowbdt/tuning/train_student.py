@@ -24,7 +24,8 @@ from ..errors import ConfigError, InputError
 from ..flow.solvers.base import Evaluator
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
-from ..tables import checks, conditions
+from ..tables import checks
+from ..tables.event_table import align_columns
 from ..training import run_directory
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
@@ -147,7 +148,7 @@ def prepare(
 def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
     """Return training events in the teacher's latent space, their conditions and weights."""
     names = teacher.condition_names
-    table = conditions.like(training, tuple(teacher.columns["names"]), teacher.categories)
+    table = align_columns(training, tuple(teacher.columns["names"]), teacher.categories)
     checks.same_columns(table.cond_names, names, "the conditions of the training events")
     found = {"real": teacher.transform.forward(table), "real_weight": table.weight}
     if table.cond is not None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...registry import Registry, unknown
+from ...seeding import row_uniform
 from ...tables.event_table import EventTable
-from ...tables.row_split import row_uniform
 
 
 class Dataset(ABC):
