@@ -56,8 +56,7 @@ def test_a_program_does_what_its_solver_does(name):
 
 SMALL = {
     "n_steps": 4,
-    "n_repeats": 1,
-    "candidates": 0,
+    "noise": {"n_repeats": 1, "candidates": 0},
     "booster": {"n_estimators": 6, "max_depth": 4, "early_stopping_rounds": 0},
     "random_state": 1,
     "rejection": False,
@@ -103,7 +102,11 @@ KINDS = {
         "path": {"name": "linear", "sigma": 0.1},
         "solver": "euler",
     },
-    "mean": {"preconditioner": MIXTURE, "target": "mean", "solver": "euler"},
+    "mean": {
+        "preconditioner": MIXTURE,
+        "noise": {**SMALL["noise"], "target": "mean"},
+        "solver": "euler",
+    },
     "groups": {
         "preconditioner": "gaussian",
         "booster": {**SMALL["booster"], "outputs_per_group": 2},

@@ -223,7 +223,10 @@ def test_projections_give_the_density_and_mean_of_any_pattern():
 @pytest.mark.parametrize(
     "settings",
     [{"solver": name} for name in ("euler", "heun", "rk4", "adams_bashforth_2", "dpm_solver_pp_2m")]
-    + [{"target": "mean", "solver": "euler"}, {"path": "trigonometric"}],
+    + [
+        {"noise": {"n_repeats": 1, "candidates": 0, "target": "mean"}, "solver": "euler"},
+        {"path": "trigonometric"},
+    ],
 )
 def test_solvers_paths_and_mean_targets_are_unrolled(settings, tmp_path):
     x = np.random.default_rng(4).lognormal(size=(300, 2))

@@ -136,7 +136,7 @@ def test_conditions_cannot_be_read_before_the_run_is_complete(folder):
 
 def test_a_part_of_another_run_is_refused(folder, capsys):
     run("fit", "jets.h5", "-o", "run", *SETTINGS)
-    run("fit", "jets.h5", "-o", "other", *SETTINGS, "--set", "n_repeats=3")
+    run("fit", "jets.h5", "-o", "other", *SETTINGS, "--set", "noise.n_repeats=3")
     plan_sample(RunDirectory("run"), folder / "new.h5", 10, seed=0)
     (folder / "other" / "samples").mkdir()
     (folder / "run" / "samples" / "new").rename(folder / "other" / "samples" / "new")

@@ -19,8 +19,7 @@ from flowbdt.trees.density_ratio import DensityRatio
 
 COARSE = {
     "n_steps": 2,
-    "n_repeats": 1,
-    "candidates": 0,
+    "noise": {"n_repeats": 1, "candidates": 0},
     "preconditioner": "gaussian",
     "transforms": "standard",
     "booster": {"n_estimators": 2, "max_depth": 2, "early_stopping_rounds": 0},

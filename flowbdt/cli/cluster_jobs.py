@@ -21,7 +21,7 @@ from .options import NUMBER, TABLES, say
 
 if TYPE_CHECKING:
     from ..generation.sample_jobs import SampleJobs
-    from ..training.executors import Executor, HTCondor, Work
+    from ..training.executors import Executor, HTCondor, JobKind
     from ..training.executors.htcondor.submit_files import Place, Stage
     from ..training.run_directory import RunDirectory
 
@@ -74,7 +74,7 @@ def plan(table: Path | None, output: Path | None, config: Path | None, **changes
 def step(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
     """Train steps of a planned run, here and now."""
     from ..training.executors import STEPS
-    from ..training.executors.work import name_of
+    from ..training.numbered_jobs import name_of
 
     if files:
         folder, names = open_planned(run), [name_of(number) for number in steps]
@@ -107,7 +107,7 @@ def _check_task(path: Path, number: int) -> None:
     raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
 
 
-def do_job(work: Work, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
+def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
     """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
 
     Returns its report; None if it was done before. When a batch system takes the machine away
@@ -281,8 +281,7 @@ def _submit(
     dry_run: bool,
 ) -> str:
     """Submit, or with ``dry_run`` return the files that would be submitted."""
-    from ..training.executors.htcondor.pool import connect
-    from ..training.executors.htcondor.submissions import Submissions, written
+    from ..training.executors.htcondor.submissions import Pool, Submissions, written
     from ..training.executors.htcondor.submit_files import Place
 
     submissions = Submissions(run)
@@ -292,7 +291,7 @@ def _submit(
         if executor.pack is None:
             texts.pop("job.sh")
         return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
-    pool = connect(executor.bindings)
+    pool = Pool.connect()
     submissions.compare(pool)
     live = next(submissions.live(), None)
     if live is not None:

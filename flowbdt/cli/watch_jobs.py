@@ -17,8 +17,7 @@ from .cluster_jobs import close_run, open_planned, quoted
 from .options import is_quiet, say
 
 if TYPE_CHECKING:
-    from ..training.executors.htcondor.pool import Pool
-    from ..training.executors.htcondor.submissions import JobState
+    from ..training.executors.htcondor.submissions import JobState, Pool
 
 ROWS = 15
 """Number of jobs shown one by one."""
@@ -67,10 +66,10 @@ def watch(run: Path, once: bool) -> None:
 
 def _pool() -> Pool | None:
     """Return HTCondor if it is here; the logs alone tell nearly as much."""
-    from ..training.executors.htcondor.pool import connect
+    from ..training.executors.htcondor.submissions import Pool
 
     try:
-        return connect()
+        return Pool.connect()
     except FlowbdtError:
         return None
 

@@ -39,7 +39,7 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
     Does nothing if the run does not want one, or has the one that belongs to its present models.
     """
     manifest = run.read_json("manifest.json")
-    if not run.read_json("plan.json").get("rejection"):
+    if not run.plan().get("rejection"):
         return
     key = atomic_files.digest({name: manifest[name] for name in ("digest", "models")})
     if not _is_learned(run, key):

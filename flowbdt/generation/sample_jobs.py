@@ -22,8 +22,8 @@ from .. import __version__, atomic_files, seeding
 from ..errors import ConfigError, FormatError, IncompleteRun
 from ..tables.formats.table_files import format_of
 from ..training import run_directory
-from ..training.cost_model import PROCESS_MIB
-from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib
+from ..training.expected_cost import PROCESS_MIB
+from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib
 from ..training.run_directory import RunDirectory
 from .compiled.engine import may_compile
 from .sample_files import PLAN, BlockFiles
@@ -40,7 +40,7 @@ MERGED = "merged.json"
 
 
 @dataclass(frozen=True)
-class SampleJobs(Work):
+class SampleJobs(JobKind):
     """The jobs of the sample called ``sample``: one block each."""
 
     sample: str
@@ -63,7 +63,7 @@ class SampleJobs(Work):
 
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
         arrays = [self.file(f"{array}.npy") for array in INPUTS]
-        rejection = run.read_json("plan.json").get("rejection")
+        rejection = run.plan().get("rejection")
         return [
             *("manifest.json", *run_directory.DESCRIBING, "steps"),
             *([run_directory.REJECTION] if rejection else []),
@@ -86,7 +86,7 @@ class SampleJobs(Work):
         return [number for number in numbers if self.receive(run, number) is None]
 
     def needs(self, run: RunDirectory) -> Needs:
-        columns = run.read_json("plan.json")["fingerprint"]["columns"]
+        columns = run.plan()["fingerprint"]["columns"]
         low, high = self.blocks(run).plan()["blocks"][0]
         values = (high - low) * len(columns["names"]) * 8 / 2**20
         paths = [run.file(self.file(f"{array}.npy")) for array in INPUTS]
@@ -131,7 +131,7 @@ def plan_sample(
     sample = {
         "number of events": n,
         "seed": seed,
-        "model": run.read_json("plan.json")["digest"],
+        "model": run.plan()["digest"],
         "sampler": sampler,
         **dict.fromkeys(INPUTS.values()),
         **{INPUTS[name]: atomic_files.digest_array(array) for name, array in arrays.items()},
@@ -152,7 +152,7 @@ def _input_arrays(
 ) -> dict[str, np.ndarray]:
     """Return conditions and starting points of all events, where the run has them."""
     if flow is None:
-        plan = run.read_json("plan.json")["fingerprint"]
+        plan = run.plan()["fingerprint"]
         if plan["columns"]["conditions"] or "source" in plan["events"]:
             raise ConfigError(
                 f"{run.path} is not complete, and its events need conditions or a source, which can"
@@ -167,7 +167,7 @@ def _group_rows(run: RunDirectory, flow: Flow | None) -> int:
     """Return how many events must be generated together."""
     if flow is not None:
         return flow.group_rows(1)
-    plan = run.read_json("plan.json")
+    plan = run.plan()
     return rows_together(plan["n_latent"]) if plan.get("rejection") else seeding.BLOCK
 
 

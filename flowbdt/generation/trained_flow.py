@@ -28,7 +28,7 @@ from ..tables.event_table import EventTable, align_conditions
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import available_cpus
-from ..trees.base import StepRegressor
+from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
 from .compiled.engine import (
@@ -51,7 +51,7 @@ every block are drawn anew after some attempts; together they cost one call."""
 class StepModel:
     """The velocity at one trained time: closed form plus trees."""
 
-    def __init__(self, inputs: StepInputs, trees: StepRegressor | CompiledTrees) -> None:
+    def __init__(self, inputs: StepInputs, trees: BoostedTrees | CompiledTrees) -> None:
         self._inputs, self._trees = inputs, trees
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
@@ -99,7 +99,7 @@ class Flow:
     ) -> None:
         self.source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = self._json("manifest.json")
-        self.plan = self._json("plan.json")
+        self.plan = run_directory.present_plan(self._json("plan.json"))
         self.grid = TimeGrid.from_json(self.plan["grid"])
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
@@ -117,9 +117,9 @@ class Flow:
         """Return the field of all step models, which must know the times of the sampler."""
         convention, why_not = self._convention()
         self.sampler = Sampler.of(sampler, self.settings, self.grid, convention)
-        if sampler is not None and self.settings["target"] == "mean":
+        if sampler is not None and self.settings["noise"]["target"] == "mean":
             raise ConfigError(
-                "this run learned mean velocities of whole steps (target='mean'): only the"
+                "this run learned mean velocities of whole steps (noise.target='mean'): only the"
                 " sampler it was trained for can use them"
             )
         field = Stepwise(

@@ -1,8 +1,8 @@
-"""How much likelier a real event is than a generated one: a boosted classifier of the two.
+"""The ratio of densities, real to generated, from a boosted classifier of the two.
 
 A flow that was learned at a few times from finite events leaves differences that a classifier can
-see. Given a classifier's estimate w of the ratio of densities, real to generated, keeping an
-event with probability w / ceiling removes what it sees, in all columns together.
+see. With the classifier's estimate w of the ratio, keeping an event with probability w / ceiling
+removes what it sees, in all columns together.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _labelled(
     ref: xgb.QuantileDMatrix | None = None,
 ) -> xgb.QuantileDMatrix:
     """Return the real rows used, labelled 1, and after them the generated ones, labelled 0."""
-    parts = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
+    kept = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
     share = np.concatenate([w[mask] for w, mask in zip(weights, used, strict=True)])
-    label = np.repeat([1.0, 0.0], [len(part) for part in parts])
-    return xgb.QuantileDMatrix(np.vstack(parts), label, weight=share, ref=ref)
+    label = np.repeat([1.0, 0.0], [len(x) for x in kept])
+    return xgb.QuantileDMatrix(np.vstack(kept), label, weight=share, ref=ref)

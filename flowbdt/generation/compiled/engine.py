@@ -23,7 +23,6 @@ from ...flow.sampler import Sampler
 from ...flow.step_inputs import StepInputs
 from ...flow.time_grid import TimeGrid
 from ...tables.transforms import TableTransform
-from ...trees.base import StepRegressor
 from ...trees.boosted_trees import BoostedTrees
 from ...trees.tree_arrays import Forest, forests
 from ..packed.check_arrays import check_inverse, check_steps, check_trees
@@ -138,7 +137,7 @@ class CompiledTrees:
         return result
 
 
-def load_trees(content: bytes, compiled: bool, n_threads: int) -> StepRegressor | CompiledTrees:
+def load_trees(content: bytes, compiled: bool, n_threads: int) -> BoostedTrees | CompiledTrees:
     """Return the trees of one step from their stored form; XGBoost's if they are too deep."""
     if compiled:
         try:
