@@ -16,7 +16,7 @@ from conftest import QUICK
 from flowbdt.cli.watch_jobs import Screen, job_table
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, RunError
-from flowbdt.generation.sample_jobs import Parts
+from flowbdt.generation.sample_jobs import SampleJobs
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.htcondor import HTCondor, event_log
 from flowbdt.training.executors.htcondor.executor import (
@@ -56,7 +56,7 @@ def described(settings, place, numbers=(0, 7, 12), *, as_dag=False):
     stages = [numbered(STEPS, INPUTS, Needs(279, 100), numbers, executor, place)]
     if as_dag:
         stages.append(local(single("collect", ["collect", "."], executor, place)))
-        parts = Parts("new")
+        parts = SampleJobs("new")
         stages.append(numbered(parts, ["steps"], Needs(500, 50), [0, 1], executor, place))
         stages.append(local(single("merge", ["merge", ".", "new"], executor, place)))
     stages = stages if numbers else stages[1:]

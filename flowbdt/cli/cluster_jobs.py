@@ -20,7 +20,7 @@ from .generate_events import sampling
 from .options import NUMBER, TABLES, say
 
 if TYPE_CHECKING:
-    from ..generation.sample_jobs import Parts
+    from ..generation.sample_jobs import SampleJobs
     from ..training.executors import Executor, HTCondor, JobKind
     from ..training.executors.htcondor.submit_files import Place, Stage
     from ..training.run_directory import RunDirectory
@@ -173,9 +173,9 @@ def close_run(path: Path) -> str:
 @options.quiet
 def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> None:
     """Generate one part of a submitted sample."""
-    from ..generation.sample_jobs import Parts
+    from ..generation.sample_jobs import SampleJobs
 
-    report = do_job(Parts(sample), run, number, n_threads)
+    report = do_job(SampleJobs(sample), run, number, n_threads)
     done = "is done already" if report is None else "{rows} events, {seconds:.1f} s"
     say(
         f"part {number} of {sample}{' ' if report is None else ': '}{done.format_map(report or {})}"
@@ -188,9 +188,9 @@ def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> 
 @options.quiet
 def merge_command(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
-    from ..generation.sample_jobs import Parts, merge
+    from ..generation.sample_jobs import SampleJobs, merge
 
-    say(merge(open_planned(run), Parts(sample)))
+    say(merge(open_planned(run), SampleJobs(sample)))
 
 
 @click.command()
@@ -266,10 +266,10 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
     return EXECUTORS.build(config.executor)
 
 
-def _generate_here(run: RunDirectory, executor: Executor, sample: Parts) -> str:
-    from ..generation.sample_jobs import merge, missing_parts
+def _generate_here(run: RunDirectory, executor: Executor, sample: SampleJobs) -> str:
+    from ..generation.sample_jobs import merge
 
-    for report in executor.run(run, missing_parts(run, sample), sample):
+    for report in executor.run(run, sample.missing(run), sample):
         if "error" in report:
             click.echo(f"part {report['part']} failed: {report['error']}", err=True)
     return merge(run, sample)
@@ -316,13 +316,12 @@ def _submit(
 def _stages(
     run: RunDirectory,
     executor: HTCondor,
-    sample: Parts | None,
+    sample: SampleJobs | None,
     judged: Sequence[Path],
     dag: bool,
     place: Place,
 ) -> list[Stage]:
     """Return what is missing, in order: steps, then what comes after them."""
-    from ..generation.sample_jobs import missing_parts
     from ..training.collect import missing_steps
     from ..training.executors import STEPS
     from ..training.executors.htcondor.submit_files import single
@@ -334,7 +333,7 @@ def _stages(
     stages = [executor.stage(run, missing, STEPS, place)] if missing else []
     stages += [one("collect", ".")] if dag else []
     if sample is not None:
-        parts = missing_parts(run, sample)
+        parts = sample.missing(run)
         stages += [executor.stage(run, parts, sample, place)] if parts else []
         stages += [one("merge", ".", sample.sample)] if dag else []
         if judged:

@@ -36,7 +36,7 @@ def watch_command(run: Path, once: bool) -> None:
     Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
     folder RUN, so this can be stopped and started at any time, also by more than one person.
     """
-    from ..generation.sample_jobs import is_merged, merge, samples
+    from ..generation.sample_jobs import is_merged, merge, sample_jobs
     from ..training.executors.htcondor.executor import Follower
     from ..training.executors.htcondor.submissions import Submissions
 
@@ -59,7 +59,7 @@ def watch_command(run: Path, once: bool) -> None:
     if once:
         return
     say(close_run(run))
-    for sample in samples(folder):
+    for sample in sample_jobs(folder):
         if not is_merged(folder, sample):
             say(merge(folder, sample))
 
