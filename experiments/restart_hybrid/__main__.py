@@ -35,7 +35,7 @@ from flowbdt.networks.hybrid import (
     tree_field,
 )
 from flowbdt.physics import HLV_RELATIONS
-from flowbdt.tables.row_split import split_mask
+from flowbdt.seeding import split_mask
 
 TALK = ("d12", "d2", "mass", "tau3")
 """Columns of the earlier talk, shown one by one."""
@@ -86,8 +86,7 @@ def corrector(field: Any, m: int, n: int, small: bool) -> Corrector:
 SMALL: dict[str, Any] = {
     "booster": {"n_estimators": 2, "max_depth": 2},
     "preconditioner": "gaussian",
-    "n_repeats": 1,
-    "candidates": 0,
+    "noise": {"n_repeats": 1, "candidates": 0},
 }
 """Trees that take a moment, for the smoke form, or where nothing but their latent space is used."""
 

@@ -109,13 +109,8 @@ class CosineLevels(Levels):
 
     ``alpha^2 = cos^2(a(u)) / cos^2(a(0))``, ``a(u) = pi/2 (u + offset) / (1 + offset)``.
 
-    Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
-
-    Parameters
-    ----------
-    steps : number of levels, u = 1/steps ... 1, of a discrete model; None: continuous
-    offset : of the schedule
-    sigma_min, sigma_max : levels beyond are moved to these limits
+    Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17. A discrete model has ``steps`` levels, u =
+    1/steps ... 1; levels beyond the limits are moved there.
     """
 
     def __init__(

@@ -19,12 +19,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
-from ..config import ModelConfig, checked_settings
+from ..config import ModelConfig
 from ..errors import ConfigError, InputError
 from ..flow.solvers.base import Evaluator
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
-from ..tables import checks, conditions
+from ..tables import checks
+from ..tables.event_table import align_columns
 from ..training import run_directory
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
@@ -60,16 +61,13 @@ def student_config(
         "solver": "euler",
         "spacing": teacher.sampler.boundaries[_stops(teacher, evaluations)].tolist(),
         "coupling": {"name": "teacher", "digest": teacher.plan["digest"]},
-        "target": "mean",
-        "candidates": 0,
-        "noise": "repeats",
-        "n_repeats": 1,
+        "noise": {"name": "repeats", "n_repeats": 1, "target": "mean", "candidates": 0},
         "preconditioner": {"name": "mixture", "n_components": COMPONENTS},
         "random_state": seed,
         **{name: teacher.settings[name] for name in names},
         **given,
     }
-    return ModelConfig(**checked_settings(ModelConfig, chosen))
+    return ModelConfig(**chosen)
 
 
 def _check_teacher(teacher: Flow, evaluations: int) -> None:
@@ -147,7 +145,7 @@ def prepare(
 def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
     """Return training events in the teacher's latent space, their conditions and weights."""
     names = teacher.condition_names
-    table = conditions.like(training, tuple(teacher.columns["names"]), teacher.categories)
+    table = align_columns(training, tuple(teacher.columns["names"]), teacher.categories)
     checks.same_columns(table.cond_names, names, "the conditions of the training events")
     found = {"real": teacher.transform.forward(table), "real_weight": table.weight}
     if table.cond is not None:

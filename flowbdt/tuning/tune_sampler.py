@@ -22,8 +22,8 @@ from ..flow.schedule_search import optimise_grid, steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
 from ..registry import unknown
+from ..seeding import split_mask
 from ..tables.event_table import EventTable
-from ..tables.row_split import split_mask
 from ..training import run_directory
 from ..training.executors.local import available_cpus
 from . import choose_times, sampler_space, search_space
@@ -138,7 +138,7 @@ def tune_sampler(
 
 
 def _columns(source: run_directory.Source) -> dict[str, Any]:
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
+    plan = run_directory.read_plan(source)
     columns: dict[str, Any] = plan["fingerprint"]["columns"]
     return columns
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import seeding
-from ...tables.row_split import split_mask
+from ...seeding import split_mask
 from .conditioning import Covariances, density_problem, log_sum_exp
 
 NEGLIGIBLE = 1e-10

@@ -10,8 +10,8 @@ import numpy as np
 
 from ... import seeding
 from ...errors import ConfigError, InputError, plural
+from ...seeding import row_uniform
 from ...tables import checks
-from ...tables.row_split import row_uniform
 from ..paths import Path
 from .base import PRECONDITIONERS, Preconditioner
 from .conditioning import KINDS, Covariances, Layout, covariances_from_arrays

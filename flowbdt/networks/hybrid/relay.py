@@ -27,20 +27,12 @@ from ...trees.boosted_trees import BoostedTrees
 
 @dataclass(frozen=True, eq=False)
 class Leg:
-    """A stretch of the trajectory with a field and a solver.
+    """A stretch of the trajectory with a field and a solver."""
 
-    Parameters
-    ----------
-    name : of the field in counts, such as 'network' or 'trees'
-    field : VelocityField
-    solver : Solver, its name, or a mapping
-    boundaries : (n_steps + 1,), rising times
-    """
-
-    name: str
+    name: str  # of the field in counts, such as 'network' or 'trees'
     field: VelocityField
-    solver: Any
-    boundaries: Any
+    solver: Any  # Solver, its name, or a mapping
+    boundaries: Any  # (n_steps + 1,), rising times
     method: Solver = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:

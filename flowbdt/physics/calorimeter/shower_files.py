@@ -15,10 +15,10 @@ import numpy as np
 
 from ...atomic_files import atomic
 from ...errors import FormatError, InputError
+from ...seeding import split_mask
 from ...tables.event_table import EventTable
 from ...tables.formats import hdf5
-from ...tables.formats.read import Rows, row_span
-from ...tables.row_split import split_mask
+from ...tables.formats.table_files import Rows, row_span
 from ..datasets import DATASETS, Dataset
 from .geometry import Geometry, geometry_of
 from .geometry import geometry as named_geometry

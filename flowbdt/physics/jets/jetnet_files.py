@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import FormatError, InputError
 from ...tables.event_table import EventTable
 from ...tables.formats import hdf5, read_table
-from ...tables.formats.read import Rows, row_span
+from ...tables.formats.table_files import Rows, row_span
 from ..datasets import DATASETS, Dataset, as_integers, hashed_split
 
 if TYPE_CHECKING:
