@@ -40,7 +40,7 @@ def train(
     Raises
     ------
     IncompleteRun
-        If steps are missing at the end; see `collect`.
+        If steps are missing at the end; see `collect_steps`.
     """
     atomic_files.remove_leftovers(run.path)
     failures: dict[int, str] = {}
@@ -49,10 +49,10 @@ def train(
             failures[report["step"]] = report["error"]
         if on_report is not None:
             on_report(report)
-    return collect(run, failures)
+    return collect_steps(run, failures)
 
 
-def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[str, Any]:
+def collect_steps(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[str, Any]:
     """Write and return the manifest of a complete run.
 
     Results that a batch system brought to ``incoming/`` are checked and taken over first.
