@@ -30,7 +30,7 @@ LIBRARIES = {
         "physics/calorimeter/scores/official_classifier.py",
     ),
     "torchcfm": ("flow/torchcfm_reference.py",),
-    "numba": ("generation/compiled/numba_options.py",),
+    "numba": ("generation/compiled/compiler.py",),
     "onnx": ("generation/export/onnx_graph.py",),
     "onnxruntime": (),
     "optuna": ("tuning/optuna_proposals.py",),

@@ -21,7 +21,8 @@ from ..flow.closed_form import PRECONDITIONERS, Preconditioner
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
-from ..flow.solvers import SOLVERS, Euler, Solver
+from ..flow.solvers import SOLVERS, Solver
+from ..flow.solvers.runge_kutta import Euler
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name

@@ -13,7 +13,7 @@
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
-    samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_jobs`
+    samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_files`
     rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
 
@@ -48,7 +48,7 @@ DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 
 PACKED = "packed.bin"
 """In a model file: the arrays of compiled generation, ready to be mapped, see
-`flowbdt.generation.fast_start`."""
+`flowbdt.generation.packed.packed_model`."""
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
