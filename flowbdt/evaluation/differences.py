@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..seeding import stream
 from ..tables.event_table import EventTable
-from .evaluate import Evaluation
+from .evaluate import Evaluation, aligned
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
 from .metrics.base import effective_size, uncertain
 
@@ -301,7 +301,7 @@ def side_by_side(
     return table
 
 
-def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
+def _scores(entries: Mapping[str, Evaluation], columns: bool) -> list[str]:
     rows = [("metric", "column", *entries, "floor (truth)")]
     for key, found in side_by_side(entries).items():
         if columns or key[1] is None:
@@ -311,7 +311,7 @@ def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
     evaluations = [evaluations_of(e) for e in entries.values()]
     if any(evaluations):
         rows.append(("evaluations of the velocity", "", *(n or "-" for n in evaluations), ""))
-    yield from _aligned(rows)
+    return aligned(rows, n_left=len(rows[0]))
 
 
 def label_of(metric: str) -> str:
@@ -330,20 +330,11 @@ def verdict(d: Difference) -> str:
     return f"{d.better} is better" if d.better else "differ" if d.real else "not told apart"
 
 
-def _verdicts(shown: Sequence[Difference]) -> Iterator[str]:
+def _verdicts(shown: Sequence[Difference]) -> list[str]:
     rows = [("difference", "metric", "column", "value", "in std. errors", "paired", "verdict")]
     for d in shown:
         value, paired = uncertain(d.value, d.error), "yes" if d.paired else "no"
         pair, label = f"{d.second} - {d.first}", label_of(d.metric)
         cells = (value, f"{d.sigmas:+.1f}", paired, verdict(d))
         rows.append((pair, label, d.column or "", *cells))
-    yield from _aligned(rows)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for number, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
-        if number == 0:
-            yield "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return aligned(rows, n_left=len(rows[0]))

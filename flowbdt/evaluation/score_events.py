@@ -142,8 +142,7 @@ def score_events(
 
     Returns
     -------
-    dict, metric -> results, that of the whole table (for a metric of single columns the mean over
-    several) first
+    dict, metric -> results, that of the whole table (for a metric of single columns the mean) first
 
     Raises
     ------

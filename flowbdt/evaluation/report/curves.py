@@ -1,4 +1,4 @@
-"""Figures of several runs together: losses and trees per step, quality against cost, corners."""
+"""Figures of runs together: losses and trees per step, quality against cost, corners."""
 
 from __future__ import annotations
 

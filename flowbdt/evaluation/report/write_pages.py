@@ -1,4 +1,4 @@
-"""Pages about one evaluation and about several entries, their figures, numbers and PDF."""
+"""Pages about one evaluation and about entries together, their figures, numbers and PDF."""
 
 from __future__ import annotations
 
@@ -349,8 +349,8 @@ def _text_pages(title: str, content: Content, words: Mapping[str, Any]) -> Itera
     headline = next(iter(content.evaluations.values())).headline()
     numbered = [f"{short}: {name}" for name, short in names.items() if short != name]
     head = [title, "=" * len(title), "", *_wrapped(headline), "", *numbered, ""]
-    told = [f"{p.score} {p.text()}, {p.source}. {p.note}" for p in content.published]
-    lines = [published.WORDS, *told] if told else []
+    others = [f"{p.score} {p.text()}, {p.source}. {p.note}" for p in content.published]
+    lines = [published.WORDS, *others] if others else []
     text = render("words.txt", **words, published_lines=lines)
     for block in (
         [*head, *compared(judged, found).splitlines()],
