@@ -213,14 +213,8 @@ def separation_differences(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return differences (d + 1,) of the separation, and errors; the last is that of the mean.
 
-    The errors come from events drawn anew, real ones for both samples the same.
-
-    Parameters
-    ----------
-    first, second : the same real events
-    same_noise : whether generated events come from the same noise row by row; these then are drawn
-        together too
-    seed : of the replicas
+    The errors come from events drawn anew, the same real ones for both samples. With
+    ``same_noise`` generated events of one row come from the same noise and are drawn together.
     """
     rng = stream(seed, "separation-differences")
     n_real, n_made = first.real.shape[1], (first.made.shape[1], second.made.shape[1])
@@ -267,14 +261,7 @@ def _paired(
 def text(
     entries: Mapping[str, Evaluation], found: Sequence[Difference], *, columns: bool = False
 ) -> str:
-    """Return scores side by side, then the differences and which of them are real.
-
-    Parameters
-    ----------
-    entries : name -> evaluation
-    found : from `differences`
-    columns : whether single columns are listed too
-    """
+    """Return scores side by side, then the differences and verdicts, of single columns if wished."""
     shown = [d for d in found if columns or d.column is None]
     return "\n".join([*_scores(entries, columns), "", *_verdicts(shown), "", *legend(shown)])
 

@@ -112,15 +112,9 @@ def write_scores_page(
     draw: Callable[[], Iterator[tuple[str, str, Figure]]],
     **words: Any,
 ) -> Path:
-    """Write ``report.json``, then figures (PNG and PDF) and ``report.html`` around them.
+    """Write ``numbers`` as ``report.json``, then figures (PNG and PDF) and ``report.html``.
 
-    Parameters
-    ----------
-    folder : made if absent
-    title : heading
-    numbers : content of ``report.json``
-    draw : yields name of the file, caption and figure
-    words : the other values of the template ``report.html``
+    ``draw`` yields name of the file, caption and figure; ``words`` are for the template.
     """
     folder = make_folder(folder)
     write_json(folder / "report.json", numbers)
