@@ -261,7 +261,7 @@ def _paired(
 def text(
     entries: Mapping[str, Evaluation], found: Sequence[Difference], *, columns: bool = False
 ) -> str:
-    """Return scores side by side, then the differences and verdicts, of single columns if wished."""
+    """Return scores, differences and verdicts as text; ``columns`` adds those of single columns."""
     shown = [d for d in found if columns or d.column is None]
     return "\n".join([*_scores(entries, columns), "", *_verdicts(shown), "", *legend(shown)])
 

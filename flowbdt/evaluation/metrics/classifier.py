@@ -246,7 +246,7 @@ class Curve:
 
 
 def recognised(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return the share of class 1 above the cuts that leave 0, 1/100 ... 1 of class 0 above (p,)."""
+    """Return the share (p,) of class 1 above cuts that keep 0, 1/100 ... 1 of class 0."""
     from sklearn.metrics import roc_curve
 
     false, true, _ = roc_curve(y, scores, sample_weight=weight)
