@@ -99,7 +99,7 @@ def measure(kind: str, options: argparse.Namespace, folder: str) -> dict[str, An
 
 def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Return what trees see of showers that were not trained on, and what they should answer."""
-    from flowbdt.flow.closed_form.stored import from_bytes
+    from flowbdt.flow.closed_form import from_bytes
     from flowbdt.flow.couplings import COUPLINGS
     from flowbdt.flow.paths import PATHS
     from flowbdt.flow.step_inputs import step_inputs

@@ -20,7 +20,7 @@ from flowbdt.networks import Trainer, TrainingConfig
 from flowbdt.networks.backbones import TableMLP
 from flowbdt.networks.network_files import TableNetwork
 from flowbdt.physics import bundled
-from flowbdt.tables.row_split import split_mask
+from flowbdt.seeding import split_mask
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

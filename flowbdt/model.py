@@ -19,8 +19,7 @@ from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
 from .generation.sample_stream import Stream, as_kind, number_of_events
 from .generation.trained_flow import Flow
-from .tables import conditions
-from .tables.event_table import EventTable
+from .tables.event_table import EventTable, align_columns
 from .training import run_directory
 from .training.collect import OnReport, Runs, train
 from .training.executors import EXECUTORS
@@ -213,7 +212,7 @@ class FlowBDT(BaseEstimator):
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
         table = EventTable.of(X, cond=cond, weight=sample_weight)
-        start = None if source is None else conditions.like(source, table.names, table.categories)
+        start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind=_kind(X))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             try:

@@ -70,15 +70,22 @@ class Registry(Generic[T]):
 
     def build(self, spec: str | Mapping[str, Any]) -> T:
         """Build an instance from ``"name"`` or ``{"name": ..., parameter: value}``."""
-        if isinstance(spec, str):
-            return self.get(spec)()
+        spec = {"name": spec} if isinstance(spec, str) else spec
         if not isinstance(spec, Mapping) or "name" not in spec:
             raise ConfigError(
                 f"a {self.kind} is a name or a mapping with the key 'name', not {spec!r}"
             )
+        name = spec["name"]
         arguments = {key: value for key, value in spec.items() if key != "name"}
-        allowed = self.parameters(spec["name"])
+        allowed = inspect.signature(self.get(name)).parameters
         for key in arguments:
             if key not in allowed:
-                raise unknown(f"parameter of {self.kind} {spec['name']!r}:", key, allowed)
-        return self.get(spec["name"])(**arguments)
+                raise unknown(f"parameter of {self.kind} {name!r}:", key, allowed)
+        missing = [p.name for p in allowed.values() if p.default is p.empty and p.name not in spec]
+        if missing:
+            options = ", ".join(f"{key!r}: ..." for key in missing)
+            raise ConfigError(
+                f"{self.kind} {name!r} needs {', '.join(missing)}, for example"
+                f" {{'name': {name!r}, {options}}}"
+            )
+        return self.get(name)(**arguments)

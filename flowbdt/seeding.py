@@ -11,6 +11,8 @@ import hashlib
 
 import numpy as np
 
+from .errors import InputError
+
 BLOCK = 4096
 """Events per keyed block of noise, in training and in generation. Part of the file format: another
 value gives other (equally good) numbers for the same seed."""
@@ -41,10 +43,10 @@ def stream(seed: int, purpose: str, *keys: int) -> np.random.Generator:
 
 
 class RowNoise:
-    """Random numbers for some rows of a table: a row gets the same whichever others are there.
+    """Random numbers for some rows of a table; those of a row do not depend on the other rows.
 
     Numbers are drawn for whole blocks, keyed by (seed, purpose, block, keys), and those of the rows
-    handed out, row by row in their order.
+    returned in their order.
 
     Parameters
     ----------
@@ -52,8 +54,8 @@ class RowNoise:
     purpose : str
     rows : ndarray (n,), rising row numbers
     keys : further keys
-    once : whether only the first call's numbers are needed; each block then ends with its last row
-        here, which saves time and changes no number
+    once : whether numbers are drawn only once; each block then ends with its last row here, which
+        saves time and changes no number
     """
 
     def __init__(
@@ -65,9 +67,9 @@ class RowNoise:
         once: bool = False,
     ) -> None:
         blocks, starts = np.unique(rows // BLOCK, return_index=True)
-        self._parts = [
-            (stream(seed, purpose, int(block), *keys), part % BLOCK)
-            for block, part in zip(blocks, np.split(rows, starts[1:]), strict=True)
+        self._blocks = [
+            (stream(seed, purpose, int(block), *keys), rows_of_block % BLOCK)
+            for block, rows_of_block in zip(blocks, np.split(rows, starts[1:]), strict=True)
         ]
         self._once = once
 
@@ -76,13 +78,13 @@ class RowNoise:
         return np.concatenate(
             [
                 rng.standard_normal((self._length(rows), *shape[1:]))[rows]
-                for rng, rows in self._parts
+                for rng, rows in self._blocks
             ]
         )
 
     def random(self) -> np.ndarray:
         """Return uniform numbers in [0, 1), (n,)."""
-        return np.concatenate([rng.random(self._length(rows))[rows] for rng, rows in self._parts])
+        return np.concatenate([rng.random(self._length(rows))[rows] for rng, rows in self._blocks])
 
     def _length(self, rows: np.ndarray) -> int:
         return int(rows[-1]) + 1 if self._once else BLOCK
@@ -107,3 +109,47 @@ def resolve(random_state: int | np.random.RandomState | np.random.Generator | No
 def block_ranges(n_rows: int, block: int = BLOCK) -> list[tuple[int, int, int]]:
     """Return (block number, first row, one past last row) for every block of ``n_rows`` rows."""
     return [(b, lo, min(lo + block, n_rows)) for b, lo in enumerate(range(0, n_rows, block))]
+
+
+def split_mask(n: int, fraction: float, seed: int = 0, first_row: int = 0) -> np.ndarray:
+    """Return a mask of about ``fraction`` of ``n`` rows.
+
+    A keyed hash of its number alone decides about a row, so a mask does not depend on the number
+    of rows, on chunking, on the machine or on the order of any set.
+
+    Parameters
+    ----------
+    n : int, number of rows
+    fraction : float in [0, 1]
+    seed : int, another seed gives an independent split
+    first_row : int, number of the first row, where the table is a block of a larger one
+
+    Returns
+    -------
+    mask : ndarray (n,), bool; its mean is ``fraction`` only up to binomial scatter
+
+    Raises
+    ------
+    InputError
+        If ``fraction`` is not between 0 and 1.
+    """
+    if not 0.0 <= fraction <= 1.0:
+        raise InputError(f"the fraction of a split must be between 0 and 1, got {fraction}")
+    return row_uniform(n, seed, first_row) < fraction
+
+
+def row_uniform(n: int, seed: int = 0, first_row: int = 0) -> np.ndarray:
+    """Return one keyed number in [0, 1) per row number, (n,) float64: the hash of `split_mask`.
+
+    References
+    ----------
+    Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, the
+    finaliser of SplitMix64 (variant 13 of Stafford), applied to key + row.
+    """
+    key = int.from_bytes(hashlib.sha256(f"flowbdt split {seed}".encode()).digest()[:8], "little")
+    state = np.arange(first_row, first_row + n, dtype=np.uint64) + np.uint64(1)
+    state = state * np.uint64(0x9E3779B97F4A7C15) + np.full(n, key, dtype=np.uint64)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    state = state ^ (state >> np.uint64(31))
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -90,7 +90,7 @@ def test_every_prediction_of_the_exact_gaussian_is_understood(convention, kind):
         denoised, score = gaussian(points(sigma), sigma)
         noise = -sigma * score
         value = convention.express(kind, (denoised, noise), clock, sigma_data=0.7)
-        found = convention.parts(kind, value, x, clock, sigma_data=0.7)
+        found = convention.denoised_and_noise(kind, value, x, clock, sigma_data=0.7)
         assert error(found[0], denoised) < 1e-12
         # D and F hold the noise only as a difference to x: compare it as the part of x it is
         size = points(sigma) / sigma if kind in ("denoised", "edm") else noise
@@ -153,15 +153,15 @@ def test_what_does_not_exist_is_refused_with_the_reason():
     with pytest.raises(ConfigError, match="pairs noise with data"):
         PathConvention(PATHS.build("schrodinger_bridge"))
     with pytest.raises(ConfigError, match="Known: velocity, denoised"):
-        EDM().parts("epsilon", np.zeros((1, 1)), np.zeros((1, 1)), 1.0)
+        EDM().denoised_and_noise("epsilon", np.zeros((1, 1)), np.zeros((1, 1)), 1.0)
 
 
 def test_torch_tensors_stay_tensors():
     torch = pytest.importorskip("torch", reason="torch is not installed (extra 'cfm')")
     x = torch.tensor(points(1.0))
     for kind in PREDICTIONS:
-        parts = FlowMatching().parts(kind, 0.3 * x, x, 0.5)
-        exact = FlowMatching().parts(kind, 0.3 * x.numpy(), x.numpy(), 0.5)
+        parts = FlowMatching().denoised_and_noise(kind, 0.3 * x, x, 0.5)
+        exact = FlowMatching().denoised_and_noise(kind, 0.3 * x.numpy(), x.numpy(), 0.5)
         for part, expected in zip(parts, exact, strict=True):
             assert isinstance(part, torch.Tensor)
             np.testing.assert_allclose(part.numpy(), expected, rtol=1e-14)

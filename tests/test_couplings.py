@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, DataWarning, InputError
-from flowbdt.flow.couplings import Given, Independent, MinibatchOT, assign, equal_rows
+from flowbdt.flow.couplings import Independent, MinibatchOT, SourceCoupling, assign, equal_rows
 
 
 def _cost(x0: np.ndarray, x1: np.ndarray) -> float:
@@ -107,8 +107,8 @@ def test_independent_breaks_a_relation_between_the_rows() -> None:
 
 def test_given_keeps_the_pairs() -> None:
     x0, x1, _ = _two_classes(10)
-    np.testing.assert_array_equal(Given().pair(x0, x1, None, np.random.default_rng(1)), x0)
-    assert Given.needs_source
+    np.testing.assert_array_equal(SourceCoupling().pair(x0, x1, None, np.random.default_rng(1)), x0)
+    assert SourceCoupling.needs_source
     assert not Independent.needs_source
 
 
@@ -120,4 +120,4 @@ def test_bad_batch_size_is_refused(size: object) -> None:
 
 def test_different_shapes_are_refused() -> None:
     with pytest.raises(InputError, match=r"\(3, 2\) and \(3, 1\)"):
-        Given().pair(np.zeros((3, 2)), np.zeros((3, 1)), None, np.random.default_rng(1))
+        SourceCoupling().pair(np.zeros((3, 2)), np.zeros((3, 1)), None, np.random.default_rng(1))

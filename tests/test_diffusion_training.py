@@ -327,7 +327,7 @@ def test_fields_say_consistent_things_at_all_times(kind, path):
     field = NetworkField(network(kind), path)
     x, c = np.random.default_rng(2).normal(size=(6, 2)), field.require_convention()
     for t in (0.0, 1e-4, 0.01, 0.5, 0.99, 0.9999, 1.0):
-        denoised, noise = field.parts(t, x)
+        denoised, noise = field.denoised_and_noise(t, x)
         np.testing.assert_allclose(c.point(denoised, noise, t), x, atol=1e-5)
         np.testing.assert_allclose(field(t, x), c.velocity(denoised, noise, t), atol=1e-12)
         np.testing.assert_allclose(field.denoised(t, x), denoised)

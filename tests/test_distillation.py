@@ -10,8 +10,8 @@ import pytest
 from flowbdt import EventTable, FlowBDT, write_table
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, InputError
+from flowbdt.flow.closed_form import from_bytes
 from flowbdt.flow.closed_form.mixture import MixturePreconditioner
-from flowbdt.flow.closed_form.stored import from_bytes
 from flowbdt.flow.closed_form.student_stages import Stages
 from flowbdt.flow.paths import PATHS
 from flowbdt.generation.trained_flow import Flow

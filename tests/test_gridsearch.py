@@ -7,15 +7,14 @@ import pytest
 
 from flowbdt.errors import ConfigError
 from flowbdt.flow.closed_form import PRECONDITIONERS
-from flowbdt.flow.fields import ClosedForm, ExactGaussian, FunctionField
+from flowbdt.flow.fields import ClosedFormField, ExactGaussian, FunctionField
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.schedule_search import (
     Reference,
-    choose_interval,
+    choose_restart_interval,
     end_error,
     local_errors,
     optimise_grid,
-    optimise_warp,
     steps_within,
 )
 from flowbdt.flow.schedules import SCHEDULES
@@ -79,7 +78,7 @@ def test_a_field_without_curvature_keeps_its_uniform_grid() -> None:
 def test_closed_form_of_a_fit_can_stand_in_for_trees() -> None:
     z = np.random.default_rng(3).normal(size=(500, 2)) @ np.diag([1.0, 0.05])
     fitted = PRECONDITIONERS.build("gaussian").fit(z.astype(np.float32), seed=1)
-    field = ClosedForm(fitted, Linear())
+    field = ClosedFormField(fitted, Linear())
     found = optimise_grid(field, SOLVERS.build("adams_bashforth_2"), 6, X0[:50], sweeps=3)
     assert found.error < found.start_error
 
@@ -102,20 +101,11 @@ def test_what_has_no_error_along_a_path_is_refused() -> None:
         steps_within(SOLVERS.build("heun"), 1)
 
 
-def test_a_metric_is_minimised_over_warps() -> None:
-    target = SCHEDULES.build({"name": "warped", "start": 1.5, "end": 0.7})(8)
-    found = optimise_warp(lambda grid: float(np.abs(grid - target).sum()), 8, rounds=14)
-    assert found.settings["start"] == pytest.approx(1.5, rel=0.1)
-    assert found.settings["end"] == pytest.approx(0.7, rel=0.1)
-    assert found.error < 0.1 * found.start_error
-    np.testing.assert_allclose(SCHEDULES.build(found.settings)(8), found.boundaries)
-
-
 def test_restart_intervals_are_chosen_where_they_help() -> None:
     """A coarse solver errs; restarting somewhere must bring points closer, or None is returned."""
     x0 = np.random.default_rng(4).normal(size=(4000, 2))
     grid = UNIFORM(6)
-    choice = choose_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
+    choice = choose_restart_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
     assert len(choice.distances) == 1 + 10
     base = choice.distances[0][2]
     assert choice.interval is not None

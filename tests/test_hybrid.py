@@ -11,7 +11,7 @@ from conftest import PLAIN, QUICK
 from flowbdt.errors import ConfigError, GridError, InputError
 from flowbdt.flow.fields import ExactGaussian, FunctionField
 from flowbdt.flow.paths import Linear
-from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
+from flowbdt.flow.solvers import SOLVERS, evaluation_times, integrate
 from flowbdt.networks.hybrid import (
     Corrector,
     Leg,
@@ -107,7 +107,7 @@ def test_legs_with_a_gap_are_refused():
 
 def test_trees_are_asked_at_their_times_only():
     grid = stretch("uniform", 3, 0.0, 0.6)
-    known = Known(asked_times(SOLVERS.build("midpoint"), grid))
+    known = Known(evaluation_times(SOLVERS.build("midpoint"), grid))
     legs = [Leg("trees", known, "midpoint", grid), Leg("network", EXACT, "heun", [0.6, 1.0])]
     assert np.isfinite(Relay(legs).run(noise(5)).x).all()
     with pytest.raises(GridError):
@@ -129,7 +129,7 @@ def test_restart_by_trees_keeps_the_distribution():
     descent = line.times()
     ratios = (1 - descent[[0, -1]]) / descent[[0, -1]]
     np.testing.assert_allclose(ratios, [1.0, 0.2])
-    known = Known(asked_times(SOLVERS.build("heun"), descent))
+    known = Known(evaluation_times(SOLVERS.build("heun"), descent))
     relay = Relay(restart_by_trees(EXACT, {line: known}, n_steps=60))
     x0 = noise(6000)
     found = relay.run(x0, rng=np.random.default_rng(3)).x
@@ -231,7 +231,7 @@ def test_trees_are_trained_for_just_the_times_of_a_leg():
     line = Restarted(0.2, 1.0, steps=2)
     model = train_trees(x, "heun", line.times(), **SETTINGS)
     field = tree_field(model)
-    np.testing.assert_allclose(field.times, asked_times(SOLVERS.build("heun"), line.times()))
+    np.testing.assert_allclose(field.times, evaluation_times(SOLVERS.build("heun"), line.times()))
     relay = Relay(restart_by_trees(EXACT, {line: field}, n_steps=4))
     table = relay.sample(model, 50, random_state=3)
     assert table.x.shape == (50, 2)

@@ -13,11 +13,11 @@ from scipy import stats
 
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.flow.closed_form import PRECONDITIONERS, conditioning
-from flowbdt.flow.closed_form.covariances import Full, LowRank
+from flowbdt.flow.closed_form.conditioning import Full, LowRank
 from flowbdt.flow.closed_form.expectation_maximisation import (
-    Mixture,
-    Rows,
-    Settings,
+    GaussianMixture,
+    MixtureSettings,
+    StandardisedRows,
     expectation,
     maximisation,
     start,
@@ -45,8 +45,8 @@ def test_log_density_is_that_of_scipy() -> None:
         w * stats.multivariate_normal(m, c).pdf(x)
         for w, m, c in zip(WEIGHTS, MEANS, COVS, strict=True)
     )
-    mixture = Mixture(np.log(WEIGHTS), MEANS, Full(COVS))
-    rows = Rows.of(x, np.ones(20))
+    mixture = GaussianMixture(np.log(WEIGHTS), MEANS, Full(COVS))
+    rows = StandardisedRows.of(x, np.ones(20))
     np.testing.assert_allclose(mixture.log_density(rows), np.log(expected), rtol=1e-12)
 
 
@@ -64,8 +64,8 @@ def test_no_iteration_lowers_the_likelihood(kind: Any) -> None:
     x, _ = draw(600, 2)
     x = np.hstack([x, x @ [[0.5], [1.0]] + np.random.default_rng(3).normal(size=(600, 1))])
     x[::5, 2] = np.nan
-    rows = Rows.of(x, np.ones(600))
-    settings = Settings(kind, rank=1, shrinkage=0.0)
+    rows = StandardisedRows.of(x, np.ones(600))
+    settings = MixtureSettings(kind, rank=1, shrinkage=0.0)
     mixture, found = start(rows, 4, settings, np.random.default_rng(0)), []
     for _ in range(25):
         weighted, likelihood = expectation(mixture, rows)

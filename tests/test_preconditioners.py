@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowbdt.flow.closed_form.covariances import Full, LowRank
-from flowbdt.flow.closed_form.expectation_maximisation import Mixture
+from flowbdt.flow.closed_form.conditioning import Full, Layout, LowRank
+from flowbdt.flow.closed_form.expectation_maximisation import GaussianMixture
 from flowbdt.flow.closed_form.mixture import GaussianPreconditioner
-from flowbdt.flow.closed_form.mixture_on_path import Layout, Motion, PreparedMixture
+from flowbdt.flow.closed_form.mixture_on_path import Motion, PreparedMixture
 from flowbdt.flow.fields import ExactGaussian, FunctionField
 from flowbdt.flow.paths import PATHS, Path
 from flowbdt.flow.solvers import SOLVERS, integrate
@@ -30,7 +30,9 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 def known(weights: Any, means: Any, covs: Any, layout: Layout) -> Any:
     """A mixture whose parameters are known, as a function of (path, t, t_next)."""
-    mixture = Mixture(np.log(weights), np.asarray(means, float), Full(np.asarray(covs, float)))
+    mixture = GaussianMixture(
+        np.log(weights), np.asarray(means, float), Full(np.asarray(covs, float))
+    )
     return lambda path, t, t_next=None: PreparedMixture(mixture, layout, Motion.of(path, t, t_next))
 
 
@@ -240,9 +242,9 @@ def test_low_rank_answers_as_the_full_matrices_do(path: Path) -> None:
             motion = Motion.of(path, t, t_next)
             answers = [
                 np.hstack(
-                    PreparedMixture(Mixture(np.log(WEIGHTS), means, c), layout, motion).features(
-                        x, cond
-                    )
+                    PreparedMixture(
+                        GaussianMixture(np.log(WEIGHTS), means, c), layout, motion
+                    ).features(x, cond)
                 )
                 for c in (low, Full(low.dense()))
             ]

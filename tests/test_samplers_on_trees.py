@@ -14,7 +14,7 @@ from flowbdt.errors import ConfigError, GridError
 from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
 from flowbdt.flow.parametrisations import EDM, FlowMatching
 from flowbdt.flow.paths import Linear
-from flowbdt.flow.solvers import SOLVERS, asked_times, integrate
+from flowbdt.flow.solvers import SOLVERS, evaluation_times, integrate
 from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation.trained_flow import Flow
@@ -283,7 +283,7 @@ def test_the_same_sampler_drives_a_network_and_trees(spec: Any, network: Predict
     x0 = start * np.random.default_rng(2).normal(size=(2000, 1))
     trees = integrate(
         solver,
-        _tree_field(asked_times(solver, boundaries)),
+        _tree_field(evaluation_times(solver, boundaries)),
         x0,
         boundaries,
         rng=np.random.default_rng(3),

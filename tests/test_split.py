@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import InputError
-from flowbdt.tables.row_split import row_uniform, split_mask
+from flowbdt.seeding import row_uniform, split_mask
 
 
 def test_fraction_is_met_within_five_standard_errors():

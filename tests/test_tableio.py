@@ -16,7 +16,7 @@ from conftest import mixed_table
 from flowbdt.errors import InputError, RunError
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import (
-    ENDINGS,
+    FORMATS,
     TableWriter,
     iter_blocks,
     read_attributes,
@@ -40,7 +40,7 @@ def _assert_same(got: EventTable, expected: EventTable) -> None:
     np.testing.assert_array_equal(got.weight, expected.weight)
 
 
-@pytest.fixture(params=ENDINGS)
+@pytest.fixture(params=FORMATS.names())
 def path(request, tmp_path) -> Path:
     if request.param == ".parquet":
         pytest.importorskip("pyarrow")

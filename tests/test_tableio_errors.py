@@ -14,10 +14,10 @@ from conftest import mixed_table
 from flowbdt import atomic_files
 from flowbdt.errors import FormatError, InputError, MissingExtra, RunError
 from flowbdt.tables.event_table import EventTable
-from flowbdt.tables.formats import ENDINGS, read_table, write_table
+from flowbdt.tables.formats import FORMATS, read_table, write_table
 
 
-@pytest.fixture(params=ENDINGS)
+@pytest.fixture(params=FORMATS.names())
 def path(request, tmp_path) -> Path:
     if request.param == ".parquet":
         pytest.importorskip("pyarrow")

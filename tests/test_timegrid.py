@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, DataWarning, FormatError, GridError
-from flowbdt.flow.solvers import SOLVERS, Heun, asked_times
+from flowbdt.flow.solvers import SOLVERS, Heun, evaluation_times
 from flowbdt.flow.time_grid import TimeGrid
 
 
@@ -38,7 +38,9 @@ FIXED = [name for name in SOLVERS.names() if not SOLVERS.get(name).adaptive]
 @pytest.mark.parametrize("solver", FIXED)
 def test_times_are_those_of_a_dry_run(solver: str) -> None:
     grid = TimeGrid.build(solver, 5, {"name": "power", "exponent": 1.7})
-    np.testing.assert_array_equal(grid.times, asked_times(SOLVERS.build(solver), grid.boundaries))
+    np.testing.assert_array_equal(
+        grid.times, evaluation_times(SOLVERS.build(solver), grid.boundaries)
+    )
 
 
 def test_uniform_boundaries_end_exactly_at_zero_and_one() -> None:

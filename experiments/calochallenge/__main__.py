@@ -35,7 +35,7 @@ from flowbdt.physics.calorimeter.report import write_shower_report
 from flowbdt.physics.calorimeter.scores.evaluate_showers import evaluate_showers
 from flowbdt.physics.calorimeter.scores.histograms import official_separation
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers, write_showers
-from flowbdt.tables.row_split import split_mask
+from flowbdt.seeding import split_mask
 
 GEOMETRIES = {"photons": "photons", "pions": "pions", "large": "dataset_2"}
 

@@ -29,7 +29,7 @@ from flowbdt.physics.calorimeter.scores.shower_judges import (
     high_level_inputs,
     low_level_inputs,
 )
-from flowbdt.tables.row_split import row_uniform
+from flowbdt.seeding import row_uniform
 from flowbdt.trees.boosted_trees import make_classifier
 
 FILE = Path("calochallenge") / "refinement_photons_1.hdf5"

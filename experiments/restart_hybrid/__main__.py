@@ -35,7 +35,7 @@ from flowbdt.networks.hybrid import (
     tree_field,
 )
 from flowbdt.physics import HLV_RELATIONS
-from flowbdt.tables.row_split import split_mask
+from flowbdt.seeding import split_mask
 
 TALK = ("d12", "d2", "mass", "tau3")
 """Columns of the earlier talk, shown one by one."""

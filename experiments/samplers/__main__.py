@@ -21,7 +21,7 @@ from experiments import common
 from experiments.samplers import figure, settings, tables
 from flowbdt import EventTable, FlowBDT, TableTransform, evaluate, integrate
 from flowbdt.flow.closed_form import PRECONDITIONERS
-from flowbdt.flow.fields import ClosedForm
+from flowbdt.flow.fields import ClosedFormField
 from flowbdt.flow.parametrisations import FlowMatching
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.schedule_search import optimise_grid
@@ -56,7 +56,7 @@ class Known:
     ) -> None:
         z = TableTransform("auto", HLV_RELATIONS).fit(train).forward(train).astype(np.float32)
         kind = {"name": "mixture", "n_components": n_components} if smoke else "mixture"
-        self.field = ClosedForm(PRECONDITIONERS.build(kind).fit(z, seed=1), Linear())
+        self.field = ClosedFormField(PRECONDITIONERS.build(kind).fit(z, seed=1), Linear())
         self.smoke, rng = smoke, np.random.default_rng(11)
         self.x0 = rng.normal(size=(n_events, z.shape[1]))
         # the same noise, other noise to judge by, and more for the floor

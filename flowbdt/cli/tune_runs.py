@@ -222,7 +222,7 @@ def distil(
 
 def _read_real(path: Path | None, flow: Flow, weight: str | None) -> EventTable | None:
     """Read real events with the columns, conditions and categories of a trained run."""
-    from ..tables.conditions import like
+    from ..tables.event_table import align_columns
     from ..tables.formats import read_table
 
     if path is None:
@@ -231,4 +231,4 @@ def _read_real(path: Path | None, flow: Flow, weight: str | None) -> EventTable 
     moved = [name for name in flow.condition_names if name in table.names]
     table = table.as_conditions(moved) if moved else table
     names = tuple(flow.columns["names"])
-    return like(table.select(names), names, flow.categories)
+    return align_columns(table.select(names), names, flow.categories)

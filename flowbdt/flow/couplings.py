@@ -1,4 +1,4 @@
-"""Couplings: which noise row x0 starts the path of which event x1?
+"""Couplings: the assignment of noise rows x0 to events x1.
 
 A coupling only reorders the rows of x0. x1, its conditions and weights keep their order, and no
 row is repeated or dropped, so both marginals are exactly those handed in.
@@ -22,7 +22,7 @@ class Coupling(ABC):
     """Pairs x0 with x1."""
 
     needs_source: ClassVar[bool] = False
-    """True if x0 is a given table (row i belongs to event i) and not noise."""
+    """True if x0 is a source table (row i belongs to event i) and not noise."""
 
     @abstractmethod
     def pair(
@@ -37,7 +37,7 @@ class Coupling(ABC):
         Parameters
         ----------
         x0, x1 : ndarray (n, m), no unit
-        cond : ndarray (n, c) or None, the conditions of x1; NaN is a value of its own
+        cond : ndarray (n, c) or None, the conditions of x1; NaN equals NaN
         rng : the only source of randomness
 
         Raises
@@ -56,18 +56,17 @@ def _same_shape(x0: np.ndarray, x1: np.ndarray) -> None:
 
 @COUPLINGS.register("independent")
 class Independent(Coupling):
-    """Pair at random: x0 says nothing about x1 (even if the rows handed in were related)."""
+    """Pair at random: x0 is independent of x1, whatever the order of the rows."""
 
     def pair(
         self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return a random permutation of x0. Cost: n."""
         _same_shape(x0, x1)
         return x0[rng.permutation(len(x0))]
 
 
 @COUPLINGS.register("given")
-class Given(Coupling):
+class SourceCoupling(Coupling):
     """Keep the pairs as they came: data-to-data flows, for instance detector to particle level."""
 
     needs_source: ClassVar[bool] = True
@@ -75,13 +74,12 @@ class Given(Coupling):
     def pair(
         self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return x0 as it is. Cost: none."""
         _same_shape(x0, x1)
         return x0
 
 
 @COUPLINGS.register("teacher")
-class Teacher(Given):
+class Teacher(SourceCoupling):
     """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.train_student`.
 
     Parameters
@@ -110,7 +108,7 @@ class MinibatchOT(Coupling):
         Pair only among events whose conditions are equal. Pairing blind to the conditions moves
         part of the condition into x0: generation, which draws x0 independently of the condition,
         then starts from the wrong points (torchcfm issue 117). With continuous conditions no two
-        events are equal and the result is an independent pairing; a DataWarning says so.
+        events are equal and the result is an independent pairing; a DataWarning is given.
 
     Notes
     -----
@@ -130,7 +128,6 @@ class MinibatchOT(Coupling):
     def pair(
         self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return x0 with the rows of each batch assigned to the nearest events."""
         _same_shape(x0, x1)
         paired = np.array(x0)
         for rows in self.groups(len(x0), cond):

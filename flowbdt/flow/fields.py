@@ -1,4 +1,4 @@
-"""Velocity fields: what a solver asks. t = 0 is noise, t = 1 is data (see `flowbdt.flow.paths`)."""
+"""Velocity fields, which solvers integrate. t = 0 is noise, t = 1 is data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,29 @@ from ..errors import ConfigError, GridError, InputError
 from .closed_form import Preconditioner
 from .parametrisations import Convention, FlowMatching, PathConvention
 from .paths import Path
-from .times import TOLERANCE, locate
+
+TOLERANCE = 1e-9
+"""Two times closer than this are the same time."""
+
+
+def locate(times: Any, t: float) -> int:
+    """Return the position of time ``t`` in the sorted ``times`` (T,), within 1e-9.
+
+    Raises
+    ------
+    GridError
+        If t is not among them; the message names the nearest ones.
+    """
+    known = np.asarray(times, dtype=np.float64)
+    index = int(np.argmin(np.abs(known - t)))
+    if not abs(known[index] - t) <= TOLERANCE:
+        near = sorted(known[np.argsort(np.abs(known - t), kind="stable")[:2]])
+        raise GridError(
+            f"no step model was trained at t = {t:.12g}; the nearest of the {len(known)} trained"
+            f" times: {', '.join(f'{value:.6g}' for value in near)}. Sample with the solver and"
+            " number of steps of the training, or train again with those you want"
+        )
+    return index
 
 
 class VelocityField(ABC):
@@ -30,7 +52,7 @@ class VelocityField(ABC):
     times: Sequence[float] | np.ndarray | None = None
     span: tuple[float, float] = (0.0, 1.0)
     convention: Convention | None = None
-    why_not: str = "nobody said on which path this field moves: give it path=..."
+    why_not: str = "the path of this field is unknown: set path=..."
 
     @abstractmethod
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
@@ -59,8 +81,8 @@ class VelocityField(ABC):
         """Raise GridError unless the field knows every time between t0 and t1."""
         if self.times is not None:
             raise GridError(
-                f"this field knows {len(self.times)} times only, but the solver chooses its times"
-                " on the way; take a solver with fixed steps"
+                f"this field knows {len(self.times)} times only, but the solver chooses its"
+                " times; take a solver with fixed steps"
             )
         self.require([t0, t1])
 
@@ -74,7 +96,7 @@ class VelocityField(ABC):
             )
         return self.convention
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
         convention = self.require_convention()
         return convention.split(self(t, x, cond), x, t)
@@ -93,51 +115,6 @@ class VelocityField(ABC):
         """Return the gradient of log p (n, m). Raises ConfigError if there is none, as at t = 1."""
         return self.require_convention().score_of(self.noise(t, x, cond), t)
 
-    def seen_as(self, convention: Convention) -> Seen:
-        """Return the same field as a model of another convention, asked at its clock."""
-        return Seen(self, convention)
-
-
-class Seen:
-    """A field asked in another convention, e.g. at (x, sigma) of EDM.
-
-    Examples
-    --------
-    >>> from flowbdt.flow.parametrisations import EDM
-    >>> from flowbdt.flow.paths import Linear
-    >>> field = ExactGaussian([0.0], [[1.0]], Linear())
-    >>> denoised = field.seen_as(EDM()).denoised(np.array([[1.0]]), 2.0)  # x / (1 + sigma^2)
-    >>> round(float(denoised[0, 0]), 12)
-    0.2
-    """
-
-    def __init__(self, field: VelocityField, convention: Convention) -> None:
-        self.field, self.convention = field, convention
-
-    def predict(
-        self, kind: str, x: Any, clock: float, cond: Any = None, sigma_data: float = 1.0
-    ) -> Any:
-        """Return one of `flowbdt.flow.parametrisations.PREDICTIONS` at x, in this convention."""
-        there, t = self.convention.move(x, clock, self.field.require_convention())
-        parts = self.field.parts(t, there, cond)
-        return self.convention.express(kind, parts, clock, sigma_data)
-
-    def velocity(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return dx / dclock."""
-        return self.predict("velocity", x, clock, cond)
-
-    def denoised(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return E[x1 | x]."""
-        return self.predict("denoised", x, clock, cond)
-
-    def noise(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return E[noise | x]."""
-        return self.predict("noise", x, clock, cond)
-
-    def score(self, x: Any, clock: float, cond: Any = None) -> Any:
-        """Return the gradient of log p."""
-        return self.predict("score", x, clock, cond)
-
 
 class FunctionField(VelocityField):
     """A plain function ``velocity(t, x, cond)`` as a field.
@@ -147,7 +124,7 @@ class FunctionField(VelocityField):
     velocity : callable
     times : the times it knows, or None for all
     path : the path it moves along with normal noise drawn independently of the data; needed by
-        solvers that ask for denoised points or noise
+        solvers that need denoised points or noise
     """
 
     def __init__(
@@ -161,16 +138,14 @@ class FunctionField(VelocityField):
         self.convention = None if path is None else PathConvention(path)
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return ``velocity(t, x, cond)``."""
         return self.velocity(t, x, cond)
 
 
 class ExactGaussian(VelocityField):
     """The exact velocity for normal data N(mean, cov) and standard normal, independent x0.
 
-    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean a
-    mean
-    and covariance C = a^2 cov + (b^2 + c^2) 1, and
+    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean
+    ``a mean`` and covariance C = a^2 cov + (b^2 + c^2) 1, and
     ``v = a' mean + B C^-1 (x - a mean)``, ``B = a a' cov + (b b' + c c') 1``.
     On the linear path: C = (1-t)^2 1 + t^2 cov, B = t cov - (1-t) 1.
 
@@ -246,8 +221,8 @@ def _principal(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values, 0.0), axes
 
 
-class ClosedForm(VelocityField):
-    """The velocity of a fitted preconditioner, at every time: exact for its own distribution.
+class ClosedFormField(VelocityField):
+    """The velocity of a fitted preconditioner, at every time: exact for the fitted distribution.
 
     Parameters
     ----------
@@ -304,19 +279,17 @@ class PredictionField(VelocityField):
         self.span = (self.convention.clock(sigma_max), self.convention.clock(sigma_min))
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the velocity (n, m)."""
-        return self.require_convention().velocity(*self.parts(t, x, cond), t)
+        return self.require_convention().velocity(*self.denoised_and_noise(t, x, cond), t)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
-        """Return denoised point and noise, straight from the prediction."""
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         there, clock = self.require_convention().move(x, t, self.model_convention)
         value = self.predict(there, clock, cond)
-        return self.model_convention.parts(self.kind, value, there, clock, self.sigma_data)
+        return self.model_convention.denoised_and_noise(
+            self.kind, value, there, clock, self.sigma_data
+        )
 
     def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the denoised point, straight from the prediction."""
-        return self.parts(t, x, cond)[0]
+        return self.denoised_and_noise(t, x, cond)[0]
 
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the noise, straight from the prediction."""
-        return self.parts(t, x, cond)[1]
+        return self.denoised_and_noise(t, x, cond)[1]

@@ -1,11 +1,11 @@
-"""How noise levels, clocks and predictions are written down, and all conversions between them.
+"""Conventions of noise levels, clocks and predictions, and all conversions between them.
 
 Every model of this family knows points ``x = alpha x1 + sigma noise``, with x1 the data and noise
 standard normal, independent of x1. Conventions differ in alpha, sigma and the clock that runs
 along; models differ in what they predict at such a point. Two facts join them all:
 
-- the **noise ratio** ``sigma / alpha`` says where a point is, and ``x / alpha`` is the same point
-  in every convention;
+- the **noise ratio** ``sigma / alpha`` is the noise level of a point, and ``x / alpha`` is the same
+  point in every convention;
 - the **denoised point** D = E[x1 | x] and the **noise** e = E[noise | x] with ``x = alpha D +
   sigma e`` say everything a model can say: velocity ``alpha' D + sigma' e``, score ``-e / sigma``.
 
@@ -83,11 +83,13 @@ class Convention(ABC):
         (alpha, sigma), (d_alpha, d_sigma) = self.scales(clock), self.rates(clock)
         turn = d_alpha * sigma - alpha * d_sigma
         if not abs(turn) > 1e-300:
-            raise ConfigError(f"data and noise cannot be told apart at clock {clock}: both stand")
+            raise ConfigError(
+                f"data and noise cannot be separated at clock {clock}: both are constant"
+            )
         return turn
 
     def velocity(self, denoised: Any, noise: Any, clock: float) -> Any:
-        """Return dx / dclock from both parts."""
+        """Return dx / dclock from denoised point and noise."""
         d_alpha, d_sigma = self.rates(clock)
         return denoised * d_alpha + noise * d_sigma
 
@@ -114,11 +116,11 @@ class Convention(ABC):
         if not scale > TINY:
             raise ConfigError(
                 f"nothing of the {what} is left at clock {clock:g}, so the"
-                " prediction asked for does not exist there; ask for it a little inside"
+                " prediction does not exist there; evaluate a little inside"
             )
         return scale
 
-    def parts(
+    def denoised_and_noise(
         self, kind: str, value: Any, x: Any, clock: float, sigma_data: float = 1.0
     ) -> tuple[Any, Any]:
         """Return (denoised point, noise) from any of `PREDICTIONS` at the point x.
@@ -134,7 +136,7 @@ class Convention(ABC):
         Raises
         ------
         ConfigError
-            If the kind is unknown, or says nothing about one of the two at this clock.
+            If the kind is unknown, or does not determine one of the two at this clock.
         """
         if kind == "velocity":
             return self.split(value, x, clock)
@@ -151,10 +153,10 @@ class Convention(ABC):
         return denoised, self.noise_of(denoised, x, clock)
 
     def express(
-        self, kind: str, parts: tuple[Any, Any], clock: float, sigma_data: float = 1.0
+        self, kind: str, pair: tuple[Any, Any], clock: float, sigma_data: float = 1.0
     ) -> Any:
-        """Return the prediction ``kind`` that says (denoised point, noise); undoes `parts`."""
-        denoised, noise = parts
+        """Return the prediction ``kind`` for a pair (denoised point, noise)."""
+        denoised, noise = pair
         if kind == "velocity":
             return self.velocity(denoised, noise, clock)
         if kind == "score":
@@ -216,14 +218,12 @@ class PathConvention(Convention):
         self.path = path
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return a(t) and sqrt(b(t)^2 + c(t)^2)."""
         alpha, source = self.path.scales(clock)
         # cos(pi / 2) is 6e-17 in floating point, but it is the end all the same
         sigma = math.hypot(source, self.path.noise_scale(clock))
         return float(alpha) if alpha > TINY else 0.0, sigma if sigma > TINY else 0.0
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return their rates."""
         sigma = self.scales(clock)[1]
         d_alpha, d_source = self.path.rates(clock)
         if sigma <= 0:
@@ -281,18 +281,15 @@ class VariancePreserving(Convention):
         return 0.5 * self.beta_d * clock**2 + self.beta_min * clock
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return alpha and sigma."""
         exponent = self._exponent(clock)
         return math.exp(-0.5 * exponent), math.sqrt(-math.expm1(-exponent))
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return ``-beta alpha / 2`` and ``beta alpha^2 / (2 sigma)``."""
         alpha, sigma = self.scales(clock)
         beta = self.beta_d * clock + self.beta_min
         return -0.5 * beta * alpha, 0.5 * beta * alpha**2 / self._present(sigma, "noise", clock)
 
     def clock(self, ratio: float) -> float:
-        """Return u; the root is written so that small ratios lose no digits."""
         exponent = math.log1p(ratio**2)
         root = math.sqrt(self.beta_min**2 + 2.0 * self.beta_d * exponent)
         return 2.0 * exponent / (root + self.beta_min)
@@ -307,15 +304,12 @@ class VarianceExploding(Convention):
     """
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return 1 and sqrt(clock)."""
         return 1.0, math.sqrt(clock)
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return 0 and 1 / (2 sqrt(clock))."""
         return 0.0, 0.5 / self._present(math.sqrt(clock), "noise", clock)
 
     def clock(self, ratio: float) -> float:
-        """Return ratio^2."""
         return ratio**2
 
 
@@ -328,15 +322,12 @@ class EDM(Convention):
     """
 
     def scales(self, clock: float) -> tuple[float, float]:
-        """Return 1 and the clock."""
         return 1.0, float(clock)
 
     def rates(self, clock: float) -> tuple[float, float]:
-        """Return 0 and 1."""
         return 0.0, 1.0
 
     def clock(self, ratio: float) -> float:
-        """Return the ratio."""
         return ratio
 
 

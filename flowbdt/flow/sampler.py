@@ -19,15 +19,15 @@ OPTIONS = ("solver", "n_steps", "spacing", "interpolate")
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """How a trained run is sampled.
+    """Solver, boundaries and options with which a trained run is sampled.
 
     Parameters
     ----------
     solver : Solver
     name : str, of the solver
     boundaries : ndarray (n_steps + 1,), float64, rising
-    spacing : the schedule as it was asked for, for the record
-    interpolate : whether times between step models may be asked
+    spacing : the schedule as requested, for the record
+    interpolate : whether to interpolate between the times of step models
     """
 
     solver: Solver
@@ -57,15 +57,15 @@ class Sampler:
         Raises
         ------
         ConfigError
-            If an option is unknown, or the solver chooses its times on the way.
+            If an option is unknown, or the solver is adaptive.
         """
         spec = spec or {}
         for name in spec:
             if name not in OPTIONS:
                 raise unknown("sampler option", name, OPTIONS)
-        asked = spec.get("solver", settings["solver"])
-        solver: Solver = SOLVERS.build(asked)
-        name = spec_name(asked)
+        requested = spec.get("solver", settings["solver"])
+        solver: Solver = SOLVERS.build(requested)
+        name = spec_name(requested)
         interpolate = spec.get("interpolate", False)
         if not isinstance(interpolate, bool):
             raise ConfigError(f"interpolate must be true or false, got {interpolate!r}")

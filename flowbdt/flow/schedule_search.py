@@ -1,10 +1,8 @@
-"""Where to put the steps: grids and restart intervals found for a field, a solver and a budget.
+"""Search for the grid or restart interval that suits a field, a solver and a budget.
 
-Two questions, two ways. `optimise_grid` needs no judgement of quality: it follows points along a
-fine reference solution and makes the errors of the single steps small. `optimise_warp` minimises
-whatever number is computed from the boundaries, for instance a metric of generated events.
-For trees the closed-form velocity under them (`flowbdt.flow.fields.ClosedForm`) stands in for the
-field: it is known before anything is trained.
+`optimise_grid` needs no metric: it follows points along a fine reference solution and makes the
+errors of the single steps small. For trees their closed-form velocity
+(`flowbdt.flow.fields.ClosedFormField`) stands in for the field: it is known before any training.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from ..errors import ConfigError
 from .fields import VelocityField
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
-from .solvers import SOLVERS, Ask, Restart, Solver, evaluations, integrate
+from .solvers import SOLVERS, Evaluator, Restart, Solver, evaluations, integrate
 from .time_grid import MIN_STEP
 
 FINE_STEPS = 200
@@ -68,13 +66,13 @@ def local_errors(
 ) -> np.ndarray:
     """Return the error (n_steps,) of each step alone, root mean square over points and columns.
 
-    Every step begins on the reference, and multistep methods have seen the reference before: what
-    is measured is what this step adds, not what it inherits.
+    Every step begins on the reference, and multistep methods take their history from it: the error
+    is what this step adds, not what it inherits.
     """
     times = [float(t) for t in boundaries]
-    ask, state, errors = Ask(velocity), solver.start(times), []
+    evaluator, state, errors = Evaluator(velocity), solver.start(times), []
     for t0, t1 in itertools.pairwise(times):
-        x, state = solver.step(ask, t0, t1, reference.at(t0), state, None)
+        x, state = solver.step(evaluator, t0, t1, reference.at(t0), state, None)
         errors.append(float(np.sqrt(np.mean((x - reference.at(t1)) ** 2))))
     return np.asarray(errors)
 
@@ -88,8 +86,8 @@ def end_error(
 
 
 @dataclass(frozen=True)
-class Search:
-    """The result of a search: what was found, how good it is, and what it was compared with.
+class GridSearch:
+    """The best boundaries of a search, their error, and that of the start.
 
     ``tried``: number of boundaries (lists) that were evaluated.
     """
@@ -132,7 +130,7 @@ def optimise_grid(
     objective: str = "end",
     start: Any = "uniform",
     sweeps: int = 12,
-) -> Search:
+) -> GridSearch:
     """Return boundaries (n_steps + 1,) from 0 to 1 with small errors against a fine reference.
 
     First the steps are made to err equally much per unit of time, which is optimal for many small
@@ -157,8 +155,7 @@ def optimise_grid(
     """
     if solver.stochastic or solver.adaptive or isinstance(solver, Restart):
         raise ConfigError(
-            "the error against a reference needs a deterministic solver with fixed steps; for"
-            " others minimise a metric, with optimise_warp"
+            "the error against a reference needs a deterministic solver with fixed steps"
         )
     if objective not in ("local", "end"):
         raise ConfigError(f"objective must be 'local' or 'end', got {objective!r}")
@@ -180,7 +177,7 @@ def optimise_grid(
 
 
 def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.ndarray:
-    """Return boundaries on which steps of the given order would err equally per unit of time."""
+    """Return boundaries on which steps of this order would err equally per unit of time."""
     steps = np.diff(boundaries)
     # error of a step ~ c h^(order + 1): the wanted density of steps is c^(1 / order)
     density = (np.maximum(errors, 1e-300) / steps ** (order + 1)) ** (1.0 / order)
@@ -193,7 +190,7 @@ def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.nda
 
 
 class _Descent:
-    """Keeps the best boundaries seen and tries others."""
+    """Keep the best boundaries and try others."""
 
     def __init__(self, measure: Callable[[np.ndarray], float], first: np.ndarray) -> None:
         self.measure, self.best = measure, first
@@ -227,60 +224,13 @@ class _Descent:
             if share < 0.01:
                 return
 
-    def result(self, settings: dict[str, Any]) -> Search:
-        return Search(self.best, self.error, self.start_error, self.tried, settings)
-
-
-def optimise_warp(
-    metric: Callable[[np.ndarray], float], n_steps: int, *, rounds: int = 8, first: float = 0.5
-) -> Search:
-    """Return the boundaries of the best `Warped` schedule by a metric of the boundaries.
-
-    A search over its two exponents that needs few calls: a metric is expensive and noisy, so the
-    many single boundaries of a grid cannot be found from it.
-
-    Parameters
-    ----------
-    metric : callable, boundaries (n_steps + 1,) -> float, small is good
-    n_steps : int
-    rounds : at most four calls each
-    first : first change of the logarithms of the exponents
-
-    Returns
-    -------
-    Search
-        ``settings`` is the schedule, ready to be used as ``spacing``.
-    """
-    place, change = np.zeros(2), first
-    grids: dict[tuple[float, ...], float] = {}
-
-    def value(logs: np.ndarray) -> float:
-        key = tuple(np.round(logs, 9))
-        if key not in grids:
-            grids[key] = float(metric(_warped(logs, n_steps)))
-        return grids[key]
-
-    begin = best = value(place)
-    for _ in range(rounds):
-        others = [place + change * np.array(d) for d in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-        nearest = min(others, key=value)
-        if value(nearest) < best:
-            place, best = nearest, value(nearest)
-        else:
-            change *= 0.5
-    settings = {"name": "warped", "start": float(np.exp(place[0])), "end": float(np.exp(place[1]))}
-    return Search(_warped(place, n_steps), best, begin, len(grids), settings)
-
-
-def _warped(logs: np.ndarray, n_steps: int) -> np.ndarray:
-    start, end = (float(v) for v in np.exp(logs))
-    grid: np.ndarray = SCHEDULES.build({"name": "warped", "start": start, "end": end})(n_steps)
-    return grid
+    def result(self, settings: dict[str, Any]) -> GridSearch:
+        return GridSearch(self.best, self.error, self.start_error, self.tried, settings)
 
 
 @dataclass(frozen=True)
 class IntervalChoice:
-    """The restart interval that was found; None if none was better than not restarting.
+    """The best restart interval; None if not restarting is best.
 
     ``distances``: (sigma_min, sigma_max, distance) of everything tried; the first line, with
     zeros, is the solver without restart.
@@ -290,7 +240,7 @@ class IntervalChoice:
     distances: list[tuple[float, float, float]]
 
 
-def choose_interval(
+def choose_restart_interval(
     velocity: VelocityField,
     base: Solver,
     boundaries: Any,
@@ -323,11 +273,11 @@ def choose_interval(
         rng = seeding.stream(seed, "restart-search")
         return _distance(integrate(solver, velocity, x0, times, rng=rng).x, reference.points[-1])
 
-    found = [(0.0, 0.0, distance(base))]
+    tried = [(0.0, 0.0, distance(base))]
     for high, low in itertools.combinations(ratios, 2):
-        found.append((low, high, distance(Restart(base, [[low, high, k]]))))
-    low, high, _ = min(found, key=lambda line: line[2])
-    return IntervalChoice([low, high, k] if high else None, found)
+        tried.append((low, high, distance(Restart(base, [[low, high, k]]))))
+    low, high, _ = min(tried, key=lambda line: line[2])
+    return IntervalChoice([low, high, k] if high else None, tried)
 
 
 def _distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,12 +1,11 @@
-"""Schedules: where the steps between noise (t = 0) and data (t = 1) begin and end.
+"""Schedules: boundaries of the steps between noise (t = 0) and data (t = 1).
 
 A schedule in time gives boundaries t itself; one in noise levels gives noise ratios sigma / alpha
-(see `flowbdt.flow.parametrisations`), which become times on whatever path is used; on the straight
-line t =
-1 / (1 + ratio). Published lists begin at a large sigma_max and end with a step to 0. Here the
-first boundary is pure noise itself, t = 0, in its place: sigma_max was chosen so large that
-nothing of the data is left there, and starting from pure noise is then exact. The step to 0 is
-the last one. So every schedule covers [0, 1] in exactly ``n_steps`` steps.
+(see `flowbdt.flow.parametrisations`), which become times on whatever path is used. Published lists
+begin at a large sigma_max and end with a step to 0. Here the first boundary is pure noise itself,
+t = 0, in its place: sigma_max was chosen so large that nothing of the data is left there, and
+starting from pure noise is then exact. The step to 0 is the last one. So every schedule covers
+[0, 1] in exactly ``n_steps`` steps.
 
 To add one: derive from `Schedule` or `NoiseSchedule`, write one method, register it.
 """
@@ -28,7 +27,7 @@ SCHEDULES: Registry[Schedule] = Registry("spacing")
 
 
 class Schedule(ABC):
-    """Boundaries in time. The constructor stores its parameters under their own names."""
+    """Boundaries in time. The constructor stores its parameters as attributes."""
 
     @abstractmethod
     def __call__(self, n_steps: int) -> np.ndarray:
@@ -36,14 +35,13 @@ class Schedule(ABC):
 
 
 class NoiseSchedule(Schedule):
-    """Boundaries given as noise ratios."""
+    """Boundaries as noise ratios."""
 
     @abstractmethod
     def sigmas(self, n_steps: int) -> np.ndarray:
         """Return noise ratios (n_steps,), falling from the largest; the step to 0 follows."""
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries on the straight line."""
         return self.on(n_steps, FlowMatching())
 
     def on(self, n_steps: int, convention: Convention) -> np.ndarray:
@@ -70,15 +68,6 @@ def _positive(owner: str, **values: Any) -> None:
             )
 
 
-def _range(owner: str, sigma_min: Any, sigma_max: Any) -> None:
-    _positive(owner, sigma_min=sigma_min, sigma_max=sigma_max)
-    if not sigma_min < sigma_max:
-        raise ConfigError(
-            f"sigma_min of spacing {owner!r} must be below sigma_max, got {sigma_min} and"
-            f" {sigma_max}"
-        )
-
-
 def _ramp(n_steps: int) -> np.ndarray:
     """Return n_steps numbers from 0 to 1; just 0 if it is one."""
     return np.arange(n_steps) / max(n_steps - 1, 1)
@@ -89,7 +78,6 @@ class Uniform(Schedule):
     """Equal steps in time."""
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
         return np.arange(n_steps + 1) / n_steps
 
 
@@ -102,7 +90,6 @@ class Power(Schedule):
         self.exponent = exponent
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
         return 1.0 - (1.0 - np.arange(n_steps + 1) / n_steps) ** self.exponent
 
 
@@ -118,7 +105,6 @@ class Warped(Schedule):
         self.start, self.end = start, end
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return boundaries (n_steps + 1,) from 0 to 1."""
         s = np.arange(n_steps + 1) / n_steps
         early, late = s**self.start, (1.0 - s) ** self.end
         return early / (early + late)
@@ -139,14 +125,13 @@ class Cosine(NoiseSchedule):
         self.offset = offset
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return tangents of the angles; the first is (numerically) infinite."""
         noise_time = 1.0 - np.arange(n_steps) / n_steps
         return np.tan(0.5 * np.pi * (noise_time + self.offset) / (1.0 + self.offset))
 
 
 @SCHEDULES.register("sigmoid")
 class Sigmoid(NoiseSchedule):
-    """alpha^2 falls along a piece of a sigmoid, rescaled to reach 1 and 0.
+    """alpha^2 falls along a section of a sigmoid, rescaled to reach 1 and 0.
 
     References
     ----------
@@ -160,7 +145,6 @@ class Sigmoid(NoiseSchedule):
         self.start, self.end, self.temperature = start, end, temperature
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return sqrt((1 - alpha^2) / alpha^2) at equal steps."""
         noise_time = 1.0 - np.arange(n_steps) / n_steps
         reach = self.start + noise_time * (self.end - self.start)
         first, last, value = (
@@ -180,11 +164,10 @@ class VP(NoiseSchedule):
     """
 
     def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:
-        _positive("vp", beta_d=beta_d, beta_min=beta_min, smallest=smallest)
+        _positive(type(self).__name__, beta_d=beta_d, beta_min=beta_min, smallest=smallest)
         self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return ``sqrt(exp(beta_d u^2 / 2 + beta_min u) - 1)``, u from 1 to smallest."""
         u = 1.0 + _ramp(n_steps) * (self.smallest - 1.0)
         return np.sqrt(np.expm1(0.5 * self.beta_d * u**2 + self.beta_min * u))
 
@@ -193,7 +176,12 @@ class _Levels(NoiseSchedule):
     """A largest and a smallest noise ratio."""
 
     def __init__(self, name: str, sigma_min: float, sigma_max: float) -> None:
-        _range(name, sigma_min, sigma_max)
+        _positive(name, sigma_min=sigma_min, sigma_max=sigma_max)
+        if not sigma_min < sigma_max:
+            raise ConfigError(
+                f"sigma_min of spacing {name!r} must be below sigma_max, got {sigma_min} and"
+                f" {sigma_max}"
+            )
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
 
@@ -210,7 +198,6 @@ class VE(_Levels):
         super().__init__("ve", sigma_min, sigma_max)
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return roots of the variances."""
         shrink = (self.sigma_min / self.sigma_max) ** 2
         return np.sqrt(self.sigma_max**2 * shrink ** _ramp(n_steps))
 
@@ -230,7 +217,6 @@ class Karras(_Levels):
         self.rho = rho
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return equation 5."""
         high, low = self.sigma_max ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
         return (high + _ramp(n_steps) * (low - high)) ** self.rho
 
@@ -250,13 +236,12 @@ class Exponential(_Levels):
         self.rho = rho
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return ``sigma_min (sigma_max / sigma_min)^(ramp^rho)``, ramp from 1 to 0."""
         ramp = (1.0 - _ramp(n_steps)) ** self.rho
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** ramp
 
 
 @SCHEDULES.register("lu")
-class Lu(NoiseSchedule):
+class Lu(VP):
     """Equal steps in log-SNR, between the ends of the variance-preserving process.
 
     References
@@ -264,13 +249,8 @@ class Lu(NoiseSchedule):
     Lu et al. 2022, arXiv 2206.00927 (uniform steps in lambda); u from 1 to 1e-3 as there.
     """
 
-    def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:
-        _positive("lu", beta_d=beta_d, beta_min=beta_min, smallest=smallest)
-        self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
-
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return a geometric sequence between the two ends."""
-        high, low = VP(self.beta_d, self.beta_min, self.smallest).sigmas(2)
+        high, low = super().sigmas(2)
         return np.exp(np.log(high) + _ramp(n_steps) * np.log(low / high))
 
 
@@ -283,8 +263,7 @@ class AlignYourSteps(NoiseSchedule):
     """An optimised list of noise ratios, stretched to any number of steps along its logarithm.
 
     The default list was optimised by its authors for a video model; `flowbdt.flow.schedule_search`
-    makes
-    lists for a field of one's own.
+    makes lists for other fields.
 
     References
     ----------
@@ -295,20 +274,18 @@ class AlignYourSteps(NoiseSchedule):
         self.levels = _falling("align_your_steps", levels, 2)
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return the list, interpolated linearly in its logarithm."""
         known = np.linspace(0.0, 1.0, len(self.levels))
         return np.exp(np.interp(_ramp(n_steps), known, np.log(self.levels)))
 
 
 @SCHEDULES.register("sigmas")
 class Sigmas(NoiseSchedule):
-    """One's own noise ratios, falling; the first stands for pure noise, a step to 0 follows."""
+    """Any list of noise ratios, falling; the first stands for pure noise, a step to 0 follows."""
 
     def __init__(self, values: Sequence[float]) -> None:
         self.values = _falling("sigmas", values, 1)
 
     def sigmas(self, n_steps: int) -> np.ndarray:
-        """Return the list. Raises ConfigError if it has another length."""
         if n_steps != len(self.values):
             raise ConfigError(
                 f"spacing 'sigmas' lists {len(self.values)} noise ratios, that is as many steps"
@@ -329,7 +306,7 @@ def _falling(owner: str, values: Any, shortest: int) -> np.ndarray:
 
 @SCHEDULES.register("skip")
 class Skip(Schedule):
-    """Some boundaries of a finer schedule: what a model trained on many steps can be asked.
+    """Some boundaries of a finer schedule, for a model trained on many steps.
 
     Parameters
     ----------
@@ -354,7 +331,7 @@ class Skip(Schedule):
             raise ConfigError(f"spacing 'skip' has {self.of} steps to choose from, not {n_steps}")
         ramp = 1.0 - (1.0 - np.arange(n_steps + 1) / n_steps) ** self.exponent
         places = np.rint(self.of * ramp).astype(int)
-        # where several fall together, push them apart, from both ends
+        # where two or more coincide, push them apart, from both ends
         for i in range(1, n_steps + 1):
             places[i] = max(places[i], places[i - 1] + 1)
         for i in range(n_steps, -1, -1):
@@ -362,5 +339,4 @@ class Skip(Schedule):
         return places
 
     def __call__(self, n_steps: int) -> np.ndarray:
-        """Return the kept boundaries (n_steps + 1,)."""
         return SCHEDULES.build(self.base)(self.of)[self.chosen(n_steps)]

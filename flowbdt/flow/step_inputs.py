@@ -1,6 +1,6 @@
-"""What the trees of one time see of a point, and the closed-form velocity they add to.
+"""Inputs of the trees of one time, and the closed-form velocity that the trees add to.
 
-Training and generation both come here, so that trees are asked about what they were taught.
+Training and generation share them: trees predict from the inputs they were trained on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .paths import PATHS
 VIEWS = ("latent", "columns", "end_point", "components")
 """latent: the point itself. columns: the point turned back to the single columns, where whitening
 mixed them; a tree cuts along its inputs, so both directions help. end_point: the closed-form
-E[x1 | x_t]. components: the probability of each Gaussian. Conditions are always seen."""
+E[x1 | x_t]. components: the probability of each Gaussian. Conditions are always inputs."""
 
 
 def check_views(views: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ def check_views(views: Sequence[str]) -> None:
 
 
 class StepInputs:
-    """Inputs of one step's trees, and what is added to their answer.
+    """Inputs of one step's trees, and the velocity added to their prediction.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class StepInputs:
 
     Attributes
     ----------
-    silent : whether, without conditions, the trees see zeros instead of end point and components
-    to_columns : ndarray (m, columns) or None, what takes a point to the single columns
+    silent : whether, without conditions, end point and components are replaced by zeros
+    to_columns : ndarray (m, columns) or None, the matrix from a point to the single columns
     """
 
     def __init__(
@@ -52,22 +52,20 @@ class StepInputs:
     ) -> None:
         self.prepared, self.views = prepared, views
         self._m = joint.axes.shape[1]
-        # what the closed form says of two points
         extra = prepared.features(np.vstack([-np.ones(self._m), np.ones(self._m)]), None)[1]
         self._n_extra = extra.shape[1]
-        self.silent = exact and _says_nothing(extra)
+        # An end point that is the same for every point, as for pure noise, differs by rounding
+        # only, which depends on the machine: trees must not split on it.
+        constant = self._n_extra == 0 or float(np.ptp(extra, axis=0).max()) < 1e-9
+        self.silent = exact and constant
         mixed = joint.name == "whiten" and "columns" in views
         # from whitened axes to standardised columns; linear, so it acts on points at any time
         self.to_columns = (joint.axes * joint.spread).T if mixed else None
 
     def n_inputs(self, n_cond: int) -> int:
-        """Return how many inputs trees have where there are so many conditions."""
-        end_point = min(self._m, self._n_extra)
-        widths = {
-            "latent": self._m,
-            "end_point": end_point,
-            "components": self._n_extra - end_point,
-        }
+        """Return the number of inputs of the trees, with ``n_cond`` conditions."""
+        ends = min(self._m, self._n_extra)
+        widths = {"latent": self._m, "end_point": ends, "components": self._n_extra - ends}
         mixed = 0 if self.to_columns is None else self.to_columns.shape[1]
         return sum(width for view, width in widths.items() if view in self.views) + mixed + n_cond
 
@@ -83,25 +81,19 @@ class StepInputs:
         velocity, extra = self.prepared.features(x, cond)
         if self.silent and cond is None:
             extra = np.zeros_like(extra)
-        parts = [x] if "latent" in self.views else []
+        inputs = [x] if "latent" in self.views else []
         if self.to_columns is not None:
-            parts.append(rowwise_product(x, self.to_columns))
+            # Not x @ to_columns: its order of sums depends on the number of rows, and the last
+            # bit decides on which side of a cut a point is.
+            point = np.asarray(x, dtype=np.float64)
+            inputs.append(np.einsum("nm,mk->nk", point, self.to_columns, optimize=False))
         if "end_point" in self.views:
-            parts.append(extra[:, :m])
+            inputs.append(extra[:, :m])
         if "components" in self.views:
-            parts.append(extra[:, m:])
+            inputs.append(extra[:, m:])
         if cond is not None:
-            parts.append(cond)
-        return np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe"), velocity
-
-
-def _says_nothing(extra: np.ndarray) -> bool:
-    """Whether the end point is the same for every point, as it is for pure noise.
-
-    It is then exactly that of no information, up to rounding, which differs between machines and
-    must not become something that trees can split on.
-    """
-    return extra.shape[1] == 0 or float(np.ptp(extra, axis=0).max()) < 1e-9
+            inputs.append(cond)
+        return np.concatenate(inputs, axis=1, dtype=np.float32, casting="unsafe"), velocity
 
 
 def step_inputs(
@@ -112,16 +104,7 @@ def step_inputs(
     t_next: float,
     version: int,
 ) -> StepInputs:
-    """Return what the trees at time ``t`` see, from a run's settings and format version."""
+    """Return the inputs at time ``t``, from the settings and the format version of a run."""
     until = t_next if settings["target"] == "mean" else None
     prepared = preconditioner.at(PATHS.build(settings["path"]), t, until)
     return StepInputs(prepared, joint, settings["inputs"], exact=version >= 2)
-
-
-def rowwise_product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return x @ matrix, each row to the last bit the same whatever other rows there are.
-
-    A matrix product adds in another order for other numbers of rows; trees would then see another
-    side of a cut. Few columns make the plain sum cheap.
-    """
-    return np.einsum("nm,mk->nk", np.asarray(x, dtype=np.float64), matrix, optimize=False)

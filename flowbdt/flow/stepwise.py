@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, InputError
-from .fields import VelocityField
+from .fields import TOLERANCE, VelocityField
 from .parametrisations import Convention
 from .time_grid import TimeGrid
-from .times import TOLERANCE
 
 StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """A model of one time: (x (n, m), cond (n, c) or None) -> velocity (n, m)."""
 
 
 class Stepwise(VelocityField):
-    """One trained model per time of a grid, loaded when first asked.
+    """One trained model per time of a grid, loaded when first needed.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class Stepwise(VelocityField):
 
     Notes
     -----
-    Not safe to share between threads; give each thread its own.
+    Not safe to share between threads; use one per thread.
     """
 
     def __init__(

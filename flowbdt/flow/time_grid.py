@@ -1,7 +1,7 @@
 """`TimeGrid`: the steps of the solver and the times that need a trained model.
 
 The times come from a dry run of the solver, so training makes exactly the models that sampling
-asks for, none too few and none unused.
+needs, none missing and none unused.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataWarning, FormatError
+from .fields import TOLERANCE, locate
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
-from .solvers import SOLVERS, Solver, asked_times
-from .times import TOLERANCE, locate
+from .solvers import SOLVERS, Solver, evaluation_times
 
 MIN_STEP = 1e-6
 """Smallest step: well above TOLERANCE, so that times inside a step stay distinct."""
@@ -93,7 +93,7 @@ class TimeGrid:
                 DataWarning,
                 stacklevel=2,
             )
-        return cls(boundaries, asked_times(method, boundaries, convention))
+        return cls(boundaries, evaluation_times(method, boundaries, convention))
 
     @property
     def n_steps(self) -> int:

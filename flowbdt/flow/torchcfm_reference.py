@@ -23,7 +23,7 @@ MATCHERS = {
 """Name of our path -> torchcfm's class of the same formulas."""
 
 
-def load() -> tuple[Any, Any]:
+def load_torchcfm() -> tuple[Any, Any]:
     """Return the modules torch and torchcfm. Raises MissingExtra with the install command."""
     try:
         import torch
@@ -42,7 +42,7 @@ class TorchcfmMatcher:
     sigma : float, torchcfm's sigma
     ot : bool
         Draw the pairs from torchcfm's exact transport plan of each batch. As torchcfm does it,
-        some events are repeated and others dropped; `sample` says which were kept.
+        some events are repeated and others dropped; `sample` returns which were kept.
     batch_size : int, events per transport plan
 
     Raises
@@ -59,7 +59,7 @@ class TorchcfmMatcher:
         if path_name not in MATCHERS:
             raise unknown("path with a torchcfm matcher", path_name, MATCHERS)
         self.path_name, self.sigma, self.ot, self.batch_size = path_name, sigma, ot, batch_size
-        self._torch, self._torchcfm = load()
+        self._torch, self._torchcfm = load_torchcfm()
         try:
             self.matcher = getattr(self._torchcfm, MATCHERS[path_name])(sigma=sigma)
         except ValueError as error:
@@ -68,7 +68,7 @@ class TorchcfmMatcher:
     def at(
         self, x0: np.ndarray, x1: np.ndarray, t: float, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return torchcfm's x_t and u_t, both (n, m) float64, for pairs and noise as given."""
+        """Return torchcfm's x_t and u_t, both (n, m) float64, for these pairs and noise."""
         start, end, epsilon = (self._tensor(array) for array in (x0, x1, noise))
         times = self._torch.full((len(x1),), float(t), dtype=self._torch.float64)
         x_t = self.matcher.sample_xt(start, end, times, epsilon)
@@ -89,7 +89,7 @@ class TorchcfmMatcher:
         ----------
         x0, x1 : ndarray (n, m), no unit
         t : float in [0, 1]
-        rng : seeds a generator of torch's own; torch's and numpy's global ones are not touched
+        rng : seeds a new generator of torch; torch's and numpy's global ones are not touched
         groups : rows that plans pair among themselves, each row in one; by default all together
 
         Returns
@@ -110,19 +110,16 @@ class TorchcfmMatcher:
         rng: np.random.Generator,
         groups: Sequence[np.ndarray] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw rows of x0 and x1 from the plan of each batch of a group.
-
-        torchcfm's own draw uses numpy's global generator, so only its plan is taken from it.
-        """
+        """Draw rows of x0 and x1 from the plan of each batch of a group."""
         sampler = self._torchcfm.optimal_transport.OTPlanSampler(method="exact")
-        parts = []
+        drawn_rows = []
         for group in [_rows(x1)] if groups is None else groups:
             for first in range(0, len(group), self.batch_size):
                 rows = group[first : first + self.batch_size]
                 plan = sampler.get_map(self._tensor(x0[rows]), self._tensor(x1[rows]))
                 drawn = rng.choice(plan.size, size=len(plan), p=plan.ravel() / plan.sum())
-                parts.append(rows[np.stack(np.divmod(drawn, plan.shape[1]))])
-        start, kept = np.concatenate(parts, axis=1)
+                drawn_rows.append(rows[np.stack(np.divmod(drawn, plan.shape[1]))])
+        start, kept = np.concatenate(drawn_rows, axis=1)
         return start, kept
 
     def _tensor(self, array: np.ndarray) -> Any:

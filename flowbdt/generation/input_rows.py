@@ -17,8 +17,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, seeding
 from ..errors import InputError
-from ..tables import conditions
-from ..tables.event_table import EventTable
+from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
 from ..tables.transforms import TableTransform
 
@@ -92,27 +91,27 @@ def conditions_of(
 
     Parameters
     ----------
-    cond : as in `conditions.aligned`, or the path of a file with one row for each event, or for all
+    cond : as in `align_conditions`, or the path of a file with one row for each event, or for all
     names, categories : of the conditions that the model was trained with
     n_rows : number of events
 
     Raises
     ------
     InputError, FormatError, MissingExtra
-        As `conditions.aligned` and `tableio.read_conditions`; for a file when the block is read.
+        As `align_conditions` and `read_conditions`; for a file when the block is read.
     """
     if not is_file(cond):
-        return conditions.aligned(cond, names, categories, n_rows)
+        return align_conditions(cond, names, categories, n_rows)
     path = Path(cond)
     found = count_rows(path)
     if found == 1:
-        return conditions.aligned(read_conditions(path), names, categories, n_rows)
+        return align_conditions(read_conditions(path), names, categories, n_rows)
     if found != n_rows:
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {found} in {path}")
 
     def blocks(first: int) -> Iterator[np.ndarray]:
         for table in condition_blocks(path, READ_TOGETHER, first):
-            yield conditions.aligned(table, names, categories, table.n)
+            yield align_conditions(table, names, categories, table.n)
 
     return FromFile(path, blocks, n_rows)
 
@@ -148,7 +147,7 @@ class Starts:
             raise InputError(f"source must have {n_rows} rows, one per event, got {found}")
 
     def _like(self, table: Any) -> EventTable:
-        return conditions.like(table, self._transform.names, self._categories)
+        return align_columns(table, self._transform.names, self._categories)
 
     def _read(self, path: Any, first: int) -> Iterator[np.ndarray]:
         low = 0

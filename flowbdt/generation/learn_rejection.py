@@ -14,8 +14,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import FormatError
-from ..seeding import BLOCK, derive
-from ..tables.row_split import split_mask
+from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
 from ..training.executors.local import available_cpus
 from ..training.run_directory import RunDirectory

@@ -26,7 +26,7 @@ import numpy as np
 from .. import atomic_files, seeding
 from ..errors import ConfigError, FormatError, IncompleteRun, RunError
 from ..tables.formats import TableWriter
-from ..tables.formats.write import check_ending
+from ..tables.formats.table_files import format_of
 from ..training import run_directory
 from ..training.cost_model import PROCESS_MIB
 from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
@@ -141,7 +141,7 @@ def plan_sample(
     RunError
         If the folder has another sample of this name.
     """
-    check_ending(output)
+    format_of(output)
     work = Parts(output.stem)
     if sampler is not None and run.file("manifest.json").exists():
         Flow(run, 1, sampler=sampler)

@@ -11,18 +11,17 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with 
 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError
-from ..flow.closed_form.stored import from_bytes
+from ..flow.closed_form import from_bytes
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS
 from ..flow.sampler import Sampler
-from ..flow.solvers import asked_times, evaluations
+from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
 from ..flow.stepwise import Stepwise
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
-from ..tables import conditions
-from ..tables.event_table import EventTable
+from ..tables.event_table import EventTable, align_conditions
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import available_cpus
@@ -109,9 +108,9 @@ class Flow:
             why_not=why_not,
             interpolate=self.sampler.interpolate,
         )
-        if self.sampler.solver.needs_parts:
+        if self.sampler.solver.needs_denoised:
             field.require_convention()
-        field.require(asked_times(self.sampler.solver, self.sampler.boundaries, convention))
+        field.require(evaluation_times(self.sampler.solver, self.sampler.boundaries, convention))
         return field
 
     def _convention(self) -> tuple[Convention | None, str | None]:
@@ -363,7 +362,7 @@ class Flow:
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
         if self._has_conditions(cond):
-            return conditions.aligned(cond, *self._as_trained(), n)
+            return align_conditions(cond, *self._as_trained(), n)
         return None
 
     def condition_rows(self, cond: Any, n: int) -> np.ndarray | FromFile | None:

@@ -74,24 +74,15 @@ def known(cond: Tensor) -> Tensor:
 
 @BACKBONES.register("table_mlp")
 class TableMLP(Backbone):
-    """A small network for tables: residual layers that are shifted by the noise level.
-
-    Parameters
-    ----------
-    n_columns : m, columns of the latent table
-    n_conditions : c
-    width : of the hidden layers
-    n_layers : hidden layers
-    n_waves : see `NoiseFeatures`
-    """
+    """A small network for tables: residual layers that are shifted by the noise level."""
 
     def __init__(
         self,
-        n_columns: int,
+        n_columns: int,  # of the latent table
         n_conditions: int = 0,
-        width: int = 192,
-        n_layers: int = 3,
-        n_waves: int = 8,
+        width: int = 192,  # of the hidden layers
+        n_layers: int = 3,  # hidden ones
+        n_waves: int = 8,  # of `NoiseFeatures`
     ) -> None:
         super().__init__()
         if min(n_columns, width, n_layers, n_waves) < 1 or n_conditions < 0:
@@ -124,27 +115,18 @@ class TableMLP(Backbone):
 class SetAttention(Backbone):
     """Attention among particles, without an order: permuting them permutes the prediction.
 
-    Parameters
-    ----------
-    n_features : f of x (n, p, f)
-    n_conditions : c
-    width, n_heads, n_layers : of the attention
-    count_column : condition that holds the number of real particles, which come first; the others
-        are masked and not moved. None: all are real
-
-    References
-    ----------
     Vaswani et al. 2017, arXiv 1706.03762, without positions; layers normalised before, as Xiong et
     al. 2020, arXiv 2002.04745.
     """
 
     def __init__(
         self,
-        n_features: int,
+        n_features: int,  # f of x (n, p, f)
         n_conditions: int = 0,
-        width: int = 64,
+        width: int = 64,  # of the attention
         n_heads: int = 4,
         n_layers: int = 3,
+        # condition with the number of real particles, which come first; the others are masked
         count_column: int | None = None,
     ) -> None:
         super().__init__()

@@ -223,15 +223,6 @@ class CaloUNet(Backbone):
 
     Conditions are one number per event and small network, first the scaled incident energy.
 
-    Parameters
-    ----------
-    geometry : 'photons' or 'pions' of dataset 1, whose irregular layers are mapped to a cylinder;
-        or the shape [layers, alpha bins, rings] of a regular one (datasets 2 and 3)
-    widths : see `CylinderUNet`
-    n_conditions : numbers per event besides the noise level
-    angle : whether the angle is an input; None: for the irregular geometries
-    inverse : see `GeometryMap`
-
     Amram, Pedro 2023, arXiv 2308.03876.
     """
 
@@ -239,11 +230,12 @@ class CaloUNet(Backbone):
 
     def __init__(
         self,
+        # of dataset 1, mapped to a cylinder; or the shape [layers, alpha bins, rings] of another
         geometry: Any = "photons",
-        widths: Sequence[int] = (16, 16, 16, 32),
-        n_conditions: int = 1,
-        angle: bool | None = None,
-        inverse: str = "pseudo",
+        widths: Sequence[int] = (16, 16, 16, 32),  # see `CylinderUNet`
+        n_conditions: int = 1,  # numbers per event besides the noise level
+        angle: bool | None = None,  # as an input; None: for the irregular geometries
+        inverse: str = "pseudo",  # see `GeometryMap`
     ) -> None:
         super().__init__()
         self.geometry, self.widths, self.n_conditions = geometry, list(widths), n_conditions

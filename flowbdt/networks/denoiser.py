@@ -63,6 +63,8 @@ class Denoiser(nn.Module):
     Conditions come in any units; `learn_conditions` takes their mean and width, and the backbone
     gets them standardised (but for the number of particles, if it needs one).
 
+    Raises ConfigError if the prediction is unknown or the levels are not ordered.
+
     Parameters
     ----------
     backbone : module, (x (n, ...), noise (n,), cond (n, c) or None) -> prediction (n, ...); noise
@@ -70,8 +72,6 @@ class Denoiser(nn.Module):
     prediction : one of `KINDS`
     sigma_data : width of the data
     sigma_min, sigma_max : noise levels it is trained for, and not evaluated beyond
-
-    Raises ConfigError if the prediction is unknown or the levels are not ordered.
     """
 
     centre: Tensor

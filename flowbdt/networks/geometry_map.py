@@ -73,6 +73,8 @@ class GeometryMap(nn.Module):
     They begin as the split by area, which conserves energy, and its inverse. Layers with a single
     alpha bin are divided evenly over all bins on the way in and summed on the way out.
 
+    Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
+
     Parameters
     ----------
     layers : Layers
@@ -80,8 +82,6 @@ class GeometryMap(nn.Module):
     inverse : 'pseudo', the pseudo-inverse as published; 'sum', the sum over fine rings, which
         conserves the energy of any picture inside the layer, not only of mapped ones
     seed : of the jitter
-
-    Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
     """
 
     def __init__(

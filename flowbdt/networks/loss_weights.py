@@ -113,13 +113,13 @@ class MinSNROnEDM(MinSNR):
 class SoftMinSNR:
     """``(sigma s_d)^2 / (sigma^2 + s_d^2)^2``, even in log(sigma / s_d).
 
+    Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
+
     Parameters
     ----------
     of : 'network': the formula is for the error of the EDM network F, so for the denoised point it
         is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': the formula is for
         the error of the denoised point itself
-
-    Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
     """
 
     def __init__(self, of: str = "network") -> None:

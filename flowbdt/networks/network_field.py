@@ -52,9 +52,9 @@ class NetworkField(VelocityField):
         self._type, self._device = first.dtype, first.device
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        return self._scales.velocity(*self.parts(t, x, cond), t)
+        return self._scales.velocity(*self.denoised_and_noise(t, x, cond), t)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         return self._completed(t, x, *self._denoised(t, x, cond))
 
     def denoised(self, t: float, x: Any, cond: Any = None) -> Any:
@@ -66,7 +66,7 @@ class NetworkField(VelocityField):
 
     def noise(self, t: float, x: Any, cond: Any = None) -> Any:
         self.require_convention()
-        return self.parts(t, x, cond)[1]
+        return self.denoised_and_noise(t, x, cond)[1]
 
     def _ratio(self, t: float) -> float:
         alpha, sigma = self._scales.scales(t)

@@ -109,13 +109,8 @@ class CosineLevels(Levels):
 
     ``alpha^2 = cos^2(a(u)) / cos^2(a(0))``, ``a(u) = pi/2 (u + offset) / (1 + offset)``.
 
-    Parameters
-    ----------
-    steps : number of levels, u = 1/steps ... 1, of a discrete model; None: continuous
-    offset : of the schedule
-    sigma_min, sigma_max : levels beyond are moved to these limits
-
-    Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
+    Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17. A discrete model has ``steps`` levels, u =
+    1/steps ... 1; levels beyond the limits are moved there.
     """
 
     def __init__(
@@ -155,6 +150,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 class Objective:
     """A loss for a `Denoiser`.
 
+    Raises ConfigError if a name is unknown or the settings contradict each other; MissingExtra if
+    flow_matcher is 'torchcfm' and it is not installed.
+
     Parameters
     ----------
     prediction : one of `flowbdt.networks.denoiser.KINDS`
@@ -164,13 +162,6 @@ class Objective:
     flow_matcher : 'own', or 'torchcfm' to take points and velocities of the straight line from
         torchcfm's matcher (prediction 'velocity' only; the same numbers up to rounding)
     coupling : 'independent', or 'minibatch_ot' to pair noise with events by distance
-
-    Raises
-    ------
-    ConfigError
-        If a name is unknown or the settings contradict each other.
-    MissingExtra
-        If flow_matcher is 'torchcfm' and it is not installed.
     """
 
     def __init__(
@@ -205,7 +196,7 @@ class Objective:
             )
         self._matcher: Any = None
         if flow_matcher == "torchcfm":
-            self._matcher = torchcfm_reference.load()[1].ConditionalFlowMatcher(sigma=0.0)
+            self._matcher = torchcfm_reference.load_torchcfm()[1].ConditionalFlowMatcher(sigma=0.0)
 
     @classmethod
     def of(cls, spec: Any, **changes: Any) -> Objective:

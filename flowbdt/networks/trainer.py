@@ -77,43 +77,23 @@ class Rate:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of a training.
+    """Settings of a training."""
 
-    Parameters
-    ----------
-    n_steps : batches in all
-    batch_size : events per batch
-    learning_rate : the largest one, of AdamW
-    rate : learning-rate schedule, one of `RATES`
-    warmup : fraction of the training in which the rate rises
-    patience : epochs, for rate 'plateau'
-    weight_decay : of AdamW
-    clip : largest norm of a gradient; None for no limit
-    ema : decay per step of the simple average of weights; None for none
-    snapshots : number of times, evenly spread, at which power-function averages are stored for
-        widths chosen afterwards (see `flowbdt.networks.weight_averages`); 0 for none
-    validate_every : steps between two validations and lines of the log
-    precision : 'float32', or 'bfloat16' for mixed precision
-    compile : whether torch compiles the backbone (pays off for long trainings of large networks)
-    device : 'cpu', 'cuda', or 'auto' for a GPU where there is one
-    seed : of batches and noise
-    """
-
-    n_steps: int = 6000
-    batch_size: int = 1024
-    learning_rate: float = 2e-3
-    rate: str = "one_cycle"
-    warmup: float = 0.3
-    patience: int = 15
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
-    ema: float | None = 0.998
-    snapshots: int = 0
-    validate_every: int = 500
-    precision: str = "float32"
-    compile: bool = False
-    device: str = "auto"
-    seed: int = 0
+    n_steps: int = 6000  # batches in all
+    batch_size: int = 1024  # events per batch
+    learning_rate: float = 2e-3  # the largest one, of AdamW
+    rate: str = "one_cycle"  # learning-rate schedule, one of `RATES`
+    warmup: float = 0.3  # fraction of the training in which the rate rises
+    patience: int = 15  # epochs, for rate 'plateau'
+    weight_decay: float = 0.0  # of AdamW
+    clip: float | None = 1.0  # largest norm of a gradient; None for no limit
+    ema: float | None = 0.998  # decay per step of the simple average of weights; None for none
+    snapshots: int = 0  # times, evenly spread, at which power-function averages are stored
+    validate_every: int = 500  # steps between two validations and lines of the log
+    precision: str = "float32"  # or 'bfloat16' for mixed precision
+    compile: bool = False  # compile the backbone: pays off for long trainings of large networks
+    device: str = "auto"  # 'cpu', 'cuda', or 'auto' for a GPU where there is one
+    seed: int = 0  # of batches and noise
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "validate_every"):
@@ -198,6 +178,9 @@ class Trainer:
     ) -> Self:
         """Train up to ``config.n_steps``, from the current step on.
 
+        Raises InputError if shapes do not fit, or a resumed training gets other events; RunError if
+        the loss is not finite.
+
         Parameters
         ----------
         x : array (n, ...), events in latent space, of about the width ``sigma_data``
@@ -207,13 +190,6 @@ class Trainer:
         folder : for log.csv and checkpoint.npz; None writes nothing
         checkpoint_every : steps between checkpoints; None: at the end only
         stop_at : last step of this call
-
-        Raises
-        ------
-        InputError
-            If shapes do not fit, or a resumed training gets other events.
-        RunError
-            If the loss is not finite.
         """
         data = self._data(x, cond, weight)
         checked = None if valid is None else self._data(valid[0], valid[1], None)
@@ -365,12 +341,12 @@ class Trainer:
     def network(self, which: str | float = "ema") -> Denoiser:
         """Return a copy of the network with averaged weights.
 
+        Raises ConfigError if the training did not keep these weights.
+
         Parameters
         ----------
         which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
             power-function average, reconstructed from the stored ones
-
-        Raises ConfigError if the training did not keep these weights.
         """
         chosen: Mapping[str, Tensor] | None
         if isinstance(which, float):

@@ -105,11 +105,11 @@ def fit_shares(
     Least squares over the shares of all training steps, ``block`` of them in memory at once, with
     factors that add up to 1, so that a constant weight is reproduced.
 
+    Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
+
     Parameters
     ----------
     stored : (sigma_rel, step) of each stored average
-
-    Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
     """
     if not stored:
         raise ConfigError("no stored averages: set snapshots of the training above 0")

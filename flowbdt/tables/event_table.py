@@ -1,4 +1,7 @@
-"""`EventTable`: events as rows, named columns with units, optional conditions and weights."""
+"""`EventTable`: events as rows, named columns with units, optional conditions and weights.
+
+`align_conditions` and `align_columns` bring a table to the order and coding of the training table.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Categories = dict[str, tuple[str, ...]]
+"""The texts of columns by name; a code is the position of its text."""
+
+
 @dataclass(frozen=True, eq=False)
 class EventTable:
     """A table of events that knows its columns.
@@ -24,7 +31,7 @@ class EventTable:
 
     Parameters
     ----------
-    x : ndarray (n, d), float64, in the units given
+    x : ndarray (n, d), float64, in ``units``
     names : tuple of str, one per column of x
     units : tuple of str, "" where a column has none
     dtypes : tuple of str, numpy names of the types the columns came in and go out as
@@ -41,7 +48,7 @@ class EventTable:
     cond: np.ndarray | None = None
     cond_names: tuple[str, ...] = ()
     weight: np.ndarray | None = None
-    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    categories: Categories = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -59,7 +66,7 @@ class EventTable:
         ------
         InputError
             If the table is not two-dimensional and numeric, has NaN or infinity, repeated names,
-            negative weights, or as many conditions as rows is not true.
+            negative weights, or another number of conditions or weights than of rows.
         """
         if isinstance(x, EventTable):
             table = x if names is None else x.select(names)
@@ -67,7 +74,7 @@ class EventTable:
             table = _from_columns(x, names, units or {})
         if cond is not None:
             values, cond_names, categories = _conditions(cond, table.n)
-            categories = {**table.categories, **categories}  # a new dict: x stays as it was
+            categories = {**table.categories, **categories}
             table = replace(table, cond=values, cond_names=cond_names, categories=categories)
         if weight is not None:
             table = replace(table, weight=checks.weights(weight, table.n))
@@ -84,18 +91,19 @@ class EventTable:
 
     def column(self, name: str) -> np.ndarray:
         """Return one column (n,). Raises InputError that lists the known names."""
-        checks.known_columns([name], self.names, "the table")
-        return self.x[:, self.names.index(name)]
+        return self.x[:, self._index(name)]
 
     def unit(self, name: str) -> str:
         """Return the unit of one column. Raises InputError that lists the known names."""
+        return self.units[self._index(name)]
+
+    def _index(self, name: str) -> int:
         checks.known_columns([name], self.names, "the table")
-        return self.units[self.names.index(name)]
+        return self.names.index(name)
 
     def select(self, names: Sequence[str]) -> EventTable:
         """Return the table with these columns only, in this order."""
-        checks.known_columns(names, self.names, "the table")
-        index = [self.names.index(name) for name in names]
+        index = [self._index(name) for name in names]
         return replace(
             self,
             x=self.x[:, index],
@@ -114,7 +122,7 @@ class EventTable:
         )
 
     def as_conditions(self, names: Sequence[str]) -> EventTable:
-        """Move columns to the conditions: they are given at generation, not generated."""
+        """Move columns to the conditions, which events are generated for."""
         rest = [name for name in self.names if name not in names]
         moved = self.select(names)
         cond = moved.x if self.cond is None else np.hstack([self.cond, moved.x])
@@ -147,27 +155,25 @@ class EventTable:
             weight=_stack([table.weight for table in tables]),
         )
 
-    def recoded(self, categories: dict[str, tuple[str, ...]]) -> EventTable:
-        """Return the table with its category codes counted in other lists of texts.
+    def recoded(self, categories: Categories) -> EventTable:
+        """Return the table with the category codes of another one, whose ``categories`` these are.
 
-        A table numbers the texts that it holds itself, so a table with fewer texts than the one a
-        model was trained on has other codes. Pass the categories of the training table here.
+        A table numbers the texts that it holds, so its codes differ from those of a table with
+        more texts.
 
         Raises
         ------
         InputError
-            If the table holds a text that the new list does not have, or numbers where texts
-            are needed.
+            If the table holds a text that is not in the other list, or numbers where texts are
+            needed.
         """
         x = self.x.copy()
         cond = None if self.cond is None else self.cond.copy()
-        for name, texts in categories.items():
-            if name in self.names:
-                index = self.names.index(name)
-                x[:, index] = _recode(name, x[:, index], self.categories.get(name), texts)
-            elif cond is not None and name in self.cond_names:
-                index = self.cond_names.index(name)
-                cond[:, index] = _recode(name, cond[:, index], self.categories.get(name), texts)
+        for values, names in ((x, self.names), (cond, self.cond_names)):
+            for index, name in enumerate(names):
+                if values is not None and name in categories:
+                    old, new = self.categories.get(name), categories[name]
+                    values[:, index] = _recode(name, values[:, index], old, new)
         return replace(self, x=x, cond=cond, categories={**self.categories, **categories})
 
     def to_frame(self) -> pd.DataFrame:
@@ -184,10 +190,10 @@ class EventTable:
         return values.astype(self.dtypes[self.names.index(name)])
 
 
-def united(parts: Sequence[dict[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    """Return per name all texts, those of the first table first and in their order."""
-    result: dict[str, tuple[str, ...]] = {}
-    for categories in parts:
+def united(tables: Sequence[Categories]) -> Categories:
+    """Return the categories of tables together, those of the first table first."""
+    result: Categories = {}
+    for categories in tables:
         for name, texts in categories.items():
             result[name] = tuple(dict.fromkeys((*result.get(name, ()), *texts)))
     return result
@@ -217,11 +223,11 @@ def _recode(
     return result
 
 
-def _stack(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    present = [part for part in parts if part is not None]
+def _stack(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [array for array in arrays if array is not None]
     if not present:
         return None
-    if len(present) != len(parts):
+    if len(present) != len(arrays):
         raise InputError("either all tables to stack have conditions (weights), or none")
     return np.concatenate(present)
 
@@ -243,15 +249,13 @@ def _from_columns(data: Any, names: Sequence[str] | None, units: dict[str, str])
             f"the table has 0 feature(s) (shape=({len(data)}, 0)) while a minimum of 1 is required."
         )
     checked = checks.unique_names(names, len(columns), "the table")
-    parts = [_as_float(column, name) for column, name in zip(columns, checked, strict=True)]
+    read = {name: _as_float(column, name) for name, column in zip(checked, columns, strict=True)}
     return EventTable(
-        x=np.column_stack([values for values, _, _ in parts]),
+        x=np.column_stack([values for values, _, _ in read.values()]),
         names=checked,
         units=tuple(units.get(name, "") for name in checked),
-        dtypes=tuple(dtype for _, dtype, _ in parts),
-        categories={
-            name: texts for name, (_, _, texts) in zip(checked, parts, strict=True) if texts
-        },
+        dtypes=tuple(dtype for _, dtype, _ in read.values()),
+        categories={name: texts for name, (_, _, texts) in read.items() if texts},
     )
 
 
@@ -328,9 +332,7 @@ def _texts(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.where(present, values, np.nan), texts
 
 
-def _conditions(
-    cond: Any, n_rows: int
-) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[str, ...]]]:
+def _conditions(cond: Any, n_rows: int) -> tuple[np.ndarray, tuple[str, ...], Categories]:
     """Return conditions as float64 (n, c), names, and categories; NaN means missing."""
     array, names, categories = _condition_columns(cond)
     if array.shape[0] != n_rows:
@@ -343,9 +345,7 @@ def _conditions(
     return array, names, categories
 
 
-def _condition_columns(
-    cond: Any,
-) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[str, ...]]]:
+def _condition_columns(cond: Any) -> tuple[np.ndarray, tuple[str, ...], Categories]:
     if isinstance(cond, EventTable):
         return cond.x, cond.names, cond.categories
     if hasattr(cond, "to_frame") and hasattr(cond, "iloc"):  # a pandas Series
@@ -357,9 +357,9 @@ def _condition_columns(
     names = checks.unique_names(cond.columns, cond.shape[1], "the conditions")
     if not names:
         raise InputError("the conditions must have at least one column, got none")
-    parts = {name: _condition_column(cond.iloc[:, i], name) for i, name in enumerate(names)}
-    categories = {name: texts for name, (_, texts) in parts.items() if texts}
-    return np.column_stack([values for values, _ in parts.values()]), names, categories
+    read = {name: _condition_column(cond.iloc[:, i], name) for i, name in enumerate(names)}
+    categories = {name: texts for name, (_, texts) in read.items() if texts}
+    return np.column_stack([values for values, _ in read.values()]), names, categories
 
 
 def _condition_column(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -368,3 +368,64 @@ def _condition_column(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ..
     if column.dtype.kind in "biuf":
         return column.to_numpy(dtype=np.float64, na_value=np.nan), ()
     return _texts(column, name)
+
+
+def align_conditions(
+    cond: Any, names: tuple[str, ...], categories: Categories, n_rows: int
+) -> np.ndarray:
+    """Return conditions (n_rows, c) as float64, in the order and coding of the training table.
+
+    Parameters
+    ----------
+    cond : array, DataFrame, Series or EventTable of ``n_rows`` rows, or of one for all events.
+        Columns go by name, or by position where there are no names. An EventTable (from
+        `read_conditions`, for example) may have more columns.
+    names, categories : of the conditions that the model was trained with
+    n_rows : number of events to generate
+
+    Raises
+    ------
+    InputError
+        If a column is missing or unknown, a category was never trained on, the number of rows is
+        neither 1 nor ``n_rows``, or a value is infinite.
+    """
+    rows = len(cond) if hasattr(cond, "__len__") else 0
+    if rows not in (1, n_rows):
+        raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
+    if isinstance(cond, EventTable) and set(names) < set(cond.names):
+        cond = cond.select(names)  # a file of whole events
+        cond = replace(cond, categories={k: v for k, v in cond.categories.items() if k in names})
+    table = EventTable.of(np.zeros((rows, 1)), cond=cond)
+    if not set(table.cond_names) & set(names) and len(table.cond_names) == len(names):
+        renamed = dict(zip(table.cond_names, names, strict=True))  # by position
+        texts = {renamed.get(name, name): text for name, text in table.categories.items()}
+        table = replace(table, cond_names=names, categories=texts)
+    checks.same_columns(table.cond_names, names, "cond")
+    values = _in_coding(table, categories).cond
+    assert values is not None  # there were conditions
+    values = values[:, [table.cond_names.index(name) for name in names]]
+    # one row for all is not copied: of very many events there need not be an array
+    return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
+
+
+def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> EventTable:
+    """Return a table with the columns of another: by name, or by position for a plain array.
+
+    Raises
+    ------
+    InputError
+        If columns are missing or unknown, or hold a text that the other table does not have.
+    """
+    named = isinstance(data, EventTable) or hasattr(data, "columns")
+    table = EventTable.of(data) if named else EventTable.of(data, names)
+    checks.same_columns(table.names, names, "the source table")
+    return _in_coding(table.select(names), categories)
+
+
+def _in_coding(table: EventTable, categories: Categories) -> EventTable:
+    """Return the table in the category codes that a model was trained with."""
+    present = (*table.names, *table.cond_names)
+    for name in table.categories:
+        if name in present and name not in categories:
+            raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
+    return table.recoded({k: v for k, v in categories.items() if k in present})

@@ -25,10 +25,9 @@ from ..flow.solvers import SOLVERS, Euler, Solver
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
-from ..seeding import derive
+from ..seeding import derive, split_mask
 from ..tables import checks
 from ..tables.event_table import EventTable
-from ..tables.row_split import split_mask
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
@@ -110,7 +109,7 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
     try:
         return convention_for(path, coupling)
     except ConfigError as error:
-        if not solver.needs_parts:
+        if not solver.needs_denoised:
             return None
         raise ConfigError(
             f"{type(solver).__name__} needs denoised points or noise, but {error}. Use"

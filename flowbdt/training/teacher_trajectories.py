@@ -12,8 +12,7 @@ from ..config import ModelConfig
 from ..flow.closed_form import PRECONDITIONERS
 from ..flow.closed_form.student_stages import Stages
 from ..registry import spec_name
-from ..seeding import derive
-from ..tables.row_split import split_mask
+from ..seeding import derive, split_mask
 from ..tables.transforms import TableTransform
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import xgboost as xgb
 
 from ..errors import FormatError
-from ..seeding import derive
-from ..tables.row_split import split_mask
+from ..seeding import derive, split_mask
 
 PER_ROUND = 4
 

@@ -37,21 +37,13 @@ VECTOR = {**TREES, "multi_strategy": "multi_output_tree"}
 
 @dataclass(frozen=True)
 class DistributionSettings:
-    """Numbers and depths of the trees.
+    """Numbers and depths of the trees."""
 
-    Parameters
-    ----------
-    location_trees : for the location; half as many for the scale; 0: neither
-    depth, least_rows : of the tree with the quantiles: depth, least number of rows per leaf
-    knots : quantiles per leaf
-    cdf_trees, cdf_depth, cdf_rate, cdf_knots : of the trees that bend the distribution
-    """
-
-    location_trees: int = 60
-    depth: int = 5
-    least_rows: int = 80
-    knots: int = 33
-    cdf_trees: int = 40
+    location_trees: int = 60  # for the location; half as many for the scale; 0: neither
+    depth: int = 5  # of the tree with the quantiles
+    least_rows: int = 80  # of its leaves
+    knots: int = 33  # quantiles per leaf
+    cdf_trees: int = 40  # that bend the distribution
     cdf_depth: int = 4
     cdf_rate: float = 0.1
     cdf_knots: int = 15

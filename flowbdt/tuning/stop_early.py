@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
-from ..flow.closed_form.stored import from_bytes
+from ..flow.closed_form import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
 from ..generation.trained_flow import StepModel

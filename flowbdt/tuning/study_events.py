@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, FormatError
-from ..seeding import derive
+from ..seeding import derive, row_uniform
 from ..tables.event_table import EventTable
-from ..tables.row_split import row_uniform
 from ..training.run_directory import RunDirectory
 
 SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}

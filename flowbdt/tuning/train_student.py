@@ -21,10 +21,11 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from .. import seeding
 from ..config import ModelConfig, checked_settings
 from ..errors import ConfigError, InputError
-from ..flow.solvers.base import Ask
+from ..flow.solvers.base import Evaluator
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
-from ..tables import checks, conditions
+from ..tables import checks
+from ..tables.event_table import align_columns
 from ..training import run_directory
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
@@ -108,7 +109,7 @@ def ways_of(
         noise = seeding.RowNoise(seed, "distil", np.arange(low, high))
         x = noise.standard_normal((high - low, teacher.n_latent))
         points[0, low:high] = x
-        ask = Ask(teacher.field, None if cond is None else cond[low:high])
+        ask = Evaluator(teacher.field, None if cond is None else cond[low:high])
         state = solver.start(steps)
         for stage, (begin, end) in enumerate(itertools.pairwise(stops), 1):
             x, state = solver.march(ask, x, steps[begin : end + 1], None, state)
@@ -147,7 +148,7 @@ def prepare(
 def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
     """Return training events in the teacher's latent space, their conditions and weights."""
     names = teacher.condition_names
-    table = conditions.like(training, tuple(teacher.columns["names"]), teacher.categories)
+    table = align_columns(training, tuple(teacher.columns["names"]), teacher.categories)
     checks.same_columns(table.cond_names, names, "the conditions of the training events")
     found = {"real": teacher.transform.forward(table), "real_weight": table.weight}
     if table.cond is not None:

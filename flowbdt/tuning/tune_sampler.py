@@ -16,14 +16,14 @@ from ..errors import ConfigError
 from ..evaluation.differences import Difference
 from ..evaluation.score_events import SCORES
 from ..evaluation.score_samplers import Bench
-from ..flow.fields import ClosedForm
+from ..flow.fields import ClosedFormField
 from ..flow.paths import PATHS
 from ..flow.schedule_search import optimise_grid, steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
 from ..registry import unknown
+from ..seeding import split_mask
 from ..tables.event_table import EventTable
-from ..tables.row_split import split_mask
 from ..training import run_directory
 from ..training.executors.local import available_cpus
 from . import choose_times, sampler_space, search_space
@@ -267,7 +267,7 @@ class _Budget:
         n_steps = self.budget
         if not flow.columns["conditions"]:
             path = PATHS.build(flow.settings["path"])
-            closed = ClosedForm(flow.preconditioner, path)
+            closed = ClosedFormField(flow.preconditioner, path)
             search = optimise_grid(closed, SOLVERS.build(solver), n_steps, x0, sweeps=4)
             found["grid"] = {"solver": solver, "spacing": search.boundaries.tolist()}
         if n_steps <= len(self.trained):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import FormatError, InputError
-from flowbdt.flow.closed_form import PRECONDITIONERS, Preconditioner
-from flowbdt.flow.closed_form.stored import from_arrays, from_bytes
+from flowbdt.flow.closed_form import PRECONDITIONERS, Preconditioner, from_arrays, from_bytes
 from flowbdt.flow.paths import PATHS
 
 SPECS: list[Any] = [

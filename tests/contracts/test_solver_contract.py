@@ -13,7 +13,7 @@ from scipy.linalg import expm
 
 from flowbdt.flow.fields import ExactGaussian, FunctionField
 from flowbdt.flow.paths import Linear
-from flowbdt.flow.solvers import SOLVERS, Restart, Solver, asked_times, evaluations, integrate
+from flowbdt.flow.solvers import SOLVERS, Restart, Solver, evaluation_times, evaluations, integrate
 
 MATRIX = np.array([[-0.5, 2.0, 0.0], [-2.0, 0.3, 1.0], [0.5, -1.0, 0.2]])
 MEANS, WIDTHS = np.array([[1.0, -1.0, 0.3], [-1.5, 0.5, 0.0]]), np.array([0.3, 0.5])
@@ -154,13 +154,13 @@ def test_asked_times_are_those_really_asked(
         pytest.skip("its times depend on the points")
     rng = np.random.default_rng(1)
     solution = integrate(solver, NONLINEAR, X0, spacing(7), rng=rng)
-    np.testing.assert_array_equal(asked_times(solver, spacing(7)), np.unique(solution.times))
+    np.testing.assert_array_equal(evaluation_times(solver, spacing(7)), np.unique(solution.times))
 
 
 def test_a_field_that_knows_the_asked_times_is_accepted(solver: Solver) -> None:
     if solver.adaptive:
         pytest.skip("it needs a field that knows all times")
-    times = asked_times(solver, _uniform(9))
+    times = evaluation_times(solver, _uniform(9))
     field = FunctionField(LINEAR.velocity, times=times, path=Linear())
     solution = integrate(solver, field, X0, _uniform(9), rng=np.random.default_rng(1))
     assert solution.nonfinite_fraction == 0.0

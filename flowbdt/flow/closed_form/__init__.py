@@ -1,9 +1,53 @@
-"""Preconditioners: the part of the velocity that is known in closed form."""
+"""Preconditioners: the closed-form velocity, fitted, stored and read back."""
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...errors import ConfigError, FormatError
 from . import mixture  # noqa: F401  (it enters itself in PRECONDITIONERS)
-from .base import PRECONDITIONERS, Preconditioner, Prepared
-from .stored import from_arrays, from_bytes
+from .base import FORMAT, PRECONDITIONERS, Preconditioner, Prepared
 
 __all__ = ["PRECONDITIONERS", "Preconditioner", "Prepared", "from_arrays", "from_bytes"]
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
+    """Return the preconditioner that `Preconditioner.to_arrays` wrote.
+
+    Raises
+    ------
+    FormatError
+        If something is missing or of a version that this release does not know.
+    """
+    try:
+        version = int(arrays["format"])
+        if not 1 <= version <= FORMAT:
+            raise FormatError(
+                f"preconditioner of format {version}; this release reads 1 to {FORMAT}: upgrade"
+                " with 'pip install -U flowbdt'"
+            )
+        name = str(arrays["name"])
+        if name == "stages":  # made by distillation only, so it is in no list of names
+            from .student_stages import Stages
+
+            return Stages.restore(arrays)
+        restored: Preconditioner = PRECONDITIONERS.get(name).restore(arrays)
+        return restored
+    except (KeyError, ConfigError) as error:
+        raise FormatError(f"not a stored preconditioner: {error}") from error
+
+
+def from_bytes(content: bytes) -> Preconditioner:
+    """Return the preconditioner that `Preconditioner.to_bytes` wrote. Raises FormatError."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise FormatError(
+            f"not a stored preconditioner ({error}); it may be truncated: copy it again"
+        ) from error
+    return from_arrays(arrays)

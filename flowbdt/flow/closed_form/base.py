@@ -1,4 +1,4 @@
-"""The contract of a preconditioner: a velocity in closed form, of which trees learn the rest.
+"""The contract of a preconditioner: a velocity in closed form; trees learn the remainder.
 
 A preconditioner is fitted once to the training rows in latent space. Before a step is trained or
 used it is prepared for the time of that step (`Preconditioner.at`); all that depends on the time
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 class Prepared(ABC):
-    """A preconditioner at one time. Rows are independent: a result depends on its own row only."""
+    """A preconditioner at one time. Rows are independent of each other."""
 
     @abstractmethod
     def features(
@@ -60,7 +60,7 @@ class Prepared(ABC):
 
     @abstractmethod
     def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return the probability of each component given x and cond, (n, K); rows sum to 1."""
+        """Return the probability of each component at x and cond, (n, K); rows sum to 1."""
 
 
 class Preconditioner(ABC):
@@ -99,7 +99,7 @@ class Preconditioner(ABC):
         """Return the preconditioner prepared for time ``t`` (0 noise, 1 data).
 
         Exact for every path of the form ``x_t = a x1 + b x0 + c noise`` and pairs (x0, x1) that
-        are independent, or given by ``source``. With ``t_next`` the velocity is the expectation
+        are independent, or start from ``source``. With ``t_next`` the velocity is the expectation
         of `Path.mean_target`, the mean velocity over [t, t_next].
         """
 
@@ -140,6 +140,19 @@ def check_points(x: np.ndarray, m: int) -> np.ndarray:
     return x
 
 
+def check_conditions(cond: np.ndarray | None, n: int, n_cond: int) -> np.ndarray:
+    """Return conditions as float64 (n, n_cond), NaN if there are none. Raises InputError."""
+    if cond is None:
+        return np.full((n, n_cond), np.nan)
+    cond = np.asarray(cond, dtype=np.float64)
+    if cond.shape != (n, n_cond):
+        raise InputError(
+            f"conditions must have shape {(n, n_cond)}, one row per point and the columns of the"
+            f" fit, got {cond.shape}"
+        )
+    return cond
+
+
 class PreparedNone(Prepared):
     """No velocity and no extra inputs."""
 
@@ -149,19 +162,15 @@ class PreparedNone(Prepared):
     def features(
         self, x: np.ndarray, cond: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return zeros (n, m) and an array without columns."""
         return self.velocity(x), self.weights(x)
 
     def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return zeros (n, m)."""
         return np.zeros_like(check_points(x, self._m))
 
     def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return an array without columns: nothing is known about the end point."""
         return self.weights(x)
 
     def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return an array without columns: there are no components."""
         return np.zeros((len(x), 0))
 
 
@@ -181,30 +190,24 @@ class NoPreconditioner(Preconditioner):
         weight: np.ndarray | None = None,
         source: np.ndarray | None = None,
     ) -> Self:
-        """Learn nothing but the number of columns."""
         self._m = np.shape(z)[1]
         return self
 
     def at(self, path: Path, t: float, t_next: float | None = None) -> PreparedNone:
-        """Return zero velocity."""
         return PreparedNone(self._m)
 
     @property
     def extra_names(self) -> list[str]:
-        """No names."""
         return []
 
     def describe(self) -> str:
-        """Return one line."""
         return "no closed-form velocity: the trees learn all of it"
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the number of columns."""
         return {"sizes": np.array([self._m])}
 
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Return it again."""
         restored = cls()
         restored._m = int(state["sizes"][0])
         return restored

@@ -1,7 +1,7 @@
 """Conditioning jointly normal variables, for all components of a mixture and many events at once.
 
 The variables y of component k are normal. A `Problem` names linear functions of them: inputs r,
-which are seen, and outputs u, which are asked for. A kernel has everything worked out that does
+which are known, and outputs u, which are wanted. A kernel has everything worked out that does
 not depend on r, so that an event costs two matrix products and one softmax.
 """
 
@@ -10,12 +10,36 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 CHUNK = 64
 """Rows of one matrix product. Always this many, the last ones filled up: the product is then the
-same operation for every event, and a result depends on nothing but its own row."""
+same operation for every event, and the result of a row does not depend on the others."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Order of the variables: m of x0 (if it is a source event), m of x1, n_cond conditions."""
+
+    m: int
+    n_cond: int
+    has_source: bool
+
+    @property
+    def n_points(self) -> int:
+        return self.m * (1 + self.has_source)
+
+    @property
+    def p(self) -> int:
+        return self.n_points + self.n_cond
+
+    def combination(self, data: float, source: float) -> np.ndarray:
+        """Return the matrix (m, p) of ``data x1 + source x0``."""
+        unit, none = np.eye(self.m), np.zeros((self.m, self.n_cond))
+        blocks = [source * unit] if self.has_source else []
+        return np.hstack([*blocks, data * unit, none])
 
 
 @dataclass(frozen=True)
@@ -46,7 +70,7 @@ def density_problem(observed: np.ndarray) -> Problem:
 
 
 class Kernel(ABC):
-    """What a mixture answers to one `Problem`.
+    """Conditional means of a mixture for one `Problem`.
 
     Attributes
     ----------
@@ -177,13 +201,13 @@ class LowRankKernel(Kernel):
         self,
         log_weights: np.ndarray,
         means: np.ndarray,
-        parts: tuple[np.ndarray, np.ndarray],
+        covariance: tuple[np.ndarray, np.ndarray],
         problem: Problem,
     ) -> None:
         mean = means @ problem.inputs.T
         self.centre = np.exp(log_weights) @ mean
-        factors = problem.inputs @ parts[0]
-        diagonal = parts[1] @ (problem.inputs**2).T + problem.noise
+        factors = problem.inputs @ covariance[0]
+        diagonal = covariance[1] @ (problem.inputs**2).T + problem.noise
         scaled = factors / diagonal[:, :, None]
         unit = np.eye(factors.shape[2])
         root = np.linalg.cholesky(unit + factors.swapaxes(1, 2) @ scaled)
@@ -197,20 +221,20 @@ class LowRankKernel(Kernel):
         square = (shift**2 / diagonal).sum(axis=1)
         size = len(problem.noise)
         self.constant = log_weights - 0.5 * (square + determinant + size * np.log(2 * np.pi))
-        self._set_outputs(means, parts, problem, (factors, diagonal, back, shift))
+        self._set_outputs(means, covariance, problem, (factors, diagonal, back, shift))
 
     def _set_outputs(
         self,
         means: np.ndarray,
-        parts: tuple[np.ndarray, np.ndarray],
+        covariance: tuple[np.ndarray, np.ndarray],
         problem: Problem,
         inputs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
         factors, diagonal, back, shift = inputs
         partner = np.arange(len(problem.shared)) % max(problem.m, 1)
         products = problem.outputs * problem.inputs[partner]
-        ratio = (parts[1] @ products.T + problem.shared) / diagonal[:, partner]
-        rest = problem.outputs @ parts[0] - ratio[:, :, None] * factors[:, partner]
+        ratio = (covariance[1] @ products.T + problem.shared) / diagonal[:, partner]
+        rest = problem.outputs @ covariance[0] - ratio[:, :, None] * factors[:, partner]
         self.gain = _stacked((rest @ back.swapaxes(1, 2)).swapaxes(1, 2)).T
         self.base = means @ problem.outputs.T - ratio * shift[:, partner]
         self.ratio, self._partner = ratio, partner
@@ -223,5 +247,155 @@ class LowRankKernel(Kernel):
     def _outputs(
         self, chunk: np.ndarray, inner: np.ndarray, weights: np.ndarray, wanted: slice
     ) -> np.ndarray:
-        own = chunk[:, self._partner[wanted]] * (weights @ self.ratio[:, wanted])
-        return super()._outputs(chunk, inner, weights, wanted) + own
+        direct = chunk[:, self._partner[wanted]] * (weights @ self.ratio[:, wanted])
+        return super()._outputs(chunk, inner, weights, wanted) + direct
+
+
+FLOOR = 1e-6
+"""Smallest variance of a standardised variable: keeps constant and collinear columns invertible."""
+
+FACTOR_UPDATES = 5
+"""Updates of the factors per scatter matrix; each raises the likelihood."""
+
+
+class Covariances(ABC):
+    """K covariance matrices of p variables."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def estimate(cls, scatter: np.ndarray, rank: int, previous: Any = None) -> Covariances:
+        """Return the matrices that fit the mean products ``scatter`` (K, p, p) best.
+
+        ``previous`` are the matrices of the iteration before, or None.
+        """
+
+    @abstractmethod
+    def scaled(self, scale: np.ndarray) -> Covariances:
+        """Return the matrices of the variables multiplied by ``scale`` (p,)."""
+
+    @abstractmethod
+    def take(self, kept: np.ndarray) -> Covariances:
+        """Return those of the components ``kept``: (K,), bool, or their numbers."""
+
+    @abstractmethod
+    def dense(self) -> np.ndarray:
+        """Return all matrices, (K, p, p)."""
+
+    @abstractmethod
+    def kernel(self, log_weights: np.ndarray, means: np.ndarray, problem: Problem) -> Kernel:
+        """Return what answers ``problem`` for these components; ``means`` are (K, p)."""
+
+    @abstractmethod
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the numbers by name."""
+
+
+@dataclass(frozen=True)
+class Full(Covariances):
+    """Any positive definite matrices, ``matrices`` (K, p, p), float64."""
+
+    matrices: np.ndarray
+    kind: ClassVar[str] = "full"
+
+    @classmethod
+    def estimate(cls, scatter: np.ndarray, rank: int, previous: Any = None) -> Full:
+        return cls(scatter + FLOOR * np.eye(scatter.shape[-1]))
+
+    def scaled(self, scale: np.ndarray) -> Full:
+        return Full(self.matrices * np.outer(scale, scale))
+
+    def take(self, kept: np.ndarray) -> Full:
+        return Full(self.matrices[kept])
+
+    def dense(self) -> np.ndarray:
+        return self.matrices
+
+    def kernel(self, log_weights: np.ndarray, means: np.ndarray, problem: Problem) -> FullKernel:
+        return FullKernel(log_weights, means, self.matrices, problem)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {"covariances": self.matrices}
+
+
+@dataclass(frozen=True)
+class LowRank(Covariances):
+    """``factors factors^T + diag(diagonals)``: (K, p, q) and (K, p), float64.
+
+    For hundreds of columns: K p q numbers instead of K p^2, and as much less work per event.
+
+    References
+    ----------
+    Ghahramani, Hinton 1996, "The EM algorithm for mixtures of factor analyzers" (Toronto
+    CRG-TR-96-1), section 2.
+    """
+
+    factors: np.ndarray
+    diagonals: np.ndarray
+    kind: ClassVar[str] = "low_rank"
+
+    @classmethod
+    def estimate(cls, scatter: np.ndarray, rank: int, previous: Any = None) -> LowRank:
+        pairs = [
+            _factorise(
+                matrix,
+                _principal_factors(matrix, rank)
+                if previous is None
+                else (previous.factors[k], previous.diagonals[k]),
+            )
+            for k, matrix in enumerate(scatter)
+        ]
+        return cls(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
+
+    def scaled(self, scale: np.ndarray) -> LowRank:
+        return LowRank(self.factors * scale[:, None], self.diagonals * scale**2)
+
+    def take(self, kept: np.ndarray) -> LowRank:
+        return LowRank(self.factors[kept], self.diagonals[kept])
+
+    def dense(self) -> np.ndarray:
+        product = self.factors @ self.factors.swapaxes(1, 2)
+        return product + self.diagonals[:, :, None] * np.eye(self.diagonals.shape[1])
+
+    def kernel(self, log_weights: np.ndarray, means: np.ndarray, problem: Problem) -> LowRankKernel:
+        return LowRankKernel(log_weights, means, (self.factors, self.diagonals), problem)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {"factors": self.factors, "diagonals": self.diagonals}
+
+
+def _principal_factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the leading principal axes as factors (p, q), and the variance they leave (p,)."""
+    values, axes = np.linalg.eigh(matrix)
+    rank = min(rank, len(values) - 1)
+    lead = slice(len(values) - rank, None)
+    rest = values[: len(values) - rank].mean()
+    factors = axes[:, lead] * np.sqrt(np.maximum(values[lead] - rest, FLOOR))
+    return factors, np.maximum(np.diag(matrix) - (factors**2).sum(axis=1), FLOOR)
+
+
+def _factorise(
+    matrix: np.ndarray, start: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return factors and diagonal after some EM updates of factor analysis."""
+    factors, diagonal = start
+    unit = np.eye(factors.shape[1])
+    for _ in range(FACTOR_UPDATES):
+        scaled = factors / diagonal[:, None]
+        gain = np.linalg.solve(unit + factors.T @ scaled, scaled.T)
+        product = matrix @ gain.T
+        second = unit - gain @ factors + gain @ product
+        factors = np.linalg.solve(second, product.T).T
+        diagonal = np.maximum(np.diag(matrix) - (factors * product).sum(axis=1), FLOOR)
+    return factors, diagonal
+
+
+KINDS: dict[str, type[Covariances]] = {kind.kind: kind for kind in (Full, LowRank)}
+
+
+def covariances_from_arrays(arrays: dict[str, np.ndarray]) -> Covariances:
+    """Return the matrices that `Covariances.to_arrays` wrote."""
+    if "factors" in arrays:
+        return LowRank(arrays["factors"], arrays["diagonals"])
+    return Full(arrays["covariances"])

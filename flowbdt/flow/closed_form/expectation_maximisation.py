@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .conditioning import density_problem, log_sum_exp
-from .covariances import Covariances
+from ... import seeding
+from ...seeding import split_mask
+from .conditioning import Covariances, density_problem, log_sum_exp
 
 NEGLIGIBLE = 1e-10
 """An event that belongs to a component with less than this probability is left out of its sums."""
@@ -25,8 +26,8 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to fit.
+class MixtureSettings:
+    """Settings of the fit.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StandardisedRows:
     """Standardised rows y (n, p), NaN where missing; weight (n,); rows of equal gaps together.
 
     ``patterns`` are pairs of row numbers (or a slice for all) and what is observed (p,), bool.
@@ -52,13 +53,13 @@ class Rows:
     patterns: tuple[tuple[np.ndarray | slice, np.ndarray], ...]
 
     @classmethod
-    def of(cls, y: np.ndarray, weight: np.ndarray) -> Rows:
+    def of(cls, y: np.ndarray, weight: np.ndarray) -> StandardisedRows:
         """Group rows by what is missing in them."""
         return cls(y, weight, gap_patterns(np.isnan(y)))
 
-    def take(self, rows: np.ndarray) -> Rows:
+    def take(self, rows: np.ndarray) -> StandardisedRows:
         """Return some of the rows."""
-        return Rows.of(self.y[rows], self.weight[rows])
+        return StandardisedRows.of(self.y[rows], self.weight[rows])
 
 
 def gap_patterns(missing: np.ndarray) -> tuple[tuple[np.ndarray | slice, np.ndarray], ...]:
@@ -71,7 +72,7 @@ def gap_patterns(missing: np.ndarray) -> tuple[tuple[np.ndarray | slice, np.ndar
 
 
 @dataclass(frozen=True)
-class Mixture:
+class GaussianMixture:
     """Parameters of K normal components of p variables: log weights (K,), means (K, p)."""
 
     log_weights: np.ndarray
@@ -83,26 +84,28 @@ class Mixture:
         """Number of components."""
         return len(self.log_weights)
 
-    def moved(self, shift: np.ndarray, scale: np.ndarray) -> Mixture:
+    def moved(self, shift: np.ndarray, scale: np.ndarray) -> GaussianMixture:
         """Return the mixture of ``shift + scale y``."""
-        return Mixture(self.log_weights, shift + scale * self.means, self.covariances.scaled(scale))
+        return GaussianMixture(
+            self.log_weights, shift + scale * self.means, self.covariances.scaled(scale)
+        )
 
     def log_joint(self, y: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """Return log(weight k) + log p_k of the observed variables of y (n, p), as (n, K)."""
         kernel = self.covariances.kernel(self.log_weights, self.means, density_problem(observed))
         return kernel.log_joint(y[:, observed])
 
-    def log_density(self, rows: Rows, used: np.ndarray | None = None) -> np.ndarray:
+    def log_density(self, rows: StandardisedRows, used: np.ndarray | None = None) -> np.ndarray:
         """Return log p (n,) of the observed variables, or of those of them among ``used``."""
         result = np.zeros(len(rows.y))
         for numbers, observed in rows.patterns:
-            seen = observed if used is None else observed & used
-            if seen.any():
-                result[numbers] = log_sum_exp(self.log_joint(rows.y[numbers], seen))
+            known = observed if used is None else observed & used
+            if known.any():
+                result[numbers] = log_sum_exp(self.log_joint(rows.y[numbers], known))
         return result
 
 
-def expectation(mixture: Mixture, rows: Rows) -> tuple[np.ndarray, float]:
+def expectation(mixture: GaussianMixture, rows: StandardisedRows) -> tuple[np.ndarray, float]:
     """Return responsibilities times event weight (K, n), and the mean log-likelihood."""
     weighted = np.empty((mixture.n_components, len(rows.y)))
     total = 0.0
@@ -116,14 +119,17 @@ def expectation(mixture: Mixture, rows: Rows) -> tuple[np.ndarray, float]:
 
 
 def maximisation(
-    weighted: np.ndarray, rows: Rows, settings: Settings, previous: Mixture | None
-) -> Mixture:
+    weighted: np.ndarray,
+    rows: StandardisedRows,
+    settings: MixtureSettings,
+    previous: GaussianMixture | None,
+) -> GaussianMixture:
     """Return the mixture that fits best to responsibilities times event weight (K, n)."""
     kept = weighted.sum(axis=1) >= FEWEST
     kept[np.argmax(weighted.sum(axis=1))] = True
     weighted = weighted[kept]
     if previous is not None:
-        previous = Mixture(
+        previous = GaussianMixture(
             previous.log_weights[kept], previous.means[kept], previous.covariances.take(kept)
         )
     counts, means, scatter = _moments(weighted, rows, previous)
@@ -132,7 +138,7 @@ def maximisation(
     if before is not None and not isinstance(before, settings.kind):
         before = None
     covariances = settings.kind.estimate(scatter, settings.rank, before)
-    return Mixture(np.log(counts / counts.sum()), means, covariances)
+    return GaussianMixture(np.log(counts / counts.sum()), means, covariances)
 
 
 def shrunk(scatter: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -147,14 +153,14 @@ def shrunk(scatter: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndar
     """
     total = counts.sum()
     pooled = np.tensordot(counts / total, scatter, axes=1)
-    own = total / (total + shrinkage)
-    pooled = own * pooled + (1.0 - own) * np.diag(np.diag(pooled))
+    kept = total / (total + shrinkage)
+    pooled = kept * pooled + (1.0 - kept) * np.diag(np.diag(pooled))
     share = (counts / (counts + shrinkage))[:, None, None]
     return share * scatter + (1.0 - share) * pooled
 
 
 def _moments(
-    weighted: np.ndarray, rows: Rows, previous: Mixture | None
+    weighted: np.ndarray, rows: StandardisedRows, previous: GaussianMixture | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return sum of weights (K,), means (K, p) and central mean products (K, p, p)."""
     p = rows.y.shape[1]
@@ -162,7 +168,7 @@ def _moments(
     reference = np.zeros((len(weighted), p))
     if previous is not None:
         reference = previous.means
-        if np.isnan(rows.y).any():  # only gaps ask for the matrices
+        if np.isnan(rows.y).any():  # only gaps need the matrices
             dense = previous.covariances.dense()
     counts, sums, products = (
         np.zeros(len(weighted)),
@@ -201,7 +207,9 @@ def _filled(
     return away, spread
 
 
-def iterate(mixture: Mixture, rows: Rows, settings: Settings, n: int) -> tuple[Mixture, float]:
+def iterate(
+    mixture: GaussianMixture, rows: StandardisedRows, settings: MixtureSettings, n: int
+) -> tuple[GaussianMixture, float]:
     """Return the mixture after at most ``n`` iterations, and its log-likelihood before the last."""
     last = -np.inf
     for _ in range(n):
@@ -213,7 +221,9 @@ def iterate(mixture: Mixture, rows: Rows, settings: Settings, n: int) -> tuple[M
     return mixture, likelihood
 
 
-def start(rows: Rows, n_components: int, settings: Settings, rng: np.random.Generator) -> Mixture:
+def start(
+    rows: StandardisedRows, n_components: int, settings: MixtureSettings, rng: np.random.Generator
+) -> GaussianMixture:
     """Return a first mixture from k-means with spread-out seeds.
 
     References
@@ -229,7 +239,7 @@ def start(rows: Rows, n_components: int, settings: Settings, rng: np.random.Gene
         centres = (member @ y)[count > 0] / count[count > 0, None]
     nearest = np.argmin(_distances(y, centres), axis=1)
     member = (np.arange(len(centres))[:, None] == nearest) * rows.weight
-    return maximisation(member, Rows.of(y, rows.weight), settings, None)
+    return maximisation(member, StandardisedRows.of(y, rows.weight), settings, None)
 
 
 def _spread_seeds(
@@ -250,3 +260,86 @@ def _spread_seeds(
 def _distances(y: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Return squared distances (n, K) up to a constant per row."""
     return (centres**2).sum(axis=1) - 2.0 * (y @ centres.T)
+
+
+GRID = (1, 2, 5, 10, 20, 40, 80, 160)
+"""Numbers of components that the search tries, from small to large."""
+
+N_STARTS = 3
+START_ROWS = 6_000
+START_ITERATIONS = 10
+"""Several starts are compared after a few iterations on some of the rows: cheap, and enough."""
+
+SEARCH_ROWS = 20_000
+SEARCH_ITERATIONS = 25
+HELD_OUT = 0.2
+FEWEST_HELD_OUT = 20
+"""The search uses fewer rows and iterations than the fit, and a fifth of the rows to compare."""
+
+
+def fit_mixture(
+    rows: StandardisedRows, n_components: int, settings: MixtureSettings, seed: int, max_iter: int
+) -> GaussianMixture:
+    """Return the best of a few starts, iterated on all rows."""
+    return iterate(best_start(rows, n_components, settings, seed), rows, settings, max_iter)[0]
+
+
+def best_start(
+    rows: StandardisedRows, n_components: int, settings: MixtureSettings, seed: int
+) -> GaussianMixture:
+    """Return the likeliest of a few short fits to some of the rows."""
+    few = rows.take(_some(len(rows.y), max(START_ROWS, 50 * n_components), seed, "mixture-start"))
+    best, highest = None, -np.inf
+    for number in range(1 if n_components == 1 else N_STARTS):
+        rng = seeding.stream(seed, "mixture-start", n_components, number)
+        first = start(few, n_components, settings, rng)
+        mixture, likelihood = iterate(first, few, settings, START_ITERATIONS)
+        if best is None or likelihood > highest:
+            best, highest = mixture, likelihood
+    assert best is not None  # there is at least one start
+    return best
+
+
+def search_components(
+    rows: StandardisedRows,
+    settings: MixtureSettings,
+    seed: int,
+    max_iter: int,
+    conditional: np.ndarray,
+) -> tuple[GaussianMixture, dict[int, float]]:
+    """Return the mixture with the best number of components, and the likelihood of each number.
+
+    Compared is the mean log-likelihood of held-out rows at their conditions (the variables
+    ``conditional``, (p,), bool), which is what generation needs. The search stops when it falls.
+    """
+    rows_used = _some(len(rows.y), SEARCH_ROWS, seed, "mixture-search")
+    held = split_mask(len(rows_used), HELD_OUT, seeding.derive(seed, "mixture-held-out"))
+    likelihoods: dict[int, float] = {}
+    if held.sum() < FEWEST_HELD_OUT:
+        return fit_mixture(rows, 1, settings, seed, max_iter), likelihoods
+    train, test = rows.take(rows_used[~held]), rows.take(rows_used[held])
+    best: GaussianMixture | None = None
+    for n in GRID:
+        if n > 1 and n * (rows.y.shape[1] + 2) > len(train.y):
+            break
+        mixture = fit_mixture(train, n, settings, seed, SEARCH_ITERATIONS)
+        likelihoods[n] = _held_out(mixture, test, conditional)
+        if best is not None and likelihoods[n] < max(list(likelihoods.values())[:-1]):
+            break
+        best = mixture
+    assert best is not None  # the grid starts at 1
+    return iterate(best, rows, settings, max_iter)[0], likelihoods
+
+
+def _held_out(mixture: GaussianMixture, test: StandardisedRows, conditional: np.ndarray) -> float:
+    density = mixture.log_density(test)
+    if conditional.any():
+        density = density - mixture.log_density(test, conditional)
+    return float(np.average(density, weights=test.weight))
+
+
+def _some(n: int, at_most: int, seed: int, purpose: str) -> np.ndarray:
+    """Return row numbers, rising: all, or a keyed choice of ``at_most``."""
+    if n <= at_most:
+        return np.arange(n)
+    return np.sort(seeding.stream(seed, purpose).permutation(n)[:at_most])

@@ -10,21 +10,26 @@ import numpy as np
 
 from ... import seeding
 from ...errors import ConfigError, InputError, plural
+from ...seeding import row_uniform
 from ...tables import checks
-from ...tables.row_split import row_uniform
 from ..paths import Path
-from . import number_of_components
 from .base import PRECONDITIONERS, Preconditioner
-from .covariances import KINDS, Covariances, from_arrays
-from .expectation_maximisation import Mixture, Rows, Settings
-from .mixture_on_path import Layout, Motion, PreparedMixture
+from .conditioning import KINDS, Covariances, Layout, covariances_from_arrays
+from .expectation_maximisation import (
+    GaussianMixture,
+    MixtureSettings,
+    StandardisedRows,
+    fit_mixture,
+    search_components,
+)
+from .mixture_on_path import Motion, PreparedMixture
 
 
 @PRECONDITIONERS.register("mixture")
 class MixturePreconditioner(Preconditioner):
     """The exact velocity of a mixture of Gaussians that is fitted to the training rows.
 
-    Conditions (and given starting points) join the table: the mixture describes them together and
+    Conditions (and source events) join the table: the mixture describes them together and
     is conditioned exactly on what is known.
 
     Parameters
@@ -45,7 +50,7 @@ class MixturePreconditioner(Preconditioner):
     Notes
     -----
     A component of fewer than one event is dropped, and there is at most one component for twice
-    as many rows as there are variables, so a fit may end with fewer than asked for.
+    as many rows as there are variables, so a fit may end with fewer than requested.
 
     References
     ----------
@@ -114,20 +119,20 @@ class MixturePreconditioner(Preconditioner):
         shift, scale = _standard(y, weight)
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
-        rows = Rows.of((y - shift) / scale, weight)
+        rows = StandardisedRows.of((y - shift) / scale, weight)
         fitted, self._search = self._best(rows, seed)
         self._mixture = fitted.moved(shift, scale)
         return self
 
-    def _best(self, rows: Rows, seed: int) -> tuple[Mixture, dict[int, float]]:
-        settings = Settings(self._kind(), self.rank, float(self.shrinkage))
+    def _best(self, rows: StandardisedRows, seed: int) -> tuple[GaussianMixture, dict[int, float]]:
+        settings = MixtureSettings(self._kind(), self.rank, float(self.shrinkage))
         if self.n_components == "auto":
-            given = np.arange(self._layout.p) >= self._layout.n_points
-            return number_of_components.search(rows, settings, seed, self.max_iter, given)
+            conditional = np.arange(self._layout.p) >= self._layout.n_points
+            return search_components(rows, settings, seed, self.max_iter, conditional)
         # fewer events per component than it has numbers would be learned by heart
         most = max(self._n_rows // (2 * (self._layout.p + 2)), 1)
         k = min(int(self.n_components), most)
-        return number_of_components.fit(rows, k, settings, seed, self.max_iter), {}
+        return fit_mixture(rows, k, settings, seed, self.max_iter), {}
 
     def _kind(self) -> type[Covariances]:
         if self.covariance != "auto":
@@ -135,37 +140,36 @@ class MixturePreconditioner(Preconditioner):
         return KINDS["full" if self._layout.m <= self.most_full else "low_rank"]
 
     def at(self, path: Path, t: float, t_next: float | None = None) -> PreparedMixture:
-        """Return the mixture moved to time ``t``. See `Preconditioner.at`."""
         return self.moved(Motion.of(path, t, t_next))
 
     def moved(self, motion: Motion) -> PreparedMixture:
-        """Return the mixture where points are moved in a way that need not be that of a path."""
+        """Return the mixture at the scales and rates of any motion."""
         return PreparedMixture(self._mixture, self._layout, motion)
 
     def filled(self, n_components: int) -> Self:
-        """Return the same mixture with more components: the first as several equal ones."""
+        """Return the same mixture with more components: copies of the first."""
         mixture, copies = self._mixture, n_components - self._mixture.n_components + 1
         index = np.concatenate([np.zeros(copies, dtype=int), np.arange(1, mixture.n_components)])
         weights = mixture.log_weights[index]
         weights[:copies] -= np.log(copies)
         other = copy.copy(self)
-        other._mixture = Mixture(weights, mixture.means[index], mixture.covariances.take(index))
+        other._mixture = GaussianMixture(
+            weights, mixture.means[index], mixture.covariances.take(index)
+        )
         return other
 
     @property
-    def mixture(self) -> Mixture:
+    def mixture(self) -> GaussianMixture:
         """The fitted components, of the variables (source, z, cond)."""
         return self._mixture
 
     @property
     def extra_names(self) -> list[str]:
-        """``end_<column>`` for each latent column, ``weight_<component>`` for each component."""
         k = self._mixture.n_components
         ends = [f"end_{column}" for column in range(self._layout.m)]
         return ends + ([f"weight_{number}" for number in range(k)] if k > 1 else [])
 
     def describe(self) -> str:
-        """Return one line: components, matrices, rows, and the search if there was one."""
         k, layout = self._mixture.n_components, self._layout
         line = (
             f"{plural(k, 'Gaussian')} ({self._mixture.covariances.kind} covariance) for"
@@ -177,7 +181,6 @@ class MixturePreconditioner(Preconditioner):
         return f"{line}; log-likelihood per held-out row by number of Gaussians: {tried}"
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return sizes, weights, means and covariances, and the record of the search."""
         layout = self._layout
         sizes = [layout.m, layout.n_cond, int(layout.has_source), self._n_rows]
         return {
@@ -190,13 +193,14 @@ class MixturePreconditioner(Preconditioner):
 
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Return the fitted preconditioner. See `Preconditioner.restore`."""
         restored = cls()
         m, n_cond, has_source, restored._n_rows = (int(size) for size in state["sizes"])
         restored._layout = Layout(m, n_cond, bool(has_source))
         restored._search = {int(n): float(value) for n, value in state["search"]}
-        restored._mixture = Mixture(
-            np.asarray(state["log_weights"]), np.asarray(state["means"]), from_arrays(dict(state))
+        restored._mixture = GaussianMixture(
+            np.asarray(state["log_weights"]),
+            np.asarray(state["means"]),
+            covariances_from_arrays(dict(state)),
         )
         return restored
 
@@ -230,25 +234,25 @@ def _joined(
     weight: np.ndarray | None,
     source: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, Layout]:
-    """Return all variables side by side (n, p), weights (n,), and where everything stands."""
+    """Return all variables side by side (n, p), weights (n,), and their layout."""
     z = _table(z, "z")
     n, m = z.shape
     checks.min_rows(n, 1, "a preconditioner")
-    parts = [z]
+    blocks = [z]
     if source is not None:
         source = _table(source, "source")
         if source.shape != z.shape:
             raise InputError(f"source must have the shape of z, {z.shape}, got {source.shape}")
-        parts.insert(0, source)
+        blocks.insert(0, source)
     if cond is not None:
         cond = np.asarray(cond, dtype=np.float64)
         if cond.ndim != 2 or len(cond) != n or np.isinf(cond).any():
             raise InputError(
                 f"cond must be ({n}, c) without infinities (NaN = unknown), got shape {cond.shape}"
             )
-        parts.append(cond)
+        blocks.append(cond)
     layout = Layout(m, 0 if cond is None else cond.shape[1], source is not None)
-    return np.hstack(parts), checks.weights(np.ones(n) if weight is None else weight, n), layout
+    return np.hstack(blocks), checks.weights(np.ones(n) if weight is None else weight, n), layout
 
 
 def _table(values: np.ndarray, what: str) -> np.ndarray:

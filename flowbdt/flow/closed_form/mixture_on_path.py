@@ -1,9 +1,9 @@
 """A mixture of Gaussians moved along a path: the optimal velocity in closed form.
 
-Per component the variables y = (x0 where it is given, x1, conditions) are jointly normal. At
+Per component the variables y = (x0 if it is a source event, x1, conditions) are jointly normal. At
 time t the point ``x_t = a x1 + b x0 + c noise``, its velocity ``u = a' x1 + b' x0 + c' noise`` and
-the end point x1 are linear in them, so their expectation given (x_t, conditions) is linear in what
-is given, and over all components the mean of these lines weighted by the posterior probabilities.
+the end point x1 are linear in them, so their expectation at known (x_t, conditions) is linear in
+these. Over all components it is the mean of these lines weighted by the posterior probabilities.
 """
 
 from __future__ import annotations
@@ -12,36 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import InputError
 from ..paths import Path
-from .base import Prepared, check_points
-from .conditioning import Kernel, Problem
-from .expectation_maximisation import Mixture, gap_patterns
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the variables stand: m of x0 (if given), m of x1, then n_cond conditions."""
-
-    m: int
-    n_cond: int
-    has_source: bool
-
-    @property
-    def n_points(self) -> int:
-        """Number of variables that are not conditions."""
-        return self.m * (1 + self.has_source)
-
-    @property
-    def p(self) -> int:
-        """Number of all variables."""
-        return self.n_points + self.n_cond
-
-    def combination(self, data: float, source: float) -> np.ndarray:
-        """Return the matrix (m, p) of ``data x1 + source x0``."""
-        unit, none = np.eye(self.m), np.zeros((self.m, self.n_cond))
-        blocks = [source * unit] if self.has_source else []
-        return np.hstack([*blocks, data * unit, none])
+from .base import Prepared, check_conditions, check_points
+from .conditioning import Kernel, Layout, Problem
+from .expectation_maximisation import GaussianMixture, gap_patterns
 
 
 @dataclass(frozen=True)
@@ -71,7 +45,7 @@ def _scales(path: Path, t: float) -> tuple[float, float, float]:
 
 
 def problem(layout: Layout, motion: Motion, observed: np.ndarray) -> Problem:
-    """Return what is seen (x_t, the ``observed`` conditions) and asked for (u, then x1)."""
+    """Return the inputs (x_t, ``observed`` conditions) and outputs (u, then x1) at one time."""
     (a, b, c), (data, source, _) = motion.scales, motion.rates
     conditions = np.eye(layout.p)[layout.n_points :][observed]
     variance, product = c**2, motion.noise_product
@@ -93,27 +67,19 @@ MOST_PATTERNS = 64
 
 
 class PreparedMixture(Prepared):
-    """A mixture at one time of a path.
+    """A mixture, of the variables of ``layout``, at one time of a path.
 
-    Parameters
-    ----------
-    mixture : Mixture, of the variables of ``layout``
-    layout : Layout
-    motion : Motion
-
-    Notes
-    -----
-    Unknown conditions (NaN) are integrated over exactly: what depends on which ones are known is
-    worked out when such a pattern is first met.
+    Unknown conditions (NaN) are integrated over exactly; the matrices for a pattern of known ones
+    are worked out when it first occurs.
     """
 
-    def __init__(self, mixture: Mixture, layout: Layout, motion: Motion) -> None:
+    def __init__(self, mixture: GaussianMixture, layout: Layout, motion: Motion) -> None:
         self.mixture, self.layout, self._motion = mixture, layout, motion
         self._kernels: dict[bytes, Kernel] = {}
         self.kernel(np.ones(layout.n_cond, dtype=bool))
 
     def kernel(self, observed: np.ndarray) -> Kernel:
-        """Return what answers if just these conditions (n_cond,), bool, are known."""
+        """Return the kernel for known conditions ``observed`` (n_cond,), bool."""
         key = observed.tobytes()
         if key not in self._kernels:
             if len(self._kernels) >= MOST_PATTERNS:
@@ -125,11 +91,10 @@ class PreparedMixture(Prepared):
         return self._kernels[key]
 
     def turn(self) -> tuple[float, float, float, float] | None:
-        """Return p, q, scale and variance, or None where x0 is given and the point is not x0.
+        """Return p, q, scale and variance; None for source events, unless the point is x0.
 
         The velocity is ``p posterior_mean + q x``: the expectation of noise is a share of what x1
-        does not explain. The point is ``scale x1`` plus normal noise of the variance; both are 0
-        where the point is a given x0, of which nothing is said.
+        does not explain. The point is ``scale x1`` plus normal noise of the variance.
         """
         (a, b, c), (data, source, _) = self._motion.scales, self._motion.rates
         if self.layout.has_source:
@@ -141,33 +106,19 @@ class PreparedMixture(Prepared):
     def _answer(
         self, x: np.ndarray, cond: np.ndarray | None, wanted: slice
     ) -> tuple[np.ndarray, np.ndarray]:
-        x, cond = check_points(x, self.layout.m), self._conditions(cond, len(x))
+        x, cond = check_points(x, self.layout.m), check_conditions(cond, len(x), self.layout.n_cond)
         if not self.layout.n_cond:
             return self.kernel(np.ones(0, dtype=bool)).answer(x, wanted)
-        width = wanted.stop - wanted.start
-        outputs = np.empty((len(x), width))
+        outputs = np.empty((len(x), wanted.stop - wanted.start))
         weights = np.empty((len(x), self.mixture.n_components))
         for rows, observed in gap_patterns(np.isnan(cond)):
             r = np.hstack([x[rows], cond[rows][:, observed]])
             outputs[rows], weights[rows] = self.kernel(observed).answer(r, wanted)
         return outputs, weights
 
-    def _conditions(self, cond: np.ndarray | None, n: int) -> np.ndarray:
-        expected = (n, self.layout.n_cond)
-        if cond is None:
-            return np.full(expected, np.nan)
-        cond = np.asarray(cond, dtype=np.float64)
-        if cond.shape != expected:
-            raise InputError(
-                f"conditions must have shape {expected}, one row per point and the columns of the"
-                f" fit, got {cond.shape}"
-            )
-        return cond
-
     def features(
         self, x: np.ndarray, cond: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the velocity (n, m), and the posterior mean and weights side by side."""
         m = self.layout.m
         outputs, weights = self._answer(x, cond, slice(0, 2 * m))
         if weights.shape[1] == 1:
@@ -175,13 +126,10 @@ class PreparedMixture(Prepared):
         return outputs[:, :m], np.hstack([outputs[:, m:], weights])
 
     def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return E[u_t | x_t = x, cond] (n, m)."""
         return self._answer(x, cond, slice(0, self.layout.m))[0]
 
     def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return E[x1 | x_t = x, cond] (n, m)."""
         return self._answer(x, cond, slice(self.layout.m, 2 * self.layout.m))[0]
 
     def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return the posterior probabilities of the components (n, K)."""
         return self._answer(x, cond, slice(0, 0))[1]

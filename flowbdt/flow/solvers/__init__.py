@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from .adaptive import DormandPrinceAdaptive
-from .base import SOLVERS, Ask, Solution, Solver, asked_times, evaluations, integrate
-from .dpm import DPMSolver2, DPMSolver3, DPMSolverPP2M, DPMSolverPP2S, DPMSolverPP3M
-from .edm import EDMSampler
+from .base import SOLVERS, Evaluator, Solution, Solver, evaluation_times, evaluations, integrate
+from .dormand_prince import DormandPrince, DormandPrinceAdaptive
+from .dpm import DDIM, DPMSolver2, DPMSolver3, DPMSolverPP2M, DPMSolverPP2S, DPMSolverPP3M, UniPC
 from .multistep import DEIS, LMS, AdamsBashforth2, AdamsBashforth3, AdamsBashforth4, Multistep
 from .restart import Restart
-from .runge_kutta import DDIM, RK4, DormandPrince, Euler, Heun, Midpoint, RungeKutta
-from .sde import DDPM, SEEDS2, DPMSolverPP2MSDE, DPMSolverPP3MSDE, EulerMaruyama
-from .unipc import UniPC
+from .runge_kutta import RK4, Euler, Heun, Midpoint, RungeKutta
+from .sde import DDPM, SEEDS2, DPMSolverPP2MSDE, DPMSolverPP3MSDE, EDMSampler, EulerMaruyama
 
 __all__ = [
     "DDIM",
@@ -23,7 +21,6 @@ __all__ = [
     "AdamsBashforth2",
     "AdamsBashforth3",
     "AdamsBashforth4",
-    "Ask",
     "DPMSolver2",
     "DPMSolver3",
     "DPMSolverPP2M",
@@ -36,6 +33,7 @@ __all__ = [
     "EDMSampler",
     "Euler",
     "EulerMaruyama",
+    "Evaluator",
     "Heun",
     "Midpoint",
     "Multistep",
@@ -44,7 +42,7 @@ __all__ = [
     "Solution",
     "Solver",
     "UniPC",
-    "asked_times",
+    "evaluation_times",
     "evaluations",
     "integrate",
 ]

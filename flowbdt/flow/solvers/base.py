@@ -1,8 +1,8 @@
 """The contract of a solver, and `integrate`, the one loop over steps.
 
-To add a solver: derive from `Solver`, say ``order`` and ``offsets`` (where in a step it asks the
-field), write ``step``, register it. Training times, the check before the start and the cost come
-from a dry run, so nothing else has to be told.
+To add a solver: derive from `Solver`, set ``order`` and ``offsets`` (the evaluation points within
+a step), write ``step``, register it. Training times, the check before the start and the cost come
+from a dry run; nothing else is needed.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ... import seeding
 from ...errors import ConfigError
 from ...registry import Registry
+from ..fields import TOLERANCE, VelocityField
 from ..parametrisations import Convention, FlowMatching
-from ..times import TOLERANCE
-
-if TYPE_CHECKING:
-    from ..fields import VelocityField
 
 SOLVERS: Registry[Solver] = Registry("solver")
 
+Stepped = tuple[Any, Any]
+"""The points after a step, and the state of the solver there."""
 
-class Ask:
-    """What a solver asks during one integration: the velocity, or the two parts of a point.
 
-    Keeps the times that were asked and counts restarts. ``convention`` gives the scales of data
-    and noise at each time.
+class Evaluator:
+    """Evaluations of a field during one integration: velocity, or denoised point and noise.
+
+    Records the evaluation times and counts restarts. ``convention`` gives the scales of data and
+    noise at each time.
     """
 
-    def __init__(self, field: Any, cond: Any = None) -> None:
+    def __init__(self, field: VelocityField, cond: Any = None) -> None:
         self._field, self._cond = field, cond
         self.times: list[float] = []
         self.n_restarts = 0
@@ -44,72 +44,67 @@ class Ask:
     @property
     def convention(self) -> Convention:
         """Scales of data and noise; ConfigError if the field has no independent normal noise."""
-        convention: Convention = self._field.require_convention()
-        return convention
+        return self._field.require_convention()
 
     def __call__(self, t: float, x: Any) -> Any:
         """Return the velocity (n, m) at x."""
         self.times.append(t)
         return self._field(t, x, self._cond)
 
-    def parts(self, t: float, x: Any) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any) -> tuple[Any, Any]:
         """Return the denoised point E[x1 | x] and the noise E[noise | x], both (n, m)."""
         self.times.append(t)
-        parts: tuple[Any, Any] = self._field.parts(t, x, self._cond)
-        return parts
+        return self._field.denoised_and_noise(t, x, self._cond)
 
     def denoised(self, t: float, x: Any) -> Any:
-        """Return the denoised point (n, m) alone: cheaper than both parts."""
+        """Return the denoised point (n, m) alone: cheaper than both."""
         self.times.append(t)
         return self._field.denoised(t, x, self._cond)
 
     def noise(self, t: float, x: Any) -> Any:
-        """Return the noise (n, m) alone: cheaper than both parts."""
+        """Return the noise (n, m) alone: cheaper than both."""
         self.times.append(t)
         return self._field.noise(t, x, self._cond)
 
 
-class _Silence:
-    """A field that says nothing: for dry runs."""
+class _ZeroField(VelocityField):
+    """A field of zeros, for dry runs."""
 
     def __init__(self, convention: Convention | None) -> None:
-        self._convention = convention or FlowMatching()
+        self.convention = convention or FlowMatching()
 
-    def require_convention(self) -> Convention:
-        return self._convention
-
-    def __call__(self, t: float, x: Any, cond: Any) -> Any:
+    def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
         return 0.0 * x
 
     denoised = noise = __call__
 
-    def parts(self, t: float, x: Any, cond: Any) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         return 0.0 * x, 0.0 * x
 
 
 class Solver(ABC):
     """One step of dx/dt = v(t, x), with operators only: numpy arrays and torch tensors both work.
 
-    The constructor stores its parameters under their own names; `parameters` reports them.
+    The constructor stores its parameters under the same names; `parameters` reports them.
 
     Attributes
     ----------
     order : int, the error of the result falls as the step to this power; of a stochastic solver
         the error of expectations, at least
-    offsets : where in a step the field is asked, 0 = start, 1 = end, one entry per evaluation
+    offsets : evaluation points within a step, 0 = start, 1 = end, one entry per evaluation
     lead_offsets : the same for the first steps where they differ, one tuple per step
     clock : 'time' or 'log_snr': in which variable order and offsets are meant
-    needs_parts : True if it asks for denoised point or noise, which only fields with a normal
-        source, drawn independently of the data, can tell
+    needs_denoised : True if it uses denoised point or noise, which only fields with a normal
+        source, drawn independently of the data, have
     stochastic : True if the solver draws from rng
-    adaptive : True if the times it asks depend on the points
+    adaptive : True if the evaluation times depend on the points
     """
 
     order: int
     offsets: tuple[float, ...]
     lead_offsets: tuple[tuple[float, ...], ...] = ()
     clock: ClassVar[str] = "time"
-    needs_parts: ClassVar[bool] = False
+    needs_denoised: ClassVar[bool] = False
     stochastic: bool = False
     adaptive: ClassVar[bool] = False
 
@@ -118,14 +113,12 @@ class Solver(ABC):
         return None
 
     @abstractmethod
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         """Return x at t1 (never changed in place) and the new state."""
 
     def march(
-        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
-    ) -> tuple[Any, Any]:
+        self, field: Evaluator, x: Any, boundaries: list[float], rng: Any, state: Any = None
+    ) -> Stepped:
         """Do all steps; return x at the last boundary and the state there."""
         state = self.start(boundaries) if state is None else state
         for t0, t1 in itertools.pairwise(boundaries):
@@ -166,13 +159,13 @@ def not_negative(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The end of an integration and its story.
+    """The end points of an integration and its record.
 
     Parameters
     ----------
     x : array or tensor (n, m), the points at the last boundary
     n_evaluations : int, calls of the field, each for all n rows
-    times : ndarray (n_evaluations,), the times asked, in that order
+    times : ndarray (n_evaluations,), the evaluation times, in that order
     seconds : float, wall time
     nonfinite_fraction : float, share of rows with NaN or infinity
     n_restarts : int, how often noise was added back to start again from there
@@ -211,10 +204,10 @@ def check_boundaries(boundaries: Any) -> list[float]:
 def evaluations(
     solver: Solver, boundaries: Any, convention: Convention | None = None
 ) -> list[float]:
-    """Return the times at which ``solver`` asks the field, in order, one entry per evaluation.
+    """Return the times at which ``solver`` evaluates the field, in order, one per evaluation.
 
-    Found by a dry run on one row of zeros, so they are by construction the times that `integrate`
-    will ask. ``convention`` matters to solvers that step in noise levels; None is the straight
+    Found by a dry run on one row of zeros, so they are by construction those of `integrate`.
+    ``convention`` matters to solvers that step in noise levels; None is the straight
     line.
 
     Raises
@@ -224,19 +217,19 @@ def evaluations(
     """
     if solver.adaptive:
         raise ConfigError(
-            f"{type(solver).__name__} chooses its times from the points on the way, so they cannot"
-            " be known before; step models need a solver with fixed steps"
+            f"{type(solver).__name__} chooses its times from the points, so they cannot be"
+            " known in advance; step models need a solver with fixed steps"
         )
-    ask = Ask(_Silence(convention))
+    evaluator = Evaluator(_ZeroField(convention))
     rng = seeding.stream(0, "dry-run")
-    solver.march(ask, np.zeros((1, 1)), check_boundaries(boundaries), rng)
-    return ask.times
+    solver.march(evaluator, np.zeros((1, 1)), check_boundaries(boundaries), rng)
+    return evaluator.times
 
 
-def asked_times(
+def evaluation_times(
     solver: Solver, boundaries: Any, convention: Convention | None = None
 ) -> np.ndarray:
-    """Return all times (T,) at which ``solver`` asks the field, sorted, each once."""
+    """Return all times (T,) at which ``solver`` evaluates the field, sorted, each once."""
     times = np.unique(np.asarray(evaluations(solver, boundaries, convention), dtype=np.float64))
     return times[np.concatenate([[True], np.diff(times) > TOLERANCE])]
 
@@ -255,7 +248,7 @@ def integrate(
     ----------
     solver : Solver
     field : VelocityField
-    x0 : ndarray (n, m), computed in float64; or a torch tensor, in its own type and device
+    x0 : ndarray (n, m), computed in float64; or a torch tensor, of any type and device
     boundaries : (n_steps + 1,), rising (noise to data) or falling (data to noise)
     cond : ndarray (n, c) or None, handed to the field unchanged
     rng : needed by stochastic solvers only: a numpy Generator for arrays, a torch.Generator on
@@ -268,10 +261,10 @@ def integrate(
     Raises
     ------
     GridError
-        Before any step, if the solver would ask the field for a time it does not know.
+        Before any step, if the solver would evaluate the field at a time it does not know.
     ConfigError
-        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver asks for
-        denoised points of a field that has none.
+        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver
+        needs denoised points of a field that has none.
 
     Notes
     -----
@@ -279,14 +272,16 @@ def integrate(
     """
     steps = check_boundaries(boundaries)
     check_field(solver, field, steps, rng)
-    ask = Ask(field, cond)
+    evaluator = Evaluator(field, cond)
     x = np.asarray(x0, dtype=np.float64) if isinstance(x0, np.ndarray) else x0
     began = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):
-        x, _ = solver.march(ask, x, steps, rng)
+        x, _ = solver.march(evaluator, x, steps, rng)
     seconds = time.perf_counter() - began
     bad = _nonfinite_fraction(x)
-    return Solution(x, len(ask.times), np.asarray(ask.times), seconds, bad, ask.n_restarts)
+    return Solution(
+        x, len(evaluator.times), np.asarray(evaluator.times), seconds, bad, evaluator.n_restarts
+    )
 
 
 def check_field(
@@ -295,7 +290,7 @@ def check_field(
     """Refuse, before any step, what the solver cannot do with this field (see `integrate`)."""
     if solver.stochastic and rng is None:
         raise ConfigError(
-            f"{type(solver).__name__} adds noise: hand in rng, a numpy Generator (for torch"
+            f"{type(solver).__name__} adds noise: pass rng, a numpy Generator (for torch"
             " tensors a torch.Generator)"
         )
     if solver.stochastic and boundaries[0] > boundaries[-1]:
@@ -303,11 +298,11 @@ def check_field(
             f"{type(solver).__name__} goes from noise to data only: backwards there is nothing to"
             " draw; take a deterministic solver"
         )
-    convention = field.require_convention() if solver.needs_parts else field.convention
+    convention = field.require_convention() if solver.needs_denoised else field.convention
     if solver.adaptive:
         field.require_all(min(boundaries), max(boundaries))
     elif field.limited:
-        field.require(asked_times(solver, boundaries, convention))
+        field.require(evaluation_times(solver, boundaries, convention))
 
 
 def _nonfinite_fraction(x: Any) -> float:

@@ -1,4 +1,4 @@
-"""DPM-Solver and DPM-Solver++: exponential integrators in the log-SNR.
+"""DDIM, DPM-Solver, DPM-Solver++ and UniPC: exponential integrators in the log-SNR.
 
 In half log-SNR lambda = log(alpha / sigma) the linear part of the motion is exact and only the
 noise e (DPM-Solver) or the denoised point D (DPM-Solver++) has to be approximated:
@@ -15,13 +15,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Ask, Solver
-from .multistep import Multistep, Node
-from .quadrature import decaying_moments, growing_moments, polynomial_weights
+from .base import SOLVERS, Evaluator, Solver, Stepped
+from .multistep import (
+    Multistep,
+    Node,
+    checked_degree,
+    decaying_moments,
+    growing_moments,
+    polynomial_weights,
+)
 from .runge_kutta import weighted_sum
 
 
@@ -29,19 +36,16 @@ class Singlestep(Solver):
     """A step with evaluations in between, at fixed shares of its log-SNR."""
 
     clock = "log_snr"
-    needs_parts = True
+    needs_denoised = True
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step; DDIM's where the log-SNR is infinite."""
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         ends = [field.convention.log_snr(t) for t in (t0, t1)]
         if not all(math.isfinite(end) for end in ends):
-            return field.convention.point(*field.parts(t0, x), t1), state
+            return field.convention.point(*field.denoised_and_noise(t0, x), t1), state
         return self.inner(field, t0, t1, x), state
 
     @abstractmethod
-    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
+    def inner(self, field: Evaluator, t0: float, t1: float, x: Any) -> Any:
         """Return x at t1 where the log-SNR is finite."""
 
 
@@ -86,6 +90,27 @@ def ddim_step(convention: Convention, x: Any, t0: float, t1: float, denoised: An
     return (b1 / b0) * x + (a1 - a0 * b1 / b0) * denoised
 
 
+@SOLVERS.register("ddim")
+class DDIM(Solver):
+    """The point that denoised point and noise of the start give at the end.
+
+    Order 1, one evaluation per step, ``x(t1) = alpha1 D + sigma1 e``. On the straight path this
+    is Euler's step, on curved ones it is not: for a single event it follows the curve exactly.
+
+    References
+    ----------
+    Song, Meng, Ermon 2021, arXiv 2010.02502, equation 12 with sigma = 0.
+    """
+
+    order = 1
+    offsets = (0.0,)
+    needs_denoised = True
+
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
+        denoised, noise = field.denoised_and_noise(t0, x)
+        return field.convention.point(denoised, noise, t1), state
+
+
 @SOLVERS.register("dpm_solver_2")
 class DPMSolver2(Singlestep):
     """Noise at the middle of the step in log-SNR. Order 2, two evaluations per step.
@@ -98,8 +123,7 @@ class DPMSolver2(Singlestep):
     order = 2
     offsets = (0.0, 0.5)
 
-    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
-        """Do one step."""
+    def inner(self, field: Evaluator, t0: float, t1: float, x: Any) -> Any:
         c, h = field.convention, log_snr_step(field.convention, t0, t1)
         middle = between(c, t0, t1, 0.5)
         u = noise_step(c, x, t0, middle, [field.noise(t0, x)], [math.expm1(0.5 * h)])
@@ -118,13 +142,12 @@ class DPMSolver3(Singlestep):
     order = 3
     offsets = (0.0, 1 / 3, 2 / 3)
 
-    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
-        """Do one step: each stage integrates the line through start and last stage."""
+    def inner(self, field: Evaluator, t0: float, t1: float, x: Any) -> Any:
         c, h, start = field.convention, log_snr_step(field.convention, t0, t1), field.noise(t0, x)
         first, second = (between(c, t0, t1, share) for share in self.offsets[1:])
         u = noise_step(c, x, t0, first, [start], [math.expm1(h / 3)])
         e1 = field.noise(first, u)
-        # in each stage the slope is taken from the latest point: half the way, then two thirds
+        # in each stage the slope is taken from the latest point: at a half, then at two thirds
         u = noise_step(c, x, t0, second, [start, e1], _line(2 * h / 3, 0.5))
         e2 = field.noise(second, u)
         return noise_step(c, x, t0, t1, [start, e2], _line(h, 2 / 3))
@@ -147,8 +170,7 @@ class DPMSolverPP2S(Singlestep):
     order = 2
     offsets = (0.0, 0.5)
 
-    def inner(self, field: Ask, t0: float, t1: float, x: Any) -> Any:
-        """Do one step."""
+    def inner(self, field: Evaluator, t0: float, t1: float, x: Any) -> Any:
         c, h = field.convention, log_snr_step(field.convention, t0, t1)
         middle = between(c, t0, t1, 0.5)
         u = data_step(c, x, t0, middle, [field.denoised(t0, x)], [-math.expm1(-0.5 * h)])
@@ -177,7 +199,7 @@ class DataMultistep(Multistep):
     """Interpolate the denoised point in log-SNR; the kernel decays as e^(-decay lambda)."""
 
     clock = "log_snr"
-    needs_parts = True
+    needs_denoised = True
     decay: float = 1.0
 
     def __init__(self, degree: int, quadrature: str, warm_start: bool) -> None:
@@ -191,12 +213,10 @@ class DataMultistep(Multistep):
         if quadrature == "published":
             self.order = min(self.order, 2)
 
-    def value(self, field: Ask, t: float, x: Any) -> Any:
-        """Return the denoised point."""
+    def value(self, field: Evaluator, t: float, x: Any) -> Any:
         return field.denoised(t, x)
 
     def coordinate(self, convention: Convention, t: float) -> float:
-        """Return the half log-SNR."""
         return convention.log_snr(t)
 
     def weights(self, convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:
@@ -205,19 +225,18 @@ class DataMultistep(Multistep):
         moments = data_moments(h, len(nodes), self.quadrature)
         return polynomial_weights(log_snr_places(convention, t0, t1, nodes), moments)
 
-    def says_all(self, field: Ask, t: float) -> bool:
-        """Return False at pure data, from where steps go backwards only."""
+    def determines_both(self, field: Evaluator, t: float) -> bool:
         return field.convention.scales(t)[1] > 0
 
     def advance(
-        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
     ) -> Any:
-        """Return x at t1."""
         weights = self.weights(field.convention, t0, t1, nodes)
         return data_step(field.convention, x, t0, t1, [d for _, d in nodes], weights)
 
-    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
-        """Return DDIM's step, which is the same formula with one node."""
+    def simple_step(
+        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
+    ) -> Any:
         return ddim_step(field.convention, x, t0, t1, value)
 
 
@@ -255,3 +274,93 @@ class DPMSolverPP3M(DataMultistep):
 
     def __init__(self, quadrature: str = "exact", warm_start: bool = True) -> None:
         super().__init__(3, quadrature, warm_start)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """History of UniPC: older nodes, the corrected point at the last boundary, and the origin."""
+
+    nodes: tuple[Node, ...] = ()
+    t_last: float = 0.0
+    x_last: Any = None
+    t_origin: float = 0.0
+    x_origin: Any = None
+    done: int = 0
+
+
+@SOLVERS.register("unipc")
+class UniPC(Solver):
+    """Predict with ``order`` nodes, correct with the evaluation that the next step needs anyway.
+
+    One evaluation per step, and one more at the start for ``degree`` 3. The corrector sees one
+    node more than the predictor and lifts the order by one: order is ``degree + 1`` where the
+    log-SNR is finite. Steps from pure noise and to pure data are DDIM's. The last point is
+    predicted only: there is nothing to correct it with.
+
+    Parameters
+    ----------
+    degree : 1 to 3, the p of UniPC-p
+    variant : 'bh2' or 'bh1', the published choices of B(h); they differ only where two nodes are
+        used, everywhere else B(h) cancels
+    warm_start : for degree 3, integrate the second step anew from the very first point, which
+        keeps order 4 at the price of one evaluation; without, as published, the order is 3
+
+    References
+    ----------
+    Zhao et al. 2023, arXiv 2302.04867, algorithms 1 (UniC-p) and 2 (UniP-p), in their form for data
+    prediction.
+    """
+
+    offsets = (0.0,)
+    clock = "log_snr"
+    needs_denoised = True
+
+    def __init__(self, degree: int = 2, variant: str = "bh2", warm_start: bool = True) -> None:
+        self.degree = checked_degree("UniPC", degree, 3)
+        if variant not in ("bh1", "bh2"):
+            raise ConfigError(f"variant of unipc must be 'bh1' or 'bh2', got {variant!r}")
+        self.variant, self.warm_start = variant, warm_start
+        self.order = degree + 1 if warm_start or degree < 3 else 3
+        # the second step evaluates twice at its start
+        self.lead_offsets = ((0.0,), (0.0, 0.0)) if self._evaluates_twice else ()
+
+    @property
+    def _evaluates_twice(self) -> bool:
+        return self.warm_start and self.degree == 3
+
+    def start(self, boundaries: list[float]) -> Any:
+        return Passed()
+
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
+        begin, end = (field.convention.log_snr(t) for t in (t0, t1))
+        if math.isinf(begin):
+            return field.convention.point(*field.denoised_and_noise(t0, x), t1), Passed()
+        denoised = field.denoised(t0, x)
+        if state.nodes:
+            x = self._corrected(field, t0, state, denoised)
+            if self._evaluates_twice and state.done == 1:
+                denoised = field.denoised(t0, x)
+        else:
+            state = replace(state, t_origin=t0, x_origin=x)
+        nodes = ((t0, denoised), *state.nodes)[: self.degree]
+        state = replace(state, nodes=nodes, t_last=t0, x_last=x, done=state.done + 1)
+        if math.isinf(end):
+            return ddim_step(field.convention, x, t0, t1, denoised), state
+        return self._integrated(field, x, t0, t1, nodes), state
+
+    def _corrected(self, field: Evaluator, t: float, state: Passed, denoised: Any) -> Any:
+        nodes = ((t, denoised), *state.nodes)
+        if self._evaluates_twice and state.done == 2:
+            return self._integrated(field, state.x_origin, state.t_origin, t, nodes)
+        return self._integrated(field, state.x_last, state.t_last, t, nodes)
+
+    def _integrated(
+        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...]
+    ) -> Any:
+        c = field.convention
+        h = log_snr_step(c, t0, t1)
+        moments = decaying_moments(h, len(nodes))
+        if len(nodes) == 2:
+            moments[1] = 0.5 * (moments[0] if self.variant == "bh2" else h)
+        weights = polynomial_weights(log_snr_places(c, t0, t1, nodes), moments)
+        return data_step(c, x, t0, t1, [d for _, d in nodes], weights)

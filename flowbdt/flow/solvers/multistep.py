@@ -1,4 +1,4 @@
-"""Multistep methods: interpolate what was seen at the last boundaries, integrate exactly.
+"""Multistep methods: interpolate the values at the last boundaries, integrate exactly.
 
 All do the same thing with another quantity in another variable, see `Multistep`. Steps may be
 unequal; the weights are exact for whatever the grid is.
@@ -8,17 +8,90 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Ask, Solver
-from .quadrature import growing_moments, numeric_moments, plain_moments, polynomial_weights
-from .runge_kutta import moved, weighted_sum
+from .base import SOLVERS, Evaluator, Solver, Stepped
+from .runge_kutta import advanced, weighted_sum
+
+# Weights of an integral: a function known at some nodes is replaced by the polynomial through them,
+# on the interval [0, 1], so that the weights depend neither on its length nor on its place.
+
+
+def polynomial_weights(nodes: Sequence[float], moments: Sequence[float]) -> np.ndarray:
+    """Return w (k,) with ``sum_j w_j f(nodes_j) = integral of f kernel`` for degrees below k.
+
+    Parameters
+    ----------
+    nodes : k distinct positions, 0 = start of the interval, 1 = its end
+    moments : k integrals of u^0, u^1, ... against the kernel
+    """
+    positions, powers = np.asarray(nodes, dtype=np.float64), np.arange(len(nodes))
+    return np.linalg.solve(positions[None, :] ** powers[:, None], np.asarray(moments))
+
+
+def plain_moments(count: int) -> list[float]:
+    """Return the integrals of u^k over [0, 1], ``1 / (k + 1)``."""
+    return [1.0 / (k + 1.0) for k in range(count)]
+
+
+def decaying_moments(h: float, count: int) -> list[float]:
+    """Return ``h integral_0^1 exp(-h (1 - u)) u^k du`` for k below count.
+
+    The kernel of data prediction: the newest values weigh most. For h -> infinity all are 1.
+    Downward recursion loses no digits for small h, upward none for large.
+    """
+    if h > 1.0:
+        moments = [-math.expm1(-h)]
+        for k in range(1, count):
+            moments.append(1.0 - k / h * moments[-1])
+        return moments
+    return [h * _series(h, k) for k in range(count)]
+
+
+def growing_moments(h: float, count: int) -> list[float]:
+    """Return ``h integral_0^1 exp(h (1 - u)) u^k du`` for k below count.
+
+    The kernel of noise prediction.
+    """
+    if h > 1.0:
+        moments = [math.expm1(h)]
+        for k in range(1, count):
+            moments.append(k / h * moments[-1] - 1.0)
+        return moments
+    return [h * _series(-h, k) for k in range(count)]
+
+
+def _series(h: float, k: int) -> float:
+    """Return integral_0^1 exp(-h (1 - u)) u^k du = k! sum_j (-h)^j / (j + k + 1)! for |h| <= 1."""
+    term, total = 1.0 / (k + 1.0), 0.0
+    for j in range(1, 25):
+        total += term
+        term *= -h / (k + 1.0 + j)
+    return total + term
+
+
+@cache
+def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return 0.5 * (nodes + 1.0), 0.5 * weights
+
+
+def numeric_moments(kernel: Callable[[float], float], count: int, nodes: int = 24) -> list[float]:
+    """Return integrals of ``kernel(u) u^k`` over [0, 1], by Gauss's rule."""
+    positions, weights = _gauss(nodes)
+    values = weights * np.array([kernel(float(u)) for u in positions])
+    return [float(values @ positions**k) for k in range(count)]
+
 
 Node = tuple[float, Any]
-"""A time and what the field said there."""
+"""A time and the value of the field there."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +106,20 @@ class History:
 class Multistep(Solver):
     """Interpolate the values at the last ``degree`` boundaries and integrate over the step.
 
-    One evaluation per step, at its start: well suited to step models. A subclass says which value
-    of the field is interpolated (`value`), in which variable (`coordinate`), and how its integral
-    moves x (`advance`).
+    One evaluation per step, at its start: well suited to step models. A subclass defines which
+    value of the field is interpolated (`value`), in which variable (`coordinate`), and how its
+    integral moves x (`advance`).
 
     **Start.** The first steps have too few nodes. With ``warm_start`` the error they would make
-    is removed: they predict, ask once more at their end, and integrate again from the very
-    first point through all nodes. That asks at boundaries only, costs ``degree - 2`` evaluations
-    once, and keeps the order. Without, the order of the whole is 2 at most, as published codes
-    have it.
+    is removed: they predict, evaluate once more at their end, and integrate again from the very
+    first point through all nodes. That evaluates at boundaries only, costs ``degree - 2``
+    evaluations once, and keeps the order. Without, the order of the whole is 2 at most, as in
+    published codes.
 
     **Ends.** Where the coordinate of a node is infinite (pure noise has no finite noise ratio,
     pure data no finite log-SNR), the node cannot be interpolated: a step from there is DDIM's
-    and the history begins anew behind it. Where the value alone does not tell both denoised point
-    and noise (`says_all`), DDIM's step asks for both.
+    and the history begins anew behind it. Where the value alone does not determine both denoised
+    point and noise (`determines_both`), DDIM's step evaluates both.
     """
 
     offsets = (0.0,)
@@ -58,8 +131,8 @@ class Multistep(Solver):
         self.lead_offsets = ((0.0, 1.0),) * (extra if warm_start else 0)
 
     @abstractmethod
-    def value(self, field: Ask, t: float, x: Any) -> Any:
-        """Return what is interpolated, asked once."""
+    def value(self, field: Evaluator, t: float, x: Any) -> Any:
+        """Return the interpolated value, from one evaluation."""
 
     @abstractmethod
     def coordinate(self, convention: Convention, t: float) -> float:
@@ -67,28 +140,26 @@ class Multistep(Solver):
 
     @abstractmethod
     def advance(
-        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
     ) -> Any:
         """Return x at t1 from x at t0 and the nodes, whose coordinates are finite."""
 
     @abstractmethod
-    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
+    def simple_step(
+        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
+    ) -> Any:
         """Return x at t1 from one value, where a coordinate is infinite."""
 
-    def says_all(self, field: Ask, t: float) -> bool:
-        """Return False where the value alone does not tell denoised point and noise."""
+    def determines_both(self, field: Evaluator, t: float) -> bool:
+        """Return False where the value alone does not determine denoised point and noise."""
         return True
 
     def start(self, boundaries: list[float]) -> Any:
-        """Return an empty history."""
         return History()
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step; until the history is full, as the class says."""
-        if not self.says_all(field, t0):
-            return field.convention.point(*field.parts(t0, x), t1), History()
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
+        if not self.determines_both(field, t0):
+            return field.convention.point(*field.denoised_and_noise(t0, x), t1), History()
         value = self.value(field, t0, x)
         if not self._finite(field, t0):
             return self.simple_step(field, x, t0, t1, value, rng), History()
@@ -103,10 +174,10 @@ class Multistep(Solver):
             ahead = self.advance(field, state.x_origin, state.t_origin, t1, nodes, rng)
         return ahead, state
 
-    def _finite(self, field: Ask, t: float) -> bool:
+    def _finite(self, field: Evaluator, t: float) -> bool:
         return math.isfinite(self.coordinate(field.convention, t))
 
-    def _reaches(self, field: Ask, t: float) -> bool:
+    def _reaches(self, field: Evaluator, t: float) -> bool:
         """Return True if a step may end at t."""
         return self._finite(field, t)
 
@@ -127,34 +198,32 @@ class AdamsBashforth(Multistep):
     steps).
     """
 
-    def value(self, field: Ask, t: float, x: Any) -> Any:
-        """Return the velocity."""
+    def value(self, field: Evaluator, t: float, x: Any) -> Any:
         return field(t, x)
 
     def coordinate(self, convention: Convention, t: float) -> float:
-        """Return the time itself."""
         return t
 
     def advance(
-        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
     ) -> Any:
-        """Return x plus the integral of the interpolated velocity."""
         weights = adams_bashforth_weights([t for t, _ in nodes], t1, t0)
-        return moved(x, t1 - t0, weighted_sum(weights, [v for _, v in nodes]))
+        return advanced(x, t1 - t0, weighted_sum(weights, [v for _, v in nodes]))
 
-    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
-        """Return Euler's step; never needed, as times are finite."""
+    def simple_step(
+        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
+    ) -> Any:
         return x + (t1 - t0) * value
 
-    def _finite(self, field: Ask, t: float) -> bool:
-        return True  # asks for no convention, so that any field will do
+    def _finite(self, field: Evaluator, t: float) -> bool:
+        return True  # needs no convention, so that any field will do
 
 
 def adams_bashforth_weights(times: list[float], t1: float, t0: float | None = None) -> Any:
     """Return w (k,) so that ``sum(w_j f(times[j]))`` is the mean of f from t0 to t1.
 
-    Exact for polynomials of degree below k, whatever the spacing. ``t0`` is ``times[0]`` unless
-    given.
+    Exact for polynomials of degree below k, whatever the spacing. ``t0`` is ``times[0]`` by
+    default.
     """
     t0 = times[0] if t0 is None else t0
     return polynomial_weights([(t - t0) / (t1 - t0) for t in times], plain_moments(len(times)))
@@ -173,7 +242,7 @@ class AdamsBashforth3(AdamsBashforth):
     """Three-step Adams-Bashforth. Order 3, one evaluation per step and one more in the first.
 
     The first step is Heun's and the second Adams-Bashforth 2: both err by step^3 once, which keeps
-    order 3 for the whole, and both ask at boundaries only.
+    order 3 for the whole, and both evaluate at boundaries only.
     """
 
     def __init__(self) -> None:
@@ -192,10 +261,9 @@ class NoiseMultistep(Multistep):
     """Interpolate the noise: ``x / alpha`` moves by the integral of e over the noise ratio."""
 
     clock = "log_snr"
-    needs_parts = True
+    needs_denoised = True
 
-    def value(self, field: Ask, t: float, x: Any) -> Any:
-        """Return the noise."""
+    def value(self, field: Evaluator, t: float, x: Any) -> Any:
         return field.noise(t, x)
 
     @abstractmethod
@@ -203,9 +271,8 @@ class NoiseMultistep(Multistep):
         """Return ``alpha1 integral e^k d(noise ratio)`` over the step, e = 0 at t0 and 1 at t1."""
 
     def advance(
-        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
     ) -> Any:
-        """Return ``alpha1 (x / alpha0 + integral of e d ratio)``."""
         convention = field.convention
         begin, end = (self.coordinate(convention, t) for t in (t0, t1))
         places = [(self.coordinate(convention, t) - begin) / (end - begin) for t, _ in nodes]
@@ -213,17 +280,17 @@ class NoiseMultistep(Multistep):
         kept = convention.scales(t1)[0] / convention.scales(t0)[0]
         return weighted_sum([kept, *weights], [x, *(e for _, e in nodes)])
 
-    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
-        """Return DDIM's step, not from pure noise."""
+    def simple_step(
+        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
+    ) -> Any:
         (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         return (a1 / a0) * x + (b1 - a1 * b0 / a0) * value
 
-    def says_all(self, field: Ask, t: float) -> bool:
-        """Return False at pure noise."""
+    def determines_both(self, field: Evaluator, t: float) -> bool:
         return field.convention.scales(t)[0] > 0
 
-    def _reaches(self, field: Ask, t: float) -> bool:
-        return self._finite(field, t) and self.says_all(field, t)
+    def _reaches(self, field: Evaluator, t: float) -> bool:
+        return self._finite(field, t) and self.determines_both(field, t)
 
 
 @SOLVERS.register("lms")
@@ -245,11 +312,9 @@ class LMS(NoiseMultistep):
         super().__init__(degree, warm_start)
 
     def coordinate(self, convention: Convention, t: float) -> float:
-        """Return the noise ratio."""
         return convention.ratio(t)
 
     def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:
-        """Return plain moments times the change of the ratio."""
         change = convention.ratio(t1) - convention.ratio(t0)
         return [convention.scales(t1)[0] * change * m for m in plain_moments(count)]
 
@@ -278,11 +343,9 @@ class DEIS(NoiseMultistep):
         self.variable = variable
 
     def coordinate(self, convention: Convention, t: float) -> float:
-        """Return t, or half the log of the signal-to-noise ratio."""
         return t if self.variable == "time" else convention.log_snr(t)
 
     def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:
-        """Return the integrals; closed form in log-SNR, by Gauss's rule in time."""
         alpha, sigma = convention.scales(t1)
         if self.variable == "log_snr":
             h = convention.log_snr(t1) - convention.log_snr(t0)

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Ask, Solver
-from .edm import climbed
+from .base import SOLVERS, Evaluator, Solver, Stepped
+from .sde import climbed
 
 AUTO_RANGE = (0.1, 0.6)
 """Noise ratios between which 'auto' restarts: for data of width 1, where single events begin to
@@ -21,11 +21,11 @@ Twice the [0.06, 0.30] that the authors found best for data of width 1/2."""
 
 
 @dataclass(frozen=True)
-class Interval:
+class RestartInterval:
     """One line of the table: restart ``k`` times between two noise ratios.
 
-    ``steps`` None: with the boundaries of the main grid that lie between; else that many steps of
-    their own, equal in the log of the noise ratio.
+    ``steps`` None: with the boundaries of the main grid that lie between; else that many steps
+    of equal size in the log of the noise ratio.
     """
 
     sigma_min: float
@@ -34,7 +34,7 @@ class Interval:
     steps: int | None = None
 
     @classmethod
-    def of(cls, entry: Any) -> Interval:
+    def of(cls, entry: Any) -> RestartInterval:
         """Read ``[sigma_min, sigma_max, k]`` or ``[sigma_min, sigma_max, k, steps]``."""
         if isinstance(entry, (str, bytes)) or not isinstance(entry, Sequence):
             raise _wrong(entry)
@@ -66,15 +66,15 @@ class Restart(Solver):
     When the main grid arrives at the lower noise ratio of an interval, noise is added until the
     upper one and the steps down are done again, k times. Fresh noise contracts the errors made
     above, while the steps stay those of an ordinary differential equation. Both ends are moved to
-    the nearest boundaries of the main grid, so that without ``steps`` no new times are asked, and
-    trees need no new models. A multistep base begins its history anew at each restart.
+    the nearest boundaries of the main grid, so that without ``steps`` there are no new evaluation
+    times, and trees need no new models. A multistep base begins its history anew at each restart.
 
     Order and place of the evaluations are those of the base.
 
     Parameters
     ----------
     base : solver, its name, or a mapping with its parameters
-    intervals : table, see `Interval`; or 'auto': once between noise ratios `AUTO_RANGE`
+    intervals : table, see `RestartInterval`; or 'auto': once between noise ratios `AUTO_RANGE`
     k : restarts of the interval that 'auto' chooses
     s_noise : factor of the noise that is added
 
@@ -88,7 +88,7 @@ class Restart(Solver):
     Xu et al. 2023, arXiv 2306.14878, section 3.1 (Restart forward and backward process).
     """
 
-    needs_parts = True
+    needs_denoised = True
 
     def __init__(
         self,
@@ -100,39 +100,35 @@ class Restart(Solver):
         self.base, self.intervals, self.k, self.s_noise = base, intervals, k, s_noise
         self._base: Solver = base if isinstance(base, Solver) else SOLVERS.build(base)
         if isinstance(self._base, Restart) or self._base.adaptive:
-            raise ConfigError("the base of restart must be a solver with fixed steps of its own")
+            raise ConfigError(
+                "the base of restart must be a solver with fixed steps, not a restart"
+            )
         if intervals == "auto":
-            self._table = [Interval.of([*AUTO_RANGE, k])]
+            self._table = [RestartInterval.of([*AUTO_RANGE, k])]
         elif isinstance(intervals, str) or not isinstance(intervals, Sequence):
             raise ConfigError(f"intervals of restart must be 'auto' or a table, got {intervals!r}")
         else:
-            self._table = [Interval.of(entry) for entry in intervals]
+            self._table = [RestartInterval.of(entry) for entry in intervals]
         self.order, self.offsets = self._base.order, self._base.offsets
         self.lead_offsets = self._base.lead_offsets
         self.stochastic = self._base.stochastic or any(line.k for line in self._table)
 
     def parameters(self) -> dict[str, Any]:
-        """Return all parameters, those of the base inside."""
         name = self.base if isinstance(self.base, str) else type(self._base).__name__
         if isinstance(self.base, dict):
             name = self.base["name"]
         base = {"name": name, **self._base.parameters()}
         return {**super().parameters(), "base": base, "intervals": self.intervals}
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step of the base."""
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         return self._base.step(field, t0, t1, x, state, rng)
 
     def start(self, boundaries: list[float]) -> Any:
-        """Return the state of the base."""
         return self._base.start(boundaries)
 
     def march(
-        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
+        self, field: Evaluator, x: Any, boundaries: list[float], rng: Any, state: Any = None
     ) -> tuple[Any, Any]:
-        """Do all steps and all restarts."""
         base, done = self._base, 0
         state = base.start(boundaries) if state is None else state
         for low, high, line in self._places(field.convention, boundaries):
@@ -147,7 +143,7 @@ class Restart(Solver):
 
     def _places(
         self, convention: Convention, boundaries: list[float]
-    ) -> list[tuple[int, int, Interval]]:
+    ) -> list[tuple[int, int, RestartInterval]]:
         """Return (first, last boundary, line) of every interval that restarts, in time order."""
         ratios = np.array([convention.ratio(t) for t in boundaries])
         places = []
@@ -178,10 +174,10 @@ def _nearest(ratios: np.ndarray, sigma: float) -> int:
     return int(np.argmin(distance))
 
 
-def _again(convention: Convention, piece: list[float], line: Interval) -> list[float]:
+def _again(convention: Convention, descent: list[float], line: RestartInterval) -> list[float]:
     """Return the boundaries of the second descent, same ends."""
     if line.steps is None:
-        return piece
-    high, low = convention.ratio(piece[0]), convention.ratio(piece[-1])
+        return descent
+    high, low = convention.ratio(descent[0]), convention.ratio(descent[-1])
     inner = np.geomspace(high, low, line.steps + 1)[1:-1]
-    return [piece[0], *(convention.clock(float(sigma)) for sigma in inner), piece[-1]]
+    return [descent[0], *(convention.clock(float(sigma)) for sigma in inner), descent[-1]]

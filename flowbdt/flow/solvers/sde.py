@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..parametrisations import Convention
-from .base import SOLVERS, Ask, Solver, normal_like, not_negative
+from .base import SOLVERS, Evaluator, Solver, Stepped, normal_like, not_negative
 from .dpm import DataMultistep, between, log_snr_step
 from .multistep import Node
 from .runge_kutta import weighted_sum
@@ -34,7 +34,7 @@ class DDPM(Solver):
     order = 1
     offsets = (0.0,)
     clock = "log_snr"
-    needs_parts = True
+    needs_denoised = True
     stochastic = True
 
     def __init__(self, eta: float = 1.0) -> None:
@@ -42,11 +42,8 @@ class DDPM(Solver):
         if eta > 1:
             raise ConfigError(f"eta of ddpm must be at most 1, got {eta}")
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step; the last one, to pure data, draws nothing."""
-        denoised, noise = field.parts(t0, x)
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
+        denoised, noise = field.denoised_and_noise(t0, x)
         (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         if b1 <= 0:
             return a1 * denoised, state
@@ -72,16 +69,13 @@ class EulerMaruyama(Solver):
 
     order = 1
     offsets = (0.0,)
-    needs_parts = True
+    needs_denoised = True
     stochastic = True
 
     def __init__(self, churn: float = 1.0) -> None:
         self.churn = not_negative("churn of euler_maruyama", churn)
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step."""
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c, h = field.convention, t1 - t0
         velocity = field(t0, x)
         if c.scales(t1)[1] <= 0:
@@ -113,9 +107,8 @@ class StochasticMultistep(DataMultistep):
         self.decay = 1.0 + self.eta
 
     def advance(
-        self, field: Ask, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
+        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
     ) -> Any:
-        """Return x at t1."""
         c = field.convention
         (_, b0), (a1, b1) = c.scales(t0), c.scales(t1)
         h = self.eta * log_snr_step(c, t0, t1)
@@ -126,8 +119,9 @@ class StochasticMultistep(DataMultistep):
             return weighted_sum([kept, *weights, width], [x, *values, normal_like(x, rng)])
         return weighted_sum([kept, *weights], [x, *values])
 
-    def simple_step(self, field: Ask, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
-        """Return the limit of the formula for an infinite step in log-SNR."""
+    def simple_step(
+        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
+    ) -> Any:
         (_, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         if b1 <= 0:
             return a1 * value
@@ -173,13 +167,10 @@ class SEEDS2(Solver):
     order = 1
     offsets = (0.0, 0.5)
     clock = "log_snr"
-    needs_parts = True
+    needs_denoised = True
     stochastic = True
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step."""
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c = field.convention
         h = log_snr_step(c, t0, t1)
         if not math.isfinite(h):
@@ -200,3 +191,96 @@ def _reverse(c: Convention, x: Any, times: tuple[float, float], noise: Any, grow
     """Return ``(alpha1 / alpha0) x - 2 sigma1 (e^h - 1) e``: the reverse SDE without its noise."""
     (a0, _), (a1, b1) = c.scales(times[0]), c.scales(times[1])
     return (a1 / a0) * x - (2.0 * b1 * grown) * noise
+
+
+@SOLVERS.register("edm")
+class EDMSampler(Solver):
+    """Heun's method on ``x / alpha`` in sigma / alpha; with ``s_churn`` noise is added first.
+
+    Order 2, two evaluations per step and one in the step to pure data. Before a step whose noise
+    ratio is within [s_tmin, s_tmax], the point is lifted to a ratio larger by 1 + gamma, with
+    ``gamma = min(s_churn / n_steps, sqrt(2) - 1)``; the field is then evaluated there. Trees get
+    models for those times. Without churn nothing is drawn.
+
+    From pure noise, where the ratio is infinite, the trapezoid rule is used on ``x / sigma`` in
+    alpha / sigma instead, which is as accurate and finite; there is no noise to add.
+
+    Parameters
+    ----------
+    s_churn : 0 or more, the total amount of noise
+    s_tmin, s_tmax : range of noise ratios with churn; None: no upper limit
+    s_noise : factor of the noise, 1 or a little above
+
+    References
+    ----------
+    Karras et al. 2022, arXiv 2206.00364, algorithm 2 (algorithm 1 without churn).
+    """
+
+    order = 2
+    offsets = (0.0, 1.0)
+    clock = "log_snr"
+    needs_denoised = True
+
+    def __init__(
+        self,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float | None = None,
+        s_noise: float = 1.0,
+    ) -> None:
+        for name, value in (("s_churn", s_churn), ("s_tmin", s_tmin), ("s_noise", s_noise)):
+            not_negative(f"{name} of edm", value)
+        if s_tmax is not None and not s_tmax > s_tmin:
+            raise ConfigError(f"s_tmax of edm must be above s_tmin, got {s_tmax} and {s_tmin}")
+        self.s_churn, self.s_tmin, self.s_tmax, self.s_noise = s_churn, s_tmin, s_tmax, s_noise
+        self.stochastic = s_churn > 0
+
+    def start(self, boundaries: list[float]) -> Any:
+        return min(self.s_churn / (len(boundaries) - 1), math.sqrt(2.0) - 1.0)
+
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
+        c = field.convention
+        if self._due(c.ratio(t0), state):
+            t0, x = lifted(c, x, t0, (1.0 + state) * c.ratio(t0), self.s_noise, rng)
+        (a0, b0), (a1, b1) = c.scales(t0), c.scales(t1)
+        if a0 <= 0:
+            return self._from_noise(field, t0, t1, x), state
+        noise, change = field.noise(t0, x), b1 - a1 * b0 / a0
+        ahead = (a1 / a0) * x + change * noise
+        if b1 <= 0:
+            return ahead, state
+        return (a1 / a0) * x + (0.5 * change) * (noise + field.noise(t1, ahead)), state
+
+    def _from_noise(self, field: Evaluator, t0: float, t1: float, x: Any) -> Any:
+        """Return the trapezoid rule on the denoised point; DDIM's step if it goes to pure data."""
+        (_, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
+        denoised = field.denoised(t0, x)
+        ahead = (b1 / b0) * x + a1 * denoised
+        if b1 <= 0:
+            return ahead
+        return (b1 / b0) * x + (0.5 * a1) * (denoised + field.denoised(t1, ahead))
+
+    def _due(self, ratio: float, gamma: float) -> bool:
+        if not (gamma > 0 and math.isfinite(ratio)):
+            return False
+        return self.s_tmin <= ratio <= (math.inf if self.s_tmax is None else self.s_tmax)
+
+
+def lifted(
+    convention: Any, x: Any, t: float, ratio: float, s_noise: float, rng: Any
+) -> tuple[float, Any]:
+    """Return (time, point) after adding noise until the noise ratio is ``ratio``.
+
+    ``x / alpha`` gets normal noise of variance ratio^2 - ratio(t)^2, so that points of the
+    distribution at t become points of the distribution there (for ``s_noise`` 1).
+    """
+    there = convention.clock(ratio)
+    return there, climbed(convention, x, t, there, s_noise, rng)
+
+
+def climbed(convention: Any, x: Any, t: float, there: float, s_noise: float, rng: Any) -> Any:
+    """Return the point at the noisier time ``there``; it may be pure noise itself."""
+    (a0, b0), (a1, b1) = convention.scales(t), convention.scales(there)
+    keep = a1 / a0
+    width = math.sqrt(max(b1**2 - (keep * b0) ** 2, 0.0))
+    return keep * x + (s_noise * width) * normal_like(x, rng)

@@ -95,6 +95,8 @@ def restart_by_trees(
 
     The network passes every noise level once, at the cost of sampling without restarts.
 
+    Xu et al. 2023, arXiv 2306.14878, section 3.1, for Restart itself.
+
     Parameters
     ----------
     network : field that knows all times
@@ -102,8 +104,6 @@ def restart_by_trees(
     solver, n_steps : of the network, in all; each stretch gets a share, at least one step
     tree_solver : of the trees
     spacing : schedule of all boundaries
-
-    Xu et al. 2023, arXiv 2306.14878, section 3.1, for Restart itself.
     """
     lines = sorted(trees, key=lambda line: -line.sigma_min)
     descents = [line.times(spacing, network.convention) for line in lines]

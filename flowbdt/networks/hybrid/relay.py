@@ -15,11 +15,10 @@ import numpy as np
 from ... import seeding
 from ...config import BOOSTER_DEFAULTS
 from ...errors import ConfigError, DataWarning, InputError
-from ...flow.fields import VelocityField
+from ...flow.fields import TOLERANCE, VelocityField
 from ...flow.solvers import SOLVERS, Solver, evaluations, integrate
 from ...flow.solvers.base import check_boundaries
-from ...flow.solvers.edm import climbed
-from ...flow.times import TOLERANCE
+from ...flow.solvers.sde import climbed
 from ...model import FlowBDT
 from ...tables.event_table import EventTable
 from ...trees.base import Batch
@@ -28,20 +27,12 @@ from ...trees.boosted_trees import BoostedTrees
 
 @dataclass(frozen=True, eq=False)
 class Leg:
-    """A stretch of the trajectory with a field and a solver.
+    """A stretch of the trajectory with a field and a solver."""
 
-    Parameters
-    ----------
-    name : of the field in counts, such as 'network' or 'trees'
-    field : VelocityField
-    solver : Solver, its name, or a mapping
-    boundaries : (n_steps + 1,), rising times
-    """
-
-    name: str
+    name: str  # of the field in counts, such as 'network' or 'trees'
     field: VelocityField
-    solver: Any
-    boundaries: Any
+    solver: Any  # Solver, its name, or a mapping
+    boundaries: Any  # (n_steps + 1,), rising times
     method: Solver = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,13 +61,13 @@ class RelayResult:
 class Relay:
     """Legs, one after the other.
 
+    Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
+    be added and the fields determine none.
+
     Parameters
     ----------
     legs : in order; the first begins at the time of x0
     corrector : of the points at the end, or None
-
-    Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
-    be added and the fields determine none.
     """
 
     def __init__(self, legs: Sequence[Leg], corrector: Corrector | None = None) -> None:
@@ -150,6 +141,8 @@ class Relay:
 class PiecewiseField(VelocityField):
     """A field that is another one in each stretch of time, for any solver.
 
+    Raises ConfigError if the numbers do not fit.
+
     Parameters
     ----------
     fields : in the order of time
@@ -158,8 +151,6 @@ class PiecewiseField(VelocityField):
     Attributes
     ----------
     n_evaluations : of each field
-
-    Raises ConfigError if the numbers do not fit.
     """
 
     def __init__(self, fields: Sequence[VelocityField], handovers: Sequence[float]) -> None:
@@ -184,10 +175,10 @@ class PiecewiseField(VelocityField):
         self.n_evaluations[number] += 1
         return self.fields[number](t, x, cond)
 
-    def parts(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
+    def denoised_and_noise(self, t: float, x: Any, cond: Any = None) -> tuple[Any, Any]:
         number = self._at(t)
         self.n_evaluations[number] += 1
-        return self.fields[number].parts(t, x, cond)
+        return self.fields[number].denoised_and_noise(t, x, cond)
 
     @property
     def limited(self) -> bool:

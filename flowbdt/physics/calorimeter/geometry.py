@@ -150,14 +150,14 @@ def read_binning(
 ) -> Geometry:
     """Read a binning file (XML) of the challenge.
 
+    Raises FormatError if the file is not XML, has no layers with voxels, or edges that do not
+    increase.
+
     Parameters
     ----------
     path : file with one ``Bin`` that has ``Layer`` entries: id, r_edges [mm], n_bin_alpha
     name : of the geometry; None for the particle's name
     dataset, min_energy : as in `Geometry`
-
-    Raises FormatError if the file is not XML, has no layers with voxels, or edges that do not
-    increase.
     """
     try:
         root = ElementTree.parse(path).getroot()

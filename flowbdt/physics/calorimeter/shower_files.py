@@ -15,10 +15,10 @@ import numpy as np
 
 from ...atomic_files import atomic
 from ...errors import FormatError, InputError
+from ...seeding import split_mask
 from ...tables.event_table import EventTable
 from ...tables.formats import hdf5
-from ...tables.formats.read import Rows, row_span
-from ...tables.row_split import split_mask
+from ...tables.formats.table_files import Rows, row_span
 from ..datasets import DATASETS, Dataset
 from .geometry import Geometry, geometry_of
 from .geometry import geometry as named_geometry
@@ -99,18 +99,15 @@ def block_rows(geometry: Geometry) -> int:
 class ShowerFile:
     """Showers in a file; every iteration reads it again, block by block.
 
+    Raises InputError if data sets are missing, or their shapes do not fit each other or the
+    geometry; FormatError if the file is no HDF5 file, is truncated, or of a newer format of
+    flowbdt.
+
     Parameters
     ----------
     path : .hdf5 file of the challenge
     geometry : Geometry, its name, or None: from the number of voxels
     key : name of the showers in the file
-
-    Raises
-    ------
-    InputError
-        If data sets are missing, or their shapes do not fit each other or the geometry.
-    FormatError
-        If the file is no HDF5 file, is truncated, or of a newer format of flowbdt.
     """
 
     def __init__(
@@ -173,19 +170,15 @@ def write_showers(
 ) -> None:
     """Write showers for the official evaluation; whole or not at all.
 
+    Raises InputError if there is no shower, or blocks differ in geometry; RunError if the file
+    cannot be written.
+
     Parameters
     ----------
     path : .hdf5 file to write
     showers : Showers, or blocks of them
     attributes : provenance: numbers or texts, stored at the root beside the format number
         ``flowbdt_showers``. The official code ignores attributes
-
-    Raises
-    ------
-    InputError
-        If there is no shower, or blocks differ in geometry.
-    RunError
-        If the file cannot be written.
     """
     import h5py
 

@@ -11,32 +11,23 @@ import numpy as np
 
 from ...errors import InputError
 from ...registry import Registry, unknown
+from ...seeding import row_uniform
 from ...tables.event_table import EventTable
-from ...tables.row_split import row_uniform
 
 
 class Dataset(ABC):
     """A table that knows its columns, its source and its splits.
 
     A subclass sets the attributes and writes `_load`; it never touches the network.
-
-    Attributes
-    ----------
-    name : str, as in `DATASETS`
-    splits : names of the disjoint splits
-    source, licence : str, who made the data and what may be done with them
-    relations : columns that are exact functions of others, such as ``"tau21 = tau2 / tau1"``
-    columns : names of the columns, in order
-    units : unit by column name, "" where it has none
     """
 
-    name: ClassVar[str]
-    source: ClassVar[str]
-    licence: ClassVar[str]
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    relations: ClassVar[tuple[str, ...]] = ()
-    columns: tuple[str, ...]
-    units: dict[str, str]
+    name: ClassVar[str]  # as in `DATASETS`
+    source: ClassVar[str]  # who made the data
+    licence: ClassVar[str]  # what may be done with them
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")  # disjoint
+    relations: ClassVar[tuple[str, ...]] = ()  # exact ones, such as "tau21 = tau2 / tau1"
+    columns: tuple[str, ...]  # their names, in order
+    units: dict[str, str]  # by column, "" where it has none
 
     def load(self, split: str = "all") -> EventTable:
         """Return the events of one split, or of "all" of them, always in the same order.
@@ -68,6 +59,8 @@ DATASETS: Registry[Dataset] = Registry("data set")
 def hashed_rows(n: int, fractions: dict[str, float], seed: int = 0) -> dict[str, np.ndarray]:
     """Return disjoint splits of the row numbers 0 to n - 1, by a keyed hash of the number.
 
+    Raises InputError if a fraction is negative or they do not add up to 1.
+
     Parameters
     ----------
     fractions : share of each split, in order; together 1
@@ -75,8 +68,6 @@ def hashed_rows(n: int, fractions: dict[str, float], seed: int = 0) -> dict[str,
     Returns
     -------
     dict of ndarray, ascending row numbers, int64; each row in exactly one split
-
-    Raises InputError if a fraction is negative or they do not add up to 1.
     """
     shares = list(fractions.values())
     if min(shares, default=-1.0) < 0 or abs(sum(shares) - 1.0) > 1e-9:

@@ -164,17 +164,15 @@ def fetch_file(
     The next call resumes an interrupted download (HTTP Range; a server without it sends all of it
     again). Only http and https are supported; proxies are taken from the environment.
 
+    Raises FetchError without network, if the server refuses, or if size or checksum are not those
+    of the source.
+
     Parameters
     ----------
     record, file : from `record` and `Record.select`
     folder : created if absent
     base_url : folder on the web that holds the files, instead of the record's
     on_bytes : called with the number of bytes on disk at the start, then with that of each block
-
-    Raises
-    ------
-    FetchError
-        Without network, if the server refuses, or if size or checksum are not those of the source.
     """
     folder = Path(folder)
     url = f"{_checked_url(base_url or record.base_url)}/{file.name}"

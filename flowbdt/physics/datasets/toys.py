@@ -148,6 +148,8 @@ def toy_showers(
     Showers of one seed form pairs, detailed and ``cheap``: row by row they share energy and depth.
     Detailed ones have a wider core with a halo, a displaced axis and larger fluctuations.
 
+    Raises InputError if n is less than 1.
+
     Parameters
     ----------
     geometry : Geometry or its name; dataset 1 gets its 15 energies, others 1 GeV to 1 TeV
@@ -157,8 +159,6 @@ def toy_showers(
     Returns
     -------
     Showers, float32, voxels below 1 keV are 0
-
-    Raises InputError if n is less than 1.
     """
     shape = named_geometry(geometry) if isinstance(geometry, str) else geometry
     if n < 1:

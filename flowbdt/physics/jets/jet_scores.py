@@ -136,12 +136,7 @@ def coverage_and_mmd(
     errors. Real jets do not reach a coverage of 1 either, as the floor shows. Needs the extra
     ``jets``.
 
-    Raises
-    ------
-    InputError
-        If there are fewer than two batches.
-    MissingExtra
-        If POT is not installed.
+    Raises InputError if there are fewer than two batches; MissingExtra if POT is not installed.
     """
     if n_batches < 2:
         raise InputError(f"n_batches must be at least 2 for an error, got {n_batches}")

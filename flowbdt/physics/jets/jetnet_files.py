@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import FormatError, InputError
 from ...tables.event_table import EventTable
 from ...tables.formats import hdf5, read_table
-from ...tables.formats.read import Rows, row_span
+from ...tables.formats.table_files import Rows, row_span
 from ..datasets import DATASETS, Dataset, as_integers, hashed_split
 
 if TYPE_CHECKING:
@@ -157,6 +157,10 @@ def read_jetnet(
 ) -> EventTable:
     """Read a file in JetNet's own layout as a flat table.
 
+    Raises InputError if ``what`` is unknown, a data set is missing or of another shape, a count or
+    mask is no whole number, or the file has fewer than ``n_particles`` particles; FormatError if
+    the file is truncated or foreign.
+
     Parameters
     ----------
     path : .hdf5 file with ``jet_features`` (N, 4) and ``particle_features`` (N, P, 4), such as
@@ -170,14 +174,6 @@ def read_jetnet(
     Returns
     -------
     EventTable; num_particles and masks are integer columns, the others as stored (float32)
-
-    Raises
-    ------
-    InputError
-        If ``what`` is unknown, a data set is missing or of another shape, a count or mask is no
-        whole number, or the file has fewer than ``n_particles`` particles.
-    FormatError
-        If the file is truncated or foreign.
     """
     if what not in ("jets", "particles"):
         raise InputError(f"what to read must be 'jets' or 'particles', got {what!r}")

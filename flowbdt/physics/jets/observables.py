@@ -132,11 +132,11 @@ class SoftDrop:
 class ClusteredJets:
     """Jets clustered as a whole, all in one call of FastJet.
 
+    Raises MissingExtra if fastjet is not installed.
+
     Parameters
     ----------
     jets : Constituents
-
-    Raises MissingExtra if fastjet is not installed.
     """
 
     def __init__(self, jets: Constituents) -> None:

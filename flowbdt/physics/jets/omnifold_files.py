@@ -119,6 +119,9 @@ def read_zjets(
 ) -> EventTable:
     """Read files of the OmniFold layout as one table.
 
+    Raises InputError if an observable is unknown, or an array is missing or of another length;
+    FormatError if a file is truncated or foreign.
+
     Parameters
     ----------
     files : .npz files, read one after the other
@@ -130,13 +133,6 @@ def read_zjets(
     EventTable; mass and pt in GeV, multiplicity an integer column, the others float64. ln_rho is
     `NO_GROOMED_MASS` and z_g zero where grooming leaves no mass; tau21 of a jet without width is
     zero.
-
-    Raises
-    ------
-    InputError
-        If an observable is unknown, or an array is missing or of another length.
-    FormatError
-        If a file is truncated or foreign.
     """
     names = tuple(observables)
     sim_names = names if conditions is None else tuple(conditions)

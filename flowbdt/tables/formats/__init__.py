@@ -1,21 +1,33 @@
-"""Read and write tables by file ending: .h5, .hdf5, .npz, .npy, .csv, .parquet.
+"""Table files: `read_table` and `write_table` choose the format by the ending of the name.
 
-Start with `read_table` and `write_table`; `iter_blocks` and `TableWriter` do the same for tables
-that do not fit in memory. ``hdf5.py`` and ``flat.py`` know the formats, ``columns.py`` what they
-have in common.
+`iter_blocks` and `TableWriter` do the same for tables larger than the memory. A format is a class
+in a file of its own here, registered in `FORMATS`.
 """
 
 from __future__ import annotations
 
-from .read import ENDINGS, iter_blocks, read_attributes, read_conditions, read_table
-from .read_blocks import condition_blocks, count_rows
+from . import csv, hdf5, npy, parquet  # noqa: F401  (they enter themselves in FORMATS)
+from .base import FORMATS, PlainFormat, StoredColumns, TableFormat, WholeFormat
 from .resumable import ResumableWriter
-from .write import TableWriter, write_table
+from .table_files import (
+    TableWriter,
+    condition_blocks,
+    count_rows,
+    iter_blocks,
+    read_attributes,
+    read_conditions,
+    read_table,
+    write_table,
+)
 
 __all__ = [
-    "ENDINGS",
+    "FORMATS",
+    "PlainFormat",
     "ResumableWriter",
+    "StoredColumns",
+    "TableFormat",
     "TableWriter",
+    "WholeFormat",
     "condition_blocks",
     "count_rows",
     "iter_blocks",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,7 +19,8 @@ import numpy as np
 
 from ...atomic_files import to_plain
 from ...errors import FormatError, InputError
-from .columns import Columns, same_length
+from ..event_table import EventTable
+from .base import FORMATS, StoredColumns, TableFormat, Writer
 
 if TYPE_CHECKING:
     import h5py
@@ -32,7 +33,7 @@ SEGMENT = 2**22
 then. At the same rows in every file, however it was written, because the bytes depend on it."""
 MAX_ATTRIBUTE = 60_000
 """Bytes; HDF5 keeps attributes in an object header of at most 64 kB."""
-_OWN = ("flowbdt_table", "column_order")
+RESERVED = ("flowbdt_table", "column_order")
 
 
 @contextlib.contextmanager
@@ -57,7 +58,49 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
         yield handle
 
 
-def column_names(handle: h5py.File, path: str | Path) -> list[str]:
+@FORMATS.register(".h5")
+@FORMATS.register(".hdf5")
+class Hdf5(TableFormat):
+    """HDF5, read and written in blocks."""
+
+    in_blocks = True
+
+    @contextlib.contextmanager
+    def opened(self, path: Path) -> Iterator[StoredColumns]:
+        with opened(path) as handle:
+            yield _stored_columns(handle, path)
+
+    def attributes(self, path: Path) -> dict[str, Any]:
+        with opened(path) as handle:
+            stored = handle.attrs
+            return {name: _decoded(stored[name]) for name in sorted(stored) if name not in RESERVED}
+
+    def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
+        return Hdf5Writer(open(part, "w+b", buffering=0), attributes)
+
+
+def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
+    """Return columns whose values are read when they are sliced."""
+    names = _column_names(handle, path)
+    attributes = {name: handle[name].attrs for name in names}
+    roles = {name: _text(known.get("role", "")) for name, known in attributes.items()}
+    return StoredColumns(
+        {name: _Unread(handle[name], path) for name in names},
+        {
+            name: _text(known.get("unit", known.get("units", "")))
+            for name, known in attributes.items()
+        },
+        {
+            name: tuple(_texts(known["categories"]))
+            for name, known in attributes.items()
+            if "categories" in known
+        },
+        tuple(name for name, role in roles.items() if role == "condition"),
+        next((name for name, role in roles.items() if role == "weight"), None),
+    )
+
+
+def _column_names(handle: h5py.File, path: Path) -> list[str]:
     """Return the column names in the stored order; the others follow alphabetically."""
     for name in handle:
         if handle.get(name, getclass=True).__name__ == "Group":
@@ -69,55 +112,33 @@ def column_names(handle: h5py.File, path: str | Path) -> list[str]:
     return stored + sorted(set(handle) - set(stored))
 
 
-def row_count(handle: h5py.File, names: Sequence[str], path: str | Path) -> int:
-    """Return the common length of the columns. Raises InputError if they are not 1-d or differ."""
-    return same_length({name: handle[name].shape for name in names}, path)
+class _Unread:
+    """A data set that stands for its values."""
+
+    def __init__(self, dataset: h5py.Dataset, path: str | Path) -> None:
+        self.shape, self._dataset, self._path = dataset.shape, dataset, path
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        import h5py
+
+        try:
+            if h5py.check_string_dtype(self._dataset.dtype) is not None:
+                return np.asarray(self._dataset.asstr()[rows].astype(object))
+            return np.asarray(self._dataset[rows])
+        except OSError as error:
+            raise FormatError(
+                f"{self._path} is damaged ({error}); it may be truncated: copy or make it again"
+            ) from error
 
 
 def read_columns(
-    handle: h5py.File, names: Sequence[str], rows: slice, path: str | Path
+    handle: h5py.File, names: Iterable[str], rows: slice, path: str | Path
 ) -> dict[str, np.ndarray]:
-    """Read ``rows`` of some columns. Raises FormatError if the file ends before its data."""
-    try:
-        return {name: _read(handle[name], rows) for name in names}
-    except OSError as error:
-        raise FormatError(
-            f"{path} is damaged ({error}); it may be truncated: copy or make it again"
-        ) from error
+    """Read ``rows`` of some data sets. Raises FormatError if the file ends before its data."""
+    return {name: _Unread(handle[name], path)[rows] for name in names}
 
 
-def _read(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
-    import h5py
-
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return dataset.asstr()[rows].astype(object)
-    return dataset[rows]
-
-
-def describe(handle: h5py.File, names: Sequence[str]) -> Columns:
-    """Return units, categories and roles of the columns, without their values."""
-    attributes = {name: handle[name].attrs for name in names}
-    roles = {name: _text(found.get("role", "")) for name, found in attributes.items()}
-    weights = [name for name, role in roles.items() if role == "weight"]
-    return Columns(
-        arrays={},
-        units={name: _unit(found) for name, found in attributes.items()},
-        categories={
-            name: tuple(_texts(found["categories"]))
-            for name, found in attributes.items()
-            if "categories" in found
-        },
-        conditions=tuple(name for name, role in roles.items() if role == "condition"),
-        weight=weights[0] if weights else None,
-    )
-
-
-def read_attributes(handle: h5py.File) -> dict[str, Any]:
-    """Return the root attributes that a caller stored, as plain Python values."""
-    return {name: _decoded(handle.attrs[name]) for name in sorted(handle.attrs) if name not in _OWN}
-
-
-class Writer:
+class Hdf5Writer(Writer):
     """Write columns in blocks to an HDF5 file that grows; the bytes depend on the rows alone.
 
     Rows are held back until a whole chunk is there, so memory is bounded by one chunk and one
@@ -131,12 +152,13 @@ class Writer:
         n_rows: int = 0,
         on_segment: Callable[[int], None] = lambda n_rows: None,
     ) -> None:
-        """Begin, or go on with a file that was closed after ``n_rows`` rows, a whole segment.
+        """Begin, or continue a file that was closed after ``n_rows`` rows, a whole segment.
 
         ``target`` is a file open for reading and writing. ``on_segment`` is called with the number
-        of rows whenever the file is whole on its way.
+        of rows whenever a segment is complete.
         """
         self._target, self._on_segment = target, on_segment
+        self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []
         self._n_pending = 0
         self._n_written = n_rows
@@ -145,13 +167,13 @@ class Writer:
             if not n_rows:
                 self._describe(attributes)
         except BaseException:
-            self._file.close()
+            self.abandon()
             raise
 
     def _describe(self, attributes: Mapping[str, Any]) -> None:
         self._file.attrs["flowbdt_table"] = FORMAT
         for name, value in sorted(attributes.items()):
-            if name in _OWN:
+            if name in RESERVED:
                 raise InputError(f"the attribute name {name!r} is taken by the format: rename it")
             self._file.attrs[name] = _encoded(name, value)
 
@@ -161,28 +183,30 @@ class Writer:
         self._target.seek(0)
         self._file = h5py.File(self._target, mode, libver=("earliest", "v110"))
 
-    def append(self, columns: Columns) -> None:
-        """Add rows; the first call fixes names, types, units and categories."""
+    def append(self, table: EventTable) -> None:
+        if self._categories is None:
+            self._categories = table.categories
+        elif table.categories != self._categories:
+            table = table.recoded(self._categories)
+        columns = StoredColumns.of(table, {})
         if not self._file.keys():
             self._create(columns)
         self._pending.append(columns.arrays)
-        self._n_pending += len(next(iter(columns.arrays.values())))
+        self._n_pending += table.n
         if self._n_pending >= CHUNK:
             self._flush(self._n_pending - self._n_pending % CHUNK)
 
     def close(self) -> None:
-        """Write what is held back and close the file; a second call does nothing."""
-        if self._file:
-            try:
-                self._flush(self._n_pending)
-            finally:
-                self._file.close()
+        try:
+            self._flush(self._n_pending)
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
-        """Close the file without writing what is held back."""
         self._file.close()
+        self._target.close()
 
-    def _create(self, columns: Columns) -> None:
+    def _create(self, columns: StoredColumns) -> None:
         for name in columns.arrays:
             if "/" in name or name in ("", "."):
                 raise InputError(f"HDF5 takes no column called {name!r}: rename it without '/'")
@@ -266,10 +290,3 @@ def _text(value: Any) -> str:
 
 def _texts(values: Any) -> list[str]:
     return [_text(value) for value in values]
-
-
-def _unit(attributes: Mapping[str, Any]) -> str:
-    for key in ("unit", "units"):
-        if key in attributes:
-            return _text(attributes[key])
-    return ""

@@ -21,11 +21,10 @@ from ... import atomic_files
 from ...errors import FormatError, InputError, RunError
 from ..event_table import EventTable
 from . import hdf5
-from .columns import of_table
 from .committed import CommittedFile, locked
-from .read import HDF5_ENDINGS
 
 FORMAT = 1
+HDF5_ENDINGS = (".h5", ".hdf5")
 
 
 class ResumableWriter:
@@ -106,7 +105,9 @@ class ResumableWriter:
         if state:
             self._file.apply(state)
             self.n_rows = int(state["rows"])
-        self._hdf5 = hdf5.Writer(self._file, self.attributes, self.n_rows, on_segment=self._commit)
+        self._hdf5 = hdf5.Hdf5Writer(
+            self._file, self.attributes, self.n_rows, on_segment=self._commit
+        )
 
     def _close(self, failed: bool) -> None:
         """Close the file, and remove it if nothing in it was finished."""
@@ -150,7 +151,7 @@ class ResumableWriter:
 
     def append(self, table: EventTable) -> None:
         """Add the events of ``table``, whose columns are those of the blocks before."""
-        self._hdf5.append(of_table(table))
+        self._hdf5.append(table)
         self.n_rows += table.n
 
     def _commit(self, n_rows: int) -> None:

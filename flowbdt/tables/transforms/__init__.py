@@ -5,8 +5,7 @@ from __future__ import annotations
 from . import discrete, rank, smooth  # noqa: F401  (they enter themselves in TRANSFORMS)
 from .base import TRANSFORMS, ColumnTransform, build_column
 from .choose import choose
-from .table_transform import TableTransform
-from .whitening import JointTransform
+from .table_transform import JointTransform, TableTransform
 
 __all__ = [
     "TRANSFORMS",

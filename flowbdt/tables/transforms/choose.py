@@ -1,4 +1,4 @@
-"""Which transform suits a column: the rules behind the specification "auto".
+"""The rules that choose a transform for a column where the specification is "auto".
 
 In this order: constant; categories, truth values and integers with few distinct values;
 integers; an angle that fills its period; spikes and hard limits (rank); positive over a wide range
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .base import REACH
-from .rank_knots import Distinct, find_atoms
+from .rank import Distinct, find_atoms
 
 Choice = tuple[dict[str, Any], str]
 """A transform specification and the reason for it, in a few words."""
@@ -44,13 +44,9 @@ def choose(values: np.ndarray, dtype: str = "float64", is_category: bool = False
         return {"name": "constant"}, "one value"
     if is_category or dtype == "bool":
         return {"name": "categorical"}, "categories"
-    if _is_integral(values, dtype):
+    if np.dtype(dtype).kind in "iu" or bool((values == np.rint(values)).all()):
         return _choose_integral(values, dtype)
     return choose_continuous(values)
-
-
-def _is_integral(values: np.ndarray, dtype: str) -> bool:
-    return np.dtype(dtype).kind in "iu" or bool((values == np.rint(values)).all())
 
 
 def _choose_integral(values: np.ndarray, dtype: str) -> Choice:

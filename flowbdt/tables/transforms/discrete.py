@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ _INSIDE = 1e-3
 
 
 @TRANSFORMS.register("integer")
+@dataclass(eq=False)
 class Integer(ColumnTransform):
     """Add uniform noise in [0, 1) and treat the column as continuous; round down on the way back.
 
@@ -37,17 +39,10 @@ class Integer(ColumnTransform):
     name = "integer"
     draws = True
     fitted = ("minimum", "maximum", "limited")
-
-    def __init__(
-        self,
-        inner: str | Mapping[str, Any] | Sequence[Any] = "auto",
-        tails: str | Mapping[str, str] = "auto",
-    ) -> None:
-        self.inner = inner
-        self.tails = tails
+    inner: str | Mapping[str, Any] | Sequence[Any] = "auto"
+    tails: str | Mapping[str, str] = "auto"
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Integer:
-        """Learn from integral training values (n,). Raises ConfigError if they are not."""
         if (values != np.rint(values)).any():
             row = int(np.argmax(values != np.rint(values)))
             raise ConfigError(
@@ -68,28 +63,22 @@ class Integer(ColumnTransform):
         return values + _INSIDE + (1 - 2 * _INSIDE) * rng.random(values.shape[0])
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return latent values (n, 1) of the column plus uniform noise."""
         return self._inner.forward(self._dequantise(values, rng), rng)
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return integral values (n,)."""
         return np.clip(np.floor(self._inner.inverse(latent)), *whole_range(vars(self)))
 
     def resolved(self) -> dict[str, Any]:
-        """Return the specification with inner transform and tails that were chosen."""
         return {"name": self.name, "inner": self._inner.resolved(), "tails": dict(self.limited)}
 
     def state(self) -> dict[str, Any]:
-        """Return what was learned, with the inner transform."""
         return {**super().state(), "inner": self._inner.to_json()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
         super().load(state)
         self._inner = ColumnTransform.from_json(state["inner"])
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
         return (
             f"integer from {self.minimum:g} to {self.maximum:g}, dequantised; tails: {tails};"
@@ -110,17 +99,14 @@ class Categorical(ColumnTransform):
 
     `forward` draws a normal number restricted to the interval, so that the latent column is
     exactly standard normal; `inverse` returns the value of the interval. Only training values are
-    ever generated. Values not seen in training go to the nearest seen one, with a DataWarning.
+    ever generated. Other values go to the nearest training value, with a DataWarning.
     """
 
     name = "categorical"
     draws = True
     fitted = ("values", "edges")
-    values: np.ndarray
-    edges: np.ndarray
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Categorical:
-        """Learn values and frequencies from the training values (n,)."""
         from scipy.special import ndtri
 
         self.values, counts = np.unique(values, return_counts=True)
@@ -128,7 +114,6 @@ class Categorical(ColumnTransform):
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return latent values (n, 1)."""
         code: np.ndarray = np.searchsorted(self.values, values)
         code = np.minimum(code, self.values.size - 1)
         unseen = self.values[code] != values
@@ -147,16 +132,15 @@ class Categorical(ColumnTransform):
         return np.asarray(np.searchsorted(self.values[:-1] / 2 + self.values[1:] / 2, values))
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return one of the training values per row (n,)."""
         return self.values[np.searchsorted(self.edges, latent[:, 0], side="right")]
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         n_values = self.values.size
         return f"{plural(int(n_values), 'distinct value')}, each an interval of a normal; no others"
 
 
 @TRANSFORMS.register("circular")
+@dataclass(eq=False)
 class Circular(ColumnTransform):
     """Map an angle to a point in the plane: two latent columns r cos, r sin, no seam.
 
@@ -173,13 +157,10 @@ class Circular(ColumnTransform):
     name = "circular"
     n_latent = 2
     draws = True
-
-    def __init__(self, period: float = 2 * np.pi, low: float | None = None) -> None:
-        self.period = period
-        self.low = low
+    period: float = 2 * np.pi
+    low: float | None = None
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Circular:
-        """Check the options; there is nothing to learn."""
         if check_number(self.period, "period of 'circular'") <= 0:
             raise ConfigError(f"period of 'circular' must be positive, got {self.period!r}")
         if self.low is not None:
@@ -187,7 +168,6 @@ class Circular(ColumnTransform):
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return latent values (n, 2)."""
         low, period = angle_range(vars(self))
         angle = (2 * np.pi / period) * np.remainder(values - low, period)
         # never 0: there the direction would be lost
@@ -195,14 +175,12 @@ class Circular(ColumnTransform):
         return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return angles (n,) in [low, low + period)."""
         low, period = angle_range(vars(self))
         turn = np.remainder(np.arctan2(latent[:, 1], latent[:, 0]) / (2 * np.pi), 1.0)
         values = low + period * turn
         return np.where(values < low + period, values, low)
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         low, period = angle_range(vars(self))
         return f"angle, period {period:g}; generated values in [{low:g}, {low + period:g})"
 

@@ -1,16 +1,30 @@
-"""Rank-to-normal: the empirical distribution of a column, mapped to a standard normal."""
+"""Rank-to-normal: the empirical distribution of a column, mapped to a standard normal.
+
+A column is cut into smooth runs and *atoms* (values repeated too often to be chance: spikes,
+hard limits). Each has an interval of the cumulative distribution, hence of the normal latent
+value z. A run is piecewise linear in z between order statistics; an atom is flat. A gap between a
+run and its neighbour has no interval, so nothing is generated in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, InputError
-from . import rank_knots
-from .base import REACH, TRANSFORMS, ColumnTransform, check_number, check_tails
+from ...errors import ConfigError, InputError, plural
+from .base import LARGEST, REACH, TRANSFORMS, ColumnTransform, check_number, check_tails
 
+N_KNOTS = 1000
+"""Knots for the smooth part of a column."""
+MAX_ATOMS = 500
+"""Repeated values kept exactly; if there are more, the most frequent ones."""
+ATOM_SHARE = 0.005
+"""A value held by this share of the rows (and by 10 rows) is an atom wherever it stands."""
+SPIKE_SHARE = 0.0005
+"""A value held by this share (and by 10 rows) is an atom if its neighbours are 5 times rarer."""
 _INSIDE = 1e-5
 """Share of an atom's interval left free at each end, so that rounding cannot leave it."""
 _NUDGE = 1e-11
@@ -18,13 +32,12 @@ _NUDGE = 1e-11
 
 
 @TRANSFORMS.register("rank")
+@dataclass(eq=False)
 class Rank(ColumnTransform):
-    """Map a column to a standard normal through its empirical distribution, in straight pieces.
+    """Map a column to a standard normal through its empirical distribution, piecewise linearly.
 
-    Values repeated too often to be chance (spikes, hard limits; see `stairs.find_atoms`) own an
-    interval of the latent axis: `forward` spreads them in it with random numbers, `inverse` gives
-    the value back exactly. Values that were not in the training rows and fall between an atom
-    and its neighbour come back as the atom.
+    `forward` spreads an atom (see `find_atoms`) over its interval with random numbers, `inverse`
+    gives the value back exactly. Values between an atom and its neighbour come back as the atom.
 
     Parameters
     ----------
@@ -45,37 +58,23 @@ class Rank(ColumnTransform):
 
     name = "rank"
     fitted = ("z", "x", "limited", "bound")
-    z: np.ndarray
-    x: np.ndarray
-    limited: dict[str, str]
-    bound: float | None
-
-    def __init__(
-        self,
-        tails: str | Mapping[str, str] = "auto",
-        low: float | str | None = "auto",
-        high: float | None = None,
-        reach: float = REACH,
-        atoms: str | Sequence[float] = "auto",
-    ) -> None:
-        self.tails = tails
-        self.low = low
-        self.high = high
-        self.reach = reach
-        self.atoms = atoms
+    tails: str | Mapping[str, str] = "auto"
+    low: float | str | None = "auto"
+    high: float | None = None
+    reach: float = REACH
+    atoms: str | Sequence[float] = "auto"
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Rank:
-        """Learn the knots from the training values (n,)."""
         self.bound = self._choose_low(values)
         self._check_bounds(values)
         reach = check_number(self.reach, "reach of 'rank'", positive=True)
-        distinct = rank_knots.Distinct.of(values)
-        z, x = rank_knots.build_knots(distinct, self._choose_atoms(distinct))
+        distinct = Distinct.of(values)
+        z, x = build_knots(distinct, self._choose_atoms(distinct))
         self.limited = self._choose_limits(distinct, check_tails(self.tails, "'rank'"))
         if self.limited["low"] == "extend":
-            z, x = rank_knots.extend_low(z, x, reach, self.bound)
+            z, x = extend_low(z, x, reach, self.bound)
         if self.limited["high"] == "extend":
-            z, x = rank_knots.extend_high(z, x, reach, self.high)
+            z, x = extend_high(z, x, reach, self.high)
         self.z, self.x = z, x
         self._prepare()
         return self
@@ -96,19 +95,19 @@ class Rank(ColumnTransform):
                     f" beyond it (range {values.min():g} to {values.max():g}); change the bound"
                 )
 
-    def _choose_atoms(self, distinct: rank_knots.Distinct) -> np.ndarray:
+    def _choose_atoms(self, distinct: Distinct) -> np.ndarray:
         if isinstance(self.atoms, str):
             if self.atoms not in ("auto", "none"):
                 raise ConfigError(
                     "atoms of 'rank' must be 'auto', 'none' or a list of values, got"
                     f" {self.atoms!r}"
                 )
-            found = rank_knots.find_atoms(distinct)
-            return found if self.atoms == "auto" else np.zeros_like(found)
+            atoms = find_atoms(distinct)
+            return atoms if self.atoms == "auto" else np.zeros_like(atoms)
         return np.isin(distinct.values, np.asarray(self.atoms, dtype=np.float64))
 
     @staticmethod
-    def _choose_limits(distinct: rank_knots.Distinct, tails: dict[str, str]) -> dict[str, str]:
+    def _choose_limits(distinct: Distinct, tails: dict[str, str]) -> dict[str, str]:
         for side, count in (("low", distinct.counts[0]), ("high", distinct.counts[-1])):
             if tails[side] == "auto":
                 tails[side] = "limit" if count > 1 else "extend"
@@ -134,26 +133,21 @@ class Rank(ColumnTransform):
         self._single_x, self._single_z = self.x[single], z[single]
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
         super().load(state)
         self._prepare()
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return latent values (n, 1); repeated values are spread out with ``rng``."""
         z = np.asarray(np.interp(values, self._single_x, self._single_z))
         if self.draws:
             spread = rng.random(values.shape)
             index = np.searchsorted(self._atom_x, values)
             index = np.asarray(np.minimum(index, self._atom_x.size - 1))
             hit = np.asarray(self._atom_x[index] == values)
-            z[hit] = self._spread(index[hit], spread[hit])
+            atom = index[hit]
+            z[hit] = spread_normal(self._atom_low[atom], self._atom_high[atom], spread[hit])
         return z[:, None]
 
-    def _spread(self, atom: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        return spread_normal(self._atom_low[atom], self._atom_high[atom], uniform)
-
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return values (n,) within the range of the knots."""
         z = np.clip(latent[:, 0], self.z[0], self.z[-1])
         index = np.minimum(np.searchsorted(self.z, z, side="right") - 1, self.z.size - 2)
         with np.errstate(over="ignore"):
@@ -161,13 +155,11 @@ class Rank(ColumnTransform):
         return np.clip(x, self.x[0], self.x[-1])
 
     def resolved(self) -> dict[str, Any]:
-        """Return the specification with the tails that were chosen."""
         return {"name": self.name, **self.options(), "tails": dict(self.limited), "low": self.bound}
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
-        atoms = rank_knots.describe_atoms(self.z, self.x)
+        atoms = describe_atoms(self.z, self.x)
         return (
             f"rank to normal, {atoms}; tails: {tails}, generated values in"
             f" [{self.x[0]:g}, {self.x[-1]:g}]"
@@ -185,3 +177,146 @@ def spread_normal(low: np.ndarray, high: np.ndarray, uniform: np.ndarray) -> np.
     p = p_a + (_INSIDE + (1 - 2 * _INSIDE) * uniform) * (p_b - p_a)
     z = ndtri(p)
     return np.where(flip, -z, z)
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The distinct values of a column and how often each occurs, both (u,), values increasing."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Distinct:
+        return cls(*np.unique(values, return_counts=True))
+
+    @property
+    def n(self) -> int:
+        return int(self.counts.sum())
+
+
+def find_atoms(distinct: Distinct) -> np.ndarray:
+    """Return a mask (u,) of the values that are atoms.
+
+    All of them when there are few distinct values for the number of rows; else those held by a
+    large share of the rows, those that stand out from their neighbours, and an extreme value held
+    by three or more rows (a hard limit). Values on a fine lattice (rounded data) are not atoms:
+    their neighbours are repeated as often.
+    """
+    counts, n = distinct.counts, distinct.n
+    if counts.size <= MAX_ATOMS and 10 * counts.size <= n:
+        return np.ones(counts.size, dtype=bool)
+    atoms = counts >= max(10, ATOM_SHARE * n)
+    extremes = np.zeros(counts.size, dtype=bool)
+    extremes[[0, -1]] = counts[[0, -1]] >= 3
+    candidates = np.flatnonzero((counts >= max(10, SPIKE_SHARE * n)) | extremes)
+    atoms[candidates] |= counts[candidates] >= 5 * _typical_neighbour(counts, candidates)
+    return _most_frequent(atoms, counts)
+
+
+def _typical_neighbour(counts: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return the median count of the 30 nearest distinct values of each indexed one."""
+    offsets = np.concatenate([np.arange(-15, 0), np.arange(1, 16)])
+    around = index[:, None] + offsets
+    inside = (around >= 0) & (around < counts.size)
+    near = np.where(inside, counts[np.clip(around, 0, counts.size - 1)], np.nan)
+    return np.nanmedian(near, axis=1) if index.size else np.empty(0)
+
+
+def _most_frequent(atoms: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    if atoms.sum() <= MAX_ATOMS:
+        return atoms
+    order = np.argsort(np.where(atoms, -counts, 0), kind="stable")
+    kept = np.zeros_like(atoms)
+    kept[order[:MAX_ATOMS]] = True
+    return kept
+
+
+def build_knots(distinct: Distinct, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return knots (z, x), both non-decreasing; equal x: an atom, equal z: a gap.
+
+    z is the normal quantile of the mid-rank for values inside a run, of the edge of the interval
+    where a run meets an atom. At most about `N_KNOTS` + 4 knots per atom; in the tails every
+    event has its own.
+    """
+    atoms = atoms | _lonely(atoms)
+    cumulative = np.concatenate([[0.0], np.cumsum(distinct.counts) / distinct.n])
+    begin, end = cumulative[:-1], cumulative[1:]
+    middle = (begin + end) / 2
+    after_atom = np.concatenate([[False], atoms[:-1]])
+    before_atom = np.concatenate([atoms[1:], [False]])
+    middle = np.where(after_atom, begin, np.where(before_atom, end, middle))
+    z_run = _normal_quantile(middle)
+    run_index = np.flatnonzero(_thin(z_run, atoms) & ~atoms)
+    atom_index = np.flatnonzero(atoms)
+    index = np.concatenate([run_index, atom_index, atom_index])
+    z_edges = _normal_quantile(np.concatenate([begin[atom_index], end[atom_index]]))
+    z = np.concatenate([z_run[run_index], z_edges])
+    order = np.lexsort((z, index))
+    return z[order], distinct.values[index[order]]
+
+
+def _normal_quantile(share: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(np.clip(share, 1e-16, 1 - 1e-16)))
+
+
+def _lonely(atoms: np.ndarray) -> np.ndarray:
+    """Return a mask of runs of a single value beside an atom: too short to be a line."""
+    left = np.concatenate([[True], atoms[:-1]])
+    right = np.concatenate([atoms[1:], [True]])
+    return left & right
+
+
+def _thin(z: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    """Return a mask that keeps about `N_KNOTS` values, evenly in z, and both ends of each run."""
+    span = max(float(z[-1] - z[0]), 1e-9)
+    cell = np.floor((z - z[0]) * (N_KNOTS / span))
+    new_cell = np.concatenate([[True], cell[1:] != cell[:-1]])
+    starts = np.concatenate([[True], atoms[:-1]])
+    ends = np.concatenate([atoms[1:], [True]])
+    return np.asarray(new_cell | starts | ends)
+
+
+def extend_low(
+    z: np.ndarray, x: np.ndarray, reach: float, low: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add a knot ``reach`` below the lowest, on the line through the outermost unit of z.
+
+    The line is flattened where it would pass the declared bound ``low``. Nothing is added below
+    an atom: it is a hard limit.
+    """
+    corners = np.flatnonzero((np.diff(x) == 0) | (np.diff(z) == 0))
+    last = int(corners[0]) if corners.size else z.size - 1
+    if last == 0 or reach == 0:
+        return z, x
+    inner = max(min(int(np.searchsorted(z, z[0] + 1.0)), last), 1)
+    with np.errstate(over="ignore"):
+        x_new = x[0] - reach * (x[inner] - x[0]) / (z[inner] - z[0])
+    x_new = max(x_new, -LARGEST if low is None else low)
+    if x_new >= x[0]:
+        return z, x
+    return np.concatenate([[z[0] - reach], z]), np.concatenate([[x_new], x])
+
+
+def extend_high(
+    z: np.ndarray, x: np.ndarray, reach: float, high: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add a knot above the highest: the mirror image of `extend_low`."""
+    z, x = extend_low(-z[::-1], -x[::-1], reach, None if high is None else -high)
+    return -z[::-1], -x[::-1]
+
+
+def describe_atoms(z: np.ndarray, x: np.ndarray) -> str:
+    """Return the atoms and their shares, the largest first, at most three by value."""
+    from scipy.special import ndtr
+
+    flat = np.flatnonzero(np.diff(x) == 0)
+    if flat.size == 0:
+        return "no repeated values"
+    share = ndtr(z[flat + 1]) - ndtr(z[flat])
+    top = flat[np.argsort(-share, kind="stable")[:3]]
+    shown = ", ".join(f"{x[i]:g} ({100 * (ndtr(z[i + 1]) - ndtr(z[i])):.3g}%)" for i in top)
+    more = ", ..." if flat.size > 3 else ""
+    return f"{plural(int(flat.size), 'repeated value')} kept exactly: {shown}{more}"

@@ -9,6 +9,7 @@ limit of extrapolation, and the reason why no exponential can overflow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,19 +28,15 @@ class Identity(ColumnTransform):
     name = "identity"
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Identity:
-        """Learn nothing."""
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the values as one latent column (n, 1)."""
         return values[:, None].astype(np.float64)
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return the latent column as values (n,)."""
         return latent[:, 0].astype(np.float64)
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         return "unchanged; generated values without limit"
 
 
@@ -55,7 +52,6 @@ class Constant(ColumnTransform):
     fitted = ("value",)
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Constant:
-        """Take the value. Raises InputError if the training values differ."""
         if values.min() != values.max():
             raise InputError(
                 "transform 'constant' needs a column of one value, got values from"
@@ -65,27 +61,23 @@ class Constant(ColumnTransform):
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return an array of no latent columns (n, 0)."""
         return np.empty((values.shape[0], 0))
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return the constant, repeated (n,)."""
         return np.full(latent.shape[0], self.value)
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         return f"constant {self.value:g}, kept exactly; no latent column"
 
 
 class _Scaled(ColumnTransform):
-    """Bend, shift, scale. Subclasses give the bend (default: none) and where to centre."""
+    """A bend, a shift and a scale. Subclasses have the bend (default: none) and the centre."""
 
     clip: bool
     reach: float
     fitted: ClassVar[tuple[str, ...]] = ("centre", "scale", "z_low", "z_high", "x_low", "x_high")
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> _Scaled:
-        """Learn centre, scale and range from the training values (n,)."""
         margin = 0.0 if self.clip else check_number(self.reach, "reach", positive=True)
         self.x_low, self.x_high = float(values.min()), float(values.max())
         self._learn_bounds(values)
@@ -98,13 +90,11 @@ class _Scaled(ColumnTransform):
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return latent values (n, 1), moved to the edge of the declared range if beyond it."""
         with np.errstate(over="ignore"):
             z = (self._bend(values) - self.centre) / self.scale
         return np.clip(z, self.z_low, self.z_high)[:, None]
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return values (n,), never beyond the declared range."""
         z = np.clip(latent[:, 0], self.z_low, self.z_high)
         with np.errstate(over="ignore"):
             values = self._unbend(self.centre + self.scale * z)
@@ -150,6 +140,7 @@ def location_and_scale(values: np.ndarray) -> tuple[float, float]:
 
 
 @TRANSFORMS.register("minmax")
+@dataclass(eq=False)
 class MinMax(_Scaled):
     """Map the training range to [-1, 1] linearly.
 
@@ -160,21 +151,19 @@ class MinMax(_Scaled):
     """
 
     name = "minmax"
-
-    def __init__(self, clip: bool = False, reach: float = REACH) -> None:
-        self.clip = clip
-        self.reach = reach
+    clip: bool = False
+    reach: float = REACH
 
     def _place(self, bent: np.ndarray) -> tuple[float, float]:
         low, high = float(bent.min()), float(bent.max())
         return low / 2 + high / 2, (high / 2 - low / 2) or 1.0
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         return f"min-max to [-1, 1]; {self._tail_text()}"
 
 
 @TRANSFORMS.register("standard")
+@dataclass(eq=False)
 class Standard(_Scaled):
     """Subtract the mean and divide by the standard deviation.
 
@@ -185,24 +174,22 @@ class Standard(_Scaled):
     """
 
     name = "standard"
-
-    def __init__(self, clip: bool = False, reach: float = REACH) -> None:
-        self.clip = clip
-        self.reach = reach
+    clip: bool = False
+    reach: float = REACH
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         return f"standardised; {self._tail_text()}"
 
 
 @TRANSFORMS.register("log")
+@dataclass(eq=False)
 class Log(_Scaled):
     """Standardise log(x - low): for positive columns over a wide range.
 
     Generated values stay above ``low``. The upper tail is exponential: ``reach`` standard
     deviations of the logarithm beyond the training maximum, no more. Training values equal to
-    ``low`` are kept exactly: what is nearer to ``low`` than half of the smallest distance seen
-    becomes ``low``.
+    ``low`` are kept exactly: what comes nearer to ``low`` than half of the smallest training
+    distance becomes ``low``.
 
     Parameters
     ----------
@@ -213,11 +200,9 @@ class Log(_Scaled):
 
     name = "log"
     fitted = (*_Scaled.fitted, "edge", "at_low")
-
-    def __init__(self, low: float = 0.0, clip: bool = False, reach: float = LOG_REACH) -> None:
-        self.low = low
-        self.clip = clip
-        self.reach = reach
+    low: float = 0.0
+    clip: bool = False
+    reach: float = LOG_REACH
 
     def _learn_bounds(self, values: np.ndarray) -> None:
         low = check_number(self.low, "low of 'log'")
@@ -233,7 +218,6 @@ class Log(_Scaled):
         return self.low + distance
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         return f"log(x - {self.low:g}), standardised; {self._tail_text()}"
 
 
@@ -252,6 +236,7 @@ def nearest_approach(distance: np.ndarray, name: str, domain: str) -> tuple[floa
 
 
 @TRANSFORMS.register("logit")
+@dataclass(eq=False)
 class Logit(_Scaled):
     """Standardise log((x - low) / (high - x)): for columns between two bounds.
 
@@ -267,14 +252,10 @@ class Logit(_Scaled):
 
     name = "logit"
     fitted = (*_Scaled.fitted, "edge", "at_low", "edge_high", "at_high")
-
-    def __init__(
-        self, low: float, high: float, clip: bool = False, reach: float = LOG_REACH
-    ) -> None:
-        self.low = low
-        self.high = high
-        self.clip = clip
-        self.reach = reach
+    low: float
+    high: float
+    clip: bool = False
+    reach: float = LOG_REACH
 
     def _learn_bounds(self, values: np.ndarray) -> None:
         low, high = check_number(self.low, "low of 'logit'"), check_number(self.high, "high")
@@ -303,7 +284,6 @@ class Logit(_Scaled):
         return np.clip(values, self.low, self.high)
 
     def describe(self) -> str:
-        """Return one line on what is done and on the tails."""
         return f"logit on [{self.low:g}, {self.high:g}], standardised; {self._tail_text()}"
 
 
@@ -313,6 +293,7 @@ def _logistic(y: np.ndarray) -> np.ndarray:
 
 
 @TRANSFORMS.register("chain")
+@dataclass(eq=False)
 class Chain(ColumnTransform):
     """Apply several transforms one after the other, e.g. ``["log", "minmax"]``.
 
@@ -322,62 +303,53 @@ class Chain(ColumnTransform):
     """
 
     name = "chain"
-
-    def __init__(self, steps: Sequence[Any]) -> None:
-        self.steps = steps
+    steps: Sequence[Any]
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Chain:
-        """Fit each step on what the step before gives."""
         if not self.steps:
             raise ConfigError("a chain of transforms needs at least one step, got none")
-        self._parts: list[ColumnTransform] = []
+        self._chain: list[ColumnTransform] = []
         for spec in self.steps:
-            if self._parts:
-                values = self._parts[-1].forward(values, rng)[:, 0]
-            self._parts.append(build_column(spec).fit(values, rng))
-            self._check_single(self._parts[:-1])
+            if self._chain:
+                values = self._chain[-1].forward(values, rng)[:, 0]
+            self._chain.append(build_column(spec).fit(values, rng))
+            self._check_single(self._chain[:-1])
         self._set_shape()
         return self
 
     @staticmethod
-    def _check_single(parts: Sequence[ColumnTransform]) -> None:
-        for part in parts:
-            if part.n_latent != 1:
+    def _check_single(chain: Sequence[ColumnTransform]) -> None:
+        for step in chain:
+            if step.n_latent != 1:
                 raise ConfigError(
-                    f"transform {part.name!r} has {part.n_latent} latent columns; in a chain it"
+                    f"transform {step.name!r} has {step.n_latent} latent columns; in a chain it"
                     " can only come last"
                 )
 
     def _set_shape(self) -> None:
-        self.n_latent = self._parts[-1].n_latent
-        self.draws = any(part.draws for part in self._parts)
+        self.n_latent = self._chain[-1].n_latent
+        self.draws = any(step.draws for step in self._chain)
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the latent values of the last step."""
-        for part in self._parts[:-1]:
-            values = part.forward(values, rng)[:, 0]
-        return self._parts[-1].forward(values, rng)
+        for step in self._chain[:-1]:
+            values = step.forward(values, rng)[:, 0]
+        return self._chain[-1].forward(values, rng)
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        """Return values (n,), undoing the steps from last to first."""
-        values = self._parts[-1].inverse(latent)
-        for part in reversed(self._parts[:-1]):
-            values = part.inverse(values[:, None])
+        values = self._chain[-1].inverse(latent)
+        for step in reversed(self._chain[:-1]):
+            values = step.inverse(values[:, None])
         return values
 
     def resolved(self) -> dict[str, Any]:
-        """Return the chain with every automatic choice of its steps written out."""
-        return {"name": self.name, "steps": [part.resolved() for part in self._parts]}
+        return {"name": self.name, "steps": [step.resolved() for step in self._chain]}
 
     def state(self) -> dict[str, Any]:
-        """Return the stored steps."""
-        return {"parts": [part.to_json() for part in self._parts]}
+        return {"parts": [step.to_json() for step in self._chain]}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back the stored steps."""
-        self._parts = [ColumnTransform.from_json(part) for part in state["parts"]]
+        self._chain = [ColumnTransform.from_json(step) for step in state["parts"]]
         self._set_shape()
 
     def describe(self) -> str:
-        """Return one line: the steps in order."""
-        return " | then ".join(part.describe() for part in self._parts)
+        return " | then ".join(step.describe() for step in self._chain)

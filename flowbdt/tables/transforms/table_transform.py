@@ -1,4 +1,4 @@
-"""The transform of a whole table: columns, relations, joint transform; what a run stores."""
+"""The transform of a whole table: each column on its own, relations, then all columns jointly."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ... import seeding
+from ...atomic_files import to_plain
 from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
 from ...registry import unknown
 from .. import checks
@@ -17,16 +18,16 @@ from ..event_table import EventTable
 from ..relations import Relation, order_relations
 from .base import ColumnTransform, build_column
 from .choose import choose
-from .whitening import JointTransform
 
 FORMAT = 1
+JOINT = ("none", "standardise", "whiten")
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
 
 
 @dataclass
 class _Column:
-    """One column of the table: its fitted transform, and why it has it. None: recomputed."""
+    """A column, its fitted transform (None: recomputed) and the reason for it, training range."""
 
     name: str
     dtype: str
@@ -98,10 +99,10 @@ class TableTransform:
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the specification of every column that is learned."""
         targets = {relation.target: relation.text for relation in self._relations}
-        given = {"*": self.spec} if not isinstance(self.spec, Mapping) else dict(self.spec)
-        given.pop("joint", None)
-        rest = given.pop("*", "auto")
-        for name in given:
+        specs = {"*": self.spec} if not isinstance(self.spec, Mapping) else dict(self.spec)
+        specs.pop("joint", None)
+        rest = specs.pop("*", "auto")
+        for name in specs:
             if name not in names:
                 raise unknown("column (in transforms)", name, [*names, "*", "joint"])
             if name in targets:
@@ -109,10 +110,11 @@ class TableTransform:
                     f"column {name!r} is computed by the relation {targets[name]!r} and needs no"
                     " transform; remove one of the two"
                 )
-        for spec in (rest, *given.values()):
-            if spec != "auto":
-                _check_known(spec)
-        return {name: given.get(name, rest) for name in names if name not in targets}
+        for spec in (rest, *specs.values()):  # refuse what is unknown before any column is fitted
+            for step in (spec, *spec) if isinstance(spec, (list, tuple)) else (spec,):
+                if step != "auto":
+                    build_column(step)
+        return {name: specs.get(name, rest) for name in names if name not in targets}
 
     def _joint_spec(self, n_latent: int) -> Any:
         spec = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
@@ -155,8 +157,8 @@ class TableTransform:
         ----------
         table : EventTable with the columns of the fit in any order (targets of relations may be
             missing)
-        first_row : int, where the table begins in the whole data set when it comes in pieces; a
-            multiple of `seeding.BLOCK`, because the random numbers belong to blocks
+        first_row : int, number of the table's first row in the whole data set; a multiple of
+            `seeding.BLOCK`, because the random numbers belong to blocks
 
         Raises
         ------
@@ -171,12 +173,12 @@ class TableTransform:
         return self._joint.forward(self._columns_forward(table, first_row))
 
     def _columns_forward(self, table: EventTable, first_row: int) -> np.ndarray:
-        parts = [np.empty((table.n, 0))]
+        latent = [np.empty((table.n, 0))]
         for index, column in enumerate(self._columns):
             if column.transform is not None and column.transform.n_latent:
                 values = np.ascontiguousarray(table.column(column.name))
-                parts.append(self._column_forward(index, column.transform, values, first_row))
-        return np.hstack(parts)
+                latent.append(self._column_forward(index, column.transform, values, first_row))
+        return np.hstack(latent)
 
     def _column_forward(
         self, index: int, transform: ColumnTransform, values: np.ndarray, first_row: int
@@ -259,10 +261,7 @@ class TableTransform:
         return names
 
     def describe(self) -> list[str]:
-        """Return one line per column and one for the joint transform.
-
-        Each says what is done, why, and what generated values may do outside the training range.
-        """
+        """Return one line per column (transform, reason, range allowed) and one for all jointly."""
         lines = []
         for column in self._columns:
             if column.transform is None:
@@ -288,38 +287,24 @@ class TableTransform:
     def to_json(self) -> dict[str, Any]:
         """Return everything `from_json` needs, as a JSON-like dict; no training rows."""
         columns = [
-            {
-                "name": column.name,
-                "dtype": column.dtype,
-                "reason": column.reason,
-                "low": column.low,
-                "high": column.high,
-                "transform": None if column.transform is None else column.transform.to_json(),
-            }
+            vars(column) | {"transform": column.transform and column.transform.to_json()}
             for column in self._columns
         ]
-        relations = [relation.text for relation in self._relations]
         return {
             "format": FORMAT,
             "seed": self.seed,
             "columns": columns,
-            "relations": relations,
+            "relations": [relation.text for relation in self._relations],
             "joint": self._joint.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TableTransform:
-        """Rebuild a fitted transform; forward and inverse are bit-equal to the stored one's.
-
-        Raises
-        ------
-        FormatError
-            If the format version is unknown or a part is missing.
-        """
+        """Rebuild a fitted transform, bit-equal in what it computes. Raises FormatError."""
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
+            got = data.get("format") if isinstance(data, Mapping) else type(data).__name__
             raise FormatError(
-                f"a stored table transform must have format {FORMAT}, got {found!r}; it is from"
+                f"a stored table transform must have format {FORMAT}, got {got!r}; it is from"
                 " another release or not a transform"
             )
         try:
@@ -335,19 +320,9 @@ class TableTransform:
         return result
 
 
-def _check_known(spec: Any) -> None:
-    """Refuse unknown transforms and options before any column is fitted."""
-    build_column(spec)
-    for step in spec if isinstance(spec, (list, tuple)) else ():
-        build_column(step)
-
-
 def _column_from_json(data: Mapping[str, Any]) -> _Column:
     stored = data["transform"]
-    transform = None if stored is None else ColumnTransform.from_json(stored)
-    return _Column(
-        data["name"], data["dtype"], transform, data["reason"], data["low"], data["high"]
-    )
+    return _Column(**{**data, "transform": stored and ColumnTransform.from_json(stored)})
 
 
 def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
@@ -389,3 +364,135 @@ def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
     if kind.kind in "iu":
         return np.clip(np.rint(values), *stored_range(dtype))
     return values
+
+
+@dataclass(eq=False)
+class JointTransform:
+    """A linear transform of all latent columns together: shift, scale and rotation.
+
+    "none" leaves them; "standardise" gives each mean 0 and variance 1; "whiten" also rotates to
+    the principal axes of the correlation matrix and scales these to variance 1. Axes with an
+    eigenvalue below ``tolerance`` times the largest are dropped (collinear columns, fewer rows
+    than columns); the inverse is exact in the space that is kept.
+
+    Parameters
+    ----------
+    name : "none", "standardise" or "whiten"
+    tolerance : float, relative eigenvalue below which a direction counts as empty
+
+    Notes
+    -----
+    Products are made in blocks of `seeding.BLOCK` rows, so that the result of a row does not
+    depend, to the last bit, on the number of rows.
+    """
+
+    name: str = "whiten"
+    tolerance: float = 1e-10
+
+    @classmethod
+    def build(cls, spec: Any) -> JointTransform:
+        """Build from a name or a mapping with ``name``. Raises ConfigError if it is unknown."""
+        options = {"name": spec} if isinstance(spec, str) else spec
+        if not isinstance(options, Mapping) or "name" not in options:
+            raise ConfigError(
+                f"'joint' must be one of {', '.join(JOINT)}, or a mapping with 'name', got {spec!r}"
+            )
+        if options["name"] not in JOINT:
+            raise unknown("joint transform", options["name"], (*JOINT, "auto"))
+        for key in options:
+            if key not in ("name", "tolerance"):
+                raise unknown("option of the joint transform", key, ("name", "tolerance"))
+        return cls(**options)
+
+    def fit(self, z: np.ndarray, weight: np.ndarray | None = None) -> JointTransform:
+        """Learn from latent training rows (n, m), with event weights (n,) or None."""
+        n_columns = z.shape[1]
+        self.mean, self.scale = np.zeros(n_columns), np.ones(n_columns)
+        self.axes, self.spread = np.eye(n_columns), np.ones(n_columns)
+        if self.name == "none" or n_columns == 0:
+            return self
+        share = np.full(z.shape[0], 1.0) if weight is None else weight
+        share = share / share.sum()
+        self.mean = share @ z
+        centred = z - self.mean
+        deviation = np.sqrt(share @ centred**2)
+        self.scale = np.where(deviation > 0, deviation, 1.0)
+        if self.name == "whiten":
+            centred /= self.scale
+            self._find_axes((centred * share[:, None]).T @ centred)
+        return self
+
+    def _find_axes(self, correlation: np.ndarray) -> None:
+        values, axes = np.linalg.eigh(correlation)
+        order = np.argsort(-values, kind="stable")
+        values, axes = values[order], axes[:, order]
+        kept = values > self.tolerance * max(values[0], 0.0)
+        values, axes = values[kept], axes[:, kept]
+        largest = np.argmax(np.abs(axes), axis=0)
+        sign = np.sign(axes[largest, np.arange(axes.shape[1])])
+        self.axes, self.spread = axes * sign, np.sqrt(values)
+
+    @property
+    def n_latent(self) -> int:
+        """Number of latent columns that are kept."""
+        return int(self.spread.size)
+
+    def names(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the latent columns: as before, or axis0, axis1, ..."""
+        if self.name != "whiten":
+            return tuple(columns)
+        return tuple(f"axis{i}" for i in range(self.n_latent))
+
+    def forward(self, z: np.ndarray) -> np.ndarray:
+        """Return (n, n_latent) from the latent columns (n, m)."""
+        if self.name == "none":
+            return z
+        centred = (z - self.mean) / self.scale
+        if self.name == "standardise":
+            return centred
+        return blockwise_product(centred, self.axes / self.spread)
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """Return the latent columns (n, m) from (n, n_latent)."""
+        if self.name == "none":
+            return z
+        if self.name == "whiten":
+            z = blockwise_product(z, (self.axes * self.spread).T)
+        return z * self.scale + self.mean
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the specification with all options."""
+        return {"name": self.name, "tolerance": self.tolerance}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return options and learned numbers as a JSON-like dict."""
+        learned = {key: to_plain(getattr(self, key)) for key in ("mean", "scale")}
+        if self.name == "whiten":
+            learned |= {"axes": to_plain(self.axes), "spread": to_plain(self.spread)}
+        return {**self.resolved(), "state": learned}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> JointTransform:
+        """Rebuild a fitted transform. Raises FormatError."""
+        try:
+            joint = cls(data["name"], data["tolerance"])
+            state = {key: np.array(value, dtype=np.float64) for key, value in data["state"].items()}
+            joint.mean, joint.scale = state["mean"], state["scale"]
+            size = joint.mean.size
+            joint.spread = state.get("spread", np.ones(size))
+            joint.axes = state.get("axes", np.eye(size)).reshape(size, joint.spread.size)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"a stored joint transform cannot be read ({error!r})") from error
+        return joint
+
+
+def blockwise_product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return rows @ matrix, bit-equal however the rows are cut at multiples of `seeding.BLOCK`."""
+    result = np.empty((rows.shape[0], matrix.shape[1]))
+    for start in range(0, rows.shape[0], seeding.BLOCK):
+        block = rows[start : start + seeding.BLOCK]
+        size = block.shape[0]
+        if size < seeding.BLOCK:  # the same product shape, hence the same order of additions
+            block = np.concatenate([block, np.zeros((seeding.BLOCK - size, rows.shape[1]))])
+        result[start : start + size] = (block @ matrix)[:size]
+    return result

@@ -158,14 +158,14 @@ class ShowerModel:
     def sample(self, energies: Any, *, random_state: Any = None) -> Showers:
         """Return one new shower for each incident energy, voxels float32.
 
+        Raises InputError if an energy is not positive and finite.
+
         Parameters
         ----------
         energies : array (n,) or (n, 1), MeV. Energies between those of the training are
             interpolated; outside the training range the response stays that at its end
             (DataWarning)
         random_state : seed; a shower does not depend on the number of those after it
-
-        Raises InputError if an energy is not positive and finite.
         """
         blocks = list(self.sample_blocks(energies, random_state=random_state))
         voxels = np.concatenate([block.voxels for block in blocks])

@@ -1,4 +1,4 @@
-"""Dormand-Prince with steps chosen on the way."""
+"""Dormand and Prince's Runge-Kutta pair: with fixed steps, and with error control."""
 
 from __future__ import annotations
 
@@ -6,13 +6,36 @@ import math
 from typing import Any
 
 from ...errors import ConfigError
-from .base import SOLVERS, Ask, Solver, time_at
-from .runge_kutta import DormandPrince, moved, weighted_sum
+from .base import SOLVERS, Evaluator, Solver, Stepped, time_at
+from .runge_kutta import RungeKutta, advanced, weighted_sum
 
 ERROR_WEIGHTS = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 """Fifth- minus fourth-order weights of the pair, for its seven stages."""
 
 MOST_STEPS = 10_000
+
+
+@SOLVERS.register("dormand_prince")
+class DormandPrince(RungeKutta):
+    """Fifth-order weights of the pair 5(4), fixed step. Order 5, six evaluations per step.
+
+    The seventh stage of the pair serves only its error estimate and is left out.
+
+    References
+    ----------
+    Dormand, Prince 1980, J. Comp. Appl. Math. 6, 19, table 2.
+    """
+
+    order = 5
+    offsets = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0)
+    rows = (
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    )
+    weights = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
 
 
 @SOLVERS.register("dormand_prince_adaptive")
@@ -43,20 +66,16 @@ class DormandPrinceAdaptive(Solver):
                 raise ConfigError(f"{name} must be a number above 0, got {value!r}")
         self.rtol, self.atol = float(rtol), float(atol)
 
-    def step(
-        self, field: Ask, t0: float, t1: float, x: Any, state: Any, rng: Any
-    ) -> tuple[Any, Any]:
-        """Do one step, whatever its error; the state is the velocity at the start, if known."""
+    def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         h, table = t1 - t0, DormandPrince
         slopes = [field(t0, x) if state is None else state]
         for offset, row in zip(table.offsets[1:], table.rows, strict=True):
-            slopes.append(field(time_at(t0, t1, offset), moved(x, h, weighted_sum(row, slopes))))
-        return moved(x, h, weighted_sum(table.weights, slopes)), slopes
+            slopes.append(field(time_at(t0, t1, offset), advanced(x, h, weighted_sum(row, slopes))))
+        return advanced(x, h, weighted_sum(table.weights, slopes)), slopes
 
     def march(
-        self, field: Ask, x: Any, boundaries: list[float], rng: Any, state: Any = None
+        self, field: Evaluator, x: Any, boundaries: list[float], rng: Any, state: Any = None
     ) -> tuple[Any, Any]:
-        """Go from the first to the last boundary in steps as long as the tolerance allows."""
         t, end, slope = boundaries[0], boundaries[-1], None
         h, smallest = 0.05 * (end - t), 1e-7 * abs(end - t)
         for _ in range(MOST_STEPS):

@@ -1,0 +1,127 @@
+"""Tables in .csv: text with the column names in the first line, categories as their texts."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import FormatError, InputError
+from ..checks import unique_names
+from .base import FORMATS, PlainFormat, StoredColumns, rows_from, unreadable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COUNTED = 65536
+"""Rows that are counted together."""
+MISSING = ["", "nan", "NaN", "NA"]
+
+
+@FORMATS.register(".csv")
+class Csv(PlainFormat):
+    """Fields separated by commas."""
+
+    def read(self, path: Path) -> StoredColumns:
+        (columns,) = self._read_blocks(path, None)
+        return columns
+
+    def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
+        return rows_from(self._read_blocks(path, block_rows), first)
+
+    def _read_blocks(self, path: Path, block_rows: int | None) -> Iterator[StoredColumns]:
+        header, description = _header(path), self.description(path)
+        dtypes = description.get("dtypes", {})
+        for frame in _frames(path, block_rows):
+            arrays = {name: _restored(frame[name], dtypes.get(name)) for name in header}
+            yield StoredColumns.described(arrays, description)
+
+    def count_rows(self, path: Path) -> int:
+        _header(path)
+        return sum(len(frame) for frame in _frames(path, COUNTED))
+
+    def write_values(self, part: Path, columns: StoredColumns) -> None:
+        columns.to_frame().to_csv(part, index=False, lineterminator="\n")
+
+
+def _restored(column: pd.Series, dtype: str | None) -> np.ndarray:
+    """Return the values in the type written, where these are numbers that it can hold."""
+    values = column.to_numpy()
+    if dtype is None or values.dtype.kind not in "biuf" or np.isnan(values).any():
+        return values
+    restored = values.astype(dtype)
+    # a description of another version of the file must not round what stands in this one
+    return restored if np.allclose(restored, values, rtol=1e-6, atol=0) else values
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as handle:
+            header = next(csv.reader(handle, skipinitialspace=True), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise unreadable(path, error) from error
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        raise InputError(f"{path} must separate columns by commas, got the line {header[0]!r}")
+    if not header or any(_is_number(name) for name in header):
+        got = header or "an empty line"
+        raise InputError(f"{path} must name the columns in its first line, got {got}")
+    return unique_names(header, len(header), str(path))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _frames(path: Path, block_rows: int | None) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    with _as_format_errors(path):
+        reader: Any = pd.read_csv(
+            path,
+            index_col=False,
+            encoding="utf-8-sig",
+            float_precision="round_trip",
+            keep_default_na=False,
+            low_memory=False,
+            na_values=MISSING,
+            skipinitialspace=True,
+            chunksize=block_rows,
+        )
+    if block_rows is None:
+        yield reader
+        return
+    with reader:
+        while True:
+            with _as_format_errors(path):  # not around the yield: others' warnings are not ours
+                frame = next(reader, None)
+            if frame is None:
+                return
+            yield frame
+
+
+@contextlib.contextmanager
+def _as_format_errors(path: Path) -> Iterator[None]:
+    """Turn pandas' errors and warnings about a broken file into FormatError."""
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            # With index_col=False pandas only warns when it drops fields of rows that are too long.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Deprecated since pandas 3.1, needed for exact floats before; both are supported.
+            warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
+            yield
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise FormatError(
+            f"{path} is not a table ({str(error).strip()}): every line needs as many fields as the"
+            " first; correct the file"
+        ) from error

@@ -1,0 +1,78 @@
+"""Tables in .parquet, with units, categories and attributes in the file's metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import MissingExtra
+from ..checks import unique_names
+from .base import FORMATS, StoredColumns, WholeFormat, rows_from, unreadable
+
+KEY = "flowbdt"
+"""Name of the description among the attributes that pandas stores."""
+
+
+@FORMATS.register(".parquet")
+class Parquet(WholeFormat):
+    """A Parquet file as pandas writes it; needs pyarrow."""
+
+    def read(self, path: Path) -> StoredColumns:
+        import pandas as pd
+
+        with _reading(path):
+            frame = pd.read_parquet(path, engine="pyarrow")
+        names = unique_names(list(frame.columns), frame.shape[1], str(path))
+        arrays = {name: frame.iloc[:, i].to_numpy() for i, name in enumerate(names)}
+        return StoredColumns.described(arrays, frame.attrs.get(KEY, {}))
+
+    def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
+        return rows_from(self._read_blocks(path, block_rows), first)
+
+    def _read_blocks(self, path: Path, block_rows: int) -> Iterator[StoredColumns]:
+        """Yield the rows in blocks; a row group of the file is in memory at a time."""
+        with _reading(path):
+            from pyarrow.parquet import ParquetFile
+
+            with ParquetFile(path) as file:
+                stored = (file.schema_arrow.metadata or {}).get(b"PANDAS_ATTRS", b"{}")
+                description: dict[str, Any] = json.loads(stored).get(KEY, {})
+                for batch in file.iter_batches(block_rows):
+                    names = unique_names(batch.schema.names, batch.num_columns, str(path))
+                    arrays = [batch.column(i).to_pandas().to_numpy() for i in range(len(names))]
+                    columns = dict(zip(names, arrays, strict=True))
+                    yield StoredColumns.described(columns, description)
+
+    def count_rows(self, path: Path) -> int:
+        with _reading(path):
+            from pyarrow.parquet import read_metadata
+
+            return int(read_metadata(path).num_rows)
+
+    def write(self, part: Path, path: Path, columns: StoredColumns) -> None:
+        _need_pyarrow(path)
+        frame = columns.to_frame()
+        frame.attrs[KEY] = columns.description
+        frame.to_parquet(part, engine="pyarrow", index=False)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn pyarrow's errors about a broken file into FormatError."""
+    _need_pyarrow(path)
+    try:
+        yield
+    except (ValueError, OSError) as error:  # pyarrow's errors derive from these
+        raise unreadable(path, error) from error
+
+
+def _need_pyarrow(path: Path) -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(
+            f"{path}: .parquet files need pyarrow: pip install 'flowbdt[data]', or use .h5"
+        ) from error
