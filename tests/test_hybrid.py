@@ -32,7 +32,8 @@ from flowbdt.networks.hybrid import (
 
 MEAN, COV = np.array([1.0, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])
 EXACT = ExactGaussian(MEAN, COV, Linear())
-SETTINGS = {**PLAIN, "booster": QUICK, "n_repeats": 4, "random_state": 1, "transforms": "standard"}
+SETTINGS = {**PLAIN, "booster": QUICK, "random_state": 1, "transforms": "standard"}
+SETTINGS["noise"] = {**PLAIN["noise"], "n_repeats": 4}
 
 
 def noise(n: int, seed: int = 1) -> np.ndarray:

@@ -20,8 +20,8 @@ from .generate_events import sampling
 from .options import NUMBER, TABLES, say
 
 if TYPE_CHECKING:
-    from ..generation.sample_jobs import Parts
-    from ..training.executors import Executor, HTCondor, Work
+    from ..generation.sample_jobs import SampleJobs
+    from ..training.executors import Executor, HTCondor, JobKind
     from ..training.executors.htcondor.submit_files import Place, Stage
     from ..training.run_directory import RunDirectory
 
@@ -74,7 +74,7 @@ def plan(table: Path | None, output: Path | None, config: Path | None, **changes
 def step(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
     """Train steps of a planned run, here and now."""
     from ..training.executors import STEPS
-    from ..training.executors.work import name_of
+    from ..training.numbered_jobs import name_of
 
     if files:
         folder, names = open_planned(run), [name_of(number) for number in steps]
@@ -107,7 +107,7 @@ def _check_task(path: Path, number: int) -> None:
     raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
 
 
-def do_job(work: Work, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
+def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
     """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
 
     Returns its report; None if it was done before. When a batch system takes the machine away
@@ -171,9 +171,9 @@ def close_run(path: Path) -> str:
 @options.quiet
 def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
     """Generate one part of a submitted sample."""
-    from ..generation.sample_jobs import Parts
+    from ..generation.sample_jobs import SampleJobs
 
-    report = do_job(Parts(sample), run, number, n_threads)
+    report = do_job(SampleJobs(sample), run, number, n_threads)
     done = "is done already" if report is None else "{rows} events, {seconds:.1f} s"
     say(
         f"part {number} of {sample}{' ' if report is None else ': '}{done.format_map(report or {})}"
@@ -186,9 +186,9 @@ def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
 @options.quiet
 def merge(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
-    from ..generation.sample_jobs import Parts, merge
+    from ..generation.sample_jobs import SampleJobs, merge
 
-    say(merge(open_planned(run), Parts(sample)))
+    say(merge(open_planned(run), SampleJobs(sample)))
 
 
 @click.command()
@@ -264,10 +264,10 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
     return EXECUTORS.build(config.executor)
 
 
-def _generate_here(run: RunDirectory, executor: Executor, sample: Parts) -> str:
-    from ..generation.sample_jobs import merge, missing_parts
+def _generate_here(run: RunDirectory, executor: Executor, sample: SampleJobs) -> str:
+    from ..generation.sample_jobs import merge
 
-    for report in executor.run(run, missing_parts(run, sample), sample):
+    for report in executor.run(run, sample.missing(run), sample):
         if "error" in report:
             click.echo(f"part {report['part']} failed: {report['error']}", err=True)
     return merge(run, sample)
@@ -281,8 +281,7 @@ def _submit(
     dry_run: bool,
 ) -> str:
     """Submit, or with ``dry_run`` return the files that would be submitted."""
-    from ..training.executors.htcondor.pool import connect
-    from ..training.executors.htcondor.submissions import Submissions, written
+    from ..training.executors.htcondor.submissions import Pool, Submissions, written
     from ..training.executors.htcondor.submit_files import Place
 
     submissions = Submissions(run)
@@ -292,7 +291,7 @@ def _submit(
         if executor.pack is None:
             texts.pop("job.sh")
         return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
-    pool = connect(executor.bindings)
+    pool = Pool.connect()
     submissions.compare(pool)
     live = next(submissions.live(), None)
     if live is not None:
@@ -315,13 +314,12 @@ def _submit(
 def _stages(
     run: RunDirectory,
     executor: HTCondor,
-    sample: Parts | None,
+    sample: SampleJobs | None,
     judged: Sequence[Path],
     dag: bool,
     place: Place,
 ) -> list[Stage]:
     """Return what is missing, in order: steps, then what comes after them."""
-    from ..generation.sample_jobs import missing_parts
     from ..training.collect import missing_steps
     from ..training.executors import STEPS
     from ..training.executors.htcondor.submit_files import single
@@ -333,7 +331,7 @@ def _stages(
     stages = [executor.stage(run, missing, STEPS, place)] if missing else []
     stages += [one("collect", ".")] if dag else []
     if sample is not None:
-        parts = missing_parts(run, sample)
+        parts = sample.missing(run)
         stages += [executor.stage(run, parts, sample, place)] if parts else []
         stages += [one("merge", ".", sample.sample)] if dag else []
         if judged:

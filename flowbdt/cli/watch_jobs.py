@@ -17,8 +17,7 @@ from .cluster_jobs import close_run, open_planned, quoted
 from .options import is_quiet, say
 
 if TYPE_CHECKING:
-    from ..training.executors.htcondor.pool import Pool
-    from ..training.executors.htcondor.submissions import JobState
+    from ..training.executors.htcondor.submissions import JobState, Pool
 
 ROWS = 15
 """Number of jobs shown one by one."""
@@ -37,7 +36,7 @@ def watch(run: Path, once: bool) -> None:
     Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
     folder RUN, so this can be stopped and started at any time, also by more than one person.
     """
-    from ..generation.sample_jobs import is_merged, merge, samples
+    from ..generation.sample_jobs import is_merged, merge, sample_jobs
     from ..training.executors.htcondor.executor import Follower
     from ..training.executors.htcondor.submissions import Submissions
 
@@ -60,17 +59,17 @@ def watch(run: Path, once: bool) -> None:
     if once:
         return
     say(close_run(run))
-    for sample in samples(folder):
+    for sample in sample_jobs(folder):
         if not is_merged(folder, sample):
             say(merge(folder, sample))
 
 
 def _pool() -> Pool | None:
     """Return HTCondor if it is here; the logs alone tell nearly as much."""
-    from ..training.executors.htcondor.pool import connect
+    from ..training.executors.htcondor.submissions import Pool
 
     try:
-        return connect()
+        return Pool.connect()
     except FlowbdtError:
         return None
 

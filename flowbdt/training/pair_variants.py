@@ -28,17 +28,18 @@ def pairs_of_task(
     task: dict[str, Any], events: LatentEvents, inputs: StepInputs, purpose: str, n_repeats: int
 ) -> NoisyPairs:
     """Return the pairs that a task learns from (purpose 'train') or is validated on ('valid')."""
-    step = TimeStep(task["step"], task["time"], task["next_time"], task["target"] == "mean")
+    noise = task["noise"]
+    step = TimeStep(task["step"], task["time"], task["next_time"], noise["target"] == "mean")
     pairs: Callable[..., NoisyPairs] = NoisyPairs
-    if task["flow_matcher"] == "torchcfm":
+    if noise["flow_matcher"] == "torchcfm":
         pairs = partial(TorchcfmPairs, matcher=torchcfm_matcher(task["path"], task["coupling"]))
     elif events.trajectories is not None:
         pairs = TeacherPairs
     elif events.source is not None:
         pairs = SourcePairs
-    elif task["candidates"] and purpose == "train":
+    elif noise["candidates"] and purpose == "train":
         # the validation loss is that of single events: what training minimises on average
-        pairs = partial(AveragedPairs, candidates=task["candidates"])
+        pairs = partial(AveragedPairs, candidates=noise["candidates"])
     return pairs(
         events,
         PATHS.build(task["path"]),
