@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import run
+from exact_gaussian import ExactGaussian
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
 from flowbdt.evaluation.score_samplers import Bench
-from flowbdt.flow.fields import ExactGaussian
 from flowbdt.flow.parametrisations import FlowMatching
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate

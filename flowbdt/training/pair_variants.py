@@ -106,6 +106,11 @@ def mean_end_point(
 ) -> np.ndarray:
     """Return the mean of x1 at x_t over the event of each row and all ``others``.
 
+    Cost: n k m multiplications and n k exponentials.
+
+    Source: Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in
+    Diffusion Models", arXiv 2302.00670, eq. 6, for a general affine path.
+
     Parameters
     ----------
     x_t, x1 : ndarray (n, m), points and the events they were made from, no unit
@@ -116,15 +121,6 @@ def mean_end_point(
     Returns
     -------
     ndarray (n, m), float32
-
-    Notes
-    -----
-    Cost: n k m multiplications and n k exponentials.
-
-    References
-    ----------
-    Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in Diffusion
-    Models", arXiv 2302.00670, eq. 6, for a general affine path.
     """
     a, b = scales
     log_weights = None if weights is None else [np.log(w) for w in weights]

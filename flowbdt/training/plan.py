@@ -21,7 +21,8 @@ from ..flow.closed_form import PRECONDITIONERS, Preconditioner
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
-from ..flow.solvers import SOLVERS, Euler, Solver
+from ..flow.solvers import SOLVERS, Solver
+from ..flow.solvers.runge_kutta import Euler
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
@@ -66,12 +67,8 @@ class Inputs:
 def check_config(config: ModelConfig) -> TimeGrid:
     """Build every plug-in once, so that a wrong setting shows before any long work.
 
-    Returns the grid of times that will be trained: those that the solver evaluates.
-
-    Raises
-    ------
-    ConfigError
-        For unknown names or parameters, and for settings that contradict each other.
+    Returns the grid of times that will be trained: those that the solver evaluates. Raises
+    ConfigError for unknown names or parameters, and for settings that contradict each other.
     """
     from ..trees.boosted_trees import check_parameters
 
