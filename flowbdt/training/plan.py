@@ -67,12 +67,8 @@ class Inputs:
 def check_config(config: ModelConfig) -> TimeGrid:
     """Build every plug-in once, so that a wrong setting shows before any long work.
 
-    Returns the grid of times that will be trained: those that the solver evaluates.
-
-    Raises
-    ------
-    ConfigError
-        For unknown names or parameters, and for settings that contradict each other.
+    Returns the grid of times that will be trained: those that the solver evaluates. Raises
+    ConfigError for unknown names or parameters, and for settings that contradict each other.
     """
     from ..trees.boosted_trees import check_parameters
 

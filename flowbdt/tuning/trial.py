@@ -31,7 +31,7 @@ from ..generation.trained_flow import Flow
 from ..seeding import derive
 from ..tables.event_table import EventTable
 from ..training import expected_cost, run_directory
-from ..training.collect import collect
+from ..training.collect import collect_steps
 from ..training.expected_cost import PROCESS_MIB
 from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
@@ -270,7 +270,7 @@ def _judged(
     n_threads: int,
 ) -> tuple[bytes, dict[str, Any]]:  # fmt: skip
     """Close the run of a fold and judge its events; return its model and what was found."""
-    manifest = collect(run)
+    manifest = collect_steps(run)
     learn_rejection(run, n_threads)
     manifest = run.read_json("manifest.json")
     train_s = raced.cpu_s
