@@ -1,4 +1,4 @@
-"""How well `flowbdt.training.cost_model` foresees memory and CPU time of a step, and where its
+"""How well `flowbdt.training.expected_cost` foresees memory and CPU time of a step, and where its
 constants are from.
 
     python benchmarks/cost.py [--quick]
@@ -18,7 +18,7 @@ import common
 import numpy as np
 
 from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER
-from flowbdt.training import cost_model
+from flowbdt.training import expected_cost
 
 N_ROUNDS = 10
 
@@ -88,7 +88,7 @@ def row_of(name: str) -> dict[str, Any]:
     """Measure one point and set it beside what is expected."""
     changes, sizes = POINTS[name]
     found = common.in_fresh_process(measure, changes, sizes)
-    expected = cost_model.estimate(booster_of(changes), *sizes, sizes[0] // 10)
+    expected = expected_cost.estimate(booster_of(changes), *sizes, sizes[0] // 10)
     return {
         "step": name,
         "peak_mib": found["peak_mib"],
@@ -107,14 +107,14 @@ def fitted_constants(rows: list[dict[str, Any]]) -> dict[str, float]:
     units = []
     for row in rows:
         changes, sizes = POINTS[row["step"]]
-        work = cost_model.work_units(booster_of(changes), *sizes, sizes[0] // 10)
-        units.append([work[name] for name in cost_model.NANOSECONDS])
+        work = expected_cost.work_units(booster_of(changes), *sizes, sizes[0] // 10)
+        units.append([work[name] for name in expected_cost.NANOSECONDS])
     scaled = np.array(units) / np.array([[row["cpu_s"]] for row in rows])
     size = scaled.max(axis=0)
     constants, _ = nnls(scaled / size, np.ones(len(rows)))
     return {
         name: float(c)
-        for name, c in zip(cost_model.NANOSECONDS, 1e9 * constants / size, strict=True)
+        for name, c in zip(expected_cost.NANOSECONDS, 1e9 * constants / size, strict=True)
     }
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     print(
         common.table(
             [
-                {"nanoseconds": k, "fitted": v, "used": cost_model.NANOSECONDS[k]}
+                {"nanoseconds": k, "fitted": v, "used": expected_cost.NANOSECONDS[k]}
                 for k, v in constants.items()
             ]
         )

@@ -32,9 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "reference": {
         "n_steps": 20,
         "solver": "euler",
-        "n_repeats": 20,
-        "noise": "repeats",
-        "candidates": 0,
+        "noise": {"name": "repeats", "n_repeats": 20, "candidates": 0},
         "preconditioner": "none",
         "rejection": False,
         "inputs": ["latent"],
@@ -63,14 +61,15 @@ def build(name: str, repeats: int) -> FlowBDT:
     """Return the unfitted model called ``name``."""
     settings = dict(MODELS[name])
     if name == "reference":
-        settings["n_repeats"] = repeats
+        settings["noise"] = {**settings["noise"], "n_repeats": repeats}
     return FlowBDT(**settings, executor=SERIAL, random_state=1)
 
 
 def train(name: str, repeats: int, folder: str | None, path: str) -> dict[str, float]:
     """Fit and save one model; return CPU seconds and peak memory above the loaded data."""
     table, _ = load(folder)
-    FlowBDT(n_steps=1, n_repeats=1, booster={"n_estimators": 1}).fit(table.take(slice(0, 100)))
+    warm = {"n_steps": 1, "noise": {"n_repeats": 1}, "booster": {"n_estimators": 1}}
+    FlowBDT(**warm).fit(table.take(slice(0, 100)))
     model = build(name, repeats)
     cost = common.measured(model.fit, table)
     model.save(path)

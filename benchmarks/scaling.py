@@ -83,7 +83,7 @@ def overhead_of(log: Path) -> Overhead:
     the beginning of the next one on its slot, plus what a job takes beyond training, which is to
     start an interpreter and import.
     """
-    found, _ = event_log.read(log)
+    found, _ = event_log.read_events(log)
     submits = [_seconds(event) for event in found if event.code == event_log.SUBMITTED]
     begins: dict[tuple[int, int], event_log.Event] = {}
     free: dict[str, float] = {}
@@ -116,9 +116,7 @@ def planned(folder: Path, n_rows: int, n_steps: int) -> RunDirectory:
     x = rng.normal(size=(n_rows, N_COLUMNS)) @ rng.normal(size=(N_COLUMNS, N_COLUMNS))
     config = ModelConfig(
         n_steps=n_steps,
-        noise="repeats",
-        n_repeats=4,
-        candidates=0,
+        noise={"name": "repeats", "n_repeats": 4, "candidates": 0},
         preconditioner="none",
         booster={"n_estimators": 20, "early_stopping_rounds": 0},
     )

@@ -7,18 +7,22 @@ adds which columns of a file to use, for the command line.
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
+import msgspec
 import yaml
 
 from .atomic_files import to_plain
 from .errors import ConfigError
 from .registry import spec_name, unknown
+from .typed_settings import AtLeastOne, AtLeastZero, check_settings
+
+FORMAT = 2
+"""Version of configuration files. 2: one setting for noise and targets."""
 
 Spec = str | dict[str, Any]
 """A plug-in: its name, or a mapping with 'name' and its parameters."""
@@ -35,11 +39,11 @@ BOOSTER_DEFAULTS: dict[str, Any] = {
     "split_outputs": 0,  # ours: columns, drawn for each tree, that decide its splits; 0: all
     "early_stopping_rounds": 0,
 }
-"""What a step's booster gets unless told otherwise, under XGBoost's own names where it has one."""
+"""Defaults of a step's booster, under XGBoost's names where it has one."""
 
 VALUES_PER_STEP = 1_200_000
 """Events times columns times repetitions that a step learns from by default: small tables need
-more repetitions of the noise, large ones bring their own variety, wide ones cost more per event."""
+more repetitions of the noise, large ones bring variety, wide ones cost more per event."""
 
 WIDE_VALUES_PER_STEP = 3_600_000
 """The same above `MANY_COLUMNS`, where trees are cheap: on 5,000 x 368 voxels one, two and three
@@ -66,32 +70,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "n_steps": 8,
         "preconditioner": {"name": "mixture", "n_components": 40},
-        "noise": "fresh",
-        "n_repeats": 1,
-        "candidates": 0,
+        "noise": {"name": "fresh", "n_repeats": 1, "candidates": 0},
         "rejection": False,
         "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
     },
-    # 16 steps cost twice as much and gained nothing; rejection costs a few seconds and gains most
+    # 16 steps cost twice as much and gained nothing; neither did 200 trees, nor 400 components
+    # instead of those of the highest likelihood; rejection costs a few seconds and gains most
     "balanced": {
         "n_steps": 8,
         "preconditioner": "mixture",
-        "noise": "repeats",
-        "candidates": 2000,
+        "noise": {"name": "repeats", "candidates": 2000},
         "rejection": True,
         "booster": {"n_estimators": 60, "max_depth": 6, "early_stopping_rounds": 10},
     },
-    # 400 components instead of those of the highest likelihood, about 80, gained nothing
-    "best": {
-        "n_steps": 16,
-        "preconditioner": "mixture",
-        "noise": "repeats",
-        "candidates": 4000,
-        "rejection": True,
-        "booster": {"n_estimators": 200, "max_depth": 6, "early_stopping_rounds": 20},
-    },
 }
-"""Settings that go together; what is given explicitly wins over them."""
+"""Settings that go together; explicit ones win over them."""
 
 BOOSTER_ALIASES = {
     "eta": "learning_rate",
@@ -100,38 +93,65 @@ BOOSTER_ALIASES = {
     "gamma": "min_split_loss",
     "n_trees": "n_estimators",
 }
-"""XGBoost's second names; one of each pair, or a default would contradict what was asked."""
+"""XGBoost's second names; one of each pair, or a default would contradict the other."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The setting ``noise``: the noise that events are paired with, and the targets it gives.
+
+    Parameters
+    ----------
+    name : 'repeats' draws once for all trees of a step; 'fresh' draws anew every ``refresh``
+        trees, which learns from ever new noise in the memory of one draw
+    n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
+    refresh : trees between two draws, at least
+    target : 'velocity' at each time, or 'mean' over the coming step (euler only)
+    candidates : events that each target is averaged over (arXiv 2302.00670); 0 for none. Used
+        where it is exact: independent noise, no conditions, no noise added by the path
+    flow_matcher : 'numpy', or 'torchcfm' for the reference implementation
+    """
+
+    name: Literal["repeats", "fresh"]
+    n_repeats: AtLeastOne
+    refresh: AtLeastOne = 10
+    target: Literal["velocity", "mean"] = "velocity"
+    candidates: AtLeastZero = 0
+    flow_matcher: Literal["numpy", "torchcfm"] = "numpy"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides what is learned; the comment of each field says what it is for.
+    """Everything that decides what is learned; `FlowBDT` describes each field.
 
     Equal configuration, table and seed give equal models, byte for byte; `executor` says only
     where the work is done and, like the column choice of `RunConfig`, is no part of the digest.
     """
 
-    preset: str = "balanced"  # 'fast', 'balanced' or 'best': fills in what is null below
-    n_steps: int | None = None  # steps the solver takes from noise to data
-    solver: Spec = "adams_bashforth_3"  # integration method
-    spacing: str | dict[str, Any] | list[float] = "uniform"  # of the steps in time
-    path: Spec = "linear"  # from noise to data
-    coupling: Spec = "independent"  # which noise goes with which event
-    flow_matcher: str = "numpy"  # closed forms of this package, or 'torchcfm'
-    target: str = "velocity"  # 'velocity' at the time, or 'mean' over the coming interval
-    candidates: int | None = None  # events that a target is averaged over; 0: none
-    noise: str | None = None  # 'repeats': one draw for all trees; 'fresh': new ones on the way
-    n_repeats: int | None = None  # copies of each event in a draw, each with other noise
-    refresh: int = 10  # with noise='fresh': trees between two draws, at least
-    preconditioner: Spec | None = None  # closed-form velocity that trees add to
-    rejection: bool | None = None  # a classifier throws out events that do not look real
-    inputs: list[str] | None = None  # what trees see of a point
-    booster: dict[str, Any] = field(default_factory=dict)  # XGBoost parameters by their names
-    transforms: Spec = "auto"  # per column and jointly
-    relations: list[str] = field(default_factory=list)  # such as 'tau21 = tau2 / tau1'
-    validation_fraction: float = 0.1  # events split off before any noise is drawn
-    executor: Spec = "serial"  # where steps are trained
-    random_state: int | None = None  # seed; None draws one and records it
+    preset: str = "balanced"
+    n_steps: AtLeastOne | None = None
+    solver: Spec = "adams_bashforth_3"
+    spacing: str | dict[str, Any] | list[float] = "uniform"
+    path: Spec = "linear"
+    coupling: Spec = "independent"
+    noise: dict[str, Any] = field(default_factory=dict)
+    preconditioner: Spec | None = None
+    rejection: bool | None = None
+    inputs: list[str] | None = None
+    booster: dict[str, Any] = field(default_factory=dict)
+    transforms: Spec = "auto"
+    relations: list[str] = field(default_factory=list)
+    validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
+    executor: Spec = "serial"
+    random_state: int | None = None
+
+    def __post_init__(self) -> None:
+        noise: Any = self.noise
+        settings = {**vars(self), "noise": {"name": noise} if isinstance(noise, str) else noise}
+        settings = check_settings(settings, type(self))
+        settings["noise"] = check_settings(settings["noise"], Noise, "setting of noise")
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
 
     def resolved(self, n_rows: int = 25_000, n_columns: int = 10) -> Self:
         """Return the configuration with nothing left open: explicit, else preset, else by size.
@@ -143,28 +163,37 @@ class ModelConfig:
         Raises
         ------
         ConfigError
-            If the preset is unknown or a booster parameter is given under two names.
+            If the preset is unknown, or a booster parameter comes under two names.
         """
+        if self.preset == "best":
+            raise ConfigError(
+                "preset 'best' was removed: 'balanced' does as well in less time. Presets:"
+                f" {', '.join(sorted(PRESETS))}"
+            )
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
         wide = n_columns > MANY_COLUMNS
-        values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP
-        by_size: dict[str, Any] = {
-            "n_repeats": min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS),
+        chosen: dict[str, Any] = {
             "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
+            **PRESETS[self.preset],
         }
-        chosen = {**by_size, **PRESETS[self.preset]}
         if spec_name(self.coupling) == "given":
-            chosen["rejection"] = False  # a given event has one outcome only, none to take instead
-        given = _one_name_each(self.booster)
-        booster = {**BOOSTER_DEFAULTS, **chosen.pop("booster"), **(WIDE_BOOSTER if wide else {})}
-        booster.update(given)
-        if booster["multi_strategy"] != "multi_output_tree" and "split_outputs" not in given:
-            booster["split_outputs"] = 0  # these trees have one output each
-        if not self.validation_fraction and "early_stopping_rounds" not in given:
-            booster["early_stopping_rounds"] = 0  # nothing to watch
+            chosen["rejection"] = False  # such an event has one outcome only, none to take instead
+        booster, noise = self._booster(chosen.pop("booster"), wide), chosen.pop("noise")
+        values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP
+        repeats = min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS)
+        noise = vars(Noise(**{"n_repeats": repeats, **noise, **self.noise}))
         open_fields = {k: v for k, v in chosen.items() if getattr(self, k) is None}
-        return dataclasses.replace(self, **open_fields, booster=booster)
+        return dataclasses.replace(self, **open_fields, booster=booster, noise=noise)
+
+    def _booster(self, preset: Mapping[str, Any], wide: bool) -> dict[str, Any]:
+        explicit = _one_name_each(self.booster)
+        booster = {**BOOSTER_DEFAULTS, **preset, **(WIDE_BOOSTER if wide else {}), **explicit}
+        if booster["multi_strategy"] != "multi_output_tree" and "split_outputs" not in explicit:
+            booster["split_outputs"] = 0  # these trees have one output each
+        if not self.validation_fraction and "early_stopping_rounds" not in explicit:
+            booster["early_stopping_rounds"] = 0  # nothing to watch
+        return booster
 
     def digestible(self) -> dict[str, Any]:
         """Return what decides the bytes of the result; call it on a `resolved` configuration."""
@@ -173,16 +202,32 @@ class ModelConfig:
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML."""
-        settings = {"format": 1, **to_plain(dataclasses.asdict(self))}
+        settings = {"format": FORMAT, **to_plain(dataclasses.asdict(self))}
         return yaml.safe_dump(settings, sort_keys=False)
 
 
 def _one_name_each(booster: Mapping[str, Any]) -> dict[str, Any]:
     """Return booster parameters under XGBoost's first names."""
-    given = {BOOSTER_ALIASES.get(name, name): value for name, value in booster.items()}
-    if len(given) < len(booster):
-        raise ConfigError(f"a booster parameter is given under two names: {dict(booster)}")
-    return given
+    parameters = {BOOSTER_ALIASES.get(name, name): value for name, value in booster.items()}
+    if len(parameters) < len(booster):
+        raise ConfigError(f"a booster parameter stands under two names: {dict(booster)}")
+    return parameters
+
+
+def present_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings under their present names.
+
+    Runs of formats 1 and 2, and files of configurations of format 1, have the settings of `Noise`
+    beside the others, its name as ``noise``; runs of preset 'best' name all that it decided.
+    """
+    if isinstance(stored.get("noise"), Mapping) or "n_repeats" not in stored:
+        return dict(stored)
+    old = {"name": "noise", **{k: k for k in list(Noise.__dataclass_fields__)[1:]}}
+    noise = {name: stored[key] for name, key in old.items() if key in stored}
+    settings = {key: value for key, value in stored.items() if key not in old.values()}
+    if settings.get("preset") == "best":
+        settings["preset"] = "balanced"
+    return {**settings, "noise": noise}
 
 
 @dataclass(frozen=True)
@@ -190,25 +235,28 @@ class RunConfig(ModelConfig):
     """`ModelConfig` plus the columns of the file: the whole of a `flowbdt fit`."""
 
     columns: list[str] | None = None  # to learn; None means all that are not used otherwise
-    conditions: list[str] = field(default_factory=list)  # columns given at generation
+    conditions: list[str] = field(default_factory=list)  # columns that generation needs again
     weight: str | None = None  # column of event weights
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
         """Build from plain data. Raises ConfigError for an unknown name or a wrong type."""
-        return cls(**checked_settings(cls, settings))
+        for name in settings:
+            if name not in cls.__dataclass_fields__:
+                raise unknown("setting", name, cls.__dataclass_fields__)
+        return cls(**settings)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
         """Read a YAML file. Raises ConfigError that names the file."""
         try:
-            settings = yaml.safe_load(Path(path).read_text()) or {}
+            settings = yaml.load(Path(path).read_text(), _Yaml) or {}
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read configuration {path}: {error}") from error
         if not isinstance(settings, dict):
             raise ConfigError(f"configuration {path} must be 'name: value' lines, got {settings!r}")
-        settings.pop("format", None)
-        return cls.from_mapping(settings)
+        written = settings.pop("format", FORMAT)
+        return cls.from_mapping(present_settings(settings) if written == 1 else settings)
 
     def with_overrides(self, assignments: Sequence[str]) -> Self:
         """Return a copy with every ``name=value`` or ``a.b=value`` applied and checked."""
@@ -218,49 +266,13 @@ class RunConfig(ModelConfig):
         return type(self).from_mapping(settings)
 
 
-def checked_settings(owner: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check names and types of settings against the fields of a dataclass."""
-    hints = typing.get_type_hints(owner)
-    for name in settings:
-        if name not in hints:
-            raise unknown("setting", name, hints)
-    return {name: _typed(name, value, hints[name]) for name, value in settings.items()}
+class _Yaml(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2."""
 
 
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return ``value`` if it fits the annotation; a whole or textual number may become a float."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    if any(_fits(value, option) for option in options):
-        return value
-    if float in options and not isinstance(value, bool):
-        try:  # YAML 1.1 reads 1e-3 as text
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    wanted = " or ".join(_readable(option) for option in options)
-    raise ConfigError(f"setting {name!r} must be {wanted}, got {value!r}")
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def _fits(value: Any, option: Any) -> bool:
-    kind = typing.get_origin(option) or option
-    if kind is Any:
-        return True
-    if kind in (int, float) and isinstance(value, bool):
-        return False
-    if kind is list and isinstance(value, list):
-        (item,) = typing.get_args(option) or (Any,)
-        return all(_fits(entry, item) or (item is float and _fits(entry, int)) for entry in value)
-    return isinstance(value, kind)
-
-
-def _readable(option: Any) -> str:
-    kinds = {int: "a whole number", float: "a number", str: "text", type(None): "null"}
-    kind = typing.get_origin(option) or option
-    return kinds.get(kind, {list: "a list", dict: "a mapping"}.get(kind, str(kind)))
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def _assign(settings: dict[str, Any], assignment: str) -> None:
@@ -269,7 +281,7 @@ def _assign(settings: dict[str, Any], assignment: str) -> None:
     if not equals or not name:
         raise ConfigError(f"an override is written name=value, got {assignment!r}")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise ConfigError(f"cannot read the value of {assignment!r}: {error}") from error
     head, _, key = name.strip().partition(".")
@@ -282,5 +294,5 @@ def _assign(settings: dict[str, Any], assignment: str) -> None:
     if isinstance(inner, str):  # solver=heun becomes a mapping when a parameter is set
         inner = {"*": inner} if head == "transforms" else {"name": inner}
     if not isinstance(inner, dict):
-        raise ConfigError(f"setting {head!r} has no parts, so {name!r} cannot be set")
+        raise ConfigError(f"setting {head!r} takes no further settings, so not {name!r}")
     settings[head] = {**inner, key: value}

@@ -12,17 +12,17 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from . import atomic_files, seeding
-from .config import ModelConfig, checked_settings
+from .config import ModelConfig
 from .errors import IncompleteRun, RunError
-from .generation.fast_start import pack
 from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
-from .generation.sample_stream import Stream, as_kind, number_of_events
+from .generation.packed.packed_model import packed_bytes
+from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
 from .tables.event_table import EventTable, align_columns
 from .training import run_directory
-from .training.collect import OnReport, Runs, train
-from .training.executors import EXECUTORS
+from .training.collect import OnReport, train
+from .training.executors import EXECUTORS, Executor
 from .training.expected_cost import warn_if_full
 from .training.plan import Inputs, make_plan
 from .training.run_directory import Archive, RunDirectory
@@ -58,12 +58,12 @@ def fit_run(
     return run
 
 
-def train_run(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) -> None:
+def train_run(run: RunDirectory, executor: Executor, on_report: OnReport | None = None) -> None:
     """Train every missing step of a planned run, and what comes after the steps; close it.
 
     Raises IncompleteRun if steps failed; finished ones are kept.
     """
-    warn_if_full(run.read_json("plan.json"), executor)
+    warn_if_full(run.plan(), executor)
     train(run, executor, on_report)
     learn_rejection(run)
 
@@ -77,24 +77,18 @@ class FlowBDT(BaseEstimator):
 
     Parameters
     ----------
-    preset : 'fast', 'balanced' or 'best': decides whatever is None below, see
-        `flowbdt.config.PRESETS`; what is given explicitly wins
+    preset : 'fast' or 'balanced': decides whatever is None below, see `flowbdt.config.PRESETS`;
+        explicit settings win
     n_steps : steps of the solver
     solver : any of ``flowbdt.flow.solvers.SOLVERS.names()``, or with parameters ``{"name": "edm",
-        "s_churn": 10}``; those times that it asks for are trained, no others
+        "s_churn": 10}``; those times that it evaluates are trained, no others
     spacing : any of ``flowbdt.flow.schedules.SCHEDULES.names()``, or with parameters ``{"name":
         "power", "exponent": p}``, or the n_steps + 1 times themselves
     path : 'linear', 'target', 'trigonometric', 'schrodinger_bridge', or with parameters
         ``{"name": "linear", "sigma": 0.01}``
     coupling : 'independent', 'minibatch_ot', or 'given' (with ``source`` in `fit`)
-    flow_matcher : 'numpy', or 'torchcfm' for the reference implementation
-    target : 'velocity' at each time, or 'mean' over the coming step (euler only)
-    candidates : events that each target is averaged over (arXiv 2302.00670); 0 for none. Used
-        where it is exact: independent noise, no conditions, no noise added by the path
-    noise : 'repeats' draws once for all trees of a step; 'fresh' draws anew every ``refresh``
-        trees, which learns from ever new noise in the memory of one draw
-    n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
-    refresh : trees between two draws, at least
+    noise : 'repeats' or 'fresh', or with the settings of `flowbdt.config.Noise`, each of which
+        may be left out: ``{"name": "fresh", "n_repeats": 1, "refresh": 10, "candidates": 0}``
     preconditioner : 'none', 'gaussian' or 'mixture': the velocity that is known in closed form, so
         that trees learn only what remains; with parameters ``{"name": "mixture",
         "n_components": 40}``
@@ -126,7 +120,8 @@ class FlowBDT(BaseEstimator):
     --------
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(500, 2)) * [1.0, 3.0]
-    >>> model = FlowBDT(n_steps=4, n_repeats=2, booster={"n_estimators": 5}, random_state=1).fit(x)
+    >>> settings = {"noise": {"n_repeats": 2}, "booster": {"n_estimators": 5}}
+    >>> model = FlowBDT(n_steps=4, **settings, random_state=1).fit(x)
     >>> model.sample(3, random_state=2).shape
     (3, 2)
     """
@@ -140,12 +135,7 @@ class FlowBDT(BaseEstimator):
         spacing: Any = "uniform",
         path: Any = "linear",
         coupling: Any = "independent",
-        flow_matcher: str = "numpy",
-        target: str = "velocity",
-        candidates: int | None = None,
-        noise: str | None = None,
-        n_repeats: int | None = None,
-        refresh: int = 10,
+        noise: str | dict[str, Any] | None = None,
         preconditioner: Any = None,
         rejection: bool | None = None,
         inputs: list[str] | None = None,
@@ -162,12 +152,7 @@ class FlowBDT(BaseEstimator):
         self.spacing = spacing
         self.path = path
         self.coupling = coupling
-        self.flow_matcher = flow_matcher
-        self.target = target
-        self.candidates = candidates
         self.noise = noise
-        self.n_repeats = n_repeats
-        self.refresh = refresh
         self.preconditioner = preconditioner
         self.rejection = rejection
         self.inputs = inputs
@@ -193,7 +178,7 @@ class FlowBDT(BaseEstimator):
         ----------
         X : EventTable, DataFrame or array (n, d); numbers, or text columns in a DataFrame
         y : ignored, for scikit-learn
-        cond : array or DataFrame (n, c), given again at generation; NaN means missing
+        cond : array or DataFrame (n, c), needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
@@ -230,12 +215,12 @@ class FlowBDT(BaseEstimator):
 
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
-        settings["booster"] = settings["booster"] or {}
-        settings = atomic_files.to_plain({**settings, "random_state": seed})
-        return ModelConfig(**checked_settings(ModelConfig, settings))
+        for name in ("booster", "noise"):
+            settings[name] = settings[name] or {}
+        return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
     def _adopt(self, content: bytes) -> None:
-        """Take over a trained model given as the bytes of a model file."""
+        """Take over a trained model from the bytes of a model file."""
         self.archive_ = content
         self.__dict__.pop("_loaded", None)
         flow = self.flow()
@@ -281,11 +266,11 @@ class FlowBDT(BaseEstimator):
         cond : array or DataFrame (n_samples, c), or one row for all; needed if fitted with it
         source : events to start from, needed if fitted with it
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
-            ``spacing`` and ``interpolate``, for another way through the same step models, without
+            ``spacing`` and ``interpolate``: other steps through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
         compiled : None for machine code where it can be (extra ``compiled``), True to insist on
             numba, False for XGBoost; the same events, but for a few that rounding moves
-        random_state : seed; events do not depend on how many are asked for
+        random_state : seed; an event does not depend on ``n_samples``
 
         Returns
         -------
@@ -296,13 +281,13 @@ class FlowBDT(BaseEstimator):
         NotFittedError, InputError
             If `fit` was not called; if a condition is missing or unknown, or shapes do not fit.
         GridError, ConfigError
-            If the sampler asks for times that have no model, or cannot be used with this model.
+            If the sampler needs times that have no model, or cannot be used with this model.
         MissingExtra
             If ``compiled`` is True and numba is not installed.
         """
-        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source)
-        table = EventTable.concatenate(list(stream.blocks()))
-        return as_kind(table, stream.flow.plan["kind"])
+        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source)
+        return flow.as_fitted(EventTable.concatenate(list(blocks)))
 
     def sample_blocks(
         self,
@@ -319,8 +304,11 @@ class FlowBDT(BaseEstimator):
 
         Parameters as for `sample`; ``cond`` and ``source`` may be paths of files, read in blocks.
         """
-        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
-        return (as_kind(block, stream.flow.plan["kind"]) for block in stream.blocks())
+        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        blocks = flow.sample_blocks(
+            n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows
+        )
+        return map(flow.as_fitted, blocks)
 
     def sample_to(
         self,
@@ -335,24 +323,20 @@ class FlowBDT(BaseEstimator):
         block_rows: int | None = None,
         resume: bool = False,
     ) -> None:
-        """Write a sample to a file, which appears when it is whole; see `Stream.write`.
+        """Write a sample to a file, which appears when it is whole; see `write_sample`.
 
         Parameters as for `sample_blocks`; with ``resume`` an interrupted call's file is continued.
         """
-        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
-        stream.write(path, resume=resume)
-
-    def _stream(
-        self,
-        n_samples: int | None,
-        random_state: Any,
-        sampler: dict[str, Any] | None,
-        compiled: bool | None,
-        *given: Any,
-    ) -> Stream:
-        flow = self.flow(sampler, compiled)
-        n = number_of_events(n_samples, *given[:2])
-        return Stream(flow, n, seeding.resolve(random_state), *given)
+        write_sample(
+            self.flow(sampler, compiled),
+            path,
+            n_samples,
+            seed=seeding.resolve(random_state),
+            cond=cond,
+            source=source,
+            block_rows=block_rows,
+            resume=resume,
+        )
 
     def sampler(self, *, random_state: Any = None, first: int = 0) -> EventSampler:
         """Return what gives events one by one: ``model.sampler().one()`` or ``.one(cond)``.
@@ -365,13 +349,13 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError, InputError
-            If `fit` was not called; if the model starts from given events.
+            If `fit` was not called; if the model starts from source events.
         """
         return EventSampler(self.flow(), seeding.resolve(random_state), first)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
-        packed = pack(self.flow())
+        packed = packed_bytes(self.flow())
         atomic_files.write_bytes(Path(path), run_directory.with_packed(self.archive_, packed))
 
     @classmethod

@@ -18,7 +18,11 @@ from flowbdt.tables.formats import write_table
 QUICK = {"n_estimators": 5, "max_depth": 3, "max_bin": 32}
 """A booster that trains in milliseconds."""
 
-PLAIN = {"preconditioner": "none", "inputs": ["latent"], "candidates": 0, "noise": "repeats"}
+PLAIN = {
+    "preconditioner": "none",
+    "inputs": ["latent"],
+    "noise": {"name": "repeats", "candidates": 0},
+}
 """Nothing but trees, noise and single-event targets."""
 
 

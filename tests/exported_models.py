@@ -121,8 +121,7 @@ class Exported:
 
 SMALL = {
     "n_steps": 3,
-    "n_repeats": 1,
-    "candidates": 0,
+    "noise": {"n_repeats": 1, "candidates": 0},
     "booster": {"n_estimators": 11, "max_depth": 4, "early_stopping_rounds": 0},
     "random_state": 1,
     "rejection": False,
@@ -233,7 +232,11 @@ KINDS = {
     "nearly all noise": lambda: numbers(True, preconditioner=MIXTURE, spacing=NOISY),
     "low rank, nearly all noise": lambda: numbers(True, preconditioner=LOW_RANK, spacing=NOISY),
     "mean velocity": lambda: numbers(
-        False, preconditioner=MIXTURE, target="mean", solver="euler", path="trigonometric"
+        False,
+        preconditioner=MIXTURE,
+        noise={**SMALL["noise"], "target": "mean"},
+        solver="euler",
+        path="trigonometric",
     ),
     "noise on the path": lambda: numbers(
         True, preconditioner="gaussian", path={"name": "linear", "sigma": 0.1}

@@ -50,7 +50,8 @@ def test_far_points_and_small_spread_stay_finite():
 
 
 def planned(folder, table, **settings):
-    config = {**PLAIN, "n_steps": 4, "n_repeats": 4, "candidates": 500, **settings}
+    noise = {**PLAIN["noise"], "n_repeats": 4, "candidates": 500, **settings.pop("noise", {})}
+    config = {**PLAIN, "n_steps": 4, **settings, "noise": noise}
     run = RunDirectory(folder)
     make_plan(Inputs(table, ModelConfig(**config), 1), run)
     return run
@@ -63,7 +64,7 @@ def targets(run, step=2):
 
 def test_averaged_targets_have_less_variance_and_the_same_mean(tmp_path):
     table = EventTable.of(normal((4000, 2)))
-    single, _ = targets(planned(tmp_path / "single", table, candidates=0))
+    single, _ = targets(planned(tmp_path / "single", table, noise={"candidates": 0}))
     averaged, _ = targets(planned(tmp_path / "averaged", table))
     assert averaged.var() < 0.3 * single.var()
     error = np.sqrt(single.var() / len(single))
@@ -72,7 +73,7 @@ def test_averaged_targets_have_less_variance_and_the_same_mean(tmp_path):
 
 def test_validation_keeps_single_events(tmp_path):
     table = EventTable.of(normal((1000, 2)))
-    _, single = targets(planned(tmp_path / "single", table, candidates=0))
+    _, single = targets(planned(tmp_path / "single", table, noise={"candidates": 0}))
     _, averaged = targets(planned(tmp_path / "averaged", table))
     assert np.array_equal(single, averaged)
 
@@ -82,13 +83,13 @@ def test_validation_keeps_single_events(tmp_path):
 )
 def test_averaging_is_left_out_where_it_would_be_wrong(tmp_path, settings):
     run = planned(tmp_path / "run", EventTable.of(normal((300, 2))), **settings)
-    assert run.read_json(run_directory.task_name(0))["candidates"] == 0
+    assert run.read_json(run_directory.task_name(0))["noise"]["candidates"] == 0
 
 
 def test_averaging_is_left_out_with_conditions(tmp_path):
     table = EventTable.of(normal((300, 2)), cond=normal(300))
     run = planned(tmp_path / "run", table)
-    assert run.read_json(run_directory.task_name(0))["candidates"] == 0
+    assert run.read_json(run_directory.task_name(0))["noise"]["candidates"] == 0
 
 
 def test_the_last_moment_has_one_candidate_only(tmp_path):

@@ -23,7 +23,7 @@ SETTINGS = [
     "preset=fast",
     "preconditioner=none",
     "n_steps=3",
-    "n_repeats=2",
+    "noise.n_repeats=2",
     "booster.n_estimators=5",
     "booster.max_bin=32",
 ]
@@ -148,8 +148,8 @@ def test_executor_and_its_settings_go_together(folder, capsys):
 
 
 def test_dry_run_without_a_table_prints_the_settings(folder, capsys):
-    assert run("fit", "--dry-run", "--set", "preset=best") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["preset"] == "best"
+    assert run("fit", "--dry-run", "--set", "preset=fast") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["preset"] == "fast"
 
 
 def test_a_run_killed_while_planning_remembers_its_settings(folder):

@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import QUICK
 
-from flowbdt.cli.watch_jobs import Screen, table
+from flowbdt.cli.watch_jobs import Screen, job_table
 from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, JobWarning, MissingExtra, RunError
-from flowbdt.generation.sample_jobs import Parts
+from flowbdt.errors import ConfigError, JobWarning, RunError
+from flowbdt.generation.sample_jobs import SampleJobs
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.htcondor import HTCondor, event_log
 from flowbdt.training.executors.htcondor.executor import (
@@ -26,20 +26,26 @@ from flowbdt.training.executors.htcondor.executor import (
     outcome,
     warn_of_holds,
 )
-from flowbdt.training.executors.htcondor.pool import CommandLine, Pool, connect
-from flowbdt.training.executors.htcondor.quoting import (
+from flowbdt.training.executors.htcondor.submissions import (
+    Pool,
+    Submissions,
+    advice,
+    is_memory,
+    written,
+)
+from flowbdt.training.executors.htcondor.submit_files import (
+    Place,
     arguments,
     environment,
     file_list,
+    numbered,
     plain,
+    single,
     string,
 )
-from flowbdt.training.executors.htcondor.submissions import Submissions, advice, is_memory, written
-from flowbdt.training.executors.htcondor.submit_files import Place, numbered, single
-from flowbdt.training.executors.work import Needs
+from flowbdt.training.numbered_jobs import STEPS, Needs
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.training.step_jobs import STEPS
 
 ASSETS = Path(__file__).parent / "assets" / "condor"
 INPUTS = ["tasks/$(name).json", "table", "transform.json", "preconditioner.npz"]
@@ -50,7 +56,7 @@ def described(settings, place, numbers=(0, 7, 12), *, as_dag=False):
     stages = [numbered(STEPS, INPUTS, Needs(279, 100), numbers, executor, place)]
     if as_dag:
         stages.append(local(single("collect", ["collect", "."], executor, place)))
-        parts = Parts("new")
+        parts = SampleJobs("new")
         stages.append(numbered(parts, ["steps"], Needs(500, 50), [0, 1], executor, place))
         stages.append(local(single("merge", ["merge", ".", "new"], executor, place)))
     stages = stages if numbers else stages[1:]
@@ -219,10 +225,10 @@ def test_following_can_stop_and_start_anywhere(tmp_path):
 def test_text_that_is_no_event_is_passed_over(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"what is this\n...\n" + REAL)
-    found, offset = event_log.read(log)
-    assert len(found) == len(event_log.read(ASSETS / "events.log")[0])
+    found, offset = event_log.read_events(log)
+    assert len(found) == len(event_log.read_events(ASSETS / "events.log")[0])
     assert offset == log.stat().st_size
-    assert event_log.read(tmp_path / "nowhere") == ([], 0)
+    assert event_log.read_events(tmp_path / "nowhere") == ([], 0)
 
 
 class Queue(Pool):
@@ -338,13 +344,13 @@ def test_a_queue_that_does_not_answer_is_asked_again(tmp_path, monkeypatch):
 
 
 def test_the_table_counts_states_and_shows_what_needs_a_look(tmp_path):
-    text = table(_read(copied(tmp_path, REAL, JOBS)).jobs().values())
+    text = job_table(_read(copied(tmp_path, REAL, JOBS)).jobs().values())
     first, *rest = text.splitlines()
     assert first == "waiting 1   running 1   done 4   failed 2"
     assert any("step 4" in line and "exit status 1" in line for line in rest)
     assert not any("step 0" in line for line in rest)
     running = _read(copied(tmp_path / "b", REAL, JOBS)).jobs()["step-6"]
-    many = table([running] * 40)
+    many = job_table([running] * 40)
     assert many.splitlines()[-1].strip() == "... and 25 more"
 
 
@@ -362,13 +368,10 @@ def test_a_terminal_sees_one_table_and_a_file_only_new_lines():
     Screen(None).show("nothing")
 
 
-def test_without_htcondor_the_message_says_what_to_install(monkeypatch):
+def test_without_htcondor_the_message_says_where_to_submit(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(MissingExtra, match=r"condor_submit is not in PATH"):
-        connect(bindings=False)
-    monkeypatch.setitem(__import__("sys").modules, "htcondor2", None)
-    with pytest.raises(MissingExtra, match=r"flowbdt\[htcondor\]"):
-        connect()
+    with pytest.raises(RunError, match=r"condor_submit is not in PATH.*submits to your pool"):
+        Pool.connect()
 
 
 def test_a_command_that_fails_is_quoted(tmp_path, monkeypatch):
@@ -377,9 +380,9 @@ def test_a_command_that_fails_is_quoted(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(RunError, match="condor_submit failed with exit status 3: no such user"):
-        CommandLine().submit(tmp_path, "x.sub")
+        Pool().submit(tmp_path, "x.sub")
     with pytest.raises(RunError, match="condor_q did not answer"):
-        CommandLine().queued("abc")
+        Pool().queued("abc")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ POLICY = "use POLICY: HOLD_IF_MEMORY_EXCEEDED\n"
 SETTINGS = {
     "preset": "fast",
     "preconditioner": {"name": "mixture", "n_components": 3},
-    "candidates": 100,
-    "n_repeats": 1,
+    "noise": {"candidates": 100, "n_repeats": 1},
     "random_state": 5,
     "relations": list(bundled().relations),
 }
@@ -193,14 +192,9 @@ def test_a_large_sample_is_generated_by_jobs(pool, serial, tmp_path):
     assert "nothing to submit" in again.stdout
 
 
-@pytest.mark.parametrize("bindings", [False, True])
-def test_only_missing_steps_are_submitted_and_late_materialisation_works(
-    pool, serial, tmp_path, bindings
-):
-    if bindings:
-        pytest.importorskip("htcondor2", reason="the bindings are an extra")
+def test_only_missing_steps_are_submitted_and_late_materialisation_works(pool, serial, tmp_path):
     run = RunDirectory(copy_without(serial, tmp_path / "run", [3, 8, 15]))
-    executor = EXECUTORS.build({"name": "htcondor", "bindings": bindings, "max_materialize": 1})
+    executor = EXECUTORS.build({"name": "htcondor", "max_materialize": 1})
     reports = list(executor.run(run, missing_steps(run)))
     assert sorted(report["step"] for report in reports) == [3, 8, 15]
     command("collect", run.path)
@@ -289,7 +283,7 @@ def finished(folder):
 
 def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
     """One job killed, one held for memory, one failing twice, and the submitter killed."""
-    from flowbdt.training.executors.htcondor.pool import connect
+    from flowbdt.training.executors.htcondor.submissions import Pool
 
     python, state = wrapper(tmp_path)
     folder = tmp_path / "run"
@@ -319,7 +313,7 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
         assert often[9] >= 2
     assert not (state / "surprises").exists()
     record = json.loads((folder / "condor/0001/submission.json").read_text())
-    assert connect().queued(record["mark"]) == set()
+    assert Pool.connect().queued(record["mark"]) == set()
 
 
 def test_a_step_that_always_fails_is_named_and_the_others_are_kept(pool, serial, tmp_path):

@@ -8,7 +8,7 @@ import inspect
 import pytest
 import yaml
 
-from flowbdt.config import BOOSTER_DEFAULTS, PRESETS, ModelConfig, RunConfig
+from flowbdt.config import BOOSTER_DEFAULTS, PRESETS, ModelConfig, RunConfig, present_settings
 from flowbdt.errors import ConfigError
 from flowbdt.model import FlowBDT
 
@@ -97,9 +97,9 @@ def test_two_names_for_one_parameter_are_refused():
 
 def test_what_is_given_wins_over_the_preset():
     fast = ModelConfig(preset="fast").resolved()
-    assert (fast.n_steps, fast.noise) == (8, "fresh")
+    assert (fast.n_steps, fast.noise["name"]) == (8, "fresh")
     mine = ModelConfig(preset="fast", n_steps=5, booster={"max_depth": 3}).resolved()
-    assert (mine.n_steps, mine.noise) == (5, "fresh")
+    assert (mine.n_steps, mine.noise["name"]) == (5, "fresh")
     assert mine.booster["max_depth"] == 3
     assert mine.booster["n_estimators"] == fast.booster["n_estimators"]
 
@@ -115,11 +115,42 @@ def test_presets_leave_nothing_open_at_any_size(preset, size):
 
 
 def test_unknown_preset_lists_the_known():
-    with pytest.raises(ConfigError, match="balanced, best, fast"):
+    with pytest.raises(ConfigError, match="balanced, fast"):
         ModelConfig(preset="quick").resolved()
 
 
 def test_digest_ignores_executor_and_column_choice():
-    plain = ModelConfig(executor="serial", preset="best").digestible()
+    plain = ModelConfig(executor="serial", preset="fast").digestible()
     assert plain == RunConfig(executor="joblib", columns=["a"]).digestible()
     assert plain != ModelConfig(n_steps=3).digestible()
+
+
+OLD = {"n_repeats": 3, "noise": "fresh", "refresh": 4, "candidates": 0, "target": "mean"}
+NEW = {"name": "fresh", "n_repeats": 3, "refresh": 4, "candidates": 0, "target": "mean"}
+
+
+def test_stored_settings_of_older_formats_come_under_their_present_names():
+    stored = {"preset": "best", "n_steps": 5, **OLD}
+    assert present_settings(stored) == {"preset": "balanced", "n_steps": 5, "noise": NEW}
+    assert present_settings({"n_steps": 5, "noise": NEW}) == {"n_steps": 5, "noise": NEW}
+
+
+def test_a_file_of_format_1_may_have_the_older_settings(tmp_path):
+    text = yaml.safe_dump({"n_steps": 5, **OLD})
+    (tmp_path / "old.yaml").write_text(f"format: 1\n{text}")
+    assert RunConfig.from_yaml(tmp_path / "old.yaml") == RunConfig(n_steps=5, noise=NEW)
+    (tmp_path / "new.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown setting 'candidates'"):
+        RunConfig.from_yaml(tmp_path / "new.yaml")
+
+
+def test_a_name_is_enough_for_the_noise():
+    assert ModelConfig(noise="fresh") == ModelConfig(noise={"name": "fresh"})
+    settled = RunConfig().with_overrides(["preset=fast", "noise.n_repeats=3"]).resolved()
+    assert settled.noise["name"] == "fresh"
+    assert settled.noise["n_repeats"] == 3
+
+
+def test_the_removed_preset_names_what_does_as_well():
+    with pytest.raises(ConfigError, match=r"'balanced' does as well.*balanced, fast"):
+        ModelConfig(preset="best").resolved()

@@ -15,11 +15,11 @@ from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER, ModelConfig
 from flowbdt.errors import DataWarning
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
-from flowbdt.training import cost_model, expected_cost
+from flowbdt.training import expected_cost
 from flowbdt.training.executors import EXECUTORS
+from flowbdt.training.expected_cost import step_cost
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.training.step_jobs import step_cost
 
 SIZES = {"n_rows": 10_000, "n_inputs": 100, "n_outputs": 100, "n_valid": 1000}
 
@@ -33,25 +33,25 @@ def test_more_of_anything_never_costs_less(kind, larger):
         "a tree each": {"multi_strategy": "one_output_per_tree"},
     }
     booster, sizes = {**BOOSTER_DEFAULTS, **changes[kind]}, dict(SIZES)
-    before = cost_model.estimate(booster, **sizes)
+    before = expected_cost.estimate(booster, **sizes)
     target = sizes if larger in sizes else booster
     target[larger] *= 2
-    after = cost_model.estimate(booster, **sizes)
+    after = expected_cost.estimate(booster, **sizes)
     assert after.memory_mib > before.memory_mib
     assert after.cpu_seconds > before.cpu_seconds
 
 
 def test_histograms_are_sums_of_two_float64_per_node_input_bin_and_output():
     booster = {**BOOSTER_DEFAULTS, "max_bin": 32, "max_depth": 4}
-    parts = cost_model.estimate(booster, 5000, 368, 368).parts
+    parts = expected_cost.estimate(booster, 5000, 368, 368).breakdown
     assert parts["histograms"] == pytest.approx(15 * 368 * 368 * 32 * 16 / 2**20)
-    few = cost_model.estimate({**booster, "split_outputs": 10}, 5000, 368, 368).parts
+    few = expected_cost.estimate({**booster, "split_outputs": 10}, 5000, 368, 368).breakdown
     assert few["histograms"] == pytest.approx(parts["histograms"] * 10 / 368)
 
 
 def test_parts_add_up():
-    found = cost_model.estimate(BOOSTER_DEFAULTS, **SIZES)
-    assert sum(found.parts.values()) == pytest.approx(found.memory_mib)
+    found = expected_cost.estimate(BOOSTER_DEFAULTS, **SIZES)
+    assert sum(found.breakdown.values()) == pytest.approx(found.memory_mib)
 
 
 MEASURE = """
@@ -92,7 +92,7 @@ def test_memory_is_near_a_measured_peak(changes, sizes):
     code = MEASURE.format(booster=booster, **names)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     peak, seconds = json.loads(done.stdout)
-    expected = cost_model.estimate(booster, **names)
+    expected = expected_cost.estimate(booster, **names)
     assert peak / 1.5 < expected.memory_mib < peak * 1.5
     assert seconds / 10 < expected.cpu_seconds < seconds * 10
 

@@ -57,7 +57,8 @@ def fit(source, refresh, n_estimators=30, **changes):
 
 
 def planned(folder, table, booster, **settings):
-    settings = {"n_steps": 2, "n_repeats": 1, "noise": "fresh", "refresh": 2, **settings}
+    noise = {"name": "fresh", "n_repeats": 1, "refresh": 2, **settings.pop("noise", {})}
+    settings = {"n_steps": 2, "noise": noise, **settings}
     run = RunDirectory(folder)
     inputs = Inputs(table, ModelConfig(booster=booster, **settings), 5)
     make_plan(inputs, run)
@@ -134,7 +135,11 @@ def test_validation_noise_is_fixed_and_does_not_follow_the_copies(tmp_path, jets
     assert train.n_rows == len(train.events.rows)
     assert valid.n_rows == VALID_REPEATS * len(valid.events.rows)
     other, _ = planned(
-        tmp_path / "other", jets, quick_booster, validation_fraction=0.3, n_repeats=2, refresh=1
+        tmp_path / "other",
+        jets,
+        quick_booster,
+        validation_fraction=0.3,
+        noise={"n_repeats": 2, "refresh": 1},
     )
     again = training_pairs(other, other.read_json(run_directory.task_name(0)))[1]
     assert np.array_equal(arrays(valid)[1], arrays(again)[1])
@@ -164,19 +169,25 @@ def test_resume_ends_in_the_same_bytes(tmp_path, jets, quick_booster):
 
 def test_noise_is_a_setting_of_the_estimator(jets, quick_booster):
     booster = {**quick_booster, "early_stopping_rounds": 0}
-    settings = {"n_steps": 2, "n_repeats": 1, "booster": booster, "random_state": 1}
+    settings = {"n_steps": 2, "booster": booster, "random_state": 1}
 
     def losses(**noise):
-        return [s["train_rmse"] for s in FlowBDT(**settings, **noise).fit(jets).steps_]
+        model = FlowBDT(**settings, noise={"n_repeats": 1, **noise})
+        return [s["train_rmse"] for s in model.fit(jets).steps_]
 
-    plain = losses(noise="repeats")
-    assert losses(noise="fresh", refresh=5) == plain  # not before the last of the five trees
-    assert losses(noise="fresh", refresh=4) != plain
+    plain = losses(name="repeats")
+    assert losses(name="fresh", refresh=5) == plain  # not before the last of the five trees
+    assert losses(name="fresh", refresh=4) != plain
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"noise": "frsh"}, "repeats, fresh"), ({"noise": "fresh", "refresh": 0}, "refresh")],
+    [
+        ({"noise": "frsh"}, "fresh, repeats"),
+        ({"noise": {"name": "fresh", "refresh": 0}}, "refresh"),
+        ({"noise": {"refrsh": 5}}, "Did you mean 'refresh'"),
+        ({"noise": 5}, "mapping"),
+    ],
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):

@@ -19,7 +19,7 @@ from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees, check_parameters
-from flowbdt.trees.grow_group import ranges
+from flowbdt.trees.grow_trees import ranges
 
 PARAMETERS = {
     "n_estimators": 12,
@@ -196,7 +196,9 @@ def test_wide_tables_get_groups_unless_told_otherwise():
 def test_resume_and_threads_end_in_the_same_bytes(tmp_path, noise):
     x = np.random.default_rng(0).normal(size=(300, 6))
     booster = {"n_estimators": 6, "max_depth": 2, "outputs_per_group": 2, "split_outputs": 1}
-    config = ModelConfig(n_steps=2, noise=noise, refresh=2, n_repeats=1, booster=booster)
+    config = ModelConfig(
+        n_steps=2, noise={"name": noise, "refresh": 2, "n_repeats": 1}, booster=booster
+    )
     inputs, run = Inputs(EventTable.of(x), config, 3), RunDirectory(tmp_path / "run")
     make_plan(inputs, run)
     run_task(run.path, 1, n_threads=2)

@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError, GridError, InputError
-from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.solvers import SOLVERS, evaluation_times, integrate
 from flowbdt.networks.hybrid import (
@@ -32,7 +33,8 @@ from flowbdt.networks.hybrid import (
 
 MEAN, COV = np.array([1.0, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])
 EXACT = ExactGaussian(MEAN, COV, Linear())
-SETTINGS = {**PLAIN, "booster": QUICK, "n_repeats": 4, "random_state": 1, "transforms": "standard"}
+SETTINGS = {**PLAIN, "booster": QUICK, "random_state": 1, "transforms": "standard"}
+SETTINGS["noise"] = {**PLAIN["noise"], "n_repeats": 4}
 
 
 def noise(n: int, seed: int = 1) -> np.ndarray:

@@ -25,16 +25,19 @@ from flowbdt.training import run_directory
 from flowbdt.training.collect import missing_steps
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.dask import _prologue
+from flowbdt.training.expected_cost import step_cost
+from flowbdt.training.numbered_jobs import STEPS
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.training.step_jobs import STEPS, step_cost
 
 N_STEPS = 3
 COMMAND = [sys.executable, "-m", "flowbdt.cli"]
 
 
 def inputs(table):
-    config = ModelConfig(n_steps=N_STEPS, n_repeats=2, booster=QUICK, **PLAIN)
+    config = ModelConfig(
+        **{**PLAIN, "noise": {**PLAIN["noise"], "n_repeats": 2}}, n_steps=N_STEPS, booster=QUICK
+    )
     return Inputs(table, config, 5)
 
 
@@ -298,6 +301,6 @@ def test_joblib_tells_which_steps_a_killed_worker_took_along(planned):
 
 def test_memory_that_jobs_ask_for_covers_what_steps_use(planned, whole):
     asked = STEPS.needs(planned).memory_mib
-    assert asked > step_cost(planned.read_json("plan.json")).memory_mib
+    assert asked > step_cost(planned.plan()).memory_mib
     peak = whole.read_json(run_directory.report_name(0))["peak_mib"]
     assert STEPS.needs(whole).memory_mib >= peak

@@ -14,7 +14,7 @@ import pytest
 import flowbdt
 
 ROOT = Path(flowbdt.__file__).parent
-GROUND = ("errors", "registry", "seeding", "atomic_files", "config")
+GROUND = ("errors", "registry", "seeding", "atomic_files", "typed_settings", "config")
 PACKAGES = (
     "tables", "flow", "trees", "training", "generation", "model", "evaluation", "tuning",
     "physics", "networks", "cli",
@@ -30,13 +30,12 @@ LIBRARIES = {
         "physics/calorimeter/scores/official_classifier.py",
     ),
     "torchcfm": ("flow/torchcfm_reference.py",),
-    "numba": ("generation/compiled/numba_options.py",),
+    "numba": ("generation/compiled/compiler.py",),
     "onnx": ("generation/export/onnx_graph.py",),
     "onnxruntime": (),
     "optuna": ("tuning/optuna_proposals.py",),
     "distributed": (),  # by name only, in training/executors/dask.py
     "dask_jobqueue": (),
-    "htcondor2": (),
     "matplotlib": ("evaluation/report/", "physics/calorimeter/report.py"),
     "click": ("cli/",),
     "jinja2": ("evaluation/report/",),

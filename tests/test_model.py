@@ -16,7 +16,8 @@ from flowbdt import FlowBDT, seeding
 from flowbdt.errors import ConfigError, InputError, RunError
 from flowbdt.tables.event_table import EventTable
 
-SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
+SMALL = {"n_steps": 3, "booster": QUICK, **PLAIN}
+SMALL["noise"] = {**PLAIN["noise"], "n_repeats": 2}
 
 
 def small(**settings):

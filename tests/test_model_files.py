@@ -20,7 +20,8 @@ from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 
 ASSETS = Path(__file__).parent / "assets"
-SMALL = {"n_steps": 3, "n_repeats": 2, "booster": QUICK, **PLAIN}
+SMALL = {"n_steps": 3, "booster": QUICK, **PLAIN}
+SMALL["noise"] = {**PLAIN["noise"], "n_repeats": 2}
 
 
 def small(**settings):
@@ -93,7 +94,7 @@ def test_a_changed_byte_in_a_step_is_noticed(tmp_path, jets):
 
 def test_a_changed_plan_is_noticed(tmp_path, jets):
     run = fit_run(Inputs(jets, ModelConfig(**SMALL), 1), tmp_path / "run")
-    plan = run.read_json("plan.json")
+    plan = run.plan()
     run.write_json("plan.json", {**plan, "kind": "array"})
     with pytest.raises(FormatError, match=r"plan\.json"):
         FlowBDT.load(tmp_path / "run")
@@ -138,10 +139,10 @@ def test_models_are_loaded_when_their_time_comes():
     """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
     archive = run_directory.Archive("model", small().fit(normal()).archive_)
     flow = Flow(archive, compiled=False)
-    assert flow._field.n_loaded == 0
+    assert flow.field.n_loaded == 0
     next(flow.sample_blocks(1, seed=0))
-    assert flow._field.n_loaded == len(flow.grid.times)
-    assert "whole" not in vars(Flow(archive, compiled=True))
+    assert flow.field.n_loaded == len(flow.grid.times)
+    assert "generator" not in vars(Flow(archive, compiled=True))
 
 
 def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):

@@ -3,7 +3,7 @@
 Those that belong to one module are tested beside it: noise redrawn on each pass, validation rows
 inside training rows and existing files taken for results in test_training; copied batches, stored
 training data and early loading of all models in test_model; the dropped best tree in
-contracts/test_regressor_contract; exit status 0 after a failure in test_cli; a set's order that
+test_boosted_trees; exit status 0 after a failure in test_cli; a set's order that
 decides a split in test_split; no pickle in test_layers.
 """
 
@@ -17,7 +17,7 @@ import pytest
 
 from flowbdt import FlowBDT
 from flowbdt.errors import GridError
-from flowbdt.flow.stepwise import Stepwise
+from flowbdt.flow.fields import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 
 SMALL = {"n_steps": 6, "preset": "fast", "random_state": 1}

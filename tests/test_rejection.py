@@ -19,8 +19,7 @@ from flowbdt.trees.density_ratio import DensityRatio
 
 COARSE = {
     "n_steps": 2,
-    "n_repeats": 1,
-    "candidates": 0,
+    "noise": {"n_repeats": 1, "candidates": 0},
     "preconditioner": "gaussian",
     "transforms": "standard",
     "booster": {"n_estimators": 2, "max_depth": 2, "early_stopping_rounds": 0},
@@ -173,7 +172,9 @@ def test_a_changed_classifier_is_noticed(tmp_path):
 
 def test_hopeless_events_are_kept_with_a_warning(rejecting, monkeypatch):
     flow = rejecting.flow()
-    monkeypatch.setattr(flow.ratio, "keeps", lambda x, uniform: np.zeros(len(x), dtype=bool))
+    monkeypatch.setattr(
+        flow.generator.ratio, "keeps", lambda x, uniform: np.zeros(len(x), dtype=bool)
+    )
     monkeypatch.setattr(generate_rows, "MOST_ATTEMPTS", 3)
     with pytest.warns(UserWarning, match="10 event"):
         table = next(flow.sample_blocks(10, seed=1))

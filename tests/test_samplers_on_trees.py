@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
+from exact_gaussian import ExactGaussian
 
 from flowbdt import FlowBDT, evaluate
 from flowbdt.config import ModelConfig, RunConfig
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
+from flowbdt.flow.fields import FunctionField, PredictionField, Stepwise
 from flowbdt.flow.parametrisations import EDM, FlowMatching
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.solvers import SOLVERS, evaluation_times, integrate
-from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.physics import bundled
@@ -25,7 +25,8 @@ from flowbdt.training.plan import check_config
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees
 
-SETTINGS = {**PLAIN, "booster": QUICK, "n_repeats": 1, "random_state": 1, "rejection": False}
+SETTINGS = {**PLAIN, "booster": QUICK, "random_state": 1, "rejection": False}
+SETTINGS["noise"] = {**PLAIN["noise"], "n_repeats": 1}
 ROWS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 3.0] + [0.0, 5.0]
 
 SAMPLERS: list[Any] = [
@@ -109,8 +110,8 @@ def test_impossible_combinations_are_refused_before_any_work(
 @pytest.mark.parametrize("solver", ["ddim", "ddpm", "euler_maruyama", "heun"])
 def test_mean_velocities_are_for_euler_only(solver: str) -> None:
     with pytest.raises(ConfigError, match="euler"):
-        check_config(ModelConfig(n_steps=4, solver=solver, target="mean"))
-    check_config(ModelConfig(n_steps=4, solver="euler", target="mean"))
+        check_config(ModelConfig(n_steps=4, solver=solver, noise={"target": "mean"}))
+    check_config(ModelConfig(n_steps=4, solver="euler", noise={"target": "mean"}))
 
 
 def test_adaptive_steps_are_refused_for_trees() -> None:
@@ -159,7 +160,8 @@ def test_samplers_that_need_a_score_are_refused_on_transport_pairs() -> None:
 
 
 def test_mean_velocities_have_one_sampler() -> None:
-    model = FlowBDT(n_steps=4, solver="euler", target="mean", **SETTINGS).fit(ROWS)
+    settings = {**SETTINGS, "noise": {**SETTINGS["noise"], "target": "mean"}}
+    model = FlowBDT(n_steps=4, solver="euler", **settings).fit(ROWS)
     with pytest.raises(ConfigError, match="mean velocities"):
         model.sample(10, sampler={"solver": "heun"})
 

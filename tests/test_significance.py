@@ -237,7 +237,7 @@ def test_a_run_judged_at_weighted_conditions_has_their_weights(tmp_path):
 
 
 def test_command_compares_reports_samples_and_runs(folder, jets, capsys):
-    settings = ["preset=fast", "preconditioner=none", "n_steps=2", "n_repeats=1"]
+    settings = ["preset=fast", "preconditioner=none", "n_steps=2", "noise.n_repeats=1"]
     settings += [f"booster.{name}={value}" for name, value in QUICK.items()]
     sets = [word for one in settings for word in ("--set", one)]
     assert run("fit", "jets.h5", "-o", "run", *sets, "--set", "random_state=1") == 0

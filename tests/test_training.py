@@ -34,8 +34,9 @@ from flowbdt.training.train_step import run_task, training_pairs
 
 
 def inputs(table, booster=None, seed=5, **settings):
+    noise = {**PLAIN["noise"], "n_repeats": 2, **settings.pop("noise", {})}
     config = ModelConfig(
-        **{"n_steps": 3, "n_repeats": 2, "booster": booster or {}, **PLAIN, **settings}
+        **{"n_steps": 3, "booster": booster or {}, **PLAIN, **settings, "noise": noise}
     )
     return Inputs(table, config, seed)
 
@@ -131,9 +132,9 @@ def test_trained_times_are_what_the_solver_asks(jets, quick_booster):
         ({"solver": "eulr"}, "Did you mean 'euler'"),
         ({"path": {"name": "linear", "sgma": 1}}, "sigma"),
         ({"coupling": "none"}, "independent"),
-        ({"target": "mean"}, "euler"),
-        ({"target": "score"}, "velocity"),
-        ({"n_repeats": 0}, "n_repeats"),
+        ({"noise": {"target": "mean"}}, "euler"),
+        ({"noise": {"target": "score"}}, "velocity"),
+        ({"noise": {"n_repeats": 0}}, "n_repeats"),
         ({"n_steps": 0}, "n_steps"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"booster": {"max_dept": 3}}, "max_depth"),
@@ -182,7 +183,7 @@ def test_a_second_run_in_the_same_folder_needs_resume(tmp_path, jets, quick_boos
 def test_resume_with_another_configuration_is_refused(tmp_path, jets, quick_booster):
     fit_run(inputs(jets, quick_booster), tmp_path / "run")
     with pytest.raises(RunError, match="settings"):
-        fit_run(inputs(jets, quick_booster, n_repeats=3), tmp_path / "run", resume=True)
+        fit_run(inputs(jets, quick_booster, noise={"n_repeats": 3}), tmp_path / "run", resume=True)
     with pytest.raises(RunError, match="events"):
         fit_run(inputs(jets.take(slice(0, 250)), quick_booster), tmp_path / "run", resume=True)
 
@@ -248,7 +249,7 @@ def test_views_decide_what_trees_see(tmp_path, jets, quick_booster):
         make_plan(inputs(jets, quick_booster, inputs=views, **settings), run)
         train, _ = training_pairs(run, run.read_json(run_directory.task_name(1)))
         widths["-".join(views)] = next(iter(train)).inputs.shape[1]
-    m = RunDirectory(tmp_path / "latent").read_json("plan.json")["n_latent"]
+    m = RunDirectory(tmp_path / "latent").plan()["n_latent"]
     assert list(widths.values()) == [m, m + 4, m, m + 2]
     with pytest.raises(ConfigError, match="end_point"):
         check_config(ModelConfig(inputs=["raw"]))
@@ -259,7 +260,7 @@ def test_rounding_errors_at_pure_noise_are_nothing_to_split_on(tmp_path, jets, q
     config = ModelConfig(
         booster=quick_booster,
         n_steps=2,
-        n_repeats=1,
+        noise={"n_repeats": 1},
         inputs=["end_point"],
         preconditioner="mixture",
     )
@@ -314,7 +315,7 @@ def test_events_of_weight_zero_are_left_out(tmp_path, jets, quick_booster):
     weight = np.where(np.arange(300) % 2, 1.0, 0.0)
     table = EventTable.of(jets, weight=weight)
     run = RunDirectory(tmp_path / "run")
-    make_plan(inputs(table, quick_booster, candidates=50), run)
+    make_plan(inputs(table, quick_booster, noise={"candidates": 50}), run)
     train, valid = training_pairs(run, run.read_json(run_directory.task_name(1)))
     for source in (train, valid):
         assert (np.asarray(source.events.rows) % 2 == 1).all()
@@ -322,18 +323,18 @@ def test_events_of_weight_zero_are_left_out(tmp_path, jets, quick_booster):
 
 
 def test_mean_target_is_learned_by_euler(tmp_path, jets, quick_booster):
-    settings = {"path": "trigonometric", "solver": "euler", "target": "mean"}
+    settings = {"path": "trigonometric", "solver": "euler", "noise": {"target": "mean"}}
     run = fit_run(inputs(jets, quick_booster, **settings), tmp_path / "run")
     plain = fit_run(
-        inputs(jets, quick_booster, **{**settings, "target": "velocity"}), tmp_path / "b"
+        inputs(jets, quick_booster, **{**settings, "noise": {"target": "velocity"}}), tmp_path / "b"
     )
     assert run.read(run_directory.model_name(0)) != plain.read(run_directory.model_name(0))
 
 
 def test_torchcfm_trains_the_same_velocities(tmp_path, jets, quick_booster):
     pytest.importorskip("torchcfm", reason="compares with torchcfm, an extra")
-    settings = {"n_repeats": 20, "flow_matcher": "torchcfm"}
-    ours = fit_run(inputs(jets, quick_booster, n_repeats=20), tmp_path / "ours")
+    settings = {"noise": {"n_repeats": 20, "flow_matcher": "torchcfm"}}
+    ours = fit_run(inputs(jets, quick_booster, noise={"n_repeats": 20}), tmp_path / "ours")
     for coupling in ("independent", "minibatch_ot"):
         config = {**settings, "coupling": coupling}
         theirs = fit_run(inputs(jets, quick_booster, **config), tmp_path / coupling)
@@ -371,7 +372,15 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bytes(tmp_path):
     rng = np.random.default_rng(1)
     write_table(tmp_path / "t.h5", EventTable.of(rng.normal(size=(20_000, 5))))
     base = [sys.executable, "-m", "flowbdt.cli", "fit", str(tmp_path / "t.h5"), "-q", "--executor"]
-    base += ["serial", "--set", "n_steps=6", "--set", "random_state=3", "--set", "n_repeats=2"]
+    base += [
+        "serial",
+        "--set",
+        "n_steps=6",
+        "--set",
+        "random_state=3",
+        "--set",
+        "noise.n_repeats=2",
+    ]
     base += ["--set", "booster.n_estimators=20", "--set", "preset=fast"]
     start = time.monotonic()
     subprocess.run([*base, "-o", str(tmp_path / "whole")], check=True)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import run
+from exact_gaussian import ExactGaussian
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
 from flowbdt.evaluation.score_samplers import Bench
-from flowbdt.flow.fields import ExactGaussian
 from flowbdt.flow.parametrisations import FlowMatching
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
@@ -273,7 +273,7 @@ def test_commands_say_how_to_generate_and_how_to_fit(
     assert budget["way"] == yaml.safe_load(text)
     sets = [word for setting in budget["fit"] for word in ("--set", setting)]
     assert run("fit", "held.h5", "-o", "fresh", "--set", "preset=fast", *sets) == 0
-    grid = RunDirectory("fresh").read_json("plan.json")["grid"]
+    grid = RunDirectory("fresh").plan()["grid"]
     assert grid["boundaries"] == budget["way"]["spacing"]
 
 

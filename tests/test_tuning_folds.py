@@ -138,7 +138,7 @@ def test_the_score_is_the_mean_and_the_table_of_trials_lists_every_fold(tmp_path
     train_s = [fold["costs"]["train_s"] for fold in found["folds"]]
     assert found["costs"]["train_s"] == pytest.approx(np.mean(train_s))  # of one model
     assert found["cpu_seconds"] >= sum(train_s)  # a budget counts all of them
-    plan = done.run.read_json("plan.json")
+    plan = done.run.plan()
     assert plan["n_train"] + plan["n_valid"] == 600
 
 

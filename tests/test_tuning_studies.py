@@ -31,7 +31,7 @@ def test_a_study_leaves_a_run_a_table_of_trials_and_the_evidence(tmp_path):
     rows = list(csv.DictReader((done.run.path / "tuning/trials.csv").read_text().splitlines()))
     assert [row["number"] for row in rows] == list("0123")
     assert float(rows[0]["train_s"]) > 0
-    plan = done.run.read_json("plan.json")
+    plan = done.run.plan()
     assert plan["n_train"] + plan["n_valid"] == 600  # the winner has learned from all events
     kept = json.loads((done.run.path / "tuning/outcome.json").read_text())
     assert kept["winner"] == done.winner
@@ -173,7 +173,7 @@ def test_conditions_and_weights_come_through(tmp_path):
     plain = table()
     weighted = EventTable.of(plain.x, cond=plain.x[:, :1] > 1, weight=np.linspace(0.5, 1.5, 600))
     done = tune(weighted, tmp_path / "s", base=BASE, n_trials=2)
-    assert done.run.read_json("plan.json")["fingerprint"]["columns"]["conditions"] == ["c0"]
+    assert done.run.plan()["fingerprint"]["columns"]["conditions"] == ["c0"]
     again = {"base": BASE, "n_trials": 2, "resume": True}
     assert tune(weighted, tmp_path / "s", **again).winner == done.winner
     for other in (

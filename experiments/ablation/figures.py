@@ -26,7 +26,7 @@ AGAINST = {
         [
             *("reference with K = 5", "no closed form nor rejection", "no trees nor rejection"),
             *("fast", "fast with rejection", "no rejection", "balanced with 15 trees"),
-            *("balanced", "best without rejection", "best"),
+            "balanced",
         ],
     ),
 }
@@ -84,7 +84,7 @@ def _points(axes: Any, scores: Scores, names: Sequence[str], keys: tuple[str, st
     """Draw a mark per variant; presets in one colour of their own."""
     cost, judge = keys
     for i, name in enumerate(names):
-        preset = name in ("fast", "balanced", "best")
+        preset = name in ("fast", "balanced")
         axes.errorbar(
             scores[name][cost],
             scores[name][judge] - 0.5,

@@ -16,7 +16,7 @@ from flowbdt.trees.share_distribution import flow_parameters
 REFERENCE: dict[str, Any] = {
     **RECIPE,
     "n_steps": 10,
-    "n_repeats": 2,
+    "noise": {**RECIPE["noise"], "n_repeats": 2},
     "booster": {**RECIPE["booster"], "max_bin": 64, "split_outputs": 8},
 }
 """The recipe of arXiv 2404.18219 with 10 times in place of 20, K = 2 and 64 bins; a tree has all

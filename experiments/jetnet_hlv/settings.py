@@ -24,7 +24,7 @@ MODELS: dict[str, Variant] = {
 """The presets, and the recipe of arXiv 2404.18219 with K = 5 repetitions: 20 steps of Euler, and
 30 times for 15 steps of midpoint, nearer to the samplers of its authors' tables."""
 
-ONCE = (NEURAL, MIDPOINT, "best")
+ONCE = (NEURAL, MIDPOINT)
 """Dear models whose scores the others do not depend on: trained with the first seed only, last."""
 
 SOLVER_SEEDS = 1

@@ -13,7 +13,7 @@ from experiments.jetnet_particles.rejected import Rejected
 REFERENCE: dict[str, Any] = {
     **RECIPE,
     "n_steps": 10,
-    "n_repeats": 1,
+    "noise": {**RECIPE["noise"], "n_repeats": 1},
     "booster": {
         **RECIPE["booster"],
         "max_depth": 6,
@@ -50,7 +50,7 @@ SMALL_ATTENTION: dict[str, Any] = {
 SMALL: dict[str, Any] = {
     "n_steps": 2,
     "rejection": False,
-    "candidates": 0,
+    "noise": {"candidates": 0},
     "preconditioner": "gaussian",
     "booster": {"n_estimators": 2, "max_depth": 2, "early_stopping_rounds": 0},
 }

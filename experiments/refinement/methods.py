@@ -27,12 +27,15 @@ SETTINGS: dict[str, Any] = {
     "transforms": "standard",
     "rejection": False,
     "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
-    "candidates": 0,
-    "n_repeats": 2,
+    "noise": {"candidates": 0, "n_repeats": 2},
 }
 """Scores are near to jointly normal and the pairs few: a small mixture and small trees."""
 
-SMOKE: dict[str, Any] = {"n_steps": 2, "n_repeats": 1, "booster": {"n_estimators": 2}}
+SMOKE: dict[str, Any] = {
+    "n_steps": 2,
+    "noise": {"candidates": 0, "n_repeats": 1},
+    "booster": {"n_estimators": 2},
+}
 
 
 class Prepared:

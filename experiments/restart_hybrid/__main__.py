@@ -86,8 +86,7 @@ def corrector(field: Any, m: int, n: int, small: bool) -> Corrector:
 SMALL: dict[str, Any] = {
     "booster": {"n_estimators": 2, "max_depth": 2},
     "preconditioner": "gaussian",
-    "n_repeats": 1,
-    "candidates": 0,
+    "noise": {"n_repeats": 1, "candidates": 0},
 }
 """Trees that take a moment, for the smoke form, or where nothing but their latent space is used."""
 

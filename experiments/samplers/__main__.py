@@ -159,7 +159,8 @@ def trees_part(
     given["preset"] = options.preset
     if options.smoke:
         small = {"n_estimators": 2, "max_depth": 2}
-        given |= {"booster": small, "preconditioner": "gaussian", "n_repeats": 1, "candidates": 0}
+        given |= {"booster": small, "preconditioner": "gaussian"}
+        given["noise"] = {"n_repeats": 1, "candidates": 0}
     fine = 8 if options.smoke else settings.FINE
     settings_fine = {"n_steps": fine, "solver": "heun"}
     shared = FlowBDT(**given, **settings_fine).fit(train)

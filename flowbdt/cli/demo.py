@@ -18,7 +18,7 @@ N_TRAIN = 15_000
 @options.output("FOLDER", "Folder for all results.", default="flowbdt-demo")
 @options.seed(default=1)
 @options.quiet
-def demo(output: Path, seed: int) -> None:
+def demo_command(output: Path, seed: int) -> None:
     """Fit, generate and judge top jets that ship with the package."""
     from ..config import ModelConfig
     from ..evaluation.evaluate import evaluate
@@ -38,8 +38,9 @@ def demo(output: Path, seed: int) -> None:
     config = ModelConfig(
         preset="balanced", executor="joblib", relations=list(relations), random_state=seed
     )
-    inputs = Inputs(train, config, seed)
-    with bar(total=len(check_config(config).times), desc="training", unit="step") as progress:
+    grid = check_config(config)
+    inputs = Inputs(train, config, seed, grid=grid)
+    with bar(total=len(grid.times), desc="training", unit="step") as progress:
         run = fit_run(inputs, output / "run", resume=True, on_report=lambda _: progress.update())
     trained = time.perf_counter()
     flow = Flow(run)

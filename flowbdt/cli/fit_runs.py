@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..training.plan import Inputs
     from ..training.run_directory import RunDirectory
 
-planning = options.together(
+planning = options.combined(
     click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
     options.output("RUN", "Folder of the run."),
     options.file("--config", help="YAML file with settings."),
@@ -40,7 +40,7 @@ planning = options.together(
 @options.flag("--resume", "Continue an interrupted run; needs TABLE only before it is planned.")
 @options.flag("--dry-run", "Check and print all settings and, with TABLE, what becomes of columns.")
 @options.quiet
-def fit(
+def fit_command(
     table: Path | None,
     output: Path | None,
     config: Path | None,
@@ -50,7 +50,6 @@ def fit(
 ) -> None:
     """Learn a table and write a run folder."""
     from ..model import fit_run
-    from ..training.plan import check_config
 
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config = output / "config.yaml"
@@ -63,8 +62,7 @@ def fit(
         run = _continue(output, read_config(config, **changes))
     else:
         inputs = read_inputs(table, read_config(config, **changes))
-        n_steps = len(check_config(inputs.config).times)
-        with bar(total=n_steps, desc="training", unit="step") as progress:
+        with bar(total=len(inputs.checked_grid().times), desc="training", unit="step") as progress:
             run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
     say(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
 
@@ -100,10 +98,11 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
     from .. import seeding
     from ..training.plan import Inputs, check_config
 
-    check_config(config)
+    grid = check_config(config)
     if table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
-    return Inputs(read_events(table, config), config, seeding.resolve(config.random_state))
+    seed = seeding.resolve(config.random_state)
+    return Inputs(read_events(table, config), config, seed, grid=grid)
 
 
 def _dry_run(path: Path | None, config: RunConfig) -> str:
@@ -118,7 +117,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
     transform = TableTransform(settled.transforms, settled.relations).fit(table)
-    grid, plan = check_config(settled), expected_cost.outline(inputs, transform.n_latent)
+    grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [
         settled.to_yaml().rstrip(),
@@ -127,7 +126,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions",
         *(f"#   {line}" for line in transform.describe()),
         _times(grid),
-        expected_cost.describe(plan, len(grid.times)),
+        expected_cost.describe_cost(plan, len(grid.times)),
     ]
     return "\n".join(lines)
 
@@ -146,7 +145,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     from ..training.run_directory import RunDirectory
 
     run = RunDirectory(path)
-    planned = run.read_json("plan.json")["fingerprint"]["settings"]
+    planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
     different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
     if different:
@@ -163,7 +162,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
 @click.command()
 @options.run
 @options.quiet
-def show(run: Path) -> None:
+def show_command(run: Path) -> None:
     """Describe a run: settings, columns, trained steps."""
     from ..generation.trained_flow import Flow
     from ..training.run_directory import RunDirectory, open_run

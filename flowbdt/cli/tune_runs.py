@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 @options.file("--from", "start", metavar="RUN", help="Start from the settings of this run.")
 @options.assignments("A setting to start from, or of the executor; repeatable.")
 @options.executor
-@click.option("--budget", "budget_s", type=options.positive, metavar="SECONDS", help="CPU time.")
-@options.number("--trials", "n_trials", help="Maximum number of trials.")
+@click.option(
+    "--budget", "budget_s", type=options.positive_float, metavar="SECONDS", help="CPU time."
+)
+@options.integer("--trials", "n_trials", help="Maximum number of trials.")
 @click.option(
     "--objectives",
     metavar="NAMES",
@@ -38,15 +40,15 @@ if TYPE_CHECKING:
 @options.mapping("--search", "{max_depth: [2, 5], n_steps: 8}", "Limits of parameters")
 @click.option(
     "--max-cost",
-    type=options.positive,
+    type=options.positive_float,
     metavar="X",
     help="Give up trials that would train X times as long as the start; by default 2.",
 )
-@options.number("--folds", help="Folds of the cross-validation of each trial; by default none.")
-@options.number("--parallel", help="Trials proposed together.")
+@options.integer("--folds", help="Folds of the cross-validation of each trial; by default none.")
+@options.integer("--parallel", help="Trials proposed together.")
 @options.flag("--resume", "Continue a study as it was begun, without repeating TABLE and options.")
 @options.quiet
-def tune(
+def tune_command(
     table: Path | None,
     output: Path,
     config: Path | None,
@@ -96,7 +98,7 @@ def tune(
 @click.argument("number", type=NUMBER, metavar="TRIAL", help="Number, from 0.")
 @options.threads
 @options.quiet
-def trial(study: Path, number: int, n_threads: int | None) -> None:
+def trial_command(study: Path, number: int, n_threads: int | None) -> None:
     """Do one trial of a study, here and now."""
     from ..training.run_directory import RunDirectory
     from ..tuning.messages import trial_line
@@ -111,7 +113,7 @@ def trial(study: Path, number: int, n_threads: int | None) -> None:
 @options.run
 @click.argument("table", type=PATH, help=f"Events it was not trained on: {TABLES}.")
 @options.output("FOLDER", "Folder for the samplers.", required=True)
-@options.number(
+@options.integer(
     "--evaluations",
     metavar="N...",
     multiple=True,
@@ -125,7 +127,7 @@ def trial(study: Path, number: int, n_threads: int | None) -> None:
     default="metric",
     help="Search by the metric, or use a method that needs none.",
 )
-@options.number("--trials", "n_trials", default=60, help="Number of samplers to try.")
+@options.integer("--trials", "n_trials", default=60, help="Number of samplers to try.")
 @click.option(
     "--interpolate",
     type=click.Choice(("auto", "yes", "no")),
@@ -134,7 +136,7 @@ def trial(study: Path, number: int, n_threads: int | None) -> None:
 )
 @options.seed()
 @options.quiet
-def tune_sampler(
+def tune_sampler_command(
     run: Path, table: Path, output: Path, metric: str, interpolate: str, **search: Any
 ) -> None:
     """Search solver and times for a run, without training."""
@@ -168,8 +170,10 @@ def tune_sampler(
 @click.command()
 @click.argument("teacher", type=PATH, help="Run folder or model file.")
 @options.output("RUN", "Folder of the new run.", required=True)
-@options.number("--evaluations", default=1, metavar="K", help="More than 1 has gained nothing yet.")
-@options.number("-n", "--events", help="Number of events of the teacher to learn from.")
+@options.integer(
+    "--evaluations", default=1, metavar="K", help="More than 1 has gained nothing yet."
+)
+@options.integer("-n", "--events", help="Number of events of the teacher to learn from.")
 @options.file("--training", help=f"Training events of the teacher, for a rejection: {TABLES}.")
 @options.file("--test", help="Held-out real events to judge both runs by.")
 @options.cond
@@ -178,7 +182,7 @@ def tune_sampler(
 @options.seed()
 @options.flag("--resume", "Continue an interrupted RUN.")
 @options.quiet
-def distil(
+def distil_command(
     teacher: Path,
     output: Path,
     evaluations: int,

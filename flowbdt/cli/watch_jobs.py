@@ -17,8 +17,7 @@ from .cluster_jobs import close_run, open_planned, quoted
 from .options import is_quiet, say
 
 if TYPE_CHECKING:
-    from ..training.executors.htcondor.pool import Pool
-    from ..training.executors.htcondor.submissions import JobState
+    from ..training.executors.htcondor.submissions import JobState, Pool
 
 ROWS = 15
 """Number of jobs shown one by one."""
@@ -31,13 +30,13 @@ POLL_S = 1.0
 @options.planned
 @options.flag("--once", "Print the state of the jobs once, then end.")
 @options.quiet
-def watch(run: Path, once: bool) -> None:
+def watch_command(run: Path, once: bool) -> None:
     """Follow the jobs of a run, then collect it.
 
     Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
     folder RUN, so this can be stopped and started at any time, also by more than one person.
     """
-    from ..generation.sample_jobs import is_merged, merge, samples
+    from ..generation.sample_jobs import is_merged, merge, sample_jobs
     from ..training.executors.htcondor.executor import Follower
     from ..training.executors.htcondor.submissions import Submissions
 
@@ -51,26 +50,26 @@ def watch(run: Path, once: bool) -> None:
     if pool is not None:
         submissions.compare(pool)
     screen = Screen(None if is_quiet() else sys.stdout)
-    screen.show(table(submissions.jobs().values()))
+    screen.show(job_table(submissions.jobs().values()))
     while not once and any(submissions.live()):
         time.sleep(POLL_S)
         submissions.find()
         if follower.news():
-            screen.show(table(submissions.jobs().values()))
+            screen.show(job_table(submissions.jobs().values()))
     if once:
         return
     say(close_run(run))
-    for sample in samples(folder):
+    for sample in sample_jobs(folder):
         if not is_merged(folder, sample):
             say(merge(folder, sample))
 
 
 def _pool() -> Pool | None:
     """Return HTCondor if it is here; the logs alone tell nearly as much."""
-    from ..training.executors.htcondor.pool import connect
+    from ..training.executors.htcondor.submissions import Pool
 
     try:
-        return connect()
+        return Pool.connect()
     except FlowbdtError:
         return None
 
@@ -96,7 +95,7 @@ class Screen:
         self._shown = text
 
 
-def table(jobs: Iterable[JobState]) -> str:
+def job_table(jobs: Iterable[JobState]) -> str:
     """Return the number of jobs in each state, and a line for each that runs or needs attention."""
     from ..training.executors.htcondor import submissions as s
 

@@ -201,10 +201,8 @@ def described(entry: Entry) -> dict[str, Any]:
     """Return what a report shows of the run of an entry: steps, settings, digest, events, cost."""
     if entry.run is None:
         return {}
-    manifest, plan = (
-        run_directory.parse_json(entry.run.read(name), name)
-        for name in ("manifest.json", "plan.json")
-    )
+    manifest = run_directory.parse_json(entry.run.read("manifest.json"), "manifest.json")
+    plan = run_directory.read_plan(entry.run)
     return {
         "steps": manifest["steps"],
         "settings": {**plan["fingerprint"]["settings"], "grid": plan["grid"]},

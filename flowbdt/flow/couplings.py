@@ -34,16 +34,13 @@ class Coupling(ABC):
     ) -> np.ndarray:
         """Return the rows of x0 in the order in which they belong to x1.
 
+        Raises InputError if x0 and x1 differ in shape.
+
         Parameters
         ----------
         x0, x1 : ndarray (n, m), no unit
         cond : ndarray (n, c) or None, the conditions of x1; NaN equals NaN
         rng : the only source of randomness
-
-        Raises
-        ------
-        InputError
-            If x0 and x1 differ in shape.
         """
 
 
@@ -101,6 +98,11 @@ class MinibatchOT(Coupling):
     pairs from the transport plan, as torchcfm does, repeats some events and drops others (its
     issue 142).
 
+    Cost: n times batch_size distances, and about n times batch_size^2 operations.
+
+    Source: Tong et al. 2024, arXiv 2302.00482, section 3.3; Pooladian et al. 2023, arXiv
+    2304.14772.
+
     Parameters
     ----------
     batch_size : int, at least 2; events per assignment
@@ -109,14 +111,6 @@ class MinibatchOT(Coupling):
         part of the condition into x0: generation, which draws x0 independently of the condition,
         then starts from the wrong points (torchcfm issue 117). With continuous conditions no two
         events are equal and the result is an independent pairing; a DataWarning is given.
-
-    Notes
-    -----
-    Cost: n times batch_size distances, and about n times batch_size^2 operations.
-
-    References
-    ----------
-    Tong et al. 2024, arXiv 2302.00482, section 3.3; Pooladian et al. 2023, arXiv 2304.14772.
     """
 
     def __init__(self, batch_size: int = 256, by_condition: bool = True) -> None:

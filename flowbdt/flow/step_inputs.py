@@ -105,6 +105,6 @@ def step_inputs(
     version: int,
 ) -> StepInputs:
     """Return the inputs at time ``t``, from the settings and the format version of a run."""
-    until = t_next if settings["target"] == "mean" else None
+    until = t_next if settings["noise"]["target"] == "mean" else None
     prepared = preconditioner.at(PATHS.build(settings["path"]), t, until)
     return StepInputs(prepared, joint, settings["inputs"], exact=version >= 2)

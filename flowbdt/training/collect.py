@@ -1,39 +1,38 @@
-"""Run the missing steps of a plan and close the run, or say what is missing."""
+"""Train the missing steps of a plan and close the run, or name those that fail."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .. import atomic_files
 from ..errors import IncompleteRun
 from . import run_directory
 from .run_directory import RunDirectory
 
+if TYPE_CHECKING:
+    from .executors.base import Executor
+
 STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
-"""What the manifest keeps of each step's report: equal runs have equal manifests."""
+"""Entries of a step's report in the manifest: equal runs have equal manifests."""
 
 REASONS = 3
-"""So many failed steps are told of in full."""
+"""Failed steps that a message describes in full."""
 
 OnReport = Callable[[dict[str, Any]], None]
 
 
-class Runs(Protocol):
-    """What `train` needs of an executor: reports for the steps it is given."""
-
-    def run(self, run: RunDirectory, steps: Sequence[int]) -> Iterator[dict[str, Any]]: ...
-
-
 def missing_steps(run: RunDirectory) -> list[int]:
     """Return the steps without a valid report, in order."""
-    n_steps = len(run.read_json("plan.json")["grid"]["times"])
+    n_steps = len(run.plan()["grid"]["times"])
     return [step for step in range(n_steps) if run.report(step) is None]
 
 
-def train(run: RunDirectory, executor: Runs, on_report: OnReport | None = None) -> dict[str, Any]:
+def train(
+    run: RunDirectory, executor: Executor, on_report: OnReport | None = None
+) -> dict[str, Any]:
     """Train every missing step with an executor, then collect.
 
     A failed step does not stop the others. ``on_report`` is called after each step, for progress.
@@ -63,8 +62,7 @@ def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[s
     IncompleteRun
         Names the missing steps, why they failed, their logs, and how to go on.
     """
-    plan = run.read_json("plan.json")
-    run_directory.check_format(plan, "plan.json")
+    plan = run.plan()
     steps = range(len(plan["grid"]["times"]))
     for step in steps:
         run.receive(run_directory.model_name(step), run_directory.report_name(step), "model_sha256")
@@ -93,7 +91,7 @@ def _incomplete(
     steps = ", ".join(str(step) for step in missing)
     text = f"{run.path}: {len(missing)} of {len(reports)} steps are missing: {steps}."
     reasons = {step: _reason(run, step, failures) for step in missing}
-    known = {step: found for step, found in reasons.items() if found is not None}
+    known = {step: reason for step, reason in reasons.items() if reason is not None}
     for step, (why, log) in list(known.items())[:REASONS]:
         text += f" Step {step} failed: {why} (log: {log})."
     if len(known) > REASONS:
@@ -107,7 +105,7 @@ def _incomplete(
 def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str, Path] | None:
     """Return why a step failed and the log that tells more; None if nothing is known.
 
-    The reason is what the executor said, else the last line of the step's newest log: this may be
+    The reason is that of the executor, else the last line of the step's newest log: this may be
     another process than the one that ran it.
     """
     stem = run_directory.log_name(step).removesuffix(".log")

@@ -28,17 +28,18 @@ def pairs_of_task(
     task: dict[str, Any], events: LatentEvents, inputs: StepInputs, purpose: str, n_repeats: int
 ) -> NoisyPairs:
     """Return the pairs that a task learns from (purpose 'train') or is validated on ('valid')."""
-    step = TimeStep(task["step"], task["time"], task["next_time"], task["target"] == "mean")
+    noise = task["noise"]
+    step = TimeStep(task["step"], task["time"], task["next_time"], noise["target"] == "mean")
     pairs: Callable[..., NoisyPairs] = NoisyPairs
-    if task["flow_matcher"] == "torchcfm":
+    if noise["flow_matcher"] == "torchcfm":
         pairs = partial(TorchcfmPairs, matcher=torchcfm_matcher(task["path"], task["coupling"]))
     elif events.trajectories is not None:
         pairs = TeacherPairs
     elif events.source is not None:
         pairs = SourcePairs
-    elif task["candidates"] and purpose == "train":
+    elif noise["candidates"] and purpose == "train":
         # the validation loss is that of single events: what training minimises on average
-        pairs = partial(AveragedPairs, candidates=task["candidates"])
+        pairs = partial(AveragedPairs, candidates=noise["candidates"])
     return pairs(
         events,
         PATHS.build(task["path"]),
@@ -105,6 +106,11 @@ def mean_end_point(
 ) -> np.ndarray:
     """Return the mean of x1 at x_t over the event of each row and all ``others``.
 
+    Cost: n k m multiplications and n k exponentials.
+
+    Source: Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in
+    Diffusion Models", arXiv 2302.00670, eq. 6, for a general affine path.
+
     Parameters
     ----------
     x_t, x1 : ndarray (n, m), points and the events they were made from, no unit
@@ -115,15 +121,6 @@ def mean_end_point(
     Returns
     -------
     ndarray (n, m), float32
-
-    Notes
-    -----
-    Cost: n k m multiplications and n k exponentials.
-
-    References
-    ----------
-    Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in Diffusion
-    Models", arXiv 2302.00670, eq. 6, for a general affine path.
     """
     a, b = scales
     log_weights = None if weights is None else [np.log(w) for w in weights]

@@ -21,7 +21,8 @@ from ..flow.closed_form import PRECONDITIONERS, Preconditioner
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
-from ..flow.solvers import SOLVERS, Euler, Solver
+from ..flow.solvers import SOLVERS, Solver
+from ..flow.solvers.runge_kutta import Euler
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
@@ -38,9 +39,11 @@ MIN_ROWS = 2
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run is planned from. ``source``: events to start from instead of noise, row by row.
+    """Table, configuration and seed from which a run is planned.
 
-    ``ways``: of a student, what it learns from; ``table`` then has the teacher's events.
+    ``source``: events to start from instead of noise, row by row. ``ways``: the trajectories that
+    a student learns from; ``table`` then has the teacher's events. ``grid``: the result of
+    `check_config`, where the configuration was checked already.
     """
 
     table: EventTable
@@ -49,6 +52,11 @@ class Inputs:
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
     ways: Ways | None = None
+    grid: TimeGrid | None = None
+
+    def checked_grid(self) -> TimeGrid:
+        """Return the grid of times to train, from the one check of the configuration."""
+        return self.grid or check_config(self.config)
 
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
@@ -59,7 +67,7 @@ class Inputs:
 def check_config(config: ModelConfig) -> TimeGrid:
     """Build every plug-in once, so that a wrong setting shows before any long work.
 
-    Returns the grid of times that will be trained: those the solver will ask for.
+    Returns the grid of times that will be trained: those that the solver evaluates.
 
     Raises
     ------
@@ -76,30 +84,19 @@ def check_config(config: ModelConfig) -> TimeGrid:
     PRECONDITIONERS.build(config.preconditioner or "none")
     check_views(config.inputs or [])
     check_parameters(config.booster)
-    _at_least("n_steps", config.n_steps, 1)
-    _at_least("n_repeats", config.n_repeats, 1)
-    _at_least("refresh", config.refresh, 1)
-    _at_least("candidates", config.candidates, 0)
-    if not 0 <= config.validation_fraction < 1:
-        raise ConfigError(
-            f"validation_fraction must be in [0, 1), got {config.validation_fraction}"
-        )
     if config.booster["early_stopping_rounds"] and not config.validation_fraction:
         raise ConfigError("early stopping needs validation events: set validation_fraction above 0")
-    _one_of("noise", config.noise, ("repeats", "fresh"))
-    _one_of("target", config.target, ("velocity", "mean"))
-    _one_of("flow_matcher", config.flow_matcher, ("numpy", "torchcfm"))
-    if config.target == "mean" and not isinstance(solver, Euler):
+    if config.noise["target"] == "mean" and not isinstance(solver, Euler):
         raise ConfigError(
-            "target='mean' learns the mean velocity over a whole step, which only a solver that"
-            f" takes the step with that one velocity can use (euler), not {config.solver!r}"
+            "noise.target='mean' learns the mean velocity over a whole step, which only a solver"
+            f" that takes the step with that one velocity can use (euler), not {config.solver!r}"
         )
     if config.rejection and spec_name(config.coupling) == "given":
         raise ConfigError(
-            "rejection=True needs noise to draw anew, but coupling='given' starts from given"
-            " events; leave one of them out"
+            "rejection=True needs noise to draw anew, but coupling='given' starts from the"
+            " source events; leave one of them out"
         )
-    if config.flow_matcher == "torchcfm":
+    if config.noise["flow_matcher"] == "torchcfm":
         _check_torchcfm(config)
     return TimeGrid.build(solver, config.n_steps, config.spacing, convention)
 
@@ -118,23 +115,13 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
         ) from error
 
 
-def _at_least(name: str, value: Any, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} must be at least {least}, got {value}")
-
-
-def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
 def _check_torchcfm(config: ModelConfig) -> None:
     from .pair_variants import torchcfm_matcher
 
-    if config.target == "mean" or spec_name(config.coupling) == "given":
+    if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
         raise ConfigError(
-            "flow_matcher='torchcfm' offers the velocity target with independent or minibatch_ot"
-            " coupling; use flow_matcher='numpy' for target='mean' and given pairs"
+            "noise.flow_matcher='torchcfm' offers the velocity target with independent or"
+            " minibatch_ot coupling; use 'numpy' for noise.target='mean' and given pairs"
         )
     torchcfm_matcher(config.path, config.coupling)
 
@@ -146,7 +133,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     that holds something else, is refused.
     """
     inputs = inputs.settled()
-    grid = check_config(inputs.config)
+    grid = inputs.checked_grid()
     _check_table(inputs)
     _refuse_foreign(run, resume)
     run.create()
@@ -162,7 +149,8 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     if run.is_planned():
         _refuse_other(run, plan)
         return plan
-    _write_tables(run, fitted)
+    for name, array in fitted["arrays"].items():
+        run.write_array(name, array)
     for name, content in fitted["files"].items():
         atomic_files.write_bytes(run.file(name), content)
     for task in make_tasks(plan):
@@ -173,8 +161,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
 
 def _check_table(inputs: Inputs) -> None:
     checks.min_rows(inputs.table.n, MIN_ROWS, "fit")
-    given = spec_name(inputs.config.coupling) == "given"
-    if given != (inputs.source is not None):
+    if (spec_name(inputs.config.coupling) == "given") != (inputs.source is not None):
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
             " coupling='given' and source=..., or neither"
@@ -209,21 +196,19 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
 
 
 def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
-    found = run.read_json("plan.json")
-    run_directory.check_format(found, str(run.file("plan.json")))
-    if found["digest"] != plan["digest"]:
-        different = [key for key in plan["fingerprint"] if _differs(key, plan, found)]
+    stored = run.plan()
+    if stored["digest"] != plan["digest"]:
+        different = [key for key in plan["fingerprint"] if _differs(key, plan, stored)]
         raise RunError(
             f"{run.path} is another run: {', '.join(different) or 'its content'} differ(s) from"
-            " what was asked for now. Use the same table, settings, seed and package versions to"
+            " this one. Use the same table, settings, seed and package versions to"
             " continue it, or choose another folder"
         )
 
 
-def _differs(key: str, plan: dict[str, Any], found: dict[str, Any]) -> bool:
-    return atomic_files.digest(plan["fingerprint"][key]) != atomic_files.digest(
-        found["fingerprint"].get(key)
-    )
+def _differs(key: str, *plans: dict[str, Any]) -> bool:
+    digests = {atomic_files.digest(plan["fingerprint"].get(key)) for plan in plans}
+    return len(digests) > 1
 
 
 def _fit_tables(inputs: Inputs) -> dict[str, Any]:
@@ -253,14 +238,9 @@ def _fit_preconditioner(
     inputs: Inputs, arrays: dict[str, np.ndarray], train: np.ndarray
 ) -> Preconditioner:
     """Fit the closed-form velocity once, on the training rows, for all steps and workers."""
-    parts = {name: array[train] for name, array in arrays.items()}
+    rows = {name: array[train] for name, array in arrays.items()}
     preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner or "none")
-    return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **parts)
-
-
-def _write_tables(run: RunDirectory, fitted: dict[str, Any]) -> None:
-    for name, array in fitted["arrays"].items():
-        run.write_array(name, array)
+    return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **rows)
 
 
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
@@ -304,16 +284,8 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one task per trained time: plain numbers and names, no arrays."""
     grid = TimeGrid.from_json(plan["grid"])
     settings = plan["fingerprint"]["settings"]
-    shared = (
-        "path",
-        "coupling",
-        "flow_matcher",
-        "target",
-        "noise",
-        "n_repeats",
-        "refresh",
-        "inputs",
-    )
+    shared = ("path", "coupling", "inputs", "booster")
+    noise = {**settings["noise"], "candidates": _candidates(settings, plan)}
     tasks = []
     for step, t in enumerate(grid.times):
         content = {
@@ -323,20 +295,20 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             "next_time": t + grid.step_to_next(step),
             "seed": settings["random_state"],
             **{name: plan["fingerprint"][name] for name in ("events", "fitted", "versions")},
-            **{name: settings[name] for name in (*shared, "booster")},
-            "candidates": _candidates(settings, plan),
+            **{name: settings[name] for name in shared},
+            "noise": noise,
         }
         tasks.append({**content, "digest": atomic_files.digest(content)})
     return tasks
 
 
 def _candidates(settings: dict[str, Any], plan: dict[str, Any]) -> int:
-    """Return over how many events targets are averaged: none where the average would be wrong.
+    """Return the number of events that targets are averaged over: none where it would be wrong.
 
     It holds for noise paired with events at random and added nowhere else, without conditions.
     """
-    path = PATHS.build(settings["path"])
-    plain = spec_name(settings["coupling"]) == "independent" and settings["flow_matcher"] == "numpy"
+    noise, path = settings["noise"], PATHS.build(settings["path"])
+    plain = spec_name(settings["coupling"]) == "independent" and noise["flow_matcher"] == "numpy"
     noisy = any(path.noise_scale(t) > 0 for t in (0.0, 0.5, 1.0))
     conditional = bool(plan["fingerprint"]["columns"]["conditions"])
-    return 0 if noisy or conditional or not plain else int(settings["candidates"])
+    return 0 if noisy or conditional or not plain else int(noise["candidates"])

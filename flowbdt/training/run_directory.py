@@ -5,7 +5,7 @@
     config.yaml            the full configuration
     transform.json         fitted column transforms
     preconditioner.npz     closed-form velocity, fitted once
-    table/*.npy            latent events and, where given, conditions, weights, source; split
+    table/*.npy            latent events; conditions, weights and source, if any; split
     plan.json              format, digest, columns, times, hashes of the files above
     tasks/0007.json        one step to train: numbers and names only
     steps/0007.ubj         its model, then
@@ -13,7 +13,7 @@
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
-    samples/<name>/        parts of a generated sample, see `flowbdt.generation.sample_jobs`
+    samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_files`
     rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
 
@@ -38,19 +38,17 @@ import numpy as np
 from .. import atomic_files
 from ..errors import FormatError, RunError
 
-FORMAT = 2
+FORMAT = 3
 """Version of run directories and model files; raised when old readers would misread new files.
 
-2: models may have a rejection."""
+2: models may have a rejection. 3: one setting for noise and targets."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
-"""What generation needs beside the models; config.yaml is for people and for another fit."""
-
+"""Files that generation needs beside the models; config.yaml is for people and for another fit."""
 
 PACKED = "packed.bin"
 """In a model file: the arrays of compiled generation, ready to be mapped, see
-`flowbdt.generation.fast_start`.
-"""
+`flowbdt.generation.packed.packed_model`."""
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
@@ -60,7 +58,7 @@ REJECTION_REPORT = "rejection.report.json"
 
 
 class Source(Protocol):
-    """Where the files of a run are read from: a folder or a single file."""
+    """The files of a run: a folder or a single file."""
 
     path: Path
 
@@ -100,6 +98,14 @@ class RunDirectory:
         """Return a JSON file's content. Raises FormatError if it is missing or broken."""
         return parse_json(self.read(name), f"{self.path / name}")
 
+    def plan(self) -> dict[str, Any]:
+        """Return the plan, see `read_plan`."""
+        return read_plan(self)
+
+    def task(self, step: int) -> dict[str, Any]:
+        """Return a step's task with its settings under their present names."""
+        return _present(self.read_json(task_name(step)))
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all."""
         atomic_files.write_json(self.path / name, value)
@@ -123,7 +129,7 @@ class RunDirectory:
             raise FormatError(f"{path} is damaged ({error}); copy it again") from error
 
     def is_planned(self) -> bool:
-        """Whether planning got to its end (plan.json is written last)."""
+        """Test if planning ended (plan.json is written last)."""
         return self.file("plan.json").exists()
 
     def report(self, step: int) -> dict[str, Any] | None:
@@ -133,7 +139,7 @@ class RunDirectory:
         report states. That a file exists proves nothing: it may be another configuration's.
         """
         try:
-            task = self.read_json(task_name(step))
+            task = self.task(step)
             report = self.read_json(report_name(step))
             whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
         except (FormatError, OSError, KeyError):
@@ -217,12 +223,35 @@ def parse_json(content: bytes, what: str) -> Any:
 
 def check_format(content: dict[str, Any], what: str) -> None:
     """Refuse a file of a format that this release does not know."""
-    found = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+    stored = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(stored, int) or not 1 <= stored <= FORMAT:
         raise FormatError(
-            f"{what} has format {found!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
+            f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
+
+
+def read_plan(source: Source) -> dict[str, Any]:
+    """Return the plan of a run. Raises FormatError if it is missing, broken or of a newer format.
+
+    Settings of older formats come under their present names.
+    """
+    content = parse_json(source.read("plan.json"), f"{source.path}: plan.json")
+    check_format(content, f"{source.path}: plan.json")
+    return present_plan(content)
+
+
+def present_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan of any format with its settings under their present names."""
+    fingerprint = plan["fingerprint"]
+    settings = _present(fingerprint["settings"])
+    return {**plan, "fingerprint": {**fingerprint, "settings": settings}}
+
+
+def _present(settings: dict[str, Any]) -> dict[str, Any]:
+    from ..config import present_settings  # not at the top: YAML would delay a first event
+
+    return present_settings(settings)
 
 
 def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:

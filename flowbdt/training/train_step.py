@@ -31,21 +31,17 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     Needs nothing but the run directory. The model is written first, the report, which makes the
     step count as done, last.
 
+    Raises FormatError if task or tables are missing, damaged, or do not belong together. Raises
+    RunError if the result cannot be written.
+
     Parameters
     ----------
     folder : path of the run directory
     step : number of the task
     n_threads : threads for XGBoost; does not change the result
-
-    Raises
-    ------
-    FormatError
-        If task or tables are missing, damaged, or do not belong together.
-    RunError
-        If the result cannot be written.
     """
     run = RunDirectory(folder)
-    task = run.read_json(run_directory.task_name(step))
+    task = run.task(step)
     run_directory.check_format(task, run_directory.task_name(step))
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
@@ -56,7 +52,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
             valid,
             seed=derive(task["seed"], "booster", step),
             n_threads=n_threads,
-            refresh=task["refresh"] if task["noise"] == "fresh" else 0,
+            refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
         )
         without_trees = None if valid is None else _root_mean_square(valid)
     content = model.to_bytes()
@@ -91,13 +87,17 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     weight = arrays.get("weight")
     weighted = np.full(len(valid), True) if weight is None else np.asarray(weight) > 0
     train = LatentEvents(rows=np.flatnonzero(~valid & weighted), **arrays)
-    pairs = pairs_of_task(task, train, inputs, "train", task["n_repeats"])
+    pairs = pairs_of_task(task, train, inputs, "train", task["noise"]["n_repeats"])
     if not valid.any():
         return pairs, None
-    fresh = task["noise"] == "fresh"
-    repeats = VALID_REPEATS if fresh else min(task["n_repeats"], VALID_REPEATS)
     held_out = LatentEvents(rows=np.flatnonzero(valid & weighted), **arrays)
-    return pairs, pairs_of_task(task, held_out, inputs, "valid", repeats)
+    return pairs, pairs_of_task(task, held_out, inputs, "valid", valid_repeats(task["noise"]))
+
+
+def valid_repeats(noise: dict[str, Any]) -> int:
+    """Return the noise draws of each validation event."""
+    fresh = noise["name"] == "fresh"
+    return VALID_REPEATS if fresh else min(int(noise["n_repeats"]), VALID_REPEATS)
 
 
 def _root_mean_square(pairs: NoisyPairs) -> float:

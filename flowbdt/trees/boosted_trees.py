@@ -1,30 +1,31 @@
-"""The velocity at one time by XGBoost: its parameters, its fit, its bytes."""
+"""The velocity at one time by XGBoost: parameters, fit and bytes."""
 
 from __future__ import annotations
 
 import difflib
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import msgspec
 import numpy as np
 import xgboost as xgb
 
 from ..errors import ConfigError, FormatError
+from ..typed_settings import AtLeastOne, AtLeastZero, check_value
 from . import ubjson
-from .base import REGRESSORS, BatchSource, StepRegressor
-from .binned_tables import Draws, Table
-from .grow_group import Group, ranges
+from .base import BatchSource
+from .grow_trees import Draws, Group, Table, ranges
 
-OWN_PARAMETERS = {
-    "n_estimators": 1,
-    "early_stopping_rounds": 0,
-    "outputs_per_group": 0,
-    "split_outputs": 0,
+FLOWBDT_PARAMETERS: dict[str, Any] = {
+    "n_estimators": AtLeastOne,
+    "early_stopping_rounds": AtLeastZero,
+    "outputs_per_group": AtLeastZero,
+    "split_outputs": AtLeastZero,
 }
-"""Whole numbers that we read and do not hand to XGBoost, with the least that is allowed."""
+"""Parameters that XGBoost does not get, with their types."""
 
-OURS_TO_SET = ("seed", "random_state", "nthread", "n_jobs", "eval_metric")
+SET_BY_FLOWBDT = ("seed", "random_state", "nthread", "n_jobs", "eval_metric")
 
 FIXED_PARAMETERS = {
     "tree_method": "hist",
@@ -34,19 +35,18 @@ FIXED_PARAMETERS = {
 }
 
 
-@REGRESSORS.register("xgboost")
-class BoostedTrees(StepRegressor):
-    """Vector-leaf boosted trees (XGBoost ``hist``), or one tree per output if asked.
+class BoostedTrees:
+    """Velocity at one time by boosted trees (XGBoost ``hist``), with vector leaves by default.
 
     In high dimension one tree for all outputs serves none of them well, and its histograms are
-    large. Then neighbouring outputs can get boosters of their own, which all see every input.
+    large. Then groups of neighbouring outputs can get one booster each, which see every input.
 
     Parameters
     ----------
     parameters : mapping of XGBoost parameters by XGBoost's names, and
 
-        - ``n_estimators``: trees, of each group of outputs;
-        - ``early_stopping_rounds`` (0: off; needs validation rows), of each group by itself;
+        - ``n_estimators``: trees of each group of outputs;
+        - ``early_stopping_rounds`` (0: off; needs validation rows), for each group by itself;
         - ``outputs_per_group`` (0: all in one): at most this many outputs share a booster;
         - ``split_outputs`` (0: all of the group): on how many outputs, drawn for each tree, its
           splits are sought; leaf values come from the gradient of all. Vector leaves only.
@@ -56,12 +56,12 @@ class BoostedTrees(StepRegressor):
     The result does not depend on ``n_threads``. Memory: label 4 bytes per row and output; margin 4,
     gradient 8 and, for vector leaves, its transposed copy 8, each per row and output of one group;
     bins 1 byte (up to 256 of them) per row and input, kept in two orders. With new draws of noise
-    the rows are those of one draw. `flowbdt.training.cost_model` adds it all up.
+    the rows are those of one draw. `flowbdt.training.expected_cost` adds it all up.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self.parameters = dict(parameters)
-        self.summary = {}
+        self.summary: dict[str, Any] = {}
         self._boosters: list[xgb.Booster] = []
 
     def fit(
@@ -75,11 +75,11 @@ class BoostedTrees(StepRegressor):
     ) -> Self:
         """Boost; with early stopping, keep the trees up to and including the best round.
 
-        With ``refresh`` above 0 the training noise is redrawn after at least that many rounds; the
-        interval grows with the number of trees (`tables.GROWTH`).
+        With ``refresh`` above 0 the training noise, but not that of ``valid``, is redrawn after at
+        least that many rounds; the interval grows with the number of trees (`grow_trees.GROWTH`).
         """
-        own = {name: int(self.parameters.get(name, 0)) for name in OWN_PARAMETERS}
-        settings = {k: v for k, v in self.parameters.items() if k not in OWN_PARAMETERS}
+        ours = {name: int(self.parameters.get(name, 0)) for name in FLOWBDT_PARAMETERS}
+        settings = {k: v for k, v in self.parameters.items() if k not in FLOWBDT_PARAMETERS}
         settings.update(FIXED_PARAMETERS, seed=seed, nthread=n_threads)
         max_bin = int(settings.get("max_bin", 256))
         draws = Draws(train, refresh, max_bin, n_threads)
@@ -87,10 +87,10 @@ class BoostedTrees(StepRegressor):
         checked = None if valid is None else Table(valid, max_bin, n_threads, bins=bins)
         del bins  # its memory is needed when the noise is redrawn
         groups = [
-            Group(number, outputs, settings, own["split_outputs"], own["early_stopping_rounds"])
-            for number, outputs in enumerate(ranges(train.n_outputs, own["outputs_per_group"]))
+            Group(number, outputs, settings, ours["split_outputs"], ours["early_stopping_rounds"])
+            for number, outputs in enumerate(ranges(train.n_outputs, ours["outputs_per_group"]))
         ]
-        _grow(groups, draws, checked, own["n_estimators"])
+        _grow(groups, draws, checked, ours["n_estimators"])
         self._boosters = [group.booster for group in groups]
         self.summary = {
             "trees": sum(booster.num_boosted_rounds() for booster in self._boosters),
@@ -101,10 +101,10 @@ class BoostedTrees(StepRegressor):
         return self
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Return velocities (n, m), float32."""
+        """Return velocities (n, m) float32 for inputs (n, m + c) float32."""
         self._check_fitted()
-        parts = [b.inplace_predict(inputs).reshape(len(inputs), -1) for b in self._boosters]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        groups = [b.inplace_predict(inputs).reshape(len(inputs), -1) for b in self._boosters]
+        return groups[0] if len(groups) == 1 else np.concatenate(groups, axis=1)
 
     def set_threads(self, n_threads: int) -> None:
         """Set how many threads `predict` uses; the result does not depend on it."""
@@ -118,18 +118,20 @@ class BoostedTrees(StepRegressor):
 
     def _check_fitted(self) -> None:
         if not self._boosters:
-            raise RuntimeError("the regressor has not been fitted")  # our own mistake, not a user's
+            raise RuntimeError(
+                "the regressor has not been fitted"
+            )  # a mistake of this package, not a user's
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Restore from bytes whose hash was checked (`store.read_model`).
+        """Restore from bytes whose hash was checked (`run_directory.read_model`).
 
         XGBoost 3.2 ends the process on some truncated models and reads others without a word, so
         the hash is the real guard; here only what is plainly no UBJSON object is turned away.
         Raises FormatError.
         """
         model = cls({})
-        model._boosters = [_booster(part) for part in ubjson.unpacked(content)]
+        model._boosters = [_booster(one) for one in ubjson.unpacked(content)]
         return model
 
 
@@ -169,7 +171,7 @@ def _booster(content: bytes) -> xgb.Booster:
 def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that XGBoost does not know or accept, before any long work.
 
-    XGBoost itself is asked, by boosting one round on four rows: no list of ours can go stale.
+    XGBoost boosts one round on four rows to tell: a list of names here could go stale.
 
     Raises
     ------
@@ -179,25 +181,21 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     for name in parameters:
         if name in FIXED_PARAMETERS:
             raise ConfigError(f"booster parameter {name!r} is fixed to {FIXED_PARAMETERS[name]!r}")
-        if name in OURS_TO_SET:
+        if name in SET_BY_FLOWBDT:
             raise ConfigError(
                 f"booster parameter {name!r} is set by flowBDT: the seed from random_state, threads"
                 " by the executor, the metric is the squared error that is minimised"
             )
-    for name, least in {**OWN_PARAMETERS, "max_bin": 2}.items():
-        value = parameters.get(name, least)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(
-                f"booster parameter {name!r} must be a whole number of at least {least}, got"
-                f" {value!r}"
-            )
+    types = {**FLOWBDT_PARAMETERS, "max_bin": Annotated[int, msgspec.Meta(ge=2)]}
+    for name in types.keys() & parameters.keys():
+        check_value(parameters[name], types[name], f"booster parameter {name!r}")
     vector = parameters.get("multi_strategy") == "multi_output_tree"
     if parameters.get("split_outputs") and not vector:
         raise ConfigError(
             "booster parameter 'split_outputs' is for trees that share their splits between"
             " outputs: set multi_strategy='multi_output_tree', or split_outputs to 0"
         )
-    settings = {k: v for k, v in parameters.items() if k not in OWN_PARAMETERS}
+    settings = {k: v for k, v in parameters.items() if k not in FLOWBDT_PARAMETERS}
     tiny = xgb.QuantileDMatrix(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -214,18 +212,25 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 def _reason(error: Exception) -> str:
     """Return the sentence of an XGBoost error that a person can use, without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0].split(": ", 1)[-1] if lines else "no reason given"
+    text = lines[0].split(": ", 1)[-1] if lines else "no reason"
     return text.removeprefix("Check failed: ")
 
 
 def _unknown_parameters(message: str, settings: Mapping[str, Any]) -> str:
-    known = [*xgb.XGBRegressor().get_params(), "eta", "lambda", "alpha", "gamma", *OWN_PARAMETERS]
-    parts = []
+    known = [
+        *xgb.XGBRegressor().get_params(),
+        "eta",
+        "lambda",
+        "alpha",
+        "gamma",
+        *FLOWBDT_PARAMETERS,
+    ]
+    names = []
     for name in settings:
         if f'"{name}"' in message:
             close = difflib.get_close_matches(name, known, n=1)
-            parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    return f"XGBoost does not know the booster parameters {', '.join(parts)}"
+            names.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    return f"XGBoost does not know the booster parameters {', '.join(names)}"
 
 
 def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:

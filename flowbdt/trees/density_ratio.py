@@ -1,12 +1,13 @@
-"""How much likelier a real event is than a generated one: a boosted classifier of the two.
+"""The ratio of densities, real to generated, from a boosted classifier of the two.
 
 A flow that was learned at a few times from finite events leaves differences that a classifier can
-see. Given a classifier's estimate w of the ratio of densities, real to generated, keeping an
-event with probability w / ceiling removes what it sees, in all columns together.
+see. With the classifier's estimate w of the ratio, keeping an event with probability w / ceiling
+removes what it sees, in all columns together.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Self
 
@@ -58,7 +59,7 @@ class DensityRatio:
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
         self.log_ratio: Callable[[np.ndarray], np.ndarray] = self._log_ratio
-        """(n, d) float32 -> (n,) or (n, 1) float32; may be replaced by a faster way to the same."""
+        """(n, d) float32 -> (n,) or (n, 1) float32."""
 
     def _log_ratio(self, x: np.ndarray) -> np.ndarray:
         result: np.ndarray = self._booster.inplace_predict(x, predict_type="margin")
@@ -107,6 +108,12 @@ class DensityRatio:
         log_ratio = self.log_ratio(np.ascontiguousarray(x, dtype=np.float32)).reshape(len(x))
         return uniform * self.ceiling < np.exp(log_ratio.astype(np.float64))
 
+    def with_trees(self, log_ratio: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the same ratio with another function that evaluates its trees."""
+        other = copy.copy(self)
+        other.log_ratio = log_ratio
+        return other
+
     @property
     def n_trees(self) -> int:
         """Number of trees."""
@@ -148,7 +155,7 @@ def _labelled(
     ref: xgb.QuantileDMatrix | None = None,
 ) -> xgb.QuantileDMatrix:
     """Return the real rows used, labelled 1, and after them the generated ones, labelled 0."""
-    parts = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
+    kept = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
     share = np.concatenate([w[mask] for w, mask in zip(weights, used, strict=True)])
-    label = np.repeat([1.0, 0.0], [len(part) for part in parts])
-    return xgb.QuantileDMatrix(np.vstack(parts), label, weight=share, ref=ref)
+    label = np.repeat([1.0, 0.0], [len(x) for x in kept])
+    return xgb.QuantileDMatrix(np.vstack(kept), label, weight=share, ref=ref)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import msgspec
 import numpy as np
 import xgboost as xgb
 
-from ..errors import ConfigError, InputError
+from ..errors import InputError
+from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from .boosted_trees import BoostedTrees
 
 CLIP = 1e-9
@@ -39,29 +41,19 @@ VECTOR = {**TREES, "multi_strategy": "multi_output_tree"}
 class DistributionSettings:
     """Numbers and depths of the trees."""
 
-    location_trees: int = 60  # for the location; half as many for the scale; 0: neither
-    depth: int = 5  # of the tree with the quantiles
-    least_rows: int = 80  # of its leaves
-    knots: int = 33  # quantiles per leaf
-    cdf_trees: int = 40  # that bend the distribution
-    cdf_depth: int = 4
-    cdf_rate: float = 0.1
-    cdf_knots: int = 15
+    location_trees: AtLeastZero = 60  # for the location; half as many for the scale; 0: neither
+    depth: AtLeastZero = 5  # of the tree with the quantiles
+    least_rows: AtLeastOne = 80  # of its leaves
+    knots: Annotated[int, msgspec.Meta(ge=2)] = 33  # quantiles per leaf
+    cdf_trees: AtLeastZero = 40  # that bend the distribution
+    cdf_depth: AtLeastZero = 4
+    cdf_rate: Annotated[float, msgspec.Meta(gt=0, lt=1e9)] = 0.1
+    cdf_knots: AtLeastOne = 15
 
     @classmethod
     def of(cls, changes: Mapping[str, Any]) -> Self:
         """Return settings with changes. Raises ConfigError for an unknown or impossible one."""
-        known = cls.__dataclass_fields__
-        least = {"knots": 2, "cdf_knots": 1, "least_rows": 1}
-        for name, value in changes.items():
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            rate = name == "cdf_rate" and isinstance(value, float) and 0.0 < value < np.inf
-            if name not in known or not (rate or (whole and value >= least.get(name, 0))):
-                raise ConfigError(
-                    f"a distribution has the settings {', '.join(known)}: cdf_rate a number above"
-                    f" 0, the others whole and at least 0 ({least}); got {name!r}: {value!r}"
-                )
-        return cls(**changes)
+        return cls(**check_settings(changes, cls, "setting of a distribution"))
 
 
 class ConditionalDistribution:

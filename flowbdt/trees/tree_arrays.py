@@ -44,7 +44,7 @@ class Forest:
 
     @property
     def depth(self) -> int:
-        """Decisions on the way to a leaf."""
+        """Decisions from the root to a leaf."""
         return int(self.feature.shape[1]).bit_length() - 1
 
     @property
@@ -64,12 +64,12 @@ def forests(content: bytes) -> tuple[list[Forest], int]:
     FormatError
         If it is not whole.
     """
-    found: list[Forest] = []
+    result: list[Forest] = []
     n_inputs = 0
-    for part in ubjson.unpacked(content):
-        more, n_inputs = _booster(part, sum(forest.width for forest in found))
-        found += more
-    return found, n_inputs
+    for booster in ubjson.unpacked(content):
+        more, n_inputs = _booster(booster, sum(forest.width for forest in result))
+        result += more
+    return result, n_inputs
 
 
 def _booster(content: bytes, first: int) -> tuple[list[Forest], int]:
@@ -104,7 +104,7 @@ class StoredBooster(NamedTuple):
 def read_booster(content: bytes) -> StoredBooster:
     """Return a booster from UBJSON. Raises ConfigError and FormatError as `forests`."""
     try:
-        learner = ubjson.read(content)["learner"]
+        learner = ubjson.read_ubjson(content)["learner"]
         booster, parameters = learner["gradient_booster"], learner["learner_model_param"]
         n_inputs = int(parameters["num_feature"])
         if booster["name"] != "gbtree" or n_inputs > 2**16:
@@ -120,7 +120,7 @@ def read_booster(content: bytes) -> StoredBooster:
 
 def _base(text: str, objective: str) -> np.ndarray:
     """Return the margin that sums begin with, from probabilities where the objective has them."""
-    base = np.array([float(part) for part in text.strip("[]").split(",")], dtype=np.float32)
+    base = np.array([float(number) for number in text.strip("[]").split(",")], dtype=np.float32)
     if objective == "reg:squarederror":
         return base
     if objective == "binary:logistic":

@@ -30,11 +30,11 @@ class _Reader:
         self.content, self.at = content, 0
 
     def take(self, count: int) -> bytes:
-        part = self.content[self.at : self.at + count]
-        if len(part) != count:
+        taken = self.content[self.at : self.at + count]
+        if len(taken) != count:
             raise FormatError("UBJSON ends before it should; train this step again")
         self.at += count
-        return part
+        return taken
 
     def number(self, kind: bytes) -> Any:
         dtype = np.dtype(NUMBERS[kind])
@@ -86,7 +86,7 @@ class _Reader:
         return result
 
 
-def read(content: bytes) -> Any:
+def read_ubjson(content: bytes) -> Any:
     """Return the value that ``content`` holds; arrays of one type as numpy arrays.
 
     Raises
@@ -105,22 +105,22 @@ BYTES_HEAD = b"[$U#L"
 """UBJSON: an array of unsigned bytes whose length follows as a 64-bit integer, big-endian."""
 
 
-def packed(parts: list[bytes]) -> bytes:
-    """Return a single part as it is, several as a UBJSON array of byte arrays."""
-    if len(parts) == 1:
-        return parts[0]
-    return b"[" + b"".join(BYTES_HEAD + len(p).to_bytes(8, "big") + p for p in parts) + b"]"
+def packed(models: list[bytes]) -> bytes:
+    """Return a single model as it is, more as a UBJSON array of byte arrays."""
+    if len(models) == 1:
+        return models[0]
+    return b"[" + b"".join(BYTES_HEAD + len(m).to_bytes(8, "big") + m for m in models) + b"]"
 
 
 def unpacked(content: bytes) -> list[bytes]:
-    """Return what was `packed`, one or more parts. Raises FormatError if it is not whole."""
+    """Return the models that were `packed`. Raises FormatError if they are not whole."""
     if content[:1] != b"[":
         return [content]
-    parts, at = [], 1
+    models, at = [], 1
     while content[at : at + len(BYTES_HEAD)] == BYTES_HEAD:
         start = at + len(BYTES_HEAD) + 8
         at = start + int.from_bytes(content[start - 8 : start], "big")
-        parts.append(content[start:at])
-    if content[at:] != b"]" or not parts:
+        models.append(content[start:at])
+    if content[at:] != b"]" or not models:
         raise FormatError("not a whole list of XGBoost models in UBJSON; train this step again")
-    return parts
+    return models

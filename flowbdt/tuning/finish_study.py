@@ -15,7 +15,7 @@ from ..generation.trained_flow import Flow
 from ..model import fit_run
 from ..tables.event_table import EventTable
 from ..training import run_directory
-from ..training.executors.work import name_of
+from ..training.numbered_jobs import name_of
 from ..training.plan import Inputs
 from ..training.run_directory import RunDirectory
 from . import choose_winner, study_events

@@ -78,8 +78,11 @@ BOOSTER = (
 )
 """Parameters that are settings of the booster."""
 
-DIRECT = ("n_steps", "noise", "candidates", "rejection")
+DIRECT = ("n_steps", "rejection")
 """Parameters that are settings of the same name."""
+
+NOISE = {"noise": "name", "candidates": "candidates"}
+"""Parameter -> setting of the noise that it decides."""
 
 NAMED = {
     "spacing": "spacing",
@@ -89,7 +92,7 @@ NAMED = {
 }
 """Parameter -> setting it decides, for choices whose options have labels."""
 
-SEARCHED = (*BOOSTER, *DIRECT, *NAMED, "repeats")
+SEARCHED = (*BOOSTER, *DIRECT, *NOISE, *NAMED, "repeats")
 """Every parameter that some space has."""
 
 REPEATS = {"1/4": 0.25, "1/2": 0.5, "as many": 1.0, "twice": 2.0}
@@ -124,9 +127,9 @@ def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
     space: Space = {
         "n_steps": _span(3, 16, start.n_steps),
         "spacing": _named(SPACINGS, start.spacing),
-        "noise": _plain(["repeats", "fresh"], start.noise),
+        "noise": _plain(["repeats", "fresh"], start.noise["name"]),
         "repeats": Choice(dict(REPEATS), "as many"),
-        "candidates": _plain([0, 500, 2000, 4000], start.candidates),
+        "candidates": _plain([0, 500, 2000, 4000], start.noise["candidates"]),
         "closed_form": _named(forms, start.preconditioner),
         "rejection": _plain([False, True], start.rejection),
         "inputs": _named(inputs, start.inputs),
@@ -246,13 +249,14 @@ def settings(
 ) -> RunConfig:
     """Return the configuration that parameters stand for, on a table of this size."""
     values = {name: space[name].value(chosen) for name, chosen in params.items()}
-    repeats = base.resolved(n_rows, n_columns).n_repeats or 1
+    repeats = base.resolved(n_rows, n_columns).noise["n_repeats"]
     chosen: dict[str, Any] = {name: values[name] for name in DIRECT if name in values}
     chosen |= {setting: values[name] for name, setting in NAMED.items() if name in values}
+    noise = {setting: values[name] for name, setting in NOISE.items() if name in values}
     if values.get("repeats", 1.0) != 1.0:
-        chosen["n_repeats"] = max(1, round(repeats * values["repeats"]))
+        noise["n_repeats"] = max(1, round(repeats * values["repeats"]))
     booster = {**base.booster, **{name: values[name] for name in BOOSTER if name in values}}
-    return replace(base, **chosen, booster=booster)
+    return replace(base, **chosen, booster=booster, noise={**base.noise, **noise})
 
 
 def first_tries(space: Space) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ class HeldOutLoss:
         self, run: RunDirectory, table: EventTable, closed_form: bytes | None, seed: int
     ) -> None:
         self._run = run
-        self._settings = run.read_json("plan.json")["fingerprint"]["settings"]
+        self._settings = run.plan()["fingerprint"]["settings"]
         self._transform = TableTransform.from_json(run.read_json("transform.json"))
         self._own = from_bytes(run.read("preconditioner.npz"))
         self._shared = self._own if closed_form is None else from_bytes(closed_form)
@@ -64,9 +64,9 @@ class HeldOutLoss:
 
     def __call__(self, step: int) -> float:
         """Return the loss of a trained step, in units of that of the closed form."""
-        task = self._run.read_json(run_directory.task_name(step))
+        task = self._run.task(step)
         t, t_next = task["time"], task["next_time"]
-        mean = self._settings["target"] == "mean"
+        mean = self._settings["noise"]["target"] == "mean"
         x_t = self._path.location(self._x0, self._x1, t, self._noise)
         if mean:
             target = self._path.mean_target(self._x0, self._x1, t, t_next, self._noise)
@@ -145,7 +145,7 @@ def race(
     planning_s : CPU seconds that the plan took, part of the cost
     """
     loss = HeldOutLoss(run, held, closed_form, seed)
-    steps = order(len(run.read_json("plan.json")["grid"]["times"]))
+    steps = order(len(run.plan()["grid"]["times"]))
     result = Race(cpu_s=planning_s)
     for done, step in enumerate(steps, start=1):
         report = run.report(step) or run_task(run.path, step, n_threads)

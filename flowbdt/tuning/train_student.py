@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
-from ..config import ModelConfig, checked_settings
+from ..config import ModelConfig
 from ..errors import ConfigError, InputError
 from ..flow.solvers.base import Evaluator
 from ..generation.trained_flow import Flow
@@ -61,16 +61,13 @@ def student_config(
         "solver": "euler",
         "spacing": teacher.sampler.boundaries[_stops(teacher, evaluations)].tolist(),
         "coupling": {"name": "teacher", "digest": teacher.plan["digest"]},
-        "target": "mean",
-        "candidates": 0,
-        "noise": "repeats",
-        "n_repeats": 1,
+        "noise": {"name": "repeats", "n_repeats": 1, "target": "mean", "candidates": 0},
         "preconditioner": {"name": "mixture", "n_components": COMPONENTS},
         "random_state": seed,
         **{name: teacher.settings[name] for name in names},
         **given,
     }
-    return ModelConfig(**checked_settings(ModelConfig, chosen))
+    return ModelConfig(**chosen)
 
 
 def _check_teacher(teacher: Flow, evaluations: int) -> None:

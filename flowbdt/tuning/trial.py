@@ -30,10 +30,10 @@ from ..generation.learn_rejection import learn_rejection
 from ..generation.trained_flow import Flow
 from ..seeding import derive
 from ..tables.event_table import EventTable
-from ..training import cost_model, run_directory
+from ..training import expected_cost, run_directory
 from ..training.collect import collect
-from ..training.cost_model import PROCESS_MIB
-from ..training.executors.work import DISK_MIB, SPARE_MEMORY, Needs, Work, folder_mib, name_of
+from ..training.expected_cost import PROCESS_MIB
+from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
 from . import folds, search_space, study_events
@@ -44,7 +44,7 @@ MODEL = "model.flowbdt"
 
 
 @dataclass(frozen=True)
-class Trials(Work):
+class Trials(JobKind):
     """The trials of a study; the folder of the study takes the place of a run's."""
 
     noun: ClassVar[str] = "trial"
@@ -98,8 +98,8 @@ class Trials(Work):
             if self.report(run, int(path.stem)) is None:
                 config = configuration(setup, run.read_json(f"trials/{path.name}")["params"], rows)
                 settled = config.resolved(rows, columns)
-                n = rows * (settled.n_repeats or 1)
-                size = cost_model.estimate(settled.booster, n, 3 * columns, columns, n // 5)
+                n = rows * (settled.noise["n_repeats"])
+                size = expected_cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200
         return Needs(round(memory), round(DISK_MIB + 20 * table + 200))

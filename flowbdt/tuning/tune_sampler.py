@@ -138,7 +138,7 @@ def tune_sampler(
 
 
 def _columns(source: run_directory.Source) -> dict[str, Any]:
-    plan = run_directory.parse_json(source.read("plan.json"), "plan.json")
+    plan = run_directory.read_plan(source)
     columns: dict[str, Any] = plan["fingerprint"]["columns"]
     return columns
 

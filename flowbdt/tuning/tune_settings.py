@@ -13,7 +13,7 @@ from ..errors import IncompleteRun
 from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.executors import EXECUTORS, Executor
-from ..training.executors.work import name_of
+from ..training.numbered_jobs import name_of
 from ..training.run_directory import RunDirectory
 from . import choose_winner, search_space
 from .finish_study import Tuned, finish

@@ -24,7 +24,9 @@ SPECS = {
 
 
 def planned(folder, table, booster):
-    config = ModelConfig(n_steps=3, n_repeats=2, booster=booster, **PLAIN)
+    config = ModelConfig(
+        **{**PLAIN, "noise": {**PLAIN["noise"], "n_repeats": 2}}, n_steps=3, booster=booster
+    )
     run = RunDirectory(folder)
     make_plan(Inputs(table, config, 5), run)
     return run

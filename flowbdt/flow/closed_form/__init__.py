@@ -18,10 +18,7 @@ __all__ = ["PRECONDITIONERS", "Preconditioner", "Prepared", "from_arrays", "from
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
     """Return the preconditioner that `Preconditioner.to_arrays` wrote.
 
-    Raises
-    ------
-    FormatError
-        If something is missing or of a version that this release does not know.
+    Raises FormatError if something is missing or of a version that this release does not know.
     """
     try:
         version = int(arrays["format"])

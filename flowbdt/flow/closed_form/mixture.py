@@ -32,6 +32,14 @@ class MixturePreconditioner(Preconditioner):
     Conditions (and source events) join the table: the mixture describes them together and
     is conditioned exactly on what is known.
 
+    Raises ConfigError if an option is out of range.
+
+    A component of fewer than one event is dropped, and there is at most one component for twice as
+    many rows as there are variables, so a fit may end with fewer than requested.
+
+    Source: Fit: Dempster, Laird, Rubin 1977, J. R. Stat. Soc. B 39, 1, section 4.3. Velocity:
+    derived here, by conditioning jointly normal variables.
+
     Parameters
     ----------
     n_components : int >= 1 or "auto": the number with the highest likelihood of held-out rows
@@ -41,21 +49,6 @@ class MixturePreconditioner(Preconditioner):
         pooled one
     max_iter : int >= 1, iterations of the fit
     max_rows : int >= 1, rows used at most, drawn by a keyed hash
-
-    Raises
-    ------
-    ConfigError
-        If an option is out of range.
-
-    Notes
-    -----
-    A component of fewer than one event is dropped, and there is at most one component for twice
-    as many rows as there are variables, so a fit may end with fewer than requested.
-
-    References
-    ----------
-    Fit: Dempster, Laird, Rubin 1977, J. R. Stat. Soc. B 39, 1, section 4.3. Velocity: derived
-    here, by conditioning jointly normal variables.
     """
 
     name: ClassVar[str] = "mixture"

@@ -1,10 +1,9 @@
-"""Where steps are trained. Every executor writes the same bytes."""
+"""Executors: they decide where jobs run, and every one of them writes the same bytes."""
 
-from ..step_jobs import STEPS
+from ..numbered_jobs import STEPS, JobKind
 from .base import EXECUTORS, Executor
 from .dask import Dask
 from .htcondor import HTCondor
 from .local import Joblib, Serial
-from .work import Work
 
-__all__ = ["EXECUTORS", "STEPS", "Dask", "Executor", "HTCondor", "Joblib", "Serial", "Work"]
+__all__ = ["EXECUTORS", "STEPS", "Dask", "Executor", "HTCondor", "JobKind", "Joblib", "Serial"]

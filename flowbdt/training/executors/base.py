@@ -1,4 +1,4 @@
-"""What an executor is: it takes numbered jobs of a run and yields their reports."""
+"""The executor: it takes numbered jobs of a run and yields their reports."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from typing import Any
 
 from ... import atomic_files
 from ...registry import Registry
+from ...typed_settings import check_settings
+from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from ..step_jobs import STEPS
-from .work import Work
 
 
 class Executor(ABC):
-    """Decides where jobs run, never what they do.
+    """Decides where jobs run, never what they do. Subclasses are dataclasses of their settings."""
 
-    `run` yields one report per number, in any order; a failed one's report has the number, under
-    the noun of the work, and ``error``, and never stops the others.
-    """
+    def __post_init__(self) -> None:
+        check_settings(vars(self), type(self), "executor setting")
+
+    @property
+    def jobs_here(self) -> int:
+        """Number of jobs at a time in the memory of this machine."""
+        return 0
 
     @abstractmethod
     def run(
-        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
     ) -> Iterator[dict[str, Any]]:
-        """Do the jobs ``numbers`` of ``work`` on the planned ``run``: by default, train steps."""
+        """Do the jobs ``numbers`` of a kind on a planned run; yield one report each, in any order.
+
+        The report of a failed job, which never stops the others, has the number, under the noun of
+        the kind, and ``error``.
+        """
 
 
 EXECUTORS: Registry[Executor] = Registry("executor")
@@ -34,7 +42,7 @@ EXECUTORS: Registry[Executor] = Registry("executor")
 _one_at_a_time = threading.Lock()
 
 
-def attempt(work: Work, folder: str, number: int, n_threads: int) -> dict[str, Any]:
+def attempt_job(kind: JobKind, folder: str, number: int, n_threads: int) -> dict[str, Any]:
     """Do one job; turn an exception into a report and a log instead of passing it on.
 
     One at a time in a process: limits on threads hold for a whole process, so a second job in
@@ -42,19 +50,19 @@ def attempt(work: Work, folder: str, number: int, n_threads: int) -> dict[str, A
     """
     try:
         with _one_at_a_time:
-            return work.do(folder, number, n_threads)
+            return kind.do(folder, number, n_threads)
     except Exception as error:
-        return failed(work, folder, number, error)
+        return failed(kind, folder, number, error)
 
 
-def failed(work: Work, folder: str, number: int, error: BaseException) -> dict[str, Any]:
+def failed(kind: JobKind, folder: str, number: int, error: BaseException) -> dict[str, Any]:
     """Return the report of a failed job, and write its log."""
-    log = RunDirectory(folder).file(work.log(number))
+    log = RunDirectory(folder).file(kind.log(number))
     atomic_files.write_bytes(log, "".join(traceback.format_exception(error)).encode())
-    return {work.noun: number, "error": reason(error)}
+    return {kind.noun: number, "error": reason(error)}
 
 
 def reason(error: BaseException) -> str:
-    """Return one line that says what went wrong."""
-    first = (str(error).splitlines() or ["no reason given"])[0]
+    """Return an error's type and first line."""
+    first = (str(error).splitlines() or ["no reason"])[0]
     return f"{type(error).__name__}: {first}"

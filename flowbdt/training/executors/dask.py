@@ -6,15 +6,16 @@ import contextlib
 import importlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import ConfigError, MissingExtra, RunError
 from ...registry import unknown
+from ...typed_settings import AtLeastOne, AtLeastZero
+from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from ..step_jobs import STEPS
-from .base import EXECUTORS, Executor, attempt, failed
-from .local import available_cpus, last_bits, positive
-from .work import Work
+from .base import EXECUTORS, Executor, attempt_job, failed
+from .local import available_cpus, last_bits
 
 CLUSTERS = {
     "local": ("distributed", "LocalCluster"),
@@ -29,8 +30,9 @@ CLUSTERS = {
 
 
 @EXECUTORS.register("dask")
+@dataclass
 class Dask(Executor):
-    """Every job a task of Dask, which schedules it, and starts it anew if its worker dies.
+    """Every job is a task of Dask, which starts it anew if its worker dies.
 
     Workers must see the run folder under the same path, and use the same package versions. In one
     worker process one job runs at a time: give workers one thread each, or more with ``n_threads``.
@@ -47,29 +49,26 @@ class Dask(Executor):
     connect_s : seconds that the scheduler may take to answer
     """
 
-    def __init__(
-        self,
-        address: str | None = None,
-        cluster: str | Mapping[str, Any] | None = None,
-        n_jobs: int | None = None,
-        n_threads: int = 1,
-        retries: int = 2,
-        connect_s: float = 30.0,
-    ) -> None:
-        if address is not None and cluster is not None:
+    address: str | None = None
+    cluster: str | dict[str, Any] | None = None
+    n_jobs: AtLeastOne = field(default_factory=available_cpus)
+    n_threads: AtLeastOne = 1
+    retries: AtLeastZero = 2
+    connect_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.address is not None and self.cluster is not None:
             raise ConfigError("executor 'dask' takes an address or a cluster to start, not both")
-        self.address, self.retries, self.connect_s = address, retries, connect_s
-        self.cluster = {"name": cluster} if isinstance(cluster, str) else dict(cluster or {})
-        self.cluster.setdefault("name", "local")
-        if self.cluster["name"] not in CLUSTERS:
-            raise unknown("Dask cluster", self.cluster["name"], CLUSTERS)
-        self.n_jobs = positive("n_jobs", n_jobs) or available_cpus()
-        self.n_threads = positive("n_threads", n_threads) or 1
+        spec = {"name": self.cluster} if isinstance(self.cluster, str) else self.cluster or {}
+        self._parameters = {k: v for k, v in spec.items() if k != "name"}
+        self._cluster = spec.get("name", "local")
+        if self._cluster not in CLUSTERS:
+            raise unknown("Dask cluster", self._cluster, CLUSTERS)
 
     def run(
-        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
     ) -> Iterator[dict[str, Any]]:
-        """Yield the reports as they come."""
         if not numbers:
             return
         distributed = _module("distributed")
@@ -78,7 +77,7 @@ class Dask(Executor):
             client = stack.enter_context(self._client(distributed, stack))
             jobs = {
                 client.submit(
-                    attempt, work, folder, n, self.n_threads, pure=False, retries=self.retries
+                    attempt_job, kind, folder, n, self.n_threads, pure=False, retries=self.retries
                 ): n
                 for n in numbers
             }
@@ -88,7 +87,7 @@ class Dask(Executor):
                     yield job.result()
                 else:  # the worker died: what a job itself raises is in its report
                     number = jobs[job]
-                    yield work.report(run, number) or failed(work, folder, number, error)
+                    yield kind.report(run, number) or failed(kind, folder, number, error)
 
     def _client(self, distributed: Any, stack: contextlib.ExitStack) -> Any:
         if self.address is None:
@@ -103,27 +102,27 @@ class Dask(Executor):
             ) from error
 
     def _started(self) -> Any:
-        """Return the cluster with its workers asked for."""
-        module, name = CLUSTERS[self.cluster["name"]]
-        parameters = {key: value for key, value in self.cluster.items() if key != "name"}
+        """Start a cluster and request its workers."""
+        module, name = CLUSTERS[self._cluster]
+        parameters = self._parameters
         if module == "distributed":
-            own = {"n_workers": self.n_jobs, "threads_per_worker": 1, "dashboard_address": None}
-            return getattr(_module(module), name)(**{**own, **parameters})
-        own = {"cores": 1, "processes": 1}
+            local = {"n_workers": self.n_jobs, "threads_per_worker": 1, "dashboard_address": None}
+            return getattr(_module(module), name)(**{**local, **parameters})
+        one = {"cores": 1, "processes": 1}
         try:
             cluster = getattr(_module(module), name)(
-                **{**own, **parameters, **_prologue(parameters)}
+                **{**one, **parameters, **_prologue(parameters)}
             )
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"executor.cluster {self.cluster['name']!r}: {error}") from error
+            raise ConfigError(f"executor.cluster {self._cluster!r}: {error}") from error
         cluster.scale(jobs=self.n_jobs)
         return cluster
 
 
 def _prologue(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the commands that workers of a batch system begin with; nothing if there are none."""
-    given = list(parameters.get("job_script_prologue", []))
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in last_bits().items()] + given
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in last_bits().items()]
+    lines += parameters.get("job_script_prologue", [])
     return {"job_script_prologue": lines} if lines else {}
 
 

@@ -1,23 +1,24 @@
-"""Executors on this machine: one step after the other, or several at once through joblib."""
+"""Executors on this machine: one job after the other, or many at once through joblib."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import ConfigError
+from ...typed_settings import AtLeastOne
+from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from ..step_jobs import STEPS
-from .base import EXECUTORS, Executor, attempt, failed
-from .work import Work
+from .base import EXECUTORS, Executor, attempt_job, failed
 
 
 def available_cpus() -> int:
     """Return the CPUs this process may use (fewer than the machine has, in a batch job).
 
-    OMP_NUM_THREADS lowers it: batch systems set it to what a job was given.
+    OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
@@ -41,51 +42,56 @@ def last_bits() -> dict[str, str]:
 
 
 @EXECUTORS.register("serial")
+@dataclass
 class Serial(Executor):
     """One job after the other in this process, with all threads for each."""
 
-    def __init__(self, n_threads: int | None = None) -> None:
-        self.n_threads = positive("n_threads", n_threads) or available_cpus()
+    n_threads: AtLeastOne = field(default_factory=available_cpus)
+
+    @property
+    def jobs_here(self) -> int:
+        return 1
 
     def run(
-        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
     ) -> Iterator[dict[str, Any]]:
-        """Yield the reports in order."""
         for number in numbers:
-            yield attempt(work, str(run.path), number, self.n_threads)
+            yield attempt_job(kind, str(run.path), number, self.n_threads)
 
 
 @EXECUTORS.register("joblib")
+@dataclass
 class Joblib(Executor):
-    """Several jobs at once in processes of their own, one thread each.
+    """Many jobs at once, each in a process with one thread.
 
     Steps are independent, so this scales better than threads within a step. Memory: one step's
     matrices per job. The backend is joblib's loky unless another is named here or set around the
-    call with ``joblib.parallel_config``, as backends that a user registers are.
+    call with ``joblib.parallel_config``, as backends that a user registers are. An unknown
+    backend raises ConfigError.
     """
 
-    def __init__(
-        self, n_jobs: int | None = None, n_threads: int = 1, backend: str | None = None
-    ) -> None:
-        self.n_jobs = positive("n_jobs", n_jobs) or available_cpus()
-        self.n_threads = positive("n_threads", n_threads) or 1
-        self.backend = backend
+    n_jobs: AtLeastOne = field(default_factory=available_cpus)
+    n_threads: AtLeastOne = 1
+    backend: str | None = None
+
+    @property
+    def jobs_here(self) -> int:
+        return self.n_jobs
 
     def run(
-        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
     ) -> Iterator[dict[str, Any]]:
-        """Yield the reports as they come. Raises ConfigError for an unknown backend."""
         from joblib import delayed
 
-        jobs = (delayed(attempt)(work, str(run.path), n, self.n_threads) for n in numbers)
+        jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)
         left = set(numbers)
         try:
             for report in self._pool()(jobs):
-                left.discard(report[work.noun])
+                left.discard(report[kind.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory
-            for n in sorted(left):  # some may have ended well without being heard
-                yield work.report(run, n) or failed(work, str(run.path), n, error)
+            for n in sorted(left):  # some may have ended well unnoticed
+                yield kind.report(run, n) or failed(kind, str(run.path), n, error)
 
     def _pool(self) -> Any:
         """Return joblib's engine; it hands over reports as they come if its backend can."""
@@ -99,10 +105,3 @@ class Joblib(Executor):
         if not getattr(plain._backend, "supports_return_generator", False):
             return plain
         return Parallel(**settings, return_as="generator_unordered")
-
-
-def positive(name: str, value: int | None) -> int | None:
-    """Check an executor's parameter. Raises ConfigError unless it is above 0 or None."""
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise ConfigError(f"executor parameter {name!r} must be a whole number above 0: {value!r}")
-    return value

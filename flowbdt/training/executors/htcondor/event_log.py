@@ -1,7 +1,7 @@
 """HTCondor's event log: what happened to each job, in a text file that only grows.
 
 The log is read from where the last look ended, whole events only, so that following can be stopped
-and started at any time and needs no bindings.
+and started at any time.
 
 Source: HTCondor manual, "Job Event Log Codes"
 (https://htcondor.readthedocs.io/en/latest/codes-other-values/job-event-log-codes.html).
@@ -32,12 +32,12 @@ class Event:
 
     @property
     def note(self) -> str:
-        """What the job is called: the note of its submission, or its node in a DAG."""
+        """The name of the job: the note of its submission, or its node in a DAG."""
         return self.body.strip().removeprefix("DAG Node: ").split("\n")[0].strip()
 
     @property
     def exit(self) -> str | None:
-        """How a program ended: '' well, else in words; None if the event does not say."""
+        """The end of a program: '' if well, else in words; None if the event does not say."""
         value = re.search(r"Normal termination \(return value (-?\d+)\)", self.body)
         if value:
             return "" if value[1] == "0" else f"exit status {value[1]}"
@@ -47,24 +47,24 @@ class Event:
     @property
     def hold(self) -> tuple[int, int, str]:
         """Code, subcode and reason of a hold."""
-        found = re.search(r"Code (\d+) Subcode (-?\d+)", self.body)
+        match = re.search(r"Code (\d+) Subcode (-?\d+)", self.body)
         reason = self.body.strip().split("\n")[0].strip()
-        return (int(found[1]), int(found[2]), reason) if found else (0, 0, reason)
+        return (int(match[1]), int(match[2]), reason) if match else (0, 0, reason)
 
     @property
     def machine(self) -> str:
         """The slot, and so the machine, that executes a job; '' if the event does not say."""
-        found = re.search(r"SlotName: (\S+)", self.body)
-        return found[1] if found else ""
+        match = re.search(r"SlotName: (\S+)", self.body)
+        return match[1] if match else ""
 
     @property
     def memory_mib(self) -> int:
         """Memory that the job used so far; 0 if the event does not say."""
-        found = re.search(r"(\d+)\s+-\s+MemoryUsage of job", self.body)
-        return int(found[1]) if found else 0
+        match = re.search(r"(\d+)\s+-\s+MemoryUsage of job", self.body)
+        return int(match[1]) if match else 0
 
 
-def read(log: Path, offset: int = 0) -> tuple[list[Event], int]:
+def read_events(log: Path, offset: int = 0) -> tuple[list[Event], int]:
     """Return the whole events after ``offset`` and where to go on; none if there is no log yet."""
     try:
         with open(log, "rb") as handle:
@@ -75,8 +75,8 @@ def read(log: Path, offset: int = 0) -> tuple[list[Event], int]:
     whole = content.rfind(_END) + len(_END)
     if whole < len(_END):
         return [], offset
-    found = (_event(part) for part in content[:whole].split(_END))
-    return [event for event in found if event is not None], offset + whole
+    events = (_event(text) for text in content[:whole].split(_END))
+    return [event for event in events if event is not None], offset + whole
 
 
 def _event(text: bytes) -> Event | None:

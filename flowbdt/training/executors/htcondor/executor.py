@@ -1,4 +1,4 @@
-"""The executor ``htcondor``: submit what nobody works on, and wait for all of it."""
+"""The executor ``htcondor``: submit jobs that are not in the queue yet, and wait for all."""
 
 from __future__ import annotations
 
@@ -10,92 +10,90 @@ from typing import Any
 
 from ....errors import JobWarning, RunError, plural
 from ...collect import last_line
+from ...numbered_jobs import STEPS, JobKind, name_of
 from ...run_directory import RunDirectory
-from ...step_jobs import STEPS
 from ..base import EXECUTORS, Executor
 from ..local import last_bits
-from ..work import Work, name_of
-from .pool import Pool, connect
-from .settings import Settings
-from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Submission, Submissions
-from .submit_files import Place, Stage, node_name, numbered
+from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Submission, Submissions
+from .submit_files import JobSettings, Place, Stage, node_name, numbered
 
 COMPARE_S = 60.0
-"""After so many seconds without news the queue is asked whether the jobs are still there."""
+"""Seconds without news after which the queue tells if the jobs are still there."""
 
 IDLE_S = 600.0
-"""After so many seconds in which nothing ran and nothing was new, somebody should look why."""
+"""Seconds in which nothing ran and nothing was new after which a warning says so."""
 
 FILES_S = 20.0
-"""So long the files of a finished job may take to show up on a shared file system."""
+"""Seconds that the files of a finished job may take to appear on a shared file system."""
 
 
 @EXECUTORS.register("htcondor")
-class HTCondor(Settings, Executor):
-    """Every job a job of an HTCondor pool; see `Settings` for what can be set.
+class HTCondor(JobSettings, Executor):
+    """Jobs of an HTCondor pool; `JobSettings` has the settings, a held job gives a JobWarning.
 
     Whoever waits may be killed: the jobs go on, and another call finds them in the queue, waits for
     them, and submits only what nobody works on.
     """
 
     def run(
-        self, run: RunDirectory, numbers: Sequence[int], work: Work = STEPS
+        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
     ) -> Iterator[dict[str, Any]]:
-        """Yield the reports as jobs end; warn (JobWarning) of jobs that are held."""
         if not numbers:
             return
-        pool = connect(self.bindings)
+        pool = Pool.connect()
         submissions = Submissions(run)
         submissions.compare(pool)
-        self.send(submissions, numbers, work, pool)
-        yield from self._wait(submissions, set(numbers), work, pool)
+        self.send(submissions, numbers, kind, pool)
+        yield from self._wait(submissions, set(numbers), kind, pool)
 
     def send(
-        self, submissions: Submissions, numbers: Sequence[int], work: Work, pool: Pool
+        self, submissions: Submissions, numbers: Sequence[int], kind: JobKind, pool: Pool
     ) -> Submission | None:
         """Submit those of ``numbers`` that no live job works on; None if there are none."""
         jobs = submissions.jobs()
-        names = {n: node_name(work.noun, n) for n in numbers}
+        names = {n: node_name(kind.noun, n) for n in numbers}
         fresh = [n for n, name in names.items() if name not in jobs or not jobs[name].live]
         if not fresh:
             return None
         place = submissions.place()
-        stages = [self.stage(submissions.run, fresh, work, place)]
+        stages = [self.stage(submissions.run, fresh, kind, place)]
         return submissions.submit(place, stages, self, pool, as_dag=False)
 
-    def stage(self, run: RunDirectory, numbers: Sequence[int], work: Work, place: Place) -> Stage:
+    def stage(
+        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind, place: Place
+    ) -> Stage:
         """Return the description of ``numbers``."""
-        inputs, needs = work.inputs(run, "$(name)"), work.needs(run)
-        return numbered(work, inputs, needs, numbers, self.complete(), place)
+        inputs, needs = kind.inputs(run, "$(name)"), kind.needs(run)
+        return numbered(kind, inputs, needs, numbers, self.complete(), place)
 
-    def complete(self) -> Settings:
-        """Return the settings with what jobs get from the environment of this process."""
+    def complete(self) -> JobSettings:
+        """Return the settings with the variables that jobs get from this process."""
         return replace(self, env={**last_bits(), **self.env})
 
     def _wait(
-        self, submissions: Submissions, left: set[int], work: Work, pool: Pool
+        self, submissions: Submissions, left: set[int], kind: JobKind, pool: Pool
     ) -> Iterator[dict[str, Any]]:
         follower = Follower(submissions, pool)
         while left:
             warn_of_holds(follower.news())
             jobs = submissions.jobs()
             for number in sorted(left):
-                if not jobs[node_name(work.noun, number)].live:
+                if not jobs[node_name(kind.noun, number)].live:
                     left.discard(number)
-                    yield outcome(submissions.run, work, number, jobs)
+                    yield outcome(submissions.run, kind, number, jobs)
             if left:
                 time.sleep(self.poll_s)
 
 
 class Follower:
-    """What is new about the jobs of a run; asks the queue when the logs are silent for long."""
+    """News about the jobs of a run: from their logs, and from the queue if those stay silent."""
 
     def __init__(self, submissions: Submissions, pool: Pool | None) -> None:
         self._submissions, self._pool = submissions, pool
         self._quiet_since = self._asked = time.monotonic()
 
     def news(self) -> list[JobState]:
-        """Return the jobs about which there is something new."""
+        """Return the jobs whose state changed."""
         changed = self._submissions.update()
         now = time.monotonic()
         if self._pool is not None and now - max(self._quiet_since, self._asked) > COMPARE_S:
@@ -142,24 +140,24 @@ def warn_of_waiting(jobs: Collection[JobState]) -> None:
 
 
 def outcome(
-    run: RunDirectory, work: Work, number: int, jobs: dict[str, JobState]
+    run: RunDirectory, kind: JobKind, number: int, jobs: dict[str, JobState]
 ) -> dict[str, Any]:
     """Return the report of a job that ended, or why there is none."""
-    job = jobs[node_name(work.noun, number)]
+    job = jobs[node_name(kind.noun, number)]
     deadline = time.monotonic() + (FILES_S if job.state == DONE else 0.0)
     while True:
-        report = work.receive(run, number)
+        report = kind.receive(run, number)
         if report is not None:
             return report
         if time.monotonic() >= deadline:
-            return {work.noun: number, "error": _why(run, work, number, job)}
+            return {kind.noun: number, "error": _why(run, kind, number, job)}
         time.sleep(0.2)
 
 
-def _why(run: RunDirectory, work: Work, number: int, job: JobState) -> str:
+def _why(run: RunDirectory, kind: JobKind, number: int, job: JobState) -> str:
     if job.state == DONE:
         return "it ended well, but its files are not here or not whole"
     if job.state == LOST:
         return job.reason
-    said = last_line(run.file(f"{work.logs(name_of(number))}.err"))
-    return f"{job.reason}: {said}" if said and job.reason.startswith("exit") else job.reason
+    last = last_line(run.file(f"{kind.logs(name_of(number))}.err"))
+    return f"{job.reason}: {last}" if last and job.reason.startswith("exit") else job.reason

@@ -1,47 +1,102 @@
-"""The submissions of a run: what was sent, and what became of every job.
+"""The submissions of a run, and the state of every job.
 
-All of it is read from files, ``condor/0001/submission.json`` (written before anything is sent) and
-the event log beside it. So whoever follows may be killed and started again, or be somebody else.
+Both are read from files, ``condor/0001/submission.json`` (written before anything is sent) and the
+event log beside it. So a process that follows may be killed and started again by anybody.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .... import atomic_files
 from ....errors import FlowbdtError, RunError
 from ...run_directory import RunDirectory
-from . import event_log, submissions
+from . import event_log
 from .event_log import Event
-from .pool import Job, Pool
-from .settings import Settings
-from .submit_files import JOB_SCRIPT, SCRIPT, Place, Stage, dag, queued
+from .submit_files import (
+    ATTRIBUTE,
+    JOB_SCRIPT,
+    SCRIPT,
+    JobSettings,
+    Place,
+    Stage,
+    dag,
+    queued,
+    string,
+)
 
 FOLDER = "condor"
-
-
 RECORD = "submission.json"
-
-
 FORMAT = 1
 
-
 WAITING, QUEUED, RUNNING, HELD = "waiting", "queued", "running", "held"
-
-
 DONE, FAILED, LOST = "done", "failed", "lost"
-
-
 LIVE = (WAITING, QUEUED, RUNNING, HELD)
-"""States that something may still come of."""
+"""States that do not end a job."""
+
+
+Job = tuple[int, int]
+"""Cluster and process."""
+
+TIMEOUT_S = 300
+
+
+class Pool:
+    """HTCondor's command line. All methods raise RunError when it does not answer."""
+
+    @classmethod
+    def connect(cls) -> Pool:
+        """Return the pool of this machine. Raises RunError if it has none."""
+        if not shutil.which("condor_submit"):
+            raise RunError(
+                "condor_submit is not in PATH: run this on a machine that submits to your pool"
+            )
+        return cls()
+
+    def submit(self, folder: Path, description: str) -> int:
+        """Submit a description, a file in ``folder``, and return the cluster."""
+        return int(self._run(["condor_submit", "-terse", description], folder).split(".")[0])
+
+    def submit_dag(self, folder: Path, dag: str, mark: str) -> int:
+        """Submit a DAG, a file in ``folder``, and return the cluster of its manager."""
+        line = f"My.{ATTRIBUTE} = {string(mark)}"
+        answer = self._run(["condor_submit_dag", "-append", line, dag], folder)
+        match = re.search(r"submitted to cluster (\d+)", answer)
+        if match is None:
+            raise RunError(f"condor_submit_dag did not name a cluster but: {answer.strip()}")
+        return int(match[1])
+
+    def queued(self, mark: str) -> set[Job]:
+        """Return the jobs of a submission that are in the queue."""
+        constraint = f"{ATTRIBUTE} == {string(mark)}"
+        query = ["condor_q", "-constraint", constraint, "-af", "ClusterId", "ProcId"]
+        rows = (line.split() for line in self._run(query).splitlines())
+        return {(int(row[0]), int(row[1])) for row in rows if len(row) == 2}
+
+    @staticmethod
+    def _run(command: list[str], folder: Path | None = None) -> str:
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RunError(f"{command[0]} did not answer: {error}") from error
+        if done.returncode:
+            answer = " ".join((done.stderr or done.stdout).split())
+            raise RunError(f"{command[0]} failed with exit status {done.returncode}: {answer}")
+        return done.stdout
 
 
 @dataclass
 class JobState:
-    """What became of one job so far."""
+    """State of one job, as far as its events were read."""
 
     name: str
     state: str = WAITING
@@ -55,7 +110,7 @@ class JobState:
 
     @property
     def live(self) -> bool:
-        """Whether something may still come of it."""
+        """True while the job may still end well."""
         return self.state in LIVE
 
     def follow(self, event: Event) -> None:
@@ -80,7 +135,7 @@ class JobState:
     def _held(self, event: Event) -> None:
         code, subcode, reason = event.hold
         self.state, self.reason, self.n_holds = HELD, reason, self.n_holds + 1
-        self.advice = submissions.advice(code, subcode, f"{event.cluster}.{event.process}")
+        self.advice = advice(code, subcode, f"{event.cluster}.{event.process}")
 
     def _ended(self, event: Event) -> None:
         if event.code == event_log.TERMINATED and event.exit == "":
@@ -125,15 +180,15 @@ class Submission:
 
     @property
     def live(self) -> bool:
-        """Whether something may still come of one of its jobs."""
+        """True while one of its jobs is live."""
         return any(job.live for job in self.jobs.values())
 
     def update(self) -> list[JobState]:
-        """Read on in the event log; return the jobs about which there was something new."""
+        """Read on in the event log; return the jobs whose state changed."""
         log = self.run.file(f"{self.folder}/events.log")
-        found, self._offset = event_log.read(log, self._offset)
+        events, self._offset = event_log.read_events(log, self._offset)
         changed = {}
-        for event in found:
+        for event in events:
             job = self._job(event)
             if job is not None:
                 job.follow(event)
@@ -149,12 +204,12 @@ class Submission:
         return self.jobs.get(self._names.get((event.cluster, event.process), ""))
 
     def _after_the_end(self) -> list[JobState]:
-        """Return jobs that were never submitted because what would submit them has ended."""
+        """Return jobs that were never submitted, because what would submit them has ended."""
         if self.record["dag"]:
             manager = self.run.file(f"{self.folder}/run.dag.dagman.log")
-            found, self._dag_offset = event_log.read(manager, self._dag_offset)
+            events, self._dag_offset = event_log.read_events(manager, self._dag_offset)
             over = (event_log.TERMINATED, event_log.ABORTED)
-            self.ended = self.ended or any(event.code in over for event in found)
+            self.ended = self.ended or any(event.code in over for event in events)
         never = [job for job in self.jobs.values() if self.ended and job.state == WAITING]
         for job in never:
             job.state, job.reason = LOST, "never started: what comes before it failed"
@@ -163,12 +218,12 @@ class Submission:
     def compare(self, pool: Pool) -> list[JobState]:
         """Hold the log against the queue; return live jobs that are in neither, now lost.
 
-        Raises RunError if the queue cannot be asked.
+        Raises RunError if HTCondor does not answer.
         """
         if not self.live:
             return []
         in_queue = pool.queued(self.mark)
-        changed = self.update()  # what ended meanwhile is told by the log
+        changed = self.update()  # the log has what ended meanwhile
         lost = [job for job in self.jobs.values() if job.live and not _is_in(job, in_queue)]
         for job in lost:
             job.state, job.reason = LOST, "no longer in the queue"
@@ -176,7 +231,7 @@ class Submission:
 
 
 def _is_in(job: JobState, in_queue: set[Job]) -> bool:
-    """Whether a job is in the queue, or waits in a description or a DAG that is."""
+    """Test if a job is in the queue, or waits in a description or a DAG that is."""
     return job.job in in_queue if job.job else bool(in_queue)
 
 
@@ -189,7 +244,7 @@ class Submissions:
         self.find()
 
     def find(self) -> None:
-        """Look for submissions that were made meanwhile."""
+        """Look for newer submissions."""
         known = {submission.folder for submission in self.all}
         for record in sorted(self.run.path.glob(f"{FOLDER}/*/{RECORD}")):
             folder = f"{FOLDER}/{record.parent.name}"
@@ -197,11 +252,11 @@ class Submissions:
                 self.all.append(Submission(self.run, folder, atomic_files.read_json(record)))
 
     def update(self) -> list[JobState]:
-        """Read on in all event logs; return the jobs about which there was something new."""
+        """Read on in all event logs; return the jobs whose state changed."""
         return [job for submission in self.all for job in submission.update()]
 
     def compare(self, pool: Pool) -> list[JobState]:
-        """Hold all logs against the queue; return the jobs about which there was something new."""
+        """Hold all logs against the queue; return the jobs whose state changed."""
         return [job for submission in self.all for job in submission.compare(pool)]
 
     def jobs(self) -> dict[str, JobState]:
@@ -209,16 +264,16 @@ class Submissions:
         return {name: job for submission in self.all for name, job in submission.jobs.items()}
 
     def live(self) -> Iterator[Submission]:
-        """Yield the submissions that something may still come of."""
+        """Yield the submissions with live jobs."""
         return (submission for submission in self.all if submission.live)
 
     def next_folder(self) -> str:
-        """Return where the next submission would lie."""
+        """Return the folder of the next submission."""
         taken = [int(path.name) for path in self.run.path.glob(f"{FOLDER}/[0-9]*")]
         return f"{FOLDER}/{1 + max(taken, default=0):04d}"
 
     def place(self) -> Place:
-        """Return where the next submission lies, and make its folder; no two get the same."""
+        """Make and return the place of the next submission; no two get the same."""
         self.run.file(FOLDER).mkdir(exist_ok=True)
         while True:
             folder = self.next_folder()
@@ -232,15 +287,15 @@ class Submissions:
         self,
         place: Place,
         stages: Sequence[Stage],
-        settings: Settings,
+        settings: JobSettings,
         pool: Pool,
         *,
         as_dag: bool,
     ) -> Submission:
-        """Write descriptions and record, then submit: one stage, or several as a DAG.
+        """Write descriptions and record, then submit: one stage, or more as a DAG.
 
-        The record is there before HTCondor is asked, so that whoever is killed in between finds
-        the jobs by their mark. Raises RunError if HTCondor refuses; the record is then removed.
+        The record is there before anything is sent, so that whoever is killed in between finds the
+        jobs by their mark. Raises RunError if HTCondor refuses; the record is then removed.
         """
         texts = written(stages, settings, as_dag=as_dag)
         for name in {name for stage in stages for name in stage.folders}:
@@ -268,7 +323,7 @@ class Submissions:
         return self.all[-1]
 
 
-def written(stages: Sequence[Stage], settings: Settings, *, as_dag: bool) -> dict[str, str]:
+def written(stages: Sequence[Stage], settings: JobSettings, *, as_dag: bool) -> dict[str, str]:
     """Return the files of a submission: name -> text."""
     texts = {SCRIPT: JOB_SCRIPT}
     for stage in stages:
@@ -277,11 +332,8 @@ def written(stages: Sequence[Stage], settings: Settings, *, as_dag: bool) -> dic
     return {**texts, "run.dag": dag(stages)} if as_dag else texts
 
 
-MEMORY = "it used more memory than it had asked for"
-
-
+MEMORY = "it used more memory than it had requested"
 _AGAIN = "it is tried again by itself"
-
 
 _ADVICE = {
     1: "somebody held it: condor_release {job} lets it go on, condor_rm {job} gives it up",
@@ -300,16 +352,15 @@ _ADVICE = {
     " booster.n_estimators",
 }
 
-
 _STARTD = {
     102: MEMORY,
-    104: "it used more disk than it had asked for: set executor.request_disk (MiB)",
+    104: "it used more disk than it had requested: set executor.request_disk (MiB)",
 }
-"""Held by the node's own policy (code 21)."""
+"""Held by the policy of the node (code 21)."""
 
 
 def is_memory(code: int, subcode: int) -> bool:
-    """Whether a job was held for using more memory than it had asked for."""
+    """Test if a job was held for using more memory than it had requested."""
     return code == 34 or subcode == 102
 
 

@@ -1,15 +1,170 @@
-"""Submit descriptions and DAGs as text. Nothing here talks to HTCondor, so golden files hold it."""
+"""Submit descriptions and DAGs as text, from settings that are checked before anything is sent.
+
+Nothing here talks to HTCondor, so golden files hold it. Arguments and environment are one quoted
+text each: double quotes around all, single quotes around what has blanks, and both kinds doubled
+where they are meant literally. A dollar sign would start a macro, so that it is written as one.
+"""
 
 from __future__ import annotations
 
 import itertools
+import re
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from ..work import Needs, Work, name_of
-from .quoting import arguments, environment, file_list, plain, string
-from .settings import Settings
+import msgspec
+
+from ....errors import ConfigError
+from ....typed_settings import AtLeastOne, AtLeastZero, check_settings
+from ...numbered_jobs import JobKind, Needs, name_of
+
+PACKS = (".whl", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+RESERVED = frozenset(
+    """
+    universe executable transfer_executable arguments environment initialdir log output error
+    should_transfer_files when_to_transfer_output preserve_relative_paths transfer_input_files
+    transfer_output_files transfer_output_remaps request_cpus request_memory request_disk
+    success_exit_code max_retries periodic_release periodic_remove submit_event_notes queue
+    max_materialize on_exit_remove on_exit_hold
+    """.split()  # noqa: SIM905
+)
+"""Commands of a description that flowBDT writes; all others are the user's."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Parameters of the executor ``htcondor``.
+
+    Parameters
+    ----------
+    transfer : copy files to the node and back; false where node and submit machine share files
+    python : interpreter on the node that has flowBDT; by default the one that submits
+    pack : environment that the job unpacks: a packed conda environment (``.tar.gz``), or a wheel of
+        flowBDT to use with an interpreter that has the other packages
+    request_cpus : cores per job, all used within one step
+    request_memory, request_disk : MiB per job; by default from the cost model
+    max_retries : further attempts of a job that fails, and releases of one that is held
+    hold_release_s : seconds after which a held job is tried again; one that lacked memory is at
+        once, with more
+    max_materialize : jobs in the queue at a time; the others wait in the description
+    submit : further lines of the description, e.g. ``{"accounting_group": "higgs"}``
+    env : environment variables of the jobs
+    poll_s : seconds between two looks into the event log
+
+    Raises
+    ------
+    ConfigError
+        For values that cannot work.
+    """
+
+    transfer: bool = False
+    python: str | None = None
+    pack: str | None = None
+    request_cpus: AtLeastOne = 1
+    request_memory: AtLeastOne | None = None
+    request_disk: AtLeastOne | None = None
+    max_retries: AtLeastZero = 3
+    hold_release_s: AtLeastZero = 60
+    max_materialize: AtLeastOne = 1000
+    submit: dict[str, str | int | float | bool] = field(default_factory=dict)
+    env: dict[str, str | int | float] = field(default_factory=dict)
+    poll_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        check_settings(vars(self), type(self), "executor setting")
+        self._check_lines()
+        self._check_pack()
+
+    def _check_lines(self) -> None:
+        for name in self.submit:
+            if not re.fullmatch(r"\+?[A-Za-z_][\w.]*", name) or name.lower() in RESERVED:
+                raise ConfigError(
+                    f"executor.submit cannot set {name!r}: it must be the name of a command that"
+                    " flowBDT does not write itself (requirements, accounting_group, +JobFlavour)."
+                    " Memory, disk, cores and retries have settings:"
+                    " executor.request_memory=2000"
+                )
+
+    def _check_pack(self) -> None:
+        if self.pack is None:
+            return
+        if not self.pack.endswith(PACKS):
+            raise ConfigError(f"executor.pack must end in {', '.join(PACKS)}: {self.pack}")
+        if not Path(self.pack).is_file():
+            raise ConfigError(f"executor.pack: there is no file {self.pack}")
+
+    @property
+    def pack_mib(self) -> int:
+        """Room for the packed environment and what it unpacks to, about."""
+        return 0 if self.pack is None else round(4 * Path(self.pack).stat().st_size / 2**20)
+
+    @property
+    def interpreter(self) -> str:
+        """The Python that jobs use."""
+        return self.python or sys.executable
+
+    @property
+    def interpreter_here(self) -> str:
+        """The Python that submits, for what runs on the submit machine."""
+        return sys.executable
+
+
+MACROS = ("number", "name", "memory")
+"""Variables that differ between the jobs of one description."""
+
+_DOLLAR = re.compile(rf"\$(?!\((?:{'|'.join(MACROS)})\))")
+
+
+def plain(text: str) -> str:
+    """Return text for the right side of ``name = value``. Raises ConfigError for line breaks."""
+    if "\n" in text or "\r" in text or text != text.strip():
+        raise ConfigError(
+            f"HTCondor descriptions hold no line breaks and no blanks at the ends, got {text!r}"
+        )
+    return _DOLLAR.sub("$(DOLLAR)", text)
+
+
+def arguments(words: Sequence[str]) -> str:
+    """Return words as the quoted value of ``arguments``; no words give ``""``."""
+    return '"' + " ".join(_word(word) for word in words) + '"'
+
+
+def environment(variables: Mapping[str, object]) -> str:
+    """Return variables as the quoted value of ``environment``. Raises ConfigError for bad names."""
+    for name in variables:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ConfigError(f"{name!r} is no name of an environment variable")
+    return '"' + " ".join(f"{name}={_word(str(v))}" for name, v in variables.items()) + '"'
+
+
+def _word(word: str) -> str:
+    text = _DOLLAR.sub("$(DOLLAR)", word).replace('"', '""')
+    if "\n" in word or "\r" in word:
+        raise ConfigError(f"HTCondor takes no line breaks in arguments, got {word!r}")
+    if not text or re.search(r"[\s']", text):
+        return "'" + text.replace("'", "''") + "'"
+    return text
+
+
+def string(text: str) -> str:
+    """Return text as a ClassAd string."""
+    return '"' + plain(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def file_list(names: Sequence[str]) -> str:
+    """Return names for ``transfer_input_files``. Raises ConfigError for commas, which divide."""
+    for name in names:
+        if "," in name or '"' in name:
+            raise ConfigError(
+                f"HTCondor cannot copy a file with a comma or a quote in its name: {name};"
+                " rename it, or use a shared file system (executor.transfer=false)"
+            )
+    return ", ".join(plain(name) for name in names)
+
 
 MEMORY_HOLD = "(HoldReasonCode == 34 || HoldReasonSubCode == 102)"
 """Held for memory: by the kernel's limit (34), or by the policy HOLD_IF_MEMORY_EXCEEDED (102)."""
@@ -18,7 +173,7 @@ USER_HOLD = 1
 """Held by hand; only a hand releases."""
 
 ATTRIBUTE = "FlowbdtSubmission"
-"""The attribute of jobs by which the queue is asked about a submission."""
+"""The attribute of jobs by which the queue tells submissions apart."""
 
 SCRIPT = "job.sh"
 
@@ -57,9 +212,9 @@ exec "$python" -P -m flowbdt.cli "$@"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a submission lies: the run (absolute), its own folder within it, and its mark.
+    """Place of a submission: the run (absolute), a folder within it, and a mark.
 
-    The mark is an attribute of every job, by which the queue can be asked about the submission.
+    The mark is an attribute of every job, by which the queue tells the submission from others.
     """
 
     run: Path
@@ -88,19 +243,19 @@ class Stage:
 
 
 def node_name(noun: str, number: int) -> str:
-    """Return what a job is called in event log and DAG."""
+    """Return the name of a job in event log and DAG."""
     return f"{noun}-{number}"
 
 
 def numbered(
-    work: Work,
+    kind: JobKind,
     inputs: Sequence[str],
     needs: Needs,
     numbers: Sequence[int],
-    settings: Settings,
+    settings: JobSettings,
     place: Place,
 ) -> Stage:
-    """Return the stage that does ``numbers`` of ``work`` on nodes of the pool.
+    """Return the stage that does ``numbers`` of a kind on nodes of the pool.
 
     Parameters
     ----------
@@ -110,23 +265,23 @@ def numbered(
     memory = settings.request_memory or needs.memory_mib
     disk = settings.request_disk or needs.disk_mib + settings.pack_mib
     lines = {
-        **_program(work.command("$(number)"), settings, place),
-        **_files(work.result("$(name)"), inputs, settings),
-        **_logs(work.logs("$(name)"), f"{work.noun}-$(number)", place),
+        **_program(kind.command("$(number)"), settings, place),
+        **_files(kind.result("$(name)"), inputs, settings),
+        **_logs(kind.logs("$(name)"), f"{kind.noun}-$(number)", place),
         "request_cpus": settings.request_cpus,
         "request_memory": _growing("$(memory)"),
         "request_disk": f"{disk}MB",
         **_policy(settings),
         **_lines_of_user(settings),
     }
-    text = _text(f"flowbdt {work.noun}: one job per number", lines)
-    comes_back = [*work.result("0"), work.logs("0")]
+    text = _text(f"flowbdt {kind.noun}: one job per number", lines)
+    comes_back = [*kind.result("0"), kind.logs("0")]
     folders = {str(Path(name).parent) for name in comes_back}
     folders |= {f"incoming/{folder}" for folder in folders if settings.transfer}
-    return Stage(work.noun, text, tuple(numbers), memory, tuple(sorted(folders)))
+    return Stage(kind.noun, text, tuple(numbers), memory, tuple(sorted(folders)))
 
 
-def single(name: str, words: Sequence[str], settings: Settings, place: Place) -> Stage:
+def single(name: str, words: Sequence[str], settings: JobSettings, place: Place) -> Stage:
     """Return a stage of one job that runs on the submit machine itself, where the run is."""
     lines = {
         "universe": "local",
@@ -139,7 +294,7 @@ def single(name: str, words: Sequence[str], settings: Settings, place: Place) ->
     return Stage(name, _text(f"flowbdt {name}, on the submit machine", lines))
 
 
-def queued(stage: Stage, settings: Settings) -> str:
+def queued(stage: Stage, settings: JobSettings) -> str:
     """Return a description that submits all jobs of a stage at once.
 
     More than ``max_materialize`` jobs wait in the description until others have ended.
@@ -167,7 +322,7 @@ def dag(stages: Sequence[Stage]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _program(words: Sequence[str], settings: Settings, place: Place) -> dict[str, str]:
+def _program(words: Sequence[str], settings: JobSettings, place: Place) -> dict[str, str]:
     if settings.pack is None:
         program, words = settings.interpreter, ["-P", "-m", "flowbdt.cli", *words]
         transfer = "False"
@@ -180,12 +335,12 @@ def _program(words: Sequence[str], settings: Settings, place: Place) -> dict[str
         "executable": plain(program),
         "transfer_executable": transfer,
         "arguments": arguments(words),
-        "environment": environment({"PYTHONUNBUFFERED": "1", **settings.env}),
+        "environment": environment({**{"PYTHONUNBUFFERED": "1"}, **settings.env}),
         "initialdir": plain(str(place.run)),
     }
 
 
-def _files(result: Sequence[str], inputs: Sequence[str], settings: Settings) -> dict[str, str]:
+def _files(result: Sequence[str], inputs: Sequence[str], settings: JobSettings) -> dict[str, str]:
     if not settings.transfer:
         return {"should_transfer_files": "NO"}
     pack = [] if settings.pack is None else [str(Path(settings.pack).resolve())]
@@ -211,7 +366,7 @@ def _logs(stem: str, note: str, place: Place) -> dict[str, str]:
 
 
 def _growing(memory: str) -> str:
-    """Return memory that doubles, from what was asked for and from what was used, at each hold."""
+    """Return memory that doubles at each hold, from the request and from what was used."""
     # both attributes are undefined at first, and would make the whole undefined
     return (
         f"ifThenElse((NumHolds ?: 0) > 0, max({{ {memory} * (1 + NumHolds),"
@@ -219,8 +374,8 @@ def _growing(memory: str) -> str:
     )
 
 
-def _policy(settings: Settings) -> dict[str, str | int]:
-    """Return what happens to jobs that fail or are held: retried so many times, then given up."""
+def _policy(settings: JobSettings) -> dict[str, str | int]:
+    """Return the retries and releases of failed and held jobs, after which they are removed."""
     held = f"HoldReasonCode =!= {USER_HOLD}"
     waited = f"(time() - EnteredCurrentStatus) >= {settings.hold_release_s}"
     retries = settings.max_retries
@@ -232,7 +387,7 @@ def _policy(settings: Settings) -> dict[str, str | int]:
     }
 
 
-def _lines_of_user(settings: Settings) -> dict[str, str]:
+def _lines_of_user(settings: JobSettings) -> dict[str, str]:
     return {name: plain(str(value)) for name, value in settings.submit.items()}
 
 

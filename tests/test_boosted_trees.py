@@ -1,13 +1,13 @@
-"""What every step regressor must do."""
+"""Boosted trees of one step: bytes, weights, early stopping, missing values."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-import flowbdt.trees.boosted_trees  # noqa: F401  registers itself
 from flowbdt.errors import FormatError
-from flowbdt.trees.base import REGRESSORS, Batch
+from flowbdt.trees.base import Batch
+from flowbdt.trees.boosted_trees import BoostedTrees
 
 PARAMETERS = {
     "n_estimators": 20,
@@ -55,21 +55,16 @@ def data(n=400, seed=0, outputs=3):
     return x, y + 0.1 * rng.normal(size=y.shape)
 
 
-def fitted(name, source, valid=None, seed=1, threads=1, refresh=0, **changes):
-    model = REGRESSORS.get(name)({**PARAMETERS, **changes})
+def fitted(source, valid=None, seed=1, threads=1, refresh=0, **changes):
+    model = BoostedTrees({**PARAMETERS, **changes})
     return model.fit(source, valid, seed=seed, n_threads=threads, refresh=refresh)
-
-
-@pytest.fixture(params=REGRESSORS.names())
-def name(request):
-    return request.param
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_learns_and_has_one_column_per_output(name, strategy, outputs):
+def test_learns_and_has_one_column_per_output(strategy, outputs):
     x, y = data(outputs=outputs)
-    model = fitted(name, Rows(x, y), multi_strategy=strategy)
+    model = fitted(Rows(x, y), multi_strategy=strategy)
     prediction = model.predict(x.astype("f4"))
     assert prediction.shape == y.shape
     assert prediction.dtype == np.float32
@@ -77,14 +72,14 @@ def test_learns_and_has_one_column_per_output(name, strategy, outputs):
 
 
 @pytest.mark.parametrize("refresh", [0, 3])
-def test_equal_fits_give_equal_bytes_for_any_thread_count(name, refresh):
+def test_equal_fits_give_equal_bytes_for_any_thread_count(refresh):
     x, y = data()
-    one = fitted(name, Rows(x, y), threads=1, refresh=refresh).to_bytes()
-    assert one == fitted(name, Rows(x, y), threads=2, refresh=refresh).to_bytes()
+    one = fitted(Rows(x, y), threads=1, refresh=refresh).to_bytes()
+    assert one == fitted(Rows(x, y), threads=2, refresh=refresh).to_bytes()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_new_draws_average_noise_out(name, strategy):
+def test_new_draws_average_noise_out(strategy):
     # targets of pure noise: the more draws, the nearer the velocity is to their mean, zero
     class Noise(Rows):
         def redrawn(self, draw):
@@ -94,84 +89,83 @@ def test_new_draws_average_noise_out(name, strategy):
     source = Noise(x, y).redrawn(0)
     size = {
         refresh: np.mean(
-            fitted(name, source, refresh=refresh, multi_strategy=strategy).predict(source.inputs)
-            ** 2
+            fitted(source, refresh=refresh, multi_strategy=strategy).predict(source.inputs) ** 2
         )
         for refresh in (0, 1)
     }
     assert size[1] < 0.5 * size[0]
 
 
-def test_bytes_restore_the_model_exactly(name):
+def test_bytes_restore_the_model_exactly():
     x, y = data()
-    model = fitted(name, Rows(x, y))
-    again = REGRESSORS.get(name).from_bytes(model.to_bytes())
+    model = fitted(Rows(x, y))
+    again = BoostedTrees.from_bytes(model.to_bytes())
     assert np.array_equal(model.predict(x.astype("f4")), again.predict(x.astype("f4")))
     assert again.to_bytes() == model.to_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"{}"])
-def test_foreign_bytes_are_refused(name, content):
+def test_foreign_bytes_are_refused(content):
     with pytest.raises(FormatError):
-        REGRESSORS.get(name).from_bytes(content)
+        BoostedTrees.from_bytes(content)
 
 
-def test_weight_two_is_close_to_two_copies(name):
+def test_weight_two_is_close_to_two_copies():
     # one batch each: the quantile sketch, and so the bins, depends a little on how rows come
     x, y = data(300)
     doubled = np.arange(300) < 150
-    weighted = fitted(name, Rows(x, y, np.where(doubled, 2.0, 1.0)))
-    copied = fitted(name, Rows(np.vstack([x, x[doubled]]), np.vstack([y, y[doubled]])))
-    plain = fitted(name, Rows(x, y))
+    weighted = fitted(Rows(x, y, np.where(doubled, 2.0, 1.0)))
+    copied = fitted(Rows(np.vstack([x, x[doubled]]), np.vstack([y, y[doubled]])))
+    plain = fitted(Rows(x, y))
     near = weighted.predict(x.astype("f4")) - copied.predict(x.astype("f4"))
     far = plain.predict(x.astype("f4")) - copied.predict(x.astype("f4"))
     assert np.sqrt(np.mean(near**2)) < 0.6 * np.sqrt(np.mean(far**2))
 
 
-def test_weights_act(name):
+def test_weights_act():
     x, y = data(300)
     some = Rows(x, y, np.where(x[:, 0] > 0, 1.0, 0.01))
-    model = fitted(name, some)
+    model = fitted(some)
     residual = (model.predict(x.astype("f4")) - y) ** 2
     assert residual[x[:, 0] > 0].mean() < residual[x[:, 0] <= 0].mean()
 
 
 @pytest.mark.parametrize("refresh", [0, 2])
-def test_early_stopping_keeps_the_trees_up_to_and_including_the_best(name, refresh):
+def test_early_stopping_keeps_the_trees_up_to_and_including_the_best(refresh):
     x, y = data(200)
     valid = Fixed(*data(200, seed=1))
     changes = {"n_estimators": 200, "learning_rate": 0.5, "max_depth": 6, "refresh": refresh}
-    stopped = fitted(name, Rows(x, y), valid, early_stopping_rounds=10, **changes)
+    stopped = fitted(Rows(x, y), valid, early_stopping_rounds=10, **changes)
     best = stopped.summary["trees"]
     assert 1 <= best < 200
 
     def loss(trees):
-        model = fitted(name, Rows(x, y), valid, **{**changes, "n_estimators": trees})
+        model = fitted(Rows(x, y), valid, **{**changes, "n_estimators": trees})
         return model.summary["valid_rmse"]
 
     assert stopped.summary["valid_rmse"] == pytest.approx(loss(best), rel=1e-5)
     assert loss(best) <= min(loss(best - 1) if best > 1 else np.inf, loss(best + 1))
 
 
-def test_best_first_tree_means_one_tree_not_all(name):
+def test_best_first_tree_means_one_tree_not_all():
     x, y = data(100)
     # targets of the validation are noise of the other sign: the first tree is the least bad
-    stopped = fitted(name, Rows(x, y), Rows(x, -y), early_stopping_rounds=3, n_estimators=50)
+    stopped = fitted(Rows(x, y), Rows(x, -y), early_stopping_rounds=3, n_estimators=50)
     assert stopped.summary["trees"] == 1
-    content = REGRESSORS.get(name).from_bytes(stopped.to_bytes())
+    content = BoostedTrees.from_bytes(stopped.to_bytes())
     assert np.array_equal(content.predict(x.astype("f4")), stopped.predict(x.astype("f4")))
 
 
-def test_batches_are_made_once(name):
+def test_batches_are_made_once():
     """XGBoost passes over its data four times and more, and a batch may be dear to make."""
     x, y = data()
     source = Rows(x, y)
-    fitted(name, source, n_estimators=1)
+    fitted(source, n_estimators=1)
     assert source.passes == 1
 
 
-def test_missing_inputs_are_allowed(name):
+def test_missing_inputs_are_allowed():
     x, y = data()
     x[::3, 1] = np.nan
-    model = fitted(name, Rows(x, y))
+    model = fitted(Rows(x, y))
     assert np.isfinite(model.predict(x.astype("f4"))).all()

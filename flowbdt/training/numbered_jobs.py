@@ -1,6 +1,6 @@
-"""What an executor does: one kind of numbered job. Training steps is one.
+"""Kinds of numbered jobs that executors do; the first of them trains the steps of a run.
 
-Others are the parts of a sample (`flowbdt.generation.sample_jobs`) and the trials of a study
+Others are the blocks of a sample (`flowbdt.generation.sample_jobs`) and the trials of a study
 (`flowbdt.tuning`).
 """
 
@@ -10,7 +10,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..run_directory import RunDirectory
+from . import run_directory
+from .expected_cost import step_cost
+from .run_directory import RunDirectory
+from .train_step import run_task
 
 SPARE_MEMORY = 1.25
 """A job gets this much more memory than the cost model says: being held costs more than memory."""
@@ -22,19 +25,19 @@ DISK_MIB = 100
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job asks of a machine: MiB of memory and of disk."""
+    """MiB of memory and of disk that one job needs."""
 
     memory_mib: int
     disk_mib: int
 
 
-class Work(ABC):
+class JobKind(ABC):
     """One kind of numbered job of a run. Instances are small: they travel to other processes.
 
     Attributes
     ----------
-    noun : what one job is called; also the key of its number in reports
-    digest_key : where its report states the hash of its result
+    noun : the word for one job; also the key of its number in reports
+    digest_key : the key of the hash of its result in reports
     """
 
     noun: ClassVar[str]
@@ -50,7 +53,7 @@ class Work(ABC):
 
     @abstractmethod
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
-        """Return what must be copied to run a job elsewhere; ``name`` is its four-digit number."""
+        """Return the files to copy for a job elsewhere; ``name`` is its four-digit number."""
 
     @abstractmethod
     def result(self, name: str) -> tuple[str, str]:
@@ -62,7 +65,7 @@ class Work(ABC):
 
     @abstractmethod
     def needs(self, run: RunDirectory) -> Needs:
-        """Return what a job asks of a machine."""
+        """Return memory and disk of a job."""
 
     def logs(self, name: str) -> str:
         """Return the name of a job's logs within the run, without ending."""
@@ -86,3 +89,42 @@ def name_of(number: int) -> str:
 def folder_mib(run: RunDirectory, name: str) -> float:
     """Return the size of the files in a folder of the run, in MiB."""
     return sum(path.stat().st_size for path in run.file(name).glob("*")) / 2**20
+
+
+class StepJobs(JobKind):
+    """Training the steps of a run."""
+
+    noun = "step"
+    digest_key = "model_sha256"
+
+    def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
+        return run_task(folder, number, n_threads)
+
+    def command(self, number: str) -> list[str]:
+        return ["step", ".", number]
+
+    def inputs(self, run: RunDirectory, name: str) -> list[str]:
+        return [f"tasks/{name}.json", "table", "transform.json", "preconditioner.npz"]
+
+    def result(self, name: str) -> tuple[str, str]:
+        return f"steps/{name}.ubj", f"steps/{name}.report.json"
+
+    def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
+        return run.report(number)
+
+    def needs(self, run: RunDirectory) -> Needs:
+        # a finished step may have used more than the cost model says
+        plan = run.plan()
+        tables = folder_mib(run, "table")
+        memory = SPARE_MEMORY * (step_cost(plan).memory_mib + tables)
+        return Needs(round(max(memory, *_used(run, plan))), round(DISK_MIB + 1.5 * tables))
+
+
+STEPS = StepJobs()
+
+
+def _used(run: RunDirectory, plan: dict[str, Any]) -> list[float]:
+    """Return the peak memory of each finished step, with some to spare."""
+    names = (run_directory.report_name(step) for step in range(len(plan["grid"]["times"])))
+    peaks = (run.read_json(name)["peak_mib"] for name in names if run.file(name).exists())
+    return [1.1 * peak for peak in peaks] or [0.0]

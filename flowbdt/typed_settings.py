@@ -1,0 +1,77 @@
+"""Check plain settings against type annotations: one error for files, options and parameters."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from .errors import ConfigError
+from .registry import unknown
+
+AtLeastZero = Annotated[int, msgspec.Meta(ge=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "|": "or",
+    ">=": "of at least",
+    ">": "above",
+    "<": "below",
+}
+"""The words of msgspec's messages, for people who write no Python."""
+
+
+def check_settings(
+    settings: Mapping[str, Any], owner: type, kind: str = "setting"
+) -> dict[str, Any]:
+    """Return settings converted to the annotations of ``owner``, a class with annotated fields.
+
+    Raises ConfigError for an unknown name (with the nearest known one) or a wrong type.
+    """
+    hints = field_types(owner)
+    for name in settings:
+        if name not in hints:
+            raise unknown(kind, name, hints)
+    return {k: check_value(v, hints[k], f"{kind} {k!r}") for k, v in settings.items()}
+
+
+def check_value(value: Any, hint: Any, name: str) -> Any:
+    """Return a value converted to a type. Raises ConfigError with what was expected and what came.
+
+    A whole number may become a float, nothing else changes its type.
+    """
+    options = [o for part in (hint, *typing.get_args(hint)) for o in _literals(part)]
+    if options and isinstance(value, str) and value not in options:
+        raise unknown(name, value, options)
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name} must be {_wanted(str(error))}, got {value!r}") from None
+
+
+def _wanted(message: str) -> str:
+    """Return what msgspec expected, from ``Expected `int | null`, got `str` - at `$[1]```."""
+    wanted, _, place = message.removeprefix("Expected ").partition(" - at `$")
+    words = wanted.split(", got")[0].replace("`", "").split()
+    text = " ".join(WORDS.get(word, word) for word in words)
+    return f"{text} at {place.rstrip('`')}" if place else text
+
+
+@functools.cache
+def field_types(owner: type) -> dict[str, Any]:
+    """Return the types of a class's fields."""
+    return typing.get_type_hints(owner, include_extras=True)
+
+
+def _literals(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
