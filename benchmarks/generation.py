@@ -45,9 +45,8 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.compiled.engine import CompiledFlow
-from flowbdt.generation.generate_rows import StepModel
-from flowbdt.generation.packed.pack_solver import Program, program
-from flowbdt.generation.trained_flow import Flow
+from flowbdt.generation.packed.pack_steps import SolverProgram, solver_program
+from flowbdt.generation.trained_flow import Flow, StepModel
 from flowbdt.physics import bundled
 from flowbdt.tables.transforms import JointTransform, TableTransform
 from flowbdt.training import run_directory
@@ -161,9 +160,11 @@ def by_xgboost(contents: list[bytes], inputs: list[StepInputs], solver: str, ste
     return lambda x: integrate(built, FunctionField(velocity), x, boundaries).x
 
 
-def solver() -> Program:
+def solver() -> SolverProgram:
     """Return the solver of the flow as plain numbers."""
-    return program(SOLVERS.build("adams_bashforth_2"), np.linspace(0.0, 1.0, N_STEPS + 1), None)
+    return solver_program(
+        SOLVERS.build("adams_bashforth_2"), np.linspace(0.0, 1.0, N_STEPS + 1), None
+    )
 
 
 def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.ndarray], np.ndarray]:

@@ -18,8 +18,8 @@ import numpy as np
 from flowbdt.errors import MissingExtra
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.export.onnx_graph import Graph
-from flowbdt.generation.export.onnx_solver import Steps
-from flowbdt.generation.packed.pack_solver import Program
+from flowbdt.generation.export.onnx_steps import GraphSteps
+from flowbdt.generation.packed.pack_steps import SolverProgram
 from flowbdt.trees.tree_arrays import forests
 
 HERE = Path(__file__).resolve().parent
@@ -64,7 +64,7 @@ PACKAGES = {
 
 
 def by_onnxruntime(
-    contents: Sequence[bytes], inputs: Sequence[StepInputs], found: Program, columns: int
+    contents: Sequence[bytes], inputs: Sequence[StepInputs], found: SolverProgram, columns: int
 ) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return a flow as one ONNX graph run on one thread, or None without onnxruntime."""
     try:
@@ -73,7 +73,7 @@ def by_onnxruntime(
         graph = Graph()
     except (ImportError, MissingExtra):
         return None
-    steps = Steps(graph, lambda s: inputs[s], lambda s: forests(contents[s])[0])
+    steps = GraphSteps(graph, lambda s: inputs[s], lambda s: forests(contents[s])[0])
     end = steps.carry(found, range(len(contents)), graph.input("noise", columns))
     graph.output("points", end, columns)
     options = onnxruntime.SessionOptions()

@@ -27,7 +27,7 @@ from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.generation.generate_rows import StepModel
+from flowbdt.generation.trained_flow import StepModel
 from flowbdt.physics import bundled
 from flowbdt.tables.transforms import JointTransform, TableTransform
 from flowbdt.trees.base import Batch

@@ -23,7 +23,7 @@ _HOME = {
     "TimeGrid": "flow.time_grid",
     "VelocityField": "flow.fields",
     "integrate": "flow.solvers",
-    "open_sampler": "generation.fast_start",
+    "open_sampler": "generation.one_event",
     "evaluate": "evaluation.evaluate",
     "write_report": "evaluation.report",
     "FlowbdtError": "errors",

@@ -14,10 +14,10 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig
 from .errors import IncompleteRun, RunError
-from .generation.fast_start import pack
 from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
-from .generation.sample_stream import Stream, as_kind, number_of_events
+from .generation.packed.packed_model import packed_bytes
+from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
 from .tables.event_table import EventTable, align_columns
 from .training import run_directory
@@ -40,16 +40,9 @@ def fit_run(
 ) -> RunDirectory:
     """Plan a run in ``folder``, train every missing step, and close it.
 
-    Interrupted at any moment, a second call with ``resume`` ends in the same bytes.
-
-    Raises
-    ------
-    ConfigError, InputError
-        Before any long work.
-    RunError
-        If the folder holds another run.
-    IncompleteRun
-        If steps failed; finished ones are kept.
+    Interrupted at any moment, a second call with ``resume`` ends in the same bytes. Raises
+    ConfigError or InputError before any long work, RunError if the folder holds another run,
+    IncompleteRun if steps failed; finished ones are kept.
     """
     run = RunDirectory(folder)
     executor = EXECUTORS.build(inputs.config.executor)
@@ -285,9 +278,9 @@ class FlowBDT(BaseEstimator):
         MissingExtra
             If ``compiled`` is True and numba is not installed.
         """
-        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source)
-        table = EventTable.concatenate(list(stream.blocks()))
-        return as_kind(table, stream.flow.plan["kind"])
+        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source)
+        return flow.as_fitted(EventTable.concatenate(list(blocks)))
 
     def sample_blocks(
         self,
@@ -304,8 +297,11 @@ class FlowBDT(BaseEstimator):
 
         Parameters as for `sample`; ``cond`` and ``source`` may be paths of files, read in blocks.
         """
-        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
-        return (as_kind(block, stream.flow.plan["kind"]) for block in stream.blocks())
+        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        blocks = flow.sample_blocks(
+            n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows
+        )
+        return map(flow.as_fitted, blocks)
 
     def sample_to(
         self,
@@ -320,26 +316,20 @@ class FlowBDT(BaseEstimator):
         block_rows: int | None = None,
         resume: bool = False,
     ) -> None:
-        """Write a sample to a file, which appears when it is whole; see `Stream.write`.
+        """Write a sample to a file, which appears when it is whole; see `write_sample`.
 
         Parameters as for `sample_blocks`; with ``resume`` an interrupted call's file is continued.
         """
-        stream = self._stream(n_samples, random_state, sampler, compiled, cond, source, block_rows)
-        stream.write(path, resume=resume)
-
-    def _stream(
-        self,
-        n_samples: int | None,
-        random_state: Any,
-        sampler: dict[str, Any] | None,
-        compiled: bool | None,
-        cond: Any,
-        source: Any,
-        block_rows: int | None = None,
-    ) -> Stream:
-        flow = self.flow(sampler, compiled)
-        n = number_of_events(n_samples, cond, source)
-        return Stream(flow, n, seeding.resolve(random_state), cond, source, block_rows)
+        write_sample(
+            self.flow(sampler, compiled),
+            path,
+            n_samples,
+            seed=seeding.resolve(random_state),
+            cond=cond,
+            source=source,
+            block_rows=block_rows,
+            resume=resume,
+        )
 
     def sampler(self, *, random_state: Any = None, first: int = 0) -> EventSampler:
         """Return what gives events one by one: ``model.sampler().one()`` or ``.one(cond)``.
@@ -358,17 +348,14 @@ class FlowBDT(BaseEstimator):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
-        packed = pack(self.flow())
+        packed = packed_bytes(self.flow())
         atomic_files.write_bytes(Path(path), run_directory.with_packed(self.archive_, packed))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read a model file or the folder of a complete run.
 
-        Raises
-        ------
-        FormatError
-            If it is truncated, damaged, foreign, of a newer format, or an unfinished run.
+        Raises FormatError if it is truncated, damaged, foreign, of a newer format or unfinished.
         """
         source = run_directory.open_run(path)
         flow = Flow(source)

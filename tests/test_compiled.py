@@ -17,8 +17,8 @@ from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.parametrisations import PathConvention
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
-from flowbdt.generation.compiled import choose_engine, engine
-from flowbdt.generation.packed.pack_solver import program
+from flowbdt.generation.compiled import engine
+from flowbdt.generation.packed.pack_steps import solver_program
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
@@ -44,11 +44,11 @@ def test_a_program_does_what_its_solver_does(name):
     boundaries = np.array([0.0, 0.1, 0.3, 0.55, 0.8, 1.0])
     if solver.stochastic:
         with pytest.raises(ConfigError, match="random"):
-            program(solver, boundaries, PathConvention(path))
+            solver_program(solver, boundaries, PathConvention(path))
         return
     field = FunctionField(lambda t, x, cond: np.sin(x + t) - 0.3 * x, path=path)
     x0 = np.random.default_rng(0).normal(size=(4, 3))
-    found = program(solver, boundaries, field.convention)
+    found = solver_program(solver, boundaries, field.convention)
     expected = integrate(solver, field, x0, boundaries).x
     assert np.allclose(replayed(found, field, x0), expected, rtol=1e-12, atol=1e-12)
     assert found.n_slots <= 7
@@ -138,8 +138,8 @@ def events(model, n, first=0, **options):
 @needs_numba
 def test_events_are_those_of_the_uncompiled_way(model):
     flow = Flow(run_directory.Archive("model", model.archive_))
-    assert flow.whole is not None
-    assert flow.way is not None
+    assert flow.compiled_flow is not None
+    assert flow.compiled_inverse is not None
     ours, theirs = (events(model, 700, compiled=compiled) for compiled in (True, False))
     same = np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1)
     assert same.mean() > 0.995  # a rounding error may carry a point over a cut
@@ -176,9 +176,9 @@ def test_given_events_are_carried_as_by_the_uncompiled_way():
     model = FlowBDT(**settings).fit(x, source=x + 0.3)
     flows = [Flow(run_directory.Archive("m", model.archive_), compiled=c) for c in (True, False)]
     ours, theirs = (next(f.sample_blocks(200, seed=1, source=x[:200])).x for f in flows)
-    assert flows[0].whole is not None
+    assert flows[0].compiled_flow is not None
     assert np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1).mean() > 0.99
-    with pytest.raises(InputError, match="given events"):
+    with pytest.raises(InputError, match="source events"):
         model.sampler()
 
 
@@ -188,15 +188,15 @@ def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
     model = fitted(preconditioner=MIXTURE)
     ours, theirs = (events(model, 100, compiled=c, sampler=sampler) for c in (True, False))
     flow = Flow(run_directory.Archive("model", model.archive_), sampler=sampler)
-    assert flow.whole is None
+    assert flow.compiled_flow is None
     assert np.allclose(ours, theirs, rtol=1e-12)
 
 
 def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
     model = fitted(preconditioner="gaussian")
     expected = events(model, 50, compiled=False)
-    monkeypatch.setattr(choose_engine, "available", lambda: False)
-    engine.say_once.cache_clear()
+    monkeypatch.setattr(engine, "available", lambda: False)
+    engine.warn_slow.cache_clear()
     with pytest.warns(UserWarning, match=r"pip install 'flowbdt\[compiled\]'"):
         first = events(model, 50)
     with warnings.catch_warnings():
@@ -244,7 +244,7 @@ def test_the_way_back_to_columns_is_that_of_the_transform(spec):
     transform = TableTransform(spec, relations).fit(columns)
     z = 1.3 * np.random.default_rng(1).normal(size=(3000, transform.n_latent))
     expected, got = transform.inverse(z), np.empty((3000, 7))
-    assert engine.CompiledWay(transform).back(z, got) == 0
+    assert engine.CompiledInverse(transform).inverse(z, got) == 0
     assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
 
 
@@ -255,7 +255,7 @@ def test_an_undefined_relation_is_counted_and_replaced():
     data = EventTable.of(np.column_stack([a, np.log(a)]), ["a", "b"])
     transform = TableTransform({"a": "standard", "joint": "none"}, ["b = log(a)"]).fit(data)
     z, x = np.array([[-5.0], [0.0]]), np.empty((2, 2))
-    assert engine.CompiledWay(transform).back(z, x) == 1
+    assert engine.CompiledInverse(transform).inverse(z, x) == 1
     with pytest.warns(UserWarning, match="undefined"):
         assert np.allclose(x, transform.inverse(z))
 
@@ -268,7 +268,7 @@ def test_an_angle_goes_back_as_by_the_transform():
     transform = TableTransform({"a": angle}).fit(data)
     z = 1.3 * np.random.default_rng(1).normal(size=(2000, transform.n_latent))
     got = np.empty((2000, 2))
-    engine.CompiledWay(transform).back(z, got)
+    engine.CompiledInverse(transform).inverse(z, got)
     assert np.allclose(got, transform.inverse(z), rtol=1e-12)
     assert ((got[:, 0] >= 1.0) & (got[:, 0] < 7.0)).all()
 
@@ -286,7 +286,7 @@ def test_calls_at_the_same_time_do_not_disturb_each_other():
 
 @needs_numba
 def test_older_machine_code_is_forgotten(tmp_path):
-    from flowbdt.generation.compiled.numba_options import forget_older_code
+    from flowbdt.generation.compiled.compiler import forget_older_code
 
     (tmp_path / "__pycache__").mkdir()
     for name, age in (
@@ -302,13 +302,13 @@ def test_older_machine_code_is_forgotten(tmp_path):
 
 def test_an_unusable_numba_leaves_generation_to_xgboost(monkeypatch):
     monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
-    monkeypatch.setattr(choose_engine, "why_not", lambda: "it needs another numpy")
-    engine.say_once.cache_clear()
+    monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
+    engine.warn_slow.cache_clear()
     with pytest.warns(SlowWarning, match="another numpy"):
-        assert not choose_engine.may_compile(None)
+        assert not engine.may_compile(None)
     with pytest.raises(MissingExtra, match="another numpy"):
-        choose_engine.may_compile(True)
-    assert not choose_engine.may_compile(False)
+        engine.may_compile(True)
+    assert not engine.may_compile(False)
 
 
 def test_an_infinite_condition_is_refused_for_one_event():

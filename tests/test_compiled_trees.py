@@ -135,5 +135,5 @@ def test_rejection_decides_as_by_xgboost():
     ratio = DensityRatio.fit(real, generated, None, seed=1, n_threads=1)
     x, u = rng.normal(size=(2000, 2)), rng.random(2000)
     expected = ratio.keeps(x, u)
-    ratio.log_ratio = engine.CompiledTrees(*forests(ratio.to_bytes())).predict
+    ratio = ratio.with_trees(engine.CompiledTrees(*forests(ratio.to_bytes())).predict)
     assert np.array_equal(ratio.keeps(x, u), expected)

@@ -32,11 +32,9 @@ from flowbdt import FlowBDT
 from flowbdt.cli.main import main
 from flowbdt.errors import DataWarning
 from flowbdt.flow.solvers import integrate
-from flowbdt.generation.attempt_warnings import MOST_ATTEMPTS
 from flowbdt.generation.export import write_cpp
-from flowbdt.generation.export.write_cpp import SOURCES, model_bytes, source
-from flowbdt.generation.generate_rows import classified
-from flowbdt.generation.packed import cpp_file
+from flowbdt.generation.export.write_cpp import SOURCES, VERSION, model_bytes, source
+from flowbdt.generation.generate_rows import MOST_ATTEMPTS, classifier_inputs
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""
@@ -60,7 +58,7 @@ def in_python(flow, z, cond):
         x = flow.transform.inverse(ends)
     if flow.ratio is None:
         return x, np.ones(len(x))
-    log_ratio = flow.ratio.log_ratio(classified(x, cond)).reshape(len(x))
+    log_ratio = flow.ratio.log_ratio(classifier_inputs(x, cond)).reshape(len(x))
     return x, np.minimum(np.exp(log_ratio.astype(float)) / flow.ratio.ceiling, 1.0)
 
 
@@ -294,7 +292,7 @@ def test_another_sampler_is_exported_without_rejection(rejecting, tmp_path, libr
 
 
 def test_the_header_reads_the_version_that_is_written():
-    assert f"kVersion = {cpp_file.VERSION};" in source("flowbdt.hpp").read_text()
+    assert f"kVersion = {VERSION};" in source("flowbdt.hpp").read_text()
 
 
 def test_equal_models_give_equal_bytes(rejecting):

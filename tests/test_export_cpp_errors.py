@@ -226,7 +226,7 @@ def test_samplers_that_cannot_be_exported_are_named(rejecting, tmp_path, sampler
 def test_models_that_cannot_be_exported_are_named(tmp_path):
     x, _ = plain(300)
     given = FlowBDT(**{**SMALL, "n_steps": 2, "coupling": "given"})
-    with pytest.raises(ConfigError, match="starts from given events"):
+    with pytest.raises(ConfigError, match="starts from source events"):
         write_cpp(given.fit(x[:, :3], source=x[:, :3] + 0.3), tmp_path)
     deep = booster(max_depth=20, min_child_weight=0, n_estimators=1, reg_lambda=0)
     with pytest.raises(ConfigError, match="decisions"):

@@ -14,12 +14,11 @@ from flowbdt import EventTable, FlowBDT, seeding
 from flowbdt.errors import ConfigError, DataWarning, MissingExtra
 from flowbdt.flow.closed_form.conditioning import FullKernel, density_problem
 from flowbdt.flow.solvers import integrate
-from flowbdt.generation.export.onnx_closed_form import MOST_UNKNOWN, projections
 from flowbdt.generation.export.onnx_columns import columns_of
 from flowbdt.generation.export.onnx_graph import Graph
-from flowbdt.generation.export.onnx_trees import tree_sum
+from flowbdt.generation.export.onnx_steps import MOST_UNKNOWN, projections, tree_sum
 from flowbdt.generation.export.write_onnx import write_onnx
-from flowbdt.generation.generate_rows import classified
+from flowbdt.generation.generate_rows import classifier_inputs
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training.run_directory import Archive
@@ -252,7 +251,7 @@ def test_acceptance_is_the_probability_by_which_python_keeps_an_event(n_cond, tm
     (_, acceptance), events, flow = compare(model, tmp_path, 400, given)
     assert acceptance.shape == (400,)
     assert 0 < acceptance.min() < acceptance.max() <= 1
-    seen = classified(events, given)
+    seen = classifier_inputs(events, given)
     assert flow.ratio.keeps(seen, acceptance * (1 - 1e-6)).all()
     uncertain = acceptance < 1
     assert not flow.ratio.keeps(seen, acceptance * (1 + 1e-6))[uncertain].any()
@@ -376,7 +375,7 @@ def test_what_draws_random_numbers_or_starts_from_events_is_refused_by_name(tmp_
     with pytest.raises(ConfigError, match="interpolate"):
         write_onnx(between, path)
     paired = FlowBDT(coupling="given", n_steps=2, preset="fast", booster={"n_estimators": 2})
-    with pytest.raises(ConfigError, match="given events"):
+    with pytest.raises(ConfigError, match="source events"):
         write_onnx(paired.fit(x, source=x + 1), path)
     assert not (tmp_path / "flow.onnx").exists()
 

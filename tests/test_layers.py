@@ -30,10 +30,10 @@ LIBRARIES = {
         "physics/calorimeter/scores/official_classifier.py",
     ),
     "torchcfm": ("flow/torchcfm_reference.py",),
-    "numba": ("generation/compiled/numba_options.py",),
+    "numba": ("generation/compiled/compiler.py",),
     "onnx": ("generation/export/onnx_graph.py",),
     "onnxruntime": (),
-    "optuna": ("tuning/optuna_proposals.py",),
+    "optuna": ("tuning/proposals.py",),
     "distributed": (),  # by name only, in training/executors/dask.py
     "dask_jobqueue": (),
     "matplotlib": ("evaluation/report/", "physics/calorimeter/report.py"),

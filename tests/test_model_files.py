@@ -139,10 +139,10 @@ def test_models_are_loaded_when_their_time_comes():
     """A peer loads every model before the first event: gigabytes, and 28 s for one shower."""
     archive = run_directory.Archive("model", small().fit(normal()).archive_)
     flow = Flow(archive, compiled=False)
-    assert flow._field.n_loaded == 0
+    assert flow.field.n_loaded == 0
     next(flow.sample_blocks(1, seed=0))
-    assert flow._field.n_loaded == len(flow.grid.times)
-    assert "whole" not in vars(Flow(archive, compiled=True))
+    assert flow.field.n_loaded == len(flow.grid.times)
+    assert "generator" not in vars(Flow(archive, compiled=True))
 
 
 def test_disk_full_leaves_nothing_half_written(tmp_path, fitted):

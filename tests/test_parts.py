@@ -11,7 +11,7 @@ from conftest import run
 
 from flowbdt import seeding
 from flowbdt.errors import ConfigError, IncompleteRun, RunError
-from flowbdt.generation.sample_jobs import Parts, merge, missing_parts, part_rows, plan_sample
+from flowbdt.generation.sample_jobs import SampleJobs, job_rows, merge, plan_sample
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.run_directory import RunDirectory
@@ -23,7 +23,7 @@ N = 2 * seeding.BLOCK + 500
 
 @pytest.mark.parametrize(("n", "parts"), [(1, 1), (4096, 3), (N, 2), (10_000_000, None)])
 def test_parts_are_whole_blocks_and_leave_nothing_out(n, parts):
-    rows = part_rows(n, parts)
+    rows = job_rows(n, parts)
     assert rows[0][0] == 0
     assert rows[-1][1] == n
     assert all(low % seeding.BLOCK == 0 and low < high for low, high in rows)
@@ -80,12 +80,12 @@ def test_only_missing_or_damaged_parts_are_made_again(folder, capsys):
     run("fit", "jets.h5", "-o", "run", *SETTINGS)
     trained = RunDirectory("run")
     work = plan_sample(trained, folder / "new.h5", N, seed=1, parts=3)
-    assert missing_parts(trained, work) == [0, 1, 2]
+    assert work.missing(trained) == [0, 1, 2]
     assert run("part", "run", "new", 1) == 0
     assert run("part", "run", "new", 2) == 0
     values = trained.file("samples/new/0002.npy")
     values.write_bytes(values.read_bytes()[:-8])
-    assert missing_parts(trained, work) == [0, 2]
+    assert work.missing(trained) == [0, 2]
     with pytest.raises(IncompleteRun, match="2 of 3 parts of sample new are missing: 0, 2"):
         merge(trained, work)
     before = trained.file("samples/new/0001.npy").stat().st_mtime_ns
@@ -101,7 +101,7 @@ def test_another_sample_of_the_same_name_is_refused(folder):
     trained = RunDirectory("run")
     plan_sample(trained, folder / "new.h5", 100, seed=1)
     plan_sample(trained, folder / "new.h5", 100, seed=1)
-    with pytest.raises(RunError, match="another sample called new"):
+    with pytest.raises(RunError, match=r"another seed \(1 then, 2 now\)"):
         plan_sample(trained, folder / "new.h5", 100, seed=2)
 
 
@@ -148,7 +148,7 @@ def test_a_part_lists_what_a_job_must_copy(folder):
     run("fit", "jets.h5", "-o", "run", *SETTINGS)
     trained = RunDirectory("run")
     plan_sample(trained, folder / "new.h5", 10, seed=0)
-    inputs = Parts("new").inputs(trained, "0000")
+    inputs = SampleJobs("new").inputs(trained, "0000")
     assert all(trained.file(name).exists() for name in inputs)
     assert "table" not in inputs
-    assert json.loads(trained.read("samples/new/sample.json"))["n"] == 10
+    assert json.loads(trained.read("samples/new/sample.json"))["sample"]["number of events"] == 10

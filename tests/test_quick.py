@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,8 @@ from conftest import QUICK
 
 from flowbdt import EventTable, FlowBDT, open_sampler
 from flowbdt.errors import DataWarning, FormatError, InputError
-from flowbdt.generation import fast_start
 from flowbdt.generation.compiled import kept_machine_code
-from flowbdt.generation.packed import mapped_file
+from flowbdt.generation.packed import packed_model
 from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
@@ -59,7 +59,7 @@ def test_packed_content_comes_back_as_it_was():
         "none": None,
         "names": ["a", "b"],
     }
-    found = mapped_file.unpack(memoryview(mapped_file.pack(content)))
+    found = packed_model.mapped_content(memoryview(packed_model.content_bytes(content)))
     number, truth, real, array, empty = found["tuple"]
     assert (number, truth, real) == (1, True, 0.5)
     assert array.dtype == np.uint16
@@ -114,7 +114,7 @@ def test_a_file_with_packed_arrays_is_a_model_file(fitted, file):
 
 def test_packed_arrays_begin_with_a_line_of_the_cache(file):
     memory = run_directory.Archive(file).mapped(run_directory.PACKED)
-    assert np.frombuffer(memory, np.uint8).ctypes.data % mapped_file.LINE == 0
+    assert np.frombuffer(memory, np.uint8).ctypes.data % packed_model.LINE == 0
 
 
 def test_damaged_arrays_are_refused(file):
@@ -128,8 +128,8 @@ def test_damaged_arrays_are_refused(file):
 
 
 def test_arrays_of_another_format_or_model_are_not_used(fitted, file, monkeypatch):
-    monkeypatch.setattr(fast_start, "FORMAT", 3)
-    assert fast_start.PackedFlow.of(run_directory.Archive(file)) is None
+    monkeypatch.setattr(packed_model, "FORMAT", 3)
+    assert packed_model.PackedFlow.of(run_directory.Archive(file)) is None
     assert len(events(open_sampler(file, random_state=4))) == N
 
 
@@ -148,7 +148,7 @@ def test_code_of_other_sources_or_another_processor_is_not_loaded(file, tmp_path
 def test_arrays_that_another_release_packed_otherwise_are_not_used(fitted, tmp_path, packing):
     path = tmp_path / "model.flow"
     path.write_bytes(run_directory.with_packed(fitted.archive_, packing))
-    assert fast_start.PackedFlow.of(run_directory.Archive(path)) is None
+    assert packed_model.PackedFlow.of(run_directory.Archive(path)) is None
 
 
 @pytest.fixture
@@ -209,17 +209,17 @@ def test_keeping_code_is_tried_once_for_each_function(file, tmp_path, monkeypatc
     monkeypatch.setattr(kept_machine_code, "folder", lambda: tmp_path / "code")
     tried = []
     monkeypatch.setattr(
-        kept_machine_code, "put_aside", lambda _, __, name: bool(tried.append(name))
+        kept_machine_code, "keep_code", lambda _, __, name: bool(tried.append(name))
     )
     events(open_sampler(file, random_state=4))
     assert sorted(tried) == ["predict", "restore", "walk"]
 
 
 def test_code_for_arguments_of_another_kind_is_not_used_for_these():
-    loop = fast_start.Loop("walk")
-    loop._kind, loop._code = kept_machine_code.kind((np.zeros((1, 2)),)), object()
-    assert loop.prepare((np.zeros((1, 2)),))
-    assert not loop.prepare((np.zeros((1, 2), np.float32),))
+    loop = packed_model.Loop("walk")
+    loop._kind, loop._code = kept_machine_code.argument_kind((np.zeros((1, 2)),)), object()
+    assert loop.prepare(np.zeros((1, 2)))
+    assert not loop.prepare(np.zeros((1, 2), np.float32))
 
 
 def test_where_nothing_can_be_written_events_come_all_the_same(file, tmp_path, monkeypatch):
@@ -232,23 +232,23 @@ def test_where_nothing_can_be_written_events_come_all_the_same(file, tmp_path, m
 def test_one_event_that_is_lost_or_undefined_is_told(fitted):
     sampler = fitted.sampler(random_state=1)
     flow = sampler._flow
-    whole, way = flow.whole, flow.way
+    generator = flow.generator
 
     class Lost:
         def step_one(self, x, cond):
             x[:] = np.nan
 
     class Undefined:
-        def back(self, z, x):
+        def inverse(self, z, x):
             return 1
 
-    flow.__dict__.update(whole=whole, way=Undefined())
+    flow.__dict__["generator"] = replace(generator, compiled_inverse=Undefined())
     with pytest.warns(DataWarning, match="undefined in event 0"):
         sampler.one([0.0, 0.0])
-    flow.__dict__.update(whole=Lost(), way=way)
+    flow.__dict__["generator"] = replace(generator, compiled_flow=Lost())
     with pytest.warns(DataWarning, match="not finite"), pytest.raises(InputError, match="event 1"):
         sampler.one([0.0, 0.0])
-    flow.__dict__.update(whole=whole)
+    flow.__dict__["generator"] = generator
 
 
 def test_opening_a_flow_does_not_import_numba(file):

@@ -9,10 +9,9 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
-from flowbdt.generation import fast_start
 from flowbdt.generation.compiled import arrays
 from flowbdt.generation.one_event import EventSampler
-from flowbdt.generation.packed import mapped_file
+from flowbdt.generation.packed import packed_model
 from flowbdt.training import run_directory
 
 pytest.importorskip("numba")
@@ -54,7 +53,7 @@ def model(request, tmp_path_factory):
     other = path.with_name("damaged.flow")  # the first stays as it is: its arrays are mapped
     return (
         fitted.archive_,
-        mapped_file.unpack(run_directory.Archive(path).mapped(run_directory.PACKED)),
+        packed_model.mapped_content(run_directory.Archive(path).mapped(run_directory.PACKED)),
         other,
     )
 
@@ -62,8 +61,8 @@ def model(request, tmp_path_factory):
 def first_event(model, content):
     """The first event by other packed arrays, whose checksum is right."""
     archive, _, path = model
-    path.write_bytes(run_directory.with_packed(archive, mapped_file.pack(content)))
-    flow = fast_start.PackedFlow.of(run_directory.Archive(path))
+    path.write_bytes(run_directory.with_packed(archive, packed_model.content_bytes(content)))
+    flow = packed_model.PackedFlow.of(run_directory.Archive(path))
     assert flow is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -131,7 +130,7 @@ HARM = [
 
 @pytest.mark.parametrize(("name", "field", "entry", "value"), HARM)
 def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
-    kind = fast_start.TUPLES[name](*model[1][name])
+    kind = packed_model.TUPLES[name](*model[1][name])
     array = np.array(getattr(kind, field))
     array.flat[entry] = value
     content = {**model[1], name: tuple(kind._replace(**{field: array}))}
@@ -140,7 +139,7 @@ def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
 
 
 def test_a_count_of_knots_that_is_no_number_is_refused(model):
-    way = fast_start.Way(*model[1]["way"])
+    way = packed_model.InverseArrays(*model[1]["way"])
     numbers = np.array(way.numbers)
     (rank,) = way.ops[way.ops[:, 0] == arrays.RANK, 1]
     for wrong in (np.nan, np.inf, 1.0, -3.0, 1e18):

@@ -15,16 +15,11 @@ import pytest
 from conftest import QUICK, run
 
 from flowbdt import EventTable, FlowBDT, read_table, seeding, write_table
-from flowbdt.errors import InputError
-from flowbdt.generation import sample_stream
-from flowbdt.generation.input_rows import FromFile
-from flowbdt.tables.formats import (
-    ResumableWriter,
-    condition_blocks,
-    count_rows,
-    hdf5,
-    read_conditions,
-)
+from flowbdt.errors import FormatError, InputError, RunError
+from flowbdt.generation import sample_files, trained_flow
+from flowbdt.generation.input_rows import FileRows
+from flowbdt.generation.sample_files import BlockFiles
+from flowbdt.tables.formats import condition_blocks, count_rows, read_conditions
 
 SETTINGS = ["preset=fast", "n_steps=3", "booster.n_estimators=4", "random_state=1"]
 WORDS = [word for text in SETTINGS for word in ("--set", text)]
@@ -32,10 +27,10 @@ N = 5 * seeding.BLOCK + 300
 
 
 @pytest.fixture
-def short_segments(monkeypatch):
-    """Commit after each chunk of one block."""
-    monkeypatch.setattr(hdf5, "CHUNK", seeding.BLOCK)
-    monkeypatch.setattr(hdf5, "SEGMENT", 1)
+def small_blocks(monkeypatch):
+    """Finish a block with each group of events that is generated together."""
+    monkeypatch.setattr(sample_files, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(trained_flow, "TOGETHER", 1)
 
 
 # Generation
@@ -47,41 +42,42 @@ def trained(folder):
     return folder
 
 
-def cut_after(monkeypatch, rows):
-    """Let generation stop after so many rows, as by Ctrl-C."""
-    append = ResumableWriter.append
+def stop_after(monkeypatch, count):
+    """Let generation stop after so many finished blocks, as by Ctrl-C."""
+    write = BlockFiles.write
 
-    def stopping(self, table):
-        append(self, table)
-        if self.n_rows >= rows:
+    def stopping(self, number, blocks, **about):
+        write(self, number, blocks, **about)
+        if number + 1 == count:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ResumableWriter, "append", stopping)
+    monkeypatch.setattr(BlockFiles, "write", stopping)
 
 
 @pytest.mark.parametrize("rejection", ["false", "true"])
 @pytest.mark.parametrize("way", [[], ["--no-compile"]])
 def test_a_stopped_generation_goes_on_to_the_same_bytes(
-    trained, monkeypatch, capsys, short_segments, rejection, way
+    trained, monkeypatch, capsys, small_blocks, rejection, way
 ):
     if rejection == "true":
         run("fit", "jets.h5", "-o", "run2", *WORDS, "--set", "rejection=true")
     name = "run2" if rejection == "true" else "run"
     words = ["generate", name, "-n", N, "--seed", 3, *way]
     assert run(*words, "-o", "one.h5") == 0
-    block = ["--block", 8192]
+    block = ["--block", 4096]
     with monkeypatch.context() as patch:
-        cut_after(patch, 2 * seeding.BLOCK)
+        stop_after(patch, 2)
         assert run(*words, *block, "-o", "two.h5") == 130
     assert not Path("two.h5").exists()
     assert run(*words, "-o", "two.h5") == 1
     assert "--resume" in capsys.readouterr().err
     assert run(*words, *block, "-o", "two.h5", "--resume") == 0
     made = capsys.readouterr().out
-    assert "of them were there" in made
+    assert f"({2 * seeding.BLOCK} of them were there)" in made
     assert "events/s" in made
     assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
     assert not list(Path().glob("*.partial*"))
+    assert not list(Path().glob(".part-*"))
     assert run(*words, "-o", "two.h5", "--resume") == 0
     assert "nothing was missing" in capsys.readouterr().out
 
@@ -97,7 +93,7 @@ def test_a_stopped_generation_goes_on_to_the_same_bytes(
     ],
 )
 def test_another_sample_does_not_continue_a_stopped_one(
-    folder, monkeypatch, capsys, short_segments, change, named
+    folder, monkeypatch, capsys, small_blocks, change, named
 ):
     jets = read_table("jets.h5")
     write_table("all.h5", EventTable.of(jets.x[:, :2], cond=jets.x[:, 2:3]))
@@ -107,7 +103,7 @@ def test_another_sample_does_not_continue_a_stopped_one(
         pd.DataFrame({"c0": values}).to_csv(name, index=False)
     words = ["generate", "run", "--seed", 3, "-n", N, "--conditions", "cond.csv", "-o", "new.h5"]
     with monkeypatch.context() as patch:
-        cut_after(patch, 2 * seeding.BLOCK)
+        stop_after(patch, 2)
         assert run(*words) == 130
     assert run(*words, *change, "--resume") == 1
     assert f"another {named}" in capsys.readouterr().err
@@ -115,10 +111,10 @@ def test_another_sample_does_not_continue_a_stopped_one(
 
 
 def test_another_model_does_not_continue_a_stopped_sample(
-    trained, monkeypatch, capsys, short_segments
+    trained, monkeypatch, capsys, small_blocks
 ):
     with monkeypatch.context() as patch:
-        cut_after(patch, 2 * seeding.BLOCK)
+        stop_after(patch, 2)
         assert run("generate", "run", "-n", N, "-o", "new.h5") == 130
     run("fit", "jets.h5", "-o", "run2", *WORDS, "--set", "random_state=2")
     assert run("generate", "run2", "-n", N, "-o", "new.h5", "--resume") == 1
@@ -127,32 +123,208 @@ def test_another_model_does_not_continue_a_stopped_sample(
 
 KILLED = """
 import os, signal, sys
-from flowbdt.tableio import hdf5, resumable
+from flowbdt import atomic_files
 from flowbdt.cli.main import main
+from flowbdt.generation import sample_files, trained_flow
 
-hdf5.CHUNK, hdf5.SEGMENT = 4096, 1
-commit, count = resumable.ResumableWriter._commit, []
+sample_files.BLOCK_VALUES = trained_flow.TOGETHER = 1
+target = sys.argv[1]
 
-def stopping(self, n_rows):
-    commit(self, n_rows)
-    count.append(n_rows)
-    if len(count) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed(function):
+    def wrapped(path, *arguments):
+        if str(path).endswith(target):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(path, *arguments)
+    return wrapped
 
-resumable.ResumableWriter._commit = stopping
-main(sys.argv[1:])
+atomic_files.write_json = killed(atomic_files.write_json)
+atomic_files.write_array = killed(atomic_files.write_array)
+sample_files.TableWriter = killed(sample_files.TableWriter)
+if target == "remove":
+    sample_files.BlockFiles.remove = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[2:])
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-def test_a_killed_process_loses_only_what_it_was_working_on(trained, short_segments, capsys):
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        ("sample.json", 0),
+        ("0000.npy", 0),
+        ("0003.npy", 3 * seeding.BLOCK),
+        ("0003.report.json", 3 * seeding.BLOCK),
+        ("two.h5", N),
+        ("remove", N),
+    ],
+)
+def test_a_killed_process_loses_no_finished_block(trained, small_blocks, capsys, target, kept):
     words = ["generate", "run", "-n", str(N), "--seed", "3"]
     assert run(*words, "-o", "one.h5") == 0
-    killed = subprocess.run([sys.executable, "-c", KILLED, *words, "-o", "two.h5"], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", KILLED, target, *words, "-o", "two.h5"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    capsys.readouterr()
+    assert run(*words, "-o", "two.h5", "--resume") == 0
+    made = capsys.readouterr().out
+    assert (f"({kept} of them were there)" in made) == (0 < kept < N)
+    assert ("nothing was missing" in made) == (kept == N)
+    assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
+    assert not Path("two.h5.partial").exists()
+
+
+def half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeros(path):
+    size = path.stat().st_size
+    half(path)
+    os.truncate(path, size)
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def foreign(path):
+    path.write_text('["not a report"]')
+
+
+def removed(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [half, zeros, flipped, foreign, removed])
+@pytest.mark.parametrize("name", ["0001.npy", "0001.report.json"])
+def test_damaged_blocks_are_made_again(trained, monkeypatch, small_blocks, capsys, name, damage):
+    words = ["generate", "run", "-n", N, "--seed", 3]
+    assert run(*words, "-o", "one.h5") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert run(*words, "-o", "two.h5") == 130
+    damage(Path("two.h5.partial") / name)
+    capsys.readouterr()
     assert run(*words, "-o", "two.h5", "--resume") == 0
     assert f"({3 * seeding.BLOCK} of them were there)" in capsys.readouterr().out
     assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [half, zeros, flipped, foreign])
+def test_a_damaged_plan_of_a_sample_is_named(trained, monkeypatch, small_blocks, capsys, damage):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run("generate", "run", "-n", N, "-o", "new.h5") == 130
+    damage(Path("new.h5.partial/sample.json"))
+    assert run("generate", "run", "-n", N, "-o", "new.h5", "--resume") == 1
+    error = capsys.readouterr().err
+    assert "new.h5.partial/sample.json" in error
+    assert "Traceback" not in error
+    assert not Path("new.h5").exists()
+
+
+def test_blocks_of_another_sample_do_not_count(tmp_path):
+    files = [BlockFiles(tmp_path / name) for name in "ab"]
+    for seed, each in enumerate(files):
+        each.begin({"seed": seed}, [(0, 3), (3, 6)])
+        each.write(1, [EventTable.of(np.full((3, 2), float(seed)))])
+    assert files[0].missing() == [0]
+    for path in files[1].files(1):
+        path.replace(tmp_path / "a" / path.name)
+    assert files[0].missing() == [0, 1]
+
+
+def test_one_process_at_a_time_makes_the_blocks_of_a_file(tmp_path):
+    files = BlockFiles(tmp_path / "new.h5.partial")
+    with files.locked():
+        files.begin({"seed": 1}, [(0, 3)])
+        with pytest.raises(RunError, match="another process"), files.locked():
+            pass
+        files.write(0, [EventTable.of(np.zeros((3, 2)))])
+    with files.locked():
+        assert files.missing() == []
+        files.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_has_just_removed_is_not_used(tmp_path, monkeypatch):
+    """It is removed after we opened its lock and before we hold it."""
+    files = BlockFiles(tmp_path / "new.h5.partial")
+
+    def removed_meanwhile(handle):
+        files.remove()
+        return True
+
+    monkeypatch.setattr(sample_files, "_lock", removed_meanwhile)
+    with pytest.raises(RunError, match="another process"), files.locked():
+        pass
+
+
+def test_nothing_is_left_of_what_was_stopped_before_its_first_block(trained, monkeypatch):
+    monkeypatch.setattr(sample_files, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(BlockFiles, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run("generate", "run", "-n", N, "--block", 4096, "-o", "new.h5") == 130
+    assert not list(Path().glob("new.h5*"))
+
+
+def test_only_files_of_the_sample_are_removed(trained, small_blocks):
+    (Path("new.h5.partial")).mkdir()
+    Path("new.h5.partial/notes.txt").write_text("mine")
+    assert run("generate", "run", "-n", N, "-o", "new.h5") == 0
+    assert [path.name for path in Path("new.h5.partial").iterdir()] == ["notes.txt"]
+
+
+def test_a_file_in_the_way_of_the_blocks_is_named(trained, small_blocks, capsys):
+    Path("new.h5.partial").write_text("mine")
+    assert run("generate", "run", "-n", N, "-o", "new.h5") == 1
+    assert "new.h5.partial" in capsys.readouterr().err
+    assert Path("new.h5.partial").read_text() == "mine"
+
+
+def test_a_plan_of_another_format_is_refused(tmp_path):
+    files = BlockFiles(tmp_path / "a")
+    files.begin({"seed": 1}, [(0, 3)])
+    path = tmp_path / "a" / "sample.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(FormatError, match=r"sample\.json is damaged, or of another format"):
+        files.plan()
+
+
+def test_a_full_disk_keeps_finished_blocks(trained, monkeypatch, small_blocks, capsys):
+    words = ["generate", "run", "-n", N, "--seed", 3]
+    assert run(*words, "-o", "one.h5") == 0
+
+    def full(*_):
+        raise RunError("could not write it: no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_files, "TableWriter", full)
+        assert run(*words, "-o", "two.h5") == 1
+    error = capsys.readouterr().err
+    assert "no space left" in error
+    assert "--resume" in error
+    assert run(*words, "-o", "two.h5", "--resume") == 0
+    assert f"{N} of them were there" not in capsys.readouterr().err
+    assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+def test_other_files_are_resumed_too(trained, monkeypatch, small_blocks, ending):
+    words = ["generate", "run", "-n", N, "--seed", 3]
+    assert run(*words, "-o", f"one.{ending}") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run(*words, "-o", f"two.{ending}") == 130
+    assert run(*words, "-o", f"two.{ending}", "--resume") == 0
+    assert Path(f"one.{ending}").read_bytes() == Path(f"two.{ending}").read_bytes()
+
+
+def test_a_small_sample_needs_no_folder(trained, monkeypatch):
+    monkeypatch.setattr(BlockFiles, "begin", None)
+    assert run("generate", "run", "-n", 100, "-o", "new.h5") == 0
+    assert [path.name for path in Path().glob("new*")] == ["new.h5"]
+    assert run("generate", "run", "-n", 10, "-o", "missing/new.h5") == 1
 
 
 @pytest.fixture(scope="module")
@@ -192,19 +364,19 @@ def test_conditions_of_a_file_are_read_once_in_order(conditional, tmp_path, monk
     given = conditions(20 * seeding.BLOCK)
     given.to_csv(tmp_path / "cond.csv", index=False)
     firsts, whole = [], conditional.sample(cond=given, random_state=2)
-    read = FromFile.__init__
+    read = FileRows.__init__
 
     def watched(self, path, blocks, n_rows):
         read(self, path, lambda low: firsts.append(low) or blocks(low), n_rows)
 
-    monkeypatch.setattr(FromFile, "__init__", watched)
+    monkeypatch.setattr(FileRows, "__init__", watched)
     new = conditional.sample(cond=tmp_path / "cond.csv", random_state=2)
     assert np.array_equal(new.x, whole.x)
     assert firsts == [0]
 
 
 def test_a_whole_file_for_the_same_conditions_is_not_made_again(conditional, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_stream, "READ_TOGETHER", 64)
+    monkeypatch.setattr(sample_files, "READ_TOGETHER", 64)
     cond, path = conditions(300), tmp_path / "new.h5"
     conditional.sample_to(path, cond=cond, random_state=3)
     before = os.stat(path).st_ino, path.read_bytes()

@@ -20,7 +20,7 @@ from .generate_events import sampling
 from .options import NUMBER, TABLES, say
 
 if TYPE_CHECKING:
-    from ..generation.sample_jobs import Parts
+    from ..generation.sample_jobs import SampleJobs
     from ..training.executors import Executor, HTCondor, JobKind
     from ..training.executors.htcondor.submit_files import Place, Stage
     from ..training.run_directory import RunDirectory
@@ -48,7 +48,9 @@ def open_planned(path: Path) -> RunDirectory:
 @click.command()
 @planning
 @options.quiet
-def plan(table: Path | None, output: Path | None, config: Path | None, **changes: Any) -> None:
+def plan_command(
+    table: Path | None, output: Path | None, config: Path | None, **changes: Any
+) -> None:
     """Write a run folder with one task per step."""
     from ..training.plan import make_plan
     from ..training.run_directory import RunDirectory
@@ -71,7 +73,7 @@ def plan(table: Path | None, output: Path | None, config: Path | None, **changes
 @options.threads
 @options.flag("--files", "Only print what to copy to train elsewhere, and what to bring back.")
 @options.quiet
-def step(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
+def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
     """Train steps of a planned run, here and now."""
     from ..training.executors import STEPS
     from ..training.numbered_jobs import name_of
@@ -144,7 +146,7 @@ def _leave(*_: Any) -> NoReturn:
 @click.command()
 @options.planned
 @options.quiet
-def collect(run: Path) -> None:
+def collect_command(run: Path) -> None:
     """Check all steps of a run and close it."""
     say(close_run(run))
 
@@ -155,10 +157,10 @@ def close_run(path: Path) -> str:
     Raises IncompleteRun if steps are missing.
     """
     from ..generation.learn_rejection import learn_rejection
-    from ..training.collect import collect
+    from ..training.collect import collect_steps
 
     run = open_planned(path)
-    collect(run)
+    collect_steps(run)
     learn_rejection(run)
     return f"complete: {path}   next: flowbdt generate {quoted(path)} -n 100000 -o new.h5"
 
@@ -169,11 +171,11 @@ def close_run(path: Path) -> str:
 @click.argument("number", type=NUMBER, metavar="PART", help="Number, from 0.")
 @options.threads
 @options.quiet
-def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
+def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> None:
     """Generate one part of a submitted sample."""
-    from ..generation.sample_jobs import Parts
+    from ..generation.sample_jobs import SampleJobs
 
-    report = do_job(Parts(sample), run, number, n_threads)
+    report = do_job(SampleJobs(sample), run, number, n_threads)
     done = "is done already" if report is None else "{rows} events, {seconds:.1f} s"
     say(
         f"part {number} of {sample}{' ' if report is None else ': '}{done.format_map(report or {})}"
@@ -184,11 +186,11 @@ def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
 @options.planned
 @sample_argument
 @options.quiet
-def merge(run: Path, sample: str) -> None:
+def merge_command(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
-    from ..generation.sample_jobs import Parts, merge
+    from ..generation.sample_jobs import SampleJobs, merge
 
-    say(merge(open_planned(run), Parts(sample)))
+    say(merge(open_planned(run), SampleJobs(sample)))
 
 
 @click.command()
@@ -197,13 +199,13 @@ def merge(run: Path, sample: str) -> None:
 @options.executor
 @options.flag("--dag", "Submit one DAG: steps, collect, then generate and evaluate.")
 @options.flag("--dry-run", "Print everything that would be submitted.")
-@options.number("--generate", "events", help="Generate N events with the trained run, in parts.")
+@options.integer("--generate", "events", help="Generate N events with the trained run, in parts.")
 @options.output("FILE", f"File of the generated events: {TABLES}.")
-@options.number("--parts", help="Jobs to generate in; by default one per 250,000 events.")
+@options.integer("--parts", help="Jobs to generate in; by default one per 250,000 events.")
 @sampling
 @options.file("--evaluate", "real", metavar="REAL", help="Real events to judge the new ones by.")
 @options.quiet
-def submit(
+def submit_command(
     run: Path,
     executor: str | None,
     settings: Sequence[str],
@@ -264,10 +266,10 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
     return EXECUTORS.build(config.executor)
 
 
-def _generate_here(run: RunDirectory, executor: Executor, sample: Parts) -> str:
-    from ..generation.sample_jobs import merge, missing_parts
+def _generate_here(run: RunDirectory, executor: Executor, sample: SampleJobs) -> str:
+    from ..generation.sample_jobs import merge
 
-    for report in executor.run(run, missing_parts(run, sample), sample):
+    for report in executor.run(run, sample.missing(run), sample):
         if "error" in report:
             click.echo(f"part {report['part']} failed: {report['error']}", err=True)
     return merge(run, sample)
@@ -314,13 +316,12 @@ def _submit(
 def _stages(
     run: RunDirectory,
     executor: HTCondor,
-    sample: Parts | None,
+    sample: SampleJobs | None,
     judged: Sequence[Path],
     dag: bool,
     place: Place,
 ) -> list[Stage]:
     """Return what is missing, in order: steps, then what comes after them."""
-    from ..generation.sample_jobs import missing_parts
     from ..training.collect import missing_steps
     from ..training.executors import STEPS
     from ..training.executors.htcondor.submit_files import single
@@ -332,7 +333,7 @@ def _stages(
     stages = [executor.stage(run, missing, STEPS, place)] if missing else []
     stages += [one("collect", ".")] if dag else []
     if sample is not None:
-        parts = missing_parts(run, sample)
+        parts = sample.missing(run)
         stages += [executor.stage(run, parts, sample, place)] if parts else []
         stages += [one("merge", ".", sample.sample)] if dag else []
         if judged:

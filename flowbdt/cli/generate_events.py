@@ -15,7 +15,7 @@ from .options import TABLES, bar, say
 if TYPE_CHECKING:
     from ..generation.trained_flow import Flow
 
-sampling = options.together(
+sampling = options.combined(
     options.seed(),
     options.cond,
     options.file("--source", help="Table of events to start from."),
@@ -26,14 +26,14 @@ sampling = options.together(
 
 @click.command()
 @options.run
-@options.number("-n", "--events", help="Number of events.")
+@options.integer("-n", "--events", help="Number of events.")
 @options.output("FILE", f"Table to write: {TABLES}.", required=True)
 @options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
-@options.flag("--resume", "Continue an interrupted HDF5 file, to the same bytes.")
-@options.number("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
+@options.flag("--resume", "Continue an interrupted file, to the same bytes.")
+@options.integer("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
 @sampling
 @options.quiet
-def generate(
+def generate_command(
     run: Path,
     events: int | None,
     output: Path,
@@ -45,7 +45,8 @@ def generate(
     **inputs: Any,
 ) -> None:
     """Generate new events with a trained run."""
-    from ..generation.sample_stream import Stream, number_of_events
+    from ..generation.input_rows import number_of_events
+    from ..generation.sample_files import write_sample
     from ..generation.trained_flow import Flow
     from ..training.run_directory import open_run
 
@@ -54,10 +55,10 @@ def generate(
     if events is None and cond is None and source is None:
         raise InputError("say how many events to generate: -n 100000")
     n = number_of_events(events, cond, source)
-    stream = Stream(flow, n, cond=cond, source=source, **inputs)
+    inputs.update(cond=cond, source=source, resume=resume)
     start = time.perf_counter()
     with bar(total=n, desc="generating", unit="event", unit_scale=True) as progress:
-        done = stream.write(output, resume=resume, on_rows=progress.update)
+        done = write_sample(flow, output, n, on_rows=progress.update, **inputs)
     seconds = time.perf_counter() - start
     if done == n:
         say(f"{output}: {n} events, nothing was missing")
@@ -94,7 +95,9 @@ FORMATS = {
 )
 @options.sampler("Another solver, n_steps or spacing, without rejection")
 @options.quiet
-def export(model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None) -> None:
+def export_command(
+    model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None
+) -> None:
     """Write a trained run for C++ or ONNX."""
     from ..generation.trained_flow import Flow
     from ..training.run_directory import open_run

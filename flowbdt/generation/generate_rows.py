@@ -1,130 +1,125 @@
-"""Events of given row numbers: noise, the way of a flow, back to columns, rejection.
+"""Events of a trained flow by row number: noise, solver, inverse transform, rejection.
 
-All noise belongs to a row number, so that it does not matter which rows are worked on together.
+All random numbers are keyed by row number: an event does not depend on which others are generated.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 import numpy as np
 
-from .. import seeding
-from ..errors import plural
+from ..errors import DataWarning, plural
 from ..flow.solvers import integrate
-from ..flow.step_inputs import StepInputs
-from ..trees.boosted_trees import BoostedTrees
-from ..trees.density_ratio import DensityRatio
-from .attempt_warnings import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
-from .compiled.engine import CompiledTrees
+from ..seeding import BLOCK, RowNoise
 
 if TYPE_CHECKING:
-    from .trained_flow import Flow
+    from ..flow.fields import VelocityField
+    from ..flow.sampler import Sampler
+    from ..tables.transforms import TableTransform
+    from ..trees.density_ratio import DensityRatio
+    from .compiled.engine import CompiledFlow, CompiledInverse
+
+MOST_ATTEMPTS = 100
+"""Attempts per event; at an acceptance of 0.1 one event in 40,000 needs more."""
+
+warn_of_events = partial(warn, category=DataWarning, stacklevel=3)
+
+NOT_FINITE = "{} not finite: the flow carried points beyond all numbers"
+UNDEFINED = "a relation is undefined in {}; its column was set to an end of its training range"
+KEPT = "{} event(s) were kept although all attempts were rejected: the model does not describe them"
 
 
-def events(
-    flow: Flow,
-    seed: int,
-    parts: list[np.ndarray],
-    cond: np.ndarray | None,
-    start: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return the events (k, d) of some rows.
+@dataclass(frozen=True, eq=False)
+class EventGenerator:
+    """Generator of events from noise (or source events), for any row numbers.
 
     Parameters
     ----------
-    parts : rising row numbers that are worked on together at first, together (k,)
-    cond : ndarray (k, c), or None
-    start : ndarray (k, m), latent points to start from instead of noise, or None
+    field : the velocity at every trained time, closed form plus trees
+    sampler : solver and boundaries, from t = 0 (noise) to t = 1 (data)
+    transform : between columns and latent points
+    ratio : the rejection classifier; None to keep every event
+    compiled_flow, compiled_inverse : machine code for field with solver, and inverse transform
     """
-    found, low = [], 0
-    for rows in parts:
-        span = slice(low, low + len(rows))
-        found.append(attempt(flow, seed, 0, rows, _of(cond, span), _of(start, span)))
-        low += len(rows)
-    x = found[0] if len(found) == 1 else np.vstack(found)
-    if flow.ratio is not None:
-        replace_rejected(flow, flow.ratio, x, seed, np.concatenate(parts), cond)
-    return x
+
+    field: VelocityField
+    sampler: Sampler
+    transform: TableTransform
+    ratio: DensityRatio | None = None
+    compiled_flow: CompiledFlow | None = None
+    compiled_inverse: CompiledInverse | None = None
+
+    def events(
+        self, seed: int, rows: np.ndarray, cond: np.ndarray | None, start: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the events (k, d) of rising row numbers (k,).
+
+        ``cond`` is (k, c) or None; ``start`` (k, m) are latent points that replace the noise.
+        """
+        edges = np.flatnonzero(np.diff(rows // BLOCK)) + 1 if not self.is_rowwise else ()
+        spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
+        blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
+        x = blocks[0] if len(blocks) == 1 else np.vstack(blocks)
+        if self.ratio is not None:
+            self._redraw_rejected(x, self.ratio, seed, rows, cond)
+        return x
+
+    @property
+    def is_rowwise(self) -> bool:
+        """True if the bits of an event do not depend on the rows generated with it."""
+        return self.compiled_flow is not None and self.compiled_inverse is not None
+
+    def _attempt(
+        self, seed: int, attempt: int, rows: np.ndarray, cond: Any, start: Any = None
+    ) -> np.ndarray:
+        """Return new events (k, d): noise, solver, inverse transform."""
+        keys, x0 = ((attempt,) if attempt else ()), start
+        if x0 is None:
+            noise = RowNoise(seed, "sample", rows, keys, once=True)
+            x0 = noise.standard_normal((len(rows), self.transform.n_latent))
+        if self.compiled_flow is not None:
+            return self._inverse(self.compiled_flow.run(x0, cond))
+        rng, sampler = RowNoise(seed, "solver", rows, keys), self.sampler
+        end = integrate(sampler.solver, self.field, x0, sampler.boundaries, cond=cond, rng=rng)
+        return self._inverse(end.x)
+
+    def _inverse(self, z: np.ndarray) -> np.ndarray:
+        """Return the columns (n, d) of latent points (n, m)."""
+        lost = 1.0 - np.isfinite(z).all(axis=1).mean()
+        if lost:
+            warn_of_events(NOT_FINITE.format(f"{lost:.2%} of {len(z)} events are"))
+        if self.compiled_inverse is None or lost:
+            return self.transform.inverse(z)
+        x = np.empty((len(z), self.compiled_inverse.n_columns))
+        undefined = self.compiled_inverse.inverse(np.ascontiguousarray(z), x)
+        if undefined:
+            warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
+        return x
+
+    def _redraw_rejected(
+        self, x: np.ndarray, ratio: DensityRatio, seed: int, rows: np.ndarray, cond: Any
+    ) -> None:
+        """Draw rejected events (k, d) anew, in place, until all are accepted."""
+        left = np.arange(len(x))
+        for attempt in range(1, MOST_ATTEMPTS):
+            uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
+            kept = ratio.keeps(classifier_inputs(x[left], _at(cond, left)), uniform)
+            left = left[~kept]
+            if not len(left):
+                return
+            x[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
+        warn_of_events(KEPT.format(len(left)))
 
 
-def _of(given: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:
-    return None if given is None else given[rows]
+def classifier_inputs(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+    """Return the inputs of the rejection classifier: columns and conditions (n, d + c), float32."""
+    return np.hstack([x] if cond is None else [x, cond]).astype(np.float32)
 
 
-def attempt(
-    flow: Flow,
-    seed: int,
-    number: int,
-    rows: np.ndarray,
-    cond: np.ndarray | None,
-    start: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return new events (k, d) for rising row numbers (k,), by the noise of one attempt."""
-    keys = (number,) if number else ()
-    x0 = start
-    if x0 is None:
-        noise = seeding.RowNoise(seed, "sample", rows, keys, once=True)
-        x0 = noise.standard_normal((len(rows), flow.plan["n_latent"]))
-    if flow.whole is not None:
-        return back(flow, flow.whole.run(x0, cond))
-    rng, sampler = seeding.RowNoise(seed, "solver", rows, keys), flow.sampler
-    way = integrate(sampler.solver, flow.field, x0, sampler.boundaries, cond=cond, rng=rng)
-    return back(flow, way.x)
-
-
-def back(flow: Flow, z: np.ndarray) -> np.ndarray:
-    """Return latent points (n, m) as columns (n, d)."""
-    lost = 1.0 - np.isfinite(z).all(axis=1).mean()
-    if lost:
-        warn_not_finite(f"{lost:.2%} of {len(z)} events are")
-    if flow.way is None or lost:
-        return flow.transform.inverse(z)
-    x = np.empty((len(z), flow.way.n_columns))
-    undefined = flow.way.back(np.ascontiguousarray(z), x)
-    if undefined:
-        warn_undefined(plural(undefined, "generated event"))
-    return x
-
-
-def replace_rejected(
-    flow: Flow,
-    ratio: DensityRatio,
-    x: np.ndarray,
-    seed: int,
-    numbers: np.ndarray,
-    cond: np.ndarray | None,
-) -> None:
-    """Draw rejected events (k, d) anew, in place, until all are accepted.
-
-    ``numbers`` (k,) are their row numbers, ``cond`` (k, c) their conditions.
-    """
-    left = np.arange(len(x))
-    for number in range(1, MOST_ATTEMPTS):
-        rows, given = numbers[left], _of(cond, left)
-        uniform = seeding.RowNoise(seed, "accept", rows, (number,), once=True).random()
-        kept = ratio.keeps(classified(x[left], given), uniform)
-        left = left[~kept]
-        if not len(left):
-            return
-        x[left] = attempt(flow, seed, number, numbers[left], _of(cond, left))
-    warn_kept(len(left))
-
-
-def classified(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-    """Return what rejection is decided by: columns (n, d) and conditions (n, c), float32."""
-    parts = [x] if cond is None else [x, cond]
-    return np.hstack(parts).astype(np.float32)
-
-
-class StepModel:
-    """The velocity at one time: closed form plus trees."""
-
-    def __init__(self, inputs: StepInputs, trees: BoostedTrees | CompiledTrees) -> None:
-        self._inputs, self._trees = inputs, trees
-
-    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        """Return velocities (n, m), float64."""
-        inputs, velocity = self._inputs(x, cond)
-        velocity += self._trees.predict(inputs)
-        return velocity
+def _at(array: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:
+    return None if array is None else array[rows]

@@ -1,8 +1,4 @@
-"""What events are generated for or from: conditions and source events, in memory or in a file.
-
-Both are handed out by slices of the events' numbers, so that of a file only the rows that are
-being worked on need be in memory.
-"""
+"""Conditions and source events of a sample, in memory or read block by block from a file."""
 
 from __future__ import annotations
 
@@ -27,25 +23,13 @@ READ_TOGETHER = 16 * seeding.BLOCK
 Categories = dict[str, tuple[str, ...]]
 
 
-class Rows(Protocol):
-    """Numbers (n, c) of which slices are asked for, each beginning where one before ended."""
+class InputRows(Protocol):
+    """Numbers (n, c), read in slices that follow one another."""
 
     def __getitem__(self, span: slice, /) -> np.ndarray: ...
 
 
-def is_file(given: Any) -> bool:
-    """Whether something is named by the path of its file."""
-    return isinstance(given, (str, PathLike))
-
-
-def count(given: Any) -> int | None:
-    """Return how many rows conditions or source have; None if there are none."""
-    if is_file(given):
-        return count_rows(given)
-    return len(given) if hasattr(given, "__len__") else None
-
-
-class FromFile:
+class FileRows:
     """Rows (n, c) of a file, in order; at most a block is in memory.
 
     Parameters
@@ -60,24 +44,24 @@ class FromFile:
     ) -> None:
         self.path, self._blocks, self.n_rows = path, blocks, n_rows
         self._next, self._left = 0, np.zeros((0, 0))
-        self._found: Iterator[np.ndarray] | None = None
+        self._open: Iterator[np.ndarray] | None = None
 
     def __getitem__(self, span: slice) -> np.ndarray:
         """Return rows start to stop; going back reads the file anew."""
         low, high = int(span.start), min(int(span.stop), self.n_rows)
-        if self._found is None or low != self._next:
-            self._found, self._left = self._blocks(low), np.zeros((0, 0))
-        parts, missing = [], high - low
+        if self._open is None or low != self._next:
+            self._open, self._left = self._blocks(low), np.zeros((0, 0))
+        rows, missing = [], high - low
         while missing > 0:
             if not len(self._left):
-                self._left = next(self._found, np.zeros((0, 0)))
+                self._left = next(self._open, np.zeros((0, 0)))
                 if not len(self._left):
                     raise InputError(f"{self.path} ends before row {high}: was it changed?")
-            parts.append(self._left[:missing])
+            rows.append(self._left[:missing])
             self._left = self._left[missing:]
-            missing -= len(parts[-1])
+            missing -= len(rows[-1])
         self._next = high
-        return np.concatenate(parts)
+        return np.concatenate(rows)
 
     def digest(self) -> str:
         """Return the hash of the file."""
@@ -86,7 +70,7 @@ class FromFile:
 
 def conditions_of(
     cond: Any, names: tuple[str, ...], categories: Categories, n_rows: int
-) -> np.ndarray | FromFile:
+) -> np.ndarray | FileRows:
     """Return conditions of ``n_rows`` events, in the order and coding of the training table.
 
     Parameters
@@ -100,24 +84,24 @@ def conditions_of(
     InputError, FormatError, MissingExtra
         As `align_conditions` and `read_conditions`; for a file when the block is read.
     """
-    if not is_file(cond):
+    if not _is_file(cond):
         return align_conditions(cond, names, categories, n_rows)
     path = Path(cond)
-    found = count_rows(path)
-    if found == 1:
+    count = count_rows(path)
+    if count == 1:
         return align_conditions(read_conditions(path), names, categories, n_rows)
-    if found != n_rows:
-        raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {found} in {path}")
+    if count != n_rows:
+        raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {count} in {path}")
 
     def blocks(first: int) -> Iterator[np.ndarray]:
         for table in condition_blocks(path, READ_TOGETHER, first):
             yield align_conditions(table, names, categories, table.n)
 
-    return FromFile(path, blocks, n_rows)
+    return FileRows(path, blocks, n_rows)
 
 
-class Starts:
-    """Latent points that given events start from; those of a block are computed when asked for.
+class SourcePoints:
+    """Latent points of source events, computed for a block at a time.
 
     Parameters
     ----------
@@ -136,15 +120,15 @@ class Starts:
         self, source: Any, transform: TableTransform, categories: Categories, n_rows: int
     ) -> None:
         self._transform, self._categories = transform, categories
-        self._file: FromFile | None = None
-        if is_file(source):
-            self._file = FromFile(Path(source), lambda low: self._read(source, low), n_rows)
-            found = count_rows(source)
+        self._file: FileRows | None = None
+        if _is_file(source):
+            self._file = FileRows(Path(source), lambda low: self._read(source, low), n_rows)
+            count = count_rows(source)
         else:
             self._table = self._like(source)
-            found = self._table.n
-        if found != n_rows:
-            raise InputError(f"source must have {n_rows} rows, one per event, got {found}")
+            count = self._table.n
+        if count != n_rows:
+            raise InputError(f"source must have {n_rows} rows, one per event, got {count}")
 
     def _like(self, table: Any) -> EventTable:
         return align_columns(table, self._transform.names, self._categories)
@@ -159,30 +143,47 @@ class Starts:
     def __getitem__(self, span: slice) -> np.ndarray:
         """Return points (k, m) of the rows start to stop; start must be that of a block."""
         low, high = int(span.start), int(span.stop)
-        parts = []
+        points = []
         with threadpool_limits(1, user_api="blas"):  # sums in one order
             for start in range(low, high, seeding.BLOCK):
                 rows = slice(start, min(start + seeding.BLOCK, high))
-                parts.append(self._transform.forward(self._part(rows), start))
-        return np.concatenate(parts)
+                points.append(self._transform.forward(self._events(rows), start))
+        return np.concatenate(points)
 
-    def _part(self, rows: slice) -> EventTable:
+    def _events(self, rows: slice) -> EventTable:
         if self._file is not None:
             return EventTable.of(self._file[rows], self._transform.names)
         return replace(self._table.take(rows), cond=None)
 
     def digest(self) -> str:
         """Return the hash of the file or of the numbers."""
-        return (
-            atomic_files.digest_array(self._table.x) if self._file is None else self._file.digest()
-        )
+        return rows_digest(self._table.x) if self._file is None else self._file.digest()
 
 
-def digest(given: np.ndarray | FromFile | Starts | None) -> str | None:
-    """Return what tells conditions or source from others: the hash of the file or the numbers."""
-    if given is None:
-        return None
-    if not isinstance(given, np.ndarray):
-        return given.digest()
-    one_for_all = len(given) > 1 and given.strides[0] == 0
-    return atomic_files.digest_array(given[:1] if one_for_all else given)
+def rows_digest(rows: np.ndarray | FileRows | SourcePoints) -> str:
+    """Return the hash of the numbers, or of the file that they are read from."""
+    if not isinstance(rows, np.ndarray):
+        return rows.digest()
+    one_for_all = len(rows) > 1 and rows.strides[0] == 0
+    return atomic_files.digest_array(rows[:1] if one_for_all else rows)
+
+
+def number_of_events(n: int | None, *inputs: Any) -> int:
+    """Return ``n``, else the number of rows of conditions or source, else 1.
+
+    Raises InputError if it is not a whole number of at least 1.
+    """
+    number = max((_count(rows) or 1 for rows in inputs), default=1) if n is None else n
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise InputError(f"n_samples must be a whole number of at least 1, got {n!r}")
+    return int(number)
+
+
+def _is_file(data: Any) -> bool:
+    return isinstance(data, (str, PathLike))
+
+
+def _count(data: Any) -> int | None:
+    if _is_file(data):
+        return count_rows(data)
+    return len(data) if hasattr(data, "__len__") else None

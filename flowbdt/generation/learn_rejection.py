@@ -19,14 +19,14 @@ from ..training import run_directory
 from ..training.executors.local import available_cpus
 from ..training.run_directory import RunDirectory
 from ..trees.density_ratio import DensityRatio
-from .generate_rows import classified
+from .generate_rows import classifier_inputs
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT = 8
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
 MOST_VALUES = 4_000_000
-"""Generated events cost little; several for each real one make their share of the noise small.
+"""Generated events cost little; many for each real one make their share of the noise small.
 Events of many columns cost more: no more than so many latent values are generated."""
 
 MOST_REAL = 400_000
@@ -104,13 +104,13 @@ def _as_tables(flow: Flow, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray
     """Return events in the table's units, as generated ones come out, with their conditions."""
     with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
         parts = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
-    return classified(np.vstack(parts), cond)
+    return classifier_inputs(np.vstack(parts), cond)
 
 
 def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
     """Return generated events, each condition of the real ones about equally often."""
     most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
-    given = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.blocks((0, n), derive(seed, "events"), given, None)
-    return classified(np.vstack([block.x for block in blocks]), given)
+    repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
+    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
+    return classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

@@ -1,33 +1,75 @@
-"""One event after the other, without the cost of a call for many."""
+"""Single events on demand, without the cost of a call for many.
+
+`open_sampler` is for programs that start often: it maps the arrays that `FlowBDT.save` added to a
+model file, loads machine code that another process kept, and imports neither numba, XGBoost nor
+scikit-learn. Where arrays or machine code are missing it loads the whole flow; the events are the
+same.
+"""
 
 from __future__ import annotations
 
 import math
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import seeding
 from ..errors import InputError
-from .attempt_warnings import MOST_ATTEMPTS, warn_kept, warn_not_finite, warn_undefined
+from ..training import run_directory
+from .generate_rows import KEPT, MOST_ATTEMPTS, NOT_FINITE, UNDEFINED, warn_of_events
+from .packed.packed_model import PackedFlow, load_flow
 
 if TYPE_CHECKING:
-    from .fast_start import PackedFlow
     from .trained_flow import Flow
 
 
-class _Rows:
-    """Random numbers of one row after the other: those that `seeding.RowNoise` gives to it."""
+def open_sampler(
+    path: str | PathLike[str], *, random_state: Any = None, first: int = 0
+) -> EventSampler:
+    """Return a sampler of single events from a model file, with as little delay as possible.
+
+    Parameters
+    ----------
+    path : a file of `FlowBDT.save`, or the folder of a run
+    random_state : seed; the events are those of `FlowBDT.sample` with the same seed
+    first : number of the first event
+
+    Raises
+    ------
+    FormatError
+        If it is truncated, damaged, foreign, or of a newer format.
+    InputError
+        If the model starts from source events.
+    """
+    source = run_directory.open_run(path)
+    flow = PackedFlow.of(source) if isinstance(source, run_directory.Archive) else None
+    seed = seeding.resolve(random_state)
+    if flow is not None:
+        sampler = EventSampler(flow, seed, first)
+        if flow.prepare(*sampler.memory) or _numba_is_usable():
+            return sampler
+    return EventSampler(load_flow(source), seed, first)
+
+
+def _numba_is_usable() -> bool:
+    from .compiled.engine import available
+
+    return available()
+
+
+class _RowNumbers:
+    """Random numbers of single rows: those that `seeding.RowNoise` draws for them."""
 
     def __init__(self, seed: int, purpose: str, keys: tuple[int, ...], width: int) -> None:
-        self._of, self._keys, self._width = (seed, purpose), keys, width
+        self._stream, self._keys, self._width = (seed, purpose), keys, width
         self._block, self._next = -1, 0
 
     def _at(self, row: int) -> np.random.Generator:
         """Return the generator where the numbers of ``row`` are the next ones."""
         block, place = divmod(row, seeding.BLOCK)
         if block != self._block or place < self._next:
-            self._rng = seeding.stream(*self._of, block, *self._keys)
+            self._rng = seeding.stream(*self._stream, block, *self._keys)
             self._block, self._next = block, 0
         if place > self._next:
             self._skip((place - self._next) * self._width)
@@ -42,7 +84,7 @@ class _Rows:
         self._at(row).standard_normal(out=out)
 
 
-class _Uniform(_Rows):
+class _Uniform(_RowNumbers):
     def _skip(self, count: int) -> None:
         self._rng.random(count)
 
@@ -54,7 +96,7 @@ class _Uniform(_Rows):
 class EventSampler:
     """The events of a sample one by one, the same as `FlowBDT.sample` gives for the seed.
 
-    Made for programs that ask for one particle at a time: with numba an event takes tens of
+    Made for programs that need one particle at a time: with numba an event takes tens of
     microseconds. Not safe to share between threads; give each its own, with a seed of its own.
 
     Parameters
@@ -81,19 +123,20 @@ class EventSampler:
 
     def __init__(self, flow: Flow | PackedFlow, seed: int, first: int = 0) -> None:
         if flow.from_source:
-            raise InputError("this model starts from given events: use sample(..., source=...)")
+            raise InputError("this model starts from source events: use sample(..., source=...)")
         self._flow, self.seed, self.row = flow, seed, first
         self._names = flow.condition_names
         self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
         self._cond = np.zeros((1, len(self._names)))
-        self._seen = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
-        self._noise: list[_Rows] = []
+        self._inputs = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
+        self._noise: list[_RowNumbers] = []
         self._accept: list[_Uniform] = []
 
     @property
     def memory(self) -> tuple[np.ndarray, ...]:
-        """Where point (1, m), conditions (1, c), columns (1, d) and what trees see always are."""
-        return self._z, self._cond, self._x, self._seen
+        """The arrays reused for every event: latent point (1, m), conditions (1, c), columns
+        (1, d), classifier inputs (1, d + c)."""
+        return self._z, self._cond, self._x, self._inputs
 
     def one(self, cond: Any = None) -> np.ndarray:
         """Return the next event (d,), float64, in the units of the training table.
@@ -122,51 +165,45 @@ class EventSampler:
             if np.isinf(self._cond).any():
                 raise InputError(f"conditions must be numbers, or NaN where unknown, got {cond}")
         row, self.row = self.row, self.row + 1
-        flow = self._flow
-        if flow.whole is None or flow.way is None:
-            return self._slowly(row, count)
-        for attempt in range(MOST_ATTEMPTS):
-            self._event(row, attempt)
-            if flow.ratio is None or self._kept(row, attempt + 1):
-                break
+        if not self._flow.generator.is_rowwise:
+            cond_rows = self._cond.copy() if count else None
+            self._x[:] = self._flow.rows(self.seed, np.array([row]), cond_rows)
+        else:
+            attempt = 0
+            self._attempt(row, attempt)
+            while not self._is_kept(row, attempt + 1):
+                attempt += 1
+                self._attempt(row, attempt)
         event: np.ndarray = self._x[0]
         return event
 
-    def _event(self, row: int, attempt: int) -> None:
+    def _attempt(self, row: int, attempt: int) -> None:
         """Fill the event with that of one attempt."""
-        flow = self._flow
         if attempt == len(self._noise):
             keys = (attempt,) if attempt else ()
-            self._noise.append(_Rows(self.seed, "sample", keys, self._z.shape[1]))
+            self._noise.append(_RowNumbers(self.seed, "sample", keys, self._z.shape[1]))
         self._noise[attempt].normal(row, self._z[0])
-        assert flow.whole is not None
-        assert flow.way is not None
-        flow.whole.step_one(self._z, self._cond)
+        generator: Any = self._flow.generator  # compiled as a whole
+        generator.compiled_flow.step_one(self._z, self._cond)
         if not math.isfinite(np.add.reduce(self._z[0])):
-            warn_not_finite(f"event {row} is")
+            warn_of_events(NOT_FINITE.format(f"event {row} is"))
             raise InputError(f"event {row} was carried beyond all numbers; it has no columns")
-        if flow.way.back(self._z, self._x):
-            warn_undefined(f"event {row}")
+        if generator.compiled_inverse.inverse(self._z, self._x):
+            warn_of_events(UNDEFINED.format(f"event {row}"))
 
-    def _kept(self, row: int, attempt: int) -> bool:
-        """Whether the event is not rejected; ``attempt`` is that which would come next."""
-        if attempt == MOST_ATTEMPTS:
-            warn_kept(1)
+    def _is_kept(self, row: int, next_attempt: int) -> bool:
+        """Return False if the event is rejected."""
+        ratio = self._flow.generator.ratio
+        if ratio is None:
             return True
-        while attempt > len(self._accept):
+        if next_attempt == MOST_ATTEMPTS:
+            warn_of_events(KEPT.format(1))
+            return True
+        while next_attempt > len(self._accept):
             keys = (len(self._accept) + 1,)
             self._accept.append(_Uniform(self.seed, "accept", keys, 1))
-        uniform = self._accept[attempt - 1].one(row)
-        d, seen, ratio = self._x.shape[1], self._seen, self._flow.ratio
-        seen[0, :d] = self._x[0]
-        seen[0, d:] = self._cond[0]
-        assert ratio is not None
-        return bool(ratio.keeps(seen, np.array([uniform]))[0])
-
-    def _slowly(self, row: int, count: int) -> np.ndarray:
-        """Return an event where not all is compiled."""
-        rows = np.array([row])
-        cond = self._cond.copy() if count else None
-        self._x[:] = self._flow.rows(self.seed, rows, cond)
-        event: np.ndarray = self._x[0]
-        return event
+        uniform = self._accept[next_attempt - 1].one(row)
+        d, inputs = self._x.shape[1], self._inputs
+        inputs[0, :d] = self._x[0]
+        inputs[0, d:] = self._cond[0]
+        return bool(ratio.keeps(inputs, np.array([uniform]))[0])

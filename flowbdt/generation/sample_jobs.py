@@ -1,13 +1,8 @@
-"""A large sample in parts, each a job of its own: together the bytes of one long generation.
+"""Jobs that make the blocks of a large sample anywhere; together the bytes of one generation.
 
-::
-
-    samples/new/sample.json        how many events, seed, where they go; rows of every part
-    samples/new/cond.npy           conditions of all events, where the run has them
-    samples/new/0003.npy           values (rows, columns) of a part, then
-    samples/new/0003.report.json   its hash and that of sample.json
-
-Noise is keyed by the number of an event, so that it does not matter who makes it.
+A run keeps the blocks, their plan, and the conditions and source points of all events in
+``samples/NAME/``, see `sample_files`. Noise is keyed by the number of an event, so that it does not
+matter which machine makes it.
 """
 
 from __future__ import annotations
@@ -23,95 +18,82 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import atomic_files, seeding
-from ..errors import ConfigError, FormatError, IncompleteRun, RunError
-from ..tables.formats import TableWriter
+from .. import __version__, atomic_files, seeding
+from ..errors import ConfigError, FormatError, IncompleteRun
 from ..tables.formats.table_files import format_of
 from ..training import run_directory
 from ..training.expected_cost import PROCESS_MIB
-from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
+from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib
 from ..training.run_directory import RunDirectory
-from .compiled.choose_engine import may_compile
-from .trained_flow import Flow
+from .compiled.engine import may_compile
+from .sample_files import PLAN, BlockFiles
+from .trained_flow import Flow, rows_together
 
 ROWS = 250_000
-"""Events per part, about: some ten seconds to a minute of work."""
+"""Events per job, about: some ten seconds to a minute of work."""
 
-ARRAYS = ("cond", "start")
+INPUTS = {"cond": "conditions", "start": "source"}
+"""Arrays of the inputs of all events, and their names in the plan of the sample."""
 
 MERGED = "merged.json"
-"""Written when the whole sample was."""
+"""Written when the output was."""
 
 
 @dataclass(frozen=True)
-class Parts(JobKind):
-    """Generating the parts of the sample called ``sample``."""
+class SampleJobs(JobKind):
+    """The jobs of the sample called ``sample``: one block each."""
 
     sample: str
     noun: ClassVar[str] = "part"
     digest_key: ClassVar[str] = "sha256"
 
     def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
-        """Generate one part."""
-        return generate_part(RunDirectory(folder), self, number, n_threads)
+        return make_block(RunDirectory(folder), self, number, n_threads)
 
     def file(self, name: str) -> str:
         """Return the name of a file of this sample within the run."""
         return f"samples/{self.sample}/{name}"
 
+    def blocks(self, run: RunDirectory) -> BlockFiles:
+        """Return the blocks of this sample in a run."""
+        return BlockFiles(run.file(self.file("")))
+
     def command(self, number: str) -> list[str]:
-        """Return ``part . SAMPLE NUMBER``."""
         return ["part", ".", self.sample, number]
 
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
-        """Return the trained run without its tables, and the plan of the sample."""
-        arrays = [self.file(f"{array}.npy") for array in ARRAYS]
+        arrays = [self.file(f"{array}.npy") for array in INPUTS]
         rejection = run.plan().get("rejection")
         return [
             *("manifest.json", *run_directory.DESCRIBING, "steps"),
             *([run_directory.REJECTION] if rejection else []),
-            self.file("sample.json"),
+            self.file(PLAN),
             *(array for array in arrays if run.file(array).exists()),
         ]
 
     def result(self, name: str) -> tuple[str, str]:
-        """Return the names of the values and of the report."""
         return self.file(f"{name}.npy"), self.file(f"{name}.report.json")
 
     def logs(self, name: str) -> str:
-        """Return the name of a part's logs within the run, without ending."""
         return self.file(name)
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
-        """Return the report if values and plan of the sample belong to it."""
-        values, described = self.result(name_of(number))
-        try:
-            report: dict[str, Any] = run.read_json(described)
-            whole = atomic_files.digest_file(run.file(values)) == report["sha256"]
-            same = report["sample_digest"] == self.plan(run)["digest"]
-        except (FormatError, OSError, KeyError):
-            return None
-        return report if whole and same else None
+        return self.blocks(run).report(number)
 
-    def plan(self, run: RunDirectory) -> dict[str, Any]:
-        """Return the plan of the sample. Raises FormatError if there is none."""
-        content: dict[str, Any] = run.read_json(self.file("sample.json"))
-        run_directory.check_format(content, self.file("sample.json"))
-        return content
+    def missing(self, run: RunDirectory) -> list[int]:
+        """Return the blocks without a valid report, in order; first take over what was brought."""
+        numbers = range(len(self.blocks(run).plan()["blocks"]))
+        return [number for number in numbers if self.receive(run, number) is None]
 
     def needs(self, run: RunDirectory) -> Needs:
-        """Return room for the models and the largest part."""
-        plan = run.plan()
-        low, high = self.plan(run)["parts"][0]
-        values = (high - low) * len(plan["fingerprint"]["columns"]["names"]) * 8 / 2**20
-        given = sum(
-            run.file(self.file(f"{array}.npy")).stat().st_size / 2**20
-            for array in ARRAYS
-            if run.file(self.file(f"{array}.npy")).exists()
-        )
+        columns = run.plan()["fingerprint"]["columns"]
+        low, high = self.blocks(run).plan()["blocks"][0]
+        values = (high - low) * len(columns["names"]) * 8 / 2**20
+        paths = [run.file(self.file(f"{array}.npy")) for array in INPUTS]
+        inputs = sum(path.stat().st_size / 2**20 for path in paths if path.exists())
         models = folder_mib(run, "steps")
-        memory = SPARE_MEMORY * (PROCESS_MIB + 3 * values + given + 4 * models) + 100
-        return Needs(round(memory), round(DISK_MIB + values + given + models))
+        memory = SPARE_MEMORY * (PROCESS_MIB + 3 * values + inputs + 4 * models) + 100
+        return Needs(round(memory), round(DISK_MIB + values + inputs + models))
 
 
 def plan_sample(
@@ -124,15 +106,15 @@ def plan_sample(
     cond: Any = None,
     source: Any = None,
     sampler: Mapping[str, Any] | None = None,
-) -> Parts:
-    """Write the plan of a sample and return its parts; a plan that is there must be the same.
+) -> SampleJobs:
+    """Write the plan of a sample and return its jobs; a plan that is there must be the same.
 
     Parameters
     ----------
-    output : where the whole sample goes; its name without ending names the sample
-    parts : how many jobs; by default one for each 250,000 events
+    output : of the whole sample; its name without ending names the sample
+    parts : number of jobs; by default one for each 250,000 events
     cond, source : as in `Flow.sample_blocks`; the run must be complete then
-    sampler : as in `Flow`; checked here if the run is complete, else by the first part
+    sampler : as in `Flow`; checked here if the run is complete, else by the first job
 
     Raises
     ------
@@ -142,42 +124,34 @@ def plan_sample(
         If the folder has another sample of this name.
     """
     format_of(output)
-    work = Parts(output.stem)
-    if sampler is not None and run.file("manifest.json").exists():
-        Flow(run, 1, sampler=sampler)
-    arrays = _given(run, n, cond, source)
-    content = {
-        "format": 1,
-        "n": n,
+    jobs = SampleJobs(output.stem)
+    flow = Flow(run, 1, sampler=sampler) if run.file("manifest.json").exists() else None
+    arrays = _input_arrays(run, flow, n, cond, source)
+    blocks = job_rows(n, parts, _group_rows(run, flow))
+    sample = {
+        "number of events": n,
         "seed": seed,
-        "run_digest": run.plan()["digest"],
-        "output": str(output.resolve()),
-        "parts": part_rows(n, parts),
-        "given": {name: atomic_files.digest_array(array) for name, array in arrays.items()},
+        "model": run.plan()["digest"],
+        "sampler": sampler,
+        **dict.fromkeys(INPUTS.values()),
+        **{INPUTS[name]: atomic_files.digest_array(array) for name, array in arrays.items()},
+        "parts": len(blocks),
+        "flowbdt version": __version__,
     }
-    if sampler is not None:
-        content["sampler"] = atomic_files.to_plain(dict(sampler))
-    # every part in the same way: machine code rounds otherwise than XGBoost's
-    path = run.file(work.file("sample.json"))
-    planned = work.plan(run) if path.exists() else {"compiled": may_compile(None)}
-    if "compiled" in planned:  # not in plans of before there was a choice
-        content["compiled"] = planned["compiled"]
-    content["digest"] = atomic_files.digest({k: v for k, v in content.items() if k != "output"})
-    if path.exists() and work.plan(run)["digest"] != content["digest"]:
-        raise RunError(
-            f"{path.parent} is another sample called {work.sample}; give the file another name, or"
-            " ask for the same number, seed, sampler, conditions and parts to continue it"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # all blocks by the same engine: machine code rounds otherwise than XGBoost
+    files = jobs.blocks(run)
+    compiled = files.plan()["compiled"] if files.is_planned else may_compile(None)
+    files.begin(sample, blocks, compiled=compiled, output=str(output.resolve()))
     for name, array in arrays.items():
-        atomic_files.write_array(run.file(work.file(f"{name}.npy")), array)
-    atomic_files.write_json(path, content)
-    return work
+        atomic_files.write_array(run.file(jobs.file(f"{name}.npy")), array)
+    return jobs
 
 
-def _given(run: RunDirectory, n: int, cond: Any, source: Any) -> dict[str, np.ndarray]:
+def _input_arrays(
+    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any
+) -> dict[str, np.ndarray]:
     """Return conditions and starting points of all events, where the run has them."""
-    if not run.file("manifest.json").exists():
+    if flow is None:
         plan = run.plan()["fingerprint"]
         if plan["columns"]["conditions"] or "source" in plan["events"]:
             raise ConfigError(
@@ -185,122 +159,110 @@ def _given(run: RunDirectory, n: int, cond: Any, source: Any) -> dict[str, np.nd
                 " be read only once it is; submit the training first, then the generation"
             )
         return {}
-    flow = Flow(run, 1)
     arrays = {"cond": flow.checked_conditions(cond, n), "start": flow.checked_source(source, n)}
     return {name: np.asarray(rows[0:n]) for name, rows in arrays.items() if rows is not None}
 
 
-def part_rows(n: int, parts: int | None = None) -> list[tuple[int, int]]:
-    """Return first and one past the last row of every part: whole blocks, as equal as can be."""
-    blocks = len(seeding.block_ranges(n))
-    count = min(parts or max(1, round(n / ROWS)), blocks)
-    edges = [min(n, seeding.BLOCK * (i * blocks // count)) for i in range(count)] + [n]
+def _group_rows(run: RunDirectory, flow: Flow | None) -> int:
+    """Return how many events must be generated together."""
+    if flow is not None:
+        return flow.group_rows(1)
+    plan = run.plan()
+    return rows_together(plan["n_latent"]) if plan.get("rejection") else seeding.BLOCK
+
+
+def job_rows(n: int, jobs: int | None = None, group: int = seeding.BLOCK) -> list[tuple[int, int]]:
+    """Return first and one past the last row of every job: whole groups, as equal as can be."""
+    groups = -(-n // group)
+    count = min(jobs or max(1, round(n / ROWS)), groups)
+    edges = [min(n, group * (i * groups // count)) for i in range(count)] + [n]
     return list(itertools.pairwise(edges))
 
 
-def generate_part(run: RunDirectory, work: Parts, number: int, n_threads: int) -> dict[str, Any]:
-    """Generate one part of a sample and return its report, which is written last.
+def make_block(run: RunDirectory, jobs: SampleJobs, number: int, n_threads: int) -> dict[str, Any]:
+    """Generate one block of a sample and return its report, which is written last.
 
     Raises
     ------
     FormatError
         If run or sample are missing, damaged, or do not belong together.
     ConfigError
-        If the sample has no such part.
+        If the sample has no such block.
     """
     start = time.perf_counter()
-    sample = work.plan(run)
-    flow = _flow(run, sample, n_threads)
-    if sample["run_digest"] != flow.plan["digest"]:
-        raise FormatError(f"{run.path}: sample {work.sample} was planned for another run")
-    if number >= len(sample["parts"]):
+    files = jobs.blocks(run)
+    plan = files.plan()
+    sample = plan["sample"]
+    flow = Flow(run, n_threads, sampler=sample["sampler"], compiled=plan["compiled"])
+    if sample["model"] != flow.plan["digest"]:
+        raise FormatError(f"{run.path}: sample {jobs.sample} was planned for another run")
+    if number >= len(plan["blocks"]):
         raise ConfigError(
-            f"sample {work.sample} has no part {number}; it has 0 to {len(sample['parts']) - 1}"
+            f"sample {jobs.sample} has no part {number}; it has 0 to {len(plan['blocks']) - 1}"
         )
-    low, high = sample["parts"][number]
-    given = [_array(run, work, name, sample) for name in ARRAYS]
-    blocks = flow.blocks((low, high), sample["seed"], *given)
-    values = np.vstack([block.x for block in blocks])
-    result, described = work.result(name_of(number))
-    atomic_files.write_array(run.file(result), values)
-    report = {
-        "format": 1,
-        "part": number,
-        "rows": high - low,
-        "sample_digest": sample["digest"],
-        "sha256": atomic_files.digest_file(run.file(result)),
-        "seconds": time.perf_counter() - start,
-        "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
-    }
-    run.write_json(described, report)
-    return report
+    inputs = [_input_array(run, jobs, name, sample) for name in INPUTS]
+    tables = list(flow.blocks(plan["blocks"][number], sample["seed"], *inputs))
+    return files.write(
+        number,
+        tables,
+        part=number,
+        seconds=time.perf_counter() - start,
+        worker={"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
+    )
 
 
-def _flow(run: RunDirectory, sample: dict[str, Any], n_threads: int) -> Flow:
-    """Return the flow as the sample was planned. Raises MissingExtra if numba is missing here."""
-    way, compiled = sample.get("sampler"), sample.get("compiled", False)
-    return Flow(run, n_threads, sampler=way, compiled=compiled)
-
-
-def _array(run: RunDirectory, work: Parts, name: str, sample: dict[str, Any]) -> Any:
-    if name not in sample["given"]:
+def _input_array(run: RunDirectory, jobs: SampleJobs, name: str, sample: Mapping[str, Any]) -> Any:
+    if sample[INPUTS[name]] is None:
         return None
-    path = run.file(work.file(f"{name}.npy"))
-    if not path.exists():
-        raise FormatError(f"{path} is missing; submit the generation anew")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if atomic_files.digest_array(array) != sample["given"][name]:
-        raise FormatError(f"{path} is not the one the sample was planned with; submit it anew")
+    path = run.file(jobs.file(f"{name}.npy"))
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        same = atomic_files.digest_array(array) == sample[INPUTS[name]]
+    except (OSError, ValueError, EOFError):
+        same = False
+    if not same:
+        raise FormatError(
+            f"{path} is missing, damaged or of another sample; submit the generation anew"
+        )
     return array
 
 
-def missing_parts(run: RunDirectory, work: Parts) -> list[int]:
-    """Return the parts without a valid report, in order."""
-    numbers = range(len(work.plan(run)["parts"]))
-    return [number for number in numbers if work.receive(run, number) is None]
-
-
-def merge(run: RunDirectory, work: Parts) -> str:
-    """Write the whole sample where it was asked for, and return a line about it.
+def merge(run: RunDirectory, jobs: SampleJobs) -> str:
+    """Assemble the output from all blocks, and return a line about it.
 
     Equal to what ``flowbdt generate`` writes, byte for byte.
 
     Raises
     ------
     IncompleteRun
-        If parts are missing; names them, their logs, and how to go on.
+        If blocks are missing; names them, their logs, and how to go on.
     """
-    sample = work.plan(run)
-    missing = missing_parts(run, work)
+    files = jobs.blocks(run)
+    plan, missing = files.plan(), jobs.missing(run)
+    sample, count = plan["sample"], len(plan["blocks"])
     if missing:
         raise IncompleteRun(
-            f"{run.path}: {len(missing)} of {len(sample['parts'])} parts of sample {work.sample}"
-            f" are missing: {', '.join(map(str, missing))} (logs: {run.file(work.file(''))}/*.err"
+            f"{run.path}: {len(missing)} of {count} parts of sample {jobs.sample}"
+            f" are missing: {', '.join(map(str, missing))} (logs: {run.file(jobs.file(''))}/*.err"
             " and *.log). Finished parts are kept; go on with the command that submitted them"
         )
-    cond = _array(run, work, "cond", sample)
-    flow = Flow(run, 1, sampler=sample.get("sampler"), compiled=False)  # it generates nothing here
-    record = {**flow.record(sample["seed"]), "compiled": sample.get("compiled", False)}
-    with TableWriter(sample["output"], attributes=record) as writer:
-        for number, (low, high) in enumerate(sample["parts"]):
-            values = np.load(run.file(work.result(name_of(number))[0]), mmap_mode="r")
-            for _, start, stop in seeding.block_ranges(high - low):
-                rows = None if cond is None else np.asarray(cond[low + start : low + stop])
-                writer.append(flow.as_table(np.asarray(values[start:stop]), rows))
-    run.write_json(work.file(MERGED), {"format": 1, "sample_digest": sample["digest"]})
-    return f"{sample['output']}: {sample['n']} events from {len(sample['parts'])} parts"
+    flow = Flow(run, 1, sampler=sample["sampler"], compiled=False)  # it generates nothing here
+    record = {**flow.record(sample["seed"]), "compiled": plan["compiled"]}
+    files.assemble(flow, Path(plan["output"]), record)
+    run.write_json(jobs.file(MERGED), {"format": 1, "sample": sample})
+    return f"{plan['output']}: {sample['number of events']} events from {count} parts"
 
 
-def is_merged(run: RunDirectory, work: Parts) -> bool:
-    """Whether the whole sample was written, and is still there."""
-    sample = work.plan(run)
+def is_merged(run: RunDirectory, jobs: SampleJobs) -> bool:
+    """Return True if the output was assembled, and is still there."""
+    plan = jobs.blocks(run).plan()
     try:
-        merged = run.read_json(work.file(MERGED))["sample_digest"]
-    except (FormatError, KeyError):
+        merged = run.read_json(jobs.file(MERGED))["sample"]
+    except (FormatError, KeyError, TypeError):
         return False
-    return bool(merged == sample["digest"] and Path(sample["output"]).exists())
+    return bool(merged == plan["sample"] and Path(plan["output"]).exists())
 
 
-def samples(run: RunDirectory) -> list[Parts]:
-    """Return all samples that were planned in a run."""
-    return [Parts(path.parent.name) for path in sorted(run.path.glob("samples/*/sample.json"))]
+def sample_jobs(run: RunDirectory) -> list[SampleJobs]:
+    """Return the jobs of all samples that were planned in a run."""
+    return [SampleJobs(path.parent.name) for path in sorted(run.path.glob(f"samples/*/{PLAN}"))]

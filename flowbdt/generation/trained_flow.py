@@ -1,4 +1,4 @@
-"""A trained flow: from noise (or source events) to new events, block by block."""
+"""A trained flow: everything that generation reads from a run, and samples block by block."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
+from threadpoolctl import (  # comes with scikit-learn
+    ThreadpoolController,
+    threadpool_limits,
+)
 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError
 from ..flow.closed_form import from_bytes
+from ..flow.fields import Stepwise
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS
 from ..flow.sampler import Sampler
 from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..flow.stepwise import Stepwise
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
@@ -25,44 +28,62 @@ from ..tables.event_table import EventTable, align_conditions
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import available_cpus
+from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
-from . import generate_rows
-from .compiled.choose_engine import compiled_way, load_trees, may_compile, whole_flow
-from .compiled.engine import CompiledFlow, CompiledTrees, CompiledWay
-from .generate_rows import StepModel
-from .input_rows import FromFile, Rows, Starts, conditions_of
+from .compiled.engine import (
+    CompiledFlow,
+    CompiledInverse,
+    CompiledTrees,
+    compiled_inverse,
+    load_trees,
+    may_compile,
+    warn_slow,
+)
+from .generate_rows import EventGenerator
+from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events
 
 TOGETHER = 500_000
-"""Latent values of the events that are worked on together: 4 MB. Of those that are rejected the few
-that are left of one block after some attempts would cost a call each."""
+"""Latent values of the events that are generated together, 4 MB. With rejection, a few events of
+every block are drawn anew after some attempts; together they cost one call."""
+
+
+class StepModel:
+    """The velocity at one trained time: closed form plus trees."""
+
+    def __init__(self, inputs: StepInputs, trees: BoostedTrees | CompiledTrees) -> None:
+        self._inputs, self._trees = inputs, trees
+
+    def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return velocities (n, m), float64."""
+        inputs, velocity = self._inputs(x, cond)
+        velocity += self._trees.predict(inputs)
+        return velocity
 
 
 class Flow:
-    """Everything generation needs, read from a run folder, a model file, or bytes.
+    """A trained flow, read from a run folder, a model file, or bytes.
 
-    Step models are loaded when their time is first asked for.
+    Step models are loaded when their time is first needed.
 
     Parameters
     ----------
-    source : the run (see `store.open_run`)
+    source : the run (see `run_directory.open_run`)
     n_threads : threads for prediction; does not change the result
     rejects : False leaves out the rejection of events, if the run has one
-    sampler : None for the solver and the boundaries of the training; else a mapping with some of
-        solver, n_steps, spacing and interpolate, see `Sampler.of`: another way through the same
-        step models. Rejection was learned from the events of the training's sampler, so it is
-        left out then
-    compiled : True for machine code by numba, an error without it; False for XGBoost; None for the
-        first where it can be. What is not known there (deep trees, stochastic samplers) is left to
-        XGBoost and numpy, with a warning where it matters. Both give the same events, but for a few
-        that rounding carries over a cut of a tree or past a rejection
+    sampler : None for that of the training; else a mapping with some of solver, n_steps, spacing
+        and interpolate, see `Sampler.of`. Rejection was learned from the events of the training's
+        sampler, so it is left out then
+    compiled : True for machine code by numba, an error without it; False for XGBoost and numpy;
+        None for the first where possible. Both give the same events, but for a few that rounding
+        carries over a cut of a tree or past a rejection
 
     Raises
     ------
     FormatError
         If the run is not complete, damaged, or of an unknown format.
     GridError
-        If the sampler would ask for a time that has no step model, unless it may interpolate.
+        If the sampler needs a time that has no step model, unless it may interpolate.
     ConfigError
         If the sampler is unknown, or needs what this run's noise cannot give.
     """
@@ -85,15 +106,15 @@ class Flow:
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
-        self._field = self._stepwise(sampler)
-        self._asked = compiled
+        self.field = self._stepwise(sampler)
+        self._may_compile = compiled
         if compiled:
             may_compile(compiled)  # an error without numba, now and not at the first event
         learned = rejects and sampler is None and self.plan.get("rejection")
         self.ratio = self._ratio() if learned else None
 
     def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
-        """Return the field of all step models; it must know the times that will be asked."""
+        """Return the field of all step models, which must know the times of the sampler."""
         convention, why_not = self._convention()
         self.sampler = Sampler.of(sampler, self.settings, self.grid, convention)
         if sampler is not None and self.settings["noise"]["target"] == "mean":
@@ -124,24 +145,21 @@ class Flow:
     def _ratio(self) -> DensityRatio:
         if run_directory.REJECTION not in self.manifest["files"]:
             raise FormatError(
-                f"{self.source.path}: its steps are trained, but not what decides which events to"
-                " reject; finish it with 'flowbdt fit --resume'"
+                f"{self.source.path}: its steps are trained, but not its rejection classifier;"
+                " finish it with 'flowbdt fit --resume'"
             )
-        content = self._checked(run_directory.REJECTION)
-        ratio = DensityRatio.from_bytes(content)
+        ratio = DensityRatio.from_bytes(self._checked(run_directory.REJECTION))
         ratio.set_threads(self._n_threads)
-        by_xgboost = ratio.log_ratio
-        ratio.log_ratio = lambda x: (self.classifier.predict if self.compiled else by_xgboost)(x)
         return ratio
 
     @cached_property
     def compiled(self) -> bool:
-        """Whether machine code is used; numba, which takes long to import, is only asked now."""
-        return may_compile(self._asked)
+        """True if machine code is used; numba, which takes long to import, is loaded only now."""
+        return may_compile(self._may_compile)
 
     @cached_property
     def classifier(self) -> CompiledTrees:
-        """The compiled trees that decide which events are rejected."""
+        """The compiled trees of the rejection classifier."""
         return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -163,7 +181,7 @@ class Flow:
 
     @property
     def n_latent(self) -> int:
-        """Columns of the points that are carried."""
+        """Columns of latent points."""
         return int(self.plan["n_latent"])
 
     @property
@@ -178,19 +196,14 @@ class Flow:
 
     @property
     def from_source(self) -> bool:
-        """Whether events start from given ones instead of noise."""
+        """True if events start from source events instead of noise."""
         return "source" in self.plan["fingerprint"]["events"]
 
     @property
-    def field(self) -> Stepwise:
-        """The velocity field of all step models, in latent space."""
-        return self._field
-
-    @property
     def n_evaluations(self) -> int:
-        """Evaluations of the velocity field that one trajectory takes; see `acceptance`."""
+        """Evaluations of the velocity field per trajectory; see `acceptance`."""
         sampler = self.sampler
-        return len(evaluations(sampler.solver, sampler.boundaries, self._field.convention))
+        return len(evaluations(sampler.solver, sampler.boundaries, self.field.convention))
 
     @property
     def acceptance(self) -> float:
@@ -205,7 +218,7 @@ class Flow:
         return run_directory.read_model(self.source, step, self.manifest)
 
     def step_inputs(self, step: int) -> StepInputs:
-        """Return what the trees of a step see, and its closed form."""
+        """Return the inputs of a step's trees, with its closed form."""
         t = float(self.grid.times[step])
         t_next = t + self.grid.step_to_next(step)
         version = self.plan["format"]
@@ -214,42 +227,68 @@ class Flow:
         )
 
     def step_forests(self, step: int) -> list[Forest]:
-        """Return the trees of a step. Raises FormatError if they are of another model.
+        """Return the trees of a step.
 
-        Raises ConfigError for trees that `regressors.trees` does not know.
+        Raises FormatError if they are of another model, ConfigError if `tree_arrays` does not know
+        them.
         """
-        found, n_seen = forests(self._model(step))
-        expected = self.step_inputs(step).n_inputs(len(self.condition_names)), self.n_latent
-        got = n_seen, max(forest.first + forest.width for forest in found)
+        trees, n_inputs = forests(self._model(step))
+        expected = (self.step_inputs(step).n_inputs(len(self.condition_names)), self.n_latent)
+        got = n_inputs, max(forest.first + forest.width for forest in trees)
         if got != expected:
             raise FormatError(
                 f"{self.source.path}: step model {step} has {got[0]} inputs and {got[1]} outputs,"
                 f" this run needs {expected[0]} and {expected[1]}; it is damaged or from another"
                 " run: copy it again, or train the step anew"
             )
-        return found
+        return trees
 
     @cached_property
-    def whole(self) -> CompiledFlow | None:
-        """All steps in one compiled pass; None where that cannot be, or was not wanted."""
-        if not self.compiled or not self.plan["n_latent"]:
+    def compiled_flow(self) -> CompiledFlow | None:
+        """All steps in one compiled pass; None if that is impossible or not wanted."""
+        if not self.compiled or not self.n_latent:
             return None
-        convention, threads = self._field.convention, self._n_threads
-        return whole_flow(
+        if self.sampler.solver.stochastic or self.sampler.interpolate:
+            return None
+        try:
+            return self.steps_as_arrays()
+        except ConfigError as error:
+            warn_slow(str(error))
+            return None
+
+    def steps_as_arrays(self) -> CompiledFlow:
+        """Return all steps as flat arrays. Raises ConfigError if they have no such form."""
+        convention, threads = self.field.convention, self._n_threads
+        return CompiledFlow.of(
             self.sampler, self.grid, convention, self.step_inputs, self.step_forests, threads
         )
 
     @cached_property
-    def way(self) -> CompiledWay | None:
-        """The compiled way from latent points to columns; None where there is none."""
-        return compiled_way(self.transform) if self.compiled else None
+    def compiled_inverse(self) -> CompiledInverse | None:
+        """The compiled inverse transform, latent points to columns; None if there is none."""
+        return compiled_inverse(self.transform) if self.compiled else None
+
+    @cached_property
+    def generator(self) -> EventGenerator:
+        """The generator of events, compiled where possible."""
+        ratio = self.ratio
+        if ratio is not None and self.compiled:
+            ratio = ratio.with_trees(self.classifier.predict)
+        return EventGenerator(
+            self.field,
+            self.sampler,
+            self.transform,
+            ratio,
+            self.compiled_flow,
+            self.compiled_inverse,
+        )
 
     def record(self, seed: int) -> dict[str, Any]:
-        """Return what a file of generated events says about how they were made."""
+        """Return the attributes of a file of generated events: run, sampler, seed."""
         return {
             "flowbdt_format": run_directory.FORMAT,
             "run_digest": self.plan["digest"],
-            **self.sampler.record(self._field.convention),
+            **self.sampler.record(self.field.convention),
             "acceptance": self.acceptance,
             "compiled": self.compiled,
             "seed": seed,
@@ -257,25 +296,21 @@ class Flow:
 
     def sample_blocks(
         self,
-        n: int,
+        n: int | None = None,
         *,
         seed: int,
         cond: Any = None,
         source: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[EventTable]:
-        """Yield ``n`` new events block by block.
-
-        Noise belongs to (seed, row), so event i is the same whatever the number of events, the
-        size of blocks, or threads.
+        """Yield new events block by block; event i depends on its seed and row only.
 
         Parameters
         ----------
-        n : number of events
+        n : number of events; by default as many as ``cond`` or ``source`` has rows, else 1
         seed : int
-        cond : array or DataFrame (n, c) or (1, c), if the run was trained with conditions; or the
-            path of a file with them, which is read as blocks are made
-        source : table with n rows, or the path of a file, if the run starts from given events
+        cond : array or DataFrame (n, c) or (1, c), or the path of a file, read as blocks are made
+        source : table with n rows, or the path of a file, if the run starts from source events
         block_rows : see `blocks`
 
         Raises
@@ -283,16 +318,16 @@ class Flow:
         InputError
             If conditions or source are missing, not expected, or of the wrong shape.
         """
-        given = self.condition_rows(cond, n)
-        start = self.checked_source(source, n)
-        return self.blocks((0, n), seed, given, start, block_rows)
+        n = number_of_events(n, cond, source)
+        inputs = self.condition_rows(cond, n), self.checked_source(source, n)
+        return self.blocks((0, n), seed, *inputs, block_rows)
 
     def blocks(
         self,
         span: tuple[int, int],
         seed: int,
-        cond: Rows | None,
-        start: Rows | None,
+        cond: InputRows | None,
+        start: InputRows | None,
         block_rows: int | None = None,
     ) -> Iterator[EventTable]:
         """Yield the rows ``span`` of a sample, block by block.
@@ -305,46 +340,35 @@ class Flow:
         block_rows : events in a block, rounded up to whole blocks of noise; by default as many as
             fit into some megabytes
         """
-        threads, first = ThreadpoolController(), span[0]
-        size = self.group_rows(block_rows)
-        for low in range(first, span[1], size):
-            high = min(low + size, span[1])
-            given = None if cond is None else np.array(cond[low:high])
-            begin = None if start is None else np.asarray(start[low:high])
+        threads, size = ThreadpoolController(), self.group_rows(block_rows)
+        for low in range(span[0], span[1], size):
+            rows = np.arange(low, min(low + size, span[1]))
+            own = slice(low, low + len(rows))
+            values = None if cond is None else np.array(cond[own])
+            points = None if start is None else np.asarray(start[own])
             # small matrix products: more threads would spend their time waiting for each other
             with threads.limit(limits=1, user_api="blas"):
-                x = generate_rows.events(self, seed, self._together(low, high), given, begin)
-            yield self.as_table(x, given)
+                x = self.generator.events(seed, rows, values, points)
+            yield self.as_table(x, values)
 
     def group_rows(self, block_rows: int | None = None) -> int:
-        """Return how many events are worked on together, whole blocks of noise.
+        """Return how many events are generated together, whole blocks of noise.
 
-        Without machine code this is not free where events are rejected: the sums of few events may
-        be rounded otherwise than those of many.
+        ``block_rows`` counts only where it cannot change the bits of an event: not with rejection
+        without machine code, where the events that are drawn anew share matrix products.
         """
         if block_rows is not None and block_rows < 1:
             raise InputError(f"block_rows must be at least 1, got {block_rows}")
-        several = self.ratio is not None or self._rows_alone
-        usual = max(1, TOGETHER // (BLOCK * max(1, self.plan["n_latent"]))) if several else 1
-        if block_rows is not None and (self.ratio is None or self._rows_alone):
-            usual = -(-block_rows // BLOCK)
-        return usual * BLOCK
-
-    @property
-    def _rows_alone(self) -> bool:
-        """Whether a row has the same bits whatever other rows are worked on with it."""
-        return self.whole is not None and self.way is not None
-
-    def _together(self, low: int, high: int) -> list[np.ndarray]:
-        """Return the rows in the parts that go through the flow in one piece."""
-        if self._rows_alone:
-            return [np.arange(low, high)]
-        return [np.arange(at, min(at + BLOCK, high)) for at in range(low, high, BLOCK)]
+        if self.ratio is not None and not self.generator.is_rowwise:
+            return rows_together(self.n_latent)
+        if block_rows is not None:
+            return -(-block_rows // BLOCK) * BLOCK
+        return rows_together(self.n_latent) if self.generator.is_rowwise else BLOCK
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
         with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
-            return generate_rows.events(self, seed, [rows], cond)
+            return self.generator.events(seed, rows, cond)
 
     def as_table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
         """Return generated values (n, d) and their conditions (n, c) as a table."""
@@ -359,25 +383,31 @@ class Flow:
             categories=dict(self.categories),
         )
 
+    def as_fitted(self, table: EventTable) -> Any:
+        """Return a table as the kind that was fitted: EventTable, DataFrame or array."""
+        kind = self.plan["kind"]
+        if kind == "frame":
+            return table.to_frame()
+        return table.x.astype(np.result_type(*table.dtypes)) if kind == "array" else table
+
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
         if self._has_conditions(cond):
-            return align_conditions(cond, *self._as_trained(), n)
+            return align_conditions(cond, *self._trained_conditions(), n)
         return None
 
-    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FromFile | None:
-        """Return the same, of a file only when they are needed. Raises InputError."""
+    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:
+        """Return the same; from the path of a file they are read when needed."""
         if self._has_conditions(cond):
-            return conditions_of(cond, *self._as_trained(), n)
+            return conditions_of(cond, *self._trained_conditions(), n)
         return None
 
-    def _as_trained(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    def _trained_conditions(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
         """Return names and categories of the conditions."""
         names = self.condition_names
         return names, {k: v for k, v in self.categories.items() if k in names}
 
     def _has_conditions(self, cond: Any) -> bool:
-        """Whether there are conditions, as there must be if the run was trained with some."""
         expected = self.condition_names
         if not expected and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
@@ -388,15 +418,19 @@ class Flow:
             )
         return bool(expected)
 
-    def checked_source(self, source: Any, n: int) -> Starts | None:
+    def checked_source(self, source: Any, n: int) -> SourcePoints | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""
-        needed = self.from_source
-        if needed != (source is not None):
+        if self.from_source != (source is not None):
             raise InputError(
-                "this model starts from given events: pass source=..., one row per event"
-                if needed
+                "this model starts from source events: pass source=..., one row per event"
+                if self.from_source
                 else "this model starts from noise; leave source out"
             )
         if source is None:
             return None
-        return Starts(source, self.transform, self.categories, n)
+        return SourcePoints(source, self.transform, self.categories, n)
+
+
+def rows_together(n_latent: int) -> int:
+    """Return how many events make about `TOGETHER` latent values, whole blocks of noise."""
+    return max(1, TOGETHER // (BLOCK * max(1, n_latent))) * BLOCK

@@ -13,7 +13,7 @@
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
-    samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_jobs`
+    samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_files`
     rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
 
@@ -48,7 +48,7 @@ DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 
 PACKED = "packed.bin"
 """In a model file: the arrays of compiled generation, ready to be mapped, see
-`flowbdt.generation.fast_start`."""
+`flowbdt.generation.packed.packed_model`."""
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
@@ -228,6 +228,17 @@ def check_format(content: dict[str, Any], what: str) -> None:
         raise FormatError(
             f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
+        )
+    events = content.get("fingerprint", content).get("events")  # of a plan, or a task
+    if (
+        isinstance(events, dict)
+        and "ways" in events
+        and content.get("grid", {}).get("times") != [0.0]
+    ):
+        raise FormatError(
+            f"{what} is of a student of an earlier version, with more than one evaluation or not"
+            " trained to its end, which this release does not read: students have one evaluation;"
+            " train it anew with 'flowbdt distil'"
         )
 
 

@@ -7,6 +7,7 @@ removes what it sees, in all columns together.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Self
 
@@ -58,7 +59,7 @@ class DensityRatio:
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
         self.log_ratio: Callable[[np.ndarray], np.ndarray] = self._log_ratio
-        """(n, d) float32 -> (n,) or (n, 1) float32; may be replaced by a faster equal."""
+        """(n, d) float32 -> (n,) or (n, 1) float32."""
 
     def _log_ratio(self, x: np.ndarray) -> np.ndarray:
         result: np.ndarray = self._booster.inplace_predict(x, predict_type="margin")
@@ -106,6 +107,12 @@ class DensityRatio:
         """Return which events (n, d) to keep, bool (n,), from uniform random numbers (n,)."""
         log_ratio = self.log_ratio(np.ascontiguousarray(x, dtype=np.float32)).reshape(len(x))
         return uniform * self.ceiling < np.exp(log_ratio.astype(np.float64))
+
+    def with_trees(self, log_ratio: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the same ratio with another function that evaluates its trees."""
+        other = copy.copy(self)
+        other.log_ratio = log_ratio
+        return other
 
     @property
     def n_trees(self) -> int:

@@ -1,9 +1,8 @@
 """The arrays that the compiled loops read, and their working memory.
 
 All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
-says what a node holds. `Form` is the closed form at every step for one pattern of known
-conditions, `Walk` the solver and what trees see, `Way` goes back to columns. `Room` is working
-memory. `layout` and `inverse` fill them, `checked` looks whether the loops may read them.
+All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other;
+loops may read them.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NONE, FULL, LOW_RANK = 0, 1, 2
-"""`Form.kind`."""
+"""`FormArrays.kind`."""
 
 
 CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
-"""Columns of `Form.where`."""
+"""Columns of `FormArrays.where`."""
 
 
 ROWS = 1024
@@ -29,14 +28,14 @@ LANES = 64
 
 
 WIDEST = 7
-"""Trees of at most this depth are evaluated for all rows at once, deeper ones node by node."""
+"""TreeArrays of at most this depth are evaluated for all rows at once, deeper ones node by node."""
 
 
 DEEPEST_STACK = 64
 """Numbers that a relation may keep at a time."""
 
 
-class Trees(NamedTuple):
+class TreeArrays(NamedTuple):
     """All trees.
 
     table (F, 7), int64: of each forest the number of trees T, depth D, width W, first output, and
@@ -53,20 +52,20 @@ class Trees(NamedTuple):
     base: np.ndarray
 
 
-class Form(NamedTuple):
+class FormArrays(NamedTuple):
     """The closed form at every step.
 
     numbers, float64, and ``where`` (S, 8), int64: where in it begin, for each step,
     0 centre (R); 1 stack: the constants (I, K) of all inner variables, then for each of the R
     inputs what it adds to them (I, K); of a full covariance input j adds to those from j on only,
     (I - j, K); 2 constant (K); for low rank 3 quadratic and 4 linear (K, R); and where the end
-    point is not found from the score, 5 base (K, O), 6 gain (K, I, O), -1 if it is zero, and for
+    point does not follow from the score, 5 base (K, O), 6 gain (K, I, O), -1 if it is zero, and for
     low rank 7 ratio (K, O). K is the number of components, O is ``n_used`` filled up to a
     multiple of 8.
 
     ``n_used`` is m: the end point. turn (S, 4): velocity = turn[s, 0] times the end point +
     turn[s, 1] times the point; end point = (point + turn[s, 3] score) / turn[s, 2] where that
-    is not 0. Where events are given to start from, ``n_used`` is 2 m: velocity, then end point.
+    is not 0. Where events start from source events, ``n_used`` is 2 m: velocity, then end point.
     observed (R - m,), int64: the conditions that are known.
     """
 
@@ -83,11 +82,11 @@ class Form(NamedTuple):
     numbers: np.ndarray
 
 
-class Walk(NamedTuple):
-    """The solver (see `Program`), and what trees see.
+class SolverArrays(NamedTuple):
+    """The solver (see `SolverProgram`), and the inputs of the trees.
 
     step (E,), int64: the step model of each evaluation. forests (S + 1,), int64: the forests of
-    step s are forests[s] to forests[s + 1]. Trees see, in this order: the point if ``latent``;
+    step s are forests[s] to forests[s + 1]. TreeArrays see, in this order: the point if ``latent``;
     to_columns (columns, m) times the point; the end point if ``end_point``; the weights of the
     components if ``components``; the conditions. silent (S,), uint8: end point and weights are
     replaced by zeros.
@@ -107,7 +106,7 @@ class Walk(NamedTuple):
     components: bool
 
 
-class Way(NamedTuple):
+class InverseArrays(NamedTuple):
     """From latent points to columns.
 
     First the joint transform: the latent columns are the point times axes (m, columns), if
@@ -131,7 +130,7 @@ class Way(NamedTuple):
     largest: float
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Working memory of one thread."""
 
     marks: np.ndarray
@@ -148,7 +147,7 @@ class Room(NamedTuple):
     out: np.ndarray
 
 
-def locked(array: Any, dtype: Any) -> np.ndarray:
+def read_only(array: Any, dtype: Any) -> np.ndarray:
     """Return a contiguous array that cannot be written to, as one mapped from a file."""
     result = np.ascontiguousarray(array, dtype=dtype)
     if result.flags.writeable:
@@ -157,7 +156,7 @@ def locked(array: Any, dtype: Any) -> np.ndarray:
     return result
 
 
-def filled(width: int) -> int:
+def leaf_width(width: int) -> int:
     """Return how many numbers a leaf of so many outputs takes: no step of a sum is left half."""
     if width == 1:
         return 1
@@ -165,24 +164,26 @@ def filled(width: int) -> int:
     return by_four + 4 if by_four % 16 == 12 else by_four
 
 
-def aligned(size: int) -> np.ndarray:
+def aligned_zeros(size: int) -> np.ndarray:
     """Return float32 zeros (size,) that begin with a line of the cache."""
     room = np.zeros(size + 16, np.float32)
     first = (-room.ctypes.data // 4) % 16
     return room[first : first + size]
 
 
-def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None = None) -> Room:
+def make_workspace(
+    n_inputs: int, n_outputs: int, n_slots: int = 0, form: FormArrays | None = None
+) -> Workspace:
     """Return working memory for trees of so many inputs and outputs, and for a closed form."""
     together, across = 16, -(-(n_outputs + 15) // 16) * 16
     seen, inner, components, out = (
         (0, 0, 0, 0) if form is None else (form.n_seen, form.n_inner, form.n_components, form.n_out)
     )
-    return Room(
+    return Workspace(
         marks=np.zeros(4 << WIDEST, np.uint64),
         found=np.zeros((4, LANES), np.uint8),
-        xt=aligned(max(n_inputs, 1) * ROWS).reshape(-1, ROWS),
-        total=aligned(ROWS * across).reshape(ROWS, across),
+        xt=aligned_zeros(max(n_inputs, 1) * ROWS).reshape(-1, ROWS),
+        total=aligned_zeros(ROWS * across).reshape(ROWS, across),
         slots=np.zeros((n_slots, ROWS, n_outputs)),
         seen=np.zeros((together, seen)),
         inner=np.zeros((together, inner * components)),
@@ -194,10 +195,10 @@ def make_room(n_inputs: int, n_outputs: int, n_slots: int = 0, form: Form | None
     )
 
 
-def n_inputs(walk: Walk, form: Form, m: int, n_cond: int) -> int:
+def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int:
     """Return how many inputs the trees of a step have."""
-    seen = m * (int(walk.latent) + int(walk.end_point)) + len(walk.to_columns) + n_cond
-    return seen + (form.n_components if walk.components else 0)
+    seen = m * (int(solver.latent) + int(solver.end_point)) + len(solver.to_columns) + n_cond
+    return seen + (form.n_components if solver.components else 0)
 
 
 SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)

@@ -10,21 +10,8 @@ import math
 
 import numpy as np
 
-from .arrays import (
-    BASE,
-    CENTRE,
-    CONSTANT,
-    FULL,
-    GAIN,
-    LANES,
-    LINEAR,
-    LOW_RANK,
-    NONE,
-    QUADRATIC,
-    RATIO,
-    STACK,
-)
-from .numba_options import compiled, in_any_order
+from . import arrays
+from .compiler import compiled, in_any_order
 from .tree_loops import add_forests
 
 TOGETHER = 4
@@ -32,7 +19,7 @@ TOGETHER = 4
 
 C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3 = (1.0 / math.factorial(k) for k in range(13, 2, -1))
 
-LOG2E, LN2_HIGH, LN2_LOW = 1.0 / math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10
+LOG2E, LN2_HIGH, LN2_LOW = (1.0 / math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10)
 MAGIC = 1.5 * 2.0**52
 """Added to a number it leaves its nearest integer in the lowest bits."""
 
@@ -71,7 +58,7 @@ def _softmax(log_joint, weights, room):  # type: ignore[no-untyped-def]
     largest = _largest(log_joint)
     for k in range(len(log_joint)):
         y = log_joint[k] - largest
-        y = y if y > -700.0 else -700.0
+        y = max(-700.0, y)
         shifted[k] = y * LOG2E + MAGIC
         n = shifted[k] - MAGIC
         log_joint[k] = (y - n * LN2_HIGH) - n * LN2_LOW
@@ -97,13 +84,14 @@ def _add_times(out, x, row):  # type: ignore[no-untyped-def]
 @compiled
 def _skipped(form, j):  # type: ignore[no-untyped-def]
     """Return how many inner variables, over all components, do not depend on input j."""
-    return j * form.n_components if form.kind == FULL else 0
+    return j * form.n_components if form.kind == arrays.FULL else 0
 
 
 @compiled
 def _inner(form, s, n, room):  # type: ignore[no-untyped-def]
     """Fill the inner variables (n, I K) of the rows in ``room.seen`` (n, R)."""
-    numbers, size, at = form.numbers, form.n_inner * form.n_components, form.where[s, STACK]
+    numbers, size = form.numbers, form.n_inner * form.n_components
+    at = form.where[s, arrays.STACK]
     for r in range(n):
         inner = room.inner[r]
         for k in range(size):
@@ -126,13 +114,13 @@ def _joint(form, s, seen, inner, joint):  # type: ignore[no-untyped-def]
         row = inner[i * size : (i + 1) * size]
         for k in range(size):
             joint[k] += row[k] * row[k]
-    if form.kind == LOW_RANK:
-        at, to = form.where[s, QUADRATIC], form.where[s, LINEAR]
+    if form.kind == arrays.LOW_RANK:
+        at, to = form.where[s, arrays.QUADRATIC], form.where[s, arrays.LINEAR]
         for k in range(size):
             own = _form(numbers[at : at + n_seen], numbers[to : to + n_seen], seen)
             joint[k] = own - joint[k]
             at, to = at + n_seen, to + n_seen
-    constant = numbers[form.where[s, CONSTANT] : form.where[s, CONSTANT] + size]
+    constant = numbers[form.where[s, arrays.CONSTANT] : form.where[s, arrays.CONSTANT] + size]
     for k in range(size):
         joint[k] = constant[k] - 0.5 * joint[k]
 
@@ -153,14 +141,14 @@ def _end_points(form, s, x, low, n, room):  # type: ignore[no-untyped-def]
     matrices, and of D^-1 (r - mean) - stack^T inner for low rank.
     """
     numbers, n_components, m = form.numbers, form.n_components, form.n_points
-    size, scale, variance = form.n_inner * n_components, form.turn[s, 2], form.turn[s, 3]
+    size, scale, variance = (form.n_inner * n_components, form.turn[s, 2], form.turn[s, 3])
     for r in range(n):
         weights = room.weights[low + r]
         for i in range(form.n_inner):
             inner = room.inner[r, i * n_components : (i + 1) * n_components]
             for k in range(n_components):
                 inner[k] *= weights[k]
-    at = form.where[s, STACK] + size
+    at = form.where[s, arrays.STACK] + size
     for j in range(m):
         skipped = _skipped(form, j)
         row = numbers[at : at + size - skipped]
@@ -169,7 +157,7 @@ def _end_points(form, s, x, low, n, room):  # type: ignore[no-untyped-def]
         at += size - skipped
     for r in range(n):
         out, point = room.out[low + r], x[low + r]
-        if form.kind == LOW_RANK:
+        if form.kind == arrays.LOW_RANK:
             _own_pull(form, s, room.seen[r], room.weights[low + r], out, room.own)
         for j in range(m):
             out[j] = (point[j] - variance * out[j]) / scale
@@ -181,7 +169,7 @@ def _own_pull(form, s, seen, weights, out, own):  # type: ignore[no-untyped-def]
     numbers, m = form.numbers, form.n_points
     own[:] = 0.0
     slope, level = own[:m], own[m : 2 * m]
-    at, to = form.where[s, QUADRATIC], form.where[s, LINEAR]
+    at, to = form.where[s, arrays.QUADRATIC], form.where[s, arrays.LINEAR]
     for k in range(form.n_components):
         _add_times(slope, weights[k], numbers[at : at + m])
         _add_times(level, weights[k], numbers[to : to + m])
@@ -198,12 +186,13 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
         out, own, weights = room.out[low + r], room.own, room.weights[low + r]
         out[:] = 0.0
         own[:] = 0.0
-        base, gain, ratio = form.where[s, BASE], form.where[s, GAIN], form.where[s, RATIO]
+        where = form.where[s]
+        base, gain, ratio = where[arrays.BASE], where[arrays.GAIN], where[arrays.RATIO]
         for k in range(form.n_components):
             weight, row = weights[k], numbers[base + k * width : base + (k + 1) * width]
             for o in range(width):
                 out[o] += weight * row[o]
-            if form.kind == LOW_RANK:
+            if form.kind == arrays.LOW_RANK:
                 row = numbers[ratio + k * width : ratio + (k + 1) * width]
                 for o in range(width):
                     own[o] += weight * row[o]
@@ -215,7 +204,7 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
                 row = numbers[at : at + width]
                 for o in range(width):
                     out[o] += x * row[o]
-        if form.kind == LOW_RANK:
+        if form.kind == arrays.LOW_RANK:
             for o in range(form.n_used):
                 out[o] += room.seen[r, o % m] * own[o]
 
@@ -223,15 +212,15 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
 @compiled
 def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
     """Fill ``room.out`` (n, O) and ``room.weights`` (n, K) for the points x (n, m)."""
-    m, numbers, centre = form.n_points, form.numbers, form.where[s, CENTRE]
+    m, numbers, centre = form.n_points, form.numbers, form.where[s, arrays.CENTRE]
     for low in range(0, n, TOGETHER):
         rows = min(TOGETHER, n - low)
         for r in range(rows):
             for j in range(m):
                 room.seen[r, j] = x[low + r, j] - numbers[centre + j]
             for j in range(form.n_seen - m):
-                given = cond[low + r, form.observed[j]]
-                room.seen[r, m + j] = given - numbers[centre + m + j]
+                values = cond[low + r, form.observed[j]]
+                room.seen[r, m + j] = values - numbers[centre + m + j]
         _inner(form, s, rows, room)
         for r in range(rows):
             _joint(form, s, room.seen[r], room.inner[r], room.joint)
@@ -243,28 +232,28 @@ def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _inputs(flow, form, s, x, cond, low, room):  # type: ignore[no-untyped-def]
+def _inputs(solver, form, s, x, cond, low, room):  # type: ignore[no-untyped-def]
     """Fill ``room.xt`` (p, rows), from row ``low`` on, with what the trees of a step see."""
     (n, m), at, xt = x.shape, 0, room.xt[:, low:]
-    if flow.latent:
+    if solver.latent:
         for r in range(n):
             for j in range(m):
                 xt[j, r] = x[r, j]
         at += m
-    for q in range(flow.to_columns.shape[0]):
+    for q in range(solver.to_columns.shape[0]):
         for r in range(n):
             value = 0.0
             for j in range(m):
-                value += x[r, j] * flow.to_columns[q, j]
+                value += x[r, j] * solver.to_columns[q, j]
             xt[at, r] = value
         at += 1
-    heard = 0.0 if flow.silent[s] else 1.0
-    if flow.end_point:
+    heard = 0.0 if solver.silent[s] else 1.0
+    if solver.end_point:
         for r in range(n):
             for j in range(m):
                 xt[at + j, r] = heard * room.out[r, form.n_used - m + j]
         at += m
-    if flow.components:
+    if solver.components:
         for r in range(n):
             for k in range(form.n_components):
                 xt[at + k, r] = heard * room.weights[r, k]
@@ -275,16 +264,16 @@ def _inputs(flow, form, s, x, cond, low, room):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _move(flow, e, x, room):  # type: ignore[no-untyped-def]
+def _move(solver, e, x, room):  # type: ignore[no-untyped-def]
     """Go to the point of evaluation ``e``: a multiple of the last one plus some velocities."""
-    n, m, scale = x.shape[0], x.shape[1], flow.scale[e]
+    n, m, scale = x.shape[0], x.shape[1], solver.scale[e]
     for r in range(n):
         row = x[r]
         if scale != 1.0:
             for j in range(m):
                 row[j] *= scale
-        for q in range(flow.terms[e], flow.terms[e + 1]):
-            weight, velocity = flow.weight[q], room.slots[flow.term[q], r]
+        for q in range(solver.terms[e], solver.terms[e + 1]):
+            weight, velocity = solver.weight[q], room.slots[solver.term[q], r]
             for j in range(m):
                 row[j] += weight * velocity[j]
 
@@ -308,7 +297,7 @@ def _add_trees(form, total, velocity):  # type: ignore[no-untyped-def]
     """Add to ``velocity`` (n, m) what the trees say; without closed form that is all there is."""
     for r in range(len(velocity)):
         row, more = velocity[r], total[r]
-        if form.kind == NONE:
+        if form.kind == arrays.NONE:
             for j in range(len(row)):
                 row[j] = more[j]
         else:
@@ -317,20 +306,20 @@ def _add_trees(form, total, velocity):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def walk(flow, form, trees, x, cond, room):  # type: ignore[no-untyped-def]
+def walk(solver, form, trees, x, cond, room):  # type: ignore[no-untyped-def]
     """Carry the points x (n, m) from noise to data, in place; cond is (n, c), c may be 0."""
-    for e in range(len(flow.step)):
-        _move(flow, e, x, room)
-        s = flow.step[e]
-        velocity = room.slots[flow.slot[e], : len(x)]
-        for low in range(0, len(x), LANES):
-            n = min(LANES, len(x) - low)
-            points, given = x[low : low + n], cond[low : low + n]
-            if form.kind != NONE:
-                _closed_form(form, s, points, given, n, room)
+    for e in range(len(solver.step)):
+        _move(solver, e, x, room)
+        s = solver.step[e]
+        velocity = room.slots[solver.slot[e], : len(x)]
+        for low in range(0, len(x), arrays.LANES):
+            n = min(arrays.LANES, len(x) - low)
+            points, values = x[low : low + n], cond[low : low + n]
+            if form.kind != arrays.NONE:
+                _closed_form(form, s, points, values, n, room)
                 _closed_velocity(form, s, points, room, velocity[low : low + n])
-            _inputs(flow, form, s, points, given, low, room)
-        begin, end = flow.forests[s], flow.forests[s + 1]
+            _inputs(solver, form, s, points, values, low, room)
+        begin, end = solver.forests[s], solver.forests[s + 1]
         add_forests(trees, begin, end, len(x), room.xt, room.total, room)
         _add_trees(form, room.total, velocity)
-    _move(flow, len(flow.step), x, room)
+    _move(solver, len(solver.step), x, room)

@@ -1,4 +1,4 @@
-"""Latent points back to the columns of a table, row by row. `arrays.Way` says what is read."""
+"""The compiled inverse transform, row by row. `arrays.InverseArrays` says what is read."""
 
 from __future__ import annotations
 
@@ -6,30 +6,8 @@ import math
 
 import numpy as np
 
-from .arrays import (
-    ADD,
-    CATEGORICAL,
-    CIRCULAR,
-    COLUMN,
-    DIVIDE,
-    EXP,
-    INTEGER,
-    LOG,
-    MINIMUM,
-    MULTIPLY,
-    NEGATE,
-    POWER,
-    RANK,
-    SCALED,
-    SINGLE,
-    SQRT,
-    SUBTRACT,
-    TRUTH,
-    UNARY,
-    VALUES,
-    WHOLE,
-)
-from .numba_options import compiled
+from . import arrays
+from .compiler import compiled
 
 
 @compiled
@@ -100,21 +78,21 @@ def _turned(p, x, y):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _undone(way, begin, end, latent, place):  # type: ignore[no-untyped-def]
+def _undone(inverse, begin, end, latent, place):  # type: ignore[no-untyped-def]
     """Return the value of a column that begins at a place among the latent ones, -1 for none."""
     z = latent[place] if place >= 0 else 0.0
     for q in range(begin, end):
-        code, p = way.ops[q, 0], way.numbers[way.ops[q, 1] :]
-        if code == SCALED:
-            z = _scaled(p, z, way.largest)
-        elif code == RANK:
+        code, p = inverse.ops[q, 0], inverse.numbers[inverse.ops[q, 1] :]
+        if code == arrays.SCALED:
+            z = _scaled(p, z, inverse.largest)
+        elif code == arrays.RANK:
             z = _ranked(p, z)
-        elif code == CATEGORICAL:
+        elif code == arrays.CATEGORICAL:
             n = int(p[0])
             z = p[n + _after(p[1:n], z)]
-        elif code == INTEGER:
+        elif code == arrays.INTEGER:
             z = min(max(math.floor(z), p[0]), p[1])
-        elif code == CIRCULAR:
+        elif code == arrays.CIRCULAR:
             z = _turned(p, latent[place], latent[place + 1])
         else:
             z = p[0]
@@ -124,53 +102,53 @@ def _undone(way, begin, end, latent, place):  # type: ignore[no-untyped-def]
 @compiled
 def _stored(kind, p, value):  # type: ignore[no-untyped-def]
     """Return the value as the type of its column holds it."""
-    if kind == SINGLE:
+    if kind == arrays.SINGLE:
         return np.float64(np.float32(min(max(value, p[0]), p[1])))
-    if kind == TRUTH:
+    if kind == arrays.TRUTH:
         return 1.0 if value >= 0.5 else 0.0
-    if kind == WHOLE:
+    if kind == arrays.WHOLE:
         return min(max(np.rint(value), p[0]), p[1])
     return min(max(value, p[0]), p[1])
 
 
 @compiled
 def _pair(code, a, b):  # type: ignore[no-untyped-def]
-    if code == ADD:
+    if code == arrays.ADD:
         return a + b
-    if code == SUBTRACT:
+    if code == arrays.SUBTRACT:
         return a - b
-    if code == MULTIPLY:
+    if code == arrays.MULTIPLY:
         return a * b
-    if code == DIVIDE:
+    if code == arrays.DIVIDE:
         return a / b
-    if code == POWER:
+    if code == arrays.POWER:
         return a**b
     if a != a or b != b:
         return np.nan
-    return min(a, b) if code == MINIMUM else max(a, b)
+    return min(a, b) if code == arrays.MINIMUM else max(a, b)
 
 
 @compiled
 def _single(code, a):  # type: ignore[no-untyped-def]
-    if code == NEGATE:
+    if code == arrays.NEGATE:
         return -a
-    if code == LOG:
+    if code == arrays.LOG:
         return np.log(a)
-    if code == EXP:
+    if code == arrays.EXP:
         return np.exp(a)
-    return np.sqrt(a) if code == SQRT else abs(a)
+    return np.sqrt(a) if code == arrays.SQRT else abs(a)
 
 
 @compiled
-def _related(way, begin, end, row, stack):  # type: ignore[no-untyped-def]
+def _related(inverse, begin, end, row, stack):  # type: ignore[no-untyped-def]
     """Return what a relation gives for one row."""
     top = 0
     for q in range(begin, end):
-        code, value = way.terms[q, 0], way.numbers[way.terms[q, 1]]
-        if code in VALUES:
-            stack[top] = row[int(value)] if code == COLUMN else value
+        code, value = inverse.terms[q, 0], inverse.numbers[inverse.terms[q, 1]]
+        if code in arrays.VALUES:
+            stack[top] = row[int(value)] if code == arrays.COLUMN else value
             top += 1
-        elif code in UNARY:
+        elif code in arrays.UNARY:
             stack[top - 1] = _single(code, stack[top - 1])
         else:
             stack[top - 2] = _pair(code, stack[top - 2], stack[top - 1])
@@ -179,28 +157,28 @@ def _related(way, begin, end, row, stack):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def restore(way, z, x, latent, stack):  # type: ignore[no-untyped-def]
+def restore(inverse, z, x, latent, stack):  # type: ignore[no-untyped-def]
     """Fill x (n, d) from latent points z (n, m); return how often each relation is undefined."""
     m, undefined = z.shape[1], 0
     for r in range(len(z)):
         for c in range(len(latent)):
             value = 0.0
-            if way.mixes:
+            if inverse.mixes:
                 for j in range(m):
-                    value += z[r, j] * way.axes[j, c]
+                    value += z[r, j] * inverse.axes[j, c]
             else:
                 value = z[r, c]
-            latent[c] = value * way.scale[c] + way.mean[c]
-        for i in range(len(way.columns)):
-            column = way.columns[i]
+            latent[c] = value * inverse.scale[c] + inverse.mean[c]
+        for i in range(len(inverse.columns)):
+            column = inverse.columns[i]
             if column[0] >= -1:
-                value = _undone(way, column[1], column[2], latent, column[0])
-                x[r, i] = _stored(column[3], way.numbers[column[4] :], value)
-        for q in range(len(way.relations)):
-            i, begin, end, at = way.relations[q]
-            value, column = _related(way, begin, end, x[r], stack), way.columns[i]
+                value = _undone(inverse, column[1], column[2], latent, column[0])
+                x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
+        for q in range(len(inverse.relations)):
+            i, begin, end, at = inverse.relations[q]
+            value, column = _related(inverse, begin, end, x[r], stack), inverse.columns[i]
             if not math.isfinite(value):
-                value = way.numbers[at + 1] if value > 0 else way.numbers[at]
+                value = inverse.numbers[at + 1] if value > 0 else inverse.numbers[at]
                 undefined += 1
-            x[r, i] = _stored(column[3], way.numbers[column[4] :], value)
+            x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
     return undefined

@@ -31,9 +31,9 @@ ENTRY = "flowbdt_entry"
 
 def folder() -> Path:
     """Return where machine code is kept: beside the sources, or where there is a place to write."""
-    told, beside = os.environ.get("NUMBA_CACHE_DIR"), FOLDER / "__pycache__"
-    if told or os.access(beside, os.W_OK):
-        return Path(told or beside)
+    chosen, beside = os.environ.get("NUMBA_CACHE_DIR"), FOLDER / "__pycache__"
+    if chosen or os.access(beside, os.W_OK):
+        return Path(chosen or beside)
     return Path.home() / ".cache" / "flowbdt"
 
 
@@ -47,9 +47,9 @@ def key() -> str:
     places += sorted(FOLDER.glob("*.py"))
     stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in places if p.exists()]
     features = llvm.get_host_cpu_features().flatten()
-    told = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
+    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
     parts = [FORMAT, sys.platform, llvmlite.__version__, llvm.get_host_cpu_name(), features]
-    return hashlib.sha256(repr([*parts, stamps, told]).encode()).hexdigest()
+    return hashlib.sha256(repr([*parts, stamps, settings]).encode()).hexdigest()
 
 
 def flat(value: Any) -> list[int | float]:
@@ -65,10 +65,10 @@ def flat(value: Any) -> list[int | float]:
     return [float(value) if isinstance(value, float) else int(value)]
 
 
-def kind(value: Any) -> str:
+def argument_kind(value: Any) -> str:
     """Return what of an argument decides which code fits: types, dimensions, what is locked."""
     if isinstance(value, tuple):
-        return f"({','.join(kind(each) for each in value)})"
+        return f"({','.join(argument_kind(each) for each in value)})"
     if isinstance(value, np.ndarray):
         writable = "w" if value.flags.writeable else "r"
         return f"{value.dtype.str}{value.ndim}{writable}{'c' if value.flags.c_contiguous else 'a'}"
@@ -92,7 +92,7 @@ class Arguments:
         self.address = ctypes.c_void_p(self._table.ctypes.data)
 
 
-def put_aside(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
+def keep_code(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
     """Keep the code by which a compiled function works on such arguments; return whether it could.
 
     Private parts of numba are used: where they are others than today, there is nothing to keep.
@@ -108,7 +108,7 @@ def put_aside(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
 
 
 def _path(name: str, values: Sequence[Any]) -> Path:
-    tag = hashlib.sha256(kind(tuple(values)).encode()).hexdigest()[:16]
+    tag = hashlib.sha256(argument_kind(tuple(values)).encode()).hexdigest()[:16]
     return folder() / f"native-{name}-{tag}.bin"
 
 
@@ -143,14 +143,14 @@ def _content(dispatcher: Any, values: tuple[Any, ...]) -> bytes:
     """Return key, names and both objects as one file."""
     import llvmlite.binding as llvm
 
-    from .numba_options import kept_code
+    from .compiler import kept_code
 
     code, bitcode, name, n_arguments = kept_code(dispatcher, values)
     module = llvm.parse_bitcode(bitcode)
     function = module.get_function(name)
     types = [str(argument.type) for argument in function.arguments]
     if len(types) - 2 != len(flat(values)) or n_arguments != len(values):
-        raise ValueError("numba hands over its arguments in another way than is known here")
+        raise ValueError("numba passes its arguments unlike any known version")
     needed = [f.name for f in module.functions if f.is_declaration]
     needed += [v.name for v in module.global_variables if v.is_declaration]
     outside = [each for each in needed if not each.startswith("llvm.")]
@@ -176,10 +176,10 @@ def _entry(name: str, types: Sequence[str]) -> str:
         if stored != kind_:
             lines.append(f"  %a{i} = trunc i64 %v{i} to {kind_}")
     lines += [f"  %out{k} = getelementptr i64, ptr %table, i64 {n + k}" for k in range(2)]
-    given = [
+    passed = [
         f"{k} %{'v' if k in ('double', 'ptr', 'i64') else 'a'}{i}" for i, k in enumerate(types[2:])
     ]
-    lines.append(f"  %done = call i32 @{_quoted(name)}(ptr %out0, ptr %out1, {', '.join(given)})")
+    lines.append(f"  %done = call i32 @{_quoted(name)}(ptr %out0, ptr %out1, {', '.join(passed)})")
     return "\n".join([*lines, "  ret i32 %done", "}"])
 
 
@@ -197,7 +197,7 @@ def _machine() -> Any:
     )
 
 
-class Code:
+class MachineCode:
     """Kept machine code that was loaded; call it with `Arguments`."""
 
     def __init__(self, content: bytes, header: dict[str, Any]) -> None:
@@ -236,11 +236,11 @@ def _resolve(names: Sequence[str]) -> None:
 
 
 def _can_load() -> bool:
-    """Whether kept code can be loaded on this system; nowhere else was it tried."""
+    """Return True on the systems on which kept code was tested."""
     return sys.platform.startswith("linux")
 
 
-def load(name: str, values: Sequence[Any]) -> Code | None:
+def load_code(name: str, values: Sequence[Any]) -> MachineCode | None:
     """Return kept code for such arguments, None if there is none that fits this machine."""
     if not _can_load():
         return None
@@ -250,6 +250,6 @@ def load(name: str, values: Sequence[Any]) -> Code | None:
         if crc != zlib.crc32(stored[12:]):
             return None
         header: dict[str, Any] = json.loads(stored[12 : 12 + size])
-        return Code(stored[12 + size :], header) if header["key"] == key() else None
+        return MachineCode(stored[12 + size :], header) if header["key"] == key() else None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError):
         return None

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import LANES, ROWS, WIDEST, filled
-from .numba_options import compiled
-from .simd import (
+from .arrays import LANES, ROWS, WIDEST, leaf_width
+from .compiler import (
     add_1,
     add_4,
     add_16,
@@ -22,11 +21,12 @@ from .simd import (
     choose_5,
     choose_6,
     choose_7,
-    compare,
     compare_gaps,
+    compare_rows,
+    compiled,
 )
 
-filled = compiled(filled)
+leaf_width = compiled(leaf_width)
 
 FEWEST = 6
 """With fewer rows all trees are evaluated node by node."""
@@ -43,7 +43,7 @@ def _compare(trees, at, size, xt, lane, gaps, marks):  # type: ignore[no-untyped
             compare_gaps(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, beyond)
     else:
         for k in range(np.uint64(1), np.uint64(size)):
-            compare(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k)
+            compare_rows(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k)
 
 
 @compiled
@@ -72,17 +72,17 @@ def _add_wide(trees, shape, n, xt, gaps, total, room):  # type: ignore[no-untype
     All rows use the same four trees before the next ones, whose leaves then are in the cache.
     """
     n_trees, depth, first, at, leaf = shape[0], shape[1], shape[3], shape[4], shape[5]
-    size, width = 1 << depth, filled(shape[2])
+    size, width = 1 << depth, leaf_width(shape[2])
     for t in range(0, n_trees, 4):
-        several, leaves = min(4, n_trees - t), trees.leaves[leaf + t * size * width :]
+        count, leaves = min(4, n_trees - t), trees.leaves[leaf + t * size * width :]
         for low in range(0, n, LANES):
-            for q in range(several):
+            for q in range(count):
                 marks = room.marks[q << WIDEST : (q + 1) << WIDEST]
                 _compare(trees, at + (t + q) * size, size, xt, low, gaps, marks)
             _choose(depth, room.marks, room.found)
             rows = total[low : low + min(LANES, n - low)]
-            if several < 4:
-                _add_some(rows, first, leaves, size, width, room.found, several)
+            if count < 4:
+                _add_some(rows, first, leaves, size, width, room.found, count)
             elif width == 16:
                 _add_16(rows, first, leaves, size * width, room.found)
             elif width == 1:
@@ -131,10 +131,10 @@ def _add_four(rows, first, leaves, step, width, found):  # type: ignore[no-untyp
 
 
 @compiled
-def _add_some(rows, first, leaves, size, width, found, several):  # type: ignore[no-untyped-def]
+def _add_some(rows, first, leaves, size, width, found, count):  # type: ignore[no-untyped-def]
     """Add to each row the leaves of fewer trees than four."""
     for r in range(len(rows)):
-        for q in range(several):
+        for q in range(count):
             at = (q * size + np.int64(found[q, r])) * width
             _add_leaf(rows, r * rows.shape[1] + first, leaves, at, width)
 
@@ -163,13 +163,13 @@ def _add_narrow(trees, shape, n, xt, total):  # type: ignore[no-untyped-def]
     """Add a forest's leaves row by row; four trees at a time, which do not wait for each other."""
     n_trees, depth, width, first = shape[0], shape[1], shape[2], shape[3]
     size, leaves, at, leaf = 1 << depth, trees.leaves, shape[4], shape[5]
-    padded, across = filled(width), total.shape[1]
+    padded, across = leaf_width(width), total.shape[1]
     for r in range(n):
         to = r * across + first
         for t in range(0, n_trees, 4):
-            last = n_trees - 1  # the last ones may be walked several times, but count once
+            last = n_trees - 1  # the last ones may be followed more than once, but count once
             t1, t2, t3 = min(t + 1, last), min(t + 2, last), min(t + 3, last)
-            at0, at1, at2, at3 = at + t * size, at + t1 * size, at + t2 * size, at + t3 * size
+            at0, at1, at2, at3 = (at + t * size, at + t1 * size, at + t2 * size, at + t3 * size)
             k0, k1, k2, k3, n_nodes = 0, 0, 0, 0, 1
             for _ in range(depth):
                 k0 += n_nodes * _beyond(trees, at0, n_nodes + k0, xt, r)

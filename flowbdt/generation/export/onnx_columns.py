@@ -1,4 +1,4 @@
-"""The way from latent points back to columns, all columns of a kind together, in double."""
+"""The inverse transform in a graph, all columns of a kind together, in double."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ SCALED = ("minmax", "standard", "log", "logit")
 
 NEAR = 1 + 1e-9
 """What is this much beyond the nearest distance to a bound still counts as the bound."""
+
+
+Learned = Sequence[Mapping[str, Any]]
+"""Fitted state of the columns of a group."""
+
+Flags = Sequence[Any]
 
 
 class Undo(NamedTuple):
@@ -139,14 +145,12 @@ def _group(
     return _stored(graph, z, dtype)
 
 
-def _row(learned: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+def _row(learned: Learned, name: str) -> np.ndarray:
     """Return one number of each column (1, columns)."""
     return np.array([[each[name] for each in learned]], dtype=np.float64)
 
 
-def _scaled(
-    graph: Graph, z: Tensor, learned: Sequence[Mapping[str, Any]], flags: Sequence[Any]
-) -> Tensor:
+def _scaled(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
     bend, clip, at_low, at_high = flags
     z_low, z_high = _row(learned, "z_low"), _row(learned, "z_high")
     z = z.clip(z_low, z_high)
@@ -162,9 +166,7 @@ def _scaled(
     return graph.where(z >= z_high, high, value).clip(low, high)
 
 
-def _unlog(
-    graph: Graph, bent: Tensor, learned: Sequence[Mapping[str, Any]], at_low: bool
-) -> Tensor:
+def _unlog(graph: Graph, bent: Tensor, learned: Learned, at_low: bool) -> Tensor:
     distance = graph.node("Exp", bent)
     if at_low:
         near = _row(learned, "edge") * NEAR
@@ -173,9 +175,7 @@ def _unlog(
     return distance + low if low.any() else distance
 
 
-def _unlogit(
-    graph: Graph, bent: Tensor, learned: Sequence[Mapping[str, Any]], at_low: bool, at_high: bool
-) -> Tensor:
+def _unlogit(graph: Graph, bent: Tensor, learned: Learned, at_low: bool, at_high: bool) -> Tensor:
     """Undo the logit, from the nearer bound, so that small distances to either are not lost."""
     low, high = _row(learned, "low"), _row(learned, "high")
     small = graph.node("Exp", -bent.abs())
@@ -218,9 +218,7 @@ def _flat(graph: Graph, tables: Sequence[np.ndarray], places: Tensor, size: int)
     return graph.node("Gather", np.concatenate(filled), places)
 
 
-def _ranked(
-    graph: Graph, z: Tensor, learned: Sequence[Mapping[str, Any]], flags: Sequence[Any]
-) -> Tensor:
+def _ranked(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
     knots = [np.asarray(each["z"], dtype=np.float64) for each in learned]
     x = [np.asarray(each["x"], dtype=np.float64) for each in learned]
     slope = []
@@ -236,9 +234,7 @@ def _ranked(
     return value.clip(np.array([[v[0] for v in x]]), np.array([[v[-1] for v in x]]))
 
 
-def _category(
-    graph: Graph, z: Tensor, learned: Sequence[Mapping[str, Any]], flags: Sequence[Any]
-) -> Tensor:
+def _category(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
     values = [np.atleast_1d(np.asarray(each["values"], dtype=np.float64)) for each in learned]
     edges = [
         np.concatenate([[-np.inf], np.atleast_1d(np.asarray(each["edges"], dtype=np.float64))])
@@ -249,9 +245,7 @@ def _category(
     return _flat(graph, values, place, size)
 
 
-def _whole(
-    graph: Graph, z: Tensor, learned: Sequence[Mapping[str, Any]], flags: Sequence[Any]
-) -> Tensor:
+def _whole(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
     return graph.node("Floor", z).clip(_row(learned, "low"), _row(learned, "high"))
 
 
@@ -263,7 +257,7 @@ UNDO: dict[str, Any] = {
 }
 
 
-def _angle(graph: Graph, x: Tensor, y: Tensor, learned: Sequence[Mapping[str, Any]]) -> Tensor:
+def _angle(graph: Graph, x: Tensor, y: Tensor, learned: Learned) -> Tensor:
     """Return angles from points in the plane.
 
     onnxruntime has the arc tangent in float32 only: that angle is then corrected by the sine of

@@ -5,7 +5,7 @@ This is the only place that imports onnx.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +36,15 @@ def onnx_package() -> ModuleType:
     return onnx
 
 
+def _operator(kind: str) -> Callable[..., Tensor]:
+    """Return a method that makes a node of this kind from a tensor and other values."""
+
+    def method(self: Tensor, *others: Value) -> Tensor:
+        return self.graph.node(kind, self, *others)
+
+    return method
+
+
 class Tensor:
     """A named value of a graph; with numpy arrays and numbers it makes new ones."""
 
@@ -44,50 +53,23 @@ class Tensor:
     def __init__(self, graph: Graph, name: str) -> None:
         self.graph, self.name = graph, name
 
-    def __add__(self, other: Value) -> Tensor:
-        return self.graph.node("Add", self, other)
-
-    def __sub__(self, other: Value) -> Tensor:
-        return self.graph.node("Sub", self, other)
+    __add__ = _operator("Add")
+    __sub__ = _operator("Sub")
+    __mul__ = _operator("Mul")
+    __truediv__ = _operator("Div")
+    __matmul__ = _operator("MatMul")
+    __lt__ = _operator("Less")
+    __le__ = _operator("LessOrEqual")
+    __ge__ = _operator("GreaterOrEqual")
+    __or__ = _operator("Or")
+    __neg__, abs, is_nan = _operator("Neg"), _operator("Abs"), _operator("IsNaN")
 
     def __rsub__(self, other: Value) -> Tensor:
         return self.graph.node("Sub", other, self)
 
-    def __mul__(self, other: Value) -> Tensor:
-        return self.graph.node("Mul", self, other)
-
-    def __truediv__(self, other: Value) -> Tensor:
-        return self.graph.node("Div", self, other)
-
-    def __neg__(self) -> Tensor:
-        return self.graph.node("Neg", self)
-
-    def __matmul__(self, other: Value) -> Tensor:
-        return self.graph.node("MatMul", self, other)
-
-    def __lt__(self, other: Value) -> Tensor:
-        return self.graph.node("Less", self, other)
-
-    def __le__(self, other: Value) -> Tensor:
-        return self.graph.node("LessOrEqual", self, other)
-
-    def __ge__(self, other: Value) -> Tensor:
-        return self.graph.node("GreaterOrEqual", self, other)
-
-    def __or__(self, other: Value) -> Tensor:
-        return self.graph.node("Or", self, other)
-
-    def abs(self) -> Tensor:
-        """Return the absolute value."""
-        return self.graph.node("Abs", self)
-
     def clip(self, low: Value, high: Value) -> Tensor:
         """Return it within bounds, which broadcast."""
         return self.graph.node("Min", self.graph.node("Max", self, low), high)
-
-    def is_nan(self) -> Tensor:
-        """Return where it is NaN, bool."""
-        return self.graph.node("IsNaN", self)
 
     def take(self, columns: Sequence[int] | np.ndarray) -> Tensor:
         """Return some columns (n, k)."""

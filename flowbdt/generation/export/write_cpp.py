@@ -1,21 +1,46 @@
-"""A trained flow for C++: a model file, the header that reads it, a C interface, an example."""
+"""A trained flow for C++: a model file of named arrays, the header that reads it, an example.
+
+The model file is little-endian::
+
+    0   magic "FLOWBDT\\0"              8 bytes
+    8   version of the format           uint32
+    12  ORDER, as this machine has it   uint32
+    16  size of the whole file          uint64
+    24  CRC-32 of all from 64 on        uint32
+    28  number of arrays                uint32
+    64  one entry of 64 bytes per array: name (40 bytes, filled with zeros), kind (uint32), zero
+        (uint32), where it begins (uint64), number of elements (uint64)
+    ... the arrays, each at a multiple of 64 bytes
+
+Names are those of the fields in `compiled.arrays`, after the name of the tuple: ``form.where``.
+"""
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.abc import Traversable
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ... import atomic_files
-from ..packed.cpp_file import pack
-from ..packed.pack_flow import arrays_of, flow_of
+import numpy as np
+
+from ... import __version__, atomic_files
+from ...errors import ConfigError
+from ...flow.closed_form.mixture_on_path import PreparedMixture
+from ...flow.step_inputs import StepInputs
+from ...trees.tree_arrays import forests
+from ..compiled.arrays import NONE, FormArrays, InverseArrays, SolverArrays, TreeArrays, n_inputs
+from ..generate_rows import MOST_ATTEMPTS
+from ..packed.pack_columns import pack_inverse
+from ..packed.pack_steps import pack_trees
 from ..trained_flow import Flow
 
 if TYPE_CHECKING:
     from ...model import FlowBDT
-
 
 MODEL = "model.bin"
 SOURCES = (
@@ -25,6 +50,19 @@ SOURCES = (
     "example/CMakeLists.txt",
     "example/main.cpp",
 )
+
+MAGIC = b"FLOWBDT\0"
+VERSION = 1
+"""Raised when a reader of before would misread the file."""
+
+ORDER = 0x01020304
+"""Read as another number where bytes stand in another order."""
+
+ALIGNMENT, NAME_LENGTH = 64, 40
+
+KINDS = {"uint8": 0, "uint16": 1, "int64": 2, "float32": 3, "float64": 4}
+
+Arrays = dict[str, np.ndarray]
 
 
 def write_cpp(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
@@ -55,9 +93,153 @@ def write_cpp(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
 
 def model_bytes(model: FlowBDT | Flow) -> bytes:
     """Return what ``model.bin`` holds; equal models give equal bytes. Raises as `write_cpp`."""
-    return pack(arrays_of(flow_of(model)))
+    return file_bytes(arrays_of(flow_of(model)))
 
 
 def source(name: str) -> Traversable:
     """Return one of `SOURCES` as it ships with the package."""
     return resources.files(__package__).joinpath("cpp", *name.split("/"))
+
+
+def flow_of(model: FlowBDT | Flow) -> Flow:
+    """Return the trained flow of a model. Raises NotFittedError."""
+    if isinstance(model, Flow):
+        return model
+    return model.flow(compiled=False)
+
+
+def check_exportable(flow: Flow) -> None:
+    """Refuse what only Python can do. Raises ConfigError that says what to do instead."""
+    sampler = flow.sampler
+    other = "export with another sampler, e.g. sampler={'solver': 'adams_bashforth_3'}"
+    if sampler.solver.stochastic:
+        raise ConfigError(
+            f"solver {sampler.name!r} draws random numbers and cannot be exported;"
+            f" {other}, or fit with a deterministic solver"
+        )
+    if sampler.interpolate:
+        raise ConfigError(
+            "a sampler that interpolates between step models cannot be exported; ask for steps"
+            " whose times were trained"
+        )
+    if flow.from_source:
+        raise ConfigError(
+            "a model that starts from source events (coupling='given') cannot be exported; use"
+            " model.sample(source=...)"
+        )
+    if not flow.n_latent:
+        raise ConfigError("all columns of this model are constant: there is nothing to export")
+
+
+def arrays_of(flow: Flow) -> Arrays:
+    """Return all of a flow that generates events. Raises ConfigError if a part cannot be exported.
+
+    ``sizes``, int64, has in this order: columns, conditions, latent columns, inputs of trees,
+    slots, whether latent points, end points and components are among the inputs, whether the
+    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_seen,
+    n_inner, n_components, n_out.
+    """
+    check_exportable(flow)
+    steps, inverse, columns = flow.steps_as_arrays(), _inverse(flow), flow.columns
+    m, n_cond = flow.n_latent, len(columns["conditions"])
+    walk, form, _ = steps.arrays_for(np.ones(n_cond, dtype=bool))
+    n_slots = steps.program.n_slots
+    sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), n_slots]
+    sizes += [walk.latent, walk.end_point, walk.components, inverse.mixes, MOST_ATTEMPTS]
+    sizes += [form.kind, form.n_seen, form.n_inner, form.n_components, form.n_out]
+    return {
+        "sizes": np.array(sizes, dtype=np.int64),
+        **_texts(flow),
+        **_fields("walk", walk),
+        **_fields("form", form),
+        **_fields("trees", steps.trees),
+        **_fields("way", inverse),
+        **(_mixtures(steps.inputs) if n_cond and form.kind != NONE else {}),
+        **_ratio(flow),
+    }
+
+
+def _inverse(flow: Flow) -> InverseArrays:
+    try:
+        return pack_inverse(flow.transform)
+    except ConfigError as error:
+        raise ConfigError(
+            f"a column cannot be exported ({error}); leave it out, or fit with another transform"
+            " or type for it"
+        ) from error
+
+
+def _fields(name: str, packed: FormArrays | SolverArrays | TreeArrays | InverseArrays) -> Arrays:
+    fields = packed._asdict().items()
+    return {f"{name}.{field}": value for field, value in fields if isinstance(value, np.ndarray)}
+
+
+def _texts(flow: Flow) -> Arrays:
+    columns, listed = flow.columns, list[str]()
+    for name, values in flow.categories.items():
+        listed += [name, str(len(values)), *values]
+    return {
+        "text.about": texts([__version__, str(flow.plan["digest"])]),
+        "text.columns": texts(columns["names"]),
+        "text.units": texts([str(unit or "") for unit in columns["units"]]),
+        "text.types": texts(columns["dtypes"]),
+        "text.conditions": texts(columns["conditions"]),
+        "text.categories": texts(listed),
+    }
+
+
+def _mixtures(inputs: Sequence[StepInputs]) -> Arrays:
+    """Return what the closed form is made of where some conditions are unknown.
+
+    One mixture, or for a student one for each step, one after the other. ``motion`` (steps, 2) is
+    the share of the end point in what is seen, and the variance of the noise in it.
+    """
+    steps = [step.prepared for step in inputs]
+    prepared = [each for each in steps if isinstance(each, PreparedMixture)]
+    mixtures = list({id(each.mixture): each.mixture for each in prepared}.values())
+    motion: list[Any] = [
+        (1.0, 0.0) if each.layout.has_source else each.turn()[2:]  # type: ignore[index]
+        for each in prepared
+    ]
+    covariances = [mixture.covariances.to_arrays() for mixture in mixtures]
+    parts = {
+        "log_weights": [mixture.log_weights for mixture in mixtures],
+        "means": [mixture.means for mixture in mixtures],
+        **{name: [each[name] for each in covariances] for name in covariances[0]},
+    }
+    arrays = {f"mixture.{name}": np.concatenate(each) for name, each in parts.items()}
+    arrays["mixture.motion"] = np.array(motion)
+    return {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+
+
+def _ratio(flow: Flow) -> Arrays:
+    if flow.ratio is None:
+        return {}
+    packed = pack_trees(forests(flow.ratio.to_bytes())[0])
+    ceiling = np.array([flow.ratio.ceiling, flow.ratio.acceptance])
+    return {**_fields("ratio", packed), "ratio.ceiling": ceiling}
+
+
+def file_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return arrays of the types in `KINDS` as the bytes of one file, in their order."""
+    entries, parts = [], []
+    at = _up(ALIGNMENT * (1 + len(arrays)))
+    for name, array in arrays.items():
+        kind = KINDS[array.dtype.name]
+        content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+        entries.append(struct.pack(f"<{NAME_LENGTH}sIIQQ", name.encode(), kind, 0, at, array.size))
+        parts.append(content + bytes(_up(len(content)) - len(content)))
+        at += len(parts[-1])
+    body = b"".join([*entries, *parts])
+    head = struct.pack("<8sIIQII", MAGIC, VERSION, ORDER, at, zlib.crc32(body), len(arrays))
+    return head + bytes(ALIGNMENT - len(head)) + body
+
+
+def _up(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def texts(values: list[str] | tuple[str, ...]) -> np.ndarray:
+    """Return texts as UTF-8, each ended by a zero byte, uint8."""
+    content = b"".join(value.encode().replace(b"\0", b" ") + b"\0" for value in values)
+    return np.frombuffer(content, dtype=np.uint8)

@@ -1,7 +1,7 @@
 """`write_onnx`: a trained flow as one ONNX graph, from noise to events.
 
-The graph has the whole way of a sampler without random numbers, every evaluation written out: what
-trees see, the tree ensembles, the closed form, the solver's sums, and the way back to columns.
+The graph has every evaluation of a sampler without random numbers written out: inputs of the trees,
+tree ensembles, closed form, the solver's sums, and the inverse transform.
 Inputs are ``noise`` (n, m), standard normal, and ``conditions`` (n, c) if there are any, in the
 coding of the training; outputs ``events`` (n, d) in the units of the training table and, with
 rejection, ``acceptance`` (n,): the probability with which to keep each event. All are float64.
@@ -19,21 +19,17 @@ import numpy as np
 from ... import __version__, atomic_files
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
-from ..packed.pack_flow import check_exportable, flow_of
-from ..packed.pack_solver import program
+from ..packed.pack_steps import solver_program
 from ..trained_flow import Flow
-from .onnx_closed_form import takes_unknown
 from .onnx_columns import columns_of
 from .onnx_graph import Graph, Tensor
-from .onnx_solver import Steps
-from .onnx_trees import tree_sum
-
-if TYPE_CHECKING:
-    from ...model import FlowBDT
-
+from .onnx_steps import GraphSteps, takes_unknown, tree_sum
+from .write_cpp import check_exportable, flow_of
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from ...model import FlowBDT
 
 FORMAT = 1
 """Version of inputs, outputs and metadata."""
@@ -59,7 +55,7 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
         If onnx is not installed.
     ConfigError
         If the model has what a graph cannot: a sampler that draws random numbers or asks between
-        step models, a start from given events, trees deeper than 12, a file of more than 2 GB.
+        step models, source events, trees deeper than 12, a file of more than 2 GB.
     NotFittedError
         If the model is not fitted.
 
@@ -82,10 +78,10 @@ def graph_of(flow: Flow) -> Graph:
     inputs = functools.cache(flow.step_inputs)
     noise = graph.input("noise", flow.plan["n_latent"])
     cond = graph.input("conditions", n_cond) if n_cond else None
-    steps = Steps(graph, inputs, flow.step_forests, cond, n_cond)
-    found = program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
-    asked = [flow.grid.locate(float(t)) for t in found.times]
-    events = columns_of(graph, flow.transform, steps.carry(found, asked, noise))
+    steps = GraphSteps(graph, inputs, flow.step_forests, cond, n_cond)
+    program = solver_program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
+    step = [flow.grid.locate(float(t)) for t in program.times]
+    events = columns_of(graph, flow.transform, steps.carry(program, step, noise))
     if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
         known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
         events = graph.where(known, events, np.nan)
@@ -113,14 +109,14 @@ def _metadata(flow: Flow) -> dict[str, str]:
             columns["names"], columns["units"], columns["dtypes"], strict=True
         )
     ]
-    given = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
+    conditions = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
     any_unknown = takes_unknown(flow.step_inputs(0).prepared, n_cond)
     return {
         "format": str(FORMAT),
         "flowbdt_version": __version__,
         "run_digest": flow.plan["digest"],
         "columns": json.dumps(table),
-        "conditions": json.dumps(given),
+        "conditions": json.dumps(conditions),
         "unknown_conditions": "any" if any_unknown else "none",
         "sampler": json.dumps(atomic_files.to_plain(flow.sampler.record(flow.field.convention))),
         "mean_acceptance": repr(flow.acceptance),

@@ -1,4 +1,4 @@
-"""Whether the loops may read some arrays: they follow every index without looking.
+"""Checks of arrays from files before the loops follow every index in them.
 
 Arrays from a file may be damaged, or made to do harm. What is checked here is that no index leads
 out of an array, not that the numbers make sense.
@@ -19,21 +19,21 @@ from ..compiled.arrays import (
     GAIN,
     LOW_RANK,
     NONE,
-    Form,
-    Trees,
-    Walk,
-    Way,
-    filled,
+    FormArrays,
+    InverseArrays,
+    SolverArrays,
+    TreeArrays,
+    leaf_width,
     n_inputs,
 )
 
 TYPES = {"i": np.int64, "h": np.uint16, "b": np.uint8, "s": np.float32, "f": np.float64}
 
 KINDS: dict[type, str] = {
-    Trees: "i2 h1 s1 b1 s1 s1",
-    Form: "int int int int int int int i1 f2 i2 f1",
-    Walk: "f1 i1 i1 f1 i1 i1 i1 bool f2 b1 bool bool",
-    Way: "bool f2 f1 f1 i2 i2 i2 i2 f1 float",
+    TreeArrays: "i2 h1 s1 b1 s1 s1",
+    FormArrays: "int int int int int int int i1 f2 i2 f1",
+    SolverArrays: "f1 i1 i1 f1 i1 i1 i1 bool f2 b1 bool bool",
+    InverseArrays: "bool f2 f1 f1 i2 i2 i2 i2 f1 float",
 }
 """Of each field: letter of its type and number of dimensions, or the type of a number."""
 
@@ -65,7 +65,7 @@ def _check_kinds(packed: Any, what: str) -> None:
 
 
 def _within(begin: np.ndarray, size: Any, end: int) -> Any:
-    """Whether runs of so many elements are within an array of ``end``; no sum can overflow."""
+    """Return which runs of so many elements are within an array of ``end``, without overflow."""
     return (begin >= 0) & (begin <= end) & (size <= end - begin)
 
 
@@ -79,13 +79,10 @@ def _below(indices: np.ndarray, end: int) -> Any:
     return (indices >= 0) & (indices < end)
 
 
-def check_trees(trees: Trees, n_inputs: int, n_outputs: int) -> None:
+def check_trees(trees: TreeArrays, n_inputs: int, n_outputs: int) -> None:
     """Refuse trees that read or write out of their arrays, of other inputs or of other outputs.
 
-    Raises
-    ------
-    FormatError
-        If one of them would.
+    Raises FormatError.
     """
     _check_kinds(trees, "trees")
     table, nodes = trees.table, len(trees.feature)
@@ -96,7 +93,7 @@ def check_trees(trees: Trees, n_inputs: int, n_outputs: int) -> None:
     _require((depth < 32) & (width >= 1), "trees")
     size = count * 2.0**depth  # as real numbers, which do not overflow
     wide, which = np.unique(width, return_inverse=True)
-    filled_up = np.array([filled(int(each)) for each in wide])[which]
+    filled_up = np.array([leaf_width(int(each)) for each in wide])[which]
     _require(_within(node, size, nodes), "trees")
     _require(_within(leaf, size * filled_up, len(trees.leaves)), "trees")
     _require(_within(base, width, len(trees.base)), "trees")
@@ -104,43 +101,38 @@ def check_trees(trees: Trees, n_inputs: int, n_outputs: int) -> None:
     _require(nodes == 0 or int(trees.feature.max()) < n_inputs, "inputs of the trees")
 
 
-def check_steps(walk: Walk, form: Form, trees: Trees, m: int, n_cond: int) -> None:
+def check_steps(
+    solver: SolverArrays, form: FormArrays, trees: TreeArrays, m: int, n_cond: int
+) -> None:
     """Refuse a solver, a closed form and trees that lead out of their arrays.
 
-    Parameters
-    ----------
-    m : latent columns
-    n_cond : conditions, known or not
-
-    Raises
-    ------
-    FormatError
-        If there is an index out of range, or they do not fit together.
+    ``m`` is the number of latent columns, ``n_cond`` of conditions. Raises FormatError.
     """
     _check_kinds(form, "closed forms")
-    _check_kinds(walk, "steps")
-    _check_walk(walk, len(trees.table), m)
-    n_steps = len(walk.forests) - 1
-    _require(len(walk.silent) == n_steps, "steps")
+    _check_kinds(solver, "steps")
+    _check_solver(solver, len(trees.table), m)
+    n_steps = len(solver.forests) - 1
+    _require(len(solver.silent) == n_steps, "steps")
     if form.kind == NONE:
-        _require(not (walk.end_point or walk.components), "closed forms")
+        _require(not (solver.end_point or solver.components), "closed forms")
     else:
         _check_form(form, n_steps, m, n_cond)
-    check_trees(trees, n_inputs(walk, form, m, n_cond), m)
+    check_trees(trees, n_inputs(solver, form, m, n_cond), m)
 
 
-def _check_walk(walk: Walk, n_forests: int, m: int) -> None:
-    n = len(walk.step)
-    _require(len(walk.scale) == n + 1 == len(walk.slot) + 1, "steps")
-    _require(len(walk.terms) == n + 2 and len(walk.weight) == len(walk.term), "steps")
-    _require(_rising(walk.terms, len(walk.term)) and _rising(walk.forests, n_forests), "steps")
-    _require(n > 0 and _below(walk.slot, n).all(), "steps")
-    _require(_below(walk.term, int(walk.slot.max()) + 1), "steps")
-    _require(_below(walk.step, len(walk.forests) - 1), "steps")
-    _require(walk.to_columns.shape[1] == m or not len(walk.to_columns), "steps")
+def _check_solver(solver: SolverArrays, n_forests: int, m: int) -> None:
+    n = len(solver.step)
+    _require(len(solver.scale) == n + 1 == len(solver.slot) + 1, "steps")
+    _require(len(solver.terms) == n + 2 and len(solver.weight) == len(solver.term), "steps")
+    _require(_rising(solver.terms, len(solver.term)), "steps")
+    _require(_rising(solver.forests, n_forests), "steps")
+    _require(n > 0 and _below(solver.slot, n).all(), "steps")
+    _require(_below(solver.term, int(solver.slot.max()) + 1), "steps")
+    _require(_below(solver.step, len(solver.forests) - 1), "steps")
+    _require(solver.to_columns.shape[1] == m or not len(solver.to_columns), "steps")
 
 
-def _check_form(form: Form, n_steps: int, m: int, n_cond: int) -> None:
+def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
     """Every part that is read at a step must lie within the numbers."""
     what, low = "closed forms", form.kind == LOW_RANK
     n, k, i, out = form.n_seen, form.n_components, form.n_inner, form.n_out
@@ -160,55 +152,50 @@ def _check_form(form: Form, n_steps: int, m: int, n_cond: int) -> None:
     _require((needed == 0) | _within(form.where, needed, len(form.numbers)), what)
 
 
-def check_way(way: Way, m: int, n_columns: int) -> None:
-    """Refuse a way from m latent columns back to a table that leads out of its arrays.
-
-    Raises
-    ------
-    FormatError
-        If there is an index out of range, or a relation has no result.
-    """
+def check_inverse(inverse: InverseArrays, m: int, n_columns: int) -> None:
+    """Refuse an inverse of m latent columns that leads out of its arrays. Raises FormatError."""
     what = "columns"
-    _check_kinds(way, what)
-    n_single, columns = len(way.scale), way.columns
-    _require(len(way.mean) == n_single, what)
-    _require(way.axes.shape == (m, n_single) if way.mixes else n_single == m, what)
+    _check_kinds(inverse, what)
+    n_single, columns = len(inverse.scale), inverse.columns
+    _require(len(inverse.mean) == n_single, what)
+    _require(inverse.axes.shape == (m, n_single) if inverse.mixes else n_single == m, what)
     _require(columns.shape == (n_columns, 5), what)
-    _require(way.ops.shape[1] == way.terms.shape[1] == 2 and way.relations.shape[1] == 4, what)
+    _require(inverse.ops.shape[1] == inverse.terms.shape[1] == 2, what)
+    _require(inverse.relations.shape[1] == 4, what)
     place, begin, end, _, at = columns.T
     _require((place >= -2) & (place < n_single), what)
-    _require((begin >= 0) & (begin <= end) & (end <= len(way.ops)), what)
-    _require(_within(at, 2, len(way.numbers)), what)
-    _check_ops(way)
-    for q in np.flatnonzero(way.ops[:, 0] == arrays.CIRCULAR):
+    _require((begin >= 0) & (begin <= end) & (end <= len(inverse.ops)), what)
+    _require(_within(at, 2, len(inverse.numbers)), what)
+    _check_ops(inverse)
+    for q in np.flatnonzero(inverse.ops[:, 0] == arrays.CIRCULAR):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
-    for relation in way.relations.tolist():
-        _check_relation(way, *relation)
+    for relation in inverse.relations.tolist():
+        _check_relation(inverse, *relation)
 
 
-def _check_ops(way: Way) -> None:
+def _check_ops(inverse: InverseArrays) -> None:
     """Every operation must find its numbers."""
-    code, at = way.ops.T
-    end, what = len(way.numbers), "columns"
+    code, at = inverse.ops.T
+    end, what = len(inverse.numbers), "columns"
     needed = np.ones(len(code))
     for each, count in NUMBERS.items():
         needed[code == each] = count
     _require(_within(at, 1, end), what)
     for each, least, times in ((arrays.RANK, 2, 3), (arrays.CATEGORICAL, 1, 2)):
-        counts = way.numbers[at[code == each]]
+        counts = inverse.numbers[at[code == each]]
         _require((counts >= least) & (counts <= end), what)  # not so if it is NaN
         needed[code == each] = times * np.floor(counts)
     _require(_within(at, needed, end), what)
 
 
-def _check_relation(way: Way, column: int, begin: int, end: int, ends: int) -> None:
+def _check_relation(inverse: InverseArrays, column: int, begin: int, end: int, ends: int) -> None:
     """A relation must find its numbers and columns, and leave one number on its stack."""
     what = "relations"
-    _require(0 <= column < len(way.columns) and 0 <= begin <= end <= len(way.terms), what)
-    _require(0 <= ends <= len(way.numbers) - 2, what)
-    code, at = way.terms[begin:end].T
-    _require(_below(at, len(way.numbers)), what)
-    _require((code != arrays.COLUMN) | _below(way.numbers[at], len(way.columns)), what)
+    _require(0 <= column < len(inverse.columns) and 0 <= begin <= end <= len(inverse.terms), what)
+    _require(0 <= ends <= len(inverse.numbers) - 2, what)
+    code, at = inverse.terms[begin:end].T
+    _require(_below(at, len(inverse.numbers)), what)
+    _require((code != arrays.COLUMN) | _below(inverse.numbers[at], len(inverse.columns)), what)
     takes = np.where(np.isin(code, arrays.VALUES), 0, np.where(np.isin(code, arrays.UNARY), 1, 2))
     depth = np.cumsum(1 - takes)
     _require(len(depth) and depth[-1] == 1, what)

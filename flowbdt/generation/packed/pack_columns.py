@@ -1,4 +1,4 @@
-"""A table transform's way back to columns as flat arrays, which `columns` goes."""
+"""The inverse of a table transform as flat arrays, which `column_loops` reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...tables.transforms.base import LARGEST
 from ...tables.transforms.discrete import angle_range, whole_range
 from ...tables.transforms.table_transform import stored_range
 from ..compiled import arrays
-from ..compiled.arrays import DEEPEST_STACK, Way, locked
+from ..compiled.arrays import DEEPEST_STACK, InverseArrays, read_only
 
 BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
 
@@ -60,7 +60,7 @@ class _Builder:
             slope = np.where(dz > 0, np.diff(x) / np.where(dz > 0, dz, 1.0), 0.0)
             self.ops.append((arrays.RANK, self.put(len(z), *z, *x, *slope)))
         elif name == "categorical":
-            values, edges = np.atleast_1d(state["values"]), np.atleast_1d(state["edges"])
+            values, edges = (np.atleast_1d(state["values"]), np.atleast_1d(state["edges"]))
             at = self.put(len(values), *edges[: len(values) - 1], *values)
             self.ops.append((arrays.CATEGORICAL, at))
         elif name == "integer":
@@ -69,8 +69,8 @@ class _Builder:
         elif name == "circular":
             self.ops.append((arrays.CIRCULAR, self.put(*angle_range(options))))
         elif name == "chain":
-            for part in reversed(state["parts"]):
-                self.undo(part)
+            for step in reversed(state["parts"]):
+                self.undo(step)
         elif name == "constant":
             self.ops.append((arrays.FIXED, self.put(state["value"])))
         elif name != "identity":
@@ -90,11 +90,11 @@ class _Builder:
                 self.terms.append((arrays.NEGATE, self.put(0.0)))
             return depth
         if isinstance(node, ast.BinOp):
-            parts, code = [node.left, node.right], BINARY[type(node.op)]
+            operands, code = [node.left, node.right], BINARY[type(node.op)]
         else:
             call: Any = node  # of a known function: a relation has nothing else
-            parts, code = call.args, FUNCTIONS[call.func.id]
-        depth = max(i + self.relate(part, names) for i, part in enumerate(parts))
+            operands, code = call.args, FUNCTIONS[call.func.id]
+        depth = max(i + self.relate(part, names) for i, part in enumerate(operands))
         self.terms.append((code, self.put(0.0)))
         return depth
 
@@ -118,13 +118,10 @@ def _storage(dtype: str) -> tuple[int, float, float]:
     raise ConfigError(f"columns of type {dtype} are not compiled")
 
 
-def pack_way(transform: TableTransform) -> Way:
-    """Return the way back from the latent points of a fitted transform.
+def pack_inverse(transform: TableTransform) -> InverseArrays:
+    """Return the inverse transform, latent points to columns, of a fitted transform.
 
-    Raises
-    ------
-    ConfigError
-        If a column has a transform or a type that is not compiled, with its name.
+    Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
     columns = []
@@ -141,16 +138,16 @@ def pack_way(transform: TableTransform) -> Way:
         for relation in order_relations(stored["relations"], names)
     ]
     joint = transform.joint
-    return Way(
+    return InverseArrays(
         joint.name == "whiten",
-        locked((joint.axes * joint.spread).T, np.float64),
-        locked(joint.scale, np.float64),
-        locked(joint.mean, np.float64),
-        locked(np.reshape(columns, (-1, 5)), np.int64),
-        locked(np.reshape(build.ops, (-1, 2)), np.int64),
-        locked(np.reshape(relations, (-1, 4)), np.int64),
-        locked(np.reshape(build.terms, (-1, 2)), np.int64),
-        locked(build.numbers, np.float64),
+        read_only((joint.axes * joint.spread).T, np.float64),
+        read_only(joint.scale, np.float64),
+        read_only(joint.mean, np.float64),
+        read_only(np.reshape(columns, (-1, 5)), np.int64),
+        read_only(np.reshape(build.ops, (-1, 2)), np.int64),
+        read_only(np.reshape(relations, (-1, 4)), np.int64),
+        read_only(np.reshape(build.terms, (-1, 2)), np.int64),
+        read_only(build.numbers, np.float64),
         LARGEST,
     )
 
@@ -158,7 +155,7 @@ def pack_way(transform: TableTransform) -> Way:
 def _column(
     build: _Builder, column: Mapping[str, Any], latent: int
 ) -> tuple[tuple[int, int, int, int, int], int]:
-    """Add one column; return its row of `Way.columns`, and how many latent columns it takes."""
+    """Add one column; return its row of `InverseArrays.columns` and its latent width."""
     begin, place, width = len(build.ops), -2, 0
     kind, low, high = _storage(column["dtype"])
     if column["transform"] is not None:
@@ -171,7 +168,7 @@ def _column(
 def _relation(
     build: _Builder, relation: Relation, names: list[str], columns: list[dict[str, Any]]
 ) -> tuple[int, int, int, int]:
-    """Add one relation; return its row of `Way.relations`."""
+    """Add one relation; return its row of `InverseArrays.relations`."""
     begin, place = len(build.terms), names.index(relation.target)
     if build.relate(relation.expression, names) > DEEPEST_STACK:
         raise ConfigError(f"relation {relation.text!r} is too long to be compiled")

@@ -1,8 +1,9 @@
-"""Trees, closed form and solver of a trained flow as the flat arrays of `arrays`."""
+"""Trees, closed form and solver of a trained flow as the flat arrays of `compiled.arrays`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from ...errors import ConfigError
 from ...flow.closed_form.base import PreparedNone
 from ...flow.closed_form.conditioning import FullKernel, Kernel, LowRankKernel
 from ...flow.closed_form.mixture_on_path import PreparedMixture
+from ...flow.fields import VelocityField
+from ...flow.parametrisations import Convention
+from ...flow.solvers import Solver, evaluations, integrate
 from ...flow.step_inputs import StepInputs
 from ...trees.tree_arrays import Forest
 from ..compiled.arrays import (
@@ -19,20 +23,124 @@ from ..compiled.arrays import (
     GAIN,
     LOW_RANK,
     NONE,
-    Form,
-    Trees,
-    Walk,
-    aligned,
-    filled,
-    locked,
+    FormArrays,
+    SolverArrays,
+    TreeArrays,
+    aligned_zeros,
+    leaf_width,
+    read_only,
 )
-from .pack_solver import Program
+
+LEAST = 1e-14
+"""A weight that is smaller than this, relative to the largest, is a rounding error."""
+
+
+@dataclass(frozen=True, eq=False)
+class SolverProgram:
+    """A solver with fixed steps as plain numbers: points and result as sums of velocities.
+
+    Point e (and last the result) is ``scale[e]`` times the one before, beginning with x0, plus the
+    velocities in the slots ``term[terms[e]:terms[e + 1]]`` times the same part of ``weight``. The
+    velocity at that point is kept in ``slot[e]``.
+
+    Parameters
+    ----------
+    times : ndarray (E,), of the evaluations
+    scale : ndarray (E + 1,)
+    terms : ndarray (E + 2,), int64
+    term : ndarray (terms[-1],), int64
+    weight : ndarray (terms[-1],)
+    slot : ndarray (E,), int64
+    """
+
+    times: np.ndarray
+    scale: np.ndarray
+    terms: np.ndarray
+    term: np.ndarray
+    weight: np.ndarray
+    slot: np.ndarray
+
+    @property
+    def n_slots(self) -> int:
+        """Number of velocities that have to be kept at a time."""
+        return int(self.slot.max()) + 1
+
+
+class _Symbols(VelocityField):
+    """A field whose every velocity is a new unit vector; it keeps the points of evaluation."""
+
+    def __init__(self, n: int, convention: Convention | None) -> None:
+        self.n, self.convention = n, convention
+        self.points: list[np.ndarray] = []
+
+    def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
+        self.points.append(np.array(x[0]))
+        answer = np.zeros((1, self.n + 1))
+        answer[0, len(self.points)] = 1.0
+        return answer
+
+
+def solver_program(
+    solver: Solver, boundaries: np.ndarray, convention: Convention | None
+) -> SolverProgram:
+    """Return what ``solver`` does between the boundaries, by a run on symbols.
+
+    Solvers only add up points and velocities, so coefficients can take the place of numbers: x0 is
+    the first unit vector, the velocity of evaluation e the one after the e-th.
+
+    Raises
+    ------
+    ConfigError
+        If the solver draws random numbers.
+    """
+    if solver.stochastic:
+        raise ConfigError(f"{type(solver).__name__} draws random numbers")
+    times = evaluations(solver, boundaries, convention)
+    symbols = _Symbols(len(times), convention)
+    start = np.zeros((1, len(times) + 1))
+    start[0, 0] = 1.0
+    end = integrate(solver, symbols, start, boundaries).x
+    return _sparse(np.asarray(times), np.vstack([start, *(p[None] for p in symbols.points), end]))
+
+
+def _sparse(times: np.ndarray, points: np.ndarray) -> SolverProgram:
+    """Return the program of ``points`` (E + 2, E + 1), the first being x0."""
+    before, after = points[:-1], points[1:]
+    has = np.abs(before[:, 0]) > LEAST
+    scale = np.where(has, after[:, 0] / np.where(has, before[:, 0], 1.0), 1.0)
+    change = after[:, 1:] - scale[:, None] * before[:, 1:]
+    size = np.maximum(np.abs(after), np.abs(scale[:, None] * before)).max(axis=1)
+    change[np.abs(change) <= LEAST * size[:, None]] = 0.0
+    rows, evaluation = np.nonzero(change)
+    slot = _slots(len(times), rows, evaluation)
+    return SolverProgram(
+        times=times,
+        scale=scale,
+        terms=np.searchsorted(rows, np.arange(len(points))).astype(np.int64),
+        term=slot[evaluation],
+        weight=change[rows, evaluation],
+        slot=slot,
+    )
+
+
+def _slots(n: int, rows: np.ndarray, evaluation: np.ndarray) -> np.ndarray:
+    """Return a slot for each evaluation, free again after its last use."""
+    last = np.arange(n)
+    np.maximum.at(last, evaluation, rows)
+    slot, busy = np.zeros(n, dtype=np.int64), dict[int, int]()
+    for e in range(n):
+        # the velocity is written after the point of row e was made
+        busy = {place: until for place, until in busy.items() if until > e}
+        slot[e] = next(place for place in range(n) if place not in busy)
+        busy[int(slot[e])] = int(last[e])
+    return slot
+
 
 LEAST_SCALE = 0.01
 """Where less of the data than this is in a point, the score says too little about its end."""
 
 
-def pack_trees(forests: Sequence[Forest]) -> Trees:
+def pack_trees(forests: Sequence[Forest]) -> TreeArrays:
     """Return the trees of some forests one after the other."""
     table = np.zeros((len(forests), 7), dtype=np.int64)
     nodes = leaves = outputs = 0
@@ -47,20 +155,20 @@ def pack_trees(forests: Sequence[Forest]) -> Trees:
             outputs,
         )
         n_leaves = forest.feature.size  # a tree without a split has one of each
-        nodes, leaves = nodes + n_leaves, leaves + n_leaves * filled(forest.width)
+        nodes, leaves = nodes + n_leaves, leaves + n_leaves * leaf_width(forest.width)
         outputs += forest.width
 
     def joined(name: str, dtype: Any) -> np.ndarray:
         parts = [getattr(forest, name)[:, _order(forest.depth)].ravel() for forest in forests]
-        return locked(np.concatenate([np.zeros(0, dtype), *parts]), dtype)
+        return read_only(np.concatenate([np.zeros(0, dtype), *parts]), dtype)
 
-    return Trees(
-        locked(table, np.int64),
+    return TreeArrays(
+        read_only(table, np.int64),
         joined("feature", np.uint16),
         joined("threshold", np.float32),
         joined("missing", np.uint8),
-        locked(_leaves(forests, leaves), np.float32),
-        locked(np.concatenate([np.zeros(0), *(forest.base for forest in forests)]), np.float32),
+        read_only(_leaves(forests, leaves), np.float32),
+        read_only(np.concatenate([np.zeros(0), *(forest.base for forest in forests)]), np.float32),
     )
 
 
@@ -83,9 +191,9 @@ def _backwards(n_bits: int) -> np.ndarray:
 
 def _leaves(forests: Sequence[Forest], size: int) -> np.ndarray:
     """Return the leaves of all forests, each filled up with zeros."""
-    result, at = aligned(size), 0
+    result, at = aligned_zeros(size), 0
     for forest in forests:
-        count, width = forest.feature.size, filled(forest.width)
+        count, width = forest.feature.size, leaf_width(forest.width)
         part = result[at : at + count * width].reshape(count, width)
         order = _backwards(forest.depth)
         part[:, : forest.width] = forest.leaves[:, order].reshape(count, forest.width)
@@ -93,7 +201,7 @@ def _leaves(forests: Sequence[Forest], size: int) -> np.ndarray:
     return result
 
 
-def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
+def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> FormArrays:
     """Return the closed form of all steps where just the conditions ``observed``, bool, are known.
 
     Raises
@@ -102,12 +210,12 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
         If it is of a kind that the loops do not know.
     """
     prepared = [step.prepared for step in steps]
-    places = locked(np.flatnonzero(observed), np.int64)
+    places = read_only(np.flatnonzero(observed), np.int64)
     if all(isinstance(p, PreparedNone) for p in prepared):
-        nothing = locked(np.zeros((len(steps), 8)), np.int64)
-        empty = locked(np.zeros(0), np.float64)
-        turn = locked(np.zeros((len(steps), 4)), np.float64)
-        return Form(NONE, 0, 0, 0, 0, 0, 0, places, turn, nothing, empty)
+        nothing = read_only(np.zeros((len(steps), 8)), np.int64)
+        empty = read_only(np.zeros(0), np.float64)
+        turn = read_only(np.zeros((len(steps), 4)), np.float64)
+        return FormArrays(NONE, 0, 0, 0, 0, 0, 0, places, turn, nothing, empty)
     kernels = [p.kernel(observed) for p in prepared if isinstance(p, PreparedMixture)]
     kinds = {type(kernel) for kernel in kernels}
     if len(kernels) < len(steps) or len(kinds) > 1 or not kinds <= {FullKernel, LowRankKernel}:
@@ -123,7 +231,7 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
     where[:, GAIN] = np.where(sizes[:, GAIN] > 0, where[:, GAIN], -1)
     n_seen, n_components = len(kernels[0].centre), len(kernels[0].constant)
     n_used = kernels[0].gain.shape[1] // (2 if simple else 1)
-    return Form(
+    return FormArrays(
         FULL if kinds == {FullKernel} else LOW_RANK,
         n_seen - len(places),
         n_seen,
@@ -132,9 +240,9 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> Form:
         _filled(n_used),
         n_used,
         places,
-        locked(turn, np.float64),
-        locked(where, np.int64),
-        locked(np.concatenate([part.ravel() for step in parts for part in step]), np.float64),
+        read_only(turn, np.float64),
+        read_only(where, np.int64),
+        read_only(np.concatenate([part.ravel() for step in parts for part in step]), np.float64),
     )
 
 
@@ -151,7 +259,7 @@ def _turn(prepared: PreparedMixture) -> tuple[float, ...] | None:
 
 
 def _form_parts(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
-    """Return the arrays of one step in the order of `Form.where`."""
+    """Return the arrays of one step in the order of `FormArrays.where`."""
     k, low_rank = len(kernel.constant), isinstance(kernel, LowRankKernel)
     n_inner = kernel.stack.shape[1] // k
     whole = kernel.stack.reshape(-1, n_inner, k)
@@ -176,37 +284,37 @@ def _outputs(kernel: Kernel, simple: bool, n_inner: int) -> list[np.ndarray]:
     return [*filled, *([np.zeros(0)] * (3 - len(filled)))]
 
 
-def pack_walk(
-    found: Program,
+def pack_solver(
+    program: SolverProgram,
     step: np.ndarray,
     forests: np.ndarray,
     inputs: Sequence[StepInputs],
-    form: Form,
-    given: bool,
-) -> Walk:
+    form: FormArrays,
+    conditional: bool,
+) -> SolverArrays:
     """Return the solver and the views of the steps.
 
     Parameters
     ----------
-    found : the solver
+    program : of the solver
     step : ndarray (E,), the step model of each evaluation
     forests : ndarray (S + 1,), where the forests of each step model begin, and their end
     inputs : of the step models
     form : the closed form
-    given : whether there are conditions, known or not
+    conditional : whether there are conditions, known or not
     """
     views, columns = inputs[0].views, inputs[0].to_columns
-    return Walk(
-        locked(found.scale, np.float64),
-        locked(found.terms, np.int64),
-        locked(found.term, np.int64),
-        locked(found.weight, np.float64),
-        locked(found.slot, np.int64),
-        locked(step, np.int64),
-        locked(forests, np.int64),
+    return SolverArrays(
+        read_only(program.scale, np.float64),
+        read_only(program.terms, np.int64),
+        read_only(program.term, np.int64),
+        read_only(program.weight, np.float64),
+        read_only(program.slot, np.int64),
+        read_only(step, np.int64),
+        read_only(forests, np.int64),
         "latent" in views,
-        locked(np.zeros((0, 0)) if columns is None else columns.T, np.float64),
-        locked([s.silent and not given for s in inputs], np.uint8),
+        read_only(np.zeros((0, 0)) if columns is None else columns.T, np.float64),
+        read_only([s.silent and not conditional for s in inputs], np.uint8),
         "end_point" in views and form.kind != NONE,
         "components" in views and form.n_components > 1,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from . import csv, hdf5, npy, parquet  # noqa: F401  (they enter themselves in FORMATS)
 from .base import FORMATS, PlainFormat, StoredColumns, TableFormat, WholeFormat
-from .resumable import ResumableWriter
 from .table_files import (
     TableWriter,
     condition_blocks,
@@ -23,7 +22,6 @@ from .table_files import (
 __all__ = [
     "FORMATS",
     "PlainFormat",
-    "ResumableWriter",
     "StoredColumns",
     "TableFormat",
     "TableWriter",

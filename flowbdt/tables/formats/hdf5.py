@@ -9,9 +9,8 @@ column are read too; their columns come in alphabetical order, because HDF5 keep
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -145,27 +144,16 @@ class Hdf5Writer(Writer):
     appended block, and appending 1 x 1000 or 10 x 100 rows gives the same file. No time is stored.
     """
 
-    def __init__(
-        self,
-        target: BinaryIO | io.RawIOBase,
-        attributes: Mapping[str, Any],
-        n_rows: int = 0,
-        on_segment: Callable[[int], None] = lambda n_rows: None,
-    ) -> None:
-        """Begin, or continue a file that was closed after ``n_rows`` rows, a whole segment.
-
-        ``target`` is a file open for reading and writing. ``on_segment`` is called with the number
-        of rows whenever a segment is complete.
-        """
-        self._target, self._on_segment = target, on_segment
+    def __init__(self, target: BinaryIO, attributes: Mapping[str, Any]) -> None:
+        """Begin; ``target`` is an empty file open for reading and writing."""
+        self._target = target
         self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []
         self._n_pending = 0
-        self._n_written = n_rows
-        self._open("r+" if n_rows else "w")
+        self._n_written = 0
+        self._open("w")
         try:
-            if not n_rows:
-                self._describe(attributes)
+            self._describe(attributes)
         except BaseException:
             self.abandon()
             raise
@@ -253,7 +241,6 @@ class Hdf5Writer(Writer):
         self._n_written = stop
         if stop % (CHUNK * max(1, SEGMENT // (CHUNK * len(arrays)))) == 0:
             self._file.close()
-            self._on_segment(stop)
             self._open("r+")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from .... import atomic_files, seeding
 from ....errors import DataWarning, FormatError, InputError
-from ....generation.compiled.choose_engine import may_compile
+from ....generation.compiled.engine import may_compile
 from ....tables import checks
 from ....trees.share_distribution import DistributionSettings
 from ..geometry import Geometry, Layer

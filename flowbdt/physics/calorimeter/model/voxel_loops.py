@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ....generation.compiled.numba_options import compiled
+from ....generation.compiled.compiler import compiled
 from ....trees.share_distribution import CLIP
 from .voxel_arrays import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
 

@@ -1,19 +1,84 @@
-"""Operations on vectors of fixed length, for the compiler, as it finds them only now and then.
+"""Numba's options, and vector operations that the compiler rarely makes out of loops.
 
-LLVM cuts them to the length that the processor has. Every element is computed as if alone.
+Numba keeps machine code on disk and makes it anew when the file of a function changes, but not
+when that of a function it calls does: so all of it goes when any file of this folder is newer.
+
+LLVM cuts vectors of fixed length to what the processor has. Every element is computed as if alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numba
 from llvmlite import ir
+from numba import extending
 
-from .numba_options import intrinsic, types
+from .arrays import LANES
 
-LANES = 64
-"""Rows that go through a tree together."""
+intrinsic: Any = extending.intrinsic
+types: Any = numba.types
+
+FUSED = {"contract"}
+"""Products may be added without being rounded first."""
+
+ANY_ORDER = {"contract", "reassoc", "nsz", "nnan"}
+"""The same, and sums in the order that suits the processor; of the components of one row only."""
+
+
+def forget_older_code(folder: Path) -> None:
+    """Remove numba's indices in a folder's ``__pycache__`` that are older than a source file."""
+    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
+    for index in folder.glob("__pycache__/*.nbi"):
+        with contextlib.suppress(OSError):  # another process was first, or we may not write
+            if index.stat().st_mtime < newest:
+                index.unlink()
+
+
+forget_older_code(Path(__file__).parent)
+
+
+def compiled(function: Callable[..., Any], merged: set[str] = FUSED) -> Any:
+    """Compile when first called; kept on disk where there is a place to write."""
+    # no references are counted: arrays come from outside and are never kept
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    try:
+        return numba.njit(function, cache=True, fastmath=merged, **options)
+    except RuntimeError:  # neither the package's folder nor a cache folder can be written
+        return numba.njit(function, fastmath=merged, **options)
+
+
+def in_any_order(function: Callable[..., Any]) -> Any:
+    """Compile a function that adds up over components."""
+    return compiled(function, ANY_ORDER)
+
+
+def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, str, int]:
+    """Return what numba keeps on disk of a function compiled for such arguments.
+
+    Returns
+    -------
+    object code, bitcode, name of the function, number of arguments
+
+    Raises
+    ------
+    AttributeError, KeyError, TypeError, ValueError
+        If there is nothing, or this numba keeps its code in another way.
+    """
+    registry = importlib.import_module("numba.core.registry")
+    context = registry.cpu_target.target_context
+    signature = tuple(numba.typeof(value) for value in values)
+    cache = dispatcher._cache
+    found = cache._cache_file.load(cache._index_key(signature, context.codegen()))
+    (_, how, (code, bitcode)), described = found[0], found[1]
+    if how != "object":
+        raise ValueError(f"numba keeps its code as {how}")
+    return code, bitcode, described.llvm_func_name, len(described.args)
+
 
 PART = 16
 """Of them, those that fit into one register."""
@@ -36,7 +101,7 @@ def _filled(builder: Any, value: Any, length: int) -> Any:
 
 
 @intrinsic
-def compare(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
+def compare_rows(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
     """Set ``marks[to]`` to the bits that say which of 64 float32 are not below ``cut``.
 
     They begin at ``values[at]``; none may be NaN.

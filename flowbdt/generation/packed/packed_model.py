@@ -1,0 +1,342 @@
+"""Packed models: the arrays of compiled generation in a model file, mapped into memory.
+
+The file is eight bytes with the length of a description in JSON, the description, and the arrays,
+each at a multiple of 64 bytes from the beginning.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import math
+from functools import cached_property
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ... import atomic_files
+from ...errors import FormatError
+from ...training import run_directory
+from ..compiled import kept_machine_code
+from ..compiled.arrays import (
+    DEEPEST_STACK,
+    FormArrays,
+    InverseArrays,
+    SolverArrays,
+    TreeArrays,
+    make_workspace,
+    n_inputs,
+)
+from .check_arrays import check_inverse, check_steps, check_trees
+
+if TYPE_CHECKING:
+    from ..trained_flow import Flow
+
+FORMAT = 2
+"""Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
+
+LINE = 64
+"""Bytes of a line of the cache."""
+
+LOOPS = {"walk": "closed_form_loops", "restore": "column_loops", "predict": "tree_loops"}
+"""Compiled functions, and their modules."""
+
+MOST = 1 << 24
+"""Latent columns and columns are fewer."""
+
+TUPLES = {
+    "walk": SolverArrays,
+    "form": FormArrays,
+    "trees": TreeArrays,
+    "way": InverseArrays,
+    "ratio": TreeArrays,
+}
+"""Names in the file of the arrays of the loops; ``ratio`` is None without rejection."""
+
+
+class Loop:
+    """A compiled function: kept machine code where there is some, else by numba.
+
+    Parameters
+    ----------
+    name : of the function, see `LOOPS`
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._values: tuple[Any, ...] = ()
+        self._kind = ""
+        self._code: kept_machine_code.MachineCode | None = None
+        self._tried = False
+
+    def prepare(self, *values: Any) -> bool:
+        """Set the arguments; return whether there is machine code for them."""
+        kind, self._values = kept_machine_code.argument_kind(values), values
+        if kind != self._kind:  # code for others would misread them
+            self._kind, self._code, self._tried = kind, None, False
+        self._arguments = kept_machine_code.Arguments(values)
+        self._code = self._code or kept_machine_code.load_code(self._name, values)
+        return self._code is not None
+
+    def __call__(self) -> int:
+        """Run on the arguments that were set last."""
+        if self._code is not None:
+            return self._code(self._arguments)
+        package = __package__.rpartition(".")[0]
+        module = importlib.import_module(f"{package}.compiled.{LOOPS[self._name]}")
+        function = getattr(module, self._name)
+        result = function(*self._values)
+        if not self._tried:  # once: where nothing can be kept, every event would pay for it
+            self._tried = True
+            if kept_machine_code.keep_code(function, self._values, self._name):
+                self._code = kept_machine_code.load_code(self._name, self._values)
+        return int(result or 0)
+
+
+class _PackedSteps:
+    """All steps for one point at a time; unknown conditions need the whole flow."""
+
+    def __init__(self, content: dict[str, Any], source: run_directory.Source) -> None:
+        solver, form, trees = (content[name] for name in ("walk", "form", "trees"))
+        m, n_cond = content["n_latent"], len(content["conditions"])
+        n_slots = int(solver.slot.max()) + 1
+        workspace = make_workspace(n_inputs(solver, form, m, n_cond), m, n_slots, form)
+        self._source, self._arrays, self._workspace = (source, (solver, form, trees), workspace)
+        self._loop = Loop("walk")
+        self._x: np.ndarray | None = None
+
+    def prepare(self, x: np.ndarray, cond: np.ndarray) -> bool:
+        """Set the memory of point and conditions."""
+        self._x = x
+        return self._loop.prepare(*self._arrays, x, cond, self._workspace)
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The whole flow."""
+        return load_flow(self._source)
+
+    def step_one(self, x: np.ndarray, cond: np.ndarray) -> None:
+        """Carry one point x (1, m) in place; cond is (1, c), c may be 0."""
+        if cond.shape[1] and np.isnan(cond[0]).any():
+            compiled = self.flow.compiled_flow
+            assert compiled is not None  # it was when the file was written
+            compiled.step_one(x, cond)
+            return
+        if x is not self._x:
+            self.prepare(x, cond)
+        self._loop()
+
+
+class _PackedInverse:
+    """The inverse transform of one latent point at a time."""
+
+    def __init__(self, arrays: InverseArrays) -> None:
+        self._arrays, self._loop = arrays, Loop("restore")
+        self._memory = np.empty(len(arrays.scale)), np.empty(DEEPEST_STACK)
+        self._x: np.ndarray | None = None
+
+    def prepare(self, z: np.ndarray, x: np.ndarray) -> bool:
+        """Set the memory of latent point and columns."""
+        self._x = x
+        return self._loop.prepare(self._arrays, z, x, *self._memory)
+
+    def inverse(self, z: np.ndarray, x: np.ndarray) -> int:
+        """Fill x (1, d) from z (1, m); return how often a relation is undefined."""
+        if x is not self._x:
+            self.prepare(z, x)
+        return self._loop()
+
+
+class _PackedRatio:
+    """The rejection of one event at a time."""
+
+    def __init__(self, trees: TreeArrays, ceiling: float, n_inputs: int) -> None:
+        self._trees, self._ceiling, self._loop = trees, ceiling, Loop("predict")
+        self._workspace = make_workspace(n_inputs, 1)
+        self._result = np.zeros((1, 1), np.float32)
+        self._inputs: np.ndarray | None = None
+
+    def prepare(self, inputs: np.ndarray) -> bool:
+        """Set the memory of the classifier's inputs, (1, p) float32."""
+        self._inputs, trees = inputs, self._trees
+        workspace = self._workspace
+        return self._loop.prepare(trees, 0, len(trees.table), inputs, self._result, workspace)
+
+    def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return whether to keep the event x (1, p), as `DensityRatio.keeps`."""
+        if x is not self._inputs:
+            self.prepare(x)
+        self._loop()
+        kept: np.ndarray = uniform * self._ceiling < np.exp(self._result[0].astype(np.float64))
+        return kept
+
+
+class PackedGenerator(NamedTuple):
+    """The compiled members of an `EventGenerator`, for one event at a time."""
+
+    compiled_flow: _PackedSteps
+    compiled_inverse: _PackedInverse
+    ratio: _PackedRatio | None
+    is_rowwise: bool = True
+
+
+class PackedFlow:
+    """The members of a `Flow` that `EventSampler` needs, from packed arrays.
+
+    Parameters
+    ----------
+    source : the file
+    content : of its packed arrays
+    """
+
+    from_source = False
+
+    def __init__(self, source: run_directory.Archive, content: dict[str, Any]) -> None:
+        self.content = content
+        self.n_latent: int = content["n_latent"]
+        self.n_columns: int = content["n_columns"]
+        self.condition_names = tuple(content["conditions"])
+        ratio = None
+        if content["ratio"] is not None:
+            width = self.n_columns + len(self.condition_names)
+            ratio = _PackedRatio(content["ratio"], content["ceiling"], width)
+        steps = _PackedSteps(content, source)
+        self.generator = PackedGenerator(steps, _PackedInverse(content["way"]), ratio)
+
+    @classmethod
+    def of(cls, source: run_directory.Archive) -> PackedFlow | None:
+        """Return the flow of a file; None if it has no packed arrays that can be used here.
+
+        Raises FormatError if they are damaged, or would lead out of their memory.
+        """
+        memory = source.mapped(run_directory.PACKED)
+        if memory is None or not importlib.util.find_spec("numba"):
+            return None
+        present = atomic_files.digest_bytes(source.read("manifest.json"))
+        try:
+            content = mapped_content(memory)
+            if content["format"] != FORMAT or content["manifest"] != present:
+                return None
+            for name, kind in TUPLES.items():
+                content[name] = None if content[name] is None else kind(*content[name])
+            _check(content)
+        except FormatError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None  # whole, but packed by another release
+        return cls(source, content)
+
+    def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray, inputs: np.ndarray) -> bool:
+        """Set the memory of all members; return whether all have machine code without numba."""
+        steps, inverse, ratio, _ = self.generator
+        prepared = [steps.prepare(z, cond), inverse.prepare(z, x)]
+        return all([*prepared, ratio is None or ratio.prepare(inputs)])
+
+    def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return events (k, d) as `Flow.rows`."""
+        return self.generator.compiled_flow.flow.rows(seed, rows, cond)
+
+
+def load_flow(source: run_directory.Source) -> Flow:
+    """Return the whole flow of a run."""
+    from ..trained_flow import Flow
+
+    return Flow(source, 1)
+
+
+def packed_bytes(flow: Flow) -> bytes | None:
+    """Return the arrays of a flow for its model file; None if not all of it is compiled."""
+    steps, inverse = flow.compiled_flow, flow.compiled_inverse
+    if steps is None or inverse is None or flow.from_source:
+        return None
+    solver, form, _ = steps.arrays_for(np.ones(len(flow.condition_names), dtype=bool))
+    content = {
+        "format": FORMAT,
+        "manifest": atomic_files.digest_bytes(flow.source.read("manifest.json")),
+        "n_latent": flow.n_latent,
+        "n_columns": flow.n_columns,
+        "conditions": list(flow.condition_names),
+        "walk": tuple(solver),
+        "form": tuple(form),
+        "trees": tuple(steps.trees),
+        "way": tuple(inverse.arrays),
+        "ratio": None if flow.ratio is None else tuple(flow.classifier.trees),
+        "ceiling": None if flow.ratio is None else flow.ratio.ceiling,
+    }
+    return content_bytes(content)
+
+
+def _check(content: dict[str, Any]) -> None:
+    """Refuse content that is not that of `packed_bytes`. Raises FormatError."""
+    m, d, names = content["n_latent"], content["n_columns"], content["conditions"]
+    numbers = all(type(n) is int and 0 < n < MOST for n in (m, d))
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not (numbers and texts and isinstance(content["ceiling"], (float, NoneType))):
+        raise FormatError("the packed arrays of this model are damaged: save the model anew")
+    check_steps(content["walk"], content["form"], content["trees"], m, len(names))
+    check_inverse(content["way"], m, d)
+    if content["ratio"] is not None:
+        check_trees(content["ratio"], d + len(names), 1)
+
+
+def _after(size: int) -> int:
+    return -(-size // LINE) * LINE
+
+
+def content_bytes(content: dict[str, Any]) -> bytes:
+    """Return a mapping of numbers, texts, lists, tuples and arrays as bytes."""
+    arrays: list[bytes] = []
+    at = 0
+
+    def described(value: Any) -> Any:
+        nonlocal at
+        if isinstance(value, np.ndarray):
+            place, raw = at, np.ascontiguousarray(value).tobytes()
+            arrays.append(raw + bytes(_after(len(raw)) - len(raw)))
+            at += len(arrays[-1])
+            return {"array": [value.dtype.str, list(value.shape), place]}
+        if isinstance(value, tuple):
+            return {"tuple": [described(each) for each in value]}
+        if isinstance(value, dict):
+            return {"dict": {name: described(each) for name, each in value.items()}}
+        return value.item() if isinstance(value, np.generic) else value
+
+    head = json.dumps(described(content)).encode()
+    head = len(head).to_bytes(8, "little") + head
+    return b"".join([head, bytes(_after(len(head)) - len(head)), *arrays])
+
+
+def mapped_content(memory: memoryview) -> dict[str, Any]:
+    """Return the mapping of `content_bytes`; its arrays are read-only views of ``memory``.
+
+    Raises ValueError or KeyError if it is something else.
+    """
+    size = int.from_bytes(memory[:8], "little")
+    start = _after(8 + size)
+
+    def restored(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        ((what, inner),) = value.items()
+        if what == "array":
+            return _mapped(memory, start, *inner)
+        if what == "tuple":
+            return tuple(restored(each) for each in inner)
+        return {name: restored(each) for name, each in inner.items()}
+
+    content: dict[str, Any] = restored(json.loads(bytes(memory[8 : 8 + size])))
+    return content
+
+
+def _mapped(memory: memoryview, start: int, dtype: str, shape: list[int], at: int) -> np.ndarray:
+    count = math.prod(shape)  # in whole numbers of any size: no product can overflow
+    if min(shape, default=0) < 0 or at < 0:
+        raise ValueError(f"an array of shape {shape} at {at}")
+    if not count:
+        array = np.zeros(shape, dtype)
+    else:
+        array = np.frombuffer(memory, dtype, count, start + at).reshape(shape)
+    array.flags.writeable = False
+    return array

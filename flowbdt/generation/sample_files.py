@@ -1,0 +1,327 @@
+"""Samples of any size in a file, made in blocks that outlive an interruption.
+
+::
+
+    new.h5.partial/            beside the output; `samples/new/` in a run, where jobs make blocks
+        sample.json            what the sample is, the rows of every block, and a digest of both
+        0003.npy               columns and conditions of a block (rows, d + c), then
+        0003.report.json       its digest and that of the sample
+        lock                   held by the process that writes here
+
+The output file is assembled from whole blocks, appears when it is whole, and has the same bytes
+whatever the blocks, threads, interruptions and machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, atomic_files, seeding
+from ..errors import FormatError, RunError
+from ..tables.event_table import EventTable
+from ..tables.formats import TableWriter, count_rows, read_attributes
+from ..tables.formats.table_files import format_of
+from .input_rows import READ_TOGETHER, InputRows, SourcePoints, number_of_events, rows_digest
+from .trained_flow import Flow
+
+FORMAT = 2
+"""Of `sample.json`."""
+
+PLAN = "sample.json"
+
+BLOCK_VALUES = 2**22
+"""Values in a block of `write_sample`, about: 32 MB. Samples of one block need no folder."""
+
+
+class BlockFiles:
+    """The blocks of one sample in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def is_planned(self) -> bool:
+        """True if a sample was begun."""
+        return (self.folder / PLAN).exists()
+
+    def plan(self) -> dict[str, Any]:
+        """Return the plan. Raises FormatError if it is missing, damaged or foreign."""
+        path = self.folder / PLAN
+        content = atomic_files.read_json(path)
+        version = content.get("format") if isinstance(content, dict) else None
+        body = {k: v for k, v in content.items() if k != "digest"} if version == FORMAT else None
+        if body is None or content.get("digest") != atomic_files.digest(body):
+            raise FormatError(
+                f"{path} is damaged, or of another format than {FORMAT}: remove {self.folder} to"
+                " begin again"
+            )
+        return body
+
+    def begin(
+        self, sample: Mapping[str, Any], blocks: list[tuple[int, int]], **more: Any
+    ) -> dict[str, Any]:
+        """Write the plan, unless there is one of the same sample; return the plan.
+
+        Parameters
+        ----------
+        sample : plain values by name that determine every event
+        blocks : first and one past the last row of each
+        more : written anew each time; reports do not depend on it
+
+        Raises
+        ------
+        RunError
+            If the folder has another sample; names the differences.
+        """
+        sample = atomic_files.to_plain(dict(sample))
+        if self.is_planned:
+            plan = self.plan()
+            self._check_same(plan["sample"], sample)
+            blocks = plan["blocks"]
+        content = {"format": FORMAT, "sample": sample, "blocks": blocks, **more}
+        content = atomic_files.to_plain(content)
+        atomic_files.make_folder(self.folder)
+        signed = {**content, "digest": atomic_files.digest(content)}
+        atomic_files.write_json(self.folder / PLAN, signed)
+        return content
+
+    def _check_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        names = sorted({*before, *now})
+        other = [name for name in names if before.get(name) != now.get(name)]
+        if other:
+            texts = (f"{k} ({_short(before.get(k))} then, {_short(now.get(k))} now)" for k in other)
+            raise RunError(
+                f"{self.folder} was begun with another {', '.join(texts)}: continue with what it"
+                " was begun with, or remove it to begin again"
+            )
+
+    def files(self, number: int) -> tuple[Path, Path]:
+        """Return the paths of a block and of its report."""
+        return (self.folder / f"{number:04d}.npy", self.folder / f"{number:04d}.report.json")
+
+    def report(self, number: int) -> dict[str, Any] | None:
+        """Return the report of a block; None if the block is missing, damaged or foreign."""
+        values, described = self.files(number)
+        try:
+            report: dict[str, Any] = atomic_files.read_json(described)
+            whole = report["sha256"] == atomic_files.digest_file(values)
+            same = report["sample_digest"] == _sample_digest(self.plan())
+        except (FormatError, OSError, KeyError, TypeError):
+            return None
+        return report if whole and same else None
+
+    def missing(self) -> list[int]:
+        """Return the numbers of the blocks without a valid report, in order."""
+        return [n for n in range(len(self.plan()["blocks"])) if self.report(n) is None]
+
+    def write(self, number: int, blocks: Iterable[EventTable], **about: Any) -> dict[str, Any]:
+        """Write the events of a block, then its report, with ``about`` in it, and return that."""
+        values, described = self.files(number)
+        rows = [b.x if b.cond is None else np.hstack([b.x, b.cond]) for b in blocks]
+        array = np.vstack(rows)
+        atomic_files.write_array(values, array)
+        report = {
+            "format": FORMAT,
+            "rows": len(array),
+            "sample_digest": _sample_digest(self.plan()),
+            "sha256": atomic_files.digest_file(values),
+            **about,
+        }
+        atomic_files.write_json(described, report)
+        return report
+
+    def assemble(self, flow: Flow, output: Path, attributes: Mapping[str, Any]) -> None:
+        """Write the output file from all blocks, which must be whole; memory is that of a block."""
+        d = flow.n_columns
+        with TableWriter(output, attributes) as writer:
+            for number in range(len(self.plan()["blocks"])):
+                values = np.load(self.files(number)[0], mmap_mode="r", allow_pickle=False)
+                for _, low, high in seeding.block_ranges(len(values), READ_TOGETHER):
+                    rows = np.array(values[low:high])
+                    cond = rows[:, d:] if flow.condition_names else None
+                    writer.append(flow.as_table(rows[:, :d], cond))
+
+    def remove(self) -> None:
+        """Remove the files of the sample, and the folder if nothing else is in it."""
+        names = (PLAN, "[0-9]*.report.json", "[0-9]*.npy", ".part-*", "lock")
+        for path in (path for name in names for path in self.folder.glob(name)):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other processes; afterwards remove it if no block is in it.
+
+        Raises RunError if another process has it, or it cannot be written.
+        """
+        atomic_files.make_folder(self.folder)
+        path = self.folder / "lock"
+        try:
+            handle = open(path, "a")  # noqa: SIM115
+        except OSError as error:
+            raise RunError(f"could not write {path}: {error}; choose another folder") from error
+        with handle:
+            if not (_lock(handle) and _is_same_file(handle, path)):
+                raise RunError(f"another process is writing to {self.folder}: wait for its end")
+            atomic_files.remove_leftovers(self.folder)
+            try:
+                yield
+            finally:
+                if not any(self.folder.glob("[0-9]*.report.json")):
+                    self.remove()
+
+
+def _sample_digest(plan: Mapping[str, Any]) -> str:
+    kept = {name: plan[name] for name in ("sample", "blocks", "compiled") if name in plan}
+    return atomic_files.digest(kept)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else text[:12] + "..."
+
+
+def _lock(handle: Any) -> bool:
+    """Lock a file until it is closed, where the system can; return False if another has it."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # not everywhere, and not on every file system
+        pass
+    return True
+
+
+def _is_same_file(handle: Any, path: Path) -> bool:
+    """Return False if the file was removed, by the process that held it until now."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    return False
+
+
+def write_sample(
+    flow: Flow,
+    path: str | PathLike[str],
+    n: int | None = None,
+    *,
+    seed: int,
+    cond: Any = None,
+    source: Any = None,
+    block_rows: int | None = None,
+    resume: bool = False,
+    on_rows: Callable[[int], Any] = lambda count: None,
+) -> int:
+    """Write a sample to a file and return how many events were there before.
+
+    The file is the same, byte for byte, whatever ``block_rows``, threads and interruptions.
+
+    Parameters
+    ----------
+    path : of the file; .h5 in bounded memory, of other endings all is in memory at the end
+    n, seed, cond, source : as in `Flow.sample_blocks`
+    block_rows : as in `Flow.blocks`
+    resume : continue what an interrupted call left; nothing is done if the file is whole (but
+        samples from source events are made again). Number, seed, model, sampler, conditions and
+        source must be the same
+    on_rows : called with numbers of new events, first with the number of those that were there
+
+    Raises
+    ------
+    RunError
+        If there are blocks of an unfinished file and ``resume`` is False, or they belong to another
+        sample, or another process is writing them; if the disk is full.
+    FormatError
+        If the plan of an unfinished file is damaged. Damaged blocks are made again.
+    InputError
+        If conditions or source do not fit.
+    """
+    path, n = Path(path), number_of_events(n, cond, source)
+    format_of(path)
+    if not path.parent.is_dir():
+        raise RunError(f"the folder of {path} does not exist: make it first")
+    rows, start = flow.condition_rows(cond, n), flow.checked_source(source, n)
+    files, record = (BlockFiles(path.with_name(path.name + ".partial")), flow.record(seed))
+    if resume and start is None and _is_whole(flow, path, n, record, rows):
+        files.remove()
+        on_rows(n)
+        return n
+    if files.is_planned and not resume:
+        raise RunError(
+            f"{files.folder} has blocks of an unfinished sample: continue it with resume"
+            " (--resume), or remove it to begin again"
+        )
+    size = flow.group_rows(block_rows)
+    width = flow.n_columns + len(flow.condition_names)
+    block = max(1, BLOCK_VALUES // (size * width)) * size
+
+    def made(low: int, high: int) -> Iterator[EventTable]:
+        for table in flow.blocks((low, high), seed, rows, start, block_rows):
+            yield table
+            on_rows(table.n)
+
+    if n <= block and not files.is_planned:
+        on_rows(0)
+        with TableWriter(path, record) as writer:
+            for table in made(0, n):
+                writer.append(table)
+        return 0
+    with files.locked():
+        sample = _sample(flow, n, seed, record, rows, start)
+        plan = files.begin(sample, [(low, high) for _, low, high in seeding.block_ranges(n, block)])
+        missing = files.missing()
+        done = n - sum(high - low for low, high in (plan["blocks"][k] for k in missing))
+        on_rows(done)
+        try:
+            for number in missing:
+                files.write(number, made(*plan["blocks"][number]))
+            files.assemble(flow, path, record)
+        except RunError as error:
+            raise RunError(f"{error}, with resume (--resume): finished blocks are kept") from error
+        files.remove()
+    return done
+
+
+def _sample(
+    flow: Flow, n: int, seed: int, record: Mapping[str, Any], cond: Any, start: SourcePoints | None
+) -> dict[str, Any]:
+    """Return what determines every event of a sample."""
+    return {
+        "number of events": n,
+        "seed": seed,
+        "model": atomic_files.digest(flow.manifest),
+        "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
+        "conditions": None if cond is None else rows_digest(cond),
+        "source": None if start is None else rows_digest(start),
+        "flowbdt version": __version__,
+    }
+
+
+def _is_whole(
+    flow: Flow, path: Path, n: int, record: Mapping[str, Any], cond: InputRows | None
+) -> bool:
+    """Return True if the output is there, of this flow and seed, for these conditions."""
+    if not path.exists():
+        return False
+    try:
+        whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
+        return whole and (cond is None or _has_conditions(flow, path, n, cond))
+    except (OSError, ValueError):
+        return False
+
+
+def _has_conditions(flow: Flow, path: Path, n: int, cond: InputRows) -> bool:
+    there = flow.condition_rows(path, n)
+    spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
+    return there is not None and all(
+        np.array_equal(there[span], cond[span], equal_nan=True) for span in spans
+    )
