@@ -225,10 +225,10 @@ def test_following_can_stop_and_start_anywhere(tmp_path):
 def test_text_that_is_no_event_is_passed_over(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"what is this\n...\n" + REAL)
-    found, offset = event_log.read_events(log)
-    assert len(found) == len(event_log.read_events(ASSETS / "events.log")[0])
+    found, offset = event_log.read_log(log)
+    assert len(found) == len(event_log.read_log(ASSETS / "events.log")[0])
     assert offset == log.stat().st_size
-    assert event_log.read_events(tmp_path / "nowhere") == ([], 0)
+    assert event_log.read_log(tmp_path / "nowhere") == ([], 0)
 
 
 class Queue(Pool):

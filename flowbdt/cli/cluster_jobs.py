@@ -157,10 +157,10 @@ def close_run(path: Path) -> str:
     Raises IncompleteRun if steps are missing.
     """
     from ..generation.learn_rejection import learn_rejection
-    from ..training.collect import collect
+    from ..training.collect import collect_steps
 
     run = open_planned(path)
-    collect(run)
+    collect_steps(run)
     learn_rejection(run)
     return f"complete: {path}   next: flowbdt generate {quoted(path)} -n 100000 -o new.h5"
 

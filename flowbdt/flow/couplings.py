@@ -77,7 +77,7 @@ class SourceCoupling(Coupling):
 
 @COUPLINGS.register("teacher")
 class Teacher(SourceCoupling):
-    """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.train_student`.
+    """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.distil`.
 
     Parameters
     ----------
@@ -88,6 +88,12 @@ class Teacher(SourceCoupling):
 
     def __init__(self, digest: str = "") -> None:
         self.digest = digest
+
+    def pair(
+        self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return x0 in double precision, so that the target, x1 - x0, is not rounded."""
+        return super().pair(x0, x1, cond, rng).astype(np.float64)
 
 
 @COUPLINGS.register("minibatch_ot")

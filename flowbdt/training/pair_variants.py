@@ -33,8 +33,6 @@ def pairs_of_task(
     pairs: Callable[..., NoisyPairs] = NoisyPairs
     if noise["flow_matcher"] == "torchcfm":
         pairs = partial(TorchcfmPairs, matcher=torchcfm_matcher(task["path"], task["coupling"]))
-    elif events.trajectories is not None:
-        pairs = TeacherPairs
     elif events.source is not None:
         pairs = SourcePairs
     elif noise["candidates"] and purpose == "train":
@@ -53,21 +51,11 @@ def pairs_of_task(
 
 
 class SourcePairs(NoisyPairs):
-    """Pairs that start from the events of a source table instead of noise."""
+    """Pairs with known starting points: events of a source table, or noise of a student's pairs."""
 
     def starts(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         assert self.events.source is not None
         return self.events.source[rows]
-
-
-class TeacherPairs(NoisyPairs):
-    """The points of a teacher and its mean velocity from there to the next boundary."""
-
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> Drawn:
-        assert self.events.trajectories is not None
-        first, step = self.step.number, self.step
-        here, there = self.events.trajectories[first : first + 2, rows].astype(np.float64)
-        return here, (there - here) / (step.t_next - step.t), rows
 
 
 class AveragedPairs(NoisyPairs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -138,18 +137,6 @@ class MixturePreconditioner(Preconditioner):
     def moved(self, motion: Motion) -> PreparedMixture:
         """Return the mixture at the scales and rates of any motion."""
         return PreparedMixture(self._mixture, self._layout, motion)
-
-    def filled(self, n_components: int) -> Self:
-        """Return the same mixture with more components: copies of the first."""
-        mixture, copies = self._mixture, n_components - self._mixture.n_components + 1
-        index = np.concatenate([np.zeros(copies, dtype=int), np.arange(1, mixture.n_components)])
-        weights = mixture.log_weights[index]
-        weights[:copies] -= np.log(copies)
-        other = copy.copy(self)
-        other._mixture = GaussianMixture(
-            weights, mixture.means[index], mixture.covariances.take(index)
-        )
-        return other
 
     @property
     def mixture(self) -> GaussianMixture:
