@@ -76,8 +76,8 @@ PEERS: dict[str, Peer] = {
     "reference": Peer(
         package=OURS,
         published=_REFERENCE,
-        budget=_REFERENCE | {"n_repeats": 100},
-        knob="n_repeats",
+        budget=_REFERENCE | {"noise": _REFERENCE["noise"] | {"n_repeats": 100}},
+        knob="noise.n_repeats",
         probes=(2, 8),
         far_probes=(8, 32),
         times="n_steps",

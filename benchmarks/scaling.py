@@ -83,7 +83,7 @@ def overhead_of(log: Path) -> Overhead:
     the beginning of the next one on its slot, plus what a job takes beyond training, which is to
     start an interpreter and import.
     """
-    found, _ = event_log.read_events(log)
+    found, _ = event_log.read_log(log)
     submits = [_seconds(event) for event in found if event.code == event_log.SUBMITTED]
     begins: dict[tuple[int, int], event_log.Event] = {}
     free: dict[str, float] = {}

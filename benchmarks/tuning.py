@@ -35,7 +35,6 @@ from flowbdt.physics import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 from flowbdt.tuning import TunedSampler, tune, tune_sampler
-from flowbdt.tuning.messages import summary
 
 BASE = RunConfig(relations=list(HLV_RELATIONS), random_state=1)
 QUICK = ["auc_gb", "separation"]
@@ -64,7 +63,7 @@ def model_part(
         train, folder / "study", base=base, budget_s=options.budget, resume=True,
         executor={"name": "serial", "n_threads": 1}, on_trial=lambda report: None,
     )  # fmt: skip
-    print(summary(tuned, ["auc_gb", "train_s"]), flush=True)
+    print(tuned.text(["auc_gb", "train_s"]), flush=True)
     configs = {"start": base, "tuned": RunConfig.from_yaml(tuned.run.file("config.yaml"))}
     found = {
         name: in_fresh_process(fitted, str(folder / f"fit-{name}"), config, train, test.n)
@@ -103,14 +102,14 @@ def _on_test(
     plain, gain = [], []
     for seed in range(200, 200 + draws):
         one = score_samplers.Bench(run, test, "separation", seed=seed, n_threads=1)
-        values, difference = one.separations([found.start, found.way])
+        values, difference = one.separations([found.start, found.sampler])
         plain.append(values)
         gain.append((difference.value, difference.error))
     values, gained = np.array(plain), np.array(gain)
     return {
         "evaluations": found.evaluations,
         "default": found.start["solver"],
-        "found": found.way["solver"],
+        "found": found.sampler["solver"],
         "separation": float(values[:, 0].mean()),
         "with the found": float(values[:, 1].mean()),
         "difference": float(gained[:, 0].mean()),

@@ -40,16 +40,9 @@ def fit_run(
 ) -> RunDirectory:
     """Plan a run in ``folder``, train every missing step, and close it.
 
-    Interrupted at any moment, a second call with ``resume`` ends in the same bytes.
-
-    Raises
-    ------
-    ConfigError, InputError
-        Before any long work.
-    RunError
-        If the folder holds another run.
-    IncompleteRun
-        If steps failed; finished ones are kept.
+    Interrupted at any moment, a second call with ``resume`` ends in the same bytes. Raises
+    ConfigError or InputError before any long work, RunError if the folder holds another run,
+    IncompleteRun if steps failed; finished ones are kept.
     """
     run = RunDirectory(folder)
     executor = EXECUTORS.build(inputs.config.executor)
@@ -362,10 +355,7 @@ class FlowBDT(BaseEstimator):
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read a model file or the folder of a complete run.
 
-        Raises
-        ------
-        FormatError
-            If it is truncated, damaged, foreign, of a newer format, or an unfinished run.
+        Raises FormatError if it is truncated, damaged, foreign, of a newer format or unfinished.
         """
         source = run_directory.open_run(path)
         flow = Flow(source)

@@ -14,7 +14,6 @@ from .registry import unknown
 
 AtLeastZero = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 WORDS = {
     "int": "a whole number",

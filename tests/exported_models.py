@@ -17,7 +17,7 @@ from flowbdt.errors import DataWarning
 from flowbdt.generation.export.write_cpp import source
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.training import run_directory
-from flowbdt.tuning.train_student import distil
+from flowbdt.tuning import distil
 
 COMPILER = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
 C_COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
@@ -155,11 +155,11 @@ def of_depth(depth):
 
 
 def student(**settings):
-    """A student of two evaluations, of a teacher with conditions."""
+    """A student of a teacher with conditions."""
     booster = {"booster": {"n_estimators": 5, "max_depth": 3, "early_stopping_rounds": 0}}
     teacher = numbers(True, preconditioner="gaussian")
     known = {"n_pairs": 600, "cond": plain()[1], "random_state": 1}
-    return distil(teacher, 2, **known, **booster, **settings)
+    return distil(teacher, **known, **booster, **settings)
 
 
 def often_undefined():

@@ -141,7 +141,7 @@ def test_the_command_judges_two_files(tmp_path, capsys):
         write_showers(tmp_path / f"{name}.hdf5", photons(150, seed))
     files = [str(tmp_path / f"{name}.hdf5") for name in ("real", "new")]
     folder = tmp_path / "report"
-    assert main.main(["calo", "evaluate", *files, "-o", str(folder), "--quick"]) == 0
+    assert main(["calo", "evaluate", *files, "-o", str(folder), "--quick"]) == 0
     said = capsys.readouterr().out
     assert "AUC, low level, fast judge (mlp)" in said
     assert str(folder / "report.html") in said
@@ -151,7 +151,7 @@ def test_the_command_judges_two_files(tmp_path, capsys):
 
 def test_a_file_that_is_none_is_an_error_with_its_name(tmp_path, capsys):
     missing = str(tmp_path / "none.hdf5")
-    assert main.main(["calo", "evaluate", missing, missing]) == 1
+    assert main(["calo", "evaluate", missing, missing]) == 1
     assert "none.hdf5" in capsys.readouterr().err
 
 
@@ -163,5 +163,5 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_computed(
     monkeypatch.setattr(
         "flowbdt.physics.calorimeter.scores.evaluate_showers.evaluate_showers", None
     )
-    assert main.main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
+    assert main(["calo", "evaluate", showers, showers, "-o", f"{showers}/report"]) == 1
     assert "cannot make the folder" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from conftest import QUICK
 
-from flowbdt.cli.watch_jobs import Screen, table
+from flowbdt.cli.watch_jobs import Screen, job_table
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, RunError
 from flowbdt.generation.sample_jobs import SampleJobs
@@ -225,10 +225,10 @@ def test_following_can_stop_and_start_anywhere(tmp_path):
 def test_text_that_is_no_event_is_passed_over(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"what is this\n...\n" + REAL)
-    found, offset = event_log.read_events(log)
-    assert len(found) == len(event_log.read_events(ASSETS / "events.log")[0])
+    found, offset = event_log.read_log(log)
+    assert len(found) == len(event_log.read_log(ASSETS / "events.log")[0])
     assert offset == log.stat().st_size
-    assert event_log.read_events(tmp_path / "nowhere") == ([], 0)
+    assert event_log.read_log(tmp_path / "nowhere") == ([], 0)
 
 
 class Queue(Pool):
@@ -344,13 +344,13 @@ def test_a_queue_that_does_not_answer_is_asked_again(tmp_path, monkeypatch):
 
 
 def test_the_table_counts_states_and_shows_what_needs_a_look(tmp_path):
-    text = table(_read(copied(tmp_path, REAL, JOBS)).jobs().values())
+    text = job_table(_read(copied(tmp_path, REAL, JOBS)).jobs().values())
     first, *rest = text.splitlines()
     assert first == "waiting 1   running 1   done 4   failed 2"
     assert any("step 4" in line and "exit status 1" in line for line in rest)
     assert not any("step 0" in line for line in rest)
     running = _read(copied(tmp_path / "b", REAL, JOBS)).jobs()["step-6"]
-    many = table([running] * 40)
+    many = job_table([running] * 40)
     assert many.splitlines()[-1].strip() == "... and 25 more"
 
 

@@ -23,7 +23,7 @@ def samples(shift, n=400, seed=0):
 def test_the_network_has_the_published_number_of_parameters(n_inputs, size):
     torch = pytest.importorskip("torch")
     with torch.device("meta"):
-        model = module.build(torch, n_inputs, Network())
+        model = module.build_network(torch, n_inputs, Network())
     assert sum(p.numel() for p in model.parameters()) == size
 
 

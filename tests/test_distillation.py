@@ -1,4 +1,4 @@
-"""Distillation: a run of few evaluations learns where a trained run takes noise."""
+"""Distillation: a run of one evaluation learns where a trained run takes noise."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT, write_table
 from flowbdt.cli.main import main
-from flowbdt.errors import ConfigError, InputError
-from flowbdt.flow.closed_form import from_bytes
-from flowbdt.flow.closed_form.mixture import MixturePreconditioner
-from flowbdt.flow.closed_form.student_stages import Stages
+from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.flow.closed_form import from_arrays, from_bytes
 from flowbdt.flow.paths import PATHS
+from flowbdt.flow.solvers import integrate
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.training import run_directory
-from flowbdt.tuning.student_report import compare
-from flowbdt.tuning.train_student import distil, prepare
+from flowbdt.tuning.distillation import compare_student, distil, student_inputs
 
 SILENT = {"n_estimators": 1, "max_depth": 1, "learning_rate": 1e-9, "early_stopping_rounds": 0}
 """Trees that say nothing: what is left is the closed form."""
@@ -52,7 +50,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def student(teacher):
-    return distil(teacher, 1, n_pairs=5000, **FEW, random_state=2)
+    return distil(teacher, n_pairs=5000, **FEW, random_state=2)
 
 
 @pytest.fixture(scope="module")
@@ -64,28 +62,28 @@ def gaussian():
     return FlowBDT(**settings, booster=SILENT, random_state=1).fit(x)
 
 
-@pytest.mark.parametrize("evaluations", [1, 2, 4])
-def test_a_linear_map_is_learned_exactly(gaussian, evaluations):
+def test_a_linear_map_is_learned_exactly(gaussian):
     settings = {"preconditioner": "gaussian", "booster": SILENT, "random_state": 2}
-    student = distil(gaussian, evaluations, n_pairs=4000, **settings)
-    assert student.n_evaluations_ == evaluations
+    student = distil(gaussian, n_pairs=4000, **settings)
+    assert student.n_evaluations_ == 1
     expected, found = (model.sample(500, random_state=3) for model in (gaussian, student))
     # the closed form draws the covariance of 3,600 pairs towards its diagonal, by 2 events
     assert np.abs(found - expected).max() < 5e-3 * expected.std()
 
 
-def test_ways_end_where_the_teacher_ends(teacher):
-    inputs = prepare(run_directory.Archive("teacher", teacher.archive_), 2, n_pairs=5000, seed=7)
-    noise, middle, end = inputs.ways.points
-    assert middle.shape == noise.shape
-    from flowbdt.flow.solvers import integrate
-
+def test_pairs_end_where_the_teacher_ends(teacher):
+    source = run_directory.Archive("teacher", teacher.archive_)
+    pairs = student_inputs(source, n_pairs=5000, seed=7).pairs
     trained = flow(teacher)
-    way = integrate(trained.sampler.solver, trained.field, noise, trained.sampler.boundaries)
-    np.testing.assert_allclose(end, way.x, atol=1e-5)
+    moved = integrate(
+        trained.sampler.solver, trained.field, pairs.noise, trained.sampler.boundaries
+    )
+    np.testing.assert_allclose(pairs.end, moved.x, atol=1e-5)
+    noise = pairs.noise
     assert not np.array_equal(noise[:900], noise[4096:4996])  # blocks have keys of their own
-    fewer = prepare(run_directory.Archive("teacher", teacher.archive_), 2, n_pairs=800, seed=7)
-    np.testing.assert_array_equal(fewer.ways.points, inputs.ways.points[:, :800])
+    fewer = student_inputs(source, n_pairs=800, seed=7).pairs
+    np.testing.assert_array_equal(fewer.noise, noise[:800])
+    np.testing.assert_array_equal(fewer.end, pairs.end[:800])
 
 
 def test_a_student_beats_its_teacher_at_as_few_evaluations(teacher, student):
@@ -110,12 +108,12 @@ def test_a_student_is_a_run_that_names_its_teacher(teacher, student, tmp_path):
 LOW_RANK = {"name": "mixture", "n_components": 3, "covariance": "low_rank", "rank": 1}
 
 
-@pytest.mark.parametrize(("evaluations", "form"), [(1, FEW["preconditioner"]), (2, LOW_RANK)])
-def test_compiled_generation_gives_the_same_events(teacher, evaluations, form):
+@pytest.mark.parametrize("form", [FEW["preconditioner"], LOW_RANK])
+def test_compiled_generation_gives_the_same_events(teacher, form):
     pytest.importorskip("numba")
     settings = {"preconditioner": form, "booster": SMALL, "random_state": 2}
-    student = distil(teacher, evaluations, n_pairs=1500, **settings)
-    plain, fast = (student.sample(2000, compiled=way, random_state=3).x for way in (False, True))
+    student = distil(teacher, n_pairs=1500, **settings)
+    plain, fast = (student.sample(2000, compiled=c, random_state=3).x for c in (False, True))
     assert np.mean(~np.isclose(plain, fast, rtol=1e-4, atol=1e-4).all(axis=1)) < 0.002
 
 
@@ -149,7 +147,7 @@ def test_bytes_are_equal_on_executors(teacher, tmp_path):
     found = []
     for name, where in (("one", "serial"), ("other", threads)):
         settings = {**FEW, "executor": where}
-        inputs = prepare(source, 2, n_pairs=1500, seed=4, settings=settings)
+        inputs = student_inputs(source, n_pairs=1500, seed=4, settings=settings)
         run = fit_run(inputs, tmp_path / name)
         found.append(run_directory.archive_bytes(run, run.read_json("manifest.json")))
     assert found[0] == found[1]
@@ -157,7 +155,7 @@ def test_bytes_are_equal_on_executors(teacher, tmp_path):
 
 def test_training_events_give_a_rejection_of_its_own(teacher, student):
     training = two_islands(2000)
-    rejecting = distil(teacher, 1, n_pairs=5000, training=training, **FEW, random_state=2)
+    rejecting = distil(teacher, n_pairs=5000, training=training, **FEW, random_state=2)
     assert student.acceptance_ == 1.0
     assert 0.2 < rejecting.acceptance_ < 1.0
     gaps = [in_the_gap(model.sample(4000, random_state=3)) for model in (rejecting, student)]
@@ -171,8 +169,8 @@ def test_conditions_are_those_of_the_pairs():
     settings = {"preset": "fast", **FEW, "random_state": 1}
     model = FlowBDT(**settings).fit(x, cond=cond)
     with pytest.raises(InputError, match="training table is not here"):
-        distil(model, 1, n_pairs=1000)
-    student = distil(model, 1, n_pairs=3000, cond=cond, **FEW, random_state=2)
+        distil(model, n_pairs=1000)
+    student = distil(model, n_pairs=3000, cond=cond, **FEW, random_state=2)
     given = np.repeat([[-1.0], [1.5]], 500, axis=0)
     made = student.sample(cond=given, random_state=3)
     means = made.reshape(2, 500, 2).mean(axis=1)
@@ -180,7 +178,7 @@ def test_conditions_are_those_of_the_pairs():
     assert np.abs(means - [[-1.0], [1.5]]).max() < spread + 0.05
     assert abs(made[:500].std() - 0.3) < 0.05
     by_training = distil(
-        model, 1, n_pairs=500, training=EventTable.of(x, cond=cond), rejection=False, **FEW
+        model, n_pairs=500, training=EventTable.of(x, cond=cond), rejection=False, **FEW
     )
     assert by_training.acceptance_ == 1.0
 
@@ -190,57 +188,62 @@ def test_teachers_without_a_way_of_their_own_are_refused():
     small = {"preset": "fast", "n_steps": 2, "booster": SILENT, "random_state": 1}
     drawing = FlowBDT(**small, solver="euler_maruyama").fit(x)
     with pytest.raises(ConfigError, match="draws random numbers"):
-        distil(drawing, 1)
+        distil(drawing)
     moving = FlowBDT(**small, coupling="given").fit(x, source=x)
     with pytest.raises(ConfigError, match="starts from given events"):
-        distil(moving, 1)
+        distil(moving)
 
 
 def test_what_a_student_cannot_choose_is_refused(teacher):
-    with pytest.raises(ConfigError, match="1 to 8 evaluations"):
-        distil(teacher, 9)
+    with pytest.raises(ConfigError, match="'evaluations' of a student follows"):
+        distil(teacher, evaluations=2)
     with pytest.raises(ConfigError, match="'solver' of a student follows"):
-        distil(teacher, 1, solver="heun")
+        distil(teacher, solver="heun")
     with pytest.raises(ConfigError, match="learned from training events"):
-        distil(teacher, 1, rejection=True)
-    with pytest.raises(ConfigError, match="a student's preconditioner"):
-        Stages("none", [0.0, 1.0])
+        distil(teacher, rejection=True)
     with pytest.raises(InputError, match="flowbdt distil"):
         FlowBDT(coupling="teacher").fit(np.zeros((50, 2)))
     with pytest.raises(ConfigError, match="only the sampler"):
-        distil(teacher, 1, n_pairs=200, booster=SILENT).sample(2, sampler={"n_steps": 1})
+        distil(teacher, n_pairs=200, booster=SILENT).sample(2, sampler={"n_steps": 1})
 
 
-def test_more_components_leave_a_mixture_as_it_was():
-    rng = np.random.default_rng(0)
-    start = rng.normal(size=(600, 2))
-    end = np.abs(start) + 0.1 * rng.normal(size=(600, 2))
-    mixture = MixturePreconditioner(4).fit(end, source=start, seed=1)
-    path = PATHS.build("linear")
-    answers = [each.at(path, 0.3).velocity(start) for each in (mixture, mixture.filled(7))]
-    assert mixture.filled(7).mixture.n_components == 7
-    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-9)
+def early(student, n_stages):
+    """The files of a student from when one could have several stages."""
+    archive = run_directory.Archive("early", student.archive_)
+    plan = archive.read("plan.json")
+    plan = json.loads(plan)
+    events = plan["fingerprint"]["events"]
+    events["ways"] = events.pop("noise")
+    state = from_bytes(archive.read("preconditioner.npz")).state()
+    stages = {f"{i}.{key}": array for i in range(n_stages) for key, array in state.items()}
+    boundaries = np.linspace(0.0, 1.0, n_stages + 1)
+    return plan, {"format": np.array(1), "name": np.array("stages"), "boundaries": boundaries,
+                  **stages}  # fmt: skip
 
 
-def test_stages_are_stored_and_say_where_each_ends():
-    rng = np.random.default_rng(0)
-    points = np.cumsum(rng.normal(size=(3, 400, 2)), axis=0)
-    points[1] = 2.0 * points[0] + 1.0
-    stages = Stages("gaussian", [0.0, 0.25, 1.0]).fit(points[1:], source=points[:-1], seed=1)
-    restored = from_bytes(stages.to_bytes())
-    path = PATHS.build("linear")
-    velocity, extra = restored.at(path, 0.0, 0.25).features(points[0])
-    np.testing.assert_allclose(velocity, (points[1] - points[0]) / 0.25, atol=0.1)
-    np.testing.assert_allclose(extra[:, :2], points[0] + 0.25 * velocity, atol=1e-9)
-    assert restored.describe().startswith("for each of 2 stages")
-    later = [each.at(path, 0.25, 1.0).velocity(points[1]) for each in (stages, restored)]
-    np.testing.assert_array_equal(later[0], later[1])
+def test_the_closed_form_of_an_early_student_is_read(student):
+    plan, arrays = early(student, 1)
+    run_directory.check_format(plan, "plan.json")
+    archive = run_directory.Archive("this student", student.archive_)
+    closed_forms = [from_arrays(arrays), from_bytes(archive.read("preconditioner.npz"))]
+    x, path = np.random.default_rng(0).normal(size=(50, 2)), PATHS.build("linear")
+    old, new = (each.at(path, 0.0, 1.0).velocity(x) for each in closed_forms)
+    np.testing.assert_array_equal(old, new)
+
+
+def test_early_students_of_more_evaluations_and_unfinished_ones_are_refused(student):
+    plan, _ = early(student, 2)
+    plan["grid"] = {"boundaries": [0.0, 0.5, 1.0], "times": [0.0, 0.5]}
+    task = {"format": plan["format"], "events": plan["fingerprint"]["events"]}
+    for name, content in (("plan.json", plan), ("tasks/0000.json", task)):
+        with pytest.raises(FormatError, match=f"{name} is of a student of an earlier version"):
+            run_directory.check_format(content, name)
 
 
 def test_without_test_events_the_student_is_judged_on_its_teacher(teacher, student, monkeypatch):
-    monkeypatch.setattr("flowbdt.tuning.student_report.N_COMPARED", 1500)
-    monkeypatch.setattr("flowbdt.tuning.student_report.TIMED", 2000)
-    found = compare(flow(teacher), flow(student), seed=1)
+    monkeypatch.setattr("flowbdt.tuning.distillation.N_COMPARED", 1500)
+    monkeypatch.setattr("flowbdt.tuning.distillation.TIMED", 2000)
+    found = compare_student(flow(teacher), flow(student), seed=1)
     score = found.scores["student"].get("auc_gb")
     assert list(found.scores) == ["student"]
     assert score.error > 0
@@ -250,13 +253,13 @@ def test_without_test_events_the_student_is_judged_on_its_teacher(teacher, stude
 
 
 def test_the_command_reports_both_sides(tmp_path, capsys, monkeypatch, teacher):
-    monkeypatch.setattr("flowbdt.tuning.student_report.TIMED", 2000)
+    monkeypatch.setattr("flowbdt.tuning.distillation.TIMED", 2000)
     teacher.save(tmp_path / "teacher.flowbdt")
     for name, seed in (("training", 0), ("test", 9)):
         write_table(tmp_path / f"{name}.h5", two_islands(1500, seed))
     command = [
         *("distil", str(tmp_path / "teacher.flowbdt"), "-o", str(tmp_path / "run")),
-        *("--evaluations", "2", "-n", "2000", "--test", str(tmp_path / "test.h5")),
+        *("--evaluations", "1", "-n", "2000", "--test", str(tmp_path / "test.h5")),
         *("--training", str(tmp_path / "training.h5"), "--set", "rejection=true"),
         *("--set", "booster.n_estimators=5", "--set", "preconditioner=gaussian"),
     ]
@@ -268,12 +271,15 @@ def test_the_command_reports_both_sides(tmp_path, capsys, monkeypatch, teacher):
     assert "the student rejects events" in text
     report = json.loads((tmp_path / "run" / "distillation.json").read_text())
     assert set(report["scores"]) == {"teacher", "student"}
-    assert report["told"]["student"]["evaluations"] == 2
+    assert report["models"]["student"]["evaluations"] == 1
     assert report["us_per_event"]["teacher"] > 0
     for score in report["scores"].values():
         shown = [r for r in score["results"] if r["name"] == "auc_gb"]
         assert shown[0]["error"] > 0
         assert shown[0]["floor"] is not None
-    assert FlowBDT.load(tmp_path / "run").n_evaluations_ == 2
+    assert FlowBDT.load(tmp_path / "run").n_evaluations_ == 1
     assert main(["show", str(tmp_path / "run")]) == 0
     assert flow(teacher).plan["digest"] in capsys.readouterr().out
+    command[command.index("--evaluations") + 1] = "2"
+    assert main(command) == 1
+    assert "a student has one evaluation, got 2" in capsys.readouterr().err

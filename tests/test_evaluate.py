@@ -10,7 +10,7 @@ import pytest
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation import score_events
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
-from flowbdt.evaluation.metrics import METRICS
+from flowbdt.evaluation.metrics import METRICS, Metric, Result
 from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "wasserstein", "correlation_max", "correlation_distance"]
@@ -233,3 +233,21 @@ def test_a_rejection_is_named_beside_the_scores():
     rejected = evaluate(real, other, provenance={"acceptance": 0.7, "seed": 3}, **options)
     assert any("kept 70%" in note for note in rejected.notes)
     assert rejected.settings["generated"] == {"acceptance": 0.7, "seed": 3}
+
+
+def test_a_metric_of_a_new_kind_needs_two_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    monkeypatch.setattr(score_events.KINDS, "_entries", dict(score_events.KINDS._entries))
+
+    @score_events.KINDS.register("whole number")
+    def score_numbers(tables, metric, name, options):
+        return [metric(tables.generated.n, **options)]
+
+    def twice(n: int, *, factor: int = 2) -> Result:
+        return Result("twice", factor * n, 0.0, n)
+
+    METRICS.register("twice")(Metric(twice, "whole number", 0.0, "twice as many"))
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    found = evaluate(x, x, training=x, metrics={"twice": {"factor": 3}})
+    assert found.get("twice").value == 120
+    assert "twice" in evaluate(x, x, training=x, metrics=["twice", "separation"]).text()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError, GridError, InputError
 from flowbdt.flow.curved_paths import Trigonometric
-from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import FunctionField, Stepwise
 from flowbdt.flow.paths import PATHS, Linear, Path
-from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 
 MEAN = np.array([1.0, -2.0, 0.5])

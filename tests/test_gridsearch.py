@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError
 from flowbdt.flow.closed_form import PRECONDITIONERS
-from flowbdt.flow.fields import ClosedFormField, ExactGaussian, FunctionField
+from flowbdt.flow.fields import ClosedFormField, FunctionField
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.schedule_search import (
     Reference,
-    choose_restart_interval,
     end_error,
     local_errors,
     optimise_grid,
+    search_restart_interval,
     steps_within,
 )
 from flowbdt.flow.schedules import SCHEDULES
@@ -105,7 +106,7 @@ def test_restart_intervals_are_chosen_where_they_help() -> None:
     """A coarse solver errs; restarting somewhere must bring points closer, or None is returned."""
     x0 = np.random.default_rng(4).normal(size=(4000, 2))
     grid = UNIFORM(6)
-    choice = choose_restart_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
+    choice = search_restart_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
     assert len(choice.distances) == 1 + 10
     base = choice.distances[0][2]
     assert choice.interval is not None

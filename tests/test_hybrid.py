@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError, GridError, InputError
-from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.solvers import SOLVERS, evaluation_times, integrate
 from flowbdt.networks.hybrid import (

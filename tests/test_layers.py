@@ -33,7 +33,7 @@ LIBRARIES = {
     "numba": ("generation/compiled/compiler.py",),
     "onnx": ("generation/export/onnx_graph.py",),
     "onnxruntime": (),
-    "optuna": ("tuning/optuna_proposals.py",),
+    "optuna": ("tuning/proposals.py",),
     "distributed": (),  # by name only, in training/executors/dask.py
     "dask_jobqueue": (),
     "matplotlib": ("evaluation/report/", "physics/calorimeter/report.py"),

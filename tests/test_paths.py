@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.flow.curved_paths import SchrodingerBridge, Target, Trigonometric
-from flowbdt.flow.fields import ExactGaussian
 from flowbdt.flow.parametrisations import PathConvention
 from flowbdt.flow.paths import PATHS, Linear, Path
-from flowbdt.flow.solvers import RK4, integrate
+from flowbdt.flow.solvers import integrate
+from flowbdt.flow.solvers.runge_kutta import RK4
 
 TIMES = (0.0, 0.1, 0.5, 0.9, 1.0)
 

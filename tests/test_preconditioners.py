@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 from scipy import stats
 
 from flowbdt.flow.closed_form.conditioning import Full, Layout, LowRank
 from flowbdt.flow.closed_form.expectation_maximisation import GaussianMixture
 from flowbdt.flow.closed_form.mixture import GaussianPreconditioner
 from flowbdt.flow.closed_form.mixture_on_path import Motion, PreparedMixture
-from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import PATHS, Path
 from flowbdt.flow.solvers import SOLVERS, integrate
 

@@ -15,9 +15,7 @@ REPEATS, TREES, STEPS, NEW = 3, 12, 4, 500
 PLAIN = {
     "preconditioner": "none",
     "inputs": ["latent"],
-    "noise": "repeats",
-    "n_repeats": REPEATS,
-    "candidates": 0,
+    "noise": {"name": "repeats", "n_repeats": REPEATS, "candidates": 0},
     "rejection": False,
     "transforms": {"*": "identity", "joint": "none"},
     "validation_fraction": 0.0,

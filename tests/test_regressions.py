@@ -17,7 +17,7 @@ import pytest
 
 from flowbdt import FlowBDT
 from flowbdt.errors import GridError
-from flowbdt.flow.stepwise import Stepwise
+from flowbdt.flow.fields import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 
 SMALL = {"n_steps": 6, "preset": "fast", "random_state": 1}

@@ -12,7 +12,7 @@ from flowbdt.generation import generate_rows, trained_flow
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.training import run_directory
-from flowbdt.training.collect import collect
+from flowbdt.training.collect import collect_steps
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.trees.density_ratio import DensityRatio
@@ -144,7 +144,7 @@ def test_a_run_killed_before_its_rejection_is_learned_goes_on(tmp_path):
     fit_run(inputs, run.path)
     whole = run.read("manifest.json")
     run.file(run_directory.REJECTION).unlink()
-    collect(run)  # what stands when the process dies after the last step
+    collect_steps(run)  # what stands when the process dies after the last step
     with pytest.raises(FormatError, match="resume"):
         Flow(run)
     fit_run(inputs, run.path, resume=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
-from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.parametrisations import FlowMatching, VariancePreserving
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.solvers import SOLVERS, integrate

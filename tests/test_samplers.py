@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
 from flowbdt.errors import ConfigError, GridError
 from flowbdt.flow.curved_paths import SchrodingerBridge, Trigonometric
-from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
+from flowbdt.flow.fields import FunctionField, PredictionField
 from flowbdt.flow.parametrisations import EDM, FlowMatching
 from flowbdt.flow.paths import Linear
-from flowbdt.flow.solvers import SOLVERS, Restart, evaluation_times, evaluations, integrate
+from flowbdt.flow.solvers import SOLVERS, evaluation_times, evaluations, integrate
 from flowbdt.flow.solvers.multistep import decaying_moments, growing_moments, numeric_moments
+from flowbdt.flow.solvers.restart import Restart
 from flowbdt.flow.time_grid import TimeGrid
 
 MEAN, COV = np.array([1.0, -1.0]), np.array([[1.5, 0.4], [0.4, 0.5]])

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
+from exact_gaussian import ExactGaussian
 
 from flowbdt import FlowBDT, evaluate
 from flowbdt.config import ModelConfig, RunConfig
 from flowbdt.errors import ConfigError, GridError
-from flowbdt.flow.fields import ExactGaussian, FunctionField, PredictionField
+from flowbdt.flow.fields import FunctionField, PredictionField, Stepwise
 from flowbdt.flow.parametrisations import EDM, FlowMatching
 from flowbdt.flow.paths import Linear
 from flowbdt.flow.solvers import SOLVERS, evaluation_times, integrate
-from flowbdt.flow.stepwise import Stepwise
 from flowbdt.flow.time_grid import TimeGrid
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.physics import bundled

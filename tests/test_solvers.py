@@ -10,9 +10,9 @@ import pytest
 from flowbdt.errors import ConfigError, GridError
 from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import Linear
-from flowbdt.flow.solvers import SOLVERS, AdamsBashforth2, Euler, Heun, Solver, integrate
-from flowbdt.flow.solvers.multistep import adams_bashforth_weights
-from flowbdt.flow.solvers.runge_kutta import RungeKutta
+from flowbdt.flow.solvers import SOLVERS, Solver, integrate
+from flowbdt.flow.solvers.multistep import AdamsBashforth2, adams_bashforth_weights
+from flowbdt.flow.solvers.runge_kutta import Euler, Heun, RungeKutta
 
 RUNGE_KUTTA = [name for name in SOLVERS.names() if issubclass(SOLVERS.get(name), RungeKutta)]
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from flowbdt.errors import ConfigError, DataWarning, FormatError, GridError
-from flowbdt.flow.solvers import SOLVERS, Heun, evaluation_times
+from flowbdt.flow.solvers import SOLVERS, evaluation_times
+from flowbdt.flow.solvers.runge_kutta import Heun
 from flowbdt.flow.time_grid import TimeGrid
 
 

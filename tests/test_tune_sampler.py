@@ -1,8 +1,7 @@
-"""Search of samplers for a trained run: budgets, order of levels, exact choice of times, guard."""
+"""Search of samplers for a trained run: budgets, order of levels, guard."""
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import numpy as np
@@ -14,18 +13,15 @@ from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
 from flowbdt.evaluation.score_samplers import Bench
-from flowbdt.flow.fields import ExactGaussian
 from flowbdt.flow.parametrisations import FlowMatching
-from flowbdt.flow.paths import PATHS
-from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.model import fit_run
 from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.tuning import choose_times, sampler_space, search_space
-from flowbdt.tuning.tune_sampler import TunedSampler, to_json
+from flowbdt.tuning import sampler_space, search_space
+from flowbdt.tuning.tune_sampler import TunedSampler
 
 LINE = FlowMatching()
 
@@ -59,11 +55,11 @@ def tune_sampler():
     return tune_sampler
 
 
-# ---- ways
+# ---- samplers
 
 
 def corners(n: int):
-    known = sampler_space.way_space(LINE, "adams_bashforth_3")
+    known = sampler_space.sampler_space(LINE, "adams_bashforth_3")
     rng = stream(3, "test-ways")
     for _ in range(n):
         yield (
@@ -78,126 +74,77 @@ def corners(n: int):
 
 
 @pytest.mark.parametrize("budget", [4, 8, 33])
-def test_no_way_costs_more_than_its_budget(budget):
+def test_no_sampler_costs_more_than_its_budget(budget):
     for known, params in corners(25):
         try:
-            way = sampler_space.build(params, known, budget, LINE)
+            sampler = sampler_space.sampler_of(params, known, budget, LINE)
         except ConfigError:  # a restart does not fit in
             assert budget < 8 or params["solver"] == sampler_space.RESTARTED
             continue
-        assert sampler_space.cost(way, LINE) <= budget
+        assert sampler_space.cost(sampler, LINE) <= budget
 
 
 def test_levels_are_in_order_whatever_the_parameters():
     for known, params in corners(25):
         try:
-            way = sampler_space.build(params, known, 16, LINE)
+            sampler = sampler_space.sampler_of(params, known, 16, LINE)
         except ConfigError:
             continue
-        assert (np.diff(way["spacing"]) > 0).all()
+        assert (np.diff(sampler["spacing"]) > 0).all()
         if params["solver"] == sampler_space.RESTARTED:
-            low, high, _ = way["solver"]["intervals"][0]
+            low, high, _ = sampler["solver"]["intervals"][0]
             assert low < high
 
 
 def test_without_a_convention_only_solvers_of_velocities_are_tried():
-    assert set(sampler_space.way_space(None, "heun")["solver"].options) == set(sampler_space.PLAIN)
+    assert set(sampler_space.sampler_space(None, "heun")["solver"].options) == set(
+        sampler_space.PLAIN
+    )
 
 
 def test_moved_boundaries_keep_ends_and_order():
     rng = stream(4, "test-moved")
     for _ in range(20):
-        grid = sampler_space.moved([0.0, 0.2, 0.7, 1.0], rng.normal(size=3))
+        grid = sampler_space.stretched([0.0, 0.2, 0.7, 1.0], rng.normal(size=3))
         assert grid[0] == 0.0
         assert grid[-1] == 1.0
         assert (np.diff(grid) > 0).all()
 
 
 def test_boundaries_settle_on_trained_times():
-    way = {"solver": "adams_bashforth_2", "spacing": [0.0, 0.3, 0.72, 1.0]}
+    sampler = {"solver": "adams_bashforth_2", "spacing": [0.0, 0.3, 0.72, 1.0]}
     known = (np.arange(8) / 8).tolist()
-    found = sampler_space.settled(way, known, LINE)
+    found = sampler_space.settled(sampler, known, LINE)
     assert found["spacing"] == [0.0, 0.25, 0.75, 1.0]
     assert found["interpolate"] is False
-    close = {**way, "spacing": [0.0, 0.3, 0.31, 1.0]}
+    close = {**sampler, "spacing": [0.0, 0.3, 0.31, 1.0]}
     assert sampler_space.settled(close, known, LINE) is None  # they coincide
     assert (
-        sampler_space.settled({**way, "solver": "midpoint"}, known[::2], LINE) is None
+        sampler_space.settled({**sampler, "solver": "midpoint"}, known[::2], LINE) is None
     )  # 1/8 is asked
     between = sampler_space.settled(close, None, LINE)
     assert between["interpolate"] is True
 
 
-# ---- which times
-
-
-def gauss() -> ExactGaussian:
-    return ExactGaussian(np.array([1.0]), np.array([[0.05]]), PATHS.build("linear"))
-
-
-def trail(k: int = 8) -> choose_times.Trail:
-    x0 = stream(5, "test-trail").standard_normal((50, 1))
-    return choose_times.Trail.of(gauss(), np.arange(k) / k, x0)
-
-
-@pytest.mark.parametrize("n_steps", [2, 3, 5])
-@pytest.mark.parametrize("kind", ["second_order", "divergence"])
-def test_the_choice_of_times_is_the_best_of_all(kind, n_steps):
-    """Against every subset there is."""
-    followed = trail()
-    arguments = (LINE,) if kind == "divergence" else ()
-    errors = getattr(choose_times, kind)(followed, *arguments)
-    k = len(followed.times)
-    everything = [
-        choose_times.sum_of_errors([0, *inner, k - 1], errors)
-        for inner in itertools.combinations(range(1, k - 1), n_steps - 1)
-    ]
-    found = choose_times.best_times(followed, n_steps, errors)
-    chain = [int(np.abs(followed.times - t).argmin()) for t in found]
-    assert len(found) == n_steps + 1
-    assert choose_times.sum_of_errors(chain, errors) == pytest.approx(min(everything))
-
-
-def test_all_times_are_kept_when_there_are_no_more_steps_than_times():
-    followed = trail()
-    found = choose_times.best_times(followed, 8, choose_times.second_order(followed))
-    np.testing.assert_array_equal(found, followed.times)
-    with pytest.raises(ConfigError, match="9 steps"):
-        choose_times.best_times(followed, 9, choose_times.second_order(followed))
-
-
-def test_chosen_times_are_closer_to_the_exact_end_than_equal_steps():
-    """A narrow Gaussian: the velocity turns late, so equal steps waste most of theirs."""
-    x0 = stream(6, "test-end").standard_normal((500, 1))
-    followed = choose_times.Trail.of(gauss(), np.arange(64) / 64, x0[:50])
-    found = choose_times.best_times(followed, 6, choose_times.second_order(followed))
-    solver, exact = SOLVERS.build("adams_bashforth_2"), gauss().flow(x0, 1.0)
-    wrong = [
-        np.sqrt(np.mean((integrate(solver, gauss(), x0, grid).x - exact) ** 2))
-        for grid in (found, np.linspace(0.0, 1.0, 7))
-    ]
-    assert wrong[0] < 0.8 * wrong[1]
-
-
 # ---- judged on a run
 
 
-def test_equal_ways_differ_by_nothing(trained):
+def test_equal_samplers_differ_by_nothing(trained):
     bench = Bench(trained, table(300, 2), "separation", seed=1, n_threads=1)
-    way = {"solver": "adams_bashforth_2", "n_steps": 6}
-    plain, difference = bench.separations([way, way])
-    assert plain[0] == plain[1] == pytest.approx(bench.score(way))
+    sampler = {"solver": "adams_bashforth_2", "n_steps": 6}
+    plain, difference = bench.separations([sampler, sampler])
+    assert plain[0] == plain[1] == pytest.approx(bench.score(sampler))
     assert (difference.value, difference.error) == (0.0, 0.0)
 
 
 def test_events_are_those_that_generation_makes(trained):
     bench = Bench(trained, table(300, 2), "separation", seed=7, n_threads=1)
-    way = {"solver": "adams_bashforth_3", "n_steps": 8}
-    made = FlowBDT.load(trained.path).sample(300, sampler=way, random_state=7)
-    np.testing.assert_allclose(bench.events(way).x, made.x, rtol=1e-9)
+    sampler = {"solver": "adams_bashforth_3", "n_steps": 8}
+    made = FlowBDT.load(trained.path).sample(300, sampler=sampler, random_state=7)
+    np.testing.assert_allclose(bench.events(sampler).x, made.x, rtol=1e-9)
 
 
-def test_a_bad_way_is_worse_by_many_standard_errors(trained):
+def test_a_bad_sampler_is_worse_by_many_standard_errors(trained):
     bench = Bench(trained, table(2000, 2), "separation", seed=1, n_threads=1)
     good = {"solver": "adams_bashforth_2", "n_steps": 24}
     _, difference = bench.separations([good, {"solver": "euler", "n_steps": 2}])
@@ -211,42 +158,35 @@ def test_events_at_weighted_conditions_have_their_weights(tmp_path):
     config = ModelConfig(preset="fast", n_steps=2, preconditioner="gaussian", booster=booster)
     source = fit_run(Inputs(given, config, 1), tmp_path / "run")
     bench = Bench(source, given, "separation", seed=1, n_threads=1)
-    way = {"solver": "euler", "n_steps": 2}
-    np.testing.assert_array_equal(bench.events(way).weight, weight)
-    plain, _ = bench.separations([way, way])
-    assert plain[0] == pytest.approx(bench.score(way))
+    sampler = {"solver": "euler", "n_steps": 2}
+    np.testing.assert_array_equal(bench.events(sampler).weight, weight)
+    plain, _ = bench.separations([sampler, sampler])
+    assert plain[0] == pytest.approx(bench.score(sampler))
 
 
-def test_a_way_that_cannot_be_used_has_an_infinite_score(trained):
+def test_a_sampler_that_cannot_be_used_has_an_infinite_score(trained):
     bench = Bench(trained, table(300, 2), "separation", seed=1, n_threads=1)
     assert bench.score({"solver": "heun", "n_steps": 4, "interpolate": False}) == np.inf
 
 
 def test_infinite_scores_are_json_that_others_read():
     scores = {"search": {"start": np.inf, "tuned": 1.0}}
-    log = [{"note": "start", "way": {"n_steps": 2}, "score": np.inf}]
+    log = [{"note": "start", "sampler": {"n_steps": 2}, "score": np.inf}]
     found = TunedSampler(5, {}, {}, scores, None, True, [], 1, 0.1, log)
-    (budget,) = json.loads(json.dumps(to_json([found]), allow_nan=False))["budgets"]
+    (budget,) = [json.loads(json.dumps(found.to_json(), allow_nan=False))]
     assert budget["scores"]["search"] == {"start": None, "tuned": 1.0}
-    assert budget["log"] == [{"note": "start", "way": {"n_steps": 2}, "score": None}]
+    assert budget["log"] == [{"note": "start", "sampler": {"n_steps": 2}, "score": None}]
 
 
 def test_what_is_found_is_no_worse_and_can_be_used(trained, tune_sampler):
     (found,) = tune_sampler(trained.path, table(900, 3), evaluations=[5], n_trials=12)
     assert found.scores["guard"]["tuned"] < found.scores["guard"]["start"] or not found.tuned
-    assert found.way["interpolate"] is False  # there are enough trained times to stay at
-    assert sampler_space.cost(found.way, LINE) <= 5
+    assert found.sampler["interpolate"] is False  # there are enough trained times to stay at
+    assert sampler_space.cost(found.sampler, LINE) <= 5
     model = FlowBDT.load(trained.path)
-    assert model.sample(10, sampler=found.way, random_state=1).n == 10
+    assert model.sample(10, sampler=found.sampler, random_state=1).n == 10
     again = tune_sampler(trained.path, table(900, 3), evaluations=[5], n_trials=12)[0]
-    assert again.way == found.way
-
-
-@pytest.mark.parametrize("method", ["grid", "times", "divergence"])
-def test_methods_without_a_metric_find_a_way(trained, tune_sampler, method):
-    (found,) = tune_sampler(trained.path, table(600, 3), evaluations=[5], method=method)
-    assert {line["note"] for line in found.log} <= {"start", "grid", "times", "divergence"}
-    assert method in {line["note"] for line in found.log}
+    assert again.sampler == found.sampler
 
 
 def test_the_guard_keeps_the_start_when_nothing_is_better(trained, tune_sampler, monkeypatch):
@@ -256,7 +196,7 @@ def test_the_guard_keeps_the_start_when_nothing_is_better(trained, tune_sampler,
     monkeypatch.setattr(Bench, "separations", worse)
     (found,) = tune_sampler(trained.path, table(600, 3), evaluations=[4], n_trials=3)
     assert not found.tuned
-    assert found.way == found.start
+    assert found.sampler == found.start
 
 
 def test_commands_say_how_to_generate_and_how_to_fit(
@@ -267,20 +207,20 @@ def test_commands_say_how_to_generate_and_how_to_fit(
     words = ["--evaluations", 5, "--trials", 6, "--interpolate", "yes"]
     assert run("tune-sampler", trained.path, "held.h5", "-o", "out", *words) == 0
     assert "5 evaluations: separation" in capsys.readouterr().out
+    assert run("tune-sampler", trained.path, "held.h5", "-o", "b", "--method", "grid") == 1
+    assert "--method is gone" in capsys.readouterr().err
     text = (tmp_path / "out/sampler_5.yaml").read_text()
     assert run("generate", trained.path, "-n", 10, "-o", "new.h5", "--sampler", text) == 0
     budget = json.loads((tmp_path / "out/samplers.json").read_text())["budgets"][0]
-    assert budget["way"] == yaml.safe_load(text)
+    assert budget["sampler"] == yaml.safe_load(text)
     sets = [word for setting in budget["fit"] for word in ("--set", setting)]
     assert run("fit", "held.h5", "-o", "fresh", "--set", "preset=fast", *sets) == 0
     grid = RunDirectory("fresh").plan()["grid"]
-    assert grid["boundaries"] == budget["way"]["spacing"]
+    assert grid["boundaries"] == budget["sampler"]["spacing"]
 
 
 def test_wrong_names_and_too_few_events_are_refused(trained, tune_sampler):
     with pytest.raises(ConfigError, match="separation"):
         tune_sampler(trained.path, table(600, 3), metric="beauty")
-    with pytest.raises(ConfigError, match="divergence"):
-        tune_sampler(trained.path, table(600, 3), method="luck")
     with pytest.raises(ConfigError, match="200 events"):
         tune_sampler(trained.path, table(50, 3))

@@ -14,8 +14,9 @@ from flowbdt.errors import ConfigError
 from flowbdt.evaluation.metrics import Result
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
-from flowbdt.tuning import folds, study_events
+from flowbdt.tuning import stop_early
 from flowbdt.tuning import trial as trials
+from flowbdt.tuning.study import EventShares
 
 SETTINGS = {"base": replace(BASE, rejection=False), "objectives": ["separation"], "folds": 3}
 
@@ -35,7 +36,7 @@ def result(value: float, error: float = 0.1) -> Result:
 
 @pytest.mark.parametrize(("n", "k"), [(200, 4), (600, 5), (10_001, 7)])
 def test_folds_are_disjoint_of_one_size_and_cover_what_trials_see(n, k):
-    known = study_events.Parts(n, 3, k)
+    known = EventShares(n, 3, k)
     held = np.array([known.held(fold) for fold in range(k)])
     np.testing.assert_array_equal(held.sum(axis=0), ~known.guard)
     sizes = held.sum(axis=1)
@@ -45,12 +46,12 @@ def test_folds_are_disjoint_of_one_size_and_cover_what_trials_see(n, k):
 
 
 def test_the_guard_is_the_same_with_and_without_folds():
-    one, several = study_events.Parts(5_000, 3), study_events.Parts(5_000, 3, 5)
+    one, several = EventShares(5_000, 3), EventShares(5_000, 3, 5)
     np.testing.assert_array_equal(one.guard, several.guard)
 
 
 def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
-    first, second = (study_events.Parts(2_000, seed, 2).fold_of_row() for seed in (1, 2))
+    first, second = (EventShares(2_000, seed, 2).fold_of_row() for seed in (1, 2))
     assert (first != second).mean() > 0.3
     neighbours = np.corrcoef(first[:-1], first[1:])[0, 1]
     assert abs(neighbours) < 5 / math.sqrt(2_000)
@@ -75,27 +76,27 @@ def test_a_bad_number_of_folds_is_told_before_any_work(tmp_path, k, told):
 
 
 def test_the_mean_of_equal_scores_has_the_error_of_all_their_events():
-    found = folds.over_folds([result(0.6, 0.2)] * 4)
+    found = stop_early.over_folds([result(0.6, 0.2)] * 4)
     assert (found.value, found.error, found.n) == (pytest.approx(0.6), pytest.approx(0.1), 400)
 
 
 def test_scores_that_differ_more_than_their_errors_have_the_error_of_their_scatter():
-    found = folds.over_folds([result(0.5, 0.001), result(0.7, 0.001)])
+    found = stop_early.over_folds([result(0.5, 0.001), result(0.7, 0.001)])
     assert found.value == pytest.approx(0.6)
     assert found.error == pytest.approx(0.1)  # stdev 0.1414 / sqrt(2)
 
 
 def test_a_single_score_is_its_own_mean():
-    assert folds.over_folds([result(0.6)]) == result(0.6)
+    assert stop_early.over_folds([result(0.6)]) == result(0.6)
 
 
 def test_clearly_worse_is_two_standard_errors_above_the_start_on_the_same_folds():
     start = [result(0.5), result(9.0)]  # the second fold is not compared yet
     error = math.hypot(0.1, 0.1)
-    assert folds.clearly_worse([result(0.5 + 1.9 * error)], start) is None
-    assert "1 of 2 folds" in folds.clearly_worse([result(0.5 + 2.1 * error)], start)
-    assert folds.clearly_worse([result(99.0)], []) is None  # the start itself
-    assert folds.clearly_worse([result(math.nan)], start) is not None
+    assert stop_early.clearly_worse([result(0.5 + 1.9 * error)], start) is None
+    assert "1 of 2 folds" in stop_early.clearly_worse([result(0.5 + 2.1 * error)], start)
+    assert stop_early.clearly_worse([result(99.0)], []) is None  # the start itself
+    assert stop_early.clearly_worse([result(math.nan)], start) is not None
 
 
 def test_no_fold_is_fitted_to_an_event_that_judges_it(tmp_path, monkeypatch):
@@ -109,20 +110,20 @@ def test_no_fold_is_fitted_to_an_event_that_judges_it(tmp_path, monkeypatch):
     make_plan = trials.make_plan
     monkeypatch.setattr(trials, "make_plan", plans)
     tune(table(), tmp_path / "s", n_trials=1, **SETTINGS)
-    known = study_events.Parts(600, 5, 3)
+    known = EventShares(600, 5, 3)
     assert len(planned) == 3
     for fold, x in enumerate(planned):
         np.testing.assert_array_equal(x, table().x[known.fit(fold)])
 
 
 def test_events_of_the_first_fold_and_of_the_guard_leave_no_trace_in_its_model(tmp_path):
-    plain, known = table(), study_events.Parts(600, 5, 3)
+    plain, known = table(), EventShares(600, 5, 3)
     hidden = (known.held(0) | known.guard)[:, None]
     moved = replace(plain, x=np.where(hidden, 40.0 + plain.x, plain.x))
     models = []
     for name, events in (("a", plain), ("b", moved)):
         tune(events, tmp_path / name, n_trials=1, **SETTINGS)
-        models.append(trials.model(RunDirectory(tmp_path / name), 0))
+        models.append(trials.trial_model(RunDirectory(tmp_path / name), 0))
     for name in ("transform.json", "preconditioner.npz", "steps/0000.ubj", "steps/0002.ubj"):
         assert models[0].read(name) == models[1].read(name), name
 
@@ -143,7 +144,7 @@ def test_the_score_is_the_mean_and_the_table_of_trials_lists_every_fold(tmp_path
 
 
 def test_a_trial_that_is_clearly_worse_is_not_trained_on_the_other_folds(tmp_path, monkeypatch):
-    monkeypatch.setattr(folds, "CLEARLY", -1e3)
+    monkeypatch.setattr(stop_early, "CLEARLY", -1e3)
     done = tune(table(), tmp_path / "s", n_trials=2, **SETTINGS)
     assert [row["state"] for row in done.trials] == ["complete", "pruned"]
     assert "after 1 of 3 folds separation" in done.trials[1]["reason"]
@@ -164,8 +165,6 @@ def test_steps_of_the_first_fold_end_a_trial(tmp_path, monkeypatch):
 
 def test_a_killed_study_with_folds_loses_nothing_that_finished(tmp_path, monkeypatch):
     """Killed in a step of the second fold of the first trial, and of the third of the second."""
-    from flowbdt.tuning import stop_early as racing
-
     whole = tune(table(), tmp_path / "whole", n_trials=2, **SETTINGS)
     calls = []
 
@@ -175,7 +174,7 @@ def test_a_killed_study_with_folds_loses_nothing_that_finished(tmp_path, monkeyp
             raise KeyboardInterrupt
         return run_task(*arguments)
 
-    monkeypatch.setattr(racing, "run_task", killed)
+    monkeypatch.setattr(stop_early, "run_task", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             tune(table(), tmp_path / "cut", n_trials=2, resume=True, **SETTINGS)

@@ -1,4 +1,4 @@
-"""What a search may change: limits by the size of the table, the start, wishes."""
+"""Parameters of a search: limits by the size of the table, the start, limits of the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowbdt.errors import ConfigError
 from flowbdt.seeding import stream
 from flowbdt.training.plan import check_config
 from flowbdt.tuning import search_space
-from flowbdt.tuning.trial import configuration
+from flowbdt.tuning.trial import trial_config
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ def test_every_corner_of_a_space_is_a_valid_configuration(rows, columns):
         for name, p in known.items():
             ends = list(p.options) if isinstance(p, search_space.Choice) else [p.low, p.high]
             params[name] = ends[int(rng.integers(len(ends)))]
-        check_config(search_space.settings(params, known, RunConfig(), rows, columns))
+        check_config(search_space.config_of(params, known, RunConfig(), rows, columns))
 
 
 @pytest.mark.parametrize("preset", ["fast", "balanced"])
 def test_the_start_of_a_space_is_what_was_given(preset):
     base = RunConfig(preset=preset, booster={"subsample": 0.7})
     known = search_space.model_space(base, 25_000, 12)
-    found = search_space.settings(search_space.defaults(known), known, base, 25_000, 12)
+    found = search_space.config_of(search_space.defaults(known), known, base, 25_000, 12)
     assert found.resolved(25_000, 12).digestible() == base.resolved(25_000, 12).digestible()
 
 
@@ -45,7 +45,7 @@ def test_what_a_space_does_not_know_stays_an_option():
         preconditioner={"name": "mixture", "n_components": 33},
     )
     known = search_space.model_space(base, 25_000, 12)
-    found = search_space.settings(search_space.defaults(known), known, base, 25_000, 12)
+    found = search_space.config_of(search_space.defaults(known), known, base, 25_000, 12)
     assert (found.spacing, found.transforms) == (base.spacing, base.transforms)
     assert found.preconditioner == base.preconditioner
     assert "n_steps" not in known  # it belongs to the list of boundaries
@@ -78,7 +78,7 @@ def test_first_tries_begin_with_the_start_and_stay_within_the_space():
             assert inside, (name, value)
 
 
-def test_wishes_narrow_the_space():
+def test_limits_narrow_the_space():
     known = search_space.model_space(RunConfig(), 25_000, 12)
     found = search_space.narrowed(known, {"max_depth": [2, 4], "n_steps": 8, "noise": "fresh"})
     assert (found["max_depth"].low, found["max_depth"].high) == (2, 4)
@@ -92,7 +92,7 @@ def test_wishes_narrow_the_space():
         search_space.narrowed(known, {"max_depth": "deep"})
 
 
-@pytest.mark.parametrize(("wish", "told"), [
+@pytest.mark.parametrize(("limit", "message"), [
     ({"learning_rate": [0, 0.5]}, "above 0"),
     ({"reg_lambda": -1}, "above 0"),
     ({"max_depth": [2, 4.5]}, "whole"),
@@ -100,9 +100,9 @@ def test_wishes_narrow_the_space():
     ({"n_steps": {"low": 0, "high": 4}}, "from 1"),
     ({"noise": []}, "one or more"),
 ])  # fmt: skip
-def test_limits_that_cannot_be_searched_leave_nothing_behind(tmp_path, wish, told):
-    with pytest.raises(ConfigError, match=told):
-        tune(table(), tmp_path / "s", base=BASE, n_trials=1, search=wish)
+def test_limits_that_cannot_be_searched_leave_nothing_behind(tmp_path, limit, message):
+    with pytest.raises(ConfigError, match=message):
+        tune(table(), tmp_path / "s", base=BASE, n_trials=1, search=limit)
     assert not (tmp_path / "s").exists()
 
 
@@ -113,7 +113,7 @@ def test_what_is_zero_at_the_start_stays_zero(name):
     known = search_space.model_space(base, 25_000, 12)
     assert name not in known
     assert (
-        search_space.settings(search_space.defaults(known), known, base, 25_000, 12).booster[name]
+        search_space.config_of(search_space.defaults(known), known, base, 25_000, 12).booster[name]
         == 0.0
     )
     with pytest.raises(ConfigError, match="not searched from this start"):
@@ -138,7 +138,7 @@ def test_gaussians_that_were_chosen_grow_with_the_events_of_a_refit():
     }
 
     def gaussians(params, n_rows):
-        chosen = configuration(setup, params, n_rows).preconditioner
+        chosen = trial_config(setup, params, n_rows).preconditioner
         return chosen["n_components"] if isinstance(chosen, dict) else chosen
 
     params = {**search_space.defaults(known), "closed_form": "mixture of 40"}

@@ -13,10 +13,13 @@ from tuning_cases import BASE, table, tune
 
 from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError, FormatError, IncompleteRun, RunError
+from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.run_directory import FORMAT, RunDirectory
 from flowbdt.training.train_step import run_task
+from flowbdt.tuning import search_space
+from flowbdt.tuning.proposals import PastTrial, propose
 from flowbdt.tuning.stop_early import race
 
 
@@ -61,23 +64,36 @@ def test_a_killed_study_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch
         assert one["scores"] == other["scores"]
     assert cut.winner == whole.winner
     assert len(calls) == sum(len(row["losses"]) for row in cut.trials) + 2  # nothing done twice
+    assert not list((tmp_path / "cut").rglob("*.db"))  # task files and reports are the record
 
 
-def test_a_lost_database_is_built_anew_from_the_trials(tmp_path):
-    before = tune(table(), tmp_path / "s", base=BASE, n_trials=2)
-    (tmp_path / "s/optuna.db").unlink()
-    after = tune(None, tmp_path / "s", n_trials=3)
-    assert [row["params"] for row in after.trials[:2]] == [row["params"] for row in before.trials]
-    assert len(after.trials) == 3
+def test_proposals_follow_from_the_trials_that_ended():
+    """The first ones are fixed; after a reload, and whatever failed before, they are the same."""
+    pytest.importorskip("optuna", reason="tuning needs the extra 'tune'")
+    space = search_space.model_space(BASE, 3000, 4)
+    first = search_space.first_tries(space)
+    options = {"seed": 3, "first": first, "n_objectives": 2}
+    past, rng = [], stream(1, "test-proposals")
+    for number in range(16):
+        params = propose(space, past, number, **options)
+        assert number >= len(first) or params == first[number]
+        values = None if number % 5 == 4 else rng.random(2).tolist()
+        past.append(PastTrial(params, values))
+    reloaded = [PastTrial(*json.loads(json.dumps(one))) for one in past]
+    again = propose(space, reloaded, 16, **options)
+    assert again == propose(space, past, 16, **options)
+    assert again != propose(space, past, 17, **options)
+    assert again != propose(space, past, 16, **{**options, "seed": 4})
+    assert set(again) == set(space)
 
 
 def test_damaged_files_of_a_study_are_named(tmp_path):
     study = tmp_path / "s"
     tune(table(), study, base=BASE, n_trials=1, objectives=["separation"])
-    for name, size in (("table/x.npy", 3000), ("table/x.npy", 5), ("optuna.db", 200)):
+    for name, size in (("table/x.npy", 3000), ("table/x.npy", 5), ("study.json", 200)):
         content = (study / name).read_bytes()
         (study / name).write_bytes(content[:size])
-        with pytest.raises(FormatError, match=f"{name} is damaged"):
+        with pytest.raises(FormatError, match=f"{name} is (damaged|not readable)"):
             tune(None, study, n_trials=2)
         (study / name).write_bytes(content)
     (study / "table/x.npy").unlink()
@@ -129,14 +145,9 @@ def test_a_budget_leaves_room_for_what_comes_after(monkeypatch, budget_s, waitin
 
     reports = {0: {"cpu_seconds": 20.0}, 1: {"cpu_seconds": 5.0}, 2: {"cpu_seconds": 5.0}}
     monkeypatch.setattr(tune_settings, "finished", lambda study: reports)
-
-    class Three:
-        def count(self):
-            return 3
-
-    searching = tune_settings.Search.__new__(tune_settings.Search)
-    searching.study, searching.proposals = None, Three()
-    searching.setup = {"folds": folds}
+    monkeypatch.setattr(tune_settings, "numbers", lambda study: [0, 1, 2])
+    searching = tune_settings.SettingsSearch.__new__(tune_settings.SettingsSearch)
+    searching.study, searching.setup = None, {"folds": folds}
     assert searching._room(100, budget_s, waiting) is room
     assert not searching._room(3, budget_s, waiting)
 
@@ -147,26 +158,24 @@ def test_a_budget_leaves_room_for_what_comes_after(monkeypatch, budget_s, waitin
     (3, [1, 2], [[1, 2, 3], [4, 5, 6], [7]]),  # killed while it was proposed
     (1, [0], [[0], [1, 2, 3], [4, 5, 6], [7]]),
 ])  # fmt: skip
-def test_batches_end_where_they_would_have_without_an_interruption(done, todo, batches):
+def test_batches_end_where_they_would_have_without_an_interruption(
+    monkeypatch, done, todo, batches
+):
     """Else trials would be proposed before those of the batch before are known."""
     from flowbdt.tuning import tune_settings
 
-    class Proposals:
-        asked = done
+    planned, ran = list(range(done)), []
 
-        def count(self):
-            return self.asked
+    def propose():
+        planned.append(len(planned))
+        return planned[-1]
 
-    searching, found = tune_settings.Search.__new__(tune_settings.Search), []
-
-    def ask():
-        searching.proposals.asked += 1
-        return searching.proposals.asked - 1
-
-    searching.proposals = Proposals()
-    searching._begun, searching._ask, searching._do = lambda: list(todo), ask, found.append
+    monkeypatch.setattr(tune_settings, "numbers", lambda study: planned)
+    searching = tune_settings.SettingsSearch.__new__(tune_settings.SettingsSearch)
+    searching.study = None
+    searching._begun, searching._propose, searching._do = lambda: list(todo), propose, ran.append
     searching.go_on(8, None, 3)
-    assert found == batches
+    assert ran == batches
 
 
 def test_conditions_and_weights_come_through(tmp_path):
@@ -190,12 +199,12 @@ def test_files_that_are_read_again_say_their_format(tmp_path):
     """Those of a later release are refused, not misread."""
     study = RunDirectory(tmp_path / "s")
     tune(table(), study.path, base=BASE, n_trials=1, objectives=["separation"])
-    for name in ("finals/0000-guard.json", "best.json", "references/index.json"):
+    for name in ("finals/0000-guard.json", "best.json", "until.json", "study.json"):
         content = study.read_json(name)
         assert content["format"] == FORMAT
         study.write_json(name, {**content, "format": FORMAT + 1})
         with pytest.raises(FormatError, match=name):
-            tune(None, study.path, n_trials=2 if "references" in name else 1)
+            tune(None, study.path, n_trials=None if name == "until.json" else 1)
         study.write_json(name, content)
 
 

@@ -18,17 +18,18 @@ from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task
-from flowbdt.tuning import choose_winner, study_events
+from flowbdt.tuning import finish_study
 from flowbdt.tuning.stop_early import HeldOutLoss, Limits, order, race
+from flowbdt.tuning.study import SHARES, EventShares
 
-# ---- parts and scores
+# ---- shares and scores
 
 
-def test_parts_are_disjoint_and_whole():
-    known = study_events.Parts(10_000, 3)
+def test_shares_are_disjoint_and_whole():
+    known = EventShares(10_000, 3)
     masks = [known.fit(), known.held(), known.guard]
     assert (np.sum(masks, axis=0) == 1).all()
-    for mask, share in zip(masks, study_events.SHARES.values(), strict=True):
+    for mask, share in zip(masks, SHARES.values(), strict=True):
         assert abs(mask.mean() - share) < 5 * np.sqrt(share * (1 - share) / 10_000)
 
 
@@ -158,17 +159,17 @@ def report(value, cost, error=0.01):
 
 
 def test_the_front_is_what_no_other_beats():
-    assert choose_winner.front({0: [1, 5], 1: [2, 2], 2: [3, 3], 3: [5, 1], 4: [1, 6]}) == [0, 1, 3]
+    assert finish_study.front({0: [1, 5], 1: [2, 2], 2: [3, 3], 3: [5, 1], 4: [1, 6]}) == [0, 1, 3]
 
 
 def test_the_cheapest_of_those_as_good_as_the_best_wins():
     reports = {0: report(0.53, 50), 1: report(0.532, 20), 2: report(0.60, 1), 3: report(0.528, 70)}
     names = ["auc_gb", "train_s"]
-    assert choose_winner.finalists(reports, names) == [0, 1, 3]  # 2 is far worse
+    assert finish_study.finalists(reports, names) == [0, 1, 3]  # 2 is far worse
     finals = {i: reports[i] for i in (0, 1, 3)}
-    assert choose_winner.winner(finals, reports, names) == 1
+    assert finish_study.winner(finals, reports, names) == 1
     finals[1] = report(0.58, 20)  # the events nobody looked at say otherwise
-    assert choose_winner.winner(finals, reports, names) == 0
+    assert finish_study.winner(finals, reports, names) == 0
 
 
 def test_nobody_wins_who_pleases_one_judge_only():
@@ -176,9 +177,9 @@ def test_nobody_wins_who_pleases_one_judge_only():
     names = ["auc_gb", "train_s"]
     finals = {0: {**reports[0], "second": {"value": 0.52, "error": 0.01}}}
     finals[1] = {**reports[1], "second": {"value": 0.57, "error": 0.01}}
-    assert choose_winner.winner(finals, reports, names) == 0
+    assert finish_study.winner(finals, reports, names) == 0
     finals[1]["second"]["value"] = 0.525
-    assert choose_winner.winner(finals, reports, names) == 1
+    assert finish_study.winner(finals, reports, names) == 1
 
 
 def test_cheap_trials_that_please_one_judge_only_do_not_crowd_out_the_others():
@@ -190,17 +191,15 @@ def test_cheap_trials_that_please_one_judge_only_do_not_crowd_out_the_others():
         asked.extend([number] if number not in asked else [])
         return {"value": 0.57 if number in (1, 2, 3, 4) else 0.52, "error": 0.01}
 
-    assert choose_winner.finalists(reports, names, second) == [0, 5, 6, 7]
+    assert finish_study.finalists(reports, names, second) == [0, 5, 6, 7]
     assert asked == [0, 1, 2, 3, 4, 5, 6, 7]  # the start, then the cheapest first
     reports |= {i: report(0.53, i) for i in range(8, 40)}
     asked.clear()
-    choose_winner.finalists(reports, names, second)
-    assert len(asked) <= choose_winner.MOST_LOOKS + 1  # and the start
+    finish_study.finalists(reports, names, second)
+    assert len(asked) <= finish_study.MOST_LOOKS + 1  # and the start
 
 
 def test_two_scores_of_equal_errors_average():
-    value, error = choose_winner.together(
-        {"value": 1.0, "error": 0.2}, {"value": 2.0, "error": 0.2}
-    )
+    value, error = finish_study.combined({"value": 1.0, "error": 0.2}, {"value": 2.0, "error": 0.2})
     assert value == pytest.approx(1.5)
     assert error == pytest.approx(0.2 / np.sqrt(2))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 
 from flowbdt.errors import ConfigError
 from flowbdt.training.executors import EXECUTORS, Joblib
 from flowbdt.trees.boosted_trees import check_parameters
 from flowbdt.trees.share_distribution import DistributionSettings
-from flowbdt.typed_settings import AtLeastOne, Positive, check_settings, check_value
+from flowbdt.typed_settings import AtLeastOne, check_settings, check_value
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from flowbdt.typed_settings import AtLeastOne, Positive, check_settings, check_v
         (True, int, "a whole number, got True"),
         (2.5, int, "a whole number, got 2.5"),
         ("1", float, "a number, got '1'"),
-        (0.0, Positive, "a number above 0.0, got 0.0"),
+        (0.0, Annotated[float, msgspec.Meta(gt=0)], "a number above 0.0, got 0.0"),
         (["a", 3], list[str], r"text at \[1\], got \['a', 3\]"),
         (3, str | dict[str, Any] | list[float], "text or a mapping or a list, got 3"),
         ("frsh", Literal["repeats", "fresh"], "Did you mean 'fresh'.*Known: fresh, repeats"),

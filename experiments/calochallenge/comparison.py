@@ -23,7 +23,7 @@ from flowbdt.physics.calorimeter.model import ShowerModel
 from flowbdt.physics.calorimeter.scores.evaluate_showers import ShowerEvaluation, shower_histograms
 from flowbdt.physics.calorimeter.scores.features import high_level_features
 from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
-from flowbdt.physics.calorimeter.scores.shower_judges import low_level_inputs
+from flowbdt.physics.calorimeter.scores.shower_judges import logarithmic_inputs, low_level_inputs
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers, write_showers
 
 N_ENERGIES = 3
@@ -63,8 +63,8 @@ class Comparison:
             name: {**judge.judged(test, new, self.smoke), **cost[name]}
             for name, new in made.items()
         }
-        inputs = {name: _posterior_inputs(new) for name, new in made.items()}
-        for one in log_posteriors(_posterior_inputs(test), inputs, n_runs=2):
+        inputs = {name: logarithmic_inputs(low_level_inputs(new)) for name, new in made.items()}
+        for one in log_posteriors(logarithmic_inputs(low_level_inputs(test)), inputs, n_runs=2):
             figures[str(one.column)] |= {
                 "log_posterior": one.value,
                 "log_posterior_error": one.error,
@@ -125,8 +125,3 @@ def draw(samples: dict[str, Showers], folder: Path) -> None:
     with style.drawing():
         for name, caption, figure in report.shower_figures(evaluation):
             write_figure(figure, folder, name, caption, "png")
-
-
-def _posterior_inputs(showers: Showers) -> np.ndarray:
-    inputs = low_level_inputs(showers)
-    return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])

@@ -48,7 +48,9 @@ def open_planned(path: Path) -> RunDirectory:
 @click.command()
 @planning
 @options.quiet
-def plan(table: Path | None, output: Path | None, config: Path | None, **changes: Any) -> None:
+def plan_command(
+    table: Path | None, output: Path | None, config: Path | None, **changes: Any
+) -> None:
     """Write a run folder with one task per step."""
     from ..training.plan import make_plan
     from ..training.run_directory import RunDirectory
@@ -71,7 +73,7 @@ def plan(table: Path | None, output: Path | None, config: Path | None, **changes
 @options.threads
 @options.flag("--files", "Only print what to copy to train elsewhere, and what to bring back.")
 @options.quiet
-def step(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
+def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
     """Train steps of a planned run, here and now."""
     from ..training.executors import STEPS
     from ..training.numbered_jobs import name_of
@@ -144,7 +146,7 @@ def _leave(*_: Any) -> NoReturn:
 @click.command()
 @options.planned
 @options.quiet
-def collect(run: Path) -> None:
+def collect_command(run: Path) -> None:
     """Check all steps of a run and close it."""
     say(close_run(run))
 
@@ -155,10 +157,10 @@ def close_run(path: Path) -> str:
     Raises IncompleteRun if steps are missing.
     """
     from ..generation.learn_rejection import learn_rejection
-    from ..training.collect import collect
+    from ..training.collect import collect_steps
 
     run = open_planned(path)
-    collect(run)
+    collect_steps(run)
     learn_rejection(run)
     return f"complete: {path}   next: flowbdt generate {quoted(path)} -n 100000 -o new.h5"
 
@@ -169,7 +171,7 @@ def close_run(path: Path) -> str:
 @click.argument("number", type=NUMBER, metavar="PART", help="Number, from 0.")
 @options.threads
 @options.quiet
-def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
+def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> None:
     """Generate one part of a submitted sample."""
     from ..generation.sample_jobs import SampleJobs
 
@@ -184,7 +186,7 @@ def part(run: Path, sample: str, number: int, n_threads: int | None) -> None:
 @options.planned
 @sample_argument
 @options.quiet
-def merge(run: Path, sample: str) -> None:
+def merge_command(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
     from ..generation.sample_jobs import SampleJobs, merge
 
@@ -197,13 +199,13 @@ def merge(run: Path, sample: str) -> None:
 @options.executor
 @options.flag("--dag", "Submit one DAG: steps, collect, then generate and evaluate.")
 @options.flag("--dry-run", "Print everything that would be submitted.")
-@options.number("--generate", "events", help="Generate N events with the trained run, in parts.")
+@options.integer("--generate", "events", help="Generate N events with the trained run, in parts.")
 @options.output("FILE", f"File of the generated events: {TABLES}.")
-@options.number("--parts", help="Jobs to generate in; by default one per 250,000 events.")
+@options.integer("--parts", help="Jobs to generate in; by default one per 250,000 events.")
 @sampling
 @options.file("--evaluate", "real", metavar="REAL", help="Real events to judge the new ones by.")
 @options.quiet
-def submit(
+def submit_command(
     run: Path,
     executor: str | None,
     settings: Sequence[str],

@@ -18,7 +18,7 @@ N_TRAIN = 15_000
 @options.output("FOLDER", "Folder for all results.", default="flowbdt-demo")
 @options.seed(default=1)
 @options.quiet
-def demo(output: Path, seed: int) -> None:
+def demo_command(output: Path, seed: int) -> None:
     """Fit, generate and judge top jets that ship with the package."""
     from ..config import ModelConfig
     from ..evaluation.evaluate import evaluate

@@ -12,14 +12,14 @@ from .options import bar, say
 
 
 @click.group()
-def data() -> None:
+def data_group() -> None:
     """List public data sets, and download them."""
 
 
-@data.command("list")
+@data_group.command("list")
 @click.argument("name", required=False, help="A record, to list its files.")
 @options.quiet
-def list_records(name: str | None) -> None:
+def list_records_command(name: str | None) -> None:
     """List the public records, or the files of one."""
     from ..physics.datasets.records import overview, record
 
@@ -27,13 +27,15 @@ def list_records(name: str | None) -> None:
     click.echo(listing if name is None else record(name).describe())
 
 
-@data.command()
+@data_group.command()
 @click.argument("name", help="A record of 'flowbdt data list'.")
 @click.argument("files", nargs=-1, help="Names or patterns such as '*'; by default the usual ones.")
 @options.output("FOLDER", "Folder for the files; by default NAME.")
 @click.option("--base-url", metavar="URL", help="Web folder of a mirror that has the files.")
 @options.quiet
-def fetch(name: str, files: Sequence[str], output: Path | None, base_url: str | None) -> None:
+def fetch_command(
+    name: str, files: Sequence[str], output: Path | None, base_url: str | None
+) -> None:
     """Download and verify files; continue interrupted downloads."""
     from ..physics.datasets.records import fetch_file, record
 

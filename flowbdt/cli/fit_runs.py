@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..training.plan import Inputs
     from ..training.run_directory import RunDirectory
 
-planning = options.together(
+planning = options.combined(
     click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
     options.output("RUN", "Folder of the run."),
     options.file("--config", help="YAML file with settings."),
@@ -40,7 +40,7 @@ planning = options.together(
 @options.flag("--resume", "Continue an interrupted run; needs TABLE only before it is planned.")
 @options.flag("--dry-run", "Check and print all settings and, with TABLE, what becomes of columns.")
 @options.quiet
-def fit(
+def fit_command(
     table: Path | None,
     output: Path | None,
     config: Path | None,
@@ -162,7 +162,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
 @click.command()
 @options.run
 @options.quiet
-def show(run: Path) -> None:
+def show_command(run: Path) -> None:
     """Describe a run: settings, columns, trained steps."""
     from ..generation.trained_flow import Flow
     from ..training.run_directory import RunDirectory, open_run

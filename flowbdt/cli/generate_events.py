@@ -15,7 +15,7 @@ from .options import TABLES, bar, say
 if TYPE_CHECKING:
     from ..generation.trained_flow import Flow
 
-sampling = options.together(
+sampling = options.combined(
     options.seed(),
     options.cond,
     options.file("--source", help="Table of events to start from."),
@@ -26,14 +26,14 @@ sampling = options.together(
 
 @click.command()
 @options.run
-@options.number("-n", "--events", help="Number of events.")
+@options.integer("-n", "--events", help="Number of events.")
 @options.output("FILE", f"Table to write: {TABLES}.", required=True)
 @options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
 @options.flag("--resume", "Continue an interrupted file, to the same bytes.")
-@options.number("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
+@options.integer("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
 @sampling
 @options.quiet
-def generate(
+def generate_command(
     run: Path,
     events: int | None,
     output: Path,
@@ -95,7 +95,9 @@ FORMATS = {
 )
 @options.sampler("Another solver, n_steps or spacing, without rejection")
 @options.quiet
-def export(model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None) -> None:
+def export_command(
+    model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None
+) -> None:
     """Write a trained run for C++ or ONNX."""
     from ..generation.trained_flow import Flow
     from ..training.run_directory import open_run

@@ -37,7 +37,7 @@ LOW_VALUES = 70_000_000
 @options.quick
 @options.seed()
 @options.quiet
-def evaluate(
+def evaluate_command(
     real: Path,
     generated: Path,
     output: Path,
@@ -71,7 +71,7 @@ def _read_like(generated: EventTable, path: Path, weight: str | None) -> EventTa
 
 ENTRIES = "Report folders, files of events, or runs."
 
-truth_options = options.together(
+truth_options = options.combined(
     options.file("--real", help="Real events to judge events and runs by."),
     options.file("--training", help="Events trained on: gives the floor."),
     options.quick,
@@ -96,7 +96,7 @@ def _read_truth(real: Path | None, training: Path | None, seed: int, quick: bool
 @options.flag("--columns", "List single columns too.")
 @options.output("FILE", "Also write the differences as JSON.")
 @options.quiet
-def compare(
+def compare_command(
     entries: Sequence[str], columns: bool, output: Path | None, **truth_settings: Any
 ) -> None:
     """Say which differences between generators are significant."""
@@ -122,7 +122,7 @@ def compare(
 @click.argument("entries", nargs=-1, required=True, help=ENTRIES)
 @options.output("FOLDER", "Folder for the page.", required=True)
 @truth_options
-@options.number(
+@options.integer(
     "--evaluations",
     help="Numbers of evaluations at which to show the separation of every run, e.g. 4 8 16 32.",
     metavar="N...",
@@ -136,7 +136,7 @@ def compare(
 )
 @click.option("--title", default="Generated events, side by side", help="Title of the page.")
 @options.quiet
-def report(
+def report_command(
     entries: Sequence[str],
     output: Path,
     evaluations: Sequence[int],
@@ -195,18 +195,18 @@ def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) ->
 
 
 @click.group()
-def calo() -> None:
+def calo_group() -> None:
     """Judge calorimeter showers by CaloChallenge metrics."""
 
 
-@calo.command("evaluate")
+@calo_group.command("evaluate")
 @click.argument("reference", type=options.PATH, help="HDF5 file of showers, not trained on.")
 @click.argument("generated", type=options.PATH, help="HDF5 file of generated showers.")
 @options.output("REPORT", "Folder for the report.", default="calo-report")
 @options.file("--training", help=f"Showers that were trained on: {FLOOR} REFERENCE.")
 @options.flag("--official", "Also train the official network, which takes hours on a CPU.")
-@options.number("--runs", help="Trainings of the official network; published: 10.", default=1)
-@options.number("--epochs", help="Epochs of the official network.", default=50)
+@options.integer("--runs", help="Trainings of the official network; published: 10.", default=1)
+@options.integer("--epochs", help="Epochs of the official network.", default=50)
 @click.option(
     "--neighbours",
     type=options.NUMBER,
@@ -218,7 +218,7 @@ def calo() -> None:
 @options.flag("--quick", "One split of each judge, few replicas.")
 @options.seed()
 @options.quiet
-def evaluate_showers(
+def evaluate_showers_command(
     reference: Path,
     generated: Path,
     output: Path,

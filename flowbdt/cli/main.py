@@ -12,26 +12,41 @@ import click
 
 from .. import __version__
 from ..errors import FlowbdtError
-from .cluster_jobs import collect, merge, part, plan, step, submit
-from .demo import demo
-from .fetch_data import data
-from .fit_runs import fit, show
-from .generate_events import export, generate
-from .judge_events import calo, compare, evaluate, report
-from .tune_runs import distil, trial, tune, tune_sampler
-from .watch_jobs import watch
+from .cluster_jobs import (
+    collect_command,
+    merge_command,
+    part_command,
+    plan_command,
+    step_command,
+    submit_command,
+)
+from .demo import demo_command
+from .fetch_data import data_group
+from .fit_runs import fit_command, show_command
+from .generate_events import export_command, generate_command
+from .judge_events import calo_group, compare_command, evaluate_command, report_command
+from .tune_runs import distil_command, trial_command, tune_command, tune_sampler_command
+from .watch_jobs import watch_command
 
 TOPICS = {
-    "Train": (demo, fit, show),
-    "Generate": (generate, export),
-    "Judge": (evaluate, compare, report, calo),
-    "Tune": (tune, trial, tune_sampler, distil),
-    "Cluster jobs": (plan, step, collect, submit, watch, part, merge),
-    "Data": (data,),
+    "Train": (demo_command, fit_command, show_command),
+    "Generate": (generate_command, export_command),
+    "Judge": (evaluate_command, compare_command, report_command, calo_group),
+    "Tune": (tune_command, trial_command, tune_sampler_command, distil_command),
+    "Cluster jobs": (
+        plan_command,
+        step_command,
+        collect_command,
+        submit_command,
+        watch_command,
+        part_command,
+        merge_command,
+    ),
+    "Data": (data_group,),
 }
 
 
-class Program(click.Group):
+class CommandsByTopic(click.Group):
     """All commands; help lists them by topic."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -61,7 +76,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 @click.group(
-    cls=Program,
+    cls=CommandsByTopic,
     commands=[command for commands in TOPICS.values() for command in commands],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="Start with 'flowbdt demo'. Every command explains itself with --help.",

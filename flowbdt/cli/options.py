@@ -20,7 +20,7 @@ PATH = click.Path(path_type=Path)
 NUMBER = click.IntRange(min=0)
 
 
-def count(value: str | int) -> int:
+def positive_integer(value: str | int) -> int:
     """Read a positive whole number; 1e6 and 1_000_000 are allowed."""
     try:
         number = float(value)
@@ -31,7 +31,7 @@ def count(value: str | int) -> int:
     raise click.BadParameter(f"expected a whole number of at least 1, got {value}")
 
 
-def positive(value: str | float) -> float:
+def positive_float(value: str | float) -> float:
     """Read a finite number above 0."""
     try:
         number = float(value)
@@ -56,7 +56,7 @@ class ExecutorName(click.Choice):
         return EXECUTORS.names()
 
 
-def together(*options: Decorator) -> Callable[[Decorated], Decorated]:
+def combined(*options: Decorator) -> Callable[[Decorated], Decorated]:
     """Return a decorator that adds several options, in this order in the help."""
 
     def decorate(function: Decorated) -> Decorated:
@@ -82,9 +82,9 @@ def output(metavar: str, text: str, **settings: Any) -> Decorator:
     return file("-o", "--output", metavar=metavar, help=text, **settings)
 
 
-def number(*names: str, metavar: str = "N", **settings: Any) -> Decorator:
+def integer(*names: str, metavar: str = "N", **settings: Any) -> Decorator:
     """Add an option with a positive whole number."""
-    return click.option(*names, type=count, metavar=metavar, **settings)
+    return click.option(*names, type=positive_integer, metavar=metavar, **settings)
 
 
 def assignments(text: str) -> Decorator:
@@ -128,7 +128,7 @@ def sampler(text: str, **settings: Any) -> Decorator:
 run = click.argument("run", type=PATH, help="Run folder or model file.")
 planned = click.argument("run", type=PATH, help="Folder of a planned run.")
 executor = click.option("--executor", type=ExecutorName(), help="Where jobs run.")
-threads = number("--threads", "n_threads", help="Number of threads; by default all of this job.")
+threads = integer("--threads", "n_threads", help="Number of threads; by default all of this job.")
 cond = file("--conditions", "--cond", "cond", help="Conditions, one row per event.")
 weight = click.option("--weight", metavar="COLUMN", help="Column with event weights.")
 quick = flag("--quick", "Train fewer classifiers: larger errors.")
@@ -148,7 +148,7 @@ quiet = click.option(
 
 
 def is_quiet() -> bool:
-    """Whether the command was called with ``--quiet``."""
+    """Return whether the command was called with ``--quiet``."""
     return bool(click.get_current_context().meta["quiet"])
 
 

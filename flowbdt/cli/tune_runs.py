@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
+from ..errors import ConfigError, InputError
 from . import options
 from .cluster_jobs import do_job, quoted
 from .fit_runs import read_config, read_events
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 @options.file("--from", "start", metavar="RUN", help="Start from the settings of this run.")
 @options.assignments("A setting to start from, or of the executor; repeatable.")
 @options.executor
-@click.option("--budget", "budget_s", type=options.positive, metavar="SECONDS", help="CPU time.")
-@options.number("--trials", "n_trials", help="Maximum number of trials.")
+@click.option(
+    "--budget", "budget_s", type=options.positive_float, metavar="SECONDS", help="CPU time."
+)
+@options.integer("--trials", "n_trials", help="Maximum number of trials.")
 @click.option(
     "--objectives",
     metavar="NAMES",
@@ -38,15 +40,15 @@ if TYPE_CHECKING:
 @options.mapping("--search", "{max_depth: [2, 5], n_steps: 8}", "Limits of parameters")
 @click.option(
     "--max-cost",
-    type=options.positive,
+    type=options.positive_float,
     metavar="X",
     help="Give up trials that would train X times as long as the start; by default 2.",
 )
-@options.number("--folds", help="Folds of the cross-validation of each trial; by default none.")
-@options.number("--parallel", help="Trials proposed together.")
+@options.integer("--folds", help="Folds of the cross-validation of each trial; by default none.")
+@options.integer("--parallel", help="Trials proposed together.")
 @options.flag("--resume", "Continue a study as it was begun, without repeating TABLE and options.")
 @options.quiet
-def tune(
+def tune_command(
     table: Path | None,
     output: Path,
     config: Path | None,
@@ -60,8 +62,8 @@ def tune(
     """Search settings for a table, and fit the best."""
     from ..config import RunConfig
     from ..training.run_directory import RunDirectory
-    from ..tuning.messages import summary, trial_line
-    from ..tuning.trial import read_setup
+    from ..tuning.study import read_setup
+    from ..tuning.trial_table import trial_text
     from ..tuning.tune_settings import tune
 
     if config is not None and start is not None:
@@ -81,12 +83,12 @@ def tune(
         objectives=objectives and [name.strip() for name in objectives.split(",")],
         executor=chosen.executor if changed else None,
         resume=resume,
-        on_trial=lambda report: say(trial_line(report)),
+        on_trial=lambda report: say(trial_text(report)),
         **limits,
     )
     best = quoted(tuned.run.path)
     click.echo(
-        f"{summary(tuned, read_setup(study)['objectives'])}\n\ncomplete: {best}"
+        f"{tuned.text(read_setup(study)['objectives'])}\n\ncomplete: {best}"
         f"   next: flowbdt generate {best} -n 100000 -o new.h5"
     )
 
@@ -96,22 +98,23 @@ def tune(
 @click.argument("number", type=NUMBER, metavar="TRIAL", help="Number, from 0.")
 @options.threads
 @options.quiet
-def trial(study: Path, number: int, n_threads: int | None) -> None:
+def trial_command(study: Path, number: int, n_threads: int | None) -> None:
     """Do one trial of a study, here and now."""
     from ..training.run_directory import RunDirectory
-    from ..tuning.messages import trial_line
-    from ..tuning.trial import TRIALS, read_setup
+    from ..tuning.study import read_setup
+    from ..tuning.trial import TRIALS
+    from ..tuning.trial_table import trial_text
 
     read_setup(RunDirectory(study))
     result = do_job(TRIALS, study, number, n_threads)
-    say(f"trial {number} is done already" if result is None else trial_line(result))
+    say(f"trial {number} is done already" if result is None else trial_text(result))
 
 
 @click.command(cls=options.EvaluationsCommand)
 @options.run
 @click.argument("table", type=PATH, help=f"Events it was not trained on: {TABLES}.")
 @options.output("FOLDER", "Folder for the samplers.", required=True)
-@options.number(
+@options.integer(
     "--evaluations",
     metavar="N...",
     multiple=True,
@@ -119,13 +122,8 @@ def trial(study: Path, number: int, n_threads: int | None) -> None:
     help="Evaluations of the velocity per event; one search for each number.",
 )
 @click.option("--metric", default="separation", metavar="NAME", help="Score to minimise.")
-@click.option(
-    "--method",
-    type=click.Choice(("metric", "grid", "times", "divergence")),
-    default="metric",
-    help="Search by the metric, or use a method that needs none.",
-)
-@options.number("--trials", "n_trials", default=60, help="Number of samplers to try.")
+@click.option("--method", hidden=True, help="Removed: samplers are searched by scores only.")
+@options.integer("--trials", "n_trials", default=60, help="Number of samplers to try.")
 @click.option(
     "--interpolate",
     type=click.Choice(("auto", "yes", "no")),
@@ -134,29 +132,40 @@ def trial(study: Path, number: int, n_threads: int | None) -> None:
 )
 @options.seed()
 @options.quiet
-def tune_sampler(
-    run: Path, table: Path, output: Path, metric: str, interpolate: str, **search: Any
+def tune_sampler_command(
+    run: Path,
+    table: Path,
+    output: Path,
+    metric: str,
+    method: str | None,
+    interpolate: str,
+    **search: Any,
 ) -> None:
     """Search solver and times for a run, without training."""
     import yaml
 
     from ..atomic_files import write_bytes, write_json
     from ..tables.formats import read_table
-    from ..tuning.messages import sampler_lines
-    from ..tuning.tune_sampler import to_json, tune_sampler
+    from ..tuning.tune_sampler import tune_sampler
 
+    if method is not None:
+        raise ConfigError(
+            "--method is gone: tune-sampler always searches by scores of the events (--metric), as"
+            " methods without a score found nothing better; leave --method out"
+        )
     results = tune_sampler(
         run,
         read_table(table),
         metric=metric,
         interpolate={"auto": None, "yes": True, "no": False}[interpolate],
-        on_budget=lambda tuned: say(sampler_lines(tuned, metric)),
+        on_budget=lambda tuned: say(tuned.text(metric)),
         **search,
     )
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "samplers.json", to_json(results))
+    budgets = [tuned.to_json() for tuned in results]
+    write_json(output / "samplers.json", {"format": 1, "budgets": budgets})
     for tuned in results:
-        text = yaml.safe_dump(tuned.way, sort_keys=False, default_flow_style=True, width=10_000)
+        text = yaml.safe_dump(tuned.sampler, default_flow_style=True, sort_keys=False, width=10_000)
         write_bytes(output / f"sampler_{tuned.evaluations}.yaml", text.encode())
     folder = quoted(output)
     say(
@@ -168,8 +177,8 @@ def tune_sampler(
 @click.command()
 @click.argument("teacher", type=PATH, help="Run folder or model file.")
 @options.output("RUN", "Folder of the new run.", required=True)
-@options.number("--evaluations", default=1, metavar="K", help="More than 1 has gained nothing yet.")
-@options.number("-n", "--events", help="Number of events of the teacher to learn from.")
+@options.integer("--evaluations", default=1, metavar="K", help="1: more gained nothing.")
+@options.integer("-n", "--events", help="Number of events of the teacher to learn from.")
 @options.file("--training", help=f"Training events of the teacher, for a rejection: {TABLES}.")
 @options.file("--test", help="Held-out real events to judge both runs by.")
 @options.cond
@@ -178,7 +187,7 @@ def tune_sampler(
 @options.seed()
 @options.flag("--resume", "Continue an interrupted RUN.")
 @options.quiet
-def distil(
+def distil_command(
     teacher: Path,
     output: Path,
     evaluations: int,
@@ -191,31 +200,34 @@ def distil(
     seed: int,
     resume: bool,
 ) -> None:
-    """Train a run of fewer evaluations on another."""
+    """Train a run of one evaluation on a trained run."""
     from ..config import RunConfig
     from ..generation.trained_flow import Flow
     from ..model import fit_run
     from ..tables.formats import read_conditions
     from ..training.run_directory import open_run
-    from ..tuning.student_report import compare
-    from ..tuning.train_student import N_PAIRS, prepare
+    from ..tuning.distillation import N_PAIRS, compare_student, student_inputs
 
+    if evaluations != 1:
+        raise ConfigError(
+            f"a student has one evaluation, got {evaluations}: more gained nothing over a run of as"
+            " many steps that is trained on the data, with --set n_steps"
+        )
     source = open_run(teacher)
     flow = Flow(source, 1)
     real = {"training": _read_real(training, flow, weight), "test": _read_real(test, flow, weight)}
     plain, changed = asdict(RunConfig()), asdict(RunConfig().with_overrides(settings))
-    inputs = prepare(
+    inputs = student_inputs(
         source,
-        evaluations,
         n_pairs=events or N_PAIRS,
         training=real["training"],
         cond=None if cond is None else read_conditions(cond),
         seed=seed,
         settings={name: value for name, value in changed.items() if value != plain[name]},
     )
-    with bar(total=evaluations, desc="training", unit="step") as progress:
+    with bar(total=1, desc="training", unit="step") as progress:
         run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
-    scores = compare(flow, Flow(run, 1), cond=inputs.table.cond, seed=seed, **real)
+    scores = compare_student(flow, Flow(run, 1), cond=inputs.table.cond, seed=seed, **real)
     run.write_json("distillation.json", scores.to_json())
     say(f"{run.path}: distilled from {flow.plan['digest'][:12]}\n\n{scores.text()}")
 

@@ -30,7 +30,7 @@ POLL_S = 1.0
 @options.planned
 @options.flag("--once", "Print the state of the jobs once, then end.")
 @options.quiet
-def watch(run: Path, once: bool) -> None:
+def watch_command(run: Path, once: bool) -> None:
     """Follow the jobs of a run, then collect it.
 
     Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
@@ -50,12 +50,12 @@ def watch(run: Path, once: bool) -> None:
     if pool is not None:
         submissions.compare(pool)
     screen = Screen(None if is_quiet() else sys.stdout)
-    screen.show(table(submissions.jobs().values()))
+    screen.show(job_table(submissions.jobs().values()))
     while not once and any(submissions.live()):
         time.sleep(POLL_S)
         submissions.find()
         if follower.news():
-            screen.show(table(submissions.jobs().values()))
+            screen.show(job_table(submissions.jobs().values()))
     if once:
         return
     say(close_run(run))
@@ -95,7 +95,7 @@ class Screen:
         self._shown = text
 
 
-def table(jobs: Iterable[JobState]) -> str:
+def job_table(jobs: Iterable[JobState]) -> str:
     """Return the number of jobs in each state, and a line for each that runs or needs attention."""
     from ..training.executors.htcondor import submissions as s
 

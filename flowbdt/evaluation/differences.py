@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..seeding import stream
 from ..tables.event_table import EventTable
-from .evaluate import Evaluation
+from .evaluate import Evaluation, aligned
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
 from .metrics.base import effective_size, uncertain
 
@@ -213,14 +213,8 @@ def separation_differences(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return differences (d + 1,) of the separation, and errors; the last is that of the mean.
 
-    The errors come from events drawn anew, real ones for both samples the same.
-
-    Parameters
-    ----------
-    first, second : the same real events
-    same_noise : whether generated events come from the same noise row by row; these then are drawn
-        together too
-    seed : of the replicas
+    The errors come from events drawn anew, the same real ones for both samples. With
+    ``same_noise`` generated events of one row come from the same noise and are drawn together.
     """
     rng = stream(seed, "separation-differences")
     n_real, n_made = first.real.shape[1], (first.made.shape[1], second.made.shape[1])
@@ -267,14 +261,7 @@ def _paired(
 def text(
     entries: Mapping[str, Evaluation], found: Sequence[Difference], *, columns: bool = False
 ) -> str:
-    """Return scores side by side, then the differences and which of them are real.
-
-    Parameters
-    ----------
-    entries : name -> evaluation
-    found : from `differences`
-    columns : whether single columns are listed too
-    """
+    """Return scores, differences and verdicts as text; ``columns`` adds those of single columns."""
     shown = [d for d in found if columns or d.column is None]
     return "\n".join([*_scores(entries, columns), "", *_verdicts(shown), "", *legend(shown)])
 
@@ -301,7 +288,7 @@ def side_by_side(
     return table
 
 
-def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
+def _scores(entries: Mapping[str, Evaluation], columns: bool) -> list[str]:
     rows = [("metric", "column", *entries, "floor (truth)")]
     for key, found in side_by_side(entries).items():
         if columns or key[1] is None:
@@ -311,7 +298,7 @@ def _scores(entries: Mapping[str, Evaluation], columns: bool) -> Iterator[str]:
     evaluations = [evaluations_of(e) for e in entries.values()]
     if any(evaluations):
         rows.append(("evaluations of the velocity", "", *(n or "-" for n in evaluations), ""))
-    yield from _aligned(rows)
+    return aligned(rows, n_left=len(rows[0]))
 
 
 def label_of(metric: str) -> str:
@@ -330,20 +317,11 @@ def verdict(d: Difference) -> str:
     return f"{d.better} is better" if d.better else "differ" if d.real else "not told apart"
 
 
-def _verdicts(shown: Sequence[Difference]) -> Iterator[str]:
+def _verdicts(shown: Sequence[Difference]) -> list[str]:
     rows = [("difference", "metric", "column", "value", "in std. errors", "paired", "verdict")]
     for d in shown:
         value, paired = uncertain(d.value, d.error), "yes" if d.paired else "no"
         pair, label = f"{d.second} - {d.first}", label_of(d.metric)
         cells = (value, f"{d.sigmas:+.1f}", paired, verdict(d))
         rows.append((pair, label, d.column or "", *cells))
-    yield from _aligned(rows)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for number, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
-        if number == 0:
-            yield "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return aligned(rows, n_left=len(rows[0]))

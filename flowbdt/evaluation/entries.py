@@ -216,7 +216,7 @@ def described(entry: Entry) -> dict[str, Any]:
 def quality_points(
     entries: Sequence[Entry], truth: Truth | None, numbers: Sequence[int]
 ) -> tuple[dict[str, list[Point]], list[str]]:
-    """Return the mean separation of each run and solver at several numbers of evaluations.
+    """Return the mean separation of each run and solver at the numbers of evaluations.
 
     Also what cannot be had of it, with the reason.
     """

@@ -31,7 +31,7 @@ class Evaluation:
 
     Parameters
     ----------
-    results : tuple of Result; for a column metric with several columns, ``column=None`` is the
+    results : tuple of Result; for a column metric with many columns, ``column=None`` is the
         mean over the columns
     sizes : dict, events handed in and events compared (``"compared"``, of each sample)
     floor : str, what the floor compares
@@ -100,16 +100,13 @@ class Evaluation:
 
         Of tables with more than ``max_columns`` columns, those farthest above the floor.
         """
-        head = ("metric", "column", "value", "floor (truth)", "excess")
+        head: tuple[str, ...] = ("metric", "column", "value", "floor (truth)", "excess")
         shown = {
             name: {None, *self.worst_columns(name, max_columns)}
             for name in {result.name for result in self.results}
         }
         kept = [result for result in self.results if result.column in shown[result.name]]
-        rows = [head, *(_row(result) for result in kept)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [_aligned(row, widths) for row in rows]
-        lines.insert(1, "-" * len(lines[0]))
+        lines = aligned([head, *(_row(result) for result in kept)], n_left=2)
         left_out = len(self.results) - len(kept)
         more = [f"({left_out} rows nearer to their floor are not shown)"] if left_out else []
         return "\n".join([self.headline(), "", *lines, *more, "", *self.footer()])
@@ -138,7 +135,7 @@ def evaluate(
     provenance: Mapping[str, Any] | None = None,
     n_threads: int = 1,
 ) -> Evaluation:
-    """Compare generated events with real ones the generator has not seen.
+    """Compare generated events with real ones that the generator was not trained on.
 
     Parameters
     ----------
@@ -285,11 +282,11 @@ def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:
     """Return metric -> options, checked."""
     order = sorted(METRICS.names(), key=lambda name: _rank(METRICS.get(name).kind))
     chosen = order if names is None else list(names)
-    given = names if isinstance(names, Mapping) else {}
+    options_of = names if isinstance(names, Mapping) else {}
     result = {}
     for name in chosen:
         metric = METRICS.get(name)
-        options = dict(given.get(name) or {})
+        options = dict(options_of.get(name) or {})
         for key in options:
             if key not in metric.options():
                 raise unknown(f"option of metric {name!r}:", key, metric.options())
@@ -308,10 +305,14 @@ def _row(result: Result) -> tuple[str, ...]:
     return label, result.column or mean, result.text(), result.floor_text(), excess
 
 
-def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
-    left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-    right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-    return "  ".join([*left, *right])
+def aligned(rows: Sequence[tuple[str, ...]], n_left: int) -> list[str]:
+    """Return a table as lines, the first ``n_left`` columns set left, the others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(c.ljust(w) if i < n_left else c.rjust(w) for i, (c, w) in enumerate(pairs))
+        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return [lines[0].rstrip(), "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])]
 
 
 def _versions() -> dict[str, str]:

@@ -142,8 +142,7 @@ def score_events(
 
     Returns
     -------
-    dict, metric -> results, that of the whole table (for a metric of single columns the mean over
-    several) first
+    dict, metric -> results, that of the whole table (for a metric of single columns the mean) first
 
     Raises
     ------
@@ -361,13 +360,9 @@ def score_objectives(
     n_threads: int,
     options: Mapping[str, Mapping[str, Any]] = OPTIONS,
 ) -> dict[str, Result]:
-    """Return the score of each objective, without floors.
+    """Return the score of each of `SCORES`, without floors; of a column metric the mean.
 
-    Parameters
-    ----------
-    real, made : tables with the same columns
-    names : of `SCORES`; of a column metric the mean over the columns
-    options : kind of metric -> its options
+    ``options``: kind of metric -> its options.
     """
     tables = ComparedTables(real, made, seed=seed, n_threads=n_threads)
     wanted = {name: options[metric_of(name).kind] for name in names}

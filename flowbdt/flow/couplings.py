@@ -34,16 +34,13 @@ class Coupling(ABC):
     ) -> np.ndarray:
         """Return the rows of x0 in the order in which they belong to x1.
 
+        Raises InputError if x0 and x1 differ in shape.
+
         Parameters
         ----------
         x0, x1 : ndarray (n, m), no unit
         cond : ndarray (n, c) or None, the conditions of x1; NaN equals NaN
         rng : the only source of randomness
-
-        Raises
-        ------
-        InputError
-            If x0 and x1 differ in shape.
         """
 
 
@@ -80,7 +77,7 @@ class SourceCoupling(Coupling):
 
 @COUPLINGS.register("teacher")
 class Teacher(SourceCoupling):
-    """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.train_student`.
+    """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.distil`.
 
     Parameters
     ----------
@@ -92,6 +89,12 @@ class Teacher(SourceCoupling):
     def __init__(self, digest: str = "") -> None:
         self.digest = digest
 
+    def pair(
+        self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return x0 in double precision, so that the target, x1 - x0, is not rounded."""
+        return super().pair(x0, x1, cond, rng).astype(np.float64)
+
 
 @COUPLINGS.register("minibatch_ot")
 class MinibatchOT(Coupling):
@@ -101,6 +104,11 @@ class MinibatchOT(Coupling):
     pairs from the transport plan, as torchcfm does, repeats some events and drops others (its
     issue 142).
 
+    Cost: n times batch_size distances, and about n times batch_size^2 operations.
+
+    Source: Tong et al. 2024, arXiv 2302.00482, section 3.3; Pooladian et al. 2023, arXiv
+    2304.14772.
+
     Parameters
     ----------
     batch_size : int, at least 2; events per assignment
@@ -109,14 +117,6 @@ class MinibatchOT(Coupling):
         part of the condition into x0: generation, which draws x0 independently of the condition,
         then starts from the wrong points (torchcfm issue 117). With continuous conditions no two
         events are equal and the result is an independent pairing; a DataWarning is given.
-
-    Notes
-    -----
-    Cost: n times batch_size distances, and about n times batch_size^2 operations.
-
-    References
-    ----------
-    Tong et al. 2024, arXiv 2302.00482, section 3.3; Pooladian et al. 2023, arXiv 2304.14772.
     """
 
     def __init__(self, batch_size: int = 256, by_condition: bool = True) -> None:

@@ -25,9 +25,7 @@ class Target(Path):
     The velocity is written as ``x1 - (1 - sigma) x0``, equal to the published
     ``(x1 - (1 - sigma) x_t) / (1 - (1 - sigma) t)`` but also defined at t = 1.
 
-    References
-    ----------
-    Lipman et al. 2023, arXiv 2210.02747, equations 20 and 21 (torchcfm:
+    Source: Lipman et al. 2023, arXiv 2210.02747, equations 20 and 21 (torchcfm:
     TargetConditionalFlowMatcher, whose epsilon is x0 here).
     """
 
@@ -47,9 +45,7 @@ class Trigonometric(Path):
 
     Keeps the variance at 1 all along for standardised data.
 
-    References
-    ----------
-    Albergo, Vanden-Eijnden 2023, arXiv 2209.15571, equation 5 (torchcfm:
+    Source: Albergo, Vanden-Eijnden 2023, arXiv 2209.15571, equation 5 (torchcfm:
     VariancePreservingConditionalFlowMatcher).
     """
 
@@ -71,9 +67,7 @@ class SchrodingerBridge(Path):
     there
     `target` gives its expectation, ``x1 - x0``.
 
-    References
-    ----------
-    Tong et al. 2024, arXiv 2302.00482, equations 20 and 21 (torchcfm:
+    Source: Tong et al. 2024, arXiv 2302.00482, equations 20 and 21 (torchcfm:
     SchrodingerBridgeConditionalFlowMatcher, which adds 1e-8 to the denominator instead).
     """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from .closed_form import Preconditioner
 from .parametrisations import Convention, FlowMatching, PathConvention
 from .paths import Path
 
+if TYPE_CHECKING:
+    from .time_grid import TimeGrid
+
 TOLERANCE = 1e-9
 """Two times closer than this are the same time."""
 
@@ -20,10 +24,7 @@ TOLERANCE = 1e-9
 def locate(times: Any, t: float) -> int:
     """Return the position of time ``t`` in the sorted ``times`` (T,), within 1e-9.
 
-    Raises
-    ------
-    GridError
-        If t is not among them; the message names the nearest ones.
+    Raises GridError if t is not among them; the message names the nearest ones.
     """
     known = np.asarray(times, dtype=np.float64)
     index = int(np.argmin(np.abs(known - t)))
@@ -141,97 +142,15 @@ class FunctionField(VelocityField):
         return self.velocity(t, x, cond)
 
 
-class ExactGaussian(VelocityField):
-    """The exact velocity for normal data N(mean, cov) and standard normal, independent x0.
-
-    On a path with scales a, b, c (see `flowbdt.flow.paths`) the point x_t is normal with mean
-    ``a mean`` and covariance C = a^2 cov + (b^2 + c^2) 1, and
-    ``v = a' mean + B C^-1 (x - a mean)``, ``B = a a' cov + (b b' + c c') 1``.
-    On the linear path: C = (1-t)^2 1 + t^2 cov, B = t cov - (1-t) 1.
-
-    Parameters
-    ----------
-    mean : (m,), float64
-    cov : (m, m), float64, symmetric, eigenvalues not negative (zero is allowed)
-    path : Path
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit or cov is not a covariance matrix.
-
-    References
-    ----------
-    Derived here, by conditioning jointly normal variables.
-    """
-
-    def __init__(self, mean: Any, cov: Any, path: Path) -> None:
-        self.mean = np.asarray(mean, dtype=np.float64)
-        matrix = np.asarray(cov, dtype=np.float64)
-        if self.mean.ndim != 1 or matrix.shape != 2 * self.mean.shape:
-            raise InputError(
-                f"mean must be (m,) and cov (m, m), got shapes {self.mean.shape} and {matrix.shape}"
-            )
-        self.path = path
-        if path.independent_noise:
-            self.convention = PathConvention(path)
-        self._values, self._axes = _principal(matrix)
-
-    def _variances(self, t: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the variance of x_t along each principal axis (m,), and half its rate."""
-        data, source = self.path.scales(t)
-        variance = data**2 * self._values + source**2 + self.path.noise_scale(t) ** 2
-        rate = data * self.path.rates(t)[0] * self._values + self.path.variance_rate(t)
-        return variance, rate
-
-    def _along_axes(self, factors: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return ((x @ self._axes) * factors) @ self._axes.T
-
-    def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
-        """Return the velocity (n, m); conditions are not used.
-
-        Where an axis has no width left (zero eigenvalue at t = 1) only the mean moves.
-        """
-        variance, rate = self._variances(t)
-        wide = variance > 1e-30
-        factors = np.where(wide, rate / np.where(wide, variance, 1.0), 0.0)
-        centre, drift = self.path.scales(t)[0] * self.mean, self.path.rates(t)[0] * self.mean
-        return drift + self._along_axes(factors, np.asarray(x) - centre)
-
-    def flow(self, x0: Any, t: float) -> np.ndarray:
-        """Return where the flow has carried x0 (n, m) at time t, in closed form.
-
-        ``a mean + C(t)^(1/2) C(0)^(-1/2) x0``: all C have the same axes, so the derivative of
-        this is the velocity above. At t = 1 of the linear path: mean + cov^(1/2) x0.
-        """
-        factors = np.sqrt(self._variances(t)[0] / self._variances(0.0)[0])
-        return self.path.scales(t)[0] * self.mean + self._along_axes(factors, np.asarray(x0))
-
-
-def _principal(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues (m,), rounding errors below zero cut, and eigenvectors (m, m)."""
-    scale = max(float(np.abs(cov).max(initial=0.0)), 1e-300)
-    if not np.isfinite(cov).all() or np.abs(cov - cov.T).max(initial=0.0) > 1e-8 * scale:
-        raise InputError("cov must be finite and symmetric")
-    values, axes = np.linalg.eigh(0.5 * (cov + cov.T))
-    if values.min(initial=0.0) < -1e-8 * scale:
-        raise InputError(
-            f"cov must not have negative eigenvalues, the smallest is {values.min():.3g}"
-        )
-    return np.maximum(values, 0.0), axes
-
-
 class ClosedFormField(VelocityField):
     """The velocity of a fitted preconditioner, at every time: exact for the fitted distribution.
+
+    What it prepares for a time is kept; make a new one to free the memory.
 
     Parameters
     ----------
     preconditioner : fitted, without source events
     path : Path
-
-    Notes
-    -----
-    What it prepares for a time is kept; make a new one to free the memory.
     """
 
     def __init__(self, preconditioner: Preconditioner, path: Path) -> None:
@@ -241,14 +160,105 @@ class ClosedFormField(VelocityField):
         self._prepared: dict[float, Any] = {}
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
-        """Return the velocity (n, m), float64."""
         if t not in self._prepared:
             self._prepared[t] = self.preconditioner.at(self.path, t)
         return np.asarray(self._prepared[t].velocity(np.asarray(x), cond))
 
 
+StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""A model of one time: (x (n, m), cond (n, c) or None) -> velocity (n, m)."""
+
+
+class Stepwise(VelocityField):
+    """One trained model per time of a grid, loaded when first needed.
+
+    Raises ConfigError if keep is less than 1.
+
+    Not safe to share between threads; use one per thread.
+
+    Parameters
+    ----------
+    grid : TimeGrid
+    predictors : callable, step number -> model; a model maps points (n, m) float64 and
+        conditions (n, c) or None to velocities (n, m)
+    keep : int, how many models to hold in memory, the least recently used go first; None for all
+    convention : scales of data and noise, or None with the reason ``why_not``
+    interpolate : False: a time without a model is an error. True: between two trained times the
+        velocity is interpolated linearly, at the price of two models per evaluation and an error
+        that falls with the square of their distance; outside them it is still an error
+    """
+
+    def __init__(
+        self,
+        grid: TimeGrid,
+        predictors: Callable[[int], StepVelocity],
+        keep: int | None = None,
+        *,
+        convention: Convention | None = None,
+        why_not: str | None = None,
+        interpolate: bool = False,
+    ) -> None:
+        if keep is not None and keep < 1:
+            raise ConfigError(f"keep must be at least 1 model, or None for all, got {keep!r}")
+        self.grid = grid
+        self.times = None if interpolate else grid.times
+        self.span = (float(grid.times[0]), float(grid.times[-1]))
+        self.convention = convention
+        self.why_not = why_not or VelocityField.why_not
+        self.predictors = predictors
+        self.keep = keep
+        self._loaded: OrderedDict[int, StepVelocity] = OrderedDict()
+
+    @property
+    def n_loaded(self) -> int:
+        """Number of models in memory."""
+        return len(self._loaded)
+
+    def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
+        """Return the velocity (n, m), float64.
+
+        Raises GridError if no model was trained at t, InputError if shapes do not fit.
+        """
+        if self.times is None:
+            return self._between(t, x, cond)
+        return self._velocity(locate(self.grid.times, t), x, cond)
+
+    def _between(self, t: float, x: Any, cond: Any) -> np.ndarray:
+        """Return the velocity interpolated between the two trained times around t."""
+        self.require([t])
+        times = self.grid.times
+        above = int(np.searchsorted(times, t - TOLERANCE))
+        if above < len(times) and abs(times[above] - t) <= TOLERANCE:
+            return self._velocity(above, x, cond)
+        share = (t - times[above - 1]) / (times[above] - times[above - 1])
+        before, after = (self._velocity(i, x, cond) for i in (above - 1, above))
+        return (1.0 - share) * before + share * after
+
+    def _velocity(self, index: int, x: Any, cond: Any) -> np.ndarray:
+        v = np.asarray(self._model(index)(np.asarray(x, dtype=np.float64), cond))
+        if v.shape != x.shape:
+            raise InputError(
+                f"the model at t = {self.grid.times[index]:g} must return one velocity per event"
+                f" and column, shape {x.shape}, but returned {v.shape}; was it trained on this"
+                " table?"
+            )
+        return v.astype(np.float64)
+
+    def _model(self, index: int) -> StepVelocity:
+        if index in self._loaded:
+            self._loaded.move_to_end(index)
+            return self._loaded[index]
+        if self.keep is not None and len(self._loaded) >= self.keep:
+            self._loaded.popitem(last=False)  # before loading, so that memory never exceeds keep
+        self._loaded[index] = self.predictors(index)
+        return self._loaded[index]
+
+
 class PredictionField(VelocityField):
     """A model of any convention and prediction, such as a network, on the straight path.
+
+    It never saw pure noise or pure data, so a grid has to begin at ``span[0]`` with ``flow.point(0,
+    noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
 
     Parameters
     ----------
@@ -257,11 +267,6 @@ class PredictionField(VelocityField):
     convention : Convention, of the model
     sigma_min, sigma_max : the noise ratios it knows
     sigma_data : width of the data, for kind 'edm'
-
-    Notes
-    -----
-    It never saw pure noise or pure data, so a grid has to begin at ``span[0]`` with
-    ``flow.point(0, noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
     """
 
     def __init__(

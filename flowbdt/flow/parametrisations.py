@@ -125,6 +125,9 @@ class Convention(ABC):
     ) -> tuple[Any, Any]:
         """Return (denoised point, noise) from any of `PREDICTIONS` at the point x.
 
+        Raises ConfigError if the kind is unknown, or does not determine one of the two at this
+        clock.
+
         Parameters
         ----------
         kind : one of `PREDICTIONS`
@@ -132,11 +135,6 @@ class Convention(ABC):
         x : array or tensor (n, m), the point, in this convention
         clock : float
         sigma_data : width of the data, for ``edm`` only
-
-        Raises
-        ------
-        ConfigError
-            If the kind is unknown, or does not determine one of the two at this clock.
         """
         if kind == "velocity":
             return self.split(value, x, clock)
@@ -190,9 +188,7 @@ class Convention(ABC):
 def edm_scales(ratio: float, sigma_data: float) -> tuple[float, float]:
     """Return c_skip and c_out: ``D = c_skip x / alpha + c_out F``.
 
-    References
-    ----------
-    Karras et al. 2022, arXiv 2206.00364, table 1, column "Ours".
+    Source: Karras et al. 2022, arXiv 2206.00364, table 1, column "Ours".
     """
     norm = ratio**2 + sigma_data**2
     return sigma_data**2 / norm, ratio * sigma_data / math.sqrt(norm)
@@ -203,10 +199,7 @@ class PathConvention(Convention):
 
     Noise that the path adds besides x0 counts as noise too: ``sigma = sqrt(b^2 + c^2)``.
 
-    Raises
-    ------
-    ConfigError
-        For the Schroedinger bridge, whose noise is not independent of the data.
+    Raises ConfigError for the Schroedinger bridge, whose noise is not independent of the data.
     """
 
     def __init__(self, path: Path) -> None:
@@ -268,10 +261,8 @@ class VariancePreserving(Convention):
 
     ``log alpha = -beta_d u^2 / 4 - beta_min u / 2``.
 
-    References
-    ----------
-    Song et al. 2021, arXiv 2011.13456, equation 33; in the notation of Karras et al. 2022, arXiv
-    2206.00364, table 1, column "VP", whose values are the defaults.
+    Source: Song et al. 2021, arXiv 2011.13456, equation 33; in the notation of Karras et al. 2022,
+    arXiv 2206.00364, table 1, column "VP", whose values are the defaults.
     """
 
     def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1) -> None:
@@ -298,9 +289,7 @@ class VariancePreserving(Convention):
 class VarianceExploding(Convention):
     """alpha = 1, sigma = sqrt(clock): the clock is the variance of the noise.
 
-    References
-    ----------
-    Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VE".
+    Source: Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VE".
     """
 
     def scales(self, clock: float) -> tuple[float, float]:
@@ -316,9 +305,7 @@ class VarianceExploding(Convention):
 class EDM(Convention):
     """alpha = 1, sigma = clock: the clock is the noise level itself.
 
-    References
-    ----------
-    Karras et al. 2022, arXiv 2206.00364, section 4: sigma(t) = t, s(t) = 1.
+    Source: Karras et al. 2022, arXiv 2206.00364, section 4: sigma(t) = t, s(t) = 1.
     """
 
     def scales(self, clock: float) -> tuple[float, float]:

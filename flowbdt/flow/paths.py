@@ -106,9 +106,7 @@ class Path(ABC):
 class Linear(Path):
     """Straight line, ``x_t = t x1 + (1 - t) x0 + sigma noise``, with velocity ``x1 - x0``.
 
-    References
-    ----------
-    Tong et al. 2024, arXiv 2302.00482, equations 14 and 15 (torchcfm:
+    Source: Tong et al. 2024, arXiv 2302.00482, equations 14 and 15 (torchcfm:
     ConditionalFlowMatcher). sigma = 0 is also Liu et al. 2022, arXiv 2209.03003.
 
     Examples

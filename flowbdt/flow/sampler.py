@@ -46,6 +46,8 @@ class Sampler:
     ) -> Sampler:
         """Return the sampler of the training, or another one on the same step models.
 
+        Raises ConfigError if an option is unknown, or the solver is adaptive.
+
         Parameters
         ----------
         spec : None for that of the training; else a mapping with some of `OPTIONS`. Without
@@ -53,11 +55,6 @@ class Sampler:
         settings : of the run
         grid : of the run
         convention : of the run's path, or None
-
-        Raises
-        ------
-        ConfigError
-            If an option is unknown, or the solver is adaptive.
         """
         spec = spec or {}
         for name in spec:

@@ -19,7 +19,8 @@ from ..errors import ConfigError
 from .fields import VelocityField
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
-from .solvers import SOLVERS, Evaluator, Restart, Solver, evaluations, integrate
+from .solvers import SOLVERS, Evaluator, Solver, evaluations, integrate
+from .solvers.restart import Restart
 from .time_grid import MIN_STEP
 
 FINE_STEPS = 200
@@ -136,6 +137,8 @@ def optimise_grid(
     First the steps are made to err equally much per unit of time, which is optimal for many small
     steps (de Boor 1974); then each boundary is moved as long as that helps.
 
+    Raises ConfigError if the solver is stochastic or adaptive, or the objective unknown.
+
     Parameters
     ----------
     velocity : field that knows all times
@@ -147,11 +150,6 @@ def optimise_grid(
         error at the end rises
     start : schedule to start from
     sweeps : at most so many rounds over all boundaries
-
-    Raises
-    ------
-    ConfigError
-        If the solver is stochastic or adaptive, or the objective unknown.
     """
     if solver.stochastic or solver.adaptive or isinstance(solver, Restart):
         raise ConfigError(
@@ -240,7 +238,7 @@ class IntervalChoice:
     distances: list[tuple[float, float, float]]
 
 
-def choose_restart_interval(
+def search_restart_interval(
     velocity: VelocityField,
     base: Solver,
     boundaries: Any,

@@ -114,9 +114,7 @@ class Warped(Schedule):
 class Cosine(NoiseSchedule):
     """Equal steps in the angle whose cosine is alpha and whose sine is sigma.
 
-    References
-    ----------
-    Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
+    Source: Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
     """
 
     def __init__(self, offset: float = 0.008) -> None:
@@ -133,9 +131,7 @@ class Cosine(NoiseSchedule):
 class Sigmoid(NoiseSchedule):
     """alpha^2 falls along a section of a sigmoid, rescaled to reach 1 and 0.
 
-    References
-    ----------
-    Jabri, Fleet, Chen 2023, arXiv 2212.11972, algorithm 1 and its defaults.
+    Source: Jabri, Fleet, Chen 2023, arXiv 2212.11972, algorithm 1 and its defaults.
     """
 
     def __init__(self, start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> None:
@@ -158,9 +154,7 @@ class Sigmoid(NoiseSchedule):
 class VP(NoiseSchedule):
     """Equal steps in the time of the variance-preserving process, down to ``smallest``.
 
-    References
-    ----------
-    Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VP".
+    Source: Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VP".
     """
 
     def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:
@@ -189,9 +183,7 @@ class _Levels(NoiseSchedule):
 class VE(_Levels):
     """Geometric noise variances.
 
-    References
-    ----------
-    Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VE".
+    Source: Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VE".
     """
 
     def __init__(self, sigma_min: float = 0.02, sigma_max: float = 100.0) -> None:
@@ -206,9 +198,7 @@ class VE(_Levels):
 class Karras(_Levels):
     """Equal steps in ``sigma^(1/rho)``.
 
-    References
-    ----------
-    Karras et al. 2022, arXiv 2206.00364, equation 5.
+    Source: Karras et al. 2022, arXiv 2206.00364, equation 5.
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
@@ -225,9 +215,7 @@ class Karras(_Levels):
 class Exponential(_Levels):
     """The log of sigma falls as ``ramp^rho``: equal ratios for rho = 1, finer late for rho > 1.
 
-    References
-    ----------
-    Crowson 2022, k-diffusion, exponential and polyexponential sigmas.
+    Source: Crowson 2022, k-diffusion, exponential and polyexponential sigmas.
     """
 
     def __init__(self, sigma_min: float = 0.02, sigma_max: float = 20.0, rho: float = 1.0) -> None:
@@ -244,9 +232,7 @@ class Exponential(_Levels):
 class Lu(VP):
     """Equal steps in log-SNR, between the ends of the variance-preserving process.
 
-    References
-    ----------
-    Lu et al. 2022, arXiv 2206.00927 (uniform steps in lambda); u from 1 to 1e-3 as there.
+    Source: Lu et al. 2022, arXiv 2206.00927 (uniform steps in lambda); u from 1 to 1e-3 as there.
     """
 
     def sigmas(self, n_steps: int) -> np.ndarray:
@@ -265,9 +251,8 @@ class AlignYourSteps(NoiseSchedule):
     The default list was optimised by its authors for a video model; `flowbdt.flow.schedule_search`
     makes lists for other fields.
 
-    References
-    ----------
-    Sabour, Fidler, Kreis 2024, arXiv 2404.14507, appendix (Stable Video Diffusion, 10 steps).
+    Source: Sabour, Fidler, Kreis 2024, arXiv 2404.14507, appendix (Stable Video Diffusion, 10
+    steps).
     """
 
     def __init__(self, levels: Sequence[float] = AYS_SIGMAS) -> None:
@@ -308,15 +293,14 @@ def _falling(owner: str, values: Any, shortest: int) -> np.ndarray:
 class Skip(Schedule):
     """Some boundaries of a finer schedule, for a model trained on many steps.
 
+    Source: Song, Meng, Ermon 2021, arXiv 2010.02502, appendix D.2 (linear and quadratic
+    subsequences).
+
     Parameters
     ----------
     of : number of steps of the fine schedule, at least n_steps
     base : the fine schedule, name or mapping
     exponent : 1 takes every k-th boundary, 2 more of those near the data
-
-    References
-    ----------
-    Song, Meng, Ermon 2021, arXiv 2010.02502, appendix D.2 (linear and quadratic subsequences).
     """
 
     def __init__(self, of: int = 64, base: Any = "uniform", exponent: float = 1.0) -> None:

@@ -27,15 +27,12 @@ MIN_STEP = 1e-6
 class TimeGrid:
     """Step boundaries and trained times.
 
+    Raises ConfigError if either is not rising or outside [0, 1].
+
     Parameters
     ----------
     boundaries : ndarray (n_steps + 1,), float64, rising, in [0, 1] (0 noise, 1 data)
     times : ndarray (T,), float64, rising; one step model each
-
-    Raises
-    ------
-    ConfigError
-        If either is not rising or outside [0, 1].
 
     Examples
     --------
@@ -64,6 +61,9 @@ class TimeGrid:
     ) -> TimeGrid:
         """Return the grid of ``n_steps`` steps of ``solver``.
 
+        Raises ConfigError if a name or parameter is unknown, n_steps is not a positive integer or
+        contradicts the list, or a step is shorter than 1e-6.
+
         Parameters
         ----------
         solver : a Solver, its name, or a mapping with its name and parameters
@@ -72,12 +72,6 @@ class TimeGrid:
             parameters such as {"name": "power", "exponent": p}, or a list of n_steps + 1 boundaries
         convention : scales of data and noise, for solvers and schedules that go by noise levels;
             None is the straight line
-
-        Raises
-        ------
-        ConfigError
-            If a name or parameter is unknown, n_steps is not a positive integer or contradicts
-            the list, or a step is shorter than 1e-6.
 
         Warns
         -----

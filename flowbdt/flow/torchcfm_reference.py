@@ -36,6 +36,9 @@ def load_torchcfm() -> tuple[Any, Any]:
 class TorchcfmMatcher:
     """Draw points and velocities with torchcfm, in float64, from a numpy generator.
 
+    Raises ConfigError if the path is unknown or torchcfm refuses sigma. Raises MissingExtra if
+    torch or torchcfm is missing.
+
     Parameters
     ----------
     path_name : str, a key of `MATCHERS`
@@ -44,13 +47,6 @@ class TorchcfmMatcher:
         Draw the pairs from torchcfm's exact transport plan of each batch. As torchcfm does it,
         some events are repeated and others dropped; `sample` returns which were kept.
     batch_size : int, events per transport plan
-
-    Raises
-    ------
-    ConfigError
-        If the path is unknown or torchcfm refuses sigma.
-    MissingExtra
-        If torch or torchcfm is missing.
     """
 
     def __init__(

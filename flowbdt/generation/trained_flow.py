@@ -15,12 +15,12 @@ from threadpoolctl import (  # comes with scikit-learn
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError
 from ..flow.closed_form import from_bytes
+from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
 from ..flow.sampler import Sampler
 from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..flow.stepwise import Stepwise
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK

@@ -36,11 +36,7 @@ def train(
     """Train every missing step with an executor, then collect.
 
     A failed step does not stop the others. ``on_report`` is called after each step, for progress.
-
-    Raises
-    ------
-    IncompleteRun
-        If steps are missing at the end; see `collect`.
+    Raises IncompleteRun if steps are missing at the end; see `collect_steps`.
     """
     atomic_files.remove_leftovers(run.path)
     failures: dict[int, str] = {}
@@ -49,18 +45,14 @@ def train(
             failures[report["step"]] = report["error"]
         if on_report is not None:
             on_report(report)
-    return collect(run, failures)
+    return collect_steps(run, failures)
 
 
-def collect(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[str, Any]:
+def collect_steps(run: RunDirectory, failures: dict[int, str] | None = None) -> dict[str, Any]:
     """Write and return the manifest of a complete run.
 
-    Results that a batch system brought to ``incoming/`` are checked and taken over first.
-
-    Raises
-    ------
-    IncompleteRun
-        Names the missing steps, why they failed, their logs, and how to go on.
+    Results that a batch system brought to ``incoming/`` are checked and taken over first. Raises
+    IncompleteRun with the missing steps, why they failed, their logs, and how to go on.
     """
     plan = run.plan()
     steps = range(len(plan["grid"]["times"]))

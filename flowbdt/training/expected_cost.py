@@ -88,17 +88,9 @@ def estimate(
 ) -> Cost:
     """Return the cost of training one step at most, on one thread.
 
-    Parameters
-    ----------
-    booster : booster settings of a resolved configuration
-    n_rows : training rows, repetitions of the noise counted
-    n_inputs, n_outputs : numbers that trees see, conditions counted, and learn
-    n_valid : validation rows, repetitions counted
-
-    Notes
-    -----
-    `benchmarks/cost.py` holds it against measurements. Not in it: the closed-form velocity of the
-    rows, and trees that a row must pass again when its noise is redrawn.
+    ``booster`` comes from a resolved configuration; rows count the repetitions of the noise, inputs
+    the conditions. `benchmarks/cost.py` compares it with measurements. Not in it: the closed-form
+    velocity, and trees that a row passes again when its noise is redrawn.
     """
     work = work_units(booster, n_rows, n_inputs, n_outputs, n_valid)
     seconds = sum(NANOSECONDS[name] * count for name, count in work.items()) * 1e-9

@@ -2,7 +2,7 @@
 
 A booster learns, at one time t, to predict from the point x_t the velocity with which the path
 moves there. Each event x1 gives as many examples as noise is drawn for it. Averaged targets, source
-events, trajectories of a teacher and torchcfm are variants of this in
+events, pairs of a teacher and torchcfm are variants of this in
 `flowbdt.training.pair_variants`.
 """
 
@@ -28,7 +28,7 @@ class LatentEvents:
 
     z (n, m) float32; cond (n, c), weight (n,), source (n, m) float32 or None. ``rows`` are the
     rows that belong to the split, so that nothing is copied before a batch needs it.
-    ``trajectories`` (steps + 1, n, m): the points of a teacher at the boundaries, for a student.
+    ``source`` also holds the noise of a student's pairs.
     """
 
     z: np.ndarray
@@ -36,7 +36,6 @@ class LatentEvents:
     cond: np.ndarray | None = None
     weight: np.ndarray | None = None
     source: np.ndarray | None = None
-    trajectories: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

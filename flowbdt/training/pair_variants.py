@@ -33,8 +33,6 @@ def pairs_of_task(
     pairs: Callable[..., NoisyPairs] = NoisyPairs
     if noise["flow_matcher"] == "torchcfm":
         pairs = partial(TorchcfmPairs, matcher=torchcfm_matcher(task["path"], task["coupling"]))
-    elif events.trajectories is not None:
-        pairs = TeacherPairs
     elif events.source is not None:
         pairs = SourcePairs
     elif noise["candidates"] and purpose == "train":
@@ -53,21 +51,11 @@ def pairs_of_task(
 
 
 class SourcePairs(NoisyPairs):
-    """Pairs that start from the events of a source table instead of noise."""
+    """Pairs with known starting points: events of a source table, or noise of a student's pairs."""
 
     def starts(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         assert self.events.source is not None
         return self.events.source[rows]
-
-
-class TeacherPairs(NoisyPairs):
-    """The points of a teacher and its mean velocity from there to the next boundary."""
-
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> Drawn:
-        assert self.events.trajectories is not None
-        first, step = self.step.number, self.step
-        here, there = self.events.trajectories[first : first + 2, rows].astype(np.float64)
-        return here, (there - here) / (step.t_next - step.t), rows
 
 
 class AveragedPairs(NoisyPairs):
@@ -106,6 +94,11 @@ def mean_end_point(
 ) -> np.ndarray:
     """Return the mean of x1 at x_t over the event of each row and all ``others``.
 
+    Cost: n k m multiplications and n k exponentials.
+
+    Source: Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in
+    Diffusion Models", arXiv 2302.00670, eq. 6, for a general affine path.
+
     Parameters
     ----------
     x_t, x1 : ndarray (n, m), points and the events they were made from, no unit
@@ -116,15 +109,6 @@ def mean_end_point(
     Returns
     -------
     ndarray (n, m), float32
-
-    Notes
-    -----
-    Cost: n k m multiplications and n k exponentials.
-
-    References
-    ----------
-    Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in Diffusion
-    Models", arXiv 2302.00670, eq. 6, for a general affine path.
     """
     a, b = scales
     log_weights = None if weights is None else [np.log(w) for w in weights]

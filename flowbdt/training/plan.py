@@ -21,7 +21,8 @@ from ..flow.closed_form import PRECONDITIONERS, Preconditioner
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
-from ..flow.solvers import SOLVERS, Euler, Solver
+from ..flow.solvers import SOLVERS, Solver
+from ..flow.solvers.runge_kutta import Euler
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
@@ -31,7 +32,7 @@ from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
-from .teacher_trajectories import Ways
+from .teacher_pairs import TeacherPairs
 
 MIN_ROWS = 2
 
@@ -40,8 +41,8 @@ MIN_ROWS = 2
 class Inputs:
     """Table, configuration and seed from which a run is planned.
 
-    ``source``: events to start from instead of noise, row by row. ``ways``: the trajectories that
-    a student learns from; ``table`` then has the teacher's events. ``grid``: the result of
+    ``source``: events to start from instead of noise, row by row. ``pairs``: noise and end points
+    that a student learns from; ``table`` then has the teacher's events. ``grid``: the result of
     `check_config`, where the configuration was checked already.
     """
 
@@ -50,7 +51,7 @@ class Inputs:
     seed: int
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
-    ways: Ways | None = None
+    pairs: TeacherPairs | None = None
     grid: TimeGrid | None = None
 
     def checked_grid(self) -> TimeGrid:
@@ -66,12 +67,8 @@ class Inputs:
 def check_config(config: ModelConfig) -> TimeGrid:
     """Build every plug-in once, so that a wrong setting shows before any long work.
 
-    Returns the grid of times that will be trained: those that the solver evaluates.
-
-    Raises
-    ------
-    ConfigError
-        For unknown names or parameters, and for settings that contradict each other.
+    Returns the grid of times that will be trained: those that the solver evaluates. Raises
+    ConfigError for unknown names or parameters, and for settings that contradict each other.
     """
     from ..trees.boosted_trees import check_parameters
 
@@ -140,8 +137,8 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         atomic_files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     # one thread: sums of matrix products then come in the same order on every machine
     with threadpool_limits(1, user_api="blas"):
-        if inputs.ways is not None:
-            fitted = inputs.ways.fitted(inputs.config, grid.boundaries, inputs.seed)
+        if inputs.pairs is not None:
+            fitted = inputs.pairs.fitted(inputs.config, inputs.seed)
         else:
             fitted = _fit_tables(inputs)
     plan = _plan_content(inputs, grid, fitted)
@@ -165,10 +162,10 @@ def _check_table(inputs: Inputs) -> None:
             "coupling='given' pairs every event with the same row of a source table: pass both"
             " coupling='given' and source=..., or neither"
         )
-    if (spec_name(inputs.config.coupling) == "teacher") != (inputs.ways is not None):
+    if (spec_name(inputs.config.coupling) == "teacher") != (inputs.pairs is not None):
         raise InputError(
             "coupling='teacher' belongs to the pairs of a trained run: make students with"
-            " 'flowbdt distil' or flowbdt.tuning.train_student.distil"
+            " 'flowbdt distil' or flowbdt.tuning.distil"
         )
     if inputs.source is not None:
         checks.same_columns(inputs.source.names, inputs.table.names, "the source table")

@@ -229,6 +229,17 @@ def check_format(content: dict[str, Any], what: str) -> None:
             f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
+    events = content.get("fingerprint", content).get("events")  # of a plan, or a task
+    if (
+        isinstance(events, dict)
+        and "ways" in events
+        and content.get("grid", {}).get("times") != [0.0]
+    ):
+        raise FormatError(
+            f"{what} is of a student of an earlier version, with more than one evaluation or not"
+            " trained to its end, which this release does not read: students have one evaluation;"
+            " train it anew with 'flowbdt distil'"
+        )
 
 
 def read_plan(source: Source) -> dict[str, Any]:

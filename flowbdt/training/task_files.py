@@ -18,8 +18,8 @@ from ..tables.transforms import JointTransform
 from . import run_directory
 from .run_directory import RunDirectory
 
-FIELDS = {"ways": "trajectories"}
-"""Stored tables that `LatentEvents` has under another name."""
+FIELDS = {"noise": "source"}
+"""Stored tables that `LatentEvents` has under another name: the noise of a student's pairs."""
 
 
 def planned_arrays(run: RunDirectory, task: dict[str, Any]) -> dict[str, np.ndarray]:

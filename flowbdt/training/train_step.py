@@ -31,18 +31,14 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     Needs nothing but the run directory. The model is written first, the report, which makes the
     step count as done, last.
 
+    Raises FormatError if task or tables are missing, damaged, or do not belong together. Raises
+    RunError if the result cannot be written.
+
     Parameters
     ----------
     folder : path of the run directory
     step : number of the task
     n_threads : threads for XGBoost; does not change the result
-
-    Raises
-    ------
-    FormatError
-        If task or tables are missing, damaged, or do not belong together.
-    RunError
-        If the result cannot be written.
     """
     run = RunDirectory(folder)
     task = run.task(step)

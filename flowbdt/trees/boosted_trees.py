@@ -172,11 +172,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that XGBoost does not know or accept, before any long work.
 
     XGBoost boosts one round on four rows to tell: a list of names here could go stale.
-
-    Raises
-    ------
-    ConfigError
-        If a name is unknown (with the nearest known one), fixed by us, or a value is refused.
+    Raises ConfigError for a name that is unknown or fixed by flowBDT, and for a refused value.
     """
     for name in parameters:
         if name in FIXED_PARAMETERS:

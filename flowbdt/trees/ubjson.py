@@ -87,13 +87,7 @@ class _Reader:
 
 
 def read_ubjson(content: bytes) -> Any:
-    """Return the value that ``content`` holds; arrays of one type as numpy arrays.
-
-    Raises
-    ------
-    FormatError
-        If it is truncated or not UBJSON.
-    """
+    """Return the value of ``content``, arrays of one type as numpy arrays. Raises FormatError."""
     reader = _Reader(content)
     try:
         return reader.value(reader.take(1))

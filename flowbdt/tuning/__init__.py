@@ -1,7 +1,8 @@
-"""Search of settings and of samplers: what suits a table, within a budget, with the evidence."""
+"""Models from models: settings for a table, samplers and students of a trained run."""
 
+from .distillation import distil
 from .finish_study import Tuned
 from .tune_sampler import TunedSampler, tune_sampler
 from .tune_settings import tune
 
-__all__ = ["Tuned", "TunedSampler", "tune", "tune_sampler"]
+__all__ = ["Tuned", "TunedSampler", "distil", "tune", "tune_sampler"]

@@ -1,7 +1,7 @@
-"""Ways from noise to data through trained step models: solver, levels and their parameters.
+"""Samplers to search: solver, levels and their parameters, within a budget of evaluations.
 
 Constraints hold by construction: levels are written as one level and a ratio above 1 to the next,
-so that their order cannot be wrong, and the number of steps is what a budget of evaluations pays.
+so that they are always in order, and the number of steps follows from the budget.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PLAIN = {
 }
 """Solvers that need the velocity only."""
 
-WITH_PARTS = {
+DENOISING = {
     "DEIS 2": {"name": "deis", "degree": 2},
     "DPM-Solver++ 2M": "dpm_solver_pp_2m",
     "UniPC": "unipc",
     "EDM with churn": "edm",
 }
-"""Those that need denoised points or noise."""
+"""Solvers that need denoised points or noise."""
 
 RESTARTED = "Adams-Bashforth 2, restarted"
 
@@ -41,20 +41,20 @@ DIGITS = 4
 """Of a boundary between step models: finer differences change no event."""
 
 
-def way_space(convention: Convention | None, own: Any) -> Space:
-    """Return what a search of samplers may choose from.
+def sampler_space(convention: Convention | None, solver: Any) -> Space:
+    """Return the parameters of a search of samplers.
 
     Parameters
     ----------
     convention : scales of data and noise of the run's path; None if it has none
-    own : the solver of the run
+    solver : of the run
     """
-    solvers: dict[str, Any] = {**PLAIN, **({} if convention is None else WITH_PARTS)}
+    solvers: dict[str, Any] = {**PLAIN, **({} if convention is None else DENOISING)}
     if convention is not None:
         solvers[RESTARTED] = "restart"
-    label = next((name for name, value in solvers.items() if value == own), None)
+    label = next((name for name, value in solvers.items() if value == solver), None)
     if label is None:
-        label, solvers = "own", {"own": own, **solvers}
+        label, solvers = "own", {"own": solver, **solvers}
     grids = ["warped"] if convention is None else ["warped", "edm"]
     return {
         "solver": Choice(solvers, label),
@@ -70,16 +70,16 @@ def way_space(convention: Convention | None, own: Any) -> Space:
     }
 
 
-def build(
-    params: Mapping[str, Any], known: Space, budget: int, convention: Convention | None
+def sampler_of(
+    params: Mapping[str, Any], space: Space, budget: int, convention: Convention | None
 ) -> dict[str, Any]:
-    """Return the sampler that parameters stand for, as `flowbdt generate --sampler` takes it.
+    """Return the sampler of some parameters, as `flowbdt generate --sampler` takes it.
 
-    Raises ConfigError if it cannot do with ``budget`` evaluations.
+    Raises ConfigError if it does not fit into ``budget`` evaluations.
     """
     spacing = _spacing(params)
     label = params["solver"]
-    solver: Any = known["solver"].value(label)
+    solver: Any = space["solver"].value(label)
     if label == RESTARTED:
         low = float(params["restart_low"])
         interval = [low, low * float(params["restart_ratio"]), 1]
@@ -104,49 +104,46 @@ def _spacing(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def cost(way: Mapping[str, Any], convention: Convention | None) -> int:
-    """Return the evaluations of the velocity that a way takes."""
-    return len(evaluations(SOLVERS.build(way["solver"]), way["spacing"], convention))
+def cost(sampler: Mapping[str, Any], convention: Convention | None) -> int:
+    """Return the evaluations of the velocity that a sampler takes."""
+    return len(evaluations(SOLVERS.build(sampler["solver"]), sampler["spacing"], convention))
 
 
 def settled(
-    way: Mapping[str, Any], trained: Sequence[float] | None, convention: Convention | None
+    sampler: Mapping[str, Any], trained: Sequence[float] | None, convention: Convention | None
 ) -> dict[str, Any] | None:
-    """Return a way whose boundaries are trained times, or rounded ones between step models.
+    """Return a sampler whose boundaries are trained times, or rounded ones between step models.
 
     Parameters
     ----------
-    way : solver and list of boundaries
-    trained : times with a step model, to stay at; None to ask between them
+    sampler : solver and list of boundaries
+    trained : times with a step model, to stay at; None allows times between them
 
     Returns
     -------
-    dict, ready for ``--sampler``; None if boundaries coincide, or another time would be asked
+    dict, ready for ``--sampler``; None if boundaries coincide, or another time would be needed
     """
-    grid = np.asarray(way["spacing"], dtype=np.float64)
+    grid = np.asarray(sampler["spacing"], dtype=np.float64)
     if trained is None:
-        inner = np.round(grid[1:-1], DIGITS)
-        grid = np.concatenate([grid[:1], inner, grid[-1:]])
+        grid = np.concatenate([grid[:1], np.round(grid[1:-1], DIGITS), grid[-1:]])
     else:
         known = np.unique(np.append(np.asarray(trained, dtype=np.float64), [0.0, 1.0]))
         grid = known[np.abs(known[:, None] - grid).argmin(axis=0)]
     if not (np.diff(grid) > MIN_STEP).all():
         return None
-    found = {"solver": way["solver"], "spacing": grid.tolist(), "interpolate": trained is None}
-    return found if trained is None or _asks_only(found, known, convention) else None
-
-
-def _asks_only(
-    way: Mapping[str, Any], known: np.ndarray, convention: Convention | None
-) -> bool:  # fmt: skip
+    solver = sampler["solver"]
+    result = {"solver": solver, "spacing": grid.tolist(), "interpolate": trained is None}
+    if trained is None:
+        return result
     try:
-        times = evaluations(SOLVERS.build(way["solver"]), way["spacing"], convention)
+        times = evaluations(SOLVERS.build(solver), grid.tolist(), convention)
     except ConfigError:
-        return False
-    return all(np.abs(known[known < 1.0] - t).min() < MIN_STEP for t in times)
+        return None
+    near = all(np.abs(known[known < 1.0] - t).min() < MIN_STEP for t in times)
+    return result if near else None
 
 
-def moved(grid: Sequence[float], by: np.ndarray) -> list[float]:
+def stretched(grid: Sequence[float], by: np.ndarray) -> list[float]:
     """Return boundaries whose steps have grown by factors exp(by), scaled to the same ends.
 
     Any change keeps their order.
@@ -156,11 +153,11 @@ def moved(grid: Sequence[float], by: np.ndarray) -> list[float]:
     return [grid[0], *inner.tolist(), grid[-1]]
 
 
-def fit_settings(way: Mapping[str, Any]) -> list[str]:
-    """Return what ``flowbdt fit --set`` needs to train just the times that a way asks for."""
-    solver = way["solver"] if isinstance(way["solver"], str) else json.dumps(way["solver"])
+def fit_settings(sampler: Mapping[str, Any]) -> list[str]:
+    """Return the options of ``flowbdt fit --set`` that train just the times of a sampler."""
+    solver, spacing = sampler["solver"], sampler["spacing"]
     return [
-        f"solver={solver}",
-        f"n_steps={len(way['spacing']) - 1}",
-        f"spacing={json.dumps(way['spacing'])}",
+        f"solver={solver if isinstance(solver, str) else json.dumps(solver)}",
+        f"n_steps={len(spacing) - 1}",
+        f"spacing={json.dumps(spacing)}",
     ]

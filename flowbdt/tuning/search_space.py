@@ -1,4 +1,4 @@
-"""What `tune` may change, and within which limits: by the size of the table, around a start."""
+"""The parameters that `tune` searches: limits by the size of the table, around a start."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..config import MANY_COLUMNS, RunConfig
 from ..errors import ConfigError
 from ..registry import unknown
 
-GIVEN = "as given"
-"""What the start has where it is none of the options of a choice."""
+START = "as given"
+"""Label of the setting of the start where it is none of the options of a choice."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Choice:
         return self.options[label]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
+        """Return a dict for `from_json`."""
         return {"kind": "choice", **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Span:
-    """Numbers from ``low`` to ``high``, whole or not, sought evenly or in the logarithm."""
+    """Numbers from ``low`` to ``high``, whole or not, searched evenly or in the logarithm."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Span:
         return int(number) if self.whole else float(number)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
+        """Return a dict for `from_json`."""
         return {"kind": "span", **asdict(self)}
 
 
@@ -141,7 +141,7 @@ def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
 
 
 MIXTURE_OF = "mixture of "
-"""How options with a number of Gaussians begin; it holds for the events that trials learn from."""
+"""Prefix of options with a number of Gaussians, which is for the events trials learn from."""
 
 
 def _closed_forms(n_rows: int, n_columns: int) -> dict[str, Any]:
@@ -183,36 +183,36 @@ def _named(options: Mapping[str, Any], default: Any) -> Choice:
     label = next((name for name, value in options.items() if value == default), None)
     if label is not None:
         return Choice(dict(options), label)
-    return Choice({GIVEN: default, **options}, GIVEN)
+    return Choice({START: default, **options}, START)
 
 
-def narrowed(space: Space, wishes: Mapping[str, Any]) -> Space:
-    """Return the space with what a user wants of single parameters.
+def narrowed(space: Space, limits: Mapping[str, Any]) -> Space:
+    """Return the space with the limits that a user sets.
 
     Parameters
     ----------
     space : Space
-    wishes : parameter -> a list of values, a mapping with ``low`` and ``high``, or one value that
+    limits : parameter -> a list of values, a mapping with ``low`` and ``high``, or one value that
         is not to change
 
     Raises
     ------
     ConfigError
-        If a parameter is unknown or not searched from this start, or a wish does not fit it.
+        If a parameter is unknown or not searched from this start, or a limit does not fit it.
     """
     result = dict(space)
-    for name, wish in wishes.items():
+    for name, limit in limits.items():
         if name not in space and name in SEARCHED:
             raise ConfigError(f"{name!r} is not searched from this start, which decides it")
         if name not in space:
             raise unknown("parameter of the search", name, space)
-        result[name] = _wished(name, space[name], wish)
+        result[name] = _narrowed(name, space[name], limit)
     return result
 
 
-def _wished(name: str, parameter: Parameter, wish: Any) -> Parameter:
+def _narrowed(name: str, parameter: Parameter, limit: Any) -> Parameter:
     if isinstance(parameter, Choice):
-        labels = [str(option) for option in (wish if isinstance(wish, list) else [wish])]
+        labels = [str(option) for option in (limit if isinstance(limit, list) else [limit])]
         for label in labels:
             if label not in parameter.options:
                 raise unknown(f"option of {name!r}", label, parameter.options)
@@ -220,22 +220,22 @@ def _wished(name: str, parameter: Parameter, wish: Any) -> Parameter:
             raise ConfigError(f"no option of {name!r} is left; name one or more")
         first = parameter.default if parameter.default in labels else labels[0]
         return Choice({label: parameter.options[label] for label in labels}, first)
-    low, high = _limits(name, parameter, wish)
+    low, high = _limits(name, parameter, limit)
     return replace(parameter, low=low, high=high, default=min(max(parameter.default, low), high))
 
 
-def _limits(name: str, span: Span, wish: Any) -> tuple[float, float]:
-    given = [wish.get("low"), wish.get("high")] if isinstance(wish, Mapping) else wish
-    pair = given if isinstance(given, list) else [given, given]
+def _limits(name: str, span: Span, limit: Any) -> tuple[float, float]:
+    pair = [limit.get("low"), limit.get("high")] if isinstance(limit, Mapping) else limit
+    pair = pair if isinstance(pair, list) else [pair, pair]
     numbers = [v for v in pair if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if not numbers or len(numbers) < len(pair) or not all(math.isfinite(v) for v in numbers):
         raise ConfigError(
-            f"limits of {name!r} are written [low, high] or as one number, got {wish!r}"
+            f"limits of {name!r} are written [low, high] or as one number, got {limit!r}"
         )
     if span.whole and not all(v == int(v) and v >= 1 for v in numbers):
-        raise ConfigError(f"limits of {name!r} are whole numbers from 1, got {wish!r}")
+        raise ConfigError(f"limits of {name!r} are whole numbers from 1, got {limit!r}")
     if span.log and min(numbers) <= 0:
-        raise ConfigError(f"limits of {name!r} must be above 0, got {wish!r}")
+        raise ConfigError(f"limits of {name!r} must be above 0, got {limit!r}")
     return min(numbers), max(numbers)
 
 
@@ -244,10 +244,10 @@ def defaults(space: Space) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in space.items()}
 
 
-def settings(
+def config_of(
     params: Mapping[str, Any], space: Space, base: RunConfig, n_rows: int, n_columns: int
 ) -> RunConfig:
-    """Return the configuration that parameters stand for, on a table of this size."""
+    """Return the configuration of some parameters, on a table of this size."""
     values = {name: space[name].value(chosen) for name, chosen in params.items()}
     repeats = base.resolved(n_rows, n_columns).noise["n_repeats"]
     chosen: dict[str, Any] = {name: values[name] for name in DIRECT if name in values}
@@ -260,12 +260,12 @@ def settings(
 
 
 def first_tries(space: Space) -> list[dict[str, Any]]:
-    """Return parameters to try before anything is proposed: the start, then cheaper ones.
+    """Return the parameters of the first trials: the start, then cheaper ones.
 
-    What usually costs most for what it gains: trees, steps, copies, Gaussians, averaged targets.
+    Trees, steps, copies, Gaussians and averaged targets usually cost most for their gain.
     """
     start = defaults(space)
-    wishes: list[dict[str, Any]] = [
+    changes: list[dict[str, Any]] = [
         {},
         {"n_estimators": 0.33},
         {"n_estimators": 0.05, "repeats": "1/4", "max_depth": 0.5},
@@ -273,14 +273,14 @@ def first_tries(space: Space) -> list[dict[str, Any]]:
         {"closed_form": "mixture of 40", "n_estimators": 0.33, "candidates": "500"},
         {"noise": "fresh", "repeats": "1/4", "candidates": "0", "max_depth": 0.66},
     ]
-    tries = [{**start, **_possible(space, wish)} for wish in wishes]
+    tries = [{**start, **_possible(space, change)} for change in changes]
     return [one for i, one in enumerate(tries) if one not in tries[:i]]
 
 
-def _possible(space: Space, wish: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a wish the space has: labels as they are, numbers as shares of the start."""
+def _possible(space: Space, change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a change within the space: labels as they are, numbers as shares of the start."""
     result: dict[str, Any] = {}
-    for name, value in wish.items():
+    for name, value in change.items():
         parameter = space.get(name)
         if isinstance(parameter, Choice) and value in parameter.options:
             result[name] = value

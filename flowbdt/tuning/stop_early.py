@@ -1,15 +1,17 @@
-"""Train the steps of a trial one by one, and stop as soon as they are plainly worse or dearer.
+"""Give up a trial early: by the losses or the cost of its first steps, or by its first folds.
 
 Losses of two configurations at one time can be compared where both describe events in the same
 coordinates: the same held-out events and the same noise give the same targets. Most of a loss is
 noise that nothing can explain and that changes much with time. So it is divided by that of a
-closed form, the same for all trials, at that very time; what is left changes slowly, and a curve
-through the times of one trial tells what to expect at those of another.
+closed form, the same for all trials, at the same time; the ratio changes slowly, and a curve
+through the times of one trial predicts it at those of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
+from ..evaluation.metrics import Result
 from ..flow.closed_form import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
@@ -32,18 +35,21 @@ FEWEST_STEPS = 2
 """So many steps are trained before a trial is judged by them."""
 
 MOST_EVENTS = 8_192
-"""Held-out events of a loss; of a larger part the first ones."""
+"""Held-out events of a loss; of more the first ones."""
+
+CLEARLY = 2.0
+"""Standard errors above the start from which a trial is clearly worse, as for `flowbdt compare`."""
 
 
 class HeldOutLoss:
-    """Loss of single steps on events that the run has not seen, over that of a closed form.
+    """Loss of single steps on held-out events, over that of a closed form.
 
     Parameters
     ----------
     run : planned run
     table : held-out events
     closed_form : bytes of the preconditioner to divide by; None is the run's own
-    seed : of the noise: trials of one seed see the same
+    seed : of the noise
     """
 
     def __init__(
@@ -52,8 +58,8 @@ class HeldOutLoss:
         self._run = run
         self._settings = run.plan()["fingerprint"]["settings"]
         self._transform = TableTransform.from_json(run.read_json("transform.json"))
-        self._own = from_bytes(run.read("preconditioner.npz"))
-        self._shared = self._own if closed_form is None else from_bytes(closed_form)
+        self._trained = from_bytes(run.read("preconditioner.npz"))
+        self._shared = self._trained if closed_form is None else from_bytes(closed_form)
         self._path = PATHS.build(self._settings["path"])
         table = table.take(slice(0, MOST_EVENTS))
         self._cond = table.cond
@@ -75,23 +81,23 @@ class HeldOutLoss:
         trees = BoostedTrees.from_bytes(self._run.read(run_directory.model_name(step)))
         trees.set_threads(1)
         joint = self._transform.joint
-        views = step_inputs(self._own, joint, self._settings, t, t_next, run_directory.FORMAT)
+        views = step_inputs(self._trained, joint, self._settings, t, t_next, run_directory.FORMAT)
         with threadpool_limits(1, user_api="blas"):
-            found = StepModel(views, trees)(x_t, self._cond)
+            velocity = StepModel(views, trees)(x_t, self._cond)
             shared = self._shared.at(self._path, t, t_next if mean else None)
             plain = shared.velocity(x_t, self._cond)
-        return float(np.mean((target - found) ** 2) / np.mean((target - plain) ** 2))
+        return float(np.mean((target - velocity) ** 2) / np.mean((target - plain) ** 2))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a trial is given up.
+    """Limits beyond which a trial is given up.
 
     Parameters
     ----------
     curve : times and losses (as `HeldOutLoss`) of the trial to compare with; empty: none known
-    margin : mean excess over the curve from which a trial counts as plainly worse
-    cpu_s : CPU seconds of training, as foreseen from the steps done, from which it is too dear
+    margin : mean excess over the curve from which a trial counts as worse
+    cpu_s : CPU seconds of training, foreseen from the steps done, beyond which it costs too much
     """
 
     curve: tuple[tuple[float, float], ...] = ()
@@ -105,7 +111,7 @@ class Limits:
         return cls(curve, content["margin"], content["cpu_s"])
 
     def excess(self, losses: Mapping[float, float]) -> float | None:
-        """Return by how much losses at some times lie above the curve there, on average."""
+        """Return the mean excess of losses over the curve at their times; None without any."""
         if not self.curve or not losses:
             return None
         times, known = np.array(self.curve).T
@@ -115,7 +121,7 @@ class Limits:
 
 @dataclass
 class Race:
-    """What became of the steps of a trial: losses by time, and why it was given up, if it was."""
+    """Losses of a trial's steps by time, CPU seconds, and the reason if it was given up."""
 
     losses: dict[float, float] = field(default_factory=dict)
     cpu_s: float = 0.0
@@ -123,10 +129,9 @@ class Race:
 
 
 def order(n: int) -> list[int]:
-    """Return the steps in the order in which they are trained: those that tell most come first.
+    """Return the order of training: the middle, three quarters, the last, a quarter, the rest.
 
-    The middle, three quarters, the last, a quarter; then the rest. At pure noise, the first time,
-    the best velocity is known, and all trials are equal.
+    At pure noise, the first time, the best velocity is known, and all trials are equal.
     """
     first = [n // 2, (3 * n) // 4, n - 1, n // 4]
     return list(dict.fromkeys([*first, *range(n)]))
@@ -136,7 +141,7 @@ def race(
     run: RunDirectory, held: EventTable, closed_form: bytes | None, limits: Limits,
     *, seed: int, n_threads: int, planning_s: float = 0.0,
 ) -> Race:  # fmt: skip
-    """Train the steps of a planned run that are missing, until the limits say stop.
+    """Train the missing steps of a planned run one by one, until a limit is exceeded.
 
     Parameters
     ----------
@@ -166,3 +171,50 @@ def _verdict(limits: Limits, losses: Mapping[float, float], foreseen_s: float) -
     if limits.cpu_s is not None and foreseen_s > limits.cpu_s:
         return f"it would train for {foreseen_s:.3g} CPU seconds, more than {limits.cpu_s:.3g}"
     return None
+
+
+def over_folds(results: Sequence[Result]) -> Result:
+    """Return the mean score of some folds, with its error; of a single fold its score.
+
+    The larger of two estimates is taken: the errors of the single scores, which know the noise of
+    judge and held-out events, and the scatter between folds, which also knows that models differ,
+    but is poorly known for few folds. Models of two folds share most of their events, so that even
+    this may be too small: no estimate from the folds alone is free of bias.
+
+    References
+    ----------
+    Bengio, Grandvalet, "No unbiased estimator of the variance of K-fold cross-validation", Journal
+    of Machine Learning Research 5 (2004) 1089.
+    """
+    if len(results) == 1:
+        return results[0]
+    values, k = [r.value for r in results], len(results)
+    single = math.sqrt(sum(r.error**2 for r in results)) / k
+    scatter = statistics.stdev(values) / math.sqrt(k)
+    name, unit, n = results[0].name, results[0].unit, sum(r.n for r in results)
+    return Result(name, sum(values) / k, max(single, scatter), n, unit=unit)
+
+
+def clearly_worse(scores: Sequence[Result], start: Sequence[Result]) -> str | None:
+    """Return the reason not to train a trial on more folds; None to go on.
+
+    Parameters
+    ----------
+    scores : on the folds that are done
+    start : those of the start on all folds; empty if there is none to compare with
+
+    Notes
+    -----
+    Both were judged on the same held-out events, so the error of the difference, taken as if they
+    had not been, is rather too large: no trial is given up too early.
+    """
+    if not start:
+        return None
+    trial, other = over_folds(scores), over_folds(start[: len(scores)])
+    excess, error = trial.value - other.value, math.hypot(trial.error, other.error)
+    if excess <= CLEARLY * error:
+        return None
+    return (
+        f"after {len(scores)} of {len(start)} folds {trial.name} is {trial.value:.4g},"
+        f" {excess:.2g} ± {error:.2g} above the start's"
+    )

@@ -2,20 +2,16 @@
 
 ::
 
-    study.json             what is searched, how trials are judged, the parts of the table
-    table/*.npy            all events that were handed in
     references/*.npz       closed form that losses are divided by, per choice of coordinates
-    trials/0007.json       parameters of a trial, and when to give it up
-    scratch/0007/          runs of its folds while they are fitted, and what was found on those
-                           that are done; a killed trial goes on there
+    trials/0007.json       task: parameters of a trial, and limits beyond which it is given up
+    scratch/0007/          runs of its folds while they are fitted, and results of those that are
+                           done; a killed trial goes on there
     trials/0007.flowbdt    its model, that of the first fold, then
     trials/0007.report.json  scores, costs, losses, with the task's digest and the model's hash
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -31,13 +27,15 @@ from ..generation.trained_flow import Flow
 from ..seeding import derive
 from ..tables.event_table import EventTable
 from ..training import expected_cost, run_directory
-from ..training.collect import collect
+from ..training.collect import collect_steps
 from ..training.expected_cost import PROCESS_MIB
 from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
-from . import folds, search_space, study_events
+from ..training.task_files import worker_description
+from . import search_space, stop_early
 from .stop_early import Limits, Race, race
+from .study import read_setup, shares_of, study_table
 
 MODEL = "model.flowbdt"
 """Of the first fold, in the scratch folder of its trial."""
@@ -51,23 +49,18 @@ class Trials(JobKind):
     digest_key: ClassVar[str] = "model_sha256"
 
     def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
-        """Do one trial."""
-        return run_trial(RunDirectory(folder), number, n_threads)
+        return do_trial(RunDirectory(folder), number, n_threads)
 
     def command(self, number: str) -> list[str]:
-        """Return ``trial . NUMBER``."""
         return ["trial", ".", number]
 
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
-        """Return the study, its table, the closed forms to compare with, and the task."""
         return ["study.json", "table", "references", f"trials/{name}.json"]
 
     def result(self, name: str) -> tuple[str, str]:
-        """Return the names of model and report."""
         return f"trials/{name}.flowbdt", f"trials/{name}.report.json"
 
     def logs(self, name: str) -> str:
-        """Return the name of a trial's logs within the study, without ending."""
         return f"trials/{name}"
 
     def task(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
@@ -81,22 +74,16 @@ class Trials(JobKind):
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
         """Return the report if it belongs to the task; its model may have been cleared away."""
         task = self.task(run, number)
-        _, described = self.result(name_of(number))
-        try:
-            report: dict[str, Any] = run.read_json(described)
-            same = task is not None and report["task_digest"] == task["digest"]
-        except (FormatError, KeyError):
-            return None
-        return report if same else None
+        return task and _result_of(task, run, self.result(name_of(number))[1])
 
     def needs(self, run: RunDirectory) -> Needs:
-        """Return what the largest of the trials that are not done may take."""
+        # of the largest trial that is not done
         setup, table = read_setup(run), folder_mib(run, "table")
         rows, columns = setup["n_fit"], len(setup["table"]["names"])
         most = PROCESS_MIB
         for path in run.path.glob("trials/[0-9]*[0-9].json"):
             if self.report(run, int(path.stem)) is None:
-                config = configuration(setup, run.read_json(f"trials/{path.name}")["params"], rows)
+                config = trial_config(setup, run.read_json(f"trials/{path.name}")["params"], rows)
                 settled = config.resolved(rows, columns)
                 n = rows * (settled.noise["n_repeats"])
                 size = expected_cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
@@ -108,29 +95,16 @@ class Trials(JobKind):
 TRIALS = Trials()
 
 
-def read_state(study: RunDirectory, name: str) -> dict[str, Any]:
-    """Return a JSON file of a study; an empty dict if there is none.
-
-    Raises FormatError if it is damaged, or of a format that this release does not know.
-    """
-    if not study.file(name).exists():
-        return {}
-    content: dict[str, Any] = study.read_json(name)
-    run_directory.check_format(content, str(study.file(name)))
-    return content
+def _result_of(task: dict[str, Any], folder: RunDirectory, name: str) -> dict[str, Any] | None:
+    """Return the content of a JSON file; None if it is missing, damaged or of another task."""
+    try:
+        content: dict[str, Any] = folder.read_json(name)
+        return content if content["task_digest"] == task["digest"] else None
+    except (FormatError, KeyError):
+        return None
 
 
-def read_setup(study: RunDirectory) -> dict[str, Any]:
-    """Return ``study.json``. Raises ConfigError if the folder holds no study of models."""
-    content = read_state(study, "study.json")
-    if not content:
-        raise ConfigError(
-            f"{study.path} holds no study; start one with: flowbdt tune TABLE -o STUDY"
-        )
-    return content
-
-
-def configuration(setup: dict[str, Any], params: dict[str, Any], n_rows: int) -> RunConfig:
+def trial_config(setup: dict[str, Any], params: dict[str, Any], n_rows: int) -> RunConfig:
     """Return the configuration of a trial, or of its refit to another number of events.
 
     A number of Gaussians that the search chose grows with the events, as one chosen by held-out
@@ -139,7 +113,7 @@ def configuration(setup: dict[str, Any], params: dict[str, Any], n_rows: int) ->
     base = RunConfig.from_mapping(setup["base"])
     columns = len(setup["table"]["names"])
     known = search_space.from_json(setup["space"])
-    chosen = search_space.settings(params, known, base, n_rows, columns)
+    chosen = search_space.config_of(params, known, base, n_rows, columns)
     form = chosen.preconditioner
     if params.get("closed_form", "").startswith(search_space.MIXTURE_OF) and isinstance(form, dict):
         count = max(1, round(form["n_components"] * n_rows / setup["n_fit"]))
@@ -147,7 +121,7 @@ def configuration(setup: dict[str, Any], params: dict[str, Any], n_rows: int) ->
     return replace(chosen, executor="serial")
 
 
-def run_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any]:
+def do_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any]:
     """Fit and judge one trial and return its report, which is written last.
 
     With folds the trial is fitted and judged on one after the other, and given up as soon as its
@@ -161,70 +135,69 @@ def run_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any
     setup, task = read_setup(study), TRIALS.task(study, number)
     if task is None:
         raise ConfigError(f"{study.path} has no trial {number}")
-    table = study_events.read_table(study, setup)
-    trial = _Trial(study, setup, task, table, n_threads)
-    start = folds.scores_from(task["limits"].get("folds", []))
+    trial = _Trial(study, setup, task, study_table(study, setup), n_threads)
+    start = [Result.from_json(score) for score in task["limits"].get("folds", [])]
     done: list[dict[str, Any]] = []
     stopped = None
-    for fold in range(trial.parts.rounds):
+    for fold in range(trial.shares.rounds):
         done.append(trial.fold(fold))
         stopped = done[-1].get("stopped")
-        if stopped is None and fold + 1 < trial.parts.rounds:
-            stopped = folds.clearly_worse([_score(one, setup) for one in done], start)
+        if stopped is None and fold + 1 < trial.shares.rounds:
+            scores = [_score(one, setup["objectives"][0]) for one in done]
+            stopped = stop_early.clearly_worse(scores, start)
         if stopped is not None:
             break
     return _write(study, number, task, _summed_up(setup, done, stopped), trial.folder)
 
 
 class _Trial:
-    """One trial while it is done."""
+    """A trial in progress."""
 
     def __init__(
         self, study: RunDirectory, setup: dict[str, Any], task: dict[str, Any],
         table: EventTable, n_threads: int,
     ) -> None:  # fmt: skip
         self.study, self.setup, self.task = study, setup, task
-        self.table, self.parts = table, study_events.parts_of(setup, table)
+        self.table, self.shares = table, shares_of(setup, table)
         self.n_threads = n_threads
         self.folder = RunDirectory(study.file(f"scratch/{name_of(task['trial'])}"))
 
     def fold(self, fold: int) -> dict[str, Any]:
-        """Return what was found on a fold: read if it is done, else found and written."""
+        """Return the result of a fold: read if it is done, else made and written."""
         name = f"{fold}.json"
-        known = self._known(name)
+        known = _result_of(self.task, self.folder, name)
         if known is not None:
             return known
         cpu, start = time.process_time(), time.perf_counter()
-        seed = fold_seed(self.setup, fold)
+        # each fold has a seed of its own: the scatter between them includes that of all draws
+        seed = self.setup["seed"] if fold == 0 else derive(self.setup["seed"], "tune-fold", fold)
         run = RunDirectory(self.folder.file(f"run-{fold}"))
         planning_s = self._plan(run, fold, seed)
-        held = self.table.take(self.parts.held(fold))
-        raced = self._race(run, held, fold, seed, planning_s)
-        found: dict[str, Any] = {"stopped": raced.stopped}
+        held = self.table.take(self.shares.held(fold))
+        limits, reference = Limits(), None
+        if fold == 0:  # only its steps can end the trial
+            limits, reference = Limits.from_json(self.task["limits"]), self.task["reference"]
+        closed_form = reference and self.study.read(reference)
+        raced = race(
+            run, held, closed_form, limits,
+            seed=seed, n_threads=self.n_threads, planning_s=planning_s,
+        )  # fmt: skip
+        result: dict[str, Any] = {"stopped": raced.stopped}
         if raced.stopped is None:
             content, judged = _judged(run, self.setup, held, raced, seed, self.n_threads)
-            found |= judged
+            result |= judged
             if fold == 0:
                 atomic_files.write_bytes(self.folder.file(MODEL), content)
-        found |= {
+        result |= {
             "task_digest": self.task["digest"],
             "losses": sorted(raced.losses.items()),
             "fitted_s": raced.cpu_s,
             "cpu_seconds": max(time.process_time() - cpu, raced.cpu_s),
             "seconds": time.perf_counter() - start,
         }
-        self.folder.write_json(name, found)
+        self.folder.write_json(name, result)
         shutil.rmtree(run.path, ignore_errors=True)
-        return found
-
-    def _known(self, name: str) -> dict[str, Any] | None:
-        """Return what was found on a fold; None if it is not done, damaged or of another task."""
-        try:
-            known: dict[str, Any] = self.folder.read_json(name)
-            same = known["task_digest"] == self.task["digest"]
-        except (FormatError, KeyError):
-            return None
-        return known if same else None
+        return result
 
     def _plan(self, run: RunDirectory, fold: int, seed: int) -> float:
         """Plan the run of a fold, unless that was done; return the CPU seconds it took."""
@@ -232,45 +205,24 @@ class _Trial:
         if run.is_planned() and clock.exists():
             return float(atomic_files.read_json(clock)["planning_s"])
         start = time.process_time()
-        table = self.table.take(self.parts.fit(fold))
-        config = configuration(self.setup, self.task["params"], table.n)
+        table = self.table.take(self.shares.fit(fold))
+        config = trial_config(self.setup, self.task["params"], table.n)
         make_plan(Inputs(table, config, seed), run, resume=True)
         planning_s = time.process_time() - start
         atomic_files.write_json(clock, {"planning_s": planning_s})
         return planning_s
 
-    def _race(
-        self, run: RunDirectory, held: EventTable, fold: int, seed: int, planning_s: float
-    ) -> Race:
-        """Train the steps of a fold; only those of the first one can end the trial."""
-        limits, reference = Limits(), None
-        if fold == 0:
-            limits = Limits.from_json(self.task["limits"])
-            reference = self.task["reference"]
-        closed_form = reference and self.study.read(reference)
-        return race(
-            run, held, closed_form, limits,
-            seed=seed, n_threads=self.n_threads, planning_s=planning_s,
-        )  # fmt: skip
 
-
-def fold_seed(setup: dict[str, Any], fold: int) -> int:
-    """Return the seed of all that is drawn for a fold: scatter between folds is that of all."""
-    seed: int = setup["seed"]
-    return seed if fold == 0 else derive(seed, "tune-fold", fold)
-
-
-def _score(found: dict[str, Any], setup: dict[str, Any]) -> Result:
-    """Return the score that decides."""
-    return Result.from_json(found["scores"][setup["objectives"][0]])
+def _score(result: dict[str, Any], name: str) -> Result:
+    return Result.from_json(result["scores"][name])
 
 
 def _judged(
     run: RunDirectory, setup: dict[str, Any], held: EventTable, raced: Race, seed: int,
     n_threads: int,
 ) -> tuple[bytes, dict[str, Any]]:  # fmt: skip
-    """Close the run of a fold and judge its events; return its model and what was found."""
-    manifest = collect(run)
+    """Close the run of a fold and judge its events; return its model, scores and costs."""
+    collect_steps(run)
     learn_rejection(run, n_threads)
     manifest = run.read_json("manifest.json")
     train_s = raced.cpu_s
@@ -280,9 +232,9 @@ def _judged(
     start = time.process_time()
     made = generate_like(flow, held, derive(seed, "tune-events"))
     names = [name for name in setup["objectives"] if name not in COSTS]
-    found = score_objectives(held, made.table, names, seed, n_threads)
+    scores = score_objectives(held, made.table, names, seed, n_threads)
     result = {
-        "scores": {name: score.to_json() for name, score in found.items()},
+        "scores": {name: score.to_json() for name, score in scores.items()},
         "costs": {"train_s": train_s, "us_per_event": made.us_per_event},
         "acceptance": flow.acceptance,
         "n_evaluations": flow.n_evaluations,
@@ -295,7 +247,7 @@ def _judged(
 def _summed_up(
     setup: dict[str, Any], done: list[dict[str, Any]], stopped: str | None
 ) -> dict[str, Any]:
-    """Return what a trial found: scores and costs of one model, times of all of them."""
+    """Return the result of a trial: scores and costs of one model, times of all of them."""
     spent = {
         name: sum(one[name] for one in done) for name in ("fitted_s", "cpu_seconds", "seconds")
     }
@@ -307,10 +259,7 @@ def _summed_up(
         return {**result, "state": "pruned", "reason": stopped}
     costs = {name: sum(one["costs"][name] for one in done) / len(done) for name in COSTS}
     names = [name for name in setup["objectives"] if name not in COSTS]
-    scores = {
-        name: folds.over_folds(folds.scores_from([one["scores"][name] for one in done]))
-        for name in names
-    }
+    scores = {name: stop_early.over_folds([_score(one, name) for one in done]) for name in names}
     known = {**costs, **{name: score.value for name, score in scores.items()}}
     kept = ("acceptance", "n_evaluations", "trees")
     return {
@@ -325,11 +274,11 @@ def _summed_up(
 
 
 def _write(
-    study: RunDirectory, number: int, task: dict[str, Any], found: dict[str, Any],
+    study: RunDirectory, number: int, task: dict[str, Any], result: dict[str, Any],
     scratch: RunDirectory,
 ) -> dict[str, Any]:  # fmt: skip
     """Write model, then report; remove the scratch folder."""
-    content = scratch.read(MODEL) if found["state"] == "complete" else b""
+    content = scratch.read(MODEL) if result["state"] == "complete" else b""
     model, described = TRIALS.result(name_of(number))
     study.file("trials").mkdir(exist_ok=True)
     atomic_files.write_bytes(study.file(model), content)
@@ -338,15 +287,15 @@ def _write(
         "trial": number,
         "task_digest": task["digest"],
         "model_sha256": atomic_files.digest_bytes(content),
-        **found,
-        "worker": {"host": platform.node(), "pid": os.getpid(), "finished": time.time()},
+        **result,
+        "worker": worker_description(),
     }
     study.write_json(described, report)
     shutil.rmtree(scratch.path, ignore_errors=True)
     return report
 
 
-def model(study: RunDirectory, number: int) -> Archive:
+def trial_model(study: RunDirectory, number: int) -> Archive:
     """Return the model of a complete trial. Raises FormatError if it is missing or damaged."""
     name, _ = TRIALS.result(name_of(number))
     report, content = TRIALS.report(study, number), study.read(name)

@@ -1,7 +1,8 @@
-"""`tune_sampler`: the best way through the step models of a trained run, without training."""
+"""`tune_sampler`: the best sampler for a trained run, by scores of its events, without training."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,10 @@ import numpy as np
 from .. import atomic_files, seeding
 from ..errors import ConfigError
 from ..evaluation.differences import Difference
+from ..evaluation.metrics.base import uncertain
 from ..evaluation.score_events import SCORES
 from ..evaluation.score_samplers import Bench
-from ..flow.fields import ClosedFormField
-from ..flow.paths import PATHS
-from ..flow.schedule_search import optimise_grid, steps_within
+from ..flow.schedule_search import steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
 from ..registry import unknown
@@ -26,10 +26,10 @@ from ..seeding import split_mask
 from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.executors.local import available_cpus
-from . import choose_times, sampler_space, search_space
-from .optuna_proposals import Proposals, check_installed
+from . import sampler_space
+from .proposals import PastTrial, check_installed, propose
+from .search_space import Choice
 
-METHODS = ("metric", "grid", "times", "divergence")
 EVALUATIONS = (8, 16, 32)
 TRIALS = 60
 
@@ -37,35 +37,33 @@ LAST_FEW = 5
 """Samplers that are scored once more before one is chosen."""
 
 FEWEST_EVENTS = 100
-POINTS = 300
-"""Points that are followed to find grids without a metric."""
 
 NESTED = 3
 """With so many trained times for each evaluation boundaries stay at trained times."""
 
-Way = dict[str, Any]
+SamplerConfig = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TunedSampler:
-    """What was found for one budget.
+    """The result for one number of evaluations.
 
     Parameters
     ----------
     evaluations : the budget
-    way : the sampler, as ``flowbdt generate --sampler`` takes it
-    start : the one that was not tuned, at the same budget
-    scores : of both on the events of the search, and on those that nobody looked at
-    difference : tuned minus start on the latter; None for metrics other than separation
-    tuned : False if nothing was found that also held on the latter, and ``way`` is the start
-    fit : settings for ``flowbdt fit --set`` that train just the times it asks for
+    sampler : as ``flowbdt generate --sampler`` takes it
+    start : the sampler before tuning, at the same budget
+    scores : of both on the events of the search and on the guard events, which only decide
+    difference : tuned minus start on the guard events; None for metrics other than separation
+    tuned : False if nothing better was also better on the guard events: then it is the start
+    fit : settings for ``flowbdt fit --set`` that train just the times of the sampler
     tried : samplers that were scored
     cpu_seconds : spent
     """
 
     evaluations: int
-    way: Way
-    start: Way
+    sampler: SamplerConfig
+    start: SamplerConfig
     scores: dict[str, dict[str, float]]
     difference: Difference | None
     tuned: bool
@@ -74,6 +72,31 @@ class TunedSampler:
     cpu_seconds: float
     log: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold, with None for what is not finite."""
+        plain: dict[str, Any] = _finite(atomic_files.to_plain(asdict(self)))
+        return plain
+
+    def text(self, metric: str) -> str:
+        """Return lines for a terminal: the gain, and the options of generation and fit."""
+        before, after = self.scores["guard"]["start"], self.scores["guard"]["tuned"]
+        line = f"{self.evaluations} evaluations: {metric} {before:.4g} -> {after:.4g}"
+        if self.difference is not None:
+            line += f", difference {uncertain(self.difference.value, self.difference.error)}"
+        line += f" on events that played no part ({self.tried} samplers tried)"
+        if not self.tuned:
+            return f"{line}\n  unchanged: no sampler that was tried is better on these events"
+        options = " ".join(f"--set '{setting}'" for setting in self.fit)
+        return f"{line}\n  generate: --sampler '{json.dumps(self.sampler)}'\n  fit:      {options}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
 
 def tune_sampler(
     run: str | Path,
@@ -81,7 +104,6 @@ def tune_sampler(
     *,
     evaluations: Sequence[int] = EVALUATIONS,
     metric: str = "separation",
-    method: str = "metric",
     n_trials: int = TRIALS,
     interpolate: bool | None = None,
     seed: int = 0,
@@ -90,22 +112,17 @@ def tune_sampler(
 ) -> list[TunedSampler]:
     """Search solver, levels and their parameters for a trained run; one result per budget.
 
-    Half of the events are searched on. The other half only says whether what was found is better
-    than what there was; if not, that is kept.
+    Half of the events are searched on. The other half only decides whether the best sampler is
+    better than the start; if not, the start is kept.
 
     Parameters
     ----------
     run : folder of a trained run, or model file
-    table : EventTable, DataFrame or array of events that the run has not seen
+    table : EventTable, DataFrame or array of events that the run was not trained on
     evaluations : budgets, evaluations of the velocity per event
     metric : of `flowbdt.evaluation.score_events.SCORES`, to be small
-    method : 'metric' searches by the metric and begins with what the others find without one:
-        'grid' makes the errors of steps small on the closed-form velocity
-        (`flowbdt.flow.schedule_search`);
-        'times' and 'divergence' choose trained times, by the errors of steps between them or by a
-        bound on the divergence (`flowbdt.tuning.choose_times`)
     n_trials : samplers tried by the search; as many small changes of the best one follow
-    interpolate : whether times between step models may be asked; None decides by their number
+    interpolate : whether times between step models are allowed; None decides by their number
     seed, n_threads : of all noise; for prediction
     on_budget : called with each result
 
@@ -119,65 +136,57 @@ def tune_sampler(
     check_installed()
     if metric not in SCORES:
         raise unknown("score", metric, SCORES)
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
     real = EventTable.of(table)
     if real.n < 2 * FEWEST_EVENTS:
         raise ConfigError(f"tuning a sampler needs {2 * FEWEST_EVENTS} events, got {real.n}")
     source = run_directory.open_run(run)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
-    like = _like(real, _columns(source))
+    plan = run_directory.read_plan(source)
+    like = _like(real, plan["fingerprint"]["columns"])
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
     results = []
     for budget in evaluations:
-        results.append(_Budget(benches, budget, method, n_trials, interpolate, seed).result())
+        results.append(_SamplerSearch(benches, budget, n_trials, interpolate, seed).result())
         if on_budget is not None:
             on_budget(results[-1])
     return results
 
 
-def _columns(source: run_directory.Source) -> dict[str, Any]:
-    plan = run_directory.read_plan(source)
-    columns: dict[str, Any] = plan["fingerprint"]["columns"]
-    return columns
-
-
 def _like(table: EventTable, columns: Mapping[str, Any]) -> EventTable:
     """Return the table with the columns and conditions of the run, in their order."""
-    given = [name for name in columns["conditions"] if name in table.names]
-    table = table.as_conditions(given) if given else table
+    known = [name for name in columns["conditions"] if name in table.names]
+    table = table.as_conditions(known) if known else table
     texts = {k: tuple(v) for k, v in columns["categories"].items()}
     kept = table.select(columns["names"])
     return kept.recoded({k: v for k, v in texts.items() if k in kept.categories})
 
 
-class _Budget:
+class _SamplerSearch:
     """The search for one number of evaluations."""
 
     def __init__(
-        self, benches: list[Bench], budget: int, method: str, n_trials: int,
-        interpolate: bool | None, seed: int,
-    ) -> None:  # fmt: skip
+        self, benches: list[Bench], budget: int, n_trials: int, interpolate: bool | None, seed: int
+    ) -> None:
         self.search, self.guard = benches
-        self.budget, self.method, self.n_trials, self.seed = budget, method, n_trials, seed
-        flow = self.search.flow
+        self.budget, self.n_trials, self.seed = budget, n_trials, seed
         self.convention = self.search.convention
-        self.trained: list[float] = flow.grid.times.tolist()
+        trained: list[float] = self.search.flow.grid.times.tolist()
         if interpolate is None:
-            interpolate = len(self.trained) < NESTED * budget
-        self.stays = None if interpolate else self.trained
-        self.own = flow.settings["solver"]
-        self.spacing = flow.settings["spacing"]
+            interpolate = len(trained) < NESTED * budget
+        self.allowed = None if interpolate else trained
         self.log: list[dict[str, Any]] = []
 
-    def try_(self, way: Way | None, note: str) -> float:
-        """Score a sampler; infinite if there is none."""
-        settled = None if way is None else sampler_space.settled(way, self.stays, self.convention)
+    def score(self, sampler: SamplerConfig, note: str) -> float:
+        """Score a sampler and log it; infinite if it does not fit the budget or the times."""
+        settled = sampler_space.settled(sampler, self.allowed, self.convention)
         if settled is None or sampler_space.cost(settled, self.convention) > self.budget:
-            return float("inf")
-        score = self.search.score(settled)
-        self.log.append({"note": note, "way": settled, "score": score})
+            return math.inf
+        return self._log(settled, note)
+
+    def _log(self, sampler: SamplerConfig, note: str) -> float:
+        score = self.search.score(sampler)
+        self.log.append({"note": note, "sampler": sampler, "score": score})
         return score
 
     @property
@@ -186,56 +195,44 @@ class _Budget:
         return min(self.log, key=lambda line: line["score"])
 
     def result(self) -> TunedSampler:
-        """Search, then hold the best against the start on events that nobody looked at."""
+        """Search, then compare the best sampler with the start on the guard events."""
         clock = time.process_time()
         start = self.start()
-        for note, way in self.found_without_metric().items():
-            self.try_(way, note)
-        if self.method == "metric":
-            self.propose()
-            self.polish()
-        lines = [line for line in self.log if self.method in ("metric", line["note"])]
-        if not lines:
-            raise ConfigError(
-                f"method {self.method!r} finds nothing for this run at {self.budget} evaluations:"
-                " it needs more trained times, or a run without conditions; take 'metric'"
-            )
-        return self._held(start, self._by_fresh_noise(lines), clock)
-
-    def _by_fresh_noise(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the best of the first few when each is scored once more, from other noise.
-
-        The best of many scores from the same noise owes part of its place to that noise.
-        """
-        first = sorted(lines, key=lambda line: line["score"])[:LAST_FEW]
-        seed = seeding.derive(self.seed, "sampler-fresh", self.budget)
-        again = {id(line): self.search.score(line["way"], seed) for line in first}
-        return min(first, key=lambda line: line["score"] + again[id(line)])
-
-    def _held(self, start: dict[str, Any], best: dict[str, Any], clock: float) -> TunedSampler:
-        pair = [start["way"], best["way"]]
+        self.propose()
+        self.polish()
+        best = self._by_fresh_noise()
+        pair = [start["sampler"], best["sampler"]]
         difference = None
         if self.search.metric == "separation":
             on_guard, difference = self.guard.separations(pair)
         else:
-            on_guard = [self.guard.score(way) for way in pair]
+            on_guard = [self.guard.score(sampler) for sampler in pair]
         better = on_guard[1] < on_guard[0]
-        way = best["way"] if better else start["way"]
         return TunedSampler(
             evaluations=self.budget,
-            way=way,
-            start=start["way"],
+            sampler=pair[better],
+            start=pair[0],
             scores={
                 "search": {"start": start["score"], "tuned": best["score"]},
                 "guard": {"start": on_guard[0], "tuned": on_guard[1]},
             },
             difference=difference,
             tuned=better,
-            fit=sampler_space.fit_settings(way),
+            fit=sampler_space.fit_settings(pair[better]),
             tried=len(self.log),
             cpu_seconds=time.process_time() - clock,
             log=self.log,
         )
+
+    def _by_fresh_noise(self) -> dict[str, Any]:
+        """Return the best of the first few when each is scored once more, from other noise.
+
+        The best of many scores from the same noise owes part of its place to that noise.
+        """
+        first = sorted(self.log, key=lambda line: line["score"])[:LAST_FEW]
+        seed = seeding.derive(self.seed, "sampler-fresh", self.budget)
+        again = {id(line): self.search.score(line["sampler"], seed) for line in first}
+        return min(first, key=lambda line: line["score"] + again[id(line)])
 
     def start(self) -> dict[str, Any]:
         """Return the log's line of the better of the run's own sampler, and its grid rounded.
@@ -243,63 +240,36 @@ class _Budget:
         With as many steps as the budget pays. On trained times alone these steps may not fit in;
         then with the largest number that does.
         """
-        spacing = "uniform" if isinstance(self.spacing, list) else self.spacing
-        solver = SOLVERS.build(self.own)
-        most = steps_within(solver, self.budget, self.convention, spacing)
+        settings = self.search.flow.settings
+        solver, spacing = settings["solver"], settings["spacing"]
+        spacing = "uniform" if isinstance(spacing, list) else spacing
+        most = steps_within(SOLVERS.build(solver), self.budget, self.convention, spacing)
         for n_steps in range(most, 0, -1):
             grid = boundaries_of(SCHEDULES.build(spacing), n_steps, self.convention)
-            self.try_({"solver": self.own, "spacing": grid.tolist()}, "start")
-            exact = {"solver": self.own, "spacing": grid.tolist(), "interpolate": True}
-            if n_steps == most and self.stays is not None:
-                self.log.append(
-                    {"note": "start", "way": exact, "score": self.search.score(exact)}
-                )  # fmt: skip
+            sampler = {"solver": solver, "spacing": grid.tolist()}
+            self.score(sampler, "start")
+            if n_steps == most and self.allowed is not None:
+                self._log({**sampler, "interpolate": True}, "start")
             if any(np.isfinite(line["score"]) for line in self.log):
                 return self.best
-        raise ConfigError(f"no sampler of this run can do with {self.budget} evaluations")
-
-    def found_without_metric(self) -> dict[str, Way]:
-        """Return the grids that are found from errors of steps, by what found them."""
-        found: dict[str, Way] = {}
-        flow, m = self.search.flow, self.search.flow.plan["n_latent"]
-        x0 = seeding.stream(self.seed, "sampler-points").standard_normal((POINTS, m))
-        solver = "adams_bashforth_2"
-        n_steps = self.budget
-        if not flow.columns["conditions"]:
-            path = PATHS.build(flow.settings["path"])
-            closed = ClosedFormField(flow.preconditioner, path)
-            search = optimise_grid(closed, SOLVERS.build(solver), n_steps, x0, sweeps=4)
-            found["grid"] = {"solver": solver, "spacing": search.boundaries.tolist()}
-        if n_steps <= len(self.trained):
-            cond = None if self.search.cond is None else self.search.cond[:POINTS]
-            x0 = x0 if cond is None else x0[: len(cond)]
-            trail = choose_times.Trail.of(flow.field, np.array(self.trained), x0, cond)
-            kinds = {"times": choose_times.second_order(trail)}
-            if self.convention is not None:
-                kinds["divergence"] = choose_times.divergence(trail, self.convention)
-            for note, errors in kinds.items():
-                grid = choose_times.best_times(trail, n_steps, errors)
-                found[note] = {"solver": solver, "spacing": grid.tolist()}
-        return found
+        raise ConfigError(f"no sampler of this run fits into {self.budget} evaluations")
 
     def propose(self) -> None:
-        """Search solver and levels by the metric."""
-        known = sampler_space.way_space(self.convention, self.own)
-        first = {name: parameter.default for name, parameter in known.items()}
-        solvers = (
-            known["solver"].options if isinstance(known["solver"], search_space.Choice) else {}
-        )
-        others = [{**first, "solver": name} for name in solvers]
+        """Search solver and levels: the defaults of each solver, then as Optuna proposes."""
+        space = sampler_space.sampler_space(self.convention, self.search.flow.settings["solver"])
+        solvers = space["solver"].options if isinstance(space["solver"], Choice) else {}
+        defaults = {name: parameter.default for name, parameter in space.items()}
+        first = [{**defaults, "solver": name} for name in solvers]
         seed = seeding.derive(self.seed, "sampler-search", self.budget)
-        proposals = Proposals(None, known, 1, seed=seed, first=others, n_random=len(others) + 6)
-        for _ in range(self.n_trials):
-            number, params = proposals.ask()
+        past: list[PastTrial] = []
+        for number in range(self.n_trials):
+            params = propose(space, past, number, seed=seed, first=first, n_random=len(first) + 6)
             try:
-                way = sampler_space.build(params, known, self.budget, self.convention)
+                sampler = sampler_space.sampler_of(params, space, self.budget, self.convention)
+                score = self.score(sampler, "search")
             except ConfigError:
-                way = None
-            score = self.try_(way, "search")
-            proposals.tell(number, [score] if np.isfinite(score) else None)
+                score = math.inf
+            past.append(PastTrial(params, [score] if math.isfinite(score) else None))
 
     def polish(self) -> None:
         """Change the steps of the best sampler a little, as long as that helps.
@@ -310,24 +280,10 @@ class _Budget:
         rng = seeding.stream(self.seed, "sampler-polish", self.budget)
         parent, size = self.best, 0.15
         for _ in range(self.n_trials):
-            grid = parent["way"]["spacing"]
+            grid = parent["sampler"]["spacing"]
             change = size * rng.standard_normal(len(grid) - 1)
-            way = {**parent["way"], "spacing": sampler_space.moved(grid, change)}
-            if self.try_(way, "moved") < parent["score"]:
+            child = {**parent["sampler"], "spacing": sampler_space.stretched(grid, change)}
+            if self.score(child, "polish") < parent["score"]:
                 parent, size = self.log[-1], size * 1.5
             else:
                 size = max(size * 1.5**-0.25, 0.01)
-
-
-def to_json(results: Sequence[TunedSampler]) -> dict[str, Any]:
-    """Return everything that was found, as JSON can hold it; what is not finite is None."""
-    return {"format": 1, "budgets": [_finite(atomic_files.to_plain(asdict(r))) for r in results]}
-
-
-def _finite(value: Any) -> Any:
-    """Return plain values with None for infinite numbers and NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 
-from flowbdt.flow.fields import ExactGaussian
 from flowbdt.flow.paths import PATHS, Path
 
 SPECS = [*PATHS.names(), *({"name": name, "sigma": 0.3} for name in PATHS.names())]

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_gaussian import ExactGaussian
 from scipy.linalg import expm
 
-from flowbdt.flow.fields import ExactGaussian, FunctionField
+from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import Linear
-from flowbdt.flow.solvers import SOLVERS, Restart, Solver, evaluation_times, evaluations, integrate
+from flowbdt.flow.solvers import SOLVERS, Solver, evaluation_times, evaluations, integrate
+from flowbdt.flow.solvers.restart import Restart
 
 MATRIX = np.array([[-0.5, 2.0, 0.0], [-2.0, 0.3, 1.0], [0.5, -1.0, 0.2]])
 MEANS, WIDTHS = np.array([[1.0, -1.0, 0.3], [-1.5, 0.5, 0.0]]), np.array([0.3, 0.5])

@@ -107,8 +107,8 @@ class Metric:
     def options(self) -> list[str]:
         """Return the options a user may set (keyword arguments except weights and seed)."""
         parameters = inspect.signature(self.function).parameters.values()
-        given = {"seed", "weight_real", "weight_generated", "weight"}
-        return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in given]
+        fixed = {"seed", "weight_real", "weight_generated", "weight"}
+        return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
 
 
 METRICS: Registry[Metric] = Registry("metric")

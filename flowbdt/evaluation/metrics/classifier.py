@@ -101,12 +101,19 @@ def classifier_auc(
     ------
     InputError if a class has fewer than 10 events.
     """
+    from sklearn.model_selection import train_test_split
+
     x, y, weight = _labelled(real, generated, weight_real, weight_generated)
     unit = weight_real is None and weight_generated is None
     aucs = np.empty((n_split_seeds, n_model_seeds))
     errors, curves = np.empty_like(aucs), np.empty((*aucs.shape, POINTS))
     for i in range(n_split_seeds):
-        train, test = _split(y, test_share, derive(seed, "judge-split", i))
+        train, test = train_test_split(
+            np.arange(len(y)),
+            test_size=test_share,
+            stratify=y,
+            random_state=derive(seed, "judge-split", i),
+        )
         for j in range(n_model_seeds):
             judge = make_classifier(derive(seed, "judge-model", j))
             judge.fit(x[train], y[train], **({} if unit else {"sample_weight": weight[train]}))
@@ -119,7 +126,7 @@ def classifier_auc(
         "test_share": test_share,
         "aucs": aucs.round(5).tolist(),
         "roc": mean_curve(curves, y, weight, test_share).to_json(),
-        "standard_error": _plain_error(aucs),
+        "standard_error": float(aucs.std(ddof=1) / math.sqrt(aucs.size)) if aucs.size > 1 else None,
         "seed": seed,
     }
     n = min(len(real), len(generated))
@@ -174,25 +181,12 @@ def _labelled(
     return x, y, weight
 
 
-def _split(y: np.ndarray, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.model_selection import train_test_split
-
-    train, test = train_test_split(
-        np.arange(len(y)), test_size=test_share, stratify=y, random_state=seed
-    )
-    return train, test
-
-
 def _auc(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     from sklearn.metrics import roc_auc_score
 
     one = y == 1
     auc = roc_auc_score(y, scores, sample_weight=weight)
     return float(auc), auc_error(scores[one], scores[~one], weight[one], weight[~one])
-
-
-def _plain_error(aucs: np.ndarray) -> float | None:
-    return float(aucs.std(ddof=1) / math.sqrt(aucs.size)) if aucs.size > 1 else None
 
 
 def _combined_error(aucs: np.ndarray, errors: np.ndarray, overlap: float) -> float:
@@ -252,13 +246,7 @@ class Curve:
 
 
 def recognised(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return the share of class 1 above the cuts that leave 0, 1/100 ... 1 of class 0 above (p,).
-
-    Parameters
-    ----------
-    scores, weight : ndarray (n,)
-    y : ndarray (n,) of 0 and 1
-    """
+    """Return the share (p,) of class 1 above cuts that keep 0, 1/100 ... 1 of class 0."""
     from sklearn.metrics import roc_curve
 
     false, true, _ = roc_curve(y, scores, sample_weight=weight)

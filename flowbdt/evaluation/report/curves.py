@@ -1,4 +1,4 @@
-"""Figures of several runs together: losses and trees per step, quality against cost, corners."""
+"""Figures of runs together: losses and trees per step, quality against cost, corners."""
 
 from __future__ import annotations
 
@@ -40,13 +40,9 @@ class Point:
 
 
 def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Return losses, what trees explain, and trees, against the time of the step.
+    """Return losses, the share explained by trees, and numbers of trees against the time.
 
-    Parameters
-    ----------
-    runs : name -> steps of a manifest
-
-    Call it inside `style.drawing`.
+    ``runs``: name -> steps of a manifest. Call it inside `style.drawing`.
     """
     figure = style.new_figure(10.2, 3.2, layout="constrained")
     panels = figure.subplots(1, 3)
@@ -79,12 +75,7 @@ def quality_figure(
 ) -> Figure:
     """Return the mean separation power against evaluations and against time per event.
 
-    Parameters
-    ----------
-    curves : name -> points
-    floor : truth against truth and its error, drawn as a band
-
-    Call it inside `style.drawing`.
+    ``floor``: truth against truth and its error, a band. Call it inside `style.drawing`.
     """
     figure = style.new_figure(8.6, 3.6, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

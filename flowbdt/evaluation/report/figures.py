@@ -60,7 +60,7 @@ def column_edges(real: np.ndarray, other: np.ndarray | None = None) -> np.ndarra
 
 
 Samples = EventTable | Mapping[str, EventTable]
-"""One generated sample, or several by what they are called in the legend."""
+"""One generated sample, or samples by their names in the legend."""
 
 
 TRAINING = "training (truth on truth)"
@@ -123,9 +123,9 @@ def _column(
         shapes.append((made, color, dashes))
     scale(upper, truth, [made for made, _, _ in shapes])
     if training is not None:
-        seen = Shape.of(training.column(name), training.weight, edges)
-        handles[TRAINING] = line(upper, seen, style.TRAINING, style.TRAINING_DASHES)
-        shapes.insert(0, (seen, style.TRAINING, style.TRAINING_DASHES))
+        floor = Shape.of(training.column(name), training.weight, edges)
+        handles[TRAINING] = line(upper, floor, style.TRAINING, style.TRAINING_DASHES)
+        shapes.insert(0, (floor, style.TRAINING, style.TRAINING_DASHES))
     ratios(lower, truth, shapes)
     style.quiet_ticks(upper)
     lower.set_xlabel(style.label(name, real.unit(name)))

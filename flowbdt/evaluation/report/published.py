@@ -37,7 +37,7 @@ class Published:
     ----------
     score : name of the metric as in a report, such as ``auc_mlp``; of one column
         ``separation/mass``. Any other name is welcome, but has no figure of ours beside it
-    value, error : in the unit of the metric; error None if none was given
+    value, error : in the unit of the metric; error None if there is none
     floor : the same score of truth against truth, or None
     events : number of events, or None
     note, source : in words; the source is where to look it up

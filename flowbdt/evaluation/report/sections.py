@@ -1,4 +1,4 @@
-"""Content of a page about several entries, and its sections as tables and sentences."""
+"""Content of a page about entries together, and its sections as tables and sentences."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Content:
         return dict(self.evaluations[name].settings.get("generated") or {})
 
     def distinct_runs(self) -> dict[str, Mapping[str, Any]]:
-        """Return the runs, each once: entries may be samples of one run by several samplers."""
+        """Return the runs, each once: entries may be samples of one run by different samplers."""
         known: dict[str, str] = {}
         for name, run in self.runs.items():
             known.setdefault(str(run["digest"]), name)
@@ -278,7 +278,7 @@ def limits(content: Content) -> list[str]:
             above = ", ".join(
                 f"{label_of(r.name)} (by {r.excess:.0f} standard errors)" for r in far
             )
-            notes.append(f"{name} is told from real events: above the floor in {above}")
+            notes.append(f"{name} can be told from real events: above the floor in {above}")
     if content.real is not None and not any(content.real.units):
         notes.append("the table of real events states no units: columns are in those of its file")
     notes.append("scores hold for samples of this size; more events show smaller differences")

@@ -1,4 +1,4 @@
-"""Colours, line styles, labels and the only way to matplotlib: no global setting is touched."""
+"""Colours, line styles, labels and layouts of all figures; no global setting is changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REAL = "#3b3b3b"
 GENERATED = "#d55e00"
 TRAINING = "#0072b2"
 BAND = "#c9c9c9"
-"""Okabe-Ito colours, told apart by the colour-blind; lines also differ in style for greyscale."""
+"""Okabe-Ito colours, for the colour-blind; lines also differ in style for greyscale."""
 
 SAMPLES = (GENERATED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
 DASHES: tuple[Any, ...] = (

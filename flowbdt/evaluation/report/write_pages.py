@@ -1,4 +1,4 @@
-"""Pages about one evaluation and about several entries, their figures, numbers and PDF."""
+"""Pages about one evaluation and about entries together, their figures, numbers and PDF."""
 
 from __future__ import annotations
 
@@ -112,15 +112,9 @@ def write_scores_page(
     draw: Callable[[], Iterator[tuple[str, str, Figure]]],
     **words: Any,
 ) -> Path:
-    """Write ``report.json``, then figures (PNG and PDF) and ``report.html`` around them.
+    """Write ``numbers`` as ``report.json``, then figures (PNG and PDF) and ``report.html``.
 
-    Parameters
-    ----------
-    folder : made if absent
-    title : heading
-    numbers : content of ``report.json``
-    draw : yields name of the file, caption and figure
-    words : the other values of the template ``report.html``
+    ``draw`` yields name of the file, caption and figure; ``words`` are for the template.
     """
     folder = make_folder(folder)
     write_json(folder / "report.json", numbers)
@@ -349,8 +343,8 @@ def _text_pages(title: str, content: Content, words: Mapping[str, Any]) -> Itera
     headline = next(iter(content.evaluations.values())).headline()
     numbered = [f"{short}: {name}" for name, short in names.items() if short != name]
     head = [title, "=" * len(title), "", *_wrapped(headline), "", *numbered, ""]
-    told = [f"{p.score} {p.text()}, {p.source}. {p.note}" for p in content.published]
-    lines = [published.WORDS, *told] if told else []
+    others = [f"{p.score} {p.text()}, {p.source}. {p.note}" for p in content.published]
+    lines = [published.WORDS, *others] if others else []
     text = render("words.txt", **words, published_lines=lines)
     for block in (
         [*head, *compared(judged, found).splitlines()],

@@ -18,10 +18,7 @@ __all__ = ["PRECONDITIONERS", "Preconditioner", "Prepared", "from_arrays", "from
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
     """Return the preconditioner that `Preconditioner.to_arrays` wrote.
 
-    Raises
-    ------
-    FormatError
-        If something is missing or of a version that this release does not know.
+    Raises FormatError if something is missing or of a version that this release does not know.
     """
     try:
         version = int(arrays["format"])
@@ -31,10 +28,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
                 " with 'pip install -U flowbdt'"
             )
         name = str(arrays["name"])
-        if name == "stages":  # made by distillation only, so it is in no list of names
-            from .student_stages import Stages
-
-            return Stages.restore(arrays)
+        if name == "stages":  # an early student, which had a prefix for its one stage
+            name, arrays = "mixture", {k.removeprefix("0."): a for k, a in arrays.items()}
         restored: Preconditioner = PRECONDITIONERS.get(name).restore(arrays)
         return restored
     except (KeyError, ConfigError) as error:

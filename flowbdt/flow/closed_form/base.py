@@ -39,15 +39,12 @@ class Prepared(ABC):
 
         The extra inputs are the posterior mean, then the weights if there are two or more.
 
+        Raises InputError if the shapes are not those of the fit.
+
         Parameters
         ----------
         x : ndarray (n, m), points at the prepared time, latent (no unit)
         cond : ndarray (n, c), NaN = unknown; None = all unknown, or no conditions
-
-        Raises
-        ------
-        InputError
-            If the shapes are not those of the fit.
         """
 
     @abstractmethod
@@ -80,6 +77,8 @@ class Preconditioner(ABC):
     ) -> Self:
         """Learn from training rows and return self.
 
+        Raises InputError if an array has the wrong shape or is not finite.
+
         Parameters
         ----------
         z : ndarray (n, m), latent rows, finite; converted to float64
@@ -87,11 +86,6 @@ class Preconditioner(ABC):
         cond : ndarray (n, c) or None; NaN = unknown
         weight : ndarray (n,) or None, event weights >= 0; only their ratios matter
         source : ndarray (n, m) or None, the start x0 of each row where it is not noise
-
-        Raises
-        ------
-        InputError
-            If an array has the wrong shape or is not finite.
         """
 
     @abstractmethod

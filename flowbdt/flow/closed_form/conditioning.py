@@ -325,9 +325,7 @@ class LowRank(Covariances):
 
     For hundreds of columns: K p q numbers instead of K p^2, and as much less work per event.
 
-    References
-    ----------
-    Ghahramani, Hinton 1996, "The EM algorithm for mixtures of factor analyzers" (Toronto
+    Source: Ghahramani, Hinton 1996, "The EM algorithm for mixtures of factor analyzers" (Toronto
     CRG-TR-96-1), section 2.
     """
 

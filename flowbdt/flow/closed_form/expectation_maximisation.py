@@ -146,10 +146,8 @@ def shrunk(scatter: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndar
 
     A component with few events, fewer than variables even, borrows its shape from the others.
 
-    References
-    ----------
-    Friedman 1989, J. Am. Stat. Assoc. 84, 165, equations 16 to 18 (the form; weights derived
-    here).
+    Source: Friedman 1989, J. Am. Stat. Assoc. 84, 165, equations 16 to 18 (the form; weights
+    derived here).
     """
     total = counts.sum()
     pooled = np.tensordot(counts / total, scatter, axes=1)
@@ -226,9 +224,7 @@ def start(
 ) -> GaussianMixture:
     """Return a first mixture from k-means with spread-out seeds.
 
-    References
-    ----------
-    Arthur, Vassilvitskii 2007, "k-means++: the advantages of careful seeding", section 2.2.
+    Source: Arthur, Vassilvitskii 2007, "k-means++: the advantages of careful seeding", section 2.2.
     """
     y = np.where(np.isnan(rows.y), 0.0, rows.y)  # standardised: 0 is the mean
     centres = _spread_seeds(y, rows.weight, n_components, rng)

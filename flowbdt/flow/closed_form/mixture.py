@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -32,6 +31,14 @@ class MixturePreconditioner(Preconditioner):
     Conditions (and source events) join the table: the mixture describes them together and
     is conditioned exactly on what is known.
 
+    Raises ConfigError if an option is out of range.
+
+    A component of fewer than one event is dropped, and there is at most one component for twice as
+    many rows as there are variables, so a fit may end with fewer than requested.
+
+    Source: Fit: Dempster, Laird, Rubin 1977, J. R. Stat. Soc. B 39, 1, section 4.3. Velocity:
+    derived here, by conditioning jointly normal variables.
+
     Parameters
     ----------
     n_components : int >= 1 or "auto": the number with the highest likelihood of held-out rows
@@ -41,21 +48,6 @@ class MixturePreconditioner(Preconditioner):
         pooled one
     max_iter : int >= 1, iterations of the fit
     max_rows : int >= 1, rows used at most, drawn by a keyed hash
-
-    Raises
-    ------
-    ConfigError
-        If an option is out of range.
-
-    Notes
-    -----
-    A component of fewer than one event is dropped, and there is at most one component for twice
-    as many rows as there are variables, so a fit may end with fewer than requested.
-
-    References
-    ----------
-    Fit: Dempster, Laird, Rubin 1977, J. R. Stat. Soc. B 39, 1, section 4.3. Velocity: derived
-    here, by conditioning jointly normal variables.
     """
 
     name: ClassVar[str] = "mixture"
@@ -145,18 +137,6 @@ class MixturePreconditioner(Preconditioner):
     def moved(self, motion: Motion) -> PreparedMixture:
         """Return the mixture at the scales and rates of any motion."""
         return PreparedMixture(self._mixture, self._layout, motion)
-
-    def filled(self, n_components: int) -> Self:
-        """Return the same mixture with more components: copies of the first."""
-        mixture, copies = self._mixture, n_components - self._mixture.n_components + 1
-        index = np.concatenate([np.zeros(copies, dtype=int), np.arange(1, mixture.n_components)])
-        weights = mixture.log_weights[index]
-        weights[:copies] -= np.log(copies)
-        other = copy.copy(self)
-        other._mixture = GaussianMixture(
-            weights, mixture.means[index], mixture.covariances.take(index)
-        )
-        return other
 
     @property
     def mixture(self) -> GaussianMixture:

@@ -210,10 +210,7 @@ def evaluations(
     ``convention`` matters to solvers that step in noise levels; None is the straight
     line.
 
-    Raises
-    ------
-    ConfigError
-        If the solver is adaptive: its times depend on the points.
+    Raises ConfigError if the solver is adaptive: its times depend on the points.
     """
     if solver.adaptive:
         raise ConfigError(
@@ -244,6 +241,12 @@ def integrate(
 ) -> Solution:
     """Move x0 along the field from the first to the last boundary.
 
+    Raises GridError before any step, if the solver would evaluate the field at a time it does not
+    know. Raises ConfigError if the boundaries are not monotonic, a stochastic solver has no rng, or
+    the solver needs denoised points of a field that has none.
+
+    Floating-point overflow is not warned about; it is counted in ``nonfinite_fraction``.
+
     Parameters
     ----------
     solver : Solver
@@ -257,18 +260,6 @@ def integrate(
     Returns
     -------
     Solution
-
-    Raises
-    ------
-    GridError
-        Before any step, if the solver would evaluate the field at a time it does not know.
-    ConfigError
-        If the boundaries are not monotonic, a stochastic solver has no rng, or the solver
-        needs denoised points of a field that has none.
-
-    Notes
-    -----
-    Floating-point overflow is not warned about; it is counted in ``nonfinite_fraction``.
     """
     steps = check_boundaries(boundaries)
     check_field(solver, field, steps, rng)

@@ -21,9 +21,7 @@ class DormandPrince(RungeKutta):
 
     The seventh stage of the pair serves only its error estimate and is left out.
 
-    References
-    ----------
-    Dormand, Prince 1980, J. Comp. Appl. Math. 6, 19, table 2.
+    Source: Dormand, Prince 1980, J. Comp. Appl. Math. 6, 19, table 2.
     """
 
     order = 5
@@ -46,14 +44,12 @@ class DormandPrinceAdaptive(Solver):
     so step models are refused. All points share their steps: the error is the root mean square
     over them, so a point depends on its company, within the tolerance.
 
+    Source: Dormand, Prince 1980, J. Comp. Appl. Math. 6, 19, table 2; step control of Hairer,
+    Norsett, Wanner, Solving Ordinary Differential Equations I, section II.4, equation 4.13.
+
     Parameters
     ----------
     rtol, atol : a step is accepted if its error is below ``atol + rtol |x|`` in the mean
-
-    References
-    ----------
-    Dormand, Prince 1980, J. Comp. Appl. Math. 6, 19, table 2; step control of Hairer, Norsett,
-    Wanner, Solving Ordinary Differential Equations I, section II.4, equation 4.13.
     """
 
     order = 5

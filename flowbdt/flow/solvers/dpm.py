@@ -97,9 +97,7 @@ class DDIM(Solver):
     Order 1, one evaluation per step, ``x(t1) = alpha1 D + sigma1 e``. On the straight path this
     is Euler's step, on curved ones it is not: for a single event it follows the curve exactly.
 
-    References
-    ----------
-    Song, Meng, Ermon 2021, arXiv 2010.02502, equation 12 with sigma = 0.
+    Source: Song, Meng, Ermon 2021, arXiv 2010.02502, equation 12 with sigma = 0.
     """
 
     order = 1
@@ -115,9 +113,7 @@ class DDIM(Solver):
 class DPMSolver2(Singlestep):
     """Noise at the middle of the step in log-SNR. Order 2, two evaluations per step.
 
-    References
-    ----------
-    Lu et al. 2022, arXiv 2206.00927, algorithm 1 (r1 = 1/2).
+    Source: Lu et al. 2022, arXiv 2206.00927, algorithm 1 (r1 = 1/2).
     """
 
     order = 2
@@ -134,9 +130,7 @@ class DPMSolver2(Singlestep):
 class DPMSolver3(Singlestep):
     """Noise at thirds of the step in log-SNR. Order 3, three evaluations per step.
 
-    References
-    ----------
-    Lu et al. 2022, arXiv 2206.00927, algorithm 2 (r1 = 1/3, r2 = 2/3).
+    Source: Lu et al. 2022, arXiv 2206.00927, algorithm 2 (r1 = 1/3, r2 = 2/3).
     """
 
     order = 3
@@ -162,9 +156,7 @@ def _line(h: float, place: float) -> Any:
 class DPMSolverPP2S(Singlestep):
     """Denoised point at the middle of the step in log-SNR. Order 2, two evaluations per step.
 
-    References
-    ----------
-    Lu et al. 2022, arXiv 2211.01095, algorithm 1 (r = 1/2).
+    Source: Lu et al. 2022, arXiv 2211.01095, algorithm 1 (r = 1/2).
     """
 
     order = 2
@@ -244,13 +236,11 @@ class DataMultistep(Multistep):
 class DPMSolverPP2M(DataMultistep):
     """Two-step DPM-Solver++. Order 2, one evaluation per step.
 
+    Source: Lu et al. 2022, arXiv 2211.01095, algorithm 2.
+
     Parameters
     ----------
     quadrature : 'published' (midpoint form) or 'exact' (weights of the interpolating line)
-
-    References
-    ----------
-    Lu et al. 2022, arXiv 2211.01095, algorithm 2.
     """
 
     def __init__(self, quadrature: str = "published") -> None:
@@ -261,15 +251,14 @@ class DPMSolverPP2M(DataMultistep):
 class DPMSolverPP3M(DataMultistep):
     """Three-step DPM-Solver++. Order 3, one evaluation per step and one more at the start.
 
+    Source: Lu et al. 2022, arXiv 2211.01095, section 4 (multistep of order 3; formulas in their
+    code).
+
     Parameters
     ----------
     quadrature : 'exact', or 'published': the formula of the authors' code and of those derived
         from it, whose measured order is 2 (see `data_moments`)
     warm_start : see `Multistep`; without, the order is 2
-
-    References
-    ----------
-    Lu et al. 2022, arXiv 2211.01095, section 4 (multistep of order 3; formulas in their code).
     """
 
     def __init__(self, quadrature: str = "exact", warm_start: bool = True) -> None:
@@ -297,6 +286,9 @@ class UniPC(Solver):
     log-SNR is finite. Steps from pure noise and to pure data are DDIM's. The last point is
     predicted only: there is nothing to correct it with.
 
+    Source: Zhao et al. 2023, arXiv 2302.04867, algorithms 1 (UniC-p) and 2 (UniP-p), in their form
+    for data prediction.
+
     Parameters
     ----------
     degree : 1 to 3, the p of UniPC-p
@@ -304,11 +296,6 @@ class UniPC(Solver):
         used, everywhere else B(h) cancels
     warm_start : for degree 3, integrate the second step anew from the very first point, which
         keeps order 4 at the price of one evaluation; without, as published, the order is 3
-
-    References
-    ----------
-    Zhao et al. 2023, arXiv 2302.04867, algorithms 1 (UniC-p) and 2 (UniP-p), in their form for data
-    prediction.
     """
 
     offsets = (0.0,)

@@ -192,10 +192,8 @@ def checked_degree(name: str, degree: Any, highest: int) -> int:
 class AdamsBashforth(Multistep):
     """Extrapolate the velocities of the last ``degree`` boundaries.
 
-    References
-    ----------
-    Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section III.5 (variable
-    steps).
+    Source: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, section III.5
+    (variable steps).
     """
 
     def value(self, field: Evaluator, t: float, x: Any) -> Any:
@@ -302,10 +300,8 @@ class LMS(NoiseMultistep):
     that made the method known integrates numerically. Steps to pure data (ratio 0) are regular,
     steps from pure noise are DDIM's.
 
-    References
-    ----------
-    Crowson 2022, k-diffusion, ``sample_lms`` (degree 4); the same as rho-AB-DEIS, Zhang, Chen 2023,
-    arXiv 2204.13902.
+    Source: Crowson 2022, k-diffusion, ``sample_lms`` (degree 4); the same as rho-AB-DEIS, Zhang,
+    Chen 2023, arXiv 2204.13902.
     """
 
     def __init__(self, degree: int = 4, warm_start: bool = True) -> None:
@@ -325,15 +321,13 @@ class DEIS(NoiseMultistep):
 
     Order ``degree`` (1 to 4), one evaluation per step and ``degree - 2`` more at the start.
 
+    Source: Zhang, Chen 2023, arXiv 2204.13902, equations 14 and 15.
+
     Parameters
     ----------
     degree : 1 to 4, nodes of the interpolation
     variable : 'time' (t-AB-DEIS) or 'log_snr'; with the latter steps to pure data are DDIM's
     warm_start : see `Multistep`
-
-    References
-    ----------
-    Zhang, Chen 2023, arXiv 2204.13902, equations 14 and 15.
     """
 
     def __init__(self, degree: int = 3, variable: str = "time", warm_start: bool = True) -> None:

@@ -71,21 +71,16 @@ class Restart(Solver):
 
     Order and place of the evaluations are those of the base.
 
+    Raises ConfigError if an interval is malformed, or falls between two boundaries.
+
+    Source: Xu et al. 2023, arXiv 2306.14878, section 3.1 (Restart forward and backward process).
+
     Parameters
     ----------
     base : solver, its name, or a mapping with its parameters
     intervals : table, see `RestartInterval`; or 'auto': once between noise ratios `AUTO_RANGE`
     k : restarts of the interval that 'auto' chooses
     s_noise : factor of the noise that is added
-
-    Raises
-    ------
-    ConfigError
-        If an interval is malformed, or falls between two boundaries.
-
-    References
-    ----------
-    Xu et al. 2023, arXiv 2306.14878, section 3.1 (Restart forward and backward process).
     """
 
     needs_denoised = True

@@ -25,10 +25,8 @@ class DDPM(Solver):
     the noise ratios at t1 and t0: with eta = 1 the step draws from the posterior of DDPM for a
     known denoised point, with eta = 0 it is DDIM's.
 
-    References
-    ----------
-    Ho, Jain, Abbeel 2020, arXiv 2006.11239, equations 6 and 7; Song, Meng, Ermon 2021, arXiv
-    2010.02502, equations 12 and 16.
+    Source: Ho, Jain, Abbeel 2020, arXiv 2006.11239, equations 6 and 7; Song, Meng, Ermon 2021,
+    arXiv 2010.02502, equations 12 and 16.
     """
 
     order = 1
@@ -61,10 +59,8 @@ class EulerMaruyama(Solver):
     Order 1 for expectations, one evaluation per step. The last step, to pure data, draws nothing:
     noise drawn there would stay.
 
-    References
-    ----------
-    Ma et al. 2024, arXiv 2401.08740 (SiT): the reverse equation holds for any diffusion w(t); here
-    w is proportional to sigma.
+    Source: Ma et al. 2024, arXiv 2401.08740 (SiT): the reverse equation holds for any diffusion
+    w(t); here w is proportional to sigma.
     """
 
     order = 1
@@ -92,9 +88,7 @@ class StochasticMultistep(DataMultistep):
     lambda)) D dlambda + sigma1 sqrt(1 - e^(-2 eta h)) z``, h the step in log-SNR. One evaluation
     per step. Steps from pure noise are the limit h -> infinity, those to pure data return D.
 
-    References
-    ----------
-    Lu et al. 2022, arXiv 2211.01095 (SDE-DPM-Solver++); eta as in Crowson 2022,
+    Source: Lu et al. 2022, arXiv 2211.01095 (SDE-DPM-Solver++); eta as in Crowson 2022,
     k-diffusion, and, as tau^2, in Xue et al. 2023, arXiv 2309.05019 (SA-Solver).
     """
 
@@ -159,9 +153,7 @@ class SEEDS2(Solver):
     step in log-SNR; both stages share their noise, as the same path of the SDE must. Two
     evaluations per step. Steps from pure noise and to pure data are those of `DDPM`.
 
-    References
-    ----------
-    Gonzalez et al. 2023, arXiv 2305.14267 (SEEDS-2, c2 = 1/2).
+    Source: Gonzalez et al. 2023, arXiv 2305.14267 (SEEDS-2, c2 = 1/2).
     """
 
     order = 1
@@ -205,15 +197,13 @@ class EDMSampler(Solver):
     From pure noise, where the ratio is infinite, the trapezoid rule is used on ``x / sigma`` in
     alpha / sigma instead, which is as accurate and finite; there is no noise to add.
 
+    Source: Karras et al. 2022, arXiv 2206.00364, algorithm 2 (algorithm 1 without churn).
+
     Parameters
     ----------
     s_churn : 0 or more, the total amount of noise
     s_tmin, s_tmax : range of noise ratios with churn; None: no upper limit
     s_noise : factor of the noise, 1 or a little above
-
-    References
-    ----------
-    Karras et al. 2022, arXiv 2206.00364, algorithm 2 (algorithm 1 without churn).
     """
 
     order = 2

@@ -27,6 +27,7 @@ from .neighbours import neighbour_inputs, neighbour_scores
 from .shower_judges import (
     fast_auc,
     high_level_inputs,
+    logarithmic_inputs,
     low_level_inputs,
     shower_fpd,
     shower_kpd,
@@ -230,12 +231,7 @@ def _memorised(
     reference: Showers, generated: Showers, training: Showers, protocol: Protocol
 ) -> Result:
     """Return how often a generated shower is nearer to a training shower than a real one is."""
-    inputs = [memorisation_inputs(one) for one in (reference, generated, training)]
+    samples = (reference, generated, training)
+    inputs = [logarithmic_inputs(low_level_inputs(one)) for one in samples]
     found = memorisation(*inputs, max_events=2000, seed=protocol.seed)
     return replace(found, floor=0.5, floor_error=0.0)
-
-
-def memorisation_inputs(showers: Showers) -> np.ndarray:
-    """Return log10 of E_inc [MeV] and of 1 + E / (1e-6 E_inc) of all voxels, (n, 1 + voxels)."""
-    relative = showers.voxels / showers.energies[:, None]
-    return np.column_stack([np.log10(showers.energies), np.log10(1 + 1e6 * relative)])

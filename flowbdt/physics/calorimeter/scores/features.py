@@ -102,7 +102,7 @@ def high_level_features(showers: Iterable[Showers], threshold: float | None = No
 
 
 def blocks(showers: Iterable[Showers]) -> Iterator[Showers]:
-    """Yield the blocks of showers. Raises InputError if something else is given."""
+    """Yield the blocks of showers. Raises InputError for anything else."""
     for block in showers:
         if not isinstance(block, Showers):
             raise InputError(

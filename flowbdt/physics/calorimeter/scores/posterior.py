@@ -1,4 +1,4 @@
-"""Several generators at once: which of them does a classifier take the simulation for?"""
+"""Log posteriors: a classifier of many generators applied to the simulation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def log_posteriors(
     n_runs: int = 3,
     seed: int = 0,
 ) -> list[Result]:
-    """Return for every generator how a classifier of all of them takes the reference for its own.
+    """Return for every generator the log posterior of the reference under a classifier of all.
 
     A classifier learns to tell from which generator an event comes. The score of a generator is the
     mean over the reference of the logarithm of its probability: the nearer to 0, the more the
@@ -91,7 +91,7 @@ def log_posteriors(
 def _trained(
     events: list[np.ndarray], size: int, make_classifier: MakeClassifier, seed: int
 ) -> tuple[object, list[np.ndarray]]:
-    """Return a classifier of the generators and what of each it has not seen."""
+    """Return a classifier of the generators and held-out events of each."""
     rng = stream(seed, "posterior-split")
     cut = max(1, round(HELD_OUT * size))
     shuffled = [one[rng.permutation(len(one))[:size]] for one in events]

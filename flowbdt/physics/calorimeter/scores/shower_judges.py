@@ -82,13 +82,14 @@ def fast_auc(
     if level not in LEVELS:
         raise InputError(f"the level must be 'low' or 'high', got {level!r}")
     if level == "low":
-        reference, generated = _logarithms(reference), _logarithms(generated)
+        reference, generated = logarithmic_inputs(reference), logarithmic_inputs(generated)
     name = f"auc_{level}_fast"
     result = classifier_auc(reference, generated, make_classifier, name=name, **options)
     return replace(result, settings=result.settings | {"judge": "fast, not the official network"})
 
 
-def _logarithms(inputs: np.ndarray) -> np.ndarray:
+def logarithmic_inputs(inputs: np.ndarray) -> np.ndarray:
+    """Return low-level inputs with log10(1 + E / (1e-6 E_inc)) in place of the voxels."""
     return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])
 
 

@@ -64,7 +64,7 @@ class Event:
         return int(match[1]) if match else 0
 
 
-def read_events(log: Path, offset: int = 0) -> tuple[list[Event], int]:
+def read_log(log: Path, offset: int = 0) -> tuple[list[Event], int]:
     """Return the whole events after ``offset`` and where to go on; none if there is no log yet."""
     try:
         with open(log, "rb") as handle:

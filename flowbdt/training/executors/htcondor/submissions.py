@@ -186,7 +186,7 @@ class Submission:
     def update(self) -> list[JobState]:
         """Read on in the event log; return the jobs whose state changed."""
         log = self.run.file(f"{self.folder}/events.log")
-        events, self._offset = event_log.read_events(log, self._offset)
+        events, self._offset = event_log.read_log(log, self._offset)
         changed = {}
         for event in events:
             job = self._job(event)
@@ -207,7 +207,7 @@ class Submission:
         """Return jobs that were never submitted, because what would submit them has ended."""
         if self.record["dag"]:
             manager = self.run.file(f"{self.folder}/run.dag.dagman.log")
-            events, self._dag_offset = event_log.read_events(manager, self._dag_offset)
+            events, self._dag_offset = event_log.read_log(manager, self._dag_offset)
             over = (event_log.TERMINATED, event_log.ABORTED)
             self.ended = self.ended or any(event.code in over for event in events)
         never = [job for job in self.jobs.values() if self.ended and job.state == WAITING]

@@ -107,11 +107,6 @@ class JobSettings:
         """The Python that jobs use."""
         return self.python or sys.executable
 
-    @property
-    def interpreter_here(self) -> str:
-        """The Python that submits, for what runs on the submit machine."""
-        return sys.executable
-
 
 MACROS = ("number", "name", "memory")
 """Variables that differ between the jobs of one description."""
@@ -257,10 +252,8 @@ def numbered(
 ) -> Stage:
     """Return the stage that does ``numbers`` of a kind on nodes of the pool.
 
-    Parameters
-    ----------
-    inputs : files to copy, with ``$(name)`` for the four digits of a number
-    needs : memory and disk of one job, where the settings leave them open
+    ``inputs`` are files to copy, with ``$(name)`` for the four digits of a number; ``needs`` is the
+    memory and disk of a job where the settings leave them open.
     """
     memory = settings.request_memory or needs.memory_mib
     disk = settings.request_disk or needs.disk_mib + settings.pack_mib
@@ -285,7 +278,7 @@ def single(name: str, words: Sequence[str], settings: JobSettings, place: Place)
     """Return a stage of one job that runs on the submit machine itself, where the run is."""
     lines = {
         "universe": "local",
-        "executable": plain(settings.interpreter_here),
+        "executable": plain(sys.executable),
         "arguments": arguments(["-P", "-m", "flowbdt.cli", *words]),
         "initialdir": plain(str(place.run)),
         "environment": environment(settings.env),
