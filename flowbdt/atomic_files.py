@@ -22,7 +22,7 @@ WEEK_S = 7 * 24 * 3600
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` only if the block succeeds.
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name is unique, so that two workers on the same step do no harm, and ends as
     ``path`` does, because some writers choose a format by ending. Raises RunError when the disk

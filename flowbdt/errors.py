@@ -12,7 +12,7 @@ class FlowbdtError(Exception):
 
 
 class InputError(FlowbdtError, ValueError):
-    """A table, array or file content is not what was asked for (shape, type, names, values)."""
+    """A table, array or file has the wrong shape, type, names or values."""
 
 
 class InputTypeError(InputError, TypeError):
@@ -24,7 +24,7 @@ class ConfigError(FlowbdtError, ValueError):
 
 
 class GridError(FlowbdtError, ValueError):
-    """A velocity was asked for at a time for which no step model was trained."""
+    """A velocity is needed at a time for which no step model was trained."""
 
 
 class FormatError(FlowbdtError, ValueError):
@@ -32,7 +32,7 @@ class FormatError(FlowbdtError, ValueError):
 
 
 class RunError(FlowbdtError, RuntimeError):
-    """A run directory cannot be used as asked (another run's folder, no space, a failed step)."""
+    """A run directory cannot be used (another run's folder, no space, a failed step)."""
 
 
 class IncompleteRun(RunError):
@@ -66,7 +66,7 @@ class DataWarning(UserWarning):
 
 
 class SlowWarning(UserWarning):
-    """Something is done in a slower way than it could be; the message says why."""
+    """Something is slower than it could be; the message says why."""
 
 
 class JobWarning(UserWarning):
@@ -74,5 +74,5 @@ class JobWarning(UserWarning):
 
 
 def plural(count: int, noun: str) -> str:
-    """Return ``"1 row"`` or ``"3 rows"``: messages are read by people."""
+    """Return a number with its noun, as ``"1 row"`` or ``"3 rows"``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

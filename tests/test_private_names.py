@@ -12,8 +12,12 @@ import flowbdt
 ROOT = Path(flowbdt.__file__).parent
 
 OF_OTHERS = {
-    "compiled/numba.py": {"_cache", "_cache_file", "_index_key"},  # numba has no public way
-    "execution/local.py": {"_backend"},  # nor has joblib
+    "generation/compiled/numba_options.py": {
+        "_cache",
+        "_cache_file",
+        "_index_key",
+    },  # no public API
+    "training/executors/local.py": {"_backend"},  # nor in joblib
 }
 OF_TUPLES = {"_asdict", "_fields", "_replace"}
 

@@ -73,9 +73,9 @@ class EventTable:
         else:
             table = _from_columns(x, names, units or {})
         if cond is not None:
-            values, cond_names, categories = _conditions(cond, table.n)
-            categories = {**table.categories, **categories}
-            table = replace(table, cond=values, cond_names=cond_names, categories=categories)
+            added = _conditions(cond, table.n)
+            categories = {**table.categories, **added.categories}
+            table = replace(table, cond=added.x, cond_names=added.names, categories=categories)
         if weight is not None:
             table = replace(table, weight=checks.weights(weight, table.n))
         checks.finite(table.x, table.names, "the table")
@@ -159,13 +159,7 @@ class EventTable:
         """Return the table with the category codes of another one, whose ``categories`` these are.
 
         A table numbers the texts that it holds, so its codes differ from those of a table with
-        more texts.
-
-        Raises
-        ------
-        InputError
-            If the table holds a text that is not in the other list, or numbers where texts are
-            needed.
+        more texts. Raises InputError for a text that is not in the other list, and for numbers.
         """
         x = self.x.copy()
         cond = None if self.cond is None else self.cond.copy()
@@ -236,20 +230,23 @@ def _is_frame(data: Any) -> bool:
     return hasattr(data, "columns") and hasattr(data, "iloc")
 
 
-def _from_columns(data: Any, names: Sequence[str] | None, units: dict[str, str]) -> EventTable:
+def _from_columns(
+    data: Any, names: Sequence[str] | None, units: dict[str, str], gaps: bool = False
+) -> EventTable:
+    """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
+    what, letter = ("the conditions", "c") if gaps else ("the table", "x")
     if _is_frame(data):
         columns = [data.iloc[:, i] for i in range(data.shape[1])]
         names = list(data.columns) if names is None else names
     else:
-        array = _numeric_2d(data, "the table")
-        columns = list(array.T)
-        names = [f"x{i}" for i in range(array.shape[1])] if names is None else names
+        columns = list(_numeric_2d(data, what).T)
+        names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
     if not columns:
         raise InputError(
-            f"the table has 0 feature(s) (shape=({len(data)}, 0)) while a minimum of 1 is required."
+            f"{what} has 0 feature(s) (shape=({len(data)}, 0)) while a minimum of 1 is required."
         )
-    checked = checks.unique_names(names, len(columns), "the table")
-    read = {name: _as_float(column, name) for name, column in zip(checked, columns, strict=True)}
+    checked = checks.unique_names(names, len(columns), what)
+    read = {n: _as_float(column, n, gaps) for n, column in zip(checked, columns, strict=True)}
     return EventTable(
         x=np.column_stack([values for values, _, _ in read.values()]),
         names=checked,
@@ -282,29 +279,34 @@ def _numeric_2d(data: Any, what: str) -> np.ndarray:
     return array
 
 
-def _as_float(column: Any, name: str) -> tuple[np.ndarray, str, tuple[str, ...]]:
+def _as_float(column: Any, name: str, gaps: bool) -> tuple[np.ndarray, str, tuple[str, ...]]:
     """Return values as float64, the type to give back, and the texts if it was categorical."""
     if isinstance(column, np.ndarray):
-        return _exact(column, name), column.dtype.name, ()
+        return _exact(column, name, gaps), column.dtype.name, ()
     if column.dtype == object:  # numbers in an object column are numbers
         column = column.infer_objects()
-    if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
-        return _exact(column.to_numpy(), name), column.dtype.name, ()
-    if column.isna().any():
+    numbers = column.dtype.kind in "biuf"
+    if numbers and gaps:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan), "float64", ()
+    if numbers and isinstance(column.dtype, np.dtype):
+        return _exact(column.to_numpy(), name, gaps), column.dtype.name, ()
+    if not gaps and column.isna().any():
         raise InputError(
             f"column {name!r} has {int(column.isna().sum())} missing entries; fill them in, drop"
             " these rows, or hand the column in as a condition, where missing is allowed"
         )
-    if column.dtype.kind in "biuf":  # pandas' nullable and Arrow numbers
+    if numbers:  # pandas' nullable and Arrow numbers
         dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))
-        return _exact(column.to_numpy(dtype=dtype), name), dtype.name, ()
+        return _exact(column.to_numpy(dtype=dtype), name, gaps), dtype.name, ()
     values, texts = _texts(column, name)
     return values, "int64", texts
 
 
-def _exact(values: np.ndarray, name: str) -> np.ndarray:
-    """Return values as float64; say so where integers are too large to survive it."""
-    large = values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
+def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
+    """Return values as float64; warn if integers of a column are too large for that."""
+    large = (
+        not gaps and values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
+    )
     if large and max(int(values.max()), -int(values.min())) > 2**53:
         warnings.warn(
             f"column {name!r} has integers beyond 2**53, which are rounded to a multiple of"
@@ -332,42 +334,20 @@ def _texts(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.where(present, values, np.nan), texts
 
 
-def _conditions(cond: Any, n_rows: int) -> tuple[np.ndarray, tuple[str, ...], Categories]:
-    """Return conditions as float64 (n, c), names, and categories; NaN means missing."""
-    array, names, categories = _condition_columns(cond)
-    if array.shape[0] != n_rows:
-        raise InputError(
-            f"conditions need one row per event: {n_rows} events, {array.shape[0]} rows"
-        )
-    array = array.astype(np.float64)
-    if np.isinf(array).any():
-        raise InputError("conditions must not be infinite (NaN is allowed and means missing)")
-    return array, names, categories
-
-
-def _condition_columns(cond: Any) -> tuple[np.ndarray, tuple[str, ...], Categories]:
-    if isinstance(cond, EventTable):
-        return cond.x, cond.names, cond.categories
+def _conditions(cond: Any, n_rows: int) -> EventTable:
+    """Return conditions as a table of their own; NaN means missing."""
     if hasattr(cond, "to_frame") and hasattr(cond, "iloc"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
-    if not _is_frame(cond):
-        array = np.asarray(cond)
-        array = _numeric_2d(array[:, None] if array.ndim == 1 else array, "the conditions")
-        return array, tuple(f"c{i}" for i in range(array.shape[1])), {}
-    names = checks.unique_names(cond.columns, cond.shape[1], "the conditions")
-    if not names:
-        raise InputError("the conditions must have at least one column, got none")
-    read = {name: _condition_column(cond.iloc[:, i], name) for i, name in enumerate(names)}
-    categories = {name: texts for name, (_, texts) in read.items() if texts}
-    return np.column_stack([values for values, _ in read.values()]), names, categories
-
-
-def _condition_column(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    if column.dtype == object:  # numbers in an object column are numbers
-        column = column.infer_objects()
-    if column.dtype.kind in "biuf":
-        return column.to_numpy(dtype=np.float64, na_value=np.nan), ()
-    return _texts(column, name)
+    if not isinstance(cond, EventTable):
+        if not _is_frame(cond):
+            cond = np.asarray(cond)
+            cond = cond[:, None] if cond.ndim == 1 else cond
+        cond = _from_columns(cond, None, {}, gaps=True)
+    if cond.n != n_rows:
+        raise InputError(f"conditions need one row per event: {n_rows} events, {cond.n} rows")
+    if np.isinf(cond.x).any():
+        raise InputError("conditions must not be infinite (NaN is allowed and means missing)")
+    return cond
 
 
 def align_conditions(
@@ -411,10 +391,7 @@ def align_conditions(
 def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> EventTable:
     """Return a table with the columns of another: by name, or by position for a plain array.
 
-    Raises
-    ------
-    InputError
-        If columns are missing or unknown, or hold a text that the other table does not have.
+    Raises InputError if columns are missing or unknown, or hold a text unknown to the other table.
     """
     named = isinstance(data, EventTable) or hasattr(data, "columns")
     table = EventTable.of(data) if named else EventTable.of(data, names)

@@ -46,10 +46,10 @@ _ALLOWED = (
 
 @dataclass(frozen=True)
 class Relation:
-    """One column as an arithmetic expression of others.
+    """One column as an arithmetic expression of others; built by `Relation.parse`.
 
-    Build it with `Relation.parse`. The text is evaluated by walking its syntax tree, never by
-    Python's ``eval``: a run directory from elsewhere cannot execute code.
+    The text is evaluated by walking its syntax tree, never by Python's ``eval``: a run directory
+    from elsewhere cannot execute code.
 
     Attributes
     ----------
@@ -72,14 +72,7 @@ class Relation:
 
     @classmethod
     def parse(cls, text: str) -> Relation:
-        """Read ``"target = expression"``.
-
-        Raises
-        ------
-        ConfigError
-            If the text is not of this form, uses anything but plain arithmetic, or its target
-            appears in its own expression.
-        """
+        """Read ``"target = expression"``. Raises ConfigError for all but plain arithmetic."""
         target, tree = _read(text)
         sources = tuple(sorted(_names(tree, text)))
         if target in sources:
@@ -112,15 +105,12 @@ class Relation:
         infinite, without a warning.
         """
         with np.errstate(all="ignore"):
-            return np.asarray(_evaluate(_read(self.text)[1], columns), dtype=np.float64)
+            return np.asarray(_evaluate(self.expression, columns), dtype=np.float64)
 
     def check(self, table: EventTable) -> float:
         """Return the largest relative deviation of the table from the relation.
 
-        Raises
-        ------
-        InputError
-            If it is larger than 1e-4 or the expression is undefined in some row; with the row.
+        Raises InputError with the row if it is above 1e-4, or the expression undefined.
         """
         columns = {name: table.column(name) for name in self.sources}
         got, expected = table.column(self.target), self.evaluate(columns)
@@ -215,7 +205,7 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Any]) -> Any:
 def order_relations(
     relations: Sequence[str | Relation], names: Sequence[str], conditions: Sequence[str] = ()
 ) -> tuple[Relation, ...]:
-    """Parse relations and put them in an order in which each finds its sources computed.
+    """Parse relations and put each behind those that compute its sources.
 
     Parameters
     ----------

@@ -76,11 +76,7 @@ def iter_blocks(
 
     HDF5 files are never in memory as a whole; other endings are read once and cut. Text columns
     without stored categories are numbered per block; `EventTable.concatenate` corrects that.
-
-    Raises
-    ------
-    InputError, FormatError, MissingExtra
-        As `read_table`; and InputError if ``block_rows`` is not positive.
+    Errors are those of `read_table`, and InputError if ``block_rows`` is not positive.
     """
     if block_rows < 1:
         raise InputError(f"block_rows must be at least 1, got {block_rows}")
@@ -100,11 +96,7 @@ def read_conditions(path: str | Path) -> EventTable:
     """Read conditions to generate events for: as `read_table`, but NaN is allowed (missing).
 
     From a file of `write_table` that has conditions only these are read, else all columns.
-
-    Raises
-    ------
-    InputError, FormatError, MissingExtra
-        As `read_table`, but of the values only infinity is refused.
+    Errors are those of `read_table`, but of the values only infinity is refused.
     """
     path = _existing(path)
     with format_of(path).opened(path) as stored:
@@ -160,12 +152,9 @@ def _conditions_table(stored: StoredColumns, path: Path) -> EventTable:
 
 
 def count_rows(path: str | Path) -> int:
-    """Return the number of rows of a table file; a .csv file is read for it, block by block.
+    """Return the number of rows of a table file; errors as `read_conditions`.
 
-    Raises
-    ------
-    InputError, FormatError, MissingExtra
-        As `read_conditions`.
+    A .csv file is read for it, block by block.
     """
     path = _existing(path)
     return format_of(path).count_rows(path)

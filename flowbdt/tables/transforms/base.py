@@ -107,11 +107,6 @@ TRANSFORMS: Registry[ColumnTransform] = Registry("transform")
 def build_column(spec: str | Mapping[str, Any] | Sequence[Any]) -> ColumnTransform:
     """Build an unfitted transform from a name, a mapping with ``name``, or a list (a chain).
 
-    Raises
-    ------
-    ConfigError
-        If the name or an option is unknown, with the known ones.
-
     Examples
     --------
     >>> build_column({"name": "minmax", "clip": True}).options()["clip"]

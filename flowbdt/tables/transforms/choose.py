@@ -28,17 +28,10 @@ WIDE_RANGE = 10.0
 
 
 def choose(values: np.ndarray, dtype: str = "float64", is_category: bool = False) -> Choice:
-    """Choose the transform of one column.
+    """Choose the transform of the training values (n,) of a column, and say why.
 
-    Parameters
-    ----------
-    values : ndarray (n,), float64, training rows
-    dtype : str, numpy name of the type that the column came in
-    is_category : bool, whether the values are codes of texts
-
-    Returns
-    -------
-    (dict, str) : the specification and the reason
+    ``dtype`` is the numpy name of the type that the column came in; ``is_category`` is true for
+    codes of texts.
     """
     if values.min() == values.max():
         return {"name": "constant"}, "one value"
@@ -51,8 +44,7 @@ def choose(values: np.ndarray, dtype: str = "float64", is_category: bool = False
 
 def _choose_integral(values: np.ndarray, dtype: str) -> Choice:
     n_distinct = np.unique(values).size
-    few = n_distinct <= 2 or (n_distinct <= FEW_VALUES and 10 * n_distinct <= values.size)
-    if few:
+    if n_distinct <= 2 or (n_distinct <= FEW_VALUES and 10 * n_distinct <= values.size):
         return {"name": "categorical"}, f"integral, {n_distinct} distinct values"
     if np.dtype(dtype).kind in "iu" or n_distinct <= MANY_VALUES:
         return {"name": "integer"}, "integral values"

@@ -15,7 +15,7 @@ from .choose import choose_continuous, choose_integer_tails
 from .rank import spread_normal
 
 _INSIDE = 1e-3
-"""Share of an integer's unit cell left free at each end, so that rounding cannot leave it."""
+"""Share of an integer's unit interval left free at each end, so that rounding cannot leave it."""
 
 
 @TRANSFORMS.register("integer")
