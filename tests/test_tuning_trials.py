@@ -200,6 +200,8 @@ def test_cheap_trials_that_please_one_judge_only_do_not_crowd_out_the_others():
 
 
 def test_two_scores_of_equal_errors_average():
-    value, error = finish_study.combined({"value": 1.0, "error": 0.2}, {"value": 2.0, "error": 0.2})
+    value, error = finish_study.mean_score(
+        {"value": 1.0, "error": 0.2}, {"value": 2.0, "error": 0.2}
+    )
     assert value == pytest.approx(1.5)
     assert error == pytest.approx(0.2 / np.sqrt(2))

@@ -32,11 +32,7 @@ class InputRows(Protocol):
 class FileRows:
     """Rows (n, c) of a file, in order; at most a block is in memory.
 
-    Parameters
-    ----------
-    path : of the file, for messages
-    blocks : first row -> blocks of rows from there on
-    n_rows : int
+    ``blocks`` yields blocks of rows from a first row on; ``path`` is for messages.
     """
 
     def __init__(
@@ -103,17 +99,8 @@ def conditions_of(
 class SourcePoints:
     """Latent points of source events, computed for a block at a time.
 
-    Parameters
-    ----------
-    source : EventTable, DataFrame, array, or the path of a file with one row per event
-    transform : of the run
-    categories : of its columns
-    n_rows : number of events
-
-    Raises
-    ------
-    InputError, FormatError, MissingExtra
-        If columns do not fit, there are more or fewer rows, or the file cannot be read.
+    ``source`` is an EventTable, DataFrame, array, or the path of a file, with one row per event.
+    Raises InputError or FormatError if columns or number of rows do not fit.
     """
 
     def __init__(

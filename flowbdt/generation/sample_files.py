@@ -28,7 +28,7 @@ from ..errors import FormatError, RunError
 from ..tables.event_table import EventTable
 from ..tables.formats import TableWriter, count_rows, read_attributes
 from ..tables.formats.table_files import format_of
-from .input_rows import READ_TOGETHER, InputRows, SourcePoints, number_of_events, rows_digest
+from .input_rows import READ_TOGETHER, InputRows, number_of_events, rows_digest
 from .trained_flow import Flow
 
 FORMAT = 2
@@ -73,12 +73,9 @@ class BlockFiles:
         ----------
         sample : plain values by name that determine every event
         blocks : first and one past the last row of each
-        more : written anew each time; reports do not depend on it
+        more : further entries, written anew each time
 
-        Raises
-        ------
-        RunError
-            If the folder has another sample; names the differences.
+        Raises RunError if the folder has another sample; names the differences.
         """
         sample = atomic_files.to_plain(dict(sample))
         if self.is_planned:
@@ -276,7 +273,15 @@ def write_sample(
                 writer.append(table)
         return 0
     with files.locked():
-        sample = _sample(flow, n, seed, record, rows, start)
+        sample = {
+            "number of events": n,
+            "seed": seed,
+            "model": atomic_files.digest(flow.manifest),
+            "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
+            "conditions": None if rows is None else rows_digest(rows),
+            "source": None if start is None else rows_digest(start),
+            "flowbdt version": __version__,
+        }
         plan = files.begin(sample, [(low, high) for _, low, high in seeding.block_ranges(n, block)])
         missing = files.missing()
         done = n - sum(high - low for low, high in (plan["blocks"][k] for k in missing))
@@ -291,21 +296,6 @@ def write_sample(
     return done
 
 
-def _sample(
-    flow: Flow, n: int, seed: int, record: Mapping[str, Any], cond: Any, start: SourcePoints | None
-) -> dict[str, Any]:
-    """Return what determines every event of a sample."""
-    return {
-        "number of events": n,
-        "seed": seed,
-        "model": atomic_files.digest(flow.manifest),
-        "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
-        "conditions": None if cond is None else rows_digest(cond),
-        "source": None if start is None else rows_digest(start),
-        "flowbdt version": __version__,
-    }
-
-
 def _is_whole(
     flow: Flow, path: Path, n: int, record: Mapping[str, Any], cond: InputRows | None
 ) -> bool:
@@ -314,14 +304,12 @@ def _is_whole(
         return False
     try:
         whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
-        return whole and (cond is None or _has_conditions(flow, path, n, cond))
+        there = flow.condition_rows(path, n) if whole and cond is not None else None
+        spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
+        return whole and (
+            there is None
+            or cond is None
+            or all(np.array_equal(there[span], cond[span], equal_nan=True) for span in spans)
+        )
     except (OSError, ValueError):
         return False
-
-
-def _has_conditions(flow: Flow, path: Path, n: int, cond: InputRows) -> bool:
-    there = flow.condition_rows(path, n)
-    spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
-    return there is not None and all(
-        np.array_equal(there[span], cond[span], equal_nan=True) for span in spans
-    )

@@ -116,12 +116,8 @@ def plan_sample(
     cond, source : as in `Flow.sample_blocks`; the run must be complete then
     sampler : as in `Flow`; checked here if the run is complete, else by the first job
 
-    Raises
-    ------
-    ConfigError
-        If the run is not complete but conditions or a source are needed.
-    RunError
-        If the folder has another sample of this name.
+    Raises ConfigError if the run is not complete but conditions or a source are needed; RunError if
+    the folder has another sample of this name.
     """
     format_of(output)
     jobs = SampleJobs(output.stem)
@@ -182,12 +178,8 @@ def job_rows(n: int, jobs: int | None = None, group: int = seeding.BLOCK) -> lis
 def make_block(run: RunDirectory, jobs: SampleJobs, number: int, n_threads: int) -> dict[str, Any]:
     """Generate one block of a sample and return its report, which is written last.
 
-    Raises
-    ------
-    FormatError
-        If run or sample are missing, damaged, or do not belong together.
-    ConfigError
-        If the sample has no such block.
+    Raises FormatError if run or sample are missing, damaged, or do not belong together, ConfigError
+    if the sample has no such block.
     """
     start = time.perf_counter()
     files = jobs.blocks(run)
@@ -230,12 +222,7 @@ def _input_array(run: RunDirectory, jobs: SampleJobs, name: str, sample: Mapping
 def merge(run: RunDirectory, jobs: SampleJobs) -> str:
     """Assemble the output from all blocks, and return a line about it.
 
-    Equal to what ``flowbdt generate`` writes, byte for byte.
-
-    Raises
-    ------
-    IncompleteRun
-        If blocks are missing; names them, their logs, and how to go on.
+    Raises IncompleteRun if blocks are missing; names them, their logs, and how to go on.
     """
     files = jobs.blocks(run)
     plan, missing = files.plan(), jobs.missing(run)

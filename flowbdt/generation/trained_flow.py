@@ -16,7 +16,7 @@ from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError
 from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
-from ..flow.parametrisations import Convention, convention_for
+from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
 from ..flow.sampler import Sampler
 from ..flow.solvers import evaluation_times, evaluations
@@ -41,7 +41,14 @@ from .compiled.engine import (
     warn_slow,
 )
 from .generate_rows import EventGenerator
-from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events
+from .input_rows import (
+    Categories,
+    FileRows,
+    InputRows,
+    SourcePoints,
+    conditions_of,
+    number_of_events,
+)
 
 TOGETHER = 500_000
 """Latent values of the events that are generated together, 4 MB. With rejection, a few events of
@@ -78,14 +85,9 @@ class Flow:
         None for the first where possible. Both give the same events, but for a few that rounding
         carries over a cut of a tree or past a rejection
 
-    Raises
-    ------
-    FormatError
-        If the run is not complete, damaged, or of an unknown format.
-    GridError
-        If the sampler needs a time that has no step model, unless it may interpolate.
-    ConfigError
-        If the sampler is unknown, or needs what this run's noise cannot give.
+    Raises FormatError if the run is not complete, damaged, or of an unknown format; GridError if
+    the sampler needs a time that has no step model, unless it may interpolate; ConfigError if the
+    sampler is unknown, or needs what this run's noise cannot give.
     """
 
     def __init__(
@@ -103,6 +105,9 @@ class Flow:
         self.grid = TimeGrid.from_json(self.plan["grid"])
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
+        self.n_latent, self.n_columns = int(self.plan["n_latent"]), len(self.columns["names"])
+        self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
+        self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
@@ -115,7 +120,11 @@ class Flow:
 
     def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
         """Return the field of all step models, which must know the times of the sampler."""
-        convention, why_not = self._convention()
+        coupling, convention, why_not = spec_name(self.settings["coupling"]), None, None
+        try:
+            convention = convention_for(PATHS.build(self.settings["path"]), coupling)
+        except ConfigError as error:
+            why_not = str(error)
         self.sampler = Sampler.of(sampler, self.settings, self.grid, convention)
         if sampler is not None and self.settings["noise"]["target"] == "mean":
             raise ConfigError(
@@ -133,14 +142,6 @@ class Flow:
             field.require_convention()
         field.require(evaluation_times(self.sampler.solver, self.sampler.boundaries, convention))
         return field
-
-    def _convention(self) -> tuple[Convention | None, str | None]:
-        """Return scales of data and noise, or None and the reason why there are none."""
-        name = spec_name(self.settings["coupling"])
-        try:
-            return convention_for(PATHS.build(self.settings["path"]), name), None
-        except ConfigError as error:
-            return None, str(error)
 
     def _ratio(self) -> DensityRatio:
         if run_directory.REJECTION not in self.manifest["files"]:
@@ -180,26 +181,6 @@ class Flow:
         return content
 
     @property
-    def n_latent(self) -> int:
-        """Columns of latent points."""
-        return int(self.plan["n_latent"])
-
-    @property
-    def n_columns(self) -> int:
-        """Columns of an event."""
-        return len(self.columns["names"])
-
-    @property
-    def condition_names(self) -> tuple[str, ...]:
-        """Names of the conditions that the run was trained with."""
-        return tuple(self.columns["conditions"])
-
-    @property
-    def from_source(self) -> bool:
-        """True if events start from source events instead of noise."""
-        return "source" in self.plan["fingerprint"]["events"]
-
-    @property
     def n_evaluations(self) -> int:
         """Evaluations of the velocity field per trajectory; see `acceptance`."""
         sampler = self.sampler
@@ -219,12 +200,9 @@ class Flow:
 
     def step_inputs(self, step: int) -> StepInputs:
         """Return the inputs of a step's trees, with its closed form."""
-        t = float(self.grid.times[step])
-        t_next = t + self.grid.step_to_next(step)
-        version = self.plan["format"]
-        return step_inputs(
-            self.preconditioner, self.transform.joint, self.settings, t, t_next, version
-        )
+        t, version = float(self.grid.times[step]), self.plan["format"]
+        t_next, joint = t + self.grid.step_to_next(step), self.transform.joint
+        return step_inputs(self.preconditioner, joint, self.settings, t, t_next, version)
 
     def step_forests(self, step: int) -> list[Forest]:
         """Return the trees of a step.
@@ -313,10 +291,7 @@ class Flow:
         source : table with n rows, or the path of a file, if the run starts from source events
         block_rows : see `blocks`
 
-        Raises
-        ------
-        InputError
-            If conditions or source are missing, not expected, or of the wrong shape.
+        Raises InputError if conditions or source are missing, not expected, or of the wrong shape.
         """
         n = number_of_events(n, cond, source)
         inputs = self.condition_rows(cond, n), self.checked_source(source, n)
@@ -392,31 +367,25 @@ class Flow:
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
-        if self._has_conditions(cond):
-            return align_conditions(cond, *self._trained_conditions(), n)
-        return None
+        trained = self._trained_conditions(cond)
+        return align_conditions(cond, *trained, n) if trained else None
 
     def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:
         """Return the same; from the path of a file they are read when needed."""
-        if self._has_conditions(cond):
-            return conditions_of(cond, *self._trained_conditions(), n)
-        return None
+        trained = self._trained_conditions(cond)
+        return conditions_of(cond, *trained, n) if trained else None
 
-    def _trained_conditions(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-        """Return names and categories of the conditions."""
+    def _trained_conditions(self, cond: Any) -> tuple[tuple[str, ...], Categories] | None:
+        """Return names and categories of the conditions; None without any."""
         names = self.condition_names
-        return names, {k: v for k, v in self.categories.items() if k in names}
-
-    def _has_conditions(self, cond: Any) -> bool:
-        expected = self.condition_names
-        if not expected and cond is not None:
+        if not names and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
-        if expected and cond is None:
+        if names and cond is None:
             raise InputError(
-                f"this model was trained with the conditions {', '.join(expected)}: pass cond with"
+                f"this model was trained with the conditions {', '.join(names)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
-        return bool(expected)
+        return (names, {k: v for k, v in self.categories.items() if k in names}) if names else None
 
     def checked_source(self, source: Any, n: int) -> SourcePoints | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""

@@ -95,7 +95,7 @@ def finalists(
     return sorted(chosen | set(itertools.islice(passed, FINALISTS - 1)))
 
 
-def combined(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float]:
+def mean_score(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float]:
     """Return the mean of two scores of other events, weighted by their errors, and its error."""
     weights = [1.0 / max(float(score["error"]), 1e-12) ** 2 for score in (first, second)]
     total = sum(weights)
@@ -110,7 +110,7 @@ def winner(finals: Reports, reports: Reports, objectives: Sequence[str]) -> int:
     the second judge (``second``, where there is one), so that no trial wins by one judge only.
     """
     name, cost = objectives[0], _costs(reports, objectives)
-    known = {i: combined(reports[i]["scores"][name], finals[i]["scores"][name]) for i in finals}
+    known = {i: mean_score(reports[i]["scores"][name], finals[i]["scores"][name]) for i in finals}
     near = _within_one_error(known)
     seconds = {i: final["second"] for i, final in finals.items() if final.get("second")}
     if len(seconds) == len(finals):
@@ -170,7 +170,7 @@ class Tuned:
         if self.winner == 0:
             return "the settings to start from won: no cheaper ones are as good within the errors"
         both = {
-            n: combined(rows[n]["scores"][score], self.finals[n]["scores"][score])
+            n: mean_score(rows[n]["scores"][score], self.finals[n]["scores"][score])
             for n in (0, self.winner)
             if n in self.finals
         }
@@ -238,7 +238,7 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
     if final["second"] is None:
         return final
     on_selection = _second_opinion(study, setup, number)
-    value, error = combined(on_selection, final["second"])
+    value, error = mean_score(on_selection, final["second"])
     return {**final, "second": {**final["second"], "value": value, "error": error}}
 
 

@@ -72,7 +72,7 @@ class Trials(JobKind):
         return content
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
-        """Return the report if it belongs to the task; its model may have been cleared away."""
+        # not held against the model, which may have been cleared away
         task = self.task(run, number)
         return task and _result_of(task, run, self.result(name_of(number))[1])
 

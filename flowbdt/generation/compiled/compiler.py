@@ -64,10 +64,8 @@ def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, s
     -------
     object code, bitcode, name of the function, number of arguments
 
-    Raises
-    ------
-    AttributeError, KeyError, TypeError, ValueError
-        If there is nothing, or this numba keeps its code in another way.
+    Raises AttributeError, KeyError, TypeError, ValueError if there is nothing, or this numba keeps
+    its code in another way.
     """
     registry = importlib.import_module("numba.core.registry")
     context = registry.cpu_target.target_context

@@ -111,13 +111,7 @@ class Workspaces:
 
 
 class CompiledTrees:
-    """Forests that predict; each sum has the bits that XGBoost gives it.
-
-    Parameters
-    ----------
-    forests : of neighbouring outputs
-    n_inputs : number of inputs
-    """
+    """Forests of neighbouring outputs; each sum has the bits that XGBoost gives it."""
 
     def __init__(self, forests: Sequence[Forest], n_inputs: int) -> None:
         self.trees, self.n_inputs = pack_trees(forests), n_inputs
@@ -152,12 +146,8 @@ def load_trees(content: bytes, compiled: bool, n_threads: int) -> BoostedTrees |
 class CompiledInverse:
     """The inverse transform, from latent points to columns, row by row. See `InverseArrays`.
 
-    Raises
-    ------
-    ConfigError
-        If a column has a transform or a type that is not compiled.
-    FormatError
-        If the fitted state of a column is damaged.
+    Raises ConfigError if a column has a transform or a type that is not compiled, FormatError if
+    its fitted state is damaged.
     """
 
     def __init__(self, transform: TableTransform) -> None:
@@ -193,10 +183,7 @@ class CompiledFlow:
     inputs, forests : of each step model
     n_threads : int
 
-    Raises
-    ------
-    ConfigError
-        If there is a closed form or a tree that the loops do not know.
+    Raises ConfigError for a closed form or a tree that the loops do not know.
     """
 
     def __init__(

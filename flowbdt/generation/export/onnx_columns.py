@@ -47,10 +47,7 @@ class Column(NamedTuple):
 def columns_of(graph: Graph, transform: TableTransform, z: Tensor) -> Tensor:
     """Return events (n, d) in the units of the table from latent points z (n, m).
 
-    Raises
-    ------
-    ConfigError
-        If a column has a transform or a type that cannot be exported; with its name.
+    Raises ConfigError if a column has a transform or a type that cannot be exported, with its name.
     """
     stored = transform.to_json()
     groups, fixed = _groups(stored["columns"])

@@ -96,10 +96,7 @@ class Tensor:
 class Graph:
     """Nodes in their order, constants (each stored once), inputs and outputs.
 
-    Raises
-    ------
-    MissingExtra
-        If onnx is not installed.
+    Raises MissingExtra if onnx is not installed.
     """
 
     def __init__(self) -> None:

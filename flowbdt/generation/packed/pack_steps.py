@@ -88,10 +88,7 @@ def solver_program(
     Solvers only add up points and velocities, so coefficients can take the place of numbers: x0 is
     the first unit vector, the velocity of evaluation e the one after the e-th.
 
-    Raises
-    ------
-    ConfigError
-        If the solver draws random numbers.
+    Raises ConfigError if the solver draws random numbers.
     """
     if solver.stochastic:
         raise ConfigError(f"{type(solver).__name__} draws random numbers")
@@ -204,10 +201,7 @@ def _leaves(forests: Sequence[Forest], size: int) -> np.ndarray:
 def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> FormArrays:
     """Return the closed form of all steps where just the conditions ``observed``, bool, are known.
 
-    Raises
-    ------
-    ConfigError
-        If it is of a kind that the loops do not know.
+    Raises ConfigError if it is of a kind that the loops do not know.
     """
     prepared = [step.prepared for step in steps]
     places = read_only(np.flatnonzero(observed), np.int64)

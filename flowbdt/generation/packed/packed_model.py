@@ -57,12 +57,7 @@ TUPLES = {
 
 
 class Loop:
-    """A compiled function: kept machine code where there is some, else by numba.
-
-    Parameters
-    ----------
-    name : of the function, see `LOOPS`
-    """
+    """A compiled function of `LOOPS`: kept machine code where there is some, else by numba."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -108,7 +103,6 @@ class _PackedSteps:
         self._x: np.ndarray | None = None
 
     def prepare(self, x: np.ndarray, cond: np.ndarray) -> bool:
-        """Set the memory of point and conditions."""
         self._x = x
         return self._loop.prepare(*self._arrays, x, cond, self._workspace)
 
@@ -138,7 +132,6 @@ class _PackedInverse:
         self._x: np.ndarray | None = None
 
     def prepare(self, z: np.ndarray, x: np.ndarray) -> bool:
-        """Set the memory of latent point and columns."""
         self._x = x
         return self._loop.prepare(self._arrays, z, x, *self._memory)
 
@@ -159,7 +152,6 @@ class _PackedRatio:
         self._inputs: np.ndarray | None = None
 
     def prepare(self, inputs: np.ndarray) -> bool:
-        """Set the memory of the classifier's inputs, (1, p) float32."""
         self._inputs, trees = inputs, self._trees
         workspace = self._workspace
         return self._loop.prepare(trees, 0, len(trees.table), inputs, self._result, workspace)
@@ -183,13 +175,7 @@ class PackedGenerator(NamedTuple):
 
 
 class PackedFlow:
-    """The members of a `Flow` that `EventSampler` needs, from packed arrays.
-
-    Parameters
-    ----------
-    source : the file
-    content : of its packed arrays
-    """
+    """The members of a `Flow` that `EventSampler` needs, from the packed arrays of a file."""
 
     from_source = False
 
