@@ -94,7 +94,7 @@ def test_a_batch_system_trains_the_same_steps(tmp_path):
     models = []
     for name in ("serial", "processes"):
         folder = RunDirectory(tmp_path / name)
-        config = ModelConfig(n_steps=2, n_repeats=2, booster=QUICK, **PLAIN)
+        config = ModelConfig(n_steps=2, booster=QUICK, **PLAIN)
         make_plan(Inputs(make_jets(), config, 5), folder)
         train(folder, EXECUTORS.build(name))
         models.append([folder.read(run_directory.model_name(step)) for step in range(2)])
