@@ -12,7 +12,7 @@ import flowbdt
 ROOT = Path(flowbdt.__file__).parent
 
 OF_OTHERS = {
-    "generation/compiled/numba_options.py": {
+    "generation/compiled/compiler.py": {
         "_cache",
         "_cache_file",
         "_index_key",

@@ -302,7 +302,7 @@ def test_the_same_sampler_drives_a_network_and_trees(spec: Any, network: Predict
 def test_a_field_that_is_not_asked_for_noise_needs_no_path() -> None:
     field = FunctionField(lambda t, x, cond: x)
     integrate(SOLVERS.build("adams_bashforth_4"), field, np.ones((2, 1)), [0.0, 0.5, 1.0])
-    with pytest.raises(ConfigError, match="give it path"):
+    with pytest.raises(ConfigError, match="path of this field is unknown: set path="):
         integrate(SOLVERS.build("ddim"), field, np.ones((2, 1)), [0.0, 0.5, 1.0])
 
 
