@@ -166,9 +166,11 @@ def test_pages_of_results_show_the_pictures_of_the_studies(site, pages):
 
 @pytest.mark.slow
 def test_reference_names_parameters_of_a_docstring(site):
-    text = (site / "reference" / "flowbdt.html").read_text()
-    assert "early_stopping_rounds" in text
-    assert "0 for none. Used where it is exact" in " ".join(text.split())
+    pages = [site / "reference" / f"flowbdt{module}.html" for module in ("", ".config")]
+    model, settings = (" ".join(page.read_text().split()) for page in pages)
+    assert "early_stopping_rounds" in model
+    assert "so that trees learn only what remains" in model
+    assert "0 for none. Used where it is exact" in settings
 
 
 @pytest.mark.parametrize(
