@@ -80,10 +80,7 @@ def imported(name: str) -> Iterator[str]:
 
 
 IMPORTS = {name: {other for other in imported(name) if other != name} for name in FILES}
-ARROWS = {
-    name: {o for o in others if o in FILES and FILES[o].name != "__init__.py"}
-    for name, others in IMPORTS.items()
-}
+ARROWS = {name: {o for o in others if o in FILES} for name, others in IMPORTS.items()}
 
 
 def level(name: str) -> int:
