@@ -154,7 +154,7 @@ def arrays_of(flow: Flow) -> Arrays:
         **_fields("form", form),
         **_fields("trees", steps.trees),
         **_fields("way", inverse),
-        **(_mixtures(steps.inputs) if n_cond and form.kind != NONE else {}),
+        **(_mixture(steps.inputs) if n_cond and form.kind != NONE else {}),
         **_ratio(flow),
     }
 
@@ -188,28 +188,25 @@ def _texts(flow: Flow) -> Arrays:
     }
 
 
-def _mixtures(inputs: Sequence[StepInputs]) -> Arrays:
-    """Return what the closed form is made of where some conditions are unknown.
+def _mixture(inputs: Sequence[StepInputs]) -> Arrays:
+    """Return the mixture, which the closed form needs where some conditions are unknown.
 
-    One mixture, or for a student one for each step, one after the other. ``motion`` (steps, 2) is
-    the share of the end point in what is seen, and the variance of the noise in it.
+    All steps share it. ``motion`` (steps, 2) is the factor of the end point in the point of a step,
+    and the variance of the noise in it.
     """
-    steps = [step.prepared for step in inputs]
-    prepared = [each for each in steps if isinstance(each, PreparedMixture)]
-    mixtures = list({id(each.mixture): each.mixture for each in prepared}.values())
+    prepared = [step.prepared for step in inputs if isinstance(step.prepared, PreparedMixture)]
     motion: list[Any] = [
         (1.0, 0.0) if each.layout.has_source else each.turn()[2:]  # type: ignore[index]
         for each in prepared
     ]
-    covariances = [mixture.covariances.to_arrays() for mixture in mixtures]
-    parts = {
-        "log_weights": [mixture.log_weights for mixture in mixtures],
-        "means": [mixture.means for mixture in mixtures],
-        **{name: [each[name] for each in covariances] for name in covariances[0]},
+    mixture = prepared[0].mixture
+    arrays = {
+        "log_weights": mixture.log_weights,
+        "means": mixture.means,
+        **mixture.covariances.to_arrays(),
+        "motion": np.array(motion),
     }
-    arrays = {f"mixture.{name}": np.concatenate(each) for name, each in parts.items()}
-    arrays["mixture.motion"] = np.array(motion)
-    return {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
+    return {f"mixture.{name}": np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
 
 
 def _ratio(flow: Flow) -> Arrays:
