@@ -70,18 +70,12 @@ class Layers:
 class GeometryMap(nn.Module):
     """Trained linear maps from each layer's rings to the cylinder's and back.
 
-    They begin as the split by area, which conserves energy, and its inverse. Layers with a single
-    alpha bin are divided evenly over all bins on the way in and summed on the way out.
+    They begin as the split by area, which conserves energy, and its inverse, both with normal
+    numbers of width ``jitter``: 'pseudo', the pseudo-inverse as published, or 'sum', which
+    conserves the energy of any picture inside the layer, not only of mapped ones. Layers with a
+    single alpha bin are divided evenly over all bins on the way in and summed on the way out.
 
     Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
-
-    Parameters
-    ----------
-    layers : Layers
-    jitter : width of the normal numbers added to both at the start
-    inverse : 'pseudo', the pseudo-inverse as published; 'sum', the sum over fine rings, which
-        conserves the energy of any picture inside the layer, not only of mapped ones
-    seed : of the jitter
     """
 
     def __init__(

@@ -27,11 +27,7 @@ from .denoiser import Denoiser
 from .network_field import NetworkField
 
 FORMAT = 1
-
-
 HEADER = "header"
-
-
 NETWORK, TABLE_NETWORK = "network", "table network"
 
 

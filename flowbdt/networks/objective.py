@@ -57,12 +57,9 @@ class Levels(ABC):
 
 @LEVELS.register("log_normal")
 class LogNormal(Levels):
-    """``log sigma ~ N(mean, std^2)``.
+    """``log sigma ~ N(mean, std^2)``: Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.
 
-    The published mean, -1.2, is that for data of width 1/2; for data of width 1 it is
-    -1.2 + log 2, about the default.
-
-    Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.
+    The published mean, -1.2, is that for data of width 1/2; for width 1 it is -1.2 + log 2.
     """
 
     def __init__(
@@ -232,12 +229,7 @@ class Objective:
     ) -> Tensor:
         """Return the weighted loss of each event (n,), mean over its values.
 
-        Parameters
-        ----------
-        denoiser : of the same prediction and sigma_data
-        x1 : tensor (n, ...), events
-        cond : tensor (n, c) or None
-        generator : on the device of x1, the only source of noise
+        x1 (n, ...) are events, cond (n, c) or None; the generator is the only source of noise.
         """
         sigma = self.levels.draw(len(x1), generator, x1.device).to(x1.dtype)
         noise = torch.randn(x1.shape, generator=generator, device=x1.device, dtype=x1.dtype)

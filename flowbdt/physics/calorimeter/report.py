@@ -83,25 +83,11 @@ def write_shower_report(
     title: str,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.json``, figures (PNG and PDF) and a self-contained ``report.html``.
+    """Write ``report.json``, figures (PNG and PDF), ``report.html`` in one file; return its path.
 
-    Parameters
-    ----------
-    evaluation : ShowerEvaluation
-    folder : where to write; made if absent. Files of the same name are replaced.
-    title : str, heading of the page
-    notes : what should be read first
-
-    Returns
-    -------
-    Path of ``report.html``
-
-    Raises
-    ------
-    MissingExtra
-        If matplotlib or jinja2 is not installed; ``report.json`` has been written by then.
-    RunError
-        If the folder cannot be made or written.
+    The folder is made if absent, files of the same name are replaced; ``notes`` are what should be
+    read first. Raises MissingExtra without matplotlib or jinja2, when ``report.json`` has been
+    written; RunError if the folder cannot be written.
     """
     return write_scores_page(
         folder,

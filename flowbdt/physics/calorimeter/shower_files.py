@@ -97,17 +97,11 @@ def block_rows(geometry: Geometry) -> int:
 
 
 class ShowerFile:
-    """Showers in a file; every iteration reads it again, block by block.
+    """Showers in an .hdf5 file of the challenge; every iteration reads it again, block by block.
 
-    Raises InputError if data sets are missing, or their shapes do not fit each other or the
-    geometry; FormatError if the file is no HDF5 file, is truncated, or of a newer format of
-    flowbdt.
-
-    Parameters
-    ----------
-    path : .hdf5 file of the challenge
-    geometry : Geometry, its name, or None: from the number of voxels
-    key : name of the showers in the file
+    ``geometry`` is a Geometry, its name, or None: from the number of voxels; ``key`` the name of
+    the showers in the file. Raises InputError if data sets are missing, or their shapes do not fit
+    each other or the geometry; FormatError if the file is no whole HDF5 file, or of a newer format.
     """
 
     def __init__(
@@ -168,17 +162,11 @@ def read_showers(
 def write_showers(
     path: str | Path, showers: Iterable[Showers], attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write showers for the official evaluation; whole or not at all.
+    """Write showers, or blocks of them, for the official evaluation; whole or not at all.
 
-    Raises InputError if there is no shower, or blocks differ in geometry; RunError if the file
-    cannot be written.
-
-    Parameters
-    ----------
-    path : .hdf5 file to write
-    showers : Showers, or blocks of them
-    attributes : provenance: numbers or texts, stored at the root beside the format number
-        ``flowbdt_showers``. The official code ignores attributes
+    ``attributes`` are provenance, numbers or texts, stored at the root beside the format number;
+    the official code ignores them. Raises InputError if there is no shower, or blocks differ in
+    geometry; RunError if the file cannot be written.
     """
     import h5py
 

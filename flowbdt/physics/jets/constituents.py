@@ -51,16 +51,11 @@ class Constituents:
 
     @classmethod
     def of(cls, jets: np.ndarray, pt_scale: np.ndarray | float = 1.0) -> Self:
-        """Return the constituents of jets in JetNet's layout.
+        """Return the constituents of jets (n, P, 3 or 4): etarel, phirel, ptrel and a mask.
 
-        Raises InputError if the shape is another, a number is not finite, a particle has a negative
-        transverse momentum, or a jet has no particles.
-
-        Parameters
-        ----------
-        jets : ndarray (n, P, 3 or 4): etarel, phirel, ptrel and a mask; without one, slots of
-            ptrel 0 are empty
-        pt_scale : ndarray (n,) or float, factor of ptrel, such as the jet's pT
+        Without a mask, slots of ptrel 0 are empty. ``pt_scale`` (n,) or float multiplies ptrel,
+        such as the jet's pT. Raises InputError if the shape is another, a number is not finite, a
+        particle has a negative transverse momentum, or a jet has no particles.
         """
         x = np.asarray(jets, dtype=np.float64)
         if x.ndim != 3 or x.shape[2] not in (3, 4) or 0 in x.shape:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,6 @@ from .constituents import (
 
 FEATURES = ("etarel", "phirel", "ptrel")
 
-
 JET_METRICS: Registry[Callable[..., Result]] = Registry("jet metric")
 """Name -> function of two samples of jets; options by keyword."""
 
@@ -47,8 +47,7 @@ def _w1_of_jets(
     seed: int,
 ) -> Result:
     values = [observable(Constituents.of(jets)) for jets in samples]
-    result = wasserstein(*values, raw=True, n_bootstrap=n_bootstrap, seed=seed)
-    return Result(name, result.value, result.error, result.n, settings=result.settings)
+    return replace(wasserstein(*values, raw=True, n_bootstrap=n_bootstrap, seed=seed), name=name)
 
 
 @JET_METRICS.register("w1_mass")
@@ -175,14 +174,10 @@ def jet_scores(
     names: Sequence[str] | None = None,
     options: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Result]:
-    """Return scores, each beside that of real against independent real jets.
+    """Return scores of jets (n, P, 3 or 4), each beside that of real against independent real jets.
 
-    Parameters
-    ----------
-    real, generated : ndarray (n, P, 3 or 4), jets
-    floor : other real jets, as many as generated ones; None for no floor
-    names : of `JET_METRICS`; None for all
-    options : name -> keyword arguments
+    ``floor`` are these, as many as generated ones, or None; ``names`` are of `JET_METRICS` (None:
+    all), and ``options`` maps a name to keyword arguments.
     """
     scores = {}
     for name in JET_METRICS.names() if names is None else names:

@@ -29,7 +29,6 @@ from . import energy_division as division
 from .energy_division import Divisions, LayerPlan, Segments, ShowerEnergies, Split, splits
 
 LARGER = 1
-
 ITERATIONS = 30
 
 MOST_WINDOWS = 20
