@@ -77,11 +77,7 @@ MOST = 12
 
 
 def write_shower_report(
-    evaluation: ShowerEvaluation,
-    folder: str | Path,
-    *,
-    title: str,
-    notes: Sequence[str] = (),
+    evaluation: ShowerEvaluation, folder: str | Path, *, title: str, notes: Sequence[str] = ()
 ) -> Path:
     """Write ``report.json``, figures (PNG and PDF), ``report.html`` in one file; return its path.
 

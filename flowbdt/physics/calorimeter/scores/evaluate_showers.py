@@ -76,10 +76,7 @@ class Protocol:
 
 
 def evaluate_showers(
-    reference: Showers,
-    generated: Showers,
-    protocol: Protocol,
-    training: Showers | None = None,
+    reference: Showers, generated: Showers, protocol: Protocol, training: Showers | None = None
 ) -> ShowerEvaluation:
     """Return every metric of generated showers against the reference, beside its floor.
 
