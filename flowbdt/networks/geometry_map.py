@@ -52,10 +52,7 @@ class Layers:
         return sum((len(e) - 1) * n for e, n in zip(self.edges, self.n_alpha, strict=True))
 
     def split(self, layer: int) -> np.ndarray:
-        """Return the shares of the fine rings in each ring's energy, (n_fine, n_rings).
-
-        Columns add up to 1.
-        """
+        """Return the shares (n_fine, n_rings) of the fine rings in each ring's energy."""
         edges, fine = np.asarray(self.edges[layer]), self.union
         low = np.maximum(fine[:-1, None], edges[None, :-1])
         high = np.minimum(fine[1:, None], edges[None, 1:])

@@ -114,10 +114,7 @@ class SoftMinSNR:
 
 @WEIGHTS.register("p2")
 class P2:
-    """``SNR / (k + SNR)^gamma``: 1 / (k + SNR)^gamma on the error of the noise.
-
-    Choi et al. 2022, arXiv 2204.00227; the defaults are those of its experiments.
-    """
+    """``SNR / (k + SNR)^gamma``, Choi et al. 2022, arXiv 2204.00227, with its defaults."""
 
     def __init__(self, k: float = 1.0, gamma: float = 1.0) -> None:
         _positive(k=k, gamma=gamma)

@@ -26,10 +26,7 @@ LEVELS: Registry[Levels] = Registry("distribution of noise levels")
 
 
 class Levels(ABC):
-    """A distribution of noise levels between ``sigma_min`` and ``sigma_max``.
-
-    The constructor stores its parameters under their names.
-    """
+    """A distribution of noise levels; stores its parameters under their names."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -39,10 +36,7 @@ class Levels(ABC):
         """Return sigma (n,) below which a share u (n,) of the training happens, before limits."""
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
-        """Return n noise levels, one from each n-th of the distribution, with one random offset.
-
-        Kingma et al. 2021, arXiv 2107.00630, appendix I.1.
-        """
+        """Return n levels, one from each n-th of the distribution (arXiv 2107.00630)."""
         offset = torch.rand((), generator=generator, device=device)
         u = (torch.arange(n, device=device, dtype=torch.float32) + offset) / n
         return self.quantile(u.clamp(1e-6, 1.0 - 1e-6)).clamp(self.sigma_min, self.sigma_max)
@@ -197,10 +191,7 @@ class Objective:
 
     @classmethod
     def of(cls, spec: Any, **changes: Any) -> Objective:
-        """Return an objective by name (see `OBJECTIVES`), from a mapping, or unchanged.
-
-        ``changes`` replace settings of a named one.
-        """
+        """Return an objective by name with changed settings, from a mapping, or unchanged."""
         if isinstance(spec, Objective):
             return spec
         if isinstance(spec, str):
@@ -227,10 +218,7 @@ class Objective:
     def losses(
         self, denoiser: Denoiser, x1: Tensor, cond: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """Return the weighted loss of each event (n,), mean over its values.
-
-        x1 (n, ...) are events, cond (n, c) or None; the generator is the only source of noise.
-        """
+        """Return the weighted loss (n,) of events x1 (n, ...) and conditions (n, c) or None."""
         sigma = self.levels.draw(len(x1), generator, x1.device).to(x1.dtype)
         noise = torch.randn(x1.shape, generator=generator, device=x1.device, dtype=x1.dtype)
         noise = self._paired(noise, x1, cond, generator)

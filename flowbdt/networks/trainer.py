@@ -383,10 +383,7 @@ class Trainer:
 
     @classmethod
     def resume(cls, path: str | Path) -> Trainer:
-        """Return a training from a checkpoint; `fit` with the same events continues it.
-
-        Raises FormatError if the file is truncated or foreign.
-        """
+        """Return a training, to be continued with the same events. Raises FormatError."""
         header, tensors = read_network(path, CHECKPOINT)
         config = TrainingConfig(**header["training"])
         objective = Objective(**header["objective"])

@@ -59,10 +59,7 @@ class Average:
 
 
 class EMA(Average):
-    """The exponential average, ``decay`` per step, shorter in the first steps.
-
-    Shares are 1 - min(decay, (1 + step) / (10 + step)), so that the start is forgotten soon.
-    """
+    """The exponential average; shares 1 - min(decay, (1 + step) / (10 + step)) forget the start."""
 
     def __init__(self, values: Mapping[str, Tensor], decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
@@ -75,10 +72,7 @@ class EMA(Average):
 
 
 class PowerEMA(Average):
-    """The power-function average of width ``sigma_rel``: ``beta = (1 - 1 / step)^(gamma + 1)``.
-
-    Karras et al. 2024, arXiv 2312.02696, section 3.1.
-    """
+    """The power-function average of a width (Karras et al. 2024, arXiv 2312.02696, 3.1)."""
 
     def __init__(self, values: Mapping[str, Tensor], sigma_rel: float) -> None:
         super().__init__(values)
@@ -126,10 +120,7 @@ def fit_shares(
 def reconstruct(
     stored: Sequence[Mapping[str, Any]], sigma_rel: float, step: int | None = None
 ) -> dict[str, Tensor]:
-    """Return the power-function average of width ``sigma_rel`` at a step (None: the last).
-
-    ``stored`` are mappings with sigma_rel, step and values (name -> tensor).
-    """
+    """Return the average of width ``sigma_rel`` from stored ones, at a step (None: the last)."""
     step = max((entry["step"] for entry in stored), default=0) if step is None else step
     shares = fit_shares([(e["sigma_rel"], e["step"]) for e in stored], sigma_rel, step)
     names = stored[0]["values"]

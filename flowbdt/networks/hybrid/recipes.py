@@ -44,10 +44,7 @@ def handover(
     n_steps: tuple[int, int] = (4, 8),
     spacing: Any = "uniform",
 ) -> list[Leg]:
-    """Return two legs: the first field above the noise level of time ``at``, the second below.
-
-    ``names``, ``solvers`` and ``n_steps`` are those of both legs, ``spacing`` the schedule.
-    """
+    """Return two legs: the first field above the noise level of time ``at``, the second below."""
     if not 0.0 < at < 1.0:
         raise ConfigError(f"the handover must be at a time between 0 and 1, got {at!r}")
     grids = (stretch(spacing, n_steps[0], 0.0, at), stretch(spacing, n_steps[1], at, 1.0))
@@ -100,10 +97,7 @@ def restart_by_trees(
 
 
 def shared_steps(ends: Sequence[float], n_steps: int, spacing: Any = "uniform") -> list[int]:
-    """Return the numbers of steps of each stretch, ``n_steps`` in all, at least one each.
-
-    Raises ConfigError if there are fewer steps than stretches.
-    """
+    """Return the steps of each stretch, ``n_steps`` in all; ConfigError unless each gets one."""
     n = len(ends) - 1
     if n_steps < n:
         raise ConfigError(f"{n} stretches need at least {n} steps, got {n_steps}")
@@ -146,10 +140,7 @@ class FieldComparison:
     error: np.ndarray  # (T,), its standard error (events are paired)
 
     def as_good(self, tolerance: float = TOLERATED) -> np.ndarray:
-        """Return True at times where the first is worse by at most ``tolerance`` times the loss.
-
-        Two standard errors are allowed on top.
-        """
+        """Return where the first is worse by at most ``tolerance`` of the loss and two errors."""
         return np.asarray(self.difference <= tolerance * self.losses[:, 1] + 2.0 * self.error)
 
     def first_above(self, tolerance: float = TOLERATED) -> float:

@@ -88,10 +88,7 @@ class Relay:
         return counts
 
     def run(self, x0: Any, cond: Any = None, rng: Any = None) -> RelayResult:
-        """Return the end of the trajectory of noise x0 (n, m).
-
-        ``rng`` is needed if noise is added, see `flowbdt.flow.solvers.integrate`.
-        """
+        """Return the end of the trajectory of noise x0 (n, m); ``rng`` adds noise where needed."""
         x, at = x0, self.legs[0].boundaries[0]
         counts: dict[str, int] = dict.fromkeys(self.n_evaluations, 0)
         seconds = dict.fromkeys(counts, 0.0)
@@ -111,10 +108,7 @@ class Relay:
     def sample(
         self, model: FlowBDT, n: int, *, cond: Any = None, random_state: Any = None
     ) -> EventTable:
-        """Return n events in the units of a fitted model, whose latent space the legs share.
-
-        Noise is keyed by row, as in `FlowBDT.sample`: equal seeds begin with the same noise.
-        """
+        """Return n events in the units of a fitted model, from the noise of its `sample`."""
         flow = model.flow()
         seed = seeding.resolve(random_state)
         conditions = flow.checked_conditions(cond, n)

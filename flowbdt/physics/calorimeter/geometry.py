@@ -100,10 +100,7 @@ class Geometry:
         return np.concatenate(layers)
 
     def voxel(self, layer: int, alpha: int, ring: int) -> int:
-        """Return the number of a voxel from the positions of its layer, sector and ring.
-
-        Raises InputError if there is no such voxel.
-        """
+        """Return a voxel from positions of its layer, sector and ring. Raises InputError."""
         if not 0 <= layer < len(self.layers):
             raise InputError(f"{self.name} has layers 0 to {len(self.layers) - 1}, got {layer}")
         one = self.layers[layer]

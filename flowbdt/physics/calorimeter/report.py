@@ -143,10 +143,7 @@ def _shown(
 
 
 def histogram_page(shown: Sequence[Histogram]) -> Figure:
-    """Return a figure of histograms, each above its ratios to the first of its samples.
-
-    Call it inside `style.drawing`.
-    """
+    """Return histograms above their ratios to the first sample. Call it inside `style.drawing`."""
     figure, panels = style.ratio_panels(len(shown), CELLS, list(shown[0].counts))
     handles: dict[str, Any] = {}
     for one, (upper, lower) in zip(shown, panels, strict=True):

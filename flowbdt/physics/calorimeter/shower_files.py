@@ -71,10 +71,7 @@ class Showers:
         return replace(self, energies=self.energies[rows], voxels=self.voxels[rows])
 
     def above(self, threshold: float | None = None) -> Showers:
-        """Return showers whose voxels below ``threshold`` [MeV] are 0.
-
-        None takes the official value of the geometry, 1 MeV in dataset 1.
-        """
+        """Return showers with voxels below ``threshold`` [MeV] as 0; None: the official value."""
         cut = self.geometry.min_energy if threshold is None else threshold
         return replace(self, voxels=np.where(self.voxels < cut, 0, self.voxels))
 
@@ -152,10 +149,7 @@ class ShowerFile:
 def read_showers(
     path: str | Path, geometry: Geometry | str | None = None, rows: Rows = None, key: str = SHOWERS
 ) -> Showers:
-    """Read showers from a file of the challenge; see `ShowerFile` for the parameters.
-
-    Voxels are float32 (relative precision 6e-8); 121,000 photon showers take 178 MB.
-    """
+    """Read showers from a file of the challenge, float32; parameters as for `ShowerFile`."""
     return ShowerFile(path, geometry, key).read(rows)
 
 

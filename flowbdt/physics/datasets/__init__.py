@@ -30,10 +30,7 @@ class Dataset(ABC):
     units: dict[str, str]  # by column, "" where it has none
 
     def load(self, split: str = "all") -> EventTable:
-        """Return the events of one split, or of "all" of them, always in the same order.
-
-        Raises InputError for an unknown or empty split.
-        """
+        """Return the events of a split, or of "all", in fixed order. Raises InputError."""
         self.check_split(split)
         table = self._load(split)
         if table.n == 0:

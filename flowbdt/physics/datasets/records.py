@@ -74,9 +74,9 @@ class Record:
         return ZENODO.format(record=self.number)
 
     def select(self, patterns: Sequence[str] = ()) -> tuple[RecordFile, ...]:
-        """Return the files that match any of the patterns such as ``"*_1.hdf5"``, in order.
+        """Return the files that match any pattern such as ``"*_1.hdf5"``, or the usual ones.
 
-        Without patterns the usual files. Raises ConfigError for a pattern that matches nothing.
+        Raises ConfigError for a pattern that matches nothing.
         """
         wanted = list(patterns) or list(self.usual)
         names = [file.name for file in self.files]

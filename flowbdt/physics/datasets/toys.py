@@ -59,10 +59,7 @@ class Gaussian(Toy):
 
 @DATASETS.register("mixture")
 class TwoPeaks(Toy):
-    """Two correlated normal components of different weight: a narrow peak beside a broad one.
-
-    `fractions` (2,), `means` (2, 2) and `covs` (2, 2, 2) are exact.
-    """
+    """A narrow peak beside a broad one; `fractions`, `means` and `covs` are exact."""
 
     name = "mixture"
     columns = ("mass", "width")

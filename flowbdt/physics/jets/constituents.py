@@ -132,10 +132,7 @@ class Constituents:
         return (self.share * self.distance_to(y[:, None], phi[:, None])[..., 0]).sum(axis=1)
 
     def ecf2(self) -> np.ndarray:
-        """Return sum_{i<j} z_i z_j dR_ij (n,), z the share of transverse momentum.
-
-        Larkoski, Salam, Thaler, arXiv:1305.0007, eq. 2, beta = 1, over the sum of pT squared.
-        """
+        """Return sum_{i<j} z_i z_j dR_ij (n,): Larkoski et al., arXiv:1305.0007, eq. 2."""
         return 0.5 * np.einsum("ni,nij,nj->n", self.share, self.distance, self.share, optimize=True)
 
     def ecf3(self) -> np.ndarray:
@@ -226,10 +223,7 @@ FOUR_OF_FOUR = (
 
 
 def energy_flow_polynomials(jets: Constituents) -> np.ndarray:
-    """Return all 36 polynomials of at most four edges (n, 36), products of graphs included.
-
-    The features recommended for FPD and KPD (arXiv:2211.10295, section IV).
-    """
+    """Return all 36 polynomials (n, 36) of at most four edges: arXiv:2211.10295, section IV."""
     primes = list(prime_polynomials(jets).values())
     degrees = [d for d, count in EFP_DEGREES.items() for _ in range(count)]
     columns = [primes[0]]

@@ -98,10 +98,7 @@ def w1_particles(
 def w1_efp(
     real: np.ndarray, generated: np.ndarray, *, n_bootstrap: int = 20, seed: int = 0
 ) -> Result:
-    """Return W1-EFP: the mean over the five connected polynomials of 4 vertices and 4 edges.
-
-    ``settings["polynomials"]`` has each with its error.
-    """
+    """Return W1-EFP: the mean over the five connected polynomials of 4 vertices and 4 edges."""
     values = [prime_polynomials(Constituents.of(jets)) for jets in (real, generated)]
     results = [
         wasserstein(values[0][g], values[1][g], raw=True, n_bootstrap=n_bootstrap, seed=seed)
@@ -198,10 +195,7 @@ def _by_jets(
     n_bootstrap: int,
     seed: int,
 ) -> list[float]:
-    """Return W1 of particles and its error from resampled jets; ``rows`` are the particles' jets.
-
-    The error is integrated at 2,000 points.
-    """
+    """Return W1 of particles, and its error from resampled jets (at 2,000 points)."""
     both = np.concatenate(values)
     order = np.argsort(both, kind="stable")
     gaps = np.diff(both[order])

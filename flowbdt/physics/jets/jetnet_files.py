@@ -231,9 +231,5 @@ class BundledTopJets(Dataset):
 
 
 def bundled() -> BundledTopJets:
-    """Return the bundled data set; ``bundled().load()`` gives its 40,000 jets.
-
-    Columns and units: d12, d23, mass, pt in GeV; ecf2, ecf3, d2, tau1, tau2, tau3, tau21, tau32
-    without. tau21, tau32 and d2 are ratios of others (``bundled().relations``).
-    """
+    """Return the bundled data set: 40,000 jets, with splitting scales, mass and pt in GeV."""
     return BundledTopJets()

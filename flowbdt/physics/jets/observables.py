@@ -155,10 +155,7 @@ class ClusteredJets:
         return ATLAS_FACTOR * RADIUS * np.sqrt(np.maximum(d, 0.0))
 
     def subjets(self, n: int) -> np.ndarray:
-        """Return the momenta (n_jets, n, 4) of the n exclusive kT subjets.
-
-        In a jet of fewer particles the last one is repeated.
-        """
+        """Return the momenta (n_jets, n, 4) of n kT subjets; of fewer, the last is repeated."""
         counts = np.minimum(self.jets.multiplicity(), n)
         result = np.empty((len(self.jets), n, 4))
         for count in np.unique(counts):

@@ -93,11 +93,7 @@ class OmniFoldZJets(Dataset):
 
 
 def zjets_files(folder: str | Path, sample: str, n_files: int | None = None) -> list[Path]:
-    """Return the files of one sample in the order of their numbers, the first ``n_files`` of them.
-
-    Raises InputError if there is none, one is missing in between, or fewer than ``n_files`` are
-    there.
-    """
+    """Return the first ``n_files`` files of a sample. Raises InputError if one is missing."""
     pattern = f"{sample}_Zjet_pTZ-200GeV_{{}}.npz"
     files: list[Path] = []
     while (path := Path(folder) / pattern.format(len(files))).is_file():
@@ -179,9 +175,6 @@ def _observable(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def ln_rho(groomed_mass: np.ndarray, pt: np.ndarray) -> np.ndarray:
-    """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is zero or below.
-
-    The m^2 of a massless jet rounds to either side of zero.
-    """
+    """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is 0 or below."""
     ratio = np.maximum(groomed_mass, 0.0) / pt
     return 2.0 * np.log(np.maximum(ratio, np.exp(NO_GROOMED_MASS / 2)))

@@ -117,10 +117,7 @@ def evaluate_showers(
 
 
 def shower_histograms(samples: Mapping[str, Showers]) -> list[Histogram]:
-    """Return all official histograms of samples, the first of which is the reference.
-
-    Those of features, of all voxels, and of Etot/Einc at each energy of dataset 1.
-    """
+    """Return all official histograms of samples, the first of which is the reference."""
     features = {name: high_level_features(one) for name, one in samples.items()}
     geometry = next(iter(samples.values())).geometry
     found = [*feature_histograms(features)]

@@ -92,10 +92,10 @@ def _of_block(showers: Showers) -> Features:
     layers, angled = showers.geometry.layers, showers.geometry.with_angles
     voxels = [np.asarray(showers.voxels[:, one.voxels], dtype=np.float64) for one in layers]
     energy = np.stack([layer.sum(axis=1) for layer in voxels], axis=1)
-    with_angles = [voxels[i] for i in angled]
-    eta, phi = zip(*(positions(layers[i]) for i in angled), strict=True) if angled else ((), ())
     radial = _moments(voxels, [one.radii for one in layers], showers.n)
-    (eta, width_eta), (phi, width_phi) = (_moments(with_angles, x, showers.n) for x in (eta, phi))
+    # eta and phi of the layers that have sectors
+    turned, places = [voxels[i] for i in angled], [positions(layers[i]) for i in angled]
+    flat = [_moments(turned, [place[axis] for place in places], showers.n) for axis in (0, 1)]
     return Features(
         showers.geometry,
         showers.energies,
@@ -103,7 +103,8 @@ def _of_block(showers: Showers) -> Features:
         energy,
         np.stack([1.0 - (layer > 0).mean(axis=1) for layer in voxels], axis=1),
         *radial,
-        *(eta, phi, width_eta, width_phi),
+        *(centres for centres, _ in flat),
+        *(widths for _, widths in flat),
     )
 
 

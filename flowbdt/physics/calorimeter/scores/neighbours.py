@@ -19,10 +19,7 @@ BLOCK = 16_000_000
 
 
 def neighbour_inputs(showers: Showers, threshold: float | None = None) -> np.ndarray:
-    """Return log10 of the voxels (n, voxels), empty ones as 0.1 MeV; without incident energy.
-
-    Voxels below ``threshold`` [MeV] count as empty; None: the official value of the geometry.
-    """
+    """Return log10 of the voxels (n, voxels), those below ``threshold`` [MeV] as 0.1 MeV."""
     voxels = showers.above(threshold).voxels
     return np.log10(np.where(voxels > 0, voxels, EMPTY), dtype=np.float64)
 

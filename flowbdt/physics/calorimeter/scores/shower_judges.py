@@ -41,10 +41,7 @@ def high_level_inputs(features: Features) -> np.ndarray:
 
 
 def low_level_inputs(showers: Showers, threshold: float | None = None) -> np.ndarray:
-    """Return log10 E_inc and voxels over E_inc, (n, 1 + voxels): the official low-level inputs.
-
-    Voxels below ``threshold`` [MeV] are 0; None: the official value of the geometry.
-    """
+    """Return log10 E_inc and voxels over E_inc, (n, 1 + voxels), cut at ``threshold`` [MeV]."""
     voxels = showers.above(threshold).voxels / showers.energies[:, None]
     return np.column_stack([np.log10(showers.energies), voxels])
 
