@@ -20,11 +20,10 @@ from .local import available_cpus, last_bits
 CLUSTERS = {
     "local": ("distributed", "LocalCluster"),
     "htcondor": ("dask_jobqueue", "HTCondorCluster"),
-    "lsf": ("dask_jobqueue", "LSFCluster"),
-    "oar": ("dask_jobqueue", "OARCluster"),
-    "pbs": ("dask_jobqueue", "PBSCluster"),
-    "sge": ("dask_jobqueue", "SGECluster"),
-    "slurm": ("dask_jobqueue", "SLURMCluster"),
+    **{
+        name: ("dask_jobqueue", f"{name.upper()}Cluster")
+        for name in ("lsf", "oar", "pbs", "sge", "slurm")
+    },
 }
 """Name -> module and class; its parameters are those of the class."""
 
