@@ -109,7 +109,14 @@ def check_config(config: ModelConfig) -> TimeGrid:
             " source events; leave one of them out"
         )
     if config.noise["flow_matcher"] == "torchcfm":
-        _check_torchcfm(config)
+        from .pair_variants import torchcfm_matcher
+
+        if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
+            raise ConfigError(
+                "noise.flow_matcher='torchcfm' offers the velocity target with independent or"
+                " minibatch_ot coupling; use 'numpy' for noise.target='mean' and given pairs"
+            )
+        torchcfm_matcher(config.path, config.coupling)
     return TimeGrid.build(solver, config.n_steps, config.spacing, convention)
 
 
@@ -125,17 +132,6 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
             " coupling='independent' on path 'linear', 'target' or 'trigonometric', or a solver"
             " that needs the velocity only, such as heun or adams_bashforth_2"
         ) from error
-
-
-def _check_torchcfm(config: ModelConfig) -> None:
-    from .pair_variants import torchcfm_matcher
-
-    if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
-        raise ConfigError(
-            "noise.flow_matcher='torchcfm' offers the velocity target with independent or"
-            " minibatch_ot coupling; use 'numpy' for noise.target='mean' and given pairs"
-        )
-    torchcfm_matcher(config.path, config.coupling)
 
 
 def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...registry import unknown
 from ...typed_settings import AtLeastOne, AtLeastZero
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, attempt_job, failed
+from .base import EXECUTORS, Executor, Reports, attempt_job, failed
 from .local import available_cpus, last_bits
 
 CLUSTERS = {
@@ -65,9 +65,7 @@ class Dask(Executor):
         if self._cluster not in CLUSTERS:
             raise unknown("Dask cluster", self._cluster, CLUSTERS)
 
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         if not numbers:
             return
         distributed = _module("distributed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from ....errors import JobWarning, RunError, plural
 from ...collect import last_line
 from ...numbered_jobs import STEPS, JobKind, name_of
 from ...run_directory import RunDirectory
-from ..base import EXECUTORS, Executor
+from ..base import EXECUTORS, Executor, Reports
 from ..local import last_bits
 from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Submissions
 from .submit_files import JobSettings, Place, Stage, node_name, numbered
@@ -35,9 +35,7 @@ class HTCondor(JobSettings, Executor):
     them, and submits only what nobody works on.
     """
 
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         if not numbers:
             return
         pool = Pool.connect()
@@ -68,9 +66,7 @@ class HTCondor(JobSettings, Executor):
         """Return the settings with the variables that jobs get from this process."""
         return replace(self, env={**last_bits(), **self.env})
 
-    def _wait(
-        self, submissions: Submissions, left: set[int], kind: JobKind, pool: Pool
-    ) -> Iterator[dict[str, Any]]:
+    def _wait(self, submissions: Submissions, left: set[int], kind: JobKind, pool: Pool) -> Reports:
         follower = Follower(submissions, pool)
         while left:
             warn_of_holds(follower.news())
