@@ -16,6 +16,7 @@ import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, split_mask
+from .boosted_trees import load_booster
 
 PER_ROUND = 4
 
@@ -58,6 +59,7 @@ class DensityRatio:
         self._booster = booster
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
+        self.n_inputs: int | None = None  # of a stored classifier
         self.log_ratio: Callable[[np.ndarray], np.ndarray] = self._log_ratio
         """(n, d) float32 -> (n,) or (n, 1) float32."""
 
@@ -130,12 +132,23 @@ class DensityRatio:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Restore from UBJSON whose hash was checked. Raises FormatError."""
+        booster, stored = load_booster(content)
         try:
-            return cls(xgb.Booster(model_file=bytearray(content)))
-        except (xgb.core.XGBoostError, ValueError) as error:
+            ceiling, acceptance = (float(stored.attributes[k]) for k in ("ceiling", "acceptance"))
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"a stored classifier lacks its {error}") from None
+        if stored.objective != PARAMETERS["objective"] or stored.n_outputs != 1:
             raise FormatError(
-                "not a whole classifier in UBJSON; run 'flowbdt fit --resume' to learn it again"
-            ) from error
+                "a stored classifier is none: it has another objective or more outputs"
+            )
+        if not (0 < ceiling < np.inf and 0 < acceptance <= 1):
+            raise FormatError(
+                f"a stored classifier must have a ceiling above 0 and an acceptance from 0 to 1, not"
+                f" {ceiling!r} and {acceptance!r}"
+            )
+        ratio = cls(booster)
+        ratio.n_inputs = stored.n_inputs
+        return ratio
 
 
 def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
