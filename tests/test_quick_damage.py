@@ -9,7 +9,7 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
-from flowbdt.generation.compiled import arrays
+from flowbdt.generation.compiled import arrays, column_operations
 from flowbdt.generation.one_event import EventSampler
 from flowbdt.generation.packed import packed_model
 from flowbdt.training import run_directory
@@ -141,7 +141,7 @@ def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
 def test_a_count_of_knots_that_is_no_number_is_refused(model):
     way = packed_model.InverseArrays(*model[1]["way"])
     numbers = np.array(way.numbers)
-    (rank,) = way.ops[way.ops[:, 0] == arrays.RANK, 1]
+    (rank,) = way.ops[way.ops[:, 0] == column_operations.RANK, 1]
     for wrong in (np.nan, np.inf, 1.0, -3.0, 1e18):
         numbers[rank] = wrong
         content = {**model[1], "way": tuple(way._replace(numbers=numbers.copy()))}

@@ -1,7 +1,6 @@
 """The arrays that the compiled loops read, and their working memory.
 
-All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
-All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other;
+All arrays are C-contiguous and little-endian. `check_arrays` checks those from files before the
 loops may read them.
 """
 
@@ -199,10 +198,6 @@ def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int
     """Return how many inputs the trees of a step have."""
     seen = m * (int(solver.latent) + int(solver.end_point)) + len(solver.to_columns) + n_cond
     return seen + (form.n_components if solver.components else 0)
-
-
-SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)
-"""What is done to a latent value; an angle comes from two."""
 
 
 COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)

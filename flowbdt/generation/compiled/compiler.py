@@ -12,6 +12,7 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numba
@@ -50,6 +51,15 @@ def compiled(function: Callable[..., Any], merged: set[str] = FUSED) -> Any:
         return numba.njit(function, cache=True, fastmath=merged, **options)
     except RuntimeError:  # neither the package's folder nor a cache folder can be written
         return numba.njit(function, fastmath=merged, **options)
+
+
+def compiled_functions(module: ModuleType) -> dict[str, Any]:
+    """Return the names of a module that does not import numba, its functions compiled."""
+    names = dict(vars(module))
+    for name, value in vars(module).items():
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__:
+            names[name] = compiled(FunctionType(value.__code__, names, name))
+    return names
 
 
 def in_any_order(function: Callable[..., Any]) -> Any:

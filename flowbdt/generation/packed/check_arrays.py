@@ -26,6 +26,7 @@ from ..compiled.arrays import (
     leaf_width,
     n_inputs,
 )
+from ..compiled.column_operations import CIRCULAR, numbers_needed
 
 TYPES = {"i": np.int64, "h": np.uint16, "b": np.uint8, "s": np.float32, "f": np.float64}
 
@@ -36,9 +37,6 @@ KINDS: dict[type, str] = {
     InverseArrays: "bool f2 f1 f1 i2 i2 i2 i2 f1 float",
 }
 """Of each field: letter of its type and number of dimensions, or the type of a number."""
-
-NUMBERS = {arrays.SCALED: 14, arrays.INTEGER: 2, arrays.CIRCULAR: 2}
-"""Numbers that an operation reads, where that does not depend on the first of them; else 1."""
 
 
 def _require(good: Any, what: str) -> None:
@@ -166,26 +164,14 @@ def check_inverse(inverse: InverseArrays, m: int, n_columns: int) -> None:
     _require((place >= -2) & (place < n_single), what)
     _require((begin >= 0) & (begin <= end) & (end <= len(inverse.ops)), what)
     _require(_within(at, 2, len(inverse.numbers)), what)
-    _check_ops(inverse)
-    for q in np.flatnonzero(inverse.ops[:, 0] == arrays.CIRCULAR):
+    code, first = inverse.ops.T
+    _require(_within(first, 1, len(inverse.numbers)), what)
+    needed = numbers_needed(code, inverse.numbers[first])
+    _require(_within(first, needed, len(inverse.numbers)), what)
+    for q in np.flatnonzero(code == CIRCULAR):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
     for relation in inverse.relations.tolist():
         _check_relation(inverse, *relation)
-
-
-def _check_ops(inverse: InverseArrays) -> None:
-    """Every operation must find its numbers."""
-    code, at = inverse.ops.T
-    end, what = len(inverse.numbers), "columns"
-    needed = np.ones(len(code))
-    for each, count in NUMBERS.items():
-        needed[code == each] = count
-    _require(_within(at, 1, end), what)
-    for each, least, times in ((arrays.RANK, 2, 3), (arrays.CATEGORICAL, 1, 2)):
-        counts = inverse.numbers[at[code == each]]
-        _require((counts >= least) & (counts <= end), what)  # not so if it is NaN
-        needed[code == each] = times * np.floor(counts)
-    _require(_within(at, needed, end), what)
 
 
 def _check_relation(inverse: InverseArrays, column: int, begin: int, end: int, ends: int) -> None:
