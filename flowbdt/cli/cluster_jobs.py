@@ -188,9 +188,9 @@ def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> 
 @options.quiet
 def merge_command(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
-    from ..generation.sample_jobs import SampleJobs, merge
+    from ..generation.sample_jobs import SampleJobs, assemble_sample
 
-    say(merge(open_planned(run), SampleJobs(sample)))
+    say(assemble_sample(open_planned(run), SampleJobs(sample)))
 
 
 @click.command()
@@ -267,12 +267,12 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
 
 
 def _generate_here(run: RunDirectory, executor: Executor, sample: SampleJobs) -> str:
-    from ..generation.sample_jobs import merge
+    from ..generation.sample_jobs import assemble_sample
 
     for report in executor.run(run, sample.missing(run), sample):
         if "error" in report:
             click.echo(f"part {report['part']} failed: {report['error']}", err=True)
-    return merge(run, sample)
+    return assemble_sample(run, sample)
 
 
 def _submit(

@@ -109,15 +109,10 @@ def plan_sample(
 ) -> SampleJobs:
     """Write the plan of a sample and return its jobs; a plan that is there must be the same.
 
-    Parameters
-    ----------
-    output : of the whole sample; its name without ending names the sample
-    parts : number of jobs; by default one for each 250,000 events
-    cond, source : as in `Flow.sample_blocks`; the run must be complete then
-    sampler : as in `Flow`; checked here if the run is complete, else by the first job
-
-    Raises ConfigError if the run is not complete but conditions or a source are needed; RunError if
-    the folder has another sample of this name.
+    The name of ``output`` without ending names the sample. There are ``parts`` jobs, by default one
+    for each 250,000 events. ``sampler`` is checked here if the run is complete, else by the first
+    job. Raises ConfigError if the run is not complete but conditions or a source are needed,
+    RunError if the folder has another sample of this name.
     """
     format_of(output)
     jobs = SampleJobs(output.stem)
@@ -155,7 +150,7 @@ def _input_arrays(
                 " be read only once it is; submit the training first, then the generation"
             )
         return {}
-    arrays = {"cond": flow.checked_conditions(cond, n), "start": flow.checked_source(source, n)}
+    arrays = {"cond": flow.condition_rows(cond, n), "start": flow.checked_source(source, n)}
     return {name: np.asarray(rows[0:n]) for name, rows in arrays.items() if rows is not None}
 
 
@@ -219,7 +214,7 @@ def _input_array(run: RunDirectory, jobs: SampleJobs, name: str, sample: Mapping
     return array
 
 
-def merge(run: RunDirectory, jobs: SampleJobs) -> str:
+def assemble_sample(run: RunDirectory, jobs: SampleJobs) -> str:
     """Assemble the output from all blocks, and return a line about it.
 
     Raises IncompleteRun if blocks are missing; names them, their logs, and how to go on.
@@ -240,7 +235,7 @@ def merge(run: RunDirectory, jobs: SampleJobs) -> str:
     return f"{plan['output']}: {sample['number of events']} events from {count} parts"
 
 
-def is_merged(run: RunDirectory, jobs: SampleJobs) -> bool:
+def is_assembled(run: RunDirectory, jobs: SampleJobs) -> bool:
     """Return True if the output was assembled, and is still there."""
     plan = jobs.blocks(run).plan()
     try:

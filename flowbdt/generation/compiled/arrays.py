@@ -13,22 +13,17 @@ import numpy as np
 NONE, FULL, LOW_RANK = 0, 1, 2
 """`FormArrays.kind`."""
 
-
 CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
 """Columns of `FormArrays.where`."""
-
 
 ROWS = 1024
 """Rows that go through all steps together: the trees of a step are read once for all of them."""
 
-
 LANES = 64
 """Rows that are compared together."""
 
-
 WIDEST = 7
 """TreeArrays of at most this depth are evaluated for all rows at once, deeper ones node by node."""
-
 
 DEEPEST_STACK = 64
 """Numbers that a relation may keep at a time."""
@@ -202,14 +197,11 @@ def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int
 
 COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)
 
-
 LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM = range(8, 14)
 """What a relation does, on a stack."""
 
-
 VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS)
 """What puts a number on the stack, and what replaces the last one; the others take two."""
-
 
 AS_IS, SINGLE, TRUTH, WHOLE = range(4)
 """How a column is stored."""

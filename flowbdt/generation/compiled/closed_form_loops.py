@@ -189,21 +189,14 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
         where = form.where[s]
         base, gain, ratio = where[arrays.BASE], where[arrays.GAIN], where[arrays.RATIO]
         for k in range(form.n_components):
-            weight, row = weights[k], numbers[base + k * width : base + (k + 1) * width]
-            for o in range(width):
-                out[o] += weight * row[o]
+            weight, at = weights[k], k * width
+            _add_times(out, weight, numbers[base + at : base + at + width])
             if form.kind == arrays.LOW_RANK:
-                row = numbers[ratio + k * width : ratio + (k + 1) * width]
-                for o in range(width):
-                    own[o] += weight * row[o]
+                _add_times(own[:width], weight, numbers[ratio + at : ratio + at + width])
             for i in range(form.n_inner if gain >= 0 else 0):
-                x, at = (
-                    weight * room.inner[r, i * form.n_components + k],
-                    gain + (k * form.n_inner + i) * width,
-                )
-                row = numbers[at : at + width]
-                for o in range(width):
-                    out[o] += x * row[o]
+                at = gain + (k * form.n_inner + i) * width
+                x = weight * room.inner[r, i * form.n_components + k]
+                _add_times(out, x, numbers[at : at + width])
         if form.kind == arrays.LOW_RANK:
             for o in range(form.n_used):
                 out[o] += room.seen[r, o % m] * own[o]
@@ -284,25 +277,19 @@ def _closed_velocity(form, s, x, room, velocity):  # type: ignore[no-untyped-def
     (n, m), (turn, pull) = x.shape, (form.turn[s, 0], form.turn[s, 1])
     for r in range(n):
         out, row = room.out[r], velocity[r]
-        if form.n_used == m:
-            for j in range(m):
-                row[j] = turn * out[j] + pull * x[r, j]
-        else:
-            for j in range(m):
-                row[j] = out[j]
+        for j in range(m):
+            row[j] = turn * out[j] + pull * x[r, j] if form.n_used == m else out[j]
 
 
 @compiled
 def _add_trees(form, total, velocity):  # type: ignore[no-untyped-def]
-    """Add to ``velocity`` (n, m) what the trees say; without closed form that is all there is."""
+    """Add the sums of the trees to ``velocity`` (n, m); without closed form they are all of it."""
     for r in range(len(velocity)):
         row, more = velocity[r], total[r]
         if form.kind == arrays.NONE:
-            for j in range(len(row)):
-                row[j] = more[j]
-        else:
-            for j in range(len(row)):
-                row[j] += more[j]
+            row[:] = 0.0
+        for j in range(len(row)):
+            row[j] += more[j]
 
 
 @compiled

@@ -15,7 +15,10 @@ import numpy as np
 from ...errors import ConfigError
 
 SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)
-"""Codes of the operations; an angle comes from two latent values, the others change one."""
+"""Codes of the operations."""
+
+PAIRS = (CIRCULAR,)
+"""Those that need two latent values; the others change one."""
 
 BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
 

@@ -68,14 +68,10 @@ def in_any_order(function: Callable[..., Any]) -> Any:
 
 
 def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, str, int]:
-    """Return what numba keeps on disk of a function compiled for such arguments.
+    """Return object code, bitcode, name and number of arguments of what numba keeps on disk.
 
-    Returns
-    -------
-    object code, bitcode, name of the function, number of arguments
-
-    Raises AttributeError, KeyError, TypeError, ValueError if there is nothing, or this numba keeps
-    its code in another way.
+    Raises AttributeError, KeyError, TypeError, ValueError if there is nothing for such arguments,
+    or this numba keeps its code in another way.
     """
     registry = importlib.import_module("numba.core.registry")
     context = registry.cpu_target.target_context
@@ -89,7 +85,7 @@ def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, s
 
 
 PART = 16
-"""Of them, those that fit into one register."""
+"""Rows that fit into one register."""
 
 FLOAT, BYTE, BIT, WORD = ir.FloatType(), ir.IntType(8), ir.IntType(1), ir.IntType(64)
 
@@ -108,50 +104,40 @@ def _filled(builder: Any, value: Any, length: int) -> Any:
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
-@intrinsic
-def compare_rows(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
-    """Set ``marks[to]`` to the bits that say which of 64 float32 are not below ``cut``.
+def _comparer(gaps: bool) -> Callable[..., Any]:
+    """Return what compares 64 float32 with a cut; none is NaN unless there are ``gaps``."""
 
-    They begin at ``values[at]``; none may be NaN.
-    """
-    signature = types.void(values, types.int64, types.float32, marks, types.int64)
+    @intrinsic
+    def compare(typing, values, at, cut, marks, to, beyond):  # type: ignore[no-untyped-def]
+        """Set ``marks[to]`` to the bits that say which ``values`` from ``at`` on are not below.
 
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _compare(context, builder, signature, arguments, None)
-        return context.get_dummy_value()
+        NaN is not below if ``beyond`` is 1.
+        """
+        kinds = (types.int64, types.float32, marks, types.int64, types.uint8)
+        signature = types.void(values, *kinds)
 
-    return signature, make
+        def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            at, cut, bits = arguments[1], _filled(builder, arguments[2], PART), ir.IntType(PART)
+            place = _place(context, builder, marks, arguments[3], arguments[4], bits)
+            for part in range(LANES // PART):
+                first = builder.add(at, ir.IntType(64)(part * PART))
+                kind = ir.VectorType(FLOAT, PART)
+                x = _place(context, builder, values, arguments[0], first, kind)
+                x = builder.load(x, align=4)
+                result = builder.bitcast(builder.fcmp_ordered(">=", x, cut), bits)
+                if gaps:
+                    gap = builder.bitcast(builder.fcmp_unordered("uno", x, x), bits)
+                    wanted = builder.neg(builder.zext(arguments[5], bits))
+                    result = builder.or_(result, builder.and_(gap, wanted))
+                builder.store(result, builder.gep(place, [ir.IntType(64)(part)]), align=2)
+            return context.get_dummy_value()
+
+        return signature, make
+
+    return compare
 
 
-@intrinsic
-def compare_gaps(typing, values, at, cut, marks, to, beyond):  # type: ignore[no-untyped-def]
-    """Do the same, but NaN is not below if ``beyond`` is 1."""
-    signature = types.void(values, types.int64, types.float32, marks, types.int64, types.uint8)
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _compare(context, builder, signature, arguments, arguments[5])
-        return context.get_dummy_value()
-
-    return signature, make
-
-
-def _compare(context: Any, builder: Any, signature: Any, arguments: Any, beyond: Any) -> None:
-    """Compare 16 numbers at a time, which is what one register holds at most."""
-    at, cut, to = arguments[1], _filled(builder, arguments[2], PART), arguments[4]
-    bits = ir.IntType(PART)
-    marks = _place(context, builder, signature.args[3], arguments[3], to, bits)
-    for part in range(LANES // PART):
-        first = builder.add(at, ir.IntType(64)(part * PART))
-        kind = ir.VectorType(FLOAT, PART)
-        x = builder.load(
-            _place(context, builder, signature.args[0], arguments[0], first, kind), align=4
-        )
-        found = builder.bitcast(builder.fcmp_ordered(">=", x, cut), bits)
-        if beyond is not None:
-            gap = builder.bitcast(builder.fcmp_unordered("uno", x, x), bits)
-            wanted = builder.neg(builder.zext(beyond, bits))
-            found = builder.or_(found, builder.and_(gap, wanted))
-        builder.store(found, builder.gep(marks, [ir.IntType(64)(part)]), align=2)
+compare_rows, compare_gaps = _comparer(False), _comparer(True)
 
 
 def _chooser(depth: int) -> Callable[..., Any]:

@@ -36,14 +36,13 @@ FEWEST = 6
 def _compare(trees, at, size, xt, lane, gaps, marks):  # type: ignore[no-untyped-def]
     """Compare all nodes of the tree that begins at ``at`` for the 64 rows ``lane`` and after."""
     feature, cuts = trees.feature[at : at + size], trees.threshold[at : at + size]
-    across = xt.shape[1]
+    across, missing = xt.shape[1], trees.missing[at : at + size]
     if gaps:
         for k in range(np.uint64(1), np.uint64(size)):
-            beyond = trees.missing[np.uint64(at) + k]
-            compare_gaps(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, beyond)
+            compare_gaps(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, missing[k])
     else:
         for k in range(np.uint64(1), np.uint64(size)):
-            compare_rows(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k)
+            compare_rows(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, missing[k])
 
 
 @compiled

@@ -118,8 +118,8 @@ class Graph:
         self._outputs.append(self._info(name, ["n", *columns]))
 
     def _info(self, name: str, shape: list[Any]) -> Any:
-        double = self.onnx.TensorProto.DOUBLE
-        return self.onnx.helper.make_tensor_value_info(name, double, shape)
+        kind = self.onnx.TensorProto.DOUBLE
+        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
 
     def constant(self, value: Any) -> Tensor:
         """Return a constant; a Python number becomes float64."""

@@ -26,7 +26,7 @@ from ..compiled.arrays import (
     leaf_width,
     n_inputs,
 )
-from ..compiled.column_operations import CIRCULAR, numbers_needed
+from ..compiled.column_operations import PAIRS, numbers_needed
 
 TYPES = {"i": np.int64, "h": np.uint16, "b": np.uint8, "s": np.float32, "f": np.float64}
 
@@ -168,7 +168,7 @@ def check_inverse(inverse: InverseArrays, m: int, n_columns: int) -> None:
     _require(_within(first, 1, len(inverse.numbers)), what)
     needed = numbers_needed(code, inverse.numbers[first])
     _require(_within(first, needed, len(inverse.numbers)), what)
-    for q in np.flatnonzero(code == CIRCULAR):
+    for q in np.flatnonzero(np.isin(code, PAIRS)):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
     for relation in inverse.relations.tolist():
         _check_relation(inverse, *relation)

@@ -40,25 +40,16 @@ class SolverProgram:
     """A solver with fixed steps as plain numbers: points and result as sums of velocities.
 
     Point e (and last the result) is ``scale[e]`` times the one before, beginning with x0, plus the
-    velocities in the slots ``term[terms[e]:terms[e + 1]]`` times the same part of ``weight``. The
-    velocity at that point is kept in ``slot[e]``.
-
-    Parameters
-    ----------
-    times : ndarray (E,), of the evaluations
-    scale : ndarray (E + 1,)
-    terms : ndarray (E + 2,), int64
-    term : ndarray (terms[-1],), int64
-    weight : ndarray (terms[-1],)
-    slot : ndarray (E,), int64
+    velocities in the slots ``term[terms[e]:terms[e + 1]]`` times their ``weight``. The velocity at
+    that point is kept in ``slot[e]``.
     """
 
-    times: np.ndarray
-    scale: np.ndarray
-    terms: np.ndarray
-    term: np.ndarray
-    weight: np.ndarray
-    slot: np.ndarray
+    times: np.ndarray  # (E,), of the evaluations
+    scale: np.ndarray  # (E + 1,)
+    terms: np.ndarray  # (E + 2,), int64
+    term: np.ndarray  # (terms[-1],), int64
+    weight: np.ndarray  # (terms[-1],)
+    slot: np.ndarray  # (E,), int64
 
     @property
     def n_slots(self) -> int:
@@ -83,12 +74,11 @@ class _Symbols(VelocityField):
 def solver_program(
     solver: Solver, boundaries: np.ndarray, convention: Convention | None
 ) -> SolverProgram:
-    """Return what ``solver`` does between the boundaries, by a run on symbols.
+    """Return the sums that ``solver`` computes between the boundaries, by a run on symbols.
 
     Solvers only add up points and velocities, so coefficients can take the place of numbers: x0 is
-    the first unit vector, the velocity of evaluation e the one after the e-th.
-
-    Raises ConfigError if the solver draws random numbers.
+    the first unit vector, the velocity of evaluation e the one after the e-th. Raises ConfigError
+    if the solver draws random numbers.
     """
     if solver.stochastic:
         raise ConfigError(f"{type(solver).__name__} draws random numbers")
@@ -142,15 +132,8 @@ def pack_trees(forests: Sequence[Forest]) -> TreeArrays:
     table = np.zeros((len(forests), 7), dtype=np.int64)
     nodes = leaves = outputs = 0
     for row, forest in zip(table, forests, strict=True):
-        row[:] = (
-            len(forest.feature),
-            forest.depth,
-            forest.width,
-            forest.first,
-            nodes,
-            leaves,
-            outputs,
-        )
+        row[:4] = len(forest.feature), forest.depth, forest.width, forest.first
+        row[4:] = nodes, leaves, outputs
         n_leaves = forest.feature.size  # a tree without a split has one of each
         nodes, leaves = nodes + n_leaves, leaves + n_leaves * leaf_width(forest.width)
         outputs += forest.width
@@ -245,11 +228,8 @@ def _filled(count: int) -> int:
 
 
 def _turn(prepared: PreparedMixture) -> tuple[float, ...] | None:
-    found = prepared.turn()
-    if found is None:
-        return None
-    velocity, pull, scale, variance = found
-    return (velocity, pull, scale if scale >= LEAST_SCALE else 0.0, variance)
+    turn = prepared.turn()
+    return turn and (*turn[:2], turn[2] if turn[2] >= LEAST_SCALE else 0.0, turn[3])
 
 
 def _form_parts(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
@@ -288,14 +268,8 @@ def pack_solver(
 ) -> SolverArrays:
     """Return the solver and the views of the steps.
 
-    Parameters
-    ----------
-    program : of the solver
-    step : ndarray (E,), the step model of each evaluation
-    forests : ndarray (S + 1,), where the forests of each step model begin, and their end
-    inputs : of the step models
-    form : the closed form
-    conditional : whether there are conditions, known or not
+    ``step`` (E,) is the step model of each evaluation, ``forests`` (S + 1,) where the forests of
+    each step model begin, and their end; ``conditional``: there are conditions, known or not.
     """
     views, columns = inputs[0].views, inputs[0].to_columns
     return SolverArrays(
