@@ -185,7 +185,8 @@ class FlowBDT(BaseEstimator):
         config = self._config(seed)
         table = EventTable.of(X, cond=cond, weight=sample_weight)
         start = None if source is None else align_columns(source, table.names, table.categories)
-        inputs = Inputs(table, config, seed, start, kind=_kind(X))
+        kind = "frame" if hasattr(X, "iloc") else "array"
+        inputs = Inputs(table, config, seed, start, "table" if isinstance(X, EventTable) else kind)
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             try:
                 run = fit_run(inputs, Path(folder) / "run")
@@ -349,9 +350,3 @@ class FlowBDT(BaseEstimator):
         model._adopt(run_directory.archive_bytes(source, flow.manifest))
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model
-
-
-def _kind(data: Any) -> str:
-    if isinstance(data, EventTable):
-        return "table"
-    return "frame" if hasattr(data, "iloc") else "array"

@@ -33,25 +33,22 @@ class FileRows:
         self, path: Path, blocks: Callable[[int], Iterator[np.ndarray]], n_rows: int
     ) -> None:
         self.path, self._blocks, self.n_rows = path, blocks, n_rows
-        self._next, self._left = 0, np.zeros((0, 0))
+        self._next, self._left = 0, list[np.ndarray]()
         self._open: Iterator[np.ndarray] | None = None
 
     def __getitem__(self, span: slice) -> np.ndarray:
         """Return rows start to stop; going back reads the file anew."""
         low, high = int(span.start), min(int(span.stop), self.n_rows)
         if self._open is None or low != self._next:
-            self._open, self._left = self._blocks(low), np.zeros((0, 0))
-        rows, missing = [], high - low
-        while missing > 0:
-            if not len(self._left):
-                self._left = next(self._open, np.zeros((0, 0)))
-                if not len(self._left):
-                    raise InputError(f"{self.path} ends before row {high}: was it changed?")
-            rows.append(self._left[:missing])
-            self._left = self._left[missing:]
-            missing -= len(rows[-1])
-        self._next = high
-        return np.concatenate(rows)
+            self._open, self._left = self._blocks(low), []
+        while sum(map(len, self._left)) < high - low:
+            block = next(self._open, None)
+            if block is None:
+                raise InputError(f"{self.path} ends before row {high}: was it changed?")
+            self._left.append(block)
+        rows = np.concatenate(self._left)
+        self._next, self._left = high, [rows[high - low :]]
+        return rows[: high - low]
 
 
 def conditions_of(

@@ -1,8 +1,8 @@
 """Learn, once a run's steps are trained, which generated events to reject.
 
 Real training events and events that the run generates go through the same classifier in the
-table's own units, conditions included: what is learned is the ratio of their densities, see
-`regressors.ratio`. Test events play no part.
+units of the table, conditions included: what is learned is the ratio of their densities, see
+`trees.density_ratio`. Test events are not used.
 """
 
 from __future__ import annotations

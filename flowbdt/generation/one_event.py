@@ -45,15 +45,13 @@ def open_sampler(
     seed = seeding.resolve(random_state)
     if flow is not None:
         sampler = EventSampler(flow, seed, first)
-        if flow.prepare(*sampler.memory) or _can_compile():
+        if flow.prepare(*sampler.memory):
+            return sampler
+        from .compiled.engine import why_not  # imports much
+
+        if why_not() is None:
             return sampler
     return EventSampler(load_flow(source), seed, first)
-
-
-def _can_compile() -> bool:
-    from .compiled.engine import why_not
-
-    return why_not() is None
 
 
 class _RowNumbers:
@@ -83,7 +81,7 @@ class EventSampler:
     """The events of a sample one by one, the same as `FlowBDT.sample` gives for the seed.
 
     Made for programs that need one particle at a time: with numba an event takes tens of
-    microseconds. Not safe to share between threads; give each its own, with a seed of its own.
+    microseconds. Not safe to share between threads; give each another one, with another seed.
 
     Parameters
     ----------

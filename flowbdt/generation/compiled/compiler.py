@@ -71,20 +71,20 @@ def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, s
     """Return object code, bitcode, name and number of arguments of what numba keeps on disk.
 
     Raises AttributeError, KeyError, TypeError, ValueError if there is nothing for such arguments,
-    or this numba keeps its code in another way.
+    or this numba keeps its code in another form.
     """
     registry = importlib.import_module("numba.core.registry")
     context = registry.cpu_target.target_context
     signature = tuple(numba.typeof(value) for value in values)
     cache = dispatcher._cache
-    found = cache._cache_file.load(cache._index_key(signature, context.codegen()))
-    (_, how, (code, bitcode)), described = found[0], found[1]
+    stored = cache._cache_file.load(cache._index_key(signature, context.codegen()))
+    (_, how, (code, bitcode)), described = stored[0], stored[1]
     if how != "object":
         raise ValueError(f"numba keeps its code as {how}")
     return code, bitcode, described.llvm_func_name, len(described.args)
 
 
-PART = 16
+REGISTER = 16
 """Rows that fit into one register."""
 
 FLOAT, BYTE, BIT, WORD = ir.FloatType(), ir.IntType(8), ir.IntType(1), ir.IntType(64)
@@ -117,11 +117,15 @@ def _comparer(gaps: bool) -> Callable[..., Any]:
         signature = types.void(values, *kinds)
 
         def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            at, cut, bits = arguments[1], _filled(builder, arguments[2], PART), ir.IntType(PART)
+            at, cut, bits = (
+                arguments[1],
+                _filled(builder, arguments[2], REGISTER),
+                ir.IntType(REGISTER),
+            )
             place = _place(context, builder, marks, arguments[3], arguments[4], bits)
-            for part in range(LANES // PART):
-                first = builder.add(at, ir.IntType(64)(part * PART))
-                kind = ir.VectorType(FLOAT, PART)
+            for k in range(LANES // REGISTER):
+                first = builder.add(at, ir.IntType(64)(k * REGISTER))
+                kind = ir.VectorType(FLOAT, REGISTER)
                 x = _place(context, builder, values, arguments[0], first, kind)
                 x = builder.load(x, align=4)
                 result = builder.bitcast(builder.fcmp_ordered(">=", x, cut), bits)
@@ -129,7 +133,7 @@ def _comparer(gaps: bool) -> Callable[..., Any]:
                     gap = builder.bitcast(builder.fcmp_unordered("uno", x, x), bits)
                     wanted = builder.neg(builder.zext(arguments[5], bits))
                     result = builder.or_(result, builder.and_(gap, wanted))
-                builder.store(result, builder.gep(place, [ir.IntType(64)(part)]), align=2)
+                builder.store(result, builder.gep(place, [ir.IntType(64)(k)]), align=2)
             return context.get_dummy_value()
 
         return signature, make
@@ -144,13 +148,13 @@ def _chooser(depth: int) -> Callable[..., Any]:
     """Return what goes from the comparisons of a tree of such depth to its leaves."""
 
     @intrinsic
-    def choose(typing, marks, at, found, to):  # type: ignore[no-untyped-def]
-        """Set the 64 bytes of ``found`` from ``to`` on: the leaf of each lane.
+    def choose(typing, marks, at, chosen, to):  # type: ignore[no-untyped-def]
+        """Set the 64 bytes of ``chosen`` from ``to`` on: the leaf of each lane.
 
         The comparisons of node k are the bits of ``marks[at + k]``. Bit l of a leaf is what is
         decided at level l. From the lowest level upwards each node knows the decisions below it.
         """
-        signature = types.void(marks, types.int64, found, types.int64)
+        signature = types.void(marks, types.int64, chosen, types.int64)
 
         def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             below: list[Any] = []
@@ -159,15 +163,15 @@ def _chooser(depth: int) -> Callable[..., Any]:
                 first = builder.add(arguments[1], ir.IntType(64)(n))
                 vector = ir.VectorType(WORD, n)
                 place = _place(context, builder, marks, arguments[0], first, vector)
-                own = builder.load(place, align=8)
-                below = [own, *(_taken(builder, own, bits, n) for bits in below)]
+                decided = builder.load(place, align=8)
+                below = [decided, *(_taken(builder, decided, bits, n) for bits in below)]
             lanes = ir.VectorType(BYTE, LANES)
             leaf: Any = ir.Constant(lanes, [0] * LANES)
             for level, bits in enumerate(below):
                 mask = builder.bitcast(bits, ir.VectorType(BIT, LANES))
                 more = builder.or_(leaf, ir.Constant(lanes, [1 << level] * LANES))
                 leaf = builder.select(mask, more, leaf)
-            place = _place(context, builder, found, arguments[2], arguments[3], lanes)
+            place = _place(context, builder, chosen, arguments[2], arguments[3], lanes)
             builder.store(leaf, place, align=1)
             return context.get_dummy_value()
 
@@ -176,15 +180,15 @@ def _chooser(depth: int) -> Callable[..., Any]:
     return choose
 
 
-def _taken(builder: Any, own: Any, bits: Any, n: int) -> Any:
-    """Return ``n`` words: of the first or, where ``own`` has a bit, the second half of 2 n."""
+def _taken(builder: Any, decided: Any, bits: Any, n: int) -> Any:
+    """Return ``n`` words: of the first or, where ``decided`` has a bit, the second half of 2 n."""
     nothing = ir.Constant(bits.type, ir.Undefined)
     halves = (
         ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(first, first + n)))
         for first in (0, n)
     )
     zero, one = (builder.shuffle_vector(bits, nothing, half) for half in halves)
-    return builder.xor(zero, builder.and_(own, builder.xor(zero, one)))
+    return builder.xor(zero, builder.and_(decided, builder.xor(zero, one)))
 
 
 choose_2, choose_3, choose_4, choose_5, choose_6, choose_7 = (_chooser(d) for d in range(2, 8))

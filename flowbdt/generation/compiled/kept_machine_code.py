@@ -49,8 +49,8 @@ def key() -> str:
     stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in places if p.exists()]
     features = llvm.get_host_cpu_features().flatten()
     settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
-    parts = [FORMAT, sys.platform, llvmlite.__version__, llvm.get_host_cpu_name(), features]
-    return hashlib.sha256(repr([*parts, stamps, settings]).encode()).hexdigest()
+    versions = [FORMAT, sys.platform, llvmlite.__version__, llvm.get_host_cpu_name(), features]
+    return hashlib.sha256(repr([*versions, stamps, settings]).encode()).hexdigest()
 
 
 def flat(value: Any) -> list[int | float]:
@@ -59,7 +59,7 @@ def flat(value: Any) -> list[int | float]:
     An array is 0, 0, size, bytes of an entry, address, shape, strides.
     """
     if isinstance(value, tuple):
-        return [part for each in value for part in flat(each)]
+        return [number for each in value for number in flat(each)]
     if isinstance(value, np.ndarray):
         place = value.ctypes.data if value.size else 0
         return [0, 0, value.size, value.itemsize, place, *value.shape, *value.strides]
@@ -94,7 +94,7 @@ class Arguments:
 def keep_code(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
     """Keep the code by which a compiled function works on such arguments; return whether it could.
 
-    Private parts of numba are used: where they are others than today, there is nothing to keep.
+    Private members of numba are used: where they differ from today, there is nothing to keep.
     """
     if not _can_load():
         return False
@@ -116,20 +116,20 @@ def _write(path: Path, content: bytes) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # a new file of a name that nobody can foresee: the folder may be open to others
-    number, part = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    number, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(number, "wb") as handle:
             handle.write(content)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     finally:
-        Path(part).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:
     """Return what is in a file that only we, root, or who installed the package could write.
 
-    Raises PermissionError if it is another's: the code in it would run as our own.
+    Raises PermissionError if it is another's: the code in it would run with our rights.
     """
     with open(path, "rb") as handle:
         status = os.fstat(handle.fileno())
@@ -241,7 +241,7 @@ def load_code(name: str, values: Sequence[Any]) -> MachineCode | None:
         return None
     try:
         stored = _read(_path(name, values))
-        size, crc = (int.from_bytes(part, "little") for part in (stored[:8], stored[8:12]))
+        size, crc = (int.from_bytes(raw, "little") for raw in (stored[:8], stored[8:12]))
         if crc != zlib.crc32(stored[12:]):
             return None
         header: dict[str, Any] = json.loads(stored[12 : 12 + size])

@@ -3,13 +3,13 @@
 Closed form: matrix products and a softmax, in double. A full covariance is whitened by its Cholesky
 factor, which is triangular with the conditions last. If only some conditions are known, the inner
 variables w of the point stay what they are, and those of the conditions become Q w: with L the
-factor of the conditions given the point, S = L L^T, and E the selection of the known ones,
+factor of the conditions at a known point, S = L L^T, and E the selection of the known ones,
 ``Q = L^T E (E^T S E)^-1 E^T L``, a projection. So one graph serves all patterns of known
 conditions, with a table of the projections and of the densities' constants.
 
 Trees: values are compared in float32, and trees are added in float32 in their order, so that on
 one thread a sum has the bits that XGBoost gives it. The base of the sums is therefore a tree of
-its own, the first one, and not the operator's base values, which are added last.
+a separate one, the first, and not the operator's base values, which are added last.
 """
 
 from __future__ import annotations
@@ -79,24 +79,24 @@ class GraphClosedForm:
         assert isinstance(prepared, PreparedMixture)
         turn = prepared.turn()
         assert turn is not None  # only where events start from source events
-        seen = x if self._known is None else self._graph.join([x, self._known])
-        end, weights = self._end_point(prepared, kernel, seen - kernel.centre[None])
+        known = x if self._known is None else self._graph.join([x, self._known])
+        end, weights = self._end_point(prepared, kernel, known - kernel.centre[None])
         return end * turn[0] + x * turn[1], end, weights
 
     def _end_point(
-        self, prepared: PreparedMixture, kernel: Kernel, seen: Tensor
+        self, prepared: PreparedMixture, kernel: Kernel, known: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Return E[x1 | seen] (n, m) and the weights; ``seen`` is centred."""
+        """Return E[x1 | known] (n, m) and the weights; ``known`` is centred."""
         graph, k = self._graph, len(kernel.constant)
         m, size = len(kernel.centre) - self._n_cond, kernel.stack.shape[1] // k
-        inner = graph.node("Gemm", seen, kernel.stack[:-1], kernel.stack[-1])
+        inner = graph.node("Gemm", known, kernel.stack[:-1], kernel.stack[-1])
         inner, constant = (inner.reshape(-1, size, k), graph.constant(kernel.constant[None]))
         if self._pattern is not None:
             inner = self._projected(prepared, kernel, inner, m)
             constant = self._table([p.constant for p in self._patterns(prepared)])
         weights = None
         if k > 1:
-            joint = constant - self._square(kernel, inner, seen) * 0.5
+            joint = constant - self._square(kernel, inner, known) * 0.5
             weights = graph.node("Softmax", joint, axis=1)
             inner = inner * weights.reshape(-1, 1, k)
         base, gain = kernel.base[:, m : 2 * m], kernel.gain[:, m : 2 * m]
@@ -104,14 +104,14 @@ class GraphClosedForm:
         end = inner.reshape(-1, size * k) @ gain + share
         if isinstance(kernel, LowRankKernel):
             ratio = kernel.ratio[:, m : 2 * m]
-            end = end + seen.take(range(m)) * (ratio if weights is None else weights @ ratio)
+            end = end + known.take(range(m)) * (ratio if weights is None else weights @ ratio)
         return end, weights
 
-    def _square(self, kernel: Kernel, inner: Tensor, seen: Tensor) -> Tensor:
+    def _square(self, kernel: Kernel, inner: Tensor, known: Tensor) -> Tensor:
         """Return the squared distance of every component, but for a constant (n, K)."""
         square = inner.sum_of_squares(axis=1)
         if isinstance(kernel, LowRankKernel):
-            return (seen * seen) @ kernel.quadratic + seen @ kernel.linear - square
+            return (known * known) @ kernel.quadratic + known @ kernel.linear - square
         return square
 
     def _patterns(self, prepared: PreparedMixture) -> list[Kernel]:
@@ -130,8 +130,8 @@ class GraphClosedForm:
         """Return the inner variables (n, I, K) with those of the conditions projected."""
         c, k = self._n_cond, len(kernel.constant)
         table = projections(kernel, m, c)
-        own = self._graph.node("Gather", inner, np.arange(m, m + c), axis=1)
-        turned = (self._table(list(table)) * own.reshape(-1, 1, c, k)).sum(axis=2)
+        inner_cond = self._graph.node("Gather", inner, np.arange(m, m + c), axis=1)
+        turned = (self._table(list(table)) * inner_cond.reshape(-1, 1, c, k)).sum(axis=2)
         points = self._graph.node("Gather", inner, np.arange(m), axis=1)
         return self._graph.join([points, turned])
 
@@ -148,9 +148,9 @@ def projections(kernel: Kernel, m: int, n_cond: int) -> np.ndarray:
         if pattern == 0:
             result[0] = np.eye(n_cond)[:, :, None]
         elif len(known):
-            part = factor[:, known]
+            rows = factor[:, known]
             inverse = np.linalg.inv(cov[:, known[:, None], known])
-            result[pattern] = (part.swapaxes(1, 2) @ inverse @ part).transpose(1, 2, 0)
+            result[pattern] = (rows.swapaxes(1, 2) @ inverse @ rows).transpose(1, 2, 0)
     return result
 
 
@@ -257,16 +257,16 @@ class GraphSteps:
         inputs, trees = self._inputs(step), self._trees(step)
         closed, end_point, weights = self._form.at(inputs, x)
         silent = inputs.silent and self._cond is None
-        seen = [x] if "latent" in inputs.views else []  # as `StepInputs`
+        views = [x] if "latent" in inputs.views else []  # as `StepInputs`
         if inputs.to_columns is not None:
-            seen.append(x @ np.ascontiguousarray(inputs.to_columns))
+            views.append(x @ np.ascontiguousarray(inputs.to_columns))
         for name, extra in (("end_point", end_point), ("components", weights)):
             if name in inputs.views and extra is not None:
-                seen.append(extra * 0.0 if silent else extra)
+                views.append(extra * 0.0 if silent else extra)
         if self._cond is not None:
-            seen.append(self._cond)
+            views.append(self._cond)
         width = max(forest.first + forest.width for forest in trees)
-        joined = self._graph.join(seen).cast(np.float32)
+        joined = self._graph.join(views).cast(np.float32)
         sums = tree_sum(self._graph, trees, joined, width).cast(np.float64)
         return sums if closed is None else closed + sums
 

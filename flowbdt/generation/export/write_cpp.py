@@ -115,7 +115,7 @@ def check_exportable(flow: Flow) -> None:
         )
     if sampler.interpolate:
         raise ConfigError(
-            "a sampler that interpolates between step models cannot be exported; ask for steps"
+            "a sampler that interpolates between step models cannot be exported; choose steps"
             " whose times were trained"
         )
     if flow.from_source:
@@ -128,11 +128,11 @@ def check_exportable(flow: Flow) -> None:
 
 
 def arrays_of(flow: Flow) -> Arrays:
-    """Return all of a flow that generates events. Raises ConfigError if a part cannot be exported.
+    """Return all of a flow that generates events. Raises ConfigError if it cannot be exported.
 
     ``sizes``, int64, has in this order: columns, conditions, latent columns, inputs of trees,
     slots, whether latent points, end points and components are among the inputs, whether the
-    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_seen,
+    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_known,
     n_inner, n_components, n_out.
     """
     check_exportable(flow)
@@ -149,14 +149,14 @@ def arrays_of(flow: Flow) -> Arrays:
     n_slots = steps.program.n_slots
     sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), n_slots]
     sizes += [walk.latent, walk.end_point, walk.components, inverse.mixes, MOST_ATTEMPTS]
-    sizes += [form.kind, form.n_seen, form.n_inner, form.n_components, form.n_out]
+    sizes += [form.kind, form.n_known, form.n_inner, form.n_components, form.n_out]
     return {
         "sizes": np.array(sizes, dtype=np.int64),
         **_texts(flow),
         **_fields("walk", walk),
         **_fields("form", form),
         **_fields("trees", steps.trees),
-        **_fields("way", inverse),
+        **_fields("inverse", inverse),
         **(_mixture(steps.inputs) if n_cond and form.kind != NONE else {}),
         **_ratio(flow),
     }

@@ -87,8 +87,8 @@ def graph_of(flow: Flow) -> Graph:
 def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:
     """Return the probability with which each event is to be kept (n,)."""
     graph = events.graph
-    seen = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
-    log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], seen, 1).cast(np.float64)
+    inputs = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
+    log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], inputs, 1).cast(np.float64)
     odds = graph.node("Exp", log_ratio) / ratio.ceiling
     return graph.node("Min", odds, 1.0).reshape(-1)
 

@@ -131,9 +131,9 @@ def _check_solver(solver: SolverArrays, n_forests: int, m: int) -> None:
 
 
 def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
-    """Every part that is read at a step must lie within the numbers."""
+    """All that is read at a step must lie within the numbers."""
     what, low = "closed forms", form.kind == LOW_RANK
-    n, k, i, out = form.n_seen, form.n_components, form.n_inner, form.n_out
+    n, k, i, out = form.n_known, form.n_components, form.n_inner, form.n_out
     _require(form.kind in (FULL, LOW_RANK) and (low or i == n), what)
     _require(form.n_points == m and n == m + len(form.observed), what)
     _require(_below(form.observed, n_cond), what)
@@ -142,10 +142,9 @@ def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
     _require(out <= len(form.numbers) + 8, what)
     _require(form.turn.shape == (n_steps, 4) and form.where.shape == (n_steps, 8), what)
     stack = i * k + (n * i * k if low else k * n * (n + 1) // 2)
-    own = n * k if low else 0
-    sizes = np.array([n, stack, k, own, own, k * out, k * i * out, low * k * out], dtype=float)
+    sizes = np.array([n, stack, k, *[low * n * k] * 2, k * out, k * i * out, low * k * out], float)
     needed = np.tile(sizes, (n_steps, 1))
-    needed[form.turn[:, 2] > 0.0, BASE:] = 0.0  # the end point is found from the score there
+    needed[form.turn[:, 2] > 0.0, BASE:] = 0.0  # the end point follows from the score there
     needed[form.where[:, GAIN] < 0, GAIN] = 0.0
     _require((needed == 0) | _within(form.where, needed, len(form.numbers)), what)
 

@@ -65,7 +65,7 @@ class _Builder:
         else:
             call: Any = node  # of a known function: a relation has nothing else
             operands, code = call.args, FUNCTIONS[call.func.id]
-        depth = max(i + self.relate(part, names) for i, part in enumerate(operands))
+        depth = max(i + self.relate(each, names) for i, each in enumerate(operands))
         self.terms.append((code, self.put(0.0)))
         return depth
 

@@ -139,8 +139,8 @@ def pack_trees(forests: Sequence[Forest]) -> TreeArrays:
         outputs += forest.width
 
     def joined(name: str, dtype: Any) -> np.ndarray:
-        parts = [getattr(forest, name)[:, _order(forest.depth)].ravel() for forest in forests]
-        return read_only(np.concatenate([np.zeros(0, dtype), *parts]), dtype)
+        nodes = [getattr(forest, name)[:, _order(forest.depth)].ravel() for forest in forests]
+        return read_only(np.concatenate([np.zeros(0, dtype), *nodes]), dtype)
 
     return TreeArrays(
         read_only(table, np.int64),
@@ -174,9 +174,9 @@ def _leaves(forests: Sequence[Forest], size: int) -> np.ndarray:
     result, at = aligned_zeros(size), 0
     for forest in forests:
         count, width = forest.feature.size, leaf_width(forest.width)
-        part = result[at : at + count * width].reshape(count, width)
+        rows = result[at : at + count * width].reshape(count, width)
         order = _backwards(forest.depth)
-        part[:, : forest.width] = forest.leaves[:, order].reshape(count, forest.width)
+        rows[:, : forest.width] = forest.leaves[:, order].reshape(count, forest.width)
         at += count * width
     return result
 
@@ -200,18 +200,18 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> FormArrays:
     turns = [_turn(p) for p in prepared if isinstance(p, PreparedMixture)]
     simple = None not in turns
     turn = np.array(turns, dtype=np.float64) if simple else np.zeros((len(steps), 4))
-    parts = [
-        _form_parts(k, simple, scale > 0) for k, scale in zip(kernels, turn[:, 2], strict=True)
+    numbers = [
+        _step_numbers(k, simple, scale > 0) for k, scale in zip(kernels, turn[:, 2], strict=True)
     ]
-    sizes = np.array([[part.size for part in step] for step in parts])
+    sizes = np.array([[array.size for array in step] for step in numbers])
     where = np.concatenate([[0], np.cumsum(sizes)[:-1]]).reshape(sizes.shape)
     where[:, GAIN] = np.where(sizes[:, GAIN] > 0, where[:, GAIN], -1)
-    n_seen, n_components = len(kernels[0].centre), len(kernels[0].constant)
+    n_known, n_components = len(kernels[0].centre), len(kernels[0].constant)
     n_used = kernels[0].gain.shape[1] // (2 if simple else 1)
     return FormArrays(
         FULL if kinds == {FullKernel} else LOW_RANK,
-        n_seen - len(places),
-        n_seen,
+        n_known - len(places),
+        n_known,
         kernels[0].stack.shape[1] // n_components,
         n_components,
         _filled(n_used),
@@ -219,7 +219,9 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> FormArrays:
         places,
         read_only(turn, np.float64),
         read_only(where, np.int64),
-        read_only(np.concatenate([part.ravel() for step in parts for part in step]), np.float64),
+        read_only(
+            np.concatenate([array.ravel() for step in numbers for array in step]), np.float64
+        ),
     )
 
 
@@ -232,16 +234,16 @@ def _turn(prepared: PreparedMixture) -> tuple[float, ...] | None:
     return turn and (*turn[:2], turn[2] if turn[2] >= LEAST_SCALE else 0.0, turn[3])
 
 
-def _form_parts(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
+def _step_numbers(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
     """Return the arrays of one step in the order of `FormArrays.where`."""
     k, low_rank = len(kernel.constant), isinstance(kernel, LowRankKernel)
     n_inner = kernel.stack.shape[1] // k
     whole = kernel.stack.reshape(-1, n_inner, k)
-    rows = [whole[-1], *(part[0 if low_rank else j :] for j, part in enumerate(whole[:-1]))]
+    rows = [whole[-1], *(array[0 if low_rank else j :] for j, array in enumerate(whole[:-1]))]
     forms = [kernel.quadratic.T, kernel.linear.T] if isinstance(kernel, LowRankKernel) else []
-    parts = [kernel.centre, np.vstack(rows), kernel.constant, *forms]
+    numbers = [kernel.centre, np.vstack(rows), kernel.constant, *forms]
     outputs = [np.zeros(0)] * 3 if by_score else _outputs(kernel, simple, n_inner)
-    return [*parts, *([np.zeros(0)] * (BASE - len(parts))), *outputs]
+    return [*numbers, *([np.zeros(0)] * (BASE - len(numbers))), *outputs]
 
 
 def _outputs(kernel: Kernel, simple: bool, n_inner: int) -> list[np.ndarray]:

@@ -50,7 +50,7 @@ TUPLES = {
     "walk": SolverArrays,
     "form": FormArrays,
     "trees": TreeArrays,
-    "way": InverseArrays,
+    "inverse": InverseArrays,
     "ratio": TreeArrays,
 }
 """Names in the file of the arrays of the loops; ``ratio`` is None without rejection."""
@@ -187,7 +187,7 @@ class PackedFlow:
             width = self.n_columns + len(self.condition_names)
             ratio = _PackedRatio(content["ratio"], content["ceiling"], width)
         steps = _PackedSteps(content, source)
-        self.generator = PackedGenerator(steps, _PackedInverse(content["way"]), ratio)
+        self.generator = PackedGenerator(steps, _PackedInverse(content["inverse"]), ratio)
 
     @classmethod
     def of(cls, source: run_directory.Archive) -> PackedFlow | None:
@@ -245,7 +245,7 @@ def packed_bytes(flow: Flow) -> bytes | None:
         "walk": tuple(solver),
         "form": tuple(form),
         "trees": tuple(steps.trees),
-        "way": tuple(inverse.arrays),
+        "inverse": tuple(inverse.arrays),
         "ratio": None if flow.ratio is None else tuple(flow.classifier.trees),
         "ceiling": None if flow.ratio is None else flow.ratio.ceiling,
     }
@@ -260,7 +260,7 @@ def _check(content: dict[str, Any]) -> None:
     if not (numbers and texts and isinstance(content["ceiling"], (float, NoneType))):
         raise FormatError("the packed arrays of this model are damaged: save the model anew")
     check_steps(content["walk"], content["form"], content["trees"], m, len(names))
-    check_inverse(content["way"], m, d)
+    check_inverse(content["inverse"], m, d)
     if content["ratio"] is not None:
         check_trees(content["ratio"], d + len(names), 1)
 
