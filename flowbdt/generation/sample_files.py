@@ -184,7 +184,9 @@ def _lock(handle: Any, path: Path) -> bool:
         return False
     except (ImportError, OSError):  # not everywhere, and not on every file system
         pass
-    return path.exists() and os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    return False
 
 
 def write_sample(
