@@ -24,6 +24,7 @@ WORDS = {
     "object": "a mapping",
     "|": "or",
     ">=": "of at least",
+    "<=": "of at most",
     ">": "above",
     "<": "below",
 }

@@ -291,9 +291,8 @@ def _once(
 
 def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: Any) -> RunDirectory:
     """Fit the settings of a trial to all events; a folder of another winner is moved aside."""
-    task = TRIALS.task(study, number) or {}
-    table = study_table(study, setup)
-    config = replace(trial_config(setup, task["params"], table.n), executor=executor)
+    table, params = study_table(study, setup), TRIALS.task(study, number)["params"]
+    config = replace(trial_config(setup, params, table.n), executor=executor)
     folder = study.file("best")
     mark = read_state(study, "best.json")
     if folder.exists() and mark and mark["trial"] != number:

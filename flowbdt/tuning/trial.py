@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from .. import atomic_files
 from ..config import RunConfig
-from ..errors import ConfigError, FormatError
+from ..errors import FormatError
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import COSTS, generate_like, score_objectives
 from ..generation.learn_rejection import learn_rejection
@@ -63,18 +63,14 @@ class Trials(JobKind):
     def logs(self, name: str) -> str:
         return f"trials/{name}"
 
-    def task(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
-        """Return the task of a trial; None if there is none."""
-        try:
-            content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
-        except FormatError:
-            return None
+    def task(self, run: RunDirectory, number: int) -> dict[str, Any]:
+        """Return the task of a trial. Raises FormatError if it is missing or damaged."""
+        content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
         return content
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
         # not held against the model, which may have been cleared away
-        task = self.task(run, number)
-        return task and _result_of(task, run, self.result(name_of(number))[1])
+        return _result_of(self.task(run, number), run, self.result(name_of(number))[1])
 
     def needs(self, run: RunDirectory) -> Needs:
         # of the largest trial that is not done
@@ -126,17 +122,11 @@ def do_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any]
 
     With folds the trial is fitted and judged on one after the other, and given up as soon as its
     steps, of the first fold, or its scores so far are clearly worse than those of the start.
-
-    Raises
-    ------
-    ConfigError, FormatError
-        If the study has no such trial, or files do not belong together.
+    Raises ConfigError if the study has no such trial, FormatError if files do not belong together.
     """
     setup, task = read_setup(study), TRIALS.task(study, number)
-    if task is None:
-        raise ConfigError(f"{study.path} has no trial {number}")
     trial = _Trial(study, setup, task, study_table(study, setup), n_threads)
-    start = [Result.from_json(score) for score in task["limits"].get("folds", [])]
+    start = [Result(**score) for score in task["limits"].get("folds", [])]
     done: list[dict[str, Any]] = []
     stopped = None
     for fold in range(trial.shares.rounds):
@@ -176,7 +166,9 @@ class _Trial:
         held = self.table.take(self.shares.held(fold))
         limits, reference = Limits(), None
         if fold == 0:  # only its steps can end the trial
-            limits, reference = Limits.from_json(self.task["limits"]), self.task["reference"]
+            known = self.task["limits"]
+            limits = Limits(known["curve"], known["margin"], known["cpu_s"])
+            reference = self.task["reference"]
         closed_form = reference and self.study.read(reference)
         raced = race(
             run, held, closed_form, limits,
@@ -214,7 +206,7 @@ class _Trial:
 
 
 def _score(result: dict[str, Any], name: str) -> Result:
-    return Result.from_json(result["scores"][name])
+    return Result(**result["scores"][name])
 
 
 def _judged(

@@ -94,8 +94,8 @@ def _on_fold(row: dict[str, Any], name: str, fold: int) -> Any:
 
 
 def _row(study: RunDirectory, number: int) -> dict[str, Any]:
-    task, report = TRIALS.task(study, number) or {}, TRIALS.report(study, number)
-    row = {"number": number, "params": task.get("params", {}), "scores": {}, "costs": {}}
+    params, report = TRIALS.task(study, number)["params"], TRIALS.report(study, number)
+    row = {"number": number, "params": params, "scores": {}, "costs": {}}
     if report is not None:
         return {**row, **{name: report[name] for name in KEPT if name in report}}
     state = "failed" if has_failed(study, number) else "not done"

@@ -197,7 +197,7 @@ class SettingsSearch:
         return number
 
     def _params(self, number: int) -> dict[str, Any]:
-        params: dict[str, Any] = (TRIALS.task(self.study, number) or {})["params"]
+        params: dict[str, Any] = TRIALS.task(self.study, number)["params"]
         return params
 
     def _limits(

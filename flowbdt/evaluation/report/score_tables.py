@@ -69,7 +69,7 @@ def tables_side_by_side(evaluations: Mapping[str, Evaluation]) -> list[PageTable
         else:
             labels[metric] = label + ", single columns"
             single.setdefault(metric, []).append(row)
-    counts = [evaluations_of(one) or "-" for one in evaluations.values()]
+    counts = [evaluations_of(one) for one in evaluations.values()]
     if set(counts) != {"-"}:
         whole.append(("evaluations of the velocity, per trajectory", *counts, ""))
     head = (*evaluations, "floor")
