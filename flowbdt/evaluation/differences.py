@@ -180,7 +180,7 @@ class Binned:
     def replica(self, real: Any, made: Any) -> np.ndarray:
         """Return the separations (d,) with every event counted so often, (n,) and (k,).
 
-        The differences of the histograms are first shrunk by the part that noise alone explains,
+        The differences of the histograms are first shrunk by what noise alone explains,
         or a replica would have the noise twice (see `metrics.separation_power`).
         """
         p, q = self._shares(1.0, 1.0)
@@ -248,10 +248,10 @@ def with_paired_separations(
 
 
 def text(
-    entries: Mapping[str, Evaluation], found: Sequence[Difference], *, columns: bool = False
+    entries: Mapping[str, Evaluation], listed: Sequence[Difference], *, columns: bool = False
 ) -> str:
     """Return scores, differences and verdicts as text; ``columns`` adds those of single columns."""
-    shown = [d for d in found if columns or d.column is None]
+    shown = [d for d in listed if columns or d.column is None]
     return "\n".join([*_scores(entries, columns), "", *_verdicts(shown), "", *legend(shown)])
 
 
@@ -268,10 +268,10 @@ def legend(shown: Sequence[Difference]) -> list[str]:
 
 def _scores(entries: Mapping[str, Evaluation], columns: bool) -> list[str]:
     rows = [("metric", "column", *entries, "floor (truth)")]
-    for key, found in side_by_side(entries).items():
+    for key, results in side_by_side(entries).items():
         if columns or key[1] is None:
-            one = next(iter(found.values()))
-            cells = [found[name].text() if name in found else "-" for name in entries]
+            one = next(iter(results.values()))
+            cells = [results[name].text() if name in results else "-" for name in entries]
             rows.append((label_of(one.name), key[1] or "", *cells, one.floor_text()))
     evaluations = [evaluations_of(e) for e in entries.values()]
     if set(evaluations) != {"-"}:

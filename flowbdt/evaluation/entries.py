@@ -125,8 +125,8 @@ def _check_columns(entries: Sequence[Entry]) -> None:
     if columns and columns[0][1] != columns[-1][1]:
         (first, known), (last, others) = columns[0], columns[-1]
         raise InputError(
-            f"{first} has the columns {', '.join(known)}, but {last} has {', '.join(others)}: scores"
-            " of other columns cannot be compared; name files and runs with the same ones"
+            f"{first} has the columns {', '.join(known)}, but {last} has {', '.join(others)}:"
+            " scores of other columns cannot be compared; name files and runs with the same ones"
         )
 
 

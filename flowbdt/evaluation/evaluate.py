@@ -93,20 +93,17 @@ class Evaluation:
         }
         kept = [result for result in self.results if result.column in shown[result.name]]
         lines = aligned([head, *(_row(result) for result in kept)], n_left=2)
-        left_out = len(self.results) - len(kept)
-        more = [f"({left_out} rows nearer to their floor are not shown)"] if left_out else []
-        return "\n".join([self.headline(), "", *lines, *more, "", *self.footer()])
+        if left_out := len(self.results) - len(kept):
+            lines.append(f"({left_out} rows nearer to their floor are not shown)")
+        lines += ["", "excess: (value - floor) in combined standard errors; '-': no floor"]
+        lines += [f"note: {note}" for note in self.notes]
+        total = sum((self.cpu_seconds or {}).values())
+        return "\n".join([self.headline(), "", *lines, f"CPU time: {total:.1f} s"])
 
     def headline(self) -> str:
         """Return one line: what was compared with what."""
         n = f"{self.sizes['compared']:,}"
         return f"{n} real against {n} generated events; floor: {self.floor}; seed {self.seed}"
-
-    def footer(self) -> list[str]:
-        """Return the lines under a table."""
-        total = sum((self.cpu_seconds or {}).values())
-        legend = "excess: (value - floor) in combined standard errors; '-': no floor"
-        return [legend, *(f"note: {note}" for note in self.notes), f"CPU time: {total:.1f} s"]
 
 
 def evaluate(
@@ -174,7 +171,12 @@ def evaluate(
     settings = {"quick": quick, "metrics": wanted, "relations": [r.text for r in parsed]}
     if provenance:
         settings["generated"] = to_plain(dict(provenance))
-        notes += _of_rejection(provenance)
+        if (acceptance := float(provenance.get("acceptance", 1.0))) != 1.0:
+            notes.append(
+                "generated events passed a rejection: a boosted classifier, trained on training"
+                f" events, kept {acceptance:.0%}; the judge made of boosted trees is of the same"
+                " kind"
+            )
     return Evaluation(
         *(tuple(results), cut.sizes, cut.floor_text, settings, seed, _versions()),
         notes=tuple(notes),
@@ -247,16 +249,6 @@ def _like(truth: EventTable, data: Any, what: str) -> EventTable:
     table = EventTable.of(data)
     checks.same_columns(table.names, truth.names, f"the {what} events")
     return table.select(truth.names)
-
-
-def _of_rejection(provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    acceptance = float(provenance.get("acceptance", 1.0))
-    if acceptance == 1.0:
-        return ()
-    return (
-        f"generated events passed a rejection: a boosted classifier, trained on training events,"
-        f" kept {acceptance:.0%}; the judge made of boosted trees is of the same kind",
-    )
 
 
 def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:

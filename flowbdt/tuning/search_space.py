@@ -64,10 +64,8 @@ COORDINATES: dict[str, Any] = {
     "not whitened": {"joint": "standardise"},
     "ranks": {"*": "rank"},
 }
-BOOSTER = (
-    *("n_estimators", "max_depth", "learning_rate", "reg_lambda", "max_bin"),
-    *("outputs_per_group",),
-)
+BOOSTER = {"n_estimators", "max_depth", "learning_rate", "reg_lambda", "max_bin"}
+BOOSTER |= {"outputs_per_group"}
 """Parameters that are settings of the booster."""
 
 NOISE = {"noise": "name", "candidates": "candidates"}
@@ -88,17 +86,10 @@ REPEATS = {"1/4": 0.25, "1/2": 0.5, "as many": 1.0, "twice": 2.0}
 
 
 def model_space(base: RunConfig, n_rows: int, n_columns: int, n_conditions: int = 0) -> Space:
-    """Return the parameters of a model search around ``base``.
+    """Return the parameters of a search around ``base``, for a table of the size trials learn from.
 
-    Parameters
-    ----------
-    base : the configuration that the search starts from
-    n_rows, n_columns, n_conditions : size of the table that the trials are fitted to
-
-    Notes
-    -----
     Few rows: shallower and fewer trees, fewer Gaussians. Many columns: shallow trees for few
-    columns each, few bins. With conditions targets are not averaged, so candidates play no part.
+    columns each, few bins. With conditions targets are not averaged, so candidates play no role.
     What is 0 at the start (``reg_lambda``, say) stays so: a search by factors cannot hold it, and
     the first trial has to be the start.
     """

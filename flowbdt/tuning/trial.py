@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import atomic_files
@@ -41,7 +41,6 @@ MODEL = "model.flowbdt"
 """Of the first fold, in the scratch folder of its trial."""
 
 
-@dataclass(frozen=True)
 class Trials(JobKind):
     """The trials of a study; the folder of the study takes the place of a run's."""
 
@@ -63,6 +62,10 @@ class Trials(JobKind):
     def logs(self, name: str) -> str:
         return f"trials/{name}"
 
+    def numbers(self, run: RunDirectory) -> list[int]:
+        """Return the numbers of all trials that were planned."""
+        return sorted(int(p.stem) for p in run.path.glob("trials/*.json") if p.stem.isdigit())
+
     def task(self, run: RunDirectory, number: int) -> dict[str, Any]:
         """Return the task of a trial. Raises FormatError if it is missing or damaged."""
         content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
@@ -77,11 +80,11 @@ class Trials(JobKind):
         setup, table = read_setup(run), folder_mib(run, "table")
         rows, columns = setup["n_fit"], len(setup["table"]["names"])
         most = PROCESS_MIB
-        for path in run.path.glob("trials/[0-9]*[0-9].json"):
-            if self.report(run, int(path.stem)) is None:
-                config = trial_config(setup, run.read_json(f"trials/{path.name}")["params"], rows)
+        for number in self.numbers(run):
+            if self.report(run, number) is None:
+                config = trial_config(setup, self.task(run, number)["params"], rows)
                 settled = config.resolved(rows, columns)
-                n = rows * (settled.noise["n_repeats"])
+                n = rows * settled.noise["n_repeats"]
                 size = expected_cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200

@@ -21,16 +21,9 @@ KEPT = (
 """Of a report, in the table."""
 
 
-def numbers(study: RunDirectory) -> list[int]:
-    """Return the numbers of all trials that were planned."""
-    return sorted(
-        int(path.stem) for path in study.path.glob("trials/*.json") if path.stem.isdigit()
-    )
-
-
 def finished(study: RunDirectory) -> dict[int, dict[str, Any]]:
     """Return the reports of all trials that came to an end, given up or not."""
-    reports = {number: TRIALS.report(study, number) for number in numbers(study)}
+    reports = {number: TRIALS.report(study, number) for number in TRIALS.numbers(study)}
     return {number: report for number, report in reports.items() if report is not None}
 
 
@@ -64,7 +57,7 @@ def scores_text(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, Any]]:
     """Write the table of all trials, as JSON and as CSV, and return its rows."""
-    rows = [_row(study, number) for number in numbers(study)]
+    rows = [_row(study, number) for number in TRIALS.numbers(study)]
     atomic_files.write_json(study.file("trials.json"), {"format": 1, "trials": rows})
     names = ["number", "state", "reason", "cpu_seconds", *setup["space"]]
     scores = [name for name in setup["objectives"] if name not in COSTS]

@@ -55,8 +55,8 @@ def coverage(truth: np.ndarray, draws: np.ndarray, *, level: float = 0.68, seed:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> found = coverage(rng.normal(size=4000), rng.normal(size=(4000, 30)))
-    >>> abs(found.value - 0.68) < 5 * found.error
+    >>> result = coverage(rng.normal(size=4000), rng.normal(size=(4000, 30)))
+    >>> abs(result.value - 0.68) < 5 * result.error
     True
     """
     if not 0.0 < level < 1.0:

@@ -221,7 +221,7 @@ def _frechet(x: np.ndarray, y: np.ndarray) -> float:
     The trace of the root is that of the symmetric (C1^(1/2) C2 C1^(1/2))^(1/2), so that two
     symmetric eigenvalue problems do, whatever the rank.
     """
-    first, second = (np.atleast_2d(np.cov(part, rowvar=False)) for part in (x, y))
+    first, second = (np.atleast_2d(np.cov(sample, rowvar=False)) for sample in (x, y))
     values, axes = np.linalg.eigh(first)
     root = axes * np.sqrt(np.clip(values, 0.0, None)) @ axes.T
     inner = np.linalg.eigvalsh(root @ second @ root)

@@ -191,7 +191,7 @@ def _wasserstein_error(sign: np.ndarray, gaps: np.ndarray, n_bootstrap: int, see
     for _ in range(n_bootstrap):
         count = rng.poisson(1.0, len(sign))
         drawn = np.cumsum(up * count), np.cumsum((up - sign) * count)
-        replica = [part[points] / max(part[-1], 1e-300) for part in drawn]
+        replica = [total[points] / max(total[-1], 1e-300) for total in drawn]
         noise.append(replica[0] - replica[1] - (shares[points, 0] - shares[points, 1]))
     difference = shares[points, 0] - shares[points, 1]
     return norm_error(difference, np.array(noise), lambda d: float(np.abs(d) @ steps))
