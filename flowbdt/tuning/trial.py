@@ -62,10 +62,6 @@ class Trials(JobKind):
     def logs(self, name: str) -> str:
         return f"trials/{name}"
 
-    def numbers(self, run: RunDirectory) -> list[int]:
-        """Return the numbers of all trials that were planned."""
-        return sorted(int(p.stem) for p in run.path.glob("trials/*.json") if p.stem.isdigit())
-
     def task(self, run: RunDirectory, number: int) -> dict[str, Any]:
         """Return the task of a trial. Raises FormatError if it is missing or damaged."""
         content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
@@ -80,7 +76,7 @@ class Trials(JobKind):
         setup, table = read_setup(run), folder_mib(run, "table")
         rows, columns = setup["n_fit"], len(setup["table"]["names"])
         most = PROCESS_MIB
-        for number in self.numbers(run):
+        for number in numbers(run):
             if self.report(run, number) is None:
                 config = trial_config(setup, self.task(run, number)["params"], rows)
                 settled = config.resolved(rows, columns)
@@ -92,6 +88,13 @@ class Trials(JobKind):
 
 
 TRIALS = Trials()
+
+
+def numbers(study: RunDirectory) -> list[int]:
+    """Return the numbers of all trials that were planned."""
+    return sorted(
+        int(path.stem) for path in study.path.glob("trials/*.json") if path.stem.isdigit()
+    )
 
 
 def _result_of(task: dict[str, Any], folder: RunDirectory, name: str) -> dict[str, Any] | None:

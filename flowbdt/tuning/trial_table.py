@@ -12,7 +12,7 @@ from ..evaluation.metrics.base import uncertain
 from ..evaluation.score_events import COSTS
 from ..training.collect import last_line
 from ..training.run_directory import RunDirectory
-from .trial import TRIALS
+from .trial import TRIALS, numbers
 
 KEPT = (
     "state", "reason", "folds", "scores", "costs", "losses", "cpu_seconds", "acceptance",
@@ -23,7 +23,7 @@ KEPT = (
 
 def finished(study: RunDirectory) -> dict[int, dict[str, Any]]:
     """Return the reports of all trials that came to an end, given up or not."""
-    reports = {number: TRIALS.report(study, number) for number in TRIALS.numbers(study)}
+    reports = {number: TRIALS.report(study, number) for number in numbers(study)}
     return {number: report for number, report in reports.items() if report is not None}
 
 
@@ -57,7 +57,7 @@ def scores_text(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write_trials(study: RunDirectory, setup: dict[str, Any]) -> list[dict[str, Any]]:
     """Write the table of all trials, as JSON and as CSV, and return its rows."""
-    rows = [_row(study, number) for number in TRIALS.numbers(study)]
+    rows = [_row(study, number) for number in numbers(study)]
     atomic_files.write_json(study.file("trials.json"), {"format": 1, "trials": rows})
     names = ["number", "state", "reason", "cpu_seconds", *setup["space"]]
     scores = [name for name in setup["objectives"] if name not in COSTS]

@@ -22,7 +22,7 @@ from . import search_space
 from .finish_study import FINALISTS, Tuned, finish
 from .proposals import PastTrial, check_installed, propose
 from .study import StudyOptions, begin, check_same, read_setup, read_state, write_state
-from .trial import TRIALS, trial_model
+from .trial import TRIALS, numbers, trial_model
 from .trial_table import finished, has_failed, write_trials
 
 TRIALS_BY_DEFAULT = 40
@@ -136,9 +136,9 @@ class SettingsSearch:
         """
         batch = self._begun()
         while True:
-            while not (
-                batch and (len(TRIALS.numbers(self.study)) - 1) % parallel == 0
-            ) and self._room(n_trials, budget_s, len(batch)):
+            while not (batch and (len(numbers(self.study)) - 1) % parallel == 0) and self._room(
+                n_trials, budget_s, len(batch)
+            ):
                 batch.append(self._propose())
             if not batch:
                 return
@@ -152,14 +152,14 @@ class SettingsSearch:
         """
         return [
             number
-            for number in TRIALS.numbers(self.study)
+            for number in numbers(self.study)
             if TRIALS.receive(self.study, number) is None
             and (number == 0 or not has_failed(self.study, number))
         ]
 
     def _room(self, n_trials: int, budget_s: float | None, waiting: int) -> bool:
         """Return whether another trial, and the end of the study, fit into the budget."""
-        if len(TRIALS.numbers(self.study)) >= n_trials:
+        if len(numbers(self.study)) >= n_trials:
             return False
         if budget_s is None or not (reports := finished(self.study)):
             return True
@@ -170,7 +170,7 @@ class SettingsSearch:
 
     def _propose(self) -> int:
         """Write the task of a new trial: parameters, and limits by the trials that ended."""
-        number = max(TRIALS.numbers(self.study), default=-1) + 1
+        number = max(numbers(self.study), default=-1) + 1
         reports = finished(self.study)
         params = propose(
             self.space,
