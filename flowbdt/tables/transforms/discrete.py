@@ -120,8 +120,8 @@ class Categorical(ColumnTransform):
             nearest = np.searchsorted(self.values[:-1] / 2 + self.values[1:] / 2, values)
             code = np.where(unknown, nearest, code)
             warnings.warn(
-                f"{plural(int(unknown.sum()), 'row')} of a categorical column hold values that are not in"
-                " the training rows; they are treated as the nearest one that is",
+                f"{plural(int(unknown.sum()), 'row')} of a categorical column hold values that are"
+                " not in the training rows; they are treated as the nearest one that is",
                 DataWarning,
                 stacklevel=2,
             )

@@ -77,13 +77,9 @@ class TableTransform:
     def fit(self, table: EventTable) -> TableTransform:
         """Learn from the training rows of a table.
 
-        Raises
-        ------
-        ConfigError
-            If a column, transform, option or relation is unknown or contradictory.
-        InputError
-            If there are fewer than two rows, a relation does not hold, or a value lies outside
-            the domain of its transform.
+        Raises ConfigError if a column, transform, option or relation is unknown or contradictory;
+        InputError if there are fewer than two rows, a relation does not hold, or a value lies
+        outside the domain of its transform.
         """
         checks.min_rows(table.n, 2, "fitting the table transform")
         self._relations = order_relations(self.relations, table.names, table.cond_names)
@@ -150,17 +146,9 @@ class TableTransform:
     def forward(self, table: EventTable, first_row: int = 0) -> np.ndarray:
         """Return latent values z (n, n_latent), float64, without units.
 
-        Parameters
-        ----------
-        table : EventTable with the columns of the fit in any order (targets of relations may be
-            missing)
-        first_row : int, number of the table's first row in the whole data set; a multiple of
-            `seeding.BLOCK`, because the random numbers belong to blocks
-
-        Raises
-        ------
-        InputError
-            If a column is missing or ``first_row`` is not at the start of a block.
+        The table has the columns of the fit in any order; targets of relations may be missing.
+        Random numbers belong to blocks of rows, so ``first_row``, the number of its first row in
+        the whole data set, is a multiple of `seeding.BLOCK`. Raises InputError.
         """
         if first_row < 0 or first_row % seeding.BLOCK:
             raise InputError(
@@ -191,12 +179,8 @@ class TableTransform:
 
         Columns are rounded to the type they came in before relations are computed, so that these
         hold on the stored values. Where a relation is undefined for a generated event the target
-        takes the nearest end of its training range, with a DataWarning.
-
-        Raises
-        ------
-        InputError
-            If z does not have shape (n, n_latent) or is not finite.
+        takes the nearest end of its training range, with a DataWarning. Raises InputError if z does
+        not have shape (n, n_latent) or is not finite.
         """
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.n_latent:
