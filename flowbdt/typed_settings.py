@@ -60,7 +60,8 @@ def check_value(value: Any, hint: Any, name: str) -> Any:
     its type. Numbers are finite.
     """
     value = value.item() if getattr(value, "shape", None) == () else value
-    options = [o for part in (hint, *typing.get_args(hint)) for o in _literals(part)]
+    kinds = [h for h in (hint, *typing.get_args(hint)) if typing.get_origin(h) is typing.Literal]
+    options = [option for kind in kinds for option in typing.get_args(kind)]
     if options and isinstance(value, str) and value not in options:
         raise unknown(name, value, options)
     try:
@@ -84,7 +85,3 @@ def _wanted(message: str) -> str:
 def field_types(owner: type) -> dict[str, Any]:
     """Return the types of a class's fields."""
     return typing.get_type_hints(owner, include_extras=True)
-
-
-def _literals(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()

@@ -14,6 +14,8 @@ from ...typed_settings import check_fields
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
 
+Reports = Iterator[dict[str, Any]]
+
 
 class Executor(ABC):
     """Decides where jobs run, never what they do. Subclasses are dataclasses of their settings."""
@@ -27,9 +29,7 @@ class Executor(ABC):
         return 0
 
     @abstractmethod
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         """Do the jobs ``numbers`` of a kind on a planned run; yield one report each, in any order.
 
         The report of a failed job, which never stops the others, has the number, under the noun of
