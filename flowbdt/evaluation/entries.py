@@ -54,6 +54,10 @@ class Truth:
     seed: int = 0
     quick: bool = False
 
+    def like(self, events: EventTable) -> tuple[EventTable, EventTable | None]:
+        """Return real and training events with the columns of others."""
+        return self.real.like(events), self.training and self.training.like(events)
+
 
 def names_of(paths: Sequence[str | Path]) -> list[str]:
     """Return short names of paths: the last part, or as many parts as tell them apart."""
@@ -81,18 +85,13 @@ def read_entry(
         return Entry(name, _judged(events, truth, read_attributes(path)), events)
     source = run_directory.open_run(path)
     flow = Flow(source, sampler=sampler)
-    real = _with_conditions(truth.real, flow.condition_names)
+    real = truth.real.as_conditions(flow.condition_names)
     made = generate_like(flow, real, truth.seed, real.n)
     relations = flow.settings.get("relations", ())
     found = _judged(made.table, truth, flow.record(truth.seed), relations)
     return Entry(
         *(name, found, made.table, source), sampler=sampler, us_per_event=made.us_per_event
     )
-
-
-def _with_conditions(table: EventTable, names: Sequence[str]) -> EventTable:
-    moved = [name for name in names if name not in table.cond_names]
-    return table.as_conditions(moved) if moved else table
 
 
 def is_run(path: Path) -> bool:
@@ -103,7 +102,7 @@ def is_run(path: Path) -> bool:
 def _judged(
     events: EventTable, truth: Truth, record: dict[str, Any], relations: Sequence[str] = ()
 ) -> Evaluation:
-    real, training = (_with_columns(t, events) for t in (truth.real, truth.training))
+    real, training = truth.like(events)
     return evaluate(
         real,
         events,
@@ -113,14 +112,6 @@ def _judged(
         quick=truth.quick,
         provenance=record,
     )
-
-
-def _with_columns(table: EventTable | None, events: EventTable) -> Any:
-    """Return real events with the columns, and where they are there the conditions, of others."""
-    if table is None:
-        return None
-    known = [name for name in events.cond_names if name in table.names]
-    return _with_conditions(table, known).select(events.names)
 
 
 def read_entries(
@@ -170,9 +161,7 @@ def samples_of(
     samples = {entry.name: entry.events for entry in entries if entry.events is not None}
     if truth is None or not samples:
         return {}, None, None
-    first = next(iter(samples.values()))
-    real, training = (_with_columns(table, first) for table in (truth.real, truth.training))
-    return samples, real, training
+    return samples, *truth.like(next(iter(samples.values())))
 
 
 def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> list[Difference]:
@@ -188,7 +177,7 @@ def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> li
     for entry in entries:
         if entry.events is None:
             continue
-        real, training = (_with_columns(t, entry.events) for t in (truth.real, truth.training))
+        real, training = truth.like(entry.events)
         cut = cut_samples(real, entry.events, training, truth.seed)
         same = f"{cut.real.n} {sorted(cut.real.categories.items())}"
         groups.setdefault(same, (cut.real, {}))[1][entry.name] = cut.generated
@@ -245,7 +234,7 @@ def quality_points(
 
 def _bench(entry: Entry, run: run_directory.Source, truth: Truth) -> Bench:
     """Return a bench for samplers of a run, with as many events as its floor has."""
-    real = truth.real if entry.events is None else _with_columns(truth.real, entry.events)
+    real = truth.real if entry.events is None else truth.real.like(entry.events)
     few = real.take(slice(0, entry.evaluation.sizes["compared"]))
     return Bench(run, few, "separation", seed=truth.seed, n_threads=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
 from ..registry import unknown
 from ..seeding import split_mask
-from ..tables.event_table import EventTable
+from ..tables.event_table import EventTable, like_training
 from ..training import run_directory
 from ..training.executors.local import available_cpus
 from . import sampler_space
@@ -143,7 +143,7 @@ def tune_sampler(
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
     plan = run_directory.read_plan(source)
-    like = _like(real, plan["fingerprint"]["columns"])
+    like = like_training(real, plan["fingerprint"]["columns"])
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
     results = []
     for budget in evaluations:
@@ -151,15 +151,6 @@ def tune_sampler(
         if on_budget is not None:
             on_budget(results[-1])
     return results
-
-
-def _like(table: EventTable, columns: Mapping[str, Any]) -> EventTable:
-    """Return the table with the columns and conditions of the run, in their order."""
-    known = [name for name in columns["conditions"] if name in table.names]
-    table = table.as_conditions(known) if known else table
-    texts = {k: tuple(v) for k, v in columns["categories"].items()}
-    kept = table.select(columns["names"])
-    return kept.recoded({k: v for k, v in texts.items() if k in kept.categories})
 
 
 class _SamplerSearch:
