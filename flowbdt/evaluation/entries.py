@@ -19,7 +19,7 @@ from ..training import run_directory
 from .differences import Difference, differences, with_paired_separations
 from .evaluate import Evaluation, cut_samples, evaluate
 from .report.curves import Point
-from .score_events import columns_like, generate_like
+from .score_events import generate_like
 from .score_samplers import Bench
 
 REPORT = "report.json"
@@ -52,9 +52,8 @@ class Truth:
     quick: bool = False
 
     def like(self, events: EventTable) -> tuple[EventTable, EventTable | None]:
-        """Return real and training events like others, see `columns_like`."""
-        training = None if self.training is None else columns_like(self.training, events)
-        return columns_like(self.real, events), training
+        """Return real and training events with the columns of others."""
+        return self.real.like(events), self.training and self.training.like(events)
 
 
 def names_of(paths: Sequence[str | Path]) -> list[str]:
@@ -83,8 +82,7 @@ def read_entry(
         return Entry(name, _judged(events, truth, read_attributes(path)), events)
     source = run_directory.open_run(path)
     flow = Flow(source, sampler=sampler)
-    moved = [name for name in flow.condition_names if name not in truth.real.cond_names]
-    real = truth.real.as_conditions(moved) if moved else truth.real
+    real = truth.real.as_conditions(flow.condition_names)
     made = generate_like(flow, real, truth.seed, real.n)
     scores = _judged(made.table, truth, flow.record(truth.seed), flow.settings.get("relations", ()))
     return Entry(
@@ -225,7 +223,7 @@ def quality_points(
 
 def _bench(entry: Entry, run: run_directory.Source, truth: Truth) -> Bench:
     """Return a bench for samplers of a run, with as many events as its floor has."""
-    real = truth.real if entry.events is None else columns_like(truth.real, entry.events)
+    real = truth.real if entry.events is None else truth.real.like(entry.events)
     few = real.take(slice(0, entry.evaluation.sizes["compared"]))
     return Bench(run, few, "separation", seed=truth.seed, n_threads=1)
 

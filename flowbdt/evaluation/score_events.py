@@ -77,12 +77,6 @@ def condition_table(real: EventTable) -> EventTable | None:
     return EventTable(real.cond, names, ("",) * count, ("float64",) * count, categories=texts)
 
 
-def columns_like(table: EventTable, events: EventTable) -> EventTable:
-    """Return a table with the columns, and where they are there the conditions, of other events."""
-    moved = [name for name in events.cond_names if name in table.names]
-    return (table.as_conditions(moved) if moved else table).select(events.names)
-
-
 def weighted_as(made: EventTable, real: EventTable) -> EventTable:
     """Return events generated at the conditions of real ones, in turn, with the weights of those.
 

@@ -29,9 +29,8 @@ from ..model import FlowBDT, fit_run
 from ..tables import checks
 from ..tables.event_table import EventTable, align_columns
 from ..training import run_directory
-from ..training.plan import Inputs
+from ..training.plan import Inputs, TeacherPairs
 from ..training.run_directory import RunDirectory
-from ..training.teacher_pairs import TeacherPairs
 
 N_PAIRS = 50_000
 

@@ -23,7 +23,7 @@ from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
 from ..registry import unknown
 from ..seeding import split_mask
-from ..tables.event_table import EventTable
+from ..tables.event_table import EventTable, like_training
 from ..training import run_directory
 from ..training.executors.local import available_cpus
 from . import sampler_space
@@ -139,10 +139,7 @@ def tune_sampler(
         raise ConfigError(f"tuning a sampler needs {2 * FEWEST_EVENTS} events, got {real.n}")
     source = run_directory.open_run(run)
     columns = run_directory.read_plan(source)["fingerprint"]["columns"]
-    moved = [name for name in columns["conditions"] if name in real.names]
-    like = (real.as_conditions(moved) if moved else real).select(columns["names"])
-    texts = {k: tuple(v) for k, v in columns["categories"].items() if k in like.categories}
-    like = like.recoded(texts)
+    like = like_training(real, columns)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
