@@ -27,7 +27,6 @@ WORDS = {
     "object": "a mapping",
     "|": "or",
     ">=": "of at least",
-    "<=": "of at most",
     ">": "above",
     "<=": "of at most",
     "<": "below",
