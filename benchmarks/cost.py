@@ -107,7 +107,7 @@ def fitted_constants(rows: list[dict[str, Any]]) -> dict[str, float]:
     units = []
     for row in rows:
         changes, sizes = POINTS[row["step"]]
-        work = expected_cost.work_units(booster_of(changes), *sizes, sizes[0] // 10)
+        work = expected_cost.estimate(booster_of(changes), *sizes, sizes[0] // 10).work
         units.append([work[name] for name in expected_cost.NANOSECONDS])
     scaled = np.array(units) / np.array([[row["cpu_s"]] for row in rows])
     size = scaled.max(axis=0)

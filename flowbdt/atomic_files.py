@@ -57,15 +57,9 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.rglob(".part-*"):
         host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
         here = host == _host() and pid.isdigit()
-        if not _runs(int(pid)) if here else _is_older(path, WEEK_S):
-            path.unlink(missing_ok=True)
-
-
-def _is_older(path: Path, seconds: float) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > seconds
-    except OSError:  # removed meanwhile
-        return False
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if not _runs(int(pid)) if here else time.time() - path.stat().st_mtime > WEEK_S:
+                path.unlink()
 
 
 def _runs(pid: int) -> bool:

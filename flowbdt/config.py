@@ -156,14 +156,8 @@ class ModelConfig:
     def resolved(self, n_rows: int = 25_000, n_columns: int = 10) -> Self:
         """Return the configuration with nothing left open: explicit, else preset, else by size.
 
-        Parameters
-        ----------
-        n_rows, n_columns : size of the table that is trained on
-
-        Raises
-        ------
-        ConfigError
-            If the preset is unknown, or a booster parameter comes under two names.
+        The size is that of the table that is trained on. Raises ConfigError if the preset is
+        unknown, or a booster parameter comes under two names.
         """
         if self.preset == "best":
             raise ConfigError(
@@ -187,7 +181,9 @@ class ModelConfig:
         return dataclasses.replace(self, **open_fields, booster=booster, noise=noise)
 
     def _booster(self, preset: Mapping[str, Any], wide: bool) -> dict[str, Any]:
-        explicit = _one_name_each(self.booster)
+        explicit = {BOOSTER_ALIASES.get(name, name): v for name, v in self.booster.items()}
+        if len(explicit) < len(self.booster):
+            raise ConfigError(f"a booster parameter stands under two names: {self.booster}")
         booster = {**BOOSTER_DEFAULTS, **preset, **(WIDE_BOOSTER if wide else {}), **explicit}
         if booster["multi_strategy"] != "multi_output_tree" and "split_outputs" not in explicit:
             booster["split_outputs"] = 0  # these trees have one output each
@@ -206,25 +202,17 @@ class ModelConfig:
         return yaml.safe_dump(settings, sort_keys=False)
 
 
-def _one_name_each(booster: Mapping[str, Any]) -> dict[str, Any]:
-    """Return booster parameters under XGBoost's first names."""
-    parameters = {BOOSTER_ALIASES.get(name, name): value for name, value in booster.items()}
-    if len(parameters) < len(booster):
-        raise ConfigError(f"a booster parameter stands under two names: {dict(booster)}")
-    return parameters
-
-
 def present_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored settings under their present names.
 
     Runs of formats 1 and 2, and files of configurations of format 1, have the settings of `Noise`
     beside the others, its name as ``noise``; runs of preset 'best' name all that it decided.
     """
-    if isinstance(stored.get("noise"), Mapping) or "n_repeats" not in stored:
-        return dict(stored)
-    old = {"name": "noise", **{k: k for k in list(Noise.__dataclass_fields__)[1:]}}
-    noise = {name: stored[key] for name, key in old.items() if key in stored}
-    settings = {key: value for key, value in stored.items() if key not in old.values()}
+    settings = dict(stored)
+    if isinstance(settings.get("noise"), Mapping) or "n_repeats" not in settings:
+        return settings
+    fields = [name for name in Noise.__dataclass_fields__ if name in settings]
+    noise = {name: settings.pop(name) for name in fields} | {"name": settings["noise"]}
     if settings.get("preset") == "best":
         settings["preset"] = "balanced"
     return {**settings, "noise": noise}
@@ -255,8 +243,8 @@ class RunConfig(ModelConfig):
             raise ConfigError(f"cannot read configuration {path}: {error}") from error
         if not isinstance(settings, dict):
             raise ConfigError(f"configuration {path} must be 'name: value' lines, got {settings!r}")
-        written = settings.pop("format", FORMAT)
-        return cls.from_mapping(present_settings(settings) if written == 1 else settings)
+        first_format = settings.pop("format", FORMAT) == 1
+        return cls.from_mapping(present_settings(settings) if first_format else settings)
 
     def with_overrides(self, assignments: Sequence[str]) -> Self:
         """Return a copy with every ``name=value`` or ``a.b=value`` applied and checked."""

@@ -75,9 +75,9 @@ class Registry(Generic[T]):
             raise ConfigError(
                 f"a {self.kind} is a name or a mapping with the key 'name', not {spec!r}"
             )
-        name = spec["name"]
-        arguments = {key: value for key, value in spec.items() if key != "name"}
-        allowed = inspect.signature(self.get(name)).parameters
+        arguments = dict(spec)
+        entry = self.get(name := arguments.pop("name"))
+        allowed = inspect.signature(entry).parameters
         for key in arguments:
             if key not in allowed:
                 raise unknown(f"parameter of {self.kind} {name!r}:", key, allowed)
@@ -88,4 +88,4 @@ class Registry(Generic[T]):
                 f"{self.kind} {name!r} needs {', '.join(missing)}, for example"
                 f" {{'name': {name!r}, {options}}}"
             )
-        return self.get(name)(**arguments)
+        return entry(**arguments)

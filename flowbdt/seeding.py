@@ -8,6 +8,7 @@ step 3 makes the same generator, wherever it runs.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,11 +27,7 @@ def _sequence(seed: int, purpose: str, keys: tuple[int, ...]) -> np.random.SeedS
 def stream(seed: int, purpose: str, *keys: int) -> np.random.Generator:
     """Return the generator that belongs to (seed, purpose, keys).
 
-    Parameters
-    ----------
-    seed : int, non-negative
-    purpose : str, what the numbers are for, e.g. ``"train-noise"``
-    keys : int, non-negative; e.g. step and block
+    ``purpose`` tells the use of the numbers, as ``"train-noise"``; keys are step and block, say.
 
     Examples
     --------
@@ -45,17 +42,9 @@ def stream(seed: int, purpose: str, *keys: int) -> np.random.Generator:
 class RowNoise:
     """Random numbers for some rows of a table; those of a row do not depend on the other rows.
 
-    Numbers are drawn for whole blocks, keyed by (seed, purpose, block, keys), and those of the rows
-    returned in their order.
-
-    Parameters
-    ----------
-    seed : int, non-negative
-    purpose : str
-    rows : ndarray (n,), rising row numbers
-    keys : further keys
-    once : whether numbers are drawn only once; each block then ends with its last row here, which
-        saves time and changes no number
+    Numbers are drawn for whole blocks, keyed by (seed, purpose, block, keys), and those of ``rows``
+    (n,), rising row numbers, returned in their order. With ``once`` numbers can be drawn only once;
+    each block then ends with its last row here, which saves time and changes no number.
     """
 
     def __init__(
@@ -75,19 +64,16 @@ class RowNoise:
 
     def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return standard normal numbers; ``shape`` is (n, ...) for the n rows."""
-        return np.concatenate(
-            [
-                rng.standard_normal((self._length(rows), *shape[1:]))[rows]
-                for rng, rows in self._blocks
-            ]
-        )
+        return self._drawn(lambda rng, n: rng.standard_normal((n, *shape[1:])))
 
     def random(self) -> np.ndarray:
         """Return uniform numbers in [0, 1), (n,)."""
-        return np.concatenate([rng.random(self._length(rows))[rows] for rng, rows in self._blocks])
+        return self._drawn(lambda rng, n: rng.random(n))
 
-    def _length(self, rows: np.ndarray) -> int:
-        return int(rows[-1]) + 1 if self._once else BLOCK
+    def _drawn(self, draw: Callable[[np.random.Generator, int], np.ndarray]) -> np.ndarray:
+        lengths = [int(rows[-1]) + 1 if self._once else BLOCK for _, rows in self._blocks]
+        drawn = zip(self._blocks, lengths, strict=True)
+        return np.concatenate([draw(rng, n)[rows] for (rng, rows), n in drawn])
 
 
 def derive(seed: int, purpose: str, *keys: int) -> int:
@@ -114,24 +100,11 @@ def block_ranges(n_rows: int, block: int = BLOCK) -> list[tuple[int, int, int]]:
 def split_mask(n: int, fraction: float, seed: int = 0, first_row: int = 0) -> np.ndarray:
     """Return a mask of about ``fraction`` of ``n`` rows.
 
-    A keyed hash of its number alone decides about a row, so a mask does not depend on the number
-    of rows, on chunking, on the machine or on the order of any set.
+    A keyed hash of its number alone decides about a row, so a mask (n,) does not depend on the
+    number of rows, on chunking, on the machine or on the order of any set. Another seed gives an
+    independent split; ``first_row`` is the number of the first row in a block of a larger table.
 
-    Parameters
-    ----------
-    n : int, number of rows
-    fraction : float in [0, 1]
-    seed : int, another seed gives an independent split
-    first_row : int, number of the first row, where the table is a block of a larger one
-
-    Returns
-    -------
-    mask : ndarray (n,), bool; its mean is ``fraction`` only up to binomial scatter
-
-    Raises
-    ------
-    InputError
-        If ``fraction`` is not between 0 and 1.
+    Raises InputError if ``fraction`` is not between 0 and 1.
     """
     if not 0.0 <= fraction <= 1.0:
         raise InputError(f"the fraction of a split must be between 0 and 1, got {fraction}")
@@ -141,10 +114,8 @@ def split_mask(n: int, fraction: float, seed: int = 0, first_row: int = 0) -> np
 def row_uniform(n: int, seed: int = 0, first_row: int = 0) -> np.ndarray:
     """Return one keyed number in [0, 1) per row number, (n,) float64: the hash of `split_mask`.
 
-    References
-    ----------
-    Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, the
-    finaliser of SplitMix64 (variant 13 of Stafford), applied to key + row.
+    It is the finaliser of SplitMix64 (variant 13 of Stafford), applied to key + row: Steele, Lea,
+    Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
     key = int.from_bytes(hashlib.sha256(f"flowbdt split {seed}".encode()).digest()[:8], "little")
     state = np.arange(first_row, first_row + n, dtype=np.uint64) + np.uint64(1)

@@ -30,7 +30,6 @@ from flowbdt.training.executors.htcondor.submissions import (
     Pool,
     Submissions,
     advice,
-    is_memory,
     written,
 )
 from flowbdt.training.executors.htcondor.submit_files import (
@@ -290,10 +289,9 @@ def test_a_job_that_ended_well_without_whole_files_is_a_failure(tmp_path, monkey
 
 
 def test_holds_are_explained_and_a_warning_says_so(tmp_path):
-    assert is_memory(34, 0)
-    assert is_memory(21, 102)
-    assert not is_memory(21, 104)
+    assert "twice as much" in advice(34, 0, "5.0")
     assert "twice as much" in advice(21, 102, "5.0")
+    assert "request_disk" in advice(21, 104, "5.0")
     assert "executor.transfer=true" in advice(14, 2, "5.0")
     assert advice(1, 0, "5.0") == (
         "somebody held it: condor_release 5.0 lets it go on, condor_rm 5.0 gives it up"

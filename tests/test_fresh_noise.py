@@ -18,10 +18,10 @@ from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.model import FlowBDT, fit_run
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training import run_directory
-from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
+from flowbdt.training.noisy_pairs import VALID_REPEATS, LatentEvents, NoisyPairs, TimeStep
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.training.train_step import VALID_REPEATS, run_task, training_pairs
+from flowbdt.training.train_step import run_task, training_pairs
 from flowbdt.trees.boosted_trees import BoostedTrees
 
 BOOSTER = {"max_depth": 4, "learning_rate": 0.2, "max_bin": 32}

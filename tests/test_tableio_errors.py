@@ -77,7 +77,7 @@ def _bad_files(folder: Path) -> dict[str, tuple[type, str]]:
     (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
     return {
         "truncated.h5": (FormatError, "truncated"),
-        "foreign.h5": (FormatError, "not a readable HDF5"),
+        "foreign.h5": (FormatError, "not a readable .h5"),
         "nothing.h5": (FormatError, "empty"),
         "missing.h5": (InputError, "is not a file"),
         "table.txt": (InputError, "Known: .csv, .h5"),

@@ -80,10 +80,9 @@ def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: 
 
     if files:
         folder, names = open_planned(run), [name_of(number) for number in steps]
-        inputs = {file for name in names for file in STEPS.inputs(folder, name)}
-        results = [file for name in names for file in STEPS.result(name)]
-        lines = [f"copy {file}" for file in sorted(inputs)] + [f"bring {file}" for file in results]
-        click.echo("\n".join(lines))
+        copied = {f"copy {file}" for name in names for file in STEPS.inputs(folder, name)}
+        brought = [f"bring {file}" for name in names for file in STEPS.result(name)]
+        click.echo("\n".join([*sorted(copied), *brought]))
         return
     for number in steps:
         _check_task(run, number)
@@ -101,25 +100,19 @@ def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: 
 def _check_task(path: Path, number: int) -> None:
     from ..training.run_directory import task_name
 
-    if (path / task_name(number)).exists():
-        return
     known = sorted(int(task.stem) for task in path.glob("tasks/[0-9]*.json"))
     if not known:
         raise ConfigError(f"{path} is no planned run: start with 'flowbdt plan TABLE -o RUN'")
-    raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
+    if not (path / task_name(number)).exists():
+        raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
 
 
 def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
     """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
 
     Returns its report; None if it was done before. When a batch system takes the machine away
-    (SIGTERM), half-written files are removed and the process ends with status 143.
-
-    Raises
-    ------
-    RunError
-        With the number and the reason. An unforeseen error also leaves its traceback on standard
-        error.
+    (SIGTERM), half-written files are removed and the process ends with status 143. Raises RunError
+    with the number and the reason; an unforeseen error also leaves its traceback on standard error.
     """
     from ..training.executors.base import reason
     from ..training.executors.local import available_cpus
@@ -176,9 +169,10 @@ def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> 
     from ..generation.sample_jobs import SampleJobs
 
     report = do_job(SampleJobs(sample), run, number, n_threads)
-    done = "is done already" if report is None else "{rows} events, {seconds:.1f} s"
     say(
-        f"part {number} of {sample}{' ' if report is None else ': '}{done.format_map(report or {})}"
+        f"part {number} of {sample} is done already"
+        if report is None
+        else f"part {number} of {sample}: {report['rows']} events, {report['seconds']:.1f} s"
     )
 
 
@@ -222,7 +216,7 @@ def submit_command(
 
     Another executor can only generate events. It does so here, before the command returns.
     """
-    from ..generation.sample_jobs import plan_sample
+    from ..generation.sample_jobs import assemble_sample, plan_sample
     from ..tables.formats import read_conditions, read_table
     from ..training.executors import HTCondor
 
@@ -236,8 +230,7 @@ def submit_command(
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
     sample = None
     if events is not None and output is not None:
-        sampling["cond"] = None if cond is None else read_conditions(cond)
-        sampling["source"] = None if source is None else read_table(source)
+        sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
         sample = plan_sample(planned, output, events, **sampling)
     if isinstance(backend, HTCondor):
         judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
@@ -249,7 +242,10 @@ def submit_command(
             f" {executor!r}: flowbdt fit -o {quoted(run)} --resume --executor {executor}"
         )
     else:
-        say(_generate_here(planned, backend, sample))
+        for report in backend.run(planned, sample.missing(planned), sample):
+            if "error" in report:
+                click.echo(f"part {report['part']} failed: {report['error']}", err=True)
+        say(assemble_sample(planned, sample))
 
 
 def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor:
@@ -264,15 +260,6 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
         )
     config = read_config(recorded if recorded.exists() else None, name, settings)
     return EXECUTORS.build(config.executor)
-
-
-def _generate_here(run: RunDirectory, executor: Executor, sample: SampleJobs) -> str:
-    from ..generation.sample_jobs import assemble_sample
-
-    for report in executor.run(run, sample.missing(run), sample):
-        if "error" in report:
-            click.echo(f"part {report['part']} failed: {report['error']}", err=True)
-    return assemble_sample(run, sample)
 
 
 def _submit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,12 +33,9 @@ def demo_command(output: Path, seed: int) -> None:
 
     data = bundled()
     jets, relations = data.load(), data.relations
-    train = jets.take(slice(0, N_TRAIN))
-    test = jets.take(slice(N_TRAIN, 2 * N_TRAIN))
+    train, test = jets.take(slice(N_TRAIN)), jets.take(slice(N_TRAIN, 2 * N_TRAIN))
     start = time.perf_counter()
-    config = ModelConfig(
-        preset="balanced", executor="joblib", relations=list(relations), random_state=seed
-    )
+    config = ModelConfig(executor="joblib", relations=list(relations), random_state=seed)
     grid = check_config(config)
     inputs = Inputs(train, config, seed, grid=grid)
     with bar(total=len(grid.times), desc="training", unit="step") as progress:
@@ -45,22 +43,14 @@ def demo_command(output: Path, seed: int) -> None:
     trained = time.perf_counter()
     flow = Flow(run)
     generated = generate_events(flow, test.n, seed + 1).table
-    record = flow.record(seed + 1)
-    write_table(output / "generated.h5", generated, attributes=record)
+    write_table(output / "generated.h5", generated, record := flow.record(seed + 1))
     end = time.perf_counter()
-    verdict = evaluate(
-        test,
-        generated,
-        training=train,
-        relations=relations,
-        seed=seed,
-        quick=True,
-        provenance=record,
-    )
+    protocol: Any = {"relations": relations, "seed": seed, "quick": True, "provenance": record}
+    verdict = evaluate(test, generated, training=train, **protocol)
     page = write_report(verdict, test, generated, output / "report", training=train)
     score = verdict.get("auc_gb")
     figure = output / "jets.png"
-    demo_figure(test, generated, figure, auc_text=f"AUC {score.text()}, floor {score.floor_text()}")
+    demo_figure(test, generated, figure, f"AUC {score.text()}, floor {score.floor_text()}")
     click.echo(
         f"{verdict.text()}\n\n"
         f"trained on {train.n} jets in {trained - start:.0f} s of wall time, generated {test.n} in"

@@ -75,12 +75,12 @@ def read_config(
 ) -> RunConfig:
     """Return the settings of a file, else ``base``, else the defaults, changed by options."""
     from ..config import RunConfig
+    from ..registry import spec_name
 
     config = base or RunConfig() if file is None else RunConfig.from_yaml(file)
-    if executor:  # first, so that --set executor.n_jobs=4 is a setting of this executor
-        recorded = config.executor
-        same = isinstance(recorded, dict) and recorded.get("name") == executor
-        config = replace(config, executor=recorded if same else executor)
+    if executor and spec_name(config.executor) != executor:
+        # first, so that --set executor.n_jobs=4 is a setting of this executor
+        config = replace(config, executor=executor)
     return config.with_overrides(settings)
 
 
@@ -119,16 +119,12 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     transform = TableTransform(settled.transforms, settled.relations).fit(table)
     grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
-    lines = [
-        settled.to_yaml().rstrip(),
-        "",
-        f"# {table.n} events, {len(table.names)} columns"
-        f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions",
-        *(f"#   {line}" for line in transform.describe()),
-        _times(grid),
-        expected_cost.describe_cost(plan, len(grid.times)),
-    ]
-    return "\n".join(lines)
+    columns = "\n".join(f"#   {line}" for line in transform.describe())
+    return (
+        f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
+        f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
+        f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
+    )
 
 
 def _times(grid: TimeGrid) -> str:
@@ -172,15 +168,16 @@ def show_command(run: Path) -> None:
         click.echo(_unfinished(source))
         return
     flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
-    settings = {k: v for k, v in flow.settings.items() if k not in ("booster", "transforms")}
-    plan, steps = flow.plan, flow.manifest["steps"]
+    settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
+    booster = settings.pop("booster")
+    settings.pop("transforms", None)
     lines = [
         f"{run}: complete, digest {plan['digest'][:12]}",
         f"{plan['n_train']} training and {plan['n_valid']} validation events;"
         f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
         "",
         "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
-        "booster:   " + ", ".join(f"{k}={v}" for k, v in flow.settings["booster"].items()),
+        "booster:   " + ", ".join(f"{k}={v}" for k, v in booster.items()),
         "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
         "",
         f"closed form: {flow.preconditioner.describe()}",

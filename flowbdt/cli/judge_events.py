@@ -14,7 +14,6 @@ from .options import say
 
 if TYPE_CHECKING:
     from ..evaluation.entries import Truth
-    from ..tables.event_table import EventTable
 
 FLOOR = "gives the floor and the memorisation check; without it the floor comes from two halves of"
 LOW_VALUES = 70_000_000
@@ -51,22 +50,12 @@ def evaluate_command(
     from ..tables.formats import read_attributes, read_table
 
     new = read_table(generated)
-    truth = _read_like(new, real, weight)
-    train = None if training is None else _read_like(new, training, weight)
-    record = read_attributes(generated)
-    verdict = evaluate(truth, new, training=train, provenance=record, **protocol)
+    truth = read_table(real, weight=weight).like(new)
+    train = None if training is None else read_table(training, weight=weight).like(new)
+    provenance = read_attributes(generated)
+    verdict = evaluate(truth, new, training=train, provenance=provenance, **protocol)
     page = write_report(verdict, truth, new, output, training=train)
     click.echo(f"{verdict.text()}\n\nreport: {page}")
-
-
-def _read_like(generated: EventTable, path: Path, weight: str | None) -> EventTable:
-    """Read real events with the columns, and where present the conditions, of generated ones."""
-    from ..tables.formats import read_table
-
-    table = read_table(path, weight=weight)
-    moved = [name for name in generated.cond_names if name in table.names]
-    table = table.as_conditions(moved) if moved else table
-    return table.select(generated.names)
 
 
 ENTRIES = "Report folders, files of events, or runs."
@@ -246,8 +235,8 @@ def evaluate_showers_command(
     protocol = Protocol(
         judges={"mlp": make_mlp, "gb": make_classifier},
         official=_official_network(runs, epochs, seed) if official else None,
-        n_repeats=1 if quick else 3,
         most_neighbours=neighbours,
+        n_repeats=1 if quick else 3,
         most_low=LOW_VALUES // geometry.n_voxels,
         n_bootstrap=20 if quick else 100,
         seed=seed,

@@ -12,14 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import FlowbdtError
-from .cluster_jobs import (
-    collect_command,
-    merge_command,
-    part_command,
-    plan_command,
-    step_command,
-    submit_command,
-)
+from . import cluster_jobs as jobs
 from .demo import demo_command
 from .fetch_data import data_group
 from .fit_runs import fit_command, show_command
@@ -34,13 +27,13 @@ TOPICS = {
     "Judge": (evaluate_command, compare_command, report_command, calo_group),
     "Tune": (tune_command, trial_command, tune_sampler_command, distil_command),
     "Cluster jobs": (
-        plan_command,
-        step_command,
-        collect_command,
-        submit_command,
+        jobs.plan_command,
+        jobs.step_command,
+        jobs.collect_command,
+        jobs.submit_command,
         watch_command,
-        part_command,
-        merge_command,
+        jobs.part_command,
+        jobs.merge_command,
     ),
     "Data": (data_group,),
 }

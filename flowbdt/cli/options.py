@@ -6,13 +6,12 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..errors import ConfigError
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
 TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv or .parquet"
@@ -22,24 +21,25 @@ NUMBER = click.IntRange(min=0)
 
 def positive_integer(value: str | int) -> int:
     """Read a positive whole number; 1e6 and 1_000_000 are allowed."""
-    try:
-        number = float(value)
-        if number == int(number) and number >= 1:
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
+    number = _number(value)
+    if number.is_integer() and number >= 1:
+        return int(number)
     raise click.BadParameter(f"expected a whole number of at least 1, got {value}")
 
 
 def positive_float(value: str | float) -> float:
     """Read a finite number above 0."""
-    try:
-        number = float(value)
-        if math.isfinite(number) and number > 0:
-            return number
-    except ValueError:
-        pass
+    number = _number(value)
+    if 0 < number < math.inf:
+        return number
     raise click.BadParameter(f"expected a number above 0, got {value}")
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
 
 
 class ExecutorName(click.Choice):
@@ -56,10 +56,10 @@ class ExecutorName(click.Choice):
         return EXECUTORS.names()
 
 
-def combined(*options: Decorator) -> Callable[[Decorated], Decorated]:
+def combined(*options: Decorator) -> Decorator:
     """Return a decorator that adds several options, in this order in the help."""
 
-    def decorate(function: Decorated) -> Decorated:
+    def decorate(function: Any) -> Any:
         for option in reversed(options):
             function = option(function)
         return function
@@ -134,15 +134,11 @@ weight = click.option("--weight", metavar="COLUMN", help="Column with event weig
 quick = flag("--quick", "Train fewer classifiers: larger errors.")
 
 
-def _remember(context: click.Context, _: click.Parameter, value: bool) -> None:
-    context.meta["quiet"] = value
-
-
 quiet = click.option(
     *("-q", "--quiet"),
     is_flag=True,
     expose_value=False,
-    callback=_remember,
+    callback=lambda context, _, value: context.meta.update(quiet=value),
     help="No progress bars, no summary.",
 )
 

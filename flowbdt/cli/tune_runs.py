@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,10 +14,6 @@ from . import options
 from .cluster_jobs import do_job, quoted
 from .fit_runs import read_config, read_events
 from .options import NUMBER, PATH, TABLES, bar, say
-
-if TYPE_CHECKING:
-    from ..generation.trained_flow import Flow
-    from ..tables.event_table import EventTable
 
 
 @click.command()
@@ -204,7 +200,8 @@ def distil_command(
     from ..config import RunConfig
     from ..generation.trained_flow import Flow
     from ..model import fit_run
-    from ..tables.formats import read_conditions
+    from ..tables.event_table import like_training
+    from ..tables.formats import read_conditions, read_table
     from ..training.run_directory import open_run
     from ..tuning.distillation import N_PAIRS, compare_student, student_inputs
 
@@ -215,7 +212,10 @@ def distil_command(
         )
     source = open_run(teacher)
     flow = Flow(source, 1)
-    real = {"training": _read_real(training, flow, weight), "test": _read_real(test, flow, weight)}
+    real = {
+        name: None if path is None else like_training(read_table(path, weight=weight), flow.columns)
+        for name, path in {"training": training, "test": test}.items()
+    }
     plain, changed = asdict(RunConfig()), asdict(RunConfig().with_overrides(settings))
     inputs = student_inputs(
         source,
@@ -230,17 +230,3 @@ def distil_command(
     scores = compare_student(flow, Flow(run, 1), cond=inputs.table.cond, seed=seed, **real)
     run.write_json("distillation.json", scores.to_json())
     say(f"{run.path}: distilled from {flow.plan['digest'][:12]}\n\n{scores.text()}")
-
-
-def _read_real(path: Path | None, flow: Flow, weight: str | None) -> EventTable | None:
-    """Read real events with the columns, conditions and categories of a trained run."""
-    from ..tables.event_table import align_columns
-    from ..tables.formats import read_table
-
-    if path is None:
-        return None
-    table = read_table(path, weight=weight)
-    moved = [name for name in flow.condition_names if name in table.names]
-    table = table.as_conditions(moved) if moved else table
-    names = tuple(flow.columns["names"])
-    return align_columns(table.select(names), names, flow.categories)

@@ -14,15 +14,13 @@ from ..registry import unknown
 def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
     """Refuse NaN and infinity in a (n, d) array, naming columns, counts and the first row."""
     bad = ~np.isfinite(array)
-    if not bad.any():
-        return
-    column = int(np.argmax(bad.any(axis=0)))
-    row = int(np.argmax(bad[:, column]))
-    raise InputError(
-        f"{what} must be finite, but column {names[column]!r} has NaN or infinity in"
-        f" {plural(int(bad[:, column].sum()), 'row')} (first: row {row});"
-        " remove or replace these rows first"
-    )
+    for name, rows in zip(names, bad.T, strict=True):
+        if rows.any():
+            raise InputError(
+                f"{what} must be finite, but column {name!r} has NaN or infinity in"
+                f" {plural(int(rows.sum()), 'row')} (first: row {int(np.argmax(rows))});"
+                " remove or replace these rows first"
+            )
 
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
@@ -60,10 +58,10 @@ def known_columns(wanted: Sequence[str], names: Sequence[str], what: str) -> Non
             raise InputError(str(unknown(f"column (in {what})", name, names)))
 
 
-def same_columns(got: Sequence[str], expected: Sequence[str], what: str) -> None:
+def same_columns(names: Sequence[str], expected: Sequence[str], what: str) -> None:
     """Refuse a table whose columns are not exactly the expected ones, in any order."""
-    missing = [name for name in expected if name not in got]
-    extra = [name for name in got if name not in expected]
+    missing = [name for name in expected if name not in names]
+    extra = [name for name in names if name not in expected]
     if missing or extra:
         raise InputError(
             f"{what} must have the columns {', '.join(expected)};"

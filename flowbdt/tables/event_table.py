@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ class EventTable:
         else:
             table = _from_columns(x, names, units or {})
         if cond is not None:
-            added = _conditions(cond, table.n)
+            added = conditions_table(cond, table.n)
             categories = {**table.categories, **added.categories}
             table = replace(table, cond=added.x, cond_names=added.names, categories=categories)
         if weight is not None:
@@ -122,11 +122,19 @@ class EventTable:
         )
 
     def as_conditions(self, names: Sequence[str]) -> EventTable:
-        """Move columns to the conditions, which events are generated for."""
-        rest = [name for name in self.names if name not in names]
-        moved = self.select(names)
-        cond = moved.x if self.cond is None else np.hstack([self.cond, moved.x])
-        return replace(self.select(rest), cond=cond, cond_names=(*self.cond_names, *names))
+        """Move columns to the conditions, unless they are there already."""
+        names = [name for name in names if name not in self.cond_names]
+        if not names:
+            return self
+        moved = self.select(names).x
+        cond = moved if self.cond is None else np.hstack([self.cond, moved])
+        rest = self.select([name for name in self.names if name not in names])
+        return replace(rest, cond=cond, cond_names=(*self.cond_names, *names))
+
+    def like(self, other: EventTable) -> EventTable:
+        """Return the table with the columns of another, and where present its conditions."""
+        moved = [name for name in other.cond_names if name in self.names]
+        return self.as_conditions(moved).select(other.names)
 
     @staticmethod
     def concatenate(tables: Sequence[EventTable]) -> EventTable:
@@ -137,12 +145,11 @@ class EventTable:
         if not tables:
             raise InputError("there must be at least one table to stack, got none")
         first = tables[0]
-        for table in tables[1:]:
-            for what in ("names", "cond_names", "units"):
-                if getattr(table, what) != getattr(first, what):
+        for what in ("names", "cond_names", "units"):
+            for values in (getattr(table, what) for table in tables):
+                if values != (expected := getattr(first, what)):
                     raise InputError(
-                        f"tables to stack must have equal {what}, got"
-                        f" {getattr(first, what)} and {getattr(table, what)}"
+                        f"tables to stack must have equal {what}, got {expected} and {values}"
                     )
         if any(table.categories != first.categories for table in tables[1:]):
             texts = united([table.categories for table in tables])
@@ -161,13 +168,11 @@ class EventTable:
         A table numbers the texts that it holds, so its codes differ from those of a table with
         more texts. Raises InputError for a text that is not in the other list, and for numbers.
         """
-        x = self.x.copy()
-        cond = None if self.cond is None else self.cond.copy()
-        for values, names in ((x, self.names), (cond, self.cond_names)):
-            for index, name in enumerate(names):
-                if values is not None and name in categories:
-                    old, new = self.categories.get(name), categories[name]
-                    values[:, index] = _recode(name, values[:, index], old, new)
+        x, cond = self.x.copy(), None if self.cond is None else self.cond.copy()
+        conditions = zip(self.cond_names, () if cond is None else cond.T, strict=True)
+        for name, values in (*zip(self.names, x.T, strict=True), *conditions):
+            if name in categories:
+                values[:] = _recode(name, values, self.categories.get(name), categories[name])
         return replace(self, x=x, cond=cond, categories={**self.categories, **categories})
 
     def to_frame(self) -> pd.DataFrame:
@@ -334,7 +339,7 @@ def _texts(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.where(present, values, np.nan), texts
 
 
-def _conditions(cond: Any, n_rows: int) -> EventTable:
+def conditions_table(cond: Any, n_rows: int) -> EventTable:
     """Return conditions as a table of their own; NaN means missing."""
     if hasattr(cond, "to_frame") and hasattr(cond, "iloc"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
@@ -355,19 +360,13 @@ def align_conditions(
 ) -> np.ndarray:
     """Return conditions (n_rows, c) as float64, in the order and coding of the training table.
 
-    Parameters
-    ----------
-    cond : array, DataFrame, Series or EventTable of ``n_rows`` rows, or of one for all events.
-        Columns go by name, or by position where there are no names. An EventTable (from
-        `read_conditions`, for example) may have more columns.
-    names, categories : of the conditions that the model was trained with
-    n_rows : number of events to generate
+    ``cond`` is an array, DataFrame, Series or EventTable of ``n_rows`` rows, or of one for all
+    events. Columns go by name, or by position where there are no names. An EventTable (from
+    `read_conditions`, for example) may have more columns. ``names`` and ``categories`` are those of
+    the conditions that the model was trained with.
 
-    Raises
-    ------
-    InputError
-        If a column is missing or unknown, a category was never trained on, the number of rows is
-        neither 1 nor ``n_rows``, or a value is infinite.
+    Raises InputError if a column is missing or unknown, a category was never trained on, the number
+    of rows is neither 1 nor ``n_rows``, or a value is infinite.
     """
     rows = len(cond) if hasattr(cond, "__len__") else 0
     if rows not in (1, n_rows):
@@ -397,6 +396,14 @@ def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> 
     table = EventTable.of(data) if named else EventTable.of(data, names)
     checks.same_columns(table.names, names, "the source table")
     return _in_coding(table.select(names), categories)
+
+
+def like_training(table: EventTable, columns: Mapping[str, Any]) -> EventTable:
+    """Return real events with the columns, conditions and codes of a run, whose plan has them."""
+    names = tuple(columns["names"])
+    categories = {name: tuple(texts) for name, texts in columns["categories"].items()}
+    table = table.as_conditions(columns["conditions"]).select(names)
+    return align_columns(table, names, categories)
 
 
 def _in_coding(table: EventTable, categories: Categories) -> EventTable:

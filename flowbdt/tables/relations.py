@@ -51,11 +51,8 @@ class Relation:
     The text is evaluated by walking its syntax tree, never by Python's ``eval``: a run directory
     from elsewhere cannot execute code.
 
-    Attributes
-    ----------
-    target : str, the column that is computed
-    text : str, the whole relation as it was written
-    sources : tuple of str, the columns it needs, sorted
+    ``target`` is the column that is computed, ``text`` the whole relation, ``sources`` the columns
+    that it needs, sorted.
 
     Examples
     --------
@@ -113,18 +110,18 @@ class Relation:
         Raises InputError with the row if it is above 1e-4, or the expression undefined.
         """
         columns = {name: table.column(name) for name in self.sources}
-        got, expected = table.column(self.target), self.evaluate(columns)
+        stored, expected = table.column(self.target), self.evaluate(columns)
         undefined = ~np.isfinite(expected)
         if undefined.any():
             raise InputError(
                 f"relation {self.text!r} is undefined in {plural(int(undefined.sum()), 'row')}"
                 f" (first: row {int(np.argmax(undefined))}); remove these rows or the relation"
             )
-        deviation = _relative_deviation(got, expected)
+        deviation = _relative_deviation(stored, expected)
         row = int(np.argmax(deviation))
         if deviation[row] > TOLERANCE:
             raise InputError(
-                f"relation {self.text!r} does not hold: in row {row} the column is {got[row]:g},"
+                f"relation {self.text!r} does not hold: in row {row} the column is {stored[row]:g},"
                 f" the expression gives {expected[row]:g} (relative deviation"
                 f" {deviation[row]:.2g}, allowed {TOLERANCE:g}; it is exceeded in"
                 f" {plural(int((deviation > TOLERANCE).sum()), 'row')}); correct or drop it"
@@ -132,11 +129,11 @@ class Relation:
         return float(deviation[row])
 
 
-def _relative_deviation(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return |got - expected| relative to the larger; both near zero on the column's scale: 0."""
-    size = np.maximum(np.abs(got), np.abs(expected))
+def _relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return |stored - expected| over the larger; 0 where both are tiny on the column's scale."""
+    size = np.maximum(np.abs(stored), np.abs(expected))
     floor = max(1e-9 * float(size.max()), float(np.finfo(np.float64).tiny))
-    return np.asarray(np.abs(got - expected) / np.maximum(size, floor))
+    return np.asarray(np.abs(stored - expected) / np.maximum(size, floor))
 
 
 def _read(text: str) -> tuple[str, ast.expr]:
@@ -149,36 +146,33 @@ def _read(text: str) -> tuple[str, ast.expr]:
         body = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"relation {text!r} cannot be read ({error}); {_ALLOWED}") from error
-    statement = body[0] if len(body) == 1 else None
-    if (
-        not isinstance(statement, ast.Assign)
-        or len(statement.targets) != 1
-        or not isinstance(statement.targets[0], ast.Name)
-    ):
-        raise ConfigError(
-            f"relation {text!r} must have the form 'column = expression', as 'd2 = ecf3 / ecf2**3'"
-        )
-    return statement.targets[0].id, statement.value
+    match body:
+        case [ast.Assign(targets=[ast.Name(id=target)], value=value)]:
+            return target, value
+    raise ConfigError(
+        f"relation {text!r} must have the form 'column = expression', as 'd2 = ecf3 / ecf2**3'"
+    )
 
 
 def _names(node: ast.expr, text: str) -> set[str]:
     """Return the column names in an expression; refuse what is not plain arithmetic."""
-    if isinstance(node, ast.Name):
-        return {node.id}
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return set()
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return _names(node.left, text) | _names(node.right, text)
-    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
-        return _names(node.operand, text)
-    if isinstance(node, ast.Call):
-        _check_call(node, text)
-        return set().union(*(_names(argument, text) for argument in node.args))
+    match node:
+        case ast.Name():
+            return {node.id}
+        case ast.Constant() if type(node.value) in (int, float):
+            return set()
+        case ast.BinOp() if type(node.op) in _BINARY:
+            return _names(node.left, text) | _names(node.right, text)
+        case ast.UnaryOp() if type(node.op) in _UNARY:
+            return _names(node.operand, text)
+        case ast.Call():
+            _check_call(node, text)
+            return set().union(*(_names(argument, text) for argument in node.args))
     raise ConfigError(f"relation {text!r}: {ast.unparse(node)!r} is not supported; {_ALLOWED}")
 
 
 def _check_call(node: ast.Call, text: str) -> None:
-    name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    name = ast.unparse(node.func)
     if name not in _FUNCTIONS:
         raise ConfigError(f"relation {text!r}: " + str(unknown("function", name, _FUNCTIONS)))
     needed = _FUNCTIONS[name][1]
@@ -186,37 +180,29 @@ def _check_call(node: ast.Call, text: str) -> None:
         raise ConfigError(f"relation {text!r}: {name} takes {plural(needed, 'argument')}")
 
 
-def _evaluate(node: ast.expr, columns: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Name):
-        return np.asarray(columns[node.id], dtype=np.float64)
-    if isinstance(node, ast.Constant):
-        return np.float64(node.value)  # type: ignore[arg-type]
-    if isinstance(node, ast.BinOp):
-        left, right = _evaluate(node.left, columns), _evaluate(node.right, columns)
-        return _BINARY[type(node.op)](left, right)
-    if isinstance(node, ast.UnaryOp):
-        return _UNARY[type(node.op)](_evaluate(node.operand, columns))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        arguments = [_evaluate(argument, columns) for argument in node.args]
-        return _FUNCTIONS[node.func.id][0](*arguments)
-    raise ConfigError(f"{ast.unparse(node)!r} is not supported in a relation; {_ALLOWED}")
+def _evaluate(node: Any, columns: Mapping[str, Any]) -> Any:
+    """Return the values of an expression that `_names` has accepted."""
+    match node:
+        case ast.Name():
+            return np.asarray(columns[node.id], dtype=np.float64)
+        case ast.BinOp():
+            left, right = _evaluate(node.left, columns), _evaluate(node.right, columns)
+            return _BINARY[type(node.op)](left, right)
+        case ast.UnaryOp():
+            return _UNARY[type(node.op)](_evaluate(node.operand, columns))
+        case ast.Call():
+            function, _ = _FUNCTIONS[ast.unparse(node.func)]
+            return function(*(_evaluate(argument, columns) for argument in node.args))
+    return np.float64(node.value)
 
 
 def order_relations(
     relations: Sequence[str | Relation], names: Sequence[str], conditions: Sequence[str] = ()
 ) -> tuple[Relation, ...]:
-    """Parse relations and put each behind those that compute its sources.
+    """Parse relations of a table's columns; put each behind those that compute its sources.
 
-    Parameters
-    ----------
-    relations : sequence of texts or `Relation`
-    names : sequence of str, all columns of the table
-    conditions : sequence of str, those of the table, which relations cannot use
-
-    Raises
-    ------
-    ConfigError
-        If a column is unknown, is the target of two relations, or relations form a circle.
+    Raises ConfigError if a column is unknown, a condition, the target of two relations, or if
+    relations form a circle.
     """
     if isinstance(relations, (str, Relation)):
         relations = [relations]

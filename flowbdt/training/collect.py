@@ -80,18 +80,16 @@ def _incomplete(
     run: RunDirectory, reports: dict[int, dict[str, Any] | None], failures: dict[int, str]
 ) -> IncompleteRun:
     missing = [step for step, report in reports.items() if report is None]
-    steps = ", ".join(str(step) for step in missing)
+    steps = ", ".join(map(str, missing))
     text = f"{run.path}: {len(missing)} of {len(reports)} steps are missing: {steps}."
-    reasons = {step: _reason(run, step, failures) for step in missing}
-    known = {step: reason for step, reason in reasons.items() if reason is not None}
-    for step, (why, log) in list(known.items())[:REASONS]:
+    known = [(step, *found) for step in missing if (found := _reason(run, step, failures))]
+    for step, why, log in known[:REASONS]:
         text += f" Step {step} failed: {why} (log: {log})."
     if len(known) > REASONS:
         text += f" {len(known) - REASONS} more failed; their logs are in {run.file('logs')}."
-    reason = next((f"step {step}: {why}" for step, (why, _) in known.items()), "unknown")
     folder = shlex.quote(str(run.path))
     text += f" Finished steps are kept; go on with: flowbdt fit -o {folder} --resume"
-    return IncompleteRun(text, reason)
+    return IncompleteRun(text, f"step {known[0][0]}: {known[0][1]}" if known else "unknown")
 
 
 def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str, Path] | None:
@@ -100,12 +98,9 @@ def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str
     The reason is that of the executor, else the last line of the step's newest log: this may be
     another process than the one that ran it.
     """
-    stem = run_directory.log_name(step).removesuffix(".log")
-    logs = [run.file(stem + ending) for ending in (".log", ".err")]
-    logs = [log for log in logs if log.exists() and log.stat().st_size]
-    newest = max(
-        logs, key=lambda log: log.stat().st_mtime, default=run.file(run_directory.log_name(step))
-    )
+    log = run.file(run_directory.log_name(step))
+    logs = [log for log in (log, log.with_suffix(".err")) if log.exists() and log.stat().st_size]
+    newest = max(logs, key=lambda log: log.stat().st_mtime, default=log)
     if step in failures:
         return failures[step], newest
     return (last_line(newest), newest) if logs else None

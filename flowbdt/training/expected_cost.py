@@ -6,14 +6,15 @@ input, bin and output on which splits are sought. Rows decide in low dimension.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataWarning
-from .train_step import valid_repeats
+from .noisy_pairs import valid_repeats
 
 if TYPE_CHECKING:
     from .executors.base import Executor
@@ -44,43 +45,23 @@ fits them to measured steps; the small ones are known to a factor of a few)."""
 
 @dataclass(frozen=True)
 class Cost:
-    """Peak memory and CPU time of training one step, at most: early stopping may end it sooner.
+    """Cost of training one step at most: early stopping may end it sooner.
 
-    ``breakdown`` has the uses of the memory, in MiB; they add up to ``memory_mib``.
+    ``breakdown`` has the uses of its peak memory, in MiB; ``work`` the units of `NANOSECONDS`.
     """
 
-    memory_mib: float
-    cpu_seconds: float
-    breakdown: dict[str, float] = field(default_factory=dict)
+    breakdown: dict[str, float]
+    work: dict[str, float]
 
+    @property
+    def memory_mib(self) -> float:
+        """Peak memory."""
+        return sum(self.breakdown.values())
 
-@dataclass(frozen=True)
-class _Shape:
-    """Sizes of the trees of one step."""
-
-    depth: int
-    nodes: int  # that are searched for a split in one tree
-    bins: int
-    width: int  # outputs of one booster
-    sought: int  # outputs on which one tree seeks its splits
-    trees: int  # in all, at most
-
-    @classmethod
-    def of(cls, booster: Mapping[str, Any], n_rows: int, n_outputs: int) -> _Shape:
-        depth = int(booster.get("max_depth", 6))
-        width = int(booster.get("outputs_per_group", 0)) or n_outputs
-        width = min(width, n_outputs)
-        groups = -(-n_outputs // width)
-        vector = booster.get("multi_strategy") == "multi_output_tree"
-        few = int(booster.get("split_outputs", 0))
-        return cls(
-            depth=depth,
-            nodes=max(min(2**depth - 1, n_rows - 1), 1),  # a split needs two rows
-            bins=int(booster.get("max_bin", 256)),
-            width=width,
-            sought=(few if 0 < few < width else width) if vector else 1,
-            trees=int(booster["n_estimators"]) * groups * (1 if vector else width),
-        )
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time on one core."""
+        return sum(NANOSECONDS[name] * count for name, count in self.work.items()) * 1e-9
 
 
 def estimate(
@@ -92,74 +73,53 @@ def estimate(
     the conditions. `benchmarks/cost.py` compares it with measurements. Not in it: the closed-form
     velocity, and trees that a row passes again when its noise is redrawn.
     """
-    work = work_units(booster, n_rows, n_inputs, n_outputs, n_valid)
-    seconds = sum(NANOSECONDS[name] * count for name, count in work.items()) * 1e-9
-    memory = memory_breakdown(booster, n_rows, n_inputs, n_outputs, n_valid)
-    return Cost(sum(memory.values()), seconds, memory)
-
-
-def work_units(
-    booster: Mapping[str, Any], n_rows: int, n_inputs: int, n_outputs: int, n_valid: int = 0
-) -> dict[str, float]:
-    """Return the amount of each kind of work in `NANOSECONDS`; see `estimate`."""
-    shape = _Shape.of(booster, n_rows, n_outputs)
+    depth, bins = int(booster.get("max_depth", 6)), int(booster.get("max_bin", 256))
     vector = booster.get("multi_strategy") == "multi_output_tree"
-    levels = 1 + max(shape.depth - 1, 0) / 2  # of two siblings one is the difference
+    width = min(int(booster.get("outputs_per_group", 0)) or n_outputs, n_outputs)
+    few = int(booster.get("split_outputs", 0))
+    sought = (few if 0 < few < width else width) if vector else 1  # outputs that choose a split
+    leaf = width if vector else 1
+    trees = int(booster["n_estimators"]) * -(-n_outputs // width) * width // leaf
+    nodes = max(min(2**depth - 1, n_rows - 1), 1)  # a split needs two rows
+    levels = 1 + max(depth - 1, 0) / 2  # of two siblings one is the difference
     rows = n_rows + n_valid
-    return {
-        "histogram": shape.trees * levels * n_rows * n_inputs * shape.sought,
-        "search": shape.trees * shape.nodes * n_inputs * shape.bins * shape.sought,
-        "outputs": shape.trees * rows * (shape.width if vector else 1),
-        "moves": shape.trees * rows * shape.depth,
+    work = {
+        "histogram": trees * levels * n_rows * n_inputs * sought,
+        "search": trees * nodes * n_inputs * bins * sought,
+        "outputs": trees * rows * leaf,
+        "moves": trees * rows * depth,
         "bins": rows * n_inputs,
-        "trees": shape.trees,
+        "trees": trees,
     }
-
-
-def memory_breakdown(
-    booster: Mapping[str, Any], n_rows: int, n_inputs: int, n_outputs: int, n_valid: int = 0
-) -> dict[str, float]:
-    """Return the uses of a step's memory, in MiB; see `estimate`."""
-    shape = _Shape.of(booster, n_rows, n_outputs)
-    vector = booster.get("multi_strategy") == "multi_output_tree"
-    few = shape.sought < shape.width and vector
     # margin and gradient; vector leaves: transposed; few: Python's margin, label, gradient
-    per_output = 4 + 8 + 8 * vector + 12 * few
-    rows = n_rows + n_valid
+    per_output = 4 + 8 + 8 * vector + 12 * (vector and sought < width)
     size = {
+        "process": PROCESS_MIB * MIB,
         "labels": 4 * rows * n_outputs,
-        "gradients": n_rows * (shape.width * per_output + 16 * shape.sought)
-        + 4 * n_valid * shape.width,
+        "gradients": n_rows * (width * per_output + 16 * sought) + 4 * n_valid * width,
         "bins": 2 * rows * n_inputs,
         "inputs": min(4 * rows * n_inputs, KEPT_BYTES),
-        "histograms": shape.nodes * n_inputs * shape.bins * shape.sought * HISTOGRAM_BYTES,
-        "trees": shape.trees * 2 * shape.nodes * (4 * (shape.width if vector else 1) + 64),
+        "histograms": nodes * n_inputs * bins * sought * HISTOGRAM_BYTES,
+        "trees": trees * 2 * nodes * (4 * leaf + 64),
     }
-    return {"process": PROCESS_MIB, **{name: b / MIB for name, b in size.items()}}
+    return Cost({name: n / MIB for name, n in size.items()}, work)
 
 
 def step_cost(plan: Mapping[str, Any]) -> Cost:
     """Return the cost of one step of a plan, at most."""
-    settings = plan["fingerprint"]["settings"]
-    noise = settings["noise"]
+    fingerprint = plan["fingerprint"]
+    settings = fingerprint["settings"]
+    noise, views, spec = (settings[name] for name in ("noise", "inputs", "preconditioner"))
+    points = sum(view in views for view in ("latent", "columns", "end_point"))
+    named = isinstance(spec, Mapping) and "components" in views
+    components = int(spec.get("n_components", 0)) if named else 0
     return estimate(
         settings["booster"],
         plan["n_train"] * noise["n_repeats"],
-        _n_inputs(plan),
+        points * plan["n_latent"] + len(fingerprint["columns"]["conditions"]) + components,
         plan["n_latent"],
         plan["n_valid"] * valid_repeats(noise),
     )
-
-
-def _n_inputs(plan: Mapping[str, Any]) -> int:
-    """Return the number of inputs of the trees, at most."""
-    views = plan["fingerprint"]["settings"]["inputs"]
-    points = sum(view in views for view in ("latent", "columns", "end_point"))
-    conditions = len(plan["fingerprint"]["columns"]["conditions"])
-    spec = plan["fingerprint"]["settings"]["preconditioner"]
-    named = isinstance(spec, Mapping) and "components" in views
-    components = int(spec.get("n_components", 0)) if named else 0
-    return points * int(plan["n_latent"]) + conditions + components
 
 
 FULL = 0.9
@@ -227,20 +187,14 @@ def warn_if_full(plan: Mapping[str, Any], executor: Executor) -> None:
 
 def available_mib(root: Path = Path("/")) -> float | None:
     """Return the free memory of the machine, or of this job's share of it; None if not known."""
-    limits = [_machine_mib(root / "proc/meminfo"), _share_mib(root / "sys/fs/cgroup")]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _machine_mib(meminfo: Path) -> float | None:
-    for line in _text(meminfo).splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) / 1024
-    return None
-
-
-def _share_mib(group: Path) -> float | None:
-    limit, used = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()
-    return (int(limit) - int(used)) / MIB if limit.isdigit() and used.isdigit() else None
+    free = re.search(r"MemAvailable:\s*(\d+)", _text(root / "proc/meminfo"))
+    limits = [int(free[1]) / 1024] if free else []
+    limit, used = (
+        _text(root / f"sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current")
+    )
+    if limit.isdigit() and used.isdigit():
+        limits.append((int(limit) - int(used)) / MIB)
+    return min(limits, default=None)
 
 
 def _text(path: Path) -> str:

@@ -9,9 +9,9 @@ events, pairs of a teacher and torchcfm are variants of this in
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,6 +20,16 @@ from ..flow.couplings import Coupling
 from ..flow.paths import Path
 from ..flow.step_inputs import StepInputs
 from ..trees.base import Batch
+
+VALID_REPEATS = 5
+"""At most this many noise draws per validation event: its loss is an average, not a model. They
+stay the same while a step is trained, also when the training noise is redrawn."""
+
+
+def valid_repeats(noise: Mapping[str, Any]) -> int:
+    """Return the noise draws of each validation event."""
+    fresh = noise["name"] == "fresh"
+    return VALID_REPEATS if fresh else min(int(noise["n_repeats"]), VALID_REPEATS)
 
 
 @dataclass(frozen=True)
@@ -57,15 +67,7 @@ class NoisyPairs:
     A batch is one repetition of one block of events and is made from its own key (seed, purpose,
     step, repetition, block). So every pass gives the same batches in any process, and memory does
     not grow with the number of repetitions. A redrawn source continues with the next repetitions.
-
-    Parameters
-    ----------
-    events : LatentEvents
-    path, coupling : what makes x_t of noise and event, and which noise belongs to which event
-    step : TimeStep
-    inputs : what the trees get of x_t, and the closed-form velocity that they add to
-    n_repeats : noise draws per event
-    seed, purpose : keys of the noise
+    ``inputs`` gives what the trees see of x_t, and the closed-form velocity that they add to.
     """
 
     def __init__(

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from . import run_directory
-from .expected_cost import step_cost
 from .run_directory import RunDirectory
-from .train_step import run_task
 
 SPARE_MEMORY = 1.25
 """A job gets this much more memory than the cost model says: being held costs more than memory."""
-
 
 DISK_MIB = 100
 """Room for a model, logs and temporary files."""
@@ -34,10 +31,7 @@ class Needs:
 class JobKind(ABC):
     """One kind of numbered job of a run. Instances are small: they travel to other processes.
 
-    Attributes
-    ----------
-    noun : the word for one job; also the key of its number in reports
-    digest_key : the key of the hash of its result in reports
+    Reports have the number under the ``noun``, and the hash of the result under ``digest_key``.
     """
 
     noun: ClassVar[str]
@@ -98,6 +92,8 @@ class StepJobs(JobKind):
     digest_key = "model_sha256"
 
     def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
+        from .train_step import run_task  # XGBoost, which options and help do without
+
         return run_task(folder, number, n_threads)
 
     def command(self, number: str) -> list[str]:
@@ -113,18 +109,14 @@ class StepJobs(JobKind):
         return run.report(number)
 
     def needs(self, run: RunDirectory) -> Needs:
-        # a finished step may have used more than the cost model says
-        plan = run.plan()
-        tables = folder_mib(run, "table")
+        from .expected_cost import step_cost  # the flow, too
+
+        plan, tables = run.plan(), folder_mib(run, "table")
         memory = SPARE_MEMORY * (step_cost(plan).memory_mib + tables)
-        return Needs(round(max(memory, *_used(run, plan))), round(DISK_MIB + 1.5 * tables))
+        names = map(run_directory.report_name, range(len(plan["grid"]["times"])))
+        # a finished step may have used more than the cost model says
+        used = [1.1 * run.read_json(name)["peak_mib"] for name in names if run.file(name).exists()]
+        return Needs(round(max([memory, *used])), round(DISK_MIB + 1.5 * tables))
 
 
 STEPS = StepJobs()
-
-
-def _used(run: RunDirectory, plan: dict[str, Any]) -> list[float]:
-    """Return the peak memory of each finished step, with some to spare."""
-    names = (run_directory.report_name(step) for step in range(len(plan["grid"]["times"])))
-    peaks = (run.read_json(name)["peak_mib"] for name in names if run.file(name).exists())
-    return [1.1 * peak for peak in peaks] or [0.0]

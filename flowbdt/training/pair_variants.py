@@ -92,23 +92,15 @@ def mean_end_point(
     weights: tuple[np.ndarray, np.ndarray] | None,
     scales: tuple[float, float],
 ) -> np.ndarray:
-    """Return the mean of x1 at x_t over the event of each row and all ``others``.
+    """Return the mean (n, m), float32, of x1 at x_t over the event of each row and all ``others``.
 
-    Cost: n k m multiplications and n k exponentials.
+    x_t and x1 (n, m) are points and the events they were made from; ``others`` (k, m) are drawn
+    from the same table; ``weights`` are those of x1 (n,) and others (k,), or None; ``scales`` are a
+    and b > 0 of ``x_t = a x1 + b x0`` with standard normal x0. Cost: n k m multiplications and n k
+    exponentials.
 
     Source: Xu, Tong, Jaakkola, "Stable Target Field for Reduced Variance Score Estimation in
     Diffusion Models", arXiv 2302.00670, eq. 6, for a general affine path.
-
-    Parameters
-    ----------
-    x_t, x1 : ndarray (n, m), points and the events they were made from, no unit
-    others : ndarray (k, m), events drawn from the same table
-    weights : event weights of x1 (n,) and others (k,), or None
-    scales : a and b of ``x_t = a x1 + b x0`` with standard normal x0; b > 0
-
-    Returns
-    -------
-    ndarray (n, m), float32
     """
     a, b = scales
     log_weights = None if weights is None else [np.log(w) for w in weights]

@@ -6,9 +6,9 @@ that a worker needs the run directory only and any worker gives the same bytes.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from .. import atomic_files
 from ..config import ModelConfig
 from ..errors import ConfigError, InputError, RunError
-from ..flow.closed_form import PRECONDITIONERS, Preconditioner
+from ..flow.closed_form import PRECONDITIONERS
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
@@ -32,9 +32,25 @@ from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
-from .teacher_pairs import TeacherPairs
+from .task_files import FIELDS
 
 MIN_ROWS = 2
+
+
+@dataclass(frozen=True)
+class TeacherPairs:
+    """Pairs of a student: noise and the end points to which its teacher carries it, (n, m) float32.
+
+    ``transform``: the teacher's, to its latent space. ``cond`` (n, c): conditions, or None.
+    ``real``: latent training events of the teacher with their conditions and weights under the
+    names of `run_directory.REAL`, from which a rejection is learned; empty for none.
+    """
+
+    noise: np.ndarray
+    end: np.ndarray
+    transform: TableTransform
+    cond: np.ndarray | None
+    real: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,14 @@ def check_config(config: ModelConfig) -> TimeGrid:
             " source events; leave one of them out"
         )
     if config.noise["flow_matcher"] == "torchcfm":
-        _check_torchcfm(config)
+        from .pair_variants import torchcfm_matcher
+
+        if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
+            raise ConfigError(
+                "noise.flow_matcher='torchcfm' offers the velocity target with independent or"
+                " minibatch_ot coupling; use 'numpy' for noise.target='mean' and given pairs"
+            )
+        torchcfm_matcher(config.path, config.coupling)
     return TimeGrid.build(solver, config.n_steps, config.spacing, convention)
 
 
@@ -111,17 +134,6 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
         ) from error
 
 
-def _check_torchcfm(config: ModelConfig) -> None:
-    from .pair_variants import torchcfm_matcher
-
-    if config.noise["target"] == "mean" or spec_name(config.coupling) == "given":
-        raise ConfigError(
-            "noise.flow_matcher='torchcfm' offers the velocity target with independent or"
-            " minibatch_ot coupling; use 'numpy' for noise.target='mean' and given pairs"
-        )
-    torchcfm_matcher(config.path, config.coupling)
-
-
 def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:
     """Write the run directory: transforms, latent table, plan and tasks; return the plan.
 
@@ -137,10 +149,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         atomic_files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
     # one thread: sums of matrix products then come in the same order on every machine
     with threadpool_limits(1, user_api="blas"):
-        if inputs.pairs is not None:
-            fitted = inputs.pairs.fitted(inputs.config, inputs.seed)
-        else:
-            fitted = _fit_tables(inputs)
+        fitted = _fit_table(inputs) if inputs.pairs is None else _fit_pairs(inputs, inputs.pairs)
     plan = _plan_content(inputs, grid, fitted)
     if run.is_planned():
         _refuse_other(run, plan)
@@ -156,23 +165,24 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
 
 
 def _check_table(inputs: Inputs) -> None:
-    checks.min_rows(inputs.table.n, MIN_ROWS, "fit")
-    if (spec_name(inputs.config.coupling) == "given") != (inputs.source is not None):
+    table, source, coupling = inputs.table, inputs.source, spec_name(inputs.config.coupling)
+    checks.min_rows(table.n, MIN_ROWS, "fit")
+    if (coupling == "given") != (source is not None):
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
             " coupling='given' and source=..., or neither"
         )
-    if (spec_name(inputs.config.coupling) == "teacher") != (inputs.pairs is not None):
+    if (coupling == "teacher") != (inputs.pairs is not None):
         raise InputError(
             "coupling='teacher' belongs to the pairs of a trained run: make students with"
             " 'flowbdt distil' or flowbdt.tuning.distil"
         )
-    if inputs.source is not None:
-        checks.same_columns(inputs.source.names, inputs.table.names, "the source table")
-        if inputs.source.n != inputs.table.n:
+    if source is not None:
+        checks.same_columns(source.names, table.names, "the source table")
+        if source.n != table.n:
             raise InputError(
-                f"the source table must have one row per event: {inputs.table.n} events,"
-                f" {inputs.source.n} source rows"
+                f"the source table must have one row per event: {table.n} events,"
+                f" {source.n} source rows"
             )
 
 
@@ -194,7 +204,10 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
 def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
     stored = run.plan()
     if stored["digest"] != plan["digest"]:
-        different = [key for key in plan["fingerprint"] if _differs(key, plan, stored)]
+        old, new = stored["fingerprint"], plan["fingerprint"]
+        different = [
+            k for k in new if atomic_files.digest(old.get(k)) != atomic_files.digest(new[k])
+        ]
         raise RunError(
             f"{run.path} is another run: {', '.join(different) or 'its content'} differ(s) from"
             " this one. Use the same table, settings, seed and package versions to"
@@ -202,12 +215,7 @@ def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
         )
 
 
-def _differs(key: str, *plans: dict[str, Any]) -> bool:
-    digests = {atomic_files.digest(plan["fingerprint"].get(key)) for plan in plans}
-    return len(digests) > 1
-
-
-def _fit_tables(inputs: Inputs) -> dict[str, Any]:
+def _fit_table(inputs: Inputs) -> dict[str, Any]:
     """Split, fit the transforms on the training rows only, and map all rows to latent space."""
     table, config = inputs.table, inputs.config
     valid = split_mask(table.n, config.validation_fraction, derive(inputs.seed, "split"))
@@ -219,24 +227,38 @@ def _fit_tables(inputs: Inputs) -> dict[str, Any]:
     ).fit(table.take(~valid))
     if not transform.n_latent:
         raise InputError("all columns of the table are constant: there is no distribution to learn")
-    arrays = {"z": transform.forward(table), "cond": table.cond, "weight": table.weight}
-    if inputs.source is not None:
-        arrays["source"] = transform.forward(inputs.source)
-    stored = {k: a.astype(np.float32) for k, a in arrays.items() if a is not None}
-    fitted = {
+    source = None if inputs.source is None else transform.forward(inputs.source)
+    arrays = {"cond": table.cond, "weight": table.weight, "source": source}
+    arrays = {"z": transform.forward(table), **arrays}
+    return _fitted(config, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+
+
+def _fit_pairs(inputs: Inputs, pairs: TeacherPairs) -> dict[str, Any]:
+    """Split the pairs of a student; the transform is its teacher's."""
+    valid = split_mask(
+        len(pairs.end), inputs.config.validation_fraction, derive(inputs.seed, "split")
+    )
+    arrays = {"z": pairs.end, "noise": pairs.noise, "cond": pairs.cond, **pairs.real}
+    seed = derive(derive(inputs.seed, "preconditioner"), "stage", 0)
+    return _fitted(inputs.config, pairs.transform, arrays, valid, seed)
+
+
+def _fitted(
+    config: ModelConfig,
+    transform: TableTransform,
+    arrays: dict[str, np.ndarray | None],
+    valid: np.ndarray,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the arrays and files to store; the closed form is fitted on the training rows."""
+    stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
+    rows = {FIELDS.get(k, k): a[~valid] for k, a in stored.items() if k not in run_directory.REAL}
+    closed_form = PRECONDITIONERS.build(config.preconditioner or "none").fit(seed=seed, **rows)
+    files = {
         "transform.json": atomic_files.json_bytes(transform.to_json()),
-        "preconditioner.npz": _fit_preconditioner(inputs, stored, ~valid).to_bytes(),
+        "preconditioner.npz": closed_form.to_bytes(),
     }
-    return {"arrays": {**stored, "valid": valid}, "files": fitted}
-
-
-def _fit_preconditioner(
-    inputs: Inputs, arrays: dict[str, np.ndarray], train: np.ndarray
-) -> Preconditioner:
-    """Fit the closed-form velocity once, on the training rows, for all steps and workers."""
-    rows = {name: array[train] for name, array in arrays.items()}
-    preconditioner: Preconditioner = PRECONDITIONERS.build(inputs.config.preconditioner or "none")
-    return preconditioner.fit(seed=derive(inputs.seed, "preconditioner"), **rows)
+    return {"arrays": {**stored, "valid": valid}, "files": files}
 
 
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
@@ -269,11 +291,6 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             | {"python": platform.python_version(), "machine": platform.machine()},
         }
     )
-
-
-def version(package: str) -> str:
-    """Return the installed version of a package."""
-    return importlib.metadata.version(package)
 
 
 def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:

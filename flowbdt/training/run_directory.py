@@ -36,7 +36,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import atomic_files
-from ..errors import FormatError, RunError
+from ..errors import FormatError
 
 FORMAT = 3
 """Version of run directories and model files; raised when old readers would misread new files.
@@ -52,6 +52,12 @@ PACKED = "packed.bin"
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
+
+task_name = "tasks/{:04d}.json".format
+model_name = "steps/{:04d}.ubj".format
+report_name = "steps/{:04d}.report.json".format
+log_name = "logs/{:04d}.log".format
+"""Names of the files of a step: task, model, report, and the log of a failure."""
 
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
@@ -73,11 +79,8 @@ class RunDirectory:
 
     def create(self) -> RunDirectory:
         """Make the folders. Raises RunError if the path cannot be a folder."""
-        try:
-            for name in ("table", "tasks", "steps", "logs"):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make the run directory {self.path}: {error}") from error
+        for name in ("table", "tasks", "steps", "logs"):
+            atomic_files.make_folder(self.path / name)
         return self
 
     def file(self, name: str) -> Path:
@@ -230,11 +233,8 @@ def check_format(content: dict[str, Any], what: str) -> None:
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
     events = content.get("fingerprint", content).get("events")  # of a plan, or a task
-    if (
-        isinstance(events, dict)
-        and "ways" in events
-        and content.get("grid", {}).get("times") != [0.0]
-    ):
+    student = isinstance(events, dict) and "ways" in events
+    if student and content.get("grid", {}).get("times") != [0.0]:
         raise FormatError(
             f"{what} is of a student of an earlier version, with more than one evaluation or not"
             " trained to its end, which this release does not read: students have one evaluation;"
@@ -300,23 +300,3 @@ def with_packed(content: bytes, arrays: bytes | None) -> bytes:
         info.extra = struct.pack("<HH", 0xFB0D, fill) + bytes(fill)
         archive.writestr(info, arrays)
     return buffer.getvalue()
-
-
-def task_name(step: int) -> str:
-    """Return the name of a step's task file within a run."""
-    return f"tasks/{step:04d}.json"
-
-
-def model_name(step: int) -> str:
-    """Return the name of a step's model file within a run."""
-    return f"steps/{step:04d}.ubj"
-
-
-def report_name(step: int) -> str:
-    """Return the name of a step's report within a run."""
-    return f"steps/{step:04d}.report.json"
-
-
-def log_name(step: int) -> str:
-    """Return the name of the log of a step's failure within a run."""
-    return f"logs/{step:04d}.log"

@@ -15,30 +15,18 @@ from ..errors import RunError
 from ..seeding import derive
 from ..trees.boosted_trees import BoostedTrees
 from . import run_directory
-from .noisy_pairs import LatentEvents, NoisyPairs
+from .noisy_pairs import LatentEvents, NoisyPairs, valid_repeats
 from .pair_variants import pairs_of_task
 from .run_directory import RunDirectory
 from .task_files import planned_arrays, planned_inputs, worker_description
 
-VALID_REPEATS = 5
-"""At most this many noise draws per validation event: its loss is an average, not a model. They
-stay the same while a step is trained, also when the training noise is redrawn."""
-
 
 def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any]:
-    """Train one step of a planned run and return its report.
+    """Train one step of a planned run and return its report; needs only the run directory.
 
-    Needs nothing but the run directory. The model is written first, the report, which makes the
-    step count as done, last.
-
-    Raises FormatError if task or tables are missing, damaged, or do not belong together. Raises
-    RunError if the result cannot be written.
-
-    Parameters
-    ----------
-    folder : path of the run directory
-    step : number of the task
-    n_threads : threads for XGBoost; does not change the result
+    The model is written first, the report, which makes the step count as done, last. The result
+    does not depend on ``n_threads``, those of XGBoost. Raises FormatError if task or tables are
+    missing, damaged, or do not belong together, RunError if the result cannot be written.
     """
     run = RunDirectory(folder)
     task = run.task(step)
@@ -92,12 +80,6 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
         return pairs, None
     held_out = LatentEvents(rows=np.flatnonzero(valid & weighted), **arrays)
     return pairs, pairs_of_task(task, held_out, inputs, "valid", valid_repeats(task["noise"]))
-
-
-def valid_repeats(noise: dict[str, Any]) -> int:
-    """Return the noise draws of each validation event."""
-    fresh = noise["name"] == "fresh"
-    return VALID_REPEATS if fresh else min(int(noise["n_repeats"]), VALID_REPEATS)
 
 
 def _root_mean_square(pairs: NoisyPairs) -> float:

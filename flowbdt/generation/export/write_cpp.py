@@ -196,7 +196,7 @@ def _mixture(inputs: Sequence[StepInputs]) -> Arrays:
     arrays = {
         "log_weights": mixture.log_weights,
         "means": mixture.means,
-        **mixture.covariances.to_arrays(),
+        **vars(mixture.covariances),
         "motion": np.array(motion),
     }
     return {f"mixture.{name}": np.asarray(a, dtype=np.float64) for name, a in arrays.items()}

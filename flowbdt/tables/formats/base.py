@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..event_table import EventTable
 if TYPE_CHECKING:
     import pandas as pd
 
+JETNET = " (JetNet's own layout is read by flowbdt.physics.jets.jetnet_files.read_jetnet)"
 MAX_CATEGORIES = 1000
 """More different texts than this in a column are taken for numbers that could not be read."""
 
@@ -51,28 +52,17 @@ class StoredColumns:
             arrays |= {name: table.cond[:, i].copy() for i, name in enumerate(table.cond_names)}
         if table.weight is not None:
             arrays["weight"] = table.weight
-        return cls(
-            arrays,
-            dict(zip(table.names, table.units, strict=True)),
-            {name: texts for name, texts in table.categories.items() if name in names},
-            table.cond_names,
-            None if table.weight is None else "weight",
-            dict(attributes),
-        )
+        units = dict(zip(table.names, table.units, strict=True))
+        categories = {name: texts for name, texts in table.categories.items() if name in names}
+        weight = None if table.weight is None else "weight"
+        return cls(arrays, units, categories, table.cond_names, weight, dict(attributes))
 
     @property
     def description(self) -> dict[str, Any]:
         """All but the values as plain values, for formats that have one place for everything."""
-        described = {
-            "flowbdt_table": 1,
-            "units": self.units,
-            "categories": self.categories,
-            "conditions": self.conditions,
-            "weight": self.weight,
-            "dtypes": {name: values.dtype.name for name, values in self.arrays.items()},
-            "attributes": self.attributes,
-        }
-        return dict(to_plain(described))
+        dtypes = {name: values.dtype.name for name, values in self.arrays.items()}
+        known = {key: value for key, value in vars(self).items() if key != "arrays"}
+        return dict(to_plain({"flowbdt_table": 1, "dtypes": dtypes, **known}))
 
     @classmethod
     def described(
@@ -80,11 +70,10 @@ class StoredColumns:
     ) -> StoredColumns:
         """Join arrays and a `description`; names that the arrays lack are left out."""
         weight = description.get("weight")
-        categories = description.get("categories", {})
         return cls(
             arrays,
             {k: str(v) for k, v in description.get("units", {}).items() if k in arrays},
-            {k: tuple(v) for k, v in categories.items() if k in arrays},
+            {k: tuple(v) for k, v in description.get("categories", {}).items() if k in arrays},
             tuple(name for name in description.get("conditions", ()) if name in arrays),
             weight if weight in arrays else None,
             dict(description.get("attributes", {})),
@@ -103,16 +92,29 @@ class StoredColumns:
 
     def n_rows(self, path: Path, names: Iterable[str] | None = None) -> int:
         """Return the common length of some columns. Raises InputError if none, unequal or zero."""
-        chosen = self.arrays if names is None else {name: self.arrays[name] for name in names}
-        return same_length({name: array.shape for name, array in chosen.items()}, path)
+        lengths: dict[str, int] = {}
+        for name in self.arrays if names is None else names:
+            shape = self.arrays[name].shape
+            if len(shape) != 1:
+                raise InputError(
+                    f"{path}: column {name!r} must have shape (n,), got {shape}; write one array"
+                    f" per column{JETNET if name.endswith('_features') else ''}"
+                )
+            lengths[name] = shape[0]
+        if not lengths:
+            raise InputError(f"{path} has no columns; expected at least one")
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise InputError(f"{path}: columns must have equal numbers of rows, got {listed}")
+        if 0 in lengths.values():
+            raise InputError(f"{path} has no rows; expected at least one event")
+        return next(iter(lengths.values()))
 
     def rows(self, names: Iterable[str], span: slice) -> StoredColumns:
         """Return some columns of some rows, in memory."""
-        return replace(self, arrays={name: _in_memory(self.arrays[name][span]) for name in names})
-
-
-def _in_memory(values: np.ndarray) -> np.ndarray:
-    return np.array(values) if isinstance(values, np.memmap) else values
+        values = {name: self.arrays[name][span] for name in names}
+        in_memory = {n: np.array(v) if isinstance(v, np.memmap) else v for n, v in values.items()}
+        return replace(self, arrays=in_memory)
 
 
 class Writer(ABC):
@@ -133,11 +135,8 @@ class Writer(ABC):
 class TableFormat(ABC):
     """One kind of table file, registered in `FORMATS` under each ending that it has.
 
-    Derive from `WholeFormat` unless the format can be read and written in blocks.
-
-    Attributes
-    ----------
-    in_blocks : bool, whether tables larger than the memory can be read and written
+    Derive from `WholeFormat` unless the format can be read and written in blocks: ``in_blocks``
+    says that tables may be larger than the memory.
     """
 
     in_blocks: ClassVar[bool] = False
@@ -187,21 +186,21 @@ class WholeFormat(TableFormat):
         yield self.read(path)
 
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
-        return _CollectedBlocks(
-            lambda table: self.write(part, path, StoredColumns.of(table, attributes))
-        )
+        return _WholeWriter(self, part, path, attributes)
 
 
-class _CollectedBlocks(Writer):
-    def __init__(self, write: Callable[[EventTable], None]) -> None:
-        self._write = write
+class _WholeWriter(Writer):
+    def __init__(self, kind: WholeFormat, *target: Any) -> None:
+        self._kind, self._target = kind, target
         self._blocks: list[EventTable] = []
 
     def append(self, table: EventTable) -> None:
         self._blocks.append(table)
 
     def close(self) -> None:
-        self._write(EventTable.concatenate(self._blocks))
+        part, path, attributes = self._target
+        table = EventTable.concatenate(self._blocks)
+        self._kind.write(part, path, StoredColumns.of(table, attributes))
 
 
 class PlainFormat(WholeFormat):
@@ -250,39 +249,18 @@ def unreadable(path: Path, error: Exception) -> FormatError:
     )
 
 
-def same_length(shapes: Mapping[str, tuple[int, ...]], path: Path) -> int:
-    """Return the common length of columns (n,). Raises InputError if none, unequal or zero."""
-    for name, shape in shapes.items():
-        if len(shape) != 1:
-            hint = " (JetNet's own layout is read by flowbdt.physics.jets.jetnet_files.read_jetnet)"
-            raise InputError(
-                f"{path}: column {name!r} must have shape (n,), got {shape}; write one array per"
-                f" column{hint if name.endswith('_features') else ''}"
-            )
-    lengths = {name: shape[0] for name, shape in shapes.items()}
-    if not lengths:
-        raise InputError(f"{path} has no columns; expected at least one")
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise InputError(f"{path}: columns must have equal numbers of rows, got {listed}")
-    n_rows = next(iter(lengths.values()))
-    if n_rows == 0:
-        raise InputError(f"{path} has no rows; expected at least one event")
-    return n_rows
+def coded(stored: StoredColumns, names: Iterable[str], path: Path) -> dict[str, np.ndarray]:
+    """Return columns as `EventTable.of` takes them: native numbers, or texts that are categories.
+
+    Raises InputError if a column mixes numbers and texts, holds other objects, or too many texts;
+    FormatError if codes do not fit the stored categories.
+    """
+    return {n: _coded(stored.arrays[n], n, stored.categories.get(n), path) for n in names}
 
 
-def coded(
+def _coded(
     values: np.ndarray, name: str, categories: tuple[str, ...] | None, path: Path
 ) -> np.ndarray:
-    """Return a column as `EventTable.of` takes it: native numbers, or texts that are categories.
-
-    Raises
-    ------
-    InputError
-        If the column mixes numbers and texts, holds other objects, or too many different texts.
-    FormatError
-        If codes do not fit the stored categories.
-    """
     if values.dtype.kind in "biuf":
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if categories is not None:

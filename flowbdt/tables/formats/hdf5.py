@@ -19,7 +19,7 @@ import numpy as np
 from ...atomic_files import to_plain
 from ...errors import FormatError, InputError
 from ..event_table import EventTable
-from .base import FORMATS, StoredColumns, TableFormat, Writer
+from .base import FORMATS, StoredColumns, TableFormat, Writer, unreadable
 
 if TYPE_CHECKING:
     import h5py
@@ -43,10 +43,7 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
     try:
         handle = h5py.File(path, "r")
     except OSError as error:
-        raise FormatError(
-            f"{path} is not a readable HDF5 file ({error}); it may be truncated or of another"
-            " format: copy or make it again"
-        ) from error
+        raise unreadable(Path(path), error) from error
     with handle:
         version = handle.attrs.get("flowbdt_table", FORMAT)
         if version > FORMAT:
@@ -80,20 +77,12 @@ class Hdf5(TableFormat):
 
 def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
     """Return columns whose values are read when they are sliced."""
-    names = _column_names(handle, path)
-    attributes = {name: handle[name].attrs for name in names}
-    roles = {name: _text(known.get("role", "")) for name, known in attributes.items()}
+    known = {name: handle[name].attrs for name in _column_names(handle, path)}
+    roles = {name: _text(attributes.get("role", "")) for name, attributes in known.items()}
     return StoredColumns(
-        {name: _Unread(handle[name], path) for name in names},
-        {
-            name: _text(known.get("unit", known.get("units", "")))
-            for name, known in attributes.items()
-        },
-        {
-            name: tuple(_texts(known["categories"]))
-            for name, known in attributes.items()
-            if "categories" in known
-        },
+        {name: _Unread(handle[name], path) for name in known},
+        {name: _text(a.get("unit", a.get("units", ""))) for name, a in known.items()},
+        {name: _texts(a["categories"]) for name, a in known.items() if "categories" in a},
         tuple(name for name, role in roles.items() if role == "condition"),
         next((name for name, role in roles.items() if role == "weight"), None),
     )
@@ -142,10 +131,10 @@ class Hdf5Writer(Writer):
 
     Rows are held back until a whole chunk is there, so memory is bounded by one chunk and one
     appended block, and appending 1 x 1000 or 10 x 100 rows gives the same file. No time is stored.
+    ``target`` is an empty file open for reading and writing.
     """
 
     def __init__(self, target: BinaryIO, attributes: Mapping[str, Any]) -> None:
-        """Begin; ``target`` is an empty file open for reading and writing."""
         self._target = target
         self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []
@@ -153,17 +142,14 @@ class Hdf5Writer(Writer):
         self._n_written = 0
         self._open("w")
         try:
-            self._describe(attributes)
+            self._file.attrs["flowbdt_table"] = FORMAT
+            for name, value in sorted(attributes.items()):
+                if name in RESERVED:
+                    raise InputError(f"the attribute name {name!r} is taken: rename it")
+                self._file.attrs[name] = _encoded(name, value)
         except BaseException:
             self.abandon()
             raise
-
-    def _describe(self, attributes: Mapping[str, Any]) -> None:
-        self._file.attrs["flowbdt_table"] = FORMAT
-        for name, value in sorted(attributes.items()):
-            if name in RESERVED:
-                raise InputError(f"the attribute name {name!r} is taken by the format: rename it")
-            self._file.attrs[name] = _encoded(name, value)
 
     def _open(self, mode: str) -> None:
         import h5py
@@ -221,35 +207,27 @@ class Hdf5Writer(Writer):
     def _flush(self, n_rows: int) -> None:
         if n_rows == 0:
             return
-        held = {
-            name: np.concatenate([arrays[name] for arrays in self._pending])
-            for name in self._pending[0]
-        }
+        names = list(self._pending[0])
+        held = {name: np.concatenate([a[name] for a in self._pending]) for name in names}
         # Chunk by chunk, so that the order of chunks in the file is always the same.
         for start in range(0, n_rows, CHUNK):
-            stop = min(start + CHUNK, n_rows)
-            self._write({name: values[start:stop] for name, values in held.items()}, stop - start)
+            size = min(CHUNK, n_rows - start)
+            for name, values in held.items():
+                self._file[name].resize((self._n_written + size,))
+                self._file[name][self._n_written :] = values[start : start + size]
+            self._n_written += size
+            if self._n_written % (CHUNK * max(1, SEGMENT // (CHUNK * len(names)))) == 0:
+                self._file.close()
+                self._open("r+")
         self._n_pending -= n_rows
         self._pending = [{name: values[n_rows:].copy() for name, values in held.items()}]
-
-    def _write(self, arrays: dict[str, np.ndarray], n_rows: int) -> None:
-        """Write a chunk of each column."""
-        start, stop = self._n_written, self._n_written + n_rows
-        for name, values in arrays.items():
-            self._file[name].resize((stop,))
-            self._file[name][start:stop] = values
-        self._n_written = stop
-        if stop % (CHUNK * max(1, SEGMENT // (CHUNK * len(arrays)))) == 0:
-            self._file.close()
-            self._open("r+")
 
 
 def _encoded(name: str, value: Any) -> Any:
     value = to_plain(value)
-    if isinstance(value, (bool, int, float)):
-        return value
-    text = value if isinstance(value, str) else "json:" + json.dumps(value, sort_keys=True)
-    return _checked_size(name, text)
+    if not isinstance(value, (bool, int, float, str)):
+        value = "json:" + json.dumps(value, sort_keys=True)
+    return _checked_size(name, value) if isinstance(value, str) else value
 
 
 def _decoded(value: Any) -> Any:
@@ -260,9 +238,8 @@ def _decoded(value: Any) -> Any:
 
 
 def _checked_size(name: str, value: Any) -> Any:
-    texts = [value] if isinstance(value, str) else value
     # A list is stored as references of 16 bytes; a single text in place.
-    size = len(value.encode()) if isinstance(value, str) else 16 * len(texts)
+    size = len(value.encode()) if isinstance(value, str) else 16 * len(value)
     if size > MAX_ATTRIBUTE:
         raise InputError(
             f"the attribute {name!r} has {size} bytes, HDF5 holds {MAX_ATTRIBUTE} at most: store"
@@ -275,5 +252,5 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _texts(values: Any) -> list[str]:
-    return [_text(value) for value in values]
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(map(_text, values))

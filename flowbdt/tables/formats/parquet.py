@@ -42,7 +42,7 @@ class Parquet(WholeFormat):
                 description: dict[str, Any] = json.loads(stored).get(KEY, {})
                 for batch in file.iter_batches(block_rows):
                     names = unique_names(batch.schema.names, batch.num_columns, str(path))
-                    arrays = [batch.column(i).to_pandas().to_numpy() for i in range(len(names))]
+                    arrays = [column.to_pandas().to_numpy() for column in batch.columns]
                     columns = dict(zip(names, arrays, strict=True))
                     yield StoredColumns.described(columns, description)
 
@@ -73,6 +73,4 @@ def _need_pyarrow(path: Path) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(
-            f"{path}: .parquet files need pyarrow: pip install 'flowbdt[data]', or use .h5"
-        ) from error
+        raise MissingExtra.of(f"pyarrow, which reads {path},", error, "data") from error

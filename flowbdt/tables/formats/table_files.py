@@ -15,7 +15,7 @@ from ... import atomic_files
 from ...errors import FormatError, InputError, RunError
 from ...registry import unknown
 from .. import checks
-from ..event_table import EventTable
+from ..event_table import EventTable, conditions_table
 from .base import FORMATS, StoredColumns, TableFormat, coded
 
 Rows = slice | Sequence[int] | None
@@ -131,24 +131,24 @@ def _conditions_table(stored: StoredColumns, path: Path) -> EventTable:
     """Return the conditions in a file: the columns marked as such, else all."""
     import pandas as pd
 
-    arrays = {name: stored.arrays[name] for name in stored.conditions or stored.arrays}
-    values = {name: coded(a, name, stored.categories.get(name), path) for name, a in arrays.items()}
-    try:
-        # Only conditions may have gaps, so they are checked as conditions of a column of zeros.
-        n_rows = stored.n_rows(path, arrays)
-        table = EventTable.of(np.zeros((n_rows, 1)), cond=pd.DataFrame(values))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    names = stored.conditions or tuple(stored.arrays)
+    n_rows, frame = stored.n_rows(path, names), pd.DataFrame(coded(stored, names, path))
+    with errors_of(path):
+        table = conditions_table(frame, n_rows)
     return replace(
         table,
-        x=np.zeros((n_rows, 0)) if table.cond is None else table.cond,
-        names=table.cond_names,
-        units=tuple(stored.units.get(name, "") for name in arrays),
-        dtypes=("float64",) * len(arrays),
-        cond=None,
-        cond_names=(),
+        units=tuple(stored.units.get(name, "") for name in names),
         categories={**table.categories, **stored.categories},
     )
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Name the file in errors about its columns."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def count_rows(path: str | Path) -> int:
@@ -189,10 +189,9 @@ def row_span(rows: Rows, n_rows: int, path: Path) -> slice:
     """Return start and stop within the file. Raises InputError if they are not in it."""
     if rows is None:
         return slice(0, n_rows)
-    if not isinstance(rows, slice):
-        if len(rows) != 2:
-            raise InputError(f"rows must be a slice or (start, stop), got {rows!r}")
-        rows = slice(*rows)
+    if not isinstance(rows, slice) and len(rows) != 2:
+        raise InputError(f"rows must be a slice or (start, stop), got {rows!r}")
+    rows = rows if isinstance(rows, slice) else slice(*rows)
     start, stop = rows.start or 0, n_rows if rows.stop is None else rows.stop
     if rows.step not in (None, 1) or not 0 <= start < stop <= n_rows:
         raise InputError(
@@ -237,25 +236,21 @@ class _ChosenColumns:
 
     def table(self, span: slice, units: Mapping[str, str] | None, whole: bool = True) -> EventTable:
         """Build the checked table of some rows; errors name the file."""
+        import pandas as pd
+
         units = dict(units or {})
         checks.known_columns(list(units), list(self.stored.arrays), f"{self.path}, units")
         stored = self.stored.categories
-        arrays = self.stored.rows(self.names, span).arrays
-        values = {name: coded(a, name, stored.get(name), self.path) for name, a in arrays.items()}
-        try:
-            table = self._unweighted(values, {**self.stored.units, **units})
+        values = coded(self.stored.rows(self.names, span), self.names, self.path)
+        with errors_of(self.path):
+            frame = pd.DataFrame({name: values[name] for name in self.columns})
+            cond = pd.DataFrame({name: values[name] for name in self.conditions})
+            table = EventTable.of(
+                frame, units=self.stored.units | units, cond=cond if self.conditions else None
+            )
             weight = self._weights(values, whole)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from error
         kept = {name: stored[name] for name in self.names if name in stored}
         return replace(table, weight=weight, categories={**table.categories, **kept})
-
-    def _unweighted(self, values: dict[str, np.ndarray], units: dict[str, str]) -> EventTable:
-        import pandas as pd
-
-        frame = pd.DataFrame({name: values[name] for name in self.columns})
-        cond = pd.DataFrame({name: values[name] for name in self.conditions})
-        return EventTable.of(frame, units=units, cond=cond if self.conditions else None)
 
     def _weights(self, values: dict[str, np.ndarray], whole: bool) -> np.ndarray | None:
         if self.weight is None:
@@ -286,10 +281,9 @@ def write_table(
 
     Raises
     ------
-    InputError
-        If the ending is unknown, or two columns would have one name.
-    RunError
-        If the disk is full or the folder cannot be written.
+    InputError, RunError
+        If the ending is unknown, or two columns would have one name; if the disk is full or the
+        folder cannot be written.
     """
     with TableWriter(path, attributes) as writer:
         writer.append(table)
@@ -299,14 +293,7 @@ class TableWriter:
     """Write a table in blocks; nothing appears under ``path`` unless the ``with`` block succeeds.
 
     Memory is bounded by a block for HDF5; other endings collect the blocks and write at the end.
-
-    Parameters
-    ----------
-    path, attributes : as `write_table`
-
-    Attributes
-    ----------
-    n_rows : int, rows appended so far
+    Arguments are those of `write_table`; ``n_rows`` counts the rows appended so far.
     """
 
     def __init__(self, path: str | Path, attributes: Mapping[str, Any] | None = None) -> None:
@@ -314,14 +301,14 @@ class TableWriter:
         self.attributes = dict(attributes or {})
         self.n_rows = 0
         self._first: EventTable | None = None
-        self._format = format_of(self.path)
+        format_of(self.path)  # an unknown ending is refused here
 
     def __enter__(self) -> Self:
         if not self.path.parent.is_dir():
             raise RunError(f"the folder of {self.path} does not exist: make it first")
         with contextlib.ExitStack() as stack:
             part = stack.enter_context(atomic_files.atomic(self.path))
-            self._writer = self._format.writer(part, self.path, self.attributes)
+            self._writer = format_of(self.path).writer(part, self.path, self.attributes)
             stack.callback(self._writer.abandon)
             self._open = stack.pop_all()
         return self
@@ -330,18 +317,15 @@ class TableWriter:
         """Add the events of ``table``. Raises InputError if its columns are not the first's."""
         if self._first is None:
             self._first = table.take(slice(0, 0))
-        self._check_like(self._first, table)
-        self._writer.append(table)
-        self.n_rows += table.n
-
-    def _check_like(self, first: EventTable, table: EventTable) -> None:
-        same = ("names", "units", "dtypes", "cond_names")
+        first, same = self._first, ("names", "units", "dtypes", "cond_names")
         alike = all(getattr(table, what) == getattr(first, what) for what in same)
         if not alike or (table.weight is None) != (first.weight is None):
             raise InputError(
                 f"blocks of {self.path} must have equal columns, units and types: the first has"
                 f" {first.names} {first.dtypes}, another {table.names} {table.dtypes}"
             )
+        self._writer.append(table)
+        self.n_rows += table.n
 
     def __exit__(
         self,
@@ -349,15 +333,9 @@ class TableWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                self._finish()
-        except BaseException as failed:
-            self._open.__exit__(type(failed), failed, failed.__traceback__)
-            raise
-        self._open.__exit__(kind, error, trace)
-
-    def _finish(self) -> None:
-        if self._first is None:
-            raise InputError(f"nothing was appended to {self.path}; expected at least one table")
-        self._writer.close()
+        with self._open:
+            if error is not None:
+                raise error
+            if self._first is None:
+                raise InputError(f"nothing was appended to {self.path}; expected a table")
+            self._writer.close()

@@ -10,16 +10,18 @@ from typing import Any
 
 from ... import atomic_files
 from ...registry import Registry
-from ...typed_settings import check_settings
+from ...typed_settings import check_fields
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
+
+Reports = Iterator[dict[str, Any]]
 
 
 class Executor(ABC):
     """Decides where jobs run, never what they do. Subclasses are dataclasses of their settings."""
 
     def __post_init__(self) -> None:
-        check_settings(vars(self), type(self), "executor setting")
+        check_fields(self, "executor setting")
 
     @property
     def jobs_here(self) -> int:
@@ -27,9 +29,7 @@ class Executor(ABC):
         return 0
 
     @abstractmethod
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         """Do the jobs ``numbers`` of a kind on a planned run; yield one report each, in any order.
 
         The report of a failed job, which never stops the others, has the number, under the noun of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +14,16 @@ from ...registry import unknown
 from ...typed_settings import AtLeastOne, AtLeastZero
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, attempt_job, failed
+from .base import EXECUTORS, Executor, Reports, attempt_job, failed
 from .local import available_cpus, last_bits
 
 CLUSTERS = {
     "local": ("distributed", "LocalCluster"),
     "htcondor": ("dask_jobqueue", "HTCondorCluster"),
-    "lsf": ("dask_jobqueue", "LSFCluster"),
-    "oar": ("dask_jobqueue", "OARCluster"),
-    "pbs": ("dask_jobqueue", "PBSCluster"),
-    "sge": ("dask_jobqueue", "SGECluster"),
-    "slurm": ("dask_jobqueue", "SLURMCluster"),
+    **{
+        name: ("dask_jobqueue", f"{name.upper()}Cluster")
+        for name in ("lsf", "oar", "pbs", "sge", "slurm")
+    },
 }
 """Name -> module and class; its parameters are those of the class."""
 
@@ -66,9 +65,7 @@ class Dask(Executor):
         if self._cluster not in CLUSTERS:
             raise unknown("Dask cluster", self._cluster, CLUSTERS)
 
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         if not numbers:
             return
         distributed = _module("distributed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ...typed_settings import AtLeastOne
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, attempt_job, failed
+from .base import EXECUTORS, Executor, Reports, attempt_job, failed
 
 
 def available_cpus() -> int:
@@ -52,9 +52,7 @@ class Serial(Executor):
     def jobs_here(self) -> int:
         return 1
 
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         for number in numbers:
             yield attempt_job(kind, str(run.path), number, self.n_threads)
 
@@ -78,9 +76,7 @@ class Joblib(Executor):
     def jobs_here(self) -> int:
         return self.n_jobs
 
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         from joblib import delayed
 
         jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,9 @@ from ....errors import JobWarning, RunError, plural
 from ...collect import last_line
 from ...numbered_jobs import STEPS, JobKind, name_of
 from ...run_directory import RunDirectory
-from ..base import EXECUTORS, Executor
+from ..base import EXECUTORS, Executor, Reports
 from ..local import last_bits
-from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Submission, Submissions
+from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Submissions
 from .submit_files import JobSettings, Place, Stage, node_name, numbered
 
 COMPARE_S = 60.0
@@ -35,9 +35,7 @@ class HTCondor(JobSettings, Executor):
     them, and submits only what nobody works on.
     """
 
-    def run(
-        self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS
-    ) -> Iterator[dict[str, Any]]:
+    def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         if not numbers:
             return
         pool = Pool.connect()
@@ -48,16 +46,14 @@ class HTCondor(JobSettings, Executor):
 
     def send(
         self, submissions: Submissions, numbers: Sequence[int], kind: JobKind, pool: Pool
-    ) -> Submission | None:
-        """Submit those of ``numbers`` that no live job works on; None if there are none."""
-        jobs = submissions.jobs()
-        names = {n: node_name(kind.noun, n) for n in numbers}
-        fresh = [n for n, name in names.items() if name not in jobs or not jobs[name].live]
-        if not fresh:
-            return None
-        place = submissions.place()
-        stages = [self.stage(submissions.run, fresh, kind, place)]
-        return submissions.submit(place, stages, self, pool, as_dag=False)
+    ) -> None:
+        """Submit those of ``numbers`` that no live job works on."""
+        live = {name for name, job in submissions.jobs().items() if job.live}
+        fresh = [n for n in numbers if node_name(kind.noun, n) not in live]
+        if fresh:
+            place = submissions.place()
+            stages = [self.stage(submissions.run, fresh, kind, place)]
+            submissions.submit(place, stages, self, pool, as_dag=False)
 
     def stage(
         self, run: RunDirectory, numbers: Sequence[int], kind: JobKind, place: Place
@@ -70,9 +66,7 @@ class HTCondor(JobSettings, Executor):
         """Return the settings with the variables that jobs get from this process."""
         return replace(self, env={**last_bits(), **self.env})
 
-    def _wait(
-        self, submissions: Submissions, left: set[int], kind: JobKind, pool: Pool
-    ) -> Iterator[dict[str, Any]]:
+    def _wait(self, submissions: Submissions, left: set[int], kind: JobKind, pool: Pool) -> Reports:
         follower = Follower(submissions, pool)
         while left:
             warn_of_holds(follower.news())
@@ -97,7 +91,10 @@ class Follower:
         changed = self._submissions.update()
         now = time.monotonic()
         if self._pool is not None and now - max(self._quiet_since, self._asked) > COMPARE_S:
-            changed += self._compared(self._pool)
+            try:
+                changed += self._submissions.compare(self._pool)
+            except RunError as error:  # a pool that does not answer now may do so later
+                warnings.warn(f"{error}; asking again later", JobWarning, stacklevel=2)
             self._asked = now
         if changed:
             self._quiet_since = now
@@ -106,24 +103,13 @@ class Follower:
             self._quiet_since = now
         return changed
 
-    def _compared(self, pool: Pool) -> list[JobState]:
-        """Hold the logs against the queue; a pool that does not answer now may do so later."""
-        try:
-            return self._submissions.compare(pool)
-        except RunError as error:
-            warnings.warn(f"{error}; asking again later", JobWarning, stacklevel=3)
-            return []
-
 
 def warn_of_holds(jobs: Sequence[JobState]) -> None:
     """Warn of jobs that are held, with what to do."""
     for job in jobs:
         if job.state == HELD:
-            warnings.warn(
-                f"{job.name.replace('-', ' ')} is held: {job.reason}: {job.advice}",
-                JobWarning,
-                stacklevel=2,
-            )
+            held = f"{job.name.replace('-', ' ')} is held: {job.reason}: {job.advice}"
+            warnings.warn(held, JobWarning, stacklevel=2)
 
 
 def warn_of_waiting(jobs: Collection[JobState]) -> None:

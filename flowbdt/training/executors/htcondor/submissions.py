@@ -41,7 +41,6 @@ DONE, FAILED, LOST = "done", "failed", "lost"
 LIVE = (WAITING, QUEUED, RUNNING, HELD)
 """States that do not end a job."""
 
-
 Job = tuple[int, int]
 """Cluster and process."""
 
@@ -128,14 +127,11 @@ class JobState:
         elif event.code == event_log.RELEASED:
             self.state = QUEUED
         elif event.code == event_log.HELD:
-            self._held(event)
+            code, subcode, self.reason = event.hold
+            self.state, self.n_holds = HELD, self.n_holds + 1
+            self.advice = advice(code, subcode, f"{event.cluster}.{event.process}")
         elif event.code in (event_log.TERMINATED, event_log.ABORTED):
             self._ended(event)
-
-    def _held(self, event: Event) -> None:
-        code, subcode, reason = event.hold
-        self.state, self.reason, self.n_holds = HELD, reason, self.n_holds + 1
-        self.advice = advice(code, subcode, f"{event.cluster}.{event.process}")
 
     def _ended(self, event: Event) -> None:
         if event.code == event_log.TERMINATED and event.exit == "":
@@ -163,15 +159,14 @@ class Submission:
     run: RunDirectory
     folder: str
     record: dict[str, Any]
-    jobs: dict[str, JobState] = field(default_factory=dict)
+    jobs: dict[str, JobState] = field(init=False)
     ended: bool = False
     _offset: int = 0
     _dag_offset: int = 0
     _names: dict[Job, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.record["jobs"]:
-            self.jobs[name] = JobState(name)
+        self.jobs = {name: JobState(name) for name in self.record["jobs"]}
 
     @property
     def mark(self) -> str:
@@ -187,21 +182,17 @@ class Submission:
         """Read on in the event log; return the jobs whose state changed."""
         log = self.run.file(f"{self.folder}/events.log")
         events, self._offset = event_log.read_log(log, self._offset)
-        changed = {}
+        changed = []
         for event in events:
-            job = self._job(event)
+            if event.code == event_log.SUBMITTED and event.note in self.jobs:
+                self._names[event.cluster, event.process] = event.note
+            if event.code == event_log.CLUSTER_REMOVED and not self.record["dag"]:
+                self.ended = True
+            job = self.jobs.get(self._names.get((event.cluster, event.process), ""))
             if job is not None:
                 job.follow(event)
-                changed[job.name] = job
-        changed |= {job.name: job for job in self._after_the_end()}
-        return list(changed.values())
-
-    def _job(self, event: Event) -> JobState | None:
-        if event.code == event_log.SUBMITTED and event.note in self.jobs:
-            self._names[event.cluster, event.process] = event.note
-        if event.code == event_log.CLUSTER_REMOVED and not self.record["dag"]:
-            self.ended = True
-        return self.jobs.get(self._names.get((event.cluster, event.process), ""))
+                changed.append(job)
+        return _unique([*changed, *self._after_the_end()])
 
     def _after_the_end(self) -> list[JobState]:
         """Return jobs that were never submitted, because what would submit them has ended."""
@@ -224,15 +215,19 @@ class Submission:
             return []
         in_queue = pool.queued(self.mark)
         changed = self.update()  # the log has what ended meanwhile
-        lost = [job for job in self.jobs.values() if job.live and not _is_in(job, in_queue)]
+        # a job that was not submitted yet waits in a description or a DAG that is in the queue
+        lost = [
+            job
+            for job in self.jobs.values()
+            if job.live and not (job.job in in_queue if job.job else in_queue)
+        ]
         for job in lost:
             job.state, job.reason = LOST, "no longer in the queue"
-        return list({job.name: job for job in [*changed, *lost]}.values())
+        return _unique([*changed, *lost])
 
 
-def _is_in(job: JobState, in_queue: set[Job]) -> bool:
-    """Test if a job is in the queue, or waits in a description or a DAG that is."""
-    return job.job in in_queue if job.job else bool(in_queue)
+def _unique(jobs: list[JobState]) -> list[JobState]:
+    return list({job.name: job for job in jobs}.values())
 
 
 class Submissions:
@@ -274,11 +269,10 @@ class Submissions:
 
     def place(self) -> Place:
         """Make and return the place of the next submission; no two get the same."""
-        self.run.file(FOLDER).mkdir(exist_ok=True)
         while True:
             folder = self.next_folder()
             try:
-                self.run.file(folder).mkdir()
+                self.run.file(folder).mkdir(parents=True)
             except FileExistsError:  # somebody else submits at this moment
                 continue
             return Place(self.run.path.resolve(), folder, uuid.uuid4().hex)
@@ -315,9 +309,8 @@ class Submissions:
                 cluster = pool.submit(folder, f"{stages[0].name}.sub")
         except FlowbdtError as error:
             record.unlink()
-            raise RunError(f"{error}. Nothing was submitted; the description is in {folder}") from (
-                error
-            )
+            refused = f"{error}. Nothing was submitted; the description is in {folder}"
+            raise RunError(refused) from error
         atomic_files.write_json(record, {**content, "cluster": cluster})
         self.find()
         return self.all[-1]
@@ -332,10 +325,12 @@ def written(stages: Sequence[Stage], settings: JobSettings, *, as_dag: bool) -> 
     return {**texts, "run.dag": dag(stages)} if as_dag else texts
 
 
-MEMORY = "it used more memory than it had requested"
-_AGAIN = "it is tried again by itself"
+_TIME = (
+    "it ran longer than the pool allows: ask for more time in executor.submit, or lower"
+    " booster.n_estimators"
+)
 
-_ADVICE = {
+_ADVICE: dict[int | tuple[int, int], str] = {
     1: "somebody held it: condor_release {job} lets it go on, condor_rm {job} gives it up",
     6: "its program could not be started: set executor.python to an interpreter that exists on the"
     " nodes, or executor.pack to an environment that the job brings",
@@ -345,32 +340,19 @@ _ADVICE = {
     13: "its input files could not be copied: are they all there, and readable?",
     14: "the run folder is not there on the node: set executor.transfer=true, or use a folder on"
     " a file system that the nodes share",
-    34: MEMORY,
-    46: "it ran longer than the pool allows: ask for more time in executor.submit, or lower"
-    " booster.n_estimators",
-    47: "it ran longer than the pool allows: ask for more time in executor.submit, or lower"
-    " booster.n_estimators",
+    (21, 104): "it used more disk than it had requested: set executor.request_disk (MiB)",
+    46: _TIME,
+    47: _TIME,
 }
-
-_STARTD = {
-    102: MEMORY,
-    104: "it used more disk than it had requested: set executor.request_disk (MiB)",
-}
-"""Held by the policy of the node (code 21)."""
-
-
-def is_memory(code: int, subcode: int) -> bool:
-    """Test if a job was held for using more memory than it had requested."""
-    return code == 34 or subcode == 102
+"""What to do about a hold, by its code, or code and subcode where the node's policy decides."""
 
 
 def advice(code: int, subcode: int, job: str) -> str:
     """Return what to do about a hold of ``job`` (cluster.process)."""
-    if is_memory(code, subcode):
+    if code == 34 or subcode == 102:  # as in `submit_files.MEMORY_HOLD`
         return (
-            f"{MEMORY}; it is tried again by itself with twice as much. Set"
-            " executor.request_memory (MiB) to spare the other jobs that"
+            "it used more memory than it had requested; it is tried again by itself with twice as"
+            " much. Set executor.request_memory (MiB) to spare the other jobs that"
         )
-    known = _STARTD.get(subcode) if code == 21 else _ADVICE.get(code)
-    text = (known or "see what 'condor_q -hold {job}' says").format(job=job)
-    return text if code == 1 else f"{text} ({_AGAIN})"
+    known = _ADVICE.get((code, subcode)) or _ADVICE.get(code) or "see 'condor_q -hold {job}'"
+    return known.format(job=job) + ("" if code == 1 else " (it is tried again by itself)")

@@ -76,10 +76,6 @@ class JobSettings:
 
     def __post_init__(self) -> None:
         check_settings(vars(self), type(self), "executor setting")
-        self._check_lines()
-        self._check_pack()
-
-    def _check_lines(self) -> None:
         for name in self.submit:
             if not re.fullmatch(r"\+?[A-Za-z_][\w.]*", name) or name.lower() in RESERVED:
                 raise ConfigError(
@@ -88,30 +84,14 @@ class JobSettings:
                     " Memory, disk, cores and retries have settings:"
                     " executor.request_memory=2000"
                 )
-
-    def _check_pack(self) -> None:
-        if self.pack is None:
-            return
-        if not self.pack.endswith(PACKS):
+        if self.pack is not None and not self.pack.endswith(PACKS):
             raise ConfigError(f"executor.pack must end in {', '.join(PACKS)}: {self.pack}")
-        if not Path(self.pack).is_file():
+        if self.pack is not None and not Path(self.pack).is_file():
             raise ConfigError(f"executor.pack: there is no file {self.pack}")
 
-    @property
-    def pack_mib(self) -> int:
-        """Room for the packed environment and what it unpacks to, about."""
-        return 0 if self.pack is None else round(4 * Path(self.pack).stat().st_size / 2**20)
 
-    @property
-    def interpreter(self) -> str:
-        """The Python that jobs use."""
-        return self.python or sys.executable
-
-
-MACROS = ("number", "name", "memory")
-"""Variables that differ between the jobs of one description."""
-
-_DOLLAR = re.compile(rf"\$(?!\((?:{'|'.join(MACROS)})\))")
+_DOLLAR = re.compile(r"\$(?!\((?:number|name|memory)\))")
+"""A literal dollar, not that of a variable which differs between the jobs of a description."""
 
 
 def plain(text: str) -> str:
@@ -164,9 +144,6 @@ def file_list(names: Sequence[str]) -> str:
 MEMORY_HOLD = "(HoldReasonCode == 34 || HoldReasonSubCode == 102)"
 """Held for memory: by the kernel's limit (34), or by the policy HOLD_IF_MEMORY_EXCEEDED (102)."""
 
-USER_HOLD = 1
-"""Held by hand; only a hand releases."""
-
 ATTRIBUTE = "FlowbdtSubmission"
 """The attribute of jobs by which the queue tells submissions apart."""
 
@@ -183,10 +160,7 @@ export PATH HOME
 pack=$1
 python=$2
 shift 2
-case $pack in
-/*) ;;
-*) pack=$PWD/$pack ;;
-esac
+case $pack in /*) ;; *) pack=$PWD/$pack ;; esac
 case $pack in
 *.whl)
     PYTHONPATH=$pack${PYTHONPATH:+:$PYTHONPATH}
@@ -207,7 +181,7 @@ exec "$python" -P -m flowbdt.cli "$@"
 
 @dataclass(frozen=True)
 class Place:
-    """Place of a submission: the run (absolute), a folder within it, and a mark.
+    """The run (absolute), the folder of a submission within it, and the mark of its jobs.
 
     The mark is an attribute of every job, by which the queue tells the submission from others.
     """
@@ -232,9 +206,9 @@ class Stage:
 
     def nodes(self) -> list[str]:
         """Return the names of the jobs, as they stand in the event log and in a DAG."""
-        if self.numbers is None:
-            return [self.name]
-        return [node_name(self.name, number) for number in self.numbers]
+        return (
+            [self.name] if self.numbers is None else [node_name(self.name, n) for n in self.numbers]
+        )
 
 
 def node_name(noun: str, number: int) -> str:
@@ -256,16 +230,20 @@ def numbered(
     memory and disk of a job where the settings leave them open.
     """
     memory = settings.request_memory or needs.memory_mib
-    disk = settings.request_disk or needs.disk_mib + settings.pack_mib
+    # room for the packed environment and what it unpacks to, about
+    pack_mib = 0 if settings.pack is None else 4 * Path(settings.pack).stat().st_size / 2**20
+    disk = settings.request_disk or needs.disk_mib + round(pack_mib)
     lines = {
         **_program(kind.command("$(number)"), settings, place),
         **_files(kind.result("$(name)"), inputs, settings),
         **_logs(kind.logs("$(name)"), f"{kind.noun}-$(number)", place),
         "request_cpus": settings.request_cpus,
-        "request_memory": _growing("$(memory)"),
+        # doubles at each hold; both attributes are undefined at first, and would make it undefined
+        "request_memory": "ifThenElse((NumHolds ?: 0) > 0, max({ $(memory) * (1 + NumHolds),"
+        " 2 * (MemoryUsage ?: 0) }), $(memory))",
         "request_disk": f"{disk}MB",
         **_policy(settings),
-        **_lines_of_user(settings),
+        **{name: plain(str(value)) for name, value in settings.submit.items()},
     }
     text = _text(f"flowbdt {kind.noun}: one job per number", lines)
     comes_back = [*kind.result("0"), kind.logs("0")]
@@ -316,12 +294,13 @@ def dag(stages: Sequence[Stage]) -> str:
 
 
 def _program(words: Sequence[str], settings: JobSettings, place: Place) -> dict[str, str]:
+    python = settings.python or sys.executable
     if settings.pack is None:
-        program, words = settings.interpreter, ["-P", "-m", "flowbdt.cli", *words]
+        program, words = python, ["-P", "-m", "flowbdt.cli", *words]
         transfer = "False"
     else:
         pack = Path(settings.pack).resolve()
-        words = [pack.name if settings.transfer else str(pack), settings.interpreter, *words]
+        words = [pack.name if settings.transfer else str(pack), python, *words]
         program, transfer = f"{place.run}/{place.folder}/{SCRIPT}", str(settings.transfer)
     return {
         "universe": "vanilla",
@@ -358,18 +337,9 @@ def _logs(stem: str, note: str, place: Place) -> dict[str, str]:
     }
 
 
-def _growing(memory: str) -> str:
-    """Return memory that doubles at each hold, from the request and from what was used."""
-    # both attributes are undefined at first, and would make the whole undefined
-    return (
-        f"ifThenElse((NumHolds ?: 0) > 0, max({{ {memory} * (1 + NumHolds),"
-        f" 2 * (MemoryUsage ?: 0) }}), {memory})"
-    )
-
-
 def _policy(settings: JobSettings) -> dict[str, str | int]:
     """Return the retries and releases of failed and held jobs, after which they are removed."""
-    held = f"HoldReasonCode =!= {USER_HOLD}"
+    held = "HoldReasonCode =!= 1"  # 1: by hand; only a hand releases
     waited = f"(time() - EnteredCurrentStatus) >= {settings.hold_release_s}"
     retries = settings.max_retries
     return {
@@ -378,10 +348,6 @@ def _policy(settings: JobSettings) -> dict[str, str | int]:
         "periodic_release": f"{held} && NumHolds <= {retries} && ({MEMORY_HOLD} || {waited})",
         "periodic_remove": f"JobStatus == 5 && {held} && NumHolds > {retries}",
     }
-
-
-def _lines_of_user(settings: JobSettings) -> dict[str, str]:
-    return {name: plain(str(value)) for name, value in settings.submit.items()}
 
 
 def _text(title: str, lines: Mapping[str, object]) -> str:
