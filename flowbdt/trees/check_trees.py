@@ -138,8 +138,9 @@ def _learner(stored: Any, newer: bool) -> CheckedBooster:
     _require(n_outputs > 0, "num_target")
     _require(_count(param, "num_class") == 0, "num_class")
     _require(_count(param, "boost_from_average") <= 1, "boost_from_average")
-    objective = _keys(learner["objective"], ("name", "reg_loss_param"), "objective", newer)
-    _require(objective["name"] in OBJECTIVES, "objective.name")
+    objective = learner["objective"]
+    _require(isinstance(objective, dict) and objective.get("name") in OBJECTIVES, "objective")
+    _keys(objective, ("name", "reg_loss_param"), "objective", newer)
     loss = _keys(objective["reg_loss_param"], ("scale_pos_weight",), "reg_loss_param", newer)
     _require(np.isfinite(_numbers(loss["scale_pos_weight"], "scale_pos_weight")).all(), "objective")
     base = _numbers(param["base_score"], "base_score")

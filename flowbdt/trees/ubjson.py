@@ -136,11 +136,7 @@ def unpacked(content: bytes) -> list[bytes]:
     """Return the models that were `packed`. Raises FormatError if they are not whole."""
     if content[:1] != b"[":
         return [content]
-    models, at = [], 1
-    while content[at : at + len(BYTES_HEAD)] == BYTES_HEAD:
-        start = at + len(BYTES_HEAD) + 8
-        at = start + int.from_bytes(content[start - 8 : start], "big")
-        models.append(content[start:at])
-    if content[at:] != b"]" or not models:
-        raise FormatError("not a whole list of XGBoost models in UBJSON; train this step again")
-    return models
+    models = read_ubjson(content)
+    if not models or any(getattr(model, "dtype", None) != np.uint8 for model in models):
+        raise FormatError("not a list of XGBoost models in UBJSON; train this step again")
+    return [model.tobytes() for model in models]
