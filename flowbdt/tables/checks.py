@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, plural
+from ..errors import FormatError, InputError, plural
 from ..registry import unknown
 
 
@@ -73,3 +73,37 @@ def min_rows(n_rows: int, needed: int, what: str) -> None:
     """Refuse a table with too few rows."""
     if n_rows < needed:
         raise InputError(f"{what} needs at least {needed} rows, got {n_rows} (n_samples={n_rows})")
+
+
+def stored_array(
+    arrays: Mapping[str, Any],
+    name: str,
+    shape: Sequence[int | None],
+    kind: str = "f",
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> np.ndarray:
+    """Return an array that a file holds.
+
+    ``shape`` has None where any length will do, ``kind`` is "f" for floats, "i" for whole numbers,
+    "u" for bytes. Raises FormatError unless type and shape are these, and all numbers finite and
+    between ``low`` and ``high``.
+    """
+    array = arrays.get(name)
+    wanted = "x".join("n" if size is None else str(size) for size in shape) or "single"
+    if not isinstance(array, np.ndarray) or array.dtype.kind != kind or array.ndim != len(shape):
+        got = getattr(array, "dtype", type(array).__name__), getattr(array, "shape", "none")
+    elif any(size not in (None, length) for size, length in zip(shape, array.shape, strict=True)):
+        got = array.dtype, array.shape
+    elif array.size and not (
+        np.isfinite(array).all() and low <= array.min() <= array.max() <= high
+    ):
+        raise FormatError(
+            f"the stored array {name!r} must hold finite numbers from {low:g} to {high:g}"
+        )
+    else:
+        return array
+    kinds = {"f": "floating-point numbers", "i": "whole numbers", "u": "bytes"}[kind]
+    raise FormatError(
+        f"the stored array {name!r} must hold {wanted} {kinds}, got {got[0]} of shape {got[1]}"
+    )

@@ -217,7 +217,11 @@ def _check_shapes(tree: Any, number: int, n_inputs: int, n_outputs: int, newer: 
             raise _refused(name)
     for name in CATEGORIES:
         _require(_is_array(tree[name], None, 0), name)
-    _require(_is_array(tree["base_weights"], ">f4", n * max(width, 1)), "base_weights")
+    split_widths = range(1, max(width, 1) + 1)
+    # of the outputs that decided on splits: all, or some of them
+    _require(
+        any(_is_array(tree["base_weights"], ">f4", n * k) for k in split_widths), "base_weights"
+    )
     if vector:
         _require(_is_array(tree["leaf_weights"], ">f4", (n + 1) // 2 * width), "leaf_weights")
 
@@ -251,7 +255,7 @@ def _read_like(
         size = reader.long(content, at + 1 + len(HEADS["base_weights"]))[0]
         if size not in entries:
             entries[size] = list(_entries(size, first))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error):
         return None
     for before, name, length in entries[size]:
         expected = before
@@ -272,8 +276,8 @@ def _entries(size: int, first: Mapping[str, Any]) -> Iterator[tuple[bytes, str, 
 
     ``size`` : length of ``base_weights``
     """
-    width = max(int(first["tree_param"]["size_leaf_vector"]), 1)
-    n = size // width
+    width = int(first["tree_param"]["size_leaf_vector"])
+    n = size // (len(first["base_weights"]) // len(first["left_children"]))
     sizes = {"base_weights": size, "leaf_weights": (n + 1) // 2 * width}
     before = b"{"
     for name, head in HEADS.items():
