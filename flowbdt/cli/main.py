@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -58,6 +59,9 @@ class CommandsByTopic(click.Group):
             return 1
         except BrokenPipeError:
             return 0
+        except OSError as error:  # such as a folder that is a file, or one without permission
+            print(f"flowbdt: error: {error}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
             return 130
@@ -86,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # threads that wait asleep, not spinning: beside other work on the machine a spinning fit took
     # four times the CPU time; read when XGBoost is loaded, here and in joblib's workers
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal knows every letter
+            stream.reconfigure(errors="replace")
     try:
         return int(flowbdt.main(arguments, "flowbdt", standalone_mode=False) or 0)
     except click.ClickException as error:

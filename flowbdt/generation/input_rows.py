@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, seeding
 from ..errors import InputError
+from ..tables.checks import n_rows
 from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
 from ..tables.transforms import TableTransform
@@ -170,7 +171,7 @@ def _is_file(data: Any) -> bool:
     return isinstance(data, (str, PathLike))
 
 
-def _count(data: Any) -> int | None:
+def _count(data: Any) -> int:
     if _is_file(data):
         return count_rows(data)
-    return len(data) if hasattr(data, "__len__") else None
+    return n_rows(data)
