@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from ..errors import ConfigError
-from ..registry import spec_name, unknown
+from ..registry import spec_name
+from ..typed_settings import AtLeastOne, check_settings
 from .parametrisations import Convention
 from .solvers import SOLVERS, Solver, evaluations
 from .time_grid import TimeGrid
 
-OPTIONS = ("solver", "n_steps", "spacing", "interpolate")
+
+class SamplerOptions(TypedDict, total=False):
+    """Options that a request may set."""
+
+    solver: Any
+    n_steps: AtLeastOne | None
+    spacing: Any
+    interpolate: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """Solver, boundaries and options with which a trained run is sampled.
 
-    Parameters
-    ----------
-    solver : Solver
-    name : str, of the solver
-    boundaries : ndarray (n_steps + 1,), float64, rising
-    spacing : the schedule as requested, for the record
-    interpolate : whether to interpolate between the times of step models
+    ``boundaries`` (n_steps + 1,) are float64 and rise; ``spacing`` is the schedule as requested,
+    for the record; ``interpolate``: whether to interpolate between the times of step models.
     """
 
     solver: Solver
@@ -44,28 +46,14 @@ class Sampler:
         grid: TimeGrid,
         convention: Convention | None,
     ) -> Sampler:
-        """Return the sampler of the training, or another one on the same step models.
+        """Return the sampler ``spec`` for a run with these settings, grid and convention.
 
-        Raises ConfigError if an option is unknown, or the solver is adaptive.
-
-        Parameters
-        ----------
-        spec : None for that of the training; else a mapping with some of `OPTIONS`. Without
-            n_steps and spacing the boundaries are those of the training
-        settings : of the run
-        grid : of the run
-        convention : of the run's path, or None
+        None is that of the training; without n_steps and spacing the boundaries are those of the
+        training. Raises ConfigError if an option is unknown, or the solver is adaptive.
         """
-        spec = spec or {}
-        for name in spec:
-            if name not in OPTIONS:
-                raise unknown("sampler option", name, OPTIONS)
+        spec = check_settings(spec or {}, SamplerOptions, "sampler option")
         requested = spec.get("solver", settings["solver"])
         solver: Solver = SOLVERS.build(requested)
-        name = spec_name(requested)
-        interpolate = spec.get("interpolate", False)
-        if not isinstance(interpolate, bool):
-            raise ConfigError(f"interpolate must be true or false, got {interpolate!r}")
         spacing = spec.get("spacing", settings["spacing"])
         boundaries = grid.boundaries
         if "n_steps" in spec or "spacing" in spec:
@@ -73,7 +61,8 @@ class Sampler:
             n_steps = spec.get("n_steps", None if listed else grid.n_steps)
             boundaries = TimeGrid.build(solver, n_steps, spacing, convention).boundaries
         evaluations(solver, boundaries, convention)  # refuses an adaptive one
-        return cls(solver, name, boundaries, spacing, interpolate)
+        interpolate = spec.get("interpolate", False)
+        return cls(solver, spec_name(requested), boundaries, spacing, interpolate)
 
     def record(self, convention: Convention | None) -> dict[str, Any]:
         """Return solver, schedule, all parameters and evaluations, in plain values."""

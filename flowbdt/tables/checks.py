@@ -145,7 +145,7 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
         raise InputError(f"{what} cannot be read: {error}") from error
 
 
-def n_rows(data: Any) -> int:
+def row_count(data: Any) -> int:
     """Return the number of rows of a table of any kind; 0 if it has none."""
     if isinstance(data, Mapping):
         data = next(iter(data.values()), ())

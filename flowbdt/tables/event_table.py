@@ -324,7 +324,7 @@ def align_conditions(
     Raises InputError if a column is missing, a category was never trained on, the number of rows is
     neither 1 nor ``n_rows``, or a value is infinite.
     """
-    rows = checks.n_rows(cond)
+    rows = checks.row_count(cond)
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
     table = _by_name(conditions_table(cond, any_text=True), names, checks.has_names(cond), "cond")
