@@ -14,11 +14,10 @@ import click
 from .. import __version__
 from ..errors import FlowbdtError
 from . import cluster_jobs as jobs
-from .demo import demo_command
-from .fetch_data import data_group
 from .fit_runs import fit_command, show_command
 from .generate_events import export_command, generate_command
 from .judge_events import calo_group, compare_command, evaluate_command, report_command
+from .public_data import data_group, demo_command
 from .tune_runs import distil_command, trial_command, tune_command, tune_sampler_command
 from .watch_jobs import watch_command
 
