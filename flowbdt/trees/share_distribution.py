@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 import xgboost as xgb
 
+from ..atomic_files import stored_array
 from ..errors import ConfigError, FormatError, InputError
-from ..tables import checks
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from . import ubjson
 from .boosted_trees import load_booster
@@ -246,7 +246,7 @@ class ConditionalDistribution:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """Restore what `to_arrays` returned. Raises FormatError for anything else."""
         names = list(DistributionSettings.__dataclass_fields__)
-        numbers = checks.stored_array(arrays, "settings", (len(names),)).tolist()
+        numbers = stored_array(arrays, "settings", (len(names),)).tolist()
         settings = {
             k: v if k == "cdf_rate" else int(v) for k, v in zip(names, numbers, strict=True)
         }
@@ -256,15 +256,15 @@ class ConditionalDistribution:
             raise FormatError(f"a stored distribution is damaged: {error}") from error
         stored = {}
         for name in arrays.keys() - {"settings", "numbers", "ends", "knots"}:
-            content = checks.stored_array(arrays, name, (None,), "u").tobytes()
+            content = stored_array(arrays, name, (None,), "u").tobytes()
             key = name.removeprefix("booster_")
             restored._boosters[key], stored[key] = load_booster(content)
         restored._check_boosters(stored)
-        leaves = len(checks.stored_array(arrays, "numbers", (None,), "i", 0))
+        leaves = len(stored_array(arrays, "numbers", (None,), "i", 0))
         restored._numbers = arrays["numbers"]
-        restored._ends = checks.stored_array(arrays, "ends", (leaves, 2), low=0, high=1)
+        restored._ends = stored_array(arrays, "ends", (leaves, 2), low=0, high=1)
         shape = (leaves, restored.settings.knots)
-        restored._knots = checks.stored_array(arrays, "knots", shape, low=0, high=1)
+        restored._knots = stored_array(arrays, "knots", shape, low=0, high=1)
         nodes = stored["tree"].nodes
         ends = set() if nodes is None else set(np.flatnonzero(nodes.left < 0).tolist())
         rising = (np.diff(restored._numbers) > 0).all() and (np.diff(restored._knots) >= 0).all()
