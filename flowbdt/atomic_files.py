@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FormatError, RunError
+from .errors import FormatError, RunError, reading
 
 WEEK_S = 7 * 24 * 3600
 
@@ -179,25 +179,19 @@ def stored_array(
 def read_arrays(content: bytes, what: str) -> dict[str, np.ndarray]:
     """Return the arrays of an ``.npz`` file as `numpy.savez` writes it, without pickle.
 
-    Raises FormatError if it is damaged, has a member twice, or one that would be larger in memory
-    than in the file.
+    Raises FormatError if it is damaged, or has a member twice or compressed: that could be far
+    larger in memory than in the file.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            names = [member.filename.removesuffix(".npy") for member in members]
-            if len(set(names)) < len(names) or any(member.compress_type for member in members):
-                raise ValueError("it has a member twice, or compressed ones")
-            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-                arrays = {name: np.asarray(stored[name]) for name in names}
-        for name, array in arrays.items():
-            if not isinstance(stored, np.lib.npyio.NpzFile) or array.dtype.hasobject:
-                raise ValueError(f"{name} is no plain array")
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, SyntaxError) as error:
-        raise FormatError(f"{what} is not whole ({error}): copy it again") from error
-    except (zipfile.BadZipFile, MemoryError, OverflowError, NotImplementedError) as error:
-        raise FormatError(f"{what} is not whole ({error}): copy it again") from error
-    return arrays
+    with reading(what), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        names = [member.filename.removesuffix(".npy") for member in members]
+        if len(set(names)) < len(names) or any(member.compress_type for member in members):
+            raise FormatError("it has a member twice, or compressed ones")
+        arrays: dict[str, np.ndarray] = {}
+        for name, member in zip(names, members, strict=True):
+            with archive.open(member) as stored:
+                arrays[name] = np.lib.format.read_array(stored, allow_pickle=False)
+        return arrays
 
 
 def digest_bytes(content: bytes) -> str:
