@@ -45,7 +45,7 @@ class Bench:
         self.flow = Flow(source, n_threads, sampler={"interpolate": True})
         if "source" in self.flow.plan["fingerprint"]["events"]:
             raise ConfigError("this run starts from source events; samplers are tuned from noise")
-        self.cond = self.flow.checked_conditions(condition_table(self.real), self.real.n)
+        self.cond: Any = self.flow.condition_rows(condition_table(self.real), self.real.n)
         self.convention = self.flow.field.convention
         self.cpu_s = 0.0
 
@@ -71,7 +71,9 @@ class Bench:
             self.flow.field,
             noise.standard_normal((len(rows), self.flow.plan["n_latent"])),
             sampler.boundaries,
-            cond=None if self.cond is None else self.cond[rows],
+            cond=None
+            if self.cond is None
+            else self.flow.condition_scaling.forward(self.cond[rows]),
             rng=seeding.RowNoise(seed, "solver", rows),
         ).x
         return self.flow.transform.inverse(x)

@@ -215,6 +215,7 @@ def write_sample(
     cond: Any = None,
     source: Any = None,
     block_rows: int | None = None,
+    outside: str = "warn",
     resume: bool = False,
     on_rows: Callable[[int], Any] = lambda count: None,
 ) -> int:
@@ -225,7 +226,7 @@ def write_sample(
     Parameters
     ----------
     path : of the file; .h5 in bounded memory, of other endings all is in memory at the end
-    n, seed, cond, source : as in `Flow.sample_blocks`
+    n, seed, cond, source, outside : as in `Flow.sample_blocks`
     block_rows : as in `Flow.blocks`
     resume : continue what an interrupted call left; nothing is done if the file is whole (but
         samples from source events are made again). Number, seed, model, sampler, conditions and
@@ -246,7 +247,7 @@ def write_sample(
     format_of(path)
     if not path.parent.is_dir():
         raise RunError(f"the folder of {path} does not exist: make it first")
-    rows, start = flow.condition_rows(cond, n), flow.checked_source(source, n)
+    rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
     files, record = (BlockFiles(path.with_name(path.name + ".partial")), flow.record(seed))
     if resume and start is None and _is_whole(flow, path, n, record, rows):
         files.remove()
@@ -279,6 +280,7 @@ def write_sample(
             "model": atomic_files.digest(flow.manifest),
             "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
             "conditions": None if rows is None else rows_digest(rows),
+            "conditions outside": outside if outside == "clip" else "as they are",
             "source": None if start is None else rows_digest(start),
             "flowbdt version": __version__,
         }
@@ -304,7 +306,7 @@ def _is_whole(
         return False
     try:
         whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
-        there = flow.condition_rows(path, n) if whole and cond is not None else None
+        there = flow.condition_rows(path, n, None) if whole and cond is not None else None
         spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
         return whole and (
             there is None

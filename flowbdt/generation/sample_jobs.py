@@ -106,6 +106,7 @@ def plan_sample(
     cond: Any = None,
     source: Any = None,
     sampler: Mapping[str, Any] | None = None,
+    outside: str = "warn",
 ) -> SampleJobs:
     """Write the plan of a sample and return its jobs; a plan that is there must be the same.
 
@@ -113,7 +114,7 @@ def plan_sample(
     ----------
     output : of the whole sample; its name without ending names the sample
     parts : number of jobs; by default one for each 250,000 events
-    cond, source : as in `Flow.sample_blocks`; the run must be complete then
+    cond, source, outside : as in `Flow.sample_blocks`; the run must be complete then
     sampler : as in `Flow`; checked here if the run is complete, else by the first job
 
     Raises ConfigError if the run is not complete but conditions or a source are needed; RunError if
@@ -122,7 +123,7 @@ def plan_sample(
     format_of(output)
     jobs = SampleJobs(output.stem)
     flow = Flow(run, 1, sampler=sampler) if run.file("manifest.json").exists() else None
-    arrays = _input_arrays(run, flow, n, cond, source)
+    arrays = _input_arrays(run, flow, n, cond, source, outside)
     blocks = job_rows(n, parts, _group_rows(run, flow))
     sample = {
         "number of events": n,
@@ -144,7 +145,7 @@ def plan_sample(
 
 
 def _input_arrays(
-    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any
+    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any, outside: str
 ) -> dict[str, np.ndarray]:
     """Return conditions and starting points of all events, where the run has them."""
     if flow is None:
@@ -155,8 +156,9 @@ def _input_arrays(
                 " be read only once it is; submit the training first, then the generation"
             )
         return {}
-    arrays = {"cond": flow.checked_conditions(cond, n), "start": flow.checked_source(source, n)}
-    return {name: np.asarray(rows[0:n]) for name, rows in arrays.items() if rows is not None}
+    rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
+    arrays = {"cond": rows, "start": start}
+    return {name: np.asarray(a[0:n]) for name, a in arrays.items() if a is not None}
 
 
 def _group_rows(run: RunDirectory, flow: Flow | None) -> int:

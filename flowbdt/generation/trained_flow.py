@@ -24,7 +24,9 @@ from ..flow.step_inputs import StepInputs, step_inputs
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
-from ..tables.event_table import EventTable, align_conditions
+from ..tables import conditions
+from ..tables.conditions import ColumnScaling
+from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import available_cpus
@@ -48,6 +50,7 @@ from .input_rows import (
     SourcePoints,
     conditions_of,
     number_of_events,
+    within,
 )
 
 TOGETHER = 500_000
@@ -109,6 +112,7 @@ class Flow:
         self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
+        self.scaling, self.condition_ranges = conditions.restored(self.columns)
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self.field = self._stepwise(sampler)
@@ -256,6 +260,7 @@ class Flow:
             self.field,
             self.sampler,
             self.transform,
+            self.scaling,
             ratio,
             self.compiled_flow,
             self.compiled_inverse,
@@ -280,6 +285,7 @@ class Flow:
         cond: Any = None,
         source: Any = None,
         block_rows: int | None = None,
+        outside: str = "warn",
     ) -> Iterator[EventTable]:
         """Yield new events block by block; event i depends on its seed and row only.
 
@@ -290,11 +296,12 @@ class Flow:
         cond : array or DataFrame (n, c) or (1, c), or the path of a file, read as blocks are made
         source : table with n rows, or the path of a file, if the run starts from source events
         block_rows : see `blocks`
+        outside : 'warn', 'raise' or 'clip', see `condition_rows`
 
         Raises InputError if conditions or source are missing, not expected, or of the wrong shape.
         """
         n = number_of_events(n, cond, source)
-        inputs = self.condition_rows(cond, n), self.checked_source(source, n)
+        inputs = self.condition_rows(cond, n, outside), self.checked_source(source, n)
         return self.blocks((0, n), seed, *inputs, block_rows)
 
     def blocks(
@@ -340,6 +347,11 @@ class Flow:
             return -(-block_rows // BLOCK) * BLOCK
         return rows_together(self.n_latent) if self.generator.is_rowwise else BLOCK
 
+    @property
+    def condition_scaling(self) -> ColumnScaling:
+        """The scaling with which the field takes conditions."""
+        return self.scaling[self.n_columns :]
+
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
         with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
@@ -365,15 +377,20 @@ class Flow:
             return table.to_frame()
         return table.x.astype(np.result_type(*table.dtypes)) if kind == "array" else table
 
-    def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
-        """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
-        trained = self._trained_conditions(cond)
-        return align_conditions(cond, *trained, n) if trained else None
+    def condition_rows(
+        self, cond: Any, n: int, outside: str | None = "warn"
+    ) -> np.ndarray | FileRows | None:
+        """Return conditions (n, c) of ``n`` events as trained with; of a file, read when needed.
 
-    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:
-        """Return the same; from the path of a file they are read when needed."""
+        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
+        once, 'raise' refuses it; 'clip' moves all to the range; None does not look. Raises
+        InputError, also if they do not fit.
+        """
         trained = self._trained_conditions(cond)
-        return conditions_of(cond, *trained, n) if trained else None
+        if trained is None:
+            return None
+        rows = conditions_of(cond, *trained, n)
+        return rows if outside is None else within(rows, self.condition_ranges, n, outside)
 
     def _trained_conditions(self, cond: Any) -> tuple[tuple[str, ...], Categories] | None:
         """Return names and categories of the conditions; None without any."""

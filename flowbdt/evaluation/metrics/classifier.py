@@ -165,7 +165,7 @@ def _labelled(
     weight_real: np.ndarray | None,
     weight_generated: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return events, labels (1 = generated) and weights, as float32 because trees want that."""
+    """Return events, labels (1 = generated) and weights."""
     real, weight_real = checked_events(real, weight_real, 2, "real")
     generated, weight_generated = checked_events(generated, weight_generated, 2, "generated")
     same_width(real, generated)
