@@ -176,22 +176,17 @@ class FlowBDT(BaseEstimator):
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
 
-        Returns
-        -------
-        self
-
         Raises
         ------
-        InputError
-            If the data are not finite, have too few rows, or shapes do not fit.
-        ConfigError
-            If a parameter is unknown, of the wrong type, or contradicts another.
+        InputError if the data are not finite, have too few rows, or shapes do not fit; ConfigError
+        if a parameter is unknown, of the wrong type, or contradicts another.
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
         table = EventTable.of(X, cond=cond, weight=sample_weight)
         start = None if source is None else align_columns(source, table.names, table.categories)
-        inputs = Inputs(table, config, seed, start, kind=_kind(X))
+        kind = "frame" if hasattr(X, "iloc") else "array"
+        inputs = Inputs(table, config, seed, start, "table" if isinstance(X, EventTable) else kind)
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             try:
                 run = fit_run(inputs, Path(folder) / "run")
@@ -275,12 +270,9 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        NotFittedError, InputError
-            If `fit` was not called; if a condition is missing or unknown, or shapes do not fit.
-        GridError, ConfigError
-            If the sampler needs times that have no model, or cannot be used with this model.
-        MissingExtra
-            If ``compiled`` is True and numba is not installed.
+        NotFittedError if `fit` was not called; InputError if a condition is missing or unknown, or
+        shapes do not fit; GridError or ConfigError if the sampler needs times that have no model,
+        or cannot be used with this model; MissingExtra if ``compiled`` is True without numba.
         """
         flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
         blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
@@ -339,17 +331,10 @@ class FlowBDT(BaseEstimator):
         )
 
     def sampler(self, *, random_state: Any = None, first: int = 0) -> EventSampler:
-        """Return what gives events one by one: ``model.sampler().one()`` or ``.one(cond)``.
+        """Return a sampler of single events: ``model.sampler().one(cond)``.
 
-        Parameters
-        ----------
-        random_state : seed; the events are those of `sample` with the same seed
-        first : number of the first event
-
-        Raises
-        ------
-        NotFittedError, InputError
-            If `fit` was not called; if the model starts from source events.
+        The events are those of `sample` with the same seed, from number ``first`` on. Raises
+        NotFittedError if `fit` was not called, InputError if the model starts from source events.
         """
         return EventSampler(self.flow(), seeding.resolve(random_state), first)
 
@@ -372,9 +357,3 @@ class FlowBDT(BaseEstimator):
         model._adopt(run_directory.archive_bytes(source, flow.manifest))
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model
-
-
-def _kind(data: Any) -> str:
-    if isinstance(data, EventTable):
-        return "table"
-    return "frame" if hasattr(data, "iloc") else "array"

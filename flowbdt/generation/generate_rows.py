@@ -19,7 +19,7 @@ from ..seeding import BLOCK, RowNoise
 
 if TYPE_CHECKING:
     from ..flow.fields import VelocityField
-    from ..flow.sampler import Sampler
+    from ..flow.time_grid import Sampler
     from ..tables.conditions import ColumnScaling
     from ..tables.transforms import TableTransform
     from ..trees.density_ratio import DensityRatio
@@ -37,23 +37,13 @@ KEPT = "{} event(s) were kept although all attempts were rejected: the model doe
 
 @dataclass(frozen=True, eq=False)
 class EventGenerator:
-    """Generator of events from noise (or source events), for any row numbers.
+    """Generator of events from noise (or source events), for any row numbers."""
 
-    Parameters
-    ----------
-    field : the velocity at every trained time, closed form plus trees
-    sampler : solver and boundaries, from t = 0 (noise) to t = 1 (data)
-    transform : between columns and latent points
-    scaling : of columns and conditions, before trees see them
-    ratio : the rejection classifier; None to keep every event
-    compiled_flow, compiled_inverse : machine code for field with solver, and inverse transform
-    """
-
-    field: VelocityField
-    sampler: Sampler
+    field: VelocityField  # at every trained time: closed form plus trees
+    sampler: Sampler  # solver and boundaries, from t = 0 (noise) to t = 1 (data)
     transform: TableTransform
-    scaling: ColumnScaling
-    ratio: DensityRatio | None = None
+    scaling: ColumnScaling  # of columns and conditions, before trees see them
+    ratio: DensityRatio | None = None  # the rejection classifier; None to keep every event
     compiled_flow: CompiledFlow | None = None
     compiled_inverse: CompiledInverse | None = None
 

@@ -13,15 +13,8 @@ import numpy as np
 
 from ..errors import FormatError
 
-NUMBERS = {
-    b"i": ">i1",
-    b"U": ">u1",
-    b"I": ">i2",
-    b"l": ">i4",
-    b"L": ">i8",
-    b"d": ">f4",
-    b"D": ">f8",
-}
+_TYPES = {b"i": "i1", b"U": "u1", b"I": "i2", b"l": "i4", b"L": "i8", b"d": "f4", b"D": "f8"}
+NUMBERS = {mark: np.dtype(f">{name}") for mark, name in _TYPES.items()}
 CONSTANTS = {b"T": True, b"F": False, b"Z": None}
 
 
@@ -37,7 +30,7 @@ class _Reader:
         return taken
 
     def number(self, kind: bytes) -> Any:
-        dtype = np.dtype(NUMBERS[kind])
+        dtype = NUMBERS[kind]
         return np.frombuffer(self.take(dtype.itemsize), dtype)[0].item()
 
     def length(self) -> int:
@@ -51,13 +44,10 @@ class _Reader:
             return self.number(kind)
         if kind in CONSTANTS:
             return CONSTANTS[kind]
-        if kind == b"S":
-            return self.text()
-        if kind == b"{":
-            return self.mapping()
-        if kind == b"[":
-            return self.array()
-        raise FormatError(f"UBJSON has an unknown mark {kind!r}; train this step again")
+        read = {b"S": self.text, b"{": self.mapping, b"[": self.array}.get(kind)
+        if read is None:
+            raise FormatError(f"UBJSON has an unknown mark {kind!r}; train this step again")
+        return read()
 
     def mapping(self) -> dict[str, Any]:
         result = {}
@@ -71,7 +61,7 @@ class _Reader:
         mark = self.content[self.at : self.at + 1]
         if mark == b"$":
             self.at += 1
-            dtype = np.dtype(NUMBERS[self.take(1)])
+            dtype = NUMBERS[self.take(1)]
             self.take(1)  # the sign of a count
             count = self.length()
             numbers = np.frombuffer(self.take(count * dtype.itemsize), dtype)
@@ -90,7 +80,10 @@ def read_ubjson(content: bytes) -> Any:
     """Return the value of ``content``, arrays of one type as numpy arrays. Raises FormatError."""
     reader = _Reader(content)
     try:
-        return reader.value(reader.take(1))
+        result = reader.value(reader.take(1))
+        if reader.at != len(content):
+            raise FormatError("UBJSON goes on after its end; train this step again")
+        return result
     except (KeyError, UnicodeDecodeError) as error:
         raise FormatError(f"not UBJSON ({error}); train this step again") from error
 
@@ -110,11 +103,7 @@ def unpacked(content: bytes) -> list[bytes]:
     """Return the models that were `packed`. Raises FormatError if they are not whole."""
     if content[:1] != b"[":
         return [content]
-    models, at = [], 1
-    while content[at : at + len(BYTES_HEAD)] == BYTES_HEAD:
-        start = at + len(BYTES_HEAD) + 8
-        at = start + int.from_bytes(content[start - 8 : start], "big")
-        models.append(content[start:at])
-    if content[at:] != b"]" or not models:
-        raise FormatError("not a whole list of XGBoost models in UBJSON; train this step again")
-    return models
+    models = read_ubjson(content)
+    if not models or any(getattr(model, "dtype", None) != np.uint8 for model in models):
+        raise FormatError("not a list of XGBoost models in UBJSON; train this step again")
+    return [model.tobytes() for model in models]

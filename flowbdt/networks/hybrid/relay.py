@@ -111,7 +111,7 @@ class Relay:
         """Return n events in the units of a fitted model, from the noise of its `sample`."""
         flow = model.flow()
         seed = seeding.resolve(random_state)
-        conditions: Any = flow.condition_rows(cond, n)
+        conditions = flow.checked_conditions(cond, n)
         tables = []
         for _, low, high in seeding.block_ranges(n):
             rows = np.arange(low, high)
