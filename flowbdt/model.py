@@ -19,7 +19,9 @@ from .generation.one_event import EventSampler
 from .generation.packed.packed_model import packed_bytes
 from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
+from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
+from .tables.original_types import stored_labels
 from .training import run_directory
 from .training.collect import OnReport, train
 from .training.executors import EXECUTORS, Executor
@@ -169,9 +171,10 @@ class FlowBDT(BaseEstimator):
 
         Parameters
         ----------
-        X : EventTable, DataFrame or array (n, d); numbers, or text columns in a DataFrame
+        X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
+            structured array; numbers, or categories in columns with names
         y : ignored, for scikit-learn
-        cond : array or DataFrame (n, c), needed again at generation; NaN means missing
+        cond : a table as ``X`` with c columns, needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
@@ -183,10 +186,10 @@ class FlowBDT(BaseEstimator):
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
-        table = EventTable.of(X, cond=cond, weight=sample_weight)
+        data, kind = named_columns(X, "the table")
+        table = EventTable.of(data, cond=cond, weight=sample_weight)
         start = None if source is None else align_columns(source, table.names, table.categories)
-        kind = "frame" if hasattr(X, "iloc") else "array"
-        inputs = Inputs(table, config, seed, start, "table" if isinstance(X, EventTable) else kind)
+        inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             try:
                 run = fit_run(inputs, Path(folder) / "run")
@@ -252,7 +255,8 @@ class FlowBDT(BaseEstimator):
         Parameters
         ----------
         n_samples : int; by default as many as ``cond`` or ``source`` has rows, else 1
-        cond : array or DataFrame (n_samples, c), or one row for all; needed if fitted with it
+        cond : table of conditions, a row for each event or one for all; needed if fitted with it.
+            Columns go by name, others are left alone; by position only where there are no names
         source : events to start from, needed if fitted with it
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
             ``spacing`` and ``interpolate``: other steps through the same step models, without
@@ -266,7 +270,7 @@ class FlowBDT(BaseEstimator):
 
         Returns
         -------
-        EventTable, DataFrame or array (n_samples, d), in the units and types of the training data
+        table of n_samples rows, in the kind, names, units and types of the training data
 
         Raises
         ------

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, seeding
 from ..errors import InputError
+from ..tables.checks import row_count
 from ..tables.conditions import ConditionRanges
 from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
@@ -165,10 +166,7 @@ def number_of_events(n: int | None, *inputs: Any) -> int:
 
     Raises InputError if it is not a whole number of at least 1.
     """
-    counts = (
-        count_rows(rows) if _is_file(rows) else len(rows) if hasattr(rows, "__len__") else 1
-        for rows in inputs
-    )
+    counts = [count_rows(rows) if _is_file(rows) else row_count(rows) for rows in inputs]
     number = max(1, *counts) if n is None else n
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise InputError(f"n_samples must be a whole number of at least 1, got {n!r}")

@@ -343,14 +343,12 @@ class Flow:
             cond=cond,
             cond_names=tuple(columns["conditions"]),
             categories=dict(self.categories),
+            originals=dict(columns.get("originals", {})),
         )
 
     def as_fitted(self, table: EventTable) -> Any:
-        """Return a table as the kind that was fitted: EventTable, DataFrame or array."""
-        kind = self.plan["kind"]
-        if kind == "frame":
-            return table.to_frame()
-        return table.x.astype(np.result_type(*table.dtypes)) if kind == "array" else table
+        """Return a table as the kind that was fitted, with its labels and types."""
+        return table.as_kind(self.plan["kind"], self.plan.get("labels"))
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""

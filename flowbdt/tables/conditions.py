@@ -31,9 +31,10 @@ class ColumnScaling:
     scale: np.ndarray
 
     @classmethod
-    def fit(cls, x: np.ndarray) -> Self:
-        """Find the scaling of the columns of x (n, p); NaN is missing."""
-        found = np.array([_centre_and_scale(column) for column in x.T]).reshape(-1, 2)
+    def fit(cls, *tables: np.ndarray) -> Self:
+        """Find the scaling of the columns of tables (n, ...), side by side; NaN is missing."""
+        columns = (column for table in tables for column in table.T)
+        found = np.array([_centre_and_scale(column) for column in columns]).reshape(-1, 2)
         return cls(found[:, 0], found[:, 1])
 
     @classmethod
