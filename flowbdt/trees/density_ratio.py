@@ -17,6 +17,7 @@ import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, split_mask
+from ..tables.checks import relative
 from .boosted_trees import load_booster
 
 PER_ROUND = 4
@@ -75,7 +76,7 @@ class DensityRatio:
 
         The result does not depend on ``n_threads``.
         """
-        weight = np.ones(len(real)) if weight is None else weight / weight.mean()
+        weight = np.ones(len(real)) if weight is None else relative(weight)
         held = (
             split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
             split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
