@@ -10,8 +10,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..errors import ConfigError, FormatError, InputError
-from ..flow.closed_form import from_bytes
+from ..errors import ConfigError, FormatError, InputError, reading
+from ..flow.closed_form import Preconditioner, from_bytes
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
@@ -90,8 +90,10 @@ class Flow:
         compiled: bool | None = None,
     ) -> None:
         self.source, self._n_threads = source, n_threads or available_cpus()
-        self.manifest = self._json("manifest.json")
-        self.plan = run_directory.present_plan(self._json("plan.json"))
+        self.manifest = run_directory.read_manifest(source)
+        plan = f"{source.path}: plan.json"
+        self.plan = run_directory.present_plan(self._checked("plan.json"), plan)
+        run_directory.check_whole(self.manifest, self.plan, str(source.path))
         self.grid = TimeGrid.from_json(self.plan["grid"])
         self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
         self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
@@ -100,8 +102,8 @@ class Flow:
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.scaling, self.condition_ranges = conditions.restored(self.columns)
-        self.transform = TableTransform.from_json(self._json("transform.json"))
-        self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
+        self.transform = self._transform()
+        self.preconditioner = self._closed_form()
         self.field = self._stepwise(sampler)
         self._may_compile = compiled
         if compiled:
@@ -159,12 +161,29 @@ class Flow:
         """The compiled trees of the rejection classifier."""
         return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
 
-    def _json(self, name: str) -> dict[str, Any]:
-        manifest = name == "manifest.json"
-        content = self.source.read(name) if manifest else self._checked(name)
-        parsed = run_directory.parse_json(content, f"{self.source.path}: {name}")
-        run_directory.check_format(parsed, f"{self.source.path}: {name}")
-        return parsed
+    def _transform(self) -> TableTransform:
+        """Return the transform, which must be that of the columns of the plan."""
+        what = f"{self.source.path}: transform.json"
+        parsed = run_directory.parse_json(self._checked("transform.json"), what)
+        with reading(what):
+            transform = TableTransform.from_json(parsed)
+            if (transform.names, transform.n_latent) != (
+                tuple(self.columns["names"]),
+                self.n_latent,
+            ):
+                raise FormatError("its columns are not those of the plan")
+        return transform
+
+    def _closed_form(self) -> Preconditioner:
+        """Return the closed form, which must have the latent columns and conditions of the plan."""
+        what = f"{self.source.path}: preconditioner.npz"
+        with reading(what):
+            restored = from_bytes(self._checked("preconditioner.npz"))
+            start = not {"source", "noise"}.isdisjoint(self.plan["fingerprint"]["events"])
+            expected = (self.n_latent, len(self.condition_names), start)
+            if (got := restored.sizes()) not in (None, expected):
+                raise FormatError(f"it is of {got} columns, conditions and starts, not {expected}")
+        return restored
 
     def _checked(self, name: str) -> bytes:
         """Return a member that must have the hash that the manifest states."""
