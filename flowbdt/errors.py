@@ -96,5 +96,5 @@ def reading(what: str) -> Iterator[None]:
     except Exception as error:
         kind = "" if isinstance(error, FlowbdtError) else f"{type(error).__name__}: "
         raise FormatError(
-            f"{what} is damaged, or was not written by flowBDT ({kind}{str(error)[:300]})"
+            f"{what}: it is damaged, or was not written by flowBDT ({kind}{str(error)[:300]})"
         ) from error

@@ -5,7 +5,6 @@ A run may come from strangers: hashes show that a file is whole, not that its co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -153,4 +152,5 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     check_views(config.inputs or [])
     if not isinstance(config.spacing, list):
         SCHEDULES.build(config.spacing)
-    json.dumps(config.booster)
+    if not all(isinstance(value, (bool, int, float, str)) for value in config.booster.values()):
+        raise FormatError("settings of the booster are numbers, texts, true or false")
