@@ -201,7 +201,7 @@ def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int
     return seen + (form.n_components if solver.components else 0)
 
 
-SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)
+SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR, LATTICE = range(7)
 """What is done to a latent value; an angle comes from two."""
 
 

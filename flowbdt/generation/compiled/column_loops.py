@@ -91,7 +91,9 @@ def _undone(inverse, begin, end, latent, place):  # type: ignore[no-untyped-def]
             n = int(p[0])
             z = p[n + _after(p[1:n], z)]
         elif code == arrays.INTEGER:
-            z = min(max(math.floor(z), p[0]), p[1])
+            z = min(max(np.floor(z), p[0]), p[1])  # math.floor would be an int64
+        elif code == arrays.LATTICE:
+            z = (p[2] + p[3] * min(max(np.floor(z), p[0]), p[1])) / p[4]
         elif code == arrays.CIRCULAR:
             z = _turned(p, latent[place], latent[place + 1])
         else:

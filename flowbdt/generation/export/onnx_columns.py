@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ...tables.relations import order_relations
 from ...tables.transforms import TableTransform
 from ...tables.transforms.base import LARGEST
-from ...tables.transforms.discrete import angle_range, whole_range
+from ...tables.transforms.discrete import angle_range, lattice_of, whole_range
 from ...tables.transforms.table_transform import as_stored, stored_range
 from .onnx_graph import Graph, Tensor
 
@@ -112,8 +112,9 @@ def _steps(stored: Mapping[str, Any]) -> list[Undo]:
     if name == "chain":
         return [step for part in reversed(state["parts"]) for step in _steps(part)]
     if name == "integer":
-        low, high = whole_range(state)
-        return [*_steps(state["inner"]), Undo(("integer",), {"low": low, "high": high})]
+        names, lattice = ("low", "high", "offset", "step", "divisor"), lattice_of(options)
+        learned = dict(zip(names, (*whole_range(state), *lattice), strict=False))
+        return [*_steps(state["inner"]), Undo(("integer", bool(lattice)), learned)]
     if name in SCALED:
         flags = [bool(options["clip"]), bool(state.get("at_low")), bool(state.get("at_high"))]
         return [Undo(("scaled", name if name in ("log", "logit") else "", *flags), state | options)]
@@ -243,7 +244,10 @@ def _category(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor
 
 
 def _whole(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
-    return graph.node("Floor", z).clip(_row(learned, "low"), _row(learned, "high"))
+    number = graph.node("Floor", z).clip(_row(learned, "low"), _row(learned, "high"))
+    if not flags[0]:
+        return number
+    return (number * _row(learned, "step") + _row(learned, "offset")) / _row(learned, "divisor")
 
 
 UNDO: dict[str, Any] = {

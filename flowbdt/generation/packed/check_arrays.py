@@ -37,7 +37,7 @@ KINDS: dict[type, str] = {
 }
 """Of each field: letter of its type and number of dimensions, or the type of a number."""
 
-NUMBERS = {arrays.SCALED: 14, arrays.INTEGER: 2, arrays.CIRCULAR: 2}
+NUMBERS = {arrays.SCALED: 14, arrays.INTEGER: 2, arrays.CIRCULAR: 2, arrays.LATTICE: 5}
 """Numbers that an operation reads, where that does not depend on the first of them; else 1."""
 
 

@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ...tables.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
-from ...tables.transforms.discrete import angle_range, whole_range
+from ...tables.transforms.discrete import angle_range, lattice_of, whole_range
 from ...tables.transforms.table_transform import stored_range
 from ..compiled import arrays
 from ..compiled.arrays import DEEPEST_STACK, InverseArrays, read_only
@@ -65,7 +65,9 @@ class _Builder:
             self.ops.append((arrays.CATEGORICAL, at))
         elif name == "integer":
             self.undo(state["inner"])
-            self.ops.append((arrays.INTEGER, self.put(*whole_range(state))))
+            lattice = lattice_of(options)
+            code = arrays.LATTICE if lattice else arrays.INTEGER
+            self.ops.append((code, self.put(*whole_range(state), *lattice)))
         elif name == "circular":
             self.ops.append((arrays.CIRCULAR, self.put(*angle_range(options))))
         elif name == "chain":
