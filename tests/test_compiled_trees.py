@@ -12,7 +12,7 @@ from flowbdt.trees import ubjson
 from flowbdt.trees.density_ratio import DensityRatio
 from flowbdt.trees.tree_arrays import DEEPEST, forests
 
-needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")
+needs_numba = pytest.mark.skipif(engine.why_not() is not None, reason="numba is not installed")
 
 
 def made_up(n=1500, missing=0.1, n_columns=5, n_outputs=3, seed=0):

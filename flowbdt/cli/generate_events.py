@@ -58,7 +58,12 @@ def generate_command(
     inputs.update(cond=cond, source=source, resume=resume)
     start = time.perf_counter()
     with bar(total=n, desc="generating", unit="event", unit_scale=True) as progress:
-        done = write_sample(flow, output, n, on_rows=progress.update, **inputs)
+
+        def begin(before: int) -> None:  # the rate is that of new events
+            progress.n = progress.initial = before
+
+        inputs.update(on_begin=begin, on_rows=progress.update)
+        done = write_sample(flow, output, n, **inputs)
     seconds = time.perf_counter() - start
     if done == n:
         say(f"{output}: {n} events, nothing was missing")

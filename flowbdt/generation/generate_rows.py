@@ -36,21 +36,12 @@ KEPT = "{} event(s) were kept although all attempts were rejected: the model doe
 
 @dataclass(frozen=True, eq=False)
 class EventGenerator:
-    """Generator of events from noise (or source events), for any row numbers.
+    """Generator of events from noise (or source events), for any row numbers."""
 
-    Parameters
-    ----------
-    field : the velocity at every trained time, closed form plus trees
-    sampler : solver and boundaries, from t = 0 (noise) to t = 1 (data)
-    transform : between columns and latent points
-    ratio : the rejection classifier; None to keep every event
-    compiled_flow, compiled_inverse : machine code for field with solver, and inverse transform
-    """
-
-    field: VelocityField
-    sampler: Sampler
+    field: VelocityField  # at every trained time: closed form plus trees
+    sampler: Sampler  # solver and boundaries, from t = 0 (noise) to t = 1 (data)
     transform: TableTransform
-    ratio: DensityRatio | None = None
+    ratio: DensityRatio | None = None  # the rejection classifier; None to keep every event
     compiled_flow: CompiledFlow | None = None
     compiled_inverse: CompiledInverse | None = None
 

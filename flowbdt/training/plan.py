@@ -7,6 +7,8 @@ that a worker needs the run directory only and any worker gives the same bytes.
 from __future__ import annotations
 
 import platform
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +18,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..config import ModelConfig
-from ..errors import ConfigError, InputError, RunError
+from ..errors import ConfigError, DataWarning, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
@@ -66,7 +68,8 @@ class Inputs:
     config: ModelConfig
     seed: int
     source: EventTable | None = None
-    kind: str = "table"  # what `sample` gives back: 'table', 'frame' or 'array'
+    kind: str = "table"  # what `sample` gives back, see `checks.named_columns`
+    labels: Sequence[Any] | None = None  # of its columns, where they are no plain texts
     pairs: TeacherPairs | None = None
     grid: TimeGrid | None = None
 
@@ -219,6 +222,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     """Split, fit the transforms on the training rows only, and map all rows to latent space."""
     table, config = inputs.table, inputs.config
     valid = split_mask(table.n, config.validation_fraction, derive(inputs.seed, "split"))
+    valid &= ~_only_there(table, valid)
     counted = np.ones(table.n) if table.weight is None else table.weight
     if table.n - valid.sum() < MIN_ROWS or not (counted[valid].any() and counted[~valid].any()):
         valid = np.zeros(table.n, dtype=bool)  # too few events to set some aside
@@ -231,6 +235,26 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     arrays = {"z": transform.forward(table), **arrays}
     return _fitted(config, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+
+
+def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:
+    """Return a mask (n,) of rows with categories that only rows ``valid`` have, with a warning."""
+    alone = np.zeros(table.n, dtype=bool)
+    cond = () if table.cond is None else table.cond.T
+    for name, codes in zip((*table.names, *table.cond_names), (*table.x.T, *cond), strict=True):
+        if name not in table.categories:
+            continue
+        rows = valid & np.isfinite(codes) & ~np.isin(codes, codes[~valid])
+        if rows.any():
+            alone |= rows
+            texts = [table.categories[name][int(code)] for code in np.unique(codes[rows])]
+            warnings.warn(
+                f"column {name!r}: the categories {', '.join(texts)} are so rare that all their"
+                " rows were set aside for validation; they are trained on instead",
+                DataWarning,
+                stacklevel=2,
+            )
+    return alone
 
 
 def _fit_pairs(inputs: Inputs, pairs: TeacherPairs) -> dict[str, Any]:
@@ -271,6 +295,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "dtypes": table.dtypes,
             "categories": table.categories,
             "conditions": table.cond_names,
+            **({"originals": table.originals} if table.originals else {}),
         },
         "fitted": {name: atomic_files.digest_bytes(c) for name, c in fitted["files"].items()},
         "events": {k: atomic_files.digest_array(a) for k, a in arrays.items()},
@@ -283,6 +308,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "fingerprint": fingerprint,
             "grid": grid.to_json(),
             "kind": inputs.kind,
+            **({} if inputs.labels is None else {"labels": inputs.labels}),
             "n_train": int((~arrays["valid"]).sum()),
             "n_valid": int(arrays["valid"].sum()),
             "n_latent": arrays["z"].shape[1],

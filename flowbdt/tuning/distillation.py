@@ -111,7 +111,14 @@ def student_inputs(
         noise, end, rows = noise[finite], end[finite], None if rows is None else rows[finite]
         table = teacher.as_table(teacher.transform.inverse(end.astype(np.float64)), rows)
     pairs = TeacherPairs(noise, end, teacher.transform, rows, real if config.rejection else {})
-    return Inputs(table, config, seed, kind=teacher.plan["kind"], pairs=pairs)
+    return Inputs(
+        table,
+        config,
+        seed,
+        kind=teacher.plan["kind"],
+        pairs=pairs,
+        labels=teacher.plan.get("labels"),
+    )
 
 
 def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:

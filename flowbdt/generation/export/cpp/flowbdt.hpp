@@ -990,15 +990,15 @@ class Way {
 
   Way(const File& file, std::size_t n_columns, std::size_t n_latent, bool mixes)
       : mixes_(mixes), m_(n_latent) {
-    scale_ = file.get<double>("way.scale");
-    mean_ = file.get<double>("way.mean", scale_.size);
-    axes_ = file.get<double>("way.axes");
+    scale_ = file.get<double>("inverse.scale");
+    mean_ = file.get<double>("inverse.mean", scale_.size);
+    axes_ = file.get<double>("inverse.axes");
     file.require(mixes ? axes_.size == m_ * scale_.size : scale_.size == m_, "latent columns");
-    columns_ = file.get<std::int64_t>("way.columns", 5 * n_columns);
-    ops_ = file.get<std::int64_t>("way.ops");
-    relations_ = file.get<std::int64_t>("way.relations");
-    terms_ = file.get<std::int64_t>("way.terms");
-    numbers_ = file.get<double>("way.numbers");
+    columns_ = file.get<std::int64_t>("inverse.columns", 5 * n_columns);
+    ops_ = file.get<std::int64_t>("inverse.ops");
+    relations_ = file.get<std::int64_t>("inverse.relations");
+    terms_ = file.get<std::int64_t>("inverse.terms");
+    numbers_ = file.get<double>("inverse.numbers");
     check(file);
   }
 
