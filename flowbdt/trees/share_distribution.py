@@ -19,6 +19,7 @@ import xgboost as xgb
 
 from ..errors import InputError
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
+from .binned_rows import binned
 from .boosted_trees import BoostedTrees
 
 CLIP = 1e-9
@@ -107,7 +108,7 @@ class ConditionalDistribution:
             return
         shape = {**TREES, "learning_rate": 0.1, "max_bin": 128}
         x, y = inputs[inner], _logit(share[inner])
-        table = xgb.QuantileDMatrix(x, y, max_bin=128, nthread=self._options["nthread"])
+        table = binned(x, y, max_bin=128, nthread=self._options["nthread"])
         location = self._train("location", table, trees, **shape, max_depth=5, min_child_weight=20)
         away = np.log(np.abs(y - location.inplace_predict(x)) + 1e-3) - MEAN_LOG_NORMAL
         table.set_label(away)
@@ -143,7 +144,7 @@ class ConditionalDistribution:
         levels = (np.arange(30) + 0.5) / 30
         cuts = np.unique(np.quantile(inner, levels)) if len(inner) > 30 else np.array([0.5])
         label = np.column_stack([scaled <= 0, *(scaled <= cut for cut in cuts), scaled < 1])
-        table = xgb.QuantileDMatrix(
+        table = binned(
             inputs, label.astype(np.float32), max_bin=128, nthread=self._options["nthread"]
         )
         shape = {"max_bin": 128, "max_depth": self.settings.depth, "learning_rate": 1.0}
@@ -188,7 +189,7 @@ class ConditionalDistribution:
         """Boost the probability of a rank up to each of a few levels, less the level itself."""
         levels = self._levels()
         label = (rank[:, None] <= levels).astype(np.float32) - levels.astype(np.float32)
-        table = xgb.QuantileDMatrix(inputs, label, max_bin=64, nthread=self._options["nthread"])
+        table = binned(inputs, label, max_bin=64, nthread=self._options["nthread"])
         settings = self.settings
         shape = {"max_bin": 64, "max_depth": settings.cdf_depth, "min_child_weight": 50}
         rate = {"learning_rate": settings.cdf_rate, "base_score": 0.0}
