@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,10 +82,14 @@ class Joblib(Executor):
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         from joblib import delayed
 
+        from ...trees.binned_rows import signals_held
+
         jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)
         left = set(numbers)
         try:
-            for report in self._pool()(jobs):
+            with signals_held(), _undisturbed():
+                reports = self._pool()(jobs)
+            for report in reports:
                 left.discard(report[kind.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory
@@ -101,3 +108,20 @@ class Joblib(Executor):
         if not getattr(plain._backend, "supports_return_generator", False):
             return plain
         return Parallel(**settings, return_as="generator_unordered")
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Start processes to which Ctrl-C means nothing: whoever started them ends them, in one line.
+
+    loky's tracker of resources would warn of those of ended workers, which it cleans up.
+    """
+    blocked = hasattr(signal, "pthread_sigmask")  # the mask is handed down
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if blocked else set()
+    sys.warnoptions.append("ignore:resource_tracker")
+    try:
+        yield
+    finally:
+        sys.warnoptions.remove("ignore:resource_tracker")
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
