@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import Any
 
 from ...errors import ConfigError
@@ -82,13 +83,13 @@ class Joblib(Executor):
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         from joblib import delayed
 
-        from ...trees.binned_rows import signals_held
-
         jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)
         left = set(numbers)
         try:
-            with signals_held(), _undisturbed():
-                reports = self._pool()(jobs)
+            pool = self._pool()
+            # without a generator the call trains: then it is for the backend to end its workers
+            with _undisturbed() if pool.return_generator else contextlib.nullcontext():
+                reports = pool(jobs)
             for report in reports:
                 left.discard(report[kind.noun])
                 yield report
@@ -114,14 +115,19 @@ class Joblib(Executor):
 def _undisturbed() -> Iterator[None]:
     """Start processes to which Ctrl-C means nothing: whoever started them ends them, in one line.
 
-    loky's tracker of resources would warn of those of ended workers, which it cleans up.
+    Trackers of resources would warn of those of ended workers, which they clean up.
     """
-    blocked = hasattr(signal, "pthread_sigmask")  # the mask is handed down
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if blocked else set()
+    from ...trees.binned_rows import signals_held
+
     sys.warnoptions.append("ignore:resource_tracker")
+    before = None
     try:
-        yield
+        if hasattr(signal, "pthread_sigmask"):
+            resource_tracker.ensure_running()  # here, as its start would unblock the signal
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # handed down
+        with signals_held():
+            yield
     finally:
         sys.warnoptions.remove("ignore:resource_tracker")
-        if blocked:
+        if before is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
