@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from .registry import unknown
 
 AtLeastZero = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 WORDS = {
     "int": "a whole number",
@@ -25,6 +28,7 @@ WORDS = {
     "|": "or",
     ">=": "of at least",
     ">": "above",
+    "<=": "of at most",
     "<": "below",
 }
 """The words of msgspec's messages, for people who write no Python."""
@@ -44,19 +48,29 @@ def check_settings(
     return {k: check_value(v, hints[k], f"{kind} {k!r}") for k, v in settings.items()}
 
 
+def check_fields(owner: Any, kind: str) -> None:
+    """Check the fields of a dataclass instance against their types, and store them converted."""
+    vars(owner).update(check_settings(vars(owner), type(owner), kind))
+
+
 def check_value(value: Any, hint: Any, name: str) -> Any:
     """Return a value converted to a type. Raises ConfigError with what was expected and what came.
 
-    A whole number may become a float, nothing else changes its type.
+    A whole number may become a float and a number of numpy one of Python, nothing else changes
+    its type. Numbers are finite.
     """
+    value = value.item() if getattr(value, "shape", None) == () else value
     kinds = [h for h in (hint, *typing.get_args(hint)) if typing.get_origin(h) is typing.Literal]
     options = [option for kind in kinds for option in typing.get_args(kind)]
     if options and isinstance(value, str) and value not in options:
         raise unknown(name, value, options)
     try:
-        return msgspec.convert(value, hint)
+        result = msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name} must be {_wanted(str(error))}, got {value!r}") from None
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ConfigError(f"{name} must be a finite number, got {value!r}")
+    return result
 
 
 def _wanted(message: str) -> str:

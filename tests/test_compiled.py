@@ -23,7 +23,7 @@ from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 
-needs_numba = pytest.mark.skipif(not engine.available(), reason="numba is not installed")
+needs_numba = pytest.mark.skipif(engine.why_not() is not None, reason="numba is not installed")
 
 
 def replayed(found, field, x0):
@@ -195,7 +195,7 @@ def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
 def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
     model = fitted(preconditioner="gaussian")
     expected = events(model, 50, compiled=False)
-    monkeypatch.setattr(engine, "available", lambda: False)
+    monkeypatch.setattr(engine, "why_not", lambda: "not installed")
     engine.warn_slow.cache_clear()
     with pytest.warns(UserWarning, match=r"pip install 'flowbdt\[compiled\]'"):
         first = events(model, 50)
@@ -211,7 +211,7 @@ def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
 def test_the_record_says_how_events_were_made():
     archive = run_directory.Archive("model", fitted(preconditioner="none").archive_)
     assert Flow(archive, compiled=False).record(1)["compiled"] is False
-    assert Flow(archive).record(1)["compiled"] is engine.available()
+    assert Flow(archive).record(1)["compiled"] is (engine.why_not() is None)
 
 
 @needs_numba
@@ -301,7 +301,6 @@ def test_older_machine_code_is_forgotten(tmp_path):
 
 
 def test_an_unusable_numba_leaves_generation_to_xgboost(monkeypatch):
-    monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
     monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
     engine.warn_slow.cache_clear()
     with pytest.warns(SlowWarning, match="another numpy"):

@@ -152,7 +152,7 @@ def test_what_does_not_exist_is_refused_with_the_reason():
         FlowMatching().move(np.zeros((1, 1)), 0.0, EDM())
     with pytest.raises(ConfigError, match="pairs noise with data"):
         PathConvention(PATHS.build("schrodinger_bridge"))
-    with pytest.raises(ConfigError, match="Known: velocity, denoised"):
+    with pytest.raises(ConfigError, match="Known: denoised, edm"):
         EDM().denoised_and_noise("epsilon", np.zeros((1, 1)), np.zeros((1, 1)), 1.0)
 
 

@@ -190,7 +190,7 @@ def test_teachers_without_a_way_of_their_own_are_refused():
     with pytest.raises(ConfigError, match="draws random numbers"):
         distil(drawing)
     moving = FlowBDT(**small, coupling="given").fit(x, source=x)
-    with pytest.raises(ConfigError, match="starts from given events"):
+    with pytest.raises(ConfigError, match="starts from source events"):
         distil(moving)
 
 

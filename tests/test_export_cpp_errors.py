@@ -99,25 +99,25 @@ def trees_whose_number_overflows(file):
 
 
 def type_limits_before_the_first_number(file):
-    file["way.columns"][4] = -1
+    file["inverse.columns"][4] = -1
 
 
 def transform_whose_numbers_end_too_early(file):
-    file["way.ops"][1] = len(file["way.numbers"]) - 1
+    file["inverse.ops"][1] = len(file["inverse.numbers"]) - 1
 
 
 def relation_cut_off(file):
-    file.shorten("way.relations", 3)
+    file.shorten("inverse.relations", 3)
 
 
 def operation_without_operands(file):
-    begin = file["way.relations"][1]
-    file["way.terms"][2 * begin] = 2
+    begin = file["inverse.relations"][1]
+    file["inverse.terms"][2 * begin] = 2
 
 
 def column_that_is_not_there(file):
-    number = file["way.terms"][2 * file["way.relations"][1] + 1]
-    file["way.numbers"][number] = 1e9
+    number = file["inverse.terms"][2 * file["inverse.relations"][1] + 1]
+    file["inverse.numbers"][number] = 1e9
 
 
 def mixture_without_components(file):

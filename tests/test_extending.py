@@ -90,6 +90,17 @@ def test_a_transform_is_used_saved_and_loaded(tmp_path):
         FlowBDT(transforms={"*": {"name": "asinh", "low": 0}}, **SMALL).fit(x)
 
 
+def test_a_transform_with_an_operation_of_its_own_needs_four_files():
+    paths = [*(ROOT / "flowbdt").rglob("*.py"), *(ROOT / "flowbdt").rglob("*.hpp")]
+    texts = {path.name: path.read_text() for path in paths}
+    (row,) = [line for line in PAGE.splitlines() if line.startswith("| ... by an operation")]
+    for code in ("RANK", "CATEGORICAL", "CIRCULAR"):
+        words = re.compile(rf"\b({code}|k{code.capitalize()})\b")
+        users = {name for name, text in texts.items() if words.search(text)}
+        assert users == {"column_operations.py", "onnx_columns.py", "flowbdt.hpp"}
+    assert all(name in row for name in users - {"column_operations.py"})
+
+
 def test_a_batch_system_trains_the_same_steps(tmp_path):
     models = []
     for name in ("serial", "processes"):

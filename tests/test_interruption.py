@@ -105,7 +105,8 @@ import multiprocessing, numpy as np
 from flowbdt import FlowBDT
 x = np.random.default_rng(0).normal(size=(500, 2))
 def again(_):
-    model = FlowBDT(preset="fast", n_steps=2, booster={"n_estimators": 3}, random_state=1).fit(x)
+    settings = {"n_steps": 2, "booster": {"n_estimators": 3}, "preconditioner": "none"}
+    model = FlowBDT(preset="fast", **settings, rejection=False, random_state=1).fit(x)
     return model.sample(5, random_state=1, compiled=False)
 before = again(0)
 with multiprocessing.get_context("fork").Pool(2) as pool:

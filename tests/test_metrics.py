@@ -13,7 +13,6 @@ from flowbdt.evaluation.metrics import (
     correlation_distance,
     correlation_matrix,
     largest_correlation_error,
-    learning_curve,
     make_mlp,
     memorisation,
     quantile_edges,
@@ -214,14 +213,6 @@ def test_judge_settings_are_those_of_the_protocol() -> None:
     assert network.random_state == 3
 
 
-def test_learning_curve_reports_every_size_and_refuses_more_than_there_is() -> None:
-    a, b = normal(1, 200, 1), normal(2, 200, 1) + 2
-    curve = learning_curve(a, b, logistic, [50, 200], n_model_seeds=1)
-    assert [result.n for result in curve] == [50, 200]
-    with pytest.raises(InputError, match="at most 200"):
-        learning_curve(a, b, logistic, [400])
-
-
 def test_auc_error_of_integer_scores_counts_ties_half() -> None:
     ones = np.ones(50)
     assert auc_error(ones, ones, ones, ones) == pytest.approx(
@@ -307,7 +298,7 @@ def test_result_survives_json() -> None:
     result = separation_power(normal(1, 100), normal(2, 100)).with_floor(
         separation_power(normal(1, 100), normal(3, 100))
     )
-    assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
+    assert Result(**json.loads(json.dumps(result.to_json()))) == result
 
 
 def test_excess_counts_combined_standard_errors() -> None:

@@ -136,7 +136,7 @@ def test_a_label_as_condition_selects_its_events() -> None:
     prepared = MixturePreconditioner().fit(z, seed=0, cond=label[:, None]).at(LINEAR, 0.0)
     for value in (0.0, 1.0, 2.0):
         own = z[label == value]
-        mean = prepared.posterior_mean(np.zeros((1, 1)), np.array([[value]]))[0, 0]
+        mean = prepared.features(np.zeros((1, 1)), np.array([[value]]))[1][0, 0]
         assert abs(mean - own.mean()) < 5 * own.std() / np.sqrt(len(own))
 
 

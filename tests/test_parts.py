@@ -11,7 +11,7 @@ from conftest import run
 
 from flowbdt import seeding
 from flowbdt.errors import ConfigError, IncompleteRun, RunError
-from flowbdt.generation.sample_jobs import SampleJobs, job_rows, merge, plan_sample
+from flowbdt.generation.sample_jobs import SampleJobs, assemble_sample, job_rows, plan_sample
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.training.run_directory import RunDirectory
@@ -87,7 +87,7 @@ def test_only_missing_or_damaged_parts_are_made_again(folder, capsys):
     values.write_bytes(values.read_bytes()[:-8])
     assert work.missing(trained) == [0, 2]
     with pytest.raises(IncompleteRun, match="2 of 3 parts of sample new are missing: 0, 2"):
-        merge(trained, work)
+        assemble_sample(trained, work)
     before = trained.file("samples/new/0001.npy").stat().st_mtime_ns
     for number in (0, 1, 2):
         assert run("part", "run", "new", number) == 0

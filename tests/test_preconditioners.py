@@ -92,7 +92,7 @@ def test_velocity_and_posterior_mean_equal_numerical_integration(path: Path, t: 
     for x in np.array([[0.0, 0.0], [1.2, -0.7], [-1.0, 2.0]]):
         v, end = by_integration(path, t, None, x)
         np.testing.assert_allclose(prepared.velocity(x[None])[0], v, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(prepared.posterior_mean(x[None])[0], end, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(prepared.features(x[None])[1][0, :2], end, rtol=1e-9, atol=1e-9)
 
 
 def test_velocity_over_an_interval_is_the_expected_mean_target(path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_flow_of_a_known_mixture_ends_at_that_mixture() -> None:
     assert (np.abs(x.mean(axis=0) - mean) < 5 * x.std(axis=0) / np.sqrt(n)).all()
     products = x[:, :, None] * x[:, None, :]
     assert (np.abs(products.mean(axis=0) - second) < 5 * products.std(axis=0) / np.sqrt(n)).all()
-    share = prepare(LINEAR, 1.0).weights(x)
+    share = prepare(LINEAR, 1.0).features(x)[1][:, 2:]
     assert (np.abs(share.mean(axis=0) - WEIGHTS) < 5 * share.std(axis=0) / np.sqrt(n)).all()
 
 
@@ -177,9 +177,9 @@ def test_a_condition_reweights_the_components() -> None:
     likelihood = WEIGHTS * stats.norm.pdf(1.4, [0.0, 1.0, 2.0], np.sqrt(0.5))
     x = np.zeros((1, 2))
     np.testing.assert_allclose(
-        prepared.weights(x, np.array([[1.4]]))[0], likelihood / likelihood.sum(), rtol=1e-12
+        prepared.features(x, np.array([[1.4]]))[1][0, 2:], likelihood / likelihood.sum(), rtol=1e-12
     )
-    np.testing.assert_allclose(prepared.weights(x)[0], WEIGHTS, rtol=1e-12)
+    np.testing.assert_allclose(prepared.features(x)[1][0, 2:], WEIGHTS, rtol=1e-12)
 
 
 def test_no_conditions_means_unknown_conditions() -> None:
@@ -227,7 +227,7 @@ def test_a_source_is_fitted_together_with_the_data() -> None:
     fitted = GaussianPreconditioner().fit(2.0 * x0 + 1.0, seed=0, source=x0)
     # x1 is known from x0, so at t = 0 the end point is too; exact but for shrinkage and floor
     np.testing.assert_allclose(
-        fitted.at(LINEAR, 0.0).posterior_mean(x0[:50]), 2.0 * x0[:50] + 1.0, atol=0.02
+        fitted.at(LINEAR, 0.0).features(x0[:50])[1], 2.0 * x0[:50] + 1.0, atol=0.02
     )
 
 

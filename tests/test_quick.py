@@ -128,7 +128,7 @@ def test_damaged_arrays_are_refused(file):
 
 
 def test_arrays_of_another_format_or_model_are_not_used(fitted, file, monkeypatch):
-    monkeypatch.setattr(packed_model, "FORMAT", 3)
+    monkeypatch.setattr(packed_model, "FORMAT", 99)
     assert packed_model.PackedFlow.of(run_directory.Archive(file)) is None
     assert len(events(open_sampler(file, random_state=4))) == N
 

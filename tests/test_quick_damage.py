@@ -9,7 +9,7 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
-from flowbdt.generation.compiled import arrays
+from flowbdt.generation.compiled import arrays, column_operations
 from flowbdt.generation.one_event import EventSampler
 from flowbdt.generation.packed import packed_model
 from flowbdt.training import run_directory
@@ -71,7 +71,7 @@ def first_event(model, content):
 
 def damaged(content, rng):
     """The content with one array changed: an entry, or its length."""
-    names = ["walk", "form", "trees", "way", "ratio"]
+    names = ["walk", "form", "trees", "inverse", "ratio"]
     name = names[rng.integers(len(names))]
     fields = list(content[name])
     place = int(
@@ -120,11 +120,11 @@ HARM = [
     ("walk", "term", 0, 1 << 62),
     ("walk", "terms", 1, -1),
     ("walk", "forests", -1, 1 << 20),
-    ("way", "columns", 0, 99),
-    ("way", "columns", 4, 1 << 40),
-    ("way", "ops", 1, 1 << 62),
-    ("way", "relations", 0, 6),
-    ("way", "terms", 0, arrays.ADD),
+    ("inverse", "columns", 0, 99),
+    ("inverse", "columns", 4, 1 << 40),
+    ("inverse", "ops", 1, 1 << 62),
+    ("inverse", "relations", 0, 6),
+    ("inverse", "terms", 0, arrays.ADD),
 ]
 
 
@@ -139,12 +139,12 @@ def test_an_index_out_of_range_is_refused(model, name, field, entry, value):
 
 
 def test_a_count_of_knots_that_is_no_number_is_refused(model):
-    way = packed_model.InverseArrays(*model[1]["way"])
+    way = packed_model.InverseArrays(*model[1]["inverse"])
     numbers = np.array(way.numbers)
-    (rank,) = way.ops[way.ops[:, 0] == arrays.RANK, 1]
+    (rank,) = way.ops[way.ops[:, 0] == column_operations.RANK, 1]
     for wrong in (np.nan, np.inf, 1.0, -3.0, 1e18):
         numbers[rank] = wrong
-        content = {**model[1], "way": tuple(way._replace(numbers=numbers.copy()))}
+        content = {**model[1], "inverse": tuple(way._replace(numbers=numbers.copy()))}
         with pytest.raises(FormatError, match="columns"):
             first_event(model, content)
 

@@ -134,13 +134,13 @@ def test_skip_takes_boundaries_of_the_fine_schedule() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "edm", "rho": 0}, "rho of spacing 'edm'"),
+        ({"name": "edm", "rho": 0}, "spacing setting 'rho' must be a number above 0"),
         ({"name": "edm", "sigma_min": 100.0}, "below sigma_max"),
-        ({"name": "ve", "sigma_max": -1}, "sigma_max of spacing 've'"),
+        ({"name": "ve", "sigma_max": -1}, "'sigma_max' must be a number"),
         ({"name": "vp", "beta_d": True}, "beta_d"),
         ({"name": "cosine", "offset": 1.0}, "offset"),
         ({"name": "sigmoid", "start": 3.0}, "below end"),
-        ({"name": "warped", "end": -1}, "end of spacing"),
+        ({"name": "warped", "end": -1}, "'end' must be"),
         ({"name": "sigmas", "values": [1.0, 2.0]}, "falling"),
         ({"name": "sigmas", "values": [1.0, 0.0]}, "above 0"),
         ({"name": "skip", "of": 2.5}, "whole number"),

@@ -252,11 +252,7 @@ def test_a_folder_that_another_process_has_just_removed_is_not_used(tmp_path, mo
     """It is removed after we opened its lock and before we hold it."""
     files = BlockFiles(tmp_path / "new.h5.partial")
 
-    def removed_meanwhile(handle):
-        files.remove()
-        return True
-
-    monkeypatch.setattr(sample_files, "_lock", removed_meanwhile)
+    monkeypatch.setattr("fcntl.flock", lambda handle, mode: files.remove())
     with pytest.raises(RunError, match="another process"), files.locked():
         pass
 

@@ -83,7 +83,7 @@ def test_a_list_that_leaves_out_an_end_is_warned_about() -> None:
         (4, "unifrom", "Did you mean 'uniform'"),
         (4, {"name": "power", "exponant": 2}, "exponent"),
         (4, {"name": "power", "exponent": 0}, "above 0"),
-        (4, {"name": "power", "exponent": float("inf")}, "above 0"),
+        (4, {"name": "power", "exponent": float("inf")}, "finite"),
         (3, [0.0, 0.5, 1.0], "2 steps, but n_steps is 3"),
         (None, [0.0, 0.5, 0.5, 1.0], "rise"),
         (None, [0.0, 1.5], "within"),

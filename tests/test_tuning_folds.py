@@ -60,12 +60,12 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows():
 @pytest.mark.parametrize(
     ("k", "told"),
     [
-        (1, "from 2"),
-        (0, "from 2"),
-        (-3, "from 2"),
-        (True, "from 2"),
-        (2.0, "from 2"),
-        ("5", "from 2"),
+        (1, "of at least 2"),
+        (0, "of at least 2"),
+        (-3, "of at least 2"),
+        (True, "a whole number"),
+        (2.0, "a whole number"),
+        ("5", "a whole number"),
         (50, "take 12 folds or fewer"),
     ],
 )

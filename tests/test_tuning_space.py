@@ -96,8 +96,9 @@ def test_limits_narrow_the_space():
     ({"learning_rate": [0, 0.5]}, "above 0"),
     ({"reg_lambda": -1}, "above 0"),
     ({"max_depth": [2, 4.5]}, "whole"),
-    ({"n_estimators": [0, 10]}, "from 1"),
-    ({"n_steps": {"low": 0, "high": 4}}, "from 1"),
+    ({"n_estimators": [0, 10]}, "at least 1"),
+    ({"n_steps": {"low": 0, "high": 4}}, "at least 1"),
+    ({"learning_rate": [0.1, float("inf")]}, "at most"),
     ({"noise": []}, "one or more"),
 ])  # fmt: skip
 def test_limits_that_cannot_be_searched_leave_nothing_behind(tmp_path, limit, message):
@@ -122,7 +123,7 @@ def test_what_is_zero_at_the_start_stays_zero(name):
 
 def test_spaces_survive_json():
     known = search_space.model_space(RunConfig(), 25_000, 12)
-    content = json.loads(json.dumps({name: p.to_json() for name, p in known.items()}))
+    content = json.loads(json.dumps({name: asdict(p) for name, p in known.items()}))
     assert search_space.from_json(content) == known
 
 
@@ -132,7 +133,7 @@ def test_gaussians_that_were_chosen_grow_with_the_events_of_a_refit():
     known = search_space.model_space(start, 10_000, 4, 0)
     setup = {
         "base": asdict(start),
-        "space": {name: parameter.to_json() for name, parameter in known.items()},
+        "space": {name: asdict(parameter) for name, parameter in known.items()},
         "table": {"names": list("abcd")},
         "n_fit": 10_000,
     }

@@ -259,7 +259,7 @@ def test_commands_tune_and_trial(tmp_path, monkeypatch, capsys):
     assert run("tune", "-o", "s", "--resume", "--trials", 3, "--folds", 2) == 1
     assert "other folds" in capsys.readouterr().err
     assert run("tune", "t.h5", "-o", "w", "--folds", 1) == 1
-    assert "whole number from 2" in capsys.readouterr().err
+    assert "whole number of at least 2" in capsys.readouterr().err
     assert run("tune", "t.h5", "-o", "u", "--from", "s/best", "--trials", 1) == 0
     assert run("tune", "-o", "v") == 1
     assert run("tune", "t.h5", "-o", "v", "--search", "[2, 5]") == 1

@@ -171,9 +171,9 @@ def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> 
 @options.quiet
 def merge_command(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
-    from ..generation.sample_jobs import SampleJobs, merge
+    from ..generation.sample_jobs import SampleJobs, assemble_sample
 
-    say(merge(open_planned(run), SampleJobs(sample)))
+    say(assemble_sample(open_planned(run), SampleJobs(sample)))
 
 
 @click.command()
@@ -205,7 +205,7 @@ def submit_command(
 
     Another executor can only generate events. It does so here, before the command returns.
     """
-    from ..generation.sample_jobs import merge, plan_sample
+    from ..generation.sample_jobs import assemble_sample, plan_sample
     from ..tables.formats import read_conditions, read_table
     from ..training.executors import HTCondor
 
@@ -234,7 +234,7 @@ def submit_command(
         for report in backend.run(planned, sample.missing(planned), sample):
             if "error" in report:
                 click.echo(f"part {report['part']} failed: {report['error']}", err=True)
-        say(merge(planned, sample))
+        say(assemble_sample(planned, sample))
 
 
 def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 sampling = options.combined(
     options.seed(),
     options.cond,
+    click.option(
+        "--outside",
+        type=click.Choice(["warn", "raise", "clip"]),
+        default="warn",
+        show_default=True,
+        help="For conditions far outside of the training range.",
+    ),
     options.file("--source", help="Table of events to start from."),
     options.sampler("Another solver, n_steps, spacing or interpolate, without rejection"),
 )
@@ -58,7 +65,12 @@ def generate_command(
     inputs.update(cond=cond, source=source, resume=resume)
     start = time.perf_counter()
     with bar(total=n, desc="generating", unit="event", unit_scale=True) as progress:
-        done = write_sample(flow, output, n, on_rows=progress.update, **inputs)
+
+        def begin(before: int) -> None:  # the rate is that of new events
+            progress.n = progress.initial = before
+
+        inputs.update(on_begin=begin, on_rows=progress.update)
+        done = write_sample(flow, output, n, **inputs)
     seconds = time.perf_counter() - start
     if done == n:
         say(f"{output}: {n} events, nothing was missing")

@@ -36,7 +36,7 @@ def watch_command(run: Path, once: bool) -> None:
     Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
     folder RUN, so this can be stopped and started at any time, also by more than one person.
     """
-    from ..generation.sample_jobs import is_merged, merge, sample_jobs
+    from ..generation.sample_jobs import assemble_sample, is_assembled, sample_jobs
     from ..training.executors.htcondor.executor import Follower
     from ..training.executors.htcondor.submissions import Submissions
 
@@ -60,8 +60,8 @@ def watch_command(run: Path, once: bool) -> None:
         return
     say(close_run(run))
     for sample in sample_jobs(folder):
-        if not is_merged(folder, sample):
-            say(merge(folder, sample))
+        if not is_assembled(folder, sample):
+            say(assemble_sample(folder, sample))
 
 
 def _pool() -> Pool | None:

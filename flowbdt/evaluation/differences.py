@@ -12,10 +12,12 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..seeding import stream
+from ..tables.checks import relative
 from ..tables.event_table import EventTable
 from .evaluate import Evaluation, aligned
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
 from .metrics.base import effective_size, uncertain
+from .metrics.marginal import noise_free_share, separation_floor
 
 REAL_FROM = 2.0
 """Standard errors from which a difference counts as real."""
@@ -28,20 +30,14 @@ NO_ORDER = ("memorisation",)
 
 REPLICAS = 200
 ALL_PAIRS = 4
-"""Up to so many entries every pair is compared, of more only those with the first."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Score of ``second`` minus that of ``first``.
+    """Score of the entry ``second`` minus that of ``first``, with its standard error.
 
-    Parameters
-    ----------
-    metric, column : as in `Result`
-    first, second : names of the entries
-    value, error : difference and its standard error
-    paired : whether the error leaves out the scatter common to both (real events, splits and seeds
-        of the judge)
+    ``paired``: the error leaves out the scatter common to both (real events, splits and seeds of
+    the judge).
     """
 
     metric: str
@@ -96,8 +92,7 @@ def difference(first: Result, second: Result, names: tuple[str, str]) -> Differe
     section 3; the bounds are derived here.
     """
     value, error = second.value - first.value, math.hypot(first.error, second.error)
-    splits = _same_splits(first, second)
-    if splits is not None:
+    if (splits := _same_splits(first, second)) is not None:
         share = float(first.settings["test_share"])
         spread = float(splits.var(ddof=1)) * (1.0 / len(splits) + share / (1.0 - share))
         error = min(max(math.sqrt(spread), error / math.sqrt(2.0)), error)
@@ -106,16 +101,15 @@ def difference(first: Result, second: Result, names: tuple[str, str]) -> Differe
 
 def _same_splits(first: Result, second: Result) -> np.ndarray | None:
     """Return the differences (k,) split by split; None if the judges did not see the same."""
-    known = [r.settings.get("aucs") for r in (first, second)]
-    if not all(known) or first.floor is None or _judged_by(first) != _judged_by(second):
+    judges = [
+        (*map(r.settings.get, ("n_model_seeds", "n_split_seeds", "seed")), r.n, r.floor_text())
+        for r in (first, second)
+    ]
+    aucs = [r.settings.get("aucs") for r in (first, second)]
+    if not all(aucs) or first.floor is None or judges[0] != judges[1]:
         return None
-    means = [np.asarray(aucs, dtype=float).mean(axis=1) for aucs in known]
+    means = [np.asarray(rows, dtype=float).mean(axis=1) for rows in aucs]
     return means[1] - means[0] if len(means[0]) == len(means[1]) > 1 else None
-
-
-def _judged_by(result: Result) -> tuple[Any, ...]:
-    settings = (result.settings.get(n) for n in ("n_model_seeds", "n_split_seeds", "seed"))
-    return (*settings, result.n, result.floor, result.floor_error)
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -128,22 +122,32 @@ def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 def differences(entries: Mapping[str, Evaluation]) -> list[Difference]:
     """Return the differences of all scores that both of a pair have.
 
-    Raises ConfigError if there are fewer than two entries, or nothing that two of them share.
+    All pairs of up to `ALL_PAIRS` entries, of more only those with the first. Raises ConfigError if
+    there are fewer than two entries, or nothing that two of them share.
     """
     if len(entries) < 2:
         raise ConfigError(f"there must be two or more to compare, got {len(entries)}")
-    found = []
-    for names in pairs(list(entries)):
-        first, second = (by_key(entries[name]) for name in names)
-        found += [difference(first[k], second[k], names) for k in first if k in second]
-    if not found:
+    table = side_by_side(entries)
+    result = [
+        difference(scores[names[0]], scores[names[1]], names)
+        for names in pairs(list(entries))
+        for scores in table.values()
+        if names[0] in scores and names[1] in scores
+    ]
+    if not result:
         raise ConfigError(f"{', '.join(entries)} share no metric; evaluate them with the same ones")
-    return found
+    return result
 
 
-def by_key(evaluation: Evaluation) -> dict[tuple[str, str | None], Result]:
-    """Return the results by metric and column."""
-    return {(r.name, r.column): r for r in evaluation.results}
+def side_by_side(
+    entries: Mapping[str, Evaluation],
+) -> dict[tuple[str, str | None], dict[str, Result]]:
+    """Return metric and column -> entry -> result, in the order in which they were evaluated."""
+    table: dict[tuple[str, str | None], dict[str, Result]] = {}
+    for name, evaluation in entries.items():
+        for result in evaluation.results:
+            table.setdefault((result.name, result.column), {})[name] = result
+    return table
 
 
 # ---- separation power of two samples beside the same real events
@@ -153,7 +157,6 @@ def by_key(evaluation: Evaluation) -> dict[tuple[str, str | None], Result]:
 class Binned:
     """Bins (d, n) of real and of generated events, by the quantiles of the real ones."""
 
-    names: tuple[str, ...]
     real: np.ndarray
     made: np.ndarray
     weights: tuple[np.ndarray, np.ndarray]
@@ -168,8 +171,9 @@ class Binned:
             np.stack([np.searchsorted(e, table.column(name), side="right") for name, e in inner])
             for table in (real, made)
         ]
-        weights = [np.ones(t.n) if t.weight is None else t.weight for t in (real, made)]
-        return cls(real.names, bins[0], bins[1], (weights[0], weights[1]), n_bins)
+        tables = (real, made)
+        weights = [np.ones(t.n) if t.weight is None else relative(t.weight) for t in tables]
+        return cls(bins[0], bins[1], (weights[0], weights[1]), n_bins)
 
     def separations(self) -> np.ndarray:
         """Return the separation power x100 of every column (d,)."""
@@ -178,34 +182,25 @@ class Binned:
     def replica(self, real: Any, made: Any) -> np.ndarray:
         """Return the separations (d,) with every event counted so often, (n,) and (k,).
 
-        The differences of the histograms are first shrunk by the part that noise alone explains,
-        or a replica would have the noise twice: once as found, once as drawn (see
-        `metrics.separation_power`).
+        The differences of the histograms are first shrunk by what noise alone explains,
+        or a replica would have the noise twice (see `metrics.separation_power`).
         """
         p, q = self._shares(1.0, 1.0)
-        value = separation_of_shares(p, q)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shrink = np.sqrt(np.clip(1.0 - self._floor(p + q) / value, 0.0, 1.0))
-        change = 0.5 * (1.0 - np.where(value > 0, shrink, 1.0))[:, None] * (p - q)
+        floor = separation_floor(p, q, [effective_size(weight) for weight in self.weights])
+        change = 0.5 * (1.0 - noise_free_share(p, q, floor))[:, None] * (p - q)
         p_drawn, q_drawn = self._shares(real, made)
         return np.asarray(separation_of_shares(p_drawn - change, q_drawn + change))
 
     def _shares(self, real: Any, made: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the shares (d, b) of real and generated events per bin."""
-        parts = []
-        for bins, weight in (
+        shares = []
+        for rows, weight in (
             (self.real, self.weights[0] * real),
             (self.made, self.weights[1] * made),
         ):
-            counts = [np.bincount(row, weight, minlength=self.n_bins) for row in bins]
-            parts.append(np.stack(counts) / weight.sum())
-        return parts[0], parts[1]
-
-    def _floor(self, both: np.ndarray) -> np.ndarray:
-        """Return the separation (d,) that noise alone gives."""
-        sizes = [effective_size(weight) for weight in self.weights]
-        filled = np.count_nonzero(both, axis=1)
-        return np.asarray(25.0 * (filled - 1) * (1.0 / sizes[0] + 1.0 / sizes[1]))
+            counts = [np.bincount(row, weight, minlength=self.n_bins) for row in rows]
+            shares.append(np.stack(counts) / weight.sum())
+        return shares[0], shares[1]
 
 
 def separation_differences(
@@ -231,38 +226,34 @@ def separation_differences(
 
 
 def with_paired_separations(
-    found: Sequence[Difference], real: EventTable, samples: Mapping[str, EventTable], seed: int
+    scores: Sequence[Difference], real: EventTable, samples: Mapping[str, EventTable], seed: int
 ) -> list[Difference]:
     """Return the differences with those of the separation paired by the real events."""
     binned = {name: Binned.of(real, table.select(real.names)) for name, table in samples.items()}
-    known: dict[tuple[str, str, str | None], tuple[float, float]] = {}
-    for first, second in {(d.first, d.second) for d in found}:
+    known: dict[tuple[str, str, str | None], float] = {}
+    for first, second in {(d.first, d.second) for d in scores}:
         if first in binned and second in binned:
-            values, errors = separation_differences(
+            _, errors = separation_differences(
                 binned[first], binned[second], same_noise=False, seed=seed
             )
-            for column, v, e in zip((*real.names, None), values, errors, strict=True):
-                known[first, second, column] = (float(v), float(e))
-    return [_paired(d, known) for d in found]
-
-
-def _paired(
-    d: Difference, known: Mapping[tuple[str, str, str | None], tuple[float, float]]
-) -> Difference:
-    key = (d.first, d.second, d.column)
-    if d.metric != "separation" or key not in known:
-        return d
-    return replace(d, error=known[key][1], paired=True)
+            columns = zip((*real.names, None), errors.tolist(), strict=True)
+            known |= {(first, second, column): error for column, error in columns}
+    return [
+        replace(d, error=known[key], paired=True)
+        if d.metric == "separation" and (key := (d.first, d.second, d.column)) in known
+        else d
+        for d in scores
+    ]
 
 
 # ---- for people
 
 
 def text(
-    entries: Mapping[str, Evaluation], found: Sequence[Difference], *, columns: bool = False
+    entries: Mapping[str, Evaluation], listed: Sequence[Difference], *, columns: bool = False
 ) -> str:
     """Return scores, differences and verdicts as text; ``columns`` adds those of single columns."""
-    shown = [d for d in found if columns or d.column is None]
+    shown = [d for d in listed if columns or d.column is None]
     return "\n".join([*_scores(entries, columns), "", *_verdicts(shown), "", *legend(shown)])
 
 
@@ -277,27 +268,16 @@ def legend(shown: Sequence[Difference]) -> list[str]:
     ]
 
 
-def side_by_side(
-    entries: Mapping[str, Evaluation],
-) -> dict[tuple[str, str | None], dict[str, Result]]:
-    """Return metric and column -> entry -> result, in the order in which they were evaluated."""
-    table: dict[tuple[str, str | None], dict[str, Result]] = {}
-    for name, evaluation in entries.items():
-        for key, result in by_key(evaluation).items():
-            table.setdefault(key, {})[name] = result
-    return table
-
-
 def _scores(entries: Mapping[str, Evaluation], columns: bool) -> list[str]:
     rows = [("metric", "column", *entries, "floor (truth)")]
-    for key, found in side_by_side(entries).items():
+    for key, results in side_by_side(entries).items():
         if columns or key[1] is None:
-            one = next(iter(found.values()))
-            cells = [found[name].text() if name in found else "-" for name in entries]
+            one = next(iter(results.values()))
+            cells = [results[name].text() if name in results else "-" for name in entries]
             rows.append((label_of(one.name), key[1] or "", *cells, one.floor_text()))
     evaluations = [evaluations_of(e) for e in entries.values()]
-    if any(evaluations):
-        rows.append(("evaluations of the velocity", "", *(n or "-" for n in evaluations), ""))
+    if set(evaluations) != {"-"}:
+        rows.append(("evaluations of the velocity", "", *evaluations, ""))
     return aligned(rows, n_left=len(rows[0]))
 
 
@@ -307,9 +287,8 @@ def label_of(metric: str) -> str:
 
 
 def evaluations_of(evaluation: Evaluation) -> str:
-    """Return the evaluations of the velocity that an event took; empty if not known."""
-    made = evaluation.settings.get("generated") or {}
-    return str(made.get("n_evaluations", ""))
+    """Return the evaluations of the velocity that an event took; "-" if not known."""
+    return str((evaluation.settings.get("generated") or {}).get("n_evaluations", "-"))
 
 
 def verdict(d: Difference) -> str:

@@ -29,11 +29,8 @@ REPORT = "report.json"
 class Entry:
     """One entry of a comparison: its scores, and where known its events, its run and its cost.
 
-    Parameters
-    ----------
-    of : name of the file or folder the entry was read from, as `names_of` calls it
-    sampler : of the run; None for that of its training
-    us_per_event : CPU microseconds per kept event, of events generated here
+    ``of`` is the file or folder it was read from, as `names_of` calls it; ``sampler`` that of the
+    run, None for that of its training; ``us_per_event`` CPU microseconds per kept event.
     """
 
     name: str
@@ -87,10 +84,9 @@ def read_entry(
     flow = Flow(source, sampler=sampler)
     real = truth.real.as_conditions(flow.condition_names)
     made = generate_like(flow, real, truth.seed, real.n)
-    relations = flow.settings.get("relations", ())
-    found = _judged(made.table, truth, flow.record(truth.seed), relations)
+    scores = _judged(made.table, truth, flow.record(truth.seed), flow.settings.get("relations", ()))
     return Entry(
-        *(name, found, made.table, source), sampler=sampler, us_per_event=made.us_per_event
+        *(name, scores, made.table, source), sampler=sampler, us_per_event=made.us_per_event
     )
 
 
@@ -103,15 +99,8 @@ def _judged(
     events: EventTable, truth: Truth, record: dict[str, Any], relations: Sequence[str] = ()
 ) -> Evaluation:
     real, training = truth.like(events)
-    return evaluate(
-        real,
-        events,
-        training=training,
-        relations=relations,
-        seed=truth.seed,
-        quick=truth.quick,
-        provenance=record,
-    )
+    options: dict[str, Any] = {"relations": relations, "seed": truth.seed, "quick": truth.quick}
+    return evaluate(real, events, training=training, provenance=record, **options)
 
 
 def read_entries(
@@ -130,13 +119,12 @@ def read_entries(
 
 def _check_columns(entries: Sequence[Entry]) -> None:
     """Refuse events with other columns than those of the entries before."""
-    known = [entry for entry in entries if entry.events is not None]
-    columns = [sorted(entry.events.names) for entry in known if entry.events is not None]
-    if known and columns[0] != columns[-1]:
+    columns = [(e.name, sorted(e.events.names)) for e in entries if e.events is not None]
+    if columns and columns[0][1] != columns[-1][1]:
+        (first, known), (last, others) = columns[0], columns[-1]
         raise InputError(
-            f"{known[0].name} has the columns {', '.join(columns[0])}, but {known[-1].name} has"
-            f" {', '.join(columns[-1])}: scores of other columns cannot be compared; give files"
-            " and runs with the same ones"
+            f"{first} has the columns {', '.join(known)}, but {last} has {', '.join(others)}:"
+            " scores of other columns cannot be compared; name files and runs with the same ones"
         )
 
 
@@ -146,12 +134,9 @@ def sampler_name(spec: Mapping[str, Any]) -> str:
     name = "" if solver is None else spec_name(solver)
     if isinstance(solver, Mapping):
         name += "".join(f" {k} {v}" for k, v in solver.items() if k != "name")
-    rest = [f"{k} {_shortly(v)}" for k, v in spec.items() if k != "solver"]
-    return ", ".join(filter(None, [name, *rest]))
-
-
-def _shortly(value: Any) -> str:
-    return f"{value[0]:g}..{value[-1]:g}" if isinstance(value, list) and value else str(value)
+    rest = {k: v for k, v in spec.items() if k != "solver"}
+    rest |= {k: f"{v[0]:g}..{v[-1]:g}" for k, v in rest.items() if isinstance(v, list) and v}
+    return ", ".join(filter(None, [name, *(f"{k} {v}" for k, v in rest.items())]))
 
 
 def samples_of(
@@ -170,20 +155,19 @@ def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> li
     Separations are paired where the scores come from the same real events: those, and as many
     generated ones, are cut as the evaluation cut them, for errors grow as events become fewer.
     """
-    found = differences({entry.name: entry.evaluation for entry in entries})
+    result = differences({entry.name: entry.evaluation for entry in entries})
     if truth is None:
-        return found
+        return result
     groups: dict[str, tuple[EventTable, dict[str, EventTable]]] = {}
     for entry in entries:
-        if entry.events is None:
-            continue
-        real, training = truth.like(entry.events)
-        cut = cut_samples(real, entry.events, training, truth.seed)
-        same = f"{cut.real.n} {sorted(cut.real.categories.items())}"
-        groups.setdefault(same, (cut.real, {}))[1][entry.name] = cut.generated
+        if entry.events is not None:
+            real, training = truth.like(entry.events)
+            cut = cut_samples(real, entry.events, training, truth.seed)
+            same = f"{cut.real.n} {sorted(cut.real.categories.items())}"
+            groups.setdefault(same, (cut.real, {}))[1][entry.name] = cut.generated
     for real, samples in groups.values():
-        found = with_paired_separations(found, real, samples, truth.seed)
-    return found
+        result = with_paired_separations(result, real, samples, truth.seed)
+    return result
 
 
 def described(entry: Entry) -> dict[str, Any]:
@@ -211,8 +195,10 @@ def quality_points(
     """
     curves: dict[str, list[Point]] = {}
     missing: list[str] = []
-    for entry in entries if truth is not None and numbers else ():
-        if entry.run is None or truth is None:
+    if truth is None or not numbers:
+        return curves, missing
+    for entry in entries:
+        if entry.run is None:
             missing.append(f"{entry.name}: events and scores only, no run to try other samplers on")
             continue
         try:
@@ -223,12 +209,15 @@ def quality_points(
         name, spec = _solver_of(entry, bench)
         if name in curves:  # two samplers that differ in the number of steps only
             continue
-        points = {n: _point(bench, spec, n) for n in sorted(set(numbers))}
-        curves[name] = [point for point in points.values() if isinstance(point, Point)]
-        reasons = {n: why for n, why in points.items() if isinstance(why, str)}
-        for why in dict.fromkeys(reasons.values()):
-            numbers_of = ", ".join(str(n) for n in reasons if reasons[n] == why)
-            missing.append(f"{name} at {numbers_of}: {why}")
+        curves[name] = []
+        reasons: dict[str, list[str]] = {}
+        for number in sorted(set(numbers)):
+            point = _point(bench, spec, number)
+            if isinstance(point, Point):
+                curves[name].append(point)
+            else:
+                reasons.setdefault(point, []).append(str(number))
+        missing += [f"{name} at {', '.join(those)}: {why}" for why, those in reasons.items()]
     return curves, missing
 
 

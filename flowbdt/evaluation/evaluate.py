@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ..atomic_files import to_plain
@@ -31,13 +32,12 @@ class Evaluation:
 
     Parameters
     ----------
-    results : tuple of Result; for a column metric with many columns, ``column=None`` is the
-        mean over the columns
-    sizes : dict, events handed in and events compared (``"compared"``, of each sample)
-    floor : str, what the floor compares
+    results : of a column metric with many columns, ``column=None`` is the mean over the columns
+    sizes : events handed in and events compared (``"compared"``, of each sample)
+    floor : the samples that the floor compares, in words
     settings, seed, versions : how to get the numbers again
-    notes : tuple of str, what a reader must know (halved or cut samples, metrics left out)
-    cpu_seconds : dict, metric -> CPU seconds of this process, floors included
+    notes : what a reader must know (halved or cut samples, metrics left out)
+    cpu_seconds : metric -> CPU seconds of this process, floors included
     """
 
     results: tuple[Result, ...]
@@ -59,32 +59,18 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold; equal inputs and seed give equal content."""
-        return {
-            "format": 1,
-            "results": [result.to_json() for result in self.results],
-            "sizes": self.sizes,
-            "floor": self.floor,
-            "settings": self.settings,
-            "seed": self.seed,
-            "versions": self.versions,
-            "notes": list(self.notes),
-        }
+        content = {"format": 1, **asdict(self)}
+        del content["cpu_seconds"]
+        plain: dict[str, Any] = to_plain(content)
+        return plain
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Evaluation:
+    def from_json(cls, content: Any) -> Evaluation:
         """Rebuild an evaluation from what `to_json` gave. Raises FormatError."""
         try:
-            return cls(
-                results=tuple(Result.from_json(result) for result in content["results"]),
-                sizes=dict(content["sizes"]),
-                floor=content["floor"],
-                settings=dict(content["settings"]),
-                seed=int(content["seed"]),
-                versions=dict(content["versions"]),
-                notes=tuple(content["notes"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"not a report of flowBDT: {error!r}") from error
+            return msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:
+            raise FormatError(f"not a report of flowBDT: {error}") from error
 
     def worst_columns(self, name: str, count: int) -> list[str]:
         """Return at most ``count`` columns farthest above the floor in metric ``name``, in order.
@@ -93,7 +79,7 @@ class Evaluation:
         """
         rows = [r for r in self.results if r.name == name and r.column is not None]
         far = sorted(rows, key=lambda r: -(r.excess or 0.0))[:count]
-        return [r.column for r in rows if r in far and r.column is not None]
+        return [str(r.column) for r in rows if r in far]
 
     def text(self, max_columns: int = 20) -> str:
         """Return an aligned table for a terminal: value ± error beside floor ± error.
@@ -107,20 +93,17 @@ class Evaluation:
         }
         kept = [result for result in self.results if result.column in shown[result.name]]
         lines = aligned([head, *(_row(result) for result in kept)], n_left=2)
-        left_out = len(self.results) - len(kept)
-        more = [f"({left_out} rows nearer to their floor are not shown)"] if left_out else []
-        return "\n".join([self.headline(), "", *lines, *more, "", *self.footer()])
+        if left_out := len(self.results) - len(kept):
+            lines.append(f"({left_out} rows nearer to their floor are not shown)")
+        lines += ["", "excess: (value - floor) in combined standard errors; '-': no floor"]
+        lines += [f"note: {note}" for note in self.notes]
+        total = sum((self.cpu_seconds or {}).values())
+        return "\n".join([self.headline(), "", *lines, f"CPU time: {total:.1f} s"])
 
     def headline(self) -> str:
         """Return one line: what was compared with what."""
         n = f"{self.sizes['compared']:,}"
         return f"{n} real against {n} generated events; floor: {self.floor}; seed {self.seed}"
-
-    def footer(self) -> list[str]:
-        """Return the lines under a table."""
-        total = sum((self.cpu_seconds or {}).values())
-        legend = "excess: (value - floor) in combined standard errors; '-': no floor"
-        return [legend, *(f"note: {note}" for note in self.notes), f"CPU time: {total:.1f} s"]
 
 
 def evaluate(
@@ -147,13 +130,12 @@ def evaluate(
         halves; one is compared with as many generated events, the floor is one half against
         the other, and memorisation cannot be tested.
     relations : such as ``["tau21 = tau2 / tau1"]``, checked on the generated events
-    seed : int; equal inputs and seed give equal results
-    quick : bool, fewer bootstrap replicas and one model seed instead of three
+    seed : equal inputs and seed give equal results
+    quick : fewer bootstrap replicas and one model seed instead of three
     metrics : names from `METRICS`, or a mapping name -> options; None for all that apply
     provenance : how the generated events were made (`Flow.record`, or the attributes of their
-        file); kept with the settings, and where it says something that a reader of the scores must
-        know, in the notes
-    n_threads : int, for the classifiers
+        file); kept with the settings, an acceptance below 1 also in the notes
+    n_threads : for the classifiers
 
     Returns
     -------
@@ -175,11 +157,10 @@ def evaluate(
     wanted = _wanted(metrics, quick)
     parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
     cut = cut_samples(real, generated, training, seed)
-    made = cut.generated
     for relation in parsed:  # now, and not after minutes of other metrics
-        relation.check_columns((*made.names, *made.cond_names))
+        relation.check_columns((*cut.generated.names, *cut.generated.cond_names))
     tables = ComparedTables(
-        cut.real, made, cut.other, cut.training, parsed, seed=seed, n_threads=n_threads
+        cut.real, cut.generated, cut.other, cut.training, parsed, seed=seed, n_threads=n_threads
     )
     results, seconds, notes = [], {}, list(cut.notes)
     for name, options in wanted.items():
@@ -190,7 +171,12 @@ def evaluate(
     settings = {"quick": quick, "metrics": wanted, "relations": [r.text for r in parsed]}
     if provenance:
         settings["generated"] = to_plain(dict(provenance))
-        notes += _of_rejection(provenance)
+        if (acceptance := float(provenance.get("acceptance", 1.0))) != 1.0:
+            notes.append(
+                "generated events passed a rejection: a boosted classifier, trained on training"
+                f" events, kept {acceptance:.0%}; the judge made of boosted trees is of the same"
+                " kind"
+            )
     return Evaluation(
         *(tuple(results), cut.sizes, cut.floor_text, settings, seed, _versions()),
         notes=tuple(notes),
@@ -242,9 +228,13 @@ def cut_samples(real: Any, generated: Any, training: Any, seed: int) -> CutSampl
         )
     n = min(table.n for table in tables.values())
     checks.min_rows(n, 10, "every sample of an evaluation")
-    if len({table.n for table in tables.values()}) > 1:
+    cut = dict(tables)
+    for key, (name, table) in enumerate(tables.items()):
+        if table.n > n:
+            rows = stream(seed, "evaluate-cut", key).permutation(table.n)[:n]
+            cut[name] = table.take(np.sort(rows))
+    if any(table.n > n for table in tables.values()):
         notes.append(f"samples of different sizes were cut at random to {n:,} events each")
-    cut = {name: _cut(table, n, seed, key) for key, (name, table) in enumerate(tables.items())}
     floor = "real against training" if training is not None else "one half of real on the other"
     return CutSamples(
         *(cut["real"], cut["generated"], cut["training"]),
@@ -261,30 +251,14 @@ def _like(truth: EventTable, data: Any, what: str) -> EventTable:
     return table.select(truth.names)
 
 
-def _cut(table: EventTable, n: int, seed: int, key: int) -> EventTable:
-    if table.n == n:
-        return table
-    rows = stream(seed, "evaluate-cut", key).permutation(table.n)[:n]
-    return table.take(np.sort(rows))
-
-
-def _of_rejection(provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    acceptance = float(provenance.get("acceptance", 1.0))
-    if acceptance == 1.0:
-        return ()
-    return (
-        f"generated events passed a rejection: a boosted classifier, trained on training events,"
-        f" kept {acceptance:.0%}; the judge made of boosted trees is of the same kind",
-    )
-
-
 def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:
     """Return metric -> options, checked."""
-    order = sorted(METRICS.names(), key=lambda name: _rank(METRICS.get(name).kind))
-    chosen = order if names is None else list(names)
+    if names is None:
+        kinds = {name: METRICS.get(name).kind for name in METRICS.names()}
+        names = sorted(kinds, key=lambda name: [*KIND_ORDER, kinds[name]].index(kinds[name]))
     options_of = names if isinstance(names, Mapping) else {}
     result = {}
-    for name in chosen:
+    for name in names:
         metric = METRICS.get(name)
         options = dict(options_of.get(name) or {})
         for key in options:
@@ -292,10 +266,6 @@ def _wanted(names: MetricNames, quick: bool) -> dict[str, dict[str, Any]]:
                 raise unknown(f"option of metric {name!r}:", key, metric.options())
         result[name] = {**(metric.quick if quick else {}), **options}
     return result
-
-
-def _rank(kind: str) -> int:
-    return KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER)
 
 
 def _row(result: Result) -> tuple[str, ...]:

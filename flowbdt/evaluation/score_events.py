@@ -72,14 +72,9 @@ def condition_table(real: EventTable) -> EventTable | None:
     """Return the conditions of events as a table; None without any."""
     if real.cond is None:
         return None
-    names, texts = real.cond_names, real.categories
-    return EventTable(
-        x=real.cond,
-        names=names,
-        units=("",) * len(names),
-        dtypes=("float64",) * len(names),
-        categories={name: texts[name] for name in names if name in texts},
-    )
+    names, count = real.cond_names, len(real.cond_names)
+    texts = {name: real.categories[name] for name in names if name in real.categories}
+    return EventTable(real.cond, names, ("",) * count, ("float64",) * count, categories=texts)
 
 
 def weighted_as(made: EventTable, real: EventTable) -> EventTable:
@@ -98,16 +93,10 @@ def weighted_as(made: EventTable, real: EventTable) -> EventTable:
 
 @dataclass(frozen=True)
 class ComparedTables:
-    """Tables with the same columns that a metric compares.
+    """Tables with the same columns that a metric compares, with or without weights.
 
-    Parameters
-    ----------
-    real, generated : with or without weights
-    other : independent real events, which give the floor; None leaves it out
-    training : the events that the generator was trained on, or None
-    relations : to be checked on the generated events
-    seed : of bootstrap replicas and judges
-    n_threads : of the judges
+    ``other`` holds independent real events, which give the floor; ``training`` those that the
+    generator was trained on. ``seed`` is that of bootstrap replicas and judges.
     """
 
     real: EventTable
@@ -133,21 +122,10 @@ class ComparedTables:
 def score_events(
     tables: ComparedTables, metrics: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, list[Result]]:
-    """Score generated events by each metric, beside the floor if there are other real events.
+    """Score generated events by each metric (name -> options), beside the floor if it is known.
 
-    Parameters
-    ----------
-    tables : what is compared
-    metrics : name of the metric -> its options
-
-    Returns
-    -------
-    dict, metric -> results, that of the whole table (for a metric of single columns the mean) first
-
-    Raises
-    ------
-    ConfigError
-        If a metric is unknown, or needs training events or relations and there are none.
+    Return metric -> results, that of the whole table (for a metric of single columns the mean)
+    first. Raises ConfigError if a metric is unknown, or lacks training events or relations.
     """
     results = {}
     # the matrix products of the neural judge are small: more threads spend their time waiting
@@ -166,20 +144,19 @@ KINDS: Registry[Any] = Registry("kind of metric")
 def _score_columns(
     tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
 ) -> list[Result]:
-    call = functools.partial(metric, seed=tables.seed, **options)
+    real = tables.real
+
+    def call(other: EventTable, column: str) -> Result:
+        values, weights = (real.column(column), other.column(column)), _weights(real, other)
+        return metric(*values, seed=tables.seed, **options, **weights)
+
     results = []
-    for column in tables.real.names:
-        value = _weighted(call, tables.real, tables.generated, column)
+    for column in real.names:
+        value = call(tables.generated, column)
         if tables.other is not None:
-            value = value.with_floor(_weighted(call, tables.real, tables.other, column))
+            value = value.with_floor(call(tables.other, column))
         results.append(replace(value, column=column))
     return [_mean(results), *results] if len(results) > 1 else results
-
-
-def _weighted(
-    call: Callable[..., Result], real: EventTable, other: EventTable, column: str
-) -> Result:
-    return call(real.column(column), other.column(column), **_weights(real, other))
 
 
 @KINDS.register("table")
@@ -281,23 +258,18 @@ def _named_columns(table: EventTable) -> dict[str, np.ndarray]:
 
 def _mean(results: list[Result]) -> Result:
     """Return the mean over columns, with errors as of independent columns."""
-    count, floor = len(results), None
-    if all(r.floor is not None for r in results):
-        floor = sum(r.floor or 0.0 for r in results) / count
-    return Result(
-        results[0].name,
-        sum(r.value for r in results) / count,
-        _error_of_mean([r.error for r in results]),
-        results[0].n,
-        floor=floor,
-        floor_error=None if floor is None else _error_of_mean([r.floor_error for r in results]),
-        unit=results[0].unit,
+    count, floors = len(results), [r.floor for r in results if r.floor is not None]
+    return replace(
+        results[0],
+        value=sum(r.value for r in results) / count,
+        error=math.sqrt(sum(r.error**2 for r in results)) / count,
+        floor=sum(floors) / count if floors else None,
+        floor_error=math.sqrt(sum((r.floor_error or 0.0) ** 2 for r in results)) / count
+        if floors
+        else None,
+        column=None,
         settings={"mean_over_columns": count, "error": "columns taken as independent"},
     )
-
-
-def _error_of_mean(errors: Sequence[float | None]) -> float:
-    return math.sqrt(sum((error or 0.0) ** 2 for error in errors)) / len(errors)
 
 
 # ---- objectives of a search

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
 from ..errors import ConfigError, GridError
-from ..flow.sampler import Sampler
 from ..flow.solvers import integrate
+from ..flow.time_grid import Sampler
 from ..generation.trained_flow import Flow
 from ..tables.event_table import EventTable
 from ..training.run_directory import Source
@@ -26,15 +26,10 @@ MOST_EVENTS = 20_000
 
 
 class Bench:
-    """Generates with any sampler, from the same noise, and scores.
+    """Generates with any sampler of a trained run, from the same noise, and scores.
 
-    Parameters
-    ----------
-    source : trained run
-    real : held-out events
-    metric : one of `score_events.SCORES`
-    seed : of noise and judge
-    n_threads : for prediction
+    ``real`` are held-out events, ``metric`` is one of `score_events.SCORES`, ``seed`` that of noise
+    and judge.
     """
 
     def __init__(
@@ -71,16 +66,15 @@ class Bench:
             self.flow.field,
             noise.standard_normal((len(rows), self.flow.plan["n_latent"])),
             sampler.boundaries,
-            cond=None if self.cond is None else self.cond[rows],
+            cond=None
+            if self.cond is None
+            else self.flow.condition_scaling.forward(self.cond[rows]),
             rng=seeding.RowNoise(seed, "solver", rows),
         ).x
         return self.flow.transform.inverse(x)
 
     def score(self, sampler: Mapping[str, Any], seed: int | None = None) -> float:
-        """Return the score of a sampler; infinite if it cannot be used or leaves the finite.
-
-        ``seed`` is that of the noise, by default the one of this bench.
-        """
+        """Return the score of a sampler; infinite if it cannot be used or leaves the finite."""
         try:
             made = self.events(sampler, seed)
         except (GridError, ConfigError):
@@ -93,8 +87,9 @@ class Bench:
         return float(result.value)
 
     def _scored(self, made: EventTable, options: Mapping[str, Mapping[str, Any]]) -> Result:
-        names, seed = [self.metric], self.seed
-        return score_objectives(self.real, made, names, seed, self.n_threads, options)[self.metric]
+        names = [self.metric]
+        scores = score_objectives(self.real, made, names, self.seed, self.n_threads, options)
+        return scores[self.metric]
 
     def boundaries(self, sampler: Mapping[str, Any]) -> np.ndarray:
         """Return the boundaries (n_steps + 1,) of a sampler."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
+import msgspec
 import numpy as np
 
-from ..errors import ConfigError, DataWarning, InputError
+from ..errors import DataWarning, InputError
 from ..registry import Registry
+from ..typed_settings import check_fields
 
 COUPLINGS: Registry[Coupling] = Registry("coupling")
 
@@ -24,23 +27,15 @@ class Coupling(ABC):
     needs_source: ClassVar[bool] = False
     """True if x0 is a source table (row i belongs to event i) and not noise."""
 
+    def __post_init__(self) -> None:
+        check_fields(self, "coupling setting")
+
     @abstractmethod
-    def pair(
-        self,
-        x0: np.ndarray,
-        x1: np.ndarray,
-        cond: np.ndarray | None,
-        rng: np.random.Generator,
-    ) -> np.ndarray:
-        """Return the rows of x0 in the order in which they belong to x1.
+    def pair(self, x0: np.ndarray, x1: np.ndarray, cond: Any, rng: np.random.Generator) -> Any:
+        """Return the rows of x0 (n, m) in the order in which they belong to x1 (n, m).
 
-        Raises InputError if x0 and x1 differ in shape.
-
-        Parameters
-        ----------
-        x0, x1 : ndarray (n, m), no unit
-        cond : ndarray (n, c) or None, the conditions of x1; NaN equals NaN
-        rng : the only source of randomness
+        ``cond`` (n, c) or None are the conditions of x1; NaN equals NaN. Nothing but ``rng`` is
+        random. Raises InputError if x0 and x1 differ in shape.
         """
 
 
@@ -55,9 +50,7 @@ def _same_shape(x0: np.ndarray, x1: np.ndarray) -> None:
 class Independent(Coupling):
     """Pair at random: x0 is independent of x1, whatever the order of the rows."""
 
-    def pair(
-        self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
-    ) -> np.ndarray:
+    def pair(self, x0: np.ndarray, x1: np.ndarray, cond: Any, rng: np.random.Generator) -> Any:
         _same_shape(x0, x1)
         return x0[rng.permutation(len(x0))]
 
@@ -68,35 +61,27 @@ class SourceCoupling(Coupling):
 
     needs_source: ClassVar[bool] = True
 
-    def pair(
-        self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
-    ) -> np.ndarray:
+    def pair(self, x0: np.ndarray, x1: np.ndarray, cond: Any, rng: np.random.Generator) -> Any:
         _same_shape(x0, x1)
         return x0
 
 
 @COUPLINGS.register("teacher")
+@dataclass(eq=False)
 class Teacher(SourceCoupling):
-    """Keep the pairs that a trained run makes of noise; see `flowbdt.tuning.distil`.
-
-    Parameters
-    ----------
-    digest : of the run that the pairs come from
-    """
+    """Keep the pairs that the trained run ``digest`` makes of noise: `flowbdt.tuning.distil`."""
 
     needs_source: ClassVar[bool] = False
 
-    def __init__(self, digest: str = "") -> None:
-        self.digest = digest
+    digest: str = ""
 
-    def pair(
-        self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return x0 in double precision, so that the target, x1 - x0, is not rounded."""
+    def pair(self, x0: np.ndarray, x1: np.ndarray, cond: Any, rng: np.random.Generator) -> Any:
+        # in double precision, so that the target, x1 - x0, is not rounded
         return super().pair(x0, x1, cond, rng).astype(np.float64)
 
 
 @COUPLINGS.register("minibatch_ot")
+@dataclass(eq=False)
 class MinibatchOT(Coupling):
     """Pair so that the summed squared distance within random batches is smallest.
 
@@ -114,20 +99,15 @@ class MinibatchOT(Coupling):
     batch_size : int, at least 2; events per assignment
     by_condition : bool
         Pair only among events whose conditions are equal. Pairing blind to the conditions moves
-        part of the condition into x0: generation, which draws x0 independently of the condition,
+        some of the condition into x0: generation, which draws x0 independently of the condition,
         then starts from the wrong points (torchcfm issue 117). With continuous conditions no two
-        events are equal and the result is an independent pairing; a DataWarning is given.
+        events are equal: the pairing is independent, with a DataWarning.
     """
 
-    def __init__(self, batch_size: int = 256, by_condition: bool = True) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 2:
-            raise ConfigError(f"batch_size of minibatch_ot must be an integer >= 2: {batch_size!r}")
-        self.batch_size = batch_size
-        self.by_condition = by_condition
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 256
+    by_condition: bool = True
 
-    def pair(
-        self, x0: np.ndarray, x1: np.ndarray, cond: np.ndarray | None, rng: np.random.Generator
-    ) -> np.ndarray:
+    def pair(self, x0: np.ndarray, x1: np.ndarray, cond: Any, rng: np.random.Generator) -> Any:
         _same_shape(x0, x1)
         paired = np.array(x0)
         for rows in self.groups(len(x0), cond):

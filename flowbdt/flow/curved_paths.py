@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ConfigError
+from ..typed_settings import NotNegative
 from .paths import PATHS, Path
 
 
@@ -59,13 +61,13 @@ class Trigonometric(Path):
 
 
 @PATHS.register("schrodinger_bridge")
+@dataclass(eq=False)
 class SchrodingerBridge(Path):
     """Brownian bridge, ``x_t = t x1 + (1 - t) x0 + sigma sqrt(t (1 - t)) noise``.
 
     Made for pairs from optimal transport (coupling ``minibatch_ot``). The velocity
     ``x1 - x0 + (1 - 2 t) / (2 t (1 - t)) (x_t - mean)`` has infinite variance at t = 0 and 1;
-    there
-    `target` gives its expectation, ``x1 - x0``.
+    there `target` gives its expectation, ``x1 - x0``.
 
     Source: Tong et al. 2024, arXiv 2302.00482, equations 20 and 21 (torchcfm:
     SchrodingerBridgeConditionalFlowMatcher, which adds 1e-8 to the denominator instead).
@@ -73,8 +75,10 @@ class SchrodingerBridge(Path):
 
     independent_noise: ClassVar[bool] = False
 
-    def __init__(self, sigma: float = 1.0) -> None:
-        super().__init__(sigma)
+    sigma: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.sigma == 0:
             raise ConfigError(
                 "sigma of path 'schrodinger_bridge' must be above 0; sigma = 0 is path 'linear'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -41,13 +42,9 @@ def locate(times: Any, t: float) -> int:
 class VelocityField(ABC):
     """A velocity for each time and point.
 
-    Attributes
-    ----------
-    times : the times the field knows, rising, or None if it knows a whole interval
-    span : first and last time of that interval, if times is None
-    convention : scales of data and noise at each time, or None where the velocity does not tell
-        them apart
-    why_not : if convention is None, the reason
+    A field knows certain ``times`` (rising), or, if they are None, the interval ``span``.
+    ``convention`` gives the scales of data and noise at each time; None, for the reason
+    ``why_not``, where the velocity does not tell them apart.
     """
 
     times: Sequence[float] | np.ndarray | None = None
@@ -118,24 +115,14 @@ class VelocityField(ABC):
 
 
 class FunctionField(VelocityField):
-    """A plain function ``velocity(t, x, cond)`` as a field.
+    """A plain function ``velocity(t, x, cond)`` as a field that knows ``times``; None for all.
 
-    Parameters
-    ----------
-    velocity : callable
-    times : the times it knows, or None for all
-    path : the path it moves along with normal noise drawn independently of the data; needed by
-        solvers that need denoised points or noise
+    Solvers that need denoised points or noise need the ``path`` it moves along, with normal noise
+    drawn independently of the data.
     """
 
-    def __init__(
-        self,
-        velocity: Callable[[float, Any, Any], Any],
-        times: Sequence[float] | np.ndarray | None = None,
-        path: Path | None = None,
-    ) -> None:
-        self.velocity = velocity
-        self.times = times
+    def __init__(self, velocity: Any, times: Any = None, path: Path | None = None) -> None:
+        self.velocity, self.times = velocity, times
         self.convention = None if path is None else PathConvention(path)
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> Any:
@@ -145,24 +132,16 @@ class FunctionField(VelocityField):
 class ClosedFormField(VelocityField):
     """The velocity of a fitted preconditioner, at every time: exact for the fitted distribution.
 
-    What it prepares for a time is kept; make a new one to free the memory.
-
-    Parameters
-    ----------
-    preconditioner : fitted, without source events
-    path : Path
+    It must be fitted without source events. What it prepares for a time is kept.
     """
 
     def __init__(self, preconditioner: Preconditioner, path: Path) -> None:
-        self.preconditioner, self.path = preconditioner, path
+        self._at = functools.cache(functools.partial(preconditioner.at, path))
         if path.independent_noise:
             self.convention = PathConvention(path)
-        self._prepared: dict[float, Any] = {}
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
-        if t not in self._prepared:
-            self._prepared[t] = self.preconditioner.at(self.path, t)
-        return np.asarray(self._prepared[t].velocity(np.asarray(x), cond))
+        return np.asarray(self._at(t).velocity(np.asarray(x), cond))
 
 
 StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -170,22 +149,13 @@ StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class Stepwise(VelocityField):
-    """One trained model per time of a grid, loaded when first needed.
+    """One trained model per time of a grid, loaded by ``predictors`` when first needed.
 
-    Raises ConfigError if keep is less than 1.
-
-    Not safe to share between threads; use one per thread.
-
-    Parameters
-    ----------
-    grid : TimeGrid
-    predictors : callable, step number -> model; a model maps points (n, m) float64 and
-        conditions (n, c) or None to velocities (n, m)
-    keep : int, how many models to hold in memory, the least recently used go first; None for all
-    convention : scales of data and noise, or None with the reason ``why_not``
-    interpolate : False: a time without a model is an error. True: between two trained times the
-        velocity is interpolated linearly, at the price of two models per evaluation and an error
-        that falls with the square of their distance; outside them it is still an error
+    At most ``keep`` models stay in memory, the least recently used go first; None for all. With
+    ``interpolate`` the velocity between two trained times is interpolated linearly, at the price of
+    two models per evaluation and an error that falls with the square of their distance; outside
+    them, and without it everywhere else, a time without a model is an error. Not safe to share
+    between threads; use one per thread. Raises ConfigError if keep is less than 1.
     """
 
     def __init__(
@@ -205,8 +175,7 @@ class Stepwise(VelocityField):
         self.span = (float(grid.times[0]), float(grid.times[-1]))
         self.convention = convention
         self.why_not = why_not or VelocityField.why_not
-        self.predictors = predictors
-        self.keep = keep
+        self.predictors, self.keep = predictors, keep
         self._loaded: OrderedDict[int, StepVelocity] = OrderedDict()
 
     @property
@@ -224,7 +193,6 @@ class Stepwise(VelocityField):
         return self._velocity(locate(self.grid.times, t), x, cond)
 
     def _between(self, t: float, x: Any, cond: Any) -> np.ndarray:
-        """Return the velocity interpolated between the two trained times around t."""
         self.require([t])
         times = self.grid.times
         above = int(np.searchsorted(times, t - TOLERANCE))
@@ -257,16 +225,10 @@ class Stepwise(VelocityField):
 class PredictionField(VelocityField):
     """A model of any convention and prediction, such as a network, on the straight path.
 
-    It never saw pure noise or pure data, so a grid has to begin at ``span[0]`` with ``flow.point(0,
-    noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
-
-    Parameters
-    ----------
-    predict : callable, (x, clock, cond) -> prediction; x (n, m) and clock in ``convention``
-    kind : what it predicts, one of `flowbdt.flow.parametrisations.PREDICTIONS`
-    convention : Convention, of the model
-    sigma_min, sigma_max : the noise ratios it knows
-    sigma_data : width of the data, for kind 'edm'
+    ``predict`` maps (x, clock, cond), with x (n, m) and clock in ``convention``, to the prediction
+    ``kind``, one of `flowbdt.flow.parametrisations.PREDICTIONS` (``sigma_data``: width of the data
+    for 'edm'). It knows noise ratios from ``sigma_min`` to ``sigma_max``, so a grid has to begin at
+    ``span[0]`` with ``flow.point(0, noise, span[0])`` (data of mean 0) and to end at ``span[1]``.
     """
 
     def __init__(

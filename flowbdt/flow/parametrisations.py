@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from ..errors import ConfigError
+from ..registry import unknown
 from .paths import Linear, Path
 
 PREDICTIONS = ("velocity", "denoised", "noise", "score", "v", "edm")
@@ -123,18 +124,10 @@ class Convention(ABC):
     def denoised_and_noise(
         self, kind: str, value: Any, x: Any, clock: float, sigma_data: float = 1.0
     ) -> tuple[Any, Any]:
-        """Return (denoised point, noise) from any of `PREDICTIONS` at the point x.
+        """Return (denoised point, noise) from the prediction ``value`` (n, m) at x (n, m).
 
-        Raises ConfigError if the kind is unknown, or does not determine one of the two at this
-        clock.
-
-        Parameters
-        ----------
-        kind : one of `PREDICTIONS`
-        value : array or tensor (n, m), the prediction
-        x : array or tensor (n, m), the point, in this convention
-        clock : float
-        sigma_data : width of the data, for ``edm`` only
+        ``sigma_data`` is the width of the data, for the kind ``edm`` only. Raises ConfigError if
+        the kind is unknown, or does not determine one of the two at this clock.
         """
         if kind == "velocity":
             return self.split(value, x, clock)
@@ -147,7 +140,7 @@ class Convention(ABC):
             return (x * alpha - value * sigma) * norm, (x * sigma + value * alpha) * norm
         denoised = value if kind == "denoised" else self._from_edm(value, x, clock, sigma_data)
         if kind not in PREDICTIONS:
-            raise ConfigError(f"unknown prediction {kind!r}. Known: {', '.join(PREDICTIONS)}.")
+            raise unknown("prediction", kind, PREDICTIONS)
         return denoised, self.noise_of(denoised, x, clock)
 
     def express(
@@ -166,7 +159,7 @@ class Convention(ABC):
             skip, out = edm_scales(sigma / self._present(alpha, "data", clock), sigma_data)
             return (denoised - (denoised + noise * (sigma / alpha)) * skip) * (1.0 / out)
         if kind not in PREDICTIONS:
-            raise ConfigError(f"unknown prediction {kind!r}. Known: {', '.join(PREDICTIONS)}.")
+            raise unknown("prediction", kind, PREDICTIONS)
         return denoised if kind == "denoised" else noise
 
     def _from_edm(self, value: Any, x: Any, clock: float, sigma_data: float) -> Any:
@@ -224,10 +217,7 @@ class PathConvention(Convention):
         return float(d_alpha), float(self.path.variance_rate(clock)) / sigma
 
     def clock(self, ratio: float) -> float:
-        """Return the time at which the noise ratio is ``ratio``, to its last digit.
-
-        Raises ConfigError if it never falls that low (paths that keep noise up to t = 1).
-        """
+        # to the last digit; some paths keep noise up to t = 1
         if isinstance(self.path, Linear) and not self.path.sigma:
             return 1.0 / (1.0 + ratio)
         if self._is_above(1.0, ratio):

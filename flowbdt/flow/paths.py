@@ -11,20 +11,22 @@ is here, the others are in `flowbdt.flow.curved_paths`. The values are those of 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, InputError
+from ..errors import InputError
 from ..registry import Registry
+from ..typed_settings import NotNegative, check_fields
 
 PATHS: Registry[Path] = Registry("path")
 
 
+@dataclass(eq=False)
 class Path(ABC):
-    """A path between noise (t = 0) and data (t = 1).
+    """A path between noise (t = 0) and data (t = 1), with fields as settings.
 
     Everywhere below ``x0``, ``x1``, ``x_t``, ``noise`` are arrays (n, m), float64, no unit; ``t``
     is a float in [0, 1], or an array (n, 1) with one time per event.
@@ -33,10 +35,10 @@ class Path(ABC):
     independent_noise: ClassVar[bool] = True
     """False if the path is made for noise that is paired with the data."""
 
-    def __init__(self, sigma: float = 0.0) -> None:
-        if not (isinstance(sigma, (int, float)) and math.isfinite(sigma) and sigma >= 0):
-            raise ConfigError(f"sigma of {type(self).__name__} must be a number >= 0: {sigma!r}")
-        self.sigma = float(sigma)
+    sigma: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "path setting")
 
     @abstractmethod
     def scales(self, t: Any) -> tuple[Any, Any]:

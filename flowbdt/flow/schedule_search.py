@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,40 +26,21 @@ from .time_grid import MIN_STEP
 FINE_STEPS = 200
 """Steps of the reference, of fourth order: its errors are far below those of any small grid."""
 
+Reference = Callable[[float], np.ndarray]
+"""The points (n, m) at a time, followed along a field with fine steps."""
 
-@dataclass(frozen=True)
-class Reference:
-    """Points followed along a field with fine steps; between them cubic in time.
 
-    times (k,), points and velocities (k, n, m), float64.
-    """
+def follow(velocity: VelocityField, x0: np.ndarray) -> Reference:
+    """Follow x0 (n, m) from t = 0 to t = 1 in fine steps, finer at both ends; cubic in between."""
+    from scipy.interpolate import CubicHermiteSpline
 
-    times: np.ndarray
-    points: np.ndarray
-    velocities: np.ndarray
-
-    @classmethod
-    def of(cls, velocity: VelocityField, x0: np.ndarray, n_steps: int = FINE_STEPS) -> Reference:
-        """Follow x0 (n, m) from t = 0 to t = 1 in steps that are finer at both ends."""
-        times = SCHEDULES.build({"name": "warped", "start": 1.5, "end": 1.5})(n_steps)
-        rk4, x = SOLVERS.build("rk4"), np.asarray(x0, dtype=np.float64)
-        points = [x]
-        for pair in itertools.pairwise(times):
-            x = integrate(rk4, velocity, x, pair).x
-            points.append(x)
-        slopes = [velocity(float(t), p) for t, p in zip(times, points, strict=True)]
-        return cls(times, np.stack(points), np.stack(slopes))
-
-    def at(self, t: float) -> np.ndarray:
-        """Return the points (n, m) at time t, by Hermite's cubic."""
-        i = int(np.clip(np.searchsorted(self.times, t) - 1, 0, len(self.times) - 2))
-        h = self.times[i + 1] - self.times[i]
-        s = (t - self.times[i]) / h
-        x0, x1 = self.points[i], self.points[i + 1]
-        v0, v1 = h * self.velocities[i], h * self.velocities[i + 1]
-        rise = s**2 * (3.0 - 2.0 * s)
-        near, far = s * (1.0 - s) ** 2, s**2 * (s - 1.0)
-        return np.asarray((1.0 - rise) * x0 + rise * x1 + near * v0 + far * v1)
+    times = SCHEDULES.build({"name": "warped", "start": 1.5, "end": 1.5})(FINE_STEPS)
+    rk4, points = SOLVERS.build("rk4"), [np.asarray(x0, dtype=np.float64)]
+    for pair in itertools.pairwise(times):
+        points.append(integrate(rk4, velocity, points[-1], pair).x)
+    slopes = [velocity(float(t), x) for t, x in zip(times, points, strict=True)]
+    reference: Reference = CubicHermiteSpline(times, np.stack(points), np.stack(slopes))
+    return reference
 
 
 def local_errors(
@@ -73,8 +54,8 @@ def local_errors(
     times = [float(t) for t in boundaries]
     evaluator, state, errors = Evaluator(velocity), solver.start(times), []
     for t0, t1 in itertools.pairwise(times):
-        x, state = solver.step(evaluator, t0, t1, reference.at(t0), state, None)
-        errors.append(float(np.sqrt(np.mean((x - reference.at(t1)) ** 2))))
+        x, state = solver.step(evaluator, t0, t1, reference(t0), state, None)
+        errors.append(float(np.sqrt(np.mean((x - reference(t1)) ** 2))))
     return np.asarray(errors)
 
 
@@ -82,22 +63,8 @@ def end_error(
     solver: Solver, velocity: VelocityField, reference: Reference, boundaries: Any
 ) -> float:
     """Return the error of the last points, root mean square, after all steps together."""
-    x = integrate(solver, velocity, reference.points[0], boundaries).x
-    return float(np.sqrt(np.mean((x - reference.points[-1]) ** 2)))
-
-
-@dataclass(frozen=True)
-class GridSearch:
-    """The best boundaries of a search, their error, and that of the start.
-
-    ``tried``: number of boundaries (lists) that were evaluated.
-    """
-
-    boundaries: np.ndarray
-    error: float
-    start_error: float
-    tried: int
-    settings: dict[str, Any] = field(default_factory=dict)
+    x = integrate(solver, velocity, reference(0.0), boundaries).x
+    return float(np.sqrt(np.mean((x - reference(1.0)) ** 2)))
 
 
 def steps_within(
@@ -122,22 +89,49 @@ def steps_within(
     return best
 
 
+@dataclass
+class GridSearch:
+    """The best boundaries so far, their error after all steps, and that of the start."""
+
+    measure: Callable[[np.ndarray], float]
+    boundaries: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.error = self.start_error = self.measure(self.boundaries)
+
+    def offer(self, grid: np.ndarray) -> bool:
+        """Try boundaries; keep them, and return True, if they are better."""
+        error = self.measure(grid) if (np.diff(grid) > MIN_STEP).all() else np.inf
+        if not error < self.error:
+            return False
+        self.boundaries, self.error = grid, error
+        return True
+
+    def move_towards_neighbours(self, share: float) -> bool:
+        """Move each inner boundary towards one neighbour where that helps; True if one moved."""
+        moved = False
+        for i, side in itertools.product(range(1, len(self.boundaries) - 1), (-1, 1)):
+            grid = self.boundaries.copy()
+            grid[i] += share * (grid[i + side] - grid[i])
+            moved = self.offer(grid) or moved
+        return moved
+
+
 def optimise_grid(
     velocity: VelocityField,
     solver: Solver,
     n_steps: int,
     x0: np.ndarray,
     *,
-    objective: str = "end",
     start: Any = "uniform",
     sweeps: int = 12,
 ) -> GridSearch:
-    """Return boundaries (n_steps + 1,) from 0 to 1 with small errors against a fine reference.
+    """Return boundaries (n_steps + 1,) from 0 to 1 with a small `end_error`.
 
     First the steps are made to err equally much per unit of time, which is optimal for many small
     steps (de Boor 1974); then each boundary is moved as long as that helps.
 
-    Raises ConfigError if the solver is stochastic or adaptive, or the objective unknown.
+    Raises ConfigError if the solver is stochastic or adaptive.
 
     Parameters
     ----------
@@ -145,9 +139,6 @@ def optimise_grid(
     solver : deterministic, with fixed steps
     n_steps : int; see `steps_within` for a budget of evaluations
     x0 : ndarray (n, m), starting points; a few hundred are enough
-    objective : 'local', the sum of `local_errors`, or 'end', `end_error`, which costs the same and
-        also knows which errors later steps wash out; the sum of local errors can fall while the
-        error at the end rises
     start : schedule to start from
     sweeps : at most so many rounds over all boundaries
     """
@@ -155,23 +146,21 @@ def optimise_grid(
         raise ConfigError(
             "the error against a reference needs a deterministic solver with fixed steps"
         )
-    if objective not in ("local", "end"):
-        raise ConfigError(f"objective must be 'local' or 'end', got {objective!r}")
-    reference = Reference.of(velocity, x0)
-
-    def measure(grid: np.ndarray) -> float:
-        if objective == "end":
-            return end_error(solver, velocity, reference, grid)
-        return float(local_errors(solver, velocity, reference, grid).sum())
-
-    first = np.asarray(SCHEDULES.build(start)(n_steps))
-    descent = _Descent(measure, first)
+    reference = follow(velocity, x0)
+    search = GridSearch(
+        lambda grid: end_error(solver, velocity, reference, grid),
+        np.asarray(SCHEDULES.build(start)(n_steps)),
+    )
     for _ in range(6):
-        errors = local_errors(solver, velocity, reference, descent.best)
-        if not descent.offer(_equalised(descent.best, errors, solver.order)):
+        errors = local_errors(solver, velocity, reference, search.boundaries)
+        if not search.offer(_equalised(search.boundaries, errors, solver.order)):
             break
-    descent.move_boundaries(sweeps)
-    return descent.result({"objective": objective, "start": start})
+    share = 0.3
+    for _ in range(sweeps):
+        share *= 1.0 if search.move_towards_neighbours(share) else 0.5
+        if share < 0.01:
+            break
+    return search
 
 
 def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.ndarray:
@@ -185,45 +174,6 @@ def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.nda
     grid = np.interp(wanted, reached, boundaries)
     grid[0], grid[-1] = boundaries[0], boundaries[-1]
     return np.asarray(0.5 * (grid + boundaries))
-
-
-class _Descent:
-    """Keep the best boundaries and try others."""
-
-    def __init__(self, measure: Callable[[np.ndarray], float], first: np.ndarray) -> None:
-        self.measure, self.best = measure, first
-        self.error = self.start_error = measure(first)
-        self.tried = 1
-
-    def offer(self, grid: np.ndarray) -> bool:
-        """Try boundaries; keep them if they are better."""
-        if not (np.diff(grid) > MIN_STEP).all():
-            return False
-        self.tried += 1
-        error = self.measure(grid)
-        if not error < self.error:
-            return False
-        self.best, self.error = grid, error
-        return True
-
-    def move_boundaries(self, sweeps: int) -> None:
-        """Move each inner boundary towards either neighbour while that helps."""
-        share = 0.3
-        for _ in range(sweeps):
-            moved = False
-            for i in range(1, len(self.best) - 1):
-                for side in (-1, 1):
-                    grid = self.best.copy()
-                    grid[i] += share * (grid[i + side] - grid[i])
-                    if self.offer(grid):
-                        moved = True
-                        break
-            share = share if moved else 0.5 * share
-            if share < 0.01:
-                return
-
-    def result(self, settings: dict[str, Any]) -> GridSearch:
-        return GridSearch(self.best, self.error, self.start_error, self.tried, settings)
 
 
 @dataclass(frozen=True)
@@ -249,35 +199,23 @@ def search_restart_interval(
 ) -> IntervalChoice:
     """Return the restart interval that brings events closest to a fine reference.
 
-    Tries every pair of inner boundaries. Closeness is the mean over columns of the Wasserstein
-    distance between the points at t = 1 and the reference points there; x0 should be a few
-    thousand rows, as the choice is no better than this distance is known.
-
-    Parameters
-    ----------
-    velocity : field that knows all times and has a normal, independent source
-    base : the solver to restart
-    boundaries : (n_steps + 1,), of the main grid
-    x0 : ndarray (n, m), starting points
-    k : restarts
-    seed : of the added noise, the same for every interval
+    Tries every pair of inner ``boundaries`` of the main grid, with ``k`` restarts and the same
+    added noise. Closeness is the mean over columns of the Wasserstein distance between the points
+    at t = 1 and the reference there; the starting points x0 (n, m) should be a few thousand, as the
+    choice is no better than this distance is known. The field must know all times and have a
+    normal, independent source.
     """
-    reference = Reference.of(velocity, x0)
+    wanted = np.sort(follow(velocity, x0)(1.0), axis=0)
     convention = velocity.require_convention()
     times = [float(t) for t in boundaries]
-    ratios = [convention.ratio(t) for t in times[1:-1]]
 
     def distance(solver: Solver) -> float:
         rng = seeding.stream(seed, "restart-search")
-        return _distance(integrate(solver, velocity, x0, times, rng=rng).x, reference.points[-1])
+        x = integrate(solver, velocity, x0, times, rng=rng).x
+        return float(np.abs(np.sort(x, axis=0) - wanted).mean())
 
     tried = [(0.0, 0.0, distance(base))]
-    for high, low in itertools.combinations(ratios, 2):
+    for high, low in itertools.combinations([convention.ratio(t) for t in times[1:-1]], 2):
         tried.append((low, high, distance(Restart(base, [[low, high, k]]))))
     low, high, _ = min(tried, key=lambda line: line[2])
     return IntervalChoice([low, high, k] if high else None, tried)
-
-
-def _distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the mean over columns of the Wasserstein-1 distance of equally many points."""
-    return float(np.abs(np.sort(x, axis=0) - np.sort(y, axis=0)).mean())

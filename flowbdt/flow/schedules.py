@@ -12,22 +12,27 @@ To add one: derive from `Schedule` or `NoiseSchedule`, write one method, registe
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from ..errors import ConfigError
 from ..registry import Registry
+from ..typed_settings import AtLeastOne, Positive, check_fields
 from .parametrisations import Convention, FlowMatching
 
 SCHEDULES: Registry[Schedule] = Registry("spacing")
 
 
 class Schedule(ABC):
-    """Boundaries in time. The constructor stores its parameters as attributes."""
+    """Boundaries in time. Subclasses are dataclasses of their settings."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "spacing setting")
 
     @abstractmethod
     def __call__(self, n_steps: int) -> np.ndarray:
@@ -59,15 +64,6 @@ def boundaries_of(
     return schedule(n_steps)
 
 
-def _positive(owner: str, **values: Any) -> None:
-    for name, value in values.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and value > 0):
-            raise ConfigError(
-                f"{name} of spacing {owner!r} must be a number above 0, got {value!r}"
-            )
-
-
 def _ramp(n_steps: int) -> np.ndarray:
     """Return n_steps numbers from 0 to 1; just 0 if it is one."""
     return np.arange(n_steps) / max(n_steps - 1, 1)
@@ -82,27 +78,26 @@ class Uniform(Schedule):
 
 
 @SCHEDULES.register("power")
+@dataclass(eq=False)
 class Power(Schedule):
     """Boundaries ``t = 1 - (1 - s)^exponent``, s uniform: finer near the data for exponent > 1."""
 
-    def __init__(self, exponent: float = 2.0) -> None:
-        _positive("power", exponent=exponent)
-        self.exponent = exponent
+    exponent: Positive = 2.0
 
     def __call__(self, n_steps: int) -> np.ndarray:
         return 1.0 - (1.0 - np.arange(n_steps + 1) / n_steps) ** self.exponent
 
 
 @SCHEDULES.register("warped")
+@dataclass(eq=False)
 class Warped(Schedule):
     """Finer at both ends: ``t = s^start / (s^start + (1 - s)^end)``, s uniform.
 
     ``start`` and ``end`` above 1 refine the noise and the data end; both 1 are equal steps.
     """
 
-    def __init__(self, start: float = 1.3, end: float = 1.3) -> None:
-        _positive("warped", start=start, end=end)
-        self.start, self.end = start, end
+    start: Positive = 1.3
+    end: Positive = 1.3
 
     def __call__(self, n_steps: int) -> np.ndarray:
         s = np.arange(n_steps + 1) / n_steps
@@ -111,16 +106,14 @@ class Warped(Schedule):
 
 
 @SCHEDULES.register("cosine")
+@dataclass(eq=False)
 class Cosine(NoiseSchedule):
     """Equal steps in the angle whose cosine is alpha and whose sine is sigma.
 
     Source: Nichol, Dhariwal 2021, arXiv 2102.09672, equation 17.
     """
 
-    def __init__(self, offset: float = 0.008) -> None:
-        if not (isinstance(offset, (int, float)) and 0 <= offset < 1):
-            raise ConfigError(f"offset of spacing 'cosine' must be in [0, 1), got {offset!r}")
-        self.offset = offset
+    offset: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.008
 
     def sigmas(self, n_steps: int) -> np.ndarray:
         noise_time = 1.0 - np.arange(n_steps) / n_steps
@@ -128,17 +121,21 @@ class Cosine(NoiseSchedule):
 
 
 @SCHEDULES.register("sigmoid")
+@dataclass(eq=False)
 class Sigmoid(NoiseSchedule):
     """alpha^2 falls along a section of a sigmoid, rescaled to reach 1 and 0.
 
     Source: Jabri, Fleet, Chen 2023, arXiv 2212.11972, algorithm 1 and its defaults.
     """
 
-    def __init__(self, start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> None:
-        _positive("sigmoid", temperature=temperature)
-        if not start < end:
-            raise ConfigError(f"start of spacing 'sigmoid' must be below end, got {start}, {end}")
-        self.start, self.end, self.temperature = start, end, temperature
+    start: float = -3.0
+    end: float = 3.0
+    temperature: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.start < self.end:
+            raise ConfigError(f"start must be below end, got {self.start} and {self.end}")
 
     def sigmas(self, n_steps: int) -> np.ndarray:
         noise_time = 1.0 - np.arange(n_steps) / n_steps
@@ -151,15 +148,16 @@ class Sigmoid(NoiseSchedule):
 
 
 @SCHEDULES.register("vp")
+@dataclass(eq=False)
 class VP(NoiseSchedule):
     """Equal steps in the time of the variance-preserving process, down to ``smallest``.
 
     Source: Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VP".
     """
 
-    def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, smallest: float = 1e-3) -> None:
-        _positive(type(self).__name__, beta_d=beta_d, beta_min=beta_min, smallest=smallest)
-        self.beta_d, self.beta_min, self.smallest = beta_d, beta_min, smallest
+    beta_d: Positive = 19.9
+    beta_min: Positive = 0.1
+    smallest: Positive = 1e-3
 
     def sigmas(self, n_steps: int) -> np.ndarray:
         u = 1.0 + _ramp(n_steps) * (self.smallest - 1.0)
@@ -169,25 +167,27 @@ class VP(NoiseSchedule):
 class _Levels(NoiseSchedule):
     """A largest and a smallest noise ratio."""
 
-    def __init__(self, name: str, sigma_min: float, sigma_max: float) -> None:
-        _positive(name, sigma_min=sigma_min, sigma_max=sigma_max)
-        if not sigma_min < sigma_max:
+    sigma_min: Positive
+    sigma_max: Positive
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sigma_min < self.sigma_max:
             raise ConfigError(
-                f"sigma_min of spacing {name!r} must be below sigma_max, got {sigma_min} and"
-                f" {sigma_max}"
+                f"sigma_min must be below sigma_max, got {self.sigma_min} and {self.sigma_max}"
             )
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
 
 @SCHEDULES.register("ve")
+@dataclass(eq=False)
 class VE(_Levels):
     """Geometric noise variances.
 
     Source: Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364, table 1, "VE".
     """
 
-    def __init__(self, sigma_min: float = 0.02, sigma_max: float = 100.0) -> None:
-        super().__init__("ve", sigma_min, sigma_max)
+    sigma_min: Positive = 0.02
+    sigma_max: Positive = 100.0
 
     def sigmas(self, n_steps: int) -> np.ndarray:
         shrink = (self.sigma_min / self.sigma_max) ** 2
@@ -195,16 +195,16 @@ class VE(_Levels):
 
 
 @SCHEDULES.register("edm")
+@dataclass(eq=False)
 class Karras(_Levels):
     """Equal steps in ``sigma^(1/rho)``.
 
     Source: Karras et al. 2022, arXiv 2206.00364, equation 5.
     """
 
-    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
-        super().__init__("edm", sigma_min, sigma_max)
-        _positive("edm", rho=rho)
-        self.rho = rho
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
 
     def sigmas(self, n_steps: int) -> np.ndarray:
         high, low = self.sigma_max ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
@@ -212,16 +212,16 @@ class Karras(_Levels):
 
 
 @SCHEDULES.register("exponential")
+@dataclass(eq=False)
 class Exponential(_Levels):
     """The log of sigma falls as ``ramp^rho``: equal ratios for rho = 1, finer late for rho > 1.
 
     Source: Crowson 2022, k-diffusion, exponential and polyexponential sigmas.
     """
 
-    def __init__(self, sigma_min: float = 0.02, sigma_max: float = 20.0, rho: float = 1.0) -> None:
-        super().__init__("exponential", sigma_min, sigma_max)
-        _positive("exponential", rho=rho)
-        self.rho = rho
+    sigma_min: Positive = 0.02
+    sigma_max: Positive = 20.0
+    rho: Positive = 1.0
 
     def sigmas(self, n_steps: int) -> np.ndarray:
         ramp = (1.0 - _ramp(n_steps)) ** self.rho
@@ -241,7 +241,6 @@ class Lu(VP):
 
 
 AYS_SIGMAS = (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034)
-"""Published noise levels, see `AlignYourSteps`; the step to 0 is understood."""
 
 
 @SCHEDULES.register("align_your_steps")
@@ -290,6 +289,7 @@ def _falling(owner: str, values: Any, shortest: int) -> np.ndarray:
 
 
 @SCHEDULES.register("skip")
+@dataclass(eq=False)
 class Skip(Schedule):
     """Some boundaries of a finer schedule, for a model trained on many steps.
 
@@ -303,11 +303,9 @@ class Skip(Schedule):
     exponent : 1 takes every k-th boundary, 2 more of those near the data
     """
 
-    def __init__(self, of: int = 64, base: Any = "uniform", exponent: float = 1.0) -> None:
-        _positive("skip", exponent=exponent)
-        if isinstance(of, bool) or not isinstance(of, int) or of < 1:
-            raise ConfigError(f"of of spacing 'skip' must be a whole number above 0, got {of!r}")
-        self.of, self.base, self.exponent = of, base, exponent
+    of: AtLeastOne = 64
+    base: Any = "uniform"
+    exponent: Positive = 1.0
 
     def chosen(self, n_steps: int) -> np.ndarray:
         """Return which boundaries (n_steps + 1,) of the fine schedule are kept."""

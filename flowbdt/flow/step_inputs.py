@@ -32,19 +32,11 @@ def check_views(views: Sequence[str]) -> None:
 class StepInputs:
     """Inputs of one step's trees, and the velocity added to their prediction.
 
-    Parameters
-    ----------
-    prepared : the preconditioner at the time of the step
-    joint : the joint transform of the table, for the view ``columns``
-    views : some of `VIEWS`, in any order; what a model does not have (weights of a single
-        Gaussian, columns where nothing was mixed) is left out
-    exact : False for models of format 1, whose trees may have split on rounding errors of an end
-        point that is the same for every point
-
-    Attributes
-    ----------
-    silent : whether, without conditions, end point and components are replaced by zeros
-    to_columns : ndarray (m, columns) or None, the matrix from a point to the single columns
+    ``views`` are some of `VIEWS`, in any order; what a model does not have (weights of a single
+    Gaussian, columns where nothing was mixed) is left out. ``exact`` is False for models of format
+    1, whose trees may have split on rounding errors of an end point that is the same for every
+    point. Otherwise end point and components are then ``silent``: zeros, without conditions.
+    ``to_columns`` (m, columns) is the matrix from a point to the single columns, or None.
     """
 
     def __init__(
@@ -70,13 +62,7 @@ class StepInputs:
         return sum(width for view, width in widths.items() if view in self.views) + mixed + n_cond
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs (n, p) float32 and closed-form velocity (n, m) float64.
-
-        Parameters
-        ----------
-        x : ndarray (n, m), points at the time of the step
-        cond : ndarray (n, c) or None
-        """
+        """Return inputs (n, p) float32 and velocity (n, m) float64 at x (n, m), cond (n, c)."""
         m = x.shape[1]
         velocity, extra = self.prepared.features(x, cond)
         if self.silent and cond is None:

@@ -36,17 +36,10 @@ def load_torchcfm() -> tuple[Any, Any]:
 class TorchcfmMatcher:
     """Draw points and velocities with torchcfm, in float64, from a numpy generator.
 
-    Raises ConfigError if the path is unknown or torchcfm refuses sigma. Raises MissingExtra if
-    torch or torchcfm is missing.
-
-    Parameters
-    ----------
-    path_name : str, a key of `MATCHERS`
-    sigma : float, torchcfm's sigma
-    ot : bool
-        Draw the pairs from torchcfm's exact transport plan of each batch. As torchcfm does it,
-        some events are repeated and others dropped; `sample` returns which were kept.
-    batch_size : int, events per transport plan
+    ``path_name`` is one of `MATCHERS`. With ``ot`` the pairs are drawn from torchcfm's exact
+    transport plan of each ``batch_size`` events; as torchcfm does it, some events are repeated and
+    others dropped. Raises ConfigError if the path is unknown or torchcfm refuses sigma, and
+    MissingExtra if torch or torchcfm is missing.
     """
 
     def __init__(
@@ -79,19 +72,10 @@ class TorchcfmMatcher:
         rng: np.random.Generator,
         groups: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return x_t, u_t and the rows of x1 that they belong to.
+        """Return x_t and u_t (n, m), and the rows (n,) of x1 that they belong to.
 
-        Parameters
-        ----------
-        x0, x1 : ndarray (n, m), no unit
-        t : float in [0, 1]
-        rng : seeds a new generator of torch; torch's and numpy's global ones are not touched
-        groups : rows that plans pair among themselves, each row in one; by default all together
-
-        Returns
-        -------
-        x_t, u_t : ndarray (n, m), float64
-        kept : ndarray (n,), int64; conditions and weights of the result are ``cond[kept]``
+        ``rng`` seeds a new generator of torch; torch's and numpy's global ones are not touched.
+        Plans pair rows of one of ``groups`` among themselves, each row in one; by default all.
         """
         start, kept = self._pairs(x0, x1, rng, groups) if self.ot else (_rows(x0), _rows(x1))
         generator = self._torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))
@@ -100,13 +84,8 @@ class TorchcfmMatcher:
         return x_t, u_t, kept
 
     def _pairs(
-        self,
-        x0: np.ndarray,
-        x1: np.ndarray,
-        rng: np.random.Generator,
-        groups: Sequence[np.ndarray] | None,
+        self, x0: np.ndarray, x1: np.ndarray, rng: np.random.Generator, groups: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw rows of x0 and x1 from the plan of each batch of a group."""
         sampler = self._torchcfm.optimal_transport.OTPlanSampler(method="exact")
         drawn_rows = []
         for group in [_rows(x1)] if groups is None else groups:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, seeding
 from ..errors import InputError
+from ..tables.checks import row_count
+from ..tables.conditions import ConditionRanges
 from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
 from ..tables.transforms import TableTransform
@@ -21,12 +23,6 @@ READ_TOGETHER = 16 * seeding.BLOCK
 """Rows of a file that are read at a time."""
 
 Categories = dict[str, tuple[str, ...]]
-
-
-class InputRows(Protocol):
-    """Numbers (n, c), read in slices that follow one another."""
-
-    def __getitem__(self, span: slice, /) -> np.ndarray: ...
 
 
 class FileRows:
@@ -39,29 +35,26 @@ class FileRows:
         self, path: Path, blocks: Callable[[int], Iterator[np.ndarray]], n_rows: int
     ) -> None:
         self.path, self._blocks, self.n_rows = path, blocks, n_rows
-        self._next, self._left = 0, np.zeros((0, 0))
+        self._next, self._left = 0, list[np.ndarray]()
         self._open: Iterator[np.ndarray] | None = None
 
     def __getitem__(self, span: slice) -> np.ndarray:
         """Return rows start to stop; going back reads the file anew."""
         low, high = int(span.start), min(int(span.stop), self.n_rows)
         if self._open is None or low != self._next:
-            self._open, self._left = self._blocks(low), np.zeros((0, 0))
-        rows, missing = [], high - low
-        while missing > 0:
-            if not len(self._left):
-                self._left = next(self._open, np.zeros((0, 0)))
-                if not len(self._left):
-                    raise InputError(f"{self.path} ends before row {high}: was it changed?")
-            rows.append(self._left[:missing])
-            self._left = self._left[missing:]
-            missing -= len(rows[-1])
-        self._next = high
-        return np.concatenate(rows)
+            self._open, self._left = self._blocks(low), []
+        while sum(map(len, self._left)) < high - low:
+            block = next(self._open, None)
+            if block is None:
+                raise InputError(f"{self.path} ends before row {high}: was it changed?")
+            self._left.append(block)
+        rows = np.concatenate(self._left)
+        self._next, self._left = high, [rows[high - low :]]
+        return rows[: high - low]
 
-    def digest(self) -> str:
-        """Return the hash of the file."""
-        return atomic_files.digest_file(self.path)
+    def clipped(self, ranges: ConditionRanges) -> FileRows:
+        """Return the rows moved into ranges."""
+        return FileRows(self.path, lambda low: map(ranges.clip, self._blocks(low)), self.n_rows)
 
 
 def conditions_of(
@@ -69,16 +62,8 @@ def conditions_of(
 ) -> np.ndarray | FileRows:
     """Return conditions of ``n_rows`` events, in the order and coding of the training table.
 
-    Parameters
-    ----------
-    cond : as in `align_conditions`, or the path of a file with one row for each event, or for all
-    names, categories : of the conditions that the model was trained with
-    n_rows : number of events
-
-    Raises
-    ------
-    InputError, FormatError, MissingExtra
-        As `align_conditions` and `read_conditions`; for a file when the block is read.
+    Arguments and errors as `align_conditions`; ``cond`` may be the path of a file with one row for
+    each event, or for all, whose errors are those of `read_conditions`, when the block is read.
     """
     if not _is_file(cond):
         return align_conditions(cond, names, categories, n_rows)
@@ -96,6 +81,26 @@ def conditions_of(
     return FileRows(path, blocks, n_rows)
 
 
+def within(
+    rows: np.ndarray | FileRows, ranges: ConditionRanges, n_rows: int, outside: str
+) -> np.ndarray | FileRows:
+    """Return conditions after a look at all of them; see `Flow.condition_rows`."""
+    ranges.check(outside)
+    if isinstance(rows, FileRows):
+        if outside == "clip":
+            return rows.clipped(ranges)
+        spans = range(0, n_rows, READ_TOGETHER)
+        far = sum(ranges.count_far(rows[low : low + READ_TOGETHER]) for low in spans)
+    else:
+        one_for_all = n_rows > 1 and rows.strides[0] == 0
+        looked_at = rows[:1] if one_for_all else rows
+        if outside == "clip":
+            return np.broadcast_to(ranges.clip(looked_at), rows.shape)
+        far = ranges.count_far(looked_at) * (n_rows if one_for_all else 1)
+    ranges.report(np.asarray(far), n_rows, outside)
+    return rows
+
+
 class SourcePoints:
     """Latent points of source events, computed for a block at a time.
 
@@ -107,13 +112,13 @@ class SourcePoints:
         self, source: Any, transform: TableTransform, categories: Categories, n_rows: int
     ) -> None:
         self._transform, self._categories = transform, categories
-        self._file: FileRows | None = None
         if _is_file(source):
-            self._file = FileRows(Path(source), lambda low: self._read(source, low), n_rows)
+            file = FileRows(Path(source), lambda low: self._read(source, low), n_rows)
+            self.events: FileRows | EventTable = file
             count = count_rows(source)
         else:
-            self._table = self._like(source)
-            count = self._table.n
+            self.events = self._like(source)
+            count = self.events.n
         if count != n_rows:
             raise InputError(f"source must have {n_rows} rows, one per event, got {count}")
 
@@ -134,25 +139,26 @@ class SourcePoints:
         with threadpool_limits(1, user_api="blas"):  # sums in one order
             for start in range(low, high, seeding.BLOCK):
                 rows = slice(start, min(start + seeding.BLOCK, high))
-                points.append(self._transform.forward(self._events(rows), start))
+                if isinstance(self.events, FileRows):
+                    events = EventTable.of(self.events[rows], self._transform.names)
+                else:
+                    events = replace(self.events.take(rows), cond=None)
+                points.append(self._transform.forward(events, start))
         return np.concatenate(points)
 
-    def _events(self, rows: slice) -> EventTable:
-        if self._file is not None:
-            return EventTable.of(self._file[rows], self._transform.names)
-        return replace(self._table.take(rows), cond=None)
 
-    def digest(self) -> str:
-        """Return the hash of the file or of the numbers."""
-        return rows_digest(self._table.x) if self._file is None else self._file.digest()
+InputRows = np.ndarray | FileRows | SourcePoints
+"""Numbers (n, c), read in slices that follow one another."""
 
 
-def rows_digest(rows: np.ndarray | FileRows | SourcePoints) -> str:
+def rows_digest(rows: InputRows) -> str:
     """Return the hash of the numbers, or of the file that they are read from."""
-    if not isinstance(rows, np.ndarray):
-        return rows.digest()
-    one_for_all = len(rows) > 1 and rows.strides[0] == 0
-    return atomic_files.digest_array(rows[:1] if one_for_all else rows)
+    data = rows.events if isinstance(rows, SourcePoints) else rows
+    if isinstance(data, FileRows):
+        return atomic_files.digest_file(data.path)
+    array = data.x if isinstance(data, EventTable) else data
+    one_for_all = len(array) > 1 and array.strides[0] == 0
+    return atomic_files.digest_array(array[:1] if one_for_all else array)
 
 
 def number_of_events(n: int | None, *inputs: Any) -> int:
@@ -160,7 +166,8 @@ def number_of_events(n: int | None, *inputs: Any) -> int:
 
     Raises InputError if it is not a whole number of at least 1.
     """
-    number = max((_count(rows) or 1 for rows in inputs), default=1) if n is None else n
+    counts = [count_rows(rows) if _is_file(rows) else row_count(rows) for rows in inputs]
+    number = max(1, *counts) if n is None else n
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise InputError(f"n_samples must be a whole number of at least 1, got {n!r}")
     return int(number)
@@ -168,9 +175,3 @@ def number_of_events(n: int | None, *inputs: Any) -> int:
 
 def _is_file(data: Any) -> bool:
     return isinstance(data, (str, PathLike))
-
-
-def _count(data: Any) -> int | None:
-    if _is_file(data):
-        return count_rows(data)
-    return len(data) if hasattr(data, "__len__") else None

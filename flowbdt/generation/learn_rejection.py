@@ -1,8 +1,8 @@
 """Learn, once a run's steps are trained, which generated events to reject.
 
 Real training events and events that the run generates go through the same classifier in the
-table's own units, conditions included: what is learned is the ratio of their densities, see
-`regressors.ratio`. Test events play no part.
+units of the table, conditions included: what is learned is the ratio of their densities, see
+`trees.density_ratio`. Test events are not used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from ..training import run_directory
 from ..training.executors.local import available_cpus
 from ..training.run_directory import RunDirectory
 from ..trees.density_ratio import DensityRatio
-from .generate_rows import classifier_inputs
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT = 8
@@ -52,12 +51,10 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
 def _is_learned(run: RunDirectory, key: str) -> bool:
     try:
         report = run.read_json(run_directory.REJECTION_REPORT)
-        whole = (
-            atomic_files.digest_file(run.file(run_directory.REJECTION)) == report["model_sha256"]
-        )
-    except (FormatError, OSError, KeyError):
+        present = atomic_files.digest_file(run.file(run_directory.REJECTION))
+        return bool(report["model_sha256"] == present and report["key"] == key)
+    except (FormatError, OSError, KeyError, TypeError):
         return False
-    return whole and report["key"] == key
 
 
 def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
@@ -67,7 +64,9 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     flow = Flow(run, n_threads, rejects=False, compiled=False)
     seed = derive(int(flow.settings["random_state"]), "rejection")
     z, cond, weight = _events(run, seed)
-    real = _as_tables(flow, z, cond)
+    with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
+        blocks = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
+    real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
     content = ratio.to_bytes()
@@ -100,17 +99,11 @@ def _events(
     return np.asarray(latent)[rows].astype(np.float64), take[0], take[1]
 
 
-def _as_tables(flow: Flow, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-    """Return events in the table's units, as generated ones come out, with their conditions."""
-    with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
-        parts = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
-    return classifier_inputs(np.vstack(parts), cond)
-
-
 def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
     """Return generated events, each condition of the real ones about equally often."""
     most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
-    return classifier_inputs(np.vstack([block.x for block in blocks]), repeated)
+    raw = None if repeated is None else flow.condition_scaling.inverse(repeated)
+    blocks = flow.blocks((0, n), derive(seed, "events"), raw, None)
+    return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

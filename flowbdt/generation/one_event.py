@@ -37,67 +37,51 @@ def open_sampler(
 
     Raises
     ------
-    FormatError
-        If it is truncated, damaged, foreign, or of a newer format.
-    InputError
-        If the model starts from source events.
+    FormatError if it is truncated, damaged, foreign, or of a newer format; InputError if the model
+    starts from source events.
     """
     source = run_directory.open_run(path)
     flow = PackedFlow.of(source) if isinstance(source, run_directory.Archive) else None
     seed = seeding.resolve(random_state)
     if flow is not None:
         sampler = EventSampler(flow, seed, first)
-        if flow.prepare(*sampler.memory) or _numba_is_usable():
+        if flow.prepare(*sampler.memory):
+            return sampler
+        from .compiled.engine import why_not  # imports much
+
+        if why_not() is None:
             return sampler
     return EventSampler(load_flow(source), seed, first)
 
 
-def _numba_is_usable() -> bool:
-    from .compiled.engine import available
-
-    return available()
-
-
 class _RowNumbers:
-    """Random numbers of single rows: those that `seeding.RowNoise` draws for them."""
+    """Random numbers of single rows, those that `seeding.RowNoise` draws for them.
 
-    def __init__(self, seed: int, purpose: str, keys: tuple[int, ...], width: int) -> None:
-        self._stream, self._keys, self._width = (seed, purpose), keys, width
+    ``draw`` is the method of a generator, for numbers of the shape of ``out``.
+    """
+
+    def __init__(self, draw: str, out: np.ndarray, *stream: Any, keys: tuple[int, ...]) -> None:
+        self._draw, self.out, self._stream, self._keys = draw, out, stream, keys
         self._block, self._next = -1, 0
 
-    def _at(self, row: int) -> np.random.Generator:
-        """Return the generator where the numbers of ``row`` are the next ones."""
+    def fill(self, row: int) -> None:
+        """Fill ``out`` with the numbers of a row."""
         block, place = divmod(row, seeding.BLOCK)
         if block != self._block or place < self._next:
-            self._rng = seeding.stream(*self._stream, block, *self._keys)
+            rng = seeding.stream(*self._stream, block, *self._keys)
+            self._numbers: Any = getattr(rng, self._draw)
             self._block, self._next = block, 0
         if place > self._next:
-            self._skip((place - self._next) * self._width)
+            self._numbers((place - self._next) * self.out.size)
+        self._numbers(out=self.out)
         self._next = place + 1
-        return self._rng
-
-    def _skip(self, count: int) -> None:
-        self._rng.standard_normal(count)
-
-    def normal(self, row: int, out: np.ndarray) -> None:
-        """Fill ``out`` (width,) with standard normal numbers."""
-        self._at(row).standard_normal(out=out)
-
-
-class _Uniform(_RowNumbers):
-    def _skip(self, count: int) -> None:
-        self._rng.random(count)
-
-    def one(self, row: int) -> float:
-        """Return a number in [0, 1)."""
-        return float(self._at(row).random())
 
 
 class EventSampler:
     """The events of a sample one by one, the same as `FlowBDT.sample` gives for the seed.
 
     Made for programs that need one particle at a time: with numba an event takes tens of
-    microseconds. Not safe to share between threads; give each its own, with a seed of its own.
+    microseconds. Not safe to share between threads; give each another one, with another seed.
 
     Parameters
     ----------
@@ -128,9 +112,12 @@ class EventSampler:
         self._names = flow.condition_names
         self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
         self._cond = np.zeros((1, len(self._names)))
+        self._columns = flow.scaling[: flow.n_columns]
+        self._conditions = flow.scaling[flow.n_columns :]
+        self._limits = np.transpose(flow.condition_ranges.limits).tolist()
         self._inputs = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
         self._noise: list[_RowNumbers] = []
-        self._accept: list[_Uniform] = []
+        self._accept: list[_RowNumbers] = []
 
     @property
     def memory(self) -> tuple[np.ndarray, ...]:
@@ -141,18 +128,9 @@ class EventSampler:
     def one(self, cond: Any = None) -> np.ndarray:
         """Return the next event (d,), float64, in the units of the training table.
 
-        Parameters
-        ----------
-        cond : (c,) numbers, the conditions in the order and coding of the training; NaN = unknown
-
-        Returns
-        -------
-        ndarray (d,): always the same memory, which the next call overwrites. Copy what you keep
-
-        Raises
-        ------
-        InputError
-            If there are not as many conditions as the model was trained with.
+        It is always the same memory, which the next call overwrites: copy what you keep. ``cond``
+        (c,) are numbers in the order and coding of the training, NaN where unknown. Raises
+        InputError if there are not as many as the model was trained with.
         """
         count = 0 if cond is None else len(cond)
         if count != len(self._names):
@@ -164,9 +142,15 @@ class EventSampler:
             self._cond[0] = cond
             if np.isinf(self._cond).any():
                 raise InputError(f"conditions must be numbers, or NaN where unknown, got {cond}")
+            if any(v < low or v > high for v, (low, high) in zip(cond, self._limits, strict=False)):
+                self._limits = []  # one warning is enough
+                ranges = self._flow.condition_ranges
+                ranges.report(ranges.count_far(self._cond), 1, "warn")
+            raw = self._cond.copy()
+            self._cond[:] = self._conditions.forward(raw)
         row, self.row = self.row, self.row + 1
         if not self._flow.generator.is_rowwise:
-            cond_rows = self._cond.copy() if count else None
+            cond_rows = raw if count else None
             self._x[:] = self._flow.rows(self.seed, np.array([row]), cond_rows)
         else:
             attempt = 0
@@ -180,9 +164,10 @@ class EventSampler:
     def _attempt(self, row: int, attempt: int) -> None:
         """Fill the event with that of one attempt."""
         if attempt == len(self._noise):
-            keys = (attempt,) if attempt else ()
-            self._noise.append(_RowNumbers(self.seed, "sample", keys, self._z.shape[1]))
-        self._noise[attempt].normal(row, self._z[0])
+            keys, point = ((attempt,) if attempt else ()), self._z[0]
+            noise = _RowNumbers("standard_normal", point, self.seed, "sample", keys=keys)
+            self._noise.append(noise)
+        self._noise[attempt].fill(row)
         generator: Any = self._flow.generator  # compiled as a whole
         generator.compiled_flow.step_one(self._z, self._cond)
         if not math.isfinite(np.add.reduce(self._z[0])):
@@ -201,9 +186,10 @@ class EventSampler:
             return True
         while next_attempt > len(self._accept):
             keys = (len(self._accept) + 1,)
-            self._accept.append(_Uniform(self.seed, "accept", keys, 1))
-        uniform = self._accept[next_attempt - 1].one(row)
+            self._accept.append(_RowNumbers("random", np.zeros(1), self.seed, "accept", keys=keys))
+        uniform = self._accept[next_attempt - 1]
+        uniform.fill(row)
         d, inputs = self._x.shape[1], self._inputs
-        inputs[0, :d] = self._x[0]
+        inputs[0, :d] = self._columns.forward(self._x[0])
         inputs[0, d:] = self._cond[0]
-        return bool(ratio.keeps(inputs, np.array([uniform]))[0])
+        return bool(ratio.keeps(inputs, uniform.out)[0])

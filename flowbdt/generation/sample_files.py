@@ -55,49 +55,39 @@ class BlockFiles:
         """Return the plan. Raises FormatError if it is missing, damaged or foreign."""
         path = self.folder / PLAN
         content = atomic_files.read_json(path)
-        version = content.get("format") if isinstance(content, dict) else None
-        body = {k: v for k, v in content.items() if k != "digest"} if version == FORMAT else None
-        if body is None or content.get("digest") != atomic_files.digest(body):
+        stated = content.pop("digest", None) if isinstance(content, dict) else None
+        if not stated or stated != atomic_files.digest(content) or content["format"] != FORMAT:
             raise FormatError(
                 f"{path} is damaged, or of another format than {FORMAT}: remove {self.folder} to"
                 " begin again"
             )
-        return body
+        return dict(content)
 
     def begin(
         self, sample: Mapping[str, Any], blocks: list[tuple[int, int]], **more: Any
     ) -> dict[str, Any]:
-        """Write the plan, unless there is one of the same sample; return the plan.
+        """Write and return the plan; of a sample that was begun, the blocks stay as they are.
 
-        Parameters
-        ----------
-        sample : plain values by name that determine every event
-        blocks : first and one past the last row of each
-        more : further entries, written anew each time
-
-        Raises RunError if the folder has another sample; names the differences.
+        ``sample`` are the values by name that determine every event, ``blocks`` first and one past
+        the last row of each, ``more`` is written anew each time. Raises RunError if the folder has
+        another sample; names the differences.
         """
-        sample = atomic_files.to_plain(dict(sample))
+        now = atomic_files.to_plain(dict(sample))
         if self.is_planned:
             plan = self.plan()
-            self._check_same(plan["sample"], sample)
-            blocks = plan["blocks"]
-        content = {"format": FORMAT, "sample": sample, "blocks": blocks, **more}
-        content = atomic_files.to_plain(content)
+            before, blocks = plan["sample"], plan["blocks"]
+            names = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+            if names:
+                texts = (f"{k} ({before.get(k)!s:.20} then, {now.get(k)!s:.20} now)" for k in names)
+                raise RunError(
+                    f"{self.folder} was begun with another {', '.join(texts)}: continue with what"
+                    " it was begun with, or remove it to begin again"
+                )
+        plan = atomic_files.to_plain({"format": FORMAT, "sample": now, "blocks": blocks, **more})
         atomic_files.make_folder(self.folder)
-        signed = {**content, "digest": atomic_files.digest(content)}
+        signed = {**plan, "digest": atomic_files.digest(plan)}
         atomic_files.write_json(self.folder / PLAN, signed)
-        return content
-
-    def _check_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        names = sorted({*before, *now})
-        other = [name for name in names if before.get(name) != now.get(name)]
-        if other:
-            texts = (f"{k} ({_short(before.get(k))} then, {_short(now.get(k))} now)" for k in other)
-            raise RunError(
-                f"{self.folder} was begun with another {', '.join(texts)}: continue with what it"
-                " was begun with, or remove it to begin again"
-            )
+        return dict(plan)
 
     def files(self, number: int) -> tuple[Path, Path]:
         """Return the paths of a block and of its report."""
@@ -166,7 +156,7 @@ class BlockFiles:
         except OSError as error:
             raise RunError(f"could not write {path}: {error}; choose another folder") from error
         with handle:
-            if not (_lock(handle) and _is_same_file(handle, path)):
+            if not _lock(handle, path):
                 raise RunError(f"another process is writing to {self.folder}: wait for its end")
             atomic_files.remove_leftovers(self.folder)
             try:
@@ -181,13 +171,11 @@ def _sample_digest(plan: Mapping[str, Any]) -> str:
     return atomic_files.digest(kept)
 
 
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 20 else text[:12] + "..."
+def _lock(handle: Any, path: Path) -> bool:
+    """Lock an open file until it is closed, where the system can; return False if another has it.
 
-
-def _lock(handle: Any) -> bool:
-    """Lock a file until it is closed, where the system can; return False if another has it."""
+    Also if it was removed meanwhile, by the process that had it until now.
+    """
     try:
         import fcntl
 
@@ -196,11 +184,6 @@ def _lock(handle: Any) -> bool:
         return False
     except (ImportError, OSError):  # not everywhere, and not on every file system
         pass
-    return True
-
-
-def _is_same_file(handle: Any, path: Path) -> bool:
-    """Return False if the file was removed, by the process that held it until now."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
     return False
@@ -215,42 +198,41 @@ def write_sample(
     cond: Any = None,
     source: Any = None,
     block_rows: int | None = None,
+    outside: str = "warn",
     resume: bool = False,
+    on_begin: Callable[[int], Any] = lambda count: None,
     on_rows: Callable[[int], Any] = lambda count: None,
 ) -> int:
-    """Write a sample to a file and return how many events were there before.
+    """Write a sample to a file and return how many events an interrupted call had made.
 
-    The file is the same, byte for byte, whatever ``block_rows``, threads and interruptions.
+    The file is the same, byte for byte, whatever ``block_rows``, threads and interruptions. Files
+    in .h5 are written in bounded memory, of other endings all is in memory at the end.
 
     Parameters
     ----------
-    path : of the file; .h5 in bounded memory, of other endings all is in memory at the end
-    n, seed, cond, source : as in `Flow.sample_blocks`
-    block_rows : as in `Flow.blocks`
+    n, seed, cond, source, block_rows, outside : as in `FlowBDT.sample_blocks`
     resume : continue what an interrupted call left; nothing is done if the file is whole (but
-        samples from source events are made again). Number, seed, model, sampler, conditions and
-        source must be the same
-    on_rows : called with numbers of new events, first with the number of those that were there
+        samples from source events are made again). All else must be as it was
+    on_begin, on_rows : called with the number of events made before, and with those of new ones
 
     Raises
     ------
     RunError
         If there are blocks of an unfinished file and ``resume`` is False, or they belong to another
         sample, or another process is writing them; if the disk is full.
-    FormatError
-        If the plan of an unfinished file is damaged. Damaged blocks are made again.
-    InputError
-        If conditions or source do not fit.
+    FormatError, InputError
+        If the plan of an unfinished file is damaged (damaged blocks are made again); if conditions
+        or source do not fit.
     """
     path, n = Path(path), number_of_events(n, cond, source)
     format_of(path)
     if not path.parent.is_dir():
         raise RunError(f"the folder of {path} does not exist: make it first")
-    rows, start = flow.condition_rows(cond, n), flow.checked_source(source, n)
+    rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
     files, record = (BlockFiles(path.with_name(path.name + ".partial")), flow.record(seed))
     if resume and start is None and _is_whole(flow, path, n, record, rows):
         files.remove()
-        on_rows(n)
+        on_begin(n)
         return n
     if files.is_planned and not resume:
         raise RunError(
@@ -267,7 +249,6 @@ def write_sample(
             on_rows(table.n)
 
     if n <= block and not files.is_planned:
-        on_rows(0)
         with TableWriter(path, record) as writer:
             for table in made(0, n):
                 writer.append(table)
@@ -279,13 +260,14 @@ def write_sample(
             "model": atomic_files.digest(flow.manifest),
             "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
             "conditions": None if rows is None else rows_digest(rows),
+            "conditions outside": outside if outside == "clip" else "as they are",
             "source": None if start is None else rows_digest(start),
             "flowbdt version": __version__,
         }
         plan = files.begin(sample, [(low, high) for _, low, high in seeding.block_ranges(n, block)])
         missing = files.missing()
         done = n - sum(high - low for low, high in (plan["blocks"][k] for k in missing))
-        on_rows(done)
+        on_begin(done)
         try:
             for number in missing:
                 files.write(number, made(*plan["blocks"][number]))
@@ -304,7 +286,7 @@ def _is_whole(
         return False
     try:
         whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
-        there = flow.condition_rows(path, n) if whole and cond is not None else None
+        there = flow.condition_rows(path, n, None) if whole and cond is not None else None
         spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
         return whole and (
             there is None

@@ -7,6 +7,7 @@ matter which machine makes it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import platform
@@ -106,28 +107,29 @@ def plan_sample(
     cond: Any = None,
     source: Any = None,
     sampler: Mapping[str, Any] | None = None,
+    outside: str = "warn",
 ) -> SampleJobs:
     """Write the plan of a sample and return its jobs; a plan that is there must be the same.
 
-    Parameters
-    ----------
-    output : of the whole sample; its name without ending names the sample
-    parts : number of jobs; by default one for each 250,000 events
-    cond, source : as in `Flow.sample_blocks`; the run must be complete then
-    sampler : as in `Flow`; checked here if the run is complete, else by the first job
-
-    Raises ConfigError if the run is not complete but conditions or a source are needed; RunError if
-    the folder has another sample of this name.
+    The name of ``output`` without ending names the sample. There are ``parts`` jobs, by default one
+    for each 250,000 events. ``sampler`` is checked here if the run is complete, else by the first
+    job. Raises ConfigError if the run is not complete but conditions or a source are needed,
+    RunError if the folder has another sample of this name.
     """
     format_of(output)
     jobs = SampleJobs(output.stem)
     flow = Flow(run, 1, sampler=sampler) if run.file("manifest.json").exists() else None
-    arrays = _input_arrays(run, flow, n, cond, source)
-    blocks = job_rows(n, parts, _group_rows(run, flow))
+    arrays = _input_arrays(run, flow, n, cond, source, outside)
+    plan = run.plan()
+    if flow is not None:
+        group = flow.group_rows(1)
+    else:
+        group = rows_together(plan["n_latent"]) if plan.get("rejection") else seeding.BLOCK
+    blocks = job_rows(n, parts, group)
     sample = {
         "number of events": n,
         "seed": seed,
-        "model": run.plan()["digest"],
+        "model": plan["digest"],
         "sampler": sampler,
         **dict.fromkeys(INPUTS.values()),
         **{INPUTS[name]: atomic_files.digest_array(array) for name, array in arrays.items()},
@@ -144,7 +146,7 @@ def plan_sample(
 
 
 def _input_arrays(
-    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any
+    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any, outside: str
 ) -> dict[str, np.ndarray]:
     """Return conditions and starting points of all events, where the run has them."""
     if flow is None:
@@ -155,16 +157,9 @@ def _input_arrays(
                 " be read only once it is; submit the training first, then the generation"
             )
         return {}
-    arrays = {"cond": flow.checked_conditions(cond, n), "start": flow.checked_source(source, n)}
-    return {name: np.asarray(rows[0:n]) for name, rows in arrays.items() if rows is not None}
-
-
-def _group_rows(run: RunDirectory, flow: Flow | None) -> int:
-    """Return how many events must be generated together."""
-    if flow is not None:
-        return flow.group_rows(1)
-    plan = run.plan()
-    return rows_together(plan["n_latent"]) if plan.get("rejection") else seeding.BLOCK
+    rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
+    arrays = {"cond": rows, "start": start}
+    return {name: np.asarray(a[0:n]) for name, a in arrays.items() if a is not None}
 
 
 def job_rows(n: int, jobs: int | None = None, group: int = seeding.BLOCK) -> list[tuple[int, int]]:
@@ -192,7 +187,10 @@ def make_block(run: RunDirectory, jobs: SampleJobs, number: int, n_threads: int)
         raise ConfigError(
             f"sample {jobs.sample} has no part {number}; it has 0 to {len(plan['blocks']) - 1}"
         )
-    inputs = [_input_array(run, jobs, name, sample) for name in INPUTS]
+    inputs = [
+        _input_array(run.file(jobs.file(f"{name}.npy")), sample[key])
+        for name, key in INPUTS.items()
+    ]
     tables = list(flow.blocks(plan["blocks"][number], sample["seed"], *inputs))
     return files.write(
         number,
@@ -203,23 +201,17 @@ def make_block(run: RunDirectory, jobs: SampleJobs, number: int, n_threads: int)
     )
 
 
-def _input_array(run: RunDirectory, jobs: SampleJobs, name: str, sample: Mapping[str, Any]) -> Any:
-    if sample[INPUTS[name]] is None:
+def _input_array(path: Path, digest: str | None) -> Any:
+    if digest is None:
         return None
-    path = run.file(jobs.file(f"{name}.npy"))
-    try:
+    with contextlib.suppress(OSError, ValueError, EOFError):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        same = atomic_files.digest_array(array) == sample[INPUTS[name]]
-    except (OSError, ValueError, EOFError):
-        same = False
-    if not same:
-        raise FormatError(
-            f"{path} is missing, damaged or of another sample; submit the generation anew"
-        )
-    return array
+        if atomic_files.digest_array(array) == digest:
+            return array
+    raise FormatError(f"{path} is missing, damaged or of another sample; submit the sample anew")
 
 
-def merge(run: RunDirectory, jobs: SampleJobs) -> str:
+def assemble_sample(run: RunDirectory, jobs: SampleJobs) -> str:
     """Assemble the output from all blocks, and return a line about it.
 
     Raises IncompleteRun if blocks are missing; names them, their logs, and how to go on.
@@ -240,7 +232,7 @@ def merge(run: RunDirectory, jobs: SampleJobs) -> str:
     return f"{plan['output']}: {sample['number of events']} events from {count} parts"
 
 
-def is_merged(run: RunDirectory, jobs: SampleJobs) -> bool:
+def is_assembled(run: RunDirectory, jobs: SampleJobs) -> bool:
     """Return True if the output was assembled, and is still there."""
     plan = jobs.blocks(run).plan()
     try:

@@ -7,10 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from threadpoolctl import (  # comes with scikit-learn
-    ThreadpoolController,
-    threadpool_limits,
-)
+from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError
@@ -18,13 +15,14 @@ from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
-from ..flow.sampler import Sampler
 from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..flow.time_grid import TimeGrid
+from ..flow.time_grid import Sampler, TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
-from ..tables.event_table import EventTable, align_conditions
+from ..tables import conditions
+from ..tables.conditions import ColumnScaling
+from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import available_cpus
@@ -35,20 +33,13 @@ from .compiled.engine import (
     CompiledFlow,
     CompiledInverse,
     CompiledTrees,
-    compiled_inverse,
     load_trees,
     may_compile,
     warn_slow,
 )
 from .generate_rows import EventGenerator
-from .input_rows import (
-    Categories,
-    FileRows,
-    InputRows,
-    SourcePoints,
-    conditions_of,
-    number_of_events,
-)
+from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events, within
+from .packed.pack_steps import SolverProgram, solver_program
 
 TOGETHER = 500_000
 """Latent values of the events that are generated together, 4 MB. With rejection, a few events of
@@ -62,7 +53,6 @@ class StepModel:
         self._inputs, self._trees = inputs, trees
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        """Return velocities (n, m), float64."""
         inputs, velocity = self._inputs(x, cond)
         velocity += self._trees.predict(inputs)
         return velocity
@@ -109,6 +99,7 @@ class Flow:
         self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
+        self.scaling, self.condition_ranges = conditions.restored(self.columns)
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self.field = self._stepwise(sampler)
@@ -150,6 +141,11 @@ class Flow:
                 " finish it with 'flowbdt fit --resume'"
             )
         ratio = DensityRatio.from_bytes(self._checked(run_directory.REJECTION))
+        if ratio.n_inputs != self.n_columns + len(self.condition_names):
+            raise FormatError(
+                f"{self.source.path}: {run_directory.REJECTION} has {ratio.n_inputs} inputs, this"
+                f" run has {self.n_columns} columns and {len(self.condition_names)} conditions"
+            )
         ratio.set_threads(self._n_threads)
         return ratio
 
@@ -193,6 +189,7 @@ class Flow:
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
+        self._check_shape(step, trees.shape)
         return StepModel(self.step_inputs(step), trees)
 
     def _model(self, step: int) -> bytes:
@@ -211,15 +208,18 @@ class Flow:
         them.
         """
         trees, n_inputs = forests(self._model(step))
+        self._check_shape(step, (n_inputs, max(f.first + f.width for f in trees)))
+        return trees
+
+    def _check_shape(self, step: int, got: tuple[int, int] | None) -> None:
+        """Raise FormatError if the trees of a step have other inputs or outputs than the run."""
         expected = (self.step_inputs(step).n_inputs(len(self.condition_names)), self.n_latent)
-        got = n_inputs, max(forest.first + forest.width for forest in trees)
-        if got != expected:
+        if got is not None and got != expected:
             raise FormatError(
                 f"{self.source.path}: step model {step} has {got[0]} inputs and {got[1]} outputs,"
                 f" this run needs {expected[0]} and {expected[1]}; it is damaged or from another"
                 " run: copy it again, or train the step anew"
             )
-        return trees
 
     @cached_property
     def compiled_flow(self) -> CompiledFlow | None:
@@ -236,30 +236,33 @@ class Flow:
 
     def steps_as_arrays(self) -> CompiledFlow:
         """Return all steps as flat arrays. Raises ConfigError if they have no such form."""
-        convention, threads = self.field.convention, self._n_threads
-        return CompiledFlow.of(
-            self.sampler, self.grid, convention, self.step_inputs, self.step_forests, threads
-        )
+        program, numbers = self.program()
+        steps, places = np.unique(numbers, return_inverse=True)
+        inputs, trees = map(self.step_inputs, steps), map(self.step_forests, steps)
+        return CompiledFlow(program, places, [*inputs], [*trees], self._n_threads)
+
+    def program(self) -> tuple[SolverProgram, list[int]]:
+        """Return the sums of the solver, and the step model of each evaluation."""
+        sampler = self.sampler
+        program = solver_program(sampler.solver, sampler.boundaries, self.field.convention)
+        return program, [self.grid.locate(float(t)) for t in program.times]
 
     @cached_property
     def compiled_inverse(self) -> CompiledInverse | None:
-        """The compiled inverse transform, latent points to columns; None if there is none."""
-        return compiled_inverse(self.transform) if self.compiled else None
+        """The compiled inverse transform; None if a column has none, or it is not wanted."""
+        try:
+            return CompiledInverse(self.transform) if self.compiled else None
+        except ConfigError:  # numpy does it nearly as fast for many events
+            return None
 
     @cached_property
     def generator(self) -> EventGenerator:
         """The generator of events, compiled where possible."""
-        ratio = self.ratio
+        ratio, machine_code = self.ratio, (self.compiled_flow, self.compiled_inverse)
         if ratio is not None and self.compiled:
             ratio = ratio.with_trees(self.classifier.predict)
-        return EventGenerator(
-            self.field,
-            self.sampler,
-            self.transform,
-            ratio,
-            self.compiled_flow,
-            self.compiled_inverse,
-        )
+        inverse = self.transform, self.scaling
+        return EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""
@@ -280,21 +283,14 @@ class Flow:
         cond: Any = None,
         source: Any = None,
         block_rows: int | None = None,
+        outside: str = "warn",
     ) -> Iterator[EventTable]:
-        """Yield new events block by block; event i depends on its seed and row only.
+        """Yield new events block by block; arguments and errors as `FlowBDT.sample_blocks`.
 
-        Parameters
-        ----------
-        n : number of events; by default as many as ``cond`` or ``source`` has rows, else 1
-        seed : int
-        cond : array or DataFrame (n, c) or (1, c), or the path of a file, read as blocks are made
-        source : table with n rows, or the path of a file, if the run starts from source events
-        block_rows : see `blocks`
-
-        Raises InputError if conditions or source are missing, not expected, or of the wrong shape.
+        Event i depends on the seed, its row and its conditions only.
         """
         n = number_of_events(n, cond, source)
-        inputs = self.condition_rows(cond, n), self.checked_source(source, n)
+        inputs = self.condition_rows(cond, n, outside), self.checked_source(source, n)
         return self.blocks((0, n), seed, *inputs, block_rows)
 
     def blocks(
@@ -305,22 +301,18 @@ class Flow:
         start: InputRows | None,
         block_rows: int | None = None,
     ) -> Iterator[EventTable]:
-        """Yield the rows ``span`` of a sample, block by block.
+        """Yield the rows ``span`` (the first that of a block, and one past the last) of a sample.
 
-        Parameters
-        ----------
-        span : first row (that of a block) and one past the last
-        cond : conditions (n, c) from `condition_rows`, of all n rows of the sample, or None
-        start : latent points (n, m) from `checked_source`, of all rows, or None
-        block_rows : events in a block, rounded up to whole blocks of noise; by default as many as
-            fit into some megabytes
+        ``cond`` (n, c) from `condition_rows` and ``start`` (n, m) from `checked_source` are of all
+        rows of the sample. A block of ``block_rows`` is rounded up to whole blocks of noise; by
+        default it has some megabytes.
         """
         threads, size = ThreadpoolController(), self.group_rows(block_rows)
         for low in range(span[0], span[1], size):
-            rows = np.arange(low, min(low + size, span[1]))
-            own = slice(low, low + len(rows))
-            values = None if cond is None else np.array(cond[own])
-            points = None if start is None else np.asarray(start[own])
+            high = min(low + size, span[1])
+            rows = np.arange(low, high)
+            values = None if cond is None else np.array(cond[low:high])
+            points = None if start is None else np.asarray(start[low:high])
             # small matrix products: more threads would spend their time waiting for each other
             with threads.limit(limits=1, user_api="blas"):
                 x = self.generator.events(seed, rows, values, points)
@@ -334,11 +326,15 @@ class Flow:
         """
         if block_rows is not None and block_rows < 1:
             raise InputError(f"block_rows must be at least 1, got {block_rows}")
-        if self.ratio is not None and not self.generator.is_rowwise:
-            return rows_together(self.n_latent)
-        if block_rows is not None:
+        rowwise = self.generator.is_rowwise
+        if block_rows is not None and (rowwise or self.ratio is None):
             return -(-block_rows // BLOCK) * BLOCK
-        return rows_together(self.n_latent) if self.generator.is_rowwise else BLOCK
+        return rows_together(self.n_latent) if rowwise or self.ratio is not None else BLOCK
+
+    @property
+    def condition_scaling(self) -> ColumnScaling:
+        """The scaling with which the field takes conditions."""
+        return self.scaling[self.n_columns :]
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
@@ -356,36 +352,39 @@ class Flow:
             cond=cond,
             cond_names=tuple(columns["conditions"]),
             categories=dict(self.categories),
+            originals=dict(columns.get("originals", {})),
         )
 
     def as_fitted(self, table: EventTable) -> Any:
-        """Return a table as the kind that was fitted: EventTable, DataFrame or array."""
-        kind = self.plan["kind"]
-        if kind == "frame":
-            return table.to_frame()
-        return table.x.astype(np.result_type(*table.dtypes)) if kind == "array" else table
+        """Return a table as the kind that was fitted, with its labels and types."""
+        return table.as_kind(self.plan["kind"], self.plan.get("labels"))
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
-        trained = self._trained_conditions(cond)
-        return align_conditions(cond, *trained, n) if trained else None
+        rows = self.condition_rows(cond, n)
+        return None if rows is None else rows[0:n]
 
-    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:
-        """Return the same; from the path of a file they are read when needed."""
-        trained = self._trained_conditions(cond)
-        return conditions_of(cond, *trained, n) if trained else None
+    def condition_rows(
+        self, cond: Any, n: int, outside: str | None = "warn"
+    ) -> np.ndarray | FileRows | None:
+        """Return the same; from the path of a file they are read when needed.
 
-    def _trained_conditions(self, cond: Any) -> tuple[tuple[str, ...], Categories] | None:
-        """Return names and categories of the conditions; None without any."""
+        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
+        once, 'raise' refuses it; 'clip' moves all to the range; None does not look.
+        """
         names = self.condition_names
-        if not names and cond is not None:
-            raise InputError("this model was trained without conditions; leave cond out")
         if names and cond is None:
             raise InputError(
                 f"this model was trained with the conditions {', '.join(names)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
-        return (names, {k: v for k, v in self.categories.items() if k in names}) if names else None
+        if not names and cond is not None:
+            raise InputError("this model was trained without conditions; leave cond out")
+        categories = {k: v for k, v in self.categories.items() if k in names}
+        if not names:
+            return None
+        rows = conditions_of(cond, names, categories, n)
+        return rows if outside is None else within(rows, self.condition_ranges, n, outside)
 
     def checked_source(self, source: Any, n: int) -> SourcePoints | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""

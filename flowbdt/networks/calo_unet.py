@@ -27,10 +27,7 @@ def closed(x: Tensor, n: int) -> Tensor:
 
 
 class CylinderConv(nn.Conv3d):
-    """A 3-d convolution that is periodic in alpha and padded by zeros in z and r.
-
-    With stride 1 it commutes with rotations.
-    """
+    """A 3-d convolution, periodic in alpha, padded by zeros in z and r."""
 
     def __init__(
         self,

@@ -60,18 +60,12 @@ def along(values: Tensor, x: Tensor) -> Tensor:
 class Denoiser(nn.Module):
     """A backbone with its scaling: the network of training and sampling.
 
-    Conditions come in any units; `learn_conditions` takes their mean and width, and the backbone
-    gets them standardised (but for the number of particles, if it needs one).
+    The backbone maps (x (n, ...), log(sigma) / 4 (n,), cond (n, c) or None) to a prediction (n,
+    ...) of one of `KINDS`; ``sigma_data`` is the width of the data, ``sigma_min`` and ``sigma_max``
+    the noise levels of the training. Conditions come in any units; `learn_conditions` takes their
+    mean and width, and the backbone gets them standardised (but for the number of particles).
 
     Raises ConfigError if the prediction is unknown or the levels are not ordered.
-
-    Parameters
-    ----------
-    backbone : module, (x (n, ...), noise (n,), cond (n, c) or None) -> prediction (n, ...); noise
-        is log(sigma) / 4
-    prediction : one of `KINDS`
-    sigma_data : width of the data
-    sigma_min, sigma_max : noise levels it is trained for, and not evaluated beyond
     """
 
     centre: Tensor

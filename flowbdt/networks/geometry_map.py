@@ -52,10 +52,7 @@ class Layers:
         return sum((len(e) - 1) * n for e, n in zip(self.edges, self.n_alpha, strict=True))
 
     def split(self, layer: int) -> np.ndarray:
-        """Return the shares of the fine rings in each ring's energy, (n_fine, n_rings).
-
-        Columns add up to 1.
-        """
+        """Return the shares (n_fine, n_rings) of the fine rings in each ring's energy."""
         edges, fine = np.asarray(self.edges[layer]), self.union
         low = np.maximum(fine[:-1, None], edges[None, :-1])
         high = np.minimum(fine[1:, None], edges[None, 1:])
@@ -70,18 +67,12 @@ class Layers:
 class GeometryMap(nn.Module):
     """Trained linear maps from each layer's rings to the cylinder's and back.
 
-    They begin as the split by area, which conserves energy, and its inverse. Layers with a single
-    alpha bin are divided evenly over all bins on the way in and summed on the way out.
+    They begin as the split by area, which conserves energy, and its inverse, both with normal
+    numbers of width ``jitter``: 'pseudo', the pseudo-inverse as published, or 'sum', which
+    conserves the energy of any picture inside the layer, not only of mapped ones. Layers with a
+    single alpha bin are divided evenly over all bins on the way in and summed on the way out.
 
     Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
-
-    Parameters
-    ----------
-    layers : Layers
-    jitter : width of the normal numbers added to both at the start
-    inverse : 'pseudo', the pseudo-inverse as published; 'sum', the sum over fine rings, which
-        conserves the energy of any picture inside the layer, not only of mapped ones
-    seed : of the jitter
     """
 
     def __init__(

@@ -9,6 +9,7 @@ counts ``lambda b^2``. Operators only: sigma may be a number, an array or a tens
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -37,53 +38,34 @@ def _positive(**values: float) -> None:
             raise ConfigError(f"{name} of a loss weight must be above 0, got {value!r}")
 
 
-@WEIGHTS.register("edm")
-class EDMWeight:
-    """``(sigma^2 + s_d^2) / (sigma s_d)^2``: 1 on the error of the EDM network F.
-
-    Karras et al. 2022, arXiv 2206.00364, table 1.
-    """
-
-    def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        return 1.0 / sigma**2 + 1.0 / sigma_data**2
+def _edm(sigma: Any, sigma_data: float) -> Any:
+    return 1.0 / sigma**2 + 1.0 / sigma_data**2
 
 
-@WEIGHTS.register("denoised")
-class DenoisedWeight:
-    """1: the plain error of the denoised point."""
-
-    def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        return 0.0 * sigma + 1.0
-
-
-@WEIGHTS.register("noise")
-class NoiseWeight:
-    """``SNR = 1 / sigma^2``: 1 on the error of the noise, the simple loss of DDPM.
-
-    Ho, Jain, Abbeel 2020, arXiv 2006.11239, equation 14.
-    """
-
-    def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        return 1.0 / sigma**2
-
-
-@WEIGHTS.register("v")
-class VWeight:
-    """``SNR + 1``: 1 on the error of v (Salimans, Ho 2022, arXiv 2202.00512, section 4)."""
-
-    def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        return 1.0 / sigma**2 + 1.0
+PLAIN: dict[str, Weight] = {
+    # (sigma^2 + s_d^2) / (sigma s_d)^2: 1 on the error of the EDM network F; Karras et al. 2022,
+    # arXiv 2206.00364, table 1
+    "edm": _edm,
+    # the plain error of the denoised point
+    "denoised": lambda sigma, sigma_data: 0.0 * sigma + 1.0,
+    # SNR: 1 on the error of the noise, the simple loss of DDPM; Ho, Jain, Abbeel 2020, arXiv
+    # 2006.11239, equation 14
+    "noise": lambda sigma, sigma_data: 1.0 / sigma**2,
+    # SNR + 1: 1 on the error of v; Salimans, Ho 2022, arXiv 2202.00512, section 4
+    "v": lambda sigma, sigma_data: 1.0 / sigma**2 + 1.0,
+    # 1 on the error of the velocity of flow matching: D = x_t + (1 - t) velocity with 1 - t =
+    # sigma / (1 + sigma) (derived here)
+    "velocity": lambda sigma, sigma_data: (1.0 + 1.0 / sigma) ** 2,
+}
+"""Weights without parameters."""
 
 
-@WEIGHTS.register("velocity")
-class VelocityWeight:
-    """``(1 + sigma)^2 / sigma^2``: 1 on the error of the velocity of flow matching (derived here).
+def _builder(weight: Weight) -> Callable[[], Weight]:
+    return lambda: weight
 
-    From ``D = x_t + (1 - t) velocity`` and ``1 - t = sigma / (1 + sigma)``.
-    """
 
-    def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        return (1.0 + 1.0 / sigma) ** 2
+for _name, _weight in PLAIN.items():
+    WEIGHTS.register(_name)(_builder(_weight))
 
 
 @WEIGHTS.register("min_snr")
@@ -106,20 +88,18 @@ class MinSNROnEDM(MinSNR):
     """``min((sigma^2 + s_d^2) / (sigma s_d)^2, gamma)``: the EDM weight, capped."""
 
     def __call__(self, sigma: Any, sigma_data: float) -> Any:
-        return _smaller(EDMWeight()(sigma, sigma_data), self.gamma)
+        return _smaller(_edm(sigma, sigma_data), self.gamma)
 
 
 @WEIGHTS.register("soft_min_snr")
 class SoftMinSNR:
     """``(sigma s_d)^2 / (sigma^2 + s_d^2)^2``, even in log(sigma / s_d).
 
-    Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
+    ``of='network'``: a factor of the error of the EDM network F, so for the denoised point it is 1
+    / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2); 'denoised': of the denoised point
+    itself.
 
-    Parameters
-    ----------
-    of : 'network': the formula is for the error of the EDM network F, so for the denoised point it
-        is 1 / (sigma^2 + s_d^2), a soft form of min(SNR, 1 / s_d^2). 'denoised': the formula is for
-        the error of the denoised point itself
+    Crowson et al. 2024, arXiv 2401.11605 (soft-min-SNR, of='network').
     """
 
     def __init__(self, of: str = "network") -> None:
@@ -134,10 +114,7 @@ class SoftMinSNR:
 
 @WEIGHTS.register("p2")
 class P2:
-    """``SNR / (k + SNR)^gamma``: 1 / (k + SNR)^gamma on the error of the noise.
-
-    Choi et al. 2022, arXiv 2204.00227; the defaults are those of its experiments.
-    """
+    """``SNR / (k + SNR)^gamma``, Choi et al. 2022, arXiv 2204.00227, with its defaults."""
 
     def __init__(self, k: float = 1.0, gamma: float = 1.0) -> None:
         _positive(k=k, gamma=gamma)
@@ -174,7 +151,7 @@ class Uncertainty(nn.Module):
 
     def forward(self, sigma: Tensor, sigma_data: float) -> Tensor:
         """Return the fixed part of the weight, that of EDM, (n,)."""
-        return EDMWeight()(sigma, sigma_data)
+        return _edm(sigma, sigma_data)
 
     def log_loss(self, sigma: Tensor) -> Tensor:
         """Return u(sigma), the log of the expected loss, (n,)."""

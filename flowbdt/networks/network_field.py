@@ -20,18 +20,11 @@ class NetworkField(VelocityField):
 
     Points may be torch tensors, without copies, or numpy arrays, which are turned into tensors and
     back. Beyond the noise levels of the training the nearest one is evaluated: above, the denoised
-    point is kept; below, the noise.
+    point is kept; below, the noise. ``batch_size`` events are evaluated at once (None: all);
+    ``n_evaluated`` counts events times evaluations.
 
-    Parameters
-    ----------
-    denoiser : Denoiser, on the device of the points
-    path : Path; None for the straight line. A network of independent noise serves any of them
-    coupling : of the training; anything but 'independent' leaves a velocity only, on the line
-    batch_size : events evaluated at once; None for all
-
-    Attributes
-    ----------
-    n_evaluated : events times evaluations so far
+    A network of independent noise serves any path (None: the straight line). One of another
+    coupling has a velocity only, on the line.
     """
 
     def __init__(

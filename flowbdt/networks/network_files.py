@@ -27,11 +27,7 @@ from .denoiser import Denoiser
 from .network_field import NetworkField
 
 FORMAT = 1
-
-
 HEADER = "header"
-
-
 NETWORK, TABLE_NETWORK = "network", "table network"
 
 
@@ -126,10 +122,7 @@ class TableNetwork:
     units: tuple[str, ...]  # of the columns, "" for none
 
     def sample(self, n: int, steps: int = 20, random_state: Any = None) -> EventTable:
-        """Return n events, by UniPC with as many evaluations of the network as steps.
-
-        Noise is keyed by row: for equal seeds the first events do not depend on n.
-        """
+        """Return n events, by UniPC in as many steps; the first ones do not depend on n."""
         seed, tables = seeding.resolve(random_state), []
         grid = boundaries_of(SCHEDULES.build({"name": "warped"}), steps)
         field, solver = NetworkField(self.denoiser), SOLVERS.build("unipc")
@@ -158,10 +151,7 @@ class TableNetwork:
 
 
 def pretrained_network() -> TableNetwork:
-    """Return the network that comes with the package: 12 observables of top jets.
-
-    It was trained on the training split of `flowbdt.physics.bundled`.
-    """
+    """Return a network of 12 observables of jets, trained on the training split of `bundled`."""
     source = resources.files("flowbdt.physics") / "data" / "top_jets_network.npz"
     with resources.as_file(source) as path:
         return TableNetwork.load(path)

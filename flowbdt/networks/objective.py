@@ -26,10 +26,7 @@ LEVELS: Registry[Levels] = Registry("distribution of noise levels")
 
 
 class Levels(ABC):
-    """A distribution of noise levels between ``sigma_min`` and ``sigma_max``.
-
-    The constructor stores its parameters under their names.
-    """
+    """A distribution of noise levels; stores its parameters under their names."""
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -39,10 +36,7 @@ class Levels(ABC):
         """Return sigma (n,) below which a share u (n,) of the training happens, before limits."""
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
-        """Return n noise levels, one from each n-th of the distribution, with one random offset.
-
-        Kingma et al. 2021, arXiv 2107.00630, appendix I.1.
-        """
+        """Return n levels, one from each n-th of the distribution (arXiv 2107.00630)."""
         offset = torch.rand((), generator=generator, device=device)
         u = (torch.arange(n, device=device, dtype=torch.float32) + offset) / n
         return self.quantile(u.clamp(1e-6, 1.0 - 1e-6)).clamp(self.sigma_min, self.sigma_max)
@@ -57,12 +51,9 @@ class Levels(ABC):
 
 @LEVELS.register("log_normal")
 class LogNormal(Levels):
-    """``log sigma ~ N(mean, std^2)``.
+    """``log sigma ~ N(mean, std^2)``: Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.
 
-    The published mean, -1.2, is that for data of width 1/2; for data of width 1 it is
-    -1.2 + log 2, about the default.
-
-    Karras et al. 2022, arXiv 2206.00364, table 1 and section 5.
+    The published mean, -1.2, is that for data of width 1/2; for width 1 it is -1.2 + log 2.
     """
 
     def __init__(
@@ -200,10 +191,7 @@ class Objective:
 
     @classmethod
     def of(cls, spec: Any, **changes: Any) -> Objective:
-        """Return an objective by name (see `OBJECTIVES`), from a mapping, or unchanged.
-
-        ``changes`` replace settings of a named one.
-        """
+        """Return an objective by name with changed settings, from a mapping, or unchanged."""
         if isinstance(spec, Objective):
             return spec
         if isinstance(spec, str):
@@ -230,15 +218,7 @@ class Objective:
     def losses(
         self, denoiser: Denoiser, x1: Tensor, cond: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """Return the weighted loss of each event (n,), mean over its values.
-
-        Parameters
-        ----------
-        denoiser : of the same prediction and sigma_data
-        x1 : tensor (n, ...), events
-        cond : tensor (n, c) or None
-        generator : on the device of x1, the only source of noise
-        """
+        """Return the weighted loss (n,) of events x1 (n, ...) and conditions (n, c) or None."""
         sigma = self.levels.draw(len(x1), generator, x1.device).to(x1.dtype)
         noise = torch.randn(x1.shape, generator=generator, device=x1.device, dtype=x1.dtype)
         noise = self._paired(noise, x1, cond, generator)

@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .. import atomic_files, seeding
 from ..errors import ConfigError, InputError, RunError
 from ..registry import unknown
+from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from .backbones import build_backbone
 from .denoiser import Denoiser
 from .network_files import load_weights, network_header, pack_network, read_network, weights_of
@@ -75,38 +77,32 @@ class Rate:
         return falls
 
 
+Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e300)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of a training."""
 
-    n_steps: int = 6000  # batches in all
-    batch_size: int = 1024  # events per batch
-    learning_rate: float = 2e-3  # the largest one, of AdamW
+    n_steps: AtLeastOne = 6000  # batches in all
+    batch_size: AtLeastOne = 1024  # events per batch
+    learning_rate: Positive = 2e-3  # the largest one, of AdamW
     rate: str = "one_cycle"  # learning-rate schedule, one of `RATES`
-    warmup: float = 0.3  # fraction of the training in which the rate rises
+    warmup: Share = 0.3  # fraction of the training in which the rate rises
     patience: int = 15  # epochs, for rate 'plateau'
     weight_decay: float = 0.0  # of AdamW
-    clip: float | None = 1.0  # largest norm of a gradient; None for no limit
-    ema: float | None = 0.998  # decay per step of the simple average of weights; None for none
-    snapshots: int = 0  # times, evenly spread, at which power-function averages are stored
-    validate_every: int = 500  # steps between two validations and lines of the log
-    precision: str = "float32"  # or 'bfloat16' for mixed precision
+    clip: Positive | None = 1.0  # largest norm of a gradient; None for no limit
+    ema: Share | None = 0.998  # decay per step of the simple average of weights; None for none
+    snapshots: AtLeastZero = 0  # times, evenly spread, at which power-function averages are stored
+    validate_every: AtLeastOne = 500  # steps between two validations and lines of the log
+    precision: Literal["float32", "bfloat16"] = "float32"  # the second for mixed precision
     compile: bool = False  # compile the backbone: pays off for long trainings of large networks
     device: str = "auto"  # 'cpu', 'cuda', or 'auto' for a GPU where there is one
     seed: int = 0  # of batches and noise
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision is float32 or bfloat16, not {self.precision!r}")
-        if not (self.learning_rate > 0 and 0 <= self.warmup < 1 and self.snapshots >= 0):
-            raise ConfigError(
-                "learning_rate must be above 0, warmup in [0, 1), snapshots 0 or more"
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise ConfigError(f"clip must be above 0, or None for no limit, got {self.clip!r}")
+        check_settings(asdict(self), TrainingConfig, "setting of a training")
 
 
 class Trainer:
@@ -119,13 +115,11 @@ class Trainer:
     ----------
     backbone : `flowbdt.networks.backbones.Backbone`
     objective : `Objective`, name of one, or mapping
-    config : TrainingConfig
 
     Attributes
     ----------
     denoiser : the network, with its newest weights
-    losses : training loss of every step so far
-    history : one mapping per validation, as in the log
+    losses, history : training loss of every step so far; one mapping per validation, as in the log
     """
 
     def __init__(
@@ -341,12 +335,9 @@ class Trainer:
     def network(self, which: str | float = "ema") -> Denoiser:
         """Return a copy of the network with averaged weights.
 
-        Raises ConfigError if the training did not keep these weights.
-
-        Parameters
-        ----------
-        which : 'ema', 'newest', 'best' (on validation events), or a width sigma_rel of a
-            power-function average, reconstructed from the stored ones
+        They are 'ema', 'newest', 'best' (on validation events), or those of a power-function
+        average of width ``which``, reconstructed from the stored ones. Raises ConfigError if they
+        were not kept.
         """
         chosen: Mapping[str, Tensor] | None
         if isinstance(which, float):
@@ -392,10 +383,7 @@ class Trainer:
 
     @classmethod
     def resume(cls, path: str | Path) -> Trainer:
-        """Return a training from a checkpoint; `fit` with the same events continues it.
-
-        Raises FormatError if the file is truncated or foreign.
-        """
+        """Return a training, to be continued with the same events. Raises FormatError."""
         header, tensors = read_network(path, CHECKPOINT)
         config = TrainingConfig(**header["training"])
         objective = Objective(**header["objective"])

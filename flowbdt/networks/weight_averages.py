@@ -27,11 +27,8 @@ WEAKEST = 1e-12
 def power_of(sigma_rel: float) -> float:
     """Return gamma of the power function whose width is ``sigma_rel`` of the training.
 
-    ``sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))``, solved by bisection.
-
-    Raises ConfigError outside (0, 1 / sqrt(12)), where gamma would not be positive.
-
-    Karras et al. 2024, arXiv 2312.02696, section 3.1.
+    ``sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))``, by bisection; ConfigError outside
+    (0, 1 / sqrt(12)). Karras et al. 2024, arXiv 2312.02696, section 3.1.
     """
     if not 0 < sigma_rel < 1.0 / math.sqrt(12.0):
         raise ConfigError(f"sigma_rel must be between 0 and 0.288, got {sigma_rel!r}")
@@ -62,10 +59,7 @@ class Average:
 
 
 class EMA(Average):
-    """The exponential average, ``decay`` per step, shorter in the first steps.
-
-    Shares are 1 - min(decay, (1 + step) / (10 + step)), so that the start is forgotten soon.
-    """
+    """The exponential average; shares 1 - min(decay, (1 + step) / (10 + step)) forget the start."""
 
     def __init__(self, values: Mapping[str, Tensor], decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
@@ -78,10 +72,7 @@ class EMA(Average):
 
 
 class PowerEMA(Average):
-    """The power-function average of width ``sigma_rel``: ``beta = (1 - 1 / step)^(gamma + 1)``.
-
-    Karras et al. 2024, arXiv 2312.02696, section 3.1.
-    """
+    """The power-function average of a width (Karras et al. 2024, arXiv 2312.02696, 3.1)."""
 
     def __init__(self, values: Mapping[str, Tensor], sigma_rel: float) -> None:
         super().__init__(values)
@@ -103,13 +94,10 @@ def fit_shares(
     """Return the factors (k,) with which stored averages add up best to one of another width.
 
     Least squares over the shares of all training steps, ``block`` of them in memory at once, with
-    factors that add up to 1, so that a constant weight is reproduced.
+    factors that add up to 1, so that a constant weight is reproduced. ``stored`` has width and
+    step.
 
     Karras et al. 2024, arXiv 2312.02696, section 3.2 (there continuous, with a free sum).
-
-    Parameters
-    ----------
-    stored : (sigma_rel, step) of each stored average
     """
     if not stored:
         raise ConfigError("no stored averages: set snapshots of the training above 0")
@@ -132,13 +120,7 @@ def fit_shares(
 def reconstruct(
     stored: Sequence[Mapping[str, Any]], sigma_rel: float, step: int | None = None
 ) -> dict[str, Tensor]:
-    """Return the power-function average of width ``sigma_rel`` from stored ones.
-
-    Parameters
-    ----------
-    stored : mappings with sigma_rel, step and values (name -> tensor)
-    step : None for the last stored one
-    """
+    """Return the average of width ``sigma_rel`` from stored ones, at a step (None: the last)."""
     step = max((entry["step"] for entry in stored), default=0) if step is None else step
     shares = fit_shares([(e["sigma_rel"], e["step"]) for e in stored], sigma_rel, step)
     names = stored[0]["values"]

@@ -16,6 +16,7 @@ from ..typed_settings import AtLeastOne, AtLeastZero, check_value
 from . import ubjson
 from .base import BatchSource
 from .binned_rows import Classifier, binned
+from .check_trees import CheckedBooster, checked_booster
 from .grow_trees import Draws, Group, Table, ranges
 
 FLOWBDT_PARAMETERS: dict[str, Any] = {
@@ -41,6 +42,7 @@ class BoostedTrees:
 
     In high dimension one tree for all outputs serves none of them well, and its histograms are
     large. Then groups of neighbouring outputs can get one booster each, which see every input.
+    The result does not depend on ``n_threads``; `flowbdt.training.expected_cost` knows the memory.
 
     Parameters
     ----------
@@ -51,18 +53,12 @@ class BoostedTrees:
         - ``outputs_per_group`` (0: all in one): at most this many outputs share a booster;
         - ``split_outputs`` (0: all of the group): on how many outputs, drawn for each tree, its
           splits are sought; leaf values come from the gradient of all. Vector leaves only.
-
-    Notes
-    -----
-    The result does not depend on ``n_threads``. Memory: label 4 bytes per row and output; margin 4,
-    gradient 8 and, for vector leaves, its transposed copy 8, each per row and output of one group;
-    bins 1 byte (up to 256 of them) per row and input, kept in two orders. With new draws of noise
-    the rows are those of one draw. `flowbdt.training.expected_cost` adds it all up.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self.parameters = dict(parameters)
         self.summary: dict[str, Any] = {}
+        self.shape: tuple[int, int] | None = None  # inputs and outputs, of stored trees
         self._boosters: list[xgb.Booster] = []
 
     def fit(
@@ -80,8 +76,7 @@ class BoostedTrees:
         least that many rounds; the interval grows with the number of trees (`grow_trees.GROWTH`).
         """
         ours = {name: int(self.parameters.get(name, 0)) for name in FLOWBDT_PARAMETERS}
-        settings = {k: v for k, v in self.parameters.items() if k not in FLOWBDT_PARAMETERS}
-        settings.update(FIXED_PARAMETERS, seed=seed, nthread=n_threads)
+        settings = _of_xgboost(self.parameters) | {"seed": seed, "nthread": n_threads}
         max_bin = int(settings.get("max_bin", 256))
         draws = Draws(train, refresh, max_bin, n_threads)
         bins = draws.table.matrix
@@ -103,7 +98,6 @@ class BoostedTrees:
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Return velocities (n, m) float32 for inputs (n, m + c) float32."""
-        self._check_fitted()
         groups = [b.inplace_predict(inputs).reshape(len(inputs), -1) for b in self._boosters]
         return groups[0] if len(groups) == 1 else np.concatenate(groups, axis=1)
 
@@ -114,25 +108,19 @@ class BoostedTrees:
 
     def to_bytes(self) -> bytes:
         """Return UBJSON: the booster's object, or an array with each group's as bytes."""
-        self._check_fitted()
         return ubjson.packed([bytes(booster.save_raw("ubj")) for booster in self._boosters])
-
-    def _check_fitted(self) -> None:
-        if not self._boosters:
-            raise RuntimeError(
-                "the regressor has not been fitted"
-            )  # a mistake of this package, not a user's
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Restore from bytes whose hash was checked (`run_directory.read_model`).
-
-        XGBoost 3.2 ends the process on some truncated models and reads others without a word, so
-        the hash is the real guard; here only what is plainly no UBJSON object is turned away.
-        Raises FormatError.
-        """
-        model = cls({})
-        model._boosters = [_booster(one) for one in ubjson.unpacked(content)]
+        """Restore from bytes. Raises FormatError if they are not what `to_bytes` returns."""
+        model, widths = cls({}), []
+        for one in ubjson.unpacked(content):
+            booster, stored = load_booster(one)
+            model._boosters.append(booster)
+            widths.append((stored.n_inputs, stored.n_outputs))
+        if len({n_inputs for n_inputs, _ in widths}) != 1:
+            raise FormatError("groups of outputs differ in their inputs; train this step again")
+        model.shape = widths[0][0], sum(width for _, width in widths)
         return model
 
 
@@ -156,17 +144,23 @@ def _together(groups: list[Group], loss: str) -> float:
     return float(np.sqrt(np.average(squares, weights=widths)))
 
 
-def _booster(content: bytes) -> xgb.Booster:
-    """Restore one booster. Raises FormatError for what is plainly none."""
-    if content[:1] != b"{" or content[-1:] != b"}":
-        raise FormatError("not a whole XGBoost model in UBJSON; train this step again")
+def _of_xgboost(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that XGBoost gets, with those that are fixed."""
+    return {k: v for k, v in parameters.items() if k not in FLOWBDT_PARAMETERS} | FIXED_PARAMETERS
+
+
+def load_booster(content: bytes) -> tuple[xgb.Booster, CheckedBooster]:
+    """Return a booster from UBJSON, and what was checked of it before XGBoost saw a byte.
+
+    XGBoost ends the process on some damaged models and reads others without a word. Raises
+    FormatError.
+    """
+    checked = checked_booster(content)
     try:
-        return xgb.Booster(model_file=bytearray(content))
+        return xgb.Booster(model_file=bytearray(content)), checked
     except (xgb.core.XGBoostError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise FormatError(
-            f"not a whole XGBoost model in UBJSON ({first}); train this step again"
-        ) from error
+        reason = str(error).strip().splitlines()[0]
+        raise FormatError(f"not an XGBoost model ({reason}); train it again") from error
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -192,42 +186,28 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             "booster parameter 'split_outputs' is for trees that share their splits between"
             " outputs: set multi_strategy='multi_output_tree', or split_outputs to 0"
         )
-    settings = {k: v for k, v in parameters.items() if k not in FLOWBDT_PARAMETERS}
     tiny = binned(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            xgb.train({**settings, **FIXED_PARAMETERS, "max_bin": 256}, tiny, 1)
+            xgb.train(_of_xgboost(parameters) | {"max_bin": 256}, tiny, 1)
         except xgb.core.XGBoostError as error:
-            reason = _reason(error)
+            reason = str(error).strip().splitlines()[0].split(": ", 1)[-1]  # without the stack
+            reason = reason.removeprefix("Check failed: ")
             raise ConfigError(f"XGBoost refuses the booster parameters: {reason}") from error
-    unused = [str(w.message) for w in caught if "are not used" in str(w.message)]
-    if unused:
-        raise ConfigError(_unknown_parameters(unused[0], settings))
+    for message in [str(w.message) for w in caught if "are not used" in str(w.message)]:
+        names = [name for name in parameters if f'"{name}"' in message]
+        raise ConfigError(f"XGBoost does not know the booster parameters {_with_nearest(names)}")
 
 
-def _reason(error: Exception) -> str:
-    """Return the sentence of an XGBoost error that a person can use, without its stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0].split(": ", 1)[-1] if lines else "no reason"
-    return text.removeprefix("Check failed: ")
-
-
-def _unknown_parameters(message: str, settings: Mapping[str, Any]) -> str:
-    known = [
-        *xgb.XGBRegressor().get_params(),
-        "eta",
-        "lambda",
-        "alpha",
-        "gamma",
-        *FLOWBDT_PARAMETERS,
-    ]
-    names = []
-    for name in settings:
-        if f'"{name}"' in message:
-            close = difflib.get_close_matches(name, known, n=1)
-            names.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    return f"XGBoost does not know the booster parameters {', '.join(names)}"
+def _with_nearest(names: list[str]) -> str:
+    """Return the names of unknown parameters, each with the nearest known one."""
+    known = [*xgb.XGBRegressor().get_params(), "eta", "lambda", "alpha", *FLOWBDT_PARAMETERS]
+    texts = []
+    for name in names:
+        close = difflib.get_close_matches(name, known, n=1)
+        texts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    return ", ".join(texts)
 
 
 def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:

@@ -8,7 +8,8 @@ removes what it sees, in all columns together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -16,7 +17,9 @@ import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, split_mask
+from ..tables.checks import relative
 from .binned_rows import binned
+from .boosted_trees import load_booster
 
 PER_ROUND = 4
 
@@ -45,26 +48,20 @@ largest ratios, which are the least known."""
 class DensityRatio:
     """Ratio of densities real / generated from a boosted classifier, for rejection sampling.
 
-    Notes
-    -----
     With equal total weights of both classes the log odds of the best classifier are
-    log p_real(x) - log p_generated(x).
-
-    References
-    ----------
-    Azadi et al., "Discriminator Rejection Sampling", arXiv 1810.06758, section 3.
+    log p_real(x) - log p_generated(x). Azadi et al., "Discriminator Rejection Sampling",
+    arXiv 1810.06758, section 3.
     """
 
     def __init__(self, booster: xgb.Booster) -> None:
         self._booster = booster
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
-        self.log_ratio: Callable[[np.ndarray], np.ndarray] = self._log_ratio
+        self.n_inputs: int | None = None  # of a stored classifier
+        self.log_ratio: Callable[[np.ndarray], np.ndarray] = functools.partial(
+            booster.inplace_predict, predict_type="margin"
+        )
         """(n, d) float32 -> (n,) or (n, 1) float32."""
-
-    def _log_ratio(self, x: np.ndarray) -> np.ndarray:
-        result: np.ndarray = self._booster.inplace_predict(x, predict_type="margin")
-        return result
 
     @classmethod
     def fit(
@@ -80,7 +77,7 @@ class DensityRatio:
 
         The result does not depend on ``n_threads``.
         """
-        weight = np.ones(len(real)) if weight is None else weight / weight.mean()
+        weight = np.ones(len(real)) if weight is None else relative(weight)
         held = (
             split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
             split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
@@ -98,8 +95,8 @@ class DensityRatio:
             verbose_eval=False,
         )
         booster = booster[: booster.best_iteration + 1]
-        unseen = generated[held[1]].astype(np.float32)
-        log_ratio = booster.inplace_predict(unseen, predict_type="margin")
+        held_out = generated[held[1]].astype(np.float32)
+        log_ratio = booster.inplace_predict(held_out, predict_type="margin")
         ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)))
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
         return cls(booster)
@@ -131,12 +128,23 @@ class DensityRatio:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Restore from UBJSON whose hash was checked. Raises FormatError."""
+        booster, stored = load_booster(content)
         try:
-            return cls(xgb.Booster(model_file=bytearray(content)))
-        except (xgb.core.XGBoostError, ValueError) as error:
+            ceiling, acceptance = (float(stored.attributes[k]) for k in ("ceiling", "acceptance"))
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"a stored classifier lacks its {error}") from None
+        if stored.objective != PARAMETERS["objective"] or stored.n_outputs != 1:
             raise FormatError(
-                "not a whole classifier in UBJSON; run 'flowbdt fit --resume' to learn it again"
-            ) from error
+                "a stored classifier has another objective or more than one output; learn it again"
+            )
+        if not (0 < ceiling < np.inf and 0 < acceptance <= 1):
+            raise FormatError(
+                "a stored classifier must have a ceiling above 0 and an acceptance from 0 to 1,"
+                f" not {ceiling!r} and {acceptance!r}"
+            )
+        ratio = cls(booster)
+        ratio.n_inputs = stored.n_inputs
+        return ratio
 
 
 def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
@@ -150,9 +158,9 @@ def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
 
 
 def _labelled(
-    rows: tuple[np.ndarray, np.ndarray],
-    weights: tuple[np.ndarray, np.ndarray],
-    used: tuple[np.ndarray, np.ndarray] | list[np.ndarray],
+    rows: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray],
+    used: Sequence[np.ndarray],
     ref: xgb.QuantileDMatrix | None = None,
 ) -> xgb.QuantileDMatrix:
     """Return the real rows used, labelled 1, and after them the generated ones, labelled 0."""

@@ -23,7 +23,7 @@ KEPT_BYTES = 2**25
 
 
 class _Passes:
-    """Hands a BatchSource to XGBoost and gathers the labels on the way.
+    """Hands a BatchSource to XGBoost and gathers the labels.
 
     XGBoost passes over the rows four times and more. A closed-form velocity makes a batch dear, so
     inputs made in the first pass are kept for the others, up to `KEPT_BYTES`; of a larger table
@@ -65,13 +65,8 @@ class Table:
     """Binned inputs, and the labels of one group of outputs at a time.
 
     The float inputs are gone before gradients take more room. Labels are set at once: handed
-    in by batches, XGBoost's growing buffer would end up to twice as large as they are.
-
-    Parameters
-    ----------
-    source : rows to bin
-    max_bin, n_threads : as XGBoost's
-    bins : a table whose bins are used; None makes them from the rows
+    in by batches, XGBoost's growing buffer would end up to twice as large as they are. ``bins`` is
+    a table whose bins are used; None makes them from the rows.
     """
 
     def __init__(
@@ -99,9 +94,7 @@ class Table:
 class Draws:
     """The training table, one draw of noise at a time; all draws share the bins of the first.
 
-    Parameters
-    ----------
-    refresh : least number of rounds between two draws; 0: one draw for all
+    ``refresh`` is the least number of rounds between two draws; 0: one draw for all.
     """
 
     def __init__(self, source: BatchSource, refresh: int, max_bin: int, n_threads: int) -> None:
@@ -127,15 +120,10 @@ class Draws:
 
 
 class SplitsOnSome(TreeObjective):
-    """Squared error; each tree seeks its splits on a few outputs drawn for it.
+    """Squared error; each tree seeks its splits on ``n_split`` outputs drawn for it.
 
     Histograms, which decide the cost in high dimension, then have that few sums per bin. Leaf
     values come from the gradient of all outputs.
-
-    Parameters
-    ----------
-    n_split : outputs drawn for a tree, fewer than there are
-    seed : of the draws, keyed by the number of the tree
     """
 
     def __init__(self, n_split: int, seed: int) -> None:
@@ -172,13 +160,8 @@ class Group:
     One booster goes on from draw to draw. On a table new to it XGBoost starts from its
     prediction of all trees so far (from the bins: equal to that from the numbers), and adds tree
     by tree after that. `xgboost.train` with ``xgb_model`` would copy the model at every draw.
-
-    Parameters
-    ----------
-    number, outputs : which group, and its outputs
-    settings : XGBoost's parameters
-    n_split : outputs on which a tree seeks its splits; 0: all
-    patience : rounds without a better validation loss after which it stops; 0: never
+    A tree seeks its splits on ``n_split`` outputs (0: all); growth ends after ``patience`` rounds
+    without a better validation loss (0: never).
     """
 
     def __init__(
@@ -188,8 +171,9 @@ class Group:
         self._settings = dict(settings)
         if number:  # the same rows and columns need not be left out for all groups
             self._settings["seed"] = derive(settings["seed"], "group", number)
-        few = 0 < n_split < outputs.stop - outputs.start
-        self._objective = SplitsOnSome(n_split, self._settings["seed"]) if few else None
+        self._objective: SplitsOnSome | None = None
+        if 0 < n_split < outputs.stop - outputs.start:
+            self._objective = SplitsOnSome(n_split, self._settings["seed"])
         self._best, self._best_round = np.inf, -1
         self.train_rmse, self.valid_rmse = np.nan, np.nan
 
@@ -198,26 +182,19 @@ class Group:
         matrix = table.labelled(self.outputs)
         valid = None if checked is None else checked.labelled(self.outputs)
         if not rounds.start:
-            self.booster = self._start(matrix)
+            if self._objective is not None:
+                self._settings["base_score"] = _mean_label(matrix)
+            self.booster = xgb.Booster(self._settings, [matrix])
         for k in rounds:
-            self._add_tree(matrix, k)
+            if self._objective is None:
+                self.booster.update(matrix, k)
+            else:  # XGBoost 3.2 annotates built-in objectives as plain functions
+                self.booster.boost(matrix, k, fobj=self._objective)  # type: ignore[arg-type]
             if valid is not None and self._patience and self._has_stopped(valid, k):
                 break
         if self.finished or rounds.stop == n_rounds:
             self._finish(matrix, valid)
         self.booster.reset()  # lets go of its caches, which the next group needs
-
-    def _start(self, matrix: xgb.QuantileDMatrix) -> xgb.Booster:
-        if self._objective is not None:
-            self._settings["base_score"] = _mean_label(matrix)
-        return xgb.Booster(self._settings, [matrix])
-
-    def _add_tree(self, matrix: xgb.QuantileDMatrix, k: int) -> None:
-        if self._objective is None:
-            self.booster.update(matrix, k)
-        else:
-            # XGBoost 3.2 annotates built-in objectives as plain functions
-            self.booster.boost(matrix, k, fobj=self._objective)  # type: ignore[arg-type]
 
     def _has_stopped(self, valid: xgb.QuantileDMatrix, k: int) -> bool:
         loss = rmse(self.booster, valid)
@@ -241,7 +218,7 @@ def _mean_label(matrix: xgb.QuantileDMatrix) -> list[float]:
     label = matrix.get_label().reshape(matrix.num_row(), -1)
     weight = matrix.get_weight()
     mean = np.average(label, axis=0, weights=weight if len(weight) else None)
-    return [float(value) for value in mean]
+    return list(map(float, mean))
 
 
 def rmse(booster: xgb.Booster, matrix: xgb.QuantileDMatrix) -> float:

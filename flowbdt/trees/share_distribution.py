@@ -8,7 +8,6 @@ from one uniform number.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
@@ -17,10 +16,14 @@ import msgspec
 import numpy as np
 import xgboost as xgb
 
-from ..errors import InputError
+from ..atomic_files import stored_array
+from ..errors import ConfigError, FormatError, InputError
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
+from . import ubjson
 from .binned_rows import binned
-from .boosted_trees import BoostedTrees
+from .boosted_trees import load_booster
+from .check_trees import CheckedBooster
+from .tree_arrays import read_booster
 
 CLIP = 1e-9
 """Least distance of a share between 0 and 1 from either."""
@@ -35,7 +38,7 @@ FEWEST = 200
 """Least number of shares between 0 and 1 for location and scale."""
 
 TREES = {"tree_method": "hist", "verbosity": 1}
-VECTOR = {**TREES, "multi_strategy": "multi_output_tree"}
+VECTOR = {"multi_strategy": "multi_output_tree"}
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,6 @@ class DistributionSettings:
 class ConditionalDistribution:
     """Distribution of a share in [0, 1] under features.
 
-    Parameters
-    ----------
-    settings : DistributionSettings
-
-    References
-    ----------
     Quantiles within leaves: Meinshausen, J. Mach. Learn. Res. 7 (2006) 983. That trees on the
     indicators ``share <= q`` minimise the continuous ranked probability score: Gneiting, Raftery,
     J. Am. Stat. Assoc. 102 (2007) 359, section 4.2.
@@ -96,9 +93,14 @@ class ConditionalDistribution:
         self.set_threads(1)
         return self
 
-    def _train(self, name: str, table: xgb.QuantileDMatrix, trees: int, **options: Any) -> Any:
-        settings = {**self._options, **options}
-        self._boosters[name] = xgb.train(settings, table, trees)
+    def _table(self, inputs: np.ndarray, label: np.ndarray, max_bin: int) -> xgb.QuantileDMatrix:
+        n_threads = self._options["nthread"]
+        return binned(inputs, label, max_bin=max_bin, nthread=n_threads)
+
+    def _train(
+        self, name: str, table: xgb.QuantileDMatrix, trees: int, **options: Any
+    ) -> xgb.Booster:
+        self._boosters[name] = xgb.train(TREES | self._options | options, table, trees)
         return self._boosters[name]
 
     def _fit_location(self, inputs: np.ndarray, share: np.ndarray) -> None:
@@ -106,9 +108,9 @@ class ConditionalDistribution:
         trees = self.settings.location_trees
         if not trees or inner.sum() < FEWEST:
             return
-        shape = {**TREES, "learning_rate": 0.1, "max_bin": 128}
+        shape = {"learning_rate": 0.1, "max_bin": 128}
         x, y = inputs[inner], _logit(share[inner])
-        table = binned(x, y, max_bin=128, nthread=self._options["nthread"])
+        table = self._table(x, y, 128)
         location = self._train("location", table, trees, **shape, max_depth=5, min_child_weight=20)
         away = np.log(np.abs(y - location.inplace_predict(x)) + 1e-3) - MEAN_LOG_NORMAL
         table.set_label(away)
@@ -144,9 +146,7 @@ class ConditionalDistribution:
         levels = (np.arange(30) + 0.5) / 30
         cuts = np.unique(np.quantile(inner, levels)) if len(inner) > 30 else np.array([0.5])
         label = np.column_stack([scaled <= 0, *(scaled <= cut for cut in cuts), scaled < 1])
-        table = binned(
-            inputs, label.astype(np.float32), max_bin=128, nthread=self._options["nthread"]
-        )
+        table = self._table(inputs, label.astype(np.float32), 128)
         shape = {"max_bin": 128, "max_depth": self.settings.depth, "learning_rate": 1.0}
         rows = {"min_child_weight": self.settings.least_rows, "reg_lambda": 0.0}
         tree = self._train("tree", table, 1, **VECTOR, **shape, **rows)
@@ -174,43 +174,30 @@ class ConditionalDistribution:
     def _rank(self, leaf: np.ndarray, scaled: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return cumulative probabilities in the leaves, (n,); those of the ends at random."""
         zero, one = self._ends[leaf].T
-        inner = 1 - zero - one
-        knots = self._knots[leaf]
-        last = knots.shape[1] - 1
-        at = np.clip((knots <= scaled[:, None]).sum(axis=1) - 1, 0, last - 1)
-        rows = np.arange(len(leaf))
-        low, high = knots[rows, at], knots[rows, at + 1]
-        within = np.clip((scaled - low) / np.maximum(high - low, 1e-30), 0, 1)
-        rank = zero + inner * (at + within) / last
+        rank = zero + (1 - zero - one) * _place(self._knots[leaf], scaled)
         rank = np.where(scaled <= 0, zero * uniform, rank)
         return np.where(scaled >= 1, 1 - one * uniform, rank)
 
     def _fit_bend(self, inputs: np.ndarray, rank: np.ndarray) -> None:
         """Boost the probability of a rank up to each of a few levels, less the level itself."""
-        levels = self._levels()
+        levels, settings = self._levels(), self.settings
         label = (rank[:, None] <= levels).astype(np.float32) - levels.astype(np.float32)
-        table = binned(inputs, label, max_bin=64, nthread=self._options["nthread"])
-        settings = self.settings
         shape = {"max_bin": 64, "max_depth": settings.cdf_depth, "min_child_weight": 50}
         rate = {"learning_rate": settings.cdf_rate, "base_score": 0.0}
+        table = self._table(inputs, label, 64)
         self._train("bend", table, settings.cdf_trees, **VECTOR, **shape, **rate)
 
     def _levels(self) -> np.ndarray:
         n = self.settings.cdf_knots
-        return (np.arange(n) + 1) / (n + 1)
+        return np.arange(1, n + 1) / (n + 1)
 
     def _unbent(self, inputs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return ranks within the leaf, (n,), from uniform numbers."""
         if "bend" not in self._boosters:
             return uniform
-        n = self.settings.cdf_knots
-        less = self._boosters["bend"].inplace_predict(inputs).reshape(len(inputs), n)
+        less = self._boosters["bend"].inplace_predict(inputs).reshape(len(inputs), -1)
         less = np.clip(np.maximum.accumulate(less + self._levels(), axis=1), 0, 1)
-        curve = np.column_stack([np.zeros(len(less)), less, np.ones(len(less))])
-        at = np.clip((curve <= uniform[:, None]).sum(axis=1) - 1, 0, n)
-        rows = np.arange(len(less))
-        low, high = curve[rows, at], curve[rows, at + 1]
-        return (at + np.clip((uniform - low) / np.maximum(high - low, 1e-12), 0, 1)) / (n + 1)
+        return _place(np.column_stack([np.zeros(len(less)), less, np.ones(len(less))]), uniform)
 
     def sample(self, inputs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return shares (n,) at features (n, k) from uniform numbers (n,).
@@ -243,13 +230,13 @@ class ConditionalDistribution:
     @property
     def n_parameters(self) -> int:
         """Number of learned numbers: feature and threshold per node, leaf values, quantiles."""
-        trees = sum(tree_parameters(booster) for booster in self._boosters.values())
-        return int(self._knots.size + self._ends.size + trees)
+        trees = [flow_parameters(bytes(b.save_raw("ubj"))) for b in self._boosters.values()]
+        return sum(trees, self._knots.size + self._ends.size)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that was learned as plain arrays by name."""
         arrays = {
-            f"booster_{name}": np.frombuffer(bytes(booster.save_raw("ubj")), dtype=np.uint8)
+            f"booster_{name}": np.frombuffer(booster.save_raw("ubj"), dtype=np.uint8)
             for name, booster in self._boosters.items()
         }
         settings = np.array(list(asdict(self.settings).values()), dtype=np.float64)
@@ -258,42 +245,71 @@ class ConditionalDistribution:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Restore what `to_arrays` returned."""
-        names = DistributionSettings.__dataclass_fields__
-        settings: dict[str, Any] = dict(zip(names, arrays["settings"].tolist(), strict=True))
-        whole = {k: v if k == "cdf_rate" else int(v) for k, v in settings.items()}
-        restored = cls(DistributionSettings(**whole))
-        for name, content in arrays.items():
-            if name.startswith("booster_"):
-                booster = xgb.Booster(model_file=bytearray(content.tobytes()))
-                restored._boosters[name.removeprefix("booster_")] = booster
+        """Restore what `to_arrays` returned. Raises FormatError for anything else."""
+        names = list(DistributionSettings.__dataclass_fields__)
+        numbers = stored_array(arrays, "settings", (len(names),)).tolist()
+        settings = {
+            k: v if k == "cdf_rate" else int(v) for k, v in zip(names, numbers, strict=True)
+        }
+        try:
+            restored = cls(DistributionSettings.of(settings))
+        except ConfigError as error:
+            raise FormatError(f"a stored distribution is damaged: {error}") from error
+        stored = {}
+        for name in arrays.keys() - {"settings", "numbers", "ends", "knots"}:
+            content = stored_array(arrays, name, (None,), "u").tobytes()
+            key = name.removeprefix("booster_")
+            restored._boosters[key], stored[key] = load_booster(content)
+        restored._check_boosters(stored)
+        leaves = len(stored_array(arrays, "numbers", (None,), "i", 0))
         restored._numbers = arrays["numbers"]
-        restored._ends, restored._knots = arrays["ends"], arrays["knots"]
+        restored._ends = stored_array(arrays, "ends", (leaves, 2), low=0, high=1)
+        shape = (leaves, restored.settings.knots)
+        restored._knots = stored_array(arrays, "knots", shape, low=0, high=1)
+        nodes = stored["tree"].nodes
+        ends = set() if nodes is None else set(np.flatnonzero(nodes.left < 0).tolist())
+        rising = (np.diff(restored._numbers) > 0).all() and (np.diff(restored._knots) >= 0).all()
+        if not rising or set(restored._numbers.tolist()) != ends:
+            raise FormatError("leaves and quantiles of a stored distribution do not fit together")
         restored.set_threads(1)
         return restored
 
-
-def tree_parameters(booster: xgb.Booster) -> int:
-    """Return the number of numbers in a booster: two per node, and the values of leaves."""
-    learner = json.loads(booster.save_config())["learner"]
-    trees = booster.get_dump()
-    outputs = int(learner["learner_model_param"]["num_target"])
-    # one tree for all outputs, or one for each in every round
-    width = outputs if len(trees) == booster.num_boosted_rounds() else 1
-    nodes = sum(len(tree.splitlines()) for tree in trees)
-    leaves = (nodes + len(trees)) // 2
-    return 2 * (nodes - leaves) + width * leaves
+    def _check_boosters(self, stored: Mapping[str, CheckedBooster]) -> None:
+        """Raise FormatError unless the boosters are those of one distribution."""
+        names, widths = set(stored), {k: booster.n_outputs for k, booster in stored.items()}
+        known = {"tree", "location", "scale", "bend"}
+        whole = "tree" in names <= known and ("location" in names) == ("scale" in names)
+        if whole:
+            one = stored["tree"].nodes is not None and len(stored["tree"].outputs) == 1
+            bend = widths.get("bend", self.settings.cdf_knots) == self.settings.cdf_knots
+            moments = {widths.get("location", 1), widths.get("scale", 1)} == {1}
+            alike = len({booster.n_inputs for booster in stored.values()}) == 1
+        if not (whole and one and bend and moments and alike):
+            raise FormatError(
+                f"a stored distribution has boosters {sorted(names)} of {widths} outputs, which do"
+                " not fit together"
+            )
 
 
 def flow_parameters(content: bytes) -> int:
-    """Return the number of numbers in a step's model, from `BoostedTrees.to_bytes`."""
-    return sum(tree_parameters(booster) for booster in BoostedTrees.from_bytes(content)._boosters)
+    """Return the number of numbers in boosters: two per node, and the values of leaves."""
+    trees = [tree for one in ubjson.unpacked(content) for tree in read_booster(one).trees]
+    inner = [int((tree.left >= 0).sum()) for tree in trees]
+    return sum(2 * n + (n + 1) * t.leaves.shape[1] for n, t in zip(inner, trees, strict=True))
+
+
+def _place(curve: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return where values (n,) lie along rising curves (n, k), from 0 to 1 by linear steps."""
+    last, rows = curve.shape[1] - 1, np.arange(len(value))
+    at = np.clip((curve <= value[:, None]).sum(axis=1) - 1, 0, last - 1)
+    low, high = curve[rows, at], curve[rows, at + 1]
+    return (at + np.clip((value - low) / np.maximum(high - low, 1e-30), 0, 1)) / last
 
 
 def _logit(share: np.ndarray) -> np.ndarray:
-    clipped = np.clip(share, LOGIT_CLIP, 1 - LOGIT_CLIP)
+    clipped = _inside(share, LOGIT_CLIP)
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def _inside(share: np.ndarray) -> np.ndarray:
-    return np.clip(share, CLIP, 1 - CLIP)
+def _inside(share: np.ndarray, least: float = CLIP) -> np.ndarray:
+    return np.clip(share, least, 1 - least)

@@ -1,17 +1,19 @@
 """Boosters as plain arrays: every tree filled up to a complete one of the same depth.
 
-This is the only place, with `ubjson`, that knows how XGBoost stores a tree.
+`check_trees` knows how XGBoost stores a tree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, FlowbdtError, FormatError
+from ..errors import ConfigError
 from . import ubjson
+from .check_trees import Nodes, checked_booster
 
 DEEPEST = 12
 """Deeper trees would fill too much memory as complete ones."""
@@ -22,25 +24,16 @@ class Forest:
     """Trees of one depth D that add to the same W outputs.
 
     Nodes are numbered from 1, the children of k are 2k and 2k + 1; a value goes to the second if
-    it is not below the threshold, NaN if ``missing`` says so. Number 0 is not used. Where a tree
+    it is not below the threshold, NaN if ``missing`` is 1. Number 0 is not used. Where a tree
     ends early all leaves below have the value of its leaf.
-
-    Parameters
-    ----------
-    feature : ndarray (T, 2^D), uint16, the input that a node looks at
-    threshold : ndarray (T, 2^D), float32
-    missing : ndarray (T, 2^D), uint8, 1: NaN goes to the second child
-    leaves : ndarray (T, 2^D, W), float32
-    base : ndarray (W,), float32, what the sum over the trees begins with
-    first : the first of the outputs that it adds to
     """
 
-    feature: np.ndarray
-    threshold: np.ndarray
-    missing: np.ndarray
-    leaves: np.ndarray
-    base: np.ndarray
-    first: int
+    feature: np.ndarray  # (T, 2^D) uint16, the input that a node looks at
+    threshold: np.ndarray  # (T, 2^D) float32
+    missing: np.ndarray  # (T, 2^D) uint8
+    leaves: np.ndarray  # (T, 2^D, W) float32
+    base: np.ndarray  # (W,) float32, what the sum over the trees begins with
+    first: int  # of the outputs that it adds to
 
     @property
     def depth(self) -> int:
@@ -56,44 +49,32 @@ class Forest:
 def forests(content: bytes) -> tuple[list[Forest], int]:
     """Return the forests of a step model or classifier as it is stored, and how many inputs it has.
 
-    Raises
-    ------
-    ConfigError
-        If it has what is not supported: other boosters than 'gbtree', categories, trees of more
-        than `DEEPEST` decisions, or more than 65,536 inputs.
-    FormatError
-        If it is not whole.
+    Raises ConfigError for what is not supported (other boosters than 'gbtree', categories, trees of
+    more than `DEEPEST` decisions, more than 65,536 inputs), FormatError if it is not whole.
     """
     result: list[Forest] = []
-    n_inputs = 0
-    for booster in ubjson.unpacked(content):
-        more, n_inputs = _booster(booster, sum(forest.width for forest in result))
-        result += more
-    return result, n_inputs
+    for content_of_one in ubjson.unpacked(content):
+        booster = read_booster(content_of_one)
+        result += _forests(booster, sum(forest.width for forest in result))
+    return result, booster.n_inputs
 
 
-def _booster(content: bytes, first: int) -> tuple[list[Forest], int]:
-    """Return the forests of one booster in UBJSON; ``first`` is the number of its first output.
+def _forests(booster: StoredBooster, first: int) -> list[Forest]:
+    """Return one forest, or one for every output if its trees have one output each.
 
-    Trees of one output each give a forest for every output.
+    ``first`` is the number of the booster's first output.
     """
-    booster = read_booster(content)
     trees, base = booster.trees, booster.base
     if any(tree.leaves.shape[1] > 1 for tree in trees):
-        return [_complete(trees, base, first)], booster.n_inputs
-    by_output = [
-        _complete(
-            [t for t, k in zip(trees, booster.outputs, strict=True) if k == i],
-            base[i : i + 1],
-            first + i,
-        )
+        return [_complete(trees, base, first)]
+    return [
+        _complete([trees[k] for k in np.flatnonzero(booster.outputs == i)], base[[i]], first + i)
         for i in range(len(base))
     ]
-    return by_output, booster.n_inputs
 
 
 class StoredBooster(NamedTuple):
-    """A booster as it is stored: its trees, and the output that each adds to if not to all."""
+    """A booster: its trees, and the output that each adds to if not to all."""
 
     trees: list[Tree]
     outputs: np.ndarray
@@ -103,30 +84,16 @@ class StoredBooster(NamedTuple):
 
 def read_booster(content: bytes) -> StoredBooster:
     """Return a booster from UBJSON. Raises ConfigError and FormatError as `forests`."""
-    try:
-        learner = ubjson.read_ubjson(content)["learner"]
-        booster, parameters = learner["gradient_booster"], learner["learner_model_param"]
-        n_inputs = int(parameters["num_feature"])
-        if booster["name"] != "gbtree" or n_inputs > 2**16:
-            raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
-        base = _base(parameters["base_score"], learner["objective"]["name"])
-        trees = [Tree.of(tree) for tree in booster["model"]["trees"]]
-        return StoredBooster(trees, booster["model"]["tree_info"], base, n_inputs)
-    except FlowbdtError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"not a whole XGBoost model ({error!r}); train this step again") from None
-
-
-def _base(text: str, objective: str) -> np.ndarray:
-    """Return the margin that sums begin with, from probabilities where the objective has them."""
-    base = np.array([float(number) for number in text.strip("[]").split(",")], dtype=np.float32)
-    if objective == "reg:squarederror":
-        return base
-    if objective == "binary:logistic":
-        odds = (np.float32(1.0) / base - np.float32(1.0)).astype(np.float64)
-        return (-np.log(odds)).astype(np.float32)
-    raise ConfigError(f"models of the objective {objective!r} cannot be compiled")
+    booster = checked_booster(content)
+    if booster.name != "gbtree" or booster.n_inputs > 2**16:
+        raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
+    base = booster.base
+    if booster.objective == "binary:logistic":  # the margin of a probability
+        base = (-np.log((np.float32(1.0) / base - np.float32(1.0)).astype(np.float64))).astype(
+            np.float32
+        )
+    trees = [] if booster.nodes is None else list(_trees(booster.nodes))
+    return StoredBooster(trees, np.array(booster.outputs), base, booster.n_inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,35 +108,37 @@ class Tree:
     value: np.ndarray
     leaves: np.ndarray
 
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> Tree:
-        """Take over the arrays. Raises ConfigError for splits on categories."""
-        if np.any(stored["split_type"]):
-            raise ConfigError("trees that split on categories cannot be compiled")
-        left, right = stored["left_children"], stored["right_children"]
-        conditions = stored["split_conditions"]
-        width = int(stored["tree_param"]["size_leaf_vector"])
-        if width > 1:  # the second child of a leaf is the number of its vector
-            value, leaves = np.maximum(right, 0), stored["leaf_weights"].reshape(-1, width)
-        else:
-            value, leaves = np.arange(len(left)), conditions[:, None]
-        missing = 1 - stored["default_left"]
-        return cls(left, right, stored["split_indices"], conditions, missing, value, leaves)
+
+def _trees(nodes: Nodes) -> Iterator[Tree]:
+    """Yield the trees, cut from the arrays of all nodes."""
+    stop = 0
+    for size, vectors in zip(nodes.sizes, nodes.vectors, strict=True):
+        rows = slice(stop, stop := stop + int(size))
+        value, leaves = np.arange(size), nodes.condition[rows, None]
+        if vectors is not None:
+            value, leaves = np.maximum(nodes.right[rows], 0), vectors
+        yield Tree(
+            nodes.left[rows],
+            nodes.right[rows],
+            nodes.feature[rows],
+            nodes.condition[rows],
+            1 - nodes.default_left[rows],
+            value,
+            leaves,
+        )
 
 
 def _complete(trees: list[Tree], base: np.ndarray, first: int) -> Forest:
     """Fill trees up to complete ones of the depth of the deepest."""
-    width = len(base)
     if not trees:
-        feature, threshold, missing = (
-            np.zeros((0, 1), t) for t in (np.uint16, np.float32, np.uint8)
-        )
-        leaves = np.zeros((0, 1, width), np.float32)
-        return Forest(feature, threshold, missing, leaves, base, first)
+        none = np.zeros((0, 1), np.float32)
+        no_leaves = np.zeros((0, 1, len(base)), np.float32)
+        return Forest(none.astype("u2"), none, none.astype("u1"), no_leaves, base, first)
     left, right, value = _joined(trees)
-    feature = np.concatenate([tree.feature for tree in trees])
-    threshold = np.concatenate([tree.threshold for tree in trees])
-    missing = np.concatenate([tree.missing for tree in trees])
+    feature, threshold, missing, leaves = (
+        np.concatenate([getattr(tree, name) for tree in trees])
+        for name in ("feature", "threshold", "missing", "leaves")
+    )
     levels = [np.cumsum([0, *(len(tree.left) for tree in trees[:-1])])[:, None]]
     while (left[levels[-1]] >= 0).any():
         if len(levels) > DEEPEST:
@@ -186,7 +155,7 @@ def _complete(trees: list[Tree], base: np.ndarray, first: int) -> Forest:
         np.where(used, feature[nodes], 0).astype(np.uint16),
         np.where(used, threshold[nodes], np.float32(np.inf)),
         np.where(used, missing[nodes], 0).astype(np.uint8),
-        np.concatenate([tree.leaves for tree in trees])[value[bottom]].astype(np.float32),
+        leaves[value[bottom]].astype(np.float32),
         base,
         first,
     )
@@ -201,4 +170,4 @@ def _joined(trees: list[Tree]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         right.append(np.where(inner, tree.right + n_nodes, -1))
         value.append(tree.value + n_leaves)
         n_nodes, n_leaves = n_nodes + len(tree.left), n_leaves + len(tree.leaves)
-    return tuple(np.concatenate(part).astype(np.int64) for part in (left, right, value))  # type: ignore[return-value]
+    return tuple(np.concatenate(each).astype(np.int64) for each in (left, right, value))  # type: ignore[return-value]

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .. import atomic_files, seeding
+from .. import seeding
 from ..config import ModelConfig
 from ..errors import ConfigError, InputError
-from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
 from ..flow.solvers.base import Evaluator
@@ -42,10 +42,7 @@ COMPONENTS = 40
 
 
 def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> ModelConfig:
-    """Return the configuration of a student.
-
-    Raises ConfigError if the teacher is stochastic or starts from events, or a setting is not open.
-    """
+    """Return the configuration of a student, see `distil`."""
     if teacher.sampler.solver.stochastic:
         raise ConfigError(
             f"the teacher's solver {teacher.sampler.name!r} draws random numbers along the"
@@ -53,7 +50,9 @@ def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> Mod
             " deterministic solver"
         )
     if teacher.from_source:
-        raise ConfigError("the teacher starts from given events; distil one that starts from noise")
+        raise ConfigError(
+            "the teacher starts from source events; distil one that starts from noise"
+        )
     for name in settings:
         if name not in OPEN:
             raise ConfigError(
@@ -78,16 +77,14 @@ def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> Mod
 def noise_and_end(
     teacher: Flow, n_pairs: int, seed: int, cond: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return noise and the end points of its trajectories, (n_pairs, m) each, float32.
-
-    Noise depends on (seed, row). The teacher's rejection plays no role.
-    """
+    """Return noise and the end points of its trajectories, (n_pairs, m) each, float32."""
     solver, boundaries = teacher.sampler.solver, teacher.sampler.boundaries.tolist()
     start, end = (np.empty((n_pairs, teacher.n_latent), dtype=np.float32) for _ in range(2))
     for _, low, high in seeding.block_ranges(n_pairs):
         noise = seeding.RowNoise(seed, "distil", np.arange(low, high))
         start[low:high] = x = noise.standard_normal((high - low, teacher.n_latent))
-        evaluator = Evaluator(teacher.field, None if cond is None else cond[low:high])
+        known = None if cond is None else teacher.condition_scaling.forward(cond[low:high])
+        evaluator = Evaluator(teacher.field, known)
         end[low:high], _ = solver.march(evaluator, x, boundaries, None, solver.start(boundaries))
     return start, end
 
@@ -115,7 +112,14 @@ def student_inputs(
         noise, end, rows = noise[finite], end[finite], None if rows is None else rows[finite]
         table = teacher.as_table(teacher.transform.inverse(end.astype(np.float64)), rows)
     pairs = TeacherPairs(noise, end, teacher.transform, rows, real if config.rejection else {})
-    return Inputs(table, config, seed, kind=teacher.plan["kind"], pairs=pairs)
+    return Inputs(
+        table,
+        config,
+        seed,
+        kind=teacher.plan["kind"],
+        pairs=pairs,
+        labels=teacher.plan.get("labels"),
+    )
 
 
 def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
@@ -133,21 +137,21 @@ def _pair_conditions(
     teacher: Flow, source: run_directory.Source, cond: Any, real: Mapping[str, np.ndarray], n: int
 ) -> np.ndarray | None:
     """Return conditions (n, c) for the pairs: ``cond``, else those of training events, in turn."""
-    rows: np.ndarray | None
+    rows, scaling = real.get("real_cond"), teacher.condition_scaling
     if cond is not None or not teacher.condition_names:
         rows = teacher.checked_conditions(cond, 0 if cond is None else len(cond))
-    elif "real_cond" in real:
-        rows = real["real_cond"]
-    else:
-        rows = source.array("cond") if isinstance(source, RunDirectory) else None
         if rows is None:
-            raise InputError(
-                "this teacher was trained with conditions and its training table is not here:"
-                " pass conditions (cond=) or training events (training=)"
-            )
+            return None
+    elif rows is None and isinstance(source, RunDirectory):
+        stored = source.array("cond")
+        rows = None if stored is None else scaling.inverse(stored.astype(np.float64))
     if rows is None:
-        return None
-    return np.asarray(rows, dtype=np.float32)[np.arange(n) % len(rows)].astype(np.float64)
+        raise InputError(
+            "this teacher was trained with conditions and its training table is not here:"
+            " pass conditions (cond=) or training events (training=)"
+        )
+    narrow = scaling.forward(rows).astype(np.float32)  # as training events have them
+    return scaling.inverse(narrow[np.arange(n) % len(narrow)].astype(np.float64))
 
 
 def distil(
@@ -222,13 +226,10 @@ TIMED = 20_000
 class StudentComparison:
     """Scores and costs of a teacher and its student.
 
-    Parameters
-    ----------
-    scores : evaluations by name: of ``teacher`` and ``student`` against the same held-out real
-        events, or without such events of the ``student`` alone, against its teacher's
-    microseconds : CPU time per event of both
-    models : evaluations per trajectory, acceptance and digest of both
-    truth : the events of comparison, and the floor
+    ``scores`` are evaluations of ``teacher`` and ``student`` against the same held-out real events,
+    or without such events of the ``student`` alone, against its teacher's; ``microseconds`` CPU
+    time per event, ``models`` evaluations per trajectory, acceptance and digest of both; ``truth``
+    says what events were compared with, and the floor.
     """
 
     scores: dict[str, Evaluation]
@@ -243,22 +244,16 @@ class StudentComparison:
 
     def text(self) -> str:
         """Return a table for a terminal, with notes under it."""
-        student = self.scores["student"]
-        floor = [_first(student, name).floor_text() for name in METRICS]
-        rows = [
-            ["", "evaluations", *METRICS.values(), "us/event", "ratio"],
-            *(self._row(name) for name in ("teacher", "student")),
-            ["floor", "", *floor, "", ""],
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-        return "\n".join([*(line.rstrip() for line in lines), "", *self._notes()])
+        floor = [_first(self.scores["student"], name).floor_text() for name in METRICS]
+        head = ("", "evaluations", *METRICS.values(), "us/event", "ratio")
+        rows = [head, self._row("teacher"), self._row("student"), ("floor", "", *floor, "", "")]
+        return "\n".join([*aligned(rows, n_left=len(head)), "", *self._notes()])
 
-    def _row(self, name: str) -> list[str]:
+    def _row(self, name: str) -> tuple[str, ...]:
         score, cost = self.scores.get(name), self.microseconds[name]
         shown = ["-" if score is None else _first(score, key).text() for key in METRICS]
         ratio = self.microseconds["teacher"] / cost
-        return [name, f"{self.models[name]['evaluations']}", *shown, f"{cost:.3g}", f"{ratio:.2f}"]
+        return name, f"{self.models[name]['evaluations']}", *shown, f"{cost:.3g}", f"{ratio:.2f}"
 
     def _notes(self) -> list[str]:
         lines = [f"compared with {self.truth}", "us/event: CPU time of one thread on this machine"]
@@ -298,18 +293,10 @@ def compare_student(
 ) -> StudentComparison:
     """Judge teacher and student, and time them.
 
-    Parameters
-    ----------
-    test : held-out real events, with the conditions of the run; as many are generated by both.
-        None compares the student's events with those of its teacher; the floor is then the teacher
-        against itself
-    training : with ``test``: gives the floor, see `evaluate`
-    cond : conditions (n, c) to generate for where there is no ``test``
-
-    Raises
-    ------
-    InputError
-        If the run has conditions and neither ``test`` nor ``cond`` has them.
+    ``test`` are held-out real events, with the conditions of the run; as many are generated by
+    both, and ``training`` gives the floor, see `evaluate`. Without ``test`` the student's events,
+    generated at the conditions ``cond``, are compared with those of its teacher; the floor is then
+    the teacher against itself. Raises InputError if conditions are missing.
     """
     n = N_COMPARED if test is None else test.n
     known = cond if test is None else test.cond
@@ -334,11 +321,13 @@ def compare_student(
         truth = f"{n:,} held-out real events; floor: {scores['student'].floor}"
     flows = {"teacher": teacher, "student": student}
     costs = {name: generate(flow, TIMED, seed).us_per_event for name, flow in flows.items()}
-    return StudentComparison(scores, costs, {k: _summary(f) for k, f in flows.items()}, truth)
-
-
-def _summary(flow: Flow) -> dict[str, Any]:
-    model = {"evaluations": flow.n_evaluations, "acceptance": flow.acceptance}
-    return atomic_files.to_plain(
-        {**model, "digest": flow.plan["digest"], "compiled": flow.compiled}
-    )
+    models = {
+        name: {
+            "evaluations": flow.n_evaluations,
+            "acceptance": flow.acceptance,
+            "digest": flow.plan["digest"],
+            "compiled": flow.compiled,
+        }
+        for name, flow in flows.items()
+    }
+    return StudentComparison(scores, costs, models, truth)

@@ -57,10 +57,6 @@ def _costs(reports: Reports, objectives: Sequence[str]) -> dict[int, float]:
     return {i: 0.0 if name is None else float(r["costs"][name]) for i, r in reports.items()}
 
 
-def _scores(reports: Reports, objectives: Sequence[str]) -> dict[int, float]:
-    return {i: float(r["scores"][objectives[0]]["value"]) for i, r in reports.items()}
-
-
 def finalists(
     reports: Reports,
     objectives: Sequence[str],
@@ -79,7 +75,8 @@ def finalists(
     """
     if not reports:
         return []
-    cost, score = _costs(reports, objectives), _scores(reports, objectives)
+    cost = _costs(reports, objectives)
+    score = {i: float(r["scores"][objectives[0]]["value"]) for i, r in reports.items()}
     best = min(score, key=lambda i: (score[i], i))
     reach = score[best] + float(reports[best]["scores"][objectives[0]]["error"])
     near = sorted((i for i in reports if score[i] <= reach), key=lambda i: (cost[i], score[i], i))
@@ -134,7 +131,7 @@ class Tuned:
     run : the winner, fitted to all events: a run as `flowbdt fit` makes it
     winner : number of its trial; 0 is the start
     front : trials that no other one beats in all objectives
-    trials : one dict per trial: number, state, parameters, scores, costs
+    trials : number, state, parameters, scores and costs of each trial
     finals : number -> scores on the guard events
     cpu_seconds : spent on trials and finalists
     """
@@ -244,12 +241,11 @@ def _judged(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str
 
 def _second_opinion(study: RunDirectory, setup: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the second judge's score of a trial, on the events of the selection."""
-    return _once(
-        study,
-        f"finals/{name_of(number)}-selection.json",
-        number,
-        lambda: _second_score(setup, *_events(study, setup, number, "selection")),
-    )
+
+    def make() -> dict[str, Any]:
+        return _second_score(setup, *_events(study, setup, number, "selection"))
+
+    return _once(study, f"finals/{name_of(number)}-selection.json", number, make)
 
 
 def _second_score(setup: dict[str, Any], real: EventTable, made: EventTable) -> dict[str, Any]:
@@ -291,9 +287,8 @@ def _once(
 
 def _refit(study: RunDirectory, setup: dict[str, Any], number: int, executor: Any) -> RunDirectory:
     """Fit the settings of a trial to all events; a folder of another winner is moved aside."""
-    task = TRIALS.task(study, number) or {}
-    table = study_table(study, setup)
-    config = replace(trial_config(setup, task["params"], table.n), executor=executor)
+    table, params = study_table(study, setup), TRIALS.task(study, number)["params"]
+    config = replace(trial_config(setup, params, table.n), executor=executor)
     folder = study.file("best")
     mark = read_state(study, "best.json")
     if folder.exists() and mark and mark["trial"] != number:

@@ -24,17 +24,12 @@ class PastTrial(NamedTuple):
     values: Sequence[float] | None
 
 
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingExtra(f"tuning needs optuna: pip install 'flowbdt[tune]' ({error})") from error
-    return optuna
-
-
 def check_installed() -> None:
     """Raise MissingExtra, before any long work, if Optuna is not installed."""
-    _optuna()
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra.of("optuna", error, "tune") from error
 
 
 def propose(
@@ -47,24 +42,15 @@ def propose(
     n_objectives: int = 1,
     n_random: int = RANDOM_TRIALS,
 ) -> dict[str, Any]:
-    """Return the parameters of a trial; every objective is to be small.
+    """Return the parameters of trial ``number``, from 0; every objective is to be small.
 
-    Parameters
-    ----------
-    space : Space
-    past : trials that ended, in the order of their numbers, without failed ones
-    number : of the trial that is proposed, from 0
-    seed : proposals depend on it, on ``number`` and on ``past``
-    first : parameters of the first trials
-    n_random : trials before the estimator takes over
-
-    Notes
-    -----
-    Cost: about 0.1 ms for each past trial, and 10 ms.
+    ``past`` are the trials that ended, in the order of their numbers, no failed ones; ``first`` has
+    the parameters of the first trials. Cost: about 0.1 ms for each past trial, and 10 ms.
     """
     if number < len(first):
         return dict(first[number])
-    optuna = _optuna()
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
         seed=seeding.derive(seed, "tune-ask", number), n_startup_trials=n_random
@@ -73,14 +59,13 @@ def propose(
     known = {name: _distribution(optuna.distributions, p) for name, p in space.items()}
     states = optuna.trial.TrialState
     for params, values in past:
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=states.PRUNED if values is None else states.COMPLETE,
-                params=dict(params),
-                distributions=known,
-                values=None if values is None else list(values),
-            )
+        ended = optuna.trial.create_trial(
+            state=states.PRUNED if values is None else states.COMPLETE,
+            params=dict(params),
+            distributions=known,
+            values=None if values is None else list(values),
         )
+        study.add_trial(ended)
     return dict(study.ask(known).params)
 
 

@@ -42,19 +42,16 @@ DIGITS = 4
 
 
 def sampler_space(convention: Convention | None, solver: Any) -> Space:
-    """Return the parameters of a search of samplers.
+    """Return the parameters of a search of samplers, around the solver of a run.
 
-    Parameters
-    ----------
-    convention : scales of data and noise of the run's path; None if it has none
-    solver : of the run
+    ``convention`` has the scales of data and noise of the run's path; None if it has none.
     """
     solvers: dict[str, Any] = {**PLAIN, **({} if convention is None else DENOISING)}
     if convention is not None:
         solvers[RESTARTED] = "restart"
     label = next((name for name, value in solvers.items() if value == solver), None)
     if label is None:
-        label, solvers = "own", {"own": solver, **solvers}
+        label, solvers = "that of the run", {"that of the run": solver, **solvers}
     grids = ["warped"] if convention is None else ["warped", "edm"]
     return {
         "solver": Choice(solvers, label),
@@ -114,14 +111,9 @@ def settled(
 ) -> dict[str, Any] | None:
     """Return a sampler whose boundaries are trained times, or rounded ones between step models.
 
-    Parameters
-    ----------
-    sampler : solver and list of boundaries
-    trained : times with a step model, to stay at; None allows times between them
-
-    Returns
-    -------
-    dict, ready for ``--sampler``; None if boundaries coincide, or another time would be needed
+    ``sampler`` has a solver and a list of boundaries; ``trained`` are times with a step model, to
+    stay at, and None allows times between them. None if boundaries coincide, or another time would
+    be needed.
     """
     grid = np.asarray(sampler["spacing"], dtype=np.float64)
     if trained is None:

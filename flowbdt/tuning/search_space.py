@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from ..config import MANY_COLUMNS, RunConfig
 from ..errors import ConfigError
 from ..registry import unknown
+from ..typed_settings import AtLeastOne, check_value
 
-START = "as given"
+START = "that of the start"
 """Label of the setting of the start where it is none of the options of a choice."""
 
 
@@ -25,10 +27,6 @@ class Choice:
     def value(self, label: Any) -> Any:
         """Return the setting behind a label."""
         return self.options[label]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dict for `from_json`."""
-        return {"kind": "choice", **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -45,20 +43,14 @@ class Span:
         """Return the setting: the number, of its kind."""
         return int(number) if self.whole else float(number)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a dict for `from_json`."""
-        return {"kind": "span", **asdict(self)}
-
 
 Parameter = Choice | Span
 Space = dict[str, Parameter]
 
 
 def from_json(content: Mapping[str, Any]) -> Space:
-    """Rebuild a space from its JSON."""
-    kinds = {"choice": Choice, "span": Span}
-    rest = {name: {k: v for k, v in p.items() if k != "kind"} for name, p in content.items()}
-    return {name: kinds[content[name]["kind"]](**values) for name, values in rest.items()}
+    """Rebuild a space from its parameters as mappings."""
+    return {n: Choice(**p) if "options" in p else Span(**p) for n, p in content.items()}
 
 
 VIEWS = {"latent": ["latent"], "all": ["latent", "columns", "end_point"]}
@@ -72,27 +64,21 @@ COORDINATES: dict[str, Any] = {
     "not whitened": {"joint": "standardise"},
     "ranks": {"*": "rank"},
 }
-BOOSTER = (
-    *("n_estimators", "max_depth", "learning_rate", "reg_lambda", "max_bin"),
-    *("outputs_per_group",),
-)
+BOOSTER = {"n_estimators", "max_depth", "learning_rate", "reg_lambda", "max_bin"}
+BOOSTER |= {"outputs_per_group"}
 """Parameters that are settings of the booster."""
-
-DIRECT = ("n_steps", "rejection")
-"""Parameters that are settings of the same name."""
 
 NOISE = {"noise": "name", "candidates": "candidates"}
 """Parameter -> setting of the noise that it decides."""
 
-NAMED = {
-    "spacing": "spacing",
+SETTINGS = {
+    **{name: name for name in ("n_steps", "rejection", "spacing", "inputs")},
     "closed_form": "preconditioner",
-    "inputs": "inputs",
     "coordinates": "transforms",
 }
-"""Parameter -> setting it decides, for choices whose options have labels."""
+"""Parameter -> other setting that it decides."""
 
-SEARCHED = (*BOOSTER, *DIRECT, *NOISE, *NAMED, "repeats")
+SEARCHED = (*BOOSTER, *NOISE, *SETTINGS, "repeats")
 """Every parameter that some space has."""
 
 REPEATS = {"1/4": 0.25, "1/2": 0.5, "as many": 1.0, "twice": 2.0}
@@ -100,17 +86,10 @@ REPEATS = {"1/4": 0.25, "1/2": 0.5, "as many": 1.0, "twice": 2.0}
 
 
 def model_space(base: RunConfig, n_rows: int, n_columns: int, n_conditions: int = 0) -> Space:
-    """Return the parameters of a model search around ``base``.
+    """Return the parameters of a search around ``base``, for a table of the size trials learn from.
 
-    Parameters
-    ----------
-    base : the configuration that the search starts from
-    n_rows, n_columns, n_conditions : size of the table that the trials are fitted to
-
-    Notes
-    -----
     Few rows: shallower and fewer trees, fewer Gaussians. Many columns: shallow trees for few
-    columns each, few bins. With conditions targets are not averaged, so candidates play no part.
+    columns each, few bins. With conditions targets are not averaged, so candidates play no role.
     What is 0 at the start (``reg_lambda``, say) stays so: a search by factors cannot hold it, and
     the first trial has to be the start.
     """
@@ -121,8 +100,15 @@ def model_space(base: RunConfig, n_rows: int, n_columns: int, n_conditions: int 
     return space
 
 
+MIXTURE_OF = "mixture of "
+"""Prefix of options with a number of Gaussians, which is for the events trials learn from."""
+
+
 def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
-    forms = _closed_forms(n_rows, n_columns)
+    most = n_rows // (4 * max(n_columns, 10))
+    counts = [k for k in (10, 20, 40, 80, 160) if k <= most]
+    sizes = {f"{MIXTURE_OF}{k}": {"name": "mixture", "n_components": k} for k in counts}
+    forms = {"mixture": "mixture", **sizes, "gaussian": "gaussian"}
     inputs = VIEWS if n_columns <= MANY_COLUMNS else {"latent": ["latent"]}
     space: Space = {
         "n_steps": _span(3, 16, start.n_steps),
@@ -138,17 +124,6 @@ def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
     if isinstance(start.spacing, list):  # the number of steps belongs to it
         del space["n_steps"], space["spacing"]
     return space
-
-
-MIXTURE_OF = "mixture of "
-"""Prefix of options with a number of Gaussians, which is for the events trials learn from."""
-
-
-def _closed_forms(n_rows: int, n_columns: int) -> dict[str, Any]:
-    most = min(160, n_rows // (4 * max(n_columns, 10)))
-    counts = [k for k in (10, 20, 40, 80, 160) if k <= most]
-    sizes = {f"{MIXTURE_OF}{k}": {"name": "mixture", "n_components": k} for k in counts}
-    return {"mixture": "mixture", **sizes, "gaussian": "gaussian"}
 
 
 def _boosting(start: RunConfig, n_rows: int, n_columns: int) -> Space:
@@ -189,16 +164,9 @@ def _named(options: Mapping[str, Any], default: Any) -> Choice:
 def narrowed(space: Space, limits: Mapping[str, Any]) -> Space:
     """Return the space with the limits that a user sets.
 
-    Parameters
-    ----------
-    space : Space
-    limits : parameter -> a list of values, a mapping with ``low`` and ``high``, or one value that
-        is not to change
-
-    Raises
-    ------
-    ConfigError
-        If a parameter is unknown or not searched from this start, or a limit does not fit it.
+    ``limits``: parameter -> a list of values, a mapping with ``low`` and ``high``, or one value
+    that is not to change. Raises ConfigError if a parameter is unknown or not searched from this
+    start, or a limit does not fit it.
     """
     result = dict(space)
     for name, limit in limits.items():
@@ -220,23 +188,15 @@ def _narrowed(name: str, parameter: Parameter, limit: Any) -> Parameter:
             raise ConfigError(f"no option of {name!r} is left; name one or more")
         first = parameter.default if parameter.default in labels else labels[0]
         return Choice({label: parameter.options[label] for label in labels}, first)
-    low, high = _limits(name, parameter, limit)
-    return replace(parameter, low=low, high=high, default=min(max(parameter.default, low), high))
-
-
-def _limits(name: str, span: Span, limit: Any) -> tuple[float, float]:
     pair = [limit.get("low"), limit.get("high")] if isinstance(limit, Mapping) else limit
-    pair = pair if isinstance(pair, list) else [pair, pair]
-    numbers = [v for v in pair if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if not numbers or len(numbers) < len(pair) or not all(math.isfinite(v) for v in numbers):
-        raise ConfigError(
-            f"limits of {name!r} are written [low, high] or as one number, got {limit!r}"
-        )
-    if span.whole and not all(v == int(v) and v >= 1 for v in numbers):
-        raise ConfigError(f"limits of {name!r} are whole numbers from 1, got {limit!r}")
-    if span.log and min(numbers) <= 0:
-        raise ConfigError(f"limits of {name!r} must be above 0, got {limit!r}")
-    return min(numbers), max(numbers)
+    kind: Any = list[AtLeastOne] if parameter.whole else list[Annotated[float, Meta(gt=0, le=1e9)]]
+    numbers = check_value(
+        pair if isinstance(pair, list) else [pair, pair],
+        Annotated[kind, Meta(min_length=1)],
+        f"limits of {name!r}, [low, high] or one number,",
+    )
+    low, high = min(numbers), max(numbers)
+    return replace(parameter, low=low, high=high, default=min(max(parameter.default, low), high))
 
 
 def defaults(space: Space) -> dict[str, Any]:
@@ -250,8 +210,7 @@ def config_of(
     """Return the configuration of some parameters, on a table of this size."""
     values = {name: space[name].value(chosen) for name, chosen in params.items()}
     repeats = base.resolved(n_rows, n_columns).noise["n_repeats"]
-    chosen: dict[str, Any] = {name: values[name] for name in DIRECT if name in values}
-    chosen |= {setting: values[name] for name, setting in NAMED.items() if name in values}
+    chosen = {setting: values[name] for name, setting in SETTINGS.items() if name in values}
     noise = {setting: values[name] for name, setting in NOISE.items() if name in values}
     if values.get("repeats", 1.0) != 1.0:
         noise["n_repeats"] = max(1, round(repeats * values["repeats"]))

@@ -13,7 +13,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
@@ -42,14 +41,10 @@ CLEARLY = 2.0
 
 
 class HeldOutLoss:
-    """Loss of single steps on held-out events, over that of a closed form.
+    """Loss of single steps of a planned run on held-out events, over that of a closed form.
 
-    Parameters
-    ----------
-    run : planned run
-    table : held-out events
-    closed_form : bytes of the preconditioner to divide by; None is the run's own
-    seed : of the noise
+    ``closed_form`` holds the bytes of the preconditioner to divide by, by default that of the run;
+    ``seed`` is that of the noise.
     """
 
     def __init__(
@@ -93,22 +88,14 @@ class HeldOutLoss:
 class Limits:
     """Limits beyond which a trial is given up.
 
-    Parameters
-    ----------
-    curve : times and losses (as `HeldOutLoss`) of the trial to compare with; empty: none known
-    margin : mean excess over the curve from which a trial counts as worse
-    cpu_s : CPU seconds of training, foreseen from the steps done, beyond which it costs too much
+    ``curve``: times and losses (as `HeldOutLoss`) of the trial to compare with; ``margin``: mean
+    excess over the curve from which a trial counts as worse; ``cpu_s``: CPU seconds of training,
+    foreseen from the steps done, beyond which it costs too much.
     """
 
-    curve: tuple[tuple[float, float], ...] = ()
+    curve: Sequence[Sequence[float]] = ()
     margin: float = 0.02
     cpu_s: float | None = None
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Limits:
-        """Rebuild limits from a task."""
-        curve = tuple((float(t), float(loss)) for t, loss in content["curve"])
-        return cls(curve, content["margin"], content["cpu_s"])
 
     def excess(self, losses: Mapping[float, float]) -> float | None:
         """Return the mean excess of losses over the curve at their times; None without any."""
@@ -143,11 +130,7 @@ def race(
 ) -> Race:  # fmt: skip
     """Train the missing steps of a planned run one by one, until a limit is exceeded.
 
-    Parameters
-    ----------
-    run : planned run; steps that are done already are kept
-    held, closed_form, seed : see `HeldOutLoss`
-    planning_s : CPU seconds that the plan took, part of the cost
+    ``held`` are the events of `HeldOutLoss`; the plan's CPU seconds ``planning_s`` count as cost.
     """
     loss = HeldOutLoss(run, held, closed_form, seed)
     steps = order(len(run.plan()["grid"]["times"]))
@@ -198,15 +181,9 @@ def over_folds(results: Sequence[Result]) -> Result:
 def clearly_worse(scores: Sequence[Result], start: Sequence[Result]) -> str | None:
     """Return the reason not to train a trial on more folds; None to go on.
 
-    Parameters
-    ----------
-    scores : on the folds that are done
-    start : those of the start on all folds; empty if there is none to compare with
-
-    Notes
-    -----
-    Both were judged on the same held-out events, so the error of the difference, taken as if they
-    had not been, is rather too large: no trial is given up too early.
+    ``scores`` are those on the folds that are done, ``start`` those of the start on all folds, if
+    known. Both were judged on the same held-out events, so the error of the difference, taken as if
+    they had not been, is rather too large: no trial is given up too early.
     """
     if not start:
         return None

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from .. import atomic_files, seeding
 from ..config import RunConfig
@@ -25,6 +26,7 @@ from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.plan import check_config
 from ..training.run_directory import RunDirectory
+from ..typed_settings import check_value, field_types
 from . import search_space
 
 SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}
@@ -44,36 +46,22 @@ MOST_COST = 2.0
 
 @dataclass(frozen=True)
 class EventShares:
-    """The share of each row of a table, a function of row number and seed alone.
+    """The share of each of ``n`` rows of a table, a function of row number and seed alone.
 
-    Parameters
-    ----------
-    n : rows
-    seed : of the study
-    folds : number of folds of equal size, each held out once; None is one held-out share
-
-    Raises
-    ------
-    ConfigError
-        If there are too few rows, or ``folds`` is no whole number from 2 with events for each.
+    ``folds`` of equal size are each held out once; None holds one share out. Raises ConfigError if
+    there are too few rows, or ``folds`` is no whole number from 2 with events for each.
     """
 
     n: int
     seed: int
-    folds: int | None = None
+    folds: Annotated[int, Meta(ge=2)] | None = None
 
     def __post_init__(self) -> None:
         if self.n < FEWEST_ROWS:
             raise ConfigError(f"a search needs {FEWEST_ROWS} events to judge by, got {self.n}")
-        if self.folds is None:
-            return
-        if isinstance(self.folds, bool) or not isinstance(self.folds, int) or self.folds < 2:
-            raise ConfigError(
-                f"folds must be a whole number from 2, got {self.folds!r}; leave it out to hold one"
-                " share of the events out"
-            )
+        folds = check_value(self.folds, field_types(EventShares)["folds"], "folds")
         most = int((~self.guard).sum()) // FEWEST_IN_FOLD
-        if self.folds > most:
+        if folds is not None and folds > most:
             raise ConfigError(
                 f"{self.folds} folds of {self.n} events are too small to judge by"
                 f" ({FEWEST_IN_FOLD} events each are needed); take {most} folds or fewer"
@@ -109,12 +97,10 @@ class EventShares:
         Rows in the order of a keyed hash are dealt out like cards: sizes differ by one at most,
         which a hash of single rows would not give small tables.
         """
-        if self.folds is None:
-            raise ConfigError("there are no folds, but one held-out share")
         dealt = np.flatnonzero(~self.guard)
         keyed = row_uniform(self.n, seeding.derive(self.seed, "tune-folds"))[dealt]
         result = np.full(self.n, -1)
-        result[dealt[np.argsort(keyed, kind="stable")]] = np.arange(len(dealt)) % self.folds
+        result[dealt[np.argsort(keyed, kind="stable")]] = np.arange(len(dealt)) % self.rounds
         return result
 
 
@@ -132,12 +118,8 @@ class StudyOptions:
 def begin(study: RunDirectory, table: EventTable, options: StudyOptions) -> None:
     """Write ``study.json`` and the table of a new study.
 
-    Raises
-    ------
-    RunError
-        If there is a study already.
-    ConfigError
-        If an option is impossible; nothing is written then.
+    Raises RunError if there is a study already, ConfigError if an option is impossible; nothing is
+    written then.
     """
     if study.file("study.json").exists():
         raise RunError(
@@ -146,7 +128,7 @@ def begin(study: RunDirectory, table: EventTable, options: StudyOptions) -> None
         )
     base = options.base or RunConfig()
     if spec_name(base.coupling) == "given":
-        raise ConfigError("tune generates from noise; coupling='given' starts from given events")
+        raise ConfigError("tune generates from noise; coupling='given' starts from source events")
     seed = seeding.resolve(base.random_state)
     n_fit = int(EventShares(table.n, seed, options.folds).fit().sum())
     check_config(base)
@@ -161,9 +143,8 @@ def begin(study: RunDirectory, table: EventTable, options: StudyOptions) -> None
         "folds": options.folds,
         "n_fit": n_fit,
     }
-    study.path.mkdir(parents=True, exist_ok=True)
     for folder in ("references", "table"):
-        study.file(folder).mkdir(exist_ok=True)
+        atomic_files.make_folder(study.file(folder))
     for name in ("x", "cond", "weight"):
         study.write_array(name, getattr(table, name))
     names = ("names", "units", "dtypes", "cond_names", "categories")
@@ -197,20 +178,19 @@ def _same(table: EventTable, known: EventTable) -> bool:
 
 def _compared(setup: Mapping[str, Any], options: StudyOptions) -> dict[str, tuple[Any, Any]]:
     """Return the options that are not None beside those of the study, by name."""
-    result: dict[str, tuple[Any, Any]] = {}
+    result: dict[str, tuple[Any, Any]] = {
+        name: (getattr(options, name), setup.get(name))
+        for name in ("max_cost", "folds")
+        if getattr(options, name) is not None
+    }
     base = RunConfig.from_mapping(setup["base"])
     if options.base is not None:
         result["settings"] = (_plain(options.base, setup), _plain(base, setup))
     if options.objectives is not None:
-        objectives = check_objectives(options.objectives)
-        result["objectives"] = (objectives, setup["objectives"])
+        result["objectives"] = (check_objectives(options.objectives), setup["objectives"])
     if options.search is not None:
         sizes = (setup["n_fit"], setup["table"]["names"], setup["table"]["cond_names"])
         result["limits of the search"] = (_space(base, *sizes, options.search), setup["space"])
-    if options.max_cost is not None:
-        result["max_cost"] = (options.max_cost, setup["max_cost"])
-    if options.folds is not None:
-        result["folds"] = (options.folds, setup.get("folds"))
     return result
 
 
@@ -225,7 +205,7 @@ def _space(
     search: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     known = search_space.model_space(base, n_fit, len(names), len(cond_names))
-    return {name: p.to_json() for name, p in search_space.narrowed(known, search).items()}
+    return {name: asdict(p) for name, p in search_space.narrowed(known, search).items()}
 
 
 def read_state(study: RunDirectory, name: str) -> dict[str, Any]:

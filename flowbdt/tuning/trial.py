@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import atomic_files
 from ..config import RunConfig
-from ..errors import ConfigError, FormatError
+from ..errors import FormatError
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import COSTS, generate_like, score_objectives
 from ..generation.learn_rejection import learn_rejection
@@ -41,7 +41,6 @@ MODEL = "model.flowbdt"
 """Of the first fold, in the scratch folder of its trial."""
 
 
-@dataclass(frozen=True)
 class Trials(JobKind):
     """The trials of a study; the folder of the study takes the place of a run's."""
 
@@ -63,29 +62,25 @@ class Trials(JobKind):
     def logs(self, name: str) -> str:
         return f"trials/{name}"
 
-    def task(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
-        """Return the task of a trial; None if there is none."""
-        try:
-            content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
-        except FormatError:
-            return None
+    def task(self, run: RunDirectory, number: int) -> dict[str, Any]:
+        """Return the task of a trial. Raises FormatError if it is missing or damaged."""
+        content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
         return content
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
         # not held against the model, which may have been cleared away
-        task = self.task(run, number)
-        return task and _result_of(task, run, self.result(name_of(number))[1])
+        return _result_of(self.task(run, number), run, self.result(name_of(number))[1])
 
     def needs(self, run: RunDirectory) -> Needs:
         # of the largest trial that is not done
         setup, table = read_setup(run), folder_mib(run, "table")
         rows, columns = setup["n_fit"], len(setup["table"]["names"])
         most = PROCESS_MIB
-        for path in run.path.glob("trials/[0-9]*[0-9].json"):
-            if self.report(run, int(path.stem)) is None:
-                config = trial_config(setup, run.read_json(f"trials/{path.name}")["params"], rows)
+        for number in numbers(run):
+            if self.report(run, number) is None:
+                config = trial_config(setup, self.task(run, number)["params"], rows)
                 settled = config.resolved(rows, columns)
-                n = rows * (settled.noise["n_repeats"])
+                n = rows * settled.noise["n_repeats"]
                 size = expected_cost.estimate(settled.booster, n, 3 * columns, columns, n // 5)
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200
@@ -93,6 +88,13 @@ class Trials(JobKind):
 
 
 TRIALS = Trials()
+
+
+def numbers(study: RunDirectory) -> list[int]:
+    """Return the numbers of all trials that were planned."""
+    return sorted(
+        int(path.stem) for path in study.path.glob("trials/*.json") if path.stem.isdigit()
+    )
 
 
 def _result_of(task: dict[str, Any], folder: RunDirectory, name: str) -> dict[str, Any] | None:
@@ -126,17 +128,11 @@ def do_trial(study: RunDirectory, number: int, n_threads: int) -> dict[str, Any]
 
     With folds the trial is fitted and judged on one after the other, and given up as soon as its
     steps, of the first fold, or its scores so far are clearly worse than those of the start.
-
-    Raises
-    ------
-    ConfigError, FormatError
-        If the study has no such trial, or files do not belong together.
+    Raises ConfigError if the study has no such trial, FormatError if files do not belong together.
     """
     setup, task = read_setup(study), TRIALS.task(study, number)
-    if task is None:
-        raise ConfigError(f"{study.path} has no trial {number}")
     trial = _Trial(study, setup, task, study_table(study, setup), n_threads)
-    start = [Result.from_json(score) for score in task["limits"].get("folds", [])]
+    start = [Result(**score) for score in task["limits"].get("folds", [])]
     done: list[dict[str, Any]] = []
     stopped = None
     for fold in range(trial.shares.rounds):
@@ -176,7 +172,9 @@ class _Trial:
         held = self.table.take(self.shares.held(fold))
         limits, reference = Limits(), None
         if fold == 0:  # only its steps can end the trial
-            limits, reference = Limits.from_json(self.task["limits"]), self.task["reference"]
+            known = self.task["limits"]
+            limits = Limits(known["curve"], known["margin"], known["cpu_s"])
+            reference = self.task["reference"]
         closed_form = reference and self.study.read(reference)
         raced = race(
             run, held, closed_form, limits,
@@ -214,7 +212,7 @@ class _Trial:
 
 
 def _score(result: dict[str, Any], name: str) -> Result:
-    return Result.from_json(result["scores"][name])
+    return Result(**result["scores"][name])
 
 
 def _judged(

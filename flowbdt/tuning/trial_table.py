@@ -12,20 +12,13 @@ from ..evaluation.metrics.base import uncertain
 from ..evaluation.score_events import COSTS
 from ..training.collect import last_line
 from ..training.run_directory import RunDirectory
-from .trial import TRIALS
+from .trial import TRIALS, numbers
 
 KEPT = (
     "state", "reason", "folds", "scores", "costs", "losses", "cpu_seconds", "acceptance",
     "n_evaluations", "trees",
 )  # fmt: skip
 """Of a report, in the table."""
-
-
-def numbers(study: RunDirectory) -> list[int]:
-    """Return the numbers of all trials that were planned."""
-    return sorted(
-        int(path.stem) for path in study.path.glob("trials/*.json") if path.stem.isdigit()
-    )
 
 
 def finished(study: RunDirectory) -> dict[int, dict[str, Any]]:
@@ -94,8 +87,8 @@ def _on_fold(row: dict[str, Any], name: str, fold: int) -> Any:
 
 
 def _row(study: RunDirectory, number: int) -> dict[str, Any]:
-    task, report = TRIALS.task(study, number) or {}, TRIALS.report(study, number)
-    row = {"number": number, "params": task.get("params", {}), "scores": {}, "costs": {}}
+    params, report = TRIALS.task(study, number)["params"], TRIALS.report(study, number)
+    row = {"number": number, "params": params, "scores": {}, "costs": {}}
     if report is not None:
         return {**row, **{name: report[name] for name in KEPT if name in report}}
     state = "failed" if has_failed(study, number) else "not done"

@@ -50,15 +50,13 @@ class TunedSampler:
 
     Parameters
     ----------
-    evaluations : the budget
     sampler : as ``flowbdt generate --sampler`` takes it
-    start : the sampler before tuning, at the same budget
+    start : the sampler before tuning, at the same number of evaluations
     scores : of both on the events of the search and on the guard events, which only decide
     difference : tuned minus start on the guard events; None for metrics other than separation
     tuned : False if nothing better was also better on the guard events: then it is the start
     fit : settings for ``flowbdt fit --set`` that train just the times of the sampler
-    tried : samplers that were scored
-    cpu_seconds : spent
+    tried : number of samplers that were scored
     """
 
     evaluations: int
@@ -140,10 +138,10 @@ def tune_sampler(
     if real.n < 2 * FEWEST_EVENTS:
         raise ConfigError(f"tuning a sampler needs {2 * FEWEST_EVENTS} events, got {real.n}")
     source = run_directory.open_run(run)
+    columns = run_directory.read_plan(source)["fingerprint"]["columns"]
+    like = like_training(real, columns)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": n_threads or available_cpus()}
-    plan = run_directory.read_plan(source)
-    like = like_training(real, plan["fingerprint"]["columns"])
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
     results = []
     for budget in evaluations:
@@ -166,7 +164,7 @@ class _SamplerSearch:
         if interpolate is None:
             interpolate = len(trained) < NESTED * budget
         self.allowed = None if interpolate else trained
-        self.log: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []  # note, sampler and score
 
     def score(self, sampler: SamplerConfig, note: str) -> float:
         """Score a sampler and log it; infinite if it does not fit the budget or the times."""

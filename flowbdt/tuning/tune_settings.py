@@ -22,8 +22,8 @@ from . import search_space
 from .finish_study import FINALISTS, Tuned, finish
 from .proposals import PastTrial, check_installed, propose
 from .study import StudyOptions, begin, check_same, read_setup, read_state, write_state
-from .trial import TRIALS, trial_model
-from .trial_table import finished, has_failed, numbers, write_trials
+from .trial import TRIALS, numbers, trial_model
+from .trial_table import finished, has_failed, write_trials
 
 TRIALS_BY_DEFAULT = 40
 UNTIL = "until.json"
@@ -136,7 +136,7 @@ class SettingsSearch:
         """
         batch = self._begun()
         while True:
-            while not (batch and (self._count() - 1) % parallel == 0) and self._room(
+            while not (batch and (len(numbers(self.study)) - 1) % parallel == 0) and self._room(
                 n_trials, budget_s, len(batch)
             ):
                 batch.append(self._propose())
@@ -144,9 +144,6 @@ class SettingsSearch:
                 return
             self._do(batch)
             batch = []
-
-    def _count(self) -> int:
-        return len(numbers(self.study))
 
     def _begun(self) -> list[int]:
         """Return the trials that neither ended nor failed; the start is tried again if it failed.
@@ -162,14 +159,12 @@ class SettingsSearch:
 
     def _room(self, n_trials: int, budget_s: float | None, waiting: int) -> bool:
         """Return whether another trial, and the end of the study, fit into the budget."""
-        if self._count() >= n_trials:
+        if len(numbers(self.study)) >= n_trials:
             return False
-        reports = {} if budget_s is None else finished(self.study)
-        if budget_s is None or not reports:
+        if budget_s is None or not (reports := finished(self.study)):
             return True
         spent = [float(r["cpu_seconds"]) for r in reports.values()]
-        rounds = self.setup.get("folds") or 1
-        start = reports.get(0, {}).get("cpu_seconds", max(spent)) / rounds
+        start = reports.get(0, {}).get("cpu_seconds", max(spent)) / (self.setup.get("folds") or 1)
         after = 1.5 * start + FINALISTS * start  # the last fit, the last judgement
         return sum(spent) + (waiting + 1) * sum(spent) / len(spent) + after <= budget_s
 
@@ -197,7 +192,7 @@ class SettingsSearch:
         return number
 
     def _params(self, number: int) -> dict[str, Any]:
-        params: dict[str, Any] = (TRIALS.task(self.study, number) or {})["params"]
+        params: dict[str, Any] = TRIALS.task(self.study, number)["params"]
         return params
 
     def _limits(
@@ -219,11 +214,12 @@ class SettingsSearch:
             limits["folds"] = [fold["scores"][decides] for fold in start.get("folds", [])]
         if first is None:
             return {"reference": None, "limits": limits}
-        name = f"references/{name_of(first)}.npz"
-        if not self.study.file(name).exists():
+        name = self.study.file(f"references/{name_of(first)}.npz")
+        if not name.exists():
             content = trial_model(self.study, first).read("preconditioner.npz")
-            atomic_files.write_bytes(self.study.file(name), content)
-        return {"reference": name, "limits": {**limits, "curve": complete[first]["losses"]}}
+            atomic_files.write_bytes(name, content)
+        limits["curve"] = complete[first]["losses"]
+        return {"reference": f"references/{name.name}", "limits": limits}
 
     def _do(self, batch: list[int]) -> None:
         """Have trials done."""

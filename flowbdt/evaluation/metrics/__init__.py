@@ -1,9 +1,15 @@
-"""Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`."""
+"""Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`.
+
+Common parameters: ``real`` (n,) or (n, d) and ``generated`` (m,) or (m, d) in any unit;
+``weight_real`` (n,) and ``weight_generated`` (m,), non-negative, or None; ``n_bootstrap`` replicas
+for the error; ``seed`` of everything random. InputError if shapes do not fit, a value is not
+finite, or weights are negative or all zero.
+"""
 
 from __future__ import annotations
 
 from .base import METRICS, Metric, Result, uncertain
-from .classifier import MlpJudge, classifier_auc, learning_curve, make_mlp
+from .classifier import MlpJudge, classifier_auc, make_mlp
 from .joint import correlation_distance, correlation_matrix, largest_correlation_error
 from .marginal import (
     binned_shares,
@@ -25,7 +31,6 @@ __all__ = [
     "correlation_distance",
     "correlation_matrix",
     "largest_correlation_error",
-    "learning_curve",
     "make_mlp",
     "memorisation",
     "quantile_edges",

@@ -21,13 +21,12 @@ class Result:
 
     Parameters
     ----------
-    name : str, the metric, e.g. ``"separation"``
-    value, error : float, the score and its standard error, in ``unit``
-    n : int, events in the smaller of the two samples compared
-    floor, floor_error : float or None, the same score of truth against independent truth
-    column : str or None, the column (or relation) it belongs to; None for the whole table
-    unit : str, "" for a pure number
-    settings : dict, everything needed to get the number again (bins, seeds, repetitions)
+    name : the metric, e.g. ``"separation"``
+    value, error : the score and its standard error, in ``unit`` ("" for a pure number)
+    n : events in the smaller of the two samples compared
+    floor, floor_error : the same score of truth against independent truth, or None
+    column : the column (or relation) it belongs to; None for the whole table
+    settings : everything needed to get the number again (bins, seeds, repetitions)
     """
 
     name: str
@@ -61,13 +60,8 @@ class Result:
         return (self.value - self.floor) / error if error > 0 else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that JSON can hold."""
+        """Return a dict that JSON can hold; ``Result(**content)`` rebuilds it."""
         return asdict(self)
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> Result:
-        """Build a result from what `to_json` returned."""
-        return Result(**content)
 
     def text(self) -> str:
         """Return ``value ± error``."""
@@ -86,13 +80,12 @@ class Metric:
 
     Parameters
     ----------
-    function : callable returning a `Result`
     kind : ``"column"`` takes two arrays (n,), ``"table"`` two arrays (n, d), ``"classifier"``
         two arrays (n, d) and a maker of classifiers, ``"memorisation"`` held-out, generated and
         training arrays (n, d), ``"relation"`` a dict of columns and a relation
-    same : float, the expected value when both samples are the same events
-    label : str, the name in tables of a report
-    quick : dict, options of a quick evaluation: less precise, the same meaning
+    same : the expected value when both samples are the same events
+    label : the name in tables of a report
+    quick : options of a quick evaluation: less precise, the same meaning
     """
 
     function: Callable[..., Result]
@@ -136,14 +129,7 @@ def uncertain(value: float, error: float) -> str:
 def checked_events(
     values: np.ndarray, weight: np.ndarray | None, ndim: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return events as float64 and their weights (ones if None), after the checks.
-
-    Raises
-    ------
-    InputError
-        If the array does not have ``ndim`` dimensions, has no rows, NaN or infinity, or the
-        weights do not fit.
-    """
+    """Return events of ``ndim`` dimensions as float64 and weights (ones if None), checked."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim or array.shape[0] == 0:
         shape = "(n,)" if ndim == 1 else "(n, d)"
@@ -152,7 +138,7 @@ def checked_events(
     checks.finite(flat, [f"x{i}" for i in range(flat.shape[1])], f"{what} events")
     if weight is None:
         return array, np.ones(array.shape[0])
-    return array, checks.weights(weight, array.shape[0])
+    return array, checks.relative(checks.weights(weight, array.shape[0]))
 
 
 def norm_error(
@@ -161,10 +147,9 @@ def norm_error(
     """Return the standard error of ``norm(difference)`` from replicas of its noise.
 
     ``noise`` holds replicas (k, ...) of the difference minus the difference itself. A norm of
-    replica differences would count the noise twice: once as found, once as drawn; near the floor
-    errors would come out up to twice too large. So the difference is shrunk by the part of its
-    norm that noise alone explains, ``s^2 = 1 - (mean norm of noise / norm)^2``, not below 0.
-    (Derived here.)
+    replica differences would count the noise twice and make errors near the floor up to twice too
+    large. So the difference is shrunk by the part of its norm that noise alone explains,
+    ``s^2 = 1 - (mean norm of noise / norm)^2``, not below 0. (Derived here.)
     """
     value = norm(difference)
     typical = float(np.mean([norm(one) for one in noise]))
@@ -183,6 +168,7 @@ def same_width(real: np.ndarray, generated: np.ndarray) -> None:
 
 def effective_size(weight: np.ndarray) -> float:
     """Return (sum w)^2 / sum w^2, the number of unit-weight events of the same precision."""
+    weight = checks.relative(weight)
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 
@@ -212,12 +198,9 @@ def auc_error(
     E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 44 (1988) 837, eq. 5.
     """
     variance = 0.0
-    pairs = [
-        (positive, weight_positive, negative, weight_negative),
-        (negative, weight_negative, positive, weight_positive),
-    ]
-    for scores, weight, others, other_weight in pairs:
-        place = placements(scores, others, other_weight)
+    samples = [(positive, weight_positive), (negative, weight_negative)]
+    for (scores, weight), other in zip(samples, samples[::-1], strict=True):
+        place = placements(scores, *other)
         mean = np.average(place, weights=weight)
         variance += float(np.average((place - mean) ** 2, weights=weight)) / effective_size(weight)
     smallest = 1.0 / (effective_size(weight_positive) + effective_size(weight_negative))

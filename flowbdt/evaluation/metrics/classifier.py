@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
-from ...seeding import derive, stream
+from ...seeding import derive
 from .base import METRICS, Metric, Result, auc_error, checked_events, effective_size, same_width
 
 MakeClassifier = Callable[[int], Any]
@@ -30,9 +30,7 @@ class MlpJudge:
     """
 
     def __init__(self, seed: int, hidden: Sequence[int] = (128, 64), max_iter: int = 60) -> None:
-        self.seed = seed
-        self.hidden = tuple(hidden)
-        self.max_iter = max_iter
+        self.seed, self.hidden, self.max_iter = seed, tuple(hidden), max_iter
 
     def fit(
         self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
@@ -82,12 +80,10 @@ def classifier_auc(
 
     Parameters
     ----------
-    real, generated : ndarray (n, d), (m, d), raw columns in any units
-    make_classifier : callable, seed -> classifier with ``fit`` and ``predict_proba``
-    weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None; the two classes
-        are given the same total weight
-    n_model_seeds, n_split_seeds : int, repetitions
-    test_share : float, share of the events kept for the measurement
+    make_classifier : seed -> classifier with ``fit`` and ``predict_proba``
+    weight_real, weight_generated : scaled so that both classes have the same total weight
+    n_model_seeds, n_split_seeds : repetitions
+    test_share : share of the events kept for the measurement
 
     Returns
     -------
@@ -95,11 +91,7 @@ def classifier_auc(
     splits overlap, so their errors are correlated by ``test_share``) and the spread over model
     seeds. ``settings["standard_error"]`` is the plain standard error over the repetitions, which
     is smaller because all of them share the events. ``settings["aucs"]`` has one row per split,
-    ``settings["roc"]`` the mean curve, see `Curve`.
-
-    Raises
-    ------
-    InputError if a class has fewer than 10 events.
+    ``settings["roc"]`` the mean curve, see `Curve`. InputError if a class has fewer than 10 events.
     """
     from sklearn.model_selection import train_test_split
 
@@ -134,38 +126,13 @@ def classifier_auc(
     return Result(name, float(aucs.mean()), error, n, settings=settings)
 
 
-def learning_curve(
-    real: np.ndarray,
-    generated: np.ndarray,
-    make_classifier: MakeClassifier,
-    sizes: Sequence[int],
-    **options: Any,
-) -> list[Result]:
-    """Return the AUC at increasing numbers of events per class, which tests the judge.
-
-    A curve that still rises at the full size says that the AUC there is a lower limit.
-    ``options`` go to `classifier_auc`; sizes beyond the samples are refused.
-    """
-    largest = min(len(real), len(generated))
-    if max(sizes) > largest:
-        raise InputError(f"sizes must be at most {largest}, the smaller sample; got {max(sizes)}")
-    rng = stream(options.get("seed", 0), "judge-learning-curve")
-    order_real, order_generated = rng.permutation(len(real)), rng.permutation(len(generated))
-    results = []
-    for size in sizes:
-        parts = real[order_real[:size]], generated[order_generated[:size]]
-        result = classifier_auc(*parts, make_classifier, **options)
-        results.append(replace(result, settings=result.settings | {"per_class": int(size)}))
-    return results
-
-
 def _labelled(
     real: np.ndarray,
     generated: np.ndarray,
     weight_real: np.ndarray | None,
     weight_generated: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return events, labels (1 = generated) and weights, as float32 because trees want that."""
+    """Return events, labels (1 = generated) and weights that sum up to the number of events."""
     real, weight_real = checked_events(real, weight_real, 2, "real")
     generated, weight_generated = checked_events(generated, weight_generated, 2, "generated")
     same_width(real, generated)
@@ -204,13 +171,10 @@ POINTS = 101
 
 @dataclass(frozen=True)
 class Curve:
-    """A mean curve over splits and seeds.
+    """A mean curve over splits and seeds, with its standard error (p,).
 
-    Parameters
-    ----------
-    recognised : ndarray (p,), share of the generated events that the judge calls generated where it
-        calls ``mistakes`` of the real ones so, too
-    error : ndarray (p,), its standard error
+    ``recognised`` (p,) is the share of the generated events that the judge calls generated where it
+    calls ``mistakes`` of the real ones so, too.
     """
 
     recognised: np.ndarray
@@ -223,8 +187,10 @@ class Curve:
 
     def at(self, mistakes: float) -> tuple[float, float]:
         """Return what is recognised at a share of mistakes, and its error."""
-        parts = (np.interp(mistakes, self.mistakes, y) for y in (self.recognised, self.error))
-        return next(parts), next(parts)
+        recognised, error = (
+            float(np.interp(mistakes, self.mistakes, y)) for y in (self.recognised, self.error)
+        )
+        return recognised, error
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], key: str = "roc") -> Curve | None:
@@ -262,13 +228,8 @@ def _slope(curve: np.ndarray, t: np.ndarray, reach: float = 0.05) -> np.ndarray:
 def mean_curve(curves: np.ndarray, y: np.ndarray, weight: np.ndarray, test_share: float) -> Curve:
     """Return the mean of curves (splits, models, p) and its standard error.
 
-    Parameters
-    ----------
-    curves : ndarray (s, m, p), one per split and model seed, from `recognised`
-    y, weight : ndarray (n,), of all events, of which each split tests ``test_share``
+    ``y`` and ``weight`` (n,) are of all events, of which each split tests ``test_share``.
 
-    Notes
-    -----
     The variance of a share R at a fixed share t of mistakes is R (1 - R) / n_1 + R'(t)^2 t (1 - t)
     / n_0 with n the effective numbers tested of each class. Splits overlap, so that their errors
     are correlated by ``test_share``; the spread over model seeds is added, as for the area.

@@ -22,11 +22,6 @@ def posterior_ranks(truth: np.ndarray, draws: np.ndarray, seed: int = 0) -> np.n
     ----------
     truth : ndarray (n,), any unit
     draws : ndarray (n, k), draws for each event, in the same unit
-    seed : int
-
-    Returns
-    -------
-    ndarray (n,), float64
 
     Raises
     ------
@@ -54,21 +49,14 @@ def posterior_ranks(truth: np.ndarray, draws: np.ndarray, seed: int = 0) -> np.n
 def coverage(truth: np.ndarray, draws: np.ndarray, *, level: float = 0.68, seed: int = 0) -> Result:
     """Return the share of events whose truth is inside the central interval of its posterior.
 
-    Parameters
-    ----------
-    truth, draws : as in `posterior_ranks`
-    level : float between 0 and 1, the share that is claimed; it is the floor of the result
-
-    Raises
-    ------
-    InputError
-        If ``level`` is out of range, or as `posterior_ranks`.
+    ``truth`` and ``draws`` as in `posterior_ranks`; ``level``, between 0 and 1, is the share that
+    is claimed and the floor of the result.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> found = coverage(rng.normal(size=4000), rng.normal(size=(4000, 30)))
-    >>> abs(found.value - 0.68) < 5 * found.error
+    >>> result = coverage(rng.normal(size=4000), rng.normal(size=(4000, 30)))
+    >>> abs(result.value - 0.68) < 5 * result.error
     True
     """
     if not 0.0 < level < 1.0:
@@ -77,8 +65,6 @@ def coverage(truth: np.ndarray, draws: np.ndarray, *, level: float = 0.68, seed:
     value = float(np.mean(np.abs(ranks - 0.5) < level / 2))
     n = len(ranks)
     # never certain: at least as uncertain as with one event on the other side
-    spread = max(value * (1.0 - value), 1.0 / n)
+    error = math.sqrt(max(value * (1.0 - value), 1.0 / n) / n)
     settings = {"level": level, "draws": int(np.shape(draws)[1]), "seed": seed}
-    return Result(
-        "coverage", value, math.sqrt(spread / n), n, floor=level, floor_error=0.0, settings=settings
-    )
+    return Result("coverage", value, error, n, floor=level, floor_error=0.0, settings=settings)

@@ -35,19 +35,13 @@ def largest_correlation_error(
 ) -> Result:
     """Return the largest absolute difference of Pearson correlations of two columns.
 
-    Parameters
-    ----------
-    real, generated : ndarray (n, d), (m, d), raw columns in any units
-    weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None
-    n_bootstrap : int, replicas (Poisson weights on the events of both samples) for the error
-
-    Returns
-    -------
-    Result with the error of `metrics.base.norm_error`; ``settings["pair"]`` has the numbers of
-    the two columns that differ most.
+    The error is that of `metrics.base.norm_error`, from replicas with Poisson weights on the events
+    of both samples; ``settings["pair"]`` has the numbers of the two columns that differ most.
     """
     samples = [("real", real, weight_real), ("generated", generated, weight_generated)]
-    result, difference = _norm_of_difference(samples, _largest, n_bootstrap, seed)
+    result, difference = _norm_of_difference(
+        samples, lambda d: float(np.abs(d).max()), n_bootstrap, seed
+    )
     pair = [int(i) for i in np.unravel_index(np.argmax(np.abs(difference)), difference.shape)]
     return replace(result, name="correlation_max", settings={"pair": pair, **result.settings})
 
@@ -63,11 +57,11 @@ def correlation_distance(
 ) -> Result:
     """Return the Frobenius norm of the difference of the Pearson correlation matrices.
 
-    The square root of the sum of squares over all (ordered) pairs of columns. Parameters as
-    in `largest_correlation_error`.
+    The square root of the sum of squares over all (ordered) pairs of columns; error as for
+    `largest_correlation_error`.
     """
     samples = [("real", real, weight_real), ("generated", generated, weight_generated)]
-    return _norm_of_difference(samples, _frobenius, n_bootstrap, seed)[0]
+    return _norm_of_difference(samples, lambda d: float(np.linalg.norm(d)), n_bootstrap, seed)[0]
 
 
 def _norm_of_difference(
@@ -115,14 +109,6 @@ def _difference(samples: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return _correlation(*samples[1]) - _correlation(*samples[0])
 
 
-def _largest(difference: np.ndarray) -> float:
-    return float(np.abs(difference).max())
-
-
-def _frobenius(difference: np.ndarray) -> float:
-    return float(np.linalg.norm(difference))
-
-
 METRICS.register("correlation_max")(
     Metric(
         largest_correlation_error, "table", 0.0, "largest correlation error", {"n_bootstrap": 20}
@@ -154,16 +140,8 @@ def frechet_distance(
     measured in batches drawn with replacement, at ``n_points`` sizes equally spaced in 1/N, and a
     line through the means is followed to 1/N = 0, intercept and slope not negative.
 
-    Parameters
-    ----------
-    real, generated : ndarray (n, d), (m, d), features
-    min_samples, max_samples, n_batches, n_points : published values by default; 50,000 events of
-        each sample are recommended, with fewer the floor is higher
-    seed : int
-
-    Returns
-    -------
-    Result with the error of the fitted intercept
+    All numbers are the published ones by default; 50,000 events of each sample are recommended,
+    with fewer the floor is higher. The error is that of the fitted intercept.
 
     References
     ----------
@@ -243,7 +221,7 @@ def _frechet(x: np.ndarray, y: np.ndarray) -> float:
     The trace of the root is that of the symmetric (C1^(1/2) C2 C1^(1/2))^(1/2), so that two
     symmetric eigenvalue problems do, whatever the rank.
     """
-    first, second = (np.atleast_2d(np.cov(part, rowvar=False)) for part in (x, y))
+    first, second = (np.atleast_2d(np.cov(sample, rowvar=False)) for sample in (x, y))
     values, axes = np.linalg.eigh(first)
     root = axes * np.sqrt(np.clip(values, 0.0, None)) @ axes.T
     inner = np.linalg.eigvalsh(root @ second @ root)

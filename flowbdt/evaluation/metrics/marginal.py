@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,23 +48,16 @@ def separation_power(
 
     Parameters
     ----------
-    real, generated : ndarray (n,), (m,), any unit
-    weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None
-    n_bins : int, bins by quantiles of the real events, outer bins open
+    n_bins : bins by quantiles of the real events, outer bins open
     edges : ndarray (b + 1,), increasing, instead of quantiles; events outside are counted in
         the outermost bins
-    n_bootstrap : int, replicas for the error
 
     Returns
     -------
     Result with the error from replicas of both histograms: Poisson numbers of effective events.
-    The replicas are drawn with the difference p - q shrunk until their mean is the value found.
+    The replicas are drawn with the difference p - q shrunk until their mean is the measured value.
     Drawn around p and q as they are, noise would be counted twice, and near the floor the error
     would come out too large by the square root of 3.
-
-    Raises
-    ------
-    InputError if arrays are not one-dimensional and finite, or edges do not increase.
 
     References
     ----------
@@ -76,11 +70,11 @@ def separation_power(
     p, q = binned_shares(real, weight_real, bins), binned_shares(generated, weight_generated, bins)
     sizes = effective_size(weight_real), effective_size(weight_generated)
     value = separation_of_shares(p, q)
-    expected = 25.0 * (np.count_nonzero(p + q) - 1) * (1 / sizes[0] + 1 / sizes[1])
+    expected = float(separation_floor(p, q, sizes))
     settings = {
         "bins": len(bins) - 1,
         "binning": "quantiles of the real events" if edges is None else "given edges",
-        "expected_floor": float(expected),
+        "expected_floor": expected,
         "n_bootstrap": n_bootstrap,
         "seed": seed,
     }
@@ -109,6 +103,19 @@ def separation_of_shares(p: np.ndarray, q: np.ndarray) -> Any:
     return 50.0 * terms.sum(axis=-1)
 
 
+def separation_floor(p: np.ndarray, q: np.ndarray, sizes: Sequence[float]) -> Any:
+    """Return the separation x100 (...) that noise alone gives, from the effective sizes."""
+    filled = np.count_nonzero(p + q, axis=-1)
+    return 25.0 * (filled - 1) * (1.0 / sizes[0] + 1.0 / sizes[1])
+
+
+def noise_free_share(p: np.ndarray, q: np.ndarray, expected: Any) -> Any:
+    """Return the factor (...) by which p - q is too large, as noise alone gives ``expected``."""
+    value = separation_of_shares(p, q)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(value > 0, np.sqrt(np.clip(1.0 - expected / value, 0.0, 1.0)), 0.0)
+
+
 def separation_error(
     p: np.ndarray,
     q: np.ndarray,
@@ -117,9 +124,7 @@ def separation_error(
     n_bootstrap: int,
     seed: int,
 ) -> float:
-    value = separation_of_shares(p, q)
-    shrink = np.sqrt(max(0.0, 1.0 - expected / value)) if value > 0 else 0.0
-    middle, half = (p + q) / 2, shrink * (p - q) / 2
+    middle, half = (p + q) / 2, noise_free_share(p, q, expected) * (p - q) / 2
     rng = stream(seed, "metric-separation")
     replicas = []
     for share, size in ((middle + half, sizes[0]), (middle - half, sizes[1])):
@@ -143,18 +148,9 @@ def wasserstein(
     The integral of ``|F(x) - G(x)|`` over x, F and G the empirical distribution functions: the
     mean distance by which events must be moved. A shift by s gives |s|.
 
-    Parameters
-    ----------
-    real, generated : ndarray (n,), (m,), any unit
-    weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None
-    raw : bool, in the unit of the column; else in standard deviations of the real events
-    n_bootstrap : int, replicas (Poisson weights on the events of both samples) for the error
-
-    Returns
-    -------
-    Result with the error of `metrics.base.norm_error`; ``settings`` has the distance in both
-    units (``raw`` and ``standardised``).
-    A column of constant truth has no standard deviation; 1 is used then.
+    In the unit of the column with ``raw``, else in standard deviations of the real events, or for
+    a column of constant truth in units of 1; ``settings`` has both (``raw``, ``standardised``).
+    The error is that of `metrics.base.norm_error`, from Poisson weights on all events.
     """
     real, weight_real = checked_events(real, weight_real, 1, "real")
     generated, weight_generated = checked_events(generated, weight_generated, 1, "generated")
@@ -171,8 +167,8 @@ def wasserstein(
     settings |= {"raw": distance, "standardised": distance / scale}
     unit = 1.0 if raw else scale
     n = min(len(real), len(generated))
-    name = "" if raw else "std"
-    return Result("wasserstein", distance / unit, error / unit, n, unit=name, settings=settings)
+    units = "" if raw else "std"
+    return Result("wasserstein", distance / unit, error / unit, n, unit=units, settings=settings)
 
 
 def spread(values: np.ndarray, weight: np.ndarray) -> float:
@@ -195,7 +191,7 @@ def _wasserstein_error(sign: np.ndarray, gaps: np.ndarray, n_bootstrap: int, see
     for _ in range(n_bootstrap):
         count = rng.poisson(1.0, len(sign))
         drawn = np.cumsum(up * count), np.cumsum((up - sign) * count)
-        replica = [part[points] / max(part[-1], 1e-300) for part in drawn]
+        replica = [total[points] / max(total[-1], 1e-300) for total in drawn]
         noise.append(replica[0] - replica[1] - (shares[points, 0] - shares[points, 1]))
     difference = shares[points, 0] - shares[points, 1]
     return norm_error(difference, np.array(noise), lambda d: float(np.abs(d) @ steps))

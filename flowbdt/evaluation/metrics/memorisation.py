@@ -28,19 +28,13 @@ def memorisation(
     Parameters
     ----------
     real : ndarray (n, d), events the generator was not trained on
-    generated : ndarray (m, d)
     training : ndarray (k, d), the events the generator was trained on, all of them
-    weight_real, weight_generated : ndarray (n,), (m,), non-negative, or None
-    max_events : int, events of each sample that are looked up, drawn at random
+    max_events : events of each sample that are looked up among the k, drawn at random
 
     Returns
     -------
     Result; distances are Euclidean in columns divided by the standard deviation of the training
     events (constant columns left out); error as of an area under a ROC curve (DeLong).
-
-    Notes
-    -----
-    Cost: two nearest-neighbour searches of ``max_events`` events among the k training events.
     """
     real, weight_real = checked_events(real, weight_real, 2, "real")
     generated, weight_generated = checked_events(generated, weight_generated, 2, "generated")

@@ -26,16 +26,10 @@ def relation_deviation(
     ``|stored - computed| / max(|stored|, |computed|)``, 0 where both are 0; between 0 and 2. A
     relation that cannot be computed for an event (division by zero) counts as 2.
 
-    Parameters
-    ----------
-    columns : dict of ndarray (n,), with the target and the inputs of the relation
-    relation : Relation, e.g. ``Relation.parse("tau21 = tau2 / tau1")``
-    weight : ndarray (n,), non-negative, or None; events of weight zero are left out
-
-    Returns
-    -------
-    Result; the error is the exact bootstrap standard deviation of a maximum: a resampled table
-    lacks its largest deviation with a probability of 1/e. ``settings["mean"]`` is the mean.
+    ``columns`` holds arrays (n,) of the target and the inputs of the relation, such as
+    ``Relation.parse("tau21 = tau2 / tau1")``; events of weight zero are left out. The error is the
+    exact bootstrap standard deviation of a maximum: a resampled table lacks its largest deviation
+    with a probability of 1/e. ``settings["mean"]`` is the mean.
     """
     stored = np.asarray(columns[relation.target], dtype=np.float64)
     if stored.ndim != 1 or len(stored) == 0:
@@ -45,11 +39,9 @@ def relation_deviation(
     deviation = _deviation(stored, computed)
     if weight is not None:
         deviation = deviation[checks.weights(weight, len(stored)) > 0]
+    value, error, n = float(deviation.max()), _error_of_maximum(deviation), len(deviation)
     settings = {"mean": float(deviation.mean())}
-    value, error = float(deviation.max()), _error_of_maximum(deviation)
-    return Result(
-        "relation", value, error, len(deviation), column=relation.target, settings=settings
-    )
+    return Result("relation", value, error, n, column=relation.target, settings=settings)
 
 
 def _deviation(stored: np.ndarray, computed: np.ndarray) -> np.ndarray:

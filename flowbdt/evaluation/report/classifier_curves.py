@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...errors import plural
 from ..evaluate import Evaluation
 from ..metrics import METRICS, Result, uncertain
@@ -39,12 +37,12 @@ CAPTION = (
 
 def judged(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, Result]]:
     """Return judge -> entry -> result, of those that keep a curve."""
-    found: dict[str, dict[str, Result]] = {}
+    judges: dict[str, dict[str, Result]] = {}
     for name, evaluation in evaluations.items():
         for result in evaluation.results:
             if Curve.of(result.settings) is not None:
-                found.setdefault(result.name, {})[name] = result
-    return found
+                judges.setdefault(result.name, {})[name] = result
+    return judges
 
 
 def short(judge: str) -> str:
@@ -58,12 +56,12 @@ def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
     ``results`` come from `judged`. Call it inside `style.drawing`.
     """
     cells = style.Cells(columns=len(results), width=4.1, height=4.4, between=0.22)
-    names = dict.fromkeys(name for found in results.values() for name in found)
+    names = dict.fromkeys(name for entries in results.values() for name in entries)
     looks = dict(zip(names, style.lines(), strict=False))  # the same in every panel
     figure, panels = style.ratio_panels(len(results), cells, [*names, FLOOR])
     handles: dict[str, Any] = {}
-    for (judge, found), (upper, lower) in zip(results.items(), panels, strict=True):
-        handles |= _curves(upper, lower, found, looks)
+    for (judge, entries), (upper, lower) in zip(results.items(), panels, strict=True):
+        handles |= _curves(upper, lower, entries, looks)
         upper.set_title(short(judge), pad=4, y=0.02, loc="right", x=0.97)
         style.quiet_ticks(upper)
         lower.set_xlabel("real events mistaken for generated")
@@ -73,34 +71,25 @@ def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
 
 
 def _curves(
-    upper: Axes, lower: Axes, found: Mapping[str, Result], looks: Mapping[str, tuple[str, Any]]
+    upper: Axes, lower: Axes, entries: Mapping[str, Result], looks: Mapping[str, tuple[str, Any]]
 ) -> dict[str, Any]:
-    drawn: list[tuple[str, Curve, str, Any]] = []
-    for name, result in found.items():
-        curve = Curve.of(result.settings)
-        if curve is not None:
-            drawn.append((name, curve, *looks[name]))
-    floor = Curve.of(next(iter(found.values())).settings, "floor_roc")
-    if floor is not None:
-        drawn.append((FLOOR, floor, style.TRAINING, style.TRAINING_DASHES))
+    drawn = [(name, Curve.of(result.settings), *looks[name]) for name, result in entries.items()]
+    floor = Curve.of(next(iter(entries.values())).settings, "floor_roc")
+    drawn.append((FLOOR, floor, style.TRAINING, style.TRAINING_DASHES))
     handles = {}
     for name, curve, color, dashes in drawn:
-        handles[name] = _curve(upper, curve.mistakes, curve.recognised, curve.error, color, dashes)
-        gain = curve.recognised - curve.mistakes
-        _curve(lower, curve.mistakes, gain, curve.error, color, dashes)
+        if curve is None:
+            continue
+        for axes, y in ((lower, curve.recognised - curve.mistakes), (upper, curve.recognised)):
+            low, high = y - curve.error, y + curve.error
+            axes.fill_between(curve.mistakes, low, high, color=color, alpha=0.25, lw=0)
+            (handles[name],) = axes.plot(curve.mistakes, y, color=color, ls=dashes, lw=1.4)
     upper.plot([0, 1], [0, 1], color=style.REAL, lw=0.7)
     lower.axhline(0.0, color=style.REAL, lw=0.7)
     upper.set(xlim=(0, 1), ylim=(0, 1.02), yticks=[0.2, 0.4, 0.6, 0.8, 1.0])
     lower.margins(y=0.15)
     lower.locator_params(axis="y", nbins=4, prune="upper")
     return handles
-
-
-def _curve(
-    axes: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, color: str, dashes: Any
-) -> Any:
-    axes.fill_between(x, y - error, y + error, color=color, alpha=0.25, lw=0)
-    return axes.plot(x, y, color=color, ls=dashes, lw=1.4)[0]
 
 
 def recognised_tables(evaluations: Mapping[str, Evaluation]) -> list[PageTable]:
@@ -122,13 +111,15 @@ def _share(settings: Mapping[str, Any], key: str = "roc") -> str:
 def words(evaluations: Mapping[str, Evaluation]) -> list[str]:
     """Return in sentences how strong the judges are."""
     lines = []
-    for judge, found in judged(evaluations).items():
-        one = next(iter(found.values()))
+    for judge, entries in judged(evaluations).items():
+        one = next(iter(entries.values()))
         tests = one.settings.get("test_share", 0.3)
+        splits, models = (one.settings.get(f"n_{k}_seeds", 1) for k in ("split", "model"))
         made = STRENGTH.get(judge, judge)
         lines.append(
             f"{made[:1].upper()}{made[1:]}; trained on {2 * (1 - tests) * one.n:,.0f} events, half"
-            f" of them real, and tested on {2 * tests * one.n:,.0f}; {_repeated(one)}"
+            f" of them real, and tested on {2 * tests * one.n:,.0f};"
+            f" {plural(splits, 'split')}, {plural(models, 'model seed')} each"
         )
     if lines:
         lines.append(
@@ -136,8 +127,3 @@ def words(evaluations: Mapping[str, Evaluation]) -> list[str]:
             " more events, may recognise more, so that an AUC is a lower limit"
         )
     return lines
-
-
-def _repeated(result: Result) -> str:
-    splits, models = (result.settings.get(f"n_{k}_seeds", 1) for k in ("split", "model"))
-    return f"{plural(splits, 'split')}, {plural(models, 'model seed')} each"

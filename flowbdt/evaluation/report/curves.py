@@ -23,13 +23,9 @@ MASSES = (0.393, 0.865)
 
 @dataclass(frozen=True)
 class Point:
-    """Quality of one sampler.
+    """Score of one sampler with its standard error, from ``n_events`` real and generated events.
 
-    Parameters
-    ----------
-    n_evaluations, us_per_event : cost of an event: evaluations of the velocity, CPU microseconds
-    value, error : the score, and its standard error
-    n_events : real ones, and as many generated
+    An event costs ``n_evaluations`` of the velocity and ``us_per_event`` CPU microseconds.
     """
 
     n_evaluations: int
@@ -48,8 +44,9 @@ def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     panels = figure.subplots(1, 3)
     titles = ("rmse of the velocity, validation", "explained by trees [%]", "trees used")
     for (name, steps), (color, dashes) in zip(runs.items(), style.lines(), strict=False):
-        times = [step["time"] for step in steps]
-        for axes, values in zip(panels, _of_steps(steps), strict=True):
+        columns = zip(*map(_numbers, steps), strict=True)
+        for axes, values in zip(panels, columns, strict=True):
+            times = [step["time"] for step in steps]
             axes.plot(times, values, color=color, ls=dashes, marker=".", label=name)
     for axes, title in zip(panels, titles, strict=True):
         axes.set_xlabel("time t (0 noise, 1 data)")
@@ -60,14 +57,12 @@ def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     return figure
 
 
-def _of_steps(steps: Sequence[Mapping[str, Any]]) -> tuple[list[float], ...]:
+def _numbers(step: Mapping[str, Any]) -> tuple[float, ...]:
     """Return loss, percent explained and trees; the training loss without validation events."""
-    losses, explained = [], []
-    for step in steps:
-        valid, plain = step["valid_rmse"], step["valid_rmse_without_trees"]
-        losses.append(step["train_rmse"] if valid is None else valid)
-        explained.append(np.nan if valid is None else 100.0 * (1.0 - (valid / plain) ** 2))
-    return losses, explained, [step["trees"] for step in steps]
+    valid, plain = step["valid_rmse"], step["valid_rmse_without_trees"]
+    if valid is None:
+        return step["train_rmse"], np.nan, step["trees"]
+    return valid, 100.0 * (1.0 - (valid / plain) ** 2), step["trees"]
 
 
 def quality_figure(
@@ -158,16 +153,17 @@ def _corner(
     axes: Axes, real: EventTable, samples: Mapping[str, EventTable], first: str, second: str
 ) -> None:
     edges = [_edges(real.column(name)) for name in (first, second)]
+    lines = list(zip(samples.values(), style.lines(), strict=False))
     if first == second:
         axes.stairs(_single_density(real, first, edges[0]), edges[0], fill=True, color=style.BAND)
-        for table, (color, dashes) in zip(samples.values(), style.lines(), strict=False):
+        for table, (color, dashes) in lines:
             axes.stairs(_single_density(table, first, edges[0]), edges[0], color=color, ls=dashes)
         axes.set_ylim(bottom=0.0)
         return
     middles = [0.5 * (e[1:] + e[:-1]) for e in edges]
     density = _density(real, first, second, edges)
     axes.contourf(*middles, density, [*levels(density), np.inf], colors=["#dcdcdc", "#b0b0b0"])
-    for table, (color, dashes) in zip(samples.values(), style.lines(), strict=False):
+    for table, (color, dashes) in lines:
         density = _density(table, first, second, edges)
         look: dict[str, Any] = {"colors": color, "linestyles": [dashes], "linewidths": 1.1}
         axes.contour(*middles, density, levels(density), **look)

@@ -49,53 +49,44 @@ def column_edges(real: np.ndarray, other: np.ndarray | None = None) -> np.ndarra
         return np.arange(real.min() - 0.5, real.max() + 1.0)
     low, high = np.quantile(real, [0.002, 0.998])
     span = (high - low) or max(abs(low), 1.0)
-    low, high = low - 0.04 * span, high + 0.04 * span
-    if both.min() > low:
-        low = both.min()
-    if both.max() < high:
-        high = both.max()
+    low, high = max(low - 0.04 * span, both.min()), min(high + 0.04 * span, both.max())
     if real.min() >= 0.0 and low < 0.06 * span:
         low = 0.0
     return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
 
 
-Samples = EventTable | Mapping[str, EventTable]
-"""One generated sample, or samples by their names in the legend."""
-
+Samples = Mapping[str, EventTable]
+"""Generated samples by their names in the legend."""
 
 TRAINING = "training (truth on truth)"
 
 
-def _named(generated: Samples) -> Mapping[str, EventTable]:
-    return {"generated": generated} if isinstance(generated, EventTable) else generated
-
-
 def column_pages(
-    real: EventTable, generated: Samples, training: EventTable | None = None
+    real: EventTable, samples: Samples, training: EventTable | None = None
 ) -> list[Figure]:
     """Return figures of six columns each: shares and ratios to real, with statistical bands.
 
     Call it inside `style.drawing`.
     """
     groups = [real.names[i : i + PER_PAGE] for i in range(0, len(real.names), PER_PAGE)]
-    return [_page(group, real, generated, training) for group in groups]
+    return [_page(group, real, samples, training) for group in groups]
 
 
 def _page(
     names: tuple[str, ...],
     real: EventTable,
-    generated: Samples,
+    samples: Samples,
     training: EventTable | None,
     height: float = 3.2,
     title: str = "",
 ) -> Figure:
     """Draw columns three in a row, each ``height`` inches high."""
     cells = style.Cells(height=height, top=0.6 if title else 0.38)
-    shown = ["real", *_named(generated), *([] if training is None else [TRAINING])]
+    shown = ["real", *samples, *([] if training is None else [TRAINING])]
     figure, panels = style.ratio_panels(len(names), cells, shown)
     handles: dict[str, Any] = {}
     for name, (upper, lower) in zip(names, panels, strict=True):
-        handles = _column(upper, lower, name, real, generated, training)
+        handles = _column(upper, lower, name, real, samples, training)
     style.name_rows(panels, cells.columns, "events per bin [%]", "ratio")
     style.legend_above(figure, handles, title)
     return figure
@@ -106,14 +97,12 @@ def _column(
     lower: Axes,
     name: str,
     real: EventTable,
-    generated: Samples,
+    samples: Samples,
     training: EventTable | None,
 ) -> dict[str, Any]:
     """Draw one column; return the legend entries."""
-    samples = _named(generated)
-    edges = column_edges(
-        real.column(name), np.concatenate([t.column(name) for t in samples.values()])
-    )
+    values = np.concatenate([table.column(name) for table in samples.values()])
+    edges = column_edges(real.column(name), values)
     truth = Shape.of(real.column(name), real.weight, edges)
     handles = {"real": draw_real(upper, truth)}
     shapes: list[tuple[Shape, str, Any]] = []
@@ -182,7 +171,7 @@ def ratios(axes: Axes, truth: Shape, shapes: list[tuple[Shape, str, Any]]) -> No
         1 + band, truth.edges, baseline=1 - band, fill=True, color=style.BAND, lw=0, zorder=0
     )
     axes.axhline(1.0, color=style.REAL, lw=0.7, zorder=1)
-    reach = 0.05
+    reach, drawn = 0.05, []
     for shape, color, dashes in shapes:
         ratio = np.where(known, shape.share / safe, np.nan)
         error = np.where(known, shape.error / safe, np.nan)
@@ -191,12 +180,13 @@ def ratios(axes: Axes, truth: Shape, shapes: list[tuple[Shape, str, Any]]) -> No
         )
         axes.stairs(ratio, truth.edges, color=color, lw=1.1, linestyle=dashes, baseline=None)
         reach = max(reach, _reach(ratio, error, truth))
+        drawn.append((ratio, color))
     tick = next((step for step in (0.05, 0.1, 0.2) if reach <= 1.4 * step), 0.5)
     limit = 1.7 * tick
     axes.set_ylim(1 - limit, 1 + limit)
     axes.set_yticks([1 - tick, 1.0, 1 + tick])
-    for shape, color, _ in shapes:
-        _off_scale(axes, np.where(known, shape.share / safe, np.nan), truth.edges, color, limit)
+    for ratio, color in drawn:
+        _off_scale(axes, ratio, truth.edges, color, limit)
 
 
 def _reach(ratio: np.ndarray, error: np.ndarray, truth: Shape) -> float:
@@ -229,11 +219,11 @@ def correlation_figure(
     ``name`` is what the generated events are called. Call it inside `style.drawing`.
     """
     truth = correlation_matrix(real.x, real.weight)
-    parts = {f"{name} - real": generated}
+    others = {f"{name} - real": generated}
     if training is not None:
-        parts["training - real (floor)"] = training
+        others["training - real (floor)"] = training
     differences = {
-        title: correlation_matrix(table.x, table.weight) - truth for title, table in parts.items()
+        title: correlation_matrix(table.x, table.weight) - truth for title, table in others.items()
     }
     return matrices(differences, [style.label(name) for name in real.names])
 
@@ -294,22 +284,16 @@ def demo_figure(
 ) -> None:
     """Write one compact figure of up to six columns, real against generated with ratios.
 
-    Parameters
-    ----------
-    real, generated : EventTable with the same columns
-    path : where to write; the ending chooses the format (.png, .svg, .pdf)
-    auc_text : str, the headline, e.g. ``"AUC 0.56, floor 0.51"``
-    columns : names to show; those the table lacks are replaced by its first others
-
-    Raises
-    ------
-    MissingExtra if matplotlib is not installed.
+    The ending of ``path`` chooses the format (.png, .svg, .pdf), ``auc_text`` is the headline,
+    such as "AUC 0.56, floor 0.51", and ``columns`` that the tables lack are replaced by their first
+    others. Raises MissingExtra if matplotlib is not installed.
     """
     known = [name for name in columns if name in real.names]
     others = [name for name in real.names if name not in known]
     names = tuple([*known, *others][: len(columns)])
     with style.drawing():
-        save(_page(names, real, generated, None, height=2.6, title=auc_text), path)
+        page = _page(names, real, {"generated": generated}, None, height=2.6, title=auc_text)
+        save(page, path)
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -6,18 +6,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import yaml
 
 from ...errors import ConfigError, plural
+from ...typed_settings import AtLeastOne, check_settings
 from ..differences import label_of, side_by_side
 from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
 from .render import PageTable, Row
-
-FIELDS = ("score", "value", "error", "floor", "events", "note", "source")
-NEEDED = ("score", "value", "source")
 
 EXAMPLE = "- {score: auc_mlp, value: 0.9994, error: 0.0002, source: 'arXiv 2404.18219'}"
 
@@ -31,24 +30,19 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Published:
-    """One figure of somebody else.
+    """One figure of somebody else, in the unit of the metric.
 
-    Parameters
-    ----------
-    score : name of the metric as in a report, such as ``auc_mlp``; of one column
-        ``separation/mass``. Any other name is welcome, but has no figure of ours beside it
-    value, error : in the unit of the metric; error None if there is none
-    floor : the same score of truth against truth, or None
-    events : number of events, or None
-    note, source : in words; the source is where to look it up
+    ``score`` is the name of the metric as in a report, such as ``auc_mlp``; of one column
+    ``separation/mass``. Any other name is welcome, but has no figure of ours beside it. ``floor``
+    is the same score of truth against truth, ``source`` where to look the figure up.
     """
 
     score: str
     value: float
     source: str
-    error: float | None = None
+    error: Annotated[float, msgspec.Meta(ge=0)] | None = None
     floor: float | None = None
-    events: int | None = None
+    events: AtLeastOne | None = None
     note: str = ""
 
     @property
@@ -63,14 +57,7 @@ class Published:
 
 
 def read_published(path: str | Path) -> tuple[Published, ...]:
-    """Read figures from a YAML list.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or an entry lacks something, has something unknown, or a value
-        of the wrong kind; the message names the entry.
-    """
+    """Read figures from a YAML list. Raises ConfigError that names the file or the wrong entry."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -86,36 +73,13 @@ def read_published(path: str | Path) -> tuple[Published, ...]:
 def _entry(one: Any, where: str) -> Published:
     if not isinstance(one, Mapping):
         raise ConfigError(f"{where}: expected a mapping such as {EXAMPLE[2:]}, got {one!r}")
-    if unknown := [str(key) for key in one if key not in FIELDS]:
-        raise ConfigError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(FIELDS)}")
-    if missing := [key for key in NEEDED if one.get(key) is None]:
-        raise ConfigError(f"{where}: {', '.join(missing)} must be given; got {dict(one)}")
-    events = one.get("events")
-    if events is not None and (isinstance(events, bool) or not isinstance(events, int)):
-        raise ConfigError(f"{where}: events must be a whole number, got {events!r}")
-    error, floor = (
-        None if one.get(key) is None else _number(one[key], f"{where}: {key}")
-        for key in ("error", "floor")
-    )
-    if (error is not None and error < 0) or (events is not None and events < 1):
-        raise ConfigError(
-            f"{where}: error must be at least 0 and events at least 1, got {dict(one)}"
-        )
-    texts = {key: _text(one.get(key, ""), f"{where}: {key}") for key in ("score", "source", "note")}
-    value = _number(one["value"], f"{where}: value")
-    return Published(value=value, error=error, floor=floor, events=events, **texts)
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{what} must be a finite number, got {value!r}")
-    return float(value)
-
-
-def _text(value: Any, what: str) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    raise ConfigError(f"{what} must be text, got {value!r}; put it in quotes")
+    known = {str(key): value for key, value in one.items() if value is not None}
+    settings = check_settings(known, Published, f"field of {where},")
+    if missing := [key for key in ("score", "value", "source") if key not in known]:
+        raise ConfigError(f"{where}: {', '.join(missing)} must be there; got {dict(one)}")
+    if not all(math.isfinite(v) for v in settings.values() if isinstance(v, float)):
+        raise ConfigError(f"{where}: every number must be finite, got {dict(one)}")
+    return Published(**settings)
 
 
 def published_tables(

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """Text of a cell. ``far``: bold; ``note``: smaller, behind; ``link``: to an anchor."""
+    """Text of a cell. ``far``: bold; ``note``: smaller, behind."""
 
     text: str
     far: bool = False
     note: str = ""
-    link: str = ""
 
 
 Row = Sequence[str | Cell]
@@ -33,15 +32,10 @@ Row = Sequence[str | Cell]
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table that scrolls by itself where the screen is narrow.
+    """A table that scrolls by itself where the screen is narrow; first cells name their rows.
 
-    Parameters
-    ----------
-    head : names of the columns
-    rows : cells; a first cell names its row
-    caption : above the table
-    words : numbers of the columns, from 0, that hold sentences: set left, broken into lines
-    folded : title that a click opens; empty for a table that is open
+    ``words`` are the numbers of the columns, from 0, that hold sentences: set left, broken into
+    lines; ``folded`` is a title that a click opens, empty for a table that is open.
     """
 
     head: Sequence[str]

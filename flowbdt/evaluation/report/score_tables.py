@@ -69,7 +69,7 @@ def tables_side_by_side(evaluations: Mapping[str, Evaluation]) -> list[PageTable
         else:
             labels[metric] = label + ", single columns"
             single.setdefault(metric, []).append(row)
-    counts = [evaluations_of(one) or "-" for one in evaluations.values()]
+    counts = [evaluations_of(one) for one in evaluations.values()]
     if set(counts) != {"-"}:
         whole.append(("evaluations of the velocity, per trajectory", *counts, ""))
     head = (*evaluations, "floor")
@@ -95,10 +95,10 @@ def _entries(results: Mapping[str, Result], names: Mapping[str, Evaluation]) -> 
     yield Cell(floors.pop() if len(floors) == 1 else "differ")
 
 
-def difference_tables(found: Sequence[Difference]) -> list[PageTable]:
+def difference_tables(differences: Sequence[Difference]) -> list[PageTable]:
     """Return the differences of the whole table with verdicts; long lists and columns folded."""
-    whole = [d for d in found if d.column is None]
-    single = [d for d in found if d.column is not None]
+    whole = [d for d in differences if d.column is None]
+    single = [d for d in differences if d.column is not None]
     tables = []
     if len(whole) > MOST_ROWS:
         real = [d for d in whole if d.real]
@@ -112,15 +112,15 @@ def difference_tables(found: Sequence[Difference]) -> list[PageTable]:
     return tables
 
 
-def difference_legend(found: Sequence[Difference]) -> str:
+def difference_legend(differences: Sequence[Difference]) -> str:
     """Return the words under a table of differences; empty without any."""
-    whole = [d for d in found if d.column is None]
+    whole = [d for d in differences if d.column is None]
     return ". ".join(_capital(line) for line in legend(whole)) + "." if whole else ""
 
 
-def _differences(found: Sequence[Difference], caption: str = "") -> PageTable:
+def _differences(differences: Sequence[Difference], caption: str = "") -> PageTable:
     head = ("difference", "score", "value", "in standard errors", "paired", "verdict")
-    return PageTable(head, [_difference(d) for d in found], caption, words=[0, 1, 5])
+    return PageTable(head, [_difference(d) for d in differences], caption, words=[0, 1, 5])
 
 
 def _difference(d: Difference) -> Row:

@@ -13,8 +13,9 @@ from ...errors import plural
 from ...tables.event_table import EventTable
 from ..differences import Difference, label_of
 from ..evaluate import Evaluation
-from ..metrics import Result, uncertain
+from ..metrics import uncertain
 from ..metrics.base import effective_size
+from ..metrics.marginal import spread
 from . import score_tables
 from .curves import Point
 from .published import Published
@@ -23,21 +24,17 @@ from .render import PageTable
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that `write_together` shows.
+    """Everything that `write_together` shows, by the names of the entries.
 
     Parameters
     ----------
-    evaluations : name of the entry -> scores
-    differences : between them
-    samples : name -> events, where known
     real, training : tables with the columns of the samples, or None
     runs : name -> record of its run: ``steps`` (of a manifest), ``settings``, ``digest``,
         ``events seen``, ``times``, and ``us_per_event`` where it was measured
     quality : name -> score at different numbers of evaluations
     missing : points that ``quality`` lacks, and why
     published : figures of others
-    files : name of a sample, "real" or "training" -> name of its file
-    digests : the same -> SHA-256 of the file
+    files, digests : name of a sample, "real" or "training" -> name and SHA-256 of its file
     """
 
     evaluations: Mapping[str, Evaluation]
@@ -115,12 +112,16 @@ def _samples(content: Content) -> PageTable:
     known = content.tables()
     rows = []
     for name in dict.fromkeys((*known, *content.evaluations)):
-        table, digest = known.get(name), content.digests.get(name, "")[:16]
-        if table is None:
-            about = (f"{int(content.evaluations[name].sizes['generated']):,}", "-", "-")
+        run = content.made(name).get("run_digest") if name in content.evaluations else None
+        digest = content.digests.get(name, "")[:16] or (f"run {run[:12]}" if run else "-")
+        events, weights, conditions = "-", "-", "-"
+        if (table := known.get(name)) is None:
+            events = f"{int(content.evaluations[name].sizes['generated']):,}"
         else:
-            about = (f"{table.n:,}", _weights(table), ", ".join(table.cond_names) or "none")
-        rows.append((name, content.files.get(name, "-"), *about, digest or _run(content, name)))
+            size = None if table.weight is None else effective_size(table.weight)
+            weights = "none" if size is None else f"effective number {size:,.0f}"
+            events, conditions = f"{table.n:,}", ", ".join(table.cond_names) or "none"
+        rows.append((name, content.files.get(name, "-"), events, weights, conditions, digest))
     first = next(iter(content.evaluations.values()))
     digest = "SHA-256 of the file, or of the run (first digits)"
     head = ("sample", "from", "events", "weights", "conditions", digest)
@@ -128,35 +129,21 @@ def _samples(content: Content) -> PageTable:
     return PageTable(head, rows, caption, words=[1])
 
 
-def _run(content: Content, name: str) -> str:
-    digest = content.made(name).get("run_digest") if name in content.evaluations else None
-    return f"run {digest[:12]}" if digest else "-"
-
-
-def _weights(table: EventTable) -> str:
-    if table.weight is None:
-        return "none"
-    return f"effective number {effective_size(table.weight):,.0f}"
-
-
 def column_numbers(table: EventTable, name: str) -> tuple[str, ...]:
     """Return unit, mean with its error, standard deviation and range of a column or condition."""
-    is_condition = name in table.cond_names
-    if is_condition and table.cond is not None:
-        values = table.cond[:, table.cond_names.index(name)]
+    if table.cond is not None and name in table.cond_names:
+        values, unit = table.cond[:, table.cond_names.index(name)], "condition"
     else:
-        values = table.column(name)
+        values, unit = table.column(name), table.unit(name) or "-"
     weight = np.ones(len(values)) if table.weight is None else table.weight
     known = np.isfinite(values)
     values, weight = values[known], weight[known]
-    unit = "condition" if is_condition else table.unit(name) or "-"
     if not len(values):
         return (unit, *("none known",) * 4)
-    mean = np.average(values, weights=weight)
-    spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
-    error = spread / float(np.sqrt(effective_size(weight)))
+    deviation, mean = spread(values, weight), float(np.average(values, weights=weight))
+    error = deviation / float(np.sqrt(effective_size(weight)))
     ends = (f"{values.min():.4g}", f"{values.max():.4g}")
-    return (unit, uncertain(float(mean), error), f"{spread:.4g}", *ends)
+    return (unit, uncertain(mean, error), f"{deviation:.4g}", *ends)
 
 
 def relations_text(content: Content) -> str:
@@ -238,34 +225,26 @@ def step_tables(content: Content) -> Iterator[PageTable]:
     """Yield the losses and trees of every step of every run, folded."""
     head = ("step", "time t", "trees", "rmse, training", "rmse, validation", "without trees")
     for name, run in content.distinct_runs().items():
-        rows = [
-            (str(s["step"]), f"{s['time']:.4g}", str(s["trees"]), *(_loss(s[k]) for k in LOSSES))
-            for s in run["steps"]
-        ]
+        rows = []
+        for step in run["steps"]:
+            losses = ("-" if step[k] is None else f"{step[k]:.5f}" for k in LOSSES)
+            rows.append((str(step["step"]), f"{step['time']:.4g}", str(step["trees"]), *losses))
         yield PageTable(head, rows, folded=f"Steps of {name}")
-
-
-def _loss(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5f}"
 
 
 def memorisation_lines(content: Content) -> Iterator[str]:
     """Yield the result of the test of each entry in words."""
     for name, evaluation in content.evaluations.items():
         result = next((r for r in evaluation.results if r.name == "memorisation"), None)
-        yield f"{name}: {_memorised(result)}"
-
-
-def _memorised(result: Result | None) -> str:
-    if result is None:
-        return "not tested: it needs the training events"
-    text = f"{result.text()}, floor {result.floor_text()}"
-    excess = result.excess or 0.0
-    if excess >= score_tables.FAR:
-        return f"{text}: generated events lie nearer to training events than real ones do"
-    if excess <= -score_tables.FAR:
-        return f"{text}: no copies; generated events lie farther out than real ones do"
-    return f"{text}: no sign of copies"
+        if result is None:
+            yield f"{name}: not tested: it needs the training events"
+            continue
+        verdict, excess = "no sign of copies", result.excess or 0.0
+        if excess >= score_tables.FAR:
+            verdict = "generated events lie nearer to training events than real ones do"
+        elif excess <= -score_tables.FAR:
+            verdict = "no copies; generated events lie farther out than real ones do"
+        yield f"{name}: {result.text()}, floor {result.floor_text()}: {verdict}"
 
 
 def limits(content: Content) -> list[str]:
@@ -275,10 +254,8 @@ def limits(content: Content) -> list[str]:
         whole = [r for r in evaluation.results if r.column is None and r.name != "memorisation"]
         far = [r for r in whole if (r.excess or 0.0) >= score_tables.FAR]
         if far:
-            above = ", ".join(
-                f"{label_of(r.name)} (by {r.excess:.0f} standard errors)" for r in far
-            )
-            notes.append(f"{name} can be told from real events: above the floor in {above}")
+            above = [f"{label_of(r.name)} (by {r.excess:.0f} standard errors)" for r in far]
+            notes.append(f"{name} differs from real events: above the floor in {', '.join(above)}")
     if content.real is not None and not any(content.real.units):
         notes.append("the table of real events states no units: columns are in those of its file")
     notes.append("scores hold for samples of this size; more events show smaller differences")

@@ -26,7 +26,7 @@ SAMPLES = (GENERATED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
 DASHES: tuple[Any, ...] = (
     *("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1.5, 1)), (0, (3, 3)), (0, (10, 3))),
 )
-"""Of several samples in one figure, in their order."""
+"""Of the samples in one figure, in their order."""
 TRAINING_DASHES: Any = (0, (7, 1.5, 1, 1.5, 1, 1.5))
 """Dash and two dots: unlike any sample, in greyscale too."""
 
@@ -101,7 +101,7 @@ def drawing() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingExtra("figures need matplotlib: pip install 'flowbdt[plot]'") from error
+        raise MissingExtra.of("matplotlib", error, "plot") from error
     settings: Any = {**matplotlib.rcParamsDefault, **RC}
     for key in ("backend", "backend_fallback", "interactive", "toolbar"):
         settings.pop(key, None)  # setting these would switch the windows of the user
@@ -172,13 +172,10 @@ def quiet_ticks(axes: Axes) -> None:
 
 @dataclass(frozen=True)
 class Cells:
-    """Panels of a page, each with a panel of ratios below, and its margins in inches.
+    """Panels of a page, at most so many ``columns`` in a row, each with a panel of ratios below.
 
-    Parameters
-    ----------
-    columns : in a row, at most
-    width, height : of both panels together, with the room between the cells
-    gap : room between rows, for labels; the room between columns is ``between`` of a panel's width
+    ``width`` and ``height``, of both panels with the room between cells, and margins are in inches;
+    the room between columns is ``between`` of a panel's width.
     """
 
     columns: int = 3
@@ -239,12 +236,6 @@ def legend_columns(names: Sequence[str], width: float) -> int:
 
 def legend_above(figure: Figure, handles: Mapping[str, Any], title: str = "") -> None:
     """Write one legend for all panels at the top of a figure."""
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="upper center",
-        ncols=legend_columns(list(handles), figure.get_figwidth()),
-        borderaxespad=0.15,
-        title=title or None,
-        title_fontsize=10,
-    )
+    columns = legend_columns(list(handles), figure.get_figwidth())
+    look: dict[str, Any] = {"loc": "upper center", "borderaxespad": 0.15, "title_fontsize": 10}
+    figure.legend(list(handles.values()), list(handles), ncols=columns, title=title or None, **look)

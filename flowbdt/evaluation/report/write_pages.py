@@ -57,8 +57,7 @@ def write_report(
     evaluation : Evaluation, from `flowbdt.evaluate`
     real, generated, training : the tables it was made of (EventTable, DataFrame or array)
     folder : where to write; made if absent. Files of the same name are replaced.
-    title : str, heading of the page
-    max_columns : int, of wider tables only the columns worst in separation power are drawn
+    max_columns : of wider tables only the columns worst in separation power are drawn
 
     Returns
     -------
@@ -79,7 +78,7 @@ def write_report(
         drawn = tuple(evaluation.worst_columns("separation", max_columns)) or drawn[:max_columns]
 
     def draw() -> Iterator[tuple[str, str, Figure]]:
-        pages = figures.column_pages(truth.select(drawn), made, other)
+        pages = figures.column_pages(truth.select(drawn), {"generated": made}, other)
         for number, figure in enumerate(pages, start=1):
             first = (number - 1) * figures.PER_PAGE
             names = ", ".join(drawn[first : first + figures.PER_PAGE])
@@ -101,7 +100,14 @@ def write_report(
         notes=evaluation.notes,
         legend=LEGEND,
         tables=score_tables.tables_of(evaluation),
-        settings=_how_again(evaluation),
+        settings=[
+            ("events", ", ".join(f"{k} {v:,}" for k, v in evaluation.sizes.items())),
+            ("seed", str(evaluation.seed)),
+            ("quick", str(evaluation.settings.get("quick"))),
+            ("relations", ", ".join(evaluation.settings.get("relations", [])) or "none"),
+            ("versions", ", ".join(f"{k} {v}" for k, v in evaluation.versions.items())),
+            ("all numbers and settings", "report.json beside this page"),
+        ],
     )
 
 
@@ -129,17 +135,6 @@ def write_scores_page(
         raise MissingExtra(f"{error} (the scores are in {folder / 'report.json'})") from error
 
 
-def _how_again(evaluation: Evaluation) -> list[tuple[str, str]]:
-    return [
-        ("events handed in", ", ".join(f"{k} {v:,}" for k, v in evaluation.sizes.items())),
-        ("seed", str(evaluation.seed)),
-        ("quick", str(evaluation.settings.get("quick"))),
-        ("relations", ", ".join(evaluation.settings.get("relations", [])) or "none"),
-        ("versions", ", ".join(f"{k} {v}" for k, v in evaluation.versions.items())),
-        ("all numbers and settings", "report.json beside this page"),
-    ]
-
-
 # ---- entries together
 
 MOST_COLUMNS = 24
@@ -153,29 +148,25 @@ def write_together(
 ) -> Path:
     """Write figures (SVG and PDF), ``together.json``, ``report.pdf`` and a page with all of it.
 
-    Parameters
-    ----------
-    folder : where to write; made if absent
-    content : entries, samples and figures to show
-    title : heading of the page
-
-    Returns
-    -------
-    Path of ``report.html``, which needs nothing else
-
-    Raises
-    ------
-    MissingExtra
-        If matplotlib or jinja2 is not installed; ``together.json`` has been written by then.
-    RunError
-        If the folder cannot be made or written.
+    Return the path of ``report.html``, which needs nothing else; folder and errors as for
+    `write_report`, with ``together.json`` for its ``report.json``.
     """
     folder = make_folder(folder)
     write_json(folder / "together.json", content.to_json())
-    words = _words(content)
+    words = {
+        "settings_lines": [(n, sections.settings_line(content, n)) for n in content.evaluations],
+        "judge_words": classifier_curves.words(content.evaluations),
+        "limits": sections.limits(content),
+        "missing": content.missing,
+    }  # the sentences that page and PDF share
+    images: dict[str, list[Image]] = {}
     with style.drawing():
-        drawn = {section: list(made) for section, made in _drawn(content).items()}
-        images = {section: _images(folder, section, made) for section, made in drawn.items()}
+        drawn = {section: list(draw(content)) for section, draw in DRAWN.items()}
+        for section, made in drawn.items():
+            images[section] = [
+                write_figure(figure, folder, f"{section}_{number:02d}", caption, "svg")
+                for number, (caption, figure) in enumerate(made, start=1)
+            ]
         _write_book(folder / "report.pdf", title, content, drawn, words)
     results = [r for evaluation in content.evaluations.values() for r in evaluation.results]
     return write_page(
@@ -199,35 +190,6 @@ def write_together(
         step_tables=sections.step_tables(content),
         floors=any(r.floor is not None for r in results),
     )
-
-
-def _words(content: Content) -> dict[str, Any]:
-    """Return the sentences that page and PDF share."""
-    return {
-        "settings_lines": [(n, sections.settings_line(content, n)) for n in content.evaluations],
-        "judge_words": classifier_curves.words(content.evaluations),
-        "limits": sections.limits(content),
-        "missing": content.missing,
-    }
-
-
-def _images(folder: Path, section: str, made: Sequence[tuple[str, Figure]]) -> list[Image]:
-    return [
-        write_figure(figure, folder, f"{section}_{number:02d}", caption, "svg")
-        for number, (caption, figure) in enumerate(made, start=1)
-    ]
-
-
-def _drawn(content: Content) -> dict[str, Captioned]:
-    """Return all figures there are numbers for, by section, in the order of the page."""
-    return {
-        "judges": _judges(content),
-        "quality": _quality(content),
-        "columns": _columns(content),
-        "corners": _corners(content),
-        "correlations": _correlations(content),
-        "losses": _losses(content),
-    }
 
 
 def _judges(content: Content) -> Captioned:
@@ -309,10 +271,18 @@ def _losses(content: Content) -> Captioned:
         yield caption, curves.steps_figure(steps)
 
 
+DRAWN: dict[str, Callable[[Content], Captioned]] = {
+    "judges": _judges,
+    "quality": _quality,
+    "columns": _columns,
+    "corners": _corners,
+    "correlations": _correlations,
+    "losses": _losses,
+}
+"""Section -> function that yields the figures there are numbers for, in the order of the page."""
+
 # ---- the same as PDF
 
-PAPER = (8.27, 11.69)
-"""A4, in inches."""
 LINES = 74
 """Of a page of text."""
 WIDTH = 100
@@ -337,9 +307,13 @@ def _write_book(
 
 def _text_pages(title: str, content: Content, words: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the lines of each page of text; tables and words never share one."""
-    names = _short(list(content.evaluations))
+    names = {name: name for name in content.evaluations}
+    if sum(len(name) + 16 for name in names) > 60:  # long names do not fit beside each other
+        names = {name: f"entry {i}" for i, name in enumerate(names, start=1)}
     judged = {names[name]: evaluation for name, evaluation in content.evaluations.items()}
-    found = [replace(d, first=names[d.first], second=names[d.second]) for d in content.differences]
+    differences = [
+        replace(d, first=names[d.first], second=names[d.second]) for d in content.differences
+    ]
     headline = next(iter(content.evaluations.values())).headline()
     numbered = [f"{short}: {name}" for name, short in names.items() if short != name]
     head = [title, "=" * len(title), "", *_wrapped(headline), "", *numbered, ""]
@@ -347,18 +321,11 @@ def _text_pages(title: str, content: Content, words: Mapping[str, Any]) -> Itera
     lines = [published.WORDS, *others] if others else []
     text = render("words.txt", **words, published_lines=lines)
     for block in (
-        [*head, *compared(judged, found).splitlines()],
+        [*head, *compared(judged, differences).splitlines()],
         [line for plain in text.splitlines() for line in _wrapped(plain) or [""]],
     ):
         for start in range(0, len(block), LINES):
             yield block[start : start + LINES]
-
-
-def _short(names: list[str]) -> dict[str, str]:
-    """Return names that fit into a table beside each other: numbers where they are long."""
-    if sum(len(name) + 16 for name in names) <= 60:
-        return {name: name for name in names}
-    return {name: f"entry {i}" for i, name in enumerate(names, start=1)}
 
 
 def _wrapped(text: str) -> list[str]:
@@ -367,9 +334,8 @@ def _wrapped(text: str) -> list[str]:
 
 def _text_figure(lines: Sequence[str]) -> Figure:
     """Return a page of letters of one width, small enough for its longest line."""
-    figure = style.new_figure(*PAPER)
-    longest = max(WIDTH, *(len(line) for line in lines))
+    figure = style.new_figure(8.27, 11.69)  # A4
+    size = 7.9 * WIDTH / max(WIDTH, *(len(line) for line in lines))
     look: dict[str, Any] = {"family": "monospace", "va": "top", "parse_math": False}
-    size = 7.9 * WIDTH / longest
     figure.text(0.08, 0.95, "\n".join(lines), fontsize=size, linespacing=1.35, **look)
     return figure

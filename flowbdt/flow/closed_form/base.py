@@ -19,6 +19,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...registry import Registry
+from ...typed_settings import check_fields
 from ..paths import Path
 
 PRECONDITIONERS: Registry[Preconditioner] = Registry("preconditioner")
@@ -27,43 +28,34 @@ PRECONDITIONERS: Registry[Preconditioner] = Registry("preconditioner")
 FORMAT = 1
 """Version of the stored arrays."""
 
+Array = np.ndarray | None
+
 
 class Prepared(ABC):
     """A preconditioner at one time. Rows are independent of each other."""
 
     @abstractmethod
-    def features(
-        self, x: np.ndarray, cond: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, x: np.ndarray, cond: Array = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the velocity (n, m) and extra inputs for trees (n, n_extra), float64.
 
-        The extra inputs are the posterior mean, then the weights if there are two or more.
-
+        ``x`` (n, m) are latent points at the prepared time, ``cond`` (n, c) has NaN where unknown;
+        None: all unknown, or no conditions. The extra inputs are the posterior mean E[x1 | x,
+        cond], then, if there are two or more, the probabilities of the components, whose sum is 1.
         Raises InputError if the shapes are not those of the fit.
-
-        Parameters
-        ----------
-        x : ndarray (n, m), points at the prepared time, latent (no unit)
-        cond : ndarray (n, c), NaN = unknown; None = all unknown, or no conditions
         """
 
     @abstractmethod
-    def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+    def velocity(self, x: np.ndarray, cond: Array = None) -> np.ndarray:
         """Return E[u_t | x_t = x, cond] (n, m), change of x per unit of t."""
-
-    @abstractmethod
-    def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return E[x1 | x_t = x, cond] (n, m), the mean end point."""
-
-    @abstractmethod
-    def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        """Return the probability of each component at x and cond, (n, K); rows sum to 1."""
 
 
 class Preconditioner(ABC):
-    """A velocity in closed form. The constructor stores options only; `fit` learns."""
+    """A velocity in closed form: a dataclass of its settings; `fit` learns."""
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_fields(self, "preconditioner setting")
 
     @abstractmethod
     def fit(
@@ -71,21 +63,15 @@ class Preconditioner(ABC):
         z: np.ndarray,
         *,
         seed: int,
-        cond: np.ndarray | None = None,
-        weight: np.ndarray | None = None,
-        source: np.ndarray | None = None,
+        cond: Array = None,
+        weight: Array = None,
+        source: Array = None,
     ) -> Self:
-        """Learn from training rows and return self.
+        """Learn from latent rows z (n, m) and return self; equal seed and rows give equal bytes.
 
-        Raises InputError if an array has the wrong shape or is not finite.
-
-        Parameters
-        ----------
-        z : ndarray (n, m), latent rows, finite; converted to float64
-        seed : int, the same seed and rows give the same bytes
-        cond : ndarray (n, c) or None; NaN = unknown
-        weight : ndarray (n,) or None, event weights >= 0; only their ratios matter
-        source : ndarray (n, m) or None, the start x0 of each row where it is not noise
+        ``cond`` (n, c) has NaN where unknown; of event weights (n,) only the ratios matter;
+        ``source`` (n, m) is the start x0 of each row where it is not noise. Raises InputError if an
+        array has the wrong shape or is not finite.
         """
 
     @abstractmethod
@@ -96,11 +82,6 @@ class Preconditioner(ABC):
         are independent, or start from ``source``. With ``t_next`` the velocity is the expectation
         of `Path.mean_target`, the mean velocity over [t, t_next].
         """
-
-    @property
-    @abstractmethod
-    def extra_names(self) -> list[str]:
-        """Names of the extra inputs of `Prepared.features`, in their order."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -153,19 +134,11 @@ class PreparedNone(Prepared):
     def __init__(self, m: int) -> None:
         self._m = m
 
-    def features(
-        self, x: np.ndarray, cond: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return self.velocity(x), self.weights(x)
+    def features(self, x: np.ndarray, cond: Array = None) -> tuple[np.ndarray, np.ndarray]:
+        return self.velocity(x), np.zeros((len(x), 0))
 
-    def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+    def velocity(self, x: np.ndarray, cond: Array = None) -> np.ndarray:
         return np.zeros_like(check_points(x, self._m))
-
-    def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        return self.weights(x)
-
-    def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        return np.zeros((len(x), 0))
 
 
 @PRECONDITIONERS.register("none")
@@ -175,24 +148,12 @@ class NoPreconditioner(Preconditioner):
     name: ClassVar[str] = "none"
     _m: int
 
-    def fit(
-        self,
-        z: np.ndarray,
-        *,
-        seed: int,
-        cond: np.ndarray | None = None,
-        weight: np.ndarray | None = None,
-        source: np.ndarray | None = None,
-    ) -> Self:
+    def fit(self, z: np.ndarray, **rows: Any) -> Self:
         self._m = np.shape(z)[1]
         return self
 
     def at(self, path: Path, t: float, t_next: float | None = None) -> PreparedNone:
         return PreparedNone(self._m)
-
-    @property
-    def extra_names(self) -> list[str]:
-        return []
 
     def describe(self) -> str:
         return "no closed-form velocity: the trees learn all of it"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -46,13 +46,10 @@ class Layout:
 class Problem:
     """Inputs ``r = inputs @ y + noise`` and outputs ``u = outputs @ y + the same noise scaled``.
 
-    Parameters
-    ----------
-    inputs : (R, p)
-    noise : (R,), variance of the noise, independent of y
-    outputs : (O, p); O is 0 or a multiple of the number m of points among the inputs
-    shared : (O,), covariance of the noise of output i with that of input ``i % m``
-    m : int, the first m inputs are the point; the others are conditions
+    The first m of the R inputs are the point, the others are conditions; the number O of outputs is
+    0 or a multiple of m. ``inputs`` (R, p), ``outputs`` (O, p); ``noise`` (R,) are the variances of
+    the noise, independent of y; ``shared`` (O,) the covariances of the noise of output i with that
+    of input ``i % m``.
     """
 
     inputs: np.ndarray
@@ -72,13 +69,10 @@ def density_problem(observed: np.ndarray) -> Problem:
 class Kernel(ABC):
     """Conditional means of a mixture for one `Problem`.
 
-    Attributes
-    ----------
-    centre : (R,), subtracted from r first, so that nothing large cancels
-    stack : (R + 1, I K), takes (r - centre, 1) to I inner variables of every component
-    constant : (K,), the part of the log density that does not depend on r
-    gain : (I K, O), takes the weighted inner variables to the outputs
-    base : (K, O), outputs of a component where its inner variables vanish
+    ``centre`` (R,) is subtracted from r first, so that nothing large cancels. ``stack`` (R + 1,
+    I K) takes (r - centre, 1) to I inner variables of every component. ``constant`` (K,) is the
+    part of the log density that does not depend on r. ``gain`` (I K, O) takes the weighted inner
+    variables to the outputs; ``base`` (K, O) are those where the inner variables vanish.
     """
 
     centre: np.ndarray
@@ -121,14 +115,13 @@ class Kernel(ABC):
 
     def answer(self, r: np.ndarray, wanted: slice) -> tuple[np.ndarray, np.ndarray]:
         """Return E[outputs | r] (n, O') and the posterior weights of the components (n, K)."""
-        width = len(range(*wanted.indices(self.gain.shape[1])))
+        width = wanted.stop - wanted.start
         result, posterior = np.empty((len(r), width)), np.empty((len(r), len(self.constant)))
         for rows, chunk in self._chunks(r):
             inner, n = self._inner(chunk), rows.stop - rows.start
             weights = softmax(self._log_joint(chunk, inner))
             posterior[rows] = weights[:n]
-            if width:
-                result[rows] = self._outputs(chunk, inner, weights, wanted)[:n]
+            result[rows] = self._outputs(chunk, inner, weights, wanted)[:n]
         return result, posterior
 
 
@@ -198,16 +191,12 @@ class LowRankKernel(Kernel):
     """
 
     def __init__(
-        self,
-        log_weights: np.ndarray,
-        means: np.ndarray,
-        covariance: tuple[np.ndarray, np.ndarray],
-        problem: Problem,
+        self, log_weights: np.ndarray, means: np.ndarray, cov: LowRank, problem: Problem
     ) -> None:
         mean = means @ problem.inputs.T
         self.centre = np.exp(log_weights) @ mean
-        factors = problem.inputs @ covariance[0]
-        diagonal = covariance[1] @ (problem.inputs**2).T + problem.noise
+        factors = problem.inputs @ cov.factors
+        diagonal = cov.diagonals @ (problem.inputs**2).T + problem.noise
         scaled = factors / diagonal[:, :, None]
         unit = np.eye(factors.shape[2])
         root = np.linalg.cholesky(unit + factors.swapaxes(1, 2) @ scaled)
@@ -221,20 +210,10 @@ class LowRankKernel(Kernel):
         square = (shift**2 / diagonal).sum(axis=1)
         size = len(problem.noise)
         self.constant = log_weights - 0.5 * (square + determinant + size * np.log(2 * np.pi))
-        self._set_outputs(means, covariance, problem, (factors, diagonal, back, shift))
-
-    def _set_outputs(
-        self,
-        means: np.ndarray,
-        covariance: tuple[np.ndarray, np.ndarray],
-        problem: Problem,
-        inputs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    ) -> None:
-        factors, diagonal, back, shift = inputs
         partner = np.arange(len(problem.shared)) % max(problem.m, 1)
         products = problem.outputs * problem.inputs[partner]
-        ratio = (covariance[1] @ products.T + problem.shared) / diagonal[:, partner]
-        rest = problem.outputs @ covariance[0] - ratio[:, :, None] * factors[:, partner]
+        ratio = (cov.diagonals @ products.T + problem.shared) / diagonal[:, partner]
+        rest = problem.outputs @ cov.factors - ratio[:, :, None] * factors[:, partner]
         self.gain = _stacked((rest @ back.swapaxes(1, 2)).swapaxes(1, 2)).T
         self.base = means @ problem.outputs.T - ratio * shift[:, partner]
         self.ratio, self._partner = ratio, partner
@@ -259,7 +238,7 @@ FACTOR_UPDATES = 5
 
 
 class Covariances(ABC):
-    """K covariance matrices of p variables."""
+    """K covariance matrices of p variables; `vars` are the arrays that a file stores."""
 
     kind: ClassVar[str]
 
@@ -271,13 +250,13 @@ class Covariances(ABC):
         ``previous`` are the matrices of the iteration before, or None.
         """
 
+    def take(self, kept: np.ndarray) -> Self:
+        """Return those of the components ``kept`` (K,), bool."""
+        return type(self)(**{name: array[kept] for name, array in vars(self).items()})
+
     @abstractmethod
     def scaled(self, scale: np.ndarray) -> Covariances:
         """Return the matrices of the variables multiplied by ``scale`` (p,)."""
-
-    @abstractmethod
-    def take(self, kept: np.ndarray) -> Covariances:
-        """Return those of the components ``kept``: (K,), bool, or their numbers."""
 
     @abstractmethod
     def dense(self) -> np.ndarray:
@@ -287,16 +266,12 @@ class Covariances(ABC):
     def kernel(self, log_weights: np.ndarray, means: np.ndarray, problem: Problem) -> Kernel:
         """Return what answers ``problem`` for these components; ``means`` are (K, p)."""
 
-    @abstractmethod
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return the numbers by name."""
-
 
 @dataclass(frozen=True)
 class Full(Covariances):
-    """Any positive definite matrices, ``matrices`` (K, p, p), float64."""
+    """Any positive definite matrices, ``covariances`` (K, p, p), float64."""
 
-    matrices: np.ndarray
+    covariances: np.ndarray
     kind: ClassVar[str] = "full"
 
     @classmethod
@@ -304,19 +279,13 @@ class Full(Covariances):
         return cls(scatter + FLOOR * np.eye(scatter.shape[-1]))
 
     def scaled(self, scale: np.ndarray) -> Full:
-        return Full(self.matrices * np.outer(scale, scale))
-
-    def take(self, kept: np.ndarray) -> Full:
-        return Full(self.matrices[kept])
+        return Full(self.covariances * np.outer(scale, scale))
 
     def dense(self) -> np.ndarray:
-        return self.matrices
+        return self.covariances
 
     def kernel(self, log_weights: np.ndarray, means: np.ndarray, problem: Problem) -> FullKernel:
-        return FullKernel(log_weights, means, self.matrices, problem)
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        return {"covariances": self.matrices}
+        return FullKernel(log_weights, means, self.covariances, problem)
 
 
 @dataclass(frozen=True)
@@ -335,32 +304,22 @@ class LowRank(Covariances):
 
     @classmethod
     def estimate(cls, scatter: np.ndarray, rank: int, previous: Any = None) -> LowRank:
-        pairs = [
-            _factorise(
-                matrix,
-                _principal_factors(matrix, rank)
-                if previous is None
-                else (previous.factors[k], previous.diagonals[k]),
-            )
-            for k, matrix in enumerate(scatter)
-        ]
-        return cls(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs]))
+        if previous is None:
+            starts = [_principal_factors(matrix, rank) for matrix in scatter]
+        else:
+            starts = list(zip(previous.factors, previous.diagonals, strict=True))
+        pairs = [_factorise(*pair) for pair in zip(scatter, starts, strict=True)]
+        return cls(*(np.stack(each) for each in zip(*pairs, strict=True)))
 
     def scaled(self, scale: np.ndarray) -> LowRank:
         return LowRank(self.factors * scale[:, None], self.diagonals * scale**2)
-
-    def take(self, kept: np.ndarray) -> LowRank:
-        return LowRank(self.factors[kept], self.diagonals[kept])
 
     def dense(self) -> np.ndarray:
         product = self.factors @ self.factors.swapaxes(1, 2)
         return product + self.diagonals[:, :, None] * np.eye(self.diagonals.shape[1])
 
     def kernel(self, log_weights: np.ndarray, means: np.ndarray, problem: Problem) -> LowRankKernel:
-        return LowRankKernel(log_weights, means, (self.factors, self.diagonals), problem)
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        return {"factors": self.factors, "diagonals": self.diagonals}
+        return LowRankKernel(log_weights, means, self, problem)
 
 
 def _principal_factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -390,10 +349,3 @@ def _factorise(
 
 
 KINDS: dict[str, type[Covariances]] = {kind.kind: kind for kind in (Full, LowRank)}
-
-
-def covariances_from_arrays(arrays: dict[str, np.ndarray]) -> Covariances:
-    """Return the matrices that `Covariances.to_arrays` wrote."""
-    if "factors" in arrays:
-        return LowRank(arrays["factors"], arrays["diagonals"])
-    return Full(arrays["covariances"])

@@ -27,14 +27,8 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class MixtureSettings:
-    """Settings of the fit.
-
-    Parameters
-    ----------
-    kind : class of the covariance matrices
-    rank : int, factors of low-rank matrices
-    shrinkage : float >= 0, events of the pooled matrix that are mixed into each component's
-    """
+    """Kind of the covariance matrices, their rank if it is low, and ``shrinkage``: events of the
+    pooled matrix that are mixed into each component's."""
 
     kind: type[Covariances]
     rank: int
@@ -128,15 +122,12 @@ def maximisation(
     kept = weighted.sum(axis=1) >= FEWEST
     kept[np.argmax(weighted.sum(axis=1))] = True
     weighted = weighted[kept]
+    before = None
     if previous is not None:
-        previous = GaussianMixture(
-            previous.log_weights[kept], previous.means[kept], previous.covariances.take(kept)
-        )
+        before = previous.covariances.take(kept)
+        previous = GaussianMixture(previous.log_weights[kept], previous.means[kept], before)
     counts, means, scatter = _moments(weighted, rows, previous)
     scatter = shrunk(scatter, counts, settings.shrinkage)
-    before = None if previous is None else previous.covariances
-    if before is not None and not isinstance(before, settings.kind):
-        before = None
     covariances = settings.kind.estimate(scatter, settings.rank, before)
     return GaussianMixture(np.log(counts / counts.sum()), means, covariances)
 
@@ -168,11 +159,8 @@ def _moments(
         reference = previous.means
         if np.isnan(rows.y).any():  # only gaps need the matrices
             dense = previous.covariances.dense()
-    counts, sums, products = (
-        np.zeros(len(weighted)),
-        np.zeros_like(reference),
-        np.zeros(dense.shape),
-    )
+    counts, sums = np.zeros(len(weighted)), np.zeros_like(reference)
+    products = np.zeros(dense.shape)
     for numbers, observed in rows.patterns:
         y = rows.y[numbers]
         for k, share in enumerate(weighted[:, numbers]):
@@ -229,12 +217,10 @@ def start(
     y = np.where(np.isnan(rows.y), 0.0, rows.y)  # standardised: 0 is the mean
     centres = _spread_seeds(y, rows.weight, n_components, rng)
     for _ in range(10):
-        nearest = np.argmin(_distances(y, centres), axis=1)
-        member = (np.arange(len(centres))[:, None] == nearest) * rows.weight
+        member = _nearest(y, centres) * rows.weight
         count = member.sum(axis=1)
         centres = (member @ y)[count > 0] / count[count > 0, None]
-    nearest = np.argmin(_distances(y, centres), axis=1)
-    member = (np.arange(len(centres))[:, None] == nearest) * rows.weight
+    member = _nearest(y, centres) * rows.weight
     return maximisation(member, StandardisedRows.of(y, rows.weight), settings, None)
 
 
@@ -253,9 +239,10 @@ def _spread_seeds(
     return y[chosen]
 
 
-def _distances(y: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return squared distances (n, K) up to a constant per row."""
-    return (centres**2).sum(axis=1) - 2.0 * (y @ centres.T)
+def _nearest(y: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return which rows are nearest to which centre, (K, n), bool."""
+    distances = (centres**2).sum(axis=1) - 2.0 * (y @ centres.T)  # up to a constant per row
+    return np.arange(len(centres))[:, None] == np.argmin(distances, axis=1)
 
 
 GRID = (1, 2, 5, 10, 20, 40, 80, 160)
@@ -276,24 +263,14 @@ FEWEST_HELD_OUT = 20
 def fit_mixture(
     rows: StandardisedRows, n_components: int, settings: MixtureSettings, seed: int, max_iter: int
 ) -> GaussianMixture:
-    """Return the best of a few starts, iterated on all rows."""
-    return iterate(best_start(rows, n_components, settings, seed), rows, settings, max_iter)[0]
-
-
-def best_start(
-    rows: StandardisedRows, n_components: int, settings: MixtureSettings, seed: int
-) -> GaussianMixture:
-    """Return the likeliest of a few short fits to some of the rows."""
+    """Return the likeliest of a few short fits to some of the rows, iterated on all rows."""
     few = rows.take(_some(len(rows.y), max(START_ROWS, 50 * n_components), seed, "mixture-start"))
-    best, highest = None, -np.inf
+    starts = []
     for number in range(1 if n_components == 1 else N_STARTS):
         rng = seeding.stream(seed, "mixture-start", n_components, number)
         first = start(few, n_components, settings, rng)
-        mixture, likelihood = iterate(first, few, settings, START_ITERATIONS)
-        if best is None or likelihood > highest:
-            best, highest = mixture, likelihood
-    assert best is not None  # there is at least one start
-    return best
+        starts.append(iterate(first, few, settings, START_ITERATIONS))
+    return iterate(max(starts, key=lambda pair: pair[1])[0], rows, settings, max_iter)[0]
 
 
 def search_components(
@@ -314,24 +291,18 @@ def search_components(
     if held.sum() < FEWEST_HELD_OUT:
         return fit_mixture(rows, 1, settings, seed, max_iter), likelihoods
     train, test = rows.take(rows_used[~held]), rows.take(rows_used[held])
-    best: GaussianMixture | None = None
     for n in GRID:
         if n > 1 and n * (rows.y.shape[1] + 2) > len(train.y):
             break
         mixture = fit_mixture(train, n, settings, seed, SEARCH_ITERATIONS)
-        likelihoods[n] = _held_out(mixture, test, conditional)
-        if best is not None and likelihoods[n] < max(list(likelihoods.values())[:-1]):
+        density = mixture.log_density(test)
+        if conditional.any():
+            density = density - mixture.log_density(test, conditional)
+        likelihoods[n] = float(np.average(density, weights=test.weight))
+        if n > 1 and likelihoods[n] < max(list(likelihoods.values())[:-1]):
             break
         best = mixture
-    assert best is not None  # the grid starts at 1
     return iterate(best, rows, settings, max_iter)[0], likelihoods
-
-
-def _held_out(mixture: GaussianMixture, test: StandardisedRows, conditional: np.ndarray) -> float:
-    density = mixture.log_density(test)
-    if conditional.any():
-        density = density - mixture.log_density(test, conditional)
-    return float(np.average(density, weights=test.weight))
 
 
 def _some(n: int, at_most: int, seed: int, purpose: str) -> np.ndarray:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from ... import seeding
-from ...errors import ConfigError, InputError, plural
+from ...errors import InputError, plural
 from ...seeding import row_uniform
 from ...tables import checks
+from ...typed_settings import AtLeastOne, NotNegative
 from ..paths import Path
-from .base import PRECONDITIONERS, Preconditioner
-from .conditioning import KINDS, Covariances, Layout, covariances_from_arrays
+from .base import PRECONDITIONERS, Array, Preconditioner
+from .conditioning import KINDS, Full, Layout, LowRank
 from .expectation_maximisation import (
     GaussianMixture,
     MixtureSettings,
@@ -25,13 +27,12 @@ from .mixture_on_path import Motion, PreparedMixture
 
 
 @PRECONDITIONERS.register("mixture")
+@dataclass(eq=False)
 class MixturePreconditioner(Preconditioner):
     """The exact velocity of a mixture of Gaussians that is fitted to the training rows.
 
     Conditions (and source events) join the table: the mixture describes them together and
     is conditioned exactly on what is known.
-
-    Raises ConfigError if an option is out of range.
 
     A component of fewer than one event is dropped, and there is at most one component for twice as
     many rows as there are variables, so a fit may end with fewer than requested.
@@ -54,54 +55,22 @@ class MixturePreconditioner(Preconditioner):
     most_full: ClassVar[int] = 64
     """With more latent columns "auto" means low-rank matrices."""
 
-    def __init__(
-        self,
-        n_components: int | str = "auto",
-        covariance: str = "auto",
-        rank: int = 20,
-        shrinkage: float = 2.0,
-        max_iter: int = 100,
-        max_rows: int = 50_000,
-    ) -> None:
-        if n_components != "auto":
-            _whole("n_components", n_components, " or 'auto'")
-        if covariance not in ("auto", *KINDS):
-            raise ConfigError(
-                f"covariance must be one of auto, {', '.join(sorted(KINDS))}, got {covariance!r}"
-            )
-        if not (isinstance(shrinkage, (int, float)) and 0 <= shrinkage < np.inf):
-            raise ConfigError(f"shrinkage must be a number >= 0, got {shrinkage!r}")
-        self.n_components, self.covariance, self.shrinkage = n_components, covariance, shrinkage
-        self.rank = _whole("rank", rank)
-        self.max_iter, self.max_rows = _whole("max_iter", max_iter), _whole("max_rows", max_rows)
+    n_components: AtLeastOne | Literal["auto"] = "auto"
+    covariance: Literal["auto", "full", "low_rank"] = "auto"
+    rank: AtLeastOne = 20
+    shrinkage: NotNegative = 2.0
+    max_iter: AtLeastOne = 100
+    max_rows: AtLeastOne = 50_000
 
-    def fit(
-        self,
-        z: np.ndarray,
-        *,
-        seed: int,
-        cond: np.ndarray | None = None,
-        weight: np.ndarray | None = None,
-        source: np.ndarray | None = None,
-    ) -> Self:
-        """Fit the mixture. See `Preconditioner.fit`.
-
-        On one thread of BLAS, because sums over threads depend on their number in the last digit.
-        """
+    def fit(self, z: np.ndarray, *, seed: int, **rows: Any) -> Self:
         from threadpoolctl import threadpool_limits
 
+        # on one thread: sums over threads depend on their number in the last digit
         with threadpool_limits(1, user_api="blas"):
-            return self._fit(z, seed, cond, weight, source)
+            return self._fit(seed, *_joined(z, **rows))
 
-    def _fit(
-        self,
-        z: np.ndarray,
-        seed: int,
-        cond: np.ndarray | None,
-        weight: np.ndarray | None,
-        source: np.ndarray | None,
-    ) -> Self:
-        y, weight, self._layout = _joined(z, cond, weight, source)
+    def _fit(self, seed: int, y: np.ndarray, weight: np.ndarray, layout: Layout) -> Self:
+        self._layout = layout
         used = weight > 0
         if used.sum() > self.max_rows:
             order = np.argsort(row_uniform(len(y), seeding.derive(seed, "mixture-rows"))[used])
@@ -112,24 +81,21 @@ class MixturePreconditioner(Preconditioner):
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
         rows = StandardisedRows.of((y - shift) / scale, weight)
-        fitted, self._search = self._best(rows, seed)
+        kind = self.covariance
+        if kind == "auto":
+            kind = "full" if layout.m <= self.most_full else "low_rank"
+        settings = MixtureSettings(KINDS[kind], self.rank, self.shrinkage)
+        if self.n_components == "auto":
+            conditional = np.arange(layout.p) >= layout.n_points
+            fitted, self._search = search_components(
+                rows, settings, seed, self.max_iter, conditional
+            )
+        else:
+            # fewer events per component than it has numbers would be learned by heart
+            k = min(self.n_components, max(self._n_rows // (2 * (layout.p + 2)), 1))
+            fitted, self._search = fit_mixture(rows, k, settings, seed, self.max_iter), {}
         self._mixture = fitted.moved(shift, scale)
         return self
-
-    def _best(self, rows: StandardisedRows, seed: int) -> tuple[GaussianMixture, dict[int, float]]:
-        settings = MixtureSettings(self._kind(), self.rank, float(self.shrinkage))
-        if self.n_components == "auto":
-            conditional = np.arange(self._layout.p) >= self._layout.n_points
-            return search_components(rows, settings, seed, self.max_iter, conditional)
-        # fewer events per component than it has numbers would be learned by heart
-        most = max(self._n_rows // (2 * (self._layout.p + 2)), 1)
-        k = min(int(self.n_components), most)
-        return fit_mixture(rows, k, settings, seed, self.max_iter), {}
-
-    def _kind(self) -> type[Covariances]:
-        if self.covariance != "auto":
-            return KINDS[self.covariance]
-        return KINDS["full" if self._layout.m <= self.most_full else "low_rank"]
 
     def at(self, path: Path, t: float, t_next: float | None = None) -> PreparedMixture:
         return self.moved(Motion.of(path, t, t_next))
@@ -142,12 +108,6 @@ class MixturePreconditioner(Preconditioner):
     def mixture(self) -> GaussianMixture:
         """The fitted components, of the variables (source, z, cond)."""
         return self._mixture
-
-    @property
-    def extra_names(self) -> list[str]:
-        k = self._mixture.n_components
-        ends = [f"end_{column}" for column in range(self._layout.m)]
-        return ends + ([f"weight_{number}" for number in range(k)] if k > 1 else [])
 
     def describe(self) -> str:
         k, layout = self._mixture.n_components, self._layout
@@ -168,7 +128,7 @@ class MixturePreconditioner(Preconditioner):
             "log_weights": self._mixture.log_weights,
             "means": self._mixture.means,
             "search": np.array(list(self._search.items()), dtype=np.float64).reshape(-1, 2),
-            **self._mixture.covariances.to_arrays(),
+            **vars(self._mixture.covariances),
         }
 
     @classmethod
@@ -177,15 +137,16 @@ class MixturePreconditioner(Preconditioner):
         m, n_cond, has_source, restored._n_rows = (int(size) for size in state["sizes"])
         restored._layout = Layout(m, n_cond, bool(has_source))
         restored._search = {int(n): float(value) for n, value in state["search"]}
+        kind = LowRank if "factors" in state else Full
+        covariances = kind(*(np.asarray(state[each.name]) for each in fields(kind)))
         restored._mixture = GaussianMixture(
-            np.asarray(state["log_weights"]),
-            np.asarray(state["means"]),
-            covariances_from_arrays(dict(state)),
+            np.asarray(state["log_weights"]), np.asarray(state["means"]), covariances
         )
         return restored
 
 
 @PRECONDITIONERS.register("gaussian")
+@dataclass(eq=False)
 class GaussianPreconditioner(MixturePreconditioner):
     """The exact velocity of one Gaussian with the mean and covariance of the training rows.
 
@@ -198,21 +159,13 @@ class GaussianPreconditioner(MixturePreconditioner):
     name: ClassVar[str] = "gaussian"
     most_full: ClassVar[int] = 512
 
-    def __init__(self, covariance: str = "auto", rank: int = 20, shrinkage: float = 2.0) -> None:
-        super().__init__(1, covariance, rank, shrinkage)
-
-
-def _whole(name: str, value: Any, otherwise: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigError(f"{name} must be a whole number >= 1{otherwise}, got {value!r}")
-    return int(value)
+    n_components: int = field(default=1, init=False)
+    max_iter: int = field(default=100, init=False)
+    max_rows: int = field(default=50_000, init=False)
 
 
 def _joined(
-    z: np.ndarray,
-    cond: np.ndarray | None,
-    weight: np.ndarray | None,
-    source: np.ndarray | None,
+    z: np.ndarray, cond: Array = None, weight: Array = None, source: Array = None
 ) -> tuple[np.ndarray, np.ndarray, Layout]:
     """Return all variables side by side (n, p), weights (n,), and their layout."""
     z = _table(z, "z")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..paths import Path
-from .base import Prepared, check_conditions, check_points
+from .base import Array, Prepared, check_conditions, check_points
 from .conditioning import Kernel, Layout, Problem
 from .expectation_maximisation import GaussianMixture, gap_patterns
 
@@ -103,9 +103,7 @@ class PreparedMixture(Prepared):
         share = product / variance if variance > 0 else 0.0
         return data - share * a, share, a, variance
 
-    def _answer(
-        self, x: np.ndarray, cond: np.ndarray | None, wanted: slice
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _answer(self, x: np.ndarray, cond: Array, wanted: slice) -> tuple[np.ndarray, np.ndarray]:
         x, cond = check_points(x, self.layout.m), check_conditions(cond, len(x), self.layout.n_cond)
         if not self.layout.n_cond:
             return self.kernel(np.ones(0, dtype=bool)).answer(x, wanted)
@@ -116,20 +114,12 @@ class PreparedMixture(Prepared):
             outputs[rows], weights[rows] = self.kernel(observed).answer(r, wanted)
         return outputs, weights
 
-    def features(
-        self, x: np.ndarray, cond: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, x: np.ndarray, cond: Array = None) -> tuple[np.ndarray, np.ndarray]:
         m = self.layout.m
         outputs, weights = self._answer(x, cond, slice(0, 2 * m))
         if weights.shape[1] == 1:
             return outputs[:, :m], outputs[:, m:]
         return outputs[:, :m], np.hstack([outputs[:, m:], weights])
 
-    def velocity(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+    def velocity(self, x: np.ndarray, cond: Array = None) -> np.ndarray:
         return self._answer(x, cond, slice(0, self.layout.m))[0]
-
-    def posterior_mean(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        return self._answer(x, cond, slice(self.layout.m, 2 * self.layout.m))[0]
-
-    def weights(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
-        return self._answer(x, cond, slice(0, 0))[1]

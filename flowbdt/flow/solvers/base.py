@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from ... import seeding
 from ...errors import ConfigError
 from ...registry import Registry
+from ...typed_settings import check_fields
 from ..fields import TOLERANCE, VelocityField
 from ..parametrisations import Convention, FlowMatching
 
@@ -47,7 +47,6 @@ class Evaluator:
         return self._field.require_convention()
 
     def __call__(self, t: float, x: Any) -> Any:
-        """Return the velocity (n, m) at x."""
         self.times.append(t)
         return self._field(t, x, self._cond)
 
@@ -85,7 +84,7 @@ class _ZeroField(VelocityField):
 class Solver(ABC):
     """One step of dx/dt = v(t, x), with operators only: numpy arrays and torch tensors both work.
 
-    The constructor stores its parameters under the same names; `parameters` reports them.
+    A solver with settings is a dataclass of them; `parameters` reports them.
 
     Attributes
     ----------
@@ -108,6 +107,9 @@ class Solver(ABC):
     stochastic: bool = False
     adaptive: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_fields(self, "solver setting")
+
     def start(self, boundaries: list[float]) -> Any:
         """Return the state before the first step (what a solver keeps between steps)."""
         return None
@@ -127,16 +129,14 @@ class Solver(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """Return all parameters with their values, defaults included."""
-        if type(self).__init__ is object.__init__:
-            return {}
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        known = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in known if hasattr(self, name)}
 
 
 def normal_like(x: Any, rng: Any) -> Any:
     """Return standard normal noise of the shape, type and device of x.
 
-    ``rng`` is a numpy Generator for arrays and a ``torch.Generator`` on the same device for
-    tensors. Raises ConfigError if they do not go together.
+    Raises ConfigError unless x and ``rng`` are of the same library.
     """
     try:
         if hasattr(x, "new_empty"):  # a tensor; torch itself need not be imported for this
@@ -149,26 +149,13 @@ def normal_like(x: Any, rng: Any) -> Any:
         ) from error
 
 
-def not_negative(name: str, value: Any) -> float:
-    """Return a parameter as a float. Raises ConfigError unless it is a finite number from 0 on."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and value >= 0):
-        raise ConfigError(f"{name} must be a number of at least 0, got {value!r}")
-    return float(value)
-
-
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The end points of an integration and its record.
+    """The points x (n, m) at the last boundary, and the record of an integration.
 
-    Parameters
-    ----------
-    x : array or tensor (n, m), the points at the last boundary
-    n_evaluations : int, calls of the field, each for all n rows
-    times : ndarray (n_evaluations,), the evaluation times, in that order
-    seconds : float, wall time
-    nonfinite_fraction : float, share of rows with NaN or infinity
-    n_restarts : int, how often noise was added back to start again from there
+    ``n_evaluations``: calls of the field, each for all rows, at ``times`` (in that order);
+    ``seconds``: wall time; ``nonfinite_fraction``: share of rows with NaN or infinity;
+    ``n_restarts``: how often noise was added back to start again from there.
     """
 
     x: Any
@@ -207,9 +194,7 @@ def evaluations(
     """Return the times at which ``solver`` evaluates the field, in order, one per evaluation.
 
     Found by a dry run on one row of zeros, so they are by construction those of `integrate`.
-    ``convention`` matters to solvers that step in noise levels; None is the straight
-    line.
-
+    ``convention`` matters to solvers that step in noise levels; None is the straight line.
     Raises ConfigError if the solver is adaptive: its times depend on the points.
     """
     if solver.adaptive:
@@ -256,10 +241,6 @@ def integrate(
     cond : ndarray (n, c) or None, handed to the field unchanged
     rng : needed by stochastic solvers only: a numpy Generator for arrays, a torch.Generator on
         the same device for tensors
-
-    Returns
-    -------
-    Solution
     """
     steps = check_boundaries(boundaries)
     check_field(solver, field, steps, rng)
@@ -268,11 +249,9 @@ def integrate(
     began = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):
         x, _ = solver.march(evaluator, x, steps, rng)
-    seconds = time.perf_counter() - began
+    seconds, times = time.perf_counter() - began, np.asarray(evaluator.times)
     bad = _nonfinite_fraction(x)
-    return Solution(
-        x, len(evaluator.times), np.asarray(evaluator.times), seconds, bad, evaluator.n_restarts
-    )
+    return Solution(x, len(times), times, seconds, bad, evaluator.n_restarts)
 
 
 def check_field(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ConfigError
+from ...typed_settings import Positive
 from .base import SOLVERS, Evaluator, Solver, Stepped, time_at
 from .runge_kutta import RungeKutta, advanced, weighted_sum
 
@@ -37,6 +39,7 @@ class DormandPrince(RungeKutta):
 
 
 @SOLVERS.register("dormand_prince_adaptive")
+@dataclass(eq=False)
 class DormandPrinceAdaptive(Solver):
     """The pair 5(4) with error control. Order 5, six evaluations per accepted or rejected step.
 
@@ -56,11 +59,8 @@ class DormandPrinceAdaptive(Solver):
     offsets = DormandPrince.offsets
     adaptive = True
 
-    def __init__(self, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-        for name, value in (("rtol", rtol), ("atol", atol)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be a number above 0, got {value!r}")
-        self.rtol, self.atol = float(rtol), float(atol)
+    rtol: Positive = 1e-5
+    atol: Positive = 1e-6
 
     def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         h, table = t1 - t0, DormandPrince

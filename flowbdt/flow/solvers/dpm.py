@@ -16,15 +16,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ...errors import ConfigError
+import msgspec
+
 from ..parametrisations import Convention
 from .base import SOLVERS, Evaluator, Solver, Stepped
 from .multistep import (
     Multistep,
-    Node,
-    checked_degree,
+    Past,
     decaying_moments,
     growing_moments,
     polynomial_weights,
@@ -76,9 +76,7 @@ def log_snr_step(convention: Convention, t0: float, t1: float) -> float:
     return convention.log_snr(t1) - convention.log_snr(t0)
 
 
-def log_snr_places(
-    convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]
-) -> list[float]:
+def log_snr_places(convention: Convention, t0: float, t1: float, nodes: Past) -> list[float]:
     """Return where the nodes are in log-SNR, 0 = start of the step, 1 = its end."""
     begin, h = convention.log_snr(t0), log_snr_step(convention, t0, t1)
     return [(convention.log_snr(t) - begin) / h for t, _ in nodes]
@@ -169,22 +167,7 @@ class DPMSolverPP2S(Singlestep):
         return data_step(c, x, t0, t1, [field.denoised(middle, u)], [-math.expm1(-h)])
 
 
-QUADRATURES = ("exact", "published")
-
-
-def data_moments(h: float, count: int, quadrature: str) -> list[float]:
-    """Return moments of the data kernel, exact or as the published multistep formulas have them.
-
-    Published, two nodes: the second is half the first (the "midpoint" form). Three nodes: half of
-    the exact third one, because the code takes a second difference for a second derivative
-    without the factor 2; its error is then of the order of two nodes.
-    """
-    moments = decaying_moments(h, count)
-    if quadrature == "published" and count == 2:
-        return [moments[0], 0.5 * moments[0]]
-    if quadrature == "published" and count == 3:
-        return [*moments[:2], 0.5 * moments[2]]
-    return moments
+Quadrature = Literal["exact", "published"]
 
 
 class DataMultistep(Multistep):
@@ -193,16 +176,11 @@ class DataMultistep(Multistep):
     clock = "log_snr"
     needs_denoised = True
     decay: float = 1.0
+    quadrature: Quadrature
 
-    def __init__(self, degree: int, quadrature: str, warm_start: bool) -> None:
-        super().__init__(degree, warm_start)
-        if quadrature not in QUADRATURES:
-            raise ConfigError(
-                f"quadrature of {type(self).__name__} must be one of {', '.join(QUADRATURES)}, got"
-                f" {quadrature!r}"
-            )
-        self.quadrature = quadrature
-        if quadrature == "published":
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quadrature == "published":
             self.order = min(self.order, 2)
 
     def value(self, field: Evaluator, t: float, x: Any) -> Any:
@@ -211,28 +189,31 @@ class DataMultistep(Multistep):
     def coordinate(self, convention: Convention, t: float) -> float:
         return convention.log_snr(t)
 
-    def weights(self, convention: Convention, t0: float, t1: float, nodes: tuple[Node, ...]) -> Any:
-        """Return one weight per node for the step from t0 to t1."""
-        h = self.decay * log_snr_step(convention, t0, t1)
-        moments = data_moments(h, len(nodes), self.quadrature)
+    def weights(self, convention: Convention, t0: float, t1: float, nodes: Past) -> Any:
+        """Return one weight per node for the step from t0 to t1.
+
+        Published moments, two nodes: the second is half the first (the "midpoint" form). Three
+        nodes: half of the exact third one, because the code takes a second difference for a second
+        derivative without the factor 2; its error is then of the order of two nodes.
+        """
+        moments = decaying_moments(self.decay * log_snr_step(convention, t0, t1), len(nodes))
+        if self.quadrature == "published" and len(nodes) > 1:
+            moments[-1] = 0.5 * moments[0 if len(nodes) == 2 else 2]
         return polynomial_weights(log_snr_places(convention, t0, t1, nodes), moments)
 
     def determines_both(self, field: Evaluator, t: float) -> bool:
         return field.convention.scales(t)[1] > 0
 
-    def advance(
-        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
-    ) -> Any:
+    def advance(self, field: Evaluator, x: Any, t0: float, t1: float, nodes: Past, rng: Any) -> Any:
         weights = self.weights(field.convention, t0, t1, nodes)
         return data_step(field.convention, x, t0, t1, [d for _, d in nodes], weights)
 
-    def simple_step(
-        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
-    ) -> Any:
+    def one_node(self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         return ddim_step(field.convention, x, t0, t1, value)
 
 
 @SOLVERS.register("dpm_solver_pp_2m")
+@dataclass(eq=False)
 class DPMSolverPP2M(DataMultistep):
     """Two-step DPM-Solver++. Order 2, one evaluation per step.
 
@@ -243,11 +224,13 @@ class DPMSolverPP2M(DataMultistep):
     quadrature : 'published' (midpoint form) or 'exact' (weights of the interpolating line)
     """
 
-    def __init__(self, quadrature: str = "published") -> None:
-        super().__init__(2, quadrature, warm_start=False)
+    quadrature: Quadrature = "published"
+    degree = 2
+    warm_start = False
 
 
 @SOLVERS.register("dpm_solver_pp_3m")
+@dataclass(eq=False)
 class DPMSolverPP3M(DataMultistep):
     """Three-step DPM-Solver++. Order 3, one evaluation per step and one more at the start.
 
@@ -257,19 +240,20 @@ class DPMSolverPP3M(DataMultistep):
     Parameters
     ----------
     quadrature : 'exact', or 'published': the formula of the authors' code and of those derived
-        from it, whose measured order is 2 (see `data_moments`)
+        from it, whose measured order is 2 (see `DataMultistep.weights`)
     warm_start : see `Multistep`; without, the order is 2
     """
 
-    def __init__(self, quadrature: str = "exact", warm_start: bool = True) -> None:
-        super().__init__(3, quadrature, warm_start)
+    quadrature: Quadrature = "exact"
+    warm_start: bool = True
+    degree = 3
 
 
 @dataclass(frozen=True)
 class Passed:
     """History of UniPC: older nodes, the corrected point at the last boundary, and the origin."""
 
-    nodes: tuple[Node, ...] = ()
+    nodes: Past = ()
     t_last: float = 0.0
     x_last: Any = None
     t_origin: float = 0.0
@@ -278,6 +262,7 @@ class Passed:
 
 
 @SOLVERS.register("unipc")
+@dataclass(eq=False)
 class UniPC(Solver):
     """Predict with ``order`` nodes, correct with the evaluation that the next step needs anyway.
 
@@ -302,18 +287,16 @@ class UniPC(Solver):
     clock = "log_snr"
     needs_denoised = True
 
-    def __init__(self, degree: int = 2, variant: str = "bh2", warm_start: bool = True) -> None:
-        self.degree = checked_degree("UniPC", degree, 3)
-        if variant not in ("bh1", "bh2"):
-            raise ConfigError(f"variant of unipc must be 'bh1' or 'bh2', got {variant!r}")
-        self.variant, self.warm_start = variant, warm_start
-        self.order = degree + 1 if warm_start or degree < 3 else 3
+    degree: Annotated[int, msgspec.Meta(ge=1, le=3)] = 2
+    variant: Literal["bh1", "bh2"] = "bh2"
+    warm_start: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.order = self.degree + 1 if self.warm_start or self.degree < 3 else 3
+        self._evaluates_twice = self.warm_start and self.degree == 3
         # the second step evaluates twice at its start
         self.lead_offsets = ((0.0,), (0.0, 0.0)) if self._evaluates_twice else ()
-
-    @property
-    def _evaluates_twice(self) -> bool:
-        return self.warm_start and self.degree == 3
 
     def start(self, boundaries: list[float]) -> Any:
         return Passed()
@@ -324,7 +307,10 @@ class UniPC(Solver):
             return field.convention.point(*field.denoised_and_noise(t0, x), t1), Passed()
         denoised = field.denoised(t0, x)
         if state.nodes:
-            x = self._corrected(field, t0, state, denoised)
+            since = state.t_last, state.x_last
+            if self._evaluates_twice and state.done == 2:
+                since = state.t_origin, state.x_origin
+            x = self._integrated(field, since[1], since[0], t0, ((t0, denoised), *state.nodes))
             if self._evaluates_twice and state.done == 1:
                 denoised = field.denoised(t0, x)
         else:
@@ -335,15 +321,7 @@ class UniPC(Solver):
             return ddim_step(field.convention, x, t0, t1, denoised), state
         return self._integrated(field, x, t0, t1, nodes), state
 
-    def _corrected(self, field: Evaluator, t: float, state: Passed, denoised: Any) -> Any:
-        nodes = ((t, denoised), *state.nodes)
-        if self._evaluates_twice and state.done == 2:
-            return self._integrated(field, state.x_origin, state.t_origin, t, nodes)
-        return self._integrated(field, state.x_last, state.t_last, t, nodes)
-
-    def _integrated(
-        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...]
-    ) -> Any:
+    def _integrated(self, field: Evaluator, x: Any, t0: float, t1: float, nodes: Past) -> Any:
         c = field.convention
         h = log_snr_step(c, t0, t1)
         moments = decaying_moments(h, len(nodes))

@@ -11,11 +11,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
-from ...errors import ConfigError
 from ..parametrisations import Convention
 from .base import SOLVERS, Evaluator, Solver, Stepped
 from .runge_kutta import advanced, weighted_sum
@@ -90,15 +90,17 @@ def numeric_moments(kernel: Callable[[float], float], count: int, nodes: int = 2
     return [float(values @ positions**k) for k in range(count)]
 
 
-Node = tuple[float, Any]
-"""A time and the value of the field there."""
+Past = tuple[tuple[float, Any], ...]
+"""Nodes, newest first: times, and the value of the field there."""
+
+Degree = Annotated[int, msgspec.Meta(ge=1, le=4)]
 
 
 @dataclass(frozen=True)
 class History:
-    """The last nodes, newest first, and the point where they began."""
+    """The last nodes and the point where they began."""
 
-    nodes: tuple[Node, ...] = ()
+    nodes: Past = ()
     t_origin: float = 0.0
     x_origin: Any = None
 
@@ -124,11 +126,14 @@ class Multistep(Solver):
 
     offsets = (0.0,)
 
-    def __init__(self, degree: int = 2, warm_start: bool = True) -> None:
-        self.degree = checked_degree(type(self).__name__, degree, 4)
-        self.warm_start, extra = warm_start, max(degree - 2, 0)
-        self.order = degree if warm_start else degree - extra
-        self.lead_offsets = ((0.0, 1.0),) * (extra if warm_start else 0)
+    degree: Degree
+    warm_start: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        extra = max(self.degree - 2, 0)
+        self.order = self.degree if self.warm_start else self.degree - extra
+        self.lead_offsets = ((0.0, 1.0),) * (extra if self.warm_start else 0)
 
     @abstractmethod
     def value(self, field: Evaluator, t: float, x: Any) -> Any:
@@ -139,15 +144,11 @@ class Multistep(Solver):
         """Return the variable of the interpolation at time t."""
 
     @abstractmethod
-    def advance(
-        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
-    ) -> Any:
+    def advance(self, field: Evaluator, x: Any, t0: float, t1: float, nodes: Past, rng: Any) -> Any:
         """Return x at t1 from x at t0 and the nodes, whose coordinates are finite."""
 
     @abstractmethod
-    def simple_step(
-        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
-    ) -> Any:
+    def one_node(self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         """Return x at t1 from one value, where a coordinate is infinite."""
 
     def determines_both(self, field: Evaluator, t: float) -> bool:
@@ -162,12 +163,12 @@ class Multistep(Solver):
             return field.convention.point(*field.denoised_and_noise(t0, x), t1), History()
         value = self.value(field, t0, x)
         if not self._finite(field, t0):
-            return self.simple_step(field, x, t0, t1, value, rng), History()
+            return self.one_node(field, x, t0, t1, value, rng), History()
         state = state if state.nodes else History((), t0, x)
         nodes = ((t0, value), *state.nodes)[: self.degree]
         state = History(nodes, state.t_origin, state.x_origin)
-        if not self._reaches(field, t1):
-            return self.simple_step(field, x, t0, t1, value, rng), state
+        if not (self._finite(field, t1) and self.determines_both(field, t1)):
+            return self.one_node(field, x, t0, t1, value, rng), state
         ahead = self.advance(field, x, t0, t1, nodes, rng)
         if self.warm_start and len(nodes) < self.degree - 1 and self._finite(field, t1):
             nodes = ((t1, self.value(field, t1, ahead)), *nodes)
@@ -177,18 +178,8 @@ class Multistep(Solver):
     def _finite(self, field: Evaluator, t: float) -> bool:
         return math.isfinite(self.coordinate(field.convention, t))
 
-    def _reaches(self, field: Evaluator, t: float) -> bool:
-        """Return True if a step may end at t."""
-        return self._finite(field, t)
 
-
-def checked_degree(name: str, degree: Any, highest: int) -> int:
-    """Return a number of nodes between 1 and the highest, or raise ConfigError."""
-    if isinstance(degree, bool) or not isinstance(degree, int) or not 1 <= degree <= highest:
-        raise ConfigError(f"the degree of {name} must be 1 to {highest}, got {degree!r}")
-    return degree
-
-
+@dataclass(eq=False)
 class AdamsBashforth(Multistep):
     """Extrapolate the velocities of the last ``degree`` boundaries.
 
@@ -202,15 +193,11 @@ class AdamsBashforth(Multistep):
     def coordinate(self, convention: Convention, t: float) -> float:
         return t
 
-    def advance(
-        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
-    ) -> Any:
+    def advance(self, field: Evaluator, x: Any, t0: float, t1: float, nodes: Past, rng: Any) -> Any:
         weights = adams_bashforth_weights([t for t, _ in nodes], t1, t0)
         return advanced(x, t1 - t0, weighted_sum(weights, [v for _, v in nodes]))
 
-    def simple_step(
-        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
-    ) -> Any:
+    def one_node(self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         return x + (t1 - t0) * value
 
     def _finite(self, field: Evaluator, t: float) -> bool:
@@ -231,8 +218,7 @@ def adams_bashforth_weights(times: list[float], t1: float, t0: float | None = No
 class AdamsBashforth2(AdamsBashforth):
     """Two-step Adams-Bashforth. Order 2, one evaluation per step; the first step is Euler's."""
 
-    def __init__(self) -> None:
-        super().__init__(2)
+    degree = 2
 
 
 @SOLVERS.register("adams_bashforth_3")
@@ -243,16 +229,14 @@ class AdamsBashforth3(AdamsBashforth):
     order 3 for the whole, and both evaluate at boundaries only.
     """
 
-    def __init__(self) -> None:
-        super().__init__(3)
+    degree = 3
 
 
 @SOLVERS.register("adams_bashforth_4")
 class AdamsBashforth4(AdamsBashforth):
     """Four-step Adams-Bashforth. Order 4, one evaluation per step, one more in the first two."""
 
-    def __init__(self) -> None:
-        super().__init__(4)
+    degree = 4
 
 
 class NoiseMultistep(Multistep):
@@ -268,9 +252,7 @@ class NoiseMultistep(Multistep):
     def moments(self, convention: Convention, t0: float, t1: float, count: int) -> list[float]:
         """Return ``alpha1 integral e^k d(noise ratio)`` over the step, e = 0 at t0 and 1 at t1."""
 
-    def advance(
-        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
-    ) -> Any:
+    def advance(self, field: Evaluator, x: Any, t0: float, t1: float, nodes: Past, rng: Any) -> Any:
         convention = field.convention
         begin, end = (self.coordinate(convention, t) for t in (t0, t1))
         places = [(self.coordinate(convention, t) - begin) / (end - begin) for t, _ in nodes]
@@ -278,20 +260,16 @@ class NoiseMultistep(Multistep):
         kept = convention.scales(t1)[0] / convention.scales(t0)[0]
         return weighted_sum([kept, *weights], [x, *(e for _, e in nodes)])
 
-    def simple_step(
-        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
-    ) -> Any:
+    def one_node(self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         (a0, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         return (a1 / a0) * x + (b1 - a1 * b0 / a0) * value
 
     def determines_both(self, field: Evaluator, t: float) -> bool:
         return field.convention.scales(t)[0] > 0
 
-    def _reaches(self, field: Evaluator, t: float) -> bool:
-        return self._finite(field, t) and self.determines_both(field, t)
-
 
 @SOLVERS.register("lms")
+@dataclass(eq=False)
 class LMS(NoiseMultistep):
     """Linear multistep method in the noise ratio: the noise as a polynomial in sigma / alpha.
 
@@ -304,8 +282,8 @@ class LMS(NoiseMultistep):
     Chen 2023, arXiv 2204.13902.
     """
 
-    def __init__(self, degree: int = 4, warm_start: bool = True) -> None:
-        super().__init__(degree, warm_start)
+    degree: Degree = 4
+    warm_start: bool = True
 
     def coordinate(self, convention: Convention, t: float) -> float:
         return convention.ratio(t)
@@ -316,6 +294,7 @@ class LMS(NoiseMultistep):
 
 
 @SOLVERS.register("deis")
+@dataclass(eq=False)
 class DEIS(NoiseMultistep):
     """Exponential integrator with the noise as a polynomial in time or in log-SNR.
 
@@ -330,11 +309,9 @@ class DEIS(NoiseMultistep):
     warm_start : see `Multistep`
     """
 
-    def __init__(self, degree: int = 3, variable: str = "time", warm_start: bool = True) -> None:
-        super().__init__(degree, warm_start)
-        if variable not in ("time", "log_snr"):
-            raise ConfigError(f"variable of deis must be 'time' or 'log_snr', got {variable!r}")
-        self.variable = variable
+    degree: Degree = 3
+    variable: Literal["time", "log_snr"] = "time"
+    warm_start: bool = True
 
     def coordinate(self, convention: Convention, t: float) -> float:
         return t if self.variable == "time" else convention.log_snr(t)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import ConfigError
+from ...typed_settings import AtLeastOne, AtLeastZero, NotNegative, Positive, check_value
 from ..parametrisations import Convention
 from .base import SOLVERS, Evaluator, Solver, Stepped
 from .sde import climbed
@@ -20,46 +19,24 @@ separate and where errors of the steps before are largest compared with what noi
 Twice the [0.06, 0.30] that the authors found best for data of width 1/2."""
 
 
-@dataclass(frozen=True)
-class RestartInterval:
+class RestartInterval(NamedTuple):
     """One line of the table: restart ``k`` times between two noise ratios.
 
     ``steps`` None: with the boundaries of the main grid that lie between; else that many steps
     of equal size in the log of the noise ratio.
     """
 
-    sigma_min: float
-    sigma_max: float
-    k: int
-    steps: int | None = None
-
-    @classmethod
-    def of(cls, entry: Any) -> RestartInterval:
-        """Read ``[sigma_min, sigma_max, k]`` or ``[sigma_min, sigma_max, k, steps]``."""
-        if isinstance(entry, (str, bytes)) or not isinstance(entry, Sequence):
-            raise _wrong(entry)
-        if len(entry) not in (3, 4):
-            raise _wrong(entry)
-        low, high, k, *steps = entry
-        whole = [n for n in (k, *steps) if n is not None]
-        if any(isinstance(n, bool) or not isinstance(n, int) for n in whole):
-            raise _wrong(entry)
-        if not (
-            0 < low < high and math.isfinite(high) and k >= 0 and all(n > 0 for n in steps if n)
-        ):
-            raise _wrong(entry)
-        return cls(float(low), float(high), k, steps[0] if steps else None)
+    sigma_min: Positive
+    sigma_max: Positive
+    k: AtLeastZero
+    steps: AtLeastOne | None = None
 
 
-def _wrong(entry: Any) -> ConfigError:
-    return ConfigError(
-        "an interval of restart is [sigma_min, sigma_max, k] or [sigma_min, sigma_max, k, steps]"
-        " with noise ratios 0 < sigma_min < sigma_max, k restarts (0 or more) and whole numbers of"
-        f" steps, got {entry!r}"
-    )
+INTERVALS = "intervals of restart, 'auto' or a table of [sigma_min, sigma_max, k, (steps)],"
 
 
 @SOLVERS.register("restart")
+@dataclass(eq=False)
 class Restart(Solver):
     """Any solver, interrupted to add noise and to go over an interval again.
 
@@ -85,25 +62,23 @@ class Restart(Solver):
 
     needs_denoised = True
 
-    def __init__(
-        self,
-        base: Any = "heun",
-        intervals: Any = "auto",
-        k: int = 1,
-        s_noise: float = 1.0,
-    ) -> None:
-        self.base, self.intervals, self.k, self.s_noise = base, intervals, k, s_noise
+    base: Any = "heun"
+    intervals: Any = "auto"
+    k: AtLeastZero = 1
+    s_noise: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        base = self.base
         self._base: Solver = base if isinstance(base, Solver) else SOLVERS.build(base)
         if isinstance(self._base, Restart) or self._base.adaptive:
             raise ConfigError(
                 "the base of restart must be a solver with fixed steps, not a restart"
             )
-        if intervals == "auto":
-            self._table = [RestartInterval.of([*AUTO_RANGE, k])]
-        elif isinstance(intervals, str) or not isinstance(intervals, Sequence):
-            raise ConfigError(f"intervals of restart must be 'auto' or a table, got {intervals!r}")
-        else:
-            self._table = [RestartInterval.of(entry) for entry in intervals]
+        table = [[*AUTO_RANGE, self.k]] if self.intervals == "auto" else self.intervals
+        self._table = check_value(table, list[RestartInterval], INTERVALS)
+        if any(line.sigma_min >= line.sigma_max for line in self._table):
+            raise ConfigError(f"{INTERVALS} must have 0 < sigma_min < sigma_max, got {table!r}")
         self.order, self.offsets = self._base.order, self._base.offsets
         self.lead_offsets = self._base.lead_offsets
         self.stochastic = self._base.stochastic or any(line.k for line in self._table)

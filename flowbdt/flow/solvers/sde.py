@@ -7,17 +7,22 @@ elsewhere. Fresh noise forgets errors of earlier steps, at the price of more ste
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
 
 from ...errors import ConfigError
+from ...typed_settings import NotNegative
 from ..parametrisations import Convention
-from .base import SOLVERS, Evaluator, Solver, Stepped, normal_like, not_negative
-from .dpm import DataMultistep, between, log_snr_step
-from .multistep import Node
+from .base import SOLVERS, Evaluator, Solver, Stepped, normal_like
+from .dpm import DataMultistep, Quadrature, between, log_snr_step
+from .multistep import Past
 from .runge_kutta import weighted_sum
 
 
 @SOLVERS.register("ddpm")
+@dataclass(eq=False)
 class DDPM(Solver):
     """Ancestral sampling. Order 1, one evaluation per step.
 
@@ -35,10 +40,7 @@ class DDPM(Solver):
     needs_denoised = True
     stochastic = True
 
-    def __init__(self, eta: float = 1.0) -> None:
-        self.eta = not_negative("eta of ddpm", eta)
-        if eta > 1:
-            raise ConfigError(f"eta of ddpm must be at most 1, got {eta}")
+    eta: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
     def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         denoised, noise = field.denoised_and_noise(t0, x)
@@ -51,6 +53,7 @@ class DDPM(Solver):
 
 
 @SOLVERS.register("euler_maruyama")
+@dataclass(eq=False)
 class EulerMaruyama(Solver):
     """Euler's method on ``dx = (v - churn e) dt + sqrt(2 churn sigma) dW``.
 
@@ -68,8 +71,7 @@ class EulerMaruyama(Solver):
     needs_denoised = True
     stochastic = True
 
-    def __init__(self, churn: float = 1.0) -> None:
-        self.churn = not_negative("churn of euler_maruyama", churn)
+    churn: NotNegative = 1.0
 
     def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c, h = field.convention, t1 - t0
@@ -81,8 +83,9 @@ class EulerMaruyama(Solver):
         return weighted_sum([1.0, h, -h * self.churn, width], [x, velocity, noise, fresh]), state
 
 
+@dataclass(eq=False)
 class StochasticMultistep(DataMultistep):
-    """Multistep DPM-Solver++ on the reverse SDE, ``eta`` times its noise.
+    """Multistep DPM-Solver++ on the reverse SDE, ``eta`` times its noise. Order 1 for expectations.
 
     ``x1 = (sigma1 / sigma0) e^(-eta h) x0 + alpha1 integral (1 + eta) e^(-(1 + eta)(lambda1 -
     lambda)) D dlambda + sigma1 sqrt(1 - e^(-2 eta h)) z``, h the step in log-SNR. One evaluation
@@ -92,17 +95,16 @@ class StochasticMultistep(DataMultistep):
     k-diffusion, and, as tau^2, in Xue et al. 2023, arXiv 2309.05019 (SA-Solver).
     """
 
+    eta: NotNegative = 1.0
+    quadrature: Quadrature = "published"
     stochastic = True
+    warm_start = False
 
-    def __init__(self, degree: int, eta: float, quadrature: str) -> None:
-        super().__init__(degree, quadrature, warm_start=False)
-        self.order = 1
-        self.eta = not_negative(f"eta of {type(self).__name__}", eta)
-        self.decay = 1.0 + self.eta
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.order, self.decay = 1, 1.0 + self.eta
 
-    def advance(
-        self, field: Evaluator, x: Any, t0: float, t1: float, nodes: tuple[Node, ...], rng: Any
-    ) -> Any:
+    def advance(self, field: Evaluator, x: Any, t0: float, t1: float, nodes: Past, rng: Any) -> Any:
         c = field.convention
         (_, b0), (a1, b1) = c.scales(t0), c.scales(t1)
         h = self.eta * log_snr_step(c, t0, t1)
@@ -113,9 +115,7 @@ class StochasticMultistep(DataMultistep):
             return weighted_sum([kept, *weights, width], [x, *values, normal_like(x, rng)])
         return weighted_sum([kept, *weights], [x, *values])
 
-    def simple_step(
-        self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any
-    ) -> Any:
+    def one_node(self, field: Evaluator, x: Any, t0: float, t1: float, value: Any, rng: Any) -> Any:
         (_, b0), (a1, b1) = (field.convention.scales(t) for t in (t0, t1))
         if b1 <= 0:
             return a1 * value
@@ -125,24 +125,18 @@ class StochasticMultistep(DataMultistep):
 
 @SOLVERS.register("dpm_solver_pp_2m_sde")
 class DPMSolverPP2MSDE(StochasticMultistep):
-    """Two-step SDE-DPM-Solver++. Order 1 for expectations at least, one evaluation per step.
+    """With two nodes; ``quadrature`` as in `DPMSolverPP2M`."""
 
-    See `StochasticMultistep`; ``quadrature`` as in `DPMSolverPP2M`.
-    """
-
-    def __init__(self, eta: float = 1.0, quadrature: str = "published") -> None:
-        super().__init__(2, eta, quadrature)
+    degree = 2
 
 
 @SOLVERS.register("dpm_solver_pp_3m_sde")
+@dataclass(eq=False)
 class DPMSolverPP3MSDE(StochasticMultistep):
-    """Three-step SDE-DPM-Solver++. Order 1 for expectations at least, one evaluation per step.
+    """With three nodes; ``quadrature`` as in `DPMSolverPP3M`."""
 
-    See `StochasticMultistep`; ``quadrature`` as in `DPMSolverPP3M`.
-    """
-
-    def __init__(self, eta: float = 1.0, quadrature: str = "exact") -> None:
-        super().__init__(3, eta, quadrature)
+    degree = 3
+    quadrature: Quadrature = "exact"
 
 
 @SOLVERS.register("seeds_2")
@@ -186,6 +180,7 @@ def _reverse(c: Convention, x: Any, times: tuple[float, float], noise: Any, grow
 
 
 @SOLVERS.register("edm")
+@dataclass(eq=False)
 class EDMSampler(Solver):
     """Heun's method on ``x / alpha`` in sigma / alpha; with ``s_churn`` noise is added first.
 
@@ -211,27 +206,26 @@ class EDMSampler(Solver):
     clock = "log_snr"
     needs_denoised = True
 
-    def __init__(
-        self,
-        s_churn: float = 0.0,
-        s_tmin: float = 0.0,
-        s_tmax: float | None = None,
-        s_noise: float = 1.0,
-    ) -> None:
-        for name, value in (("s_churn", s_churn), ("s_tmin", s_tmin), ("s_noise", s_noise)):
-            not_negative(f"{name} of edm", value)
-        if s_tmax is not None and not s_tmax > s_tmin:
-            raise ConfigError(f"s_tmax of edm must be above s_tmin, got {s_tmax} and {s_tmin}")
-        self.s_churn, self.s_tmin, self.s_tmax, self.s_noise = s_churn, s_tmin, s_tmax, s_noise
-        self.stochastic = s_churn > 0
+    s_churn: NotNegative = 0.0
+    s_tmin: NotNegative = 0.0
+    s_tmax: float | None = None
+    s_noise: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.s_tmax is not None and not self.s_tmax > self.s_tmin:
+            raise ConfigError(f"s_tmax must be above s_tmin, got {self.s_tmax} and {self.s_tmin}")
+        self.stochastic = self.s_churn > 0
 
     def start(self, boundaries: list[float]) -> Any:
         return min(self.s_churn / (len(boundaries) - 1), math.sqrt(2.0) - 1.0)
 
     def step(self, field: Evaluator, t0: float, t1: float, x: Any, state: Any, rng: Any) -> Stepped:
         c = field.convention
-        if self._due(c.ratio(t0), state):
-            t0, x = lifted(c, x, t0, (1.0 + state) * c.ratio(t0), self.s_noise, rng)
+        ratio = c.ratio(t0)
+        if state > 0 and self.s_tmin <= ratio < math.inf and ratio <= (self.s_tmax or math.inf):
+            there = c.clock((1.0 + state) * ratio)
+            t0, x = there, climbed(c, x, t0, there, self.s_noise, rng)
         (a0, b0), (a1, b1) = c.scales(t0), c.scales(t1)
         if a0 <= 0:
             return self._from_noise(field, t0, t1, x), state
@@ -250,26 +244,12 @@ class EDMSampler(Solver):
             return ahead
         return (b1 / b0) * x + (0.5 * a1) * (denoised + field.denoised(t1, ahead))
 
-    def _due(self, ratio: float, gamma: float) -> bool:
-        if not (gamma > 0 and math.isfinite(ratio)):
-            return False
-        return self.s_tmin <= ratio <= (math.inf if self.s_tmax is None else self.s_tmax)
-
-
-def lifted(
-    convention: Any, x: Any, t: float, ratio: float, s_noise: float, rng: Any
-) -> tuple[float, Any]:
-    """Return (time, point) after adding noise until the noise ratio is ``ratio``.
-
-    ``x / alpha`` gets normal noise of variance ratio^2 - ratio(t)^2, so that points of the
-    distribution at t become points of the distribution there (for ``s_noise`` 1).
-    """
-    there = convention.clock(ratio)
-    return there, climbed(convention, x, t, there, s_noise, rng)
-
 
 def climbed(convention: Any, x: Any, t: float, there: float, s_noise: float, rng: Any) -> Any:
-    """Return the point at the noisier time ``there``; it may be pure noise itself."""
+    """Return x after adding noise up to the noisier time ``there``; it may be pure noise itself.
+
+    For ``s_noise`` 1 points of the distribution at t become points of the distribution there.
+    """
     (a0, b0), (a1, b1) = convention.scales(t), convention.scales(there)
     keep = a1 / a0
     width = math.sqrt(max(b1**2 - (keep * b0) ** 2, 0.0))

@@ -1,7 +1,6 @@
 """The arrays that the compiled loops read, and their working memory.
 
-All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other; `Forest`
-All arrays are C-contiguous and little-endian. Trees of all steps lie one after the other;
+All arrays are C-contiguous and little-endian. `check_arrays` checks those from files before the
 loops may read them.
 """
 
@@ -14,22 +13,17 @@ import numpy as np
 NONE, FULL, LOW_RANK = 0, 1, 2
 """`FormArrays.kind`."""
 
-
 CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
 """Columns of `FormArrays.where`."""
-
 
 ROWS = 1024
 """Rows that go through all steps together: the trees of a step are read once for all of them."""
 
-
 LANES = 64
 """Rows that are compared together."""
 
-
 WIDEST = 7
 """TreeArrays of at most this depth are evaluated for all rows at once, deeper ones node by node."""
-
 
 DEEPEST_STACK = 64
 """Numbers that a relation may keep at a time."""
@@ -71,7 +65,7 @@ class FormArrays(NamedTuple):
 
     kind: int
     n_points: int
-    n_seen: int
+    n_known: int
     n_inner: int
     n_components: int
     n_out: int
@@ -134,15 +128,15 @@ class Workspace(NamedTuple):
     """Working memory of one thread."""
 
     marks: np.ndarray
-    found: np.ndarray
+    chosen: np.ndarray
     xt: np.ndarray
     total: np.ndarray
     slots: np.ndarray
-    seen: np.ndarray
+    centred: np.ndarray
     inner: np.ndarray
     joint: np.ndarray
     shifted: np.ndarray
-    own: np.ndarray
+    diagonal: np.ndarray
     weights: np.ndarray
     out: np.ndarray
 
@@ -176,20 +170,22 @@ def make_workspace(
 ) -> Workspace:
     """Return working memory for trees of so many inputs and outputs, and for a closed form."""
     together, across = 16, -(-(n_outputs + 15) // 16) * 16
-    seen, inner, components, out = (
-        (0, 0, 0, 0) if form is None else (form.n_seen, form.n_inner, form.n_components, form.n_out)
+    centred, inner, components, out = (
+        (0, 0, 0, 0)
+        if form is None
+        else (form.n_known, form.n_inner, form.n_components, form.n_out)
     )
     return Workspace(
         marks=np.zeros(4 << WIDEST, np.uint64),
-        found=np.zeros((4, LANES), np.uint8),
+        chosen=np.zeros((4, LANES), np.uint8),
         xt=aligned_zeros(max(n_inputs, 1) * ROWS).reshape(-1, ROWS),
         total=aligned_zeros(ROWS * across).reshape(ROWS, across),
         slots=np.zeros((n_slots, ROWS, n_outputs)),
-        seen=np.zeros((together, seen)),
+        centred=np.zeros((together, centred)),
         inner=np.zeros((together, inner * components)),
         joint=np.zeros(components),
         shifted=np.zeros(components),
-        own=np.zeros(max(out, 2 * seen)),
+        diagonal=np.zeros(max(out, 2 * centred)),
         weights=np.zeros((LANES, components)),
         out=np.zeros((LANES, out)),
     )
@@ -197,24 +193,17 @@ def make_workspace(
 
 def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int:
     """Return how many inputs the trees of a step have."""
-    seen = m * (int(solver.latent) + int(solver.end_point)) + len(solver.to_columns) + n_cond
-    return seen + (form.n_components if solver.components else 0)
-
-
-SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)
-"""What is done to a latent value; an angle comes from two."""
+    count = m * (int(solver.latent) + int(solver.end_point)) + len(solver.to_columns) + n_cond
+    return count + (form.n_components if solver.components else 0)
 
 
 COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)
 
-
 LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM = range(8, 14)
 """What a relation does, on a stack."""
 
-
 VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS)
 """What puts a number on the stack, and what replaces the last one; the others take two."""
-
 
 AS_IS, SINGLE, TRUTH, WHOLE = range(4)
 """How a column is stored."""

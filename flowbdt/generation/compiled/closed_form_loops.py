@@ -89,7 +89,7 @@ def _skipped(form, j):  # type: ignore[no-untyped-def]
 
 @compiled
 def _inner(form, s, n, room):  # type: ignore[no-untyped-def]
-    """Fill the inner variables (n, I K) of the rows in ``room.seen`` (n, R)."""
+    """Fill the inner variables (n, I K) of the rows in ``room.centred`` (n, R)."""
     numbers, size = form.numbers, form.n_inner * form.n_components
     at = form.where[s, arrays.STACK]
     for r in range(n):
@@ -97,18 +97,18 @@ def _inner(form, s, n, room):  # type: ignore[no-untyped-def]
         for k in range(size):
             inner[k] = numbers[at + k]
     at += size
-    for j in range(form.n_seen):
+    for j in range(form.n_known):
         skipped = _skipped(form, j)
         row = numbers[at : at + size - skipped]
         for r in range(n):
-            _add_times(room.inner[r, skipped:], room.seen[r, j], row)
+            _add_times(room.inner[r, skipped:], room.centred[r, j], row)
         at += size - skipped
 
 
 @compiled
-def _joint(form, s, seen, inner, joint):  # type: ignore[no-untyped-def]
+def _joint(form, s, centred, inner, joint):  # type: ignore[no-untyped-def]
     """Fill ``joint`` (K,) with log(weight k) + log p_k of one row."""
-    numbers, size, n_seen = form.numbers, form.n_components, form.n_seen
+    numbers, size, n_known = form.numbers, form.n_components, form.n_known
     joint[:] = 0.0
     for i in range(form.n_inner):
         row = inner[i * size : (i + 1) * size]
@@ -117,9 +117,9 @@ def _joint(form, s, seen, inner, joint):  # type: ignore[no-untyped-def]
     if form.kind == arrays.LOW_RANK:
         at, to = form.where[s, arrays.QUADRATIC], form.where[s, arrays.LINEAR]
         for k in range(size):
-            own = _form(numbers[at : at + n_seen], numbers[to : to + n_seen], seen)
-            joint[k] = own - joint[k]
-            at, to = at + n_seen, to + n_seen
+            square = _form(numbers[at : at + n_known], numbers[to : to + n_known], centred)
+            joint[k] = square - joint[k]
+            at, to = at + n_known, to + n_known
     constant = numbers[form.where[s, arrays.CONSTANT] : form.where[s, arrays.CONSTANT] + size]
     for k in range(size):
         joint[k] = constant[k] - 0.5 * joint[k]
@@ -158,24 +158,24 @@ def _end_points(form, s, x, low, n, room):  # type: ignore[no-untyped-def]
     for r in range(n):
         out, point = room.out[low + r], x[low + r]
         if form.kind == arrays.LOW_RANK:
-            _own_pull(form, s, room.seen[r], room.weights[low + r], out, room.own)
+            _diagonal_pull(form, s, room.centred[r], room.weights[low + r], out, room.diagonal)
         for j in range(m):
             out[j] = (point[j] - variance * out[j]) / scale
 
 
 @compiled
-def _own_pull(form, s, seen, weights, out, own):  # type: ignore[no-untyped-def]
+def _diagonal_pull(form, s, centred, weights, out, diagonal):  # type: ignore[no-untyped-def]
     """Turn ``out`` (m,), stack^T inner, into the mean of D^-1 (r - mean) minus it."""
     numbers, m = form.numbers, form.n_points
-    own[:] = 0.0
-    slope, level = own[:m], own[m : 2 * m]
+    diagonal[:] = 0.0
+    slope, level = diagonal[:m], diagonal[m : 2 * m]
     at, to = form.where[s, arrays.QUADRATIC], form.where[s, arrays.LINEAR]
     for k in range(form.n_components):
         _add_times(slope, weights[k], numbers[at : at + m])
         _add_times(level, weights[k], numbers[to : to + m])
-        at, to = at + form.n_seen, to + form.n_seen
+        at, to = at + form.n_known, to + form.n_known
     for j in range(m):
-        out[j] = (seen[j] * slope[j] + 0.5 * level[j]) - out[j]
+        out[j] = (centred[j] * slope[j] + 0.5 * level[j]) - out[j]
 
 
 @compiled
@@ -183,30 +183,23 @@ def _outputs(form, s, n, low, room):  # type: ignore[no-untyped-def]
     """Fill ``room.out`` (n, O) from the gains of all components, whatever the step."""
     numbers, width, m = form.numbers, form.n_out, form.n_points
     for r in range(n):
-        out, own, weights = room.out[low + r], room.own, room.weights[low + r]
+        out, diagonal, weights = room.out[low + r], room.diagonal, room.weights[low + r]
         out[:] = 0.0
-        own[:] = 0.0
+        diagonal[:] = 0.0
         where = form.where[s]
         base, gain, ratio = where[arrays.BASE], where[arrays.GAIN], where[arrays.RATIO]
         for k in range(form.n_components):
-            weight, row = weights[k], numbers[base + k * width : base + (k + 1) * width]
-            for o in range(width):
-                out[o] += weight * row[o]
+            weight, at = weights[k], k * width
+            _add_times(out, weight, numbers[base + at : base + at + width])
             if form.kind == arrays.LOW_RANK:
-                row = numbers[ratio + k * width : ratio + (k + 1) * width]
-                for o in range(width):
-                    own[o] += weight * row[o]
+                _add_times(diagonal[:width], weight, numbers[ratio + at : ratio + at + width])
             for i in range(form.n_inner if gain >= 0 else 0):
-                x, at = (
-                    weight * room.inner[r, i * form.n_components + k],
-                    gain + (k * form.n_inner + i) * width,
-                )
-                row = numbers[at : at + width]
-                for o in range(width):
-                    out[o] += x * row[o]
+                at = gain + (k * form.n_inner + i) * width
+                x = weight * room.inner[r, i * form.n_components + k]
+                _add_times(out, x, numbers[at : at + width])
         if form.kind == arrays.LOW_RANK:
             for o in range(form.n_used):
-                out[o] += room.seen[r, o % m] * own[o]
+                out[o] += room.centred[r, o % m] * diagonal[o]
 
 
 @compiled
@@ -217,13 +210,13 @@ def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
         rows = min(TOGETHER, n - low)
         for r in range(rows):
             for j in range(m):
-                room.seen[r, j] = x[low + r, j] - numbers[centre + j]
-            for j in range(form.n_seen - m):
+                room.centred[r, j] = x[low + r, j] - numbers[centre + j]
+            for j in range(form.n_known - m):
                 values = cond[low + r, form.observed[j]]
-                room.seen[r, m + j] = values - numbers[centre + m + j]
+                room.centred[r, m + j] = values - numbers[centre + m + j]
         _inner(form, s, rows, room)
         for r in range(rows):
-            _joint(form, s, room.seen[r], room.inner[r], room.joint)
+            _joint(form, s, room.centred[r], room.inner[r], room.joint)
             _softmax(room.joint, room.weights[low + r], room)
         if form.turn[s, 2] > 0.0:
             _end_points(form, s, x, low, rows, room)
@@ -284,25 +277,19 @@ def _closed_velocity(form, s, x, room, velocity):  # type: ignore[no-untyped-def
     (n, m), (turn, pull) = x.shape, (form.turn[s, 0], form.turn[s, 1])
     for r in range(n):
         out, row = room.out[r], velocity[r]
-        if form.n_used == m:
-            for j in range(m):
-                row[j] = turn * out[j] + pull * x[r, j]
-        else:
-            for j in range(m):
-                row[j] = out[j]
+        for j in range(m):
+            row[j] = turn * out[j] + pull * x[r, j] if form.n_used == m else out[j]
 
 
 @compiled
 def _add_trees(form, total, velocity):  # type: ignore[no-untyped-def]
-    """Add to ``velocity`` (n, m) what the trees say; without closed form that is all there is."""
+    """Add the sums of the trees to ``velocity`` (n, m); without closed form they are all of it."""
     for r in range(len(velocity)):
         row, more = velocity[r], total[r]
         if form.kind == arrays.NONE:
-            for j in range(len(row)):
-                row[j] = more[j]
-        else:
-            for j in range(len(row)):
-                row[j] += more[j]
+            row[:] = 0.0
+        for j in range(len(row)):
+            row[j] += more[j]
 
 
 @compiled

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numba
@@ -52,34 +53,39 @@ def compiled(function: Callable[..., Any], merged: set[str] = FUSED) -> Any:
         return numba.njit(function, fastmath=merged, **options)
 
 
+def compiled_functions(module: ModuleType) -> dict[str, Any]:
+    """Return the names of a module that does not import numba, its functions compiled."""
+    names = dict(vars(module))
+    for name, value in vars(module).items():
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__:
+            names[name] = compiled(FunctionType(value.__code__, names, name))
+    return names
+
+
 def in_any_order(function: Callable[..., Any]) -> Any:
     """Compile a function that adds up over components."""
     return compiled(function, ANY_ORDER)
 
 
 def kept_code(dispatcher: Any, values: tuple[Any, ...]) -> tuple[bytes, bytes, str, int]:
-    """Return what numba keeps on disk of a function compiled for such arguments.
+    """Return object code, bitcode, name and number of arguments of what numba keeps on disk.
 
-    Returns
-    -------
-    object code, bitcode, name of the function, number of arguments
-
-    Raises AttributeError, KeyError, TypeError, ValueError if there is nothing, or this numba keeps
-    its code in another way.
+    Raises AttributeError, KeyError, TypeError, ValueError if there is nothing for such arguments,
+    or this numba keeps its code in another form.
     """
     registry = importlib.import_module("numba.core.registry")
     context = registry.cpu_target.target_context
     signature = tuple(numba.typeof(value) for value in values)
     cache = dispatcher._cache
-    found = cache._cache_file.load(cache._index_key(signature, context.codegen()))
-    (_, how, (code, bitcode)), described = found[0], found[1]
+    stored = cache._cache_file.load(cache._index_key(signature, context.codegen()))
+    (_, how, (code, bitcode)), described = stored[0], stored[1]
     if how != "object":
         raise ValueError(f"numba keeps its code as {how}")
     return code, bitcode, described.llvm_func_name, len(described.args)
 
 
-PART = 16
-"""Of them, those that fit into one register."""
+REGISTER = 16
+"""Rows that fit into one register."""
 
 FLOAT, BYTE, BIT, WORD = ir.FloatType(), ir.IntType(8), ir.IntType(1), ir.IntType(64)
 
@@ -98,63 +104,57 @@ def _filled(builder: Any, value: Any, length: int) -> Any:
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
 
-@intrinsic
-def compare_rows(typing, values, at, cut, marks, to):  # type: ignore[no-untyped-def]
-    """Set ``marks[to]`` to the bits that say which of 64 float32 are not below ``cut``.
+def _comparer(gaps: bool) -> Callable[..., Any]:
+    """Return what compares 64 float32 with a cut; none is NaN unless there are ``gaps``."""
 
-    They begin at ``values[at]``; none may be NaN.
-    """
-    signature = types.void(values, types.int64, types.float32, marks, types.int64)
+    @intrinsic
+    def compare(typing, values, at, cut, marks, to, beyond):  # type: ignore[no-untyped-def]
+        """Set ``marks[to]`` to the bits that say which ``values`` from ``at`` on are not below.
 
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _compare(context, builder, signature, arguments, None)
-        return context.get_dummy_value()
+        NaN is not below if ``beyond`` is 1.
+        """
+        kinds = (types.int64, types.float32, marks, types.int64, types.uint8)
+        signature = types.void(values, *kinds)
 
-    return signature, make
+        def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            at, cut, bits = (
+                arguments[1],
+                _filled(builder, arguments[2], REGISTER),
+                ir.IntType(REGISTER),
+            )
+            place = _place(context, builder, marks, arguments[3], arguments[4], bits)
+            for k in range(LANES // REGISTER):
+                first = builder.add(at, ir.IntType(64)(k * REGISTER))
+                kind = ir.VectorType(FLOAT, REGISTER)
+                x = _place(context, builder, values, arguments[0], first, kind)
+                x = builder.load(x, align=4)
+                result = builder.bitcast(builder.fcmp_ordered(">=", x, cut), bits)
+                if gaps:
+                    gap = builder.bitcast(builder.fcmp_unordered("uno", x, x), bits)
+                    wanted = builder.neg(builder.zext(arguments[5], bits))
+                    result = builder.or_(result, builder.and_(gap, wanted))
+                builder.store(result, builder.gep(place, [ir.IntType(64)(k)]), align=2)
+            return context.get_dummy_value()
+
+        return signature, make
+
+    return compare
 
 
-@intrinsic
-def compare_gaps(typing, values, at, cut, marks, to, beyond):  # type: ignore[no-untyped-def]
-    """Do the same, but NaN is not below if ``beyond`` is 1."""
-    signature = types.void(values, types.int64, types.float32, marks, types.int64, types.uint8)
-
-    def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _compare(context, builder, signature, arguments, arguments[5])
-        return context.get_dummy_value()
-
-    return signature, make
-
-
-def _compare(context: Any, builder: Any, signature: Any, arguments: Any, beyond: Any) -> None:
-    """Compare 16 numbers at a time, which is what one register holds at most."""
-    at, cut, to = arguments[1], _filled(builder, arguments[2], PART), arguments[4]
-    bits = ir.IntType(PART)
-    marks = _place(context, builder, signature.args[3], arguments[3], to, bits)
-    for part in range(LANES // PART):
-        first = builder.add(at, ir.IntType(64)(part * PART))
-        kind = ir.VectorType(FLOAT, PART)
-        x = builder.load(
-            _place(context, builder, signature.args[0], arguments[0], first, kind), align=4
-        )
-        found = builder.bitcast(builder.fcmp_ordered(">=", x, cut), bits)
-        if beyond is not None:
-            gap = builder.bitcast(builder.fcmp_unordered("uno", x, x), bits)
-            wanted = builder.neg(builder.zext(beyond, bits))
-            found = builder.or_(found, builder.and_(gap, wanted))
-        builder.store(found, builder.gep(marks, [ir.IntType(64)(part)]), align=2)
+compare_rows, compare_gaps = _comparer(False), _comparer(True)
 
 
 def _chooser(depth: int) -> Callable[..., Any]:
     """Return what goes from the comparisons of a tree of such depth to its leaves."""
 
     @intrinsic
-    def choose(typing, marks, at, found, to):  # type: ignore[no-untyped-def]
-        """Set the 64 bytes of ``found`` from ``to`` on: the leaf of each lane.
+    def choose(typing, marks, at, chosen, to):  # type: ignore[no-untyped-def]
+        """Set the 64 bytes of ``chosen`` from ``to`` on: the leaf of each lane.
 
         The comparisons of node k are the bits of ``marks[at + k]``. Bit l of a leaf is what is
         decided at level l. From the lowest level upwards each node knows the decisions below it.
         """
-        signature = types.void(marks, types.int64, found, types.int64)
+        signature = types.void(marks, types.int64, chosen, types.int64)
 
         def make(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             below: list[Any] = []
@@ -163,15 +163,15 @@ def _chooser(depth: int) -> Callable[..., Any]:
                 first = builder.add(arguments[1], ir.IntType(64)(n))
                 vector = ir.VectorType(WORD, n)
                 place = _place(context, builder, marks, arguments[0], first, vector)
-                own = builder.load(place, align=8)
-                below = [own, *(_taken(builder, own, bits, n) for bits in below)]
+                decided = builder.load(place, align=8)
+                below = [decided, *(_taken(builder, decided, bits, n) for bits in below)]
             lanes = ir.VectorType(BYTE, LANES)
             leaf: Any = ir.Constant(lanes, [0] * LANES)
             for level, bits in enumerate(below):
                 mask = builder.bitcast(bits, ir.VectorType(BIT, LANES))
                 more = builder.or_(leaf, ir.Constant(lanes, [1 << level] * LANES))
                 leaf = builder.select(mask, more, leaf)
-            place = _place(context, builder, found, arguments[2], arguments[3], lanes)
+            place = _place(context, builder, chosen, arguments[2], arguments[3], lanes)
             builder.store(leaf, place, align=1)
             return context.get_dummy_value()
 
@@ -180,15 +180,15 @@ def _chooser(depth: int) -> Callable[..., Any]:
     return choose
 
 
-def _taken(builder: Any, own: Any, bits: Any, n: int) -> Any:
-    """Return ``n`` words: of the first or, where ``own`` has a bit, the second half of 2 n."""
+def _taken(builder: Any, decided: Any, bits: Any, n: int) -> Any:
+    """Return ``n`` words: of the first or, where ``decided`` has a bit, the second half of 2 n."""
     nothing = ir.Constant(bits.type, ir.Undefined)
     halves = (
         ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(first, first + n)))
         for first in (0, n)
     )
     zero, one = (builder.shuffle_vector(bits, nothing, half) for half in halves)
-    return builder.xor(zero, builder.and_(own, builder.xor(zero, one)))
+    return builder.xor(zero, builder.and_(decided, builder.xor(zero, one)))
 
 
 choose_2, choose_3, choose_4, choose_5, choose_6, choose_7 = (_chooser(d) for d in range(2, 8))

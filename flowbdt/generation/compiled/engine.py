@@ -18,16 +18,13 @@ import numpy as np
 
 from ...errors import ConfigError, InputError, MissingExtra, SlowWarning
 from ...flow.closed_form.expectation_maximisation import gap_patterns
-from ...flow.parametrisations import Convention
-from ...flow.sampler import Sampler
 from ...flow.step_inputs import StepInputs
-from ...flow.time_grid import TimeGrid
 from ...tables.transforms import TableTransform
 from ...trees.boosted_trees import BoostedTrees
 from ...trees.tree_arrays import Forest, forests
 from ..packed.check_arrays import check_inverse, check_steps, check_trees
 from ..packed.pack_columns import pack_inverse
-from ..packed.pack_steps import SolverProgram, pack_form, pack_solver, pack_trees, solver_program
+from ..packed.pack_steps import SolverProgram, pack_form, pack_solver, pack_trees
 from .arrays import (
     DEEPEST_STACK,
     LANES,
@@ -56,11 +53,6 @@ def why_not() -> str | None:
     return None
 
 
-def available() -> bool:
-    """Return True if numba can be imported."""
-    return why_not() is None
-
-
 @functools.cache
 def warn_slow(reason: str) -> None:
     """Warn that XGBoost evaluates the trees, once for each reason."""
@@ -78,12 +70,12 @@ def may_compile(wanted: bool | None) -> bool:
     """
     if wanted is False:
         return False
-    if not available():
+    if why_not():
         reason = f"numba cannot be used ({why_not()}): pip install 'flowbdt[compiled]'"
         if wanted:
             raise MissingExtra(f"compiled generation: {reason}")
         warn_slow(reason)
-    return available()
+    return why_not() is None
 
 
 @functools.cache
@@ -96,18 +88,14 @@ class Workspaces:
     """Working memory, one for each thread that runs at the same time."""
 
     def __init__(self, make: Callable[[], Workspace]) -> None:
-        self._make, self._free = make, list[Workspace]()
+        self._make, self.free = make, list[Workspace]()
 
     def take(self) -> Workspace:
-        """Return memory that nobody uses."""
+        """Return memory that nobody uses; append it to ``free`` afterwards."""
         try:
-            return self._free.pop()
+            return self.free.pop()
         except IndexError:
             return self._make()
-
-    def release(self, workspace: Workspace) -> None:
-        """Hand it back."""
-        self._free.append(workspace)
 
 
 class CompiledTrees:
@@ -116,6 +104,7 @@ class CompiledTrees:
     def __init__(self, forests: Sequence[Forest], n_inputs: int) -> None:
         self.trees, self.n_inputs = pack_trees(forests), n_inputs
         self.n_outputs = max(forest.first + forest.width for forest in forests)
+        self.shape = n_inputs, self.n_outputs
         check_trees(self.trees, n_inputs, self.n_outputs)
         self._workspaces = Workspaces(lambda: make_workspace(n_inputs, self.n_outputs))
 
@@ -127,7 +116,7 @@ class CompiledTrees:
         result = np.empty((len(rows), self.n_outputs), dtype=np.float32)
         memory = self._workspaces.take()
         _loops("tree_loops").predict(self.trees, 0, len(self.trees.table), rows, result, memory)
-        self._workspaces.release(memory)
+        self._workspaces.free.append(memory)
         return result
 
 
@@ -163,27 +152,12 @@ class CompiledInverse:
         return undefined
 
 
-def compiled_inverse(transform: TableTransform) -> CompiledInverse | None:
-    """Return the compiled inverse transform, or None if a column has none."""
-    try:
-        return CompiledInverse(transform)
-    except ConfigError:  # numpy does it nearly as fast for many events
-        return None
-
-
 class CompiledFlow:
     """A whole trained flow: from x0 to x at the last boundary.
 
     Rows are independent of each other to the last bit, so neither their number nor threads matter.
-
-    Parameters
-    ----------
-    program : the solver
-    step : ndarray (E,), the step model of each of its evaluations
-    inputs, forests : of each step model
-    n_threads : int
-
-    Raises ConfigError for a closed form or a tree that the loops do not know.
+    ``step`` (E,) is the step model of each evaluation of the solver; ``inputs`` and ``forests`` are
+    those of each step model. Raises ConfigError for a closed form that the loops do not know.
     """
 
     def __init__(
@@ -202,23 +176,6 @@ class CompiledFlow:
         self.n_threads = n_threads
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._patterns: dict[bytes, tuple[SolverArrays, FormArrays, Workspaces]] = {}
-
-    @classmethod
-    def of(
-        cls,
-        sampler: Sampler,
-        grid: TimeGrid,
-        convention: Convention | None,
-        inputs: Callable[[int], StepInputs],
-        trees: Callable[[int], Sequence[Forest]],
-        n_threads: int = 1,
-    ) -> CompiledFlow:
-        """Return the steps of a sampler; ``inputs`` and ``trees`` are called with step numbers."""
-        program = solver_program(sampler.solver, sampler.boundaries, convention)
-        step_of_time = [grid.locate(float(t)) for t in program.times]
-        steps = sorted(set(step_of_time))
-        numbers = np.searchsorted(steps, step_of_time)
-        return cls(program, numbers, [*map(inputs, steps)], [*map(trees, steps)], n_threads)
 
     def arrays_for(self, observed: np.ndarray) -> tuple[SolverArrays, FormArrays, Workspaces]:
         """Return what belongs to a pattern of known conditions (c,), bool."""
@@ -246,7 +203,7 @@ class CompiledFlow:
         solver, form, workspaces = self.arrays_for(observed)
         memory = workspaces.take()
         _loops("closed_form_loops").walk(solver, form, self.trees, x, cond, memory)
-        workspaces.release(memory)
+        workspaces.free.append(memory)
 
     def run(self, x0: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return where the solver carries the points x0 (n, m); cond is (n, c) or None."""
@@ -273,10 +230,10 @@ class CompiledFlow:
             self._carry(x[low : low + size], cond[low : low + size], observed)
 
         starts = range(0, len(x), size)
-        if self.n_threads == 1 or len(starts) == 1:
+        if self.n_threads > 1 and len(starts) > 1:
+            if self._pool is None or self._pool[0] != os.getpid():  # a fork has no threads
+                self._pool = os.getpid(), ThreadPoolExecutor(self.n_threads)
+            list(self._pool[1].map(carry, starts))
+        else:
             for low in starts:
                 carry(low)
-            return
-        if self._pool is None or self._pool[0] != os.getpid():  # a fork has no threads
-            self._pool = os.getpid(), ThreadPoolExecutor(self.n_threads)
-        list(self._pool[1].map(carry, starts))

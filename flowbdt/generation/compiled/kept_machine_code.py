@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import struct
 import sys
 import zlib
 from collections.abc import Sequence
@@ -48,17 +49,17 @@ def key() -> str:
     stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in places if p.exists()]
     features = llvm.get_host_cpu_features().flatten()
     settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
-    parts = [FORMAT, sys.platform, llvmlite.__version__, llvm.get_host_cpu_name(), features]
-    return hashlib.sha256(repr([*parts, stamps, settings]).encode()).hexdigest()
+    versions = [FORMAT, sys.platform, llvmlite.__version__, llvm.get_host_cpu_name(), features]
+    return hashlib.sha256(repr([*versions, stamps, settings]).encode()).hexdigest()
 
 
 def flat(value: Any) -> list[int | float]:
-    """Return an argument as numba hands it to its functions: numbers and addresses.
+    """Return an argument as numba passes it: numbers and addresses.
 
-    An array is nothing, nothing, size, bytes of an entry, address, shape, strides.
+    An array is 0, 0, size, bytes of an entry, address, shape, strides.
     """
     if isinstance(value, tuple):
-        return [part for each in value for part in flat(each)]
+        return [number for each in value for number in flat(each)]
     if isinstance(value, np.ndarray):
         place = value.ctypes.data if value.size else 0
         return [0, 0, value.size, value.itemsize, place, *value.shape, *value.strides]
@@ -78,16 +79,14 @@ def argument_kind(value: Any) -> str:
 class Arguments:
     """Arguments in memory as an entry reads them, and the arrays they point to.
 
-    Later calls may change the numbers in the arrays, or hand in others by `replace`.
+    Later calls may change the numbers in the arrays.
     """
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = tuple(values)
         numbers = flat(self.values)
-        self._table = np.zeros(len(numbers) + 3, np.int64)
-        for place, number in enumerate(numbers):
-            as_float = isinstance(number, float)
-            (self._table.view(np.float64) if as_float else self._table)[place] = number
+        kinds = "".join("d" if isinstance(number, float) else "q" for number in numbers)
+        self._table = np.frombuffer(bytearray(struct.pack(f"{kinds}3q", *numbers, 0, 0, 0)), "i8")
         self.result = self._table[-3:-2]  # then room for what numba says of an error
         self.address = ctypes.c_void_p(self._table.ctypes.data)
 
@@ -95,7 +94,7 @@ class Arguments:
 def keep_code(dispatcher: Any, values: Sequence[Any], name: str) -> bool:
     """Keep the code by which a compiled function works on such arguments; return whether it could.
 
-    Private parts of numba are used: where they are others than today, there is nothing to keep.
+    Private members of numba are used: where they differ from today, there is nothing to keep.
     """
     if not _can_load():
         return False
@@ -117,24 +116,24 @@ def _write(path: Path, content: bytes) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # a new file of a name that nobody can foresee: the folder may be open to others
-    number, part = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    number, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(number, "wb") as handle:
             handle.write(content)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     finally:
-        Path(part).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:
     """Return what is in a file that only we, root, or who installed the package could write.
 
-    Raises PermissionError if it is another's: the code in it would run as our own.
+    Raises PermissionError if it is another's: the code in it would run with our rights.
     """
     with open(path, "rb") as handle:
-        found = os.fstat(handle.fileno())
-        if found.st_uid not in (0, os.geteuid(), FOLDER.stat().st_uid) or found.st_mode & 0o022:
+        status = os.fstat(handle.fileno())
+        if status.st_uid not in (0, os.geteuid(), FOLDER.stat().st_uid) or status.st_mode & 0o022:
             raise PermissionError(f"{path} could have been written by others")
         return handle.read()
 
@@ -167,24 +166,20 @@ def _entry(name: str, types: Sequence[str]) -> str:
     Two come first: where the result goes, and where a description of an error goes.
     """
     n = len(types) - 2
-    lines = [f"declare i32 @{_quoted(name)}({', '.join(types)})"]
+    quoted = '"' + name.replace("\\", "\\5C").replace('"', "\\22") + '"'
+    lines = [f"declare i32 @{quoted}({', '.join(types)})"]
     lines += [f"define i32 @{ENTRY}(ptr %table) {{"]
-    for i, kind_ in enumerate(types[2:]):
-        lines.append(f"  %p{i} = getelementptr i64, ptr %table, i64 {i}")
-        stored = kind_ if kind_ in ("double", "ptr", "i64") else "i64"
-        lines.append(f"  %v{i} = load {stored}, ptr %p{i}")
-        if stored != kind_:
-            lines.append(f"  %a{i} = trunc i64 %v{i} to {kind_}")
     lines += [f"  %out{k} = getelementptr i64, ptr %table, i64 {n + k}" for k in range(2)]
-    passed = [
-        f"{k} %{'v' if k in ('double', 'ptr', 'i64') else 'a'}{i}" for i, k in enumerate(types[2:])
-    ]
-    lines.append(f"  %done = call i32 @{_quoted(name)}(ptr %out0, ptr %out1, {', '.join(passed)})")
+    passed = ["ptr %out0", "ptr %out1"]
+    for i, kind in enumerate(types[2:]):
+        whole = kind in ("double", "ptr", "i64")
+        lines.append(f"  %p{i} = getelementptr i64, ptr %table, i64 {i}")
+        lines.append(f"  %v{i} = load {kind if whole else 'i64'}, ptr %p{i}")
+        if not whole:
+            lines.append(f"  %a{i} = trunc i64 %v{i} to {kind}")
+        passed.append(f"{kind} %{'v' if whole else 'a'}{i}")
+    lines.append(f"  %done = call i32 @{quoted}({', '.join(passed)})")
     return "\n".join([*lines, "  ret i32 %done", "}"])
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace("\\", "\\5C").replace('"', "\\22") + '"'
 
 
 def _machine() -> Any:
@@ -246,7 +241,7 @@ def load_code(name: str, values: Sequence[Any]) -> MachineCode | None:
         return None
     try:
         stored = _read(_path(name, values))
-        size, crc = (int.from_bytes(part, "little") for part in (stored[:8], stored[8:12]))
+        size, crc = (int.from_bytes(raw, "little") for raw in (stored[:8], stored[8:12]))
         if crc != zlib.crc32(stored[12:]):
             return None
         header: dict[str, Any] = json.loads(stored[12 : 12 + size])

@@ -36,33 +36,32 @@ FEWEST = 6
 def _compare(trees, at, size, xt, lane, gaps, marks):  # type: ignore[no-untyped-def]
     """Compare all nodes of the tree that begins at ``at`` for the 64 rows ``lane`` and after."""
     feature, cuts = trees.feature[at : at + size], trees.threshold[at : at + size]
-    across = xt.shape[1]
+    across, missing = xt.shape[1], trees.missing[at : at + size]
     if gaps:
         for k in range(np.uint64(1), np.uint64(size)):
-            beyond = trees.missing[np.uint64(at) + k]
-            compare_gaps(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, beyond)
+            compare_gaps(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, missing[k])
     else:
         for k in range(np.uint64(1), np.uint64(size)):
-            compare_rows(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k)
+            compare_rows(xt, np.int64(feature[k]) * across + lane, cuts[k], marks, k, missing[k])
 
 
 @compiled
-def _choose(depth, marks, found):  # type: ignore[no-untyped-def]
+def _choose(depth, marks, chosen):  # type: ignore[no-untyped-def]
     """Find the leaves of four trees from their comparisons."""
     for q in range(4):
         at, to = q << WIDEST, q * LANES
         if depth == 6:
-            choose_6(marks, at, found, to)
+            choose_6(marks, at, chosen, to)
         elif depth == 5:
-            choose_5(marks, at, found, to)
+            choose_5(marks, at, chosen, to)
         elif depth == 4:
-            choose_4(marks, at, found, to)
+            choose_4(marks, at, chosen, to)
         elif depth == 3:
-            choose_3(marks, at, found, to)
+            choose_3(marks, at, chosen, to)
         elif depth == 2:
-            choose_2(marks, at, found, to)
+            choose_2(marks, at, chosen, to)
         else:
-            choose_7(marks, at, found, to)
+            choose_7(marks, at, chosen, to)
 
 
 @compiled
@@ -79,47 +78,47 @@ def _add_wide(trees, shape, n, xt, gaps, total, room):  # type: ignore[no-untype
             for q in range(count):
                 marks = room.marks[q << WIDEST : (q + 1) << WIDEST]
                 _compare(trees, at + (t + q) * size, size, xt, low, gaps, marks)
-            _choose(depth, room.marks, room.found)
+            _choose(depth, room.marks, room.chosen)
             rows = total[low : low + min(LANES, n - low)]
             if count < 4:
-                _add_some(rows, first, leaves, size, width, room.found, count)
+                _add_some(rows, first, leaves, size, width, room.chosen, count)
             elif width == 16:
-                _add_16(rows, first, leaves, size * width, room.found)
+                _add_16(rows, first, leaves, size * width, room.chosen)
             elif width == 1:
-                _add_1(rows, first, leaves, size, room.found)
+                _add_1(rows, first, leaves, size, room.chosen)
             else:
-                _add_four(rows, first, leaves, size * width, width, room.found)
+                _add_four(rows, first, leaves, size * width, width, room.chosen)
 
 
 @compiled
-def _add_16(rows, first, leaves, step, found):  # type: ignore[no-untyped-def]
+def _add_16(rows, first, leaves, step, chosen):  # type: ignore[no-untyped-def]
     """Add to each row the leaves of four trees, which have 16 outputs."""
     to = first
     for r in range(np.uint64(len(rows))):
-        p0, p1 = np.int64(found[0, r]) << 4, step + (np.int64(found[1, r]) << 4)
-        p2, p3 = np.int64(found[2, r]) << 4, step + (np.int64(found[3, r]) << 4)
+        p0, p1 = np.int64(chosen[0, r]) << 4, step + (np.int64(chosen[1, r]) << 4)
+        p2, p3 = np.int64(chosen[2, r]) << 4, step + (np.int64(chosen[3, r]) << 4)
         add_16(rows, to, leaves, (p0, p1, p2 + 2 * step, p3 + 2 * step))
         to += rows.shape[1]
 
 
 @compiled
-def _add_1(rows, first, leaves, step, found):  # type: ignore[no-untyped-def]
+def _add_1(rows, first, leaves, step, chosen):  # type: ignore[no-untyped-def]
     """Add to each row the leaves of four trees, which have one output."""
     to = first
     for r in range(np.uint64(len(rows))):
-        p0, p1 = np.int64(found[0, r]), step + np.int64(found[1, r])
-        p2, p3 = 2 * step + np.int64(found[2, r]), 3 * step + np.int64(found[3, r])
+        p0, p1 = np.int64(chosen[0, r]), step + np.int64(chosen[1, r])
+        p2, p3 = 2 * step + np.int64(chosen[2, r]), 3 * step + np.int64(chosen[3, r])
         add_1(rows, to, leaves, (p0, p1, p2, p3))
         to += rows.shape[1]
 
 
 @compiled
-def _add_four(rows, first, leaves, step, width, found):  # type: ignore[no-untyped-def]
+def _add_four(rows, first, leaves, step, width, chosen):  # type: ignore[no-untyped-def]
     """Add to each row the leaves of four trees."""
     to = first
     for r in range(np.uint64(len(rows))):
-        p0, p1 = np.int64(found[0, r]) * width, step + np.int64(found[1, r]) * width
-        p2, p3 = np.int64(found[2, r]) * width, step + np.int64(found[3, r]) * width
+        p0, p1 = np.int64(chosen[0, r]) * width, step + np.int64(chosen[1, r]) * width
+        p2, p3 = np.int64(chosen[2, r]) * width, step + np.int64(chosen[3, r]) * width
         p2, p3, o = p2 + 2 * step, p3 + 2 * step, 0
         while o + 16 <= width:
             add_16(rows, to + o, leaves, (p0 + o, p1 + o, p2 + o, p3 + o))
@@ -131,11 +130,11 @@ def _add_four(rows, first, leaves, step, width, found):  # type: ignore[no-untyp
 
 
 @compiled
-def _add_some(rows, first, leaves, size, width, found, count):  # type: ignore[no-untyped-def]
+def _add_some(rows, first, leaves, size, width, chosen, count):  # type: ignore[no-untyped-def]
     """Add to each row the leaves of fewer trees than four."""
     for r in range(len(rows)):
         for q in range(count):
-            at = (q * size + np.int64(found[q, r])) * width
+            at = (q * size + np.int64(chosen[q, r])) * width
             _add_leaf(rows, r * rows.shape[1] + first, leaves, at, width)
 
 

@@ -1,201 +1,149 @@
-"""The inverse transform in a graph, all columns of a kind together, in double."""
+"""The inverse transform in a graph, from its packed arrays; columns with equal operations together.
+
+All numbers are double. `compiled.column_operations` has the same operations as loops.
+"""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError
-from ...tables.relations import order_relations
 from ...tables.transforms import TableTransform
-from ...tables.transforms.base import LARGEST
-from ...tables.transforms.discrete import angle_range, whole_range
-from ...tables.transforms.table_transform import as_stored, stored_range
+from ..compiled import arrays, column_operations
+from ..compiled.arrays import InverseArrays
+from ..packed.pack_columns import pack_inverse
 from .onnx_graph import Graph, Tensor
-
-SCALED = ("minmax", "standard", "log", "logit")
 
 NEAR = 1 + 1e-9
 """What is this much beyond the nearest distance to a bound still counts as the bound."""
 
+OPERATORS = (
+    *("", "", "Add", "Sub", "Mul", "Div", "Pow", "Neg"),
+    *("Log", "Exp", "Sqrt", "Abs", "Min", "Max"),
+)
+"""By the codes of the terms of a relation."""
 
-Learned = Sequence[Mapping[str, Any]]
-"""Fitted state of the columns of a group."""
-
-Flags = Sequence[Any]
-
-
-class Undo(NamedTuple):
-    """One step back: its kind, with all that must be equal for columns to go together, and what
-    it learned."""
-
-    kind: tuple[Any, ...]
-    learned: Mapping[str, Any]
+Numbers = Sequence[np.ndarray]
+"""Of one operation of each column of a group."""
 
 
 class Column(NamedTuple):
-    """A learned column: its place in the table, and where its latent columns begin."""
+    """A learned column: its place in the table, where its latent columns begin, the numbers of
+    each operation, and the range of its type."""
 
     place: int
     latent: int
-    steps: list[Undo]
+    numbers: list[np.ndarray]
+    ends: np.ndarray
 
 
 def columns_of(graph: Graph, transform: TableTransform, z: Tensor) -> Tensor:
     """Return events (n, d) in the units of the table from latent points z (n, m).
 
-    Raises ConfigError if a column has a transform or a type that cannot be exported, with its name.
+    Raises ConfigError if a column has a transform or a type that is not packed, with its name.
     """
-    stored = transform.to_json()
-    groups, fixed = _groups(stored["columns"])
-    parts, order = list[Tensor](), list[int]()
-    if groups:
-        latent = _joint_inverse(transform, z)
-        for (kinds, dtype), columns in groups.items():
-            parts.append(_group(graph, kinds, dtype, columns, latent))
-            order += [column.place for column in columns]
-    if fixed:
-        values = np.array(list(fixed.values()), dtype=np.float64)
-        parts.append(graph.rows(z, values))
-        order += list(fixed)
-    return _with_relations(graph, stored, parts, order)
+    inverse = pack_inverse(transform)
+    groups = defaultdict[tuple[Any, ...], list[Column]](list)
+    for place, (first, begin, end, storage, at) in enumerate(inverse.columns.tolist()):
+        if first >= -1:
+            ops = [(code, inverse.numbers[q:]) for code, q in inverse.ops[begin:end].tolist()]
+            ends = inverse.numbers[at : at + 2]
+            column = Column(place, first, [numbers for _, numbers in ops], ends)
+            groups[(storage, *(_kind(*op) for op in ops))].append(column)
+    latent = _joint_inverse(inverse, z)
+    values = [_group(graph, inverse, key, columns, latent) for key, columns in groups.items()]
+    order = [column.place for columns in groups.values() for column in columns]
+    return _with_relations(graph, inverse, graph.join(values), order)
 
 
-def _joint_inverse(transform: TableTransform, z: Tensor) -> Tensor:
-    joint = transform.joint
-    if joint.name == "none":
+def _joint_inverse(inverse: InverseArrays, z: Tensor) -> Tensor:
+    if inverse.mixes:
+        z = z @ inverse.axes
+    if (inverse.scale == 1.0).all() and not inverse.mean.any():
         return z
-    if joint.name == "whiten":
-        z = z @ np.ascontiguousarray((joint.axes * joint.spread).T)
-    return z * joint.scale[None] + joint.mean[None]
+    return z * inverse.scale[None] + inverse.mean[None]
 
 
-def _groups(
-    columns: Sequence[Mapping[str, Any]],
-) -> tuple[dict[tuple[tuple[Any, ...], str], list[Column]], dict[int, float]]:
-    """Return columns that are undone alike, and the values of the constant ones."""
-    groups: dict[tuple[tuple[Any, ...], str], list[Column]] = {}
-    fixed, latent = dict[int, float](), 0
-    for place, column in enumerate(columns):
-        stored, dtype = column["transform"], column["dtype"]
-        if stored is None:
-            continue
-        if stored["name"] == "constant":
-            value = np.array([stored["state"]["value"]])
-            fixed[place] = float(as_stored(value, dtype)[0])
-            continue
-        try:
-            steps = _steps(stored)
-            kinds = tuple(step.kind for step in steps)
-            storage = _storage(dtype)
-        except ConfigError as error:
-            raise ConfigError(f"column {column['name']!r}: {error}") from error
-        groups.setdefault((kinds, storage), []).append(Column(place, latent, steps))
-        latent += 2 if kinds and kinds[0][0] == "circular" else 1
-    return groups, fixed
-
-
-def _storage(dtype: str) -> str:
-    """Return the type by which a column is rounded. Raises ConfigError if there is no such one."""
-    kind = np.dtype(dtype)
-    if kind.kind in "biu" or (kind.kind == "f" and kind.itemsize in (4, 8)):
-        return kind.name
-    raise ConfigError(f"the type {dtype} cannot be exported; store it as float32 or float64")
-
-
-def _steps(stored: Mapping[str, Any]) -> list[Undo]:
-    """Return the steps that undo a stored column transform, in their order."""
-    name, state, options = stored["name"], stored["state"], stored["options"]
-    if name == "chain":
-        return [step for part in reversed(state["parts"]) for step in _steps(part)]
-    if name == "integer":
-        low, high = whole_range(state)
-        return [*_steps(state["inner"]), Undo(("integer",), {"low": low, "high": high})]
-    if name in SCALED:
-        flags = [bool(options["clip"]), bool(state.get("at_low")), bool(state.get("at_high"))]
-        return [Undo(("scaled", name if name in ("log", "logit") else "", *flags), state | options)]
-    if name == "circular":
-        low, period = angle_range(options)
-        return [Undo(("circular",), {"low": low, "period": period})]
-    if name in ("rank", "categorical"):
-        return [Undo((name,), state)]
-    if name == "identity":
-        return []
-    raise ConfigError(f"the transform {name!r} cannot be exported")
+def _kind(code: int, numbers: np.ndarray) -> tuple[float, ...]:
+    """Return what must be equal for columns to go together: of the scaled, bend and clip."""
+    scaled = code == column_operations.SCALED
+    return (code, numbers[0], numbers[5]) if scaled else (code,)
 
 
 def _group(
-    graph: Graph, kinds: tuple[Any, ...], dtype: str, columns: Sequence[Column], latent: Tensor
+    graph: Graph,
+    inverse: InverseArrays,
+    key: tuple[Any, ...],
+    columns: Sequence[Column],
+    latent: Tensor,
 ) -> Tensor:
     """Return the values (n, columns) of columns that are undone alike."""
+    storage, *kinds = key
     z = latent.take([column.latent for column in columns])
-    for i, (name, *flags) in enumerate(kinds):
-        learned = [column.steps[i].learned for column in columns]
-        if name == "circular":
+    for i, (code, *_) in enumerate(kinds):
+        numbers = [column.numbers[i] for column in columns]
+        if code == column_operations.CIRCULAR:
             other = latent.take([column.latent + 1 for column in columns])
-            z = _angle(graph, z, other, learned)
+            z = _angle(graph, z, other, numbers)
+        elif code == column_operations.SCALED:
+            z = _scaled(graph, z, numbers, inverse.largest)
         else:
-            z = UNDO[name](graph, z, learned, flags)
-    return _stored(graph, z, dtype)
+            z = UNDO[code](graph, z, numbers)
+    return _stored(graph, z, storage, np.array([column.ends for column in columns]).T[:, None])
 
 
-def _row(learned: Learned, name: str) -> np.ndarray:
+def _row(numbers: Numbers, place: int) -> np.ndarray:
     """Return one number of each column (1, columns)."""
-    return np.array([[each[name] for each in learned]], dtype=np.float64)
+    return np.array([[each[place] for each in numbers]])
 
 
-def _scaled(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
-    bend, clip, at_low, at_high = flags
-    z_low, z_high = _row(learned, "z_low"), _row(learned, "z_high")
+def _scaled(graph: Graph, z: Tensor, numbers: Numbers, largest: float) -> Tensor:
+    z_low, z_high = _row(numbers, 3), _row(numbers, 4)
     z = z.clip(z_low, z_high)
-    value = z * _row(learned, "scale") + _row(learned, "centre")
-    if bend == "log":
-        value = _unlog(graph, value, learned, at_low)
-    elif bend == "logit":
-        value = _unlogit(graph, value, learned, at_low, at_high)
-    if not clip:
-        return value.clip(-LARGEST, LARGEST)
-    low, high = _row(learned, "x_low"), _row(learned, "x_high")
+    value = z * _row(numbers, 2) + _row(numbers, 1)
+    if numbers[0][0] == 1.0:
+        value = _unlog(graph, value, numbers)
+    elif numbers[0][0] == 2.0:
+        value = _unlogit(graph, value, numbers)
+    if not numbers[0][5]:
+        return value.clip(-largest, largest)
+    low, high = _row(numbers, 6), _row(numbers, 7)
     value = graph.where(z <= z_low, low, value)
     return graph.where(z >= z_high, high, value).clip(low, high)
 
 
-def _unlog(graph: Graph, bent: Tensor, learned: Learned, at_low: bool) -> Tensor:
+def _near(numbers: Numbers, edge: int, at_edge: int) -> np.ndarray:
+    """Return how close to a bound values count as the bound, (1, columns); -1 for never."""
+    return np.where(_row(numbers, at_edge), _row(numbers, edge) * NEAR, -1.0)
+
+
+def _unlog(graph: Graph, bent: Tensor, numbers: Numbers) -> Tensor:
     distance = graph.node("Exp", bent)
-    if at_low:
-        near = _row(learned, "edge") * NEAR
-        distance = graph.where(distance <= near, 0.0, distance)
-    low = _row(learned, "low")
-    return distance + low if low.any() else distance
+    distance = graph.where(distance <= _near(numbers, 9, 10), 0.0, distance)
+    return distance + _row(numbers, 8)
 
 
-def _unlogit(graph: Graph, bent: Tensor, learned: Learned, at_low: bool, at_high: bool) -> Tensor:
+def _unlogit(graph: Graph, bent: Tensor, numbers: Numbers) -> Tensor:
     """Undo the logit, from the nearer bound, so that small distances to either are not lost."""
-    low, high = _row(learned, "low"), _row(learned, "high")
+    low, high = _row(numbers, 8), _row(numbers, 11)
     small = graph.node("Exp", -bent.abs())
     share = (small / (small + 1.0)) * (high - low)  # of the width, from the nearer bound
     value = graph.where(bent < 0.0, share + low, high - share)
-    if at_low:
-        value = graph.where(value - low <= _row(learned, "edge") * NEAR, low, value)
-    if at_high:
-        value = graph.where(high - value <= _row(learned, "edge_high") * NEAR, high, value)
+    value = graph.where(value - low <= _near(numbers, 9, 10), low, value)
+    value = graph.where(high - value <= _near(numbers, 12, 13), high, value)
     return value.clip(low, high)
 
 
 def _search(graph: Graph, z: Tensor, tables: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray]:
     """Return, in tables that lie one after the other, the last entries not above z (n, columns).
 
-    The first entry of each (rising) table counts as below everything. By bisection: tables are
-    filled up with infinity to the same power of two.
-
-    Returns
-    -------
-    places (n, columns), int64, and where each table begins, (1, columns)
+    Also where each table begins, (1, columns). The first entry of each (rising) table counts as
+    below everything. By bisection: tables are filled up with infinity to the same power of two.
     """
-    size = 1 << max(max(len(table) for table in tables) - 1, 0).bit_length()
+    size = _size(tables)
     filled = [np.pad(t, (0, size - len(t)), constant_values=np.inf) for t in tables]
     flat = graph.constant(np.concatenate(filled))
     begins = size * np.arange(len(tables), dtype=np.int64)[None]
@@ -209,52 +157,53 @@ def _search(graph: Graph, z: Tensor, tables: Sequence[np.ndarray]) -> tuple[Tens
     return place, begins
 
 
+def _size(tables: Sequence[np.ndarray]) -> int:
+    return 1 << max(max(len(table) for table in tables) - 1, 0).bit_length()
+
+
 def _flat(graph: Graph, tables: Sequence[np.ndarray], places: Tensor, size: int) -> Tensor:
     """Return what stands at places of tables that are each filled up to a size."""
     filled = [np.pad(table, (0, size - len(table))) for table in tables]
     return graph.node("Gather", np.concatenate(filled), places)
 
 
-def _ranked(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
-    knots = [np.asarray(each["z"], dtype=np.float64) for each in learned]
-    x = [np.asarray(each["x"], dtype=np.float64) for each in learned]
-    slope = []
-    for from_z, from_x in zip(knots, x, strict=True):
-        dz, dx = np.diff(from_z), np.diff(from_x)
-        slope.append(np.where(dz > 0, dx / np.where(dz > 0, dz, 1.0), 0.0))
+def _ranked(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
+    knots, x, slope = (
+        [each[1 + i * int(each[0]) : 1 + (i + 1) * int(each[0]) - (i == 2)] for each in numbers]
+        for i in range(3)
+    )
     z = z.clip(np.array([[k[0] for k in knots]]), np.array([[k[-1] for k in knots]]))
     place, begins = _search(graph, z, knots)
     place = graph.node("Min", place, begins + np.array([[len(k) - 2 for k in knots]]))
-    size = 1 << max(max(len(k) for k in knots) - 1, 0).bit_length()
-    at, value, rise = (_flat(graph, tables, place, size) for tables in (knots, x, slope))
+    at, value, rise = (_flat(graph, tables, place, _size(knots)) for tables in (knots, x, slope))
     value = value + (z - at) * rise
     return value.clip(np.array([[v[0] for v in x]]), np.array([[v[-1] for v in x]]))
 
 
-def _category(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
-    values = [np.atleast_1d(np.asarray(each["values"], dtype=np.float64)) for each in learned]
-    edges = [
-        np.concatenate([[-np.inf], np.atleast_1d(np.asarray(each["edges"], dtype=np.float64))])
-        for each in learned
-    ]
-    place, _ = _search(graph, z, edges)
-    size = 1 << max(max(len(each) for each in edges) - 1, 0).bit_length()
-    return _flat(graph, values, place, size)
+def _category(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
+    counts = [int(each[0]) for each in numbers]
+    edges = [np.append(-np.inf, p[1:n]) for p, n in zip(numbers, counts, strict=True)]
+    values = [p[n : 2 * n] for p, n in zip(numbers, counts, strict=True)]
+    return _flat(graph, values, _search(graph, z, edges)[0], _size(edges))
 
 
-def _whole(graph: Graph, z: Tensor, learned: Learned, flags: Flags) -> Tensor:
-    return graph.node("Floor", z).clip(_row(learned, "low"), _row(learned, "high"))
+def _whole(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
+    return graph.node("Floor", z).clip(_row(numbers, 0), _row(numbers, 1))
 
 
-UNDO: dict[str, Any] = {
-    "scaled": _scaled,
-    "rank": _ranked,
-    "categorical": _category,
-    "integer": _whole,
+def _fixed(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
+    return graph.rows(z, _row(numbers, 0)[0])
+
+
+UNDO: dict[int, Any] = {
+    column_operations.RANK: _ranked,
+    column_operations.CATEGORICAL: _category,
+    column_operations.INTEGER: _whole,
+    column_operations.FIXED: _fixed,
 }
 
 
-def _angle(graph: Graph, x: Tensor, y: Tensor, learned: Learned) -> Tensor:
+def _angle(graph: Graph, x: Tensor, y: Tensor, numbers: Numbers) -> Tensor:
     """Return angles from points in the plane.
 
     onnxruntime has the arc tangent in float32 only: that angle is then corrected by the sine of
@@ -271,56 +220,39 @@ def _angle(graph: Graph, x: Tensor, y: Tensor, learned: Learned) -> Tensor:
     exact = rough + (across * cosine - along * sine)
     turn = exact / (2 * np.pi)
     turn = turn - graph.node("Floor", turn)
-    low, period = _row(learned, "low"), _row(learned, "period")
+    low, period = _row(numbers, 0), _row(numbers, 1)
     value = turn * period + low
     return graph.where(value < low + period, value, low)
 
 
-def _stored(graph: Graph, value: Tensor, dtype: str) -> Tensor:
-    """Return values as a column of this type holds them. See `transforms.table_transform`."""
-    kind = np.dtype(dtype)
-    if kind.kind == "b":
+def _stored(graph: Graph, value: Tensor, storage: int, ends: np.ndarray) -> Tensor:
+    """Return values as columns of this type hold them; ``ends`` (2, 1, columns) of the types."""
+    if storage == arrays.TRUTH:
         return (value >= 0.5).cast(np.float64)
-    if kind.kind in "iu":
-        return graph.node("Round", value).clip(*stored_range(dtype))
-    value = value.clip(*stored_range(dtype))
-    return value.cast(np.float32).cast(np.float64) if kind.itemsize == 4 else value
-
-
-BINARY: dict[type, str] = {
-    ast.Add: "Add",
-    ast.Sub: "Sub",
-    ast.Mult: "Mul",
-    ast.Div: "Div",
-    ast.Pow: "Pow",
-}
-FUNCTIONS = {"log": "Log", "exp": "Exp", "sqrt": "Sqrt", "abs": "Abs"}
-PAIRS = {"minimum": "Min", "maximum": "Max"}
+    if storage == arrays.WHOLE:
+        return graph.node("Round", value).clip(*ends)
+    value = value.clip(*ends)
+    return value.cast(np.float32).cast(np.float64) if storage == arrays.SINGLE else value
 
 
 def _with_relations(
-    graph: Graph, stored: Mapping[str, Any], parts: list[Tensor], order: list[int]
+    graph: Graph, inverse: InverseArrays, learned: Tensor, order: list[int]
 ) -> Tensor:
     """Return all columns in the order of the table, those that follow from others included."""
-    columns = stored["columns"]
-    names = [column["name"] for column in columns]
-    relations = order_relations(stored["relations"], names)
-    have = graph.join(parts)
-    needed = {name for relation in relations for name in relation.sources}
-    single = {names[p]: have.take([i]) for i, p in enumerate(order) if names[p] in needed}
-    parts = [have]
-    for relation in relations:
-        place = names.index(relation.target)
-        low, high, dtype = (columns[place][key] for key in ("low", "high", "dtype"))
-        value = _evaluated(graph, relation.expression, single)
-        value = _defined(graph, value, low, high)
-        single[relation.target] = _stored(graph, value, _storage(dtype))
-        parts.append(single[relation.target])
+    codes, at = inverse.terms.T
+    needed = set(inverse.numbers[at[codes == arrays.COLUMN]].astype(int))
+    single = {place: learned.take([i]) for i, place in enumerate(order) if place in needed}
+    columns = [learned]
+    for place, begin, end, q in inverse.relations.tolist():
+        storage, ends = inverse.columns[place, 3:]
+        value = _evaluated(graph, inverse, inverse.terms[begin:end], single)
+        value = _defined(graph, value, *inverse.numbers[q : q + 2].tolist())
+        ends = inverse.numbers[ends : ends + 2].reshape(2, 1, 1)
+        single[place] = _stored(graph, value, storage, ends)
+        columns.append(single[place])
         order.append(place)
-    result = graph.join(parts)
-    if order == sorted(order):
-        return result
-    return result.take(np.argsort(order))
+    result = graph.join(columns)
+    return result if order == sorted(order) else result.take(np.argsort(order))
 
 
 def _defined(graph: Graph, value: Tensor, low: float, high: float) -> Tensor:
@@ -329,22 +261,21 @@ def _defined(graph: Graph, value: Tensor, low: float, high: float) -> Tensor:
     return graph.where(value.is_nan() | graph.node("IsInf", value), end, value)
 
 
-def _evaluated(graph: Graph, node: ast.expr, columns: Mapping[str, Tensor]) -> Any:
-    """Return an expression of columns (n, 1): a tensor, or a number."""
-    if isinstance(node, ast.Name):
-        return columns[node.id]
-    if isinstance(node, ast.Constant):
-        return graph.constant(float(node.value))  # type: ignore[arg-type]
-    if isinstance(node, ast.UnaryOp):
-        value = _evaluated(graph, node.operand, columns)
-        return -value if isinstance(node.op, ast.USub) else value
-    if isinstance(node, ast.BinOp):
-        sides = [_evaluated(graph, side, columns) for side in (node.left, node.right)]
-        return graph.node(BINARY[type(node.op)], *sides)
-    call: Any = node  # of a known function: a relation has nothing else
-    values = [_evaluated(graph, argument, columns) for argument in call.args]
-    if call.func.id in FUNCTIONS:
-        return graph.node(FUNCTIONS[call.func.id], *values)
-    a, b = values  # where one of them is NaN, both are to be
-    unclear = a.is_nan() | b.is_nan()
-    return graph.where(unclear, np.nan, graph.node(PAIRS[call.func.id], a, b))
+def _evaluated(
+    graph: Graph, inverse: InverseArrays, terms: np.ndarray, columns: dict[int, Tensor]
+) -> Tensor:
+    """Return a relation of columns (n, 1) by its terms, on a stack."""
+    stack: list[Tensor] = []
+    for code, at in terms.tolist():
+        value = float(inverse.numbers[at])
+        if code in arrays.VALUES:
+            stack.append(columns[int(value)] if code == arrays.COLUMN else graph.constant(value))
+        elif code in arrays.UNARY:
+            stack.append(graph.node(OPERATORS[code], stack.pop()))
+        else:
+            b, a = stack.pop(), stack.pop()
+            value_of = graph.node(OPERATORS[code], a, b)
+            if code >= arrays.MINIMUM:  # where one of them is NaN, both are to be
+                value_of = graph.where(a.is_nan() | b.is_nan(), np.nan, value_of)
+            stack.append(value_of)
+    return stack[0]

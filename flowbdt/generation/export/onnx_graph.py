@@ -6,7 +6,6 @@ This is the only place that imports onnx.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,6 @@ LARGEST_FILE = 2_000_000_000
 
 Value = Any
 """A `Tensor`, a number (float64), or a numpy array, which becomes a constant of the graph."""
-
-
-def onnx_package() -> ModuleType:
-    """Return onnx. Raises MissingExtra if it is not installed."""
-    try:
-        import onnx
-        import onnx.helper
-        import onnx.numpy_helper
-    except ImportError as error:
-        raise MissingExtra.of("onnx", error, "onnx") from error
-    return onnx
 
 
 def _operator(kind: str) -> Callable[..., Tensor]:
@@ -100,7 +88,13 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self.onnx: Any = onnx_package()
+        try:
+            import onnx
+            import onnx.helper
+            import onnx.numpy_helper
+        except ImportError as error:
+            raise MissingExtra.of("onnx", error, "onnx") from error
+        self.onnx: Any = onnx
         self._nodes: list[Any] = []
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         self._stored: list[Any] = []
@@ -118,8 +112,8 @@ class Graph:
         self._outputs.append(self._info(name, ["n", *columns]))
 
     def _info(self, name: str, shape: list[Any]) -> Any:
-        double = self.onnx.TensorProto.DOUBLE
-        return self.onnx.helper.make_tensor_value_info(name, double, shape)
+        kind = self.onnx.TensorProto.DOUBLE
+        return self.onnx.helper.make_tensor_value_info(name, kind, shape)
 
     def constant(self, value: Any) -> Tensor:
         """Return a constant; a Python number becomes float64."""
@@ -146,9 +140,9 @@ class Graph:
         )
         return Tensor(self, name)
 
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
+    def join(self, columns: Sequence[Tensor]) -> Tensor:
         """Return columns side by side."""
-        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=1)
+        return columns[0] if len(columns) == 1 else self.node("Concat", *columns, axis=1)
 
     def where(self, condition: Tensor, yes: Value, no: Value) -> Tensor:
         """Return ``yes`` where a condition holds, else ``no``."""

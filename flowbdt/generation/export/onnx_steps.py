@@ -3,20 +3,19 @@
 Closed form: matrix products and a softmax, in double. A full covariance is whitened by its Cholesky
 factor, which is triangular with the conditions last. If only some conditions are known, the inner
 variables w of the point stay what they are, and those of the conditions become Q w: with L the
-factor of the conditions given the point, S = L L^T, and E the selection of the known ones,
+factor of the conditions at a known point, S = L L^T, and E the selection of the known ones,
 ``Q = L^T E (E^T S E)^-1 E^T L``, a projection. So one graph serves all patterns of known
 conditions, with a table of the projections and of the densities' constants.
 
 Trees: values are compared in float32, and trees are added in float32 in their order, so that on
 one thread a sum has the bits that XGBoost gives it. The base of the sums is therefore a tree of
-its own, the first one, and not the operator's base values, which are added last.
+a separate one, the first, and not the operator's base values, which are added last.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -50,24 +49,11 @@ def _kernel(prepared: object, n_cond: int) -> Kernel:
     return prepared.kernel(np.ones(n_cond, dtype=bool))
 
 
-@dataclass(frozen=True)
-class ClosedFormTensors:
-    """Closed form at one point: velocity and end point (n, m), weights (n, K); None for none."""
-
-    velocity: Tensor | None = None
-    end_point: Tensor | None = None
-    weights: Tensor | None = None
-
-
 class GraphClosedForm:
     """The closed form of every step, for points and the conditions of all events.
 
-    Parameters
-    ----------
-    graph : Graph
-    first : the closed form of any step, which has the centres of the conditions
-    cond : Tensor (n, c), float64, NaN = unknown; None if there are no conditions
-    n_cond : c
+    ``first`` is the closed form of any step, which has the centres of the conditions; ``cond``
+    (n, c), float64, is NaN where unknown, and None without conditions.
     """
 
     def __init__(self, graph: Graph, first: object, cond: Tensor | None, n_cond: int) -> None:
@@ -84,37 +70,33 @@ class GraphClosedForm:
             places = 1 << np.arange(n_cond, dtype=np.int64)
             self._pattern = (missing.cast(np.int64) * places[None]).sum(axis=1)
 
-    def at(self, step: StepInputs, x: Tensor) -> ClosedFormTensors:
-        """Return what is known at the points x (n, m) of a step."""
+    def at(self, step: StepInputs, x: Tensor) -> tuple[Tensor | None, ...]:
+        """Return velocity and end point (n, m) and weights (n, K) at the points x (n, m)."""
         if self._none:
-            return ClosedFormTensors()
+            return None, None, None
         prepared = step.prepared
         kernel = _kernel(prepared, self._n_cond)
         assert isinstance(prepared, PreparedMixture)
         turn = prepared.turn()
-        if turn is None:
-            raise ConfigError(
-                "a closed form that starts from source events cannot be exported; export a model"
-                " that starts from noise"
-            )
-        seen = x if self._known is None else self._graph.join([x, self._known])
-        end, weights = self._end_point(prepared, kernel, seen - kernel.centre[None])
-        return ClosedFormTensors(end * turn[0] + x * turn[1], end, weights)
+        assert turn is not None  # only where events start from source events
+        known = x if self._known is None else self._graph.join([x, self._known])
+        end, weights = self._end_point(prepared, kernel, known - kernel.centre[None])
+        return end * turn[0] + x * turn[1], end, weights
 
     def _end_point(
-        self, prepared: PreparedMixture, kernel: Kernel, seen: Tensor
+        self, prepared: PreparedMixture, kernel: Kernel, known: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Return E[x1 | seen] (n, m) and the weights; ``seen`` is centred."""
+        """Return E[x1 | known] (n, m) and the weights; ``known`` is centred."""
         graph, k = self._graph, len(kernel.constant)
         m, size = len(kernel.centre) - self._n_cond, kernel.stack.shape[1] // k
-        inner = graph.node("Gemm", seen, kernel.stack[:-1], kernel.stack[-1])
+        inner = graph.node("Gemm", known, kernel.stack[:-1], kernel.stack[-1])
         inner, constant = (inner.reshape(-1, size, k), graph.constant(kernel.constant[None]))
         if self._pattern is not None:
             inner = self._projected(prepared, kernel, inner, m)
             constant = self._table([p.constant for p in self._patterns(prepared)])
         weights = None
         if k > 1:
-            joint = constant - self._square(kernel, inner, seen) * 0.5
+            joint = constant - self._square(kernel, inner, known) * 0.5
             weights = graph.node("Softmax", joint, axis=1)
             inner = inner * weights.reshape(-1, 1, k)
         base, gain = kernel.base[:, m : 2 * m], kernel.gain[:, m : 2 * m]
@@ -122,14 +104,14 @@ class GraphClosedForm:
         end = inner.reshape(-1, size * k) @ gain + share
         if isinstance(kernel, LowRankKernel):
             ratio = kernel.ratio[:, m : 2 * m]
-            end = end + seen.take(range(m)) * (ratio if weights is None else weights @ ratio)
+            end = end + known.take(range(m)) * (ratio if weights is None else weights @ ratio)
         return end, weights
 
-    def _square(self, kernel: Kernel, inner: Tensor, seen: Tensor) -> Tensor:
+    def _square(self, kernel: Kernel, inner: Tensor, known: Tensor) -> Tensor:
         """Return the squared distance of every component, but for a constant (n, K)."""
         square = inner.sum_of_squares(axis=1)
         if isinstance(kernel, LowRankKernel):
-            return (seen * seen) @ kernel.quadratic + seen @ kernel.linear - square
+            return (known * known) @ kernel.quadratic + known @ kernel.linear - square
         return square
 
     def _patterns(self, prepared: PreparedMixture) -> list[Kernel]:
@@ -148,8 +130,8 @@ class GraphClosedForm:
         """Return the inner variables (n, I, K) with those of the conditions projected."""
         c, k = self._n_cond, len(kernel.constant)
         table = projections(kernel, m, c)
-        own = self._graph.node("Gather", inner, np.arange(m, m + c), axis=1)
-        turned = (self._table(list(table)) * own.reshape(-1, 1, c, k)).sum(axis=2)
+        inner_cond = self._graph.node("Gather", inner, np.arange(m, m + c), axis=1)
+        turned = (self._table(list(table)) * inner_cond.reshape(-1, 1, c, k)).sum(axis=2)
         points = self._graph.node("Gather", inner, np.arange(m), axis=1)
         return self._graph.join([points, turned])
 
@@ -166,11 +148,16 @@ def projections(kernel: Kernel, m: int, n_cond: int) -> np.ndarray:
         if pattern == 0:
             result[0] = np.eye(n_cond)[:, :, None]
         elif len(known):
-            part = factor[:, known]
+            rows = factor[:, known]
             inverse = np.linalg.inv(cov[:, known[:, None], known])
-            result[pattern] = (part.swapaxes(1, 2) @ inverse @ part).transpose(1, 2, 0)
+            result[pattern] = (rows.swapaxes(1, 2) @ inverse @ rows).transpose(1, 2, 0)
     return result
 
+
+NODE_NUMBERS = (
+    *("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_truenodeids"),
+    *("nodes_falsenodeids", "nodes_missing_value_tracks_true"),
+)
 
 _Nodes = dict[str, list[np.ndarray]]
 """Attributes of a tree-ensemble operator, one array for each forest."""
@@ -183,7 +170,7 @@ def tree_sum(graph: Graph, forests: Sequence[Forest], inputs: Tensor, n_outputs:
     for forest in forests:
         _add_forest(nodes, forest, n_trees)
         n_trees += len(forest.feature)
-    joined = {name: np.concatenate(arrays) for name, arrays in nodes.items()}
+    joined = {name: np.concatenate(arrays).tolist() for name, arrays in nodes.items()}
     return graph.node(
         "TreeEnsembleRegressor",
         inputs,
@@ -191,33 +178,21 @@ def tree_sum(graph: Graph, forests: Sequence[Forest], inputs: Tensor, n_outputs:
         n_targets=n_outputs,
         aggregate_function="SUM",
         post_transform="NONE",
-        nodes_treeids=joined["tree"].tolist(),
-        nodes_nodeids=joined["number"].tolist(),
-        nodes_featureids=joined["feature"].tolist(),
-        nodes_values=joined["threshold"].tolist(),
-        nodes_modes=np.where(joined["leaf"], "LEAF", "BRANCH_LT").tolist(),
-        nodes_missing_value_tracks_true=joined["missing"].tolist(),
-        nodes_truenodeids=joined["yes"].tolist(),
-        nodes_falsenodeids=joined["no"].tolist(),
-        target_treeids=joined["target_tree"].tolist(),
-        target_nodeids=joined["target_node"].tolist(),
-        target_ids=joined["target"].tolist(),
-        target_weights=joined["weight"].tolist(),
+        **joined,
     )
 
 
 def _add_base(nodes: _Nodes, forests: Sequence[Forest]) -> None:
     """Add a tree that is a single leaf, with what the sums begin with."""
-    zero = np.zeros(1, dtype=np.int64)
-    for name in ("tree", "number", "feature", "missing", "yes", "no"):
-        nodes[name].append(zero)
-    nodes["threshold"].append(np.zeros(1, dtype=np.float32))
-    nodes["leaf"].append(np.ones(1, dtype=bool))
     target = np.concatenate([forest.first + np.arange(forest.width) for forest in forests])
-    nodes["target_tree"].append(np.zeros(len(target), dtype=np.int64))
-    nodes["target_node"].append(np.zeros(len(target), dtype=np.int64))
-    nodes["target"].append(target)
-    nodes["weight"].append(np.concatenate([forest.base for forest in forests]))
+    for name in NODE_NUMBERS:
+        nodes[name].append(np.zeros(1, dtype=np.int64))
+    for name in ("target_treeids", "target_nodeids"):
+        nodes[name].append(np.zeros(len(target), dtype=np.int64))
+    nodes["nodes_values"].append(np.zeros(1, dtype=np.float32))
+    nodes["nodes_modes"].append(np.array(["LEAF"]))
+    nodes["target_ids"].append(target)
+    nodes["target_weights"].append(np.concatenate([forest.base for forest in forests]))
 
 
 def _add_forest(nodes: _Nodes, forest: Forest, first_tree: int) -> None:
@@ -235,20 +210,22 @@ def _add_forest(nodes: _Nodes, forest: Forest, first_tree: int) -> None:
     names = np.cumsum(there, axis=1) - 1  # operators want numbers without gaps
     tree, number = np.nonzero(there)
     leaf, at = ~split[tree, number], np.minimum(number, n_leaves - 1)
-    nodes["tree"].append(tree + first_tree)
-    nodes["number"].append(names[tree, number])
-    nodes["feature"].append(np.where(leaf, 0, forest.feature[tree, at]).astype(np.int64))
-    nodes["threshold"].append(np.where(leaf, np.float32(0), forest.threshold[tree, at]))
+    nodes["nodes_treeids"].append(tree + first_tree)
+    nodes["nodes_nodeids"].append(names[tree, number])
+    nodes["nodes_featureids"].append(np.where(leaf, 0, forest.feature[tree, at]).astype(np.int64))
+    nodes["nodes_values"].append(np.where(leaf, np.float32(0), forest.threshold[tree, at]))
     # "tracks true": NaN goes where the comparison would hold, to the first child
-    nodes["missing"].append(np.where(leaf, 0, 1 - forest.missing[tree, at].astype(np.int64)))
+    nodes["nodes_missing_value_tracks_true"].append(
+        np.where(leaf, 0, 1 - forest.missing[tree, at].astype(np.int64))
+    )
     child = np.where(leaf, 0, 2 * number)
-    nodes["yes"].append(np.where(leaf, 0, names[tree, child]))
-    nodes["no"].append(np.where(leaf, 0, names[tree, child + 1]))
-    nodes["leaf"].append(leaf)
-    nodes["target_tree"].append(np.repeat(tree[leaf] + first_tree, forest.width))
-    nodes["target_node"].append(np.repeat(names[tree, number][leaf], forest.width))
-    nodes["target"].append(np.tile(forest.first + np.arange(forest.width), int(leaf.sum())))
-    nodes["weight"].append(_vectors(forest, tree[leaf], number[leaf]).ravel())
+    nodes["nodes_truenodeids"].append(np.where(leaf, 0, names[tree, child]))
+    nodes["nodes_falsenodeids"].append(np.where(leaf, 0, names[tree, child + 1]))
+    nodes["nodes_modes"].append(np.where(leaf, "LEAF", "BRANCH_LT"))
+    nodes["target_treeids"].append(np.repeat(tree[leaf] + first_tree, forest.width))
+    nodes["target_nodeids"].append(np.repeat(names[tree, number][leaf], forest.width))
+    nodes["target_ids"].append(np.tile(forest.first + np.arange(forest.width), int(leaf.sum())))
+    nodes["target_weights"].append(_vectors(forest, tree[leaf], number[leaf]).ravel())
 
 
 def _vectors(forest: Forest, tree: np.ndarray, number: np.ndarray) -> np.ndarray:
@@ -260,13 +237,8 @@ def _vectors(forest: Forest, tree: np.ndarray, number: np.ndarray) -> np.ndarray
 class GraphSteps:
     """The velocities of all step models.
 
-    Parameters
-    ----------
-    graph : Graph
-    inputs : number of a step -> what its trees see, and its closed form
-    trees : number of a step -> its trees
-    cond : Tensor (n, c), float64, NaN = unknown; None if there are no conditions
-    n_cond : c
+    ``inputs`` (with the closed form) and ``trees`` are called with step numbers; ``cond`` as in
+    `GraphClosedForm`.
     """
 
     def __init__(
@@ -283,22 +255,20 @@ class GraphSteps:
     def velocity(self, step: int, x: Tensor) -> Tensor:
         """Return the velocity (n, m) of one step model at the points x (n, m)."""
         inputs, trees = self._inputs(step), self._trees(step)
-        closed = self._form.at(inputs, x)
-        tree_inputs = self._tree_inputs(inputs, x, closed).cast(np.float32)
-        width = max(forest.first + forest.width for forest in trees)
-        more = tree_sum(self._graph, trees, tree_inputs, width).cast(np.float64)
-        return more if closed.velocity is None else closed.velocity + more
-
-    def _tree_inputs(self, inputs: StepInputs, x: Tensor, closed: ClosedFormTensors) -> Tensor:
-        """Return the inputs of the trees, as `StepInputs`."""
-        views, silent = inputs.views, inputs.silent and self._cond is None
-        parts = [x] if "latent" in views else []
+        closed, end_point, weights = self._form.at(inputs, x)
+        silent = inputs.silent and self._cond is None
+        views = [x] if "latent" in inputs.views else []  # as `StepInputs`
         if inputs.to_columns is not None:
-            parts.append(x @ np.ascontiguousarray(inputs.to_columns))
-        for name, extra in (("end_point", closed.end_point), ("components", closed.weights)):
-            if name in views and extra is not None:
-                parts.append(extra * 0.0 if silent else extra)
-        return self._graph.join(parts if self._cond is None else [*parts, self._cond])
+            views.append(x @ np.ascontiguousarray(inputs.to_columns))
+        for name, extra in (("end_point", end_point), ("components", weights)):
+            if name in inputs.views and extra is not None:
+                views.append(extra * 0.0 if silent else extra)
+        if self._cond is not None:
+            views.append(self._cond)
+        width = max(forest.first + forest.width for forest in trees)
+        joined = self._graph.join(views).cast(np.float32)
+        sums = tree_sum(self._graph, trees, joined, width).cast(np.float64)
+        return sums if closed is None else closed + sums
 
     def carry(self, program: SolverProgram, step: Sequence[int], noise: Tensor) -> Tensor:
         """Return where the solver carries the noise (n, m) by these step models."""

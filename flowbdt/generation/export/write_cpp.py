@@ -52,7 +52,7 @@ SOURCES = (
 )
 
 MAGIC = b"FLOWBDT\0"
-VERSION = 1
+VERSION = 2
 """Raised when a reader of before would misread the file."""
 
 ORDER = 0x01020304
@@ -75,12 +75,8 @@ def write_cpp(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
 
     Raises
     ------
-    NotFittedError
-        If the model is not fitted.
-    ConfigError
-        If a part of the model cannot be exported, with what to do instead.
-    RunError
-        If the folder cannot be written.
+    NotFittedError if the model is not fitted; ConfigError if it cannot be exported, with what to do
+    instead; RunError if the folder cannot be written.
     """
     content = model_bytes(model)  # all that can be refused is, before anything is written
     folder = Path(path)
@@ -119,7 +115,7 @@ def check_exportable(flow: Flow) -> None:
         )
     if sampler.interpolate:
         raise ConfigError(
-            "a sampler that interpolates between step models cannot be exported; ask for steps"
+            "a sampler that interpolates between step models cannot be exported; choose steps"
             " whose times were trained"
         )
     if flow.from_source:
@@ -132,41 +128,40 @@ def check_exportable(flow: Flow) -> None:
 
 
 def arrays_of(flow: Flow) -> Arrays:
-    """Return all of a flow that generates events. Raises ConfigError if a part cannot be exported.
+    """Return all of a flow that generates events. Raises ConfigError if it cannot be exported.
 
     ``sizes``, int64, has in this order: columns, conditions, latent columns, inputs of trees,
     slots, whether latent points, end points and components are among the inputs, whether the
-    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_seen,
+    joint transform mixes columns, most attempts per event, then of `FormArrays` kind, n_known,
     n_inner, n_components, n_out.
     """
     check_exportable(flow)
-    steps, inverse, columns = flow.steps_as_arrays(), _inverse(flow), flow.columns
+    steps, columns = flow.steps_as_arrays(), flow.columns
+    try:
+        inverse = pack_inverse(flow.transform)
+    except ConfigError as error:
+        raise ConfigError(
+            f"a column cannot be exported ({error}); leave it out, or fit with another transform"
+            " or type for it"
+        ) from error
     m, n_cond = flow.n_latent, len(columns["conditions"])
     walk, form, _ = steps.arrays_for(np.ones(n_cond, dtype=bool))
     n_slots = steps.program.n_slots
     sizes = [len(columns["names"]), n_cond, m, n_inputs(walk, form, m, n_cond), n_slots]
     sizes += [walk.latent, walk.end_point, walk.components, inverse.mixes, MOST_ATTEMPTS]
-    sizes += [form.kind, form.n_seen, form.n_inner, form.n_components, form.n_out]
+    sizes += [form.kind, form.n_known, form.n_inner, form.n_components, form.n_out]
     return {
         "sizes": np.array(sizes, dtype=np.int64),
         **_texts(flow),
         **_fields("walk", walk),
         **_fields("form", form),
         **_fields("trees", steps.trees),
-        **_fields("way", inverse),
+        **_fields("inverse", inverse),
         **(_mixture(steps.inputs) if n_cond and form.kind != NONE else {}),
+        "scaling.centre": flow.scaling.centre,
+        "scaling.scale": flow.scaling.scale,
         **_ratio(flow),
     }
-
-
-def _inverse(flow: Flow) -> InverseArrays:
-    try:
-        return pack_inverse(flow.transform)
-    except ConfigError as error:
-        raise ConfigError(
-            f"a column cannot be exported ({error}); leave it out, or fit with another transform"
-            " or type for it"
-        ) from error
 
 
 def _fields(name: str, packed: FormArrays | SolverArrays | TreeArrays | InverseArrays) -> Arrays:
@@ -203,7 +198,7 @@ def _mixture(inputs: Sequence[StepInputs]) -> Arrays:
     arrays = {
         "log_weights": mixture.log_weights,
         "means": mixture.means,
-        **mixture.covariances.to_arrays(),
+        **vars(mixture.covariances),
         "motion": np.array(motion),
     }
     return {f"mixture.{name}": np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
@@ -219,21 +214,17 @@ def _ratio(flow: Flow) -> Arrays:
 
 def file_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return arrays of the types in `KINDS` as the bytes of one file, in their order."""
-    entries, parts = [], []
-    at = _up(ALIGNMENT * (1 + len(arrays)))
+    entries, contents = [], []
+    at = ALIGNMENT * (1 + len(arrays))
     for name, array in arrays.items():
         kind = KINDS[array.dtype.name]
         content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         entries.append(struct.pack(f"<{NAME_LENGTH}sIIQQ", name.encode(), kind, 0, at, array.size))
-        parts.append(content + bytes(_up(len(content)) - len(content)))
-        at += len(parts[-1])
-    body = b"".join([*entries, *parts])
+        contents.append(content + bytes(-len(content) % ALIGNMENT))
+        at += len(contents[-1])
+    body = b"".join([*entries, *contents])
     head = struct.pack("<8sIIQII", MAGIC, VERSION, ORDER, at, zlib.crc32(body), len(arrays))
-    return head + bytes(ALIGNMENT - len(head)) + body
-
-
-def _up(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return head.ljust(ALIGNMENT, b"\0") + body
 
 
 def texts(values: list[str] | tuple[str, ...]) -> np.ndarray:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__, atomic_files
+from ...tables.conditions import ColumnScaling
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
-from ..packed.pack_steps import solver_program
 from ..trained_flow import Flow
 from .onnx_columns import columns_of
 from .onnx_graph import Graph, Tensor
@@ -51,13 +51,9 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
 
     Raises
     ------
-    MissingExtra
-        If onnx is not installed.
-    ConfigError
-        If the model has what a graph cannot: a sampler that draws random numbers or asks between
-        step models, source events, trees deeper than 12, a file of more than 2 GB.
-    NotFittedError
-        If the model is not fitted.
+    MissingExtra if onnx is not installed; NotFittedError if the model is not fitted; ConfigError if
+    a graph cannot hold it: a sampler that draws random numbers or evaluates between trained times,
+    source events, trees deeper than 12, a file of more than 2 GB.
 
     Notes
     -----
@@ -78,24 +74,32 @@ def graph_of(flow: Flow) -> Graph:
     inputs = functools.cache(flow.step_inputs)
     noise = graph.input("noise", flow.plan["n_latent"])
     cond = graph.input("conditions", n_cond) if n_cond else None
+    if cond is not None:
+        cond = _scaled(cond, flow.condition_scaling)
     steps = GraphSteps(graph, inputs, flow.step_forests, cond, n_cond)
-    program = solver_program(flow.sampler.solver, flow.sampler.boundaries, flow.field.convention)
-    step = [flow.grid.locate(float(t)) for t in program.times]
-    events = columns_of(graph, flow.transform, steps.carry(program, step, noise))
+    events = columns_of(graph, flow.transform, steps.carry(*flow.program(), noise))
     if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
         known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
         events = graph.where(known, events, np.nan)
     graph.output("events", events, len(flow.columns["names"]))
     if flow.ratio is not None:
-        graph.output("acceptance", _acceptance(flow.ratio, events, cond))
+        scaled = _scaled(events, flow.scaling[: flow.n_columns])
+        graph.output("acceptance", _acceptance(flow.ratio, scaled, cond))
     return graph
+
+
+def _scaled(values: Tensor, scaling: ColumnScaling) -> Tensor:
+    """Return columns (n, p) as `ColumnScaling.forward`; nothing is added where nothing is done."""
+    if scaling.centre.any() or (scaling.scale != 1).any():
+        values = (values - scaling.centre[None]) / scaling.scale[None]
+    return values
 
 
 def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:
     """Return the probability with which each event is to be kept (n,)."""
     graph = events.graph
-    seen = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
-    log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], seen, 1).cast(np.float64)
+    inputs = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
+    log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], inputs, 1).cast(np.float64)
     odds = graph.node("Exp", log_ratio) / ratio.ceiling
     return graph.node("Min", odds, 1.0).reshape(-1)
 

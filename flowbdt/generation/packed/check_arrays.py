@@ -26,6 +26,7 @@ from ..compiled.arrays import (
     leaf_width,
     n_inputs,
 )
+from ..compiled.column_operations import PAIRS, numbers_needed
 
 TYPES = {"i": np.int64, "h": np.uint16, "b": np.uint8, "s": np.float32, "f": np.float64}
 
@@ -36,9 +37,6 @@ KINDS: dict[type, str] = {
     InverseArrays: "bool f2 f1 f1 i2 i2 i2 i2 f1 float",
 }
 """Of each field: letter of its type and number of dimensions, or the type of a number."""
-
-NUMBERS = {arrays.SCALED: 14, arrays.INTEGER: 2, arrays.CIRCULAR: 2}
-"""Numbers that an operation reads, where that does not depend on the first of them; else 1."""
 
 
 def _require(good: Any, what: str) -> None:
@@ -133,9 +131,9 @@ def _check_solver(solver: SolverArrays, n_forests: int, m: int) -> None:
 
 
 def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
-    """Every part that is read at a step must lie within the numbers."""
+    """All that is read at a step must lie within the numbers."""
     what, low = "closed forms", form.kind == LOW_RANK
-    n, k, i, out = form.n_seen, form.n_components, form.n_inner, form.n_out
+    n, k, i, out = form.n_known, form.n_components, form.n_inner, form.n_out
     _require(form.kind in (FULL, LOW_RANK) and (low or i == n), what)
     _require(form.n_points == m and n == m + len(form.observed), what)
     _require(_below(form.observed, n_cond), what)
@@ -144,10 +142,9 @@ def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
     _require(out <= len(form.numbers) + 8, what)
     _require(form.turn.shape == (n_steps, 4) and form.where.shape == (n_steps, 8), what)
     stack = i * k + (n * i * k if low else k * n * (n + 1) // 2)
-    own = n * k if low else 0
-    sizes = np.array([n, stack, k, own, own, k * out, k * i * out, low * k * out], dtype=float)
+    sizes = np.array([n, stack, k, *[low * n * k] * 2, k * out, k * i * out, low * k * out], float)
     needed = np.tile(sizes, (n_steps, 1))
-    needed[form.turn[:, 2] > 0.0, BASE:] = 0.0  # the end point is found from the score there
+    needed[form.turn[:, 2] > 0.0, BASE:] = 0.0  # the end point follows from the score there
     needed[form.where[:, GAIN] < 0, GAIN] = 0.0
     _require((needed == 0) | _within(form.where, needed, len(form.numbers)), what)
 
@@ -166,26 +163,14 @@ def check_inverse(inverse: InverseArrays, m: int, n_columns: int) -> None:
     _require((place >= -2) & (place < n_single), what)
     _require((begin >= 0) & (begin <= end) & (end <= len(inverse.ops)), what)
     _require(_within(at, 2, len(inverse.numbers)), what)
-    _check_ops(inverse)
-    for q in np.flatnonzero(inverse.ops[:, 0] == arrays.CIRCULAR):
+    code, first = inverse.ops.T
+    _require(_within(first, 1, len(inverse.numbers)), what)
+    needed = numbers_needed(code, inverse.numbers[first])
+    _require(_within(first, needed, len(inverse.numbers)), what)
+    for q in np.flatnonzero(np.isin(code, PAIRS)):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
     for relation in inverse.relations.tolist():
         _check_relation(inverse, *relation)
-
-
-def _check_ops(inverse: InverseArrays) -> None:
-    """Every operation must find its numbers."""
-    code, at = inverse.ops.T
-    end, what = len(inverse.numbers), "columns"
-    needed = np.ones(len(code))
-    for each, count in NUMBERS.items():
-        needed[code == each] = count
-    _require(_within(at, 1, end), what)
-    for each, least, times in ((arrays.RANK, 2, 3), (arrays.CATEGORICAL, 1, 2)):
-        counts = inverse.numbers[at[code == each]]
-        _require((counts >= least) & (counts <= end), what)  # not so if it is NaN
-        needed[code == each] = times * np.floor(counts)
-    _require(_within(at, needed, end), what)
 
 
 def _check_relation(inverse: InverseArrays, column: int, begin: int, end: int, ends: int) -> None:

@@ -12,12 +12,10 @@ from ...errors import ConfigError
 from ...tables.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
-from ...tables.transforms.discrete import angle_range, whole_range
 from ...tables.transforms.table_transform import stored_range
 from ..compiled import arrays
 from ..compiled.arrays import DEEPEST_STACK, InverseArrays, read_only
-
-BENDS = {"minmax": 0.0, "standard": 0.0, "log": 1.0, "logit": 2.0}
+from ..compiled.column_operations import operations
 
 BINARY: dict[type, int] = {
     ast.Add: arrays.ADD,
@@ -49,33 +47,6 @@ class _Builder:
         self.numbers += [float(value) for value in values]
         return at
 
-    def undo(self, stored: Mapping[str, Any]) -> None:
-        """Add the operations that undo a stored column transform, the last step first."""
-        name, state, options = stored["name"], stored["state"], stored["options"]
-        if name in BENDS:
-            self.ops.append((arrays.SCALED, self.put(*_scaled(BENDS[name], state, options))))
-        elif name == "rank":
-            z, x = np.asarray(state["z"]), np.asarray(state["x"])
-            dz = np.diff(z)
-            slope = np.where(dz > 0, np.diff(x) / np.where(dz > 0, dz, 1.0), 0.0)
-            self.ops.append((arrays.RANK, self.put(len(z), *z, *x, *slope)))
-        elif name == "categorical":
-            values, edges = (np.atleast_1d(state["values"]), np.atleast_1d(state["edges"]))
-            at = self.put(len(values), *edges[: len(values) - 1], *values)
-            self.ops.append((arrays.CATEGORICAL, at))
-        elif name == "integer":
-            self.undo(state["inner"])
-            self.ops.append((arrays.INTEGER, self.put(*whole_range(state))))
-        elif name == "circular":
-            self.ops.append((arrays.CIRCULAR, self.put(*angle_range(options))))
-        elif name == "chain":
-            for step in reversed(state["parts"]):
-                self.undo(step)
-        elif name == "constant":
-            self.ops.append((arrays.FIXED, self.put(state["value"])))
-        elif name != "identity":
-            raise ConfigError(f"the transform {name!r} is not compiled")
-
     def relate(self, node: ast.expr, names: list[str]) -> int:
         """Add the terms of an expression; return how deep its stack gets."""
         if isinstance(node, ast.Name):
@@ -94,18 +65,9 @@ class _Builder:
         else:
             call: Any = node  # of a known function: a relation has nothing else
             operands, code = call.args, FUNCTIONS[call.func.id]
-        depth = max(i + self.relate(part, names) for i, part in enumerate(operands))
+        depth = max(i + self.relate(each, names) for i, each in enumerate(operands))
         self.terms.append((code, self.put(0.0)))
         return depth
-
-
-def _scaled(bend: float, state: Mapping[str, Any], options: Mapping[str, Any]) -> list[float]:
-    """Return the numbers of `codes.SCALED`, those that a transform does not have as 0."""
-    names = ("centre", "scale", "z_low", "z_high")
-    values = [bend, *(state[name] for name in names), float(options["clip"])]
-    values += [state["x_low"], state["x_high"], options.get("low", 0.0)]
-    values += [state.get("edge", 0.0), float(state.get("at_low", False)), options.get("high", 0.0)]
-    return [*values, state.get("edge_high", 0.0), float(state.get("at_high", False))]
 
 
 def _storage(dtype: str) -> tuple[int, float, float]:
@@ -159,7 +121,8 @@ def _column(
     begin, place, width = len(build.ops), -2, 0
     kind, low, high = _storage(column["dtype"])
     if column["transform"] is not None:
-        build.undo(column["transform"])
+        stored = operations(column["transform"])
+        build.ops += [(code, build.put(*numbers)) for code, numbers in stored]
         width = ColumnTransform.from_json(column["transform"]).n_latent
         place = latent if width else -1
     return (place, begin, len(build.ops), kind, build.put(low, high)), width

@@ -40,25 +40,16 @@ class SolverProgram:
     """A solver with fixed steps as plain numbers: points and result as sums of velocities.
 
     Point e (and last the result) is ``scale[e]`` times the one before, beginning with x0, plus the
-    velocities in the slots ``term[terms[e]:terms[e + 1]]`` times the same part of ``weight``. The
-    velocity at that point is kept in ``slot[e]``.
-
-    Parameters
-    ----------
-    times : ndarray (E,), of the evaluations
-    scale : ndarray (E + 1,)
-    terms : ndarray (E + 2,), int64
-    term : ndarray (terms[-1],), int64
-    weight : ndarray (terms[-1],)
-    slot : ndarray (E,), int64
+    velocities in the slots ``term[terms[e]:terms[e + 1]]`` times their ``weight``. The velocity at
+    that point is kept in ``slot[e]``.
     """
 
-    times: np.ndarray
-    scale: np.ndarray
-    terms: np.ndarray
-    term: np.ndarray
-    weight: np.ndarray
-    slot: np.ndarray
+    times: np.ndarray  # (E,), of the evaluations
+    scale: np.ndarray  # (E + 1,)
+    terms: np.ndarray  # (E + 2,), int64
+    term: np.ndarray  # (terms[-1],), int64
+    weight: np.ndarray  # (terms[-1],)
+    slot: np.ndarray  # (E,), int64
 
     @property
     def n_slots(self) -> int:
@@ -83,12 +74,11 @@ class _Symbols(VelocityField):
 def solver_program(
     solver: Solver, boundaries: np.ndarray, convention: Convention | None
 ) -> SolverProgram:
-    """Return what ``solver`` does between the boundaries, by a run on symbols.
+    """Return the sums that ``solver`` computes between the boundaries, by a run on symbols.
 
     Solvers only add up points and velocities, so coefficients can take the place of numbers: x0 is
-    the first unit vector, the velocity of evaluation e the one after the e-th.
-
-    Raises ConfigError if the solver draws random numbers.
+    the first unit vector, the velocity of evaluation e the one after the e-th. Raises ConfigError
+    if the solver draws random numbers.
     """
     if solver.stochastic:
         raise ConfigError(f"{type(solver).__name__} draws random numbers")
@@ -142,22 +132,15 @@ def pack_trees(forests: Sequence[Forest]) -> TreeArrays:
     table = np.zeros((len(forests), 7), dtype=np.int64)
     nodes = leaves = outputs = 0
     for row, forest in zip(table, forests, strict=True):
-        row[:] = (
-            len(forest.feature),
-            forest.depth,
-            forest.width,
-            forest.first,
-            nodes,
-            leaves,
-            outputs,
-        )
+        row[:4] = len(forest.feature), forest.depth, forest.width, forest.first
+        row[4:] = nodes, leaves, outputs
         n_leaves = forest.feature.size  # a tree without a split has one of each
         nodes, leaves = nodes + n_leaves, leaves + n_leaves * leaf_width(forest.width)
         outputs += forest.width
 
     def joined(name: str, dtype: Any) -> np.ndarray:
-        parts = [getattr(forest, name)[:, _order(forest.depth)].ravel() for forest in forests]
-        return read_only(np.concatenate([np.zeros(0, dtype), *parts]), dtype)
+        nodes = [getattr(forest, name)[:, _order(forest.depth)].ravel() for forest in forests]
+        return read_only(np.concatenate([np.zeros(0, dtype), *nodes]), dtype)
 
     return TreeArrays(
         read_only(table, np.int64),
@@ -191,9 +174,9 @@ def _leaves(forests: Sequence[Forest], size: int) -> np.ndarray:
     result, at = aligned_zeros(size), 0
     for forest in forests:
         count, width = forest.feature.size, leaf_width(forest.width)
-        part = result[at : at + count * width].reshape(count, width)
+        rows = result[at : at + count * width].reshape(count, width)
         order = _backwards(forest.depth)
-        part[:, : forest.width] = forest.leaves[:, order].reshape(count, forest.width)
+        rows[:, : forest.width] = forest.leaves[:, order].reshape(count, forest.width)
         at += count * width
     return result
 
@@ -217,18 +200,18 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> FormArrays:
     turns = [_turn(p) for p in prepared if isinstance(p, PreparedMixture)]
     simple = None not in turns
     turn = np.array(turns, dtype=np.float64) if simple else np.zeros((len(steps), 4))
-    parts = [
-        _form_parts(k, simple, scale > 0) for k, scale in zip(kernels, turn[:, 2], strict=True)
+    numbers = [
+        _step_numbers(k, simple, scale > 0) for k, scale in zip(kernels, turn[:, 2], strict=True)
     ]
-    sizes = np.array([[part.size for part in step] for step in parts])
+    sizes = np.array([[array.size for array in step] for step in numbers])
     where = np.concatenate([[0], np.cumsum(sizes)[:-1]]).reshape(sizes.shape)
     where[:, GAIN] = np.where(sizes[:, GAIN] > 0, where[:, GAIN], -1)
-    n_seen, n_components = len(kernels[0].centre), len(kernels[0].constant)
+    n_known, n_components = len(kernels[0].centre), len(kernels[0].constant)
     n_used = kernels[0].gain.shape[1] // (2 if simple else 1)
     return FormArrays(
         FULL if kinds == {FullKernel} else LOW_RANK,
-        n_seen - len(places),
-        n_seen,
+        n_known - len(places),
+        n_known,
         kernels[0].stack.shape[1] // n_components,
         n_components,
         _filled(n_used),
@@ -236,7 +219,9 @@ def pack_form(steps: Sequence[StepInputs], observed: np.ndarray) -> FormArrays:
         places,
         read_only(turn, np.float64),
         read_only(where, np.int64),
-        read_only(np.concatenate([part.ravel() for step in parts for part in step]), np.float64),
+        read_only(
+            np.concatenate([array.ravel() for step in numbers for array in step]), np.float64
+        ),
     )
 
 
@@ -245,23 +230,20 @@ def _filled(count: int) -> int:
 
 
 def _turn(prepared: PreparedMixture) -> tuple[float, ...] | None:
-    found = prepared.turn()
-    if found is None:
-        return None
-    velocity, pull, scale, variance = found
-    return (velocity, pull, scale if scale >= LEAST_SCALE else 0.0, variance)
+    turn = prepared.turn()
+    return turn and (*turn[:2], turn[2] if turn[2] >= LEAST_SCALE else 0.0, turn[3])
 
 
-def _form_parts(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
+def _step_numbers(kernel: Kernel, simple: bool, by_score: bool) -> list[np.ndarray]:
     """Return the arrays of one step in the order of `FormArrays.where`."""
     k, low_rank = len(kernel.constant), isinstance(kernel, LowRankKernel)
     n_inner = kernel.stack.shape[1] // k
     whole = kernel.stack.reshape(-1, n_inner, k)
-    rows = [whole[-1], *(part[0 if low_rank else j :] for j, part in enumerate(whole[:-1]))]
+    rows = [whole[-1], *(array[0 if low_rank else j :] for j, array in enumerate(whole[:-1]))]
     forms = [kernel.quadratic.T, kernel.linear.T] if isinstance(kernel, LowRankKernel) else []
-    parts = [kernel.centre, np.vstack(rows), kernel.constant, *forms]
+    numbers = [kernel.centre, np.vstack(rows), kernel.constant, *forms]
     outputs = [np.zeros(0)] * 3 if by_score else _outputs(kernel, simple, n_inner)
-    return [*parts, *([np.zeros(0)] * (BASE - len(parts))), *outputs]
+    return [*numbers, *([np.zeros(0)] * (BASE - len(numbers))), *outputs]
 
 
 def _outputs(kernel: Kernel, simple: bool, n_inner: int) -> list[np.ndarray]:
@@ -288,14 +270,8 @@ def pack_solver(
 ) -> SolverArrays:
     """Return the solver and the views of the steps.
 
-    Parameters
-    ----------
-    program : of the solver
-    step : ndarray (E,), the step model of each evaluation
-    forests : ndarray (S + 1,), where the forests of each step model begin, and their end
-    inputs : of the step models
-    form : the closed form
-    conditional : whether there are conditions, known or not
+    ``step`` (E,) is the step model of each evaluation, ``forests`` (S + 1,) where the forests of
+    each step model begin, and their end; ``conditional``: there are conditions, known or not.
     """
     views, columns = inputs[0].views, inputs[0].to_columns
     return SolverArrays(

@@ -18,6 +18,7 @@ import numpy as np
 
 from ... import atomic_files
 from ...errors import FormatError
+from ...tables.conditions import restored
 from ...training import run_directory
 from ..compiled import kept_machine_code
 from ..compiled.arrays import (
@@ -34,7 +35,7 @@ from .check_arrays import check_inverse, check_steps, check_trees
 if TYPE_CHECKING:
     from ..trained_flow import Flow
 
-FORMAT = 2
+FORMAT = 3
 """Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
 
 LINE = 64
@@ -50,7 +51,7 @@ TUPLES = {
     "walk": SolverArrays,
     "form": FormArrays,
     "trees": TreeArrays,
-    "way": InverseArrays,
+    "inverse": InverseArrays,
     "ratio": TreeArrays,
 }
 """Names in the file of the arrays of the loops; ``ratio`` is None without rejection."""
@@ -79,8 +80,7 @@ class Loop:
         """Run on the arguments that were set last."""
         if self._code is not None:
             return self._code(self._arguments)
-        package = __package__.rpartition(".")[0]
-        module = importlib.import_module(f"{package}.compiled.{LOOPS[self._name]}")
+        module = importlib.import_module(f"..compiled.{LOOPS[self._name]}", __package__)
         function = getattr(module, self._name)
         result = function(*self._values)
         if not self._tried:  # once: where nothing can be kept, every event would pay for it
@@ -94,12 +94,11 @@ class _PackedSteps:
     """All steps for one point at a time; unknown conditions need the whole flow."""
 
     def __init__(self, content: dict[str, Any], source: run_directory.Source) -> None:
-        solver, form, trees = (content[name] for name in ("walk", "form", "trees"))
-        m, n_cond = content["n_latent"], len(content["conditions"])
-        n_slots = int(solver.slot.max()) + 1
-        workspace = make_workspace(n_inputs(solver, form, m, n_cond), m, n_slots, form)
-        self._source, self._arrays, self._workspace = (source, (solver, form, trees), workspace)
-        self._loop = Loop("walk")
+        solver, form, m = content["walk"], content["form"], content["n_latent"]
+        size, n_slots = n_inputs(solver, form, m, len(content["conditions"])), solver.slot.max() + 1
+        self._workspace = make_workspace(size, m, int(n_slots), form)
+        self._arrays = solver, form, content["trees"]
+        self._source, self._loop = source, Loop("walk")
         self._x: np.ndarray | None = None
 
     def prepare(self, x: np.ndarray, cond: np.ndarray) -> bool:
@@ -184,12 +183,13 @@ class PackedFlow:
         self.n_latent: int = content["n_latent"]
         self.n_columns: int = content["n_columns"]
         self.condition_names = tuple(content["conditions"])
+        self.scaling, self.condition_ranges = restored(content["columns"])
         ratio = None
         if content["ratio"] is not None:
             width = self.n_columns + len(self.condition_names)
             ratio = _PackedRatio(content["ratio"], content["ceiling"], width)
         steps = _PackedSteps(content, source)
-        self.generator = PackedGenerator(steps, _PackedInverse(content["way"]), ratio)
+        self.generator = PackedGenerator(steps, _PackedInverse(content["inverse"]), ratio)
 
     @classmethod
     def of(cls, source: run_directory.Archive) -> PackedFlow | None:
@@ -206,7 +206,7 @@ class PackedFlow:
             if content["format"] != FORMAT or content["manifest"] != present:
                 return None
             for name, kind in TUPLES.items():
-                content[name] = None if content[name] is None else kind(*content[name])
+                content[name] = content[name] and kind(*content[name])
             _check(content)
         except FormatError:
             raise
@@ -244,10 +244,11 @@ def packed_bytes(flow: Flow) -> bytes | None:
         "n_latent": flow.n_latent,
         "n_columns": flow.n_columns,
         "conditions": list(flow.condition_names),
+        "columns": {name: flow.columns.get(name) for name in ("names", "conditions", "scaling")},
         "walk": tuple(solver),
         "form": tuple(form),
         "trees": tuple(steps.trees),
-        "way": tuple(inverse.arrays),
+        "inverse": tuple(inverse.arrays),
         "ratio": None if flow.ratio is None else tuple(flow.classifier.trees),
         "ceiling": None if flow.ratio is None else flow.ratio.ceiling,
     }
@@ -262,57 +263,39 @@ def _check(content: dict[str, Any]) -> None:
     if not (numbers and texts and isinstance(content["ceiling"], (float, NoneType))):
         raise FormatError("the packed arrays of this model are damaged: save the model anew")
     check_steps(content["walk"], content["form"], content["trees"], m, len(names))
-    check_inverse(content["way"], m, d)
+    check_inverse(content["inverse"], m, d)
     if content["ratio"] is not None:
         check_trees(content["ratio"], d + len(names), 1)
-
-
-def _after(size: int) -> int:
-    return -(-size // LINE) * LINE
 
 
 def content_bytes(content: dict[str, Any]) -> bytes:
     """Return a mapping of numbers, texts, lists, tuples and arrays as bytes."""
     arrays: list[bytes] = []
-    at = 0
 
-    def described(value: Any) -> Any:
-        nonlocal at
-        if isinstance(value, np.ndarray):
-            place, raw = at, np.ascontiguousarray(value).tobytes()
-            arrays.append(raw + bytes(_after(len(raw)) - len(raw)))
-            at += len(arrays[-1])
-            return {"array": [value.dtype.str, list(value.shape), place]}
-        if isinstance(value, tuple):
-            return {"tuple": [described(each) for each in value]}
-        if isinstance(value, dict):
-            return {"dict": {name: described(each) for name, each in value.items()}}
-        return value.item() if isinstance(value, np.generic) else value
+    def described(value: np.ndarray | np.generic) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        place, raw = sum(map(len, arrays)), np.ascontiguousarray(value).tobytes()
+        arrays.append(raw + bytes(-len(raw) % LINE))
+        return {"array": [value.dtype.str, list(value.shape), place]}
 
-    head = json.dumps(described(content)).encode()
+    head = json.dumps(content, default=described).encode()
     head = len(head).to_bytes(8, "little") + head
-    return b"".join([head, bytes(_after(len(head)) - len(head)), *arrays])
+    return b"".join([head, bytes(-len(head) % LINE), *arrays])
 
 
 def mapped_content(memory: memoryview) -> dict[str, Any]:
     """Return the mapping of `content_bytes`; its arrays are read-only views of ``memory``.
 
-    Raises ValueError or KeyError if it is something else.
+    Tuples come as lists. Raises ValueError or KeyError if it is something else.
     """
-    size = int.from_bytes(memory[:8], "little")
-    start = _after(8 + size)
+    end = 8 + int.from_bytes(memory[:8], "little")
+    start = end + -end % LINE
 
-    def restored(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        ((what, inner),) = value.items()
-        if what == "array":
-            return _mapped(memory, start, *inner)
-        if what == "tuple":
-            return tuple(restored(each) for each in inner)
-        return {name: restored(each) for name, each in inner.items()}
+    def restored(value: dict[str, Any]) -> Any:
+        return _mapped(memory, start, *value["array"]) if "array" in value else value
 
-    content: dict[str, Any] = restored(json.loads(bytes(memory[8 : 8 + size])))
+    content: dict[str, Any] = json.loads(bytes(memory[8:end]), object_hook=restored)
     return content
 
 

@@ -27,14 +27,7 @@ FINE = 1024
 
 
 def stretch(spacing: Any, n_steps: int, start: float, stop: float) -> np.ndarray:
-    """Return boundaries (n_steps + 1,) from ``start`` to ``stop``, spaced as in a schedule.
-
-    Parameters
-    ----------
-    spacing : name of a schedule, or a mapping with its parameters
-    n_steps : steps of the stretch
-    start, stop : times, start < stop
-    """
+    """Return boundaries (n_steps + 1,) from ``start`` to ``stop``, spaced as in a schedule."""
     fine = boundaries_of(SCHEDULES.build(spacing), FINE)
     low, high = np.interp([start, stop], fine, np.arange(FINE + 1.0))
     inner = np.interp(np.linspace(low, high, n_steps + 1)[1:-1], np.arange(FINE + 1.0), fine)
@@ -51,15 +44,7 @@ def handover(
     n_steps: tuple[int, int] = (4, 8),
     spacing: Any = "uniform",
 ) -> list[Leg]:
-    """Return two legs: one field above a noise level, another one below.
-
-    Parameters
-    ----------
-    first, second : fields
-    at : time of the handover, in (0, 1)
-    names, solvers, n_steps : of both legs
-    spacing : schedule of the boundaries
-    """
+    """Return two legs: the first field above the noise level of time ``at``, the second below."""
     if not 0.0 < at < 1.0:
         raise ConfigError(f"the handover must be at a time between 0 and 1, got {at!r}")
     grids = (stretch(spacing, n_steps[0], 0.0, at), stretch(spacing, n_steps[1], at, 1.0))
@@ -93,17 +78,11 @@ def restart_by_trees(
 ) -> list[Leg]:
     """Return legs of Restart in which trees do every descent after a climb.
 
-    The network passes every noise level once, at the cost of sampling without restarts.
+    The network passes every noise level once, at the cost of sampling without restarts. It takes
+    ``n_steps`` steps in all, at least one in each stretch. ``trees`` maps each interval to a field
+    of the times that ``tree_solver`` evaluates there (`train_trees`).
 
     Xu et al. 2023, arXiv 2306.14878, section 3.1, for Restart itself.
-
-    Parameters
-    ----------
-    network : field that knows all times
-    trees : interval -> field of the times that ``tree_solver`` evaluates there (`train_trees`)
-    solver, n_steps : of the network, in all; each stretch gets a share, at least one step
-    tree_solver : of the trees
-    spacing : schedule of all boundaries
     """
     lines = sorted(trees, key=lambda line: -line.sigma_min)
     descents = [line.times(spacing, network.convention) for line in lines]
@@ -118,10 +97,7 @@ def restart_by_trees(
 
 
 def shared_steps(ends: Sequence[float], n_steps: int, spacing: Any = "uniform") -> list[int]:
-    """Return the numbers of steps of each stretch, ``n_steps`` in all, at least one each.
-
-    Raises ConfigError if there are fewer steps than stretches.
-    """
+    """Return the steps of each stretch, ``n_steps`` in all; ConfigError unless each gets one."""
     n = len(ends) - 1
     if n_steps < n:
         raise ConfigError(f"{n} stretches need at least {n} steps, got {n_steps}")
@@ -164,23 +140,23 @@ class FieldComparison:
     error: np.ndarray  # (T,), its standard error (events are paired)
 
     def as_good(self, tolerance: float = TOLERATED) -> np.ndarray:
-        """Return True at times where the first is worse by at most ``tolerance`` times the loss.
-
-        Two standard errors are allowed on top.
-        """
+        """Return where the first is worse by at most ``tolerance`` of the loss and two errors."""
         return np.asarray(self.difference <= tolerance * self.losses[:, 1] + 2.0 * self.error)
 
     def first_above(self, tolerance: float = TOLERATED) -> float:
         """Return the latest time up to which the first field is as good; 0 if nowhere."""
-        good = self.as_good(tolerance)
-        known = self.times[: int(np.argmin(good))] if not good.all() else self.times
-        return float(known[-1]) if len(known) else 0.0
+        count = _leading(self.as_good(tolerance))
+        return float(self.times[count - 1]) if count else 0.0
 
     def first_below(self, tolerance: float = TOLERATED) -> float:
         """Return the earliest time from which on the first field is as good; 1 if nowhere."""
-        good = self.as_good(tolerance)[::-1]
-        count = len(good) if good.all() else int(np.argmin(good))
-        return float(self.times[len(self.times) - count]) if count else 1.0
+        count = _leading(self.as_good(tolerance)[::-1])
+        return float(self.times[-count]) if count else 1.0
+
+
+def _leading(good: np.ndarray) -> int:
+    """Return how many are True before the first False."""
+    return int(np.argmin(np.append(good, False)))
 
 
 def compare_fields(
@@ -194,15 +170,10 @@ def compare_fields(
     repeats: int = 1,
     seed: int = 0,
 ) -> FieldComparison:
-    """Compare the velocities of two fields for the same noisy events, at each time.
+    """Compare the velocities of two fields at rising ``times`` (T,) for the same noisy events.
 
-    Parameters
-    ----------
-    first, second : fields that know all ``times``
-    z, cond : (n, m), (n, c) or None: latent events that neither was trained on
-    times : (T,), rising
-    path : of both fields
-    repeats : draws of noise per event
+    z (n, m) and cond (n, c) are latent events that neither was trained on, with ``repeats`` draws
+    of noise each.
     """
     line, latent = PATHS.build(path), np.asarray(z, dtype=np.float64)
     grid = np.asarray(times, dtype=np.float64)
@@ -242,18 +213,11 @@ def choose_handover(
     path: Any = "linear",
     seed: int = 0,
 ) -> float:
-    """Return the handover between trees and a network with the fewest network evaluations.
+    """Return the time of handover between trees and a network with the fewest network evaluations.
 
-    Parameters
-    ----------
-    trees, network : fields; compared at the times that the trees know
-    z : (n, m), latent events that neither was trained on
-    below : False: trees from noise up to the handover. True: trees from the handover to the data
-    tolerance : see `FieldComparison.as_good`
-
-    Returns
-    -------
-    t : one of the trees' times inside (0, 1); 0 (1, if ``below``) if they are never as good
+    Trees go from noise to the handover, with ``below`` from there to the data. It is one of the
+    trees' times inside (0, 1) at which they are as good on latent events z (n, m) that neither was
+    trained on (`FieldComparison.as_good`); 0 (1, if ``below``) if they never are.
     """
     times = [t for t in (GRID if trees.times is None else trees.times) if 0.0 < t < 1.0]
     comparison = compare_fields(trees, network, z, times, cond=cond, path=path, seed=seed)
@@ -265,16 +229,13 @@ def choose_restart_interval(
 ) -> tuple[float, float] | None:
     """Return sigma_min and sigma_max of a restart interval for trees; None if there is none.
 
-    The range of `flowbdt.flow.solvers.restart.AUTO_RANGE` in which the trees (the first field of
-    the comparison) are as good, from its lowest such level upwards without a gap.
+    The range of `AUTO_RANGE` in which the trees (the first field of the comparison) are as good,
+    from its lowest such level upwards without a gap.
     """
     inside = (comparison.ratios >= 0.99 * AUTO_RANGE[0]) & (
         comparison.ratios <= 1.01 * AUTO_RANGE[1]
     )
     good = (comparison.as_good(tolerance) & inside)[::-1]  # times rise, so levels fall
-    if not good.any():
-        return None
-    first = int(np.argmax(good))
-    length = int(np.argmin(good[first:])) if not good[first:].all() else len(good) - first
-    levels = comparison.ratios[::-1][first : first + length]
+    first = _leading(~good)
+    levels = comparison.ratios[::-1][first : first + _leading(good[first:])]
     return (float(levels[0]), float(levels[-1])) if len(levels) > 1 else None

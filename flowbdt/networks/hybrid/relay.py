@@ -59,15 +59,10 @@ class RelayResult:
 
 
 class Relay:
-    """Legs, one after the other.
+    """Legs, one after the other, and a corrector of the points at the end, or None.
 
     Raises ConfigError if a leg begins nearer to the data than the one before ended, or noise has to
     be added and the fields determine none.
-
-    Parameters
-    ----------
-    legs : in order; the first begins at the time of x0
-    corrector : of the points at the end, or None
     """
 
     def __init__(self, legs: Sequence[Leg], corrector: Corrector | None = None) -> None:
@@ -93,14 +88,7 @@ class Relay:
         return counts
 
     def run(self, x0: Any, cond: Any = None, rng: Any = None) -> RelayResult:
-        """Return the end of the trajectory of x0.
-
-        Parameters
-        ----------
-        x0 : array (n, m), noise
-        cond : array (n, c) or None
-        rng : needed if noise is added, see `flowbdt.flow.solvers.integrate`
-        """
+        """Return the end of the trajectory of noise x0 (n, m); ``rng`` adds noise where needed."""
         x, at = x0, self.legs[0].boundaries[0]
         counts: dict[str, int] = dict.fromkeys(self.n_evaluations, 0)
         seconds = dict.fromkeys(counts, 0.0)
@@ -120,10 +108,7 @@ class Relay:
     def sample(
         self, model: FlowBDT, n: int, *, cond: Any = None, random_state: Any = None
     ) -> EventTable:
-        """Return n events in the units of a fitted model, whose latent space the legs share.
-
-        Noise is keyed by row, as in `FlowBDT.sample`: equal seeds begin with the same noise.
-        """
+        """Return n events in the units of a fitted model, from the noise of its `sample`."""
         flow = model.flow()
         seed = seeding.resolve(random_state)
         conditions = flow.checked_conditions(cond, n)
@@ -133,7 +118,8 @@ class Relay:
             noise = seeding.RowNoise(seed, "sample", rows, once=True)
             x0 = noise.standard_normal((len(rows), flow.plan["n_latent"]))
             known = None if conditions is None else conditions[rows]
-            end = self.run(x0, known, seeding.RowNoise(seed, "solver", rows)).x
+            scaled = None if known is None else flow.condition_scaling.forward(known)
+            end = self.run(x0, scaled, seeding.RowNoise(seed, "solver", rows)).x
             tables.append(flow.as_table(flow.transform.inverse(end), known))
         return EventTable.concatenate(tables)
 
@@ -141,16 +127,8 @@ class Relay:
 class PiecewiseField(VelocityField):
     """A field that is another one in each stretch of time, for any solver.
 
-    Raises ConfigError if the numbers do not fit.
-
-    Parameters
-    ----------
-    fields : in the order of time
-    handovers : times (len(fields) - 1,), rising; a handover itself belongs to the later field
-
-    Attributes
-    ----------
-    n_evaluations : of each field
+    A handover belongs to the later field; there is one less than fields, rising, in (0, 1).
+    ``n_evaluations`` counts those of each field. Raises ConfigError if the numbers do not fit.
     """
 
     def __init__(self, fields: Sequence[VelocityField], handovers: Sequence[float]) -> None:
@@ -205,16 +183,9 @@ def train_trees(
 ) -> FlowBDT:
     """Train step models at only the times that ``solver`` evaluates along ``boundaries``.
 
-    Parameters
-    ----------
-    table, cond, sample_weight : as for `FlowBDT.fit`
-    solver, boundaries : of the leg; boundaries need not cover [0, 1]
-    settings : further parameters of `FlowBDT`; trainings of equal transforms, relations and
-        random_state share their latent space
-
-    Returns
-    -------
-    model : for `tree_field`; its `sample` makes sense only if boundaries cover [0, 1]
+    The boundaries need not cover [0, 1]; only if they do, `FlowBDT.sample` of the model makes
+    sense. ``settings`` are further parameters of `FlowBDT`: trainings of equal transforms,
+    relations and random_state share their latent space.
     """
     steps = check_boundaries(boundaries)
     grid = {"spacing": steps, "n_steps": len(steps) - 1, "rejection": False}
@@ -233,12 +204,7 @@ class Corrector:
     """Trees that learn the error of few steps of a network.
 
     Inputs are the noise x0 of an event, its end after few steps, and the conditions; the target is
-    the difference to its end after many steps.
-
-    Parameters
-    ----------
-    booster : XGBoost parameters, see `flowbdt.config.BOOSTER_DEFAULTS`
-    n_threads : does not change the result
+    the difference to its end after many steps. ``booster`` has the XGBoost parameters.
     """
 
     def __init__(self, booster: Mapping[str, Any] | None = None, n_threads: int = 1) -> None:

@@ -100,10 +100,7 @@ class Geometry:
         return np.concatenate(layers)
 
     def voxel(self, layer: int, alpha: int, ring: int) -> int:
-        """Return the number of a voxel from the positions of its layer, sector and ring.
-
-        Raises InputError if there is no such voxel.
-        """
+        """Return a voxel from positions of its layer, sector and ring. Raises InputError."""
         if not 0 <= layer < len(self.layers):
             raise InputError(f"{self.name} has layers 0 to {len(self.layers) - 1}, got {layer}")
         one = self.layers[layer]
@@ -148,16 +145,11 @@ def stack_layers(layers: Sequence[tuple[int, Sequence[float], int]]) -> tuple[La
 def read_binning(
     path: str | Path, name: str | None = None, dataset: int = 1, min_energy: float = 1.0
 ) -> Geometry:
-    """Read a binning file (XML) of the challenge.
+    """Read a binning file (XML) of the challenge: one ``Bin`` of ``Layer`` entries.
 
-    Raises FormatError if the file is not XML, has no layers with voxels, or edges that do not
-    increase.
-
-    Parameters
-    ----------
-    path : file with one ``Bin`` that has ``Layer`` entries: id, r_edges [mm], n_bin_alpha
-    name : of the geometry; None for the particle's name
-    dataset, min_energy : as in `Geometry`
+    They have id, r_edges [mm] and n_bin_alpha. ``name`` None takes the particle's; ``dataset`` and
+    ``min_energy`` are as in `Geometry`. Raises FormatError if the file is not XML, has no layers
+    with voxels, or edges that do not increase.
     """
     try:
         root = ElementTree.parse(path).getroot()

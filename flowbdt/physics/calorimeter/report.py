@@ -77,31 +77,13 @@ MOST = 12
 
 
 def write_shower_report(
-    evaluation: ShowerEvaluation,
-    folder: str | Path,
-    *,
-    title: str,
-    notes: Sequence[str] = (),
+    evaluation: ShowerEvaluation, folder: str | Path, *, title: str, notes: Sequence[str] = ()
 ) -> Path:
-    """Write ``report.json``, figures (PNG and PDF) and a self-contained ``report.html``.
+    """Write ``report.json``, figures (PNG and PDF), ``report.html`` in one file; return its path.
 
-    Parameters
-    ----------
-    evaluation : ShowerEvaluation
-    folder : where to write; made if absent. Files of the same name are replaced.
-    title : str, heading of the page
-    notes : what should be read first
-
-    Returns
-    -------
-    Path of ``report.html``
-
-    Raises
-    ------
-    MissingExtra
-        If matplotlib or jinja2 is not installed; ``report.json`` has been written by then.
-    RunError
-        If the folder cannot be made or written.
+    The folder is made if absent, files of the same name are replaced; ``notes`` are what should be
+    read first. Raises MissingExtra without matplotlib or jinja2, when ``report.json`` has been
+    written; RunError if the folder cannot be written.
     """
     return write_scores_page(
         folder,
@@ -161,10 +143,7 @@ def _shown(
 
 
 def histogram_page(shown: Sequence[Histogram]) -> Figure:
-    """Return a figure of histograms, each above its ratios to the first of its samples.
-
-    Call it inside `style.drawing`.
-    """
+    """Return histograms above their ratios to the first sample. Call it inside `style.drawing`."""
     figure, panels = style.ratio_panels(len(shown), CELLS, list(shown[0].counts))
     handles: dict[str, Any] = {}
     for one, (upper, lower) in zip(shown, panels, strict=True):

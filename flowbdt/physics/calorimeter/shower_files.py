@@ -71,10 +71,7 @@ class Showers:
         return replace(self, energies=self.energies[rows], voxels=self.voxels[rows])
 
     def above(self, threshold: float | None = None) -> Showers:
-        """Return showers whose voxels below ``threshold`` [MeV] are 0.
-
-        None takes the official value of the geometry, 1 MeV in dataset 1.
-        """
+        """Return showers with voxels below ``threshold`` [MeV] as 0; None: the official value."""
         cut = self.geometry.min_energy if threshold is None else threshold
         return replace(self, voxels=np.where(self.voxels < cut, 0, self.voxels))
 
@@ -97,17 +94,11 @@ def block_rows(geometry: Geometry) -> int:
 
 
 class ShowerFile:
-    """Showers in a file; every iteration reads it again, block by block.
+    """Showers in an .hdf5 file of the challenge; every iteration reads it again, block by block.
 
-    Raises InputError if data sets are missing, or their shapes do not fit each other or the
-    geometry; FormatError if the file is no HDF5 file, is truncated, or of a newer format of
-    flowbdt.
-
-    Parameters
-    ----------
-    path : .hdf5 file of the challenge
-    geometry : Geometry, its name, or None: from the number of voxels
-    key : name of the showers in the file
+    ``geometry`` is a Geometry, its name, or None: from the number of voxels; ``key`` the name of
+    the showers in the file. Raises InputError if data sets are missing, or their shapes do not fit
+    each other or the geometry; FormatError if the file is no whole HDF5 file, or of a newer format.
     """
 
     def __init__(
@@ -158,27 +149,18 @@ class ShowerFile:
 def read_showers(
     path: str | Path, geometry: Geometry | str | None = None, rows: Rows = None, key: str = SHOWERS
 ) -> Showers:
-    """Read showers from a file of the challenge; see `ShowerFile` for the parameters.
-
-    Voxels are float32 (relative precision 6e-8); 121,000 photon showers take 178 MB.
-    """
+    """Read showers from a file of the challenge, float32; parameters as for `ShowerFile`."""
     return ShowerFile(path, geometry, key).read(rows)
 
 
 def write_showers(
     path: str | Path, showers: Iterable[Showers], attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write showers for the official evaluation; whole or not at all.
+    """Write showers, or blocks of them, for the official evaluation; whole or not at all.
 
-    Raises InputError if there is no shower, or blocks differ in geometry; RunError if the file
-    cannot be written.
-
-    Parameters
-    ----------
-    path : .hdf5 file to write
-    showers : Showers, or blocks of them
-    attributes : provenance: numbers or texts, stored at the root beside the format number
-        ``flowbdt_showers``. The official code ignores attributes
+    ``attributes`` are provenance, numbers or texts, stored at the root beside the format number;
+    the official code ignores them. Raises InputError if there is no shower, or blocks differ in
+    geometry; RunError if the file cannot be written.
     """
     import h5py
 

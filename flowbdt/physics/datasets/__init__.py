@@ -30,10 +30,7 @@ class Dataset(ABC):
     units: dict[str, str]  # by column, "" where it has none
 
     def load(self, split: str = "all") -> EventTable:
-        """Return the events of one split, or of "all" of them, always in the same order.
-
-        Raises InputError for an unknown or empty split.
-        """
+        """Return the events of a split, or of "all", in fixed order. Raises InputError."""
         self.check_split(split)
         table = self._load(split)
         if table.n == 0:
@@ -59,15 +56,8 @@ DATASETS: Registry[Dataset] = Registry("data set")
 def hashed_rows(n: int, fractions: dict[str, float], seed: int = 0) -> dict[str, np.ndarray]:
     """Return disjoint splits of the row numbers 0 to n - 1, by a keyed hash of the number.
 
-    Raises InputError if a fraction is negative or they do not add up to 1.
-
-    Parameters
-    ----------
-    fractions : share of each split, in order; together 1
-
-    Returns
-    -------
-    dict of ndarray, ascending row numbers, int64; each row in exactly one split
+    ``fractions`` has the share of each split, in order; each row, int64, ascending, is in exactly
+    one of them. Raises InputError if a fraction is negative or they do not add up to 1.
     """
     shares = list(fractions.values())
     if min(shares, default=-1.0) < 0 or abs(sum(shares) - 1.0) > 1e-9:

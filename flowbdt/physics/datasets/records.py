@@ -30,7 +30,16 @@ TIMEOUT_S = 60.0
 ATTEMPTS = 5
 """Broken connections in a row without a single new byte, before giving up."""
 PAUSE_S = 1.0
-
+WEB_HANDLERS = (
+    "ProxyHandler",
+    "HTTPHandler",
+    "HTTPSHandler",
+    "HTTPRedirectHandler",
+    "HTTPDefaultErrorHandler",
+    "HTTPErrorProcessor",
+    "UnknownHandler",
+)
+"""Handlers of urllib for http and https; addresses of other kinds, such as ftp, are refused."""
 OnBytes = Callable[[int], Any]
 
 
@@ -75,9 +84,9 @@ class Record:
         return ZENODO.format(record=self.number)
 
     def select(self, patterns: Sequence[str] = ()) -> tuple[RecordFile, ...]:
-        """Return the files that match any of the patterns such as ``"*_1.hdf5"``, in order.
+        """Return the files that match any pattern such as ``"*_1.hdf5"``, or the usual ones.
 
-        Without patterns the usual files. Raises ConfigError for a pattern that matches nothing.
+        Raises ConfigError for a pattern that matches nothing.
         """
         wanted = list(patterns) or list(self.usual)
         names = [file.name for file in self.files]
@@ -119,19 +128,18 @@ def record(name: str) -> Record:
 
 
 def _record(name: str, entry: dict) -> Record:
+    files = []
+    for key, known in entry["files"].items():
+        algorithm = next((a for a in ("sha256", "md5") if a in known), None)
+        files.append(RecordFile(key, known.get("size"), algorithm, known.get(algorithm)))
     return Record(
         name=name,
         number=entry["record"],
         usual=tuple(entry["usual"]),
         sources=tuple(entry["sources"]),
-        files=tuple(_file(key, known) for key, known in entry["files"].items()),
+        files=tuple(files),
         **{key: entry[key] for key in ("title", "doi", "licence", "cite", "reader")},
     )
-
-
-def _file(name: str, known: dict) -> RecordFile:
-    algorithm = next((a for a in ("sha256", "md5") if a in known), None)
-    return RecordFile(name, known.get("size"), algorithm, known.get(algorithm))
 
 
 @dataclass(frozen=True)
@@ -162,17 +170,12 @@ def fetch_file(
     """Download one file of a record into a folder, unless it is there with the right checksum.
 
     The next call resumes an interrupted download (HTTP Range; a server without it sends all of it
-    again). Only http and https are supported; proxies are taken from the environment.
+    again). Only http and https are supported; proxies are taken from the environment. ``base_url``
+    replaces the record's folder on the web; ``on_bytes`` gets the number of bytes on disk at the
+    start, then that of each block.
 
     Raises FetchError without network, if the server refuses, or if size or checksum are not those
     of the source.
-
-    Parameters
-    ----------
-    record, file : from `record` and `Record.select`
-    folder : created if absent
-    base_url : folder on the web that holds the files, instead of the record's
-    on_bytes : called with the number of bytes on disk at the start, then with that of each block
     """
     folder = Path(folder)
     url = f"{_checked_url(base_url or record.base_url)}/{file.name}"
@@ -263,13 +266,18 @@ class _Transfer:
         headers = {"User-Agent": f"flowbdt/{__version__}"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        with request.urlopen(
-            request.Request(self.url, headers=headers), timeout=TIMEOUT_S
-        ) as answer:
-            first = _first_byte(answer)
+        opener = request.OpenerDirector()  # web only, also where the server sends on to elsewhere
+        for name in WEB_HANDLERS:
+            opener.add_handler(getattr(request, name)())
+        with opener.open(request.Request(self.url, headers=headers), timeout=TIMEOUT_S) as answer:
+            # the content starts at 0 unless the server took the range
+            sent = answer.headers
+            of_range = _number(r"bytes (\d+)-", sent.get("Content-Range"))
+            first = of_range if answer.status == 206 else 0
             if first not in (0, start):
                 raise http.client.HTTPException(f"requested bytes from {start}, got from {first}")
-            self.total = self.agreed(_length(answer, first))
+            length = sent.get("Content-Length")
+            self.total = self.agreed(None if length is None else first + int(length))
             with open(self.partial, "ab" if first else "wb") as out:
                 if start and not first:
                     self.on_bytes(-start)  # a server without Range sends all of it again
@@ -294,7 +302,9 @@ class _Transfer:
         if isinstance(error, HTTPError):
             error.close()
             if error.code == 416 and self.have:  # nothing is missing, or what is there is too long
-                self.complete = self.have == self.agreed(_whole(error))
+                self.complete = self.have == self.agreed(
+                    _number(r"bytes \*/(\d+)", error.headers.get("Content-Range"))
+                )
                 if not self.complete:
                     self.partial.unlink(missing_ok=True)
                 return
@@ -329,21 +339,7 @@ class _Transfer:
         )
 
 
-def _first_byte(answer: Any) -> int:
-    """Return where the content starts: 0 unless the server took the range."""
-    if answer.status != 206:
-        return 0
-    match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return int(match[1]) if match else -1
-
-
-def _length(answer: Any, first: int) -> int | None:
-    """Return the size of the whole file that the server states."""
-    length = answer.headers.get("Content-Length")
-    return None if length is None else first + int(length)
-
-
-def _whole(error: Any) -> int | None:
-    """Return the size of the whole file that a refusal of a range states."""
-    match = re.match(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+def _number(pattern: str, header: str | None) -> int | None:
+    """Return the number of a header; None if it has another form."""
+    match = re.match(pattern, header or "")
     return int(match[1]) if match else None

@@ -19,13 +19,7 @@ ENERGIES = 256.0 * 2.0 ** np.arange(15)
 
 
 class Toy(Dataset):
-    """A table drawn from a known distribution, with independent random numbers for each split.
-
-    Parameters
-    ----------
-    n_events : int, events of each split
-    seed : int
-    """
+    """A table from a known distribution, ``n_events`` for each split, all independent."""
 
     source = "drawn by flowbdt from a known law"
     licence = "MIT, as flowbdt"
@@ -65,10 +59,7 @@ class Gaussian(Toy):
 
 @DATASETS.register("mixture")
 class TwoPeaks(Toy):
-    """Two correlated normal components of different weight: a narrow peak beside a broad one.
-
-    `fractions` (2,), `means` (2, 2) and `covs` (2, 2, 2) are exact.
-    """
+    """A narrow peak beside a broad one; `fractions`, `means` and `covs` are exact."""
 
     name = "mixture"
     columns = ("mass", "width")
@@ -146,19 +137,10 @@ def toy_showers(
     """Return toy showers: random spots of energy in a longitudinal and a radial profile.
 
     Showers of one seed form pairs, detailed and ``cheap``: row by row they share energy and depth.
-    Detailed ones have a wider core with a halo, a displaced axis and larger fluctuations.
+    Detailed ones have a wider core with a halo, a displaced axis and larger fluctuations. Dataset 1
+    gets its 15 energies, others 1 GeV to 1 TeV; voxels, float32, below 1 keV are 0.
 
     Raises InputError if n is less than 1.
-
-    Parameters
-    ----------
-    geometry : Geometry or its name; dataset 1 gets its 15 energies, others 1 GeV to 1 TeV
-    n : int, showers
-    seed : int
-
-    Returns
-    -------
-    Showers, float32, voxels below 1 keV are 0
     """
     shape = named_geometry(geometry) if isinstance(geometry, str) else geometry
     if n < 1:

@@ -51,16 +51,11 @@ class Constituents:
 
     @classmethod
     def of(cls, jets: np.ndarray, pt_scale: np.ndarray | float = 1.0) -> Self:
-        """Return the constituents of jets in JetNet's layout.
+        """Return the constituents of jets (n, P, 3 or 4): etarel, phirel, ptrel and a mask.
 
-        Raises InputError if the shape is another, a number is not finite, a particle has a negative
-        transverse momentum, or a jet has no particles.
-
-        Parameters
-        ----------
-        jets : ndarray (n, P, 3 or 4): etarel, phirel, ptrel and a mask; without one, slots of
-            ptrel 0 are empty
-        pt_scale : ndarray (n,) or float, factor of ptrel, such as the jet's pT
+        Without a mask, slots of ptrel 0 are empty. ``pt_scale`` (n,) or float multiplies ptrel,
+        such as the jet's pT. Raises InputError if the shape is another, a number is not finite, a
+        particle has a negative transverse momentum, or a jet has no particles.
         """
         x = np.asarray(jets, dtype=np.float64)
         if x.ndim != 3 or x.shape[2] not in (3, 4) or 0 in x.shape:
@@ -137,10 +132,7 @@ class Constituents:
         return (self.share * self.distance_to(y[:, None], phi[:, None])[..., 0]).sum(axis=1)
 
     def ecf2(self) -> np.ndarray:
-        """Return sum_{i<j} z_i z_j dR_ij (n,), z the share of transverse momentum.
-
-        Larkoski, Salam, Thaler, arXiv:1305.0007, eq. 2, beta = 1, over the sum of pT squared.
-        """
+        """Return sum_{i<j} z_i z_j dR_ij (n,): Larkoski et al., arXiv:1305.0007, eq. 2."""
         return 0.5 * np.einsum("ni,nij,nj->n", self.share, self.distance, self.share, optimize=True)
 
     def ecf3(self) -> np.ndarray:
@@ -231,10 +223,7 @@ FOUR_OF_FOUR = (
 
 
 def energy_flow_polynomials(jets: Constituents) -> np.ndarray:
-    """Return all 36 polynomials of at most four edges (n, 36), products of graphs included.
-
-    The features recommended for FPD and KPD (arXiv:2211.10295, section IV).
-    """
+    """Return all 36 polynomials (n, 36) of at most four edges: arXiv:2211.10295, section IV."""
     primes = list(prime_polynomials(jets).values())
     degrees = [d for d, count in EFP_DEGREES.items() for _ in range(count)]
     columns = [primes[0]]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,6 @@ from .constituents import (
 
 FEATURES = ("etarel", "phirel", "ptrel")
 
-
 JET_METRICS: Registry[Callable[..., Result]] = Registry("jet metric")
 """Name -> function of two samples of jets; options by keyword."""
 
@@ -47,8 +47,7 @@ def _w1_of_jets(
     seed: int,
 ) -> Result:
     values = [observable(Constituents.of(jets)) for jets in samples]
-    result = wasserstein(*values, raw=True, n_bootstrap=n_bootstrap, seed=seed)
-    return Result(name, result.value, result.error, result.n, settings=result.settings)
+    return replace(wasserstein(*values, raw=True, n_bootstrap=n_bootstrap, seed=seed), name=name)
 
 
 @JET_METRICS.register("w1_mass")
@@ -99,10 +98,7 @@ def w1_particles(
 def w1_efp(
     real: np.ndarray, generated: np.ndarray, *, n_bootstrap: int = 20, seed: int = 0
 ) -> Result:
-    """Return W1-EFP: the mean over the five connected polynomials of 4 vertices and 4 edges.
-
-    ``settings["polynomials"]`` has each with its error.
-    """
+    """Return W1-EFP: the mean over the five connected polynomials of 4 vertices and 4 edges."""
     values = [prime_polynomials(Constituents.of(jets)) for jets in (real, generated)]
     results = [
         wasserstein(values[0][g], values[1][g], raw=True, n_bootstrap=n_bootstrap, seed=seed)
@@ -175,14 +171,10 @@ def jet_scores(
     names: Sequence[str] | None = None,
     options: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Result]:
-    """Return scores, each beside that of real against independent real jets.
+    """Return scores of jets (n, P, 3 or 4), each beside that of real against independent real jets.
 
-    Parameters
-    ----------
-    real, generated : ndarray (n, P, 3 or 4), jets
-    floor : other real jets, as many as generated ones; None for no floor
-    names : of `JET_METRICS`; None for all
-    options : name -> keyword arguments
+    ``floor`` are these, as many as generated ones, or None; ``names`` are of `JET_METRICS` (None:
+    all), and ``options`` maps a name to keyword arguments.
     """
     scores = {}
     for name in JET_METRICS.names() if names is None else names:
@@ -203,10 +195,7 @@ def _by_jets(
     n_bootstrap: int,
     seed: int,
 ) -> list[float]:
-    """Return W1 of particles and its error from resampled jets; ``rows`` are the particles' jets.
-
-    The error is integrated at 2,000 points.
-    """
+    """Return W1 of particles, and its error from resampled jets (at 2,000 points)."""
     both = np.concatenate(values)
     order = np.argsort(both, kind="stable")
     gaps = np.diff(both[order])

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,34 +22,21 @@ from ...tables.formats import hdf5, read_table
 from ...tables.formats.table_files import Rows, row_span
 from ..datasets import DATASETS, Dataset, as_integers, hashed_split
 
-if TYPE_CHECKING:
-    import h5py
-
 HLV_COLUMNS = (
     "d12", "d23", "ecf2", "ecf3", "d2", "tau1", "tau2", "tau3", "tau21", "tau32", "mass", "pt",
 )  # fmt: skip
 """Splitting scales, energy correlation functions and their ratio, N-subjettiness and its ratios,
 jet mass and transverse momentum."""
 
-
 HLV_UNITS = {"d12": "GeV", "d23": "GeV", "mass": "GeV", "pt": "GeV"}
-
-
 HLV_RELATIONS = ("tau21 = tau2 / tau1", "tau32 = tau3 / tau2", "d2 = ecf3 / ecf2 ** 3")
-
 
 HLV_TRAIN_ROWS = 25_000
 """Rows before this one are for training, the others for the test."""
 
-
 JET_FEATURES = ("pt", "eta", "mass", "num_particles")
-
-
 JET_UNITS = {"pt": "GeV", "mass": "GeV"}
-
-
 PARTICLE_FEATURES = ("etarel", "phirel", "ptrel", "mask")
-
 
 SHORT = 30
 """Particles per jet in the smaller of the two public sets of files; 150 in the larger."""
@@ -58,16 +44,11 @@ SHORT = 30
 
 @DATASETS.register("jetnet_hlv")
 class JetNetHLV(Dataset):
-    """High-level variables of jets: ``{jet}_hlv12.h5``, one data set per column.
+    """High-level variables of jets: ``{jet}_hlv12.h5`` in a folder, one data set per column.
 
     The split is by row: 0 to 24,999 train (take validation events from these), the rest test.
-    Some rows are jets of one event; a split by row does not keep these together.
-
-    Parameters
-    ----------
-    folder : of the file
-    jet : "t" for top quarks, "g" for gluons, or any other that has a file
-    train_rows : rows of the train split
+    Some rows are jets of one event; a split by row does not keep these together. ``jet`` is "t" for
+    top quarks, "g" for gluons, or any other that has a file.
     """
 
     name = "jetnet_hlv"
@@ -90,18 +71,11 @@ class JetNetHLV(Dataset):
 
 @DATASETS.register("jetnet")
 class JetNetJets(Dataset):
-    """Jets or their particles in JetNet's own layout, split by a hash.
+    """Jets or their particles in JetNet's layout; 70% train, 15% validation, 15% test, by a hash.
 
     The file is ``{jet}.hdf5`` (up to 30 particles) or ``{jet}150.hdf5`` (up to 150): the second for
-    more than 30 particles, or if there is no other.
-
-    Parameters
-    ----------
-    folder : of the file
-    jet : "t", "g", "q", "w" or "z"
-    what : "jets" or "particles", as in `read_jetnet`
-    n_particles : number of the hardest particles that become columns, and that are counted
-    seed : int, of the split into 70% train, 15% validation, 15% test
+    more than 30 particles, or if there is no other. ``jet`` is "t", "g", "q", "w" or "z"; ``what``
+    and ``n_particles``, the hardest that are read and counted, are as in `read_jetnet`.
     """
 
     name = "jetnet"
@@ -180,7 +154,9 @@ def read_jetnet(
     if n_particles is not None and n_particles < 1:
         raise InputError(f"n_particles must be at least 1, got {n_particles}")
     if what == "jets":
-        values = _jets(Path(path), rows, n_particles)
+        values = _read(Path(path), "jet_features", rows, None)
+        if n_particles is not None:
+            values[:, 3] = np.minimum(values[:, 3], n_particles)
     else:
         values = _read(Path(path), "particle_features", rows, n_particles)
     names = JET_FEATURES if what == "jets" else particle_names(values.shape[1])
@@ -195,48 +171,33 @@ def read_jetnet(
     return as_integers(table, counts)
 
 
-def _jets(path: Path, rows: Rows, n_particles: int | None) -> np.ndarray:
-    """Return the jet features (N, 4), with the count of the particles that are kept."""
-    values = _read(path, "jet_features", rows, None)
-    if n_particles is not None:
-        values[:, 3] = np.minimum(values[:, 3], n_particles)
-    return values
-
-
 def _read(path: Path, key: str, rows: Rows, n_particles: int | None) -> np.ndarray:
     """Return features (N, 4) of jets or (N, P, 4) of the first particles, and read no others."""
     if not path.is_file():
         raise InputError(f"{path} is not a file: check the name and the working folder")
     with hdf5.opened(path) as handle:
-        span = _checked(handle, key, path, rows)
-        stored = handle[key].shape[1]
-        if n_particles is not None and n_particles > stored:
+        if key not in handle:
+            holds = ", ".join(sorted(handle)) or "nothing"
             raise InputError(
-                f"{path} has {stored} particles per jet, fewer than {n_particles}: the public files"
-                " with 150 are t150.hdf5 and the like"
+                f"{path} must hold {key!r} as JetNet files do, but holds {holds}; read a table with"
+                " one data set per column by flowbdt.read_table"
+            )
+        shape: tuple[int, ...] = getattr(handle[key], "shape", ())
+        expected = "(N, 4)" if key == "jet_features" else "(N, P, 4)"
+        if len(shape) != expected.count(",") + 1 or shape[-1] != 4 or 0 in shape:
+            raise InputError(f"{path}: {key!r} must have the shape {expected}, got {shape}")
+        if n_particles is not None and n_particles > shape[1]:
+            raise InputError(
+                f"{path} has {shape[1]} particles per jet, fewer than {n_particles}: the public"
+                " files with 150 are t150.hdf5 and the like"
             )
         try:
-            return np.asarray(handle[key][span, : n_particles or stored])
+            span = row_span(rows, shape[0], path)
+            return np.asarray(handle[key][span, : n_particles or shape[1]])
         except OSError as error:
             raise FormatError(
                 f"{path} is damaged ({error}); it may be truncated: copy or make it again"
             ) from error
-
-
-def _checked(handle: h5py.File, key: str, path: Path, rows: Rows) -> slice:
-    """Return the rows to read of a data set of JetNet's layout."""
-    if key not in handle:
-        holds = ", ".join(sorted(handle)) or "nothing"
-        raise InputError(
-            f"{path} must hold {key!r} as JetNet files do, but holds {holds}; read a table with"
-            " one data set per column by flowbdt.read_table"
-        )
-    shape: tuple[int, ...] = getattr(handle[key], "shape", ())
-    n_dimensions = 2 if key == "jet_features" else 3
-    if len(shape) != n_dimensions or shape[-1] != 4 or 0 in shape:
-        expected = "(N, 4)" if n_dimensions == 2 else "(N, P, 4)"
-        raise InputError(f"{path}: {key!r} must have the shape {expected}, got {shape}")
-    return row_span(rows, shape[0], path)
 
 
 def _file(folder: str | Path, name: str) -> Path:
@@ -270,9 +231,5 @@ class BundledTopJets(Dataset):
 
 
 def bundled() -> BundledTopJets:
-    """Return the bundled data set; ``bundled().load()`` gives its 40,000 jets.
-
-    Columns and units: d12, d23, mass, pt in GeV; ecf2, ecf3, d2, tau1, tau2, tau3, tau21, tau32
-    without. tau21, tau32 and d2 are ratios of others (``bundled().relations``).
-    """
+    """Return the bundled data set: 40,000 jets, with splitting scales, mass and pt in GeV."""
     return BundledTopJets()

@@ -67,7 +67,10 @@ def jet_observables(
     pt_scale: np.ndarray | float = 1.0,
     radius: float = 0.8,
 ) -> EventTable:
-    """Return observables of jets in JetNet's layout as a table.
+    """Return observables of jets in JetNet's layout as a table; multiplicity is an integer column.
+
+    Raises InputError if a name is unknown or the jets are invalid; MissingExtra if the observables
+    need fastjet and it is not installed.
 
     Parameters
     ----------
@@ -76,17 +79,6 @@ def jet_observables(
     pt_scale : ndarray (n,) or float, transverse momentum [GeV] that multiplies ptrel; 1 leaves
         mass, pt, d12 and d23 relative to the jet's
     radius : of the jets, for soft drop (z_cut = 0.1, beta = 0) and rho_g
-
-    Returns
-    -------
-    EventTable; multiplicity is an integer column
-
-    Raises
-    ------
-    InputError
-        If a name is unknown or the jets are invalid.
-    MissingExtra
-        If the observables need fastjet and it is not installed.
 
     Examples
     --------
@@ -112,9 +104,7 @@ RADIUS = 1000.0
 """FastJet's largest radius: no particle is nearer to the beam than to another one, so every jet is
 clustered as a whole. FastJet divides its scales by the radius squared."""
 
-
 COMPONENTS = ("E", "px", "py", "pz")
-
 
 ATLAS_FACTOR = 1.5
 """Splitting scales are 1.5 sqrt(d), near the mass of a particle that decays into two."""
@@ -130,14 +120,7 @@ class SoftDrop:
 
 
 class ClusteredJets:
-    """Jets clustered as a whole, all in one call of FastJet.
-
-    Raises MissingExtra if fastjet is not installed.
-
-    Parameters
-    ----------
-    jets : Constituents
-    """
+    """Jets clustered as a whole, in one call of FastJet. Raises MissingExtra without fastjet."""
 
     def __init__(self, jets: Constituents) -> None:
         try:
@@ -172,10 +155,7 @@ class ClusteredJets:
         return ATLAS_FACTOR * RADIUS * np.sqrt(np.maximum(d, 0.0))
 
     def subjets(self, n: int) -> np.ndarray:
-        """Return the momenta (n_jets, n, 4) of the n exclusive kT subjets.
-
-        In a jet of fewer particles the last one is repeated.
-        """
+        """Return the momenta (n_jets, n, 4) of n kT subjets; of fewer, the last is repeated."""
         counts = np.minimum(self.jets.multiplicity(), n)
         result = np.empty((len(self.jets), n, 4))
         for count in np.unique(counts):

@@ -40,7 +40,6 @@ logarithm of zero. A neutral pion has it at 3 TeV, so no other jet of these samp
 rounding errors in place of zero do, and become the same value."""
 
 Level = Literal["gen", "sim"]
-
 _KEYS = {"multiplicity": "mults", "width": "widths", "z_g": "zgs", "lha": "lhas", "ang2": "ang2s"}
 _PT, _MASS = 0, 3
 
@@ -94,11 +93,7 @@ class OmniFoldZJets(Dataset):
 
 
 def zjets_files(folder: str | Path, sample: str, n_files: int | None = None) -> list[Path]:
-    """Return the files of one sample in the order of their numbers, the first ``n_files`` of them.
-
-    Raises InputError if there is none, one is missing in between, or fewer than ``n_files`` are
-    there.
-    """
+    """Return the first ``n_files`` files of a sample. Raises InputError if one is missing."""
     pattern = f"{sample}_Zjet_pTZ-200GeV_{{}}.npz"
     files: list[Path] = []
     while (path := Path(folder) / pattern.format(len(files))).is_file():
@@ -117,22 +112,15 @@ def read_zjets(
     observables: Sequence[str] = SIX,
     conditions: Sequence[str] | None = None,
 ) -> EventTable:
-    """Read files of the OmniFold layout as one table.
+    """Read files of the OmniFold layout, one after the other, as one table.
+
+    ``observables`` at particle level are from `SIX` and `MORE`, ``conditions`` at detector level
+    are named ``sim_...`` (None: those of ``observables``). mass and pt are in GeV, multiplicity is
+    an integer column. ln_rho is `NO_GROOMED_MASS` and z_g zero where grooming leaves no mass; tau21
+    of a jet without width is zero.
 
     Raises InputError if an observable is unknown, or an array is missing or of another length;
     FormatError if a file is truncated or foreign.
-
-    Parameters
-    ----------
-    files : .npz files, read one after the other
-    observables : columns at particle level, from `SIX` and `MORE`
-    conditions : columns at detector level, named ``sim_...``; None for those of ``observables``
-
-    Returns
-    -------
-    EventTable; mass and pt in GeV, multiplicity an integer column, the others float64. ln_rho is
-    `NO_GROOMED_MASS` and z_g zero where grooming leaves no mass; tau21 of a jet without width is
-    zero.
     """
     names = tuple(observables)
     sim_names = names if conditions is None else tuple(conditions)
@@ -187,14 +175,6 @@ def _observable(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def ln_rho(groomed_mass: np.ndarray, pt: np.ndarray) -> np.ndarray:
-    """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is zero or below.
-
-    The m^2 of a massless jet rounds to either side of zero.
-
-    Examples
-    --------
-    >>> ln_rho(np.array([10.0, 0.0]), np.array([200.0, 200.0])).round(2).tolist()
-    [-5.99, -20.0]
-    """
+    """Return ln(m^2 / pt^2) of groomed jets (n,); `NO_GROOMED_MASS` where m is 0 or below."""
     ratio = np.maximum(groomed_mass, 0.0) / pt
     return 2.0 * np.log(np.maximum(ratio, np.exp(NO_GROOMED_MASS / 2)))

@@ -33,14 +33,8 @@ class ColumnTransform(ABC):
     """An invertible map between one column and its latent columns, fitted on training rows only.
 
     A subclass is a dataclass whose fields are its options, never changed, and stores what it
-    learns in the attributes listed in ``fitted``. It never keeps the training values.
-
-    Attributes
-    ----------
-    name : str, key in `TRANSFORMS`
-    n_latent : int, latent columns per physical column
-    draws : bool, whether `forward` draws random numbers (to spread repeated values out)
-    fitted : tuple of str, names of the learned numbers and arrays that are stored
+    learns in the attributes listed in ``fitted``. It never keeps the training values. ``draws`` is
+    true if `forward` draws random numbers, to spread repeated values out.
     """
 
     name: ClassVar[str] = ""
@@ -81,7 +75,8 @@ class ColumnTransform(ABC):
         """Take back what `state` returned."""
         for name in self.fitted:
             value = state[name]
-            setattr(self, name, np.array(value, dtype=np.float64) if _is_list(value) else value)
+            is_list = isinstance(value, list)
+            setattr(self, name, np.array(value, dtype=np.float64) if is_list else value)
 
     def to_json(self) -> dict[str, Any]:
         """Return name, options and learned state as a JSON-like dict."""
@@ -112,13 +107,9 @@ def build_column(spec: str | Mapping[str, Any] | Sequence[Any]) -> ColumnTransfo
     >>> build_column({"name": "minmax", "clip": True}).options()["clip"]
     True
     """
-    if _is_list(spec):
+    if isinstance(spec, (list, tuple)):
         spec = {"name": "chain", "steps": list(spec)}
     return TRANSFORMS.build(spec)  # type: ignore[arg-type]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def check_number(value: Any, what: str, *, positive: bool = False) -> float:
@@ -134,13 +125,10 @@ def check_tails(tails: Any, what: str) -> dict[str, str]:
     """Return ``tails`` as {"low": ..., "high": ...}, each "limit" or "extend" (or "auto")."""
     sides = {"low": tails, "high": tails} if isinstance(tails, str) else tails
     allowed = ("auto", "limit", "extend")
-    if (
-        not isinstance(sides, Mapping)
-        or set(sides) != {"low", "high"}
-        or any(side not in allowed for side in sides.values())
-    ):
+    known = isinstance(sides, Mapping) and all(side in allowed for side in sides.values())
+    if not known or set(sides) != {"low", "high"}:
         raise ConfigError(
             f"tails of {what} must be one of {', '.join(allowed)}, or"
             f" {{'low': ..., 'high': ...}} of these, got {tails!r}"
         )
-    return {"low": sides["low"], "high": sides["high"]}
+    return dict(sides)

@@ -62,39 +62,24 @@ def choose_continuous(values: np.ndarray) -> Choice:
         if angle:
             return angle, "fills one turn evenly up to both ends: an angle in radians"
     n_atoms = int(find_atoms(distinct).sum())
-    if n_atoms or any(edges.values()):
-        return _rank(distinct, edges), _why_rank(n_atoms, edges)
-    return _choose_smooth(values, distinct, edges)
-
-
-def _choose_smooth(values: np.ndarray, distinct: Distinct, edges: dict[str, bool]) -> Choice:
-    """Choose for a column without spikes and edges, by its skewness and kurtosis."""
-    skew, kurtosis = shape(values)
-    if log_suits(values):
-        return {"name": "log", "low": 0.0}, f"positive, {_decades(values):.1f} decades"
-    stays_positive = values.min() <= 0 or values.min() > REACH * values.std()
-    if abs(skew) < 1 and -1 < kurtosis < 3 and stays_positive:
-        return {"name": "standard"}, "nearly normal"
-    return _rank(distinct, edges), f"skewness {skew:.2g}, excess kurtosis {kurtosis:.2g}"
-
-
-def _decades(values: np.ndarray) -> float:
-    return float(np.log10(values.max()) - np.log10(values.min()))
-
-
-def _rank(distinct: Distinct, edges: dict[str, bool]) -> dict[str, Any]:
     limited = {
         "low": edges["low"] or distinct.counts[0] > 1,
         "high": edges["high"] or distinct.counts[-1] > 1,
     }
     tails = {side: "limit" if limit else "extend" for side, limit in limited.items()}
-    return {"name": "rank", "tails": tails}
-
-
-def _why_rank(n_atoms: int, edges: dict[str, bool]) -> str:
     reasons = [f"{n_atoms} repeated value(s)"] if n_atoms else []
     reasons += [f"hard {side} limit" for side, hard in edges.items() if hard]
-    return ", ".join(reasons)
+    if reasons:
+        return {"name": "rank", "tails": tails}, ", ".join(reasons)
+    skew, kurtosis = shape(values)
+    if log_suits(values):
+        decades = np.log10(values.max()) - np.log10(values.min())
+        return {"name": "log", "low": 0.0}, f"positive, {decades:.1f} decades"
+    stays_positive = values.min() <= 0 or values.min() > REACH * values.std()
+    if abs(skew) < 1 and -1 < kurtosis < 3 and stays_positive:
+        return {"name": "standard"}, "nearly normal"
+    reason = f"skewness {skew:.2g}, excess kurtosis {kurtosis:.2g}"
+    return {"name": "rank", "tails": tails}, reason
 
 
 def shape(values: np.ndarray) -> tuple[float, float]:

@@ -21,7 +21,7 @@ _INSIDE = 1e-3
 @TRANSFORMS.register("integer")
 @dataclass(eq=False)
 class Integer(ColumnTransform):
-    """Add uniform noise in [0, 1) and treat the column as continuous; round down on the way back.
+    """Add uniform noise in [0, 1) and treat the column as continuous; the inverse rounds down.
 
     Parameters
     ----------
@@ -114,22 +114,19 @@ class Categorical(ColumnTransform):
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        code: np.ndarray = np.searchsorted(self.values, values)
-        code = np.minimum(code, self.values.size - 1)
-        unseen = self.values[code] != values
-        if unseen.any():
-            code[unseen] = self._nearest(values[unseen])
+        code = np.minimum(np.searchsorted(self.values, values), self.values.size - 1)
+        unknown = self.values[code] != values
+        if unknown.any():
+            nearest = np.searchsorted(self.values[:-1] / 2 + self.values[1:] / 2, values)
+            code = np.where(unknown, nearest, code)
             warnings.warn(
-                f"{plural(int(unseen.sum()), 'row')} of a categorical column hold values that were"
-                " not in the training rows; they are treated as the nearest one that was",
+                f"{plural(int(unknown.sum()), 'row')} of a categorical column hold values that are"
+                " not in the training rows; they are treated as the nearest one that is",
                 DataWarning,
                 stacklevel=2,
             )
         edges = np.concatenate([[-np.inf], self.edges, [np.inf]])
         return spread_normal(edges[code], edges[code + 1], rng.random(values.shape))[:, None]
-
-    def _nearest(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.searchsorted(self.values[:-1] / 2 + self.values[1:] / 2, values))
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return self.values[np.searchsorted(self.edges, latent[:, 0], side="right")]
@@ -146,12 +143,7 @@ class Circular(ColumnTransform):
 
     The radius r is drawn from a Rayleigh distribution, so that a uniform angle gives an exact
     two-dimensional standard normal. Derived here. Angles outside [low, low + period) are wrapped
-    into it.
-
-    Parameters
-    ----------
-    period : float, in the unit of the column
-    low : float or None, lower end of the range; None means -period / 2
+    into it, both in the unit of the column; ``low`` None means -period / 2.
     """
 
     name = "circular"

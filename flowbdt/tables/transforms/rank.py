@@ -70,7 +70,10 @@ class Rank(ColumnTransform):
         reach = check_number(self.reach, "reach of 'rank'", positive=True)
         distinct = Distinct.of(values)
         z, x = build_knots(distinct, self._choose_atoms(distinct))
-        self.limited = self._choose_limits(distinct, check_tails(self.tails, "'rank'"))
+        self.limited = check_tails(self.tails, "'rank'")
+        for side, count in (("low", distinct.counts[0]), ("high", distinct.counts[-1])):
+            if self.limited[side] == "auto":
+                self.limited[side] = "limit" if count > 1 else "extend"
         if self.limited["low"] == "extend":
             z, x = extend_low(z, x, reach, self.bound)
         if self.limited["high"] == "extend":
@@ -85,33 +88,24 @@ class Rank(ColumnTransform):
         return None if self.low is None else check_number(self.low, "low of 'rank'")
 
     def _check_bounds(self, values: np.ndarray) -> None:
-        for bound, beyond, side in (
-            (self.bound, lambda b: values.min() < b, "low"),
-            (self.high, lambda b: values.max() > b, "high"),
-        ):
-            if bound is not None and beyond(check_number(bound, f"{side} of 'rank'")):
+        for side, sign, bound in (("low", 1, self.bound), ("high", -1, self.high)):
+            if bound is None:
+                continue
+            if (sign * values).min() < sign * check_number(bound, f"{side} of 'rank'"):
                 raise InputError(
                     f"transform 'rank' was declared {side} = {bound:g}, but training values lie"
                     f" beyond it (range {values.min():g} to {values.max():g}); change the bound"
                 )
 
     def _choose_atoms(self, distinct: Distinct) -> np.ndarray:
-        if isinstance(self.atoms, str):
-            if self.atoms not in ("auto", "none"):
-                raise ConfigError(
-                    "atoms of 'rank' must be 'auto', 'none' or a list of values, got"
-                    f" {self.atoms!r}"
-                )
-            atoms = find_atoms(distinct)
-            return atoms if self.atoms == "auto" else np.zeros_like(atoms)
-        return np.isin(distinct.values, np.asarray(self.atoms, dtype=np.float64))
-
-    @staticmethod
-    def _choose_limits(distinct: Distinct, tails: dict[str, str]) -> dict[str, str]:
-        for side, count in (("low", distinct.counts[0]), ("high", distinct.counts[-1])):
-            if tails[side] == "auto":
-                tails[side] = "limit" if count > 1 else "extend"
-        return tails
+        if self.atoms == "auto":
+            return find_atoms(distinct)
+        if isinstance(self.atoms, str) and self.atoms != "none":
+            raise ConfigError(
+                f"atoms of 'rank' must be 'auto', 'none' or a list of values, got {self.atoms!r}"
+            )
+        kept = [] if isinstance(self.atoms, str) else self.atoms
+        return np.isin(distinct.values, np.asarray(kept, dtype=np.float64))
 
     def _prepare(self) -> None:
         """Derive from the knots what forward and inverse look up."""
@@ -140,9 +134,8 @@ class Rank(ColumnTransform):
         z = np.asarray(np.interp(values, self._single_x, self._single_z))
         if self.draws:
             spread = rng.random(values.shape)
-            index = np.searchsorted(self._atom_x, values)
-            index = np.asarray(np.minimum(index, self._atom_x.size - 1))
-            hit = np.asarray(self._atom_x[index] == values)
+            index = np.minimum(np.searchsorted(self._atom_x, values), self._atom_x.size - 1)
+            hit = self._atom_x[index] == values
             atom = index[hit]
             z[hit] = spread_normal(self._atom_low[atom], self._atom_high[atom], spread[hit])
         return z[:, None]
@@ -224,11 +217,9 @@ def _typical_neighbour(counts: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def _most_frequent(atoms: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    if atoms.sum() <= MAX_ATOMS:
-        return atoms
     order = np.argsort(np.where(atoms, -counts, 0), kind="stable")
-    kept = np.zeros_like(atoms)
-    kept[order[:MAX_ATOMS]] = True
+    kept = atoms.copy()
+    kept[order[MAX_ATOMS:]] = False
     return kept
 
 
@@ -239,15 +230,14 @@ def build_knots(distinct: Distinct, atoms: np.ndarray) -> tuple[np.ndarray, np.n
     where a run meets an atom. At most about `N_KNOTS` + 4 knots per atom; in the tails every
     event has its own.
     """
-    atoms = atoms | _lonely(atoms)
-    cumulative = np.concatenate([[0.0], np.cumsum(distinct.counts) / distinct.n])
+    # a single value between atoms is too short to be a line
+    atoms = atoms | (np.append(True, atoms[:-1]) & np.append(atoms[1:], True))
+    after_atom, before_atom = np.append(False, atoms[:-1]), np.append(atoms[1:], False)
+    cumulative = np.append(0.0, np.cumsum(distinct.counts) / distinct.n)
     begin, end = cumulative[:-1], cumulative[1:]
-    middle = (begin + end) / 2
-    after_atom = np.concatenate([[False], atoms[:-1]])
-    before_atom = np.concatenate([atoms[1:], [False]])
-    middle = np.where(after_atom, begin, np.where(before_atom, end, middle))
+    middle = np.where(after_atom, begin, np.where(before_atom, end, (begin + end) / 2))
     z_run = _normal_quantile(middle)
-    run_index = np.flatnonzero(_thin(z_run, atoms) & ~atoms)
+    run_index = np.flatnonzero(_thin(z_run, after_atom | before_atom) & ~atoms)
     atom_index = np.flatnonzero(atoms)
     index = np.concatenate([run_index, atom_index, atom_index])
     z_edges = _normal_quantile(np.concatenate([begin[atom_index], end[atom_index]]))
@@ -262,21 +252,13 @@ def _normal_quantile(share: np.ndarray) -> np.ndarray:
     return np.asarray(ndtri(np.clip(share, 1e-16, 1 - 1e-16)))
 
 
-def _lonely(atoms: np.ndarray) -> np.ndarray:
-    """Return a mask of runs of a single value beside an atom: too short to be a line."""
-    left = np.concatenate([[True], atoms[:-1]])
-    right = np.concatenate([atoms[1:], [True]])
-    return left & right
-
-
-def _thin(z: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+def _thin(z: np.ndarray, beside_atom: np.ndarray) -> np.ndarray:
     """Return a mask that keeps about `N_KNOTS` values, evenly in z, and both ends of each run."""
     span = max(float(z[-1] - z[0]), 1e-9)
     cell = np.floor((z - z[0]) * (N_KNOTS / span))
-    new_cell = np.concatenate([[True], cell[1:] != cell[:-1]])
-    starts = np.concatenate([[True], atoms[:-1]])
-    ends = np.concatenate([atoms[1:], [True]])
-    return np.asarray(new_cell | starts | ends)
+    kept = beside_atom | np.append(True, np.diff(cell) != 0)
+    kept[-1] = True
+    return kept
 
 
 def extend_low(

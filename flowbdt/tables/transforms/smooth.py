@@ -1,9 +1,9 @@
 """Smooth column transforms: identity, min-max, standard, log and logit, constants and chains.
 
 All but the first two bend the column by a monotone function g and scale it,
-``z = (g(x) - centre) / scale``. Latent values are kept within the training range of z plus
-``reach`` on each side (nothing beyond it with ``clip``), in both directions: that is the declared
-limit of extrapolation, and the reason why no exponential can overflow.
+``z = (g(x) - centre) / scale``. With the option ``clip`` generated values stay within the training
+range; without it the latent value may lie at most ``reach`` beyond its training range, in units of
+``scale``. That declares the limit of extrapolation, and no exponential can overflow.
 """
 
 from __future__ import annotations
@@ -70,11 +70,12 @@ class Constant(ColumnTransform):
         return f"constant {self.value:g}, kept exactly; no latent column"
 
 
+@dataclass(eq=False, kw_only=True)
 class _Scaled(ColumnTransform):
     """A bend, a shift and a scale. Subclasses have the bend (default: none) and the centre."""
 
-    clip: bool
-    reach: float
+    clip: bool = False
+    reach: float = REACH
     fitted: ClassVar[tuple[str, ...]] = ("centre", "scale", "z_low", "z_high", "x_low", "x_high")
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> _Scaled:
@@ -83,16 +84,17 @@ class _Scaled(ColumnTransform):
         self._learn_bounds(values)
         bent = self._bend(values)
         self.centre, self.scale = self._place(bent)
-        with np.errstate(over="ignore"):
-            z = (bent - self.centre) / self.scale
+        z = self._standardised(bent)
         self.z_low = max(float(z.min() - margin), -LARGEST_LATENT)
         self.z_high = min(float(z.max() + margin), LARGEST_LATENT)
         return self
 
-    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _standardised(self, bent: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            z = (self._bend(values) - self.centre) / self.scale
-        return np.clip(z, self.z_low, self.z_high)[:, None]
+            return (bent - self.centre) / self.scale
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.clip(self._standardised(self._bend(values)), self.z_low, self.z_high)[:, None]
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         z = np.clip(latent[:, 0], self.z_low, self.z_high)
@@ -100,8 +102,9 @@ class _Scaled(ColumnTransform):
             values = self._unbend(self.centre + self.scale * z)
         if not self.clip:
             return np.clip(values, -LARGEST, LARGEST)
-        values = np.where(z <= self.z_low, self.x_low, values)  # the limits exactly, unrounded
-        values = np.where(z >= self.z_high, self.x_high, values)
+        # the limits exactly, unrounded
+        ends = [z >= self.z_high, z <= self.z_low]
+        values = np.select(ends, [self.x_high, self.x_low], values)
         return np.clip(values, self.x_low, self.x_high)
 
     def _learn_bounds(self, values: np.ndarray) -> None:
@@ -140,19 +143,10 @@ def location_and_scale(values: np.ndarray) -> tuple[float, float]:
 
 
 @TRANSFORMS.register("minmax")
-@dataclass(eq=False)
 class MinMax(_Scaled):
-    """Map the training range to [-1, 1] linearly.
-
-    Parameters
-    ----------
-    clip : bool, keep generated values within the training range (default: they may exceed it)
-    reach : float, how far beyond [-1, 1] the latent value may go without ``clip``
-    """
+    """Map the training range to [-1, 1] linearly; options ``clip`` and ``reach``."""
 
     name = "minmax"
-    clip: bool = False
-    reach: float = REACH
 
     def _place(self, bent: np.ndarray) -> tuple[float, float]:
         low, high = float(bent.min()), float(bent.max())
@@ -163,45 +157,29 @@ class MinMax(_Scaled):
 
 
 @TRANSFORMS.register("standard")
-@dataclass(eq=False)
 class Standard(_Scaled):
-    """Subtract the mean and divide by the standard deviation.
-
-    Parameters
-    ----------
-    clip : bool, keep generated values within the training range
-    reach : float, standard deviations that a value may lie beyond the training range
-    """
+    """Subtract the mean and divide by the standard deviation; options ``clip`` and ``reach``."""
 
     name = "standard"
-    clip: bool = False
-    reach: float = REACH
 
     def describe(self) -> str:
         return f"standardised; {self._tail_text()}"
 
 
 @TRANSFORMS.register("log")
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Log(_Scaled):
     """Standardise log(x - low): for positive columns over a wide range.
 
-    Generated values stay above ``low``. The upper tail is exponential: ``reach`` standard
-    deviations of the logarithm beyond the training maximum, no more. Training values equal to
-    ``low`` are kept exactly: what comes nearer to ``low`` than half of the smallest training
+    Generated values stay above the option ``low`` (in the unit of the column), and at most
+    ``reach`` standard deviations of the logarithm above the training maximum. Training values equal
+    to ``low`` are kept exactly: what comes nearer to ``low`` than half of the smallest training
     distance becomes ``low``.
-
-    Parameters
-    ----------
-    low : float, lower bound of the column, in its unit
-    clip : bool, keep generated values within the training range
-    reach : float, in standard deviations of the logarithm
     """
 
     name = "log"
     fitted = (*_Scaled.fitted, "edge", "at_low")
     low: float = 0.0
-    clip: bool = False
     reach: float = LOG_REACH
 
     def _learn_bounds(self, values: np.ndarray) -> None:
@@ -236,25 +214,18 @@ def nearest_approach(distance: np.ndarray, name: str, domain: str) -> tuple[floa
 
 
 @TRANSFORMS.register("logit")
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Logit(_Scaled):
     """Standardise log((x - low) / (high - x)): for columns between two bounds.
 
-    Generated values stay within [low, high]. Training values equal to a bound are kept exactly,
-    as in `Log`.
-
-    Parameters
-    ----------
-    low, high : float, bounds of the column, in its unit
-    clip : bool, keep generated values within the training range
-    reach : float, in standard deviations of the latent value
+    Generated values stay within the options [low, high], in the unit of the column. Training values
+    equal to a bound are kept exactly, as in `Log`.
     """
 
     name = "logit"
     fitted = (*_Scaled.fitted, "edge", "at_low", "edge_high", "at_high")
     low: float
     high: float
-    clip: bool = False
     reach: float = LOG_REACH
 
     def _learn_bounds(self, values: np.ndarray) -> None:
@@ -279,8 +250,8 @@ class Logit(_Scaled):
         if self.at_low:
             values = np.where(values - self.low <= self.edge * (1 + 1e-9), self.low, values)
         if self.at_high:
-            near = self.edge_high * (1 + 1e-9)
-            values = np.where(self.high - values <= near, self.high, values)
+            near = self.high - values <= self.edge_high * (1 + 1e-9)
+            values = np.where(near, self.high, values)
         return np.clip(values, self.low, self.high)
 
     def describe(self) -> str:
@@ -308,38 +279,34 @@ class Chain(ColumnTransform):
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Chain:
         if not self.steps:
             raise ConfigError("a chain of transforms needs at least one step, got none")
-        self._chain: list[ColumnTransform] = []
+        chain: list[ColumnTransform] = []
         for spec in self.steps:
-            if self._chain:
-                values = self._chain[-1].forward(values, rng)[:, 0]
-            self._chain.append(build_column(spec).fit(values, rng))
-            self._check_single(self._chain[:-1])
-        self._set_shape()
+            if chain:
+                values = chain[-1].forward(values, rng)[:, 0]
+            chain.append(build_column(spec).fit(values, rng))
+            if len(chain) > 1 and chain[-2].n_latent != 1:
+                raise ConfigError(
+                    f"transform {chain[-2].name!r} has {chain[-2].n_latent} latent columns; in a"
+                    " chain it can only come last"
+                )
+        self._set_steps(chain)
         return self
 
-    @staticmethod
-    def _check_single(chain: Sequence[ColumnTransform]) -> None:
-        for step in chain:
-            if step.n_latent != 1:
-                raise ConfigError(
-                    f"transform {step.name!r} has {step.n_latent} latent columns; in a chain it"
-                    " can only come last"
-                )
-
-    def _set_shape(self) -> None:
-        self.n_latent = self._chain[-1].n_latent
-        self.draws = any(step.draws for step in self._chain)
+    def _set_steps(self, chain: list[ColumnTransform]) -> None:
+        self._chain = chain
+        self.n_latent = chain[-1].n_latent
+        self.draws = any(step.draws for step in chain)
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        for step in self._chain[:-1]:
-            values = step.forward(values, rng)[:, 0]
-        return self._chain[-1].forward(values, rng)
+        latent = values[:, None]
+        for step in self._chain:
+            latent = step.forward(latent[:, 0], rng)
+        return latent
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        values = self._chain[-1].inverse(latent)
-        for step in reversed(self._chain[:-1]):
-            values = step.inverse(values[:, None])
-        return values
+        for step in reversed(self._chain):
+            latent = step.inverse(latent)[:, None]
+        return latent[:, 0]
 
     def resolved(self) -> dict[str, Any]:
         return {"name": self.name, "steps": [step.resolved() for step in self._chain]}
@@ -348,8 +315,7 @@ class Chain(ColumnTransform):
         return {"parts": [step.to_json() for step in self._chain]}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._chain = [ColumnTransform.from_json(step) for step in state["parts"]]
-        self._set_shape()
+        self._set_steps([ColumnTransform.from_json(step) for step in state["parts"]])
 
     def describe(self) -> str:
         return " | then ".join(step.describe() for step in self._chain)

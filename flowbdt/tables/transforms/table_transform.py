@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ... import seeding
 from ...atomic_files import to_plain
 from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
 from ...registry import unknown
+from ...typed_settings import check_settings
 from .. import checks
 from ..event_table import EventTable
 from ..relations import Relation, order_relations
@@ -20,14 +21,13 @@ from .base import ColumnTransform, build_column
 from .choose import choose
 
 FORMAT = 1
-JOINT = ("none", "standardise", "whiten")
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
 
 
 @dataclass
 class _Column:
-    """A column, its fitted transform (None: recomputed) and the reason for it, training range."""
+    """A column: its type, fitted transform (None: recomputed) with the reason, training range."""
 
     name: str
     dtype: str
@@ -77,13 +77,9 @@ class TableTransform:
     def fit(self, table: EventTable) -> TableTransform:
         """Learn from the training rows of a table.
 
-        Raises
-        ------
-        ConfigError
-            If a column, transform, option or relation is unknown or contradictory.
-        InputError
-            If there are fewer than two rows, a relation does not hold, or a value lies outside
-            the domain of its transform.
+        Raises ConfigError if a column, transform, option or relation is unknown or contradictory;
+        InputError if there are fewer than two rows, a relation does not hold, or a value lies
+        outside the domain of its transform.
         """
         checks.min_rows(table.n, 2, "fitting the table transform")
         self._relations = order_relations(self.relations, table.names, table.cond_names)
@@ -93,7 +89,10 @@ class TableTransform:
         self._columns = [self._fit_column(i, table, wanted) for i in range(len(table.names))]
         self._warn_of_constants()
         z = self._columns_forward(table, 0)
-        self._joint = JointTransform.build(self._joint_spec(z.shape[1])).fit(z, table.weight)
+        joint = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
+        if joint == "auto":
+            joint = "whiten" if z.shape[1] <= MAX_WHITENED else "standardise"
+        self._joint = JointTransform.build(joint).fit(z, table.weight)
         return self
 
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
@@ -111,16 +110,10 @@ class TableTransform:
                     " transform; remove one of the two"
                 )
         for spec in (rest, *specs.values()):  # refuse what is unknown before any column is fitted
-            for step in (spec, *spec) if isinstance(spec, (list, tuple)) else (spec,):
+            for step in spec if isinstance(spec, (list, tuple)) else (spec,):
                 if step != "auto":
                     build_column(step)
         return {name: specs.get(name, rest) for name in names if name not in targets}
-
-    def _joint_spec(self, n_latent: int) -> Any:
-        spec = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
-        if spec != "auto":
-            return spec
-        return "whiten" if n_latent <= MAX_WHITENED else "standardise"
 
     def _fit_column(self, index: int, table: EventTable, wanted: Mapping[str, Any]) -> _Column:
         name, dtype = table.names[index], table.dtypes[index]
@@ -129,7 +122,7 @@ class TableTransform:
         if name not in wanted:
             text = next(r.text for r in self._relations if r.target == name)
             return _Column(name, dtype, None, text, low, high)
-        spec, reason = wanted[name], "as asked"
+        spec, reason = wanted[name], "as set"
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
         rng = seeding.stream(self.seed, "fit-transform", index)
@@ -153,17 +146,9 @@ class TableTransform:
     def forward(self, table: EventTable, first_row: int = 0) -> np.ndarray:
         """Return latent values z (n, n_latent), float64, without units.
 
-        Parameters
-        ----------
-        table : EventTable with the columns of the fit in any order (targets of relations may be
-            missing)
-        first_row : int, number of the table's first row in the whole data set; a multiple of
-            `seeding.BLOCK`, because the random numbers belong to blocks
-
-        Raises
-        ------
-        InputError
-            If a column is missing or ``first_row`` is not at the start of a block.
+        The table has the columns of the fit in any order; targets of relations may be missing.
+        Random numbers belong to blocks of rows, so ``first_row``, the number of its first row in
+        the whole data set, is a multiple of `seeding.BLOCK`. Raises InputError.
         """
         if first_row < 0 or first_row % seeding.BLOCK:
             raise InputError(
@@ -177,35 +162,25 @@ class TableTransform:
         for index, column in enumerate(self._columns):
             if column.transform is not None and column.transform.n_latent:
                 values = np.ascontiguousarray(table.column(column.name))
-                latent.append(self._column_forward(index, column.transform, values, first_row))
+                blocks = [
+                    column.transform.forward(
+                        values[low:high],
+                        seeding.stream(
+                            self.seed, "dequantise", index, first_row // seeding.BLOCK + b
+                        ),
+                    )
+                    for b, low, high in seeding.block_ranges(table.n)
+                ]
+                latent.append(np.concatenate(blocks))
         return np.hstack(latent)
-
-    def _column_forward(
-        self, index: int, transform: ColumnTransform, values: np.ndarray, first_row: int
-    ) -> np.ndarray:
-        if not transform.draws:
-            return transform.forward(values, seeding.stream(self.seed, "dequantise", index))
-        start = first_row // seeding.BLOCK
-        return np.concatenate(
-            [
-                transform.forward(
-                    values[low:high], seeding.stream(self.seed, "dequantise", index, start + block)
-                )
-                for block, low, high in seeding.block_ranges(values.shape[0])
-            ]
-        )
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
 
         Columns are rounded to the type they came in before relations are computed, so that these
         hold on the stored values. Where a relation is undefined for a generated event the target
-        takes the nearest end of its training range, with a DataWarning.
-
-        Raises
-        ------
-        InputError
-            If z does not have shape (n, n_latent) or is not finite.
+        takes the nearest end of its training range, with a DataWarning. Raises InputError if z does
+        not have shape (n, n_latent) or is not finite.
         """
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.n_latent:
@@ -226,12 +201,12 @@ class TableTransform:
 
     def _recompute(self, x: np.ndarray) -> None:
         """Fill in the targets of the relations, in place."""
-        position = {column.name: i for i, column in enumerate(self._columns)}
+        by_name = dict(zip(self.names, x.T, strict=True))
         for relation in self._relations:
-            column = self._columns[position[relation.target]]
-            sources = {name: x[:, position[name]] for name in relation.sources}
+            column = self._columns[self.names.index(relation.target)]
+            sources = {name: by_name[name] for name in relation.sources}
             values = _within_floats(relation, relation.evaluate(sources), column)
-            x[:, position[relation.target]] = as_stored(values, column.dtype)
+            by_name[relation.target][:] = as_stored(values, column.dtype)
 
     @property
     def n_latent(self) -> int:
@@ -257,7 +232,7 @@ class TableTransform:
         names: list[str] = []
         for column in self._columns:
             k = column.transform.n_latent if column.transform is not None else 0
-            names += [column.name] if k == 1 else [f"{column.name}:{i}" for i in range(k)]
+            names += [column.name if k == 1 else f"{column.name}:{i}" for i in range(k)]
         return names
 
     def describe(self) -> list[str]:
@@ -268,20 +243,15 @@ class TableTransform:
                 lines.append(f"{column.name}: not learned, computed as {column.reason}")
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
-        n_columns = len(self._column_latent_names())
-        kept = f"{self.n_latent} of {plural(n_columns, 'latent column')} kept"
-        return [*lines, f"joint: {self._joint.name}, {kept}"]
+        n_columns = plural(len(self._column_latent_names()), "latent column")
+        return [*lines, f"joint: {self._joint.name}, {self.n_latent} of {n_columns} kept"]
 
     def transform_spec(self) -> dict[str, Any]:
         """Return the specification with every automatic choice written out.
 
         Print it, edit it, pass it back as ``spec``: unedited, it gives the same transform.
         """
-        spec: dict[str, Any] = {
-            column.name: column.transform.resolved()
-            for column in self._columns
-            if column.transform is not None
-        }
+        spec = {c.name: c.transform.resolved() for c in self._columns if c.transform}
         return {**spec, "joint": self._joint.resolved()}
 
     def to_json(self) -> dict[str, Any]:
@@ -308,21 +278,18 @@ class TableTransform:
                 " another release or not a transform"
             )
         try:
-            columns = [_column_from_json(column) for column in data["columns"]]
-            texts, seed, joint = data["relations"], int(data["seed"]), data["joint"]
-            relations = order_relations(texts, [column.name for column in columns])
+            result = cls("auto", tuple(data["relations"]), int(data["seed"]))
+            result._columns = [
+                _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
+                for column in data["columns"]
+                for stored in [column["transform"]]
+            ]
+            result._relations = order_relations(result.relations, result.names)
+            result._joint = JointTransform.from_json(data["joint"])
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"a stored table transform cannot be read ({error!r})") from error
-        result = cls("auto", tuple(texts), seed)
-        result._columns, result._relations = columns, relations
-        result._joint = JointTransform.from_json(joint)
         result.spec = result.transform_spec()
         return result
-
-
-def _column_from_json(data: Mapping[str, Any]) -> _Column:
-    stored = data["transform"]
-    return _Column(**{**data, "transform": stored and ColumnTransform.from_json(stored)})
 
 
 def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
@@ -373,45 +340,31 @@ class JointTransform:
     "none" leaves them; "standardise" gives each mean 0 and variance 1; "whiten" also rotates to
     the principal axes of the correlation matrix and scales these to variance 1. Axes with an
     eigenvalue below ``tolerance`` times the largest are dropped (collinear columns, fewer rows
-    than columns); the inverse is exact in the space that is kept.
+    than columns); the inverse is exact in the space that remains.
 
-    Parameters
-    ----------
-    name : "none", "standardise" or "whiten"
-    tolerance : float, relative eigenvalue below which a direction counts as empty
-
-    Notes
-    -----
     Products are made in blocks of `seeding.BLOCK` rows, so that the result of a row does not
     depend, to the last bit, on the number of rows.
     """
 
-    name: str = "whiten"
+    name: Literal["none", "standardise", "whiten"] = "whiten"
     tolerance: float = 1e-10
 
     @classmethod
-    def build(cls, spec: Any) -> JointTransform:
+    def build(cls, spec: str | Mapping[str, Any]) -> Self:
         """Build from a name or a mapping with ``name``. Raises ConfigError if it is unknown."""
+        if not isinstance(spec, (str, Mapping)):
+            raise ConfigError(f"'joint' must be a name or a mapping with 'name', got {spec!r}")
         options = {"name": spec} if isinstance(spec, str) else spec
-        if not isinstance(options, Mapping) or "name" not in options:
-            raise ConfigError(
-                f"'joint' must be one of {', '.join(JOINT)}, or a mapping with 'name', got {spec!r}"
-            )
-        if options["name"] not in JOINT:
-            raise unknown("joint transform", options["name"], (*JOINT, "auto"))
-        for key in options:
-            if key not in ("name", "tolerance"):
-                raise unknown("option of the joint transform", key, ("name", "tolerance"))
-        return cls(**options)
+        return cls(**check_settings(options, cls, "joint transform:"))
 
-    def fit(self, z: np.ndarray, weight: np.ndarray | None = None) -> JointTransform:
+    def fit(self, z: np.ndarray, weight: np.ndarray | None = None) -> Self:
         """Learn from latent training rows (n, m), with event weights (n,) or None."""
         n_columns = z.shape[1]
         self.mean, self.scale = np.zeros(n_columns), np.ones(n_columns)
         self.axes, self.spread = np.eye(n_columns), np.ones(n_columns)
         if self.name == "none" or n_columns == 0:
             return self
-        share = np.full(z.shape[0], 1.0) if weight is None else weight
+        share = np.ones(z.shape[0]) if weight is None else weight
         share = share / share.sum()
         self.mean = share @ z
         centred = z - self.mean
@@ -425,9 +378,8 @@ class JointTransform:
     def _find_axes(self, correlation: np.ndarray) -> None:
         values, axes = np.linalg.eigh(correlation)
         order = np.argsort(-values, kind="stable")
+        order = order[values[order] > self.tolerance * max(values[order[0]], 0.0)]
         values, axes = values[order], axes[:, order]
-        kept = values > self.tolerance * max(values[0], 0.0)
-        values, axes = values[kept], axes[:, kept]
         largest = np.argmax(np.abs(axes), axis=0)
         sign = np.sign(axes[largest, np.arange(axes.shape[1])])
         self.axes, self.spread = axes * sign, np.sqrt(values)
@@ -472,7 +424,7 @@ class JointTransform:
         return {**self.resolved(), "state": learned}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> JointTransform:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild a fitted transform. Raises FormatError."""
         try:
             joint = cls(data["name"], data["tolerance"])

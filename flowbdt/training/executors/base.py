@@ -10,7 +10,7 @@ from typing import Any
 
 from ... import atomic_files
 from ...registry import Registry
-from ...typed_settings import check_settings
+from ...typed_settings import check_fields
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
 
@@ -21,7 +21,7 @@ class Executor(ABC):
     """Decides where jobs run, never what they do. Subclasses are dataclasses of their settings."""
 
     def __post_init__(self) -> None:
-        check_settings(vars(self), type(self), "executor setting")
+        check_fields(self, "executor setting")
 
     @property
     def jobs_here(self) -> int:

@@ -21,10 +21,7 @@ class WorkingMemory(NamedTuple):
 
 
 class CompiledVoxels:
-    """Rings and sectors of a trained model in flat arrays.
-
-    Its voxels are those of `Rings.sample` and `Sectors.sample` up to rounding.
-    """
+    """Rings and sectors in flat arrays, for the voxels of `Rings` and `Sectors` up to rounding."""
 
     def __init__(self, plan: LayerPlan, rings: Rings, sectors: Sectors) -> None:
         collected = Collector()
@@ -52,10 +49,7 @@ class CompiledVoxels:
         return WorkingMemory(np.zeros(inputs, np.float32), np.zeros(bend), np.zeros(most))
 
     def sample(self, energies: ShowerEnergies, axes: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Return voxels (n, voxels) float64.
-
-        axes : (n,) complex; uniform : (n, k), of all rings, then of each layer with sectors
-        """
+        """Return voxels (n, voxels) float64 from complex axes (n,) and uniform numbers (n, k)."""
         from .voxel_loops import fill_rings, fill_sectors
 
         n, layers, memory = len(energies.incident), self.plan.geometry.layers, self._memory()

@@ -90,10 +90,7 @@ def summed(cells: np.ndarray) -> Segments:
 
 
 def share(left: np.ndarray, whole: np.ndarray, threshold: float) -> np.ndarray:
-    """Return shares: 0 and 1 if all is on one side, else that of the energy beyond the threshold.
-
-    left, whole : energies of the left segment and of both, whole > 0, in the unit of the threshold
-    """
+    """Return shares: 0 and 1 if all is on one side, else of the energy beyond the threshold."""
     inner = (left - threshold) / np.maximum(whole - 2 * threshold, 1e-12)
     inner = np.clip(inner, 1e-9, 1 - 1e-9)
     # sums in another order leave one in a billion of the energy in an empty segment
@@ -159,10 +156,7 @@ class LayerPlan:
 
     @classmethod
     def of(cls, geometry: Geometry, layer_energies: np.ndarray) -> LayerPlan:
-        """Return the plan from energies (n, layers) of training showers.
-
-        If all layers differ, those of most energy come first.
-        """
+        """Return the plan for energies (n, layers); the largest first, if all layers differ."""
         alike: dict[tuple[object, ...], list[int]] = {}
         for position, layer in enumerate(geometry.layers):
             alike.setdefault((layer.r_edges, layer.n_alpha), []).append(position)
@@ -222,10 +216,7 @@ class ShowerEnergies:
 
 
 class Divisions:
-    """Distributions of shares, by group of layers and kind of division.
-
-    They learn from at most ``most_rows`` rows each.
-    """
+    """Distributions by group of layers and kind of division, from ``most_rows`` rows at most."""
 
     def __init__(self, settings: DistributionSettings, most_rows: int) -> None:
         self.settings, self.most_rows = settings, most_rows

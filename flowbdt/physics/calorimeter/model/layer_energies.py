@@ -34,7 +34,6 @@ REACH = 4.0
 """Beyond these levels quantiles continue in straight lines, up to this many deviations."""
 
 LEVELS = np.concatenate([[-REACH], INNER, [REACH]])
-
 MOST_NODES = 20
 FEWEST = 10
 
@@ -46,11 +45,8 @@ class LayerEnergies:
     """Distribution of the layer energies, and so of the shower's, at any incident energy.
 
     The columns are the logarithm of total over incident energy, and layer by layer, those of least
-    energy first, the share of the remaining energy.
-
-    Parameters
-    ----------
-    flow : settings of `FlowBDT` that differ from `FLOW`
+    energy first, the share of the remaining energy. ``flow`` has settings of `FlowBDT` beside
+    `FLOW`.
     """
 
     def __init__(self, flow: Mapping[str, Any]) -> None:

@@ -29,7 +29,6 @@ from . import energy_division as division
 from .energy_division import Divisions, LayerPlan, Segments, ShowerEnergies, Split, splits
 
 LARGER = 1
-
 ITERATIONS = 30
 
 MOST_WINDOWS = 20
@@ -129,9 +128,9 @@ class Sectors(Divisions):
         axes: np.ndarray,
         uniform: np.ndarray,
     ) -> np.ndarray:
-        """Return the voxels of a layer, (n, sectors, rings), from the energies of its rings (n, r).
+        """Return the voxels (n, sectors, rings) of a layer from the energies of its rings (n, r).
 
-        axes : (n,) complex; uniform : (n, rings (n_alpha + 1))
+        There are complex axes (n,) and uniform numbers (n, rings (n_alpha + 1)).
         """
         n_alpha, n_r = self.plan.layer(position).n_alpha, rings.shape[1]
         frames = Frames.of(uniform[:, : 2 * n_r], n_alpha)
@@ -194,10 +193,7 @@ def windows(energies: np.ndarray) -> np.ndarray:
 
 
 def leaning(sectors: np.ndarray) -> np.ndarray:
-    """Return the mean of exp(i alpha) of each ring, (n, rings) complex; NaN for empty ones.
-
-    sectors : energies (n, sectors, rings); sectors between -pi and pi
-    """
+    """Return the mean of exp(i alpha) of rings (n, r), or NaN, from energies (n, sectors, r)."""
     n = sectors.shape[1]
     direction = np.exp(1j * np.pi * (2 * np.arange(n) + 1 - n) / n)
     total = sectors.sum(axis=1)
@@ -206,10 +202,7 @@ def leaning(sectors: np.ndarray) -> np.ndarray:
 
 
 def draw_axes(leanings: np.ndarray, energies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an axis a for each training shower, (n,) complex, with mean |a|^2 = 1.
-
-    leanings : (n, r) complex, NaN for empty rings; energies : (n,), incident
-    """
+    """Return a complex axis of mean square 1 for each training shower, from leanings (n, r)."""
     result = np.zeros(len(energies), dtype=np.complex128)
     noise = standard_complex(rng.standard_normal((len(energies), 2)))
     window = windows(energies)

@@ -28,7 +28,6 @@ from .rings import Rings
 from .sectors import Sectors, draw_axes, leaning, standard_complex
 
 FORMAT = 1
-
 FEWEST_SHOWERS = 100
 
 SECTORS: dict[str, Any] = {
@@ -40,7 +39,6 @@ SECTORS: dict[str, Any] = {
     "cdf_rate": 0.15,
 }
 """Settings of the distributions within rings that differ from `DistributionSettings`."""
-
 
 MOST_ROWS = 400_000
 
@@ -63,12 +61,11 @@ class ShowerModel:
     Stages 2 and 3 divide energies in two until single voxels are left. Each division is drawn from
     boosted trees (`ConditionalDistribution`) with a probability for an empty side. So voxels are
     exactly zero or above the threshold, and sums over rings, layers and the shower are right to
-    rounding.
+    rounding. That layer energies come first: Krause, Shih, "CaloFlow", arXiv 2106.05285, section 3.
 
     Parameters
     ----------
-    threshold : float, MeV: training voxels below count as 0; None for that of the official
-        evaluation
+    threshold : float, MeV: training voxels below count as 0; None: the official one
     flow : settings of `FlowBDT` for the layer energies, such as ``{"executor": "htcondor"}``
     rings, sectors : settings of `DistributionSettings` for stages 2 and 3
     most_rows : largest number of rows that a distribution learns from
@@ -78,15 +75,8 @@ class ShowerModel:
 
     Attributes
     ----------
-    geometry_ : Geometry of the training showers
-    energies_, plan_ : the first stage, and the order of the layers
-    energy_range_ : lowest and highest incident energy, MeV, between which it interpolates
-    n_parameters_ : number of learned numbers
-
-    References
-    ----------
-    That layer energies come first and voxels are normalised to them: Krause, Shih, "CaloFlow",
-    arXiv 2106.05285, section 3.
+    geometry_, plan_ : Geometry of the training showers, and the order of their layers
+    energies_ : the first stage
     """
 
     def __init__(
@@ -106,10 +96,7 @@ class ShowerModel:
         self.compiled, self.random_state = compiled, random_state
 
     def fit(self, showers: Showers) -> Self:
-        """Learn from showers. Raises InputError if there are too few or they are all empty.
-
-        Time: about two CPU minutes for 15,000 photon showers.
-        """
+        """Learn from showers, 15,000 in two CPU minutes. Raises InputError for too few of them."""
         checks.min_rows(showers.n, FEWEST_SHOWERS, "a shower model")
         if len(showers.geometry.layers) < 2:
             raise InputError("a shower model needs at least two layers")
@@ -156,16 +143,11 @@ class ShowerModel:
         return self.energies_.n_parameters + sum(model.n_parameters for model in models)
 
     def sample(self, energies: Any, *, random_state: Any = None) -> Showers:
-        """Return one new shower for each incident energy, voxels float32.
+        """Return one new shower for each incident energy [MeV], voxels float32.
 
-        Raises InputError if an energy is not positive and finite.
-
-        Parameters
-        ----------
-        energies : array (n,) or (n, 1), MeV. Energies between those of the training are
-            interpolated; outside the training range the response stays that at its end
-            (DataWarning)
-        random_state : seed; a shower does not depend on the number of those after it
+        Energies between those of the training are interpolated; outside their range the response
+        stays that at its end (DataWarning). A shower does not depend on the number of those after
+        it. Raises InputError if an energy is not positive and finite.
         """
         blocks = list(self.sample_blocks(energies, random_state=random_state))
         voxels = np.concatenate([block.voxels for block in blocks])
@@ -347,11 +329,6 @@ class ShowerSampler:
 
     For simulations that generate one particle at a time. Not safe to share between threads: use a
     sampler with a different seed in each.
-
-    Parameters
-    ----------
-    model : a trained shower model
-    seed : int
     """
 
     def __init__(self, model: ShowerModel, seed: int) -> None:
@@ -360,10 +337,7 @@ class ShowerSampler:
         self._row = 0
 
     def one(self, energy: float) -> np.ndarray:
-        """Return the voxels of the next shower, (voxels,) float32, MeV.
-
-        Raises InputError unless the incident energy [MeV] is positive and finite.
-        """
+        """Return the next shower (voxels,), float32, MeV. Raises InputError for its energy."""
         if not 0 < energy < np.inf:
             raise InputError(f"incident energies must be positive and finite, in MeV; got {energy}")
         self._next_streams()

@@ -14,10 +14,8 @@ from .energy_division import KNOWN, KNOWN_SPLITS, LayerPlan, ancestors, splits
 LOCATION, SCALE, BEND, LEAF = 0, 2, 4, 6
 """Columns of `Distributions.trees`: first and one past the last tree of each use; one tree."""
 
-
 N_BEND, N_KNOTS, ENDS, KNOTS = 7, 8, 9, 10
 """Further columns: numbers of levels and of quantiles per leaf, where the leaves begin."""
-
 
 NOTHING = -1
 """The number of a missing segment or distribution."""

@@ -61,58 +61,32 @@ class ShowerEvaluation:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Extent of an evaluation.
+    """Extent of an evaluation."""
 
-    Parameters
-    ----------
-    judges : name -> maker of classifiers for the fast AUCs
-    official : the official network, or None to leave it out
-    n_repeats : splits of each fast AUC
-    most_neighbours : showers of each sample for precision, recall, density, coverage; 0: all, as
-        the official evaluation does it, in a time that goes with the square of their number
-    most_low : showers of each sample for the low-level judges; 0: all
-    n_bootstrap : replicas for the errors of histograms
-    distances : options of `fpd` and of `kpd`
-    seed : int
-    """
-
-    judges: Mapping[str, MakeClassifier]
-    official: OfficialJudge | None = None
-    n_repeats: int = 3
+    judges: Mapping[str, MakeClassifier]  # for the fast AUCs, by name
+    official: OfficialJudge | None = None  # the official network, or None to leave it out
+    n_repeats: int = 3  # splits of each fast AUC
+    # showers of each sample for precision, recall, density, coverage; 0: all, as the official
+    # evaluation does it, in a time that goes with the square of their number
     most_neighbours: int = 20_000
-    most_low: int = 0
-    n_bootstrap: int = 100
-    distances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    most_low: int = 0  # showers of each sample for the low-level judges; 0: all
+    n_bootstrap: int = 100  # replicas for the errors of histograms
+    distances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of "fpd" and "kpd"
     seed: int = 0
 
 
 def evaluate_showers(
-    reference: Showers,
-    generated: Showers,
-    protocol: Protocol,
-    training: Showers | None = None,
+    reference: Showers, generated: Showers, protocol: Protocol, training: Showers | None = None
 ) -> ShowerEvaluation:
     """Return every metric of generated showers against the reference, beside its floor.
 
-    The floor is that of training showers against the reference, without them that of two halves of
-    the reference. These are other numbers of showers than are compared, so the floors of
-    separations, whose mean is known to go with 1/N + 1/M, are scaled to the numbers compared; the
-    others stay as they are.
+    The floor is that of ``training`` showers, which serve the memorisation check too, against the
+    reference; without them that of two halves of the reference. These are other numbers of showers
+    than are compared, so the floors of separations, whose mean is known to go with 1/N + 1/M, are
+    scaled to the numbers compared; the others stay as they are. Voxels below the official threshold
+    count as 0.
 
-    Parameters
-    ----------
-    reference, generated : Showers of one geometry; voxels below the official threshold count as 0
-    protocol : Protocol
-    training : Showers the generator was trained on, or None; also for the memorisation check
-
-    Returns
-    -------
-    ShowerEvaluation
-
-    Raises
-    ------
-    InputError
-        If geometries differ or samples are too small for a metric.
+    Raises InputError if geometries differ or samples are too small for a metric.
     """
     reference, generated = reference.above(), generated.above()
     if training is not None:
@@ -143,10 +117,7 @@ def evaluate_showers(
 
 
 def shower_histograms(samples: Mapping[str, Showers]) -> list[Histogram]:
-    """Return all official histograms of samples, the first of which is the reference.
-
-    Those of features, of all voxels, and of Etot/Einc at each energy of dataset 1.
-    """
+    """Return all official histograms of samples, the first of which is the reference."""
     features = {name: high_level_features(one) for name, one in samples.items()}
     geometry = next(iter(samples.values())).geometry
     found = [*feature_histograms(features)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,26 +18,16 @@ TINY = 1e-16
 
 @dataclass(frozen=True)
 class Features:
-    """Features of n showers; L layers, A of them with more than one sector.
-
-    Parameters
-    ----------
-    geometry : Geometry
-    e_inc, e_tot : ndarray (n,), float64, MeV
-    e_layer : ndarray (n, L), MeV
-    sparsity : ndarray (n, L), share of voxels without energy
-    r, width_r : ndarray (n, L), mm, centre of energy and width in the radius
-    eta, phi, width_eta, width_phi : ndarray (n, A), mm, the same in r cos(alpha), r sin(alpha)
-    """
+    """Features of n showers; L layers, A of them with more than one sector."""
 
     geometry: Geometry
-    e_inc: np.ndarray
+    e_inc: np.ndarray  # (n,), float64, MeV
     e_tot: np.ndarray
-    e_layer: np.ndarray
-    sparsity: np.ndarray
-    r: np.ndarray
+    e_layer: np.ndarray  # (n, L), MeV
+    sparsity: np.ndarray  # (n, L), share of voxels without energy
+    r: np.ndarray  # (n, L), mm, centre of energy and width in the radius
     width_r: np.ndarray
-    eta: np.ndarray
+    eta: np.ndarray  # (n, A), mm, the same in r cos(alpha) and r sin(alpha)
     phi: np.ndarray
     width_eta: np.ndarray
     width_phi: np.ndarray
@@ -63,40 +53,26 @@ class Features:
         return tuple(numbers[i] for i in self.geometry.with_angles)
 
     @staticmethod
-    def concatenate(parts: Iterable[Features]) -> Features:
-        """Return the features of all parts, in order. Raises InputError if there is none."""
-        found = list(parts)
-        if not found:
+    def concatenate(blocks: Iterable[Features]) -> Features:
+        """Return the features of all blocks, in order. Raises InputError if there is none."""
+        arrays = [(block.geometry, block.arrays()) for block in blocks]
+        if not arrays:
             raise InputError("there must be at least one shower, got none")
-        joined = {
-            name: np.concatenate([part.arrays()[name] for part in found])
-            for name in found[0].arrays()
-        }
-        return Features(found[0].geometry, **joined)
+        geometry, first = arrays[0]
+        joined = {name: np.concatenate([block[name] for _, block in arrays]) for name in first}
+        return Features(geometry, **joined)
 
 
 def high_level_features(showers: Iterable[Showers], threshold: float | None = None) -> Features:
-    """Return the official high-level features, block by block.
+    """Return the official high-level features of showers, or of a file block by block.
 
     With E the energies of a layer's voxels and x = r, r cos(alpha) or r sin(alpha) their
     positions: centre ``C = sum(x E) / (sum(E) + 1e-16)``, width ``sqrt(max(0, sum(x^2 E) /
     (sum(E) + 1e-16) - C^2))``, sparsity ``1 - mean(E > 0)``. A layer without energy has centre
-    and width exactly 0.
+    and width exactly 0. Voxels below ``threshold`` [MeV] count as 0; None: the official value.
 
-    Parameters
-    ----------
-    showers : Showers or ShowerFile (a few MB in memory at a time)
-    threshold : MeV; voxels below it count as 0. None: the official value (1 MeV in dataset 1);
-        0: none
-
-    Raises
-    ------
-    InputError
-        If there is no shower.
-
-    References
-    ----------
-    CaloChallenge/homepage, code/HighLevelFeatures.py and XMLHandler.py (the definitions).
+    Raises InputError if there is no shower. The definitions: CaloChallenge/homepage,
+    code/HighLevelFeatures.py and XMLHandler.py.
     """
     return Features.concatenate(_of_block(block.above(threshold)) for block in blocks(showers))
 
@@ -115,40 +91,34 @@ def blocks(showers: Iterable[Showers]) -> Iterator[Showers]:
 def _of_block(showers: Showers) -> Features:
     layers, angled = showers.geometry.layers, showers.geometry.with_angles
     voxels = [np.asarray(showers.voxels[:, one.voxels], dtype=np.float64) for one in layers]
-    energy = np.stack([part.sum(axis=1) for part in voxels], axis=1)
-    radial = [_moments(part, one.radii) for part, one in zip(voxels, layers, strict=True)]
-    eta = [_moments(voxels[i], positions(layers[i])[0]) for i in angled]
-    phi = [_moments(voxels[i], positions(layers[i])[1]) for i in angled]
-    columns = [_stacked(found, showers.n) for found in (radial, eta, phi)]
-    centres, widths = zip(*columns, strict=True)
+    energy = np.stack([layer.sum(axis=1) for layer in voxels], axis=1)
+    radial = _moments(voxels, [one.radii for one in layers], showers.n)
+    # eta and phi of the layers that have sectors
+    turned, places = [voxels[i] for i in angled], [positions(layers[i]) for i in angled]
+    flat = [_moments(turned, [place[axis] for place in places], showers.n) for axis in (0, 1)]
     return Features(
-        geometry=showers.geometry,
-        e_inc=showers.energies,
-        e_tot=energy.sum(axis=1),
-        e_layer=energy,
-        sparsity=np.stack([1.0 - (part > 0).mean(axis=1) for part in voxels], axis=1),
-        r=centres[0],
-        width_r=widths[0],
-        eta=centres[1],
-        phi=centres[2],
-        width_eta=widths[1],
-        width_phi=widths[2],
+        showers.geometry,
+        showers.energies,
+        energy.sum(axis=1),
+        energy,
+        np.stack([1.0 - (layer > 0).mean(axis=1) for layer in voxels], axis=1),
+        *radial,
+        *(centres for centres, _ in flat),
+        *(widths for _, widths in flat),
     )
 
 
-def _moments(energy: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return centre and width, (n,) each, of energies (n, v) at positions (v,)."""
-    total = energy.sum(axis=1) + TINY
-    centre = energy @ position / total
-    spread = energy @ position**2 / total - centre**2
-    return centre, np.sqrt(np.clip(spread, 0.0, None))
-
-
-def _stacked(found: list[tuple[np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:
-    if not found:
-        return np.empty((n, 0)), np.empty((n, 0))
-    centres, widths = zip(*found, strict=True)
-    return np.stack(centres, axis=1), np.stack(widths, axis=1)
+def _moments(
+    voxels: Sequence[np.ndarray], positions: Sequence[np.ndarray], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres and widths of layers, (n, layers) each, from energies (n, v) of each."""
+    centres, widths = np.empty((2, n, len(voxels)))
+    for i, (energy, position) in enumerate(zip(voxels, positions, strict=True)):
+        total = energy.sum(axis=1) + TINY
+        centres[:, i] = energy @ position / total
+        spread = energy @ position**2 / total - centres[:, i] ** 2
+        widths[:, i] = np.sqrt(np.clip(spread, 0.0, None))
+    return centres, widths
 
 
 def positions(layer: Layer) -> tuple[np.ndarray, np.ndarray]:

@@ -19,20 +19,12 @@ from .features import Features, blocks, high_level_features
 
 @dataclass(frozen=True)
 class Histogram:
-    """Numbers of entries of samples in the official bins.
+    """Numbers of entries of samples in the official bins."""
 
-    Parameters
-    ----------
-    name : as the column of its separation power
-    edges : ndarray (b + 1,)
-    counts : sample -> ndarray (b,); the first is the reference
-    entries : sample -> entries with those outside the bins
-    """
-
-    name: str
-    edges: np.ndarray
-    counts: dict[str, np.ndarray]
-    entries: dict[str, int]
+    name: str  # as the column of its separation power
+    edges: np.ndarray  # (b + 1,)
+    counts: dict[str, np.ndarray]  # by sample, (b,); the first is the reference
+    entries: dict[str, int]  # by sample, with those outside the bins
 
     def separation(self, **options: Any) -> Result:
         """Return the separation power of the first two samples, see `official_separation`."""
@@ -62,19 +54,11 @@ RANGES = {
 
 
 def binning(name: str, geometry: Geometry, layer: int = 0, largest: float = 0.0) -> np.ndarray:
-    """Return the official edges of a histogram.
+    """Return the official edges of the histogram "etot_einc", "voxel", or one of `PER_LAYER`.
 
-    Parameters
-    ----------
-    name : "etot_einc", "voxel", or one of `PER_LAYER`
-    geometry : Geometry; its ``min_energy`` is the first edge of energies
-    layer : int, the detector's number of the layer
-    largest : float, MeV, the largest reference value, which ends the bins of energies
-
-    Raises
-    ------
-    InputError
-        If there is no such histogram.
+    Bins of energies begin at the geometry's ``min_energy`` and end at the ``largest`` reference
+    value [MeV]; ``layer`` is the detector's number. Raises InputError if there is no such
+    histogram.
     """
     if name == "etot_einc":
         return np.linspace(0.5, 1.5, 101)
@@ -103,29 +87,17 @@ def official_separation(
     n_bootstrap: int = 100,
     seed: int = 0,
 ) -> Result:
-    """Return the official separation power of two histograms.
+    """Return the official separation power of two histograms, numbers of entries (b,) in the bins.
 
-    ``S = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b + 1e-16)``, p and q normalised to the entries
-    inside the bins: 0 for equal histograms, 1 for disjoint ones, not times 100.
+    ``S = 1/2 sum_b (p_b - q_b)^2 / (p_b + q_b + 1e-16)``, p and q normalised to the entries inside
+    the bins: 0 for equal histograms, 1 for disjoint ones, not times 100. The error is that of
+    Poisson numbers of entries, too small for voxels, as those of one shower depend on each other.
+    With entries in one sample only the value is 1, with none at all 0; the official code has no
+    number.
 
-    Parameters
-    ----------
-    real, generated : ndarray (b,), numbers of entries in the bins
-    name : str, the histogram
-    n_bootstrap : int, replicas for the error: Poisson numbers of entries, which is too little for
-        voxels, as those of one shower depend on each other
-
-    Returns
-    -------
-    Result, column = ``name``. ``settings``: entries, and ``expected_floor``, the mean for two
-    samples of one distribution and these numbers of entries: ``(B - 1)/4 (1/N + 1/M)`` with B bins
-    that have entries, so (B - 1)/(2 N) for equal numbers. With entries in one sample only the
-    value is 1, with none at all 0; the official code has no number there.
-
-    References
-    ----------
-    CaloChallenge/homepage, code/evaluate_plotting_helper.py (the definition); S. Diefenbacher et
-    al., arXiv:2009.03796, eq. 15. The floor: derived here.
+    ``settings["expected_floor"]`` is the mean for two samples of one distribution, ``(B - 1)/4 (1/N
+    + 1/M)`` with B bins that have entries (derived here). The definition: CaloChallenge/homepage,
+    code/evaluate_plotting_helper.py; S. Diefenbacher et al., arXiv:2009.03796, eq. 15.
     """
     counts = [np.asarray(part, dtype=np.float64) for part in (real, generated)]
     sizes = counts[0].sum(), counts[1].sum()
@@ -153,20 +125,8 @@ def separations(
 ) -> list[Result]:
     """Return the separation power of every official histogram: 30 for photons, 46 for pions.
 
-    Parameters
-    ----------
-    reference, generated : Showers or ShowerFile, of one geometry
-    threshold : MeV, as in `high_level_features`
-
-    Returns
-    -------
-    list of Result with columns "etot_einc", "e_layer_0", ..., "sparsity_12", "voxel"; their plain
-    mean is the "mean of all" of the published tables
-
-    Raises
-    ------
-    InputError
-        If there are no showers, or the geometries differ.
+    Columns are "etot_einc", "e_layer_0", ..., "sparsity_12", "voxel"; their plain mean is the "mean
+    of all" of the published tables. Raises InputError without showers, or if the geometries differ.
     """
     samples = {"reference": reference, "generated": generated}
     features = {k: high_level_features(one, threshold) for k, one in samples.items()}

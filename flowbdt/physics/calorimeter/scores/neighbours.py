@@ -19,10 +19,7 @@ BLOCK = 16_000_000
 
 
 def neighbour_inputs(showers: Showers, threshold: float | None = None) -> np.ndarray:
-    """Return log10 of the voxels (n, voxels), empty ones as 0.1 MeV; without incident energy.
-
-    Voxels below ``threshold`` [MeV] count as empty; None: the official value of the geometry.
-    """
+    """Return log10 of the voxels (n, voxels), those below ``threshold`` [MeV] as 0.1 MeV."""
     voxels = showers.above(threshold).voxels
     return np.log10(np.where(voxels > 0, voxels, EMPTY), dtype=np.float64)
 
@@ -30,36 +27,22 @@ def neighbour_inputs(showers: Showers, threshold: float | None = None) -> np.nda
 def neighbour_scores(reference: np.ndarray, generated: np.ndarray, k: int = 5) -> list[Result]:
     """Return precision, recall, density and coverage from distances to the k nearest neighbours.
 
-    A ball around every event of a sample reaches to its k-th nearest neighbour in that sample.
-    Precision: share of generated events in the ball of any reference event. Recall: share of
-    reference events in the ball of any generated one. Density: mean number of reference balls that
-    a generated event is in, over k. Coverage: share of reference balls with a generated event.
+    A ball around every event of a sample (n, d) reaches to its k-th nearest neighbour in that
+    sample. Precision: share of generated events in the ball of any reference event. Recall: share
+    of reference events in the ball of any generated one. Density: mean number of reference balls
+    that a generated event is in, over k. Coverage: share of reference balls with a generated event.
 
-    Parameters
-    ----------
-    reference, generated : ndarray (n, d), (m, d), n, m > k; `neighbour_inputs` for showers
-    k : int; 5 in the official evaluation
+    Errors are those of a mean over the events that are counted, with the balls as they are. For two
+    samples of one distribution, density is 1 in the mean and coverage as in `expected_coverage`.
+    Time goes with the square of the number of events, memory is 128 MB beyond the samples.
 
-    Returns
-    -------
-    list of Result. The errors are those of a mean over the events that are counted, with the
-    balls as they are. For two samples of one distribution, density is 1 in the mean and coverage
-    ``1 - C(n - 1, k) / C(n + m - 1, k)`` (`expected_coverage`, in ``settings``).
-
-    Raises
-    ------
-    InputError
-        If columns differ, or a sample has no k neighbours.
-
-    Notes
-    -----
-    Time goes with the square of the number of events, memory does not: 128 MB beyond the samples.
+    Raises InputError if columns differ, or a sample has no k neighbours.
 
     References
     ----------
     T. Kynkäänniemi et al., arXiv:1904.06991, section 2 (precision, recall); M. F. Naeem et al.,
     arXiv:2002.09797, equations 3 to 5 (density, coverage); CaloChallenge/homepage,
-    code/evaluate.py (k, inputs).
+    code/evaluate.py (k = 5, inputs).
     """
     real, _ = checked_events(reference, None, 2, "reference")
     new, _ = checked_events(generated, None, 2, "generated")
@@ -87,7 +70,8 @@ def neighbour_scores(reference: np.ndarray, generated: np.ndarray, k: int = 5) -
 def expected_coverage(n: int, m: int, k: int) -> float:
     """Return the mean coverage of n events by m others of the same distribution.
 
-    An event is not covered if its k nearest among the n - 1 and m others are all of its own sample.
+    An event is not covered if its k nearest among the n - 1 and m others are all of its sample:
+    ``1 - C(n - 1, k) / C(n + m - 1, k)``.
     """
     own = np.arange(n - k, n, dtype=np.float64)
     return float(1.0 - np.prod(own / (own + m)))

@@ -22,24 +22,16 @@ SHARES = (80_000, 20_000, 21_000)
 class Network:
     """Settings of the official network.
 
-    Two hidden layers follow the first one, all of ``hidden`` units with LeakyReLU (slope 0.01), no
-    dropout, one output; Adam, binary cross entropy, the epoch of best accuracy on the middle part.
-
-    Parameters
-    ----------
-    hidden : int, units per layer
-    epochs, batch : int
-    learning_rate : float
-    double : bool, float64 as in the official code; float32 is several times faster
-    device : "cpu", "cuda", or None: a GPU if there is one
+    Two hidden layers follow the first one, all with LeakyReLU (slope 0.01), no dropout, one output;
+    Adam, binary cross entropy, the epoch of best accuracy on the middle block.
     """
 
-    hidden: int = 2048
+    hidden: int = 2048  # units per layer
     epochs: int = 50
     batch: int = 1000
     learning_rate: float = 2e-4
-    double: bool = True
-    device: str | None = None
+    double: bool = True  # float64 as in the official code; float32 is several times faster
+    device: str | None = None  # "cpu", "cuda", or None: a GPU if there is one
 
 
 def deep_classifier_auc(
@@ -54,27 +46,13 @@ def deep_classifier_auc(
     """Return the AUC of the official network, generated (label 0) against reference (label 1).
 
     Each run splits both classes anew (80 : 20 : 21), trains, keeps the epoch of best accuracy on
-    the second part, calibrates by isotonic regression there, and measures on the third part.
+    the second part, calibrates by isotonic regression there, and measures on the third part. Inputs
+    (n, d) and (m, d) are those of `low_level_inputs` or `high_level_inputs`, not standardised.
 
-    Parameters
-    ----------
-    reference, generated : ndarray (n, d), (m, d), inputs of `low_level_inputs` or
-        `high_level_inputs`; not standardised, as in the official code
-    network : Network; None: the official settings
-    n_runs : int, independent trainings; the published figures are mean and spread of 10
-    seed : int; the official shuffles have none
+    The error is the spread over runs (ddof 0, as published, there of 10), for one run that of the
+    finite sample. ``settings``: ``aucs``, ``aucs_uncalibrated``, ``jsd`` = (ln 2 - BCE) / ln 2.
 
-    Returns
-    -------
-    Result; the error is the spread over runs (ddof 0, as published), for one run that of the
-    finite sample. ``settings``: ``aucs``, ``aucs_uncalibrated``, ``jsd`` = (ln 2 - BCE) / ln 2
-
-    Raises
-    ------
-    MissingExtra
-        If torch is not installed.
-    InputError
-        If a sample has fewer than 30 showers, or columns differ.
+    Raises MissingExtra without torch; InputError for fewer than 30 showers, or other columns.
 
     References
     ----------

@@ -28,30 +28,16 @@ def log_posteriors(
 ) -> list[Result]:
     """Return for every generator the log posterior of the reference under a classifier of all.
 
-    A classifier learns to tell from which generator an event comes. The score of a generator is the
-    mean over the reference of the logarithm of its probability: the nearer to 0, the more the
-    simulation looks like this generator rather than the others. One that cannot tell generators
-    apart gives ``-log(number of generators)`` to each. No floor: the scores depend on who takes
-    part.
+    A classifier learns to tell from which generator an event comes, from as many events of each as
+    the smallest sample has. The score of a generator is the mean over the reference (n, d) of the
+    logarithm of its probability: the nearer to 0, the more the simulation looks like this generator
+    rather than the others. One that cannot tell generators apart gives ``-log(number of
+    generators)``, which is ``settings["blind"]``; ``settings["own"]`` is the score on held-out
+    events of the generator itself. No floor: the scores depend on who takes part, and on the
+    classifier (the published one is not known). Errors are from the finite reference and the spread
+    over ``n_runs`` classifiers, each trained on other 70% of the samples.
 
-    Parameters
-    ----------
-    reference : ndarray (n, d), events of the simulation, no generator was trained on
-    samples : name -> ndarray (m, d), events of the generators; as many of each as the smallest has
-    make_classifier : seed -> classifier with ``fit`` and ``predict_proba``; the published network
-        is not known, so values can be compared within one call only
-    n_runs : int, classifiers, each trained on other 70% of the samples
-
-    Returns
-    -------
-    list of Result, column = name of the generator; error from the finite reference and the spread
-    over classifiers. ``settings["own"]``: the same score on held-out events of the generator
-    itself, ``settings["blind"]``: that of a classifier that knows nothing.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two generators, fewer than 20 events of one, or columns differ.
+    Raises InputError for fewer than two generators, fewer than 20 events of one, or other columns.
 
     References
     ----------

@@ -41,10 +41,7 @@ def high_level_inputs(features: Features) -> np.ndarray:
 
 
 def low_level_inputs(showers: Showers, threshold: float | None = None) -> np.ndarray:
-    """Return log10 E_inc and voxels over E_inc, (n, 1 + voxels): the official low-level inputs.
-
-    Voxels below ``threshold`` [MeV] are 0; None: the official value of the geometry.
-    """
+    """Return log10 E_inc and voxels over E_inc, (n, 1 + voxels), cut at ``threshold`` [MeV]."""
     voxels = showers.above(threshold).voxels / showers.energies[:, None]
     return np.column_stack([np.log10(showers.energies), voxels])
 
@@ -58,26 +55,11 @@ def fast_auc(
 ) -> Result:
     """Return the AUC of a judge that needs a CPU for minutes; NOT the official network.
 
-    The inputs are the official ones, the judge is a small standardised perceptron, or whatever
-    ``make_classifier`` gives; low-level voxels go in as ``log10(1 + E / (1e-6 E_inc))``, because a
-    small judge does not find the soft voxels otherwise. The official network is in
-    `official_classifier`.
-
-    Parameters
-    ----------
-    reference, generated : inputs of `low_level_inputs` or `high_level_inputs`
-    level : "low" or "high"
-    options : of `flowbdt.evaluation.metrics.classifier_auc`
-
-    Returns
-    -------
-    Result called ``auc_low_fast`` or ``auc_high_fast``, with ``settings["judge"]`` saying that it
-    is not the official one
-
-    Raises
-    ------
-    InputError
-        If the level is unknown or the samples cannot be compared.
+    The inputs are the official ones, of ``level`` "low" or "high"; the judge is a small
+    standardised perceptron, or whatever ``make_classifier`` gives. Low-level voxels go in as
+    ``log10(1 + E / (1e-6 E_inc))``, because a small judge does not find the soft voxels otherwise.
+    ``options`` are those of `classifier_auc`. Raises InputError if the level is unknown or the
+    samples cannot be compared.
     """
     if level not in LEVELS:
         raise InputError(f"the level must be 'low' or 'high', got {level!r}")
@@ -101,21 +83,10 @@ def shower_fpd(reference: Features, generated: Features, **options: Any) -> Resu
     """Return FPD of showers, not times 1000 as in the published tables.
 
     That of `frechet_distance` for the inputs of the high-level classifier (log10 E_inc included),
-    with draws of 10,000 to 50,000 showers.
+    with draws of 10,000 to 50,000 showers. They are drawn with replacement: the same few again and
+    again where there are fewer than 50,000, so that the value does not go to zero for a perfect
+    generator. Compare with the floor of the same numbers only.
 
-    Parameters
-    ----------
-    reference, generated : Features
-    options : of `flowbdt.evaluation.metrics.joint.frechet_distance`
-
-    Notes
-    -----
-    Showers are drawn with replacement: the same few again and again where there are fewer than
-    50,000, so that the value does not go to zero for a perfect generator. Compare with the floor
-    of the same numbers only.
-
-    References
-    ----------
     CaloChallenge/homepage, code/evaluate.py (features and settings); arXiv:2211.10295, section III.
     """
     inputs = high_level_inputs(reference), high_level_inputs(generated)
