@@ -14,7 +14,7 @@ from ...tables.event_table import EventTable
 from ..differences import Difference, label_of
 from ..evaluate import Evaluation
 from ..metrics import uncertain
-from ..metrics.base import effective_size
+from ..metrics.base import effective_size, scaled
 from ..metrics.marginal import spread
 from . import score_tables
 from .curves import Point
@@ -135,7 +135,7 @@ def column_numbers(table: EventTable, name: str) -> tuple[str, ...]:
         values, unit = table.cond[:, table.cond_names.index(name)], "condition"
     else:
         values, unit = table.column(name), table.unit(name) or "-"
-    weight = np.ones(len(values)) if table.weight is None else table.weight
+    weight = np.ones(len(values)) if table.weight is None else scaled(table.weight)
     known = np.isfinite(values)
     values, weight = values[known], weight[known]
     if not len(values):
