@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run
 
 from flowbdt.atomic_files import read_json
 from flowbdt.errors import MissingExtra
@@ -174,17 +173,3 @@ def test_without_matplotlib_the_scores_are_still_written(
 def test_importing_the_report_does_not_import_matplotlib() -> None:
     code = "import sys, flowbdt.evaluation.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("words", [
-    ["evaluate", "jets.h5", "no.h5", "-o", "jets.h5"],
-    ["evaluate", "jets.h5", "no.h5", "-o", "jets.h5/page"],
-    ["report", "no.h5", "-o", "jets.h5/page"],
-    ["compare", "no", "no.h5", "-o", "jets.h5/page.json"],
-    ["compare", "no", "no.h5", "-o", "."],
-    ["tune-sampler", "no", "jets.h5", "-o", "jets.h5"],
-])  # fmt: skip
-def test_a_place_that_cannot_be_written_is_noticed_before_the_work(folder, capsys, words):
-    assert run(*words) == 1
-    error = capsys.readouterr().err
-    assert "cannot make the folder" in error or "is a folder" in error
