@@ -99,26 +99,22 @@ def measure(kind: str, options: argparse.Namespace, folder: str) -> dict[str, An
 
 def judged_on(run: Any, step: int, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Return what trees see of showers that were not trained on, and what they should answer."""
-    from flowbdt.flow.closed_form import from_bytes
     from flowbdt.flow.couplings import COUPLINGS
     from flowbdt.flow.paths import PATHS
-    from flowbdt.flow.step_inputs import step_inputs
-    from flowbdt.tables.transforms import JointTransform, TableTransform
+    from flowbdt.tables.transforms import TableTransform
     from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
     from flowbdt.training.run_directory import task_name
+    from flowbdt.training.task_files import planned_inputs
 
     task, fitted = run.read_json(task_name(step)), run.read_json("transform.json")
     held_out = EventTable.of(showers(options.data, options.quick)[1])
     z = TableTransform.from_json(fitted).forward(held_out).astype(np.float32)
-    closed_form = from_bytes(run.read("preconditioner.npz"))
-    joint = JointTransform.from_json(fitted["joint"])
-    t, t_next = task["time"], task["next_time"]
     pairs = NoisyPairs(
         LatentEvents(z, np.arange(len(z))),
         PATHS.build(task["path"]),
         COUPLINGS.build(task["coupling"]),
-        TimeStep(step, t, t_next),
-        inputs=step_inputs(closed_form, joint, task, t, t_next),
+        TimeStep(step, task["time"], task["next_time"]),
+        inputs=planned_inputs(run, task),
         n_repeats=1,
         seed=1,
         purpose="held out",

@@ -97,9 +97,9 @@ class Peer:
     """
 
     def __init__(self, python: Path, package: Package, rows: np.ndarray, place: Path) -> None:
-        job = {"package": package.name, "settings": package.settings}
-        job["rows"] = str(place / f"{package.name}.npy")
-        np.save(job["rows"], rows[: package.rows])
+        table = place / f"{package.name}.npy"
+        np.save(table, rows[: package.rows])
+        job = {"package": package.name, "settings": package.settings, "rows": str(table)}
         path = place / f"{package.name}.json"
         path.write_text(json.dumps(job))
         self._process = subprocess.Popen(

@@ -98,7 +98,7 @@ def judge(real: EventTable, new: EventTable, training: EventTable, quick: bool) 
         quick=quick,
         metrics=["auc_gb", "auc_mlp", "separation", "correlation_max"],
     )
-    figures = {}
+    figures: dict[str, Any] = {}
     for name, key in [
         ("auc_gb", "auc_gb"),
         ("auc_mlp", "auc_mlp"),

@@ -46,6 +46,9 @@ class OneBatch:
     def __iter__(self) -> Any:
         yield self.batch
 
+    def redrawn(self, draw: int) -> OneBatch:
+        return self  # its noise is part of the batch
+
 
 class Model:
     """A step model that knows how many columns it has."""

@@ -249,7 +249,7 @@ def _split(peaks: dict[int, float]) -> tuple[float, float]:
 def simulate(step_s: Sequence[float], overhead: Overhead) -> dict[str, list[float]]:
     """Return the makespan for every number of slots, by run; steps repeat the measured ones."""
     return {
-        name: [makespan(np.resize(step_s, n), slots, overhead) for slots in SLOTS]
+        name: [makespan(np.resize(step_s, n).tolist(), slots, overhead) for slots in SLOTS]
         for name, n in RUNS.items()
     }
 

@@ -102,8 +102,8 @@ def _on_test(
     plain, gain = [], []
     for seed in range(200, 200 + draws):
         one = score_samplers.Bench(run, test, "separation", seed=seed, n_threads=1)
-        values, difference = one.separations([found.start, found.sampler])
-        plain.append(values)
+        scores, difference = one.separations([found.start, found.sampler])
+        plain.append(scores)
         gain.append((difference.value, difference.error))
     values, gained = np.array(plain), np.array(gain)
     return {
