@@ -50,7 +50,10 @@ class StepModel:
     """The velocity at one trained time: closed form plus trees, from conditions of any unit."""
 
     def __init__(
-        self, inputs: StepInputs, trees: BoostedTrees | CompiledTrees, scaling: ColumnScaling
+        self,
+        inputs: StepInputs,
+        trees: BoostedTrees | CompiledTrees,
+        scaling: ColumnScaling = ColumnScaling.none(0),  # noqa: B008 (of conditions; immutable)
     ) -> None:
         self._inputs, self._trees, self._scaling = inputs, trees, scaling
 
