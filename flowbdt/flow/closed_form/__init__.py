@@ -29,7 +29,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
             )
         name = str(arrays["name"])
         if name == "stages":  # an early student, which had a prefix for its one stage
-            name, arrays = "mixture", {k.removeprefix("0."): a for k, a in arrays.items()}
+            known = {k.removeprefix("0."): a for k, a in arrays.items() if k.startswith("0.")}
+            name, arrays = "mixture", known
         restored: Preconditioner = PRECONDITIONERS.get(name).restore(arrays)
         return restored
 
