@@ -36,8 +36,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(part, path)
     except OSError as error:
+        reason = error if error.errno else f"no space is left ({error})"
         raise RunError(
-            f"could not write {path}: {error}. Nothing was left half-written; free space or"
+            f"could not write {path}: {reason}. Nothing was left half-written; free space or"
             " choose another folder, then run the same command again"
         ) from error
     finally:
