@@ -143,7 +143,7 @@ class ModelConfig:
     relations: list[str] = field(default_factory=list)
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
     executor: Spec = "serial"
-    random_state: int | None = None
+    random_state: AtLeastZero | None = None
 
     def __post_init__(self) -> None:
         noise: Any = self.noise
@@ -238,9 +238,10 @@ class RunConfig(ModelConfig):
     def from_yaml(cls, path: str | Path) -> Self:
         """Read a YAML file. Raises ConfigError that names the file."""
         try:
-            settings = yaml.load(Path(path).read_text(), _Yaml) or {}
-        except (OSError, yaml.YAMLError) as error:
+            content = Path(path).read_bytes()
+        except OSError as error:
             raise ConfigError(f"cannot read configuration {path}: {error}") from error
+        settings = read_yaml(content, f"configuration {path}") or {}
         if not isinstance(settings, dict):
             raise ConfigError(f"configuration {path} must be 'name: value' lines, got {settings!r}")
         first_format = settings.pop("format", FORMAT) == 1
@@ -263,15 +264,21 @@ _Yaml.add_implicit_resolver(
 )
 
 
+def read_yaml(content: str | bytes, what: str) -> Any:
+    """Return YAML as plain values. Raises ConfigError that says what could not be read."""
+    try:
+        return yaml.load(content, _Yaml)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = str(error) if isinstance(content, str) else f"{error}; a file must be UTF-8 text"
+        raise ConfigError(f"cannot read {what}: {text}") from error
+
+
 def _assign(settings: dict[str, Any], assignment: str) -> None:
     """Apply one ``a.b=value`` to nested settings; the value is read as YAML."""
     name, equals, text = assignment.partition("=")
     if not equals or not name:
         raise ConfigError(f"an override is written name=value, got {assignment!r}")
-    try:
-        value = yaml.load(text, _Yaml)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot read the value of {assignment!r}: {error}") from error
+    value = read_yaml(text, f"the value of {assignment!r}")
     head, _, key = name.strip().partition(".")
     if head not in settings:
         raise unknown("setting", head, settings)

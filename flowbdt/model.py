@@ -19,7 +19,9 @@ from .generation.one_event import EventSampler
 from .generation.packed.packed_model import packed_bytes
 from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
+from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
+from .tables.original_types import stored_labels
 from .training import run_directory
 from .training.collect import OnReport, train
 from .training.executors import EXECUTORS, Executor
@@ -169,9 +171,10 @@ class FlowBDT(BaseEstimator):
 
         Parameters
         ----------
-        X : EventTable, DataFrame or array (n, d); numbers, or text columns in a DataFrame
+        X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
+            structured array; numbers, or categories in columns with names
         y : ignored, for scikit-learn
-        cond : array or DataFrame (n, c), needed again at generation; NaN means missing
+        cond : a table as ``X`` with c columns, needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
@@ -183,10 +186,10 @@ class FlowBDT(BaseEstimator):
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
-        table = EventTable.of(X, cond=cond, weight=sample_weight)
+        data, kind = named_columns(X, "the table")
+        table = EventTable.of(data, cond=cond, weight=sample_weight)
         start = None if source is None else align_columns(source, table.names, table.categories)
-        kind = "frame" if hasattr(X, "iloc") else "array"
-        inputs = Inputs(table, config, seed, start, "table" if isinstance(X, EventTable) else kind)
+        inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             try:
                 run = fit_run(inputs, Path(folder) / "run")
@@ -244,6 +247,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
+        outside: str = "warn",
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -251,18 +255,22 @@ class FlowBDT(BaseEstimator):
         Parameters
         ----------
         n_samples : int; by default as many as ``cond`` or ``source`` has rows, else 1
-        cond : array or DataFrame (n_samples, c), or one row for all; needed if fitted with it
+        cond : table of conditions, a row for each event or one for all; needed if fitted with it.
+            Columns go by name, others are left alone; by position only where there are no names
         source : events to start from, needed if fitted with it
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
             ``spacing`` and ``interpolate``: other steps through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
         compiled : None for machine code where it can be (extra ``compiled``), True to insist on
             numba, False for XGBoost; the same events, but for a few that rounding moves
+        outside : for conditions further beyond their training range than a tenth of its width,
+            where trees are constant: 'warn' (a DataWarning with their number), 'raise', or 'clip'
+            to move all conditions into the range
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
         -------
-        EventTable, DataFrame or array (n_samples, d), in the units and types of the training data
+        table of n_samples rows, in the kind, names, units and types of the training data
 
         Raises
         ------
@@ -271,7 +279,7 @@ class FlowBDT(BaseEstimator):
         or cannot be used with this model; MissingExtra if ``compiled`` is True without numba.
         """
         flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
-        blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source)
+        blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
         return flow.as_fitted(EventTable.concatenate(list(blocks)))
 
     def sample_blocks(
@@ -282,6 +290,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
+        outside: str = "warn",
         random_state: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[Any]:
@@ -291,7 +300,7 @@ class FlowBDT(BaseEstimator):
         """
         flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
         blocks = flow.sample_blocks(
-            n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows
+            n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows, outside=outside
         )
         return map(flow.as_fitted, blocks)
 
@@ -304,6 +313,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
+        outside: str = "warn",
         random_state: Any = None,
         block_rows: int | None = None,
         resume: bool = False,
@@ -320,6 +330,7 @@ class FlowBDT(BaseEstimator):
             cond=cond,
             source=source,
             block_rows=block_rows,
+            outside=outside,
             resume=resume,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import InputError
+from .errors import ConfigError, InputError
 
 BLOCK = 4096
 """Events per keyed block of noise, in training and in generation. Part of the file format: another
@@ -89,6 +89,10 @@ def resolve(random_state: int | np.random.RandomState | np.random.Generator | No
         return int(random_state.randint(0, 2**31 - 1))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(0, 2**31 - 1))
+    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)):
+        raise ConfigError(f"random_state must be a whole number or None, got {random_state!r}")
+    if random_state < 0:
+        raise ConfigError(f"random_state must not be negative, got {random_state}")
     return int(random_state)
 
 

@@ -238,8 +238,8 @@ def test_conditions_steer_the_sample(on_condition):
     [
         (None, "trained with the conditions c"),
         (np.ones((3, 1)), "rows"),
-        (np.ones((5, 2)), "columns c"),
-        (pd.DataFrame({"c": [1.0] * 5, "d": [1.0] * 5}), "not expected: d"),
+        (np.ones((5, 2)), "must have 1 column: c"),
+        (pd.DataFrame({"C": [1.0] * 5, "d": [1.0] * 5}), "missing: c. It has C, d: rename"),
         (np.full((5, 1), np.inf), "infinite"),
     ],
 )

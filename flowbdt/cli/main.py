@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -13,11 +14,10 @@ import click
 from .. import __version__
 from ..errors import FlowbdtError
 from . import cluster_jobs as jobs
-from .demo import demo_command
-from .fetch_data import data_group
 from .fit_runs import fit_command, show_command
 from .generate_events import export_command, generate_command
 from .judge_events import calo_group, compare_command, evaluate_command, report_command
+from .public_data import data_group, demo_command
 from .tune_runs import distil_command, trial_command, tune_command, tune_sampler_command
 from .watch_jobs import watch_command
 
@@ -58,6 +58,9 @@ class CommandsByTopic(click.Group):
             return 1
         except BrokenPipeError:
             return 0
+        except OSError as error:  # such as a folder that is a file, or one without permission
+            print(f"flowbdt: error: {error}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
             return 130
@@ -86,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # threads that wait asleep, not spinning: beside other work on the machine a spinning fit took
     # four times the CPU time; read when XGBoost is loaded, here and in joblib's workers
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal knows every letter
+            stream.reconfigure(errors="replace")
     try:
         return int(flowbdt.main(arguments, "flowbdt", standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -78,8 +78,10 @@ def file(*names: str, metavar: str = "FILE", **settings: Any) -> Decorator:
 
 
 def output(metavar: str, text: str, **settings: Any) -> Decorator:
-    """Add ``--output``."""
-    return file("-o", "--output", metavar=metavar, help=text, **settings)
+    """Add ``--output``; a folder may not be a file that is there, a file no folder."""
+    folder, either = metavar != "FILE", metavar == "OUT"
+    path = click.Path(file_okay=either or not folder, dir_okay=either or folder, path_type=Path)
+    return click.option("-o", "--output", type=path, metavar=metavar, help=text, **settings)
 
 
 def integer(*names: str, metavar: str = "N", **settings: Any) -> Decorator:
@@ -101,12 +103,9 @@ def mapping(name: str, example: str, text: str, **settings: Any) -> Decorator:
     """Add an option that is a mapping in YAML; raises ConfigError if it is anything else."""
 
     def read(value: str) -> dict[str, Any]:
-        import yaml
+        from ..config import read_yaml
 
-        try:
-            content = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cannot read {name} {value!r}: {error}") from error
+        content = read_yaml(value, f"{name} {value!r}")
         if not isinstance(content, dict):
             raise ConfigError(f"{name} must be a mapping such as '{example}', got {value!r}")
         return content

@@ -15,12 +15,13 @@ from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
-from ..flow.sampler import Sampler
 from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..flow.time_grid import TimeGrid
+from ..flow.time_grid import Sampler, TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
+from ..tables import conditions
+from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
@@ -37,7 +38,7 @@ from .compiled.engine import (
     warn_slow,
 )
 from .generate_rows import EventGenerator
-from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events
+from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events, within
 from .packed.pack_steps import SolverProgram, solver_program
 
 TOGETHER = 500_000
@@ -98,6 +99,7 @@ class Flow:
         self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
+        self.scaling, self.condition_ranges = conditions.restored(self.columns)
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self.field = self._stepwise(sampler)
@@ -250,7 +252,8 @@ class Flow:
         ratio, machine_code = self.ratio, (self.compiled_flow, self.compiled_inverse)
         if ratio is not None and self.compiled:
             ratio = ratio.with_trees(self.classifier.predict)
-        return EventGenerator(self.field, self.sampler, self.transform, ratio, *machine_code)
+        inverse = self.transform, self.scaling
+        return EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""
@@ -271,13 +274,14 @@ class Flow:
         cond: Any = None,
         source: Any = None,
         block_rows: int | None = None,
+        outside: str = "warn",
     ) -> Iterator[EventTable]:
         """Yield new events block by block; arguments and errors as `FlowBDT.sample_blocks`.
 
         Event i depends on the seed, its row and its conditions only.
         """
         n = number_of_events(n, cond, source)
-        inputs = self.condition_rows(cond, n), self.checked_source(source, n)
+        inputs = self.condition_rows(cond, n, outside), self.checked_source(source, n)
         return self.blocks((0, n), seed, *inputs, block_rows)
 
     def blocks(
@@ -318,6 +322,11 @@ class Flow:
             return -(-block_rows // BLOCK) * BLOCK
         return rows_together(self.n_latent) if rowwise or self.ratio is not None else BLOCK
 
+    @property
+    def condition_scaling(self) -> ColumnScaling:
+        """The scaling with which the field takes conditions."""
+        return self.scaling[self.n_columns :]
+
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
         with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
@@ -334,22 +343,26 @@ class Flow:
             cond=cond,
             cond_names=tuple(columns["conditions"]),
             categories=dict(self.categories),
+            originals=dict(columns.get("originals", {})),
         )
 
     def as_fitted(self, table: EventTable) -> Any:
-        """Return a table as the kind that was fitted: EventTable, DataFrame or array."""
-        kind = self.plan["kind"]
-        if kind == "frame":
-            return table.to_frame()
-        return table.x.astype(np.result_type(*table.dtypes)) if kind == "array" else table
+        """Return a table as the kind that was fitted, with its labels and types."""
+        return table.as_kind(self.plan["kind"], self.plan.get("labels"))
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""
         rows = self.condition_rows(cond, n)
         return None if rows is None else rows[0:n]
 
-    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:
-        """Return the same; from the path of a file they are read when needed."""
+    def condition_rows(
+        self, cond: Any, n: int, outside: str | None = "warn"
+    ) -> np.ndarray | FileRows | None:
+        """Return the same; from the path of a file they are read when needed.
+
+        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
+        once, 'raise' refuses it; 'clip' moves all to the range; None does not look.
+        """
         names = self.condition_names
         if names and cond is None:
             raise InputError(
@@ -359,7 +372,10 @@ class Flow:
         if not names and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
         categories = {k: v for k, v in self.categories.items() if k in names}
-        return conditions_of(cond, names, categories, n) if names else None
+        if not names:
+            return None
+        rows = conditions_of(cond, names, categories, n)
+        return rows if outside is None else within(rows, self.condition_ranges, n, outside)
 
     def checked_source(self, source: Any, n: int) -> SourcePoints | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, plural
+from ..errors import DataWarning, InputError, InputTypeError, MissingExtra, plural
 from ..registry import unknown
+
+MAX_CATEGORIES = 1000
+FEW_CATEGORIES = 50
+"""Different texts that may be categories whatever they look like."""
+FEW_NUMBERS = 20
+"""The same of texts that begin as a number does."""
+NUMBER = re.compile(r"\s*[-+(]?\s*[^\w\s]?\s*\d")
+"""The beginning of a number, price or date."""
+NO_NUMBERS = (str, bytes, Decimal, date, timedelta, np.datetime64, np.timedelta64)
 
 
 def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
@@ -25,7 +39,7 @@ def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
-    weight = np.asarray(weight, dtype=np.float64)
+    weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
     if weight.shape != (n_rows,):
         raise InputError(f"weights must have shape ({n_rows},), one per event, got {weight.shape}")
     finite(weight[:, None], ["weight"], "weights")
@@ -38,6 +52,15 @@ def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     if not weight.any():
         raise InputError("weights must not all be zero")
     return weight
+
+
+def relative(weight: np.ndarray) -> np.ndarray:
+    """Return weights (n,) divided by their mean, float64: their unit does not matter.
+
+    By the largest first, so that no sum of weights of any size overflows or vanishes.
+    """
+    share = np.asarray(weight, dtype=np.float64) / np.max(weight)
+    return np.asarray(share / share.mean())
 
 
 def unique_names(names: Sequence[Any], n_columns: int, what: str) -> tuple[str, ...]:
@@ -73,3 +96,268 @@ def min_rows(n_rows: int, needed: int, what: str) -> None:
     """Refuse a table with too few rows."""
     if n_rows < needed:
         raise InputError(f"{what} needs at least {needed} rows, got {n_rows} (n_samples={n_rows})")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as numbers: values (n,) float64, codes of ``texts`` unless these are empty.
+
+    ``dtype`` is numpy's name of the type to give back, ``original`` that of pandas or the kind of
+    the categories, where these say more.
+    """
+
+    values: np.ndarray
+    dtype: str
+    texts: tuple[str, ...] = ()
+    original: str = ""
+
+
+def named_columns(data: Any, what: str) -> tuple[Any, str]:
+    """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
+
+    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array', and of
+    tables that speak Arrow the name of their library, such as 'pyarrow' or 'polars'.
+    """
+    if hasattr(data, "cond_names"):
+        return data, "table"
+    if hasattr(data, "tocsr"):  # sparse, refused later; some are mappings
+        return data, "array"
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        return data, "frame"
+    fields = getattr(getattr(data, "dtype", None), "names", None)
+    if isinstance(data, Mapping):
+        columns, kind = dict(data), "dict"
+    elif fields:
+        columns, kind = {name: data[name] for name in fields}, "records"
+    elif hasattr(data, "__arrow_c_stream__") and not hasattr(data, "iloc"):
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise MissingExtra.of("pyarrow", error, "data") from error
+        try:
+            return pyarrow.table(data).to_pandas(), type(data).__module__.partition(".")[0]
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise InputError(f"{what} cannot be read through Arrow: {error}") from error
+    else:
+        return data, "array"
+    import pandas as pd
+
+    for name, values in columns.items():
+        columns[name] = values = unmasked(values, f"column {name!r} of {what}")
+        if np.ndim(values) != 1:
+            raise InputError(
+                f"column {name!r} of {what} must have shape (n,), got {np.shape(values)}"
+            )
+    try:
+        return pd.DataFrame(columns), kind
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{what} cannot be read: {error}") from error
+
+
+def row_count(data: Any) -> int:
+    """Return the number of rows of a table of any kind; 0 if it has none."""
+    if isinstance(data, Mapping):
+        data = next(iter(data.values()), ())
+    return len(data) if hasattr(data, "__len__") else 0
+
+
+def has_names(data: Any) -> bool:
+    """Test if columns have names: not of an array, and not if they are only counted."""
+    if hasattr(data, "cond_names"):
+        return all(data.names != tuple(f"{c}{i}" for i in range(len(data.names))) for c in "xc")
+    if hasattr(data, "iloc"):
+        labels = list(data.columns) if hasattr(data, "columns") else [data.name]
+        return labels not in ([None], list(range(len(labels))))
+    return named_columns(data, "the table")[1] != "array"
+
+
+def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
+    """Return a masked array as a plain one: with NaN for ``gaps``; else masked entries are refused.
+
+    Other data are returned as they are.
+    """
+    if not np.ma.isMaskedArray(data):
+        return data
+    n_masked = int(np.ma.count_masked(data))
+    if gaps and n_masked:
+        return np.where(np.ma.getmaskarray(data), np.nan, data.data)
+    if n_masked:
+        raise InputError(
+            f"{what} has missing entries, {n_masked} that are masked: fill them in with"
+            " .filled(value), or drop these rows"
+        )
+    return data.data
+
+
+def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
+    """Return an array (n, d) of numbers. Raises InputError for all that is none."""
+    if hasattr(data, "tocsr"):
+        raise InputError(f"{what} must be a dense array, got a sparse one; call .toarray() first")
+    try:
+        array = np.asarray(unmasked(data, what, gaps))
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{what} must be a 2-d array (events, columns): {error}") from error
+    if gaps and array.ndim == 1:
+        array = array[:, None]  # one condition
+    if array.ndim != 2:
+        raise InputError(
+            f"{what} must be a 2-d array (events, columns), got {array.ndim} dimension(s)."
+            " Reshape your data: x.reshape(-1, 1) makes one column"
+        )
+    if array.dtype.kind == "c":
+        raise InputError(f"{what} must hold real numbers. Complex data not supported")
+    if array.dtype.kind in "biuf":
+        return array
+    advice = "; hand text columns in as a DataFrame, convert times to numbers such as seconds"
+    strange = [v for v in array.flat if isinstance(v, NO_NUMBERS)] if array.dtype == object else []
+    if array.dtype != object or strange:
+        such = f", such as {strange[0]!r}" if strange else ""
+        raise InputError(f"{what} must hold numbers, got dtype {array.dtype}{such}{advice}")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        kind = InputTypeError if isinstance(error, TypeError) else InputError
+        raise kind(
+            f"{what} must hold numbers, got an entry that is none ({error}){advice}"
+        ) from error
+
+
+def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = False) -> Column:
+    """Return a column of a DataFrame, or of an array of numbers, that holds numbers or categories.
+
+    With ``gaps`` missing entries are allowed (NaN). Texts must be plausible categories, few beside
+    the rows, unless ``any_text``: where they are compared with known ones.
+    """
+    if isinstance(column, np.ndarray):
+        return Column(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
+    import pandas as pd
+
+    if column.dtype == object:  # numbers in an object column are numbers
+        column = column.infer_objects()
+    plain = isinstance(column.dtype, np.dtype)
+    missing = column.isna().to_numpy()
+    if missing.any() and not gaps and not (plain and column.dtype.kind == "f"):
+        raise InputError(
+            f"column {name!r} has {int(missing.sum())} missing entries; fill them in, drop"
+            " these rows, or hand the column in as a condition, where missing is allowed"
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return _category(column, name, gaps)
+    if column.dtype.kind not in "biuf":
+        return _texts(column, name, missing, any_text)
+    if gaps:
+        return Column(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
+    if plain:
+        return Column(_exact(column.to_numpy(), name, gaps), column.dtype.name)
+    dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))  # nullable, or of Arrow
+    values = _exact(column.to_numpy(dtype=dtype), name, gaps)
+    return Column(values, dtype.name, original=str(column.dtype))
+
+
+def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
+    """Return values as float64; warn if integers of a column are too large for that."""
+    large = (
+        not gaps and values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
+    )
+    if large and max(int(values.max()), -int(values.min())) > 2**53:
+        warnings.warn(
+            f"column {name!r} has integers beyond 2**53, which are rounded to a multiple of"
+            " 2 or more; leave out identifiers, they are not quantities to learn",
+            DataWarning,
+            stacklevel=2,
+        )
+    return values.astype(np.float64)
+
+
+def _category(column: Any, name: str, gaps: bool) -> Column:
+    """Return a column of pandas categories; their order, and their values as texts, are kept."""
+    known = column.cat.categories
+    values = known.tolist()
+    if values and all(isinstance(value, bool) for value in values):  # truth values are numbers
+        return read_column(column.astype(np.float64 if gaps else bool), name, gaps)
+    if known.dtype.kind not in "biuf" and not all(isinstance(value, str) for value in values):
+        raise _no_column(name, next(v for v in values if not isinstance(v, str)))
+    codes = column.cat.codes.to_numpy()
+    return Column(
+        np.where(codes < 0, np.nan, codes.astype(np.float64)),
+        "int64",
+        tuple(map(str, values)),
+        f"{'ordered ' if column.cat.ordered else ''}category of {known.dtype}",
+    )
+
+
+def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool) -> Column:
+    """Return a column of texts (or bytes, or numbers that pandas took for objects)."""
+    import pandas as pd
+
+    if column.dtype.kind in "cmM":
+        raise InputError(
+            f"column {name!r} must hold real numbers or texts, got {column.dtype}. Complex data"
+            " and times are not supported: split or convert the column first"
+        )
+    present = column[~missing].astype(object)
+    kinds, original = set(map(type, present)), str(column.dtype)
+    values = np.full(len(column), np.nan)
+    if kinds and all(issubclass(kind, (int, float, np.number)) for kind in kinds - {bool}):
+        if bool in kinds and len(kinds) > 1:
+            raise InputError(f"column {name!r} mixes numbers and truth values: make it one kind")
+        values[~missing] = present.astype(np.float64)  # whole numbers of any size
+        return Column(values, "float64")
+    if kinds and kinds <= {bytes, np.bytes_}:
+        try:
+            present, original = present.map(lambda item: item.decode()), "bytes"
+        except UnicodeDecodeError as error:
+            raise _no_column(name, present.iloc[0]) from error
+    else:
+        _check_texts(present, name)
+    texts, default = tuple(sorted(map(str, present.unique()))), pd.Series(["text"]).dtype
+    if not any_text:
+        check_plausible(name, texts, len(present))
+    values[~missing] = pd.Index(texts, dtype=object).get_indexer(present.map(str))
+    return Column(values, "int64", texts, "" if original == str(default) else original)
+
+
+def _check_texts(present: Any, name: str) -> None:
+    """Refuse what is no text, and texts among numbers."""
+    import pandas as pd
+
+    strange = present[~present.map(lambda item: isinstance(item, (str, int, float)))]
+    if len(strange):
+        raise _no_column(name, strange.iloc[0])
+    numeric = pd.to_numeric(present.map(str), errors="coerce").notna()
+    mixed = not present.map(lambda item: isinstance(item, str)).all()
+    if numeric.any() and not numeric.all():
+        if mixed or numeric.mean() >= 0.5 or present[numeric].nunique() > FEW_NUMBERS:
+            row = numeric.index[int(np.argmin(numeric.to_numpy()))]
+            raise InputError(
+                f"column {name!r} must be numeric or text throughout, but row {row} has"
+                f" {present[row]!r} among numbers: correct or remove these rows"
+            )
+    elif mixed:
+        raise InputError(f"column {name!r} mixes numbers and texts: make it one kind")
+
+
+def _no_column(name: str, value: Any) -> InputError:
+    return InputError(
+        f"column {name!r} must hold numbers or texts, got {type(value).__name__} such as {value!r}:"
+        " convert it to numbers (seconds, astype(float), one column per entry), or leave it out"
+    )
+
+
+def check_plausible(name: str, texts: Sequence[str], n: int) -> None:
+    """Refuse texts that are no categories: numbers, dates or identifiers by the hundred."""
+    numbers = sum(bool(NUMBER.match(text)) for text in texts)
+    digits = sum(any(c.isdigit() for c in text) for text in texts)
+    many = len(texts) > MAX_CATEGORIES
+    if 2 * numbers > len(texts) > FEW_NUMBERS or 2 * digits > len(texts) > FEW_CATEGORIES:
+        what = "look like numbers, dates or identifiers"
+    elif many or len(texts) > max(FEW_CATEGORIES, n / 4):
+        what = "are no category"
+    else:
+        return
+    count = f"more than {MAX_CATEGORIES}" if many else str(len(texts))
+    raise InputError(
+        f"column {name!r} has {count} different texts (such as {texts[0]!r}) in {plural(n, 'row')},"
+        f" which {what}: convert the column to numbers, or leave it out. If they are categories,"
+        " say so with .astype('category')"
+    )

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataWarning, InputError, InputTypeError
-from . import checks
+from ..errors import InputError, plural
+from . import checks, original_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +38,7 @@ class EventTable:
     cond_names : tuple of str
     weight : ndarray (n,), float64, non-negative, or None for unit weights
     categories : for columns or conditions that came as text, the texts; x holds their position
+    originals : types to go out as where numpy's name does not say it: of pandas, of categories
     """
 
     x: np.ndarray
@@ -49,6 +49,7 @@ class EventTable:
     cond_names: tuple[str, ...] = ()
     weight: np.ndarray | None = None
     categories: Categories = field(default_factory=dict)
+    originals: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -62,11 +63,14 @@ class EventTable:
     ) -> EventTable:
         """Build a checked table from an EventTable, a DataFrame or a 2-d array.
 
+        Structured arrays, mappings of arrays and tables of Arrow or polars are read by their names.
+
         Raises
         ------
         InputError
-            If the table is not two-dimensional and numeric, has NaN or infinity, repeated names,
-            negative weights, or another number of conditions or weights than of rows.
+            If the table is not two-dimensional, or a column holds neither finite numbers nor
+            plausible categories; if names repeat, weights are negative, or conditions or weights
+            are not as many as rows.
         """
         if isinstance(x, EventTable):
             table = x if names is None else x.select(names)
@@ -74,8 +78,15 @@ class EventTable:
             table = _from_columns(x, names, units or {})
         if cond is not None:
             added = conditions_table(cond, table.n)
-            categories = {**table.categories, **added.categories}
-            table = replace(table, cond=added.x, cond_names=added.names, categories=categories)
+            names = (*table.names, *added.names)
+            checks.unique_names(names, len(names), "columns and conditions together")
+            table = replace(
+                table,
+                cond=added.x,
+                cond_names=added.names,
+                categories={**table.categories, **added.categories},
+                originals={**table.originals, **added.originals},
+            )
         if weight is not None:
             table = replace(table, weight=checks.weights(weight, table.n))
         checks.finite(table.x, table.names, "the table")
@@ -179,14 +190,32 @@ class EventTable:
         """Return a DataFrame with the columns in the types they came in (no conditions)."""
         import pandas as pd
 
-        return pd.DataFrame({name: self.typed(name) for name in self.names})
+        typed = zip(self.names, self.x.T, self.dtypes, strict=True)
+        return pd.DataFrame({name: self.original(name, x.astype(t)) for name, x, t in typed})
 
     def typed(self, name: str) -> np.ndarray:
-        """Return one column in the type it came in; categories as their texts."""
+        """Return one column in numpy's type; categories as their values."""
         values = self.column(name)
         if name in self.categories:
-            return np.asarray(self.categories[name], dtype=object)[values.astype(np.int64)]
+            known = original_types.category_values(
+                self.categories[name], self.originals.get(name, "")
+            )
+            return np.asarray(known, dtype=object)[values.astype(np.int64)]
         return values.astype(self.dtypes[self.names.index(name)])
+
+    def as_kind(self, kind: str, labels: Sequence[Any] | None = None) -> Any:
+        """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
+        if kind == "table":
+            return self
+        if kind == "array":
+            return self.x.astype(np.result_type(*self.dtypes))
+        return original_types.as_kind(self.to_frame(), kind, labels)
+
+    def original(self, name: str, values: np.ndarray) -> Any:
+        """Return numbers or codes of a column, NaN for missing ones, as pandas' type it came in."""
+        return original_types.original_column(
+            values, self.categories.get(name), self.originals.get(name, "")
+        )
 
 
 def united(tables: Sequence[Categories]) -> Categories:
@@ -203,22 +232,28 @@ def _recode(
 ) -> np.ndarray:
     if old == new:
         return codes
-    if old is None:
-        raise InputError(
-            f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
-            " column in as text"
-        )
     present = ~np.isnan(codes)  # NaN: a missing condition
-    used = np.unique(codes[present]).astype(np.int64)
-    unknown = [old[code] for code in used if old[code] not in new]
+    used, inverse = np.unique(codes[present], return_inverse=True)
+    if old is None:  # numbers: categories may be numbers, too
+        numbers = _numbers(new)
+        if numbers is None:
+            raise InputError(
+                f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
+                " column in as text"
+            )
+        known = dict(zip(numbers.tolist(), range(len(new)), strict=True))
+        values: list[Any] = used.tolist()
+    else:
+        known = {text: code for code, text in enumerate(new)}
+        values = [old[int(code)] for code in used]
+    unknown = [str(value) for value in values if value not in known]
     if unknown:
         raise InputError(
             f"column {name!r} has the unknown categories {', '.join(unknown)};"
             f" known: {', '.join(new)}"
         )
-    lookup = np.array([new.index(text) if text in new else -1 for text in old], dtype=np.float64)
     result = codes.copy()
-    result[present] = lookup[codes[present].astype(np.int64)]
+    result[present] = np.array([known[value] for value in values], dtype=np.float64)[inverse]
     return result
 
 
@@ -231,124 +266,46 @@ def _stack(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return np.concatenate(present)
 
 
-def _is_frame(data: Any) -> bool:
-    return hasattr(data, "columns") and hasattr(data, "iloc")
-
-
 def _from_columns(
-    data: Any, names: Sequence[str] | None, units: dict[str, str], gaps: bool = False
+    data: Any,
+    names: Sequence[str] | None,
+    units: dict[str, str],
+    gaps: bool = False,
+    any_text: bool = False,
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
-    if _is_frame(data):
+    data, kind = checks.named_columns(data, what)
+    if kind == "array":
+        columns = list(checks.numeric_2d(data, what, gaps).T)
+        names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
+    else:
         columns = [data.iloc[:, i] for i in range(data.shape[1])]
         names = list(data.columns) if names is None else names
-    else:
-        columns = list(_numeric_2d(data, what).T)
-        names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
     if not columns:
         raise InputError(
             f"{what} has 0 feature(s) (shape=({len(data)}, 0)) while a minimum of 1 is required."
         )
     checked = checks.unique_names(names, len(columns), what)
-    read = {n: _as_float(column, n, gaps) for n, column in zip(checked, columns, strict=True)}
+    pairs = zip(columns, checked, strict=True)
+    read = {name: checks.read_column(column, name, gaps, any_text) for column, name in pairs}
     return EventTable(
-        x=np.column_stack([values for values, _, _ in read.values()]),
+        x=np.column_stack([column.values for column in read.values()]),
         names=checked,
         units=tuple(units.get(name, "") for name in checked),
-        dtypes=tuple(dtype for _, dtype, _ in read.values()),
-        categories={name: texts for name, (_, _, texts) in read.items() if texts},
+        dtypes=tuple(column.dtype for column in read.values()),
+        categories={name: column.texts for name, column in read.items() if column.texts},
+        originals={name: column.original for name, column in read.items() if column.original},
     )
 
 
-def _numeric_2d(data: Any, what: str) -> np.ndarray:
-    if hasattr(data, "tocsr"):
-        raise InputError(f"{what} must be a dense array, got a sparse one; call .toarray() first")
-    array = np.asarray(data)
-    if array.ndim != 2:
-        raise InputError(
-            f"{what} must be a 2-d array (events, columns), got {array.ndim} dimension(s)."
-            " Reshape your data: x.reshape(-1, 1) makes one column"
-        )
-    if array.dtype.kind == "c":
-        raise InputError(f"{what} must hold real numbers. Complex data not supported")
-    if array.dtype.kind not in "biuf":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            kind = InputTypeError if isinstance(error, TypeError) else InputError
-            raise kind(
-                f"{what} must hold numbers, got dtype {array.dtype} ({error});"
-                " hand text columns in as a DataFrame"
-            ) from error
-    return array
-
-
-def _as_float(column: Any, name: str, gaps: bool) -> tuple[np.ndarray, str, tuple[str, ...]]:
-    """Return values as float64, the type to give back, and the texts if it was categorical."""
-    if isinstance(column, np.ndarray):
-        return _exact(column, name, gaps), column.dtype.name, ()
-    if column.dtype == object:  # numbers in an object column are numbers
-        column = column.infer_objects()
-    numbers = column.dtype.kind in "biuf"
-    if numbers and gaps:
-        return column.to_numpy(dtype=np.float64, na_value=np.nan), "float64", ()
-    if numbers and isinstance(column.dtype, np.dtype):
-        return _exact(column.to_numpy(), name, gaps), column.dtype.name, ()
-    if not gaps and column.isna().any():
-        raise InputError(
-            f"column {name!r} has {int(column.isna().sum())} missing entries; fill them in, drop"
-            " these rows, or hand the column in as a condition, where missing is allowed"
-        )
-    if numbers:  # pandas' nullable and Arrow numbers
-        dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))
-        return _exact(column.to_numpy(dtype=dtype), name, gaps), dtype.name, ()
-    values, texts = _texts(column, name)
-    return values, "int64", texts
-
-
-def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
-    """Return values as float64; warn if integers of a column are too large for that."""
-    large = (
-        not gaps and values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
-    )
-    if large and max(int(values.max()), -int(values.min())) > 2**53:
-        warnings.warn(
-            f"column {name!r} has integers beyond 2**53, which are rounded to a multiple of"
-            " 2 or more; leave out identifiers, they are not quantities to learn",
-            DataWarning,
-            stacklevel=2,
-        )
-    return values.astype(np.float64)
-
-
-def _texts(column: Any, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return codes (n,) float64, NaN where missing, and the texts that the codes count."""
-    if column.dtype.kind in "cmM":
-        raise InputError(
-            f"column {name!r} must hold real numbers or texts, got {column.dtype}. Complex data"
-            " and times are not supported: split or convert the column first"
-        )
-    present = column.notna().to_numpy()
-    used = {str(value) for value in column[present]}
-    known = [str(text) for text in column.cat.categories] if hasattr(column, "cat") else []
-    # An ordered list that came with the column keeps its order; text is sorted, never a set.
-    texts = tuple(known) if used <= set(known) else tuple(sorted(used))
-    codes = {text: code for code, text in enumerate(texts)}
-    values = np.array([codes.get(str(value), np.nan) for value in column], dtype=np.float64)
-    return np.where(present, values, np.nan), texts
-
-
-def conditions_table(cond: Any, n_rows: int) -> EventTable:
+def conditions_table(cond: Any, n_rows: int | None = None, any_text: bool = False) -> EventTable:
     """Return conditions as a table of their own; NaN means missing."""
-    if hasattr(cond, "to_frame") and hasattr(cond, "iloc"):  # a pandas Series
+    if hasattr(cond, "iloc") and not hasattr(cond, "columns"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
     if not isinstance(cond, EventTable):
-        if not _is_frame(cond):
-            cond = np.asarray(cond)
-            cond = cond[:, None] if cond.ndim == 1 else cond
-        cond = _from_columns(cond, None, {}, gaps=True)
-    if cond.n != n_rows:
+        cond = _from_columns(cond, None, {}, gaps=True, any_text=any_text)
+    if n_rows is not None and cond.n != n_rows:
         raise InputError(f"conditions need one row per event: {n_rows} events, {cond.n} rows")
     if np.isinf(cond.x).any():
         raise InputError("conditions must not be infinite (NaN is allowed and means missing)")
@@ -360,42 +317,53 @@ def align_conditions(
 ) -> np.ndarray:
     """Return conditions (n_rows, c) as float64, in the order and coding of the training table.
 
-    ``cond`` is an array, DataFrame, Series or EventTable of ``n_rows`` rows, or of one for all
-    events. Columns go by name, or by position where there are no names. An EventTable (from
-    `read_conditions`, for example) may have more columns. ``names`` and ``categories`` are those of
-    the conditions that the model was trained with.
+    ``cond`` is a table of any kind of ``n_rows`` rows, or of one for all events. Columns go by
+    name, and others are left alone; by position where there are no names. ``names`` and
+    ``categories`` are those of the conditions that the model was trained with.
 
-    Raises InputError if a column is missing or unknown, a category was never trained on, the number
-    of rows is neither 1 nor ``n_rows``, or a value is infinite.
+    Raises InputError if a column is missing, a category was never trained on, the number of rows is
+    neither 1 nor ``n_rows``, or a value is infinite.
     """
-    rows = len(cond) if hasattr(cond, "__len__") else 0
+    rows = checks.row_count(cond)
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
-    if isinstance(cond, EventTable) and set(names) < set(cond.names):
-        cond = cond.select(names)  # a file of whole events
-        cond = replace(cond, categories={k: v for k, v in cond.categories.items() if k in names})
-    table = EventTable.of(np.zeros((rows, 1)), cond=cond)
-    if not set(table.cond_names) & set(names) and len(table.cond_names) == len(names):
-        renamed = dict(zip(table.cond_names, names, strict=True))  # by position
-        texts = {renamed.get(name, name): text for name, text in table.categories.items()}
-        table = replace(table, cond_names=names, categories=texts)
-    checks.same_columns(table.cond_names, names, "cond")
-    values = _in_coding(table, categories).cond
-    assert values is not None  # there were conditions
-    values = values[:, [table.cond_names.index(name) for name in names]]
+    table = _by_name(conditions_table(cond, any_text=True), names, checks.has_names(cond), "cond")
+    values = _in_coding(table, categories).x
     # one row for all is not copied: of very many events there need not be an array
     return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
 
 
 def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> EventTable:
-    """Return a table with the columns of another: by name, or by position for a plain array.
+    """Return a table with the columns of another: by name, or by position where it has no names.
 
-    Raises InputError if columns are missing or unknown, or hold a text unknown to the other table.
+    Raises InputError if columns are missing, or hold a text unknown to the other table.
     """
-    named = isinstance(data, EventTable) or hasattr(data, "columns")
-    table = EventTable.of(data) if named else EventTable.of(data, names)
-    checks.same_columns(table.names, names, "the source table")
-    return _in_coding(table.select(names), categories)
+    what = "the source table"
+    table = data if isinstance(data, EventTable) else _from_columns(data, None, {}, any_text=True)
+    checks.finite(table.x, table.names, what)
+    return _in_coding(_by_name(table, names, checks.has_names(data), what), categories)
+
+
+def _by_name(table: EventTable, names: tuple[str, ...], named: bool, what: str) -> EventTable:
+    """Return the columns of these names; a table without names has them in this order."""
+    missing = [name for name in names if name not in table.names]
+    if missing and not named:
+        if len(table.names) != len(names):
+            raise InputError(
+                f"{what} has no names, so it must have {plural(len(names), 'column')}:"
+                f" {', '.join(names)}; got {len(table.names)}"
+            )
+        renamed = dict(zip(table.names, names, strict=True))
+        texts = {renamed[name]: known for name, known in table.categories.items()}
+        return replace(table, names=names, categories=texts)
+    if missing:
+        others = [name for name in table.names if name not in names]
+        raise InputError(
+            f"{what} must have the columns {', '.join(names)}; missing: {', '.join(missing)}. It"
+            f" has {', '.join(others) or 'no others'}: rename columns, or hand in an array in this"
+            " order"
+        )
+    return table.select(names)
 
 
 def like_training(table: EventTable, columns: Mapping[str, Any]) -> EventTable:
@@ -408,8 +376,22 @@ def like_training(table: EventTable, columns: Mapping[str, Any]) -> EventTable:
 
 def _in_coding(table: EventTable, categories: Categories) -> EventTable:
     """Return the table in the category codes that a model was trained with."""
-    present = (*table.names, *table.cond_names)
-    for name in table.categories:
-        if name in present and name not in categories:
+    names = (*table.names, *table.cond_names)
+    table = table.recoded({k: v for k, v in categories.items() if k in names})
+    x = table.x.copy()
+    for name in [name for name in names if name in table.categories and name not in categories]:
+        numbers = _numbers(table.categories[name])
+        if numbers is None or name not in table.names:
             raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
-    return table.recoded({k: v for k, v in categories.items() if k in present})
+        values = x[:, table.names.index(name)]
+        values[~np.isnan(values)] = numbers[values[~np.isnan(values)].astype(np.int64)]
+    kept = {name: texts for name, texts in categories.items() if name in names}
+    return replace(table, x=x, categories=kept)
+
+
+def _numbers(texts: Sequence[str]) -> np.ndarray | None:
+    """Return the numbers that texts stand for, truth values as 0 and 1; None if some are none."""
+    try:
+        return np.array([float({"True": 1, "False": 0}.get(text, text)) for text in texts])
+    except ValueError:
+        return None

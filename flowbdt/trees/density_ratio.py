@@ -16,6 +16,7 @@ import numpy as np
 import xgboost as xgb
 
 from ..seeding import derive, split_mask
+from ..tables.checks import relative
 from .boosted_trees import read_model
 
 PER_ROUND = 4
@@ -73,7 +74,7 @@ class DensityRatio:
 
         The result does not depend on ``n_threads``.
         """
-        weight = np.ones(len(real)) if weight is None else weight / weight.mean()
+        weight = np.ones(len(real)) if weight is None else relative(weight)
         held = (
             split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
             split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),

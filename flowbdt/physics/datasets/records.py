@@ -30,6 +30,16 @@ TIMEOUT_S = 60.0
 ATTEMPTS = 5
 """Broken connections in a row without a single new byte, before giving up."""
 PAUSE_S = 1.0
+WEB_HANDLERS = (
+    "ProxyHandler",
+    "HTTPHandler",
+    "HTTPSHandler",
+    "HTTPRedirectHandler",
+    "HTTPDefaultErrorHandler",
+    "HTTPErrorProcessor",
+    "UnknownHandler",
+)
+"""Handlers of urllib for http and https; addresses of other kinds, such as ftp, are refused."""
 OnBytes = Callable[[int], Any]
 
 
@@ -256,9 +266,10 @@ class _Transfer:
         headers = {"User-Agent": f"flowbdt/{__version__}"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        with request.urlopen(
-            request.Request(self.url, headers=headers), timeout=TIMEOUT_S
-        ) as answer:
+        opener = request.OpenerDirector()  # web only, also where the server sends on to elsewhere
+        for name in WEB_HANDLERS:
+            opener.add_handler(getattr(request, name)())
+        with opener.open(request.Request(self.url, headers=headers), timeout=TIMEOUT_S) as answer:
             # the content starts at 0 unless the server took the range
             sent = answer.headers
             of_range = _number(r"bytes (\d+)-", sent.get("Content-Range"))

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+import msgspec
 import numpy as np
 
 from ...atomic_files import read_json, to_plain, write_json
@@ -16,13 +17,12 @@ from ...errors import FormatError, InputError
 from ...registry import Registry
 from .. import checks
 from ..event_table import EventTable
+from ..original_types import original_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
 JETNET = " (JetNet's own layout is read by flowbdt.physics.jets.jetnet_files.read_jetnet)"
-MAX_CATEGORIES = 1000
-"""More different texts than this in a column are taken for numbers that could not be read."""
 
 
 @dataclass
@@ -38,6 +38,7 @@ class StoredColumns:
     conditions: tuple[str, ...] = ()
     weight: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    originals: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, table: EventTable, attributes: Mapping[str, Any]) -> StoredColumns:
@@ -55,13 +56,21 @@ class StoredColumns:
         units = dict(zip(table.names, table.units, strict=True))
         categories = {name: texts for name, texts in table.categories.items() if name in names}
         weight = None if table.weight is None else "weight"
-        return cls(arrays, units, categories, table.cond_names, weight, dict(attributes))
+        originals = {name: known for name, known in table.originals.items() if name in names}
+        roles: dict[str, Any] = {
+            "conditions": table.cond_names,
+            "weight": weight,
+            "originals": originals,
+        }
+        return cls(arrays, units, categories, attributes=dict(attributes), **roles)
 
     @property
     def description(self) -> dict[str, Any]:
         """All but the values as plain values, for formats that have one place for everything."""
         dtypes = {name: values.dtype.name for name, values in self.arrays.items()}
         known = {key: value for key, value in vars(self).items() if key != "arrays"}
+        if not self.originals:
+            del known["originals"]
         return dict(to_plain({"flowbdt_table": 1, "dtypes": dtypes, **known}))
 
     @classmethod
@@ -77,24 +86,25 @@ class StoredColumns:
             tuple(name for name in description.get("conditions", ()) if name in arrays),
             weight if weight in arrays else None,
             dict(description.get("attributes", {})),
+            {k: str(v) for k, v in description.get("originals", {}).items() if k in arrays},
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the columns as people read them: categories as texts, missing ones as None."""
+        """Return the columns as people read them: categories as values, missing ones as None."""
         import pandas as pd
 
-        arrays = dict(self.arrays)
-        for name, texts in self.categories.items():
-            lookup = np.array([*texts, None], dtype=object)
-            codes = np.nan_to_num(arrays[name].astype(np.float64), nan=len(texts))
-            arrays[name] = lookup[codes.astype(np.int64)]
-        return pd.DataFrame(arrays)
+        types = {name: known for name, known in self.originals.items() if known != "bytes"}
+        columns = {
+            name: original_column(values, self.categories.get(name), types.get(name, ""))
+            for name, values in self.arrays.items()
+        }
+        return pd.DataFrame(columns)
 
     def n_rows(self, path: Path, names: Iterable[str] | None = None) -> int:
         """Return the common length of some columns. Raises InputError if none, unequal or zero."""
         lengths: dict[str, int] = {}
         for name in self.arrays if names is None else names:
-            shape = self.arrays[name].shape
+            shape: tuple[int, ...] = self.arrays[name].shape or ()
             if len(shape) != 1:
                 raise InputError(
                     f"{path}: column {name!r} must have shape (n,), got {shape}; write one array"
@@ -216,7 +226,8 @@ class PlainFormat(WholeFormat):
 
     def description(self, path: Path) -> dict[str, Any]:
         """Return the `StoredColumns.description` beside a file; empty if there is none."""
-        return dict(read_json(_beside(path))) if _beside(path).is_file() else {}
+        beside = _beside(path)
+        return checked_description(read_json(beside), beside) if beside.is_file() else {}
 
     def attributes(self, path: Path) -> dict[str, Any]:
         return dict(self.description(path).get("attributes", {}))
@@ -224,6 +235,32 @@ class PlainFormat(WholeFormat):
 
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+class Description(TypedDict, total=False):
+    """The types in a `StoredColumns.description`."""
+
+    units: dict[str, str]
+    categories: dict[str, list[str]]
+    originals: dict[str, str]
+    conditions: list[str]
+    weight: str | None
+    dtypes: dict[str, str]
+    attributes: dict[str, Any]
+
+
+def checked_description(content: Any, path: Path) -> dict[str, Any]:
+    """Return the description that came with a file. Raises FormatError if it is none."""
+    try:
+        described: dict[str, Any] = msgspec.convert(content, Description)
+        for dtype in described.get("dtypes", {}).values():
+            np.dtype(dtype)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise FormatError(
+            f"{path} does not describe a table ({error}): write the table again, or delete the"
+            " description"
+        ) from error
+    return described
 
 
 def rows_from(blocks: Iterator[StoredColumns], first: int) -> Iterator[StoredColumns]:
@@ -249,73 +286,51 @@ def unreadable(path: Path, error: Exception) -> FormatError:
     )
 
 
-def coded(stored: StoredColumns, names: Iterable[str], path: Path) -> dict[str, np.ndarray]:
-    """Return columns as `EventTable.of` takes them: native numbers, or texts that are categories.
+def coded(stored: StoredColumns, names: Iterable[str], path: Path) -> dict[str, Any]:
+    """Return columns as `EventTable.of` takes them; those with stored categories as codes.
 
-    Raises InputError if a column mixes numbers and texts, holds other objects, or too many texts;
-    FormatError if codes do not fit the stored categories.
+    Raises FormatError if codes or texts do not fit the stored categories.
     """
     return {n: _coded(stored.arrays[n], n, stored.categories.get(n), path) for n in names}
 
 
-def _coded(
-    values: np.ndarray, name: str, categories: tuple[str, ...] | None, path: Path
-) -> np.ndarray:
-    if values.dtype.kind in "biuf":
-        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+def _coded(values: Any, name: str, categories: tuple[str, ...] | None, path: Path) -> Any:
+    plain = isinstance(values, np.ndarray)
+    if plain and values.dtype.kind in "biuf":
         if categories is not None:
             _check_codes(values, name, len(categories), path)
-        return values
-    if values.dtype.kind not in "OUST":
-        return values  # times and complex numbers: refused by EventTable.of
-    values = _checked_texts(values, name, path)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    if plain and values.dtype.kind == "V":
+        raise InputError(f"{path}: column {name!r} must hold numbers or texts, got {values.dtype}")
+    if plain and values.dtype.kind in "SUT":
+        try:
+            texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{path}: column {name!r} is no UTF-8 text ({error})") from error
+        values = texts.astype(object)
     return values if categories is None else _codes(values, name, categories, path)
 
 
 def _check_codes(values: np.ndarray, name: str, n_texts: int, path: Path) -> None:
     present = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-    if present.size and not (present.min() >= 0 and present.max() < n_texts):
+    fits = (present >= 0) & (present < n_texts) & (present == np.floor(present))
+    if not fits.all():
         raise FormatError(
             f"{path}: the codes of {name!r} must be 0 to {n_texts - 1}, as many as it has"
-            f" categories, got {present.min()} to {present.max()}: make the file again"
+            f" categories, got {present[~fits][0]}: make the file again"
         )
 
 
-def _checked_texts(values: np.ndarray, name: str, path: Path) -> np.ndarray:
-    import pandas as pd
-
-    series = pd.Series(values, dtype=object)
-    series = series.map(lambda item: item.decode() if isinstance(item, bytes) else item)
-    present = series.notna()
-    plain = series[present].map(lambda item: isinstance(item, (str, bool, int, float)))
-    if not plain.all():
-        raise InputError(f"{path}: column {name!r} must hold numbers or texts, got other objects")
-    numeric = pd.to_numeric(series[present], errors="coerce").notna()
-    if numeric.any() and not numeric.all():
-        row = int(numeric.index[int(np.argmin(numeric.to_numpy()))])
-        raise InputError(
-            f"{path}: column {name!r} must be numeric or text throughout, but row {row} has"
-            f" {series[row]!r} among numbers: correct or remove these rows"
-        )
-    if series[present].nunique() > MAX_CATEGORIES:
-        raise InputError(
-            f"{path}: column {name!r} has more than {MAX_CATEGORIES} different texts (such as"
-            f" {series[present].iloc[0]!r}), which is no category; write it as numbers or leave"
-            " it out"
-        )
-    return series.to_numpy(dtype=object)
-
-
-def _codes(values: np.ndarray, name: str, categories: tuple[str, ...], path: Path) -> np.ndarray:
+def _codes(values: Any, name: str, categories: tuple[str, ...], path: Path) -> np.ndarray:
     import pandas as pd
 
     present = pd.notna(values)
-    unknown = sorted({str(item) for item in values[present]} - set(categories))
-    if unknown:
+    texts = pd.Series(values)[present].astype(object).map(str)
+    codes = np.full(len(values), np.nan)
+    codes[present] = pd.Index(categories, dtype=object).get_indexer(texts)
+    if (codes < 0).any():
         raise FormatError(
-            f"{path}: column {name!r} has {', '.join(unknown)}, stored categories are"
-            f" {', '.join(categories)}: correct the file beside it"
+            f"{path}: column {name!r} has {', '.join(sorted(set(texts) - set(categories)))}, stored"
+            f" categories are {', '.join(categories)}: correct the file beside it"
         )
-    lookup = {text: code for code, text in enumerate(categories)}
-    codes = np.array([lookup.get(str(item), -1) for item in values])
-    return codes if present.all() else np.where(present, codes, np.nan)
+    return codes.astype(np.int64) if present.all() else codes

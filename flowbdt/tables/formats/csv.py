@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,9 @@ class Csv(PlainFormat):
     def _read_blocks(self, path: Path, block_rows: int | None) -> Iterator[StoredColumns]:
         header, description = _header(path), self.description(path)
         dtypes = description.get("dtypes", {})
-        for frame in _frames(path, block_rows):
-            arrays = {name: _restored(frame[name], dtypes.get(name)) for name in header}
+        for frame in _frames(path, block_rows, description.get("categories", ())):
+            columns = zip(header, (frame.iloc[:, i] for i in range(len(header))), strict=True)
+            arrays = {name: _restored(column, dtypes.get(name)) for name, column in columns}
             yield StoredColumns.described(arrays, description)
 
     def count_rows(self, path: Path) -> int:
@@ -62,11 +63,22 @@ def _restored(column: pd.Series, dtype: str | None) -> np.ndarray:
 def _header(path: Path) -> tuple[str, ...]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as handle:
-            header = next(csv.reader(handle, skipinitialspace=True), [])
+            lines = csv.reader(handle, skipinitialspace=True)
+            header, first = next(lines, []), next(lines, [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from error
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+    if len(header) == 1 and any(
+        mark in header[0].strip() and (mark in ";\t" or mark in "".join(first).strip())
+        for mark in ";\t|: "
+    ):
         raise InputError(f"{path} must separate columns by commas, got the line {header[0]!r}")
+    if header and not all(name.strip() for name in header):
+        number = 1 + [name.strip() for name in header].index("")
+        raise InputError(
+            f"{path}: column {number} of {len(header)} has no name: if it is the index that pandas"
+            " writes, use to_csv(..., index=False); if lines end in a comma, remove it; else name"
+            " the column"
+        )
     if not header or any(_is_number(name) for name in header):
         got = header or "an empty line"
         raise InputError(f"{path} must name the columns in its first line, got {got}")
@@ -81,7 +93,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _frames(path: Path, block_rows: int | None) -> Iterator[pd.DataFrame]:
+def _frames(
+    path: Path, block_rows: int | None, texts: Iterable[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a file in blocks; the columns ``texts`` are read as they stand."""
     import pandas as pd
 
     with _as_format_errors(path):
@@ -90,6 +105,7 @@ def _frames(path: Path, block_rows: int | None) -> Iterator[pd.DataFrame]:
             index_col=False,
             encoding="utf-8-sig",
             float_precision="round_trip",
+            dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
             low_memory=False,
             na_values=MISSING,
@@ -120,8 +136,10 @@ def _as_format_errors(path: Path) -> Iterator[None]:
             # Deprecated since pandas 3.1, needed for exact floats before; both are supported.
             warnings.filterwarnings("ignore", "The 'float_precision' argument is deprecated")
             yield
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise FormatError(
             f"{path} is not a table ({str(error).strip()}): every line needs as many fields as the"
             " first; correct the file"
         ) from error
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"{path} is not a table ({error}): save it as UTF-8 text") from error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atomic_files import to_plain
-from ...errors import FormatError, InputError
+from ...errors import FlowbdtError, FormatError, InputError
 from ..event_table import EventTable
 from .base import FORMATS, StoredColumns, TableFormat, Writer, unreadable
 
@@ -41,18 +41,50 @@ def opened(path: str | Path) -> Iterator[h5py.File]:
     """Open an HDF5 file to read. Raises FormatError when it is truncated or foreign."""
     import h5py
 
-    try:
-        handle = h5py.File(path, "r")
-    except OSError as error:
-        raise unreadable(Path(path), error) from error
-    with handle:
-        version = handle.attrs.get("flowbdt_table", FORMAT)
+    with contextlib.ExitStack() as stack:
+        with _reading(path):
+            handle = stack.enter_context(h5py.File(path, "r"))
+            version = int(handle.attrs.get("flowbdt_table", FORMAT))
+            _refuse_other_files(handle, path)
         if version > FORMAT:
             raise FormatError(
                 f"{path} has table format {version}, this release reads up to {FORMAT}: update"
                 " flowbdt"
             )
         yield handle
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Turn h5py's errors about a broken file into FormatError."""
+    try:
+        yield
+    except FlowbdtError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise unreadable(Path(path), error) from error
+
+
+def _refuse_other_files(handle: h5py.File, path: str | Path) -> None:
+    """Refuse links into other files, and data that lie in other files."""
+    import h5py
+
+    def check_link(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"{path}: {name!r} is a link to another file, {link.filename!r}, which is not"
+                " followed: copy its data into this one"
+            )
+
+    def check_data(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            raise FormatError(
+                f"{path}: the data of {name!r} lie in other files, which are not read: copy them"
+                " into this one"
+            )
+
+    handle.visititems_links(check_link)
+    handle.visititems(check_data)
 
 
 @FORMATS.register(".h5")
@@ -65,12 +97,15 @@ class Hdf5(TableFormat):
     @contextlib.contextmanager
     def opened(self, path: Path) -> Iterator[StoredColumns]:
         with opened(path) as handle:
-            yield _stored_columns(handle, path)
+            with _reading(path):
+                stored = _stored_columns(handle, path)
+            yield stored
 
     def attributes(self, path: Path) -> dict[str, Any]:
-        with opened(path) as handle:
+        with opened(path) as handle, _reading(path):
             stored = handle.attrs
-            return {name: _decoded(stored[name]) for name in sorted(stored) if name not in RESERVED}
+            names = [name for name in sorted(stored) if name not in RESERVED]
+            return {name: _decoded(stored[name]) for name in names}
 
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
         return Hdf5Writer(_GrowingFile(part, "w+b"), attributes)
@@ -79,22 +114,34 @@ class Hdf5(TableFormat):
 def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
     """Return columns whose values are read when they are sliced."""
     known = {name: handle[name].attrs for name in _column_names(handle, path)}
+    arrays: dict[str, _Unread] = {}
+    for name in known:
+        for column in handle[name].dtype.names or (None,):
+            if (column or name) in arrays:
+                raise InputError(
+                    f"{path} has two columns called {column or name!r}, in data sets with fields"
+                    " and beside them: rename one"
+                )
+            arrays[column or name] = _Unread(handle[name], path, column)
     roles = {name: _text(attributes.get("role", "")) for name, attributes in known.items()}
     return StoredColumns(
-        {name: _Unread(handle[name], path) for name in known},
+        arrays,
         {name: _text(a.get("unit", a.get("units", ""))) for name, a in known.items()},
         {name: _texts(a["categories"]) for name, a in known.items() if "categories" in a},
         tuple(name for name, role in roles.items() if role == "condition"),
         next((name for name, role in roles.items() if role == "weight"), None),
+        originals={name: _text(a["original"]) for name, a in known.items() if "original" in a},
     )
 
 
 def _column_names(handle: h5py.File, path: Path) -> list[str]:
     """Return the column names in the stored order; the others follow alphabetically."""
     for name in handle:
-        if handle.get(name, getclass=True).__name__ == "Group":
+        kind = getattr(handle.get(name, getclass=True), "__name__", "a link that leads nowhere")
+        if kind != "Dataset":
+            kind = "a group" if kind == "Group" else kind
             raise InputError(
-                f"{path} must hold one data set per column at its top, but {name!r} is a group;"
+                f"{path} must hold one data set per column at its top, but {name!r} is {kind};"
                 " copy the data sets that you need to the top of a new file"
             )
     stored = [text for text in _texts(handle.attrs.get("column_order", ())) if text in handle]
@@ -102,22 +149,23 @@ def _column_names(handle: h5py.File, path: Path) -> list[str]:
 
 
 class _Unread:
-    """A data set that stands for its values."""
+    """A data set, or a field of one, that stands for its values."""
 
-    def __init__(self, dataset: h5py.Dataset, path: str | Path) -> None:
-        self.shape, self._dataset, self._path = dataset.shape, dataset, path
+    def __init__(self, dataset: h5py.Dataset, path: str | Path, field: str | None = None) -> None:
+        self._dataset, self._path, self._field = dataset, path, field
+        self._dtype = dataset.dtype if field is None else dataset.dtype[field]
+        self.shape = dataset.shape if field is None else dataset.shape + self._dtype.shape
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         import h5py
 
-        try:
-            if h5py.check_string_dtype(self._dataset.dtype) is not None:
+        with _reading(self._path):
+            if self._field is not None:
+                values = self._dataset.fields(self._field)[rows]
+                return values if values.dtype != object else np.array([_text(v) for v in values])
+            if h5py.check_string_dtype(self._dtype) is not None:
                 return np.asarray(self._dataset.asstr()[rows].astype(object))
             return np.asarray(self._dataset[rows])
-        except OSError as error:
-            raise FormatError(
-                f"{self._path} is damaged ({error}); it may be truncated: copy or make it again"
-            ) from error
 
 
 def read_columns(
@@ -235,6 +283,8 @@ class Hdf5Writer(Writer):
             dataset.attrs["unit"] = columns.units.get(name, "")
             if name in columns.conditions or name == columns.weight:
                 dataset.attrs["role"] = "weight" if name == columns.weight else "condition"
+            if name in columns.originals:
+                dataset.attrs["original"] = columns.originals[name]
             if name in columns.categories:
                 texts = list(columns.categories[name])
                 dataset.attrs["categories"] = _checked_size(f"categories of {name}", texts)
@@ -289,4 +339,4 @@ def _text(value: Any) -> str:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    return tuple(map(_text, values))
+    return tuple(map(_text, np.ravel(values)))

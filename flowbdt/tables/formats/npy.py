@@ -13,7 +13,14 @@ import numpy as np
 from ...atomic_files import json_bytes
 from ...errors import FormatError, InputError
 from ..checks import unique_names
-from .base import FORMATS, PlainFormat, StoredColumns, WholeFormat, unreadable
+from .base import (
+    FORMATS,
+    PlainFormat,
+    StoredColumns,
+    WholeFormat,
+    checked_description,
+    unreadable,
+)
 
 DESCRIPTION = "__flowbdt__"
 """The array of a .npz file that holds units, categories and attributes as JSON."""
@@ -57,8 +64,13 @@ class Npz(WholeFormat):
         if "x" in arrays and arrays["x"].ndim == 2 and set(arrays) <= {"x", "names"}:
             names = arrays.get("names")
             arrays = _split_matrix(arrays["x"], None if names is None else list(names), path)
-        description = {} if described is None else json.loads(described.tobytes())
-        return StoredColumns.described(arrays, description)
+        if described is None:
+            return StoredColumns(arrays)
+        try:
+            content = json.loads(described.tobytes())
+        except ValueError as error:
+            raise unreadable(path, error) from error
+        return StoredColumns.described(arrays, checked_description(content, path))
 
     def write(self, part: Path, path: Path, columns: StoredColumns) -> None:
         # np.savez takes names as keyword arguments, so a column called "file" would break it.

@@ -6,11 +6,23 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...errors import MissingExtra
+import numpy as np
+
+from ...errors import FlowbdtError, MissingExtra
 from ..checks import unique_names
-from .base import FORMATS, StoredColumns, WholeFormat, rows_from, unreadable
+from .base import (
+    FORMATS,
+    StoredColumns,
+    WholeFormat,
+    checked_description,
+    rows_from,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEY = "flowbdt"
 """Name of the description among the attributes that pandas stores."""
@@ -26,8 +38,8 @@ class Parquet(WholeFormat):
         with _reading(path):
             frame = pd.read_parquet(path, engine="pyarrow")
         names = unique_names(list(frame.columns), frame.shape[1], str(path))
-        arrays = {name: frame.iloc[:, i].to_numpy() for i, name in enumerate(names)}
-        return StoredColumns.described(arrays, frame.attrs.get(KEY, {}))
+        arrays = {name: _values(frame.iloc[:, i]) for i, name in enumerate(names)}
+        return _described(arrays, frame.attrs.get(KEY), path)
 
     def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
         return rows_from(self._read_blocks(path, block_rows), first)
@@ -39,12 +51,11 @@ class Parquet(WholeFormat):
 
             with ParquetFile(path) as file:
                 stored = (file.schema_arrow.metadata or {}).get(b"PANDAS_ATTRS", b"{}")
-                description: dict[str, Any] = json.loads(stored).get(KEY, {})
+                description = json.loads(stored).get(KEY)
                 for batch in file.iter_batches(block_rows):
                     names = unique_names(batch.schema.names, batch.num_columns, str(path))
-                    arrays = [column.to_pandas().to_numpy() for column in batch.columns]
-                    columns = dict(zip(names, arrays, strict=True))
-                    yield StoredColumns.described(columns, description)
+                    arrays = [_values(column.to_pandas()) for column in batch.columns]
+                    yield _described(dict(zip(names, arrays, strict=True)), description, path)
 
     def count_rows(self, path: Path) -> int:
         with _reading(path):
@@ -59,13 +70,25 @@ class Parquet(WholeFormat):
         frame.to_parquet(part, engine="pyarrow", index=False)
 
 
+def _values(column: pd.Series) -> Any:
+    """Return a column as it came: categories and pandas' own types are no numpy arrays."""
+    return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
+
+
+def _described(arrays: dict[str, Any], description: Any, path: Path) -> StoredColumns:
+    return StoredColumns.described(arrays, checked_description(description or {}, path))
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn pyarrow's errors about a broken file into FormatError."""
     _need_pyarrow(path)
     try:
         yield
-    except (ValueError, OSError) as error:  # pyarrow's errors derive from these
+    except FlowbdtError:
+        raise
+    except (ValueError, OSError, KeyError, TypeError, NotImplementedError) as error:
+        # pyarrow's errors derive from these
         raise unreadable(path, error) from error
 
 

@@ -138,6 +138,7 @@ def _conditions_table(stored: StoredColumns, path: Path) -> EventTable:
     return replace(
         table,
         units=tuple(stored.units.get(name, "") for name in names),
+        dtypes=("float64",) * len(names),
         categories={**table.categories, **stored.categories},
     )
 
@@ -250,7 +251,10 @@ class _ChosenColumns:
             )
             weight = self._weights(values, whole)
         kept = {name: stored[name] for name in self.names if name in stored}
-        return replace(table, weight=weight, categories={**table.categories, **kept})
+        originals = {**table.originals, **self.stored.originals}
+        return replace(
+            table, weight=weight, categories={**table.categories, **kept}, originals=originals
+        )
 
     def _weights(self, values: dict[str, np.ndarray], whole: bool) -> np.ndarray | None:
         if self.weight is None:

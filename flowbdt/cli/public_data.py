@@ -1,15 +1,16 @@
-"""The demonstration: top jets that ship with the package, from table to verdict."""
+"""Commands on public data: a demonstration with bundled jets, and records to list and download."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import options
-from .options import bar
+from .options import bar, say
 
 N_TRAIN = 15_000
 """Jets to train on; the others, at most as many, judge."""
@@ -57,3 +58,40 @@ def demo_command(output: Path, seed: int) -> None:
         f" {end - trained:.1f} s ({flow.n_evaluations} evaluations each)\n"
         f"figure: {figure}   report: {page}"
     )
+
+
+@click.group()
+def data_group() -> None:
+    """List public data sets, and download them."""
+
+
+@data_group.command("list")
+@click.argument("name", required=False, help="A record, to list its files.")
+@options.quiet
+def list_records_command(name: str | None) -> None:
+    """List the public records, or the files of one."""
+    from ..physics.datasets.records import overview, record
+
+    listing = f"{overview()}\n\ntheir files: flowbdt data list NAME"
+    click.echo(listing if name is None else record(name).describe())
+
+
+@data_group.command()
+@click.argument("name", help="A record of 'flowbdt data list'.")
+@click.argument("files", nargs=-1, help="Names or patterns such as '*'; by default the usual ones.")
+@options.output("FOLDER", "Folder for the files; by default NAME.")
+@click.option("--base-url", metavar="URL", help="Web folder of a mirror that has the files.")
+@options.quiet
+def fetch_command(
+    name: str, files: Sequence[str], output: Path | None, base_url: str | None
+) -> None:
+    """Download and verify files; continue interrupted downloads."""
+    from ..physics.datasets.records import fetch_file, record
+
+    source = record(name)
+    folder = output or Path(source.name)
+    for file in source.select(files):
+        with bar(total=file.size, desc=file.name, unit="B", unit_scale=True) as progress:
+            done = fetch_file(source, file, folder, base_url=base_url, on_bytes=progress.update)
+        say(done.text())
+    say(f"licence: {source.licence}; cite {source.cite} and {source.page}")

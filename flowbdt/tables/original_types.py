@@ -1,0 +1,107 @@
+"""The way back of a table: the kind, labels, types and categories in which it came.
+
+`EventTable.dtypes` has numpy's types. Where these say too little, `EventTable.originals` has the
+name of a pandas type, ``"bytes"``, or the type of the values of categories, as ``"ordered category
+of int64"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atomic_files import to_plain
+from ..errors import DataWarning, FormatError, MissingExtra
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def original_column(values: np.ndarray, texts: Sequence[str] | None, original: Any) -> Any:
+    """Return numbers, or codes of texts with NaN for missing ones, in the type they came in.
+
+    Raises FormatError for an unknown type.
+    """
+    import pandas as pd
+
+    try:
+        if texts is None:
+            return pd.array(values, dtype=original) if original else values
+        codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)
+        known = category_values(texts, original)
+        if "category of " in original:
+            ordered = original.startswith("ordered")
+            return pd.Categorical.from_codes(codes, known, ordered=ordered)
+        column = np.asarray([*known, None], dtype=object)[codes]
+        return pd.array(column, dtype=original) if original not in ("", "bytes") else column
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"a column cannot be made the type {original!r} ({error})") from error
+
+
+def category_values(texts: Sequence[str], original: str) -> Any:
+    """Return the values of categories, texts or numbers, that are stored as texts."""
+    import pandas as pd
+
+    dtype: Any = original.partition("category of ")[2]
+    if dtype.lower().startswith(("int", "uint", "float", "double")):
+        number = float if dtype[0].lower() in "fd" else int
+        return pd.Index([number(text) for text in texts]).astype(dtype)
+    if dtype:
+        return pd.Index(list(texts), dtype=dtype)
+    return [text.encode() for text in texts] if original == "bytes" else list(texts)
+
+
+def stored_labels(data: Any) -> list[Any] | None:
+    """Return the labels of a DataFrame's columns as JSON holds them; None if all are plain texts.
+
+    Labels that JSON cannot hold become texts, with a DataWarning.
+    """
+    labels = to_plain(list(data.columns)) if hasattr(data, "iloc") else []
+    if all(isinstance(label, str) for label in labels):
+        return None
+    labels = [None if label != label else label for label in labels]  # NaN
+    entries = [v for label in labels for v in (label if isinstance(label, list) else [label])]
+    if all(isinstance(entry, (str, int, float, type(None))) for entry in entries):
+        return labels
+    warnings.warn(
+        f"labels of columns such as {labels[0]!r} come back as texts: use texts or numbers",
+        DataWarning,
+        stacklevel=3,
+    )
+    return None
+
+
+def as_kind(frame: pd.DataFrame, kind: str, labels: Sequence[Any] | None = None) -> Any:
+    """Return a DataFrame as another kind of table with named columns; see `named_columns`.
+
+    Raises MissingExtra if the library of an Arrow table is not installed.
+    """
+    import pandas as pd
+
+    if labels is not None:
+        frame.columns = pd.Index([tuple(v) if isinstance(v, list) else v for v in labels])
+    if kind == "frame":
+        return frame
+    if kind in ("dict", "records"):
+        columns = {label: frame.iloc[:, i].to_numpy() for i, label in enumerate(frame.columns)}
+        return columns if kind == "dict" else _records(columns)
+    try:
+        import pyarrow
+
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        return table if kind == "pyarrow" else importlib.import_module(kind).from_arrow(table)
+    except ImportError as error:
+        raise MissingExtra.of(kind, error, "data") from error
+
+
+def _records(columns: dict[Any, np.ndarray]) -> np.ndarray:
+    """Return arrays (n,) as one structured array; texts get numpy's type for them."""
+    arrays = {str(k): v.astype(str) if v.dtype == object else v for k, v in columns.items()}
+    records = np.empty(len(next(iter(arrays.values()))), [(k, v.dtype) for k, v in arrays.items()])
+    for name, values in arrays.items():
+        records[name] = values
+    return records
