@@ -158,6 +158,12 @@ def test_missing_pyarrow_names_the_install_command(tmp_path, monkeypatch):
         read_table(tmp_path / "t.parquet")
 
 
+def _write_blocks(path: Path, table: EventTable) -> None:
+    with TableWriter(path) as writer:
+        for low in range(0, table.n, 8000):
+            writer.append(table.take(slice(low, low + 8000)))
+
+
 @pytest.mark.parametrize("limit", [700, 40_000, 150_000])
 def test_a_disk_that_fills_up_is_one_clear_error(path, limit):
     """As little may be written to any file; Python ignores the signal for it."""
