@@ -141,6 +141,11 @@ class Flow:
                 " finish it with 'flowbdt fit --resume'"
             )
         ratio = DensityRatio.from_bytes(self._checked(run_directory.REJECTION))
+        if ratio.n_inputs != self.n_columns + len(self.condition_names):
+            raise FormatError(
+                f"{self.source.path}: {run_directory.REJECTION} has {ratio.n_inputs} inputs, this"
+                f" run has {self.n_columns} columns and {len(self.condition_names)} conditions"
+            )
         ratio.set_threads(self._n_threads)
         return ratio
 
@@ -184,6 +189,7 @@ class Flow:
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
+        self._check_shape(step, trees.shape)
         return StepModel(self.step_inputs(step), trees)
 
     def _model(self, step: int) -> bytes:
@@ -202,15 +208,18 @@ class Flow:
         them.
         """
         trees, n_inputs = forests(self._model(step))
+        self._check_shape(step, (n_inputs, max(f.first + f.width for f in trees)))
+        return trees
+
+    def _check_shape(self, step: int, got: tuple[int, int] | None) -> None:
+        """Raise FormatError if the trees of a step have other inputs or outputs than the run."""
         expected = (self.step_inputs(step).n_inputs(len(self.condition_names)), self.n_latent)
-        got = n_inputs, max(forest.first + forest.width for forest in trees)
-        if got != expected:
+        if got is not None and got != expected:
             raise FormatError(
                 f"{self.source.path}: step model {step} has {got[0]} inputs and {got[1]} outputs,"
                 f" this run needs {expected[0]} and {expected[1]}; it is damaged or from another"
                 " run: copy it again, or train the step anew"
             )
-        return trees
 
     @cached_property
     def compiled_flow(self) -> CompiledFlow | None:

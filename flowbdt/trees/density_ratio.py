@@ -15,9 +15,10 @@ from typing import Self
 import numpy as np
 import xgboost as xgb
 
+from ..errors import FormatError
 from ..seeding import derive, split_mask
 from ..tables.checks import relative
-from .boosted_trees import read_model
+from .boosted_trees import load_booster
 
 PER_ROUND = 4
 
@@ -55,6 +56,7 @@ class DensityRatio:
         self._booster = booster
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
+        self.n_inputs: int | None = None  # of a stored classifier
         self.log_ratio: Callable[[np.ndarray], np.ndarray] = functools.partial(
             booster.inplace_predict, predict_type="margin"
         )
@@ -125,7 +127,23 @@ class DensityRatio:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Restore from UBJSON whose hash was checked. Raises FormatError."""
-        return cls(read_model(content, "run 'flowbdt fit --resume' to learn this classifier again"))
+        booster, stored = load_booster(content)
+        try:
+            ceiling, acceptance = (float(stored.attributes[k]) for k in ("ceiling", "acceptance"))
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"a stored classifier lacks its {error}") from None
+        if stored.objective != PARAMETERS["objective"] or stored.n_outputs != 1:
+            raise FormatError(
+                "a stored classifier has another objective or more than one output; learn it again"
+            )
+        if not (0 < ceiling < np.inf and 0 < acceptance <= 1):
+            raise FormatError(
+                "a stored classifier must have a ceiling above 0 and an acceptance from 0 to 1,"
+                f" not {ceiling!r} and {acceptance!r}"
+            )
+        ratio = cls(booster)
+        ratio.n_inputs = stored.n_inputs
+        return ratio
 
 
 def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
