@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -28,9 +29,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     The temporary name is unique, so that two workers on the same step do no harm, and ends as
     ``path`` does, because some writers choose a format by ending. Raises RunError when the disk
-    is full or the folder cannot be written.
+    is full or the folder cannot be written. What killed processes left in the folder is removed.
     """
     path = Path(path)
+    remove_leftovers(path.parent, below=False)
     part = path.with_name(f".part-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield part
@@ -51,16 +53,18 @@ def _host() -> str:
     return platform.node().replace("-", "_") or "host"
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, below: bool = True) -> None:
     """Delete temporary files of processes that no longer run on this machine.
 
-    Those of living processes stay, and for a week those of other machines, which may share the
-    folder.
+    Also in folders ``below``, unless it is False. Those of living processes stay, and for a week
+    those of other machines, which may share the folder.
     """
-    for path in folder.rglob(".part-*"):
+    folders = itertools.islice(os.walk(folder), None if below else 1)
+    names = ((top, name) for top, _, files in folders for name in files)
+    for path in (Path(top, name) for top, name in names if name.startswith(".part-")):
         host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
         here = host == _host() and pid.isdigit()
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        with contextlib.suppress(OSError):  # removed meanwhile, or another's
             if not _runs(int(pid)) if here else time.time() - path.stat().st_mtime > WEEK_S:
                 path.unlink()
 
@@ -68,7 +72,7 @@ def remove_leftovers(folder: Path) -> None:
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)  # signal 0 asks only
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

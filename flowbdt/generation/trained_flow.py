@@ -388,7 +388,8 @@ class Flow:
 
     def as_fitted(self, table: EventTable) -> Any:
         """Return a table as the kind that was fitted, with its labels and types."""
-        return table.as_kind(self.plan["kind"], self.plan.get("labels"))
+        with reading(f"the stored kind and types of columns of {self.source.path}"):
+            return table.as_kind(self.plan["kind"], self.plan.get("labels"))
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""

@@ -135,7 +135,8 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
         except ImportError as error:
             raise MissingExtra.of("pyarrow", error, "data") from error
         try:
-            return pyarrow.table(data).to_pandas(), type(data).__module__.partition(".")[0]
+            kind = "polars" if type(data).__module__.startswith("polars.") else "pyarrow"
+            return pyarrow.table(data).to_pandas(), kind
         except (ValueError, TypeError, NotImplementedError) as error:
             raise InputError(f"{what} cannot be read through Arrow: {error}") from error
     else:

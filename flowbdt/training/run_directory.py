@@ -97,7 +97,7 @@ class Plan(TypedDict):
     digest: str
     fingerprint: Fingerprint
     grid: dict[Literal["boundaries", "times"], list[float]]
-    kind: str
+    kind: Literal["table", "array", "frame", "dict", "records", "pyarrow", "polars"]
     n_latent: int
 
 
