@@ -15,6 +15,7 @@ from ..errors import ConfigError, FormatError
 from ..typed_settings import AtLeastOne, AtLeastZero, check_value
 from . import ubjson
 from .base import BatchSource
+from .binned_rows import Classifier, binned
 from .check_trees import CheckedBooster, checked_booster
 from .grow_trees import Draws, Group, Table, ranges
 
@@ -185,7 +186,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             "booster parameter 'split_outputs' is for trees that share their splits between"
             " outputs: set multi_strategy='multi_output_tree', or split_outputs to 0"
         )
-    tiny = xgb.QuantileDMatrix(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
+    tiny = binned(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -211,7 +212,7 @@ def _with_nearest(names: list[str]) -> str:
 
 def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:
     """Return the boosted classifier of the two-sample test: 200 trees, depth 5, rate 0.1."""
-    return xgb.XGBClassifier(
+    return Classifier(
         n_estimators=200,
         max_depth=5,
         learning_rate=0.1,

@@ -18,6 +18,7 @@ import xgboost as xgb
 from ..errors import FormatError
 from ..seeding import derive, split_mask
 from ..tables.checks import relative
+from .binned_rows import binned
 from .boosted_trees import load_booster
 
 PER_ROUND = 4
@@ -166,4 +167,4 @@ def _labelled(
     kept = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
     share = np.concatenate([w[mask] for w, mask in zip(weights, used, strict=True)])
     label = np.repeat([1.0, 0.0], [len(x) for x in kept])
-    return xgb.QuantileDMatrix(np.vstack(kept), label, weight=share, ref=ref)
+    return binned(np.vstack(kept), label, weight=share, ref=ref)

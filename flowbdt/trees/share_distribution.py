@@ -20,6 +20,7 @@ from ..atomic_files import stored_array
 from ..errors import ConfigError, FormatError, InputError
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from . import ubjson
+from .binned_rows import binned
 from .boosted_trees import load_booster
 from .check_trees import CheckedBooster
 from .tree_arrays import read_booster
@@ -94,7 +95,7 @@ class ConditionalDistribution:
 
     def _table(self, inputs: np.ndarray, label: np.ndarray, max_bin: int) -> xgb.QuantileDMatrix:
         n_threads = self._options["nthread"]
-        return xgb.QuantileDMatrix(inputs, label, max_bin=max_bin, nthread=n_threads)
+        return binned(inputs, label, max_bin=max_bin, nthread=n_threads)
 
     def _train(
         self, name: str, table: xgb.QuantileDMatrix, trees: int, **options: Any

@@ -36,7 +36,7 @@ from .check_arrays import check_inverse, check_steps, check_trees
 if TYPE_CHECKING:
     from ..trained_flow import Flow
 
-FORMAT = 3
+FORMAT = 4
 """Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
 
 LINE = 64
@@ -211,7 +211,7 @@ class PackedFlow:
             )
         try:
             content = mapped_content(memory)
-            if content["format"] != FORMAT or content["manifest"] != atomic_files.digest(manifest):
+            if (content["format"], content["manifest"]) != (FORMAT, atomic_files.digest(manifest)):
                 return None
             for name, kind in TUPLES.items():
                 content[name] = content[name] and kind(*content[name])

@@ -69,22 +69,19 @@ def _refuse_other_files(handle: h5py.File, path: str | Path) -> None:
     """Refuse links into other files, and data that lie in other files."""
     import h5py
 
-    def check_link(name: str, link: Any) -> None:
+    def check_link(name: str, link: Any) -> str | None:
         if isinstance(link, h5py.ExternalLink):
-            raise FormatError(
-                f"{path}: {name!r} is a link to another file, {link.filename!r}, which is not"
-                " followed: copy its data into this one"
-            )
+            return f"{name!r} is a link to another file, {link.filename!r}, which is not followed"
+        return None
 
-    def check_data(name: str, item: Any) -> None:
+    def check_data(name: str, item: Any) -> str | None:
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise FormatError(
-                f"{path}: the data of {name!r} lie in other files, which are not read: copy them"
-                " into this one"
-            )
+            return f"the data of {name!r} lie in other files, which are not read"
+        return None
 
-    handle.visititems_links(check_link)
-    handle.visititems(check_data)
+    # h5py does not get along with errors that are raised while it walks
+    if wrong := handle.visititems_links(check_link) or handle.visititems(check_data):
+        raise FormatError(f"{path}: {wrong}: copy them into this one")
 
 
 @FORMATS.register(".h5")
