@@ -128,6 +128,7 @@ class Flow:
         check_settings(known, ModelConfig)
         if (
             counts != {self.n_columns}
+            or any(np.dtype(dtype).kind not in "biuf" for dtype in self.columns["dtypes"])
             or self.transform.names != tuple(self.columns["names"])
             or self.transform.n_latent != self.n_latent
             or len(self.manifest["models"]) != len(self.grid)

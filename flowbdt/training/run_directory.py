@@ -37,7 +37,7 @@ from typing import Any, Literal, Protocol, TypedDict
 import numpy as np
 
 from .. import atomic_files
-from ..errors import FormatError
+from ..errors import FormatError, reading
 
 FORMAT = 4
 """Version of run directories and model files; raised when old readers would misread new files.
@@ -305,9 +305,11 @@ def check_format(content: dict[str, Any], what: str) -> None:
             f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
-    events = content.get("fingerprint", content).get("events")  # of a plan, or a task
-    student = isinstance(events, dict) and "ways" in events
-    if student and content.get("grid", {}).get("times") != [0.0]:
+    with reading(what):
+        events = content.get("fingerprint", content).get("events")  # of a plan, or a task
+        student = isinstance(events, dict) and "ways" in events
+        finished = content.get("grid", {}).get("times") == [0.0]
+    if student and not finished:
         raise FormatError(
             f"{what} is of a student of an earlier version, with more than one evaluation or not"
             " trained to its end, which this release does not read: students have one evaluation;"

@@ -210,6 +210,8 @@ class PackedFlow:
                 f"{source.path}: {run_directory.PACKED} is damaged; copy the file or save it again"
             )
         try:
+            if np.frombuffer(memory, np.uint8).ctypes.data % LINE:
+                return None  # another program packed the file anew
             content = mapped_content(memory)
             if (content["format"], content["manifest"]) != (FORMAT, atomic_files.digest(manifest)):
                 return None
