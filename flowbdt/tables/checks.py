@@ -39,7 +39,10 @@ def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
-    weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
+    try:
+        weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights must be numbers, one per event: {error}") from error
     if weight.shape != (n_rows,):
         raise InputError(f"weights must have shape ({n_rows},), one per event, got {weight.shape}")
     finite(weight[:, None], ["weight"], "weights")
@@ -120,15 +123,8 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
         columns, kind = dict(data), "dict"
     elif fields:
         columns, kind = {name: data[name] for name in fields}, "records"
-    elif hasattr(data, "__arrow_c_stream__") and not hasattr(data, "iloc"):
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise MissingExtra.of("pyarrow", error, "data") from error
-        try:
-            return pyarrow.table(data).to_pandas(), type(data).__module__.partition(".")[0]
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise InputError(f"{what} cannot be read through Arrow: {error}") from error
+    elif hasattr(data, "columns") and not hasattr(data, "iloc"):
+        return _arrow_frame(data, what), type(data).__module__.partition(".")[0]
     else:
         return data, "array"
     import pandas as pd
@@ -143,6 +139,17 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
         return pd.DataFrame(columns), kind
     except (ValueError, TypeError) as error:
         raise InputError(f"{what} cannot be read: {error}") from error
+
+
+def _arrow_frame(data: Any, what: str) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtra.of("pyarrow", error, "data") from error
+    try:
+        return pyarrow.table(data).to_pandas()
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(f"{what} cannot be read through Arrow: {error}") from error
 
 
 def row_count(data: Any) -> int:
@@ -223,6 +230,7 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
         return Column(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
     import pandas as pd
 
+    original = str(column.dtype)
     if column.dtype == object:  # numbers in an object column are numbers
         column = column.infer_objects()
     plain = isinstance(column.dtype, np.dtype)
@@ -235,14 +243,14 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
     if isinstance(column.dtype, pd.CategoricalDtype):
         return _category(column, name, gaps)
     if column.dtype.kind not in "biuf":
-        return _texts(column, name, missing, any_text)
+        return _texts(column, name, missing, any_text, original)
     if gaps:
         return Column(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
     if plain:
         return Column(_exact(column.to_numpy(), name, gaps), column.dtype.name)
     dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))  # nullable, or of Arrow
     values = _exact(column.to_numpy(dtype=dtype), name, gaps)
-    return Column(values, dtype.name, original=str(column.dtype))
+    return Column(values, dtype.name, original=original)
 
 
 def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
@@ -277,7 +285,7 @@ def _category(column: Any, name: str, gaps: bool) -> Column:
     )
 
 
-def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool) -> Column:
+def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool, original: str) -> Column:
     """Return a column of texts (or bytes, or numbers that pandas took for objects)."""
     import pandas as pd
 
@@ -287,7 +295,7 @@ def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool) -> Colum
             " and times are not supported: split or convert the column first"
         )
     present = column[~missing].astype(object)
-    kinds, original = set(map(type, present)), str(column.dtype)
+    kinds = set(map(type, present))
     values = np.full(len(column), np.nan)
     if kinds and all(issubclass(kind, (int, float, np.number)) for kind in kinds - {bool}):
         if bool in kinds and len(kinds) > 1:
@@ -342,7 +350,7 @@ def check_plausible(name: str, texts: Sequence[str], n: int) -> None:
     many = len(texts) > MAX_CATEGORIES
     if 2 * numbers > len(texts) > FEW_NUMBERS or 2 * digits > len(texts) > FEW_CATEGORIES:
         what = "look like numbers, dates or identifiers"
-    elif many or len(texts) > max(FEW_CATEGORIES, n / 4):
+    elif many or len(texts) > max(FEW_CATEGORIES, n / 2):
         what = "are no category"
     else:
         return

@@ -235,7 +235,7 @@ def _recode(
     present = ~np.isnan(codes)  # NaN: a missing condition
     used, inverse = np.unique(codes[present], return_inverse=True)
     if old is None:  # numbers: categories may be numbers, too
-        numbers = _numbers(new)
+        numbers = original_types.category_numbers(new)
         if numbers is None:
             raise InputError(
                 f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
@@ -380,18 +380,10 @@ def _in_coding(table: EventTable, categories: Categories) -> EventTable:
     table = table.recoded({k: v for k, v in categories.items() if k in names})
     x = table.x.copy()
     for name in [name for name in names if name in table.categories and name not in categories]:
-        numbers = _numbers(table.categories[name])
+        numbers = original_types.category_numbers(table.categories[name])
         if numbers is None or name not in table.names:
             raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
         values = x[:, table.names.index(name)]
         values[~np.isnan(values)] = numbers[values[~np.isnan(values)].astype(np.int64)]
     kept = {name: texts for name, texts in categories.items() if name in names}
     return replace(table, x=x, categories=kept)
-
-
-def _numbers(texts: Sequence[str]) -> np.ndarray | None:
-    """Return the numbers that texts stand for, truth values as 0 and 1; None if some are none."""
-    try:
-        return np.array([float({"True": 1, "False": 0}.get(text, text)) for text in texts])
-    except ValueError:
-        return None

@@ -173,6 +173,10 @@ def _existing(path: str | Path) -> Path:
     format_of(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file: check the name and the working folder")
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error}): check its permissions") from error
     if path.stat().st_size == 0:
         raise FormatError(f"{path} is empty (0 bytes); expected a table: copy or make it again")
     return path
