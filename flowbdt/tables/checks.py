@@ -106,7 +106,7 @@ class Column:
     original: str = ""
 
 
-def named_columns(data: Any, what: str) -> tuple[Any, str]:
+def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
     Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array', and of
@@ -130,7 +130,7 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
     import pandas as pd
 
     for name, values in columns.items():
-        columns[name] = values = unmasked(values, f"column {name!r} of {what}")
+        columns[name] = values = unmasked(values, f"column {name!r} of {what}", gaps)
         if np.ndim(values) != 1:
             raise InputError(
                 f"column {name!r} of {what} must have shape (n,), got {np.shape(values)}"
@@ -170,15 +170,17 @@ def has_names(data: Any) -> bool:
 
 
 def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
-    """Return a masked array as a plain one: with NaN for ``gaps``; else masked entries are refused.
+    """Return a masked array as a plain one, with ``gaps`` NaN (or None) for what is masked.
 
-    Other data are returned as they are.
+    Else masked entries are refused. Other data are returned as they are.
     """
     if not np.ma.isMaskedArray(data):
         return data
     n_masked = int(np.ma.count_masked(data))
     if gaps and n_masked:
-        return np.where(np.ma.getmaskarray(data), np.nan, data.data)
+        numbers = data.dtype.kind in "biuf"
+        values = data.data if numbers else data.data.astype(object)
+        return np.where(np.ma.getmaskarray(data), np.nan if numbers else None, values)
     if n_masked:
         raise InputError(
             f"{what} has missing entries, {n_masked} that are masked: fill them in with"
@@ -231,6 +233,10 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
     import pandas as pd
 
     original = str(column.dtype)
+    if original.startswith("dictionary"):  # Arrow's categories
+        column = column.astype(object).astype("category")
+    if column.dtype.kind == "V":
+        raise _no_column(name, column.iloc[0])
     if column.dtype == object:  # numbers in an object column are numbers
         column = column.infer_objects()
     plain = isinstance(column.dtype, np.dtype)
@@ -323,10 +329,12 @@ def _check_texts(present: Any, name: str) -> None:
     strange = present[~present.map(lambda item: isinstance(item, (str, int, float)))]
     if len(strange):
         raise _no_column(name, strange.iloc[0])
-    numeric = pd.to_numeric(present.map(str), errors="coerce").notna()
+    values = pd.to_numeric(present.map(str), errors="coerce")
+    numeric = values.notna()
     mixed = not present.map(lambda item: isinstance(item, str)).all()
     if numeric.any() and not numeric.all():
-        if mixed or numeric.mean() >= 0.5 or present[numeric].nunique() > FEW_NUMBERS:
+        few_whole = values.nunique() <= FEW_NUMBERS and (values[numeric] % 1 == 0).all()
+        if mixed or numeric.mean() >= 0.5 or not few_whole:
             row = numeric.index[int(np.argmin(numeric.to_numpy()))]
             raise InputError(
                 f"column {name!r} must be numeric or text throughout, but row {row} has"

@@ -275,7 +275,7 @@ def _from_columns(
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
-    data, kind = checks.named_columns(data, what)
+    data, kind = checks.named_columns(data, what, gaps)
     if kind == "array":
         columns = list(checks.numeric_2d(data, what, gaps).T)
         names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names

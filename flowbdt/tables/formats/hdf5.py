@@ -68,17 +68,16 @@ def _refuse_other_files(handle: h5py.File, path: str | Path) -> None:
     """Refuse links into other files, and data that lie in other files."""
     import h5py
 
-    def elsewhere(name: str, link: Any) -> str | None:
+    links: list[tuple[str, Any]] = []
+    handle.visititems_links(lambda name, link: links.append((name, link)))
+    for name, link in links:
         item = handle[name] if isinstance(link, h5py.HardLink) else link
         far = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
-        return name if far or isinstance(link, h5py.ExternalLink) else None
-
-    name = handle.visititems_links(elsewhere)
-    if name is not None:
-        raise FormatError(
-            f"{path}: the data of {name!r} lie in another file, which is not opened: copy them into"
-            " this one"
-        )
+        if far or isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"{path}: the data of {name!r} lie in another file, which is not opened: copy them"
+                " into this one"
+            )
 
 
 @FORMATS.register(".h5")
