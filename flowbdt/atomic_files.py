@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
 import time
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .errors import FormatError, RunError
+from .errors import FormatError, RunError, reading
 
 WEEK_S = 7 * 24 * 3600
 
@@ -138,6 +140,58 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
     """Write an array as ``.npy``, whole or not at all."""
     with atomic(path) as part, open(part, "wb") as handle:
         np.save(handle, array, allow_pickle=False)
+
+
+def stored_array(
+    arrays: Mapping[str, Any],
+    name: str,
+    shape: Sequence[int | None],
+    kind: str = "f",
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> np.ndarray:
+    """Return an array that a file holds.
+
+    ``shape`` has None where any length will do, ``kind`` is "f" for floats, "i" for whole numbers,
+    "u" for bytes. Raises FormatError unless type and shape are these, and all numbers finite and
+    between ``low`` and ``high``.
+    """
+    array = arrays.get(name)
+    wanted = "x".join("n" if size is None else str(size) for size in shape) or "single"
+    if not isinstance(array, np.ndarray) or array.dtype.kind != kind or array.ndim != len(shape):
+        got = getattr(array, "dtype", type(array).__name__), getattr(array, "shape", "none")
+    elif any(size not in (None, length) for size, length in zip(shape, array.shape, strict=True)):
+        got = array.dtype, array.shape
+    elif array.size and not (
+        np.isfinite(array).all() and low <= array.min() <= array.max() <= high
+    ):
+        raise FormatError(
+            f"the stored array {name!r} must hold finite numbers from {low:g} to {high:g}"
+        )
+    else:
+        return array
+    kinds = {"f": "floating-point numbers", "i": "whole numbers", "u": "bytes"}[kind]
+    raise FormatError(
+        f"the stored array {name!r} must hold {wanted} {kinds}, got {got[0]} of shape {got[1]}"
+    )
+
+
+def read_arrays(content: bytes, what: str) -> dict[str, np.ndarray]:
+    """Return the arrays of an ``.npz`` file as `numpy.savez` writes it, without pickle.
+
+    Raises FormatError if it is damaged, or has a member twice or compressed: that could be far
+    larger in memory than in the file.
+    """
+    with reading(what), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        names = [member.filename.removesuffix(".npy") for member in members]
+        if len(set(names)) < len(names) or any(member.compress_type for member in members):
+            raise FormatError("it has a member twice, or compressed ones")
+        arrays: dict[str, np.ndarray] = {}
+        for name, member in zip(names, members, strict=True):
+            with archive.open(member) as stored:
+                arrays[name] = np.lib.format.read_array(stored, allow_pickle=False)
+        return arrays
 
 
 def digest_bytes(content: bytes) -> str:

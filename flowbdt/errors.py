@@ -6,6 +6,9 @@ exception that a user of numpy or scikit-learn would expect.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class FlowbdtError(Exception):
     """Root of all flowBDT errors."""
@@ -76,3 +79,22 @@ class JobWarning(UserWarning):
 def plural(count: int, noun: str) -> str:
     """Return a number with its noun, as ``"1 row"`` or ``"3 rows"``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while stored content is read into a FormatError that names it.
+
+    Files may come from strangers, so any error means that the content is not what we wrote.
+    """
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        if not isinstance(error, FlowbdtError):
+            reason = f"{type(error).__name__}: {reason[:300]}"
+        raise FormatError(
+            f"{what} cannot be used: {reason}. It is damaged, or was not written by flowBDT"
+        ) from error

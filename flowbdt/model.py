@@ -247,6 +247,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
+        outside: str = "warn",
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -262,6 +263,9 @@ class FlowBDT(BaseEstimator):
             rejection. Times that have no model are refused unless ``interpolate`` is True
         compiled : None for machine code where it can be (extra ``compiled``), True to insist on
             numba, False for XGBoost; the same events, but for a few that rounding moves
+        outside : for conditions further beyond their training range than a tenth of its width,
+            where trees are constant: 'warn' (a DataWarning with their number), 'raise', or 'clip'
+            to move all conditions into the range
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
@@ -275,7 +279,7 @@ class FlowBDT(BaseEstimator):
         or cannot be used with this model; MissingExtra if ``compiled`` is True without numba.
         """
         flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
-        blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source)
+        blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
         return flow.as_fitted(EventTable.concatenate(list(blocks)))
 
     def sample_blocks(
@@ -286,6 +290,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
+        outside: str = "warn",
         random_state: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[Any]:
@@ -295,7 +300,7 @@ class FlowBDT(BaseEstimator):
         """
         flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
         blocks = flow.sample_blocks(
-            n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows
+            n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows, outside=outside
         )
         return map(flow.as_fitted, blocks)
 
@@ -308,6 +313,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
+        outside: str = "warn",
         random_state: Any = None,
         block_rows: int | None = None,
         resume: bool = False,
@@ -324,6 +330,7 @@ class FlowBDT(BaseEstimator):
             cond=cond,
             source=source,
             block_rows=block_rows,
+            outside=outside,
             resume=resume,
         )
 

@@ -150,6 +150,15 @@ def numbers(given, **settings):
     return FlowBDT(**{**SMALL, "relations": ["d = b / (1 + a ** 2)"], **settings}).fit(data)
 
 
+def large_numbers():
+    """A condition and a column whose values single precision cannot tell apart."""
+    x, cond = plain()
+    x[:, 2] = 2.4e9 + np.round(50 * x[:, 2])
+    cond[:, 1] = 1.7e9 + np.round(50 * cond[:, 1])
+    settings = {**SMALL, "preconditioner": MIXTURE, "rejection": True}
+    return FlowBDT(**settings).fit(EventTable.of(x[:, :3], cond=cond))
+
+
 def of_depth(depth):
     return numbers(False, **booster(max_depth=depth, n_estimators=5))
 
@@ -243,6 +252,7 @@ KINDS = {
     ),
     "groups of outputs": lambda: numbers(False, **booster(outputs_per_group=2)),
     "rejection": lambda: numbers(True, preconditioner="gaussian", rejection=True),
+    "large numbers": large_numbers,
     "solver that scales points": lambda: numbers(
         False, preconditioner="gaussian", solver="dpm_solver_pp_2m"
     ),

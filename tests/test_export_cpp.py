@@ -34,7 +34,7 @@ from flowbdt.errors import DataWarning
 from flowbdt.flow.solvers import integrate
 from flowbdt.generation.export import write_cpp
 from flowbdt.generation.export.write_cpp import SOURCES, VERSION, model_bytes, source
-from flowbdt.generation.generate_rows import MOST_ATTEMPTS, classifier_inputs
+from flowbdt.generation.generate_rows import MOST_ATTEMPTS
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""
@@ -46,19 +46,24 @@ def conditions_of(flow, n):
     cond = np.column_stack([np.arange(n) % 2, np.linspace(-1, 1, n)]).astype(float)
     cond[::3, 1] = np.nan
     cond[::5, 0] = np.nan
-    return cond
+    return flow.condition_scaling.inverse([1.0, 50.0] * cond) if large(flow) else cond
+
+
+def large(flow):
+    return flow.condition_scaling.centre.any()
 
 
 def in_python(flow, z, cond):
     """The events of noise z (n, m), and their acceptance."""
     sampler = flow.sampler
+    cond = None if cond is None else flow.condition_scaling.forward(cond)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # of undefined relations
         ends = integrate(sampler.solver, flow.field, z, sampler.boundaries, cond=cond).x
         x = flow.transform.inverse(ends)
     if flow.ratio is None:
         return x, np.ones(len(x))
-    log_ratio = flow.ratio.log_ratio(classifier_inputs(x, cond)).reshape(len(x))
+    log_ratio = flow.ratio.log_ratio(flow.generator.classifier_inputs(x, cond)).reshape(len(x))
     return x, np.minimum(np.exp(log_ratio.astype(float)) / flow.ratio.ceiling, 1.0)
 
 

@@ -18,7 +18,6 @@ from flowbdt.generation.export.onnx_columns import columns_of
 from flowbdt.generation.export.onnx_graph import Graph
 from flowbdt.generation.export.onnx_steps import MOST_UNKNOWN, projections, tree_sum
 from flowbdt.generation.export.write_onnx import write_onnx
-from flowbdt.generation.generate_rows import classifier_inputs
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training.run_directory import Archive
@@ -98,6 +97,7 @@ def flow_of(model, **settings):
 def by_python(flow, noise, cond=None):
     """Events (n, d) of the uncompiled way."""
     sampler = flow.sampler
+    cond = None if cond is None else flow.condition_scaling.forward(cond)
     z = integrate(sampler.solver, flow.field, noise, sampler.boundaries, cond=cond).x
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # of undefined relations
@@ -243,6 +243,14 @@ def test_another_sampler_of_the_same_model_can_be_exported(tmp_path):
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_conditions_that_single_precision_cannot_tell_apart(tmp_path):
+    cond = 1.7e9 + np.round(50 * conditions(600, 2))
+    model = fitted(cond=cond, rejection=True, preconditioner=MIXTURE)
+    (_, acceptance), _, flow = compare(model, tmp_path, 400, cond[:400])
+    assert flow.condition_scaling.centre.all()
+    assert 0 < acceptance.min() < acceptance.max() <= 1
+
+
 @pytest.mark.parametrize("n_cond", [0, 2])
 def test_acceptance_is_the_probability_by_which_python_keeps_an_event(n_cond, tmp_path):
     cond = conditions(600, n_cond, missing=0.1) if n_cond else None
@@ -251,7 +259,8 @@ def test_acceptance_is_the_probability_by_which_python_keeps_an_event(n_cond, tm
     (_, acceptance), events, flow = compare(model, tmp_path, 400, given)
     assert acceptance.shape == (400,)
     assert 0 < acceptance.min() < acceptance.max() <= 1
-    seen = classifier_inputs(events, given)
+    scaled = None if given is None else flow.condition_scaling.forward(given)
+    seen = flow.generator.classifier_inputs(events, scaled)
     assert flow.ratio.keeps(seen, acceptance * (1 - 1e-6)).all()
     uncertain = acceptance < 1
     assert not flow.ratio.keeps(seen, acceptance * (1 + 1e-6))[uncertain].any()

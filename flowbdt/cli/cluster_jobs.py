@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -110,9 +108,8 @@ def _check_task(path: Path, number: int) -> None:
 def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dict[str, Any] | None:
     """Do one job in the folder of a run, or in one that holds a copy of the files it needs.
 
-    Returns its report; None if it was done before. When a batch system takes the machine away
-    (SIGTERM), half-written files are removed and the process ends with status 143. Raises RunError
-    with the number and the reason; an unforeseen error also leaves its traceback on standard error.
+    Returns its report; None if it was done before. Raises RunError with the number and the reason;
+    an unforeseen error also leaves its traceback on standard error.
     """
     from ..training.executors.base import reason
     from ..training.executors.local import available_cpus
@@ -120,20 +117,12 @@ def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dic
 
     if work.report(RunDirectory(path), number) is not None:
         return None
-    before = signal.signal(signal.SIGTERM, _leave)
     try:
         return work.do(str(path), number, n_threads or available_cpus())
     except Exception as error:
         if not isinstance(error, FlowbdtError):
             traceback.print_exc()
         raise RunError(f"{work.noun} {number} failed: {reason(error)}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave(*_: Any) -> NoReturn:
-    """Unwind the stack, so that temporary files are removed."""
-    sys.exit(128 + signal.SIGTERM)
 
 
 @click.command()

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 sampling = options.combined(
     options.seed(),
     options.cond,
+    click.option(
+        "--outside",
+        type=click.Choice(["warn", "raise", "clip"]),
+        default="warn",
+        show_default=True,
+        help="For conditions far outside of the training range.",
+    ),
     options.file("--source", help="Table of events to start from."),
     options.sampler("Another solver, n_steps, spacing or interpolate, without rejection"),
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -62,9 +65,47 @@ class CommandsByTopic(click.Group):
             print(f"flowbdt: error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
+            exec("")  # Python would end as if by the signal, had it come while text was executed
             print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
             return 130
+        except Ended as end:
+            print(f"flowbdt: ended by {end}; what was finished is kept", file=sys.stderr)
+            return 128 + end.number
         return 0
+
+
+class Ended(SystemExit):
+    """A signal that ends the program: it unwinds the stack, so that nothing is left behind."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+        signal.signal(number, signal.SIG_IGN)  # once is enough: now it is tidied up
+
+    def __str__(self) -> str:
+        return signal.Signals(self.number).name
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raise `Ended` at the signals that batch systems and closed terminals send.
+
+    Not for those that are ignored (nohup) or handled already; handlers need the main thread.
+    """
+
+    def end(number: int, _: Any) -> NoReturn:
+        raise Ended(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")] if main else []
+    ours = [n for n in numbers if n is not None and signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -93,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # not every terminal knows every letter
             stream.reconfigure(errors="replace")
     try:
-        return int(flowbdt.main(arguments, "flowbdt", standalone_mode=False) or 0)
+        with ended_by_signals():
+            return int(flowbdt.main(arguments, "flowbdt", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code

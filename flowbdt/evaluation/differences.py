@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..seeding import stream
+from ..tables.checks import relative
 from ..tables.event_table import EventTable
 from .evaluate import Evaluation, aligned
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
@@ -170,7 +171,8 @@ class Binned:
             np.stack([np.searchsorted(e, table.column(name), side="right") for name, e in inner])
             for table in (real, made)
         ]
-        weights = [np.ones(t.n) if t.weight is None else t.weight for t in (real, made)]
+        tables = (real, made)
+        weights = [np.ones(t.n) if t.weight is None else relative(t.weight) for t in tables]
         return cls(bins[0], bins[1], (weights[0], weights[1]), n_bins)
 
     def separations(self) -> np.ndarray:

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
 from ..errors import ConfigError, GridError
-from ..flow.sampler import Sampler
 from ..flow.solvers import integrate
+from ..flow.time_grid import Sampler
 from ..generation.trained_flow import Flow
 from ..tables.event_table import EventTable
 from ..training.run_directory import Source
@@ -66,7 +66,9 @@ class Bench:
             self.flow.field,
             noise.standard_normal((len(rows), self.flow.plan["n_latent"])),
             sampler.boundaries,
-            cond=None if self.cond is None else self.cond[rows],
+            cond=None
+            if self.cond is None
+            else self.flow.condition_scaling.forward(self.cond[rows]),
             rng=seeding.RowNoise(seed, "solver", rows),
         ).x
         return self.flow.transform.inverse(x)

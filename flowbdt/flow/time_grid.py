@@ -1,4 +1,4 @@
-"""`TimeGrid`: the steps of the solver and the times that need a trained model.
+"""Steps of the solver, the times that need a trained model, and samplers through these times.
 
 The times come from a dry run of the solver, so training makes exactly the models that sampling
 needs, none missing and none unused.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from ..errors import ConfigError, DataWarning, FormatError
+from ..registry import spec_name
+from ..typed_settings import AtLeastOne, check_settings
 from .fields import TOLERANCE, locate
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
-from .solvers import SOLVERS, Solver, evaluation_times
+from .solvers import SOLVERS, Solver, evaluation_times, evaluations
 
 MIN_STEP = 1e-6
 """Smallest step: well above TOLERANCE, so that times inside a step stay distinct."""
@@ -162,3 +164,65 @@ def _boundaries(n_steps: int | None, spacing: Any, convention: Convention | None
             f" n_steps is {n_steps}; leave n_steps out or make them agree"
         )
     return spacing
+
+
+class SamplerOptions(TypedDict, total=False):
+    """Options that a request may set."""
+
+    solver: Any
+    n_steps: AtLeastOne | None
+    spacing: Any
+    interpolate: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Solver, boundaries and options with which a trained run is sampled.
+
+    ``boundaries`` (n_steps + 1,) are float64 and rise; ``spacing`` is the schedule as requested,
+    for the record; ``interpolate``: whether to interpolate between the times of step models.
+    """
+
+    solver: Solver
+    name: str
+    boundaries: np.ndarray
+    spacing: Any
+    interpolate: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        spec: Mapping[str, Any] | None,
+        settings: Mapping[str, Any],
+        grid: TimeGrid,
+        convention: Convention | None,
+    ) -> Sampler:
+        """Return the sampler ``spec`` for a run with these settings, grid and convention.
+
+        None is that of the training; without n_steps and spacing the boundaries are those of the
+        training. Raises ConfigError if an option is unknown, or the solver is adaptive.
+        """
+        spec = check_settings(spec or {}, SamplerOptions, "sampler option")
+        requested = spec.get("solver", settings["solver"])
+        solver: Solver = SOLVERS.build(requested)
+        spacing = spec.get("spacing", settings["spacing"])
+        boundaries = grid.boundaries
+        if "n_steps" in spec or "spacing" in spec:
+            listed = isinstance(spacing, (list, tuple, np.ndarray))
+            n_steps = spec.get("n_steps", None if listed else grid.n_steps)
+            boundaries = TimeGrid.build(solver, n_steps, spacing, convention).boundaries
+        evaluations(solver, boundaries, convention)  # refuses an adaptive one
+        interpolate = spec.get("interpolate", False)
+        return cls(solver, spec_name(requested), boundaries, spacing, interpolate)
+
+    def record(self, convention: Convention | None) -> dict[str, Any]:
+        """Return solver, schedule, all parameters and evaluations, in plain values."""
+        return {
+            "solver": self.name,
+            "solver_parameters": self.solver.parameters(),
+            "spacing": self.spacing,
+            "boundaries": self.boundaries.tolist(),
+            "n_steps": len(self.boundaries) - 1,
+            "n_evaluations": len(evaluations(self.solver, self.boundaries, convention)),
+            "interpolate": self.interpolate,
+        }

@@ -19,7 +19,8 @@ from ..seeding import BLOCK, RowNoise
 
 if TYPE_CHECKING:
     from ..flow.fields import VelocityField
-    from ..flow.sampler import Sampler
+    from ..flow.time_grid import Sampler
+    from ..tables.conditions import ColumnScaling
     from ..tables.transforms import TableTransform
     from ..trees.density_ratio import DensityRatio
     from .compiled.engine import CompiledFlow, CompiledInverse
@@ -41,6 +42,7 @@ class EventGenerator:
     field: VelocityField  # at every trained time: closed form plus trees
     sampler: Sampler  # solver and boundaries, from t = 0 (noise) to t = 1 (data)
     transform: TableTransform
+    scaling: ColumnScaling  # of columns and conditions, before trees see them
     ratio: DensityRatio | None = None  # the rejection classifier; None to keep every event
     compiled_flow: CompiledFlow | None = None
     compiled_inverse: CompiledInverse | None = None
@@ -50,8 +52,11 @@ class EventGenerator:
     ) -> np.ndarray:
         """Return the events (k, d) of rising row numbers (k,).
 
-        ``cond`` is (k, c) or None; ``start`` (k, m) are latent points that replace the noise.
+        ``cond`` is (k, c), in the units of the table, or None; ``start`` (k, m) are latent points
+        that replace the noise.
         """
+        if cond is not None:
+            cond = self.scaling[-cond.shape[1] :].forward(cond)
         edges = np.flatnonzero(np.diff(rows // BLOCK)) + 1 if not self.is_rowwise else ()
         spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
         blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
@@ -99,17 +104,20 @@ class EventGenerator:
         left = np.arange(len(x))
         for attempt in range(1, MOST_ATTEMPTS):
             uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
-            kept = ratio.keeps(classifier_inputs(x[left], _at(cond, left)), uniform)
+            kept = ratio.keeps(self.classifier_inputs(x[left], _at(cond, left)), uniform)
             left = left[~kept]
             if not len(left):
                 return
             x[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
         warn_of_events(KEPT.format(len(left)))
 
+    def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return columns (n, d) and scaled conditions (n, c) as the rejection classifier sees them.
 
-def classifier_inputs(x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-    """Return the inputs of the rejection classifier: columns and conditions (n, d + c), float32."""
-    return np.hstack([x] if cond is None else [x, cond]).astype(np.float32)
+        The result is (n, d + c), float32.
+        """
+        x = self.scaling[: x.shape[1]].forward(x)
+        return np.hstack([x] if cond is None else [x, cond]).astype(np.float32)
 
 
 def _at(array: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:

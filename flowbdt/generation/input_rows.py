@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from .. import atomic_files, seeding
 from ..errors import InputError
 from ..tables.checks import row_count
+from ..tables.conditions import ConditionRanges
 from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
 from ..tables.transforms import TableTransform
@@ -51,6 +52,10 @@ class FileRows:
         self._next, self._left = high, [rows[high - low :]]
         return rows[: high - low]
 
+    def clipped(self, ranges: ConditionRanges) -> FileRows:
+        """Return the rows moved into ranges."""
+        return FileRows(self.path, lambda low: map(ranges.clip, self._blocks(low)), self.n_rows)
+
 
 def conditions_of(
     cond: Any, names: tuple[str, ...], categories: Categories, n_rows: int
@@ -74,6 +79,26 @@ def conditions_of(
             yield align_conditions(table, names, categories, table.n)
 
     return FileRows(path, blocks, n_rows)
+
+
+def within(
+    rows: np.ndarray | FileRows, ranges: ConditionRanges, n_rows: int, outside: str
+) -> np.ndarray | FileRows:
+    """Return conditions after a look at all of them; see `Flow.condition_rows`."""
+    ranges.check(outside)
+    if isinstance(rows, FileRows):
+        if outside == "clip":
+            return rows.clipped(ranges)
+        spans = range(0, n_rows, READ_TOGETHER)
+        far = sum(ranges.count_far(rows[low : low + READ_TOGETHER]) for low in spans)
+    else:
+        one_for_all = n_rows > 1 and rows.strides[0] == 0
+        looked_at = rows[:1] if one_for_all else rows
+        if outside == "clip":
+            return np.broadcast_to(ranges.clip(looked_at), rows.shape)
+        far = ranges.count_far(looked_at) * (n_rows if one_for_all else 1)
+    ranges.report(np.asarray(far), n_rows, outside)
+    return rows
 
 
 class SourcePoints:

@@ -19,7 +19,6 @@ from ..training import run_directory
 from ..training.executors.local import available_cpus
 from ..training.run_directory import RunDirectory
 from ..trees.density_ratio import DensityRatio
-from .generate_rows import classifier_inputs
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT = 8
@@ -67,7 +66,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     z, cond, weight = _events(run, seed)
     with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
         blocks = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
-    real = classifier_inputs(np.vstack(blocks), cond)
+    real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
     content = ratio.to_bytes()
@@ -105,5 +104,6 @@ def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> n
     most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
-    return classifier_inputs(np.vstack([block.x for block in blocks]), repeated)
+    raw = None if repeated is None else flow.condition_scaling.inverse(repeated)
+    blocks = flow.blocks((0, n), derive(seed, "events"), raw, None)
+    return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

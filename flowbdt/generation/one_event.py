@@ -112,6 +112,9 @@ class EventSampler:
         self._names = flow.condition_names
         self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
         self._cond = np.zeros((1, len(self._names)))
+        self._columns = flow.scaling[: flow.n_columns]
+        self._conditions = flow.scaling[flow.n_columns :]
+        self._limits = np.transpose(flow.condition_ranges.limits).tolist()
         self._inputs = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
         self._noise: list[_RowNumbers] = []
         self._accept: list[_RowNumbers] = []
@@ -139,9 +142,15 @@ class EventSampler:
             self._cond[0] = cond
             if np.isinf(self._cond).any():
                 raise InputError(f"conditions must be numbers, or NaN where unknown, got {cond}")
+            if any(v < low or v > high for v, (low, high) in zip(cond, self._limits, strict=False)):
+                self._limits = []  # one warning is enough
+                ranges = self._flow.condition_ranges
+                ranges.report(ranges.count_far(self._cond), 1, "warn")
+            raw = self._cond.copy()
+            self._cond[:] = self._conditions.forward(raw)
         row, self.row = self.row, self.row + 1
         if not self._flow.generator.is_rowwise:
-            cond_rows = self._cond.copy() if count else None
+            cond_rows = raw if count else None
             self._x[:] = self._flow.rows(self.seed, np.array([row]), cond_rows)
         else:
             attempt = 0
@@ -181,6 +190,6 @@ class EventSampler:
         uniform = self._accept[next_attempt - 1]
         uniform.fill(row)
         d, inputs = self._x.shape[1], self._inputs
-        inputs[0, :d] = self._x[0]
+        inputs[0, :d] = self._columns.forward(self._x[0])
         inputs[0, d:] = self._cond[0]
         return bool(ratio.keeps(inputs, uniform.out)[0])

@@ -198,6 +198,7 @@ def write_sample(
     cond: Any = None,
     source: Any = None,
     block_rows: int | None = None,
+    outside: str = "warn",
     resume: bool = False,
     on_begin: Callable[[int], Any] = lambda count: None,
     on_rows: Callable[[int], Any] = lambda count: None,
@@ -209,7 +210,7 @@ def write_sample(
 
     Parameters
     ----------
-    n, seed, cond, source, block_rows : as in `FlowBDT.sample_blocks`
+    n, seed, cond, source, block_rows, outside : as in `FlowBDT.sample_blocks`
     resume : continue what an interrupted call left; nothing is done if the file is whole (but
         samples from source events are made again). All else must be as it was
     on_begin, on_rows : called with the number of events made before, and with those of new ones
@@ -227,7 +228,7 @@ def write_sample(
     format_of(path)
     if not path.parent.is_dir():
         raise RunError(f"the folder of {path} does not exist: make it first")
-    rows, start = flow.condition_rows(cond, n), flow.checked_source(source, n)
+    rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
     files, record = (BlockFiles(path.with_name(path.name + ".partial")), flow.record(seed))
     if resume and start is None and _is_whole(flow, path, n, record, rows):
         files.remove()
@@ -259,6 +260,7 @@ def write_sample(
             "model": atomic_files.digest(flow.manifest),
             "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
             "conditions": None if rows is None else rows_digest(rows),
+            "conditions outside": outside if outside == "clip" else "as they are",
             "source": None if start is None else rows_digest(start),
             "flowbdt version": __version__,
         }
@@ -284,7 +286,7 @@ def _is_whole(
         return False
     try:
         whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
-        there = flow.condition_rows(path, n) if whole and cond is not None else None
+        there = flow.condition_rows(path, n, None) if whole and cond is not None else None
         spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
         return whole and (
             there is None

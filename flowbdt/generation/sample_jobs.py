@@ -107,6 +107,7 @@ def plan_sample(
     cond: Any = None,
     source: Any = None,
     sampler: Mapping[str, Any] | None = None,
+    outside: str = "warn",
 ) -> SampleJobs:
     """Write the plan of a sample and return its jobs; a plan that is there must be the same.
 
@@ -118,7 +119,7 @@ def plan_sample(
     format_of(output)
     jobs = SampleJobs(output.stem)
     flow = Flow(run, 1, sampler=sampler) if run.file("manifest.json").exists() else None
-    arrays = _input_arrays(run, flow, n, cond, source)
+    arrays = _input_arrays(run, flow, n, cond, source, outside)
     plan = run.plan()
     if flow is not None:
         group = flow.group_rows(1)
@@ -145,7 +146,7 @@ def plan_sample(
 
 
 def _input_arrays(
-    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any
+    run: RunDirectory, flow: Flow | None, n: int, cond: Any, source: Any, outside: str
 ) -> dict[str, np.ndarray]:
     """Return conditions and starting points of all events, where the run has them."""
     if flow is None:
@@ -156,8 +157,9 @@ def _input_arrays(
                 " be read only once it is; submit the training first, then the generation"
             )
         return {}
-    arrays = {"cond": flow.condition_rows(cond, n), "start": flow.checked_source(source, n)}
-    return {name: np.asarray(rows[0:n]) for name, rows in arrays.items() if rows is not None}
+    rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
+    arrays = {"cond": rows, "start": start}
+    return {name: np.asarray(a[0:n]) for name, a in arrays.items() if a is not None}
 
 
 def job_rows(n: int, jobs: int | None = None, group: int = seeding.BLOCK) -> list[tuple[int, int]]:

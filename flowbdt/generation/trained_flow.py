@@ -15,12 +15,13 @@ from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
-from ..flow.sampler import Sampler
 from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..flow.time_grid import TimeGrid
+from ..flow.time_grid import Sampler, TimeGrid
 from ..registry import spec_name
 from ..seeding import BLOCK
+from ..tables import conditions
+from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
@@ -37,7 +38,7 @@ from .compiled.engine import (
     warn_slow,
 )
 from .generate_rows import EventGenerator
-from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events
+from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events, within
 from .packed.pack_steps import SolverProgram, solver_program
 
 TOGETHER = 500_000
@@ -98,6 +99,7 @@ class Flow:
         self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
+        self.scaling, self.condition_ranges = conditions.restored(self.columns)
         self.transform = TableTransform.from_json(self._json("transform.json"))
         self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         self.field = self._stepwise(sampler)
@@ -139,6 +141,11 @@ class Flow:
                 " finish it with 'flowbdt fit --resume'"
             )
         ratio = DensityRatio.from_bytes(self._checked(run_directory.REJECTION))
+        if ratio.n_inputs != self.n_columns + len(self.condition_names):
+            raise FormatError(
+                f"{self.source.path}: {run_directory.REJECTION} has {ratio.n_inputs} inputs, this"
+                f" run has {self.n_columns} columns and {len(self.condition_names)} conditions"
+            )
         ratio.set_threads(self._n_threads)
         return ratio
 
@@ -182,6 +189,7 @@ class Flow:
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
+        self._check_shape(step, trees.shape)
         return StepModel(self.step_inputs(step), trees)
 
     def _model(self, step: int) -> bytes:
@@ -200,15 +208,18 @@ class Flow:
         them.
         """
         trees, n_inputs = forests(self._model(step))
+        self._check_shape(step, (n_inputs, max(f.first + f.width for f in trees)))
+        return trees
+
+    def _check_shape(self, step: int, got: tuple[int, int] | None) -> None:
+        """Raise FormatError if the trees of a step have other inputs or outputs than the run."""
         expected = (self.step_inputs(step).n_inputs(len(self.condition_names)), self.n_latent)
-        got = n_inputs, max(forest.first + forest.width for forest in trees)
-        if got != expected:
+        if got is not None and got != expected:
             raise FormatError(
                 f"{self.source.path}: step model {step} has {got[0]} inputs and {got[1]} outputs,"
                 f" this run needs {expected[0]} and {expected[1]}; it is damaged or from another"
                 " run: copy it again, or train the step anew"
             )
-        return trees
 
     @cached_property
     def compiled_flow(self) -> CompiledFlow | None:
@@ -250,7 +261,8 @@ class Flow:
         ratio, machine_code = self.ratio, (self.compiled_flow, self.compiled_inverse)
         if ratio is not None and self.compiled:
             ratio = ratio.with_trees(self.classifier.predict)
-        return EventGenerator(self.field, self.sampler, self.transform, ratio, *machine_code)
+        inverse = self.transform, self.scaling
+        return EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""
@@ -271,13 +283,14 @@ class Flow:
         cond: Any = None,
         source: Any = None,
         block_rows: int | None = None,
+        outside: str = "warn",
     ) -> Iterator[EventTable]:
         """Yield new events block by block; arguments and errors as `FlowBDT.sample_blocks`.
 
         Event i depends on the seed, its row and its conditions only.
         """
         n = number_of_events(n, cond, source)
-        inputs = self.condition_rows(cond, n), self.checked_source(source, n)
+        inputs = self.condition_rows(cond, n, outside), self.checked_source(source, n)
         return self.blocks((0, n), seed, *inputs, block_rows)
 
     def blocks(
@@ -318,6 +331,11 @@ class Flow:
             return -(-block_rows // BLOCK) * BLOCK
         return rows_together(self.n_latent) if rowwise or self.ratio is not None else BLOCK
 
+    @property
+    def condition_scaling(self) -> ColumnScaling:
+        """The scaling with which the field takes conditions."""
+        return self.scaling[self.n_columns :]
+
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
         with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
@@ -346,8 +364,14 @@ class Flow:
         rows = self.condition_rows(cond, n)
         return None if rows is None else rows[0:n]
 
-    def condition_rows(self, cond: Any, n: int) -> np.ndarray | FileRows | None:
-        """Return the same; from the path of a file they are read when needed."""
+    def condition_rows(
+        self, cond: Any, n: int, outside: str | None = "warn"
+    ) -> np.ndarray | FileRows | None:
+        """Return the same; from the path of a file they are read when needed.
+
+        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
+        once, 'raise' refuses it; 'clip' moves all to the range; None does not look.
+        """
         names = self.condition_names
         if names and cond is None:
             raise InputError(
@@ -357,7 +381,10 @@ class Flow:
         if not names and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
         categories = {k: v for k, v in self.categories.items() if k in names}
-        return conditions_of(cond, names, categories, n) if names else None
+        if not names:
+            return None
+        rows = conditions_of(cond, names, categories, n)
+        return rows if outside is None else within(rows, self.condition_ranges, n, outside)
 
     def checked_source(self, source: Any, n: int) -> SourcePoints | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""

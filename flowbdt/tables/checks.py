@@ -57,6 +57,15 @@ def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     return weight
 
 
+def relative(weight: np.ndarray) -> np.ndarray:
+    """Return weights (n,) divided by their mean, float64: their unit does not matter.
+
+    By the largest first, so that no sum of weights of any size overflows or vanishes.
+    """
+    share = np.asarray(weight, dtype=np.float64) / np.max(weight)
+    return np.asarray(share / share.mean())
+
+
 def unique_names(names: Sequence[Any], n_columns: int, what: str) -> tuple[str, ...]:
     """Return column names as strings; refuse a wrong count and repeats."""
     result = tuple(str(name) for name in names)

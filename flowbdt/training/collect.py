@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,18 @@ def train(
     """
     atomic_files.remove_leftovers(run.path)
     failures: dict[int, str] = {}
-    for report in executor.run(run, missing_steps(run)):
-        if "error" in report:
-            failures[report["step"]] = report["error"]
-        if on_report is not None:
-            on_report(report)
+    reports = executor.run(run, missing_steps(run))
+    try:
+        for report in reports:
+            if "error" in report:
+                failures[report["step"]] = report["error"]
+            if on_report is not None:
+                on_report(report)
+    except BaseException:
+        if isinstance(reports, Generator):
+            reports.close()  # ends its workers; what they were writing is left behind
+        atomic_files.remove_leftovers(run.path)
+        raise
     return collect_steps(run, failures)
 
 

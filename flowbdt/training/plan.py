@@ -29,7 +29,8 @@ from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
 from ..registry import spec_name
 from ..seeding import derive, split_mask
-from ..tables import checks
+from ..tables import checks, conditions
+from ..tables.conditions import ColumnScaling, ConditionRanges
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from . import run_directory
@@ -79,8 +80,11 @@ class Inputs:
 
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
-        config = self.config.resolved(self.table.n, len(self.table.names))
-        return replace(self, config=replace(config, random_state=self.seed))
+        table = self.table
+        config = self.config.resolved(table.n, len(table.names))
+        if table.weight is not None:
+            table = replace(table, weight=checks.relative(table.weight))
+        return replace(self, table=table, config=replace(config, random_state=self.seed))
 
 
 def check_config(config: ModelConfig) -> TimeGrid:
@@ -234,7 +238,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     arrays = {"z": transform.forward(table), **arrays}
-    return _fitted(config, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+    return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
 
 
 def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:
@@ -263,18 +267,26 @@ def _fit_pairs(inputs: Inputs, pairs: TeacherPairs) -> dict[str, Any]:
         len(pairs.end), inputs.config.validation_fraction, derive(inputs.seed, "split")
     )
     arrays = {"z": pairs.end, "noise": pairs.noise, "cond": pairs.cond, **pairs.real}
+    if "real_weight" in pairs.real:
+        arrays["real_weight"] = checks.relative(pairs.real["real_weight"])
     seed = derive(derive(inputs.seed, "preconditioner"), "stage", 0)
-    return _fitted(inputs.config, pairs.transform, arrays, valid, seed)
+    return _fitted(inputs, pairs.transform, arrays, valid, seed)
 
 
 def _fitted(
-    config: ModelConfig,
+    inputs: Inputs,
     transform: TableTransform,
     arrays: dict[str, np.ndarray | None],
     valid: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
     """Return the arrays and files to store; the closed form is fitted on the training rows."""
+    table, config = inputs.table, inputs.config
+    cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
+    scaling = ColumnScaling.fit(table.x, cond)
+    for name in ("cond", "real_cond"):
+        if arrays.get(name) is not None:
+            arrays[name] = scaling[len(table.names) :].forward(np.asarray(arrays[name]))
     stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
     rows = {FIELDS.get(k, k): a[~valid] for k, a in stored.items() if k not in run_directory.REAL}
     closed_form = PRECONDITIONERS.build(config.preconditioner or "none").fit(seed=seed, **rows)
@@ -282,7 +294,10 @@ def _fitted(
         "transform.json": atomic_files.json_bytes(transform.to_json()),
         "preconditioner.npz": closed_form.to_bytes(),
     }
-    return {"arrays": {**stored, "valid": valid}, "files": files}
+    used = slice(None) if table.weight is None else table.weight > 0
+    ranges = ConditionRanges.of(cond[used], table.cond_names, table.categories)
+    known = {"scaling": conditions.stored(scaling, ranges)}
+    return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
 
 
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
@@ -296,6 +311,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "categories": table.categories,
             "conditions": table.cond_names,
             **({"originals": table.originals} if table.originals else {}),
+            **fitted["columns"],
         },
         "fitted": {name: atomic_files.digest_bytes(c) for name, c in fitted["files"].items()},
         "events": {k: atomic_files.digest_array(a) for k, a in arrays.items()},

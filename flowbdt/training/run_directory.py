@@ -38,10 +38,11 @@ import numpy as np
 from .. import atomic_files
 from ..errors import FormatError
 
-FORMAT = 3
+FORMAT = 4
 """Version of run directories and model files; raised when old readers would misread new files.
 
-2: models may have a rejection. 3: one setting for noise and targets."""
+2: models may have a rejection. 3: one setting for noise and targets. 4: scaling and ranges of
+conditions."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """Files that generation needs beside the models; config.yaml is for people and for another fit."""

@@ -15,6 +15,8 @@ from ..errors import ConfigError, FormatError
 from ..typed_settings import AtLeastOne, AtLeastZero, check_value
 from . import ubjson
 from .base import BatchSource
+from .binned_rows import Classifier, binned
+from .check_trees import CheckedBooster, checked_booster
 from .grow_trees import Draws, Group, Table, ranges
 
 FLOWBDT_PARAMETERS: dict[str, Any] = {
@@ -56,6 +58,7 @@ class BoostedTrees:
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self.parameters = dict(parameters)
         self.summary: dict[str, Any] = {}
+        self.shape: tuple[int, int] | None = None  # inputs and outputs, of stored trees
         self._boosters: list[xgb.Booster] = []
 
     def fit(
@@ -109,16 +112,15 @@ class BoostedTrees:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Restore from bytes whose hash was checked (`run_directory.read_model`).
-
-        XGBoost 3.2 ends the process on some truncated models and reads others without a word, so
-        the hash is the real guard; here only what is plainly no UBJSON object is turned away.
-        Raises FormatError.
-        """
-        model = cls({})
-        model._boosters = [
-            read_model(one, "train this step again") for one in ubjson.unpacked(content)
-        ]
+        """Restore from bytes. Raises FormatError if they are not what `to_bytes` returns."""
+        model, widths = cls({}), []
+        for one in ubjson.unpacked(content):
+            booster, stored = load_booster(one)
+            model._boosters.append(booster)
+            widths.append((stored.n_inputs, stored.n_outputs))
+        if len({n_inputs for n_inputs, _ in widths}) != 1:
+            raise FormatError("groups of outputs differ in their inputs; train this step again")
+        model.shape = widths[0][0], sum(width for _, width in widths)
         return model
 
 
@@ -147,15 +149,18 @@ def _of_xgboost(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in parameters.items() if k not in FLOWBDT_PARAMETERS} | FIXED_PARAMETERS
 
 
-def read_model(content: bytes, remedy: str) -> xgb.Booster:
-    """Restore one booster. Raises FormatError for what is plainly none, with what to do."""
+def load_booster(content: bytes) -> tuple[xgb.Booster, CheckedBooster]:
+    """Return a booster from UBJSON, and what was checked of it before XGBoost saw a byte.
+
+    XGBoost ends the process on some damaged models and reads others without a word. Raises
+    FormatError.
+    """
+    checked = checked_booster(content)
     try:
-        if content[:1] != b"{" or content[-1:] != b"}":
-            raise ValueError("it has no end")
-        return xgb.Booster(model_file=bytearray(content))
+        return xgb.Booster(model_file=bytearray(content)), checked
     except (xgb.core.XGBoostError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FormatError(f"not a whole XGBoost model in UBJSON ({reason}); {remedy}") from error
+        raise FormatError(f"not an XGBoost model ({reason}); train it again") from error
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -181,7 +186,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             "booster parameter 'split_outputs' is for trees that share their splits between"
             " outputs: set multi_strategy='multi_output_tree', or split_outputs to 0"
         )
-    tiny = xgb.QuantileDMatrix(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
+    tiny = binned(np.eye(4, dtype=np.float32), label=np.eye(4, 2, dtype=np.float32))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -207,7 +212,7 @@ def _with_nearest(names: list[str]) -> str:
 
 def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:
     """Return the boosted classifier of the two-sample test: 200 trees, depth 5, rate 0.1."""
-    return xgb.XGBClassifier(
+    return Classifier(
         n_estimators=200,
         max_depth=5,
         learning_rate=0.1,

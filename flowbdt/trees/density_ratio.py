@@ -15,8 +15,11 @@ from typing import Self
 import numpy as np
 import xgboost as xgb
 
+from ..errors import FormatError
 from ..seeding import derive, split_mask
-from .boosted_trees import read_model
+from ..tables.checks import relative
+from .binned_rows import binned
+from .boosted_trees import load_booster
 
 PER_ROUND = 4
 
@@ -54,6 +57,7 @@ class DensityRatio:
         self._booster = booster
         self.ceiling = float(booster.attr("ceiling") or 1.0)
         self.acceptance = float(booster.attr("acceptance") or 1.0)
+        self.n_inputs: int | None = None  # of a stored classifier
         self.log_ratio: Callable[[np.ndarray], np.ndarray] = functools.partial(
             booster.inplace_predict, predict_type="margin"
         )
@@ -73,7 +77,7 @@ class DensityRatio:
 
         The result does not depend on ``n_threads``.
         """
-        weight = np.ones(len(real)) if weight is None else weight / weight.mean()
+        weight = np.ones(len(real)) if weight is None else relative(weight)
         held = (
             split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
             split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
@@ -124,7 +128,23 @@ class DensityRatio:
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Restore from UBJSON whose hash was checked. Raises FormatError."""
-        return cls(read_model(content, "run 'flowbdt fit --resume' to learn this classifier again"))
+        booster, stored = load_booster(content)
+        try:
+            ceiling, acceptance = (float(stored.attributes[k]) for k in ("ceiling", "acceptance"))
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"a stored classifier lacks its {error}") from None
+        if stored.objective != PARAMETERS["objective"] or stored.n_outputs != 1:
+            raise FormatError(
+                "a stored classifier has another objective or more than one output; learn it again"
+            )
+        if not (0 < ceiling < np.inf and 0 < acceptance <= 1):
+            raise FormatError(
+                "a stored classifier must have a ceiling above 0 and an acceptance from 0 to 1,"
+                f" not {ceiling!r} and {acceptance!r}"
+            )
+        ratio = cls(booster)
+        ratio.n_inputs = stored.n_inputs
+        return ratio
 
 
 def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
@@ -147,4 +167,4 @@ def _labelled(
     kept = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
     share = np.concatenate([w[mask] for w, mask in zip(weights, used, strict=True)])
     label = np.repeat([1.0, 0.0], [len(x) for x in kept])
-    return xgb.QuantileDMatrix(np.vstack(kept), label, weight=share, ref=ref)
+    return binned(np.vstack(kept), label, weight=share, ref=ref)

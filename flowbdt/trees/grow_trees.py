@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from xgboost.objective import TreeObjective
 
 from ..seeding import derive, stream
 from .base import BatchSource
+from .binned_rows import Rows, binned
 
 GROWTH = 20
 """After k trees, noise is redrawn after k / 20 more rounds or later. New points need the prediction
@@ -21,7 +22,7 @@ KEPT_BYTES = 2**25
 """Inputs up to this size are kept while the bins are made."""
 
 
-class _Passes(xgb.DataIter):
+class _Passes:
     """Hands a BatchSource to XGBoost and gathers the labels.
 
     XGBoost passes over the rows four times and more. A closed-form velocity makes a batch dear, so
@@ -33,10 +34,9 @@ class _Passes(xgb.DataIter):
         self._source = source
         self._kept: list[tuple[np.ndarray, np.ndarray | None]] = []
         self.label = np.empty((source.n_rows, source.n_outputs), dtype=np.float32)
-        super().__init__()
 
-    def reset(self) -> None:
-        self._batches = iter(self._kept) if self._kept else self._made()
+    def __call__(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        return iter(self._kept) if self._kept else self._made()
 
     def _made(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         row, size, kept = 0, 0, []
@@ -58,15 +58,7 @@ class _Passes(xgb.DataIter):
         """
         label = self.label
         self._kept, self.label = [], label[:0]
-        self._batches = iter(())
         return label
-
-    def next(self, input_data: Callable[..., None]) -> bool:
-        inputs, weight = next(self._batches, (None, None))
-        if inputs is None:
-            return False
-        input_data(data=inputs, weight=weight)
-        return True
 
 
 class Table:
@@ -85,7 +77,7 @@ class Table:
         bins: xgb.QuantileDMatrix | None = None,
     ) -> None:
         passes = _Passes(source)
-        self.matrix = xgb.QuantileDMatrix(passes, max_bin=max_bin, ref=bins, nthread=n_threads)
+        self.matrix = binned(Rows(passes), max_bin=max_bin, ref=bins, nthread=n_threads)
         self._label = passes.released_label()
         self._n_outputs, self._labelled = source.n_outputs, slice(0, 0)
 
@@ -111,9 +103,7 @@ class Draws:
         self.table, self.n_draws = Table(source, *self._options), 1
         if refresh:  # one row keeps the bins while the table itself makes room for the next
             row = next(iter(source)).inputs[:1]
-            self._bins = xgb.QuantileDMatrix(
-                row, ref=self.table.matrix, max_bin=max_bin, nthread=n_threads
-            )
+            self._bins = binned(row, ref=self.table.matrix, max_bin=max_bin, nthread=n_threads)
 
     def until(self, first: int, n_rounds: int) -> int:
         """Return the round up to which a draw is used whose first round is ``first``."""

@@ -16,9 +16,13 @@ import msgspec
 import numpy as np
 import xgboost as xgb
 
-from ..errors import InputError
+from ..atomic_files import stored_array
+from ..errors import ConfigError, FormatError, InputError
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from . import ubjson
+from .binned_rows import binned
+from .boosted_trees import load_booster
+from .check_trees import CheckedBooster
 from .tree_arrays import read_booster
 
 CLIP = 1e-9
@@ -91,7 +95,7 @@ class ConditionalDistribution:
 
     def _table(self, inputs: np.ndarray, label: np.ndarray, max_bin: int) -> xgb.QuantileDMatrix:
         n_threads = self._options["nthread"]
-        return xgb.QuantileDMatrix(inputs, label, max_bin=max_bin, nthread=n_threads)
+        return binned(inputs, label, max_bin=max_bin, nthread=n_threads)
 
     def _train(
         self, name: str, table: xgb.QuantileDMatrix, trees: int, **options: Any
@@ -241,20 +245,50 @@ class ConditionalDistribution:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Restore what `to_arrays` returned."""
-        names = DistributionSettings.__dataclass_fields__
-        settings: dict[str, Any] = dict(zip(names, arrays["settings"].tolist(), strict=True))
-        whole = {k: v if k == "cdf_rate" else int(v) for k, v in settings.items()}
-        restored = cls(DistributionSettings(**whole))
-        restored._boosters = {
-            name.removeprefix("booster_"): xgb.Booster(model_file=bytearray(content.tobytes()))
-            for name, content in arrays.items()
-            if name.startswith("booster_")
+        """Restore what `to_arrays` returned. Raises FormatError for anything else."""
+        names = list(DistributionSettings.__dataclass_fields__)
+        numbers = stored_array(arrays, "settings", (len(names),)).tolist()
+        settings = {
+            k: v if k == "cdf_rate" else int(v) for k, v in zip(names, numbers, strict=True)
         }
+        try:
+            restored = cls(DistributionSettings.of(settings))
+        except ConfigError as error:
+            raise FormatError(f"a stored distribution is damaged: {error}") from error
+        stored = {}
+        for name in arrays.keys() - {"settings", "numbers", "ends", "knots"}:
+            content = stored_array(arrays, name, (None,), "u").tobytes()
+            key = name.removeprefix("booster_")
+            restored._boosters[key], stored[key] = load_booster(content)
+        restored._check_boosters(stored)
+        leaves = len(stored_array(arrays, "numbers", (None,), "i", 0))
         restored._numbers = arrays["numbers"]
-        restored._ends, restored._knots = arrays["ends"], arrays["knots"]
+        restored._ends = stored_array(arrays, "ends", (leaves, 2), low=0, high=1)
+        shape = (leaves, restored.settings.knots)
+        restored._knots = stored_array(arrays, "knots", shape, low=0, high=1)
+        nodes = stored["tree"].nodes
+        ends = set() if nodes is None else set(np.flatnonzero(nodes.left < 0).tolist())
+        rising = (np.diff(restored._numbers) > 0).all() and (np.diff(restored._knots) >= 0).all()
+        if not rising or set(restored._numbers.tolist()) != ends:
+            raise FormatError("leaves and quantiles of a stored distribution do not fit together")
         restored.set_threads(1)
         return restored
+
+    def _check_boosters(self, stored: Mapping[str, CheckedBooster]) -> None:
+        """Raise FormatError unless the boosters are those of one distribution."""
+        names, widths = set(stored), {k: booster.n_outputs for k, booster in stored.items()}
+        known = {"tree", "location", "scale", "bend"}
+        whole = "tree" in names <= known and ("location" in names) == ("scale" in names)
+        if whole:
+            one = stored["tree"].nodes is not None and len(stored["tree"].outputs) == 1
+            bend = widths.get("bend", self.settings.cdf_knots) == self.settings.cdf_knots
+            moments = {widths.get("location", 1), widths.get("scale", 1)} == {1}
+            alike = len({booster.n_inputs for booster in stored.values()}) == 1
+        if not (whole and one and bend and moments and alike):
+            raise FormatError(
+                f"a stored distribution has boosters {sorted(names)} of {widths} outputs, which do"
+                " not fit together"
+            )
 
 
 def flow_parameters(content: bytes) -> int:

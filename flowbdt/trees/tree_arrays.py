@@ -1,17 +1,19 @@
 """Boosters as plain arrays: every tree filled up to a complete one of the same depth.
 
-This is the only place, with `ubjson`, that knows how XGBoost stores a tree.
+`check_trees` knows how XGBoost stores a tree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, FlowbdtError, FormatError
+from ..errors import ConfigError
 from . import ubjson
+from .check_trees import Nodes, checked_booster
 
 DEEPEST = 12
 """Deeper trees would fill too much memory as complete ones."""
@@ -82,30 +84,16 @@ class StoredBooster(NamedTuple):
 
 def read_booster(content: bytes) -> StoredBooster:
     """Return a booster from UBJSON. Raises ConfigError and FormatError as `forests`."""
-    try:
-        learner = ubjson.read_ubjson(content)["learner"]
-        booster, parameters = learner["gradient_booster"], learner["learner_model_param"]
-        n_inputs = int(parameters["num_feature"])
-        if booster["name"] != "gbtree" or n_inputs > 2**16:
-            raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
-        base = _base(parameters["base_score"], learner["objective"]["name"])
-        trees = [Tree.of(tree) for tree in booster["model"]["trees"]]
-        return StoredBooster(trees, np.asarray(booster["model"]["tree_info"]), base, n_inputs)
-    except FlowbdtError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"not a whole XGBoost model ({error!r}); train this step again") from None
-
-
-def _base(text: str, objective: str) -> np.ndarray:
-    """Return the margin that sums begin with, from probabilities where the objective has them."""
-    base = np.array([float(number) for number in text.strip("[]").split(",")], dtype=np.float32)
-    if objective == "reg:squarederror":
-        return base
-    if objective == "binary:logistic":
-        odds = (np.float32(1.0) / base - np.float32(1.0)).astype(np.float64)
-        return (-np.log(odds)).astype(np.float32)
-    raise ConfigError(f"models of the objective {objective!r} cannot be compiled")
+    booster = checked_booster(content)
+    if booster.name != "gbtree" or booster.n_inputs > 2**16:
+        raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
+    base = booster.base
+    if booster.objective == "binary:logistic":  # the margin of a probability
+        base = (-np.log((np.float32(1.0) / base - np.float32(1.0)).astype(np.float64))).astype(
+            np.float32
+        )
+    trees = [] if booster.nodes is None else list(_trees(booster.nodes))
+    return StoredBooster(trees, np.array(booster.outputs), base, booster.n_inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,20 +108,24 @@ class Tree:
     value: np.ndarray
     leaves: np.ndarray
 
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> Tree:
-        """Take over the arrays. Raises ConfigError for splits on categories."""
-        if np.any(stored["split_type"]):
-            raise ConfigError("trees that split on categories cannot be compiled")
-        left, right = stored["left_children"], stored["right_children"]
-        conditions = stored["split_conditions"]
-        width = int(stored["tree_param"]["size_leaf_vector"])
-        if width > 1:  # the second child of a leaf is the number of its vector
-            value, leaves = np.maximum(right, 0), stored["leaf_weights"].reshape(-1, width)
-        else:
-            value, leaves = np.arange(len(left)), conditions[:, None]
-        missing = 1 - stored["default_left"]
-        return cls(left, right, stored["split_indices"], conditions, missing, value, leaves)
+
+def _trees(nodes: Nodes) -> Iterator[Tree]:
+    """Yield the trees, cut from the arrays of all nodes."""
+    stop = 0
+    for size, vectors in zip(nodes.sizes, nodes.vectors, strict=True):
+        rows = slice(stop, stop := stop + int(size))
+        value, leaves = np.arange(size), nodes.condition[rows, None]
+        if vectors is not None:
+            value, leaves = np.maximum(nodes.right[rows], 0), vectors
+        yield Tree(
+            nodes.left[rows],
+            nodes.right[rows],
+            nodes.feature[rows],
+            nodes.condition[rows],
+            1 - nodes.default_left[rows],
+            value,
+            leaves,
+        )
 
 
 def _complete(trees: list[Tree], base: np.ndarray, first: int) -> Forest:

@@ -7,85 +7,118 @@ UBJSON draft 12, https://ubjson.org: numbers are big-endian, lengths come as num
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import FormatError
 
-_TYPES = {b"i": "i1", b"U": "u1", b"I": "i2", b"l": "i4", b"L": "i8", b"d": "f4", b"D": "f8"}
-NUMBERS = {mark: np.dtype(f">{name}") for mark, name in _TYPES.items()}
-CONSTANTS = {b"T": True, b"F": False, b"Z": None}
+NUMBERS = {
+    ord(mark): np.dtype(kind)
+    for mark, kind in zip("iUIlLdD", (">i1", ">u1", ">i2", ">i4", ">i8", ">f4", ">f8"), strict=True)
+}
+CONSTANTS = {ord("T"): True, ord("F"): False, ord("Z"): None}
+LONG = ord("L")
+
+MOST_NESTED = 32
+"""Mappings and arrays within each other."""
 
 
-class _Reader:
-    def __init__(self, content: bytes) -> None:
-        self.content, self.at = content, 0
+Special = Mapping[str, Callable[["Reader"], Any]]
 
-    def take(self, count: int) -> bytes:
-        taken = self.content[self.at : self.at + count]
-        if len(taken) != count:
-            raise FormatError("UBJSON ends before it should; train this step again")
-        self.at += count
-        return taken
 
-    def number(self, kind: bytes) -> Any:
-        dtype = NUMBERS[kind]
-        return np.frombuffer(self.take(dtype.itemsize), dtype)[0].item()
+class Reader:
+    """A place in the bytes, which every method moves on."""
+
+    def __init__(self, content: bytes, special: Special) -> None:
+        self.content, self.at, self.nested, self.special = content, 0, 0, special
+        self.long = struct.Struct(">q").unpack_from
+
+    def mark(self) -> int:
+        self.at += 1
+        return self.content[self.at - 1]
+
+    def number(self, mark: int) -> Any:
+        kind = NUMBERS[mark]
+        self.at += kind.itemsize
+        return np.frombuffer(self.content, kind, 1, self.at - kind.itemsize)[0].item()
 
     def length(self) -> int:
-        return int(self.number(self.take(1)))
+        """Return how many bytes or entries follow; all take a byte at least."""
+        if self.content[self.at] == LONG:  # the usual case, several times as fast
+            size = self.long(self.content, self.at + 1)[0]
+            self.at += 9
+        else:
+            size = int(self.number(self.mark()))
+        if not 0 <= size <= len(self.content) - self.at:
+            raise FormatError("UBJSON ends before it should; train this step again")
+        return int(size)
 
     def text(self) -> str:
-        return self.take(self.length()).decode()
+        size = self.length()
+        self.at += size
+        return self.content[self.at - size : self.at].decode()
 
-    def value(self, kind: bytes) -> Any:
-        if kind in NUMBERS:
-            return self.number(kind)
-        if kind in CONSTANTS:
-            return CONSTANTS[kind]
-        read = {b"S": self.text, b"{": self.mapping, b"[": self.array}.get(kind)
-        if read is None:
-            raise FormatError(f"UBJSON has an unknown mark {kind!r}; train this step again")
-        return read()
+    def value(self, mark: int) -> Any:
+        if mark == ord("S"):
+            return self.text()
+        if mark in b"{[":
+            self.nested += 1
+            if self.nested > MOST_NESTED:
+                raise FormatError("UBJSON is nested too deeply; train this step again")
+            result = self.mapping() if mark == ord("{") else self.array()
+            self.nested -= 1
+            return result
+        return CONSTANTS[mark] if mark in CONSTANTS else self.number(mark)
 
     def mapping(self) -> dict[str, Any]:
-        result = {}
-        while self.content[self.at : self.at + 1] != b"}":
+        result: dict[str, Any] = {}
+        while self.content[self.at] != ord("}"):
             name = self.text()
-            result[name] = self.value(self.take(1))
+            if name in result:
+                raise FormatError(f"UBJSON names {name!r} twice; train this step again")
+            special = self.special.get(name)
+            result[name] = self.value(self.mark()) if special is None else special(self)
         self.at += 1
         return result
 
     def array(self) -> Any:
-        mark = self.content[self.at : self.at + 1]
-        if mark == b"$":
-            self.at += 1
-            dtype = NUMBERS[self.take(1)]
-            self.take(1)  # the sign of a count
+        mark = self.content[self.at]
+        if mark == ord("$"):
+            kind = NUMBERS[self.content[self.at + 1]]
+            if self.content[self.at + 2] != ord("#"):
+                raise KeyError("an array without a count")
+            self.at += 3
             count = self.length()
-            numbers = np.frombuffer(self.take(count * dtype.itemsize), dtype)
-            return numbers.astype(dtype.newbyteorder("="))
-        if mark == b"#":
+            numbers = np.frombuffer(self.content, kind, count, self.at)
+            self.at += count * kind.itemsize
+            return numbers
+        if mark == ord("#"):
             self.at += 1
-            return [self.value(self.take(1)) for _ in range(self.length())]
+            return [self.value(self.mark()) for _ in range(self.length())]
         result = []
-        while self.content[self.at : self.at + 1] != b"]":
-            result.append(self.value(self.take(1)))
+        while self.content[self.at] != ord("]"):
+            result.append(self.value(self.mark()))
         self.at += 1
         return result
 
 
-def read_ubjson(content: bytes) -> Any:
-    """Return the value of ``content``, arrays of one type as numpy arrays. Raises FormatError."""
-    reader = _Reader(content)
+def read_ubjson(content: bytes, special: Special | None = None) -> Any:
+    """Return the value of ``content``, arrays of one type as numpy arrays of the bytes as they lie.
+
+    ``special`` reads entries of some names by itself. Raises FormatError if the content is not
+    whole, or names an entry twice.
+    """
+    reader = Reader(content, special or {})
     try:
-        result = reader.value(reader.take(1))
-        if reader.at != len(content):
-            raise FormatError("UBJSON goes on after its end; train this step again")
-        return result
-    except (KeyError, UnicodeDecodeError) as error:
-        raise FormatError(f"not UBJSON ({error}); train this step again") from error
+        result = reader.value(reader.mark())
+    except (KeyError, IndexError, ValueError, struct.error) as error:
+        raise FormatError(f"not whole UBJSON ({error}); train this step again") from error
+    if reader.at != len(content):
+        raise FormatError("UBJSON goes on behind its end; train this step again")
+    return result
 
 
 BYTES_HEAD = b"[$U#L"

@@ -83,7 +83,8 @@ def noise_and_end(
     for _, low, high in seeding.block_ranges(n_pairs):
         noise = seeding.RowNoise(seed, "distil", np.arange(low, high))
         start[low:high] = x = noise.standard_normal((high - low, teacher.n_latent))
-        evaluator = Evaluator(teacher.field, None if cond is None else cond[low:high])
+        known = None if cond is None else teacher.condition_scaling.forward(cond[low:high])
+        evaluator = Evaluator(teacher.field, known)
         end[low:high], _ = solver.march(evaluator, x, boundaries, None, solver.start(boundaries))
     return start, end
 
@@ -136,19 +137,21 @@ def _pair_conditions(
     teacher: Flow, source: run_directory.Source, cond: Any, real: Mapping[str, np.ndarray], n: int
 ) -> np.ndarray | None:
     """Return conditions (n, c) for the pairs: ``cond``, else those of training events, in turn."""
-    rows = real.get("real_cond")
+    rows, scaling = real.get("real_cond"), teacher.condition_scaling
     if cond is not None or not teacher.condition_names:
         rows = teacher.checked_conditions(cond, 0 if cond is None else len(cond))
         if rows is None:
             return None
     elif rows is None and isinstance(source, RunDirectory):
-        rows = source.array("cond")
+        stored = source.array("cond")
+        rows = None if stored is None else scaling.inverse(stored.astype(np.float64))
     if rows is None:
         raise InputError(
             "this teacher was trained with conditions and its training table is not here:"
             " pass conditions (cond=) or training events (training=)"
         )
-    return np.asarray(rows, dtype=np.float32)[np.arange(n) % len(rows)].astype(np.float64)
+    narrow = scaling.forward(rows).astype(np.float32)  # as training events have them
+    return scaling.inverse(narrow[np.arange(n) % len(narrow)].astype(np.float64))
 
 
 def distil(

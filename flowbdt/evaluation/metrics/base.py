@@ -138,7 +138,7 @@ def checked_events(
     checks.finite(flat, [f"x{i}" for i in range(flat.shape[1])], f"{what} events")
     if weight is None:
         return array, np.ones(array.shape[0])
-    return array, checks.weights(weight, array.shape[0])
+    return array, checks.relative(checks.weights(weight, array.shape[0]))
 
 
 def norm_error(
@@ -168,6 +168,7 @@ def same_width(real: np.ndarray, generated: np.ndarray) -> None:
 
 def effective_size(weight: np.ndarray) -> float:
     """Return (sum w)^2 / sum w^2, the number of unit-weight events of the same precision."""
+    weight = checks.relative(weight)
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 

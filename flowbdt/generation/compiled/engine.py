@@ -104,6 +104,7 @@ class CompiledTrees:
     def __init__(self, forests: Sequence[Forest], n_inputs: int) -> None:
         self.trees, self.n_inputs = pack_trees(forests), n_inputs
         self.n_outputs = max(forest.first + forest.width for forest in forests)
+        self.shape = n_inputs, self.n_outputs
         check_trees(self.trees, n_inputs, self.n_outputs)
         self._workspaces = Workspaces(lambda: make_workspace(n_inputs, self.n_outputs))
 

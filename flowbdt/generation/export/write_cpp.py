@@ -52,7 +52,7 @@ SOURCES = (
 )
 
 MAGIC = b"FLOWBDT\0"
-VERSION = 1
+VERSION = 2
 """Raised when a reader of before would misread the file."""
 
 ORDER = 0x01020304
@@ -158,6 +158,8 @@ def arrays_of(flow: Flow) -> Arrays:
         **_fields("trees", steps.trees),
         **_fields("inverse", inverse),
         **(_mixture(steps.inputs) if n_cond and form.kind != NONE else {}),
+        "scaling.centre": flow.scaling.centre,
+        "scaling.scale": flow.scaling.scale,
         **_ratio(flow),
     }
 

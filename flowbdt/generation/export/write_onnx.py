@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__, atomic_files
+from ...tables.conditions import ColumnScaling
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
 from ..trained_flow import Flow
@@ -73,6 +74,8 @@ def graph_of(flow: Flow) -> Graph:
     inputs = functools.cache(flow.step_inputs)
     noise = graph.input("noise", flow.plan["n_latent"])
     cond = graph.input("conditions", n_cond) if n_cond else None
+    if cond is not None:
+        cond = _scaled(cond, flow.condition_scaling)
     steps = GraphSteps(graph, inputs, flow.step_forests, cond, n_cond)
     events = columns_of(graph, flow.transform, steps.carry(*flow.program(), noise))
     if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
@@ -80,8 +83,16 @@ def graph_of(flow: Flow) -> Graph:
         events = graph.where(known, events, np.nan)
     graph.output("events", events, len(flow.columns["names"]))
     if flow.ratio is not None:
-        graph.output("acceptance", _acceptance(flow.ratio, events, cond))
+        scaled = _scaled(events, flow.scaling[: flow.n_columns])
+        graph.output("acceptance", _acceptance(flow.ratio, scaled, cond))
     return graph
+
+
+def _scaled(values: Tensor, scaling: ColumnScaling) -> Tensor:
+    """Return columns (n, p) as `ColumnScaling.forward`; nothing is added where nothing is done."""
+    if scaling.centre.any() or (scaling.scale != 1).any():
+        values = (values - scaling.centre[None]) / scaling.scale[None]
+    return values
 
 
 def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ... import atomic_files
 from ...errors import FormatError
+from ...tables.conditions import restored
 from ...training import run_directory
 from ..compiled import kept_machine_code
 from ..compiled.arrays import (
@@ -182,6 +183,7 @@ class PackedFlow:
         self.n_latent: int = content["n_latent"]
         self.n_columns: int = content["n_columns"]
         self.condition_names = tuple(content["conditions"])
+        self.scaling, self.condition_ranges = restored(content["columns"])
         ratio = None
         if content["ratio"] is not None:
             width = self.n_columns + len(self.condition_names)
@@ -242,6 +244,7 @@ def packed_bytes(flow: Flow) -> bytes | None:
         "n_latent": flow.n_latent,
         "n_columns": flow.n_columns,
         "conditions": list(flow.condition_names),
+        "columns": {name: flow.columns.get(name) for name in ("names", "conditions", "scaling")},
         "walk": tuple(solver),
         "form": tuple(form),
         "trees": tuple(steps.trees),

@@ -118,7 +118,8 @@ class Relay:
             noise = seeding.RowNoise(seed, "sample", rows, once=True)
             x0 = noise.standard_normal((len(rows), flow.plan["n_latent"]))
             known = None if conditions is None else conditions[rows]
-            end = self.run(x0, known, seeding.RowNoise(seed, "solver", rows)).x
+            scaled = None if known is None else flow.condition_scaling.forward(known)
+            end = self.run(x0, scaled, seeding.RowNoise(seed, "solver", rows)).x
             tables.append(flow.as_table(flow.transform.inverse(end), known))
         return EventTable.concatenate(tables)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import Any
 
 from ...errors import ConfigError
@@ -82,7 +86,11 @@ class Joblib(Executor):
         jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)
         left = set(numbers)
         try:
-            for report in self._pool()(jobs):
+            pool = self._pool()
+            # without a generator the call trains: then it is for the backend to end its workers
+            with _undisturbed() if pool.return_generator else contextlib.nullcontext():
+                reports = pool(jobs)
+            for report in reports:
                 left.discard(report[kind.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory
@@ -101,3 +109,25 @@ class Joblib(Executor):
         if not getattr(plain._backend, "supports_return_generator", False):
             return plain
         return Parallel(**settings, return_as="generator_unordered")
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Start processes to which Ctrl-C means nothing: whoever started them ends them, in one line.
+
+    Trackers of resources would warn of those of ended workers, which they clean up.
+    """
+    from ...trees.binned_rows import signals_held
+
+    sys.warnoptions.append("ignore:resource_tracker")
+    before = None
+    try:
+        if hasattr(signal, "pthread_sigmask"):
+            resource_tracker.ensure_running()  # here, as its start would unblock the signal
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # handed down
+        with signals_held():
+            yield
+    finally:
+        sys.warnoptions.remove("ignore:resource_tracker")
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

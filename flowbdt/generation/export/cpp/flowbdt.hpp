@@ -65,7 +65,7 @@ class EventError : public Error {
 
 namespace detail {
 
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHead = 64, kEntry = 64, kNameLength = 40;
 
@@ -1218,6 +1218,10 @@ class Model {
     file_.require(n_inputs() == n_inputs_, "inputs of trees");
     file_.require(form_.kind != detail::kNone || !(walk_.end_point || walk_.components),
                   "closed forms");
+    centre_ = file_.get<double>("scaling.centre", size(0) + size(1));
+    scale_ = file_.get<double>("scaling.scale", size(0) + size(1));
+    for (std::size_t j = 0; j < scale_.size; ++j)
+      file_.require(std::isfinite(centre_[j]) && scale_[j] > 0, "scaling of columns");
     if (file_.has("ratio.ceiling")) {
       ratio_ = detail::Trees(file_, "ratio", size(0) + size(1));
       const auto numbers = file_.get<double>("ratio.ceiling", 2);
@@ -1337,6 +1341,7 @@ class Model {
   detail::File file_;
   std::size_t n_latent_ = 0, n_inputs_ = 0, n_slots_ = 0, most_attempts_ = 1;
   double ceiling_ = 1.0, acceptance_ = 1.0;
+  detail::Span<double> centre_, scale_;
   std::vector<std::string> columns_, units_, types_, conditions_, about_;
   std::map<std::string, std::vector<std::string>> categories_;
   detail::Trees trees_, ratio_;
@@ -1354,6 +1359,7 @@ class Generator {
     const std::size_t rows = detail::kRows, m = model_->n_latent();
     x_.resize(rows * m);
     given_.resize(rows * model_->n_conditions());
+    scaled_.resize(rows * model_->n_conditions());
     slots_.resize(model_->n_slots_ * rows * m);
     inputs_.resize(rows * std::max<std::size_t>(model_->n_inputs_, 1));
     total_.resize(rows * model_->trees_.across());
@@ -1405,6 +1411,7 @@ class Generator {
   double from_noise(const double* noise, const double* cond, std::size_t n_cond, double* out) {
     check(cond, n_cond, 1);
     std::copy_n(noise, model_->n_latent(), x_.data());
+    cond = scaled(cond, 1);
     carry(cond, 1);
     restore(0, out);
     return acceptance(cond, out);
@@ -1434,10 +1441,25 @@ class Generator {
                             "' is infinite; pass a number, or NaN where it is unknown");
   }
 
+  /// Returns n rows of conditions as training had them: centred, scaled, within float32.
+  const double* scaled(const double* cond, std::size_t n) {
+    const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
+    for (std::size_t i = 0; i < n * n_cond; ++i)
+      scaled_[i] = scaled_value(cond[i], d + i % n_cond);
+    return scaled_.data();
+  }
+
+  double scaled_value(double value, std::size_t j) const {
+    constexpr double largest = std::numeric_limits<float>::max();
+    value = (value - model_->centre_[j]) / model_->scale_[j];
+    return std::min(std::max(value, -largest), largest);  // NaN stays
+  }
+
   /// Makes at most `kRows` events: all of them, then those anew that were rejected.
   void block(const double* cond, std::size_t n, std::uint64_t seed, std::uint64_t first,
              double* out) {
     const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
+    cond = scaled(cond, n);
     std::array<std::size_t, detail::kRows> left;
     for (std::size_t i = 0; i < n; ++i) left[i] = i;
     for (std::size_t attempt = 0; n > 0; ++attempt) {
@@ -1472,7 +1494,7 @@ class Generator {
     if (!model_->rejects()) return 1.0;
     const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
     bool gaps = false;
-    for (std::size_t j = 0; j < d; ++j) seen_[j] = static_cast<float>(event[j]);
+    for (std::size_t j = 0; j < d; ++j) seen_[j] = static_cast<float>(scaled_value(event[j], j));
     for (std::size_t j = 0; j < n_cond; ++j) {
       seen_[d + j] = static_cast<float>(cond[j]);
       gaps = gaps || std::isnan(cond[j]);
@@ -1584,7 +1606,7 @@ class Generator {
   }
 
   std::shared_ptr<const Model> model_;
-  std::vector<double> x_, given_, slots_, latent_, stack_, event_;
+  std::vector<double> x_, given_, scaled_, slots_, latent_, stack_, event_;
   std::vector<float> inputs_, total_, seen_, ratio_;
   detail::FormRoom room_;
   std::map<std::vector<std::size_t>, std::unique_ptr<detail::Form>> forms_;

@@ -1,0 +1,195 @@
+"""Scaling of numbers before they become float32, and the ranges of the conditions of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from ..errors import ConfigError, DataWarning, FormatError, InputError
+from ..registry import unknown
+
+MOST_ROWS = 100_000
+"""Rows, evenly spaced, that decide about the scaling of a column."""
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnScaling:
+    """Centre and scale (p,), float64, of columns that trees read as float32.
+
+    At 1.7e9, the time of today in seconds, two float32 are 128 apart, and they end at 1e-45 and
+    3e38. Where that would make different numbers of the training equal, a column is centred and
+    scaled first; elsewhere the centre is 0 and the scale 1, and nothing changes.
+    """
+
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, *tables: np.ndarray) -> Self:
+        """Find the scaling of the columns of tables (n, ...), side by side; NaN is missing."""
+        columns = (column for table in tables for column in table.T)
+        found = np.array([_centre_and_scale(column) for column in columns]).reshape(-1, 2)
+        return cls(found[:, 0], found[:, 1])
+
+    @classmethod
+    def none(cls, n_columns: int) -> Self:
+        """Return the scaling that changes nothing: that of models before format 4."""
+        return cls(np.zeros(n_columns), np.ones(n_columns))
+
+    def __getitem__(self, columns: slice) -> Self:
+        return type(self)(self.centre[columns], self.scale[columns])
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return ``(x - centre) / scale`` (n, p), float64, within the range of float32."""
+        with np.errstate(over="ignore"):
+            scaled = (x - self.centre) / self.scale
+        return np.minimum(np.maximum(scaled, -LARGEST), LARGEST)
+
+    def inverse(self, scaled: np.ndarray) -> np.ndarray:
+        """Return what `forward` scaled, but for rounding."""
+        return np.asarray(self.centre + self.scale * scaled)
+
+
+def _centre_and_scale(values: np.ndarray) -> tuple[float, float]:
+    """Return the first centre that keeps nearly as many values (n,) apart as the best one does."""
+    distinct = np.unique(values[:: -(-len(values) // MOST_ROWS) or 1])
+    distinct = distinct[~np.isnan(distinct)]
+    if not len(distinct):
+        return 0.0, 1.0
+    centres = [0.0, *(float(distinct[i]) for i in (len(distinct) // 2, 0, -1))]
+    with np.errstate(over="ignore"):
+        away = [distinct - centre for centre in centres]
+    options = [(c, _scale(a)) for c, a in zip(centres, away, strict=True) if np.isfinite(a).all()]
+    kept = [len(np.unique(((distinct - c) / s).astype(np.float32))) for c, s in options]
+    best = int(np.argmax(kept))
+    return options[0 if kept[0] >= 0.99 * kept[best] else best]
+
+
+def _scale(away: np.ndarray) -> float:
+    """Return 1 where float32 has room for all of ``away`` and more, else a power of two."""
+    size = np.abs(away[away != 0])
+    if not len(size) or (np.median(size) > 2.0**-60 and size.max() < 2.0**100):
+        return 1.0
+    exponent = max(np.round(np.log2(np.median(size))), np.ceil(np.log2(size.max())) - 100)
+    return float(2.0 ** min(exponent, 1023.0))
+
+
+Outside = Literal["warn", "raise", "clip"]
+"""Options for conditions outside of the training range."""
+
+MARGIN = 0.1
+"""Share of the width of the training range by which a condition may lie beyond it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionRanges:
+    """Least and largest value (c,) of each condition in training, float64.
+
+    NaN where there is no range: for categories, and in models before format 4.
+    """
+
+    names: tuple[str, ...]
+    low: np.ndarray
+    high: np.ndarray
+    known: bool = True
+
+    @classmethod
+    def of(cls, cond: np.ndarray, names: Sequence[str], categories: Mapping[str, Any]) -> Self:
+        """Return the ranges of conditions (n, c); NaN is missing."""
+        numeric = np.array([name not in categories for name in names], dtype=bool)
+        known = numeric & ~np.isnan(cond).all(axis=0)
+        low, high = np.full((2, len(names)), np.nan)
+        low[known], high[known] = np.nanmin(cond[:, known], 0), np.nanmax(cond[:, known], 0)
+        return cls(tuple(names), low, high)
+
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values (c,) below and above which a condition is far from training."""
+        with np.errstate(over="ignore"):
+            margin = MARGIN * (self.high - self.low)
+        # of a constant, rounding is no distance
+        margin = np.where(margin > 0, margin, 1e-6 * np.abs(self.low))
+        return self.low - margin, self.high + margin
+
+    def clip(self, cond: np.ndarray) -> np.ndarray:
+        """Return conditions (n, c) moved into the range of the training."""
+        low, high = np.nan_to_num(self.low, nan=-np.inf), np.nan_to_num(self.high, nan=np.inf)
+        return np.minimum(np.maximum(cond, low), high)
+
+    def count_far(self, cond: np.ndarray) -> np.ndarray:
+        """Return how many rows of (n, c) are far from training, (c,)."""
+        low, high = self.limits
+        return np.asarray(((cond < low) | (cond > high)).sum(axis=0))
+
+    def check(self, outside: str) -> None:
+        """Refuse an unknown option, and one that needs ranges that an old model file lacks."""
+        if outside not in get_args(Outside):
+            raise unknown("option of outside", outside, get_args(Outside))
+        if outside != "warn" and not self.known:
+            raise ConfigError(
+                f"outside={outside!r} needs the training ranges of the conditions, which a model of"
+                " an earlier version does not have: fit it again"
+            )
+
+    def report(self, far: np.ndarray, n_rows: int, outside: str) -> None:
+        """Warn of, or with 'raise' refuse, ``far`` (c,) conditions of ``n_rows`` events."""
+        if not far.any():
+            return
+        listed = "; ".join(
+            f"{name!r} in {count} of {n_rows} events (trained from {low:.6g} to {high:.6g})"
+            for name, count, low, high in zip(self.names, far, self.low, self.high, strict=True)
+            if count
+        )
+        text = (
+            f"conditions far outside of training: {listed}. Trees are constant there and know"
+            " nothing of such events"
+        )
+        if outside == "raise":
+            raise InputError(f"{text}; leave these rows out, or train with such conditions")
+        warnings.warn(
+            f"{text}. outside='clip' (--outside clip) moves conditions to the nearest trained"
+            " value, outside='raise' refuses them",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def stored(scaling: ColumnScaling, ranges: ConditionRanges) -> dict[str, list[float | None]]:
+    """Return numbers for a plan; `restored` reads them."""
+    named = {"centre": scaling.centre, "scale": scaling.scale, "low": ranges.low}
+    named["high"] = ranges.high
+    return {k: [None if np.isnan(v) else v for v in a.tolist()] for k, a in named.items()}
+
+
+def restored(columns: Mapping[str, Any]) -> tuple[ColumnScaling, ConditionRanges]:
+    """Return scaling of columns and conditions, and ranges, from the ``columns`` of a plan.
+
+    Models before format 4 have none. Raises FormatError if the numbers are damaged.
+    """
+    names = tuple(columns["conditions"])
+    sizes = {"centre": len(columns["names"]) + len(names), "low": len(names)}
+    sizes = {**sizes, "scale": sizes["centre"], "high": sizes["low"]}
+    content = columns.get("scaling")
+    if content is None:
+        nothing = np.full(len(names), np.nan)
+        return ColumnScaling.none(sizes["centre"]), ConditionRanges(
+            names, nothing, nothing, known=False
+        )
+    try:
+        arrays = {k: np.array(content[k], dtype=np.float64) for k in sizes}
+        if any(arrays[k].shape != (size,) for k, size in sizes.items()):
+            raise ValueError("another number of columns")
+        if not np.isfinite(arrays["centre"]).all() or not (arrays["scale"] > 0).all():
+            raise ValueError("a scale that is not above 0")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"the scaling of the conditions of this model is damaged: {error}"
+        ) from None
+    scaling = ColumnScaling(arrays["centre"], arrays["scale"])
+    return scaling, ConditionRanges(names, arrays["low"], arrays["high"])

@@ -1,0 +1,206 @@
+"""Conditions of any size and unit, and conditions far outside of training."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowbdt import FlowBDT, open_sampler
+from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
+from flowbdt.tables.conditions import ColumnScaling, ConditionRanges, restored
+
+N = 1500
+RNG = np.random.default_rng(0)
+UNIFORM = RNG.uniform(0.0, 1.0, N)
+SECONDS = 1.7e9 + np.floor(101 * UNIFORM)
+
+CONDITIONS = {
+    "Unix seconds": SECONDS,
+    "Unix seconds, 0 where unknown": np.where(RNG.random(N) < 0.1, 0.0, SECONDS),
+    "before the epoch, microseconds": -1.7e15 + np.floor(1000 * UNIFORM),
+    "a cross section in cm2": 10 ** (-47 + 2 * UNIFORM),
+    "denormal": (1 + UNIFORM) * 1e-310,
+    "beyond float32": (1 + UNIFORM) * 1e39,
+    "nearly beyond float64": (2 * UNIFORM - 1) * 1.7e308,
+    "twelve decades": 10 ** (-6 + 12 * UNIFORM),
+}
+
+
+def small(**settings):
+    chosen = {"preset": "fast", "n_steps": 4, "booster": {"n_estimators": 10}, "random_state": 1}
+    return FlowBDT(**{**chosen, **settings})
+
+
+def frame(**columns):
+    return pd.DataFrame(columns)
+
+
+# ---- scaling
+
+
+@pytest.mark.parametrize("cond", CONDITIONS.values(), ids=CONDITIONS)
+def test_scaling_keeps_the_order_of_conditions_in_single_precision(cond):
+    scaling = ColumnScaling.fit(cond[:, None])
+    scaled = scaling.forward(cond[:, None])
+    narrow = scaled.astype(np.float32)[:, 0]
+    assert np.isfinite(narrow).all()
+    assert len(np.unique(narrow)) > 0.99 * len(np.unique(cond))
+    assert (np.diff(narrow[np.argsort(cond)]) >= 0).all()
+    np.testing.assert_allclose(scaling.inverse(scaled)[:, 0], cond, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RNG.normal(size=N),
+        RNG.integers(0, 4, N),
+        1e5 * RNG.exponential(size=N),
+        RNG.choice([-999.0, 0.1, 0.2], N),
+        np.full(N, 3.8),
+        np.full(N, np.nan),
+        np.zeros(0),
+    ],
+)
+def test_what_single_precision_holds_is_not_changed(values):
+    x = np.array(values, dtype=np.float64)[:, None]
+    scaling = ColumnScaling.fit(x)
+    assert (scaling.centre == 0).all()
+    assert (scaling.scale == 1).all()
+    np.testing.assert_array_equal(scaling.forward(x), x)
+
+
+def test_conditions_beyond_all_numbers_of_the_scaling_stay_finite():
+    scaling = ColumnScaling.fit(CONDITIONS["a cross section in cm2"][:, None])
+    assert np.isfinite(scaling.forward(np.array([[1.0], [-1e300]])).astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("name", ["Unix seconds", "a cross section in cm2", "beyond float32"])
+@pytest.mark.parametrize("preconditioner", ["none", "mixture"])
+def test_conditions_of_any_unit_are_learned(name, preconditioner, tmp_path):
+    """The mean of y rises from 0 to 10 with the rank of the condition, however it is sampled."""
+    cond = CONDITIONS[name]
+    rank = np.argsort(np.argsort(cond)) / N
+    y = 10 * rank + np.random.default_rng(1).normal(size=N)
+    model = small(preconditioner=preconditioner, rejection=True).fit(frame(y=y), cond=frame(t=cond))
+    low, high = np.quantile(cond, [0.25, 0.75])
+    means = [model.sample(400, cond=frame(t=[t]), random_state=1).y.mean() for t in (low, high)]
+    assert means[0] == pytest.approx(2.5, abs=0.7)
+    assert means[1] == pytest.approx(7.5, abs=0.7)
+    some = frame(t=cond[:20])
+    expected = model.sample(20, cond=some, random_state=3).y
+    plain = model.sample(20, cond=some, random_state=3, compiled=False).y
+    np.testing.assert_allclose(plain, expected, rtol=1e-5)
+    model.save(tmp_path / "m")
+    again = FlowBDT.load(tmp_path / "m").sample(20, cond=some, random_state=3).y
+    np.testing.assert_array_equal(again, expected)
+    sampler = open_sampler(tmp_path / "m", random_state=3)
+    np.testing.assert_array_equal([sampler.one([t])[0] for t in some.t], expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"centre": [0.0]},
+        {"scale": [0.0, 1.0]},
+        {"centre": [0.0, "a"]},
+        {"low": None},
+        {"centre": [0.0, None]},
+    ],
+    ids=str,
+)
+def test_damaged_scaling_is_refused(change):
+    whole = {"centre": [0.0, 1.0], "scale": [1.0, 2.0], "low": [0.0], "high": [None]}
+    restored({"names": ["y"], "conditions": ["t"], "scaling": whole})
+    with pytest.raises(FormatError, match="scaling"):
+        restored({"names": ["y"], "conditions": ["t"], "scaling": {**whole, **change}})
+
+
+# ---- weights
+
+
+@pytest.mark.parametrize("unit", [1e-46, 1e-310, 1e39, 1e305])
+def test_only_ratios_of_weights_matter(unit):
+    x = np.random.default_rng(0).normal(size=(400, 1)) + np.repeat([[-5.0], [5.0]], 200, axis=0)
+    weight = np.repeat([1.0, 3.0], 200)
+    plain, other = (
+        small(rejection=True).fit(x, sample_weight=w).sample(2000, random_state=1)
+        for w in (weight, unit * weight)
+    )
+    assert (plain > 0).mean() == pytest.approx(0.75, abs=0.04)
+    assert (other > 0).mean() == pytest.approx((plain > 0).mean(), abs=0.01)
+
+
+# ---- outside of training
+
+
+PT = RNG.uniform(200.0, 300.0, 600)
+
+
+@pytest.fixture(scope="module")
+def by_pt():
+    kind = np.where(RNG.random(600) < 0.5, "e", "mu")
+    cond = frame(pt=PT, kind=kind)
+    return small().fit(frame(reco=PT * RNG.normal(1.0, 0.05, 600)), cond=cond)
+
+
+def at(pt, n=10):
+    return frame(pt=[pt] * n, kind=["e"] * n)
+
+
+def test_conditions_far_outside_of_training_are_counted(by_pt):
+    far = pd.concat([at(5000.0, 3), at(250.0, 7)])
+    with pytest.warns(DataWarning) as record:
+        by_pt.sample(10, cond=far, random_state=1)
+    assert len(record) == 1
+    assert "'pt' in 3 of 10 events (trained from 200" in str(record[0].message)
+    with pytest.warns(DataWarning, match="'pt' in 40000 of 40000 events") as record:
+        by_pt.sample(40_000, cond=at(-1.0, 1), random_state=1)
+    assert len(record) == 1
+
+
+@pytest.mark.parametrize("pt", [195.0, 250.0, 309.0, np.nan])
+def test_conditions_at_the_edge_of_training_are_not_far(by_pt, pt):
+    for outside in ("warn", "raise"):
+        by_pt.sample(10, cond=at(pt), random_state=1, outside=outside)
+
+
+def test_conditions_outside_can_be_refused_or_moved(by_pt, tmp_path):
+    with pytest.raises(InputError, match="'pt' in 10 of 10 events"):
+        by_pt.sample(10, cond=at(5000.0), outside="raise")
+    highest = by_pt.sample(10, cond=at(PT.max()), random_state=1)
+    moved = by_pt.sample(10, cond=at(5000.0), random_state=1, outside="clip")
+    pd.testing.assert_frame_equal(moved, highest)
+    with pytest.raises(ConfigError, match="Known: clip, raise, warn"):
+        by_pt.sample(10, cond=at(250.0), outside="ignore")
+    at(5000.0).to_csv(tmp_path / "cond.csv", index=False)
+    for name in ("one", "two"):
+        path = tmp_path / f"{name}.h5"
+        with pytest.raises(InputError, match="'pt' in 10 of 10 events"):
+            by_pt.sample_to(path, cond=tmp_path / "cond.csv", outside="raise")
+        by_pt.sample_to(path, cond=tmp_path / "cond.csv", outside="clip", random_state=1)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+
+
+def test_a_sampler_of_single_events_warns_once(by_pt, tmp_path):
+    by_pt.save(tmp_path / "m")
+    sampler = open_sampler(tmp_path / "m", random_state=1)
+    with pytest.warns(DataWarning, match="'pt' in 1 of 1 events"):
+        sampler.one([5000.0, 0.0])
+    sampler.one([5000.0, 0.0])
+
+
+def test_a_constant_condition_knows_no_other_value():
+    ranges = ConditionRanges.of(np.full((5, 1), 3.8), ["field"], {})
+    assert ranges.count_far(np.array([[np.float32(3.8)], [3.9], [0.0], [np.nan]])).tolist() == [2]
+
+
+def test_models_without_ranges_cannot_check_them():
+    _, ranges = restored({"names": ["y"], "conditions": ["t"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ranges.report(ranges.count_far(np.array([[1e9]])), 1, "raise")
+    with pytest.raises(ConfigError, match="fit it again"):
+        ranges.check("clip")
