@@ -189,7 +189,8 @@ def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
     if gaps and n_masked:
         numbers = data.dtype.kind in "biuf"
         values = data.data if numbers else data.data.astype(object)
-        return np.where(np.ma.getmaskarray(data), np.nan if numbers else None, values)
+        missing: Any = np.nan if numbers else None
+        return np.where(np.ma.getmaskarray(data), missing, values)
     if n_masked:
         raise InputError(
             f"{what} has missing entries, {n_masked} that are masked: fill them in with"
