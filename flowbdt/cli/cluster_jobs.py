@@ -205,6 +205,7 @@ def submit_command(
 
     Another executor can only generate events. It does so here, before the command returns.
     """
+    from ..atomic_files import check_target
     from ..generation.sample_jobs import assemble_sample, plan_sample
     from ..tables.formats import read_conditions, read_table
     from ..training.executors import HTCondor
@@ -219,6 +220,7 @@ def submit_command(
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
     sample = None
     if events is not None and output is not None:
+        check_target(output)
         sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
         sample = plan_sample(planned, output, events, **sampling)
     if isinstance(backend, HTCondor):

@@ -191,7 +191,7 @@ class EventTable:
         import pandas as pd
 
         typed = zip(self.names, self.x.T, self.dtypes, strict=True)
-        return pd.DataFrame({name: self.original(name, x.astype(t)) for name, x, t in typed})
+        return pd.DataFrame({name: self.original(name, _cast(x, t)) for name, x, t in typed})
 
     def typed(self, name: str) -> np.ndarray:
         """Return one column in numpy's type; categories as their values."""
@@ -201,7 +201,7 @@ class EventTable:
                 self.categories[name], self.originals.get(name, "")
             )
             return np.asarray(known, dtype=object)[values.astype(np.int64)]
-        return values.astype(self.dtypes[self.names.index(name)])
+        return _cast(values, self.dtypes[self.names.index(name)])
 
     def as_kind(self, kind: str, labels: Sequence[Any] | None = None) -> Any:
         """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
@@ -216,6 +216,15 @@ class EventTable:
         return original_types.original_column(
             values, self.categories.get(name), self.originals.get(name, "")
         )
+
+
+def _cast(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return values in a type; integers beyond it become its largest, and not 0."""
+    if np.dtype(dtype).kind in "iu":
+        info = np.iinfo(dtype)
+        top = float(info.max)  # 2**64 for 2**64 - 1, which is no float
+        values = values.clip(info.min, top if top <= info.max else np.nextafter(top, 0))
+    return values.astype(dtype)
 
 
 def united(tables: Sequence[Categories]) -> Categories:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,6 @@ DESCRIPTION = "__flowbdt__"
 """The array of a .npz file that holds units, categories and attributes as JSON."""
 
 
-BROKEN = (
-    *(ValueError, TypeError, KeyError, SyntaxError, OverflowError, RuntimeError, MemoryError),
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
-)
-"""Errors of numpy and zipfile about damaged files."""
-
-
 @FORMATS.register(".npy")
 class Npy(PlainFormat):
     """A 2-d array (events, columns) or a structured array, mapped from the file."""
@@ -42,7 +32,7 @@ class Npy(PlainFormat):
     def read(self, path: Path) -> StoredColumns:
         try:
             array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-        except BROKEN:
+        except Exception:
             array = _load(path)  # its error says what is wrong with the file
         if not isinstance(array, np.ndarray):
             raise FormatError(f"{path} must be one .npy array, but is a .npz archive: call it .npz")
@@ -101,7 +91,7 @@ def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
             if isinstance(loaded, np.ndarray):
                 return loaded
             return {name: array for name, array in loaded.items() if isinstance(array, np.ndarray)}
-    except BROKEN as error:
+    except Exception as error:  # a damaged header ends in errors of many kinds
         raise unreadable(path, error) from error
 
 
