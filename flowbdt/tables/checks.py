@@ -118,8 +118,8 @@ class Column:
 def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
-    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array', 'polars',
-    and 'pyarrow' for all other tables that speak Arrow.
+    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array',
+    'polars', and 'pyarrow' for all other tables that speak Arrow.
     """
     if hasattr(data, "cond_names"):
         return data, "table"
