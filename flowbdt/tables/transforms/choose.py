@@ -16,6 +16,8 @@ from .base import REACH
 from .rank import Distinct, find_atoms, find_spikes, least_gap
 from .smooth import location_and_scale
 
+INTEGRAL = {"decimals": 0, "step": 1.0, "offset": 0.0}
+
 Choice = tuple[dict[str, Any], str]
 """A transform specification and the reason for it, in a few words."""
 
@@ -28,6 +30,8 @@ WIDE_RANGE = 10.0
 HOLES = 0.3
 """Empty lattice points that should be occupied, per distinct value, from which on values are codes:
 below 0.1 for smooth densities, 1 and more for identifiers, zip codes or every second number."""
+UNLIKELY = 20.0
+"""The same where neighbours have many rows: minus the logarithm of the chance of all holes."""
 BEYOND = 16.0
 """Rows that a smooth density would have beyond the extreme value where it counts as an edge."""
 
@@ -43,16 +47,24 @@ def choose(values: np.ndarray, dtype: str = "float64", is_category: bool = False
     if is_category or dtype == "bool":
         return {"name": "categorical"}, "categories"
     lattice = find_lattice(values, np.dtype(dtype))
-    if lattice is None:
+    if lattice is None and np.dtype(dtype).kind == "f":
         return choose_continuous(values)
-    distinct = Distinct.of(values)
-    n_distinct, step = distinct.values.size, lattice["step"] / 10 ** lattice["decimals"]
-    kind = "integral values" if step == 1 else f"multiples of {step:.12g}"
+    distinct, kind = Distinct.of(values), _in_words(lattice)
+    n_distinct = distinct.values.size
     if n_distinct <= 2 or (n_distinct <= FEW_VALUES and 10 * n_distinct <= values.size):
         return {"name": "categorical"}, f"{kind}, {n_distinct} of them"
     if are_codes(distinct):
         return {"name": "categorical"}, f"{kind}, {n_distinct} of them, repeated and with gaps"
-    return {"name": "integer", **({} if step == 1 else lattice)}, kind
+    if lattice is None:
+        return choose_continuous(values)
+    return {"name": "integer", **({} if lattice == INTEGRAL else lattice)}, kind
+
+
+def _in_words(lattice: dict[str, float] | None) -> str:
+    if lattice is None or lattice == INTEGRAL:
+        return "integral values"
+    step, offset = (lattice[key] / 10 ** lattice["decimals"] for key in ("step", "offset"))
+    return f"multiples of {step:.12g}" + (f" plus {offset:.12g}" if offset else "")
 
 
 def find_lattice(values: np.ndarray, dtype: np.dtype) -> dict[str, float] | None:
@@ -89,15 +101,18 @@ def are_codes(distinct: Distinct) -> bool:
     """Return whether values repeat but leave holes where a smooth density had none.
 
     A point between two neighbours of c rows or more is expected to be occupied with probability
-    1 - exp(1 - c) or more. The distance of the points is the least that is near. Derived here.
+    1 - exp(1 - c) or more; many such holes tell, or a few that are too unlikely. The distance of
+    the points is the least that is near; around spikes nothing is expected. Derived here.
     """
-    spikes = find_spikes(distinct)
-    values, counts = distinct.values[~spikes], distinct.counts[~spikes]
-    if values.size <= spikes.sum():
+    spikes, values = find_spikes(distinct), distinct.values
+    if 2 * spikes.sum() >= values.size:
         return True
+    counts = np.where(spikes, 0, distinct.counts)
+    fewer = np.minimum(counts[1:], counts[:-1])
     empty = np.diff(values) / least_gap(values) - 1
-    expected = empty * -np.expm1(1.0 - np.minimum(counts[1:], counts[:-1]))
-    return bool(expected.sum() > HOLES * values.size)
+    expected = (empty * -np.expm1(-np.maximum(fewer - 1.0, 0.0))).sum()
+    unlikely = (empty * np.maximum(fewer - 5.0, 0.0)).sum()
+    return bool(expected > HOLES * values.size or unlikely > UNLIKELY)
 
 
 def choose_continuous(values: np.ndarray, unit: float = 1.0) -> Choice:
