@@ -39,8 +39,9 @@ def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
+    weight = unmasked(weight, "weights")
     try:
-        weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
+        weight = np.asarray(weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"weights must be numbers, one per event: {error}") from error
     if weight.shape != (n_rows,):
@@ -204,8 +205,9 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
     """Return an array (n, d) of numbers. Raises InputError for all that is none."""
     if hasattr(data, "tocsr"):
         raise InputError(f"{what} must be a dense array, got a sparse one; call .toarray() first")
+    data = unmasked(data, what, gaps)
     try:
-        array = np.asarray(unmasked(data, what, gaps))
+        array = np.asarray(data)
     except ValueError as error:  # rows of different lengths
         raise InputError(f"{what} must be a 2-d array (events, columns): {error}") from error
     if gaps and array.ndim == 1:
