@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with 
 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError, reading
-from ..flow.closed_form import Preconditioner, from_bytes
+from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
@@ -96,25 +97,48 @@ class Flow:
     ) -> None:
         self.source, self._n_threads = source, n_threads or available_cpus()
         self.manifest = run_directory.read_manifest(source)
-        plan = f"{source.path}: plan.json"
-        self.plan = run_directory.present_plan(self._checked("plan.json"), plan)
-        run_directory.check_whole(self.manifest, self.plan, str(source.path))
-        self.grid = TimeGrid.from_json(self.plan["grid"])
-        self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
-        self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
-        self.n_latent, self.n_columns = int(self.plan["n_latent"]), len(self.columns["names"])
-        self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
-        self.from_source = "source" in self.plan["fingerprint"]["events"]
-        self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
-        self.scaling, self.condition_ranges = conditions.restored(self.columns)
-        self.transform = self._transform()
-        self.preconditioner = self._closed_form()
+        self.manifest.pop("packed", None)  # of this file only
+        plan = run_directory.present_plan(self._checked("plan.json"), f"{source.path}: plan.json")
+        run_directory.check_whole(self.manifest, plan, str(source.path))
+        with reading(str(source.path)), warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # of relations at the point where all is tried
+            self._restore(plan)
         self.field = self._stepwise(sampler)
         self._may_compile = compiled
         if compiled:
             may_compile(compiled)  # an error without numba, now and not at the first event
         learned = rejects and sampler is None and self.plan.get("rejection")
         self.ratio = self._ratio() if learned else None
+
+    def _restore(self, plan: dict[str, Any]) -> None:
+        """Restore the members, and try them at one point: any error means that they are damaged."""
+        self.plan, self.grid = plan, TimeGrid.from_json(plan["grid"])
+        self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
+        self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
+        self.n_latent, self.n_columns = plan["n_latent"], len(self.columns["names"])
+        self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
+        self.from_source = "source" in self.plan["fingerprint"]["events"]
+        self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
+        self.scaling, self.condition_ranges = conditions.restored(self.columns)
+        transform = run_directory.parse_json(self._checked("transform.json"), "transform.json")
+        with reading("transform.json"):
+            self.transform = TableTransform.from_json(transform)
+        with reading("preconditioner.npz"):
+            self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
+        names, n_cond = tuple(self.columns["names"]), len(self.condition_names)
+        if (self.transform.names, self.transform.n_latent) != (names, self.n_latent):
+            raise FormatError("the columns of transform.json are not those of plan.json")
+        start = not {"source", "noise"}.isdisjoint(plan["fingerprint"]["events"])
+        if self.preconditioner.sizes() not in (None, (self.n_latent, n_cond, start)):
+            raise FormatError("the columns of preconditioner.npz are not those of plan.json")
+        self._stepwise(None)
+        point = np.zeros((1, self.n_latent))
+        cond = np.zeros((1, n_cond)) if n_cond else None
+        values = [self.as_table(self.transform.inverse(point), cond).x]
+        if self.n_latent:
+            values += self.step_inputs(0)(point, cond)
+        if not all(np.isfinite(each).all() for each in values):
+            raise FormatError("the stored numbers give no finite event")
 
     def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
         """Return the field of all step models, which must know the times of the sampler."""
@@ -166,30 +190,6 @@ class Flow:
         """The compiled trees of the rejection classifier."""
         return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
 
-    def _transform(self) -> TableTransform:
-        """Return the transform, which must be that of the columns of the plan."""
-        what = f"{self.source.path}: transform.json"
-        parsed = run_directory.parse_json(self._checked("transform.json"), what)
-        with reading(what):
-            transform = TableTransform.from_json(parsed)
-            if (transform.names, transform.n_latent) != (
-                tuple(self.columns["names"]),
-                self.n_latent,
-            ):
-                raise FormatError("its columns are not those of the plan")
-        return transform
-
-    def _closed_form(self) -> Preconditioner:
-        """Return the closed form, which must have the latent columns and conditions of the plan."""
-        what = f"{self.source.path}: preconditioner.npz"
-        with reading(what):
-            restored = from_bytes(self._checked("preconditioner.npz"))
-            start = not {"source", "noise"}.isdisjoint(self.plan["fingerprint"]["events"])
-            expected = (self.n_latent, len(self.condition_names), start)
-            if (got := restored.sizes()) not in (None, expected):
-                raise FormatError(f"it is of {got} columns, conditions and starts, not {expected}")
-        return restored
-
     def _checked(self, name: str) -> bytes:
         """Return a member that must have the hash that the manifest states."""
         content = self.source.read(name)
@@ -223,7 +223,8 @@ class Flow:
         """Return the inputs of a step's trees, with its closed form."""
         t, version = float(self.grid.times[step]), self.plan["format"]
         t_next, joint = t + self.grid.step_to_next(step), self.transform.joint
-        return step_inputs(self.preconditioner, joint, self.settings, t, t_next, version)
+        with reading(f"the closed form of {self.source.path}"):
+            return step_inputs(self.preconditioner, joint, self.settings, t, t_next, version)
 
     def step_forests(self, step: int) -> list[Forest]:
         """Return the trees of a step.
@@ -381,7 +382,8 @@ class Flow:
 
     def as_fitted(self, table: EventTable) -> Any:
         """Return a table as the kind that was fitted, with its labels and types."""
-        return table.as_kind(self.plan["kind"], self.plan.get("labels"))
+        with reading(f"the stored kind and types of columns of {self.source.path}"):
+            return table.as_kind(self.plan["kind"], self.plan.get("labels"))
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""

@@ -48,6 +48,7 @@ class Manifest(Stored):
     files: dict[str, Digest]
     models: dict[str, Digest]
     steps: list[StepStory]
+    packed: Digest | None = None  # of the arrays of compiled generation
 
 
 class Scaling(Stored):
@@ -95,7 +96,7 @@ class Plan(Stored):
     digest: Digest
     fingerprint: Fingerprint
     grid: Grid
-    kind: Text
+    kind: Literal["table", "array", "frame", "dict", "records", "pyarrow", "polars"]
     n_train: AtLeastZero
     n_valid: AtLeastZero
     n_latent: AtLeastZero
