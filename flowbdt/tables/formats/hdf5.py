@@ -9,10 +9,11 @@ column are read too; their columns come in alphabetical order, because HDF5 keep
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,7 +105,38 @@ class Hdf5(TableFormat):
             return {name: _decoded(stored[name]) for name in names}
 
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
-        return Hdf5Writer(open(part, "w+b", buffering=0), attributes)
+        return Hdf5Writer(_Target(part, "w+b"), attributes)
+
+
+class _Target(io.FileIO):
+    """A file that keeps the error of a write, such as a full disk, until it is asked for.
+
+    HDF5 would print a traceback for each write that fails, and may crash when it closes the file.
+    """
+
+    error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error there was."""
+        if self.error is not None:
+            raise self.error
 
 
 def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
@@ -176,10 +208,10 @@ class Hdf5Writer(Writer):
 
     Rows are held back until a whole chunk is there, so memory is bounded by one chunk and one
     appended block, and appending 1 x 1000 or 10 x 100 rows gives the same file. No time is stored.
-    ``target`` is an empty file open for reading and writing.
+    ``target`` is an empty file.
     """
 
-    def __init__(self, target: BinaryIO, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, target: _Target, attributes: Mapping[str, Any]) -> None:
         self._target = target
         self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []
@@ -221,8 +253,11 @@ class Hdf5Writer(Writer):
         finally:
             self.abandon()
 
+        self._target.check()
+
     def abandon(self) -> None:
-        self._file.close()
+        with contextlib.suppress(*([Exception] if self._target.error else [])):
+            self._file.close()
         self._target.close()
 
     def _create(self, columns: StoredColumns) -> None:
@@ -263,6 +298,7 @@ class Hdf5Writer(Writer):
                 self._file[name].resize((self._n_written + size,))
                 self._file[name][self._n_written :] = values[start : start + size]
             self._n_written += size
+            self._target.check()
             if self._n_written % (CHUNK * max(1, SEGMENT // (CHUNK * len(names)))) == 0:
                 self._file.close()
                 self._open("r+")
