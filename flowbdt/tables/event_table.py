@@ -244,7 +244,7 @@ def _recode(
     present = ~np.isnan(codes)  # NaN: a missing condition
     used, inverse = np.unique(codes[present], return_inverse=True)
     if old is None:  # numbers: categories may be numbers, too
-        numbers = _numbers(new)
+        numbers = original_types.category_numbers(new)
         if numbers is None:
             raise InputError(
                 f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
@@ -284,7 +284,7 @@ def _from_columns(
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
-    data, kind = checks.named_columns(data, what)
+    data, kind = checks.named_columns(data, what, gaps)
     if kind == "array":
         columns = list(checks.numeric_2d(data, what, gaps).T)
         names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
@@ -389,18 +389,10 @@ def _in_coding(table: EventTable, categories: Categories) -> EventTable:
     table = table.recoded({k: v for k, v in categories.items() if k in names})
     x = table.x.copy()
     for name in [name for name in names if name in table.categories and name not in categories]:
-        numbers = _numbers(table.categories[name])
+        numbers = original_types.category_numbers(table.categories[name])
         if numbers is None or name not in table.names:
             raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
         values = x[:, table.names.index(name)]
         values[~np.isnan(values)] = numbers[values[~np.isnan(values)].astype(np.int64)]
     kept = {name: texts for name, texts in categories.items() if name in names}
     return replace(table, x=x, categories=kept)
-
-
-def _numbers(texts: Sequence[str]) -> np.ndarray | None:
-    """Return the numbers that texts stand for, truth values as 0 and 1; None if some are none."""
-    try:
-        return np.array([float({"True": 1, "False": 0}.get(text, text)) for text in texts])
-    except ValueError:
-        return None

@@ -69,19 +69,16 @@ def _refuse_other_files(handle: h5py.File, path: str | Path) -> None:
     """Refuse links into other files, and data that lie in other files."""
     import h5py
 
-    def check_link(name: str, link: Any) -> str | None:
-        if isinstance(link, h5py.ExternalLink):
-            return f"{name!r} is a link to another file, {link.filename!r}, which is not followed"
-        return None
-
-    def check_data(name: str, item: Any) -> str | None:
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            return f"the data of {name!r} lie in other files, which are not read"
-        return None
-
-    # h5py does not get along with errors that are raised while it walks
-    if wrong := handle.visititems_links(check_link) or handle.visititems(check_data):
-        raise FormatError(f"{path}: {wrong}: copy them into this one")
+    links: list[tuple[str, Any]] = []
+    handle.visititems_links(lambda name, link: links.append((name, link)))
+    for name, link in links:
+        item = handle[name] if isinstance(link, h5py.HardLink) else link
+        far = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        if far or isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"{path}: the data of {name!r} lie in another file, which is not opened: copy them"
+                " into this one"
+            )
 
 
 @FORMATS.register(".h5")
@@ -165,9 +162,11 @@ def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
 def _column_names(handle: h5py.File, path: Path) -> list[str]:
     """Return the column names in the stored order; the others follow alphabetically."""
     for name in handle:
-        kind = getattr(handle.get(name, getclass=True), "__name__", "a link that leads nowhere")
-        if kind != "Dataset":
-            kind = "a group" if kind == "Group" else kind
+        try:
+            kind = f"a {handle.get(name, getclass=True).__name__.lower()}"
+        except (KeyError, RuntimeError, AttributeError):
+            kind = "a link that leads nowhere"
+        if kind != "a dataset":
             raise InputError(
                 f"{path} must hold one data set per column at its top, but {name!r} is {kind};"
                 " copy the data sets that you need to the top of a new file"

@@ -177,6 +177,10 @@ def _existing(path: str | Path) -> Path:
         raise InputError(f"{path} is not a file: {error}") from error
     if size is None:
         raise InputError(f"{path} is not a file: check the name and the working folder")
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error}): check its permissions") from error
     if size == 0:
         raise FormatError(f"{path} is empty (0 bytes); expected a table: copy or make it again")
     return path
