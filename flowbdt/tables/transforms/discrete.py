@@ -55,7 +55,8 @@ class Integer(ColumnTransform):
         if check_number(self.step, "step of 'integer'", positive=True) == 0:
             raise ConfigError("step of 'integer' must not be 0")
         exact = (values * 10.0**self.decimals - self.offset) / self.step
-        wrong = np.abs(exact - np.rint(exact)) > (0.1 if self.decimals else 0.0)
+        near = 0.1 if self.decimals or self.step % 1 else 0.0
+        wrong = np.abs(exact - np.rint(exact)) > near
         if wrong.any():
             row = int(np.argmax(wrong))
             kind = "integral values" if self._is_plain() else "values on its lattice"
