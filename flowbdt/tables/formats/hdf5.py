@@ -9,10 +9,11 @@ column are read too; their columns come in alphabetical order, because HDF5 keep
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,19 +69,16 @@ def _refuse_other_files(handle: h5py.File, path: str | Path) -> None:
     """Refuse links into other files, and data that lie in other files."""
     import h5py
 
-    def check_link(name: str, link: Any) -> str | None:
-        if isinstance(link, h5py.ExternalLink):
-            return f"{name!r} is a link to another file, {link.filename!r}, which is not followed"
-        return None
-
-    def check_data(name: str, item: Any) -> str | None:
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            return f"the data of {name!r} lie in other files, which are not read"
-        return None
-
-    # h5py does not get along with errors that are raised while it walks
-    if wrong := handle.visititems_links(check_link) or handle.visititems(check_data):
-        raise FormatError(f"{path}: {wrong}: copy them into this one")
+    links: list[tuple[str, Any]] = []
+    handle.visititems_links(lambda name, link: links.append((name, link)))
+    for name, link in links:
+        item = handle[name] if isinstance(link, h5py.HardLink) else link
+        far = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        if far or isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"{path}: the data of {name!r} lie in another file, which is not opened: copy them"
+                " into this one"
+            )
 
 
 @FORMATS.register(".h5")
@@ -104,7 +102,7 @@ class Hdf5(TableFormat):
             return {name: _decoded(stored[name]) for name in names}
 
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
-        return Hdf5Writer(open(part, "w+b", buffering=0), attributes)
+        return Hdf5Writer(_GrowingFile(part, "w+b"), attributes)
 
 
 def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
@@ -133,9 +131,11 @@ def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
 def _column_names(handle: h5py.File, path: Path) -> list[str]:
     """Return the column names in the stored order; the others follow alphabetically."""
     for name in handle:
-        kind = getattr(handle.get(name, getclass=True), "__name__", "a link that leads nowhere")
-        if kind != "Dataset":
-            kind = "a group" if kind == "Group" else kind
+        try:
+            kind = f"a {handle.get(name, getclass=True).__name__.lower()}"
+        except (KeyError, RuntimeError, AttributeError):
+            kind = "a link that leads nowhere"
+        if kind != "a dataset":
             raise InputError(
                 f"{path} must hold one data set per column at its top, but {name!r} is {kind};"
                 " copy the data sets that you need to the top of a new file"
@@ -171,6 +171,37 @@ def read_columns(
     return {name: _Unread(handle[name], path)[rows] for name in names}
 
 
+class _GrowingFile(io.FileIO):
+    """A file that keeps the first error of writing, and from then on only pretends to write.
+
+    HDF5 crashes where a write fails or a file cannot be closed: `check` raises the error later.
+    """
+
+    _error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while len(rest) and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def check(self) -> None:
+        """Raise the OSError that was kept, if any."""
+        if self._error is not None:
+            raise self._error
+
+
 class Hdf5Writer(Writer):
     """Write columns in blocks to an HDF5 file that grows; the bytes depend on the rows alone.
 
@@ -179,7 +210,7 @@ class Hdf5Writer(Writer):
     ``target`` is an empty file open for reading and writing.
     """
 
-    def __init__(self, target: BinaryIO, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, target: _GrowingFile, attributes: Mapping[str, Any]) -> None:
         self._target = target
         self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []
@@ -199,6 +230,7 @@ class Hdf5Writer(Writer):
     def _open(self, mode: str) -> None:
         import h5py
 
+        self._target.check()
         self._target.seek(0)
         self._file = h5py.File(self._target, mode, libver=("earliest", "v110"))
 
@@ -219,10 +251,12 @@ class Hdf5Writer(Writer):
         try:
             self._flush(self._n_pending)
         finally:
-            self.abandon()
+            self._file.close()
+        self._target.check()
 
     def abandon(self) -> None:
-        self._file.close()
+        with contextlib.suppress(RuntimeError, OSError, ValueError):  # also if it is closed
+            self._file.close()
         self._target.close()
 
     def _create(self, columns: StoredColumns) -> None:
@@ -262,6 +296,7 @@ class Hdf5Writer(Writer):
             for name, values in held.items():
                 self._file[name].resize((self._n_written + size,))
                 self._file[name][self._n_written :] = values[start : start + size]
+            self._target.check()
             self._n_written += size
             if self._n_written % (CHUNK * max(1, SEGMENT // (CHUNK * len(names)))) == 0:
                 self._file.close()
