@@ -84,7 +84,7 @@ class MixturePreconditioner(Preconditioner):
         shift, scale = _standard(y, weight)
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
-        rows = StandardisedRows.of((y - shift) / scale, weight)
+        rows = StandardisedRows((y - shift) / scale, weight)
         kind = self.covariance
         if kind == "auto":
             kind = "full" if layout.m <= self.most_full else "low_rank"
