@@ -119,8 +119,8 @@ class ReadColumn:
 def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
-    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array', and of
-    tables that speak Arrow the name of their library, such as 'pyarrow' or 'polars'.
+    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array',
+    'polars', and 'pyarrow' for all other tables that speak Arrow.
     """
     if hasattr(data, "cond_names"):
         return data, "table"
@@ -134,7 +134,8 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     elif fields:
         columns, kind = {name: data[name] for name in fields}, "records"
     elif hasattr(data, "columns") and not hasattr(data, "iloc"):
-        return _arrow_frame(data, what), type(data).__module__.partition(".")[0]
+        kind = "polars" if type(data).__module__.startswith("polars.") else "pyarrow"
+        return _arrow_frame(data, what), kind
     else:
         return data, "array"
     import pandas as pd
