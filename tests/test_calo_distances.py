@@ -11,16 +11,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
+from flowbdt.evaluation.metrics.neighbours import expected_coverage, neighbour_scores
 from flowbdt.physics import toy_showers
 from flowbdt.physics.calorimeter.scores.features import high_level_features
-from flowbdt.physics.calorimeter.scores.neighbours import (
-    expected_coverage,
-    neighbour_inputs,
-    neighbour_scores,
-)
 from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
 from flowbdt.physics.calorimeter.scores.shower_judges import (
     high_level_inputs,
+    neighbour_inputs,
     shower_fpd,
     shower_kpd,
 )
@@ -142,7 +139,7 @@ def plain_neighbours(real, new, k):
 @pytest.mark.parametrize("block", [16_000_000, 100])
 @pytest.mark.parametrize("k", [1, 5])
 def test_neighbour_scores_are_those_of_the_definitions(k, block, monkeypatch):
-    from flowbdt.physics.calorimeter.scores import neighbours
+    from flowbdt.evaluation.metrics import neighbours
 
     monkeypatch.setattr(neighbours, "BLOCK", block)
     rng = np.random.default_rng(k)

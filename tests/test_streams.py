@@ -323,7 +323,9 @@ def test_a_plan_of_another_format_is_refused(tmp_path):
     files.begin({"seed": 1}, [(0, 3)])
     path = tmp_path / "a" / "sample.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(FormatError, match=r"sample\.json is damaged, or of another format"):
+    with pytest.raises(
+        FormatError, match=r"sample\.json is missing, damaged, or of another format"
+    ):
         files.plan()
 
 

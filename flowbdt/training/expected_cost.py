@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataWarning
+from ..trees.base import KEPT_BYTES
 from .noisy_pairs import valid_repeats
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ PROCESS_MIB = 220.0
 
 HISTOGRAM_BYTES = 16
 """Sums of first and second derivative, in float64."""
-
-KEPT_BYTES = 2**25
-"""At most this much of the inputs is kept as numbers while the bins are made."""
 
 NANOSECONDS = {
     "histogram": 0.9,  # a row added to a histogram, per input, output, and level of the tree

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+KEPT_BYTES = 2**25
+"""Inputs up to this size are kept while the bins are made."""
+
 
 class Batch(NamedTuple):
     """Rows to learn from: inputs (b, m + c), targets (b, m), float32; weights (b,) or None."""

@@ -11,15 +11,12 @@ import xgboost as xgb
 from xgboost.objective import TreeObjective
 
 from ..seeding import derive, stream
-from .base import BatchSource
+from .base import KEPT_BYTES, BatchSource
 from .binned_rows import Rows, binned
 
 GROWTH = 20
 """After k trees, noise is redrawn after k / 20 more rounds or later. New points need the prediction
 of all k trees, so a constant interval would cost time quadratic in the number of trees."""
-
-KEPT_BYTES = 2**25
-"""Inputs up to this size are kept while the bins are made."""
 
 
 class _Passes:

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 from .base import METRICS, Metric, Result, uncertain
 from .classifier import MlpJudge, classifier_auc, make_mlp
-from .joint import correlation_distance, correlation_matrix, largest_correlation_error
+from .joint import (
+    correlation_distance,
+    correlation_matrix,
+    largest_correlation_error,
+    relation_deviation,
+)
 from .marginal import (
     binned_shares,
     quantile_edges,
@@ -18,8 +23,7 @@ from .marginal import (
     separation_power,
     wasserstein,
 )
-from .memorisation import memorisation
-from .relations_hold import relation_deviation
+from .neighbours import memorisation
 
 __all__ = [
     "METRICS",

@@ -12,7 +12,7 @@ from ....errors import InputError
 from ....evaluation.metrics import correlation_matrix, largest_correlation_error
 from ....evaluation.metrics.base import Result
 from ....evaluation.metrics.classifier import MakeClassifier
-from ....evaluation.metrics.memorisation import memorisation
+from ....evaluation.metrics.neighbours import memorisation, neighbour_scores
 from ....seeding import stream
 from ..shower_files import Showers
 from .features import high_level_features
@@ -23,12 +23,12 @@ from .histograms import (
     separations_by_energy,
     voxel_histogram,
 )
-from .neighbours import neighbour_inputs, neighbour_scores
 from .shower_judges import (
     fast_auc,
     high_level_inputs,
     logarithmic_inputs,
     low_level_inputs,
+    neighbour_inputs,
     shower_fpd,
     shower_kpd,
 )

@@ -75,6 +75,16 @@ def logarithmic_inputs(inputs: np.ndarray) -> np.ndarray:
     return np.column_stack([inputs[:, :1], np.log10(1 + 1e6 * inputs[:, 1:])])
 
 
+EMPTY = 0.1
+"""MeV that stand for an empty voxel, so that it has a logarithm."""
+
+
+def neighbour_inputs(showers: Showers, threshold: float | None = None) -> np.ndarray:
+    """Return log10 of the voxels (n, voxels), those below ``threshold`` [MeV] as 0.1 MeV."""
+    voxels = showers.above(threshold).voxels
+    return np.log10(np.where(voxels > 0, voxels, EMPTY), dtype=np.float64)
+
+
 LEAST_DRAWN = 10_000
 """Events of the smallest draws of FPD, and of every draw of KPD, in the official evaluation."""
 
