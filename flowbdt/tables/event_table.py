@@ -203,7 +203,9 @@ class EventTable:
             return np.asarray(known, dtype=object)[values.astype(np.int64)]
         return _cast(values, self.dtypes[self.names.index(name)])
 
-    def as_kind(self, kind: str, labels: Sequence[Any] | None = None) -> Any:
+    def as_kind(
+        self, kind: str, labels: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
+    ) -> Any:
         """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
         if kind == "table":
             return self
@@ -239,9 +241,9 @@ def united(tables: Sequence[Categories]) -> Categories:
 def _recode(
     name: str, codes: np.ndarray, old: tuple[str, ...] | None, new: tuple[str, ...]
 ) -> np.ndarray:
-    if old == new:
-        return codes
     present = ~np.isnan(codes)  # NaN: a missing condition
+    if old == new or not present.any():
+        return codes
     used, inverse = np.unique(codes[present], return_inverse=True)
     if old is None:  # numbers: categories may be numbers, too
         numbers = original_types.category_numbers(new)
@@ -281,10 +283,16 @@ def _from_columns(
     units: dict[str, str],
     gaps: bool = False,
     any_text: bool = False,
+    only: Sequence[str] = (),
 ) -> EventTable:
-    """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
+    """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing.
+
+    Where the columns ``only`` are there, others are not looked at.
+    """
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
     data, kind = checks.named_columns(data, what, gaps)
+    if kind != "array" and only and set(only) <= set(map(str, data.columns)):
+        data = data.loc[:, [str(label) in only for label in data.columns]]
     if kind == "array":
         columns = list(checks.numeric_2d(data, what, gaps).T)
         names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
@@ -308,12 +316,14 @@ def _from_columns(
     )
 
 
-def conditions_table(cond: Any, n_rows: int | None = None, any_text: bool = False) -> EventTable:
+def conditions_table(
+    cond: Any, n_rows: int | None = None, any_text: bool = False, only: Sequence[str] = ()
+) -> EventTable:
     """Return conditions as a table of their own; NaN means missing."""
     if hasattr(cond, "iloc") and not hasattr(cond, "columns"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
     if not isinstance(cond, EventTable):
-        cond = _from_columns(cond, None, {}, gaps=True, any_text=any_text)
+        cond = _from_columns(cond, None, {}, gaps=True, any_text=any_text, only=only)
     if n_rows is not None and cond.n != n_rows:
         raise InputError(f"conditions need one row per event: {n_rows} events, {cond.n} rows")
     if np.isinf(cond.x).any():
@@ -336,7 +346,8 @@ def align_conditions(
     rows = checks.row_count(cond)
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
-    table = _by_name(conditions_table(cond, any_text=True), names, checks.has_names(cond), "cond")
+    table = conditions_table(cond, any_text=True, only=names)
+    table = _by_name(table, names, checks.has_names(cond), "cond")
     values = _in_coding(table, categories).x
     # one row for all is not copied: of very many events there need not be an array
     return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
@@ -348,7 +359,10 @@ def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> 
     Raises InputError if columns are missing, or hold a text unknown to the other table.
     """
     what = "the source table"
-    table = data if isinstance(data, EventTable) else _from_columns(data, None, {}, any_text=True)
+    if isinstance(data, EventTable):
+        table = data
+    else:
+        table = _from_columns(data, None, {}, any_text=True, only=names)
     checks.finite(table.x, table.names, what)
     return _in_coding(_by_name(table, names, checks.has_names(data), what), categories)
 

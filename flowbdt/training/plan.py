@@ -70,7 +70,9 @@ class Inputs:
     seed: int
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back, see `checks.named_columns`
-    labels: Sequence[Any] | None = None  # of its columns, where they are no plain texts
+    labels: Sequence[Any] | dict[str, Sequence[Any]] | None = (
+        None  # of its columns, where they are no plain texts
+    )
     pairs: TeacherPairs | None = None
     grid: TimeGrid | None = None
 

@@ -92,20 +92,23 @@ def iter_blocks(
             yield chosen.table(slice(start, start + block_rows), units, whole=False)
 
 
-def read_conditions(path: str | Path) -> EventTable:
+def read_conditions(path: str | Path, only: Sequence[str] = ()) -> EventTable:
     """Read conditions to generate events for: as `read_table`, but NaN is allowed (missing).
 
-    From a file of `write_table` that has conditions only these are read, else all columns.
+    From a file of `write_table` that has conditions only these are read, else all columns, or
+    ``only`` these where they are there.
     Errors are those of `read_table`, but of the values only infinity is refused.
     """
     path = _existing(path)
     with format_of(path).opened(path) as stored:
         names = stored.conditions or tuple(stored.arrays)
         n_rows = stored.n_rows(path, names)
-        return _conditions_table(stored.rows(names, slice(0, n_rows)), path)
+        return _conditions_table(stored.rows(names, slice(0, n_rows)), path, only)
 
 
-def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Iterator[EventTable]:
+def condition_blocks(
+    path: str | Path, block_rows: int, first: int = 0, only: Sequence[str] = ()
+) -> Iterator[EventTable]:
     """Yield conditions from row ``first`` on, at most ``block_rows`` at a time.
 
     Of .h5, .npy and .csv files no more than a block is in memory, of .parquet a row group, of .npz
@@ -115,7 +118,7 @@ def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Itera
     path = _existing(path)
     texts: dict[str, bool] = {}
     for columns in format_of(path).blocks(path, block_rows, first):
-        table = _conditions_table(columns, path)
+        table = _conditions_table(columns, path, only)
         for name, values in zip(table.names, table.x.T, strict=True):
             if name in columns.categories or np.isnan(values).all():
                 continue
@@ -127,18 +130,18 @@ def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Itera
         yield table
 
 
-def _conditions_table(stored: StoredColumns, path: Path) -> EventTable:
-    """Return the conditions in a file: the columns marked as such, else all."""
+def _conditions_table(stored: StoredColumns, path: Path, only: Sequence[str] = ()) -> EventTable:
+    """Return the conditions in a file: the columns marked as such, else ``only`` these, or all."""
     import pandas as pd
 
     names = stored.conditions or tuple(stored.arrays)
     n_rows, frame = stored.n_rows(path, names), pd.DataFrame(coded(stored, names, path))
     with errors_of(path):
-        table = conditions_table(frame, n_rows)
+        table = conditions_table(frame, n_rows, only=only)
     return replace(
         table,
-        units=tuple(stored.units.get(name, "") for name in names),
-        dtypes=("float64",) * len(names),
+        units=tuple(stored.units.get(name, "") for name in table.names),
+        dtypes=("float64",) * len(table.names),
         categories={**table.categories, **stored.categories},
     )
 
