@@ -203,9 +203,7 @@ class EventTable:
             return np.asarray(known, dtype=object)[values.astype(np.int64)]
         return _cast(values, self.dtypes[self.names.index(name)])
 
-    def as_kind(
-        self, kind: str, labels: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
-    ) -> Any:
+    def as_kind(self, kind: str, labels: list[Any] | dict[str, Any] | None = None) -> Any:
         """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
         if kind == "table":
             return self

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def category_numbers(texts: Sequence[str]) -> np.ndarray | None:
         return None
 
 
-def stored_labels(data: Any) -> list[Any] | dict[str, list[Any]] | None:
+def stored_labels(data: Any) -> list[Any] | dict[str, Any] | None:
     """Return the labels of a DataFrame's columns as JSON holds them; None if all are plain texts.
 
     Names of the levels of an index of columns, where there are any, go with the labels.
@@ -91,9 +91,7 @@ def stored_labels(data: Any) -> list[Any] | dict[str, list[Any]] | None:
 
 
 def as_kind(
-    frame: pd.DataFrame,
-    kind: str,
-    labels: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
+    frame: pd.DataFrame, kind: str, labels: list[Any] | dict[str, Any] | None = None
 ) -> Any:
     """Return a DataFrame as another kind of table with named columns; see `named_columns`.
 
@@ -102,10 +100,9 @@ def as_kind(
     import pandas as pd
 
     if labels is not None:
-        names = None
-        if isinstance(labels, Mapping):
-            labels, names = labels["labels"], labels["names"]
-        index = pd.Index([tuple(v) if isinstance(v, list) else v for v in labels])
+        names = labels["names"] if isinstance(labels, dict) else None
+        entries = labels["labels"] if isinstance(labels, dict) else labels
+        index = pd.Index([tuple(v) if isinstance(v, list) else v for v in entries])
         frame.columns = index if names is None else index.set_names(names)
     if kind == "frame":
         return frame
@@ -120,7 +117,7 @@ def as_kind(
 
         table = pyarrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
         # a model file may have any name here, so nothing but polars is imported for it
-        library = importlib.import_module(kind) if kind == "polars" else sys.modules.get(kind)
+        library: Any = importlib.import_module(kind) if kind == "polars" else sys.modules.get(kind)
         if kind != "pyarrow" and hasattr(library, "from_arrow"):
             return library.from_arrow(table)
         fields = [field.with_type(_usual_arrow_type(field.type)) for field in table.schema]
