@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,8 +43,9 @@ def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
+    weight = unmasked(weight, "weights")
     try:
-        array = np.asarray(unmasked(weight, "weights"))
+        array = np.asarray(weight)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"got {array.dtype}")
         weight = array.astype(np.float64)
@@ -127,8 +127,7 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
     Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'recarray',
-    'array', and of tables that speak Arrow the name of their library, such as 'pyarrow' or
-    'polars', if that can take such a table back.
+    'array', 'polars', and 'pyarrow' for all other tables that speak Arrow.
     """
     if hasattr(data, "cond_names"):
         return data, "table"
@@ -143,9 +142,8 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
         columns = {name: data[name] for name in fields}
         kind = "recarray" if isinstance(data, np.recarray) else "records"
     elif hasattr(data, "columns") and not hasattr(data, "iloc"):
-        library = type(data).__module__.partition(".")[0]
-        takes_back = hasattr(sys.modules.get(library), "from_arrow")
-        return _arrow_frame(data, what), library if takes_back else "pyarrow"
+        kind = "polars" if type(data).__module__.startswith("polars.") else "pyarrow"
+        return _arrow_frame(data, what), kind
     else:
         return data, "array"
     import pandas as pd

@@ -8,7 +8,6 @@ of int64"``.
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -116,10 +115,8 @@ def as_kind(
         import pyarrow
 
         table = pyarrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        # a model file may have any name here, so nothing but polars is imported for it
-        library: Any = importlib.import_module(kind) if kind == "polars" else sys.modules.get(kind)
-        if kind != "pyarrow" and hasattr(library, "from_arrow"):
-            return library.from_arrow(table)
+        if kind == "polars":
+            return importlib.import_module(kind).from_arrow(table)
         fields = [field.with_type(_usual_arrow_type(field.type)) for field in table.schema]
         return table.cast(pyarrow.schema(fields))
     except ImportError as error:
