@@ -102,7 +102,7 @@ class Plan(Stored):
     n_latent: AtLeastZero
     made_with: dict[str, Text]
     rejection: bool | None = None
-    labels: list[Any] | None = None
+    labels: list[Any] | dict[Literal["labels", "names"], list[Any]] | None = None
 
 
 def check_plan(plan: Mapping[str, Any], what: str) -> None:
