@@ -25,7 +25,7 @@ from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
-from ..training.executors.local import available_cpus
+from ..training.executors.local import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
@@ -38,7 +38,15 @@ from .compiled.engine import (
     warn_slow,
 )
 from .generate_rows import EventGenerator
-from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events, within
+from .input_rows import (
+    FileRows,
+    InputRows,
+    SourcePoints,
+    conditions_of,
+    number_of_events,
+    positive,
+    within,
+)
 from .packed.pack_steps import SolverProgram, solver_program
 
 TOGETHER = 500_000
@@ -89,7 +97,7 @@ class Flow:
         sampler: Mapping[str, Any] | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self.source, self._n_threads = source, n_threads or available_cpus()
+        self.source, self._n_threads = source, checked_threads(n_threads)
         self.manifest = self._json("manifest.json")
         self.plan = run_directory.present_plan(self._json("plan.json"))
         self.grid = TimeGrid.from_json(self.plan["grid"])
@@ -163,6 +171,8 @@ class Flow:
         manifest = name == "manifest.json"
         content = self.source.read(name) if manifest else self._checked(name)
         parsed = run_directory.parse_json(content, f"{self.source.path}: {name}")
+        if manifest and isinstance(self.source, run_directory.RunDirectory):
+            parsed = run_directory.opened(parsed, f"{self.source.path}: {name}")
         run_directory.check_format(parsed, f"{self.source.path}: {name}")
         return parsed
 
@@ -324,8 +334,8 @@ class Flow:
         ``block_rows`` counts only where it cannot change the bits of an event: not with rejection
         without machine code, where the events that are drawn anew share matrix products.
         """
-        if block_rows is not None and block_rows < 1:
-            raise InputError(f"block_rows must be at least 1, got {block_rows}")
+        if block_rows is not None:
+            block_rows = positive(block_rows, "block_rows")
         rowwise = self.generator.is_rowwise
         if block_rows is not None and (rowwise or self.ratio is None):
             return -(-block_rows // BLOCK) * BLOCK
