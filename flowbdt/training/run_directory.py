@@ -37,7 +37,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import atomic_files
-from ..errors import FormatError
+from ..errors import FormatError, reading
 
 FORMAT = 4
 """Version of run directories and model files; raised when old readers would misread new files.
@@ -155,10 +155,9 @@ class RunDirectory:
         path = self.path / "table" / f"{name}.npy"
         if not path.exists():
             return None
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise FormatError(f"{path} is damaged ({error}); copy it again") from error
+        with reading(str(path)):
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
 
     def is_planned(self) -> bool:
         """Test if planning ended (plan.json is written last)."""
@@ -249,7 +248,7 @@ def parse_json(content: bytes, what: str) -> Any:
     """Parse JSON. Raises FormatError that names the file when it is broken."""
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{what} is not readable JSON ({error}); it may be truncated") from error
 
 
