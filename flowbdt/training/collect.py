@@ -59,6 +59,7 @@ def collect_steps(run: RunDirectory, failures: dict[int, str] | None = None) -> 
     IncompleteRun with the missing steps, why they failed, their logs, and how to go on; FormatError
     if a file is not the one that was planned.
     """
+    atomic_files.remove_leftovers(run.path)
     plan = run.plan()
     check_planned(run, plan)
     write_tasks(run, plan)
