@@ -18,6 +18,15 @@ from flowbdt.tables.formats import write_table
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees
 
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C counts, here and in children, also where the shell had it ignored (``pytest &``)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 PARAMETERS = {**QUICK, "multi_strategy": "multi_output_tree"}
 
 

@@ -37,7 +37,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import atomic_files
-from ..errors import FormatError, reading
+from ..errors import FormatError
 
 FORMAT = 4
 """Version of run directories and model files; raised when old readers would misread new files.
@@ -155,9 +155,10 @@ class RunDirectory:
         path = self.path / "table" / f"{name}.npy"
         if not path.exists():
             return None
-        with reading(str(path)):
-            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # numpy reads the header as Python
+            raise FormatError(f"{path} is damaged ({error}); copy it again") from error
 
     def is_planned(self) -> bool:
         """Test if planning ended (plan.json is written last)."""
