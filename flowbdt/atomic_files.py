@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ import platform
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name is unique, so that two workers on the same step do no harm, and ends as
-    ``path`` does, because some writers choose a format by ending. Raises RunError when the disk
-    is full or the folder cannot be written.
+    ``path`` does, because some writers choose a format by ending. Those of killed processes are
+    removed. Raises RunError when the disk is full or the folder cannot be written.
     """
     path = Path(path)
     part = path.with_name(f".part-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
+    _remove_dead(path.parent.glob(f".part-*-{glob.escape(path.name)}"))
     try:
         yield part
         with open(part, "rb") as handle:
@@ -43,7 +45,51 @@ def atomic(path: str | Path) -> Iterator[Path]:
             " choose another folder, then run the same command again"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a path through a file is no folder to clean
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Hold a folder against other processes, after removing what killed ones left half-written.
+
+    It is made if absent, and removed if nothing is in it afterwards. Raises RunError if another
+    process holds it, or it cannot be written.
+    """
+    folder = make_folder(folder)
+    path = folder / "lock"
+    try:
+        handle = open(path, "a")  # noqa: SIM115
+    except OSError as error:
+        raise RunError(f"could not write {path}: {error}; choose another folder") from error
+    with handle:
+        if not _lock(handle, path):
+            raise RunError(f"another process is writing to {folder}: wait for its end")
+        remove_leftovers(folder)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _lock(handle: Any, path: Path) -> bool:
+    """Lock an open file until it is closed, where the system can; return False if another has it.
+
+    Also if it was removed meanwhile, by the process that had it until now.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # not everywhere, and not on every file system
+        pass
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    return False
 
 
 def _host() -> str:
@@ -56,7 +102,11 @@ def remove_leftovers(folder: Path) -> None:
     Those of living processes stay, and for a week those of other machines, which may share the
     folder.
     """
-    for path in folder.rglob(".part-*"):
+    _remove_dead(folder.rglob(".part-*"))
+
+
+def _remove_dead(parts: Iterable[Path]) -> None:
+    for path in parts:
         host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
         here = host == _host() and pid.isdigit()
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
@@ -81,14 +131,23 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder, if it is not there, and those above it. Raises RunError with what to do."""
+    """Make a folder to write into, and those above it. Raises RunError with what to do."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError("it cannot be written")
     except OSError as error:
         raise RunError(
             f"cannot make the folder {path}: {error}. Choose another, or remove what is in its way"
         ) from error
     return Path(path)
+
+
+def check_target(path: str | Path) -> None:
+    """Raise RunError, before the work, if a file could not be written; make its folder."""
+    make_folder(Path(path).parent)
+    if Path(path).is_dir():
+        raise RunError(f"{path} is a folder: choose the name of a file to write")
 
 
 def move(source: Path, target: Path) -> None:

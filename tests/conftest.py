@@ -15,6 +15,11 @@ from flowbdt.cli.main import flowbdt, main
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 
+
+def pytest_addoption(parser):
+    parser.addoption("--faults-long", action="store_true", help="ten times as many faults")
+
+
 QUICK = {"n_estimators": 5, "max_depth": 3, "max_bin": 32}
 """A booster that trains in milliseconds."""
 
@@ -91,3 +96,47 @@ def library(tmp_path_factory):
     from exported_models import shared_library
 
     return shared_library(tmp_path_factory.mktemp("cpp"))
+
+
+SMALL = (
+    *(
+        "preset=fast",
+        "n_steps=3",
+        "preconditioner={name: mixture, n_components: 3}",
+        "noise.n_repeats=2",
+    ),
+    *("booster.n_estimators=5", "booster.max_depth=3", "booster.max_bin=32", "random_state=1"),
+    *("rejection=true", "executor=serial"),
+)
+"""Settings of a run with every kind of file, trained in a second."""
+
+
+@pytest.fixture(scope="session")
+def fault_world(tmp_path_factory):
+    """Return a folder with a table, a run, events, a report, a study, and files of no use."""
+    return build_world(tmp_path_factory.mktemp("world"))
+
+
+def build_world(place):
+    """Fill a folder for the tests of faults."""
+    write_table(place / "jets.h5", make_jets())
+    write_table(place / "jets.csv", make_jets())
+    settings = [word for text in SMALL for word in ("--set", text)]
+    table = place / "jets.h5"
+    assert run("fit", table, "-o", place / "run", "-q", *settings) == 0
+    assert run("plan", table, "-o", place / "planned", "-q", *settings) == 0
+    assert run("generate", place / "run", "-n", 300, "-o", place / "made.h5", "-q") == 0
+    assert run("evaluate", table, place / "made.h5", "-o", place / "report", "--quick", "-q") == 0
+    limits = ("--trials", 1, "--objectives", "separation,train_s")
+    assert run("tune", table, "-o", place / "study", "-q", *limits, *settings) == 0
+    (place / "empty.h5").touch()
+    (place / "taken").write_text("a file where a folder should be")
+    (place / "folder.h5").mkdir()
+    (place / "zeros.npy").write_bytes(bytes(200))
+    (place / "text.csv").write_text("this is\nno table, is it\n")
+    (place / "odd.zip").write_bytes(b"PK\x03\x04" + bytes(40))
+    (place / "odd.flowbdt").write_bytes(b"PK\x03\x04" + bytes(40))
+    (place / "latin.yaml").write_bytes("n_steps: 3 # \xe9".encode("latin-1"))
+    (place / "list.yaml").write_text("- 1\n- 2\n")
+    (place / "bad.yaml").write_text("n_steps: [1,\n")
+    return place

@@ -198,6 +198,7 @@ def every_transform():
             "flag": u > 0.4,
             "phi": rng.uniform(-np.pi, np.pi, n),
             "chained": np.exp(rng.normal(size=n)),
+            "quarters": np.round(a * 4) / 4,
             "constant": 7.5,
         }
     )

@@ -393,3 +393,17 @@ def test_the_version_is_that_of_the_package(capsys):
 
     assert run("--version") == 0
     assert capsys.readouterr().out == f"flowbdt {package.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [
+    ["evaluate", "jets.h5", "no.h5", "-o", "jets.h5"],
+    ["evaluate", "jets.h5", "no.h5", "-o", "jets.h5/page"],
+    ["report", "no.h5", "-o", "jets.h5/page"],
+    ["compare", "no", "no.h5", "-o", "jets.h5/page.json"],
+    ["compare", "no", "no.h5", "-o", "."],
+    ["tune-sampler", "no", "jets.h5", "-o", "jets.h5"],
+])  # fmt: skip
+def test_a_place_that_cannot_be_written_is_noticed_before_the_work(folder, capsys, words):
+    assert run(*words) == 1
+    error = capsys.readouterr().err
+    assert "cannot make the folder" in error or "is a folder" in error

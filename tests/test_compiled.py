@@ -231,6 +231,8 @@ SPECS = [
     "auto",
     {"b": {"name": "logit", "low": 0, "high": 50}, "a": "rank", "joint": "standardise"},
     {"a": {"name": "standard", "clip": True}, "b": ["log", "minmax"], "joint": "none"},
+    {"g": {"name": "integer", "step": 0.5, "offset": 0.5, "decimals": 1}},
+    {"g": {"name": "integer", "inner": {"name": "circular", "period": 9e9}}},
 ]
 
 

@@ -204,3 +204,30 @@ def test_models_without_ranges_cannot_check_them():
         ranges.report(ranges.count_far(np.array([[1e9]])), 1, "raise")
     with pytest.raises(ConfigError, match="fit it again"):
         ranges.check("clip")
+
+
+def test_the_command_line_has_the_same_options(by_pt, tmp_path, capsys):
+    from flowbdt.cli.main import main
+
+    by_pt.save(tmp_path / "m")
+    at(5000.0).to_csv(tmp_path / "cond.csv", index=False)
+    command = ["generate", tmp_path / "m", "--conditions", tmp_path / "cond.csv", "--seed", 1]
+    command = [str(word) for word in [*command, "-q", "-o", tmp_path / "new.csv"]]
+    assert main([*command, "--outside", "raise"]) == 1
+    assert "'pt' in 10 of 10 events" in capsys.readouterr().err
+    assert main([*command, "--outside", "clip"]) == 0
+    expected = by_pt.sample(10, cond=at(PT.max()), random_state=1)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "new.csv").reco, expected.reco)
+
+
+def test_students_learn_conditions_of_any_unit():
+    from flowbdt.tuning import distil
+
+    y = 10 * UNIFORM + np.random.default_rng(1).normal(size=N)
+    cond = frame(t=SECONDS)
+    teacher = small().fit(frame(y=y), cond=cond)
+    booster = {"n_estimators": 10}
+    student = distil(teacher, n_pairs=3000, cond=cond, booster=booster, random_state=2)
+    for share in (0.25, 0.75):
+        events = student.sample(400, cond=frame(t=[1.7e9 + 100 * share]), random_state=1)
+        assert events.y.mean() == pytest.approx(10 * share, abs=1.0)

@@ -56,7 +56,6 @@ def large(flow):
 def in_python(flow, z, cond):
     """The events of noise z (n, m), and their acceptance."""
     sampler = flow.sampler
-    cond = None if cond is None else flow.condition_scaling.forward(cond)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # of undefined relations
         ends = integrate(sampler.solver, flow.field, z, sampler.boundaries, cond=cond).x

@@ -97,7 +97,6 @@ def flow_of(model, **settings):
 def by_python(flow, noise, cond=None):
     """Events (n, d) of the uncompiled way."""
     sampler = flow.sampler
-    cond = None if cond is None else flow.condition_scaling.forward(cond)
     z = integrate(sampler.solver, flow.field, noise, sampler.boundaries, cond=cond).x
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # of undefined relations
@@ -259,8 +258,7 @@ def test_acceptance_is_the_probability_by_which_python_keeps_an_event(n_cond, tm
     (_, acceptance), events, flow = compare(model, tmp_path, 400, given)
     assert acceptance.shape == (400,)
     assert 0 < acceptance.min() < acceptance.max() <= 1
-    scaled = None if given is None else flow.condition_scaling.forward(given)
-    seen = flow.generator.classifier_inputs(events, scaled)
+    seen = flow.generator.classifier_inputs(events, given)
     assert flow.ratio.keeps(seen, acceptance * (1 - 1e-6)).all()
     uncertain = acceptance < 1
     assert not flow.ratio.keeps(seen, acceptance * (1 + 1e-6))[uncertain].any()
@@ -299,6 +297,8 @@ def test_undefined_relations_take_an_end_of_the_training_range(tmp_path):
         ["log", "rank"],
         "identity",
         {"name": "integer", "inner": "rank"},
+        {"name": "integer", "step": 0.5, "offset": 1, "decimals": 0},
+        {"name": "integer", "decimals": 1, "inner": {"name": "circular", "period": 1e3}},
         "categorical",
         {"name": "circular", "period": 8.0, "low": 1.0},
     ],

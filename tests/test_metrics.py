@@ -326,3 +326,19 @@ def test_numbers_are_written_to_two_digits_of_the_error(
 def test_registry_lists_the_metrics_and_their_options() -> None:
     assert "separation" in METRICS.names()
     assert METRICS.get("separation").options() == ["n_bins", "edges", "n_bootstrap"]
+
+
+@pytest.mark.parametrize("unit", [1e-320, 1e-200, 1e-46, 1e39, 1e200, 1e300])
+def test_the_unit_of_weights_changes_no_score(unit: float) -> None:
+    """Sums and squares of weights may neither overflow nor vanish."""
+    real, made = normal(1, 300, 2), normal(2, 300, 2) + 0.3
+    weight = np.random.default_rng(3).integers(1, 5, 300).astype(float)
+    for name in ("separation", "wasserstein", "correlation_distance", "auc_gb"):
+        metric = METRICS.get(name)
+        x, y = (real[:, 0], made[:, 0]) if metric.kind == "column" else (real, made)
+        arguments = (x, y, logistic) if metric.kind == "classifier" else (x, y)
+        plain, scaled = (
+            metric(*arguments, weight_real=w, weight_generated=w) for w in (weight, weight * unit)
+        )
+        assert scaled.value == pytest.approx(plain.value, rel=1e-3), name
+        assert scaled.error == pytest.approx(plain.error, rel=1e-3), name

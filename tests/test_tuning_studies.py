@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
 from dataclasses import replace
 
 import numpy as np
@@ -288,3 +289,23 @@ def test_command_resumes_a_table_with_the_columns_and_the_executor_of_the_study(
     assert run("tune", "-o", "s", "--resume", *one, "--set", "n_steps=3") == 1
     assert run("tune", "t.csv", "-o", "u", "--executor", "joblib", *one) == 0
     assert RunDirectory("u").read_json("study.json")["base"]["executor"] == "joblib"
+
+
+def test_two_processes_do_not_tune_in_one_folder(tmp_path):
+    from flowbdt import atomic_files
+
+    with (
+        atomic_files.locked(tmp_path / "s"),
+        pytest.raises(RunError, match="another process is writing"),
+    ):
+        tune(table(), tmp_path / "s", base=BASE, n_trials=1)
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    (tmp_path / "s").mkdir()
+    left = tmp_path / f"s/.part-{platform.node().replace('-', '_')}-999999999-abc-x.json"
+    left.touch()
+    with pytest.raises(ConfigError, match="folds"):
+        tune(table(), tmp_path / "s", base=BASE, n_trials=1, folds=1)
+    assert not left.exists()

@@ -45,10 +45,12 @@ def evaluate_command(
     **protocol: Any,
 ) -> None:
     """Judge generated events against real events."""
+    from ..atomic_files import make_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import write_report
     from ..tables.formats import read_attributes, read_table
 
+    make_folder(output)  # an error now, not at the end
     new = read_table(generated)
     truth = read_table(real, weight=weight).like(new)
     train = None if training is None else read_table(training, weight=weight).like(new)
@@ -89,10 +91,12 @@ def compare_command(
     entries: Sequence[str], columns: bool, output: Path | None, **truth_settings: Any
 ) -> None:
     """Say which differences between generators are significant."""
-    from ..atomic_files import write_json
+    from ..atomic_files import check_target, write_json
     from ..evaluation.differences import text
     from ..evaluation.entries import held_against_each_other, read_entries
 
+    if output is not None:
+        check_target(output)
     truth = _read_truth(**truth_settings)
     judged = read_entries(entries, truth)
     scores = {entry.name: entry.evaluation for entry in judged}
@@ -172,15 +176,15 @@ def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) ->
     from ..generation.trained_flow import Flow
     from ..training.run_directory import open_run
 
-    names = [sampler_name(spec) for spec in samplers]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")
     runs = [path for path in paths if is_run(Path(path))]
     if samplers and not runs:
         raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
     for path in runs:
         for spec in samplers:
             Flow(open_run(path), sampler=spec, compiled=False)
+    names = [sampler_name(spec) for spec in samplers]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")
 
 
 @click.group()

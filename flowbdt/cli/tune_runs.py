@@ -141,7 +141,7 @@ def tune_sampler_command(
     """Search solver and times for a run, without training."""
     import yaml
 
-    from ..atomic_files import write_bytes, write_json
+    from ..atomic_files import make_folder, write_bytes, write_json
     from ..tables.formats import read_table
     from ..tuning.tune_sampler import tune_sampler
 
@@ -150,6 +150,7 @@ def tune_sampler_command(
             "--method is gone: tune-sampler always searches by scores of the events (--metric), as"
             " methods without a score found nothing better; leave --method out"
         )
+    make_folder(output)  # an error now, not at the end
     results = tune_sampler(
         run,
         read_table(table),
@@ -158,7 +159,6 @@ def tune_sampler_command(
         on_budget=lambda tuned: say(tuned.text(metric)),
         **search,
     )
-    output.mkdir(parents=True, exist_ok=True)
     budgets = [tuned.to_json() for tuned in results]
     write_json(output / "samplers.json", {"format": 1, "budgets": budgets})
     for tuned in results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os.path import exists, isdir  # False for names that no system could have
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def read_entry(
 
     Raises ConfigError if something must be judged and there are no real events for it.
     """
-    if (path / REPORT).exists():
+    if exists(path / REPORT):
         return Entry(name, Evaluation.from_json(atomic_files.read_json(path / REPORT)))
     if truth is None:
         raise ConfigError(f"{path} is no report; to judge it now say by what: --real FILE")
@@ -92,7 +93,7 @@ def read_entry(
 
 def is_run(path: Path) -> bool:
     """Return whether a path is a run folder or a model file, and neither report nor events."""
-    return (path.is_dir() and not (path / REPORT).exists()) or path.suffix == ".flowbdt"
+    return (isdir(path) and not exists(path / REPORT)) or path.suffix == ".flowbdt"
 
 
 def _judged(

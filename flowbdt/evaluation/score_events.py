@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from ..atomic_files import digest, digest_array
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError, DataWarning, InputError
 from ..generation.trained_flow import Flow
 from ..registry import Registry, unknown
 from ..seeding import stream
@@ -47,7 +48,9 @@ def generate_events(flow: Flow, n: int, seed: int, cond: Any = None) -> Generate
     One event is generated before the clock starts: it loads models and machine code, which is no
     cost of an event.
     """
-    list(flow.sample_blocks(1, seed=seed, cond=_in_turn(cond, 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the same come again
+        list(flow.sample_blocks(1, seed=seed, cond=_in_turn(cond, 1)))
     cond = _in_turn(cond, n)
     start = time.process_time()
     blocks = list(flow.sample_blocks(n, seed=seed, cond=cond))

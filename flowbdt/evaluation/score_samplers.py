@@ -66,9 +66,7 @@ class Bench:
             self.flow.field,
             noise.standard_normal((len(rows), self.flow.plan["n_latent"])),
             sampler.boundaries,
-            cond=None
-            if self.cond is None
-            else self.flow.condition_scaling.forward(self.cond[rows]),
+            cond=None if self.cond is None else self.cond[rows],
             rng=seeding.RowNoise(seed, "solver", rows),
         ).x
         return self.flow.transform.inverse(x)

@@ -55,8 +55,6 @@ class EventGenerator:
         ``cond`` is (k, c), in the units of the table, or None; ``start`` (k, m) are latent points
         that replace the noise.
         """
-        if cond is not None:
-            cond = self.scaling[-cond.shape[1] :].forward(cond)
         edges = np.flatnonzero(np.diff(rows // BLOCK)) + 1 if not self.is_rowwise else ()
         spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
         blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
@@ -79,7 +77,8 @@ class EventGenerator:
             noise = RowNoise(seed, "sample", rows, keys, once=True)
             x0 = noise.standard_normal((len(rows), self.transform.n_latent))
         if self.compiled_flow is not None:
-            return self._inverse(self.compiled_flow.run(x0, cond))
+            scaled = None if cond is None else self.scaling[-cond.shape[1] :].forward(cond)
+            return self._inverse(self.compiled_flow.run(x0, scaled))
         rng, sampler = RowNoise(seed, "solver", rows, keys), self.sampler
         end = integrate(sampler.solver, self.field, x0, sampler.boundaries, cond=cond, rng=rng)
         return self._inverse(end.x)
@@ -112,12 +111,9 @@ class EventGenerator:
         warn_of_events(KEPT.format(len(left)))
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        """Return columns (n, d) and scaled conditions (n, c) as the rejection classifier sees them.
-
-        The result is (n, d + c), float32.
-        """
-        x = self.scaling[: x.shape[1]].forward(x)
-        return np.hstack([x] if cond is None else [x, cond]).astype(np.float32)
+        """Return the inputs (n, d + c), float32, of the rejection classifier."""
+        joined = x if cond is None else np.hstack([x, cond])
+        return self.scaling.forward(joined).astype(np.float32)
 
 
 def _at(array: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:

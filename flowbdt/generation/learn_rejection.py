@@ -64,6 +64,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     flow = Flow(run, n_threads, rejects=False, compiled=False)
     seed = derive(int(flow.settings["random_state"]), "rejection")
     z, cond, weight = _events(run, seed)
+    cond = None if cond is None else flow.condition_scaling.inverse(cond)
     with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
         blocks = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
@@ -104,6 +105,5 @@ def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> n
     most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    raw = None if repeated is None else flow.condition_scaling.inverse(repeated)
-    blocks = flow.blocks((0, n), derive(seed, "events"), raw, None)
+    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
     return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

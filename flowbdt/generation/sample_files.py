@@ -15,7 +15,6 @@ whatever the blocks, threads, interruptions and machines.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -149,16 +148,7 @@ class BlockFiles:
 
         Raises RunError if another process has it, or it cannot be written.
         """
-        atomic_files.make_folder(self.folder)
-        path = self.folder / "lock"
-        try:
-            handle = open(path, "a")  # noqa: SIM115
-        except OSError as error:
-            raise RunError(f"could not write {path}: {error}; choose another folder") from error
-        with handle:
-            if not _lock(handle, path):
-                raise RunError(f"another process is writing to {self.folder}: wait for its end")
-            atomic_files.remove_leftovers(self.folder)
+        with atomic_files.locked(self.folder):
             try:
                 yield
             finally:
@@ -169,24 +159,6 @@ class BlockFiles:
 def _sample_digest(plan: Mapping[str, Any]) -> str:
     kept = {name: plan[name] for name in ("sample", "blocks", "compiled") if name in plan}
     return atomic_files.digest(kept)
-
-
-def _lock(handle: Any, path: Path) -> bool:
-    """Lock an open file until it is closed, where the system can; return False if another has it.
-
-    Also if it was removed meanwhile, by the process that had it until now.
-    """
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):  # not everywhere, and not on every file system
-        pass
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
-    return False
 
 
 def write_sample(

@@ -55,13 +55,18 @@ every block are drawn anew after some attempts; together they cost one call."""
 
 
 class StepModel:
-    """The velocity at one trained time: closed form plus trees."""
+    """The velocity at one trained time: closed form plus trees, from conditions of any unit."""
 
-    def __init__(self, inputs: StepInputs, trees: BoostedTrees | CompiledTrees) -> None:
-        self._inputs, self._trees = inputs, trees
+    def __init__(
+        self,
+        inputs: StepInputs,
+        trees: BoostedTrees | CompiledTrees,
+        scaling: ColumnScaling = ColumnScaling.none(0),  # noqa: B008 (of conditions; immutable)
+    ) -> None:
+        self._inputs, self._trees, self._scaling = inputs, trees, scaling
 
     def __call__(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        inputs, velocity = self._inputs(x, cond)
+        inputs, velocity = self._inputs(x, None if cond is None else self._scaling.forward(cond))
         velocity += self._trees.predict(inputs)
         return velocity
 
@@ -200,7 +205,7 @@ class Flow:
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
         self._check_shape(step, trees.shape)
-        return StepModel(self.step_inputs(step), trees)
+        return StepModel(self.step_inputs(step), trees, self.condition_scaling)
 
     def _model(self, step: int) -> bytes:
         return run_directory.read_model(self.source, step, self.manifest)
@@ -343,7 +348,7 @@ class Flow:
 
     @property
     def condition_scaling(self) -> ColumnScaling:
-        """The scaling with which the field takes conditions."""
+        """The scaling of conditions, before closed form, trees and rejection classifier."""
         return self.scaling[self.n_columns :]
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:

@@ -89,16 +89,18 @@ class Denoiser(nn.Module):
         self.backbone, self.prediction, self.sigma_data = backbone, prediction, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         n_conditions = int(getattr(backbone, "n_conditions", 0))
-        self.register_buffer("centre", torch.zeros(n_conditions))
-        self.register_buffer("spread", torch.ones(n_conditions))
+        # in double precision: conditions come in any units
+        self.register_buffer("centre", torch.zeros(n_conditions, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(n_conditions, dtype=torch.float64))
 
     def learn_conditions(self, cond: Tensor) -> None:
         """Take mean and width of the conditions (n, c), missing values (NaN) left out."""
         if cond.shape[1] != len(self.centre):
             return  # the backbone raises the error when it is evaluated
+        cond = cond.double()
         mean = torch.nanmean(cond, dim=0)
         width = torch.sqrt(torch.nanmean((cond - mean) ** 2, dim=0))
-        untouched = torch.isnan(mean) | (width < 1e-12 * (1.0 + mean.abs()))
+        untouched = torch.isnan(mean) | (width <= 1e-12 * mean.abs())
         column = getattr(self.backbone, "count_column", None)
         if column is not None:
             untouched[column] = True
@@ -108,7 +110,7 @@ class Denoiser(nn.Module):
     def raw(self, scaled: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the prediction p at ``scaled = x / sqrt(sigma^2 + s_d^2)`` (n, ...)."""
         if cond is not None and cond.shape[1] == len(self.centre):
-            cond = (cond - self.centre) / self.spread
+            cond = ((cond.double() - self.centre) / self.spread).to(scaled.dtype)
         predicted: Tensor = self.backbone(scaled, torch.log(sigma) / 4.0, cond)
         return predicted
 

@@ -90,7 +90,7 @@ class NetworkField(VelocityField):
     @torch.inference_mode()
     def _predicted(self, scaled: Any, level: float, cond: Any) -> Any:
         """Return the backbone's prediction, like ``scaled``."""
-        x, known = self._tensor(scaled), None if cond is None else self._tensor(cond)
+        x, known = self._tensor(scaled), None if cond is None else self._tensor(cond, torch.float64)
         self.n_evaluated += len(x)
         size = self.batch_size or max(len(x), 1)
         batches = [slice(first, first + size) for first in range(0, max(len(x), 1), size)]
@@ -104,9 +104,9 @@ class NetworkField(VelocityField):
             return predicted.cpu().numpy().astype(scaled.dtype)
         return predicted.to(scaled)
 
-    def _tensor(self, values: Any) -> Tensor:
+    def _tensor(self, values: Any, kind: torch.dtype | None = None) -> Tensor:
         # from_numpy shares memory and warns of a read-only array, so that one is copied
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values if values.flags.writeable else values.copy())
-        tensor: Tensor = values.to(self._device, self._type)
+        tensor: Tensor = values.to(self._device, kind or self._type)
         return tensor

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import atomic_files, seeding
 from ..errors import ConfigError, InputError, RunError
 from ..registry import unknown
+from ..tables.checks import relative
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
 from .backbones import build_backbone
 from .denoiser import Denoiser
@@ -208,9 +209,13 @@ class Trainer:
 
     def _data(self, x: Any, cond: Any, weight: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return checked tensors on the device."""
-        arrays = [None if v is None else np.asarray(v, dtype=np.float32) for v in (x, cond, weight)]
-        events = arrays[0]
-        if events is None or events.ndim < 2 or not np.isfinite(events).all() or not len(events):
+        events = np.asarray(x, dtype=np.float32)
+        arrays = [
+            events,
+            None if cond is None else np.asarray(cond, dtype=np.float64),  # see `Denoiser.raw`
+            None if weight is None else relative(weight).astype(np.float32),
+        ]
+        if events.ndim < 2 or not np.isfinite(events).all() or not len(events):
             raise InputError("events must be a finite array (n, ...) with at least one row")
         if any(array is not None and len(array) != len(events) for array in arrays):
             raise InputError(f"conditions and weights must have {len(events)} rows, as the events")

@@ -39,7 +39,10 @@ def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
-    weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
+    try:
+        weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights must be numbers, one per event: {error}") from error
     if weight.shape != (n_rows,):
         raise InputError(f"weights must have shape ({n_rows},), one per event, got {weight.shape}")
     finite(weight[:, None], ["weight"], "weights")
@@ -112,7 +115,7 @@ class Column:
     original: str = ""
 
 
-def named_columns(data: Any, what: str) -> tuple[Any, str]:
+def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
     Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array', and of
@@ -129,21 +132,14 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
         columns, kind = dict(data), "dict"
     elif fields:
         columns, kind = {name: data[name] for name in fields}, "records"
-    elif hasattr(data, "__arrow_c_stream__") and not hasattr(data, "iloc"):
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise MissingExtra.of("pyarrow", error, "data") from error
-        try:
-            return pyarrow.table(data).to_pandas(), type(data).__module__.partition(".")[0]
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise InputError(f"{what} cannot be read through Arrow: {error}") from error
+    elif hasattr(data, "columns") and not hasattr(data, "iloc"):
+        return _arrow_frame(data, what), type(data).__module__.partition(".")[0]
     else:
         return data, "array"
     import pandas as pd
 
     for name, values in columns.items():
-        columns[name] = values = unmasked(values, f"column {name!r} of {what}")
+        columns[name] = values = unmasked(values, f"column {name!r} of {what}", gaps)
         if np.ndim(values) != 1:
             raise InputError(
                 f"column {name!r} of {what} must have shape (n,), got {np.shape(values)}"
@@ -152,6 +148,17 @@ def named_columns(data: Any, what: str) -> tuple[Any, str]:
         return pd.DataFrame(columns), kind
     except (ValueError, TypeError) as error:
         raise InputError(f"{what} cannot be read: {error}") from error
+
+
+def _arrow_frame(data: Any, what: str) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtra.of("pyarrow", error, "data") from error
+    try:
+        return pyarrow.table(data).to_pandas()
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(f"{what} cannot be read through Arrow: {error}") from error
 
 
 def row_count(data: Any) -> int:
@@ -172,15 +179,18 @@ def has_names(data: Any) -> bool:
 
 
 def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
-    """Return a masked array as a plain one: with NaN for ``gaps``; else masked entries are refused.
+    """Return a masked array as a plain one, with ``gaps`` NaN (or None) for what is masked.
 
-    Other data are returned as they are.
+    Else masked entries are refused. Other data are returned as they are.
     """
     if not np.ma.isMaskedArray(data):
         return data
     n_masked = int(np.ma.count_masked(data))
     if gaps and n_masked:
-        return np.where(np.ma.getmaskarray(data), np.nan, data.data)
+        numbers = data.dtype.kind in "biuf"
+        values = data.data if numbers else data.data.astype(object)
+        missing: Any = np.nan if numbers else None
+        return np.where(np.ma.getmaskarray(data), missing, values)
     if n_masked:
         raise InputError(
             f"{what} has missing entries, {n_masked} that are masked: fill them in with"
@@ -232,6 +242,11 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
         return Column(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
     import pandas as pd
 
+    original = str(column.dtype)
+    if original.startswith("dictionary"):  # Arrow's categories
+        column = column.astype(object).astype("category")
+    if column.dtype.kind == "V":
+        raise _no_column(name, column.iloc[0])
     if column.dtype == object:  # numbers in an object column are numbers
         column = column.infer_objects()
     plain = isinstance(column.dtype, np.dtype)
@@ -244,14 +259,14 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
     if isinstance(column.dtype, pd.CategoricalDtype):
         return _category(column, name, gaps)
     if column.dtype.kind not in "biuf":
-        return _texts(column, name, missing, any_text)
+        return _texts(column, name, missing, any_text, original)
     if gaps:
         return Column(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
     if plain:
         return Column(_exact(column.to_numpy(), name, gaps), column.dtype.name)
     dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))  # nullable, or of Arrow
     values = _exact(column.to_numpy(dtype=dtype), name, gaps)
-    return Column(values, dtype.name, original=str(column.dtype))
+    return Column(values, dtype.name, original=original)
 
 
 def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
@@ -286,7 +301,7 @@ def _category(column: Any, name: str, gaps: bool) -> Column:
     )
 
 
-def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool) -> Column:
+def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool, original: str) -> Column:
     """Return a column of texts (or bytes, or numbers that pandas took for objects)."""
     import pandas as pd
 
@@ -296,7 +311,7 @@ def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool) -> Colum
             " and times are not supported: split or convert the column first"
         )
     present = column[~missing].astype(object)
-    kinds, original = set(map(type, present)), str(column.dtype)
+    kinds = set(map(type, present))
     values = np.full(len(column), np.nan)
     if kinds and all(issubclass(kind, (int, float, np.number)) for kind in kinds - {bool}):
         if bool in kinds and len(kinds) > 1:
@@ -324,10 +339,12 @@ def _check_texts(present: Any, name: str) -> None:
     strange = present[~present.map(lambda item: isinstance(item, (str, int, float)))]
     if len(strange):
         raise _no_column(name, strange.iloc[0])
-    numeric = pd.to_numeric(present.map(str), errors="coerce").notna()
+    values = pd.to_numeric(present.map(str), errors="coerce")
+    numeric = values.notna()
     mixed = not present.map(lambda item: isinstance(item, str)).all()
     if numeric.any() and not numeric.all():
-        if mixed or numeric.mean() >= 0.5 or present[numeric].nunique() > FEW_NUMBERS:
+        few_whole = values.nunique() <= FEW_NUMBERS and (values[numeric] % 1 == 0).all()
+        if mixed or numeric.mean() >= 0.5 or not few_whole:
             row = numeric.index[int(np.argmin(numeric.to_numpy()))]
             raise InputError(
                 f"column {name!r} must be numeric or text throughout, but row {row} has"
@@ -351,7 +368,7 @@ def check_plausible(name: str, texts: Sequence[str], n: int) -> None:
     many = len(texts) > MAX_CATEGORIES
     if 2 * numbers > len(texts) > FEW_NUMBERS or 2 * digits > len(texts) > FEW_CATEGORIES:
         what = "look like numbers, dates or identifiers"
-    elif many or len(texts) > max(FEW_CATEGORIES, n / 4):
+    elif many or len(texts) > max(FEW_CATEGORIES, n / 2):
         what = "are no category"
     else:
         return

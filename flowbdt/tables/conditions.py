@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -45,11 +46,17 @@ class ColumnScaling:
     def __getitem__(self, columns: slice) -> Self:
         return type(self)(self.centre[columns], self.scale[columns])
 
+    @cached_property
+    def changes(self) -> bool:
+        """Whether any column is scaled."""
+        return bool(self.centre.any() or (self.scale != 1).any())
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return ``(x - centre) / scale`` (n, p), float64, within the range of float32."""
-        with np.errstate(over="ignore"):
-            scaled = (x - self.centre) / self.scale
-        return np.minimum(np.maximum(scaled, -LARGEST), LARGEST)
+        if self.changes:
+            with np.errstate(over="ignore"):
+                x = (x - self.centre) / self.scale
+        return np.minimum(np.maximum(x, -LARGEST), LARGEST)
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Return what `forward` scaled, but for rounding."""

@@ -191,7 +191,7 @@ class EventTable:
         import pandas as pd
 
         typed = zip(self.names, self.x.T, self.dtypes, strict=True)
-        return pd.DataFrame({name: self.original(name, x.astype(t)) for name, x, t in typed})
+        return pd.DataFrame({name: self.original(name, _cast(x, t)) for name, x, t in typed})
 
     def typed(self, name: str) -> np.ndarray:
         """Return one column in numpy's type; categories as their values."""
@@ -201,7 +201,7 @@ class EventTable:
                 self.categories[name], self.originals.get(name, "")
             )
             return np.asarray(known, dtype=object)[values.astype(np.int64)]
-        return values.astype(self.dtypes[self.names.index(name)])
+        return _cast(values, self.dtypes[self.names.index(name)])
 
     def as_kind(self, kind: str, labels: Sequence[Any] | None = None) -> Any:
         """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
@@ -216,6 +216,15 @@ class EventTable:
         return original_types.original_column(
             values, self.categories.get(name), self.originals.get(name, "")
         )
+
+
+def _cast(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return values in a type; integers beyond it become its largest, and not 0."""
+    if np.dtype(dtype).kind in "iu":
+        info = np.iinfo(dtype)
+        top = float(info.max)  # 2**64 for 2**64 - 1, which is no float
+        values = values.clip(info.min, top if top <= info.max else np.nextafter(top, 0))
+    return values.astype(dtype)
 
 
 def united(tables: Sequence[Categories]) -> Categories:
@@ -235,7 +244,7 @@ def _recode(
     present = ~np.isnan(codes)  # NaN: a missing condition
     used, inverse = np.unique(codes[present], return_inverse=True)
     if old is None:  # numbers: categories may be numbers, too
-        numbers = _numbers(new)
+        numbers = original_types.category_numbers(new)
         if numbers is None:
             raise InputError(
                 f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
@@ -275,7 +284,7 @@ def _from_columns(
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
-    data, kind = checks.named_columns(data, what)
+    data, kind = checks.named_columns(data, what, gaps)
     if kind == "array":
         columns = list(checks.numeric_2d(data, what, gaps).T)
         names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
@@ -380,18 +389,10 @@ def _in_coding(table: EventTable, categories: Categories) -> EventTable:
     table = table.recoded({k: v for k, v in categories.items() if k in names})
     x = table.x.copy()
     for name in [name for name in names if name in table.categories and name not in categories]:
-        numbers = _numbers(table.categories[name])
+        numbers = original_types.category_numbers(table.categories[name])
         if numbers is None or name not in table.names:
             raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
         values = x[:, table.names.index(name)]
         values[~np.isnan(values)] = numbers[values[~np.isnan(values)].astype(np.int64)]
     kept = {name: texts for name, texts in categories.items() if name in names}
     return replace(table, x=x, categories=kept)
-
-
-def _numbers(texts: Sequence[str]) -> np.ndarray | None:
-    """Return the numbers that texts stand for, truth values as 0 and 1; None if some are none."""
-    try:
-        return np.array([float({"True": 1, "False": 0}.get(text, text)) for text in texts])
-    except ValueError:
-        return None

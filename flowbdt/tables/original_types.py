@@ -37,7 +37,7 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
             ordered = original.startswith("ordered")
             return pd.Categorical.from_codes(codes, known, ordered=ordered)
         column = np.asarray([*known, None], dtype=object)[codes]
-        return pd.array(column, dtype=original) if original not in ("", "bytes") else column
+        return pd.Series(column, dtype=None if original in ("", "bytes") else original)
     except (TypeError, ValueError) as error:
         raise FormatError(f"a column cannot be made the type {original!r} ({error})") from error
 
@@ -53,6 +53,14 @@ def category_values(texts: Sequence[str], original: str) -> Any:
     if dtype:
         return pd.Index(list(texts), dtype=dtype)
     return [text.encode() for text in texts] if original == "bytes" else list(texts)
+
+
+def category_numbers(texts: Sequence[str]) -> np.ndarray | None:
+    """Return the numbers that texts stand for, truth values as 0 and 1; None if some are none."""
+    try:
+        return np.array([float({"True": 1, "False": 0}.get(text, text)) for text in texts])
+    except ValueError:
+        return None
 
 
 def stored_labels(data: Any) -> list[Any] | None:

@@ -83,8 +83,7 @@ def noise_and_end(
     for _, low, high in seeding.block_ranges(n_pairs):
         noise = seeding.RowNoise(seed, "distil", np.arange(low, high))
         start[low:high] = x = noise.standard_normal((high - low, teacher.n_latent))
-        known = None if cond is None else teacher.condition_scaling.forward(cond[low:high])
-        evaluator = Evaluator(teacher.field, known)
+        evaluator = Evaluator(teacher.field, None if cond is None else cond[low:high])
         end[low:high], _ = solver.march(evaluator, x, boundaries, None, solver.start(boundaries))
     return start, end
 

@@ -22,7 +22,7 @@ from ..evaluation.metrics import Result
 from ..flow.closed_form import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
-from ..generation.trained_flow import StepModel
+from ..tables.conditions import restored
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
@@ -51,13 +51,15 @@ class HeldOutLoss:
         self, run: RunDirectory, table: EventTable, closed_form: bytes | None, seed: int
     ) -> None:
         self._run = run
-        self._settings = run.plan()["fingerprint"]["settings"]
+        planned = run.plan()["fingerprint"]
+        self._settings = planned["settings"]
         self._transform = TableTransform.from_json(run.read_json("transform.json"))
         self._trained = from_bytes(run.read("preconditioner.npz"))
         self._shared = self._trained if closed_form is None else from_bytes(closed_form)
         self._path = PATHS.build(self._settings["path"])
         table = table.take(slice(0, MOST_EVENTS))
-        self._cond = table.cond
+        scaling = restored(planned["columns"])[0][len(table.names) :]
+        self._cond = None if table.cond is None else scaling.forward(table.cond)
         with threadpool_limits(1, user_api="blas"):
             self._x1 = self._transform.forward(table)
         rng = seeding.stream(seed, "tune-loss")
@@ -78,7 +80,8 @@ class HeldOutLoss:
         joint = self._transform.joint
         views = step_inputs(self._trained, joint, self._settings, t, t_next, run_directory.FORMAT)
         with threadpool_limits(1, user_api="blas"):
-            velocity = StepModel(views, trees)(x_t, self._cond)
+            inputs, velocity = views(x_t, self._cond)
+            velocity += trees.predict(inputs)
             shared = self._shared.at(self._path, t, t_next if mean else None)
             plain = shared.velocity(x_t, self._cond)
         return float(np.mean((target - velocity) ** 2) / np.mean((target - plain) ** 2))

@@ -147,7 +147,7 @@ def begin(study: RunDirectory, table: EventTable, options: StudyOptions) -> None
         atomic_files.make_folder(study.file(folder))
     for name in ("x", "cond", "weight"):
         study.write_array(name, getattr(table, name))
-    names = ("names", "units", "dtypes", "cond_names", "categories")
+    names = ("names", "units", "dtypes", "cond_names", "categories", "originals")
     described = {name: getattr(table, name) for name in names}
     study.write_json("study.json", {**content, "table": described})
 
@@ -241,9 +241,11 @@ def study_table(study: RunDirectory, setup: Mapping[str, Any]) -> EventTable:
     if arrays["x"] is None:
         raise FormatError(f"{study.path / 'table/x.npy'} is missing: copy the whole study again")
     loaded: dict[str, Any] = {k: None if a is None else np.asarray(a) for k, a in arrays.items()}
-    known: dict[str, Any] = {k: tuple(v) for k, v in setup["table"].items() if k != "categories"}
-    categories = {k: tuple(v) for k, v in setup["table"]["categories"].items()}
-    return EventTable(**loaded, **known, categories=categories)
+    known: dict[str, Any] = dict(setup["table"])
+    categories = {k: tuple(v) for k, v in known.pop("categories").items()}
+    originals = known.pop("originals", {})
+    loaded |= {name: tuple(values) for name, values in known.items()}
+    return EventTable(**loaded, categories=categories, originals=originals)
 
 
 def shares_of(setup: Mapping[str, Any], table: EventTable) -> EventShares:

@@ -82,8 +82,8 @@ def tune(
     ConfigError, InputError
         Before any long work.
     RunError
-        If the folder holds a study of another table, or with other settings, objectives, limits,
-        max_cost or folds than those of this call; or if no trial came to an end.
+        If another process uses the folder, or it holds a study of another table, or with other
+        settings, objectives, limits, max_cost or folds; or if no trial came to an end.
     MissingExtra
         If Optuna is not installed.
     """
@@ -91,20 +91,21 @@ def tune(
     study = RunDirectory(output)
     events = None if table is None else EventTable.of(table)
     options = StudyOptions(base, objectives, search, max_cost, folds)
-    if events is None or (resume and study.file("study.json").exists()):
-        check_same(study, events, options)
-    else:
-        begin(study, events, options)
-    setup = read_setup(study)
-    chosen = executor or (None if base is None else base.executor)
-    if chosen is None:  # nothing but numbers from a study, which may be somebody else's
-        chosen, left_out = split_recorded(setup["base"]["executor"])
-        refuse_recorded(left_out, chosen, study.path)
-    runs = EXECUTORS.build(chosen)
-    limit, budget_s = _until(study, n_trials, budget_s)
-    at_once = max(1, int(getattr(runs, "n_jobs", 1)))
-    SettingsSearch(study, setup, runs, on_trial).go_on(limit, budget_s, parallel or at_once)
-    return finish(study, chosen)
+    with atomic_files.locked(study.path):
+        if events is None or (resume and study.file("study.json").exists()):
+            check_same(study, events, options)
+        else:
+            begin(study, events, options)
+        setup = read_setup(study)
+        chosen = executor or (None if base is None else base.executor)
+        if chosen is None:  # nothing but numbers from a study, which may be somebody else's
+            chosen, left_out = split_recorded(setup["base"]["executor"])
+            refuse_recorded(left_out, chosen, study.path)
+        runs = EXECUTORS.build(chosen)
+        limit, budget_s = _until(study, n_trials, budget_s)
+        at_once = max(1, int(getattr(runs, "n_jobs", 1)))
+        SettingsSearch(study, setup, runs, on_trial).go_on(limit, budget_s, parallel or at_once)
+        return finish(study, chosen)
 
 
 def _until(

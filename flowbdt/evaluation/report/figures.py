@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atomic_files import atomic
+from ...tables import checks
 from ...tables.event_table import EventTable
 from ..metrics import correlation_matrix
 from . import style
@@ -34,7 +35,7 @@ class Shape:
     @staticmethod
     def of(values: np.ndarray, weight: np.ndarray | None, edges: np.ndarray) -> Shape:
         """Fill; ``outside`` is the share of events beyond the edges."""
-        weight = np.ones(len(values)) if weight is None else weight
+        weight = np.ones(len(values)) if weight is None else checks.relative(weight)
         counts, _ = np.histogram(values, bins=edges, weights=weight)
         squares, _ = np.histogram(values, bins=edges, weights=weight**2)
         scale = weight.sum() / 100.0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import plural
+from ...tables import checks
 from ...tables.event_table import EventTable
 from ..differences import Difference, label_of
 from ..evaluate import Evaluation
@@ -135,7 +136,7 @@ def column_numbers(table: EventTable, name: str) -> tuple[str, ...]:
         values, unit = table.cond[:, table.cond_names.index(name)], "condition"
     else:
         values, unit = table.column(name), table.unit(name) or "-"
-    weight = np.ones(len(values)) if table.weight is None else table.weight
+    weight = np.ones(len(values)) if table.weight is None else checks.relative(table.weight)
     known = np.isfinite(values)
     values, weight = values[known], weight[known]
     if not len(values):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import ConfigError
 
-SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR = range(6)
+SCALED, RANK, CATEGORICAL, INTEGER, FIXED, CIRCULAR, LATTICE = range(7)
 """Codes of the operations."""
 
 PAIRS = (CIRCULAR,)
@@ -35,7 +35,7 @@ def operations(stored: Mapping[str, Any]) -> list[tuple[int, list[float]]]:
     Raises ConfigError if there is no operation for it.
     """
     # not at the top: a first event needs no transforms
-    from ...tables.transforms.discrete import angle_range, whole_range
+    from ...tables.transforms.discrete import angle_range, lattice_of, whole_range
 
     name, state, options = stored["name"], stored["state"], stored["options"]
     if name in BENDS:
@@ -50,7 +50,9 @@ def operations(stored: Mapping[str, Any]) -> list[tuple[int, list[float]]]:
         values, edges = (np.atleast_1d(state["values"]), np.atleast_1d(state["edges"]))
         return [(CATEGORICAL, [len(values), *edges[: len(values) - 1], *values])]
     if name == "integer":
-        return [*operations(state["inner"]), (INTEGER, [*whole_range(state)])]
+        lattice = lattice_of(options)
+        last = (LATTICE if lattice else INTEGER, [*whole_range(state), *lattice])
+        return [*operations(state["inner"]), last]
     if name == "circular":
         return [(CIRCULAR, [*angle_range(options)])]
     if name == "chain":
@@ -65,7 +67,8 @@ def operations(stored: Mapping[str, Any]) -> list[tuple[int, list[float]]]:
 def numbers_needed(code: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return how many numbers operations (n,) read, from their codes and their first numbers."""
     count = np.clip(np.floor(first), 0.0, 2.0**53)  # NaN stays
-    fixed = np.select([code == SCALED, (code == INTEGER) | (code == CIRCULAR)], [14, 2], 1)
+    two = (code == INTEGER) | (code == CIRCULAR)
+    fixed = np.select([code == SCALED, two, code == LATTICE], [14, 2, 5], 1)
     counted = np.select([code == RANK, code == CATEGORICAL], [3 * count, 2 * count], 0)
     least = np.select([code == RANK, code == CATEGORICAL], [6, 2], 0)
     return np.where(counted >= least, np.maximum(fixed, counted), np.inf)
@@ -145,7 +148,9 @@ def undone(inverse: Any, begin: int, end: int, latent: np.ndarray, place: int) -
             n = int(p[0])
             z = p[n + after(p[1:n], z)]
         elif code == INTEGER:
-            z = min(max(math.floor(z), p[0]), p[1])
+            z = min(max(np.floor(z), p[0]), p[1])  # math.floor would be an int64
+        elif code == LATTICE:
+            z = (p[2] + p[3] * min(max(np.floor(z), p[0]), p[1])) / p[4]
         elif code == CIRCULAR:
             z = angle(p, latent[place], latent[place + 1])
         else:

@@ -191,6 +191,11 @@ def _whole(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
     return graph.node("Floor", z).clip(_row(numbers, 0), _row(numbers, 1))
 
 
+def _on_lattice(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
+    number = _whole(graph, z, numbers)
+    return (number * _row(numbers, 3) + _row(numbers, 2)) / _row(numbers, 4)
+
+
 def _fixed(graph: Graph, z: Tensor, numbers: Numbers) -> Tensor:
     return graph.rows(z, _row(numbers, 0)[0])
 
@@ -199,6 +204,7 @@ UNDO: dict[int, Any] = {
     column_operations.RANK: _ranked,
     column_operations.CATEGORICAL: _category,
     column_operations.INTEGER: _whole,
+    column_operations.LATTICE: _on_lattice,
     column_operations.FIXED: _fixed,
 }
 

@@ -90,9 +90,7 @@ def graph_of(flow: Flow) -> Graph:
 
 def _scaled(values: Tensor, scaling: ColumnScaling) -> Tensor:
     """Return columns (n, p) as `ColumnScaling.forward`; nothing is added where nothing is done."""
-    if scaling.centre.any() or (scaling.scale != 1).any():
-        values = (values - scaling.centre[None]) / scaling.scale[None]
-    return values
+    return (values - scaling.centre[None]) / scaling.scale[None] if scaling.changes else values
 
 
 def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:

@@ -35,8 +35,9 @@ from .check_arrays import check_inverse, check_steps, check_trees
 if TYPE_CHECKING:
     from ..trained_flow import Flow
 
-FORMAT = 3
-"""Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
+FORMAT = 4
+"""Of the packed arrays: raised when the loops read them otherwise. Others are not used, but for 3,
+which is the same without lattices."""
 
 LINE = 64
 """Bytes of a line of the cache."""
@@ -203,7 +204,7 @@ class PackedFlow:
         present = atomic_files.digest_bytes(source.read("manifest.json"))
         try:
             content = mapped_content(memory)
-            if content["format"] != FORMAT or content["manifest"] != present:
+            if content["format"] not in (3, FORMAT) or content["manifest"] != present:
                 return None
             for name, kind in TUPLES.items():
                 content[name] = content[name] and kind(*content[name])

@@ -20,6 +20,7 @@ from ...flow.solvers import SOLVERS, Solver, evaluations, integrate
 from ...flow.solvers.base import check_boundaries
 from ...flow.solvers.sde import climbed
 from ...model import FlowBDT
+from ...tables.conditions import ColumnScaling
 from ...tables.event_table import EventTable
 from ...trees.base import Batch
 from ...trees.boosted_trees import BoostedTrees
@@ -118,8 +119,7 @@ class Relay:
             noise = seeding.RowNoise(seed, "sample", rows, once=True)
             x0 = noise.standard_normal((len(rows), flow.plan["n_latent"]))
             known = None if conditions is None else conditions[rows]
-            scaled = None if known is None else flow.condition_scaling.forward(known)
-            end = self.run(x0, scaled, seeding.RowNoise(seed, "solver", rows)).x
+            end = self.run(x0, known, seeding.RowNoise(seed, "solver", rows)).x
             tables.append(flow.as_table(flow.transform.inverse(end), known))
         return EventTable.concatenate(tables)
 
@@ -211,6 +211,7 @@ class Corrector:
         self.booster = {**BOOSTER_DEFAULTS, **(booster or {})}
         self.n_threads = n_threads
         self.trees_: BoostedTrees | None = None
+        self._scaling = ColumnScaling.none(0)  # of the conditions
 
     def fit(
         self, x0: np.ndarray, few: np.ndarray, many: np.ndarray, cond: Any = None, seed: int = 0
@@ -218,6 +219,8 @@ class Corrector:
         """Learn from noise x0 (n, m) and its ends after few and after many steps (n, m)."""
         if not np.shape(x0) == np.shape(few) == np.shape(many):
             raise InputError("x0, few and many must have the same shape: they are the same events")
+        if cond is not None:
+            self._scaling = ColumnScaling.fit(np.asarray(cond, dtype=np.float64))
         rows = _Differences(self._inputs(x0, few, cond), np.asarray(many - few, dtype=np.float32))
         trees = BoostedTrees(self.booster)
         self.trees_ = trees.fit(rows, None, seed=seed, n_threads=self.n_threads)
@@ -229,9 +232,9 @@ class Corrector:
             raise ConfigError("this corrector is not fitted yet: call fit")
         return np.asarray(x + self.trees_.predict(self._inputs(x0, x, cond)))
 
-    @staticmethod
-    def _inputs(x0: Any, x: Any, cond: Any) -> np.ndarray:
-        return np.hstack([x, x0] if cond is None else [x, x0, cond]).astype(np.float32)
+    def _inputs(self, x0: Any, x: Any, cond: Any) -> np.ndarray:
+        known = [] if cond is None else [self._scaling.forward(np.asarray(cond, dtype=np.float64))]
+        return np.hstack([x, x0, *known]).astype(np.float32)
 
 
 class _Differences:

@@ -68,22 +68,16 @@ def _refuse_other_files(handle: h5py.File, path: str | Path) -> None:
     """Refuse links into other files, and data that lie in other files."""
     import h5py
 
-    def check_link(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
+    links: list[tuple[str, Any]] = []
+    handle.visititems_links(lambda name, link: links.append((name, link)))
+    for name, link in links:
+        item = handle[name] if isinstance(link, h5py.HardLink) else link
+        far = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        if far or isinstance(link, h5py.ExternalLink):
             raise FormatError(
-                f"{path}: {name!r} is a link to another file, {link.filename!r}, which is not"
-                " followed: copy its data into this one"
-            )
-
-    def check_data(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise FormatError(
-                f"{path}: the data of {name!r} lie in other files, which are not read: copy them"
+                f"{path}: the data of {name!r} lie in another file, which is not opened: copy them"
                 " into this one"
             )
-
-    handle.visititems_links(check_link)
-    handle.visititems(check_data)
 
 
 @FORMATS.register(".h5")
@@ -136,9 +130,11 @@ def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
 def _column_names(handle: h5py.File, path: Path) -> list[str]:
     """Return the column names in the stored order; the others follow alphabetically."""
     for name in handle:
-        kind = getattr(handle.get(name, getclass=True), "__name__", "a link that leads nowhere")
-        if kind != "Dataset":
-            kind = "a group" if kind == "Group" else kind
+        try:
+            kind = f"a {handle.get(name, getclass=True).__name__.lower()}"
+        except (KeyError, RuntimeError, AttributeError):
+            kind = "a link that leads nowhere"
+        if kind != "a dataset":
             raise InputError(
                 f"{path} must hold one data set per column at its top, but {name!r} is {kind};"
                 " copy the data sets that you need to the top of a new file"

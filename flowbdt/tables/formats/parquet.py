@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import FlowbdtError, MissingExtra
 from ..checks import unique_names
+from ..original_types import category_numbers
 from .base import (
     FORMATS,
     StoredColumns,
@@ -37,6 +38,8 @@ class Parquet(WholeFormat):
 
         with _reading(path):
             frame = pd.read_parquet(path, engine="pyarrow")
+        if frame.index.names != [None]:  # an index with a name is a column like others
+            frame = frame.reset_index()
         names = unique_names(list(frame.columns), frame.shape[1], str(path))
         arrays = {name: _values(frame.iloc[:, i]) for i, name in enumerate(names)}
         return _described(arrays, frame.attrs.get(KEY), path)
@@ -76,7 +79,16 @@ def _values(column: pd.Series) -> Any:
 
 
 def _described(arrays: dict[str, Any], description: Any, path: Path) -> StoredColumns:
-    return StoredColumns.described(arrays, checked_description(description or {}, path))
+    import pandas as pd
+
+    described = checked_description(description or {}, path)
+    for name, texts in described.get("categories", {}).items():
+        values = arrays.get(name)
+        numbers = category_numbers(texts)
+        if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and numbers is not None:
+            codes = pd.Index(numbers).get_indexer(values)  # Parquet keeps categories of texts only
+            arrays[name] = np.where(np.isnan(values), np.nan, codes)
+    return StoredColumns.described(arrays, described)
 
 
 @contextlib.contextmanager

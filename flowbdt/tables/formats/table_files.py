@@ -171,9 +171,17 @@ def _existing(path: str | Path) -> Path:
     """Return the path of a table file with something in it. Raises InputError, FormatError."""
     path = Path(path)
     format_of(path)
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError) as error:  # such as a name that no system could have
+        raise InputError(f"{path} is not a file: {error}") from error
+    if size is None:
         raise InputError(f"{path} is not a file: check the name and the working folder")
-    if path.stat().st_size == 0:
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error}): check its permissions") from error
+    if size == 0:
         raise FormatError(f"{path} is empty (0 bytes); expected a table: copy or make it again")
     return path
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import ConfigError, DataWarning, plural
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
 from .choose import choose_continuous, choose_integer_tails
-from .rank import spread_normal
+from .rank import Distinct, find_spikes, spread_normal
 
 _INSIDE = 1e-3
 """Share of an integer's unit interval left free at each end, so that rounding cannot leave it."""
@@ -23,13 +23,19 @@ _INSIDE = 1e-3
 class Integer(ColumnTransform):
     """Add uniform noise in [0, 1) and treat the column as continuous; the inverse rounds down.
 
+    With ``step``, ``offset`` or ``decimals`` this is done to the number k of a point on a lattice,
+    x = (offset + step k) / 10^decimals, which comes back as the decimals are printed. Spikes (see
+    `find_spikes`) get no noise, so that they remain what they are.
+
     Parameters
     ----------
-    inner : specification of a continuous transform of x + u, or "auto"
+    inner : specification of a continuous transform of k + u, or "auto"
     tails : "auto", "limit", "extend", or {"low": ..., "high": ...}
         "limit": generated values are clipped to the training range on this side; "extend": as
-        far as the inner transform goes. "auto": limit below if no value is negative, and
-        wherever the extreme value holds at least 0.5% of the rows.
+        far as the inner transform goes. "auto": limit below if no value is negative (without
+        decimals), and wherever the extreme value holds at least 0.5% of the rows.
+    step, offset : in units of the last decimal
+    decimals : number of them
 
     References
     ----------
@@ -38,51 +44,84 @@ class Integer(ColumnTransform):
 
     name = "integer"
     draws = True
-    fitted = ("minimum", "maximum", "limited")
+    fitted = ("minimum", "maximum", "limited", "spikes")
     inner: str | Mapping[str, Any] | Sequence[Any] = "auto"
     tails: str | Mapping[str, str] = "auto"
+    step: float = 1.0
+    offset: float = 0.0
+    decimals: int = 0
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Integer:
-        if (values != np.rint(values)).any():
-            row = int(np.argmax(values != np.rint(values)))
+        if check_number(self.step, "step of 'integer'", positive=True) == 0:
+            raise ConfigError("step of 'integer' must not be 0")
+        exact = (values * 10.0**self.decimals - self.offset) / self.step
+        wrong = np.abs(exact - np.rint(exact)) > (0.1 if self.decimals else 0.0)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            kind = "integral values" if self._is_plain() else "values on its lattice"
             raise ConfigError(
-                f"transform 'integer' needs integral values, got {values[row]!r} in training row"
+                f"transform 'integer' needs {kind}, got {values[row]!r} in training row"
                 f" {row}; use 'rank' for a column that mixes both"
             )
-        self.minimum, self.maximum = float(values.min()), float(values.max())
-        self.limited = choose_integer_tails(values, check_tails(self.tails, "'integer'"))
+        number = np.rint(exact)
+        self.minimum, self.maximum = float(number.min()), float(number.max())
+        tails = check_tails(self.tails, "'integer'")
+        self.limited = choose_integer_tails(number, tails, not self.decimals)
+        distinct = Distinct.of(number)
+        self.spikes = distinct.values[find_spikes(distinct)]
         spread = self._dequantise(values, rng)
-        spec = choose_continuous(spread)[0] if self.inner == "auto" else self.inner
-        self._inner = build_column(spec).fit(spread, rng)
-        if self._inner.n_latent != 1:
+        unit = self.step / 10.0**self.decimals
+        spec = choose_continuous(spread, unit)[0] if self.inner == "auto" else self.inner
+        self._set_inner(build_column(spec).fit(spread, rng))
+        if not self.n_latent:
             raise ConfigError(f"the inner transform of 'integer' must be continuous, got {spec!r}")
         return self
 
-    @staticmethod
-    def _dequantise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return values + _INSIDE + (1 - 2 * _INSIDE) * rng.random(values.shape[0])
+    def _is_plain(self) -> bool:
+        return (self.step, self.offset, self.decimals) == (1, 0, 0)
+
+    def _set_inner(self, inner: ColumnTransform) -> None:
+        self._inner, self.n_latent = inner, inner.n_latent
+
+    def _dequantise(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        number = np.rint((values * 10.0**self.decimals - self.offset) / self.step)
+        noise = _INSIDE + (1 - 2 * _INSIDE) * rng.random(values.shape[0])
+        return number + np.where(np.isin(number, self.spikes), 0.5, noise)
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return self._inner.forward(self._dequantise(values, rng), rng)
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
-        return np.clip(np.floor(self._inner.inverse(latent)), *whole_range(vars(self)))
+        number = np.clip(np.floor(self._inner.inverse(latent)), *whole_range(vars(self)))
+        return (self.offset + self.step * number) / 10.0**self.decimals
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, those of a lattice only where there is one."""
+        kept = ("inner", "tails") if self._is_plain() else vars(type(self))["__annotations__"]
+        return {k: v for k, v in super().options().items() if k in kept}
 
     def resolved(self) -> dict[str, Any]:
-        return {"name": self.name, "inner": self._inner.resolved(), "tails": dict(self.limited)}
+        inner, tails = self._inner.resolved(), dict(self.limited)
+        return {"name": self.name, **self.options(), "inner": inner, "tails": tails}
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "inner": self._inner.to_json()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        super().load(state)
-        self._inner = ColumnTransform.from_json(state["inner"])
+        super().load({"spikes": [], **state})  # files of formats 1 to 3 have none
+        self._set_inner(ColumnTransform.from_json(state["inner"]))
 
     def describe(self) -> str:
         tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
+        low, high = (
+            (self.offset + self.step * k) / 10**self.decimals for k in (self.minimum, self.maximum)
+        )
+        kind = (
+            "integer" if self._is_plain() else f"multiples of {self.step / 10**self.decimals:.12g}"
+        )
         return (
-            f"integer from {self.minimum:g} to {self.maximum:g}, dequantised; tails: {tails};"
-            f" x + u: {self._inner.describe()}"
+            f"{kind} from {low:g} to {high:g}, dequantised; tails: {tails};"
+            f" k + u: {self._inner.describe()}"
         )
 
 
@@ -91,6 +130,13 @@ def whole_range(learned: Mapping[str, Any]) -> tuple[float, float]:
     limited = learned["limited"]
     low = learned["minimum"] if limited["low"] == "limit" else -LARGEST
     return low, learned["maximum"] if limited["high"] == "limit" else LARGEST
+
+
+def lattice_of(options: Mapping[str, Any]) -> tuple[float, float, float] | tuple[()]:
+    """Return offset, step and divisor of an `Integer`; nothing if they change no number."""
+    if "step" not in options:
+        return ()
+    return float(options["offset"]), float(options["step"]), 10.0 ** options["decimals"]
 
 
 @TRANSFORMS.register("categorical")

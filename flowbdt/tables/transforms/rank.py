@@ -22,9 +22,13 @@ N_KNOTS = 1000
 MAX_ATOMS = 500
 """Repeated values kept exactly; if there are more, the most frequent ones."""
 ATOM_SHARE = 0.005
-"""A value held by this share of the rows (and by 10 rows) is an atom wherever it stands."""
+"""A value held by this share of the rows (and by 10 rows) can be an atom wherever it stands."""
 SPIKE_SHARE = 0.0005
-"""A value held by this share (and by 10 rows) is an atom if its neighbours are 5 times rarer."""
+"""A value held by this share (and by 10 rows) can be one if its neighbours are 5 times rarer."""
+CHANCE = 1e-3
+"""Chance of one atom more in a column without any."""
+TO_LIMIT = 1.0
+"""Distance in z that the last interval before a limit is longer than its share of the rows."""
 _INSIDE = 1e-5
 """Share of an atom's interval left free at each end, so that rounding cannot leave it."""
 _NUDGE = 1e-11
@@ -37,7 +41,7 @@ class Rank(ColumnTransform):
     """Map a column to a standard normal through its empirical distribution, piecewise linearly.
 
     `forward` spreads an atom (see `find_atoms`) over its interval with random numbers, `inverse`
-    gives the value back exactly. Values between an atom and its neighbour come back as the atom.
+    gives the value back exactly. Values between an atom and a run come back as the end of the run.
 
     Parameters
     ----------
@@ -74,10 +78,15 @@ class Rank(ColumnTransform):
         for side, count in (("low", distinct.counts[0]), ("high", distinct.counts[-1])):
             if self.limited[side] == "auto":
                 self.limited[side] = "limit" if count > 1 else "extend"
+        # rare latent values beyond the training rows must not pile up at a limit
         if self.limited["low"] == "extend":
             z, x = extend_low(z, x, reach, self.bound)
+        elif x[1] > x[0]:
+            z[0] -= TO_LIMIT
         if self.limited["high"] == "extend":
             z, x = extend_high(z, x, reach, self.high)
+        elif x[-1] > x[-2]:
+            z[-1] += TO_LIMIT
         self.z, self.x = z, x
         self._prepare()
         return self
@@ -122,16 +131,24 @@ class Rank(ColumnTransform):
         z[gap] -= _NUDGE
         z[gap + 1] += _NUDGE
         z[flat] = (self._atom_low + self._atom_high) / 2
-        single = np.ones(self.x.size, dtype=bool)
-        single[flat + 1] = False
-        self._single_x, self._single_z = self.x[single], z[single]
+        # what lies between a run and an atom belongs to the end of the run
+        starts, ends = np.isin(gap + 1, flat), np.isin(gap - 1, flat)
+        above, below = gap[ends & ~starts], gap[starts & ~ends]
+        beside = np.nextafter(self.x[above], np.inf), np.nextafter(self.x[below + 1], -np.inf)
+        x = np.concatenate([np.delete(self.x, flat + 1), *beside])
+        z = np.concatenate([np.delete(z, flat + 1), z[above + 1], z[below]])
+        order = np.argsort(x, kind="stable")
+        self._exponent = -int(np.frexp(np.abs(x).max())[1])  # no quotient may overflow
+        self._single_x, self._single_z = np.ldexp(x[order], self._exponent), z[order]
 
     def load(self, state: Mapping[str, Any]) -> None:
         super().load(state)
         self._prepare()
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        z = np.asarray(np.interp(values, self._single_x, self._single_z))
+        with np.errstate(over="ignore"):
+            scaled = np.ldexp(values, self._exponent)
+        z = np.asarray(np.interp(scaled, self._single_x, self._single_z))
         if self.draws:
             spread = rng.random(values.shape)
             index = np.minimum(np.searchsorted(self._atom_x, values), self._atom_x.size - 1)
@@ -189,31 +206,67 @@ class Distinct:
 
 
 def find_atoms(distinct: Distinct) -> np.ndarray:
-    """Return a mask (u,) of the values that are atoms.
+    """Return a mask (u,) of the values that are atoms: the spikes, or all.
 
-    All of them when there are few distinct values for the number of rows; else those held by a
-    large share of the rows, those that stand out from their neighbours, and an extreme value held
-    by three or more rows (a hard limit). Values on a fine lattice (rounded data) are not atoms:
-    their neighbours are repeated as often.
+    All where there are few distinct values for the number of rows, also if the spikes are left out:
+    many rows at one value do not make the others repeated ones.
+    """
+    spikes, counts = find_spikes(distinct), distinct.counts
+    few = counts.size <= MAX_ATOMS and 10 * counts.size <= distinct.n
+    n_rest = int((~spikes).sum())
+    discrete = n_rest <= spikes.sum() or 3 * n_rest <= counts[~spikes].sum()
+    return np.ones_like(spikes) if few and discrete else spikes
+
+
+def find_spikes(distinct: Distinct) -> np.ndarray:
+    """Return a mask (u,) of the values that are repeated far more often than by coincidence.
+
+    These are values held by a large share of the rows, or that stand out from their neighbours, or
+    extremes (a hard limit). A smooth density makes coincidences too: as many as rows are near, per
+    distance of the points that the resolution of the column leaves. So a repeated value needs three
+    times their number, and more than Poisson fluctuations among all rows make. Derived here.
     """
     counts, n = distinct.counts, distinct.n
-    if counts.size <= MAX_ATOMS and 10 * counts.size <= n:
-        return np.ones(counts.size, dtype=bool)
-    atoms = counts >= max(10, ATOM_SHARE * n)
-    extremes = np.zeros(counts.size, dtype=bool)
-    extremes[[0, -1]] = counts[[0, -1]] >= 3
-    candidates = np.flatnonzero((counts >= max(10, SPIKE_SHARE * n)) | extremes)
-    atoms[candidates] |= counts[candidates] >= 5 * _typical_neighbour(counts, candidates)
-    return _most_frequent(atoms, counts)
+    candidate = counts >= max(10, SPIKE_SHARE * n)
+    candidate[[0, -1]] |= counts[[0, -1]] >= 3
+    index = np.flatnonzero(candidate)
+    if not index.size or counts.size < 2:
+        return candidate
+    expected, typical = _coincidences(distinct, index)
+    from scipy.special import pdtrc
+
+    count = counts[index]
+    evident = (count >= 3 * expected) & (pdtrc(count - 2.0, expected) * n < CHANCE)
+    stands_out = (count >= max(10, ATOM_SHARE * n)) | (count >= 5 * typical)
+    candidate[index] = evident & stands_out
+    return _most_frequent(candidate, counts)
 
 
-def _typical_neighbour(counts: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return the median count of the 30 nearest distinct values of each indexed one."""
-    offsets = np.concatenate([np.arange(-15, 0), np.arange(1, 16)])
-    around = index[:, None] + offsets
-    inside = (around >= 0) & (around < counts.size)
-    near = np.where(inside, counts[np.clip(around, 0, counts.size - 1)], np.nan)
-    return np.nanmedian(near, axis=1) if index.size else np.empty(0)
+def _coincidences(distinct: Distinct, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of rows that share an indexed value by chance, and its neighbours' median.
+
+    The former from the 8 values on the denser side, the latter from 15 on either side.
+    """
+    counts, last = distinct.counts, distinct.values.size - 1
+    values = distinct.values / np.abs(distinct.values).max()  # only ratios of distances matter
+    resolution = least_gap(values)
+    expected, near = np.zeros(index.size), []
+    for side in (-1, 1):
+        around = index[:, None] + side * np.arange(1, 16)
+        inside = (around >= 0) & (around <= last)
+        near.append(np.where(inside, counts[np.clip(around, 0, last)], np.nan))
+        end = np.clip(index + 8 * side, 0, last)
+        span = np.abs(values[end] - values[index])
+        gap = resolution[np.minimum(index, last - 1)]
+        rows = np.nansum(near[-1][:, :8], axis=1)
+        expected = np.maximum(expected, rows * gap / np.where(span > 0, span, np.inf))
+    return expected, np.nanmedian(np.hstack(near), axis=1)
+
+
+def least_gap(values: np.ndarray) -> np.ndarray:
+    """Return for each gap between rising values (u,) the least of the 31 nearest ones, (u - 1,)."""
+    gaps = np.pad(np.diff(values), 15, constant_values=np.inf)
+    return np.lib.stride_tricks.sliding_window_view(gaps, 31).min(axis=1)
 
 
 def _most_frequent(atoms: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ import numpy as np
 from ...errors import ConfigError, InputError
 from .base import LARGEST, LOG_REACH, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
 
+SMALLEST = 5e-324
+"""The least positive float: columns of 1e-308 are columns as well."""
 LARGEST_LATENT = 1e30
 """Bound on every latent value; reached only by columns that span nearly all floats."""
 
@@ -139,7 +141,7 @@ def location_and_scale(values: np.ndarray) -> tuple[float, float]:
     mean, spread = float(relative.mean()), float(relative.std())
     if spread <= 4 * np.finfo(np.float64).eps:
         return mean * size, 1.0
-    return mean * size, max(spread * size, float(np.finfo(np.float64).tiny))
+    return mean * size, max(spread * size, SMALLEST)
 
 
 @TRANSFORMS.register("minmax")
@@ -210,7 +212,7 @@ def nearest_approach(distance: np.ndarray, name: str, domain: str) -> tuple[floa
         )
     positive = distance[distance > 0]
     edge = float(positive.min()) / 2 if positive.size else 1.0
-    return max(edge, float(np.finfo(np.float64).tiny)), bool(positive.size < distance.size)
+    return max(edge, SMALLEST), bool(positive.size < distance.size)
 
 
 @TRANSFORMS.register("logit")

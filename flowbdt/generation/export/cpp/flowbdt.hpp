@@ -892,7 +892,7 @@ class ClosedForm {
 // ---------------------------------------------------------------------------------------------
 // Columns
 
-enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular };
+enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular, kLattice };
 enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
             kSqrt, kAbs, kMinimum, kMaximum };
 enum Stored { kAsIs, kSingle, kTruth, kWhole };
@@ -1078,6 +1078,7 @@ class Way {
         return first >= 1 && first <= most && numbers_at(at, 2 * static_cast<std::size_t>(first));
       case kInteger:
       case kCircular: return numbers_at(at, 2);
+      case kLattice: return numbers_at(at, 5);
       default: return code == kFixed;
     }
   }
@@ -1112,6 +1113,7 @@ class Way {
         }
         case kInteger: z = within(std::floor(z), p[0], p[1]); break;
         case kCircular: z = turned(p, latent); break;
+        case kLattice: z = (p[2] + p[3] * within(std::floor(z), p[0], p[1])) / p[4]; break;
         default: z = p[0];
       }
     }
