@@ -222,24 +222,13 @@ def submit_command(
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
     if events and not dag and not planned.file("manifest.json").exists():
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
-<<<<<<< HEAD
     if not isinstance(backend, HTCondor) and (events is None or dag or dry_run):
-=======
-    sample = None
-    if events is not None and output is not None:
-        check_target(output)
-        sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
-        sample = plan_sample(planned, output, events, **sampling)
-    if isinstance(backend, HTCondor):
-        judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
-        stages = partial(_stages, planned, backend, sample, judged, dag)
-        say(_submit(planned, backend, stages, dag, dry_run))
-    elif sample is None or dag or dry_run:
->>>>>>> main
         raise ConfigError(
             "'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
             f" {executor!r}: flowbdt fit -o {quoted(run)} --resume --executor {executor}"
         )
+    if output is not None:
+        check_target(output)
     sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
     judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
     sample = None
