@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name is unique, so that two workers on the same step do no harm, and ends as
-    ``path`` does, because some writers choose a format by ending. Those of killed processes are
-    removed. Raises RunError when the disk is full or the folder cannot be written.
+    ``path`` does, because some writers choose a format by ending. Raises RunError when the disk
+    is full or the folder cannot be written. What killed processes left in the folder is removed.
     """
     path = Path(path)
+    remove_leftovers(path.parent, below=False)
     part = path.with_name(f".part-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
-    _remove_dead(path.parent.glob(f".part-*-{glob.escape(path.name)}"))
     try:
         yield part
         with open(part, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(part, path)
     except OSError as error:
+        reason = error if error.errno else f"no space is left ({error})"
         raise RunError(
-            f"could not write {path}: {error}. Nothing was left half-written; free space or"
+            f"could not write {path}: {reason}. Nothing was left half-written; free space or"
             " choose another folder, then run the same command again"
         ) from error
     finally:
@@ -96,20 +97,18 @@ def _host() -> str:
     return platform.node().replace("-", "_") or "host"
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, below: bool = True) -> None:
     """Delete temporary files of processes that no longer run on this machine.
 
-    Those of living processes stay, and for a week those of other machines, which may share the
-    folder.
+    Also in folders ``below``, unless it is False. Those of living processes stay, and for a week
+    those of other machines, which may share the folder.
     """
-    _remove_dead(folder.rglob(".part-*"))
-
-
-def _remove_dead(parts: Iterable[Path]) -> None:
-    for path in parts:
+    folders = itertools.islice(os.walk(folder), None if below else 1)
+    names = ((top, name) for top, _, files in folders for name in files)
+    for path in (Path(top, name) for top, name in names if name.startswith(".part-")):
         host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
         here = host == _host() and pid.isdigit()
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        with contextlib.suppress(OSError):  # removed meanwhile, or another's
             if not _runs(int(pid)) if here else time.time() - path.stat().st_mtime > WEEK_S:
                 path.unlink()
 
@@ -117,7 +116,7 @@ def _remove_dead(parts: Iterable[Path]) -> None:
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)  # signal 0 asks only
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowbdt import FlowBDT, open_sampler
+from flowbdt import EventTable, FlowBDT, evaluate, open_sampler
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.tables.conditions import ColumnScaling, ConditionRanges, restored
 
@@ -131,6 +131,21 @@ def test_only_ratios_of_weights_matter(unit):
     )
     assert (plain > 0).mean() == pytest.approx(0.75, abs=0.04)
     assert (other > 0).mean() == pytest.approx((plain > 0).mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("unit", [1e-310, 1e-200, 1e39, 1e300])
+def test_only_ratios_of_weights_matter_to_scores(unit):
+    rng = np.random.default_rng(0)
+    (x, w), (y, v) = ((rng.normal(size=(300, 2)), rng.uniform(0.5, 2.0, 300)) for _ in range(2))
+    plain, other = (
+        evaluate(
+            EventTable.of(x, weight=u * w), EventTable.of(y, weight=u * v), quick=True, seed=1,
+            metrics=["separation", "wasserstein", "correlation_distance", "auc_mlp"],
+        )
+        for u in (1.0, unit)
+    )  # fmt: skip
+    for a, b in zip(plain.results, other.results, strict=True):
+        np.testing.assert_allclose([b.value, b.error], [a.value, a.error], rtol=1e-6)
 
 
 # ---- outside of training

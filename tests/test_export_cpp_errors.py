@@ -43,7 +43,7 @@ def rejecting_file(rejecting, tmp_path_factory):
 DAMAGES = {
     "begin with FLOWBDT": lambda b: b"X" + b[1:],
     "byte order": lambda b: b[:12] + b[15:11:-1] + b[16:],
-    "format version 2, this flowbdt.hpp reads version 1": lambda b: b[:8] + b"\2" + b[9:],
+    "format version 3, this flowbdt.hpp reads version 2": lambda b: b[:8] + b"\3" + b[9:],
     "truncated": lambda b: b[:-64],
     "only 10 bytes": lambda b: b[:10],
     "checksum": lambda b: b[:-100] + bytes([b[-100] ^ 1]) + b[-99:],
@@ -139,7 +139,12 @@ def end_point_without_closed_form(file):
     sizes[6], sizes[10] = 1, 0
 
 
+def scale_of_a_condition_that_is_zero(file):
+    file["scaling.scale"][-1] = 0.0
+
+
 FORGERIES = {
+    scale_of_a_condition_that_is_zero: "scaling of columns",
     input_that_no_tree_has: "nodes of trees",
     trees_whose_number_overflows: "forests",
     type_limits_before_the_first_number: "columns",

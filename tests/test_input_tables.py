@@ -279,7 +279,8 @@ def named():
 def test_conditions_with_names_go_by_name_in_any_kind_of_table(named, tmp_path):
     values = {"eta": np.full(20, -2.0), "other": np.zeros(20), "pt": np.full(20, 2.0)}
     frame = pd.DataFrame(values)
-    frame.to_csv(tmp_path / "c.csv", index=False)
+    others = {"id": [f"evt_{i:05d}" for i in range(20)], "day": DAYS[:20], "mass": [np.inf] * 20}
+    frame.assign(**others).to_csv(tmp_path / "c.csv", index=False)
     expected = named.sample(20, cond=np.array([[2.0, -2.0]]), random_state=1)
     records = frame.to_records(index=False)
     table = EventTable.of(frame)

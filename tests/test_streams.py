@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -224,6 +225,43 @@ def test_a_damaged_plan_of_a_sample_is_named(trained, monkeypatch, small_blocks,
     assert "new.h5.partial/sample.json" in error
     assert "Traceback" not in error
     assert not Path("new.h5").exists()
+
+
+def test_any_damage_of_what_is_there_is_noticed(tmp_path, monkeypatch, small_blocks):
+    """Truncated, flipped, filled with zeros: the same bytes in the end, or an error that helps."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    model = FlowBDT(n_steps=2, preset="fast", booster={"n_estimators": 2}, random_state=1).fit(x)
+    options = {"n_samples": 2 * seeding.BLOCK + 9, "random_state": 1, "compiled": False}
+    model.sample_to(tmp_path / "one.npy", **options)
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        stop_after(patch, 2)
+        model.sample_to(tmp_path / "two.npy", **options)
+    begun = {path.name: path.read_bytes() for path in (tmp_path / "two.npy.partial").iterdir()}
+    assert {"sample.json", "0000.npy", "0001.report.json"} <= set(begun)
+    rng, named = np.random.default_rng(1), []
+    for trial in range(30):
+        name = sorted(begun)[rng.integers(len(begun))]
+        content = bytearray(begun[name])
+        at = int(rng.integers(max(1, len(content))))
+        if trial % 3 == 0:
+            content = content[:at]
+        elif trial % 3 == 1 and content:
+            content[at] ^= 1 << int(rng.integers(8))
+        else:
+            content[at:] = bytes(len(content) - at)
+        (tmp_path / "two.npy.partial").mkdir(exist_ok=True)
+        for other, whole in begun.items():
+            (tmp_path / "two.npy.partial" / other).write_bytes(whole)
+        (tmp_path / "two.npy.partial" / name).write_bytes(content)
+        (tmp_path / "two.npy").unlink(missing_ok=True)
+        try:
+            model.sample_to(tmp_path / "two.npy", **options, resume=True)
+        except FormatError as error:
+            named.append(str(error))
+        else:
+            assert (tmp_path / "two.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
+    assert 0 < len(named) < 12
+    assert all("sample.json" in text and "to begin again" in text for text in named)
 
 
 def test_blocks_of_another_sample_do_not_count(tmp_path):

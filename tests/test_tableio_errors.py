@@ -14,7 +14,7 @@ from conftest import mixed_table
 from flowbdt import atomic_files
 from flowbdt.errors import FormatError, InputError, MissingExtra, RunError
 from flowbdt.tables.event_table import EventTable
-from flowbdt.tables.formats import FORMATS, read_table, write_table
+from flowbdt.tables.formats import FORMATS, TableWriter, read_table, write_table
 
 
 @pytest.fixture(params=FORMATS.names())
@@ -156,6 +156,29 @@ def test_missing_pyarrow_names_the_install_command(tmp_path, monkeypatch):
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(MissingExtra, match="pyarrow"):
         read_table(tmp_path / "t.parquet")
+
+
+def _write_blocks(path: Path, table: EventTable) -> None:
+    with TableWriter(path) as writer:
+        for low in range(0, table.n, 8000):
+            writer.append(table.take(slice(low, low + 8000)))
+
+
+@pytest.mark.parametrize("limit", [700, 40_000, 150_000])
+def test_a_disk_that_fills_up_is_one_clear_error(path, limit):
+    """As little may be written to any file; Python ignores the signal for it."""
+    resource = pytest.importorskip("resource")
+    write_table(path, mixed_table())
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    table = EventTable.of(np.random.default_rng(0).normal(size=(40_000, 3)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(RunError, match="could not write .*free space"):
+            _write_blocks(path, table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
 def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):

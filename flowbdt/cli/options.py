@@ -78,10 +78,8 @@ def file(*names: str, metavar: str = "FILE", **settings: Any) -> Decorator:
 
 
 def output(metavar: str, text: str, **settings: Any) -> Decorator:
-    """Add ``--output``; a folder may not be a file that is there, a file no folder."""
-    folder, either = metavar != "FILE", metavar == "OUT"
-    path = click.Path(file_okay=either or not folder, dir_okay=either or folder, path_type=Path)
-    return click.option("-o", "--output", type=path, metavar=metavar, help=text, **settings)
+    """Add ``--output``."""
+    return file("-o", "--output", metavar=metavar, help=text, **settings)
 
 
 def integer(*names: str, metavar: str = "N", **settings: Any) -> Decorator:

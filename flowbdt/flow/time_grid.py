@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataWarning, FormatError
 from ..registry import spec_name
-from ..typed_settings import AtLeastOne, check_settings
+from ..typed_settings import AtLeastOne, check_settings, check_value
 from .fields import TOLERANCE, locate
 from .parametrisations import Convention
 from .schedules import SCHEDULES, boundaries_of
@@ -154,10 +154,9 @@ def _boundaries(n_steps: int | None, spacing: Any, convention: Convention | None
     explicit = not isinstance(spacing, (str, Mapping))
     if n_steps is None and explicit:
         return spacing
-    if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)) or n_steps < 1:
-        raise ConfigError(f"n_steps must be an integer of at least 1, got {n_steps!r}")
+    n_steps = check_value(n_steps, AtLeastOne, "n_steps")
     if not explicit:
-        return boundaries_of(SCHEDULES.build(spacing), int(n_steps), convention)
+        return boundaries_of(SCHEDULES.build(spacing), n_steps, convention)
     if hasattr(spacing, "__len__") and len(spacing) != n_steps + 1:
         raise ConfigError(
             f"spacing lists {len(spacing)} boundaries, that is {len(spacing) - 1} steps, but"

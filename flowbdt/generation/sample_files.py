@@ -53,12 +53,14 @@ class BlockFiles:
     def plan(self) -> dict[str, Any]:
         """Return the plan. Raises FormatError if it is missing, damaged or foreign."""
         path = self.folder / PLAN
-        content = atomic_files.read_json(path)
+        content: Any = None
+        with contextlib.suppress(FormatError):
+            content = atomic_files.read_json(path)
         stated = content.pop("digest", None) if isinstance(content, dict) else None
-        if not stated or stated != atomic_files.digest(content) or content["format"] != FORMAT:
+        if not stated or stated != atomic_files.digest(content) or content.get("format") != FORMAT:
             raise FormatError(
-                f"{path} is damaged, or of another format than {FORMAT}: remove {self.folder} to"
-                " begin again"
+                f"{path} is missing, damaged, or of another format than {FORMAT}: remove"
+                f" {self.folder} to begin again"
             )
         return dict(content)
 

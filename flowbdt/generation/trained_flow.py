@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..errors import ConfigError, FormatError, InputError
+from ..config import ModelConfig
+from ..errors import ConfigError, FormatError, InputError, reading
 from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
@@ -29,6 +31,7 @@ from ..training.executors.local import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
+from ..typed_settings import check_settings, check_value, field_types
 from .compiled.engine import (
     CompiledFlow,
     CompiledInverse,
@@ -103,24 +106,50 @@ class Flow:
         compiled: bool | None = None,
     ) -> None:
         self.source, self._n_threads = source, checked_threads(n_threads)
-        self.manifest = self._json("manifest.json")
-        self.plan = run_directory.present_plan(self._json("plan.json"))
-        self.grid = TimeGrid.from_json(self.plan["grid"])
-        self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
-        self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
-        self.n_latent, self.n_columns = int(self.plan["n_latent"]), len(self.columns["names"])
-        self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
-        self.from_source = "source" in self.plan["fingerprint"]["events"]
-        self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
-        self.scaling, self.condition_ranges = conditions.restored(self.columns)
-        self.transform = TableTransform.from_json(self._json("transform.json"))
-        self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
+        self.manifest = self._json("manifest.json", run_directory.Manifest)
+        self.manifest.pop("packed", None)  # of this file only
+        plan = self._json("plan.json", run_directory.Plan)
+        with reading(str(source.path)), warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # of relations at the point where all is tried
+            self._restore(run_directory.present_plan(plan))
         self.field = self._stepwise(sampler)
         self._may_compile = compiled
         if compiled:
             may_compile(compiled)  # an error without numba, now and not at the first event
         learned = rejects and sampler is None and self.plan.get("rejection")
         self.ratio = self._ratio() if learned else None
+
+    def _restore(self, plan: dict[str, Any]) -> None:
+        """Restore the members, and try them at one point: any error means that they are damaged."""
+        self.plan, self.grid = plan, TimeGrid.from_json(plan["grid"])
+        self.settings: dict[str, Any] = self.plan["fingerprint"]["settings"]
+        self.columns: dict[str, Any] = self.plan["fingerprint"]["columns"]
+        self.n_latent, self.n_columns = plan["n_latent"], len(self.columns["names"])
+        self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
+        self.from_source = "source" in self.plan["fingerprint"]["events"]
+        self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
+        self.scaling, self.condition_ranges = conditions.restored(self.columns)
+        self.transform = TableTransform.from_json(self._json("transform.json"))
+        self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
+        settings, counts = self.settings, {len(self.columns[k]) for k in ("units", "dtypes")}
+        known = {name: settings[name] for name in settings if name in field_types(ModelConfig)}
+        check_settings(known, ModelConfig)
+        if (
+            counts != {self.n_columns}
+            or any(np.dtype(dtype).kind not in "biuf" for dtype in self.columns["dtypes"])
+            or self.transform.names != tuple(self.columns["names"])
+            or self.transform.n_latent != self.n_latent
+            or len(self.manifest["models"]) != len(self.grid)
+        ):
+            raise FormatError("columns, latent columns, steps and models do not belong together")
+        self._stepwise(None)
+        point, n_cond = np.zeros((1, self.n_latent)), len(self.condition_names)
+        cond = np.zeros((1, n_cond)) if n_cond else None
+        values = [self.as_table(self.transform.inverse(point), cond).x]
+        if self.n_latent:
+            values += self.step_inputs(0)(point, cond)
+        if not all(np.isfinite(each).all() for each in values):
+            raise FormatError("the stored numbers give no finite event")
 
     def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
         """Return the field of all step models, which must know the times of the sampler."""
@@ -172,13 +201,15 @@ class Flow:
         """The compiled trees of the rejection classifier."""
         return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
 
-    def _json(self, name: str) -> dict[str, Any]:
-        manifest = name == "manifest.json"
+    def _json(self, name: str, schema: Any = dict[str, Any]) -> dict[str, Any]:
+        manifest, what = name == "manifest.json", f"{self.source.path}: {name}"
         content = self.source.read(name) if manifest else self._checked(name)
-        parsed = run_directory.parse_json(content, f"{self.source.path}: {name}")
+        parsed: dict[str, Any] = run_directory.parse_json(content, what)
         if manifest and isinstance(self.source, run_directory.RunDirectory):
-            parsed = run_directory.opened(parsed, f"{self.source.path}: {name}")
-        run_directory.check_format(parsed, f"{self.source.path}: {name}")
+            parsed = run_directory.opened(parsed, what)
+        run_directory.check_format(parsed, what)
+        with reading(what):
+            check_value(parsed, schema, "its content")
         return parsed
 
     def _checked(self, name: str) -> bytes:
@@ -214,7 +245,8 @@ class Flow:
         """Return the inputs of a step's trees, with its closed form."""
         t, version = float(self.grid.times[step]), self.plan["format"]
         t_next, joint = t + self.grid.step_to_next(step), self.transform.joint
-        return step_inputs(self.preconditioner, joint, self.settings, t, t_next, version)
+        with reading(f"the closed form of {self.source.path}"):
+            return step_inputs(self.preconditioner, joint, self.settings, t, t_next, version)
 
     def step_forests(self, step: int) -> list[Forest]:
         """Return the trees of a step.
@@ -372,7 +404,8 @@ class Flow:
 
     def as_fitted(self, table: EventTable) -> Any:
         """Return a table as the kind that was fitted, with its labels and types."""
-        return table.as_kind(self.plan["kind"], self.plan.get("labels"))
+        with reading(f"the stored kind and types of columns of {self.source.path}"):
+            return table.as_kind(self.plan["kind"], self.plan.get("labels"))
 
     def checked_conditions(self, cond: Any, n: int) -> np.ndarray | None:
         """Return conditions (n, c) of ``n`` events as trained with. Raises InputError."""

@@ -39,8 +39,9 @@ def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
 
 def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
+    weight = unmasked(weight, "weights")
     try:
-        weight = np.asarray(unmasked(weight, "weights"), dtype=np.float64)
+        weight = np.asarray(weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"weights must be numbers, one per event: {error}") from error
     if weight.shape != (n_rows,):
@@ -118,8 +119,8 @@ class Column:
 def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
-    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array', and of
-    tables that speak Arrow the name of their library, such as 'pyarrow' or 'polars'.
+    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array',
+    'polars', and 'pyarrow' for all other tables that speak Arrow.
     """
     if hasattr(data, "cond_names"):
         return data, "table"
@@ -133,7 +134,8 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     elif fields:
         columns, kind = {name: data[name] for name in fields}, "records"
     elif hasattr(data, "columns") and not hasattr(data, "iloc"):
-        return _arrow_frame(data, what), type(data).__module__.partition(".")[0]
+        kind = "polars" if type(data).__module__.startswith("polars.") else "pyarrow"
+        return _arrow_frame(data, what), kind
     else:
         return data, "array"
     import pandas as pd
@@ -203,8 +205,9 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
     """Return an array (n, d) of numbers. Raises InputError for all that is none."""
     if hasattr(data, "tocsr"):
         raise InputError(f"{what} must be a dense array, got a sparse one; call .toarray() first")
+    data = unmasked(data, what, gaps)
     try:
-        array = np.asarray(unmasked(data, what, gaps))
+        array = np.asarray(data)
     except ValueError as error:  # rows of different lengths
         raise InputError(f"{what} must be a 2-d array (events, columns): {error}") from error
     if gaps and array.ndim == 1:

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import ConfigError, DataWarning, FormatError, InputError
 from ..registry import unknown
 
-MOST_ROWS = 100_000
+MOST_ROWS = 20_000
 """Rows, evenly spaced, that decide about the scaling of a column."""
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -67,15 +67,20 @@ def _centre_and_scale(values: np.ndarray) -> tuple[float, float]:
     """Return the first centre that keeps nearly as many values (n,) apart as the best one does."""
     distinct = np.unique(values[:: -(-len(values) // MOST_ROWS) or 1])
     distinct = distinct[~np.isnan(distinct)]
-    if not len(distinct):
-        return 0.0, 1.0
-    centres = [0.0, *(float(distinct[i]) for i in (len(distinct) // 2, 0, -1))]
-    with np.errstate(over="ignore"):
-        away = [distinct - centre for centre in centres]
-    options = [(c, _scale(a)) for c, a in zip(centres, away, strict=True) if np.isfinite(a).all()]
-    kept = [len(np.unique(((distinct - c) / s).astype(np.float32))) for c, s in options]
-    best = int(np.argmax(kept))
-    return options[0 if kept[0] >= 0.99 * kept[best] else best]
+    most, best = -1.0, (0.0, 1.0)
+    for i in (None, len(distinct) // 2, 0, -1):
+        if most >= 0.99 * (len(distinct) - 1):
+            break
+        centre = 0.0 if i is None else float(distinct[i])
+        with np.errstate(over="ignore"):
+            away = distinct - centre
+        if np.isfinite(away).all():
+            scale = _scale(away)
+            narrow = (away / scale).astype(np.float32)
+            kept = float(np.count_nonzero(narrow[1:] > narrow[:-1]))
+            if kept > 1.01 * most:
+                most, best = kept, (centre, scale)
+    return best
 
 
 def _scale(away: np.ndarray) -> float:

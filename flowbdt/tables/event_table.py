@@ -280,9 +280,13 @@ def _from_columns(
     names: Sequence[str] | None,
     units: dict[str, str],
     gaps: bool = False,
-    any_text: bool = False,
+    wanted: Sequence[str] = (),
 ) -> EventTable:
-    """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing."""
+    """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing.
+
+    Of a table that has all ``wanted`` columns only these are read, their texts whatever they are:
+    they are to be compared with known ones.
+    """
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
     data, kind = checks.named_columns(data, what, gaps)
     if kind == "array":
@@ -296,8 +300,11 @@ def _from_columns(
             f"{what} has 0 feature(s) (shape=({len(data)}, 0)) while a minimum of 1 is required."
         )
     checked = checks.unique_names(names, len(columns), what)
-    pairs = zip(columns, checked, strict=True)
-    read = {name: checks.read_column(column, name, gaps, any_text) for column, name in pairs}
+    chosen = dict(zip(checked, columns, strict=True))
+    if set(wanted) <= set(checked):
+        chosen = {name: chosen[name] for name in wanted or checked}
+    checked = tuple(chosen)
+    read = {n: checks.read_column(column, n, gaps, bool(wanted)) for n, column in chosen.items()}
     return EventTable(
         x=np.column_stack([column.values for column in read.values()]),
         names=checked,
@@ -308,12 +315,16 @@ def _from_columns(
     )
 
 
-def conditions_table(cond: Any, n_rows: int | None = None, any_text: bool = False) -> EventTable:
-    """Return conditions as a table of their own; NaN means missing."""
+def conditions_table(
+    cond: Any, n_rows: int | None = None, wanted: Sequence[str] = ()
+) -> EventTable:
+    """Return conditions as a table of their own; NaN means missing. For ``wanted`` see above."""
     if hasattr(cond, "iloc") and not hasattr(cond, "columns"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
     if not isinstance(cond, EventTable):
-        cond = _from_columns(cond, None, {}, gaps=True, any_text=any_text)
+        cond = _from_columns(cond, None, {}, True, wanted)
+    elif wanted and set(wanted) <= set(cond.names):
+        cond = cond.select(wanted)
     if n_rows is not None and cond.n != n_rows:
         raise InputError(f"conditions need one row per event: {n_rows} events, {cond.n} rows")
     if np.isinf(cond.x).any():
@@ -336,7 +347,7 @@ def align_conditions(
     rows = checks.row_count(cond)
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
-    table = _by_name(conditions_table(cond, any_text=True), names, checks.has_names(cond), "cond")
+    table = _by_name(conditions_table(cond, None, names), names, checks.has_names(cond), "cond")
     values = _in_coding(table, categories).x
     # one row for all is not copied: of very many events there need not be an array
     return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
@@ -348,7 +359,7 @@ def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> 
     Raises InputError if columns are missing, or hold a text unknown to the other table.
     """
     what = "the source table"
-    table = data if isinstance(data, EventTable) else _from_columns(data, None, {}, any_text=True)
+    table = data if isinstance(data, EventTable) else _from_columns(data, None, {}, False, names)
     checks.finite(table.x, table.names, what)
     return _in_coding(_by_name(table, names, checks.has_names(data), what), categories)
 

@@ -25,19 +25,20 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import mmap
+import re
 import shlex
 import struct
 import zipfile
-import zlib
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 
 from .. import atomic_files
-from ..errors import FormatError
+from ..errors import FormatError, reading
 
 FORMAT = 4
 """Version of run directories and model files; raised when old readers would misread new files.
@@ -51,6 +52,14 @@ DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 PACKED = "packed.bin"
 """In a model file: the arrays of compiled generation, ready to be mapped, see
 `flowbdt.generation.packed.packed_model`."""
+
+MEMBERS = re.compile(
+    r"(manifest|plan|transform)\.json|preconditioner\.npz|rejection\.ubj|packed\.bin|steps/\d+\.ubj"
+)
+"""Names of the members of a model file."""
+
+ENCRYPTED = 0x41
+"""Bits of a zip member's flags."""
 
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
@@ -66,6 +75,43 @@ SEAL = "content_sha256"
 
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
+
+
+class Columns(TypedDict):
+    """Names, units and types of columns, names of conditions, texts of categories."""
+
+    names: list[str]
+    units: list[str]
+    dtypes: list[str]
+    conditions: list[str]
+    categories: dict[str, list[str]]
+
+
+class Fingerprint(TypedDict):
+    """All that decides what is trained."""
+
+    columns: Columns
+    events: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class Plan(TypedDict):
+    """What generation reads of `plan.json`."""
+
+    digest: str
+    fingerprint: Fingerprint
+    grid: dict[Literal["boundaries", "times"], list[float]]
+    kind: Literal["table", "array", "frame", "dict", "records", "pyarrow", "polars"]
+    n_latent: int
+
+
+class Manifest(TypedDict):
+    """What generation reads of `manifest.json`."""
+
+    digest: str
+    files: dict[str, str]
+    models: dict[str, str]
+    steps: list[dict[str, Any]]
 
 
 class Source(Protocol):
@@ -198,41 +244,60 @@ class RunDirectory:
 
 
 class Archive:
-    """A whole run in one file (an uncompressed zip), without tables, tasks and logs."""
+    """A whole run in one file (an uncompressed zip), without tables, tasks and logs.
+
+    Raises FormatError if it is no such file, or has a member that is not of a model, encrypted,
+    compressed, there twice, or longer than the file.
+    """
 
     def __init__(self, path: str | Path, content: bytes | None = None) -> None:
         self.path = Path(path)
         try:
             self._zip = zipfile.ZipFile(path if content is None else io.BytesIO(content))
-        except (OSError, zipfile.BadZipFile) as error:
+            members = self._zip.infolist()
+            size = self.path.stat().st_size if content is None else len(content)
+        except Exception as error:
             raise FormatError(
                 f"{path} is not a whole flowBDT model file ({error}); it may be truncated: copy it"
                 " again, or save the model anew"
             ) from error
+        names = {member.filename for member in members}
+        for member in members:
+            stored = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & ENCRYPTED
+            equal = member.compress_size == member.file_size <= size - member.header_offset
+            known = MEMBERS.fullmatch(member.filename) and len(names) == len(members)
+            if not (stored and equal and known):
+                raise FormatError(
+                    f"{path}: the member {member.filename[:80]!r} is compressed, encrypted, there"
+                    " twice, cut off or none of a flowBDT model: save the model anew"
+                )
 
     def read(self, name: str) -> bytes:
         """Return a member's bytes. Raises FormatError if it is missing or damaged."""
         try:
             return self._zip.read(name)
-        except (KeyError, OSError, zipfile.BadZipFile) as error:
+        except Exception as error:
             raise FormatError(
                 f"{self.path} has no readable {name} ({error}): it is truncated or not a flowBDT"
                 " model file"
             ) from error
 
     def mapped(self, name: str) -> memoryview | None:
-        """Map a member into memory; None if there is none. Raises FormatError if it is damaged."""
+        """Map a member into memory, without a check of its bytes; None if there is none.
+
+        Raises FormatError if it is cut off.
+        """
         if name not in self._zip.namelist() or not self.path.is_file():
             return None
         info = self._zip.getinfo(name)
         with open(self.path, "rb") as handle:
-            handle.seek(info.header_offset)
-            head = handle.read(30)
-            start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:30]))
             whole = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+        head = whole[info.header_offset :][:30]
+        start = (
+            info.header_offset + 30 + sum(struct.unpack("<HH", bytes(head[26:]).ljust(4, b"\0")))
+        )
         member = whole[start : start + info.file_size]
-        stored = info.compress_type == zipfile.ZIP_STORED
-        if not stored or len(member) < info.file_size or zlib.crc32(member) != info.CRC:
+        if len(member) < info.file_size:
             raise FormatError(f"{self.path}: {name} is damaged; copy the file or save it again")
         return member
 
@@ -248,9 +313,16 @@ def open_run(path: str | PathLike[str]) -> Source:
 def parse_json(content: bytes, what: str) -> Any:
     """Parse JSON. Raises FormatError that names the file when it is broken."""
     try:
-        return json.loads(content)
+        return json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{what} is not readable JSON ({error}); it may be truncated") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def opened(content: Any, what: str) -> dict[str, Any]:
@@ -271,9 +343,11 @@ def check_format(content: dict[str, Any], what: str) -> None:
             f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
-    events = content.get("fingerprint", content).get("events")  # of a plan, or a task
-    student = isinstance(events, dict) and "ways" in events
-    if student and content.get("grid", {}).get("times") != [0.0]:
+    with reading(what):
+        events = content.get("fingerprint", content).get("events")  # of a plan, or a task
+        student = isinstance(events, dict) and "ways" in events
+        finished = content.get("grid", {}).get("times") == [0.0]
+    if student and not finished:
         raise FormatError(
             f"{what} is of a student of an earlier version, with more than one evaluation or not"
             " trained to its end, which this release does not read: students have one evaluation;"
@@ -324,15 +398,23 @@ def archive_bytes(source: Source, manifest: dict[str, Any]) -> bytes:
     names = [*manifest["files"], "manifest.json", *sorted(manifest["models"])]
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), source.read(name))
+            manifest_json = name == "manifest.json"
+            content = atomic_files.json_bytes(manifest) if manifest_json else source.read(name)
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
     return buffer.getvalue()
 
 
 def with_packed(content: bytes, arrays: bytes | None) -> bytes:
-    """Return a model file with packed arrays, if any; they begin at a multiple of 64 bytes."""
+    """Return a model file with packed arrays, if any; they begin at a multiple of 64 bytes.
+
+    The manifest states their hash as ``packed``.
+    """
     if arrays is None:
         return content
-    buffer = io.BytesIO(content)
+    source = Archive("this model", content)
+    manifest = parse_json(source.read("manifest.json"), "manifest.json")
+    manifest["packed"] = atomic_files.digest_bytes(arrays)
+    buffer = io.BytesIO(archive_bytes(source, manifest))
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         info = zipfile.ZipInfo(PACKED, (1980, 1, 1, 0, 0, 0))
         begin = archive.start_dir + 30 + len(PACKED) + 4

@@ -130,7 +130,7 @@ def test_wrong_shapes_are_refused(fitted: Preconditioner) -> None:
 def test_truncated_bytes_are_refused(fitted: Preconditioner) -> None:
     content = fitted.to_bytes()
     for broken in (b"", content[: len(content) // 2], b"something else"):
-        with pytest.raises(FormatError, match="not a stored preconditioner"):
+        with pytest.raises(FormatError, match="the stored preconditioner"):
             from_bytes(broken)
     with pytest.raises(FormatError, match="upgrade"):
         from_arrays({**fitted.to_arrays(), "format": np.array(99)})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 
-from ...errors import ConfigError, FormatError
+from ...atomic_files import read_arrays
+from ...errors import ConfigError, FormatError, reading
 from . import mixture  # noqa: F401  (it enters itself in PRECONDITIONERS)
 from .base import FORMAT, PRECONDITIONERS, Preconditioner, Prepared
 
@@ -38,11 +37,6 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
 
 def from_bytes(content: bytes) -> Preconditioner:
     """Return the preconditioner that `Preconditioner.to_bytes` wrote. Raises FormatError."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(
-            f"not a stored preconditioner ({error}); it may be truncated: copy it again"
-        ) from error
-    return from_arrays(arrays)
+    arrays = read_arrays(content, "the stored preconditioner")
+    with reading("the stored preconditioner"):
+        return from_arrays(arrays)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ...atomic_files import stored_array
 from ...errors import InputError
 from ...registry import Registry
 from ...typed_settings import check_fields
@@ -164,5 +165,5 @@ class NoPreconditioner(Preconditioner):
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
         restored = cls()
-        restored._m = int(state["sizes"][0])
+        restored._m = int(stored_array(state, "sizes", (None,), "i", 0)[0])
         return restored

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from ... import seeding
+from ...atomic_files import stored_array
 from ...errors import InputError, plural
 from ...seeding import row_uniform
 from ...tables import checks
 from ...typed_settings import AtLeastOne, NotNegative
 from ..paths import Path
 from .base import PRECONDITIONERS, Array, Preconditioner
-from .conditioning import KINDS, Full, Layout, LowRank
+from .conditioning import KINDS, Covariances, Full, Layout, LowRank
 from .expectation_maximisation import (
     GaussianMixture,
     MixtureSettings,
@@ -134,14 +135,21 @@ class MixturePreconditioner(Preconditioner):
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
         restored = cls()
-        m, n_cond, has_source, restored._n_rows = (int(size) for size in state["sizes"])
-        restored._layout = Layout(m, n_cond, bool(has_source))
-        restored._search = {int(n): float(value) for n, value in state["search"]}
-        kind = LowRank if "factors" in state else Full
-        covariances = kind(*(np.asarray(state[each.name]) for each in fields(kind)))
-        restored._mixture = GaussianMixture(
-            np.asarray(state["log_weights"]), np.asarray(state["means"]), covariances
-        )
+        m, n_cond, source, restored._n_rows = stored_array(state, "sizes", (4,), "i", 0).tolist()
+        restored._layout = Layout(m, n_cond, bool(source))
+        restored._search = {int(n): value for n, value in state["search"].tolist()}
+        log_weights, p = stored_array(state, "log_weights", (None,)), restored._layout.p
+        k = len(log_weights)
+        covariances: Covariances
+        if "factors" in state:
+            factors = stored_array(state, "factors", (k, p, None))
+            covariances = LowRank(
+                factors, stored_array(state, "diagonals", (k, p), low=np.finfo(float).tiny)
+            )
+        else:
+            covariances = Full(stored_array(state, "covariances", (k, p, p)))
+        means = stored_array(state, "means", (k, p))
+        restored._mixture = GaussianMixture(log_weights, means, covariances)
         return restored
 
 

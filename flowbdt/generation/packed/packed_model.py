@@ -6,6 +6,7 @@ each at a multiple of 64 bytes from the beginning.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from ..trained_flow import Flow
 
 FORMAT = 4
-"""Of the packed arrays: raised when the loops read them otherwise. Others are not used, but for 3,
-which is the same without lattices."""
+"""Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
 
 LINE = 64
 """Bytes of a line of the cache."""
@@ -201,19 +201,28 @@ class PackedFlow:
         memory = source.mapped(run_directory.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
             return None
-        present = atomic_files.digest_bytes(source.read("manifest.json"))
+        manifest = run_directory.parse_json(source.read("manifest.json"), f"{source.path}")
+        stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
+        if stated is None:
+            return None
+        if stated != hashlib.sha256(memory).hexdigest():
+            raise FormatError(
+                f"{source.path}: {run_directory.PACKED} is damaged; copy the file or save it again"
+            )
         try:
+            if np.frombuffer(memory, np.uint8).ctypes.data % LINE:
+                return None  # another program packed the file anew
             content = mapped_content(memory)
-            if content["format"] not in (3, FORMAT) or content["manifest"] != present:
+            if (content["format"], content["manifest"]) != (FORMAT, atomic_files.digest(manifest)):
                 return None
             for name, kind in TUPLES.items():
                 content[name] = content[name] and kind(*content[name])
             _check(content)
+            return cls(source, content)
         except FormatError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # whole, but packed by another release
-        return cls(source, content)
 
     def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray, inputs: np.ndarray) -> bool:
         """Set the memory of all members; return whether all have machine code without numba."""
@@ -241,7 +250,7 @@ def packed_bytes(flow: Flow) -> bytes | None:
     solver, form, _ = steps.arrays_for(np.ones(len(flow.condition_names), dtype=bool))
     content = {
         "format": FORMAT,
-        "manifest": atomic_files.digest_bytes(flow.source.read("manifest.json")),
+        "manifest": atomic_files.digest(flow.manifest),
         "n_latent": flow.n_latent,
         "n_columns": flow.n_columns,
         "conditions": list(flow.condition_names),
@@ -261,7 +270,8 @@ def _check(content: dict[str, Any]) -> None:
     m, d, names = content["n_latent"], content["n_columns"], content["conditions"]
     numbers = all(type(n) is int and 0 < n < MOST for n in (m, d))
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not (numbers and texts and isinstance(content["ceiling"], (float, NoneType))):
+    known = len(content["columns"]["names"]) == d and content["columns"]["conditions"] == names
+    if not (numbers and texts and known and isinstance(content["ceiling"], (float, NoneType))):
         raise FormatError("the packed arrays of this model are damaged: save the model anew")
     check_steps(content["walk"], content["form"], content["trees"], m, len(names))
     check_inverse(content["inverse"], m, d)

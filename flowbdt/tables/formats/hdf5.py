@@ -9,10 +9,11 @@ column are read too; their columns come in alphabetical order, because HDF5 keep
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ class Hdf5(TableFormat):
             return {name: _decoded(stored[name]) for name in names}
 
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
-        return Hdf5Writer(open(part, "w+b", buffering=0), attributes)
+        return Hdf5Writer(_GrowingFile(part, "w+b"), attributes)
 
 
 def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
@@ -170,6 +171,37 @@ def read_columns(
     return {name: _Unread(handle[name], path)[rows] for name in names}
 
 
+class _GrowingFile(io.FileIO):
+    """A file that keeps the first error of writing, and from then on only pretends to write.
+
+    HDF5 crashes where a write fails or a file cannot be closed: `check` raises the error later.
+    """
+
+    _error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while len(rest) and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def check(self) -> None:
+        """Raise the OSError that was kept, if any."""
+        if self._error is not None:
+            raise self._error
+
+
 class Hdf5Writer(Writer):
     """Write columns in blocks to an HDF5 file that grows; the bytes depend on the rows alone.
 
@@ -178,7 +210,7 @@ class Hdf5Writer(Writer):
     ``target`` is an empty file open for reading and writing.
     """
 
-    def __init__(self, target: BinaryIO, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, target: _GrowingFile, attributes: Mapping[str, Any]) -> None:
         self._target = target
         self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []
@@ -198,6 +230,7 @@ class Hdf5Writer(Writer):
     def _open(self, mode: str) -> None:
         import h5py
 
+        self._target.check()
         self._target.seek(0)
         self._file = h5py.File(self._target, mode, libver=("earliest", "v110"))
 
@@ -218,10 +251,12 @@ class Hdf5Writer(Writer):
         try:
             self._flush(self._n_pending)
         finally:
-            self.abandon()
+            self._file.close()
+        self._target.check()
 
     def abandon(self) -> None:
-        self._file.close()
+        with contextlib.suppress(RuntimeError, OSError, ValueError):  # also if it is closed
+            self._file.close()
         self._target.close()
 
     def _create(self, columns: StoredColumns) -> None:
@@ -261,6 +296,7 @@ class Hdf5Writer(Writer):
             for name, values in held.items():
                 self._file[name].resize((self._n_written + size,))
                 self._file[name][self._n_written :] = values[start : start + size]
+            self._target.check()
             self._n_written += size
             if self._n_written % (CHUNK * max(1, SEGMENT // (CHUNK * len(names)))) == 0:
                 self._file.close()

@@ -99,7 +99,14 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FlowbdtError:
         raise
-    except (ValueError, OSError, KeyError, TypeError, NotImplementedError) as error:
+    except (
+        ValueError,
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+    ) as error:
         # pyarrow's errors derive from these
         raise unreadable(path, error) from error
 

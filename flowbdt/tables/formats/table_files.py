@@ -92,20 +92,21 @@ def iter_blocks(
             yield chosen.table(slice(start, start + block_rows), units, whole=False)
 
 
-def read_conditions(path: str | Path) -> EventTable:
+def read_conditions(path: str | Path, names: Sequence[str] = ()) -> EventTable:
     """Read conditions to generate events for: as `read_table`, but NaN is allowed (missing).
 
-    From a file of `write_table` that has conditions only these are read, else all columns.
-    Errors are those of `read_table`, but of the values only infinity is refused.
+    From a file that has all of ``names`` only these are read, from a file of `write_table` that has
+    conditions these, else all columns. Errors are those of `read_table`, but of the values only
+    infinity is refused.
     """
     path = _existing(path)
     with format_of(path).opened(path) as stored:
-        names = stored.conditions or tuple(stored.arrays)
-        n_rows = stored.n_rows(path, names)
-        return _conditions_table(stored.rows(names, slice(0, n_rows)), path)
+        return _conditions_table(stored, path, names)
 
 
-def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Iterator[EventTable]:
+def condition_blocks(
+    path: str | Path, block_rows: int, first: int = 0, names: Sequence[str] = ()
+) -> Iterator[EventTable]:
     """Yield conditions from row ``first`` on, at most ``block_rows`` at a time.
 
     Of .h5, .npy and .csv files no more than a block is in memory, of .parquet a row group, of .npz
@@ -115,7 +116,7 @@ def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Itera
     path = _existing(path)
     texts: dict[str, bool] = {}
     for columns in format_of(path).blocks(path, block_rows, first):
-        table = _conditions_table(columns, path)
+        table = _conditions_table(columns, path, names)
         for name, values in zip(table.names, table.x.T, strict=True):
             if name in columns.categories or np.isnan(values).all():
                 continue
@@ -127,19 +128,20 @@ def condition_blocks(path: str | Path, block_rows: int, first: int = 0) -> Itera
         yield table
 
 
-def _conditions_table(stored: StoredColumns, path: Path) -> EventTable:
-    """Return the conditions in a file: the columns marked as such, else all."""
+def _conditions_table(stored: StoredColumns, path: Path, names: Sequence[str]) -> EventTable:
+    """Return the conditions in a file: ``names``, else the columns marked as such, else all."""
     import pandas as pd
 
-    names = stored.conditions or tuple(stored.arrays)
-    n_rows, frame = stored.n_rows(path, names), pd.DataFrame(coded(stored, names, path))
+    if not names or not set(names) <= set(stored.arrays):
+        names = stored.conditions or tuple(stored.arrays)
+    stored = stored.rows(names, slice(0, stored.n_rows(path, names)))
     with errors_of(path):
-        table = conditions_table(frame, n_rows)
+        table = conditions_table(pd.DataFrame(coded(stored, names, path)), None, names)
     return replace(
         table,
         units=tuple(stored.units.get(name, "") for name in names),
         dtypes=("float64",) * len(names),
-        categories={**table.categories, **stored.categories},
+        categories=table.categories | {k: v for k, v in stored.categories.items() if k in names},
     )
 
 
