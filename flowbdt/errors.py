@@ -91,10 +91,10 @@ def reading(what: str) -> Iterator[None]:
         yield
     except MissingExtra:
         raise
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from error
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        if not isinstance(error, FlowbdtError):
-            reason = f"{type(error).__name__}: {reason[:300]}"
+        kind = "" if isinstance(error, FlowbdtError) else f"{type(error).__name__}: "
         raise FormatError(
-            f"{what} cannot be used: {reason}. It is damaged, or was not written by flowBDT"
+            f"{what}: it is damaged, or was not written by flowBDT ({kind}{str(error)[:300]})"
         ) from error

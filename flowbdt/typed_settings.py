@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .errors import ConfigError
+from .errors import ConfigError, FormatError
 from .registry import unknown
 
 AtLeastZero = Annotated[int, msgspec.Meta(ge=0)]
@@ -85,3 +85,30 @@ def _wanted(message: str) -> str:
 def field_types(owner: type) -> dict[str, Any]:
     """Return the types of a class's fields."""
     return typing.get_type_hints(owner, include_extras=True)
+
+
+class Stored(msgspec.Struct, forbid_unknown_fields=True):
+    """Entries of a stored mapping: none without a default may be missing, none may be unknown."""
+
+
+def check_stored(content: Any, schema: type, what: str) -> None:
+    """Hold parsed JSON against a schema, a `Stored` class.
+
+    Raises FormatError that names the entry that is missing, unknown, of another type, out of range
+    or no finite number.
+    """
+    stack = [(content, "")]
+    while stack:
+        value, place = stack.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FormatError(f"{what}: entry {place.strip('.')} is no finite number")
+        if isinstance(value, dict):
+            stack += [(item, f"{place}.{key}") for key, item in value.items()]
+        elif isinstance(value, list) and not all(type(item) is str for item in value):
+            stack += [(item, f"{place}[{i}]") for i, item in enumerate(value)]
+    try:
+        msgspec.convert(content, schema)
+    except msgspec.ValidationError as error:
+        wanted, _, place = str(error).partition(" - at `$")
+        where = place.strip("`.") or "at the top"
+        raise FormatError(f"{what}: entry {where}: {wanted}; the file is damaged") from None

@@ -178,9 +178,14 @@ def test_integer_tails_are_honest():
     assert limited.tolist() == [values.min(), values.max()]
 
 
-def test_integer_refuses_fractions():
+def test_integer_refuses_fractions_and_impossible_lattices():
     with pytest.raises(ConfigError, match="integral.*row 1"):
         fit("integer", [1.0, 1.5])
+    with pytest.raises(ConfigError, match="lattice.*row 1"):
+        fit({"name": "integer", "step": 3}, [3.0, 4.0])
+    for wrong in ({"step": 0}, {"step": "a"}, {"decimals": -1}, {"offset": np.inf}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            fit({"name": "integer", **wrong}, [1.0, 2.0])
 
 
 def test_categorical_keeps_frequencies_and_only_seen_values():

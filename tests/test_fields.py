@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from exact_gaussian import ExactGaussian
 
-from flowbdt.errors import ConfigError, GridError, InputError
+from flowbdt.errors import GridError, InputError
 from flowbdt.flow.curved_paths import Trigonometric
 from flowbdt.flow.fields import FunctionField, Stepwise
 from flowbdt.flow.paths import PATHS, Linear, Path
@@ -103,25 +103,13 @@ def test_stepwise_loads_a_model_only_when_its_time_is_asked() -> None:
     np.testing.assert_allclose(v, _x() + 2, rtol=1e-6)
 
 
-def test_stepwise_keeps_all_models_by_default() -> None:
+def test_stepwise_loads_every_model_once() -> None:
     loader = Loader()
     field = Stepwise(GRID, loader)
     for t in (0.0, 0.25, 0.5, 0.75, 0.0, 0.25):
         field(t, _x())
     assert loader.loaded == [0, 1, 2, 3]
     assert field.n_loaded == 4
-
-
-def test_stepwise_forgets_the_least_recently_used_model() -> None:
-    loader = Loader()
-    field = Stepwise(GRID, loader, keep=2)
-    for t in (0.0, 0.25, 0.0, 0.5):  # 0 was used after 1, so 1 goes
-        field(t, _x())
-    field(0.0, _x())
-    assert loader.loaded == [0, 1, 2]
-    field(0.25, _x())
-    assert loader.loaded == [0, 1, 2, 1]
-    assert field.n_loaded == 2
 
 
 def test_stepwise_hands_points_and_conditions_to_the_model() -> None:
@@ -143,11 +131,6 @@ def test_stepwise_refuses_a_model_of_another_shape() -> None:
     field = Stepwise(GRID, lambda index: lambda x, cond: x[:, 0])
     with pytest.raises(InputError, match=r"\(5, 3\), but returned \(5,\)"):
         field(0.0, _x())
-
-
-def test_stepwise_keeping_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="keep"):
-        Stepwise(GRID, Loader(), keep=0)
 
 
 def test_require_accepts_known_times_and_refuses_others() -> None:

@@ -98,12 +98,11 @@ def test_restart_intervals_are_chosen_where_they_help() -> None:
     """A coarse solver errs; restarting somewhere must bring points closer, or None is returned."""
     x0 = np.random.default_rng(4).normal(size=(4000, 2))
     grid = UNIFORM(6)
-    choice = search_restart_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
-    assert len(choice.distances) == 1 + 10
-    base = choice.distances[0][2]
-    assert choice.interval is not None
-    low, high, k = choice.interval
+    interval, tried = search_restart_interval(NARROW, SOLVERS.build("euler"), grid, x0, seed=2)
+    assert len(tried) == 1 + 10
+    assert interval is not None
+    low, high, k = interval
     assert k == 1
-    best = min(line[2] for line in choice.distances)
-    assert best < base
-    assert (low, high, best) in choice.distances
+    best = min(line[2] for line in tried)
+    assert best < tried[0][2]
+    assert (low, high, best) in tried

@@ -89,6 +89,16 @@ def test_decimals_come_back_as_printed(step, decimals, dtype):
     assert new.min() < np.quantile(values, 0.01)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("step", [0.1, 0.05, 0.087, 1e-3])
+def test_multiples_come_back_as_products(step, dtype):
+    grid = np.arange(-5000, 5000).astype(dtype) * np.dtype(dtype).type(step)
+    values = grid[5000 + np.rint(ROWS.normal(0, 300, N)).astype(int)]
+    new = generated(values)
+    assert np.isin(new, grid.astype(float)).all()
+    assert len(np.unique(new)) > 1.1 * len(np.unique(values))
+
+
 def test_an_angle_with_decimals_stays_an_angle():
     for phi in (
         np.round(ROWS.uniform(-np.pi, np.pi, N), 3),

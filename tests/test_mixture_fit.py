@@ -46,7 +46,7 @@ def test_log_density_is_that_of_scipy() -> None:
         for w, m, c in zip(WEIGHTS, MEANS, COVS, strict=True)
     )
     mixture = GaussianMixture(np.log(WEIGHTS), MEANS, Full(COVS))
-    rows = StandardisedRows.of(x, np.ones(20))
+    rows = StandardisedRows(x, np.ones(20))
     np.testing.assert_allclose(mixture.log_density(rows), np.log(expected), rtol=1e-12)
 
 
@@ -64,7 +64,7 @@ def test_no_iteration_lowers_the_likelihood(kind: Any) -> None:
     x, _ = draw(600, 2)
     x = np.hstack([x, x @ [[0.5], [1.0]] + np.random.default_rng(3).normal(size=(600, 1))])
     x[::5, 2] = np.nan
-    rows = StandardisedRows.of(x, np.ones(600))
+    rows = StandardisedRows(x, np.ones(600))
     settings = MixtureSettings(kind, rank=1, shrinkage=0.0)
     mixture, found = start(rows, 4, settings, np.random.default_rng(0)), []
     for _ in range(25):

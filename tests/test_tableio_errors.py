@@ -150,9 +150,10 @@ def test_text_weights_are_refused(tmp_path):
 
 
 def test_missing_pyarrow_names_the_install_command(tmp_path, monkeypatch):
+    table = mixed_table()  # before: texts of pandas may need pyarrow
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"pip install 'flowbdt\[data\]'"):
-        write_table(tmp_path / "t.parquet", mixed_table())
+        write_table(tmp_path / "t.parquet", table)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(MissingExtra, match="pyarrow"):
         read_table(tmp_path / "t.parquet")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -151,37 +150,32 @@ StepVelocity = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 class Stepwise(VelocityField):
     """One trained model per time of a grid, loaded by ``predictors`` when first needed.
 
-    At most ``keep`` models stay in memory, the least recently used go first; None for all. With
-    ``interpolate`` the velocity between two trained times is interpolated linearly, at the price of
-    two models per evaluation and an error that falls with the square of their distance; outside
-    them, and without it everywhere else, a time without a model is an error. Not safe to share
-    between threads; use one per thread. Raises ConfigError if keep is less than 1.
+    With ``interpolate`` the velocity between two trained times is interpolated linearly, at the
+    price of two models per evaluation and an error that falls with the square of their distance;
+    outside them, and without it everywhere else, a time without a model is an error. Not safe to
+    share between threads; use one per thread.
     """
 
     def __init__(
         self,
         grid: TimeGrid,
         predictors: Callable[[int], StepVelocity],
-        keep: int | None = None,
         *,
         convention: Convention | None = None,
         why_not: str | None = None,
         interpolate: bool = False,
     ) -> None:
-        if keep is not None and keep < 1:
-            raise ConfigError(f"keep must be at least 1 model, or None for all, got {keep!r}")
         self.grid = grid
         self.times = None if interpolate else grid.times
         self.span = (float(grid.times[0]), float(grid.times[-1]))
         self.convention = convention
         self.why_not = why_not or VelocityField.why_not
-        self.predictors, self.keep = predictors, keep
-        self._loaded: OrderedDict[int, StepVelocity] = OrderedDict()
+        self._model = functools.cache(predictors)
 
     @property
     def n_loaded(self) -> int:
         """Number of models in memory."""
-        return len(self._loaded)
+        return self._model.cache_info().currsize
 
     def __call__(self, t: float, x: Any, cond: Any = None) -> np.ndarray:
         """Return the velocity (n, m), float64.
@@ -211,15 +205,6 @@ class Stepwise(VelocityField):
                 " table?"
             )
         return v.astype(np.float64)
-
-    def _model(self, index: int) -> StepVelocity:
-        if index in self._loaded:
-            self._loaded.move_to_end(index)
-            return self._loaded[index]
-        if self.keep is not None and len(self._loaded) >= self.keep:
-            self._loaded.popitem(last=False)  # before loading, so that memory never exceeds keep
-        self._loaded[index] = self.predictors(index)
-        return self._loaded[index]
 
 
 class PredictionField(VelocityField):

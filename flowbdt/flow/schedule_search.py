@@ -176,18 +176,6 @@ def _equalised(boundaries: np.ndarray, errors: np.ndarray, order: int) -> np.nda
     return np.asarray(0.5 * (grid + boundaries))
 
 
-@dataclass(frozen=True)
-class IntervalChoice:
-    """The best restart interval; None if not restarting is best.
-
-    ``distances``: (sigma_min, sigma_max, distance) of everything tried; the first line, with
-    zeros, is the solver without restart.
-    """
-
-    interval: list[Any] | None
-    distances: list[tuple[float, float, float]]
-
-
 def search_restart_interval(
     velocity: VelocityField,
     base: Solver,
@@ -196,8 +184,11 @@ def search_restart_interval(
     *,
     k: int = 1,
     seed: int = 0,
-) -> IntervalChoice:
-    """Return the restart interval that brings events closest to a fine reference.
+) -> tuple[list[Any] | None, list[tuple[float, float, float]]]:
+    """Return the restart interval that brings events closest to a fine reference, None for none.
+
+    And (sigma_min, sigma_max, distance) of everything tried; the first line, with zeros, is the
+    solver without restart.
 
     Tries every pair of inner ``boundaries`` of the main grid, with ``k`` restarts and the same
     added noise. Closeness is the mean over columns of the Wasserstein distance between the points
@@ -218,4 +209,4 @@ def search_restart_interval(
     for high, low in itertools.combinations([convention.ratio(t) for t in times[1:-1]], 2):
         tried.append((low, high, distance(Restart(base, [[low, high, k]]))))
     low, high, _ = min(tried, key=lambda line: line[2])
-    return IntervalChoice([low, high, k] if high else None, tried)
+    return [low, high, k] if high else None, tried

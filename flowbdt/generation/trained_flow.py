@@ -11,7 +11,6 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..config import ModelConfig
 from ..errors import ConfigError, FormatError, InputError, reading
 from ..flow.closed_form import from_bytes
 from ..flow.fields import Stepwise
@@ -31,7 +30,6 @@ from ..training.executors.local import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
-from ..typed_settings import check_settings, check_value, field_types
 from .compiled.engine import (
     CompiledFlow,
     CompiledInverse,
@@ -106,12 +104,13 @@ class Flow:
         compiled: bool | None = None,
     ) -> None:
         self.source, self._n_threads = source, checked_threads(n_threads)
-        self.manifest = self._json("manifest.json", run_directory.Manifest)
+        self.manifest = run_directory.read_manifest(source)
         self.manifest.pop("packed", None)  # of this file only
-        plan = self._json("plan.json", run_directory.Plan)
+        plan = run_directory.present_plan(self._checked("plan.json"), f"{source.path}: plan.json")
+        run_directory.check_whole(self.manifest, plan, str(source.path))
         with reading(str(source.path)), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of relations at the point where all is tried
-            self._restore(run_directory.present_plan(plan))
+            self._restore(plan)
         self.field = self._stepwise(sampler)
         self._may_compile = compiled
         if compiled:
@@ -129,21 +128,19 @@ class Flow:
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.scaling, self.condition_ranges = conditions.restored(self.columns)
-        self.transform = TableTransform.from_json(self._json("transform.json"))
-        self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
-        settings, counts = self.settings, {len(self.columns[k]) for k in ("units", "dtypes")}
-        known = {name: settings[name] for name in settings if name in field_types(ModelConfig)}
-        check_settings(known, ModelConfig)
-        if (
-            counts != {self.n_columns}
-            or any(np.dtype(dtype).kind not in "biuf" for dtype in self.columns["dtypes"])
-            or self.transform.names != tuple(self.columns["names"])
-            or self.transform.n_latent != self.n_latent
-            or len(self.manifest["models"]) != len(self.grid)
-        ):
-            raise FormatError("columns, latent columns, steps and models do not belong together")
+        transform = run_directory.parse_json(self._checked("transform.json"), "transform.json")
+        with reading("transform.json"):
+            self.transform = TableTransform.from_json(transform)
+        with reading("preconditioner.npz"):
+            self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
+        names, n_cond = tuple(self.columns["names"]), len(self.condition_names)
+        if (self.transform.names, self.transform.n_latent) != (names, self.n_latent):
+            raise FormatError("the columns of transform.json are not those of plan.json")
+        start = not {"source", "noise"}.isdisjoint(plan["fingerprint"]["events"])
+        if self.preconditioner.sizes() not in (None, (self.n_latent, n_cond, start)):
+            raise FormatError("the columns of preconditioner.npz are not those of plan.json")
         self._stepwise(None)
-        point, n_cond = np.zeros((1, self.n_latent)), len(self.condition_names)
+        point = np.zeros((1, self.n_latent))
         cond = np.zeros((1, n_cond)) if n_cond else None
         values = [self.as_table(self.transform.inverse(point), cond).x]
         if self.n_latent:
@@ -200,17 +197,6 @@ class Flow:
     def classifier(self) -> CompiledTrees:
         """The compiled trees of the rejection classifier."""
         return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
-
-    def _json(self, name: str, schema: Any = dict[str, Any]) -> dict[str, Any]:
-        manifest, what = name == "manifest.json", f"{self.source.path}: {name}"
-        content = self.source.read(name) if manifest else self._checked(name)
-        parsed: dict[str, Any] = run_directory.parse_json(content, what)
-        if manifest and isinstance(self.source, run_directory.RunDirectory):
-            parsed = run_directory.opened(parsed, what)
-        run_directory.check_format(parsed, what)
-        with reading(what):
-            check_value(parsed, schema, "its content")
-        return parsed
 
     def _checked(self, name: str) -> bytes:
         """Return a member that must have the hash that the manifest states."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor
 
 from .. import atomic_files, seeding
-from ..errors import FormatError
+from ..errors import FormatError, reading
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS, integrate
 from ..seeding import RowNoise
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
-from .backbones import BACKBONES, build_backbone
+from ..typed_settings import AtLeastOne, Positive, Stored, check_stored
+from .backbones import BACKBONES, Backbone, build_backbone
 from .denoiser import Denoiser
 from .network_field import NetworkField
 
@@ -41,19 +41,44 @@ def pack_network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> by
     return buffer.getvalue()
 
 
+class StoredDenoiser(Stored):
+    """Settings of a `Denoiser`."""
+
+    prediction: str
+    sigma_data: Positive
+    sigma_min: Positive
+    sigma_max: Positive
+
+
+class Header(Stored):
+    """What describes the tensors of a file; checkpoints and networks of tables have more."""
+
+    format: int
+    kind: str
+    backbone: dict[str, Any]
+    denoiser: StoredDenoiser
+    transform: dict[str, Any] | None = None
+    names: list[str] | None = None
+    units: list[str] | None = None
+    objective: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    history: list[dict[str, float | None]] | None = None
+    stored: list[tuple[Positive, AtLeastOne]] | None = None
+    data_digest: str | None = None
+
+
 def unpack_network(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return header and tensors. Raises FormatError that names a foreign file."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            header = json.loads(bytes(archive[HEADER]))
-            names = [name for name in archive.files if name.startswith("t/")]
-            tensors = {name[2:]: torch.from_numpy(archive[name]) for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{where} is no network of flowBDT, or truncated ({error})") from error
-    if header.get("format") != FORMAT:
-        raise FormatError(
-            f"{where} has format {header.get('format')!r}; this release reads {FORMAT}"
-        )
+    with reading(f"{where} is no network of flowBDT, or truncated"):
+        arrays = atomic_files.read_arrays(content, "the file")
+        header = json.loads(arrays.pop(HEADER).tobytes())
+        if header["format"] != FORMAT:
+            raise FormatError(f"it has format {header['format']!r}; this release reads {FORMAT}")
+        check_stored(header, Header, HEADER)
+        tensors = {name.removeprefix("t/"): torch.from_numpy(a) for name, a in arrays.items()}
+        for name, tensor in tensors.items():
+            if f"t/{name}" not in arrays or not torch.isfinite(tensor).all():
+                raise FormatError(f"tensor {name!r} is unknown, or not finite")
     return header, tensors
 
 
@@ -64,8 +89,8 @@ def read_network(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
     header, tensors = unpack_network(content, str(path))
-    if header.get("kind") != kind:
-        raise FormatError(f"{path} is a {header.get('kind')}, not a {kind}")
+    if header["kind"] != kind:
+        raise FormatError(f"{path} is a {header['kind']}, not a {kind}")
     return header, tensors
 
 
@@ -107,9 +132,32 @@ def load_network(path: str | Path, device: str = "cpu") -> Denoiser:
 
 def restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Denoiser:
     """Return the network of a header with its weights. Raises FormatError if they do not fit."""
-    denoiser = Denoiser(build_backbone(header["backbone"]), **header["denoiser"])
-    load_weights(denoiser, tensors, where)
+    with reading(where):
+        backbone = stored_backbone(header, tensors)
+        denoiser = Denoiser(backbone, **header["denoiser"])
+        if unknown := tensors.keys() - weights_of(denoiser).keys():
+            raise FormatError(f"it has unknown tensors {sorted(unknown)}")
+        load_weights(denoiser, tensors, where)
     return denoiser
+
+
+def stored_backbone(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Backbone:
+    """Return the untrained backbone of a header, no larger than its tensors.
+
+    A number in a header could ask for any amount of memory or time, so a network is first built
+    without memory.
+    """
+    spec, size = header["backbone"], sum(tensor.numel() for tensor in tensors.values())
+    for name, value in spec.items():
+        most = len(tensors) if name == "n_layers" else size
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, (int, float)) and not 0 <= number <= most:
+                raise FormatError(f"{name} of the backbone, {number}, does not fit its weights")
+    with torch.device("meta"):
+        outline = build_backbone(spec)
+    if sum(value.numel() for value in outline.state_dict().values()) > size:
+        raise FormatError("its backbone has more numbers than it stores")
+    return build_backbone(spec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +194,15 @@ class TableNetwork:
         """Read a file. Raises FormatError if it is truncated, foreign, or of another format."""
         header, tensors = read_network(path, TABLE_NETWORK)
         denoiser = restored(header, tensors, str(path))
-        transform = TableTransform.from_json(header["transform"])
-        return cls(denoiser.eval(), transform, *(tuple(header[k]) for k in ("names", "units")))
+        with reading(str(path)):
+            transform = TableTransform.from_json(header["transform"])
+            names, units = tuple(header["names"]), tuple(header["units"])
+            n_columns = header["backbone"].get("n_columns")
+            if names != transform.names or len(units) != len(names):
+                raise FormatError("its names and units are not those of its transform")
+            if n_columns != transform.n_latent or header["backbone"].get("n_conditions"):
+                raise FormatError("its network is not one of its latent columns alone")
+        return cls(denoiser.eval(), transform, names, units)
 
 
 def pretrained_network() -> TableNetwork:

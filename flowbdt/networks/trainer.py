@@ -18,13 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from .. import atomic_files, seeding
-from ..errors import ConfigError, InputError, RunError
+from ..errors import ConfigError, FormatError, InputError, RunError, reading
 from ..registry import unknown
 from ..tables.checks import relative
 from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
-from .backbones import build_backbone
 from .denoiser import Denoiser
-from .network_files import load_weights, network_header, pack_network, read_network, weights_of
+from .network_files import (
+    load_weights,
+    network_header,
+    pack_network,
+    read_network,
+    stored_backbone,
+    weights_of,
+)
 from .objective import Objective
 from .weight_averages import EMA, SIGMA_RELS, Average, PowerEMA, reconstruct
 
@@ -390,15 +396,20 @@ class Trainer:
     def resume(cls, path: str | Path) -> Trainer:
         """Return a training, to be continued with the same events. Raises FormatError."""
         header, tensors = read_network(path, CHECKPOINT)
-        config = TrainingConfig(**header["training"])
-        objective = Objective(**header["objective"])
-        trainer = cls(build_backbone(header["backbone"]), objective, config)
         groups: dict[str, dict[str, Tensor]] = collections.defaultdict(dict)
         for name, value in tensors.items():
             group, _, key = name.partition("/")
             groups[group][key] = value
-        trainer._restore(header, groups, str(path))
-        trainer.losses = tensors["losses"].tolist()
+        with reading(str(path)):
+            config = TrainingConfig(**header["training"])
+            objective = Objective(**header["objective"])
+            trainer = cls(stored_backbone(header, groups["network"]), objective, config)
+            if trainer.denoiser.settings() != header["denoiser"]:
+                raise FormatError("its network is not that of its objective")
+            trainer._restore(header, groups, str(path))
+            trainer.losses = groups["losses"][""].double().reshape(-1).tolist()
+            if len(trainer.losses) > config.n_steps:
+                raise FormatError("it has more losses than steps")
         return trainer
 
     def _restore(

@@ -103,7 +103,7 @@ def min_rows(n_rows: int, needed: int, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Column:
+class ReadColumn:
     """A column as numbers: values (n,) float64, codes of ``texts`` unless these are empty.
 
     ``dtype`` is numpy's name of the type to give back, ``original`` that of pandas or the kind of
@@ -235,14 +235,14 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
         ) from error
 
 
-def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = False) -> Column:
+def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = False) -> ReadColumn:
     """Return a column of a DataFrame, or of an array of numbers, that holds numbers or categories.
 
     With ``gaps`` missing entries are allowed (NaN). Texts must be plausible categories, few beside
     the rows, unless ``any_text``: where they are compared with known ones.
     """
     if isinstance(column, np.ndarray):
-        return Column(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
+        return ReadColumn(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
     import pandas as pd
 
     original = str(column.dtype)
@@ -264,12 +264,12 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
     if column.dtype.kind not in "biuf":
         return _texts(column, name, missing, any_text, original)
     if gaps:
-        return Column(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
+        return ReadColumn(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
     if plain:
-        return Column(_exact(column.to_numpy(), name, gaps), column.dtype.name)
+        return ReadColumn(_exact(column.to_numpy(), name, gaps), column.dtype.name)
     dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))  # nullable, or of Arrow
     values = _exact(column.to_numpy(dtype=dtype), name, gaps)
-    return Column(values, dtype.name, original=original)
+    return ReadColumn(values, dtype.name, original=original)
 
 
 def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
@@ -287,7 +287,7 @@ def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _category(column: Any, name: str, gaps: bool) -> Column:
+def _category(column: Any, name: str, gaps: bool) -> ReadColumn:
     """Return a column of pandas categories; their order, and their values as texts, are kept."""
     known = column.cat.categories
     values = known.tolist()
@@ -296,7 +296,7 @@ def _category(column: Any, name: str, gaps: bool) -> Column:
     if known.dtype.kind not in "biuf" and not all(isinstance(value, str) for value in values):
         raise _no_column(name, next(v for v in values if not isinstance(v, str)))
     codes = column.cat.codes.to_numpy()
-    return Column(
+    return ReadColumn(
         np.where(codes < 0, np.nan, codes.astype(np.float64)),
         "int64",
         tuple(map(str, values)),
@@ -304,7 +304,9 @@ def _category(column: Any, name: str, gaps: bool) -> Column:
     )
 
 
-def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool, original: str) -> Column:
+def _texts(
+    column: Any, name: str, missing: np.ndarray, any_text: bool, original: str
+) -> ReadColumn:
     """Return a column of texts (or bytes, or numbers that pandas took for objects)."""
     import pandas as pd
 
@@ -320,7 +322,7 @@ def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool, original
         if bool in kinds and len(kinds) > 1:
             raise InputError(f"column {name!r} mixes numbers and truth values: make it one kind")
         values[~missing] = present.astype(np.float64)  # whole numbers of any size
-        return Column(values, "float64")
+        return ReadColumn(values, "float64")
     if kinds and kinds <= {bytes, np.bytes_}:
         try:
             present, original = present.map(lambda item: item.decode()), "bytes"
@@ -332,7 +334,7 @@ def _texts(column: Any, name: str, missing: np.ndarray, any_text: bool, original
     if not any_text:
         check_plausible(name, texts, len(present))
     values[~missing] = pd.Index(texts, dtype=object).get_indexer(present.map(str))
-    return Column(values, "int64", texts, "" if original == str(default) else original)
+    return ReadColumn(values, "int64", texts, "" if original == str(default) else original)
 
 
 def _check_texts(present: Any, name: str) -> None:

@@ -33,12 +33,13 @@ import struct
 import zipfile
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Protocol
 
 import numpy as np
 
 from .. import atomic_files
-from ..errors import FormatError, reading
+from ..errors import FormatError
+from ..typed_settings import check_stored
 
 FORMAT = 4
 """Version of run directories and model files; raised when old readers would misread new files.
@@ -75,43 +76,6 @@ SEAL = "content_sha256"
 
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
-
-
-class Columns(TypedDict):
-    """Names, units and types of columns, names of conditions, texts of categories."""
-
-    names: list[str]
-    units: list[str]
-    dtypes: list[str]
-    conditions: list[str]
-    categories: dict[str, list[str]]
-
-
-class Fingerprint(TypedDict):
-    """All that decides what is trained."""
-
-    columns: Columns
-    events: dict[str, Any]
-    settings: dict[str, Any]
-
-
-class Plan(TypedDict):
-    """What generation reads of `plan.json`."""
-
-    digest: str
-    fingerprint: Fingerprint
-    grid: dict[Literal["boundaries", "times"], list[float]]
-    kind: Literal["table", "array", "frame", "dict", "records", "pyarrow", "polars"]
-    n_latent: int
-
-
-class Manifest(TypedDict):
-    """What generation reads of `manifest.json`."""
-
-    digest: str
-    files: dict[str, str]
-    models: dict[str, str]
-    steps: list[dict[str, Any]]
 
 
 class Source(Protocol):
@@ -338,16 +302,16 @@ def opened(content: Any, what: str) -> dict[str, Any]:
 def check_format(content: dict[str, Any], what: str) -> None:
     """Refuse a file of a format that this release does not know."""
     stored = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(stored, int) or not 1 <= stored <= FORMAT:
+    if type(stored) is not int or not 1 <= stored <= FORMAT:
         raise FormatError(
             f"{what} has format {stored!r}; this release reads 1 to {FORMAT}. A newer flowBDT wrote"
             " it, or it is no flowBDT file: upgrade with 'pip install -U flowbdt'"
         )
-    with reading(what):
-        events = content.get("fingerprint", content).get("events")  # of a plan, or a task
-        student = isinstance(events, dict) and "ways" in events
-        finished = content.get("grid", {}).get("times") == [0.0]
-    if student and not finished:
+    planned = content.get("fingerprint", content)  # of a plan, or a task
+    events = planned.get("events") if isinstance(planned, dict) else None
+    grid = content.get("grid")
+    student = isinstance(events, dict) and "ways" in events
+    if student and not (isinstance(grid, dict) and grid.get("times") == [0.0]):
         raise FormatError(
             f"{what} is of a student of an earlier version, with more than one evaluation or not"
             " trained to its end, which this release does not read: students have one evaluation;"
@@ -360,17 +324,55 @@ def read_plan(source: Source) -> dict[str, Any]:
 
     Settings of older formats come under their present names.
     """
-    what = f"{source.path}: plan.json"
-    content = opened(parse_json(source.read("plan.json"), what), what)
-    check_format(content, what)
-    return present_plan(content)
+    content, what = source.read("plan.json"), f"{source.path}: plan.json"
+    if isinstance(source, RunDirectory):
+        opened(parse_json(content, what), what)
+    return present_plan(content, what)
 
 
-def present_plan(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return a plan of any format with its settings under their present names."""
-    fingerprint = plan["fingerprint"]
-    settings = _present(fingerprint["settings"])
-    return {**plan, "fingerprint": {**fingerprint, "settings": settings}}
+def present_plan(content: bytes, what: str) -> dict[str, Any]:
+    """Return a checked plan of any format with its settings under their present names."""
+    from .stored_run import check_plan  # not at the top: YAML would delay a first event
+
+    plan = parse_json(content, what)
+    check_format(plan, what)
+    plan.pop(SEAL, None)
+    check_plan(plan, what)
+    settings = _present(plan["fingerprint"]["settings"])
+    return {**plan, "fingerprint": {**plan["fingerprint"], "settings": settings}}
+
+
+def read_manifest(source: Source) -> dict[str, Any]:
+    """Return the manifest of a run. Raises FormatError if it has not the form it must have."""
+    from .stored_run import Manifest
+
+    what = f"{source.path}: manifest.json"
+    manifest = parse_json(source.read("manifest.json"), what)
+    if isinstance(source, RunDirectory):
+        manifest = opened(manifest, what)
+    check_format(manifest, what)
+    manifest.pop(SEAL, None)
+    check_stored(manifest, Manifest, what)
+    return dict(manifest)
+
+
+def check_whole(manifest: dict[str, Any], plan: dict[str, Any], what: str) -> None:
+    """Raise FormatError unless a manifest belongs to a plan and names every step's model."""
+    names = [model_name(step) for step in range(len(plan["grid"]["times"]))]
+    stated = manifest["files"]
+    good = {
+        "digest": manifest["digest"] == plan["digest"],
+        "models": sorted(manifest["models"]) == names,
+        "steps": [one["step"] for one in manifest["steps"]] == list(range(len(names))),
+        "files": set(DESCRIBING) <= set(stated) <= {*DESCRIBING, REJECTION, PACKED},
+        "hashes": plan["fingerprint"]["fitted"] == {k: stated.get(k) for k in DESCRIBING[:2]},
+    }
+    for name, fits in good.items():
+        if not fits:
+            raise FormatError(
+                f"{what}: {name} of the manifest do not fit the plan: the run is not whole, or of"
+                " another plan. Copy it again, or finish it with 'flowbdt fit --resume'"
+            )
 
 
 def _present(settings: dict[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class ConditionalDistribution:
     def __init__(self, settings: DistributionSettings) -> None:
         self.settings = settings
         self._boosters: dict[str, xgb.Booster] = {}
+        self.n_inputs: int | None = None  # of a stored one
 
     def fit(self, inputs: np.ndarray, share: np.ndarray, *, seed: int, n_threads: int = 1) -> Self:
         """Learn from features (n, k), NaN = missing, and shares (n,). Raises InputError.
@@ -261,6 +262,7 @@ class ConditionalDistribution:
             key = name.removeprefix("booster_")
             restored._boosters[key], stored[key] = load_booster(content)
         restored._check_boosters(stored)
+        restored.n_inputs = stored["tree"].n_inputs
         leaves = len(stored_array(arrays, "numbers", (None,), "i", 0))
         restored._numbers = arrays["numbers"]
         restored._ends = stored_array(arrays, "ends", (leaves, 2), low=0, high=1)

@@ -92,6 +92,11 @@ class Ended(NamedTuple):
         return "error" if clear and said else "traceback"
 
 
+def finished(ended: Ended, right: bool) -> str:
+    """Return the outcome of a command that has to succeed."""
+    return ended.outcome(right) if ended.status == 0 else "traceback"
+
+
 def command(*words: object, kill_after: float | None = None, limit: int | None = None) -> Ended:
     """Do a command in a child of this process.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...atomic_files import read_arrays
-from ...errors import ConfigError, FormatError, reading
+from ...errors import FormatError, reading
 from . import mixture  # noqa: F401  (it enters itself in PRECONDITIONERS)
 from .base import FORMAT, PRECONDITIONERS, Preconditioner, Prepared
 
@@ -17,9 +17,10 @@ __all__ = ["PRECONDITIONERS", "Preconditioner", "Prepared", "from_arrays", "from
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
     """Return the preconditioner that `Preconditioner.to_arrays` wrote.
 
-    Raises FormatError if something is missing or of a version that this release does not know.
+    Raises FormatError if something is missing, damaged, or of a version that this release does not
+    know.
     """
-    try:
+    with reading("the stored preconditioner"):
         version = int(arrays["format"])
         if not 1 <= version <= FORMAT:
             raise FormatError(
@@ -28,15 +29,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Preconditioner:
             )
         name = str(arrays["name"])
         if name == "stages":  # an early student, which had a prefix for its one stage
-            name, arrays = "mixture", {k.removeprefix("0."): a for k, a in arrays.items()}
+            known = {k.removeprefix("0."): a for k, a in arrays.items() if k.startswith("0.")}
+            name, arrays = "mixture", known
         restored: Preconditioner = PRECONDITIONERS.get(name).restore(arrays)
         return restored
-    except (KeyError, ConfigError) as error:
-        raise FormatError(f"not a stored preconditioner: {error}") from error
 
 
 def from_bytes(content: bytes) -> Preconditioner:
     """Return the preconditioner that `Preconditioner.to_bytes` wrote. Raises FormatError."""
-    arrays = read_arrays(content, "the stored preconditioner")
-    with reading("the stored preconditioner"):
-        return from_arrays(arrays)
+    return from_arrays(read_arrays(content, "the stored preconditioner"))

@@ -97,6 +97,10 @@ class Preconditioner(ABC):
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
         """Return a fitted preconditioner from its `state`; options are not part of it."""
 
+    def sizes(self) -> tuple[int, int, bool] | None:
+        """Return latent columns, conditions, whether the start is known; None: they are free."""
+        return None
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the state, the name and the format; `from_arrays` reads it."""
         return {**self.state(), "name": np.array(self.name), "format": np.array(FORMAT)}
@@ -165,5 +169,5 @@ class NoPreconditioner(Preconditioner):
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
         restored = cls()
-        restored._m = int(stored_array(state, "sizes", (None,), "i", 0)[0])
+        restored._m = int(stored_array(state, "sizes", (1,), "i", 0)[0])
         return restored

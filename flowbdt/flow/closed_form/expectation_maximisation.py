@@ -7,6 +7,7 @@ All sums run over events in the order of the table, so equal input gives equal b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,28 +36,28 @@ class MixtureSettings:
     shrinkage: float
 
 
+Patterns = tuple[tuple[np.ndarray | slice, np.ndarray], ...]
+"""Row numbers (or a slice for all) and what is observed in them (p,), bool."""
+
+
 @dataclass(frozen=True)
 class StandardisedRows:
-    """Standardised rows y (n, p), NaN where missing; weight (n,); rows of equal gaps together.
-
-    ``patterns`` are pairs of row numbers (or a slice for all) and what is observed (p,), bool.
-    """
+    """Standardised rows y (n, p), NaN where missing, and their weight (n,)."""
 
     y: np.ndarray
     weight: np.ndarray
-    patterns: tuple[tuple[np.ndarray | slice, np.ndarray], ...]
 
-    @classmethod
-    def of(cls, y: np.ndarray, weight: np.ndarray) -> StandardisedRows:
-        """Group rows by what is missing in them."""
-        return cls(y, weight, gap_patterns(np.isnan(y)))
+    @cached_property
+    def patterns(self) -> Patterns:
+        """Rows of equal gaps."""
+        return gap_patterns(np.isnan(self.y))
 
     def take(self, rows: np.ndarray) -> StandardisedRows:
         """Return some of the rows."""
-        return StandardisedRows.of(self.y[rows], self.weight[rows])
+        return StandardisedRows(self.y[rows], self.weight[rows])
 
 
-def gap_patterns(missing: np.ndarray) -> tuple[tuple[np.ndarray | slice, np.ndarray], ...]:
+def gap_patterns(missing: np.ndarray) -> Patterns:
     """Return (row numbers, observed columns) for each pattern among ``missing`` (n, p), bool."""
     if not missing.any():
         return ((slice(None), np.ones(missing.shape[1], dtype=bool)),)
@@ -221,7 +222,7 @@ def start(
         count = member.sum(axis=1)
         centres = (member @ y)[count > 0] / count[count > 0, None]
     member = _nearest(y, centres) * rows.weight
-    return maximisation(member, StandardisedRows.of(y, rows.weight), settings, None)
+    return maximisation(member, StandardisedRows(y, rows.weight), settings, None)
 
 
 def _spread_seeds(

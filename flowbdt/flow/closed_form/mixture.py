@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import seeding
 from ...atomic_files import stored_array
-from ...errors import InputError, plural
+from ...errors import FormatError, InputError, plural
 from ...seeding import row_uniform
 from ...tables import checks
 from ...typed_settings import AtLeastOne, NotNegative
@@ -25,6 +25,9 @@ from .expectation_maximisation import (
     search_components,
 )
 from .mixture_on_path import Motion, PreparedMixture
+
+LARGEST = 1e30
+"""Largest number of a stored mixture; its squares are within float64."""
 
 
 @PRECONDITIONERS.register("mixture")
@@ -81,7 +84,7 @@ class MixturePreconditioner(Preconditioner):
         shift, scale = _standard(y, weight)
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
-        rows = StandardisedRows.of((y - shift) / scale, weight)
+        rows = StandardisedRows((y - shift) / scale, weight)
         kind = self.covariance
         if kind == "auto":
             kind = "full" if layout.m <= self.most_full else "low_rank"
@@ -135,22 +138,39 @@ class MixturePreconditioner(Preconditioner):
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Self:
         restored = cls()
-        m, n_cond, source, restored._n_rows = stored_array(state, "sizes", (4,), "i", 0).tolist()
-        restored._layout = Layout(m, n_cond, bool(source))
-        restored._search = {int(n): value for n, value in state["search"].tolist()}
-        log_weights, p = stored_array(state, "log_weights", (None,)), restored._layout.p
+        sizes = stored_array(state, "sizes", (4,), "i", 0)
+        m, n_cond, has_source, restored._n_rows = (int(size) for size in sizes)
+        layout = restored._layout = Layout(m, n_cond, bool(has_source))
+        search = stored_array(state, "search", (None, 2))
+        restored._search = {int(n): float(value) for n, value in search}
+        log_weights = stored_array(state, "log_weights", (None,), high=1e-6)
         k = len(log_weights)
+        means = stored_array(state, "means", (k, layout.p), low=-LARGEST, high=LARGEST)
+        if not k or has_source > 1 or abs(np.exp(log_weights).sum() - 1) > 1e-6:
+            raise FormatError("the weights of a stored mixture do not add up to 1")
         covariances: Covariances
         if "factors" in state:
-            factors = stored_array(state, "factors", (k, p, None))
-            covariances = LowRank(
-                factors, stored_array(state, "diagonals", (k, p), low=np.finfo(float).tiny)
+            factors = stored_array(
+                state, "factors", (k, layout.p, None), low=-LARGEST, high=LARGEST
             )
+            diagonals = stored_array(state, "diagonals", (k, layout.p), low=1e-300, high=LARGEST)
+            covariances = LowRank(factors, diagonals)
         else:
-            covariances = Full(stored_array(state, "covariances", (k, p, p)))
-        means = stored_array(state, "means", (k, p))
+            shape = (k, layout.p, layout.p)
+            covariances = Full(
+                stored_array(state, "covariances", shape, low=-LARGEST, high=LARGEST)
+            )
+            np.linalg.cholesky(covariances.covariances)  # an error unless positive definite
+            if not np.allclose(covariances.covariances, covariances.covariances.transpose(0, 2, 1)):
+                raise FormatError("the covariances of a stored mixture are not symmetric")
+        known = {"sizes", "search", "log_weights", "means", "name", "format", *vars(covariances)}
+        if unknown := sorted(state.keys() - known):
+            raise FormatError(f"a stored mixture has unknown arrays {unknown}")
         restored._mixture = GaussianMixture(log_weights, means, covariances)
         return restored
+
+    def sizes(self) -> tuple[int, int, bool]:
+        return self._layout.m, self._layout.n_cond, self._layout.has_source
 
 
 @PRECONDITIONERS.register("gaussian")

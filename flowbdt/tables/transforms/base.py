@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 import numpy as np
 
 from ...atomic_files import to_plain
-from ...errors import ConfigError, FormatError
+from ...errors import ConfigError, FormatError, reading
 from ...registry import Registry
+from ...typed_settings import Positive, Stored, check_settings, check_stored, check_value
 
 REACH = 3.0
 """How far (in latent units, about standard deviations) a generated value may lie beyond the
@@ -85,15 +87,67 @@ class ColumnTransform(ABC):
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ColumnTransform:
         """Rebuild a fitted transform, bit-equal in what it computes. Raises FormatError."""
-        try:
-            transform: ColumnTransform = TRANSFORMS.get(data["name"])(**data["options"])
+        what = f"a stored column transform {data.get('name')!r}"[:100]
+        check_stored(data, StoredTransform, what)
+        with reading(what), np.errstate(all="ignore"):
+            kind = TRANSFORMS.get(data["name"])
+            check_settings(data["options"], kind)
+            transform: ColumnTransform = kind(**data["options"])
             transform.load(data["state"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"a stored column transform cannot be read ({error}); it needs a known 'name',"
-                " 'options' and 'state', as written by to_json"
-            ) from error
+            check_state(data["state"], transform)
         return transform
+
+
+class StoredTransform(Stored):
+    """A fitted column transform."""
+
+    name: str
+    options: dict[str, Any]
+    state: dict[str, Any]
+
+
+Numbers = list[float]
+Limits = dict[Literal["low", "high"], Literal["limit", "extend"]]
+
+STATE: dict[str, Any] = {
+    **dict.fromkeys(("z", "x", "values", "edges", "spikes"), Numbers),
+    "limited": Annotated[Limits, msgspec.Meta(min_length=2)],
+    "scale": Positive,
+    "at_low": bool,
+    "at_high": bool,
+    "bound": float | None,
+    "inner": dict[str, Any],
+    "parts": list[dict[str, Any]],
+}
+"""Types of learned numbers; those of other names are single ones."""
+
+PROBES = np.array([-9.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 9.0])
+"""Latent values at which a restored transform must work."""
+
+
+def check_state(state: Mapping[str, Any], transform: ColumnTransform) -> None:
+    """Raise an error unless a restored transform has a whole state, and works."""
+    if unknown := state.keys() - transform.state().keys():
+        raise FormatError(f"its state has unknown entries {sorted(unknown)}")
+    for name, value in state.items():
+        check_value(value, STATE.get(name, float), f"{name} of its state")
+        rising = name in ("z", "x", "values", "edges")
+        if rising and (len(value) < (name != "edges") or (np.diff(value) < 0).any()):
+            raise FormatError(f"{name} of its state must be rising numbers")
+    for few, many, more in (("z", "x", 0), ("edges", "values", 1)):
+        if many in state and len(state[few]) + more != len(state[many]):
+            raise FormatError(f"{few} and {many} of its state differ in length")
+    for low, high in (("x_low", "x_high"), ("z_low", "z_high"), ("minimum", "maximum")):
+        if low in state and not state[low] <= state[high]:
+            raise FormatError(f"{low} of its state is above {high}")
+    if not transform.n_latent:
+        return
+    x = transform.inverse(np.tile(PROBES[:, None], transform.n_latent))
+    z = transform.forward(x, np.random.default_rng(0))
+    if x.shape != PROBES.shape or z.shape != (len(x), transform.n_latent):
+        raise FormatError("its values have another shape")
+    if not (np.isfinite(x).all() and np.isfinite(z).all()):
+        raise FormatError("its values are not finite")
 
 
 TRANSFORMS: Registry[ColumnTransform] = Registry("transform")

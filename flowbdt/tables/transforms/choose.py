@@ -83,18 +83,29 @@ def find_lattice(values: np.ndarray, dtype: np.dtype) -> dict[str, float] | None
     return None
 
 
-def _has_decimals(values: np.ndarray, decimals: int, dtype: np.dtype) -> np.ndarray:
+def _printed(values: np.ndarray, decimals: int, dtype: np.dtype) -> np.ndarray:
     printed = np.rint(values * 10.0**decimals) / 10.0**decimals
-    return (printed.astype(dtype) if dtype.kind == "f" else printed) == values
+    return printed.astype(dtype).astype(np.float64) if dtype.kind == "f" else printed
+
+
+def _has_decimals(values: np.ndarray, decimals: int, dtype: np.dtype) -> np.ndarray:
+    """Return which values are decimals, but for two units of the type's last place."""
+    near = 2 * np.spacing(np.abs(values).astype(dtype)) if decimals else 0.0
+    return np.abs(_printed(values, decimals, dtype) - values) <= near
 
 
 def _with_step(distinct: np.ndarray, decimals: int, dtype: np.dtype) -> dict[str, float] | None:
     """Return decimals, step and offset of a lattice, the latter in units of the last decimal."""
-    units = np.rint(distinct * 10.0**decimals).astype(np.int64)
-    step = int(np.gcd.reduce(np.diff(units))) if units.size >= 8 else 1
     if decimals and _has_decimals(distinct, decimals - 1, dtype).mean() > 0.7:
         return None  # few need the last decimal
-    return {"decimals": decimals, "step": float(step), "offset": float(units[0] % step)}
+    units = np.rint(distinct * 10.0**decimals).astype(np.int64)
+    step = int(np.gcd.reduce(np.diff(units))) if units.size >= 8 else 1
+    if (_printed(distinct, decimals, dtype) == distinct).all():
+        return {"decimals": decimals, "step": float(step), "offset": float(units[0] % step)}
+    size = float(dtype.type(step / 10.0**decimals))  # not as printed, but as k times 0.1 gives them
+    if ((units // step * size).astype(dtype) == distinct).all():
+        return {"decimals": 0, "step": size, "offset": 0.0}
+    return None
 
 
 def are_codes(distinct: Distinct) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError, DataWarning, plural
+from ...typed_settings import AtLeastZero, check_value
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
 from .choose import choose_continuous, choose_integer_tails
 from .rank import Distinct, find_spikes, spread_normal
@@ -52,10 +53,13 @@ class Integer(ColumnTransform):
     decimals: int = 0
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Integer:
+        check_number(self.offset, "offset of 'integer'")
         if check_number(self.step, "step of 'integer'", positive=True) == 0:
             raise ConfigError("step of 'integer' must not be 0")
+        check_value(self.decimals, AtLeastZero, "decimals of 'integer'")
         exact = (values * 10.0**self.decimals - self.offset) / self.step
-        wrong = np.abs(exact - np.rint(exact)) > (0.1 if self.decimals else 0.0)
+        near = 0.1 if self.decimals or self.step % 1 else 0.0
+        wrong = np.abs(exact - np.rint(exact)) > near
         if wrong.any():
             row = int(np.argmax(wrong))
             kind = "integral values" if self._is_plain() else "values on its lattice"
@@ -113,12 +117,9 @@ class Integer(ColumnTransform):
 
     def describe(self) -> str:
         tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
-        low, high = (
-            (self.offset + self.step * k) / 10**self.decimals for k in (self.minimum, self.maximum)
-        )
-        kind = (
-            "integer" if self._is_plain() else f"multiples of {self.step / 10**self.decimals:.12g}"
-        )
+        unit, zero = self.step / 10**self.decimals, self.offset / 10**self.decimals
+        low, high = (zero + unit * number for number in (self.minimum, self.maximum))
+        kind = "integer" if self._is_plain() else f"multiples of {unit:.12g}"
         return (
             f"{kind} from {low:g} to {high:g}, dequantised; tails: {tails};"
             f" k + u: {self._inner.describe()}"

@@ -11,9 +11,9 @@ import numpy as np
 
 from ... import seeding
 from ...atomic_files import to_plain
-from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
+from ...errors import ConfigError, DataWarning, FormatError, InputError, plural, reading
 from ...registry import unknown
-from ...typed_settings import check_settings
+from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, check_stored
 from .. import checks
 from ..event_table import EventTable
 from ..relations import Relation, order_relations
@@ -277,19 +277,64 @@ class TableTransform:
                 f"a stored table transform must have format {FORMAT}, got {got!r}; it is from"
                 " another release or not a transform"
             )
-        try:
-            result = cls("auto", tuple(data["relations"]), int(data["seed"]))
+        check_stored(data, StoredTable, "a stored table transform")
+        with reading("a stored table transform"):
+            result = cls("auto", tuple(data["relations"]), data["seed"])
             result._columns = [
                 _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
                 for column in data["columns"]
                 for stored in [column["transform"]]
             ]
+            for column in result._columns:
+                if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
+                    raise FormatError(f"column {column.name!r} has an impossible range or type")
             result._relations = order_relations(result.relations, result.names)
+            targets = {relation.target for relation in result._relations}
+            if targets != {column.name for column in result._columns if not column.transform}:
+                raise FormatError("its relations are not those of the columns without transform")
             result._joint = JointTransform.from_json(data["joint"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"a stored table transform cannot be read ({error!r})") from error
-        result.spec = result.transform_spec()
+            if result._joint.mean.size != len(result._column_latent_names()):
+                raise FormatError("its joint transform is of another number of columns")
+            result.spec = result.transform_spec()
         return result
+
+
+class StoredColumn(Stored):
+    """A column of a stored table transform."""
+
+    name: str
+    dtype: str
+    transform: dict[str, Any] | None
+    reason: str
+    low: float
+    high: float
+
+
+class StoredTable(Stored):
+    """A stored table transform."""
+
+    format: int
+    seed: AtLeastZero
+    columns: list[StoredColumn]
+    relations: list[str]
+    joint: dict[str, Any]
+
+
+class StoredState(Stored):
+    """What a joint transform learned; axes and spread if it is 'whiten'."""
+
+    mean: list[float]
+    scale: list[Positive]
+    axes: list[list[float]] | None = None
+    spread: list[Positive] | None = None
+
+
+class StoredJoint(Stored):
+    """A stored joint transform."""
+
+    name: Literal["none", "standardise", "whiten"]
+    tolerance: float
+    state: StoredState
 
 
 def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
@@ -426,15 +471,17 @@ class JointTransform:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild a fitted transform. Raises FormatError."""
-        try:
+        check_stored(data, StoredJoint, "a stored joint transform")
+        with reading("a stored joint transform"):
             joint = cls(data["name"], data["tolerance"])
             state = {key: np.array(value, dtype=np.float64) for key, value in data["state"].items()}
             joint.mean, joint.scale = state["mean"], state["scale"]
             size = joint.mean.size
+            whitens = joint.name == "whiten"
+            if joint.scale.size != size or (len(state) == 4) != whitens:
+                raise FormatError("its numbers do not fit together")
             joint.spread = state.get("spread", np.ones(size))
             joint.axes = state.get("axes", np.eye(size)).reshape(size, joint.spread.size)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FormatError(f"a stored joint transform cannot be read ({error!r})") from error
         return joint
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from ....errors import FormatError
 from ....trees.share_distribution import ConditionalDistribution, DistributionSettings
 from ..geometry import Geometry, Layer
 
@@ -166,6 +167,16 @@ class LayerPlan:
             order = np.argsort(-layer_energies.mean(axis=0), kind="stable")
         return cls(geometry, groups, tuple(int(position) for position in order))
 
+    def check(self) -> None:
+        """Raise FormatError unless order and groups have every layer once, groups equal ones."""
+        every = list(range(len(self.geometry.layers)))
+        members = [position for group in self.groups for position in group]
+        if sorted(self.order) != every or sorted(members) != every or () in self.groups:
+            raise FormatError("order and groups must have every layer once")
+        for group in self.groups:
+            if len({(self.layer(i).n_r, self.layer(i).n_alpha) for i in group}) != 1:
+                raise FormatError(f"the layers {group} of a group differ in their voxels")
+
     def layer(self, position: int) -> Layer:
         """Return a layer by its position."""
         return self.geometry.layers[position]
@@ -224,6 +235,9 @@ class Divisions:
         self.plan: LayerPlan
         self.threshold: float
 
+    n_features: ClassVar[int]
+    """Inputs of the trees besides those of `ShowerEnergies.features`."""
+
     def learn(
         self,
         group: int,
@@ -250,5 +264,14 @@ class Divisions:
         self.plan, self.threshold = plan, threshold
         for name, arrays in state.items():
             group, *kind = map(int, name.split("_"))
-            self.models[group, tuple(kind)] = ConditionalDistribution.from_arrays(arrays)
+            if group >= len(plan.groups) or tuple(kind) not in self.kinds(plan, group):
+                raise FormatError(f"there is no division {name!r} in this geometry")
+            model = self.models[group, tuple(kind)] = ConditionalDistribution.from_arrays(arrays)
+            n_near = len(plan.order) if len(plan.order) <= FEW_LAYERS else 2 * REACH + 1
+            if model.n_inputs != 2 + n_near + self.n_features:
+                raise FormatError(f"the trees of division {name!r} have {model.n_inputs} inputs")
         return self
+
+    def kinds(self, plan: LayerPlan, group: int) -> set[tuple[int, ...]]:
+        """Return the kinds of division of a group of layers."""
+        raise NotImplementedError

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,8 @@ from typing import Any, Self
 import numpy as np
 
 from .... import seeding
+from ....atomic_files import stored_array
+from ....errors import DataWarning, FormatError
 from ....model import FlowBDT
 from ....training import run_directory
 from ....trees.share_distribution import flow_parameters
@@ -79,7 +82,9 @@ class LayerEnergies:
         """Return layer energies (n, layers), MeV, at incident energies (n,), MeV."""
         noise = seeding.RowNoise(seed, "shower-total", np.arange(len(energies)), once=True)
         total_z = noise.standard_normal((len(energies),))
-        rest = self.model.sample(cond=_conditions(energies, total_z), random_state=seed)
+        with warnings.catch_warnings():  # one normal number in a thousand is beyond the training
+            warnings.filterwarnings("ignore", "conditions far outside", DataWarning)
+            rest = self.model.sample(cond=_conditions(energies, total_z), random_state=seed)
         z = np.column_stack([total_z, np.asarray(rest, dtype=np.float64)])
         return self.decoded(energies, z)
 
@@ -121,12 +126,19 @@ class LayerEnergies:
         """Take back what `state` returned."""
         restored = cls({})
         restored.threshold = threshold
-        restored.order = state["order"]
-        restored.marginals = EnergyMarginals.from_arrays(state["marginals"])
+        restored.order = stored_array(state, "order", (None,), "i", 0)
+        n = len(restored.order)
+        restored.marginals = EnergyMarginals.from_arrays(state["marginals"], n)
+        flow = stored_array(state, "flow", (None,), "u")
+        if sorted(restored.order) != list(range(n)) or len(state) != 3:
+            raise FormatError("the order of the layer energies is damaged")
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             path = Path(folder) / "flow"
-            path.write_bytes(state["flow"].tobytes())
+            path.write_bytes(flow.tobytes())
             restored.model = FlowBDT.load(path)
+        trained = restored.model.flow()
+        if (trained.n_columns, len(trained.condition_names)) != (n - 1, 2) or trained.from_source:
+            raise FormatError("the flow of the layer energies is that of another table")
         return restored
 
 
@@ -232,11 +244,17 @@ class EnergyMarginals:
         return {"nodes": self._nodes, "ends": self._ends, "quantiles": self._quantiles}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Restore what `to_arrays` returned."""
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], m: int) -> Self:
+        """Restore what `to_arrays` returned for m columns. Raises FormatError."""
         restored = cls()
-        restored._nodes, restored._ends = arrays["nodes"], arrays["ends"]
-        restored._quantiles = arrays["quantiles"]
+        nodes = restored._nodes = stored_array(arrays, "nodes", (None,), low=-600, high=600)
+        shape = (len(nodes), m)
+        restored._ends = stored_array(arrays, "ends", (*shape, 2), low=0, high=1)
+        restored._quantiles = stored_array(arrays, "quantiles", (*shape, 2 + len(LEVELS)))
+        widths, whole = restored._quantiles[..., 1], restored._ends.sum(axis=-1) <= 1 + 1e-9
+        good = len(nodes) and (np.diff(nodes) > 0).all() and (np.abs(widths) < 300).all()
+        if not good or not whole.all() or len(arrays) != 3:
+            raise FormatError("the quantiles of the layer energies are damaged")
         return restored
 
 

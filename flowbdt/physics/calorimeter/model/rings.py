@@ -71,6 +71,11 @@ class Rings(Divisions):
                 division.divide(segments[position], split, shares, self.threshold)
         return [division.cells(segments[i], self.plan.layer(i).n_r) for i in range(len(segments))]
 
+    n_features = 1 + LARGER + division.KNOWN * division.KNOWN_SPLITS
+
+    def kinds(self, plan: LayerPlan, group: int) -> set[tuple[int, ...]]:
+        return {tuple(split) for split in splits(plan.layer(plan.groups[group][0]).n_r)}
+
     @staticmethod
     def n_numbers(plan: LayerPlan) -> int:
         """Return the number of uniform numbers that a shower takes."""

@@ -149,6 +149,11 @@ class Sectors(Divisions):
         np.put_along_axis(result, frames.sectors(), ordered, axis=1)
         return result
 
+    n_features = 4 + LARGER
+
+    def kinds(self, plan: LayerPlan, group: int) -> set[tuple[int, ...]]:
+        return {split.kind for split in splits(plan.layer(plan.groups[group][0]).n_alpha)}
+
     @staticmethod
     def n_numbers(plan: LayerPlan, position: int) -> int:
         """Return the number of uniform numbers that a layer of a shower takes."""

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
+import msgspec
 import numpy as np
 
 from .... import atomic_files, seeding
-from ....errors import DataWarning, FormatError, InputError
+from ....errors import DataWarning, FormatError, InputError, reading
 from ....generation.compiled.engine import may_compile
 from ....tables import checks
 from ....trees.share_distribution import DistributionSettings
-from ..geometry import Geometry, Layer
+from ....typed_settings import (
+    AtLeastOne,
+    AtLeastZero,
+    NotNegative,
+    Positive,
+    Stored,
+    check_stored,
+)
+from ..geometry import Geometry, stack_layers
 from ..shower_files import Showers
 from .compiled_voxels import CompiledVoxels
 from .energy_division import LayerPlan, ShowerEnergies
@@ -44,9 +53,6 @@ MOST_ROWS = 400_000
 
 BLOCK_VALUES = 400_000
 """Voxels that are generated together; decides which random numbers a shower gets."""
-
-_NOT_WHOLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
-"""Errors from reading a damaged or foreign file."""
 
 
 class ShowerModel:
@@ -234,21 +240,14 @@ class ShowerModel:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read a model file. Raises FormatError if it is damaged, foreign or of a newer format."""
-        try:
-            content = io.BytesIO(Path(path).read_bytes())
-            with np.load(content, allow_pickle=False) as stored:
-                arrays = {key: stored[key] for key in stored.files}
+        with reading(f"{path} is not a whole shower model"):
+            arrays = atomic_files.read_arrays(Path(path).read_bytes(), "the file")
             about = json.loads(arrays.pop("about").tobytes())
-            version = about["format"]
-        except _NOT_WHOLE as error:
-            raise FormatError(f"{path} is not a whole shower model ({error})") from error
-        if version != FORMAT:
-            raise FormatError(f"{path} has format {version}; this release reads {FORMAT}: upgrade")
-        try:
+            if (version := about["format"]) != FORMAT:
+                raise FormatError(f"it has format {version}; this release reads {FORMAT}: upgrade")
+            check_stored(about, StoredModel, "about")
             model = cls(threshold=about["threshold"], random_state=about["seed"])
             model._restore(about, _nested(arrays))
-        except _NOT_WHOLE as error:
-            raise FormatError(f"{path} is not a whole shower model ({error})") from error
         return model
 
     def _restore(self, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -256,7 +255,12 @@ class ShowerModel:
         self.geometry_ = _geometry(about["geometry"])
         groups = tuple(tuple(members) for members in about["groups"])
         self.plan_ = LayerPlan(self.geometry_, groups, tuple(about["order"]))
+        self.plan_.check()
+        if unknown := state.keys() - {"energies", "rings", "sectors"}:
+            raise FormatError(f"it has unknown arrays {sorted(unknown)}")
         self.energies_ = LayerEnergies.restore(state["energies"], self.threshold_)
+        if len(self.energies_.order) != len(self.geometry_.layers):
+            raise FormatError("layer energies are of another number of layers")
         settings, options = DistributionSettings(), (self.plan_, self.threshold_)
         self._rings = Rings(settings, 0).restore(state.get("rings", {}), *options)
         self._sectors = Sectors(settings, 0).restore(state.get("sectors", {}), *options)
@@ -291,6 +295,32 @@ def _rounded(voxels: np.ndarray, threshold: float) -> np.ndarray:
     return result
 
 
+MOST_VOXELS = 10_000_000
+
+
+class StoredGeometry(Stored):
+    """A geometry in a file; a layer is number, edges of rings, sectors and first voxel."""
+
+    name: str
+    particle: str
+    dataset: Literal[1, 2, 3]
+    min_energy: Positive
+    layers: Annotated[
+        list[tuple[int, list[float], AtLeastOne, AtLeastZero]], msgspec.Meta(min_length=2)
+    ]
+
+
+class StoredModel(Stored):
+    """What describes a model in a file."""
+
+    format: int
+    seed: int
+    threshold: NotNegative
+    geometry: StoredGeometry
+    groups: list[list[AtLeastZero]]
+    order: list[AtLeastZero]
+
+
 GEOMETRY = ("name", "particle", "dataset", "min_energy")
 
 
@@ -300,9 +330,15 @@ def _geometry_state(geometry: Geometry) -> dict[str, Any]:
 
 
 def _geometry(state: Mapping[str, Any]) -> Geometry:
-    layers = ((number, tuple(edges), *rest) for number, edges, *rest in state["layers"])
-    fields = {name: state[name] for name in GEOMETRY}
-    return Geometry(**fields, layers=tuple(Layer(*values) for values in layers))
+    layers = stack_layers([(number, edges, n) for number, edges, n, _ in state["layers"]])
+    firsts = [first for *_, first in state["layers"]]
+    rising = all(low < high for layer in layers for low, high in itertools.pairwise(layer.r_edges))
+    if [layer.first for layer in layers] != firsts or not rising or layers[0].r_edges[0] < 0:
+        raise FormatError("its layers do not fit together")
+    geometry = Geometry(**{name: state[name] for name in GEOMETRY}, layers=layers)
+    if geometry.n_voxels > MOST_VOXELS:
+        raise FormatError(f"it has {geometry.n_voxels} voxels, more than {MOST_VOXELS}")
+    return geometry
 
 
 def _flatten(arrays: dict[str, Any], prefix: str, state: Mapping[str, Any]) -> None:

@@ -1,0 +1,157 @@
+"""What the JSON members of a run hold: one schema, checked whenever a run is read.
+
+A run may come from strangers: hashes show that a file is whole, not that its content makes sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from .. import atomic_files
+from ..config import ModelConfig, Noise, present_settings
+from ..errors import FormatError, reading
+from ..flow.closed_form import PRECONDITIONERS
+from ..flow.couplings import COUPLINGS
+from ..flow.paths import PATHS
+from ..flow.schedules import SCHEDULES
+from ..flow.solvers import SOLVERS
+from ..flow.step_inputs import check_views
+from ..flow.time_grid import TimeGrid
+from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
+
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Time = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+
+
+class StepStory(Stored):
+    """What the manifest tells of a step."""
+
+    step: AtLeastZero
+    time: Time
+    trees: AtLeastZero
+    train_rmse: float | None
+    valid_rmse: float | None
+    valid_rmse_without_trees: float | None
+
+
+class Manifest(Stored):
+    """``manifest.json``."""
+
+    format: AtLeastOne
+    status: Literal["complete"]
+    digest: Digest
+    files: dict[str, Digest]
+    models: dict[str, Digest]
+    steps: list[StepStory]
+    packed: Digest | None = None  # of the arrays of compiled generation
+
+
+class Scaling(Stored):
+    """Scaling of columns and conditions, ranges of conditions."""
+
+    centre: list[float]
+    scale: list[Annotated[float, msgspec.Meta(gt=0)]]
+    low: list[float | None]
+    high: list[float | None]
+
+
+class Columns(Stored):
+    """Columns and conditions of the table."""
+
+    names: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    units: list[Text]
+    dtypes: list[Text]
+    categories: dict[str, list[Text]]
+    conditions: list[Text]
+    originals: dict[str, Text] | None = None
+    scaling: Scaling | None = None
+
+
+class Fingerprint(Stored):
+    """What decides the result of a training."""
+
+    settings: dict[str, Any]
+    columns: Columns
+    fitted: dict[str, Digest]
+    events: dict[str, Any]
+    versions: dict[str, int | Text]
+
+
+class Grid(Stored):
+    """Boundaries of the steps, and trained times."""
+
+    boundaries: list[Time]
+    times: list[Time]
+
+
+class Plan(Stored):
+    """``plan.json``."""
+
+    format: AtLeastOne
+    digest: Digest
+    fingerprint: Fingerprint
+    grid: Grid
+    kind: Literal["table", "array", "frame", "dict", "records", "pyarrow", "polars"]
+    n_train: AtLeastZero
+    n_valid: AtLeastZero
+    n_latent: AtLeastZero
+    made_with: dict[str, Text]
+    rejection: bool | None = None
+    labels: list[Any] | None = None
+
+
+def check_plan(plan: Mapping[str, Any], what: str) -> None:
+    """Raise FormatError unless a plan has its schema, and its entries exist and fit together."""
+    check_stored(plan, Plan, what)
+    fingerprint, columns = plan["fingerprint"], plan["fingerprint"]["columns"]
+    if plan["digest"] != atomic_files.digest(fingerprint):
+        raise FormatError(f"{what}: its digest is not that of its fingerprint; the file is damaged")
+    names, conditions = columns["names"], columns["conditions"]
+    every = [*names, *conditions]
+    good = {
+        "names": len(set(names)) == len(names) and len(set(conditions)) == len(conditions),
+        "units": len(columns["units"]) == len(names),
+        "dtypes": len(columns["dtypes"]) == len(names),
+        "categories": set(columns["categories"]) <= set(every),
+        "originals": set(columns.get("originals") or ()) <= set(every),
+    }
+    for name, fits in good.items():
+        if not fits:
+            raise FormatError(f"{what}: entry fingerprint.columns.{name} does not fit the others")
+    with reading(f"{what}: entry fingerprint.columns.dtypes"):
+        if any(np.dtype(dtype).kind not in "fiub" for dtype in columns["dtypes"]):
+            raise FormatError("types of columns are those of numbers")
+    for name, known in fingerprint["events"].items():
+        if name != "ways":
+            with reading(f"{what}: entry fingerprint.events.{name}"):
+                msgspec.convert(known, Digest)
+    with reading(f"{what}: entry grid"):
+        TimeGrid.from_json(plan["grid"])
+    with reading(f"{what}: entry fingerprint.settings"):
+        _check_settings(present_settings(fingerprint["settings"]))
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise an error unless the settings of a run are whole, and name what exists."""
+    config = ModelConfig(**settings)
+    optional = {"executor", "preset", "rejection"}
+    missing = set(ModelConfig.__dataclass_fields__) - optional - set(settings)
+    if missing:
+        raise FormatError(f"settings miss {', '.join(sorted(missing))}")
+    if config.n_steps is None and isinstance(config.spacing, str):
+        raise FormatError("n_steps is open")
+    Noise(**config.noise)
+    PATHS.build(config.path)
+    SOLVERS.build(config.solver)
+    COUPLINGS.build(config.coupling)
+    PRECONDITIONERS.build(config.preconditioner or "none")
+    check_views(config.inputs or [])
+    if not isinstance(config.spacing, list):
+        SCHEDULES.build(config.spacing)
+    if not all(isinstance(value, (bool, int, float, str)) for value in config.booster.values()):
+        raise FormatError("settings of the booster are numbers, texts, true or false")
