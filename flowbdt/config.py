@@ -245,7 +245,10 @@ class RunConfig(ModelConfig):
         if not isinstance(settings, dict):
             raise ConfigError(f"configuration {path} must be 'name: value' lines, got {settings!r}")
         first_format = settings.pop("format", FORMAT) == 1
-        return cls.from_mapping(present_settings(settings) if first_format else settings)
+        try:
+            return cls.from_mapping(present_settings(settings) if first_format else settings)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     def with_overrides(self, assignments: Sequence[str]) -> Self:
         """Return a copy with every ``name=value`` or ``a.b=value`` applied and checked."""

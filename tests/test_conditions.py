@@ -72,6 +72,15 @@ def test_what_single_precision_holds_is_not_changed(values):
     np.testing.assert_array_equal(scaling.forward(x), x)
 
 
+@pytest.mark.parametrize("far", [1e300, -1e300])
+def test_one_value_far_away_does_not_make_the_others_equal(far):
+    cond = np.append(far, UNIFORM[1:])
+    scaled = ColumnScaling.fit(cond[:, None]).forward(cond[:, None]).astype(np.float32)[:, 0]
+    assert np.isfinite(scaled).all()
+    assert len(np.unique(scaled)) > 0.99 * N
+    assert abs(scaled[0]) > abs(scaled[1:]).max()
+
+
 def test_conditions_beyond_all_numbers_of_the_scaling_stay_finite():
     scaling = ColumnScaling.fit(CONDITIONS["a cross section in cm2"][:, None])
     assert np.isfinite(scaling.forward(np.array([[1.0], [-1e300]])).astype(np.float32)).all()

@@ -88,6 +88,14 @@ def test_categories_that_are_few_or_meant_are_accepted():
     assert [len(known) for known in EventTable.of(frame).categories.values()] == [40, 7, N]
 
 
+def test_names_with_a_number_are_categories_where_each_has_many_rows():
+    names = pd.DataFrame({"station": [f"Station {i % 60:02d}" for i in range(3000)]})
+    assert len(EventTable.of(names).categories["station"]) == 60
+    for pattern in ("{} GeV", "{}.5", "run {}.5", "2024-{}", "2 x {}"):
+        with pytest.raises(InputError, match="look like numbers"):
+            EventTable.of({"v": [pattern.format(i % 60) for i in range(3000)]})
+
+
 @pytest.mark.parametrize(
     "array",
     [
@@ -121,14 +129,19 @@ def test_masked_entries_are_missing_ones_wherever_they_are():
         EventTable.of({"x": _masked(X), "y": Y})
     with pytest.raises(InputError, match="weights.*masked"):
         EventTable.of(plain, weight=_masked(np.abs(X)))
+    with pytest.raises(InputError, match="^the table has missing entries, 80 that are masked"):
+        EventTable.of(list(_masked(plain)))
     cond = EventTable.of(plain, cond=_masked(X)).cond
     assert np.isnan(cond[::10]).all()
     assert np.isfinite(cond).sum() == N - N // 10
 
 
-def test_weights_that_are_no_numbers_are_refused():
+@pytest.mark.parametrize(
+    "weight", [["heavy", "light"], ["1", "2"], np.array([1, 2], dtype="datetime64[s]"), [1j, 1]]
+)
+def test_weights_that_are_no_numbers_are_refused(weight):
     with pytest.raises(InputError, match="weights must be numbers"):
-        EventTable.of(X[:2, None], weight=["heavy", "light"])
+        EventTable.of(X[:2, None], weight=weight)
 
 
 def test_a_condition_named_like_a_column_is_refused_before_training():
@@ -181,7 +194,7 @@ def test_arrow_tables_keep_names_and_types():
 
 def test_tables_that_speak_arrow_come_back_as_their_library_makes_them(monkeypatch):
     pa = pytest.importorskip("pyarrow")
-    library = types.ModuleType("frames")
+    library = types.ModuleType("polars")
 
     class Frame:
         def __init__(self, table):
@@ -193,12 +206,54 @@ def test_tables_that_speak_arrow_come_back_as_their_library_makes_them(monkeypat
         def __arrow_c_stream__(self, schema=None):
             return self.table.__arrow_c_stream__(schema)
 
-    Frame.__module__ = "frames.frame"
+    Frame.__module__ = "polars.dataframe.frame"
     library.from_arrow = Frame
-    monkeypatch.setitem(sys.modules, "frames", library)
+    monkeypatch.setitem(sys.modules, "polars", library)
     back = fitted_sample(Frame(pa.table({"mass": X, "pt": Y})))
     assert isinstance(back, Frame)
     assert back.columns == ["mass", "pt"]
+
+
+def test_tables_of_a_library_that_takes_none_back_come_back_as_arrow_tables():
+    pa = pytest.importorskip("pyarrow")
+
+    class Relation:
+        columns = ("mass", "kind")
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return table.__arrow_c_stream__(requested_schema)
+
+    kind = pa.array(["top", "qcd"] * (N // 2))
+    table = pa.table({"mass": X, "kind": kind, "code": kind.dictionary_encode()})
+    for data in (table, Relation()):
+        back = fitted_sample(data)
+        assert back.schema == table.schema
+        assert set(back["kind"].to_pylist()) == {"top", "qcd"}
+
+
+def test_record_arrays_come_back_as_such():
+    records = np.rec.fromarrays([X, np.array([b"top", b"qcd"] * (N // 2))], names="pt,kind")
+    back = fitted_sample(records)
+    assert type(back) is np.recarray
+    assert back.dtype == records.dtype
+    assert set(back.kind) == {b"top", b"qcd"}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pd.Index(["pt", "eta"], name="quantity"),
+        pd.MultiIndex.from_tuples([("jet", 1), ("jet", 2)], names=["object", "number"]),
+    ],
+    ids=["index", "levels"],
+)
+def test_names_of_the_index_of_columns_come_back(columns, tmp_path):
+    model = small(random_state=1).fit(pd.DataFrame(np.column_stack([X, Y]), columns=columns))
+    model.save(tmp_path / "m.flowbdt")
+    for one in (model, FlowBDT.load(tmp_path / "m.flowbdt")):
+        back = one.sample(3, random_state=1).columns
+        assert back.equals(columns)
+        assert list(back.names) == list(columns.names)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +304,7 @@ def test_types_and_category_values_come_back(tmp_path):
 def test_categories_of_truth_values_come_back_as_truth_values():
     back = fitted_sample(pd.DataFrame({"x": X, "flag": pd.Categorical(X > 1)}))
     assert set(back.flag) == {False, True}
+    assert back.flag.dtype == "category"
 
 
 def test_conditions_of_numbers_are_found_among_categories_of_numbers_and_the_other_way_round():
@@ -277,7 +333,8 @@ def named():
 
 
 def test_conditions_with_names_go_by_name_in_any_kind_of_table(named, tmp_path):
-    values = {"eta": np.full(20, -2.0), "other": np.zeros(20), "pt": np.full(20, 2.0)}
+    days = [str(day) for day in DAYS[:20]]
+    values = {"eta": np.full(20, -2.0), "other": days, "pt": np.full(20, 2.0)}
     frame = pd.DataFrame(values)
     others = {"id": [f"evt_{i:05d}" for i in range(20)], "day": DAYS[:20], "mass": [np.inf] * 20}
     frame.assign(**others).to_csv(tmp_path / "c.csv", index=False)
@@ -288,6 +345,8 @@ def test_conditions_with_names_go_by_name_in_any_kind_of_table(named, tmp_path):
         new = pd.concat(list(named.sample_blocks(20, cond=cond, random_state=1)))
         np.testing.assert_array_equal(new.y, expected.y)
     assert len(named.sample(cond=values, random_state=1)) == 20
+    days = frame.assign(other=pd.to_datetime(days))
+    np.testing.assert_array_equal(named.sample(20, cond=days, random_state=1).y, expected.y)
 
 
 def test_conditions_with_other_names_are_refused_in_any_kind_of_table(named, tmp_path):

@@ -159,8 +159,9 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
     if different:
         raise ConfigError(
-            f"{path} was planned with other settings for {', '.join(different)}; leave them out to"
-            " continue it, or fit into another folder"
+            f"{path} was planned with other settings for {', '.join(different)} than those of this"
+            f" call and of {path / 'config.yaml'}; leave them out to continue it, or fit into"
+            " another folder"
         )
     executor = EXECUTORS.build(config.executor)
     with bar(total=len(run.missing_steps()), desc="training", unit="step") as progress:

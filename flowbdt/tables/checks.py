@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,10 @@ FEW_NUMBERS = 20
 """The same of texts that begin as a number does."""
 NUMBER = re.compile(r"\s*[-+(]?\s*[^\w\s]?\s*\d")
 """The beginning of a number, price or date."""
+LABEL = re.compile(r"[^\W\d][^\d.,]*\d+\D*")
+"""A name with one whole number, such as "Station 07"."""
+ROWS_OF_LABEL = 30
+"""Rows for each different text from which on such names are no identifiers."""
 NO_NUMBERS = (str, bytes, Decimal, date, timedelta, np.datetime64, np.timedelta64)
 
 
@@ -41,7 +45,10 @@ def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
     weight = unmasked(weight, "weights")
     try:
-        weight = np.asarray(weight, dtype=np.float64)
+        array = np.asarray(weight)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"got {array.dtype}")
+        weight = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"weights must be numbers, one per event: {error}") from error
     if weight.shape != (n_rows,):
@@ -119,8 +126,8 @@ class ReadColumn:
 def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
-    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'array',
-    'polars', and 'pyarrow' for all other tables that speak Arrow.
+    Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'recarray',
+    'array', 'polars', and 'pyarrow' for all other tables that speak Arrow.
     """
     if hasattr(data, "cond_names"):
         return data, "table"
@@ -132,7 +139,8 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     if isinstance(data, Mapping):
         columns, kind = dict(data), "dict"
     elif fields:
-        columns, kind = {name: data[name] for name in fields}, "records"
+        columns = {name: data[name] for name in fields}
+        kind = "recarray" if isinstance(data, np.recarray) else "records"
     elif hasattr(data, "columns") and not hasattr(data, "iloc"):
         kind = "polars" if type(data).__module__.startswith("polars.") else "pyarrow"
         return _arrow_frame(data, what), kind
@@ -185,6 +193,8 @@ def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
 
     Else masked entries are refused. Other data are returned as they are.
     """
+    if isinstance(data, (list, tuple)) and any(map(np.ma.isMaskedArray, data)):
+        data = np.ma.array(data)
     if not np.ma.isMaskedArray(data):
         return data
     n_masked = int(np.ma.count_masked(data))
@@ -291,8 +301,10 @@ def _category(column: Any, name: str, gaps: bool) -> ReadColumn:
     """Return a column of pandas categories; their order, and their values as texts, are kept."""
     known = column.cat.categories
     values = known.tolist()
+    order = "ordered " if column.cat.ordered else ""
     if values and all(isinstance(value, bool) for value in values):  # truth values are numbers
-        return read_column(column.astype(np.float64 if gaps else bool), name, gaps)
+        numbers = read_column(column.astype(np.float64 if gaps else bool), name, gaps)
+        return numbers if gaps else replace(numbers, original=f"{order}category of bool")
     if known.dtype.kind not in "biuf" and not all(isinstance(value, str) for value in values):
         raise _no_column(name, next(v for v in values if not isinstance(v, str)))
     codes = column.cat.codes.to_numpy()
@@ -300,7 +312,7 @@ def _category(column: Any, name: str, gaps: bool) -> ReadColumn:
         np.where(codes < 0, np.nan, codes.astype(np.float64)),
         "int64",
         tuple(map(str, values)),
-        f"{'ordered ' if column.cat.ordered else ''}category of {known.dtype}",
+        f"{order}category of {known.dtype}",
     )
 
 
@@ -371,6 +383,8 @@ def check_plausible(name: str, texts: Sequence[str], n: int) -> None:
     numbers = sum(bool(NUMBER.match(text)) for text in texts)
     digits = sum(any(c.isdigit() for c in text) for text in texts)
     many = len(texts) > MAX_CATEGORIES
+    if n >= ROWS_OF_LABEL * len(texts):
+        digits -= sum(bool(LABEL.fullmatch(text)) for text in texts)
     if 2 * numbers > len(texts) > FEW_NUMBERS or 2 * digits > len(texts) > FEW_CATEGORIES:
         what = "look like numbers, dates or identifiers"
     elif many or len(texts) > max(FEW_CATEGORIES, n / 2):

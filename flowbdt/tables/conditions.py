@@ -74,22 +74,24 @@ def _centre_and_scale(values: np.ndarray) -> tuple[float, float]:
         centre = 0.0 if i is None else float(distinct[i])
         with np.errstate(over="ignore"):
             away = distinct - centre
-        if np.isfinite(away).all():
-            scale = _scale(away)
-            narrow = (away / scale).astype(np.float32)
-            kept = float(np.count_nonzero(narrow[1:] > narrow[:-1]))
-            if kept > 1.01 * most:
-                most, best = kept, (centre, scale)
+            for scale in _scales(away) if np.isfinite(away).all() else ():
+                narrow = np.clip(away / scale, -LARGEST, LARGEST).astype(np.float32)
+                kept = float(np.count_nonzero(narrow[1:] > narrow[:-1]))
+                if kept > 1.01 * most:
+                    most, best = kept, (centre, scale)
     return best
 
 
-def _scale(away: np.ndarray) -> float:
-    """Return 1 where float32 has room for all of ``away`` and more, else a power of two."""
+def _scales(away: np.ndarray) -> list[float]:
+    """Return 1 where float32 has room for all of ``away`` and more, else powers of two.
+
+    The first leaves room for all, the second for most: beyond it values become the largest number.
+    """
     size = np.abs(away[away != 0])
     if not len(size) or (np.median(size) > 2.0**-60 and size.max() < 2.0**100):
-        return 1.0
-    exponent = max(np.round(np.log2(np.median(size))), np.ceil(np.log2(size.max())) - 100)
-    return float(2.0 ** min(exponent, 1023.0))
+        return [1.0]
+    most, all_ = np.round(np.log2(np.median(size))), np.ceil(np.log2(size.max())) - 100
+    return [float(2.0 ** min(exponent, 1023.0)) for exponent in (max(most, all_), most)]
 
 
 Outside = Literal["warn", "raise", "clip"]

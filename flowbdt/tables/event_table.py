@@ -203,7 +203,7 @@ class EventTable:
             return np.asarray(known, dtype=object)[values.astype(np.int64)]
         return _cast(values, self.dtypes[self.names.index(name)])
 
-    def as_kind(self, kind: str, labels: Sequence[Any] | None = None) -> Any:
+    def as_kind(self, kind: str, labels: list[Any] | dict[str, Any] | None = None) -> Any:
         """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
         if kind == "table":
             return self
@@ -239,9 +239,9 @@ def united(tables: Sequence[Categories]) -> Categories:
 def _recode(
     name: str, codes: np.ndarray, old: tuple[str, ...] | None, new: tuple[str, ...]
 ) -> np.ndarray:
-    if old == new:
-        return codes
     present = ~np.isnan(codes)  # NaN: a missing condition
+    if old == new or not present.any():
+        return codes
     used, inverse = np.unique(codes[present], return_inverse=True)
     if old is None:  # numbers: categories may be numbers, too
         numbers = original_types.category_numbers(new)

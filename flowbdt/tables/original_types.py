@@ -29,12 +29,14 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
     import pandas as pd
 
     try:
+        ordered = str(original).startswith("ordered")
+        if str(original).endswith("category of bool"):
+            return pd.Categorical(values.astype(bool), [False, True], ordered=ordered)
         if texts is None:
             return pd.array(values, dtype=original) if original else values
         codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)
         known = category_values(texts, original)
         if "category of " in original:
-            ordered = original.startswith("ordered")
             return pd.Categorical.from_codes(codes, known, ordered=ordered)
         column = np.asarray([*known, None], dtype=object)[codes]
         return pd.Series(column, dtype=None if original in ("", "bytes") else original)
@@ -63,18 +65,22 @@ def category_numbers(texts: Sequence[str]) -> np.ndarray | None:
         return None
 
 
-def stored_labels(data: Any) -> list[Any] | None:
+def stored_labels(data: Any) -> list[Any] | dict[str, Any] | None:
     """Return the labels of a DataFrame's columns as JSON holds them; None if all are plain texts.
+
+    Names of the levels of an index of columns, where there are any, go with the labels.
 
     Labels that JSON cannot hold become texts, with a DataWarning.
     """
     labels = to_plain(list(data.columns)) if hasattr(data, "iloc") else []
-    if all(isinstance(label, str) for label in labels):
+    names = list(data.columns.names) if labels else []
+    names = names if any(isinstance(name, str) for name in names) else []
+    if all(isinstance(label, str) for label in labels) and not names:
         return None
     labels = [None if label != label else label for label in labels]  # NaN
     entries = [v for label in labels for v in (label if isinstance(label, list) else [label])]
-    if all(isinstance(entry, (str, int, float, type(None))) for entry in entries):
-        return labels
+    if all(isinstance(entry, (str, int, float, type(None))) for entry in (*entries, *names)):
+        return {"labels": labels, "names": names} if names else labels
     warnings.warn(
         f"labels of columns such as {labels[0]!r} come back as texts: use texts or numbers",
         DataWarning,
@@ -83,7 +89,9 @@ def stored_labels(data: Any) -> list[Any] | None:
     return None
 
 
-def as_kind(frame: pd.DataFrame, kind: str, labels: Sequence[Any] | None = None) -> Any:
+def as_kind(
+    frame: pd.DataFrame, kind: str, labels: list[Any] | dict[str, Any] | None = None
+) -> Any:
     """Return a DataFrame as another kind of table with named columns; see `named_columns`.
 
     Raises MissingExtra if the library of an Arrow table is not installed.
@@ -91,24 +99,45 @@ def as_kind(frame: pd.DataFrame, kind: str, labels: Sequence[Any] | None = None)
     import pandas as pd
 
     if labels is not None:
-        frame.columns = pd.Index([tuple(v) if isinstance(v, list) else v for v in labels])
+        names = labels["names"] if isinstance(labels, dict) else None
+        entries = labels["labels"] if isinstance(labels, dict) else labels
+        index = pd.Index([tuple(v) if isinstance(v, list) else v for v in entries])
+        frame.columns = index if names is None else index.set_names(names)
     if kind == "frame":
         return frame
-    if kind in ("dict", "records"):
+    if kind in ("dict", "records", "recarray"):
         columns = {label: frame.iloc[:, i].to_numpy() for i, label in enumerate(frame.columns)}
-        return columns if kind == "dict" else _records(columns)
+        if kind == "dict":
+            return columns
+        records = _records(columns)
+        return records if kind == "records" else records.view(np.recarray)
     try:
         import pyarrow
 
         table = pyarrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        return table if kind == "pyarrow" else importlib.import_module(kind).from_arrow(table)
+        if kind == "polars":
+            return importlib.import_module(kind).from_arrow(table)
+        fields = [field.with_type(_usual_arrow_type(field.type)) for field in table.schema]
+        return table.cast(pyarrow.schema(fields))
     except ImportError as error:
         raise MissingExtra.of(kind, error, "data") from error
 
 
+def _usual_arrow_type(arrow: Any) -> Any:
+    """Return the type in which pyarrow itself stores the texts that pandas makes large."""
+    import pyarrow
+
+    if pyarrow.types.is_large_string(arrow):
+        return pyarrow.string()
+    if pyarrow.types.is_dictionary(arrow):
+        values = _usual_arrow_type(arrow.value_type)
+        return pyarrow.dictionary(pyarrow.int32(), values, arrow.ordered)
+    return arrow
+
+
 def _records(columns: dict[Any, np.ndarray]) -> np.ndarray:
     """Return arrays (n,) as one structured array; texts get numpy's type for them."""
-    arrays = {str(k): v.astype(str) if v.dtype == object else v for k, v in columns.items()}
+    arrays = {str(k): np.array(v.tolist()) if v.dtype == object else v for k, v in columns.items()}
     records = np.empty(len(next(iter(arrays.values()))), [(k, v.dtype) for k, v in arrays.items()])
     for name, values in arrays.items():
         records[name] = values

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -70,7 +69,7 @@ class Inputs:
     seed: int
     source: EventTable | None = None
     kind: str = "table"  # what `sample` gives back, see `checks.named_columns`
-    labels: Sequence[Any] | None = None  # of its columns, where they are no plain texts
+    labels: Any = None  # of its columns, where they are no plain texts
     pairs: TeacherPairs | None = None
     grid: TimeGrid | None = None
 

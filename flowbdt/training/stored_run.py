@@ -96,13 +96,13 @@ class Plan(Stored):
     digest: Digest
     fingerprint: Fingerprint
     grid: Grid
-    kind: Literal["table", "array", "frame", "dict", "records", "pyarrow", "polars"]
+    kind: Literal["table", "array", "frame", "dict", "records", "recarray", "pyarrow", "polars"]
     n_train: AtLeastZero
     n_valid: AtLeastZero
     n_latent: AtLeastZero
     made_with: dict[str, Text]
     rejection: bool | None = None
-    labels: list[Any] | None = None
+    labels: list[Any] | dict[Literal["labels", "names"], list[Any]] | None = None
 
 
 def check_plan(plan: Mapping[str, Any], what: str) -> None:
