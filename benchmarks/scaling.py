@@ -36,7 +36,6 @@ import numpy as np
 
 from flowbdt.config import ModelConfig
 from flowbdt.tables.event_table import EventTable
-from flowbdt.training.collect import missing_steps
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.htcondor import event_log
 from flowbdt.training.plan import Inputs, make_plan
@@ -130,7 +129,7 @@ def fit(folder: str, executor: str, n_jobs: int) -> None:
     spec: dict[str, Any] = {"name": executor}
     spec |= {"n_jobs": n_jobs} if executor == "joblib" else {"n_threads": 1}
     run = RunDirectory(folder)
-    reports = list(EXECUTORS.build(spec).run(run, missing_steps(run)))
+    reports = list(EXECUTORS.build(spec).run(run, run.missing_steps()))
     failed = [report for report in reports if "error" in report]
     if failed:
         raise SystemExit(f"a step failed: {failed[0]}")

@@ -356,7 +356,7 @@ class FlowBDT(BaseEstimator):
         source = run_directory.open_run(path)
         flow = Flow(source)
         settings = dict(flow.settings)
-        names = list(ModelConfig.__dataclass_fields__)
+        names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
         model = cls(**{name: settings[name] for name in names if name in settings})
         model._adopt(run_directory.archive_bytes(source, flow.manifest))
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])

@@ -26,7 +26,6 @@ import flowbdt
 from flowbdt.physics import bundled
 from flowbdt.tables.formats import write_table
 from flowbdt.training import run_directory
-from flowbdt.training.collect import missing_steps
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.run_directory import RunDirectory
 
@@ -148,7 +147,7 @@ def test_dask_starts_its_workers_as_jobs_of_the_pool(pool, serial, tmp_path):
     run = RunDirectory(copy_without(serial, tmp_path / "run", [0, 9, 19]))
     cluster = {"name": "htcondor", "memory": "800MB", "disk": "100MB"}
     executor = EXECUTORS.build({"name": "dask", "cluster": cluster, "n_jobs": 1})
-    reports = list(executor.run(run, missing_steps(run)))
+    reports = list(executor.run(run, run.missing_steps()))
     assert sorted(report["step"] for report in reports) == [0, 9, 19]
     command("collect", run.path)
     assert files_of(run.path, 20) == files_of(serial, 20)
@@ -195,7 +194,7 @@ def test_a_large_sample_is_generated_by_jobs(pool, serial, tmp_path):
 def test_only_missing_steps_are_submitted_and_late_materialisation_works(pool, serial, tmp_path):
     run = RunDirectory(copy_without(serial, tmp_path / "run", [3, 8, 15]))
     executor = EXECUTORS.build({"name": "htcondor", "max_materialize": 1})
-    reports = list(executor.run(run, missing_steps(run)))
+    reports = list(executor.run(run, run.missing_steps()))
     assert sorted(report["step"] for report in reports) == [3, 8, 15]
     command("collect", run.path)
     assert files_of(run.path, 20) == files_of(serial, 20)

@@ -18,6 +18,15 @@ from flowbdt.tables.formats import write_table
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees
 
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C counts, here and in children, also where the shell had it ignored (``pytest &``)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 PARAMETERS = {**QUICK, "multi_strategy": "multi_output_tree"}
 
 
@@ -118,6 +127,42 @@ assert all((one == before).all() for one in forked)
 def test_a_forked_process_fits_and_samples_as_its_parent_does():
     """XGBoost's threads do not come along: it waited for them for ever."""
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120)
+
+
+DROPPED = """
+import ctypes, os, signal, sys, time
+import click
+from flowbdt.cli import main as program
+
+@click.command()
+def waiting():
+    \"\"\"Send a signal where Python drops exceptions, then go on.\"\"\"
+    number = int(os.environ["NUMBER"])
+    callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), number))
+    callback()
+    if "FAIL" in os.environ:
+        raise RuntimeError("no compiled object yet")
+    time.sleep(30)
+
+program.flowbdt.add_command(waiting)
+sys.exit(program.main(["waiting"]))
+"""
+
+
+@pytest.mark.parametrize("fails", [{}, {"FAIL": "1"}])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_end_in_a_callback_of_any_library_is_an_end(number, status, fails):
+    """While numba made machine code, SIGTERM was dropped and then there was a traceback."""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED],
+        env={**os.environ, "NUMBER": str(int(number)), **fails},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr
+    assert time.monotonic() - begin < 25
 
 
 LONG = ["--set", "n_steps=2", "--set", "preconditioner=none", "--set", "rejection=false"]

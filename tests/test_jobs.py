@@ -22,7 +22,6 @@ from flowbdt.errors import ConfigError, RunError
 from flowbdt.model import fit_run
 from flowbdt.tables.formats import write_table
 from flowbdt.training import run_directory
-from flowbdt.training.collect import missing_steps
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.dask import _prologue
 from flowbdt.training.expected_cost import step_cost
@@ -101,7 +100,7 @@ def test_what_arrives_damaged_does_not_count(planned, whole):
     model = planned.file("incoming/steps/0000.ubj")
     model.write_bytes(model.read_bytes()[:-1])
     assert STEPS.receive(planned, 0) is None
-    assert missing_steps(planned) == [0, 1, 2]
+    assert planned.missing_steps() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("number", [3, 99])
@@ -296,7 +295,7 @@ def test_joblib_tells_which_steps_a_killed_worker_took_along(planned):
     executor = EXECUTORS.build({"name": "joblib", "n_jobs": 2})
     reports = {r["step"]: r for r in executor.run(planned, [0, 1, 2], Fatal())}
     assert "error" in reports[1]
-    assert missing_steps(planned) == sorted(n for n, r in reports.items() if "error" in r)
+    assert planned.missing_steps() == sorted(n for n, r in reports.items() if "error" in r)
 
 
 def test_memory_that_jobs_ask_for_covers_what_steps_use(planned, whole):

@@ -26,7 +26,6 @@ from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training import run_directory
-from flowbdt.training.collect import missing_steps
 from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.run_directory import RunDirectory, task_name
@@ -164,14 +163,14 @@ def test_an_existing_file_is_not_a_finished_step(tmp_path, jets, quick_booster):
     run = fit_run(inputs(jets, quick_booster), tmp_path / "run")
     good = run.read(run_directory.model_name(1))
     run.file(run_directory.model_name(1)).write_bytes(good[:50])
-    assert missing_steps(run) == [1]
+    assert run.missing_steps() == [1]
     run.file(run_directory.model_name(1)).write_bytes(good)
-    assert missing_steps(run) == []
+    assert run.missing_steps() == []
     report = run.read_json(run_directory.report_name(2))
     run.write_json(
         run_directory.report_name(2), {**report, "task_digest": "of another configuration"}
     )
-    assert missing_steps(run) == [2]
+    assert run.missing_steps() == [2]
 
 
 def test_a_second_run_in_the_same_folder_needs_resume(tmp_path, jets, quick_booster):

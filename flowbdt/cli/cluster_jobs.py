@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import shutil
+import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,13 +116,13 @@ def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dic
     an unforeseen error also leaves its traceback on standard error.
     """
     from ..training.executors.base import reason
-    from ..training.executors.local import available_cpus
+    from ..training.executors.local import checked_threads
     from ..training.run_directory import RunDirectory
 
     if work.report(RunDirectory(path), number) is not None:
         return None
     try:
-        return work.do(str(path), number, n_threads or available_cpus())
+        return work.do(str(path), number, checked_threads(n_threads))
     except Exception as error:
         if not isinstance(error, FlowbdtError):
             traceback.print_exc()
@@ -218,25 +222,37 @@ def submit_command(
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
     if events and not dag and not planned.file("manifest.json").exists():
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
-    sample = None
-    if events is not None and output is not None:
-        check_target(output)
-        sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
-        sample = plan_sample(planned, output, events, **sampling)
-    if isinstance(backend, HTCondor):
-        judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
-        stages = partial(_stages, planned, backend, sample, judged, dag)
-        say(_submit(planned, backend, stages, dag, dry_run))
-    elif sample is None or dag or dry_run:
+    if not isinstance(backend, HTCondor) and (events is None or dag or dry_run):
         raise ConfigError(
             "'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
             f" {executor!r}: flowbdt fit -o {quoted(run)} --resume --executor {executor}"
         )
-    else:
+    if output is not None:
+        check_target(output)
+    sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
+    judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
+    sample = None
+    with _links(planned) if dry_run else contextlib.nullcontext(planned) as seen:
+        if events is not None and output is not None:
+            sample = plan_sample(seen, output, events, **sampling)
+        if isinstance(backend, HTCondor):
+            stages = partial(_stages, seen, backend, sample, judged, dag)
+            say(_submit(planned, backend, stages, dag, dry_run))
+    if sample is not None and not isinstance(backend, HTCondor):
         for report in backend.run(planned, sample.missing(planned), sample):
             if "error" in report:
                 click.echo(f"part {report['part']} failed: {report['error']}", err=True)
         say(assemble_sample(planned, sample))
+
+
+@contextlib.contextmanager
+def _links(run: RunDirectory) -> Iterator[RunDirectory]:
+    """Yield a folder of links to the files of a run; what is written there is forgotten."""
+    from ..training.run_directory import RunDirectory
+
+    with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
+        shutil.copytree(run.path.resolve(), folder, copy_function=os.symlink, dirs_exist_ok=True)
+        yield RunDirectory(folder)
 
 
 def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor:
@@ -249,7 +265,7 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
         raise ConfigError(
             f"{run} is planned; only settings of the executor can change: {other[0]!r}"
         )
-    config = read_config(recorded if recorded.exists() else None, name, settings)
+    config = read_config(recorded if recorded.exists() else None, name, settings, folder=run)
     return EXECUTORS.build(config.executor)
 
 
@@ -300,14 +316,13 @@ def _stages(
     place: Place,
 ) -> list[Stage]:
     """Return what is missing, in order: steps, then what comes after them."""
-    from ..training.collect import missing_steps
     from ..training.executors import STEPS
     from ..training.executors.htcondor.submit_files import single
 
     def one(*words: str) -> Stage:
         return single(words[0], list(words), executor.complete(), place)
 
-    missing = [] if sample and not dag else missing_steps(run)
+    missing = [] if sample and not dag else run.missing_steps()
     stages = [executor.stage(run, missing, STEPS, place)] if missing else []
     stages += [one("collect", ".")] if dag else []
     if sample is not None:

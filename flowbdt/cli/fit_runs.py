@@ -52,7 +52,7 @@ def fit_command(
     from ..model import fit_run
 
     if resume and config is None and output is not None and (output / "config.yaml").exists():
-        config = output / "config.yaml"
+        config, changes["folder"] = output / "config.yaml", output
     if dry_run:
         click.echo(_dry_run(table, read_config(config, **changes)))
         return
@@ -72,16 +72,30 @@ def read_config(
     executor: str | None,
     settings: Sequence[str],
     base: RunConfig | None = None,
+    folder: Path | None = None,
 ) -> RunConfig:
-    """Return the settings of a file, else ``base``, else the defaults, changed by options."""
+    """Return the settings of a file, else ``base``, else the defaults, changed by options.
+
+    ``folder``: the settings are on record there. Programs that they name are not used: raises
+    ConfigError unless the options name them, too.
+    """
     from ..config import RunConfig
     from ..registry import spec_name
+    from ..training.executors.base import refuse_recorded, split_recorded
 
     config = base or RunConfig() if file is None else RunConfig.from_yaml(file)
+    left_out: dict[str, Any] = {}
+    if folder is not None:
+        harmless, left_out = split_recorded(config.executor)
+        config = replace(config, executor=harmless)
     if executor and spec_name(config.executor) != executor:
         # first, so that --set executor.n_jobs=4 is a setting of this executor
-        config = replace(config, executor=executor)
-    return config.with_overrides(settings)
+        config, left_out = replace(config, executor=executor), {}
+    name = spec_name(config.executor)
+    config = config.with_overrides(settings)
+    if spec_name(config.executor) == name:
+        refuse_recorded(left_out, config.executor, folder)
+    return config
 
 
 def read_events(path: Path, config: RunConfig) -> EventTable:
@@ -136,7 +150,6 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
     from ..model import train_run
-    from ..training.collect import missing_steps
     from ..training.executors import EXECUTORS
     from ..training.run_directory import RunDirectory
 
@@ -151,7 +164,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
             " another folder"
         )
     executor = EXECUTORS.build(config.executor)
-    with bar(total=len(missing_steps(run)), desc="training", unit="step") as progress:
+    with bar(total=len(run.missing_steps()), desc="training", unit="step") as progress:
         train_run(run, executor, lambda _: progress.update())
     return run
 
@@ -166,7 +179,9 @@ def show_command(run: Path) -> None:
 
     source = open_run(run)
     if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
-        click.echo(_unfinished(source))
+        if not source.is_planned():
+            raise ConfigError(f"{run} holds no planned run; start with: flowbdt fit TABLE -o RUN")
+        click.echo(source.unfinished())
         return
     flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
     settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
@@ -212,15 +227,3 @@ def _explained(step: dict[str, Any]) -> float:
     if step["valid_rmse"] is None:
         return float("nan")
     return 1.0 - float((step["valid_rmse"] / step["valid_rmse_without_trees"]) ** 2)
-
-
-def _unfinished(run: RunDirectory) -> str:
-    from ..training.collect import missing_steps
-
-    if not run.is_planned():
-        raise ConfigError(f"{run.path} holds no planned run; start with: flowbdt fit TABLE -o RUN")
-    missing = missing_steps(run)
-    return (
-        f"{run.path}: not complete, {len(missing)} steps missing"
-        f" ({', '.join(map(str, missing))}); go on with: flowbdt fit -o {run.path} --resume"
-    )

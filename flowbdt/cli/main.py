@@ -56,21 +56,8 @@ class CommandsByTopic(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 super().invoke(ctx)
-        except FlowbdtError as error:
-            print(f"flowbdt: error: {error}", file=sys.stderr)
-            return 1
-        except BrokenPipeError:
-            return 0
-        except OSError as error:  # such as a folder that is a file, or one without permission
-            print(f"flowbdt: error: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            exec("")  # Python would end as if by the signal, had it come while text was executed
-            print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
-            return 130
-        except Ended as end:
-            print(f"flowbdt: ended by {end}; what was finished is kept", file=sys.stderr)
-            return 128 + end.number
+        except BaseException as error:
+            return _status(_dropped[0] if _dropped else error)
         return 0
 
 
@@ -82,28 +69,68 @@ class Ended(SystemExit):
         self.number = number
         signal.signal(number, signal.SIG_IGN)  # once is enough: now it is tidied up
 
-    def __str__(self) -> str:
-        return signal.Signals(self.number).name
+
+_dropped: list[BaseException] = []
+"""Ends that came while C called back, where Python drops exceptions."""
+
+
+def _status(error: BaseException) -> int:
+    """Say why a command ended, and return its exit status; raise what is no end but a mistake."""
+    if isinstance(error, BrokenPipeError):
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        exec("")  # Python would end as if by the signal, had it come while text was executed
+        print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    if isinstance(error, Ended):
+        name = signal.Signals(error.number).name
+        print(f"flowbdt: ended by {name}; what was finished is kept", file=sys.stderr)
+        return 128 + error.number
+    if isinstance(error, (FlowbdtError, OSError)):  # such as a folder that is a file
+        print(f"flowbdt: error: {error}", file=sys.stderr)
+        return 1
+    raise error
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Raise `Ended` at the signals that batch systems and closed terminals send.
 
-    Not for those that are ignored (nohup) or handled already; handlers need the main thread.
+    Not for those that are ignored (nohup) or handled already; handlers need the main thread. An end
+    that a callback from C drops, as when machine code is made, is sent once more.
     """
 
     def end(number: int, _: Any) -> NoReturn:
         raise Ended(number)
+
+    def note(dropped: Any) -> None:
+        error = dropped.exc_value
+        if not isinstance(error, (Ended, KeyboardInterrupt)):
+            hook(dropped)
+            return
+        _dropped.append(error)
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        if number in ours:
+            signal.signal(number, end)
+        again = threading.Timer(0.1, send_again, [number])
+        again.daemon = True
+        again.start()
+
+    def send_again(number: int) -> None:
+        if _dropped:
+            os.kill(os.getpid(), number)
 
     main = threading.current_thread() is threading.main_thread()
     numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")] if main else []
     ours = [n for n in numbers if n is not None and signal.getsignal(n) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, end)
+    hook, sys.unraisablehook = sys.unraisablehook, note
     try:
         yield
     finally:
+        _dropped.clear()
+        sys.unraisablehook = hook
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
 

@@ -70,8 +70,9 @@ def tune_command(
     begun = resume and study.file("study.json").exists()
     base = RunConfig.from_mapping(read_setup(study)["base"]) if begun else None
     file = config if start is None else start / "config.yaml"
-    chosen = read_config(file, executor, settings, base)
-    changed = executor or any(text.startswith("executor") for text in settings)
+    recorded = start or (output if begun and config is None else None)
+    chosen = read_config(file, executor, settings, base, recorded)
+    changed = recorded or executor or any(text.startswith("executor") for text in settings)
     tuned = tune(
         None if table is None else read_events(table, chosen),
         output,

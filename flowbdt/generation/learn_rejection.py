@@ -16,7 +16,7 @@ from .. import atomic_files
 from ..errors import FormatError
 from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
-from ..training.executors.local import available_cpus
+from ..training.executors.local import checked_threads
 from ..training.run_directory import RunDirectory
 from ..trees.density_ratio import DensityRatio
 from .trained_flow import Flow
@@ -42,7 +42,7 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
         return
     key = atomic_files.digest({name: manifest[name] for name in ("digest", "models")})
     if not _is_learned(run, key):
-        _learn(run, key, n_threads or available_cpus())
+        _learn(run, key, checked_threads(n_threads))
     name = run_directory.REJECTION
     manifest["files"][name] = atomic_files.digest_file(run.file(name))
     run.write_json("manifest.json", manifest)

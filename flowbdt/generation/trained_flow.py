@@ -26,7 +26,7 @@ from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
-from ..training.executors.local import available_cpus
+from ..training.executors.local import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
@@ -39,7 +39,15 @@ from .compiled.engine import (
     warn_slow,
 )
 from .generate_rows import EventGenerator
-from .input_rows import FileRows, InputRows, SourcePoints, conditions_of, number_of_events, within
+from .input_rows import (
+    FileRows,
+    InputRows,
+    SourcePoints,
+    conditions_of,
+    number_of_events,
+    positive,
+    within,
+)
 from .packed.pack_steps import SolverProgram, solver_program
 
 TOGETHER = 500_000
@@ -95,7 +103,7 @@ class Flow:
         sampler: Mapping[str, Any] | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self.source, self._n_threads = source, n_threads or available_cpus()
+        self.source, self._n_threads = source, checked_threads(n_threads)
         self.manifest = run_directory.read_manifest(source)
         self.manifest.pop("packed", None)  # of this file only
         plan = run_directory.present_plan(self._checked("plan.json"), f"{source.path}: plan.json")
@@ -349,8 +357,8 @@ class Flow:
         ``block_rows`` counts only where it cannot change the bits of an event: not with rejection
         without machine code, where the events that are drawn anew share matrix products.
         """
-        if block_rows is not None and block_rows < 1:
-            raise InputError(f"block_rows must be at least 1, got {block_rows}")
+        if block_rows is not None:
+            block_rows = positive(block_rows, "block_rows")
         rowwise = self.generator.is_rowwise
         if block_rows is not None and (rowwise or self.ratio is None):
             return -(-block_rows // BLOCK) * BLOCK

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from .. import atomic_files
 from ..errors import IncompleteRun
 from . import run_directory
+from .plan import write_tasks
 from .run_directory import RunDirectory
+from .task_files import check_planned
 
 if TYPE_CHECKING:
     from .executors.base import Executor
@@ -24,12 +26,6 @@ REASONS = 3
 OnReport = Callable[[dict[str, Any]], None]
 
 
-def missing_steps(run: RunDirectory) -> list[int]:
-    """Return the steps without a valid report, in order."""
-    n_steps = len(run.plan()["grid"]["times"])
-    return [step for step in range(n_steps) if run.report(step) is None]
-
-
 def train(
     run: RunDirectory, executor: Executor, on_report: OnReport | None = None
 ) -> dict[str, Any]:
@@ -39,8 +35,9 @@ def train(
     Raises IncompleteRun if steps are missing at the end; see `collect_steps`.
     """
     atomic_files.remove_leftovers(run.path)
+    write_tasks(run, run.plan())
     failures: dict[int, str] = {}
-    reports = executor.run(run, missing_steps(run))
+    reports = executor.run(run, run.missing_steps())
     try:
         for report in reports:
             if "error" in report:
@@ -59,10 +56,14 @@ def collect_steps(run: RunDirectory, failures: dict[int, str] | None = None) -> 
     """Write and return the manifest of a complete run.
 
     Results that a batch system brought to ``incoming/`` are checked and taken over first. Raises
-    IncompleteRun with the missing steps, why they failed, their logs, and how to go on.
+    IncompleteRun with the missing steps, why they failed, their logs, and how to go on; FormatError
+    if a file is not the one that was planned.
     """
+    atomic_files.remove_leftovers(run.path)
     plan = run.plan()
-    steps = range(len(plan["grid"]["times"]))
+    check_planned(run, plan)
+    write_tasks(run, plan)
+    steps = range(run.n_steps())
     for step in steps:
         run.receive(run_directory.model_name(step), run_directory.report_name(step), "model_sha256")
     reports = {step: run.report(step) for step in steps}
@@ -74,7 +75,8 @@ def collect_steps(run: RunDirectory, failures: dict[int, str] | None = None) -> 
         "status": "complete",
         "digest": plan["digest"],
         "files": {
-            name: atomic_files.digest_file(run.file(name)) for name in run_directory.DESCRIBING
+            **plan["fingerprint"]["fitted"],
+            "plan.json": atomic_files.digest_file(run.file("plan.json")),
         },
         "models": {run_directory.model_name(r["step"]): r["model_sha256"] for r in done},
         "steps": [{k: r[k] for k in STORY} for r in done],

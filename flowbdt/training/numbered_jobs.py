@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from . import run_directory
 from .run_directory import RunDirectory
 
 SPARE_MEMORY = 1.25
@@ -113,9 +112,8 @@ class StepJobs(JobKind):
 
         plan, tables = run.plan(), folder_mib(run, "table")
         memory = SPARE_MEMORY * (step_cost(plan).memory_mib + tables)
-        names = map(run_directory.report_name, range(len(plan["grid"]["times"])))
-        # a finished step may have used more than the cost model says
-        used = [1.1 * run.read_json(name)["peak_mib"] for name in names if run.file(name).exists()]
+        reports = filter(None, map(run.report, range(run.n_steps())))
+        used = [1.1 * report["peak_mib"] for report in reports]  # it may be more than the model's
         return Needs(round(max([memory, *used])), round(DISK_MIB + 1.5 * tables))
 
 

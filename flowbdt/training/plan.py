@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..config import ModelConfig
-from ..errors import ConfigError, DataWarning, InputError, RunError
+from ..errors import ConfigError, DataWarning, FormatError, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
@@ -34,7 +34,7 @@ from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
-from .task_files import FIELDS
+from .task_files import FIELDS, is_planned_array
 
 MIN_ROWS = 2
 
@@ -143,8 +143,8 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
 def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:
     """Write the run directory: transforms, latent table, plan and tasks; return the plan.
 
-    With ``resume`` a plan of the same digest is kept as it is; one of another digest, or a folder
-    that holds something else, is refused.
+    With ``resume`` a plan of the same digest is kept, its damaged files are written anew; one of
+    another digest, or a folder that holds something else, is refused.
     """
     inputs = inputs.settled()
     grid = inputs.checked_grid()
@@ -157,17 +157,27 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     with threadpool_limits(1, user_api="blas"):
         fitted = _fit_table(inputs) if inputs.pairs is None else _fit_pairs(inputs, inputs.pairs)
     plan = _plan_content(inputs, grid, fitted)
-    if run.is_planned():
-        _refuse_other(run, plan)
-        return plan
+    kept = _is_same(run, plan)
     for name, array in fitted["arrays"].items():
-        run.write_array(name, array)
+        if not is_planned_array(run, name, plan["fingerprint"]["events"][name]):
+            run.write_array(name, array)
     for name, content in fitted["files"].items():
         atomic_files.write_bytes(run.file(name), content)
-    for task in make_tasks(plan):
-        run.write_json(run_directory.task_name(task["step"]), task)
-    run.write_json("plan.json", plan)
+    write_tasks(run, plan)
+    if not kept:
+        run.write_json("plan.json", plan)
     return plan
+
+
+def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
+    """Write those tasks of a plan that are missing or damaged."""
+    if plan["format"] != run_directory.FORMAT:
+        return  # of an older release, whose tasks had other entries
+    for task in make_tasks(plan):
+        try:
+            run.task(task["step"])
+        except FormatError:
+            run.write_json(run_directory.task_name(task["step"]), task)
 
 
 def _check_table(inputs: Inputs) -> None:
@@ -207,7 +217,15 @@ def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
             )
 
 
-def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
+def _is_same(run: RunDirectory, plan: dict[str, Any]) -> bool:
+    """Return if the run has this plan already, False for none or a damaged one.
+
+    Raises RunError if it has another.
+    """
+    try:
+        run.read_json("plan.json")
+    except FormatError:
+        return False
     stored = run.plan()
     if stored["digest"] != plan["digest"]:
         old, new = stored["fingerprint"], plan["fingerprint"]
@@ -219,6 +237,7 @@ def _refuse_other(run: RunDirectory, plan: dict[str, Any]) -> None:
             " this one. Use the same table, settings, seed and package versions to"
             " continue it, or choose another folder"
         )
+    return True
 
 
 def _fit_table(inputs: Inputs) -> dict[str, Any]:

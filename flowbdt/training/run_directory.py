@@ -28,6 +28,7 @@ import json
 import math
 import mmap
 import re
+import shlex
 import struct
 import zipfile
 from os import PathLike
@@ -70,6 +71,9 @@ report_name = "steps/{:04d}.report.json".format
 log_name = "logs/{:04d}.log".format
 """Names of the files of a step: task, model, report, and the log of a failure."""
 
+SEAL = "content_sha256"
+"""Entry of a JSON file of a run with the hash of all others; files of formats 1 to 3 lack it."""
+
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
 
@@ -103,26 +107,50 @@ class RunDirectory:
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
+            if name == "manifest.json" and self.is_planned():
+                raise FormatError(self.unfinished()) from error
             raise FormatError(
                 f"{self.path} has no readable {name} ({error}); it is not a whole flowBDT run."
                 " 'flowbdt fit TABLE -o RUN' makes one, '--resume' continues one"
             ) from error
 
-    def read_json(self, name: str) -> Any:
-        """Return a JSON file's content. Raises FormatError if it is missing or broken."""
-        return parse_json(self.read(name), f"{self.path / name}")
+    def unfinished(self) -> str:
+        """Return what is missing of a planned run that is not complete, and how to go on."""
+        missing = self.missing_steps()
+        steps = ", ".join(map(str, missing)) or "none"
+        return (
+            f"{self.path}: not complete, {len(missing)} of {self.n_steps()} steps missing"
+            f" ({steps}); go on with: flowbdt fit -o {shlex.quote(str(self.path))} --resume"
+        )
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the mapping of a JSON file.
+
+        Raises FormatError if it is missing, broken, or not what was written.
+        """
+        return opened(parse_json(self.read(name), f"{self.path / name}"), f"{self.path / name}")
 
     def plan(self) -> dict[str, Any]:
         """Return the plan, see `read_plan`."""
         return read_plan(self)
 
+    def n_steps(self) -> int:
+        """Return the number of steps of the plan."""
+        return len(self.plan()["grid"]["times"])
+
+    def missing_steps(self) -> list[int]:
+        """Return the steps without a valid report, in order."""
+        return [step for step in range(self.n_steps()) if self.report(step) is None]
+
     def task(self, step: int) -> dict[str, Any]:
         """Return a step's task with its settings under their present names."""
         return _present(self.read_json(task_name(step)))
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file, whole or not at all."""
-        atomic_files.write_json(self.path / name, value)
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON file with its own hash in it, whole or not at all."""
+        plain = atomic_files.to_plain(value)
+        seal = {SEAL: atomic_files.digest(plain)}
+        atomic_files.write_json(self.path / name, {**plain, **seal})
 
     def write_array(self, name: str, array: np.ndarray | None) -> None:
         """Write ``table/<name>.npy``; nothing for None."""
@@ -139,7 +167,7 @@ class RunDirectory:
             return None
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy reads the header as Python
             raise FormatError(f"{path} is damaged ({error}); copy it again") from error
 
     def is_planned(self) -> bool:
@@ -156,7 +184,7 @@ class RunDirectory:
             task = self.task(step)
             report = self.read_json(report_name(step))
             whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
-        except (FormatError, OSError, KeyError):
+        except (FormatError, OSError, KeyError, TypeError):
             return None
         return report if whole and report["task_digest"] == task["digest"] else None
 
@@ -169,7 +197,7 @@ class RunDirectory:
         """
         arrived, described = (self.file(f"incoming/{name}") for name in (result, report))
         try:
-            stated = atomic_files.read_json(described)[key]
+            stated = self.read_json(f"incoming/{report}")[key]
             whole = atomic_files.digest_file(arrived) == stated
         except (FormatError, KeyError, TypeError, OSError):
             return False
@@ -261,6 +289,16 @@ def _finite(text: str) -> float:
     return number
 
 
+def opened(content: Any, what: str) -> dict[str, Any]:
+    """Return a mapping without its hash. Raises FormatError if it is no mapping or was changed."""
+    if not isinstance(content, dict):
+        raise FormatError(f"{what} holds no mapping; it is damaged")
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if SEAL in content and content[SEAL] != atomic_files.digest(rest):
+        raise FormatError(f"{what} is not as it was written: it is damaged or was changed by hand")
+    return rest
+
+
 def check_format(content: dict[str, Any], what: str) -> None:
     """Refuse a file of a format that this release does not know."""
     stored = content.get("format") if isinstance(content, dict) else None
@@ -286,7 +324,10 @@ def read_plan(source: Source) -> dict[str, Any]:
 
     Settings of older formats come under their present names.
     """
-    return present_plan(source.read("plan.json"), f"{source.path}: plan.json")
+    content, what = source.read("plan.json"), f"{source.path}: plan.json"
+    if isinstance(source, RunDirectory):
+        opened(parse_json(content, what), what)
+    return present_plan(content, what)
 
 
 def present_plan(content: bytes, what: str) -> dict[str, Any]:
@@ -295,6 +336,7 @@ def present_plan(content: bytes, what: str) -> dict[str, Any]:
 
     plan = parse_json(content, what)
     check_format(plan, what)
+    plan.pop(SEAL, None)
     check_plan(plan, what)
     settings = _present(plan["fingerprint"]["settings"])
     return {**plan, "fingerprint": {**plan["fingerprint"], "settings": settings}}
@@ -306,7 +348,10 @@ def read_manifest(source: Source) -> dict[str, Any]:
 
     what = f"{source.path}: manifest.json"
     manifest = parse_json(source.read("manifest.json"), what)
+    if isinstance(source, RunDirectory):
+        manifest = opened(manifest, what)
     check_format(manifest, what)
+    manifest.pop(SEAL, None)
     check_stored(manifest, Manifest, what)
     return dict(manifest)
 

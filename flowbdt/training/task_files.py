@@ -22,6 +22,16 @@ FIELDS = {"noise": "source"}
 """Stored tables that `LatentEvents` has under another name: the noise of a student's pairs."""
 
 
+def is_planned_array(run: RunDirectory, name: str, sha256: str) -> bool:
+    """Test if ``table/<name>.npy`` is there and holds what was planned."""
+    try:
+        array = run.array(name)
+    except FormatError:
+        return False
+    kind = np.dtype(bool if name == "valid" else "<f4")  # the hash is of the bytes only
+    return array is not None and array.dtype == kind and atomic_files.digest_array(array) == sha256
+
+
 def planned_arrays(run: RunDirectory, task: dict[str, Any]) -> dict[str, np.ndarray]:
     """Return the latent tables by the names of `LatentEvents`, and ``valid`` (n,), bool.
 
@@ -29,21 +39,17 @@ def planned_arrays(run: RunDirectory, task: dict[str, Any]) -> dict[str, np.ndar
     """
     arrays = {}
     for name, sha256 in task["events"].items():
-        if name in run_directory.REAL:
-            continue
-        array = run.array(name)
-        if array is None or atomic_files.digest_array(array) != sha256:
-            raise _not_planned(run, f"table/{name}.npy is missing or")
-        arrays[FIELDS.get(name, name)] = array
+        if name not in run_directory.REAL:
+            _check_array(run, name, sha256)
+            array = run.array(name)
+            assert array is not None
+            arrays[FIELDS.get(name, name)] = array
     return arrays
 
 
 def planned_inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
     """Return the inputs of the trees at the time of a task. Raises FormatError."""
-    content = {name: run.read(name) for name in task["fitted"]}
-    for name, sha256 in task["fitted"].items():
-        if atomic_files.digest_bytes(content[name]) != sha256:
-            raise _not_planned(run, f"{name} is")
+    content = _planned_files(run, task["fitted"])
     joint = run_directory.parse_json(content["transform.json"], "transform.json")["joint"]
     return step_inputs(
         closed_form.from_bytes(content["preconditioner.npz"]),
@@ -55,10 +61,34 @@ def planned_inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
     )
 
 
-def _not_planned(run: RunDirectory, what: str) -> FormatError:
+def check_planned(run: RunDirectory, plan: dict[str, Any]) -> None:
+    """Raise FormatError if what is still needed of a trained run is not what was planned.
+
+    That is what generation needs, and the tables if a rejection is learned from them.
+    """
+    _planned_files(run, plan["fingerprint"]["fitted"])
+    for name, sha256 in plan["fingerprint"]["events"].items():
+        if plan.get("rejection"):
+            _check_array(run, name, sha256)
+
+
+def _planned_files(run: RunDirectory, fitted: dict[str, str]) -> dict[str, bytes]:
+    content = {name: run.read(name) for name in fitted}
+    for name, sha256 in fitted.items():
+        if atomic_files.digest_bytes(content[name]) != sha256:
+            raise _not_planned(run, name)
+    return content
+
+
+def _check_array(run: RunDirectory, name: str, sha256: str) -> None:
+    if not is_planned_array(run, name, sha256):
+        raise _not_planned(run, f"table/{name}.npy")
+
+
+def _not_planned(run: RunDirectory, name: str) -> FormatError:
     return FormatError(
-        f"{run.path}: {what} not the one this run was planned with; plan the run anew in an empty"
-        " folder"
+        f"{run.path}: {name} is missing or not the one this run was planned with. Copy it again, or"
+        f" let 'flowbdt fit TABLE -o {run.path} --resume' write it anew from the same table"
     )
 
 

@@ -25,7 +25,7 @@ from ..registry import unknown
 from ..seeding import split_mask
 from ..tables.event_table import EventTable, like_training
 from ..training import run_directory
-from ..training.executors.local import available_cpus
+from ..training.executors.local import checked_threads
 from . import sampler_space
 from .proposals import PastTrial, check_installed, propose
 from .search_space import Choice
@@ -141,7 +141,7 @@ def tune_sampler(
     columns = run_directory.read_plan(source)["fingerprint"]["columns"]
     like = like_training(real, columns)
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
-    common = {"seed": seed, "n_threads": n_threads or available_cpus()}
+    common = {"seed": seed, "n_threads": checked_threads(n_threads)}
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
     results = []
     for budget in evaluations:

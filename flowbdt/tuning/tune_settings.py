@@ -16,6 +16,7 @@ from ..errors import IncompleteRun
 from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.executors import EXECUTORS, Executor
+from ..training.executors.base import refuse_recorded, split_recorded
 from ..training.numbered_jobs import name_of
 from ..training.run_directory import RunDirectory
 from . import search_space
@@ -96,7 +97,10 @@ def tune(
         else:
             begin(study, events, options)
         setup = read_setup(study)
-        chosen = executor or setup["base"]["executor"]
+        chosen = executor or (None if base is None else base.executor)
+        if chosen is None:  # nothing but numbers from a study, which may be somebody else's
+            chosen, left_out = split_recorded(setup["base"]["executor"])
+            refuse_recorded(left_out, chosen, study.path)
         runs = EXECUTORS.build(chosen)
         limit, budget_s = _until(study, n_trials, budget_s)
         at_once = max(1, int(getattr(runs, "n_jobs", 1)))

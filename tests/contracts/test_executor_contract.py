@@ -10,7 +10,7 @@ from conftest import PLAIN
 from flowbdt.config import ModelConfig
 from flowbdt.errors import IncompleteRun
 from flowbdt.training import run_directory
-from flowbdt.training.collect import missing_steps, train
+from flowbdt.training.collect import train
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
@@ -71,7 +71,7 @@ def test_a_failing_step_is_named_and_the_others_are_kept(
     with pytest.raises(IncompleteRun, match=r"1 of 3 steps are missing: 1\. Step 1 failed.*log"):
         train(run, executor)
     assert "max_depth" in run.file(run_directory.log_name(1)).read_text()
-    assert missing_steps(run) == [1]
+    assert run.missing_steps() == [1]
     assert run.read(run_directory.model_name(2)) == expected[2]
     run.write_json(run_directory.task_name(1), task)
     before = run.file(run_directory.model_name(2)).stat().st_mtime_ns

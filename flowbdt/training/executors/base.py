@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from types import NoneType
 from typing import Any
 
 from ... import atomic_files
+from ...errors import ConfigError
 from ...registry import Registry
 from ...typed_settings import check_fields
 from ..numbered_jobs import STEPS, JobKind
@@ -38,6 +42,34 @@ class Executor(ABC):
 
 
 EXECUTORS: Registry[Executor] = Registry("executor")
+
+
+def split_recorded(executor: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the executor that a folder has on record without, and the settings with, texts.
+
+    Texts may name programs, modules and addresses, and the folder may be somebody else's.
+    """
+    if not isinstance(executor, dict):
+        return executor, {}
+    numbers = (bool, int, float, NoneType)
+    harmless = {
+        k: v for k, v in executor.items() if k in ("name", "backend") or isinstance(v, numbers)
+    }
+    return harmless, {k: v for k, v in executor.items() if k not in harmless and v}
+
+
+def refuse_recorded(left_out: dict[str, Any], executor: Any, folder: object) -> None:
+    """Raise ConfigError if a call does not name itself what `split_recorded` left out."""
+    named = executor if isinstance(executor, dict) else {}
+    for name, value in left_out.items():
+        if name not in named:
+            raise ConfigError(
+                f"{folder} has executor.{name} on record: {value!r}. It decides which programs run,"
+                " and is not taken from a folder. To use it, name it in your call: --set"
+                f" {shlex.quote(f'executor.{name}={json.dumps(value)}')}; to leave it out: --set"
+                f" executor.{name}=null"
+            )
+
 
 _one_at_a_time = threading.Lock()
 

@@ -7,7 +7,9 @@ import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from ...errors import ConfigError, MissingExtra, RunError
 from ...registry import unknown
@@ -53,7 +55,7 @@ class Dask(Executor):
     n_jobs: AtLeastOne = field(default_factory=available_cpus)
     n_threads: AtLeastOne = 1
     retries: AtLeastZero = 2
-    connect_s: float = 30.0
+    connect_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from ...errors import ConfigError
-from ...typed_settings import AtLeastOne
+from ...typed_settings import AtLeastOne, check_value
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
 from .base import EXECUTORS, Executor, Reports, attempt_job, failed
@@ -25,8 +25,15 @@ def available_cpus() -> int:
     OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # then those of nested loops
     return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
+
+
+def checked_threads(n_threads: int | None) -> int:
+    """Return a number of threads, by default all of this process. Raises ConfigError below 1."""
+    if n_threads is None:
+        return available_cpus()
+    return int(check_value(n_threads, AtLeastOne, "n_threads"))
 
 
 LAST_BITS = (

@@ -244,7 +244,8 @@ class Submissions:
         for record in sorted(self.run.path.glob(f"{FOLDER}/*/{RECORD}")):
             folder = f"{FOLDER}/{record.parent.name}"
             if folder not in known:
-                self.all.append(Submission(self.run, folder, atomic_files.read_json(record)))
+                content = self.run.read_json(f"{folder}/{RECORD}")
+                self.all.append(Submission(self.run, folder, content))
 
     def update(self) -> list[JobState]:
         """Read on in all event logs; return the jobs whose state changed."""
@@ -297,10 +298,10 @@ class Submissions:
         for name, text in texts.items():
             atomic_files.write_bytes(self.run.file(f"{place.folder}/{name}"), text.encode())
         self.run.file(f"{place.folder}/{SCRIPT}").chmod(0o755)
-        record = self.run.file(f"{place.folder}/{RECORD}")
+        record = f"{place.folder}/{RECORD}"
         jobs = [node for stage in stages for node in stage.nodes()]
         content = {"format": FORMAT, "mark": place.mark, "dag": as_dag, "jobs": jobs}
-        atomic_files.write_json(record, content)
+        self.run.write_json(record, content)
         folder = self.run.file(place.folder)
         try:
             if as_dag:
@@ -308,10 +309,10 @@ class Submissions:
             else:
                 cluster = pool.submit(folder, f"{stages[0].name}.sub")
         except FlowbdtError as error:
-            record.unlink()
+            self.run.file(record).unlink()
             refused = f"{error}. Nothing was submitted; the description is in {folder}"
             raise RunError(refused) from error
-        atomic_files.write_json(record, {**content, "cluster": cluster})
+        self.run.write_json(record, {**content, "cluster": cluster})
         self.find()
         return self.all[-1]
 
