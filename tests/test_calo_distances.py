@@ -10,11 +10,11 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from flowbdt.errors import InputError
+from flowbdt.evaluation.metrics.classifier import log_posteriors
 from flowbdt.evaluation.metrics.joint import frechet_distance, kernel_distance
 from flowbdt.evaluation.metrics.neighbours import expected_coverage, neighbour_scores
 from flowbdt.physics import toy_showers
 from flowbdt.physics.calorimeter.scores.features import high_level_features
-from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
 from flowbdt.physics.calorimeter.scores.shower_judges import (
     high_level_inputs,
     neighbour_inputs,

@@ -15,6 +15,7 @@ from experiments.calochallenge import judge, plain, recipe
 from experiments.calochallenge.rings import ring_showers
 from flowbdt.atomic_files import write_json
 from flowbdt.evaluation.metrics import correlation_matrix
+from flowbdt.evaluation.metrics.classifier import log_posteriors
 from flowbdt.evaluation.report import style
 from flowbdt.evaluation.report.render import write_figure
 from flowbdt.physics.calorimeter import report
@@ -22,7 +23,6 @@ from flowbdt.physics.calorimeter.geometry import Geometry
 from flowbdt.physics.calorimeter.model import ShowerModel
 from flowbdt.physics.calorimeter.scores.evaluate_showers import ShowerEvaluation, shower_histograms
 from flowbdt.physics.calorimeter.scores.features import high_level_features
-from flowbdt.physics.calorimeter.scores.posterior import log_posteriors
 from flowbdt.physics.calorimeter.scores.shower_judges import logarithmic_inputs, low_level_inputs
 from flowbdt.physics.calorimeter.shower_files import Showers, read_showers, write_showers
 

@@ -30,11 +30,11 @@ from ....typed_settings import (
 )
 from ..geometry import Geometry, stack_layers
 from ..shower_files import Showers
+from .compiled_voxels import CompiledVoxels
 from .energy_division import LayerPlan, ShowerEnergies
 from .layer_energies import LayerEnergies
 from .rings import Rings
 from .sectors import Sectors, draw_axes, leaning, standard_complex
-from .voxel_arrays import CompiledVoxels
 
 FORMAT = 1
 FEWEST_SHOWERS = 100
