@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import struct
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
 
-from flowbdt import EventTable, FlowBDT
+from flowbdt import EventTable, FlowBDT, atomic_files
 from flowbdt.errors import FormatError, InputError
 from flowbdt.training.run_directory import PACKED
 
@@ -47,12 +46,17 @@ def write(path, members, compression=zipfile.ZIP_STORED):
 
 
 def crafted(members, name, content):
-    """The members with another content of one, and its digest in the manifest."""
+    """The members with another content of one, and its digest wherever it is stated."""
     changed = {**members, name: content}
     if name != "manifest.json":
-        manifest = json.loads(members["manifest.json"])
-        manifest["files"][name] = hashlib.sha256(content).hexdigest()
-        changed["manifest.json"] = json.dumps(manifest).encode()
+        manifest, plan = (json.loads(members[one]) for one in ("manifest.json", "plan.json"))
+        fitted = plan["fingerprint"]["fitted"]
+        if name in fitted:
+            fitted[name] = atomic_files.digest_bytes(content)
+            plan["digest"] = manifest["digest"] = atomic_files.digest(plan["fingerprint"])
+            changed["plan.json"] = atomic_files.json_bytes(plan)
+        manifest["files"] |= {k: atomic_files.digest_bytes(changed[k]) for k in ("plan.json", name)}
+        changed["manifest.json"] = atomic_files.json_bytes(manifest)
     return {k: v for k, v in changed.items() if k != PACKED}
 
 
