@@ -155,7 +155,7 @@ def test_the_shipped_figures_are_those_of_the_study():
     [
         ("- {score: auc_gb, value: 0.9}", "entry 1: source must be there"),
         ("- {score: auc_gb, value: high, source: a}", "'value' must be a number, got 'high'"),
-        ("- {score: auc_gb, value: .nan, source: a}", "every number must be finite"),
+        ("- {score: auc_gb, value: .nan, source: a}", "must be a finite number"),
         ("- {score: auc_gb, value: true, source: a}", "entry 1, 'value' must be a number"),
         ("- {score: auc_gb, value: 1, source: a, auther: b}", "entry 1, 'auther'.* Known: error"),
         ("- {score: auc_gb, value: 1, source: a, error: -1}", "'error' must be .* at least 0"),

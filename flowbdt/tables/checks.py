@@ -66,12 +66,15 @@ def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def relative(weight: np.ndarray) -> np.ndarray:
-    """Return weights (n,) divided by their mean, float64: their unit does not matter.
-
-    By the largest first, so that no sum of weights of any size overflows or vanishes.
-    """
-    share = np.asarray(weight, dtype=np.float64) / np.max(weight)
+    """Return weights (n,) divided by their mean, float64: their unit does not matter."""
+    share = rescaled(weight)
     return np.asarray(share / share.mean())
+
+
+def rescaled(weight: np.ndarray) -> np.ndarray:
+    """Return weights (n,) over a power of two near the largest: exact, and no sum overflows."""
+    weight = np.asarray(weight, dtype=np.float64)
+    return np.asarray(np.ldexp(weight, -np.frexp(weight.max())[1]))
 
 
 def unique_names(names: Sequence[Any], n_columns: int, what: str) -> tuple[str, ...]:

@@ -138,7 +138,8 @@ def checked_events(
     checks.finite(flat, [f"x{i}" for i in range(flat.shape[1])], f"{what} events")
     if weight is None:
         return array, np.ones(array.shape[0])
-    return array, checks.relative(checks.weights(weight, array.shape[0]))
+    # exactly, so that whole numbers of weight count as repeated events
+    return array, checks.rescaled(checks.weights(weight, array.shape[0]))
 
 
 def norm_error(
