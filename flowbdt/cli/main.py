@@ -79,7 +79,9 @@ def _status(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         return 0
     if isinstance(error, KeyboardInterrupt):
-        exec("")  # Python would end as if by the signal, had it come while text was executed
+        exec(
+            ""
+        )  # clears CPython's mark of an unhandled interrupt, else the exit status is the signal's
         print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     if isinstance(error, Ended):

@@ -127,7 +127,7 @@ class Flow:
         self.condition_names: tuple[str, ...] = tuple(self.columns["conditions"])
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
-        self.scaling, self.condition_ranges = conditions.restored(self.columns)
+        self.scaling, self.condition_ranges = conditions.stored_scaling(self.columns)
         transform = run_directory.parse_json(self._checked("transform.json"), "transform.json")
         with reading("transform.json"):
             self.transform = TableTransform.from_json(transform)

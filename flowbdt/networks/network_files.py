@@ -51,7 +51,7 @@ class StoredDenoiser(Stored):
 
 
 class Header(Stored):
-    """What describes the tensors of a file; checkpoints and networks of tables have more."""
+    """Description of the tensors of a file; checkpoints and networks of tables have more."""
 
     format: int
     kind: str
@@ -95,7 +95,7 @@ def read_network(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
 
 
 def network_header(denoiser: Denoiser) -> dict[str, Any]:
-    """Return the settings from which `restored` rebuilds the network."""
+    """Return the settings from which `rebuilt` makes the network."""
     backbone: Any = denoiser.backbone
     backbone = getattr(backbone, "_orig_mod", backbone)  # as torch.compile wraps it
     names: dict[Any, str] = {BACKBONES.get(name): name for name in BACKBONES.names()}
@@ -127,10 +127,10 @@ def save_network(path: str | Path, denoiser: Denoiser) -> None:
 
 def load_network(path: str | Path, device: str = "cpu") -> Denoiser:
     """Read a network. Raises FormatError if it is truncated, foreign, or of another format."""
-    return restored(*read_network(path, NETWORK), str(path)).to(device).eval()
+    return rebuilt(*read_network(path, NETWORK), str(path)).to(device).eval()
 
 
-def restored(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Denoiser:
+def rebuilt(header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Denoiser:
     """Return the network of a header with its weights. Raises FormatError if they do not fit."""
     with reading(where):
         backbone = stored_backbone(header, tensors)
@@ -193,7 +193,7 @@ class TableNetwork:
     def load(cls, path: str | Path) -> TableNetwork:
         """Read a file. Raises FormatError if it is truncated, foreign, or of another format."""
         header, tensors = read_network(path, TABLE_NETWORK)
-        denoiser = restored(header, tensors, str(path))
+        denoiser = rebuilt(header, tensors, str(path))
         with reading(str(path)):
             transform = TableTransform.from_json(header["transform"])
             names, units = tuple(header["names"]), tuple(header["units"])

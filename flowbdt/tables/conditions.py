@@ -48,7 +48,7 @@ class ColumnScaling:
 
     @cached_property
     def changes(self) -> bool:
-        """Whether any column is scaled."""
+        """True if any column is scaled."""
         return bool(self.centre.any() or (self.scale != 1).any())
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -175,13 +175,13 @@ class ConditionRanges:
 
 
 def stored(scaling: ColumnScaling, ranges: ConditionRanges) -> dict[str, list[float | None]]:
-    """Return numbers for a plan; `restored` reads them."""
+    """Return numbers for a plan; `stored_scaling` reads them."""
     named = {"centre": scaling.centre, "scale": scaling.scale, "low": ranges.low}
     named["high"] = ranges.high
     return {k: [None if np.isnan(v) else v for v in a.tolist()] for k, a in named.items()}
 
 
-def restored(columns: Mapping[str, Any]) -> tuple[ColumnScaling, ConditionRanges]:
+def stored_scaling(columns: Mapping[str, Any]) -> tuple[ColumnScaling, ConditionRanges]:
     """Return scaling of columns and conditions, and ranges, from the ``columns`` of a plan.
 
     Models before format 4 have none. Raises FormatError if the numbers are damaged.

@@ -128,7 +128,7 @@ class RunDirectory:
 
         Raises FormatError if it is missing, broken, or not what was written.
         """
-        return opened(parse_json(self.read(name), f"{self.path / name}"), f"{self.path / name}")
+        return unsealed(parse_json(self.read(name), f"{self.path / name}"), f"{self.path / name}")
 
     def plan(self) -> dict[str, Any]:
         """Return the plan, see `read_plan`."""
@@ -289,7 +289,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def opened(content: Any, what: str) -> dict[str, Any]:
+def unsealed(content: Any, what: str) -> dict[str, Any]:
     """Return a mapping without its hash. Raises FormatError if it is no mapping or was changed."""
     if not isinstance(content, dict):
         raise FormatError(f"{what} holds no mapping; it is damaged")
@@ -326,7 +326,7 @@ def read_plan(source: Source) -> dict[str, Any]:
     """
     content, what = source.read("plan.json"), f"{source.path}: plan.json"
     if isinstance(source, RunDirectory):
-        opened(parse_json(content, what), what)
+        unsealed(parse_json(content, what), what)
     return present_plan(content, what)
 
 
@@ -349,7 +349,7 @@ def read_manifest(source: Source) -> dict[str, Any]:
     what = f"{source.path}: manifest.json"
     manifest = parse_json(source.read("manifest.json"), what)
     if isinstance(source, RunDirectory):
-        manifest = opened(manifest, what)
+        manifest = unsealed(manifest, what)
     check_format(manifest, what)
     manifest.pop(SEAL, None)
     check_stored(manifest, Manifest, what)

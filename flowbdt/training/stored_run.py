@@ -1,4 +1,4 @@
-"""What the JSON members of a run hold: one schema, checked whenever a run is read.
+"""Schema of the JSON members of a run, checked whenever one is read.
 
 A run may come from strangers: hashes show that a file is whole, not that its content makes sense.
 """
@@ -29,7 +29,7 @@ Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 
 
 class StepStory(Stored):
-    """What the manifest tells of a step."""
+    """Entry of a step in the manifest."""
 
     step: AtLeastZero
     time: Time
@@ -73,7 +73,7 @@ class Columns(Stored):
 
 
 class Fingerprint(Stored):
-    """What decides the result of a training."""
+    """Everything that decides the result of a training."""
 
     settings: dict[str, Any]
     columns: Columns

@@ -22,7 +22,7 @@ from ..evaluation.metrics import Result
 from ..flow.closed_form import from_bytes
 from ..flow.paths import PATHS
 from ..flow.step_inputs import step_inputs
-from ..tables.conditions import restored
+from ..tables.conditions import stored_scaling
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
@@ -58,7 +58,7 @@ class HeldOutLoss:
         self._shared = self._trained if closed_form is None else from_bytes(closed_form)
         self._path = PATHS.build(self._settings["path"])
         table = table.take(slice(0, MOST_EVENTS))
-        scaling = restored(planned["columns"])[0][len(table.names) :]
+        scaling = stored_scaling(planned["columns"])[0][len(table.names) :]
         self._cond = None if table.cond is None else scaling.forward(table.cond)
         with threadpool_limits(1, user_api="blas"):
             self._x1 = self._transform.forward(table)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ... import atomic_files
 from ...errors import FormatError
-from ...tables.conditions import restored
+from ...tables.conditions import stored_scaling
 from ...training import run_directory
 from ..compiled import kept_machine_code
 from ..compiled.arrays import (
@@ -184,7 +184,7 @@ class PackedFlow:
         self.n_latent: int = content["n_latent"]
         self.n_columns: int = content["n_columns"]
         self.condition_names = tuple(content["conditions"])
-        self.scaling, self.condition_ranges = restored(content["columns"])
+        self.scaling, self.condition_ranges = stored_scaling(content["columns"])
         ratio = None
         if content["ratio"] is not None:
             width = self.n_columns + len(self.condition_names)

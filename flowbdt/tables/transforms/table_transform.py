@@ -321,7 +321,7 @@ class StoredTable(Stored):
 
 
 class StoredState(Stored):
-    """What a joint transform learned; axes and spread if it is 'whiten'."""
+    """State of a joint transform; axes and spread if it is 'whiten'."""
 
     mean: list[float]
     scale: list[Positive]

@@ -311,7 +311,7 @@ class StoredGeometry(Stored):
 
 
 class StoredModel(Stored):
-    """What describes a model in a file."""
+    """Description of a model in a file."""
 
     format: int
     seed: int

@@ -86,7 +86,7 @@ def clipped(value: float, low: float, high: float) -> float:
 
 
 @compiled
-def unbent(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray) -> float:
+def unbent_rank(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray) -> float:
     """Return the rank within the leaf; ``curve`` is working memory."""
     row = nodes.trees[d]
     n = row[N_BEND]
@@ -115,7 +115,7 @@ def unbent(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray)
 def drawn(nodes: Any, d: int, x: np.ndarray, uniform: float, curve: np.ndarray) -> float:
     """Return one share from one uniform number."""
     row = nodes.trees[d]
-    rank = unbent(nodes, d, x, uniform, curve)
+    rank = unbent_rank(nodes, d, x, uniform, curve)
     number = nodes.value[leaf(nodes, nodes.roots[row[LEAF]], x)]
     zero, one = nodes.ends[row[ENDS] + number, 0], nodes.ends[row[ENDS] + number, 1]
     if rank < zero:
