@@ -455,6 +455,14 @@ def test_csv_files_of_other_kinds_are_refused(tmp_path, content, message):
     assert "t.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["00501", "0730"])
+def test_leading_zeros_that_numbers_lose_are_told(tmp_path, text):
+    (tmp_path / "t.csv").write_text(f"zip,x,name\n\n{text},0.5,012\n10001,0,b\n20002,-0.25,c\n")
+    with pytest.warns(DataWarning, match=f"'zip' .* {text} comes back as {int(text)}") as caught:
+        read_table(tmp_path / "t.csv")
+    assert len(caught) == 1
+
+
 def test_a_csv_column_may_have_a_blank_in_its_name(tmp_path):
     (tmp_path / "t.csv").write_text("jet mass\n1\n2\n")
     assert read_table(tmp_path / "t.csv").names == ("jet mass",)

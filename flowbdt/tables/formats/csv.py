@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
+import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import FormatError, InputError
+from ...errors import DataWarning, FormatError, InputError
 from ..checks import unique_names
 from .base import FORMATS, PlainFormat, StoredColumns, rows_from, unreadable
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 COUNTED = 65536
 """Rows that are counted together."""
+LOOKED_AT = 1000
+"""Lines that are searched for numbers with leading zeros."""
 MISSING = ["", "nan", "NaN", "NA"]
 
 
@@ -36,8 +40,9 @@ class Csv(PlainFormat):
 
     def _read_blocks(self, path: Path, block_rows: int | None) -> Iterator[StoredColumns]:
         header, description = _header(path), self.description(path)
-        dtypes = description.get("dtypes", {})
-        for frame in _frames(path, block_rows, description.get("categories", ())):
+        dtypes, texts = description.get("dtypes", {}), description.get("categories", ())
+        _warn_of_leading_zeros(path, header, texts)
+        for frame in _frames(path, block_rows, texts):
             columns = zip(header, (frame.iloc[:, i] for i in range(len(header))), strict=True)
             arrays = {name: _restored(column, dtypes.get(name)) for name, column in columns}
             yield StoredColumns.described(arrays, description)
@@ -83,6 +88,26 @@ def _header(path: Path) -> tuple[str, ...]:
         got = header or "an empty line"
         raise InputError(f"{path} must name the columns in its first line, got {got}")
     return unique_names(header, len(header), str(path))
+
+
+def _warn_of_leading_zeros(path: Path, header: Sequence[str], texts: Container[str]) -> None:
+    """Warn of identifiers such as 00501, in the first lines, that become other texts as numbers."""
+    rows: list[list[str]] = []
+    with (
+        open(path, newline="", encoding="utf-8-sig", errors="replace") as handle,
+        contextlib.suppress(csv.Error),  # pandas says more
+    ):
+        lines = csv.reader(handle, skipinitialspace=True)
+        rows = [fields for fields in itertools.islice(lines, 1, LOOKED_AT) if fields]
+    for name, fields in zip(header, zip(*rows, strict=False), strict=False):
+        zeros = [field for field in fields if re.fullmatch(r"0\d+", field)]
+        if zeros and name not in texts and all(map(_is_number, filter(None, fields))):
+            warnings.warn(
+                f"{path}: {name!r} is read as numbers, so that {zeros[0]} comes back as"
+                f" {int(zeros[0])}; for a column of texts, store the table as .parquet",
+                DataWarning,
+                stacklevel=2,
+            )
 
 
 def _is_number(text: str) -> bool:
