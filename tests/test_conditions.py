@@ -10,7 +10,7 @@ import pytest
 
 from flowbdt import EventTable, FlowBDT, evaluate, open_sampler
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
-from flowbdt.tables.conditions import ColumnScaling, ConditionRanges, restored
+from flowbdt.tables.conditions import ColumnScaling, ConditionRanges, stored_scaling
 
 N = 1500
 RNG = np.random.default_rng(0)
@@ -122,9 +122,9 @@ def test_conditions_of_any_unit_are_learned(name, preconditioner, tmp_path):
 )
 def test_damaged_scaling_is_refused(change):
     whole = {"centre": [0.0, 1.0], "scale": [1.0, 2.0], "low": [0.0], "high": [None]}
-    restored({"names": ["y"], "conditions": ["t"], "scaling": whole})
+    stored_scaling({"names": ["y"], "conditions": ["t"], "scaling": whole})
     with pytest.raises(FormatError, match="scaling"):
-        restored({"names": ["y"], "conditions": ["t"], "scaling": {**whole, **change}})
+        stored_scaling({"names": ["y"], "conditions": ["t"], "scaling": {**whole, **change}})
 
 
 # ---- weights
@@ -222,7 +222,7 @@ def test_a_constant_condition_knows_no_other_value():
 
 
 def test_models_without_ranges_cannot_check_them():
-    _, ranges = restored({"names": ["y"], "conditions": ["t"]})
+    _, ranges = stored_scaling({"names": ["y"], "conditions": ["t"]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ranges.report(ranges.count_far(np.array([[1e9]])), 1, "raise")
