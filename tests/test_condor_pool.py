@@ -297,7 +297,7 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
     first.kill()
     first.wait()
     before = finished(folder)
-    command("fit", "-o", folder, "--resume")
+    command("fit", "-o", folder, "--resume", *words)
     assert files_of(folder, 40) == files_of(tmp_path / "serial", 40)
     after = finished(folder)
     assert {step: after[step] for step in before} == before
@@ -319,9 +319,10 @@ def test_a_step_that_always_fails_is_named_and_the_others_are_kept(pool, serial,
     folder = copy_without(serial, tmp_path / "run", [2, 6])
     task = folder / run_directory.task_name(2)
     good = task.read_bytes()
-    content = json.loads(good)
+    run = run_directory.RunDirectory(folder)
+    content = run.read_json(run_directory.task_name(2))
     content["booster"]["max_depth"] = -1
-    task.write_text(json.dumps(content))
+    run.write_json(run_directory.task_name(2), content)
     words = ["--executor", "htcondor", "--set", "executor.max_retries=1"]
     done = command("fit", "-o", folder, "--resume", *words, check=False)
     assert done.returncode == 1
