@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import time
 import uuid
 import zipfile
@@ -93,6 +94,10 @@ def _lock(handle: Any, path: Path) -> bool:
     return False
 
 
+PART = re.compile(r"\.part-([^-]+)-(\d+)-[^-]+-.")
+"""Beginning of a temporary name: machine and process."""
+
+
 def _host() -> str:
     return platform.node().replace("-", "_") or "host"
 
@@ -105,9 +110,12 @@ def remove_leftovers(folder: Path, below: bool = True) -> None:
     """
     folders = itertools.islice(os.walk(folder), None if below else 1)
     names = ((top, name) for top, _, files in folders for name in files)
-    for path in (Path(top, name) for top, name in names if name.startswith(".part-")):
-        host, pid = path.name.split("-")[1:3] if path.name.count("-") >= 3 else ("", "")
-        here = host == _host() and pid.isdigit()
+    for path in (Path(top, name) for top, name in names):
+        match = PART.match(path.name)
+        if match is None:
+            continue
+        host, pid = match.groups()
+        here = host == _host()
         with contextlib.suppress(OSError):  # removed meanwhile, or another's
             if not _runs(int(pid)) if here else time.time() - path.stat().st_mtime > WEEK_S:
                 path.unlink()

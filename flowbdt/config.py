@@ -171,6 +171,8 @@ class ModelConfig:
             "inputs": ["latent"] if wide else ["latent", "columns", "end_point"],
             **PRESETS[self.preset],
         }
+        if not isinstance(self.spacing, str | Mapping | None):
+            chosen.pop("n_steps", None)  # times by themselves say how many
         if spec_name(self.coupling) == "given":
             chosen["rejection"] = False  # such an event has one outcome only, none to take instead
         booster, noise = self._booster(chosen.pop("booster"), wide), chosen.pop("noise")

@@ -154,3 +154,7 @@ def test_a_name_is_enough_for_the_noise():
 def test_the_removed_preset_names_what_does_as_well():
     with pytest.raises(ConfigError, match=r"'balanced' does as well.*balanced, fast"):
         ModelConfig(preset="best").resolved()
+
+
+def test_times_by_themselves_say_how_many_steps_there_are():
+    assert ModelConfig(spacing=[0.0, 0.3, 1.0]).resolved().n_steps is None

@@ -538,3 +538,21 @@ def test_output_in_the_place_of_something_else_is_refused_at_once(folder, capsys
 def test_negative_seeds_are_refused(folder, capsys):
     assert run("fit", "jets.h5", "-o", "run", "--set", "random_state=-1") == 1
     assert "'random_state' must be" in capsys.readouterr().err
+
+
+def test_a_table_of_which_texts_were_left_out_is_fitted():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200)})
+    frame["k"] = np.where(frame.a > 0, "up", "down")
+    table = EventTable.of(frame).select(["a", "b"])
+    model = FlowBDT(preset="fast", n_steps=2, booster={"n_estimators": 2}, random_state=1)
+    assert model.fit(table).sample(5, random_state=1).names == ("a", "b")
+
+
+def test_conditions_of_two_tables_are_brought_into_one_order():
+    x = np.arange(6.0).reshape(3, 2)
+    real = EventTable.of(x, ["pt", "mass"], cond=pd.DataFrame({"eta": [1.0, 2.0, 3.0]}))
+    other = EventTable.of(x[:, 1:], ["mass"], cond=pd.DataFrame({"pt": x[:, 0], "eta": x[:, 0]}))
+    same = real.like(other)
+    assert (same.names, same.cond_names) == (("mass",), ("pt", "eta"))
+    np.testing.assert_array_equal(same.cond, [[0, 1], [2, 2], [4, 3]])

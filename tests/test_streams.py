@@ -358,6 +358,18 @@ def test_other_files_are_resumed_too(trained, monkeypatch, small_blocks, ending)
     assert Path(f"one.{ending}").read_bytes() == Path(f"two.{ending}").read_bytes()
 
 
+def test_blocks_of_another_sample_are_not_removed(trained, monkeypatch, small_blocks, capsys):
+    words = ["generate", "run", "-n", N, "-o", "new.h5"]
+    assert run(*words, "--seed", 3) == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run(*words, "--seed", 4) == 130
+    left = sorted(Path("new.h5.partial").iterdir())
+    assert run(*words, "--seed", 3, "--resume") == 1
+    assert "begun with another seed (4 then, 3 now)" in capsys.readouterr().err
+    assert sorted(Path("new.h5.partial").iterdir()) == left
+
+
 def test_a_small_sample_needs_no_folder(trained, monkeypatch):
     monkeypatch.setattr(BlockFiles, "begin", None)
     assert run("generate", "run", "-n", 100, "-o", "new.h5") == 0

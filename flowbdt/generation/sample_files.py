@@ -75,20 +75,25 @@ class BlockFiles:
         """
         now = atomic_files.to_plain(dict(sample))
         if self.is_planned:
-            plan = self.plan()
-            before, blocks = plan["sample"], plan["blocks"]
-            names = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-            if names:
-                texts = (f"{k} ({before.get(k)!s:.20} then, {now.get(k)!s:.20} now)" for k in names)
-                raise RunError(
-                    f"{self.folder} was begun with another {', '.join(texts)}: continue with what"
-                    " it was begun with, or remove it to begin again"
-                )
+            blocks = self.check_same(now)["blocks"]
         plan = atomic_files.to_plain({"format": FORMAT, "sample": now, "blocks": blocks, **more})
         atomic_files.make_folder(self.folder)
         signed = {**plan, "digest": atomic_files.digest(plan)}
         atomic_files.write_json(self.folder / PLAN, signed)
         return dict(plan)
+
+    def check_same(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the plan. Raises RunError, with the differences, if it is of another sample."""
+        plan, now = self.plan(), atomic_files.to_plain(dict(sample))
+        before = plan["sample"]
+        names = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+        if names:
+            texts = (f"{k} ({before.get(k)!s:.20} then, {now.get(k)!s:.20} now)" for k in names)
+            raise RunError(
+                f"{self.folder} was begun with another {', '.join(texts)}: continue with what it"
+                " was begun with, or remove it to begin again"
+            )
+        return plan
 
     def files(self, number: int) -> tuple[Path, Path]:
         """Return the paths of a block and of its report."""
@@ -204,7 +209,19 @@ def write_sample(
         raise RunError(f"the folder of {path} does not exist: make it first")
     rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
     files, record = (BlockFiles(path.with_name(path.name + ".partial")), flow.record(seed))
+    sample = {
+        "number of events": n,
+        "seed": seed,
+        "model": atomic_files.digest(flow.manifest),
+        "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
+        "conditions": None if rows is None else rows_digest(rows),
+        "conditions outside": outside if outside == "clip" else "as they are",
+        "source": None if start is None else rows_digest(start),
+        "flowbdt version": __version__,
+    }
     if resume and start is None and _is_whole(flow, path, n, record, rows):
+        if files.is_planned:
+            files.check_same(sample)
         files.remove()
         on_begin(n)
         return n
@@ -228,16 +245,6 @@ def write_sample(
                 writer.append(table)
         return 0
     with files.locked():
-        sample = {
-            "number of events": n,
-            "seed": seed,
-            "model": atomic_files.digest(flow.manifest),
-            "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
-            "conditions": None if rows is None else rows_digest(rows),
-            "conditions outside": outside if outside == "clip" else "as they are",
-            "source": None if start is None else rows_digest(start),
-            "flowbdt version": __version__,
-        }
         plan = files.begin(sample, [(low, high) for _, low, high in seeding.block_ranges(n, block)])
         missing = files.missing()
         done = n - sum(high - low for low, high in (plan["blocks"][k] for k in missing))

@@ -178,7 +178,7 @@ def row_count(data: Any) -> int:
     """Return the number of rows of a table of any kind; 0 if it has none."""
     if isinstance(data, Mapping):
         data = next(iter(data.values()), ())
-    return len(data) if hasattr(data, "__len__") else 0
+    return len(data) if hasattr(data, "__len__") and getattr(data, "shape", None) != () else 0
 
 
 def has_names(data: Any) -> bool:

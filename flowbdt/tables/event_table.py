@@ -145,7 +145,16 @@ class EventTable:
     def like(self, other: EventTable) -> EventTable:
         """Return the table with the columns of another, and where present its conditions."""
         moved = [name for name in other.cond_names if name in self.names]
-        return self.as_conditions(moved).select(other.names)
+        return self.as_conditions(moved).select(other.names).order_conditions(other.cond_names)
+
+    def order_conditions(self, names: Sequence[str]) -> EventTable:
+        """Return the table with the conditions of these names first, in this order."""
+        if self.cond is None:
+            return self
+        first = [name for name in names if name in self.cond_names]
+        order = (*first, *(name for name in self.cond_names if name not in first))
+        cond = self.cond[:, [self.cond_names.index(name) for name in order]]
+        return replace(self, cond=cond, cond_names=order)
 
     @staticmethod
     def concatenate(tables: Sequence[EventTable]) -> EventTable:
@@ -390,7 +399,8 @@ def like_training(table: EventTable, columns: Mapping[str, Any]) -> EventTable:
     """Return real events with the columns, conditions and codes of a run, whose plan has them."""
     names = tuple(columns["names"])
     categories = {name: tuple(texts) for name, texts in columns["categories"].items()}
-    table = table.as_conditions(columns["conditions"]).select(names)
+    conditions = columns["conditions"]
+    table = table.as_conditions(conditions).select(names).order_conditions(conditions)
     return align_columns(table, names, categories)
 
 

@@ -320,15 +320,17 @@ def _fitted(
 
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:
     table, arrays = inputs.table, fitted["arrays"]
+    kept = {*table.names, *table.cond_names}  # a table may know texts of columns it has no longer
+    originals = {name: of for name, of in table.originals.items() if name in kept}
     fingerprint = {
         "settings": inputs.config.digestible(),
         "columns": {
             "names": table.names,
             "units": table.units,
             "dtypes": table.dtypes,
-            "categories": table.categories,
+            "categories": {k: v for k, v in table.categories.items() if k in kept},
             "conditions": table.cond_names,
-            **({"originals": table.originals} if table.originals else {}),
+            **({"originals": originals} if originals else {}),
             **fitted["columns"],
         },
         "fitted": {name: atomic_files.digest_bytes(c) for name, c in fitted["files"].items()},

@@ -184,9 +184,10 @@ class RunDirectory:
             task = self.task(step)
             report = self.read_json(report_name(step))
             whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
+            done = whole and report["task_digest"] == task["digest"]
         except (FormatError, OSError, KeyError, TypeError):
             return None
-        return report if whole and report["task_digest"] == task["digest"] else None
+        return report if done else None
 
     def receive(self, result: str, report: str, key: str) -> bool:
         """Move a result and its report from ``incoming/`` to their places, if both are whole.

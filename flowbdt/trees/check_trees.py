@@ -250,6 +250,8 @@ def _read_like(
     reader: ubjson.Reader, first: Any, number: int, entries: dict[int, list[tuple[bytes, str, int]]]
 ) -> _LikeFirst | None:
     """Return the next tree; None, and stay there, if it is not like the first."""
+    if number > 32767:  # numbers of two bytes end here
+        return None
     content, at, tree = reader.content, reader.at, _LikeFirst()
     try:
         size = reader.long(content, at + 1 + len(HEADS["base_weights"]))[0]

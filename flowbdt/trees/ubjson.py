@@ -114,7 +114,7 @@ def read_ubjson(content: bytes, special: Special | None = None) -> Any:
     reader = Reader(content, special or {})
     try:
         result = reader.value(reader.mark())
-    except (KeyError, IndexError, ValueError, struct.error) as error:
+    except (KeyError, IndexError, ValueError, OverflowError, struct.error) as error:
         raise FormatError(f"not whole UBJSON ({error}); train this step again") from error
     if reader.at != len(content):
         raise FormatError("UBJSON goes on behind its end; train this step again")

@@ -409,7 +409,7 @@ class JointTransform:
         self.axes, self.spread = np.eye(n_columns), np.ones(n_columns)
         if self.name == "none" or n_columns == 0:
             return self
-        share = np.ones(z.shape[0]) if weight is None else weight
+        share = np.ones(z.shape[0]) if weight is None else checks.rescaled(weight)
         share = share / share.sum()
         self.mean = share @ z
         centred = z - self.mean
