@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from experiments.unfolding.samples import Coordinates
 from flowbdt import EventTable, FlowBDT
-from flowbdt.errors import DataWarning
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,12 @@ class UnfoldingFlow:
         cond = self.coordinates.conditions(table) if self.recipe.told else None
         start = self._start(table)
         plain = None if rejection else {"solver": self.model.solver}
-        with warnings.catch_warnings():
-            # conditions are normal numbers, whose largest differ from sample to sample
-            warnings.filterwarnings("ignore", "conditions far outside", DataWarning)
-            found = self.model.sample(
-                repeats * table.n,
-                cond=None if cond is None else np.tile(cond, (repeats, 1)),
-                source=start,
-                sampler=plain,
-                random_state=seed,
-            )
+        found = self.model.sample(
+            repeats * table.n,
+            cond=None if cond is None else np.tile(cond, (repeats, 1)),
+            source=start,
+            sampler=plain,
+            random_state=seed,
+        )
         x = self.coordinates.back(found.x).reshape(repeats, table.n, -1)
         return np.repeat(x, n_draws, axis=0) if repeats < n_draws else x
