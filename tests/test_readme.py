@@ -55,7 +55,7 @@ def test_pictures_and_links_exist():
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_commands_of_the_pages_are_understood(path):
     text = path.read_text()
-    shown = "".join([*blocks("console", text), *blocks("shell", text)])
+    shown = "".join([*blocks("console", text), *blocks("shell", text)]).replace("\\\n", " ")
     lines = re.findall(r"^(?:\$ )?(?:\.?v?env/bin/)?(flowbdt .*)$", shown, flags=re.MULTILINE)
     found = '"$(cat samplers/sampler_8.yaml)"'
     commands = [line.replace(found, "'{solver: heun, n_steps: 4}'") for line in lines]
