@@ -224,6 +224,10 @@ def _explained(step: dict[str, Any]) -> float:
     Most of that variance is irreducible noise: with a good closed form, a few parts in a thousand
     are all there is to gain. NaN without validation events.
     """
-    if step["valid_rmse"] is None:
+    import numpy as np
+
+    left, whole = step["valid_rmse"], step["valid_rmse_without_trees"]
+    if left is None or whole is None:
         return float("nan")
-    return 1.0 - float((step["valid_rmse"] / step["valid_rmse_without_trees"]) ** 2)
+    with np.errstate(all="ignore"):  # a file from elsewhere may state any numbers
+        return float(1.0 - np.square(np.divide(left, whole)))
