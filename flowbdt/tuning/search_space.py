@@ -111,7 +111,7 @@ def _training(start: RunConfig, n_rows: int, n_columns: int) -> Space:
     forms = {"mixture": "mixture", **sizes, "gaussian": "gaussian"}
     inputs = VIEWS if n_columns <= MANY_COLUMNS else {"latent": ["latent"]}
     space: Space = {
-        "n_steps": _span(3, 16, start.n_steps),
+        "n_steps": _span(3, 16, start.n_steps or 3),
         "spacing": _named(SPACINGS, start.spacing),
         "noise": _plain(["repeats", "fresh"], start.noise["name"]),
         "repeats": Choice(dict(REPEATS), "as many"),
