@@ -23,6 +23,9 @@ from .errors import FormatError, RunError, reading
 
 WEEK_S = 7 * 24 * 3600
 
+_tidied: set[str] = set()
+"""Folders that this process has cleaned: with 10,000 files a look takes longer than a write."""
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -30,10 +33,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     The temporary name is unique, so that two workers on the same step do no harm, and ends as
     ``path`` does, because some writers choose a format by ending. Raises RunError when the disk
-    is full or the folder cannot be written. What killed processes left in the folder is removed.
+    is full or the folder cannot be written. What killed processes left in the folder is removed
+    before the first write into it.
     """
     path = Path(path)
-    remove_leftovers(path.parent, below=False)
+    folder = os.path.abspath(path.parent)
+    if folder not in _tidied:
+        _tidied.add(folder)
+        remove_leftovers(path.parent, below=False)
     part = path.with_name(f".part-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield part
