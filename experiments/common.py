@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from flowbdt.flow.fields import VelocityField
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU seconds are compared; before numpy is imported
-
-# the latent numbers that one flow of a chain hands to the next reach further than in training
-warnings.filterwarnings("ignore", "conditions far outside of training")
 
 RUNS = "runs.json"
 

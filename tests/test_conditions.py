@@ -191,6 +191,13 @@ def test_conditions_at_the_edge_of_training_are_not_far(by_pt, pt):
         by_pt.sample(10, cond=at(pt), random_state=1, outside=outside)
 
 
+def test_conditions_that_are_not_looked_at_give_the_same_events(by_pt):
+    with pytest.warns(DataWarning, match="far outside"):
+        told = by_pt.sample(10, cond=at(5000.0), random_state=1)
+    quiet = by_pt.sample(10, cond=at(5000.0), random_state=1, outside=None)
+    np.testing.assert_array_equal(np.asarray(told), np.asarray(quiet))
+
+
 def test_conditions_outside_can_be_refused_or_moved(by_pt, tmp_path):
     with pytest.raises(InputError, match="'pt' in 10 of 10 events"):
         by_pt.sample(10, cond=at(5000.0), outside="raise")

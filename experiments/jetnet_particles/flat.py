@@ -100,7 +100,8 @@ class Projected:
         across = np.hypot(pt, mass)
         parts = (np.cosh(jet[:, 1]) * across, pt * np.cos(jet[:, 2]), pt * np.sin(jet[:, 2]))
         total = np.column_stack([*parts, np.sinh(jet[:, 1]) * across])
-        made = self.particles_.sample(cond=jet, random_state=derive(seed, "particles")).x
+        key = derive(seed, "particles")
+        made = self.particles_.sample(cond=jet, outside=None, random_state=key).x
         log_pt, eta, phi = np.split(made, 3, axis=1)
         ones = np.ones_like(eta)
         angles = (eta + jet[:, 1:2], wrapped(phi + jet[:, 2:3]))

@@ -223,7 +223,8 @@ class SplittingModel:
         second = np.ones(len(parents), dtype=int)
         many = np.flatnonzero(parents.count > 2)
         if len(many):
-            drawn = self.counts_.sample(cond=given[many], random_state=derive(seed, "counts"))
+            key = derive(seed, "counts")
+            drawn = self.counts_.sample(cond=given[many], outside=None, random_state=key)
             most = parents.count[many] - 1
             second[many] = np.clip(np.rint(drawn.x[:, 0]), 1, most).astype(int)
         counts = ordered(np.column_stack([parents.count - second, second]))
@@ -235,6 +236,7 @@ class SplittingModel:
                 cond = np.column_stack([given[rows], counts[rows, 1]])
                 table = self.kinds_[kind].sample(
                     cond=cond[:, : given.shape[1] + (kind > 0)],
+                    outside=None,
                     random_state=derive(seed, "k", kind),
                 )
                 for name in names:

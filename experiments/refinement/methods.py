@@ -125,7 +125,7 @@ def from_noise(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str
     condition = np.column_stack([_condition(prepared.energies), prepared.cheap_scores])
     model.fit(prepared.detailed_scores, cond=condition)
     condition = np.column_stack([_condition(cheap.energies), prepared.scores(cheap, seed)])
-    found = model.sample(cond=condition, random_state=seed)
+    found = model.sample(cond=condition, outside=None, random_state=seed)
     return prepared.showers(found, cheap.energies)
 
 

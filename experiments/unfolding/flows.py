@@ -80,6 +80,7 @@ class UnfoldingFlow:
             cond=None if cond is None else np.tile(cond, (repeats, 1)),
             source=start,
             sampler=plain,
+            outside=None,  # normal numbers, whose largest differ from sample to sample
             random_state=seed,
         )
         x = self.coordinates.back(found.x).reshape(repeats, table.n, -1)

@@ -316,7 +316,7 @@ class Flow:
         cond: Any = None,
         source: Any = None,
         block_rows: int | None = None,
-        outside: str = "warn",
+        outside: str | None = "warn",
     ) -> Iterator[EventTable]:
         """Yield new events block by block; arguments and errors as `FlowBDT.sample_blocks`.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +17,7 @@ import numpy as np
 
 from .... import seeding
 from ....atomic_files import stored_array
-from ....errors import DataWarning, FormatError
+from ....errors import FormatError
 from ....model import FlowBDT
 from ....training import run_directory
 from ....trees.share_distribution import flow_parameters
@@ -82,9 +81,9 @@ class LayerEnergies:
         """Return layer energies (n, layers), MeV, at incident energies (n,), MeV."""
         noise = seeding.RowNoise(seed, "shower-total", np.arange(len(energies)), once=True)
         total_z = noise.standard_normal((len(energies),))
-        with warnings.catch_warnings():  # one normal number in a thousand is beyond the training
-            warnings.filterwarnings("ignore", "conditions far outside", DataWarning)
-            rest = self.model.sample(cond=_conditions(energies, total_z), random_state=seed)
+        # one normal number in a thousand is beyond the training: not looked at
+        cond = _conditions(energies, total_z)
+        rest = self.model.sample(cond=cond, outside=None, random_state=seed)
         z = np.column_stack([total_z, np.asarray(rest, dtype=np.float64)])
         return self.decoded(energies, z)
 
