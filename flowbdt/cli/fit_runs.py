@@ -175,6 +175,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
 def show_command(run: Path) -> None:
     """Describe a run: settings, columns, trained steps."""
     from ..generation.trained_flow import Flow
+    from ..training.collect import explained
     from ..training.run_directory import RunDirectory, open_run
 
     source = open_run(run)
@@ -185,7 +186,7 @@ def show_command(run: Path) -> None:
         return
     flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
     settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
-    booster = settings.pop("booster")
+    booster, shares = settings.pop("booster"), [explained(step) for step in steps]
     settings.pop("transforms", None)
     lines = [
         f"{run}: complete, digest {plan['digest'][:12]}",
@@ -202,32 +203,19 @@ def show_command(run: Path) -> None:
         *(f"  {line}" for line in flow.transform.describe()),
         "",
         "step     time   trees   train rmse   validation rmse   trees explain",
-        *(_step_line(step) for step in steps),
+        *map(_step_line, steps, shares),
     ]
-    idle = ", ".join(f"{step['time']:.3g}" for step in steps if _explained(step) <= 0)
+    idle = ", ".join(
+        f"{step['time']:.3g}" for step, share in zip(steps, shares, strict=True) if share <= 0
+    )
     if idle:
         lines += ["", f"the trees add nothing to the closed form at t = {idle}"]
     click.echo("\n".join(lines))
 
 
-def _step_line(step: dict[str, Any]) -> str:
+def _step_line(step: dict[str, Any], share: float) -> str:
     valid = float("nan") if step["valid_rmse"] is None else step["valid_rmse"]
     return (
         f"{step['step']:4d} {step['time']:8.4f} {step['trees']:7d} {step['train_rmse']:12.5f}"
-        f" {valid:17.5f} {_explained(step):14.3%}"
+        f" {valid:17.5f} {share:14.3%}"
     )
-
-
-def _explained(step: dict[str, Any]) -> float:
-    """Return the share of the validation variance of a step that its trees explain.
-
-    Most of that variance is irreducible noise: with a good closed form, a few parts in a thousand
-    are all there is to gain. NaN without validation events.
-    """
-    import numpy as np
-
-    left, whole = step["valid_rmse"], step["valid_rmse_without_trees"]
-    if left is None or whole is None:
-        return float("nan")
-    with np.errstate(all="ignore"):  # a file from elsewhere may state any numbers
-        return float(1.0 - np.square(np.divide(left, whole)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...tables.event_table import EventTable
+from ...training.collect import explained
 from . import style
 
 if TYPE_CHECKING:
@@ -59,10 +60,9 @@ def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 def _numbers(step: Mapping[str, Any]) -> tuple[float, ...]:
     """Return loss, percent explained and trees; the training loss without validation events."""
-    valid, plain = step["valid_rmse"], step["valid_rmse_without_trees"]
-    if valid is None:
-        return step["train_rmse"], np.nan, step["trees"]
-    return valid, 100.0 * (1.0 - (valid / plain) ** 2), step["trees"]
+    valid = step["valid_rmse"]
+    loss = step["train_rmse"] if valid is None else valid
+    return loss, 100.0 * explained(step), step["trees"]
 
 
 def quality_figure(
