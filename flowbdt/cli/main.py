@@ -75,13 +75,12 @@ _dropped: list[BaseException] = []
 
 
 def _status(error: BaseException) -> int:
-    """Say why a command ended, and return its exit status; raise what is no end but a mistake."""
+    """Say why a command ended, and return its exit status; raise anything unexpected again."""
     if isinstance(error, BrokenPipeError):
         return 0
     if isinstance(error, KeyboardInterrupt):
-        exec(
-            ""
-        )  # clears CPython's mark of an unhandled interrupt, else the exit status is the signal's
+        # clears CPython's mark of an unhandled interrupt, else the exit status is the signal's
+        exec("")
         print("flowbdt: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     if isinstance(error, Ended):

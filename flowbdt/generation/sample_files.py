@@ -209,19 +209,22 @@ def write_sample(
         raise RunError(f"the folder of {path} does not exist: make it first")
     rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)
     files, record = (BlockFiles(path.with_name(path.name + ".partial")), flow.record(seed))
-    sample = {
-        "number of events": n,
-        "seed": seed,
-        "model": atomic_files.digest(flow.manifest),
-        "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
-        "conditions": None if rows is None else rows_digest(rows),
-        "conditions outside": outside if outside == "clip" else "as they are",
-        "source": None if start is None else rows_digest(start),
-        "flowbdt version": __version__,
-    }
+
+    def described() -> dict[str, Any]:
+        return {
+            "number of events": n,
+            "seed": seed,
+            "model": atomic_files.digest(flow.manifest),
+            "sampler": atomic_files.digest({k: v for k, v in record.items() if k != "seed"}),
+            "conditions": None if rows is None else rows_digest(rows),
+            "conditions outside": outside if outside == "clip" else "as they are",
+            "source": None if start is None else rows_digest(start),
+            "flowbdt version": __version__,
+        }
+
     if resume and start is None and _is_whole(flow, path, n, record, rows):
         if files.is_planned:
-            files.check_same(sample)
+            files.check_same(described())
         files.remove()
         on_begin(n)
         return n
@@ -245,7 +248,9 @@ def write_sample(
                 writer.append(table)
         return 0
     with files.locked():
-        plan = files.begin(sample, [(low, high) for _, low, high in seeding.block_ranges(n, block)])
+        plan = files.begin(
+            described(), [(low, high) for _, low, high in seeding.block_ranges(n, block)]
+        )
         missing = files.missing()
         done = n - sum(high - low for low, high in (plan["blocks"][k] for k in missing))
         on_begin(done)

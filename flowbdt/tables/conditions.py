@@ -176,9 +176,10 @@ class ConditionRanges:
 
 def stored(scaling: ColumnScaling, ranges: ConditionRanges) -> dict[str, list[float | None]]:
     """Return numbers for a plan; `stored_scaling` reads them."""
-    named = {"centre": scaling.centre, "scale": scaling.scale, "low": ranges.low}
-    named["high"] = ranges.high
-    return {k: [None if np.isnan(v) else v for v in a.tolist()] for k, a in named.items()}
+    arrays = {
+        "centre": scaling.centre, "scale": scaling.scale, "low": ranges.low, "high": ranges.high
+    }  # fmt: skip
+    return {k: [None if np.isnan(v) else v for v in a.tolist()] for k, a in arrays.items()}
 
 
 def stored_scaling(columns: Mapping[str, Any]) -> tuple[ColumnScaling, ConditionRanges]:
@@ -187,14 +188,12 @@ def stored_scaling(columns: Mapping[str, Any]) -> tuple[ColumnScaling, Condition
     Models before format 4 have none. Raises FormatError if the numbers are damaged.
     """
     names = tuple(columns["conditions"])
-    sizes = {"centre": len(columns["names"]) + len(names), "low": len(names)}
-    sizes = {**sizes, "scale": sizes["centre"], "high": sizes["low"]}
+    n_all, n_cond = len(columns["names"]) + len(names), len(names)
+    sizes = {"centre": n_all, "scale": n_all, "low": n_cond, "high": n_cond}
     content = columns.get("scaling")
     if content is None:
-        nothing = np.full(len(names), np.nan)
-        return ColumnScaling.none(sizes["centre"]), ConditionRanges(
-            names, nothing, nothing, known=False
-        )
+        nothing = np.full(n_cond, np.nan)
+        return ColumnScaling.none(n_all), ConditionRanges(names, nothing, nothing, known=False)
     try:
         arrays = {k: np.array(content[k], dtype=np.float64) for k in sizes}
         if any(arrays[k].shape != (size,) for k, size in sizes.items()):

@@ -227,12 +227,23 @@ class EventTable:
         )
 
 
+def stored_range(dtype: str) -> tuple[float, float]:
+    """Return the least and the largest number that a column of a type holds."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return -float(np.finfo(kind).max), float(np.finfo(kind).max)
+    if kind.kind == "b":
+        return 0.0, 1.0
+    info = np.iinfo(kind)
+    # 2**63 - 1 is not a float; the next float below it is
+    highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
+    return float(info.min), highest
+
+
 def _cast(values: np.ndarray, dtype: Any) -> np.ndarray:
     """Return values in a type; integers beyond it become its largest, and not 0."""
     if np.dtype(dtype).kind in "iu":
-        info = np.iinfo(dtype)
-        top = float(info.max)  # 2**64 for 2**64 - 1, which is no float
-        values = values.clip(info.min, top if top <= info.max else np.nextafter(top, 0))
+        values = values.clip(*stored_range(dtype))
     return values.astype(dtype)
 
 

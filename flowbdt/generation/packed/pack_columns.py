@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError
+from ...tables.event_table import stored_range
 from ...tables.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
-from ...tables.transforms.table_transform import stored_range
 from ..compiled import arrays
 from ..compiled.arrays import DEEPEST_STACK, InverseArrays, read_only
 from ..compiled.column_operations import operations

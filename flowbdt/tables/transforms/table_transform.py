@@ -15,7 +15,7 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural,
 from ...registry import unknown
 from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, check_stored
 from .. import checks
-from ..event_table import EventTable
+from ..event_table import EventTable, stored_range
 from ..relations import Relation, order_relations
 from .base import ColumnTransform, build_column
 from .choose import choose
@@ -351,19 +351,6 @@ def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> n
             stacklevel=4,
         )
     return values
-
-
-def stored_range(dtype: str) -> tuple[float, float]:
-    """Return the least and the largest number that a column of a type holds."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return -float(np.finfo(kind).max), float(np.finfo(kind).max)
-    if kind.kind == "b":
-        return 0.0, 1.0
-    info = np.iinfo(kind)
-    # 2**63 - 1 is not a float; the next float below it is
-    highest = float(info.max) if info.bits < 64 else float(np.nextafter(float(info.max), 0))
-    return float(info.min), highest
 
 
 def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
