@@ -10,8 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import PLAIN, QUICK
+from hashed_members import hashed
 
-from flowbdt import EventTable, FlowBDT, atomic_files
+from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import FormatError, InputError
 from flowbdt.training.run_directory import PACKED
 
@@ -47,17 +48,8 @@ def write(path, members, compression=zipfile.ZIP_STORED):
 
 def crafted(members, name, content):
     """The members with another content of one, and its digest wherever it is stated."""
-    changed = {**members, name: content}
-    if name != "manifest.json":
-        manifest, plan = (json.loads(members[one]) for one in ("manifest.json", "plan.json"))
-        fitted = plan["fingerprint"]["fitted"]
-        if name in fitted:
-            fitted[name] = atomic_files.digest_bytes(content)
-            plan["digest"] = manifest["digest"] = atomic_files.digest(plan["fingerprint"])
-            changed["plan.json"] = atomic_files.json_bytes(plan)
-        manifest["files"] |= {k: atomic_files.digest_bytes(changed[k]) for k in ("plan.json", name)}
-        changed["manifest.json"] = atomic_files.json_bytes(manifest)
-    return {k: v for k, v in changed.items() if k != PACKED}
+    changed = {k: v for k, v in {**members, name: content}.items() if k != PACKED}
+    return changed if name == "manifest.json" else hashed(changed)
 
 
 def events(path):

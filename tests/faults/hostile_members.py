@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from hashed_members import hashed
 
-from flowbdt import atomic_files
 from flowbdt.training import run_directory
 from flowbdt.trees.ubjson import read_ubjson
 
@@ -34,37 +34,11 @@ def members(content: bytes) -> dict[str, bytes]:
 
 def with_hashes(content: dict[str, bytes]) -> bytes:
     """Return a model file whose digests are right for what it holds, as far as they can be."""
-    content = dict(content)
-    digest = atomic_files.digest_bytes
-    plan, manifest = (_parsed(content[name]) for name in ("plan.json", "manifest.json"))
-    try:
-        fingerprint = plan["fingerprint"]
-        for name in fingerprint["fitted"]:
-            fingerprint["fitted"][name] = digest(content[name])
-        plan["digest"] = atomic_files.digest(fingerprint)
-        content["plan.json"] = atomic_files.json_bytes(plan)
-    except (KeyError, TypeError, AttributeError):
-        pass
-    try:
-        manifest["digest"] = plan["digest"] if "digest" in manifest else manifest["digest"]
-        for kind in ("files", "models"):
-            for name in manifest[kind]:
-                manifest[kind][name] = digest(content[name])
-        content["manifest.json"] = atomic_files.json_bytes(manifest)
-    except (KeyError, TypeError, AttributeError):
-        pass
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, one in content.items():
+        for name, one in hashed(content).items():
             archive.writestr(name, one)
     return buffer.getvalue()
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def places(value: Any, place: Place = ()) -> Iterator[Place]:
