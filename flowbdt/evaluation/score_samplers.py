@@ -61,15 +61,16 @@ class Bench:
     def _block(self, sampler: Sampler, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return the events (k, d) of some rows, from the noise that generation gives them."""
         noise = seeding.RowNoise(seed, "sample", rows, once=True)
+        cond = None if self.cond is None else self.cond[rows]
         x = integrate(
             sampler.solver,
             self.flow.field,
             noise.standard_normal((len(rows), self.flow.plan["n_latent"])),
             sampler.boundaries,
-            cond=None if self.cond is None else self.cond[rows],
+            cond=cond,
             rng=seeding.RowNoise(seed, "solver", rows),
         ).x
-        return self.flow.transform.inverse(x)
+        return self.flow.generator.columns_of(x, seed, rows, cond)
 
     def score(self, sampler: Mapping[str, Any], seed: int | None = None) -> float:
         """Return the score of a sampler; infinite if it cannot be used or leaves the finite."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..tables.transforms import TableTransform
     from ..trees.density_ratio import DensityRatio
     from .compiled.engine import CompiledFlow, CompiledInverse
+    from .discrete_columns import DiscreteColumns
 
 MOST_ATTEMPTS = 100
 """Attempts per event; at an acceptance of 0.1 one event in 40,000 needs more."""
@@ -46,6 +47,7 @@ class EventGenerator:
     ratio: DensityRatio | None = None  # the rejection classifier; None to keep every event
     compiled_flow: CompiledFlow | None = None
     compiled_inverse: CompiledInverse | None = None
+    discrete: DiscreteColumns | None = None  # of columns that classifiers draw
 
     def events(
         self, seed: int, rows: np.ndarray, cond: np.ndarray | None, start: np.ndarray | None = None
@@ -76,12 +78,30 @@ class EventGenerator:
         if x0 is None:
             noise = RowNoise(seed, "sample", rows, keys, once=True)
             x0 = noise.standard_normal((len(rows), self.transform.n_latent))
+        if not self.transform.n_latent:
+            return self.columns_of(x0, seed, rows, cond, attempt)
         if self.compiled_flow is not None:
             scaled = None if cond is None else self.scaling[-cond.shape[1] :].forward(cond)
-            return self._inverse(self.compiled_flow.run(x0, scaled))
+            z = self.compiled_flow.run(x0, scaled)
+            return self.columns_of(z, seed, rows, cond, attempt)
         rng, sampler = RowNoise(seed, "solver", rows, keys), self.sampler
         end = integrate(sampler.solver, self.field, x0, sampler.boundaries, cond=cond, rng=rng)
-        return self._inverse(end.x)
+        return self.columns_of(end.x, seed, rows, cond, attempt)
+
+    def columns_of(
+        self,
+        z: np.ndarray,
+        seed: int,
+        rows: np.ndarray,
+        cond: np.ndarray | None,
+        attempt: int = 0,
+    ) -> np.ndarray:
+        """Return the columns (n, d) of latent points (n, m) of rows; discrete ones are drawn."""
+        if self.discrete is None:
+            return self._inverse(z)
+        x = self.transform.numeric_columns(z)
+        self.transform.complete(x, self.discrete.codes(x, cond, seed, rows, attempt))
+        return x
 
     def _inverse(self, z: np.ndarray) -> np.ndarray:
         """Return the columns (n, d) of latent points (n, m)."""

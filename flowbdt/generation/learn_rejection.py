@@ -63,10 +63,11 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     # not compiled: the model must not depend on whether numba is there
     flow = Flow(run, n_threads, rejects=False, compiled=False)
     seed = derive(int(flow.settings["random_state"]), "rejection")
-    z, cond, weight = _events(run, seed)
+    z, codes, cond, weight = _events(run, seed)
     cond = None if cond is None else flow.condition_scaling.inverse(cond)
     with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
-        blocks = [flow.transform.inverse(z[low : low + BLOCK]) for low in range(0, len(z), BLOCK)]
+        rows = [slice(low, low + BLOCK) for low in range(0, len(z), BLOCK)]
+        blocks = [flow.transform.inverse(z[r], None if codes is None else codes[r]) for r in rows]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
@@ -87,22 +88,27 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
 
 def _events(
     run: RunDirectory, seed: int
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return latent training events (n, m), their conditions and weights; those of weight 0 not."""
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return latent training events (n, m), codes, conditions and weights; those of weight 0 not.
+
+    A student has those of its teacher.
+    """
     names = run_directory.REAL if run.array("real") is not None else ("z", "cond", "weight")
     latent, cond, weight = (run.array(name) for name in names)
+    codes = run.array("codes")
     if latent is None:
         raise FormatError(f"{run.path} has no table/z.npy; plan the run anew in an empty folder")
     rows = np.arange(len(latent)) if weight is None else np.flatnonzero(weight > 0)
     if len(rows) > MOST_REAL:
         rows = rows[split_mask(len(rows), MOST_REAL / len(rows), seed)]
-    take = [None if a is None else np.asarray(a)[rows] for a in (cond, weight)]
-    return np.asarray(latent)[rows].astype(np.float64), take[0], take[1]
+    take = [None if a is None else np.asarray(a)[rows] for a in (codes, cond, weight)]
+    codes = None if take[0] is None else take[0].astype(np.int64)
+    return np.asarray(latent)[rows].astype(np.float64), codes, take[1], take[2]
 
 
 def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
     """Return generated events, each condition of the real ones about equally often."""
-    most = min(MOST_GENERATED, MOST_VALUES // flow.plan["n_latent"])
+    most = min(MOST_GENERATED, MOST_VALUES // max(flow.n_latent, 1))
     n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
     blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)

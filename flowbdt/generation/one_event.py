@@ -149,7 +149,7 @@ class EventSampler:
             raw = self._cond.copy()
             self._cond[:] = self._conditions.forward(raw)
         row, self.row = self.row, self.row + 1
-        if not self._flow.generator.is_rowwise:
+        if self._flow.draws_columns or not self._flow.generator.is_rowwise:
             cond_rows = raw if count else None
             self._x[:] = self._flow.rows(self.seed, np.array([row]), cond_rows)
         else:

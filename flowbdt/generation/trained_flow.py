@@ -38,6 +38,7 @@ from .compiled.engine import (
     may_compile,
     warn_slow,
 )
+from .discrete_columns import DiscreteColumns, log_odds_of
 from .generate_rows import EventGenerator
 from .input_rows import (
     FileRows,
@@ -136,13 +137,19 @@ class Flow:
         names, n_cond = tuple(self.columns["names"]), len(self.condition_names)
         if (self.transform.names, self.transform.n_latent) != (names, self.n_latent):
             raise FormatError("the columns of transform.json are not those of plan.json")
+        if list(self.transform.skeleton.names) != list(self.columns.get("classified") or ()):
+            raise FormatError("the discrete columns of transform.json are not those of plan.json")
         start = not {"source", "noise"}.isdisjoint(plan["fingerprint"]["events"])
-        if self.preconditioner.sizes() not in (None, (self.n_latent, n_cond, start)):
+        if self.n_latent and self.preconditioner.sizes() not in (
+            None,
+            (self.n_latent, n_cond, start),
+        ):
             raise FormatError("the columns of preconditioner.npz are not those of plan.json")
         self._stepwise(None)
         point = np.zeros((1, self.n_latent))
         cond = np.zeros((1, n_cond)) if n_cond else None
-        values = [self.as_table(self.transform.inverse(point), cond).x]
+        codes = np.zeros((1, len(self.transform.skeleton)), dtype=np.int64)
+        values = [self.as_table(self.transform.inverse(point, codes), cond).x]
         if self.n_latent:
             values += self.step_inputs(0)(point, cond)
         if not all(np.isfinite(each).all() for each in values):
@@ -295,7 +302,36 @@ class Flow:
         if ratio is not None and self.compiled:
             ratio = ratio.with_trees(self.classifier.predict)
         inverse = self.transform, self.scaling
-        return EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code)
+        return EventGenerator(
+            self.field, self.sampler, *inverse, ratio, *machine_code, self.discrete
+        )
+
+    @property
+    def draws_columns(self) -> bool:
+        """True if classifiers draw some columns."""
+        return len(self.transform.skeleton) > 0
+
+    @cached_property
+    def discrete(self) -> DiscreteColumns | None:
+        """What draws the discrete columns; None if there are none. Raises FormatError."""
+        if not self.draws_columns:
+            return None
+        n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
+        n_seen = len(self.transform.numeric_places) + len(self.condition_names)
+        classifiers, log_odds = [], []
+        for k, values in enumerate(sizes):
+            content = self._model(n_times + k)
+            classifier, function = log_odds_of(content, self.compiled, self._n_threads)
+            shape = classifier.n_inputs, len(classifier.log_frequencies)
+            if shape != (n_seen + k, len(values)):
+                raise FormatError(
+                    f"{self.source.path}: the classifier of {self.transform.skeleton.names[k]!r}"
+                    f" has {shape[0]} inputs and {shape[1]} values, this run needs {n_seen + k} and"
+                    f" {len(values)}: copy it again, or train it anew"
+                )
+            classifiers.append(classifier)
+            log_odds.append(function)
+        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STORY = ("step", "time", "trees", "train_rmse", "valid_rmse", "valid_rmse_without_trees")
 """Entries of a step's report in the manifest: equal runs have equal manifests."""
 
+CLASSIFIER_STORY = ("step", "column", "name", "trees", "log_loss", "log_loss_without_trees")
+"""The same of the classifier of a column."""
+
 REASONS = 3
 """Failed steps that a message describes in full."""
 
@@ -95,8 +98,11 @@ def collect_steps(run: RunDirectory, failures: dict[int, str] | None = None) -> 
             "plan.json": atomic_files.digest_file(run.file("plan.json")),
         },
         "models": {run_directory.model_name(r["step"]): r["model_sha256"] for r in done},
-        "steps": [{k: r[k] for k in STORY} for r in done],
+        "steps": [{k: r[k] for k in STORY} for r in done if "time" in r],
     }
+    classifiers = [{k: r[k] for k in CLASSIFIER_STORY} for r in done if "column" in r]
+    if classifiers:
+        manifest["classifiers"] = classifiers
     run.write_json("manifest.json", manifest)
     return manifest
 

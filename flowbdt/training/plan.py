@@ -249,12 +249,22 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     if table.n - valid.sum() < MIN_ROWS or not (counted[valid].any() and counted[~valid].any()):
         valid = np.zeros(table.n, dtype=bool)  # too few events to set some aside
     transform = TableTransform(
-        config.transforms, config.relations, seed=derive(inputs.seed, "transform")
+        config.transforms,
+        config.relations,
+        seed=derive(inputs.seed, "transform"),
+        classify=inputs.source is None,  # which carries every column from where it starts
     ).fit(table.take(~valid))
-    if not transform.n_latent:
+    if len(transform.skeleton) and inputs.source is not None:
+        raise ConfigError(
+            "coupling='given' carries columns from their values in the source, which the transform"
+            " 'classified' does not: leave it out"
+        )
+    if not transform.n_latent and not len(transform.skeleton):
         raise InputError("all columns of the table are constant: there is no distribution to learn")
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
+    if len(transform.skeleton):
+        arrays["codes"] = transform.codes(table)
     arrays = {"z": transform.forward(table), **arrays}
     return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
 
@@ -306,15 +316,19 @@ def _fitted(
         if arrays.get(name) is not None:
             arrays[name] = scaling[len(table.names) :].forward(np.asarray(arrays[name]))
     stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
-    rows = {FIELDS.get(k, k): a[~valid] for k, a in stored.items() if k not in run_directory.REAL}
-    closed_form = PRECONDITIONERS.build(config.preconditioner or "none").fit(seed=seed, **rows)
+    others = (*run_directory.REAL, "codes")
+    rows = {FIELDS.get(k, k): a[~valid] for k, a in stored.items() if k not in others}
+    velocity = config.preconditioner if transform.n_latent else None
+    closed_form = PRECONDITIONERS.build(velocity or "none").fit(seed=seed, **rows)
     files = {
         "transform.json": atomic_files.json_bytes(transform.to_json()),
         "preconditioner.npz": closed_form.to_bytes(),
     }
     used = slice(None) if table.weight is None else table.weight > 0
     ranges = ConditionRanges.of(cond[used], table.cond_names, table.categories)
-    known = {"scaling": conditions.stored(scaling, ranges)}
+    known: dict[str, Any] = {"scaling": conditions.stored(scaling, ranges)}
+    if len(transform.skeleton):
+        known["classified"] = transform.skeleton.names
     return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
 
 
@@ -356,25 +370,34 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
 
 
 def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one task per trained time: plain numbers and names, no arrays."""
+    """Return one task per trained time and per classifier: plain numbers and names, no arrays."""
     grid = TimeGrid.from_json(plan["grid"])
     settings = plan["fingerprint"]["settings"]
     shared = ("path", "coupling", "inputs", "booster")
     noise = {**settings["noise"], "candidates": _candidates(settings, plan)}
     tasks = []
-    for step, t in enumerate(grid.times):
+    common = {
+        "format": run_directory.FORMAT,
+        "seed": settings["random_state"],
+        **{name: plan["fingerprint"][name] for name in ("events", "fitted", "versions")},
+    }
+    for step, t in enumerate(run_directory.trained_times(plan)):
         content = {
-            "format": run_directory.FORMAT,
+            **common,
             "step": step,
             "time": float(t),
             "next_time": t + grid.step_to_next(step),
-            "seed": settings["random_state"],
-            **{name: plan["fingerprint"][name] for name in ("events", "fitted", "versions")},
             **{name: settings[name] for name in shared},
             "noise": noise,
         }
-        tasks.append({**content, "digest": atomic_files.digest(content)})
-    return tasks
+        tasks.append(content)
+    columns = plan["fingerprint"]["columns"]
+    n_columns = len(columns["names"])
+    for k, name in enumerate(columns.get("classified", ())):
+        scaling = {key: columns["scaling"][key][:n_columns] for key in ("centre", "scale")}
+        content = {"step": len(tasks), "column": k, "name": name, "scaling": scaling}
+        tasks.append({**common, **content})
+    return [{**content, "digest": atomic_files.digest(content)} for content in tasks]
 
 
 def _candidates(settings: dict[str, Any], plan: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@
     tasks/0007.json        one step to train: numbers and names only
     steps/0007.ubj         its model, then
     steps/0007.report.json what was learned, with the task's digest and the model's hash
+                           (after the steps, in the same numbering, classifiers of columns)
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
@@ -41,11 +42,11 @@ from .. import atomic_files
 from ..errors import FormatError
 from ..typed_settings import check_stored
 
-FORMAT = 4
+FORMAT = 5
 """Version of run directories and model files; raised when old readers would misread new files.
 
 2: models may have a rejection. 3: one setting for noise and targets. 4: scaling and ranges of
-conditions."""
+conditions. 5: columns that classifiers draw."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """Files that generation needs beside the models; config.yaml is for people and for another fit."""
@@ -76,6 +77,16 @@ SEAL = "content_sha256"
 
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
+
+
+def trained_times(plan: dict[str, Any]) -> list[float]:
+    """Return the times at which a velocity is trained: none where classifiers draw all columns."""
+    return list(plan["grid"]["times"]) if plan["n_latent"] else []
+
+
+def n_jobs(plan: dict[str, Any]) -> int:
+    """Return the number of training jobs: one for each time, then one for each classifier."""
+    return len(trained_times(plan)) + len(plan["fingerprint"]["columns"].get("classified", ()))
 
 
 class Source(Protocol):
@@ -135,8 +146,8 @@ class RunDirectory:
         return read_plan(self)
 
     def n_steps(self) -> int:
-        """Return the number of steps of the plan."""
-        return len(self.plan()["grid"]["times"])
+        """Return the number of training jobs of the plan, see `n_jobs`."""
+        return n_jobs(self.plan())
 
     def missing_steps(self) -> list[int]:
         """Return the steps without a valid report, in order."""
@@ -359,12 +370,14 @@ def read_manifest(source: Source) -> dict[str, Any]:
 
 def check_whole(manifest: dict[str, Any], plan: dict[str, Any], what: str) -> None:
     """Raise FormatError unless a manifest belongs to a plan and names every step's model."""
-    names = [model_name(step) for step in range(len(plan["grid"]["times"]))]
+    names, n_times = [model_name(job) for job in range(n_jobs(plan))], len(trained_times(plan))
+    drawn = list(plan["fingerprint"]["columns"].get("classified", ()))
     stated = manifest["files"]
     good = {
         "digest": manifest["digest"] == plan["digest"],
         "models": sorted(manifest["models"]) == names,
-        "steps": [one["step"] for one in manifest["steps"]] == list(range(len(names))),
+        "steps": [one["step"] for one in manifest["steps"]] == list(range(n_times)),
+        "classifiers": [one["name"] for one in manifest.get("classifiers", ())] == drawn,
         "files": set(DESCRIBING) <= set(stated) <= {*DESCRIBING, REJECTION, PACKED},
         "hashes": plan["fingerprint"]["fitted"] == {k: stated.get(k) for k in DESCRIBING[:2]},
     }

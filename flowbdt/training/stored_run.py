@@ -39,6 +39,17 @@ class StepStory(Stored):
     valid_rmse_without_trees: float | None
 
 
+class ClassifierStory(Stored):
+    """Entry of the classifier of a column in the manifest."""
+
+    step: AtLeastZero
+    column: AtLeastZero
+    name: Text
+    trees: AtLeastZero
+    log_loss: float
+    log_loss_without_trees: float
+
+
 class Manifest(Stored):
     """``manifest.json``."""
 
@@ -48,6 +59,7 @@ class Manifest(Stored):
     files: dict[str, Digest]
     models: dict[str, Digest]
     steps: list[StepStory]
+    classifiers: list[ClassifierStory] | None = None
     packed: Digest | None = None  # of the arrays of compiled generation
 
 
@@ -70,6 +82,7 @@ class Columns(Stored):
     conditions: list[Text]
     originals: dict[str, Text] | None = None
     scaling: Scaling | None = None
+    classified: list[Text] | None = None
 
 
 class Fingerprint(Stored):
@@ -119,6 +132,7 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
         "dtypes": len(columns["dtypes"]) == len(names),
         "categories": set(columns["categories"]) <= set(every),
         "originals": set(columns.get("originals") or ()) <= set(every),
+        "classified": set(columns.get("classified") or ()) <= set(names),
     }
     for name, fits in good.items():
         if not fits:

@@ -14,7 +14,7 @@ from .. import atomic_files
 from ..errors import FormatError
 from ..flow import closed_form
 from ..flow.step_inputs import StepInputs, step_inputs
-from ..tables.transforms import JointTransform
+from ..tables.transforms import JointTransform, TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
 
@@ -59,6 +59,12 @@ def planned_inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
         task["next_time"],
         task["format"],
     )
+
+
+def planned_transform(run: RunDirectory, task: dict[str, Any]) -> TableTransform:
+    """Return the transform of the table. Raises FormatError."""
+    content = _planned_files(run, task["fitted"])["transform.json"]
+    return TableTransform.from_json(run_directory.parse_json(content, "transform.json"))
 
 
 def check_planned(run: RunDirectory, plan: dict[str, Any]) -> None:

@@ -19,10 +19,13 @@ from .noisy_pairs import LatentEvents, NoisyPairs, valid_repeats
 from .pair_variants import pairs_of_task
 from .run_directory import RunDirectory
 from .task_files import planned_arrays, planned_inputs, worker_description
+from .train_classifier import train_classifier
 
 
 def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any]:
-    """Train one step of a planned run and return its report; needs only the run directory.
+    """Do one training job of a planned run and return its report; needs only the run directory.
+
+    It learns the velocity at one time, or the classifier of one discrete column.
 
     The model is written first, the report, which makes the step count as done, last. The result
     does not depend on ``n_threads``, those of XGBoost. Raises FormatError if task or tables are
@@ -34,33 +37,26 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):
-        train, valid = training_pairs(run, task)
-        model = BoostedTrees(task["booster"]).fit(
-            train,
-            valid,
-            seed=derive(task["seed"], "booster", step),
-            n_threads=n_threads,
-            refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
-        )
-        without_trees = None if valid is None else _root_mean_square(valid)
-    content = model.to_bytes()
+        if "column" in task:
+            classifier = train_classifier(run, task, n_threads)
+            content, learned = classifier.to_bytes(), classifier.summary
+        else:
+            content, learned = _train_velocity(run, task, n_threads)
     run.file("steps").mkdir(exist_ok=True)  # a job's scratch folder has its inputs only
     atomic_files.write_bytes(run.file(run_directory.model_name(step)), content)
     report = {
         "format": run_directory.FORMAT,
         "step": step,
-        "time": task["time"],
+        **{name: task[name] for name in ("time", "column", "name") if name in task},
         "task_digest": task["digest"],
         "model_sha256": atomic_files.digest_bytes(content),
-        **model.summary,
-        "valid_rmse_without_trees": without_trees,
-        "rows": train.n_rows,
+        **learned,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "worker": worker_description(),
     }
-    if not np.isfinite(report["train_rmse"]):
+    if not np.isfinite(report.get("train_rmse", 0.0)):
         raise RunError(
             f"step {step} learned non-finite velocities; lower booster.learning_rate (below 1)"
         )
@@ -68,10 +64,28 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     return report
 
 
+def _train_velocity(
+    run: RunDirectory, task: dict[str, Any], n_threads: int
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the trees of one time, and what was learned."""
+    train, valid = training_pairs(run, task)
+    model = BoostedTrees(task["booster"]).fit(
+        train,
+        valid,
+        seed=derive(task["seed"], "booster", task["step"]),
+        n_threads=n_threads,
+        refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
+    )
+    without_trees = None if valid is None else _root_mean_square(valid)
+    learned = {**model.summary, "valid_rmse_without_trees": without_trees, "rows": train.n_rows}
+    return model.to_bytes(), learned
+
+
 def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs, NoisyPairs | None]:
     """Return the training and validation pairs of a task; no event is in both."""
     arrays, inputs = planned_arrays(run, task), planned_inputs(run, task)
     valid = np.asarray(arrays.pop("valid"))
+    arrays.pop("codes", None)  # of columns that classifiers draw
     weight = arrays.get("weight")
     weighted = np.full(len(valid), True) if weight is None else np.asarray(weight) > 0
     train = LatentEvents(rows=np.flatnonzero(~valid & weighted), **arrays)

@@ -30,7 +30,12 @@ DEEPEST = 512
 MOST_INPUTS = 2**20
 """XGBoost reserves memory for every input."""
 
-OBJECTIVES = ("reg:squarederror", "binary:logistic")
+OBJECTIVES = {
+    "reg:squarederror": ("reg_loss_param", "scale_pos_weight"),
+    "binary:logistic": ("reg_loss_param", "scale_pos_weight"),
+    "multi:softprob": ("softmax_multiclass_param", "num_class"),
+}
+"""Objectives with the entry that has their parameter, and its name."""
 
 NODES = {
     "left_children": ">i4",
@@ -136,13 +141,19 @@ def _learner(stored: Any, newer: bool) -> CheckedBooster:
     n_inputs, n_outputs = _count(param, "num_feature"), _count(param, "num_target")
     _require(0 < n_inputs <= MOST_INPUTS, "num_feature")
     _require(n_outputs > 0, "num_target")
-    _require(_count(param, "num_class") == 0, "num_class")
     _require(_count(param, "boost_from_average") <= 1, "boost_from_average")
     objective = learner["objective"]
     _require(isinstance(objective, dict) and objective.get("name") in OBJECTIVES, "objective")
-    _keys(objective, ("name", "reg_loss_param"), "objective", newer)
-    loss = _keys(objective["reg_loss_param"], ("scale_pos_weight",), "reg_loss_param", newer)
-    _require(np.isfinite(_numbers(loss["scale_pos_weight"], "scale_pos_weight")).all(), "objective")
+    entry, number = OBJECTIVES[objective["name"]]
+    _keys(objective, ("name", entry), "objective", newer)
+    loss = _keys(objective[entry], (number,), entry, newer)
+    _require(np.isfinite(_numbers(loss[number], number)).all(), "objective")
+    n_classes = _count(param, "num_class")
+    if number == "num_class":
+        _require(n_outputs == 1 and 1 < n_classes == _count(loss, number), "num_class")
+        n_outputs = n_classes
+    else:
+        _require(n_classes == 0, "num_class")
     base = _numbers(param["base_score"], "base_score")
     _require(len(base) == n_outputs and np.isfinite(base).all(), "base_score")
     if objective["name"] == "binary:logistic":

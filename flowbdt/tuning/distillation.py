@@ -100,6 +100,12 @@ def student_inputs(
     """Return the inputs of a student's plan; parameters as in `distil`."""
     # not compiled: the student must not depend on whether numba is installed
     teacher = Flow(source, compiled=False)
+    if teacher.draws_columns:
+        raise ConfigError(
+            "a student learns the flow only, but classifiers draw"
+            f" {', '.join(map(repr, teacher.transform.skeleton.names))} of this run; fit it with"
+            " the transform 'categorical' for these columns"
+        )
     config = student_config(teacher, seed, {"rejection": training is not None, **(settings or {})})
     if config.rejection and training is None:
         raise ConfigError("the rejection of a student is learned from training events: training=")

@@ -59,6 +59,8 @@ def operations(stored: Mapping[str, Any]) -> list[tuple[int, list[float]]]:
         return [each for step in reversed(state["parts"]) for each in operations(step)]
     if name == "constant":
         return [(FIXED, [state["value"]])]
+    if name == "classified":  # a classifier replaces it
+        return [(FIXED, [float(np.atleast_1d(state["values"])[np.argmax(state["counts"])])])]
     if name == "identity":
         return []
     raise ConfigError(f"the transform {name!r} is not compiled")

@@ -123,6 +123,12 @@ def check_exportable(flow: Flow) -> None:
             "a model that starts from source events (coupling='given') cannot be exported; use"
             " model.sample(source=...)"
         )
+    if flow.draws_columns:
+        names = ", ".join(map(repr, flow.transform.skeleton.names))
+        raise ConfigError(
+            f"classifiers draw {names}, which cannot be exported; fit with the transform"
+            " 'categorical' for these columns"
+        )
     if not flow.n_latent:
         raise ConfigError("all columns of this model are constant: there is nothing to export")
 

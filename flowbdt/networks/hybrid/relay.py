@@ -120,7 +120,8 @@ class Relay:
             x0 = noise.standard_normal((len(rows), flow.plan["n_latent"]))
             known = None if conditions is None else conditions[rows]
             end = self.run(x0, known, seeding.RowNoise(seed, "solver", rows)).x
-            tables.append(flow.as_table(flow.transform.inverse(end), known))
+            x = flow.generator.columns_of(end, seed, rows, known)
+            tables.append(flow.as_table(x, known))
         return EventTable.concatenate(tables)
 
 

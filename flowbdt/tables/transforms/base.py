@@ -110,7 +110,7 @@ Numbers = list[float]
 Limits = dict[Literal["low", "high"], Literal["limit", "extend"]]
 
 STATE: dict[str, Any] = {
-    **dict.fromkeys(("z", "x", "values", "edges", "spikes"), Numbers),
+    **dict.fromkeys(("z", "x", "values", "counts", "edges", "spikes"), Numbers),
     "limited": Annotated[Limits, msgspec.Meta(min_length=2)],
     "scale": Positive,
     "at_low": bool,
@@ -134,8 +134,8 @@ def check_state(state: Mapping[str, Any], transform: ColumnTransform) -> None:
         rising = name in ("z", "x", "values", "edges")
         if rising and (len(value) < (name != "edges") or (np.diff(value) < 0).any()):
             raise FormatError(f"{name} of its state must be rising numbers")
-    for few, many, more in (("z", "x", 0), ("edges", "values", 1)):
-        if many in state and len(state[few]) + more != len(state[many]):
+    for few, many, more in (("z", "x", 0), ("edges", "values", 1), ("counts", "values", 0)):
+        if {few, many} <= state.keys() and len(state[few]) + more != len(state[many]):
             raise FormatError(f"{few} and {many} of its state differ in length")
     for low, high in (("x_low", "x_high"), ("z_low", "z_high"), ("minimum", "maximum")):
         if low in state and not state[low] <= state[high]:

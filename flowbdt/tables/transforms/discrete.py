@@ -15,6 +15,9 @@ from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_numb
 from .choose import choose_continuous, choose_integer_tails
 from .rank import Distinct, find_spikes, spread_normal
 
+MOST_CLASSES = 200
+"""Distinct values of a column that a classifier draws; the cost of its trees grows with them."""
+
 _INSIDE = 1e-3
 """Share of an integer's unit interval left free at each end, so that rounding cannot leave it."""
 
@@ -161,17 +164,7 @@ class Categorical(ColumnTransform):
         return self
 
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        code = np.minimum(np.searchsorted(self.values, values), self.values.size - 1)
-        unknown = self.values[code] != values
-        if unknown.any():
-            nearest = np.searchsorted(self.values[:-1] / 2 + self.values[1:] / 2, values)
-            code = np.where(unknown, nearest, code)
-            warnings.warn(
-                f"{plural(int(unknown.sum()), 'row')} of a categorical column hold values that are"
-                " not in the training rows; they are treated as the nearest one that is",
-                DataWarning,
-                stacklevel=2,
-            )
+        code = codes_of(values, self.values)
         edges = np.concatenate([[-np.inf], self.edges, [np.inf]])
         return spread_normal(edges[code], edges[code + 1], rng.random(values.shape))[:, None]
 
@@ -181,6 +174,59 @@ class Categorical(ColumnTransform):
     def describe(self) -> str:
         n_values = self.values.size
         return f"{plural(int(n_values), 'distinct value')}, each an interval of a normal; no others"
+
+
+def codes_of(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the places of values (n,) among rising known ones (K,), int.
+
+    Others than the known ones count as the nearest one, with a DataWarning.
+    """
+    code = np.minimum(np.searchsorted(known, values), known.size - 1)
+    unknown = known[code] != values
+    if unknown.any():
+        nearest = np.searchsorted(known[:-1] / 2 + known[1:] / 2, values)
+        code = np.where(unknown, nearest, code)
+        warnings.warn(
+            f"{plural(int(unknown.sum()), 'row')} of a categorical column hold values that are"
+            " not in the training rows; they are treated as the nearest one that is",
+            DataWarning,
+            stacklevel=3,
+        )
+    return code
+
+
+@TRANSFORMS.register("classified")
+@dataclass(eq=False)
+class Classified(ColumnTransform):
+    """Leave a column of few values to a boosted classifier, which draws it given the others.
+
+    It has no latent column; `TableTransform.skeleton` has what is drawn, and in which order. Only
+    training values are ever generated.
+    """
+
+    name = "classified"
+    n_latent = 0
+    fitted = ("values", "counts")
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Classified:
+        self.values, counts = np.unique(values, return_counts=True)
+        if self.values.size > MOST_CLASSES:
+            raise ConfigError(
+                f"{self.values.size} distinct values are too many for a classifier, which can have"
+                f" up to {MOST_CLASSES}; use 'categorical', or join rare ones"
+            )
+        self.counts = counts.astype(np.float64)
+        return self
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.empty((len(values), 0))
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        return np.full(len(latent), self.values[np.argmax(self.counts)])
+
+    def describe(self) -> str:
+        n_values = plural(int(self.values.size), "distinct value")
+        return f"{n_values}, drawn by a classifier given other columns; no others"
 
 
 @TRANSFORMS.register("circular")

@@ -17,8 +17,10 @@ from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, che
 from .. import checks
 from ..event_table import EventTable, stored_range
 from ..relations import Relation, order_relations
+from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
 from .choose import choose
+from .discrete import MOST_CLASSES, Classified, codes_of
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -49,6 +51,8 @@ class TableTransform:
     relations : sequence of str, such as ``"tau21 = tau2 / tau1"``; their targets are not learned
         but computed again from the generated columns, after rounding to the type of each column
     seed : int, for the random numbers that spread repeated values
+    classify : True leaves columns of few values to classifiers (transform 'classified') where
+        "auto" decides; else each value is an interval of a latent axis ('categorical')
 
     Notes
     -----
@@ -69,10 +73,12 @@ class TableTransform:
         spec: str | Mapping[str, Any] = "auto",
         relations: Sequence[str] = (),
         seed: int = 0,
+        classify: bool = False,
     ) -> None:
         self.spec = spec
         self.relations = relations
         self.seed = seed
+        self.classify = classify
 
     def fit(self, table: EventTable) -> TableTransform:
         """Learn from the training rows of a table.
@@ -93,7 +99,26 @@ class TableTransform:
         if joint == "auto":
             joint = "whiten" if z.shape[1] <= MAX_WHITENED else "standardise"
         self._joint = JointTransform.build(joint).fit(z, table.weight)
+        known = self._classified()
+        codes = {name: codes_of(table.column(name), values) for name, values in known.items()}
+        self.skeleton = Skeleton.fit(known, codes)
         return self
+
+    def _classified(self) -> dict[str, np.ndarray]:
+        """Return the values of the columns that classifiers draw."""
+        columns = ((c.name, c.transform) for c in self._columns)
+        return {name: t.values for name, t in columns if isinstance(t, Classified)}
+
+    @property
+    def numeric_places(self) -> list[int]:
+        """The places of the columns that the flow learns: what classifiers can see."""
+        return [i for i, c in enumerate(self._columns) if c.transform and c.transform.n_latent]
+
+    def codes(self, table: EventTable) -> np.ndarray:
+        """Return the codes (n, q), int, of the columns that classifiers draw, in their order."""
+        known = zip(self.skeleton.names, self.skeleton.values, strict=True)
+        columns = [codes_of(table.column(name), values) for name, values in known]
+        return np.stack(columns, axis=1) if columns else np.zeros((table.n, 0), dtype=np.int64)
 
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the specification of every column that is learned."""
@@ -125,6 +150,11 @@ class TableTransform:
         spec, reason = wanted[name], "as set"
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
+            if self.classify and spec == {"name": "categorical"}:
+                if len(np.unique(values)) <= MOST_CLASSES:
+                    spec = {"name": "classified"}
+                else:
+                    reason += f", more than {MOST_CLASSES}: too many for a classifier"
         rng = seeding.stream(self.seed, "fit-transform", index)
         try:
             transform = build_column(spec).fit(values, rng)
@@ -174,14 +204,22 @@ class TableTransform:
                 latent.append(np.concatenate(blocks))
         return np.hstack(latent)
 
-    def inverse(self, z: np.ndarray) -> np.ndarray:
+    def inverse(self, z: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
 
-        Columns are rounded to the type they came in before relations are computed, so that these
+        ``codes`` (n, q) are those of `codes`; needed if there are such columns. Columns are rounded to the type they came in before relations are computed, so that these
         hold on the stored values. Where a relation is undefined for a generated event the target
         takes the nearest end of its training range, with a DataWarning. Raises InputError if z does
         not have shape (n, n_latent) or is not finite.
         """
+        if len(self.skeleton) and codes is None:
+            raise InputError("codes of the columns that classifiers draw are needed")
+        x = self.numeric_columns(z)
+        self.complete(x, codes)
+        return x
+
+    def numeric_columns(self, z: np.ndarray) -> np.ndarray:
+        """Return `inverse` before classified columns and relations are filled in."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.n_latent:
             raise InputError(f"latent values must have shape (n, {self.n_latent}), got {z.shape}")
@@ -196,8 +234,14 @@ class TableTransform:
                 values = column.transform.inverse(np.ascontiguousarray(latent[:, start:stop]))
                 x[:, i] = as_stored(values, column.dtype)
                 start = stop
-        self._recompute(x)
         return x
+
+    def complete(self, x: np.ndarray, codes: np.ndarray | None) -> None:
+        """Fill in classified columns from their codes (n, q), then relations, in place."""
+        for k, name in enumerate(self.skeleton.names):
+            assert codes is not None
+            x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
+        self._recompute(x)
 
     def _recompute(self, x: np.ndarray) -> None:
         """Fill in the targets of the relations, in place."""
@@ -244,6 +288,7 @@ class TableTransform:
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
         n_columns = plural(len(self._column_latent_names()), "latent column")
+        lines += self.skeleton.describe()
         return [*lines, f"joint: {self._joint.name}, {self.n_latent} of {n_columns} kept"]
 
     def transform_spec(self) -> dict[str, Any]:
@@ -266,6 +311,7 @@ class TableTransform:
             "columns": columns,
             "relations": [relation.text for relation in self._relations],
             "joint": self._joint.to_json(),
+            **({"skeleton": self.skeleton.to_json()} if len(self.skeleton) else {}),
         }
 
     @classmethod
@@ -295,6 +341,8 @@ class TableTransform:
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
+            skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
+            result.skeleton = Skeleton.from_json(skeleton, result._classified())
             result.spec = result.transform_spec()
         return result
 
@@ -318,6 +366,7 @@ class StoredTable(Stored):
     columns: list[StoredColumn]
     relations: list[str]
     joint: dict[str, Any]
+    skeleton: StoredSkeleton | None = None
 
 
 class StoredState(Stored):
