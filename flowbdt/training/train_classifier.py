@@ -31,8 +31,10 @@ def classifier_inputs(
     return np.hstack(parts).astype(np.float32)
 
 
-def train_classifier(run: RunDirectory, task: dict[str, Any], n_threads: int) -> ValueClassifier:
-    """Return the classifier of a task, learned from the rows of the run; without side effects.
+def train_classifier(
+    run: RunDirectory, task: dict[str, Any], n_threads: int
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the classifier of a task, learned from the rows of the run, and what was learned.
 
     Every row counts: validation rows of the steps, too, as the number of trees is found by
     cross-validation. Raises FormatError as `planned_arrays`.
@@ -49,7 +51,7 @@ def train_classifier(run: RunDirectory, task: dict[str, Any], n_threads: int) ->
         None if cond is None else np.asarray(cond)[rows],
         codes[:, :k],
     )
-    return ValueClassifier.fit(
+    classifier = ValueClassifier.fit(
         inputs,
         codes[:, k],
         len(transform.skeleton.values[k]),
@@ -57,3 +59,4 @@ def train_classifier(run: RunDirectory, task: dict[str, Any], n_threads: int) ->
         seed=derive(task["seed"], "classifier", k),
         n_threads=n_threads,
     )
+    return classifier.to_bytes(), {**classifier.summary, "rows": len(rows)}

@@ -37,14 +37,11 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):
-        if "column" in task:
-            classifier = train_classifier(run, task, n_threads)
-            content, learned = classifier.to_bytes(), classifier.summary
-        else:
-            content, learned = _train_velocity(run, task, n_threads)
+        learn = train_classifier if "column" in task else train_velocity
+        content, learned = learn(run, task, n_threads)
     run.file("steps").mkdir(exist_ok=True)  # a job's scratch folder has its inputs only
     atomic_files.write_bytes(run.file(run_directory.model_name(step)), content)
-    report = {
+    report: dict[str, Any] = {
         "format": run_directory.FORMAT,
         "step": step,
         **{name: task[name] for name in ("time", "column", "name") if name in task},
@@ -64,7 +61,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     return report
 
 
-def _train_velocity(
+def train_velocity(
     run: RunDirectory, task: dict[str, Any], n_threads: int
 ) -> tuple[bytes, dict[str, Any]]:
     """Return the trees of one time, and what was learned."""

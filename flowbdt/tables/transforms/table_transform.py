@@ -207,10 +207,11 @@ class TableTransform:
     def inverse(self, z: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
 
-        ``codes`` (n, q) are those of `codes`; needed if there are such columns. Columns are rounded to the type they came in before relations are computed, so that these
-        hold on the stored values. Where a relation is undefined for a generated event the target
-        takes the nearest end of its training range, with a DataWarning. Raises InputError if z does
-        not have shape (n, n_latent) or is not finite.
+        ``codes`` (n, q) are those of `codes`; needed if there are such columns. Columns are rounded
+        to the type they came in before relations are computed, so that these hold on the stored
+        values. Where a relation is undefined for a generated event the target takes the nearest end
+        of its training range, with a DataWarning. Raises InputError if z does not have shape
+        (n, n_latent) or is not finite.
         """
         if len(self.skeleton) and codes is None:
             raise InputError("codes of the columns that classifiers draw are needed")
