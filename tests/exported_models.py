@@ -147,7 +147,9 @@ def plain(n=500):
 def numbers(given, **settings):
     x, cond = plain()
     data = EventTable.of(x, list("abcde"), cond=cond if given else None)
-    return FlowBDT(**{**SMALL, "relations": ["d = b / (1 + a ** 2)"], **settings}).fit(data)
+    relations = ["d = b / (1 + a ** 2)"]
+    columns = {"transforms": {"e": "categorical"}, "relations": relations}
+    return FlowBDT(**{**SMALL, **columns, **settings}).fit(data)
 
 
 def large_numbers():

@@ -323,7 +323,7 @@ class Flow:
             content = self._model(n_times + k)
             classifier, function = log_odds_of(content, self.compiled, self._n_threads)
             shape = classifier.n_inputs, len(classifier.log_frequencies)
-            if shape != (n_seen + k, len(values)):
+            if shape != (max(n_seen + k, 1), len(values)):
                 raise FormatError(
                     f"{self.source.path}: the classifier of {self.transform.skeleton.names[k]!r}"
                     f" has {shape[0]} inputs and {shape[1]} values, this run needs {n_seen + k} and"

@@ -73,7 +73,7 @@ def estimate(
     """
     depth, bins = int(booster.get("max_depth", 6)), int(booster.get("max_bin", 256))
     vector = booster.get("multi_strategy") == "multi_output_tree"
-    width = min(int(booster.get("outputs_per_group", 0)) or n_outputs, n_outputs)
+    width = max(min(int(booster.get("outputs_per_group", 0)) or n_outputs, n_outputs), 1)
     few = int(booster.get("split_outputs", 0))
     sought = (few if 0 < few < width else width) if vector else 1  # outputs that choose a split
     leaf = width if vector else 1

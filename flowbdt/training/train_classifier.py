@@ -24,11 +24,13 @@ def classifier_inputs(
     """Return what classifiers see of events (n, d): numeric columns, conditions, earlier codes.
 
     ``scaling`` is that of the columns; conditions (n, c) are scaled already, ``codes`` (n, q)
-    are those of the columns that were drawn before. The result is (n, p), float32.
+    are those of the columns that were drawn before. The result is (n, p), float32; zeros where
+    there is nothing to see.
     """
     numeric = transform.numeric_places
     parts = [scaling.forward(x)[:, numeric], *([] if cond is None else [cond]), codes]
-    return np.hstack(parts).astype(np.float32)
+    inputs = np.hstack(parts).astype(np.float32)
+    return inputs if inputs.shape[1] else np.zeros((len(x), 1), dtype=np.float32)
 
 
 def train_classifier(

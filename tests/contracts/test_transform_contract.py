@@ -24,7 +24,15 @@ SPECS: dict[str, list] = {
     "integer": ["integer", {"name": "integer", "inner": "rank"}],
     "chain": [["log", "minmax"], ["standard", "rank"]],
 }
-CASES = [(name, spec) for name in TRANSFORMS.names() for spec in SPECS.get(name, [name])]
+NO_MAPS = ("classified",)
+"""Those whose column is drawn by a classifier, see `tests/test_discrete_columns.py`."""
+
+CASES = [
+    (name, spec)
+    for name in TRANSFORMS.names()
+    if name not in NO_MAPS
+    for spec in SPECS.get(name, [name])
+]
 
 
 def values_for(name: str, n: int = N) -> np.ndarray:
