@@ -6,6 +6,7 @@ that a worker needs the run directory only and any worker gives the same bytes.
 
 from __future__ import annotations
 
+import json
 import platform
 import warnings
 from dataclasses import dataclass, replace
@@ -251,12 +252,24 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     transform = TableTransform(
         config.transforms, config.relations, seed=derive(inputs.seed, "transform")
     ).fit(table.take(~valid))
+    _check_stored(transform)
     if not transform.n_latent:
         raise InputError("all columns of the table are constant: there is no distribution to learn")
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     arrays = {"z": transform.forward(table), **arrays}
     return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+
+
+def _check_stored(transform: TableTransform) -> None:
+    """Raise ConfigError, before any tree grows, unless a model file could restore a transform."""
+    try:
+        TableTransform.from_json(json.loads(atomic_files.json_bytes(transform.to_json())))
+    except (FormatError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"a transform learned what a model file cannot give back: {error}. Its 'fitted' names"
+            " all that it learns, as single numbers, or with types as {'knots': list[float]}"
+        ) from error
 
 
 def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:
