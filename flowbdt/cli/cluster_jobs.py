@@ -102,7 +102,8 @@ def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: 
 def _check_task(path: Path, number: int) -> None:
     from ..training.run_directory import task_name
 
-    known = sorted(int(task.stem) for task in path.glob("tasks/[0-9]*.json"))
+    names = (task.stem for task in path.glob("tasks/[0-9]*.json"))
+    known = sorted(int(name) for name in names if name.isdecimal())
     if not known:
         raise ConfigError(f"{path} is no planned run: start with 'flowbdt plan TABLE -o RUN'")
     if not (path / task_name(number)).exists():

@@ -20,13 +20,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import __version__, atomic_files, seeding
-from ..errors import FormatError, RunError
+from ..errors import FormatError, RunError, reading
 from ..tables.event_table import EventTable
 from ..tables.formats import TableWriter, count_rows, read_attributes
 from ..tables.formats.table_files import format_of
+from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
 from .input_rows import READ_TOGETHER, InputRows, number_of_events, rows_digest
 from .trained_flow import Flow
 
@@ -37,6 +39,24 @@ PLAN = "sample.json"
 
 BLOCK_VALUES = 2**22
 """Values in a block of `write_sample`, about: 32 MB. Samples of one block need no folder."""
+
+
+class SamplePlan(Stored):
+    """``sample.json``, without its digest."""
+
+    format: int
+    sample: dict[str, Any]
+    blocks: list[tuple[AtLeastZero, AtLeastOne]]
+    compiled: bool = False
+    output: str = ""
+
+
+class BlockReport(msgspec.Struct):
+    """``0003.report.json``; jobs add entries."""
+
+    rows: AtLeastOne
+    sample_digest: str
+    sha256: str
 
 
 class BlockFiles:
@@ -61,6 +81,13 @@ class BlockFiles:
             raise FormatError(
                 f"{path} is missing, damaged, or of another format than {FORMAT}: remove"
                 f" {self.folder} to begin again"
+            )
+        check_stored(content, SamplePlan, f"{path}")
+        lows, highs = ([block[end] for block in content["blocks"]] for end in (0, 1))
+        edges = [*lows, content["sample"].get("number of events")]
+        if edges != [0, *highs] or any(low >= high for low, high in content["blocks"]):
+            raise FormatError(
+                f"{path}: its blocks are not all rows in order; remove {self.folder} to begin again"
             )
         return dict(content)
 
@@ -104,10 +131,13 @@ class BlockFiles:
         values, described = self.files(number)
         try:
             report: dict[str, Any] = atomic_files.read_json(described)
+            check_stored(report, BlockReport, f"{described}")
+            plan = self.plan()
+            low, high = plan["blocks"][number]
             whole = report["sha256"] == atomic_files.digest_file(values)
-            same = report["sample_digest"] == _sample_digest(self.plan())
-        except (FormatError, OSError, KeyError, TypeError):
+        except (FormatError, OSError, IndexError):
             return None
+        same = report["sample_digest"] == _sample_digest(plan) and report["rows"] == high - low
         return report if whole and same else None
 
     def missing(self) -> list[int]:
@@ -132,10 +162,14 @@ class BlockFiles:
 
     def assemble(self, flow: Flow, output: Path, attributes: Mapping[str, Any]) -> None:
         """Write the output file from all blocks, which must be whole; memory is that of a block."""
-        d = flow.n_columns
+        d, width = flow.n_columns, flow.n_columns + len(flow.condition_names)
         with TableWriter(output, attributes) as writer:
-            for number in range(len(self.plan()["blocks"])):
-                values = np.load(self.files(number)[0], mmap_mode="r", allow_pickle=False)
+            for number, (first, last) in enumerate(self.plan()["blocks"]):
+                path = self.files(number)[0]
+                with reading(f"{path}; remove it, then resume"):
+                    values = np.load(path, mmap_mode="r", allow_pickle=False)
+                    if values.dtype != np.float64 or values.shape != (last - first, width):
+                        raise FormatError(f"it holds {values.dtype} of shape {values.shape}")
                 for _, low, high in seeding.block_ranges(len(values), READ_TOGETHER):
                     rows = np.array(values[low:high])
                     cond = rows[:, d:] if flow.condition_names else None

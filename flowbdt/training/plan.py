@@ -6,6 +6,7 @@ that a worker needs the run directory only and any worker gives the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import warnings
@@ -171,13 +172,14 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
 
 
 def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
-    """Write those tasks of a plan that are missing or damaged."""
+    """Write those tasks of a plan that are missing, damaged or not the plan's."""
     if plan["format"] != run_directory.FORMAT:
         return  # of an older release, whose tasks had other entries
     for task in make_tasks(plan):
-        try:
-            run.task(task["step"])
-        except FormatError:
+        there = None
+        with contextlib.suppress(FormatError):
+            there = run.task(task["step"])["digest"]
+        if there != task["digest"]:
             run.write_json(run_directory.task_name(task["step"]), task)
 
 
@@ -224,10 +226,10 @@ def _is_same(run: RunDirectory, plan: dict[str, Any]) -> bool:
     Raises RunError if it has another.
     """
     try:
-        run.read_json("plan.json")
+        content = run.read_json("plan.json")
     except FormatError:
         return False
-    stored = run.plan()
+    stored = run_directory.present_plan(content, f"{run.path}: plan.json")
     if stored["digest"] != plan["digest"]:
         old, new = stored["fingerprint"], plan["fingerprint"]
         different = [
