@@ -219,6 +219,11 @@ def submit_command(
     backend = _planned_executor(run, executor or "htcondor", settings)
     if (events is None) != (output is None):
         raise ConfigError("--generate N and -o FILE go together: how many events, and where to")
+    if events is None:
+        options.refuse_given(
+            "only --generate N makes events",
+            *("cond", "source", "parts", "seed", "outside", "sampler"),
+        )
     if real is not None and not (dag and events):
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
     if events and not dag and not planned.file("manifest.json").exists():

@@ -26,7 +26,7 @@ import numpy as np
 from .. import __version__, atomic_files, seeding
 from ..errors import FormatError, RunError, reading
 from ..tables.event_table import EventTable
-from ..tables.formats import TableWriter, count_rows, read_attributes
+from ..tables.formats import TableWriter, count_rows, iter_blocks, read_attributes
 from ..tables.formats.table_files import format_of
 from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
 from .input_rows import READ_TOGETHER, InputRows, number_of_events, rows_digest
@@ -39,6 +39,10 @@ PLAN = "sample.json"
 
 BLOCK_VALUES = 2**22
 """Values in a block of `write_sample`, about: 32 MB. Samples of one block need no folder."""
+
+
+COMPARED = 16
+"""One group of events of so many is compared before a finished file is taken for whole."""
 
 
 class SamplePlan(Stored):
@@ -224,8 +228,9 @@ def write_sample(
     Parameters
     ----------
     n, seed, cond, source, block_rows, outside : as in `FlowBDT.sample_blocks`
-    resume : continue what an interrupted call left; nothing is done if the file is whole (but
-        samples from source events are made again). All else must be as it was
+    resume : continue what an interrupted call left; nothing is done if the file is whole: it is
+        read, and the first, the last and every 16th part of it compared with the same events made
+        anew (samples from source events are made again). All else must be as it was
     on_begin, on_rows : called with the number of events made before, and with those of new ones
 
     Raises
@@ -306,12 +311,28 @@ def _is_whole(
         return False
     try:
         whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
-        there = flow.condition_rows(path, n, None) if whole and cond is not None else None
+        if not whole or not _holds(flow, path, n, record["seed"], cond):
+            return False
+        there = None if cond is None else flow.condition_rows(path, n, None)
         spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
-        return whole and (
+        return (
             there is None
             or cond is None
             or all(np.array_equal(there[span], cond[span], equal_nan=True) for span in spans)
         )
     except (OSError, ValueError):
         return False
+
+
+def _holds(flow: Flow, path: Path, n: int, seed: int, cond: InputRows | None) -> bool:
+    """Test if parts of a file, `COMPARED` apart, hold the events of a flow; all of it is read."""
+    size = flow.group_rows()
+    last = (n - 1) // size
+    for number, table in enumerate(iter_blocks(path, size, conditions=flow.condition_names)):
+        if number % COMPARED and number != last:
+            continue
+        span = (number * size, min(number * size + size, n))
+        (made,) = flow.blocks(span, seed, cond, None)
+        if table.names != made.names or not np.array_equal(table.x, made.x, equal_nan=True):
+            return False
+    return True
