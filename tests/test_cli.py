@@ -392,7 +392,7 @@ def test_a_study_starts_from_one_set_of_settings(capsys):
     ],
 )
 def test_an_option_without_use_is_refused(folder, capsys, words, option):
-    assert run("plan", "jets.h5", "-o", "run", *SETTINGS) == 0
+    assert run("plan", "jets.h5", "-o", "run", *QUICK) == 0
     capsys.readouterr()
     assert run(*words) == 1
     assert f"{option} has nothing to act on" in capsys.readouterr().err
