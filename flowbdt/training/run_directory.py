@@ -337,12 +337,12 @@ def read_plan(source: Source) -> dict[str, Any]:
 
 def present_plan(plan: Any, what: str) -> dict[str, Any]:
     """Return a parsed plan of any format, checked, with settings under their present names."""
-    from .stored_run import check_plan, present_settings  # YAML would delay a first event
+    from .stored_run import check_plan, present_noise, present_settings  # YAML is slow to load
 
     check_format(plan, what)
     plan = {name: value for name, value in plan.items() if name != SEAL}
     check_plan(plan, what)
-    settings = present_settings(plan["fingerprint"]["settings"])
+    settings = present_noise(present_settings(plan["fingerprint"]["settings"]))
     return {**plan, "fingerprint": {**plan["fingerprint"], "settings": settings}}
 
 

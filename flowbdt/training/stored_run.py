@@ -196,6 +196,12 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
         _check_settings(present_settings(fingerprint["settings"]))
 
 
+def present_noise(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with all of ``noise``. Raises an error if it is of another form."""
+    noise = Noise(**check_settings(settings["noise"], Noise, "setting of noise"))
+    return {**settings, "noise": vars(noise)}
+
+
 def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any]:
     """Return the task of a step with its settings under their present names.
 
@@ -209,7 +215,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
     if task["step"] != step:
         raise FormatError(f"{what} is the task of step {task['step']}; the file is damaged")
     with reading(what):
-        Noise(**check_settings(task["noise"], Noise, "setting of noise"))
+        task = present_noise(task)
         PATHS.build(task["path"])
         COUPLINGS.build(task["coupling"])
         check_views(task["inputs"] or [])
