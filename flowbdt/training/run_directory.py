@@ -152,6 +152,9 @@ class RunDirectory:
 
         task, what = self.read_json(task_name(step)), f"{self.path / task_name(step)}"
         check_format(task, what)
+        rest = {key: value for key, value in task.items() if key != "digest"}
+        if task["format"] == FORMAT and task.get("digest") != atomic_files.digest(rest):
+            raise FormatError(f"{what}: its digest is not that of its content; it is damaged")
         return present_task(task, step, what)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from hostile_members import HOSTILE, changed, changed_array, hostile_file, membe
 
 from flowbdt import EventTable, FlowBDT, atomic_files
 from flowbdt.cli.main import main
-from flowbdt.errors import FlowbdtError
+from flowbdt.errors import DataWarning, FlowbdtError
 from flowbdt.training.run_directory import SEAL
 
 pytestmark = pytest.mark.faults
@@ -61,6 +61,7 @@ def model():
 
 def used(path, compiled: bool) -> int:
     """Show and sample a model; return 1 after a clear error, else 0, and say if events are odd."""
+    warnings.simplefilter("ignore", DataWarning)
     try:
         if status := main(["show", str(path)]):
             return status
@@ -182,6 +183,7 @@ def test_crafted_files_of_numbers_are_refused_or_used(make, tmp_path, request):
     whole, rng = path.read_bytes(), np.random.default_rng(5)
 
     def used_once():
+        warnings.simplefilter("ignore", DataWarning)
         try:
             arrays = use()
         except FlowbdtError as error:
