@@ -99,6 +99,45 @@ def test_multiples_come_back_as_products(step, dtype):
     assert len(np.unique(new)) > 1.1 * len(np.unique(values))
 
 
+K = np.arange(-5000.0, 5000.0)
+MULTIPLES = {
+    "thirds": K / 3,
+    "sevenths, in float32": (K.astype(np.float32) * 2 / 7).astype(np.float32),
+    "of 25 ns in another unit": K * (25 / np.pi),
+    "of a float32": K.astype(np.float32) * np.float32(np.pi / 10),
+    "of 1e15": K * 1e15,
+    "of 1e15, from 1e18": 1e18 + K * 1e15,
+    "far from zero": (K + 20_000) * np.sqrt(2),
+}
+
+
+@pytest.mark.parametrize("n", [100, N])
+@pytest.mark.parametrize("name", MULTIPLES)
+def test_multiples_of_any_step_come_back(name, n):
+    grid = MULTIPLES[name]
+    values = grid[5000 + np.rint(np.random.default_rng(n).normal(0, 300, n)).astype(int)]
+    new = generated(values)
+    assert np.isin(new, grid.astype(float)).all()
+    assert len(np.unique(new)) > 1.1 * len(np.unique(values))
+
+
+REAL = {
+    "normal": lambda rng, n: rng.normal(size=n),
+    "uniform": lambda rng, n: rng.random(n),
+    "exponential": lambda rng, n: rng.exponential(30, n),
+    "few digits": lambda rng, n: reduced(rng.exponential(30, n), 12),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", REAL)
+def test_real_numbers_are_no_multiples(name, dtype):
+    for n, n_tables in ((20, 100), (50, 100), (500, 20), (20_000, 2)):
+        for seed in range(n_tables):
+            values = REAL[name](np.random.default_rng(seed), n).astype(dtype)
+            assert choose(values.astype(float), dtype)[0]["name"] in ("standard", "log", "rank")
+
+
 def test_an_angle_with_decimals_stays_an_angle():
     for phi in (
         np.round(ROWS.uniform(-np.pi, np.pi, N), 3),
