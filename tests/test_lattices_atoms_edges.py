@@ -57,6 +57,52 @@ def test_of_codes_only_known_ones_come_back(name):
     assert np.isin(generated(CODES[name]), CODES[name].astype(float)).all()
 
 
+def clock(n: int) -> np.ndarray:
+    minute = np.random.default_rng(n).integers(0, 1440, n)
+    return minute // 60 * 100 + minute % 60
+
+
+def dates(n: int) -> np.ndarray:
+    day = pd.Timestamp(2020, 1, 1) + pd.to_timedelta(
+        np.random.default_rng(n).integers(0, 1095, n), "D"
+    )
+    return day.year.to_numpy() * 10_000 + day.month * 100 + day.day
+
+
+def strips(n: int) -> np.ndarray:
+    rng = np.random.default_rng(n)
+    return 1000 * rng.integers(0, 18, n) + rng.integers(0, 96, n)
+
+
+@pytest.mark.parametrize("n", [700, 2000, 8000])
+@pytest.mark.parametrize("kind", [clock, dates, strips])
+def test_of_ranges_that_cannot_be_nothing_comes_back(kind, n):
+    values = np.asarray(kind(n), dtype=np.int64)
+    assert np.isin(generated(values), values).all()
+
+
+DENSE = {
+    "counts": lambda rng, n: rng.poisson(30, n),
+    "adc": lambda rng, n: np.clip(
+        np.where(rng.random(n) < 0.7, rng.normal(200, 20, n), rng.exponential(600, n)), 0, 4095
+    ),
+    "salaries": lambda rng, n: rng.lognormal(3.5, 0.5, n).astype(int) * 1000,
+    "years": lambda rng, n: 1950 + 74 * rng.beta(5, 2, n),
+    "photons": lambda rng, n: rng.normal(100 + 150 * rng.poisson(1.5, n), 8),
+    "a wide range": lambda rng, n: rng.lognormal(7, 1.5, n),
+}
+
+
+@pytest.mark.parametrize("n", [500, 2000, 15_000])
+@pytest.mark.parametrize("name", DENSE)
+def test_gaps_of_a_smooth_density_are_filled(name, n):
+    names = [
+        choose(np.rint(DENSE[name](np.random.default_rng(seed), n)), "int64")[0]["name"]
+        for seed in range(10)
+    ]
+    assert names.count("integer") >= 9
+
+
 LATTICES = {
     "thousands": (ROWS.integers(20, 120, N) * 1000, 1000, 0),
     "thousands and seven": (ROWS.integers(20, 120, N) * 1000 + 7, 1000, 7),

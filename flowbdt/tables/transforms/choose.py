@@ -88,6 +88,8 @@ def find_lattice(
         if largest * 10.0**decimals >= 2.0 ** (digits - (4 if decimals else 0)):
             break
         if all(_has_decimals(each, decimals, dtype).all() for each in (values[:100], values)):
+            if decimals and _has_decimals(distinct, decimals - 1, dtype).mean() > 0.7:
+                return None  # few need the last decimal
             lattice = _with_step(distinct, decimals, dtype)
             if lattice is not None:
                 return lattice
@@ -108,8 +110,6 @@ def _has_decimals(values: np.ndarray, decimals: int, dtype: np.dtype) -> np.ndar
 
 def _with_step(distinct: np.ndarray, decimals: int, dtype: np.dtype) -> dict[str, float] | None:
     """Return decimals, step and offset of a lattice, the latter in units of the last decimal."""
-    if decimals and _has_decimals(distinct, decimals - 1, dtype).mean() > 0.7:
-        return None  # few need the last decimal
     units = np.rint(distinct * 10.0**decimals).astype(np.int64)
     step = int(np.gcd.reduce(np.diff(units))) if units.size >= 8 else 1
     if (_printed(distinct, decimals, dtype) == distinct).all():
@@ -183,17 +183,45 @@ def are_codes(distinct: Distinct) -> bool:
 
     A point between two neighbours of c rows or more is expected to be occupied with probability
     1 - exp(1 - c) or more; many such holes tell, or a few that are too unlikely. The distance of
-    the points is the least that is near; around spikes nothing is expected. Derived here.
+    the points is the least that is near; around spikes nothing is expected. Where values are rarer,
+    ranges without any tell: minutes after 59 in times such as 1230. Derived here.
     """
     spikes, values = find_spikes(distinct), distinct.values
     if 2 * spikes.sum() >= values.size:
         return True
-    counts = np.where(spikes, 0, distinct.counts)
+    counts, point = np.where(spikes, 0, distinct.counts), least_gap(values)
     fewer = np.minimum(counts[1:], counts[:-1])
-    empty = np.diff(values) / least_gap(values) - 1
+    empty = np.diff(values) / point - 1
     expected = (empty * -np.expm1(-np.maximum(fewer - 1.0, 0.0))).sum()
     unlikely = (empty * np.maximum(fewer - 5.0, 0.0)).sum()
-    return bool(expected > HOLES * values.size or unlikely > UNLIKELY)
+    if expected > HOLES * values.size or unlikely > UNLIKELY:
+        return True
+    repeated = distinct.n > 1.05 * values.size
+    return repeated and have_forbidden_ranges(values, counts, point)
+
+
+def have_forbidden_ranges(values: np.ndarray, counts: np.ndarray, point: np.ndarray) -> bool:
+    """Return whether rising values end abruptly on both sides of many gaps, as 959 and 1000 do.
+
+    Of each side the 8 next values tell how many rows the gap would have (at the density of the
+    thinner side; 10 come by chance once in 400,000 gaps), and where their rows lie: halfway on
+    average at an abrupt end, farther from the gap at a soft one. Derived here.
+    """
+    n_near, at_least, halfway = 8, 10.0, 0.57
+    density, distance = [], []
+    for x, n in ((values, counts), (-values[::-1], counts[::-1])):  # the values below each gap
+        rows, moment = (np.append(0.0, np.cumsum(each)) for each in (n, n * (x - x[0])))
+        last = np.arange(n_near, x.size - 1)
+        width = x[last] - x[last - n_near]
+        inner = rows[last] - rows[last - n_near + 1]
+        mean = (moment[last] - moment[last - n_near + 1]) / np.maximum(inner, 1)
+        missing = np.full(n_near, np.nan)
+        density.append(np.append(missing, (inner + n[last]) / width))
+        distance.append(np.append(missing, (x[last] - x[0] - mean) / width))
+    thinner = np.minimum(density[0], density[1][::-1])
+    gap = (np.diff(values) - point) * thinner > at_least
+    enough = gap.sum() > 4 + 4e-4 * values.size
+    return bool(enough and (distance[0] + distance[1][::-1])[gap].mean() < 2 * halfway)
 
 
 def choose_continuous(
