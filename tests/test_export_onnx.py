@@ -298,6 +298,7 @@ def test_undefined_relations_take_an_end_of_the_training_range(tmp_path):
         "identity",
         {"name": "integer", "inner": "rank"},
         {"name": "integer", "step": 0.5, "offset": 1, "decimals": 0},
+        {"name": "integer", "step": 2, "divisor": 6},
         {"name": "integer", "decimals": 1, "inner": {"name": "circular", "period": 1e3}},
         "categorical",
         {"name": "circular", "period": 8.0, "low": 1.0},
