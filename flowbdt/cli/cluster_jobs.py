@@ -125,7 +125,7 @@ def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dic
     try:
         return work.do(str(path), number, checked_threads(n_threads))
     except Exception as error:
-        if not isinstance(error, FlowbdtError):
+        if not isinstance(error, (FlowbdtError, MemoryError)):
             traceback.print_exc()
         raise RunError(f"{work.noun} {number} failed: {reason(error)}") from error
 
