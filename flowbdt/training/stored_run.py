@@ -84,12 +84,19 @@ class Columns(Stored):
     scaling: Scaling | None = None
 
 
+class Fitted(Stored):
+    """Hashes of what is fitted once for all steps."""
+
+    transform: Digest = msgspec.field(name="transform.json")
+    preconditioner: Digest = msgspec.field(name="preconditioner.npz")
+
+
 class Fingerprint(Stored):
     """Everything that decides the result of a training."""
 
     settings: dict[str, Any]
     columns: Columns
-    fitted: dict[str, Digest]
+    fitted: Fitted
     events: dict[str, Any]
     versions: dict[str, int | Text]
 
@@ -102,8 +109,8 @@ class Task(Stored):
     time: Time
     next_time: float
     seed: AtLeastZero
-    events: dict[Tables, Digest]
-    fitted: dict[Literal["transform.json", "preconditioner.npz"], Digest]
+    events: dict[str, Any]
+    fitted: Fitted
     path: Spec
     coupling: Spec
     booster: dict[str, bool | int | float | Text]
@@ -188,11 +195,18 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
             raise FormatError("types of columns are those of numbers")
     with reading(f"{what}: entry fingerprint.events"):
         events = {name: known for name, known in fingerprint["events"].items() if name != "ways"}
-        msgspec.convert(events, dict[Tables, Digest])
+        _check_tables(events)
     with reading(f"{what}: entry grid"):
         TimeGrid.from_json(plan["grid"])
     with reading(f"{what}: entry fingerprint.settings"):
         _check_settings(present_settings(fingerprint["settings"]))
+
+
+def _check_tables(events: Mapping[str, Any]) -> None:
+    """Raise an error unless these are the hashes of tables of a run, of the events at least."""
+    msgspec.convert(events, dict[Tables, Digest])
+    if missing := {"z", "valid"} - events.keys():
+        raise FormatError(f"the hash of table/{min(missing)}.npy is missing")
 
 
 def present_noise(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,6 +225,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
     if task["step"] != step:
         raise FormatError(f"{what} is the task of step {task['step']}; the file is damaged")
     with reading(what):
+        _check_tables(task["events"])
         task = present_noise(task)
         PATHS.build(task["path"])
         COUPLINGS.build(task["coupling"])
