@@ -167,10 +167,10 @@ def number_of_events(n: int | None, *inputs: Any) -> int:
     Raises InputError if it is not a whole number of at least 1.
     """
     counts = [count_rows(rows) if _is_file(rows) else row_count(rows) for rows in inputs]
-    return positive(max(1, *counts) if n is None else n, "n_samples")
+    return at_least_one(max(1, *counts) if n is None else n, "n_samples")
 
 
-def positive(number: Any, name: str) -> int:
+def at_least_one(number: Any, name: str) -> int:
     """Return a whole number of at least 1. Raises InputError for anything else."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")

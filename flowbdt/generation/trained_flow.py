@@ -43,9 +43,9 @@ from .input_rows import (
     FileRows,
     InputRows,
     SourcePoints,
+    at_least_one,
     conditions_of,
     number_of_events,
-    positive,
     within,
 )
 from .packed.pack_steps import SolverProgram, solver_program
@@ -358,7 +358,7 @@ class Flow:
         without machine code, where the events that are drawn anew share matrix products.
         """
         if block_rows is not None:
-            block_rows = positive(block_rows, "block_rows")
+            block_rows = at_least_one(block_rows, "block_rows")
         rowwise = self.generator.is_rowwise
         if block_rows is not None and (rowwise or self.ratio is None):
             return -(-block_rows // BLOCK) * BLOCK

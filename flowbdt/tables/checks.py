@@ -71,6 +71,11 @@ def relative(weight: np.ndarray) -> np.ndarray:
     return np.asarray(share / share.mean())
 
 
+def relative_or_ones(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+    """Return `relative` weights (n,); ones where there are none."""
+    return np.ones(n_rows) if weight is None else relative(weight)
+
+
 def rescaled(weight: np.ndarray) -> np.ndarray:
     """Return weights (n,) over a power of two near the largest: exact, and no sum overflows."""
     weight = np.asarray(weight, dtype=np.float64)
@@ -227,7 +232,7 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
         array = array[:, None]  # one condition
     if array.ndim != 2:
         raise InputError(
-            f"{what} must be a 2-d array (events, columns), got {array.ndim} dimension(s)."
+            f"{what} must be a 2-d array (events, columns), got {plural(array.ndim, 'dimension')}."
             " Reshape your data: x.reshape(-1, 1) makes one column"
         )
     if array.dtype.kind == "c":

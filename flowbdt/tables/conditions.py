@@ -16,7 +16,7 @@ from ..registry import unknown
 MOST_ROWS = 20_000
 """Rows, evenly spaced, that decide about the scaling of a column."""
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class ColumnScaling:
         if self.changes:
             with np.errstate(over="ignore"):
                 x = (x - self.centre) / self.scale
-        return np.minimum(np.maximum(x, -LARGEST), LARGEST)
+        return np.minimum(np.maximum(x, -LARGEST_SINGLE), LARGEST_SINGLE)
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Return what `forward` scaled, but for rounding."""
@@ -75,7 +75,7 @@ def _centre_and_scale(values: np.ndarray) -> tuple[float, float]:
         with np.errstate(over="ignore"):
             away = distinct - centre
             for scale in _scales(away) if np.isfinite(away).all() else ():
-                narrow = np.clip(away / scale, -LARGEST, LARGEST).astype(np.float32)
+                narrow = np.clip(away / scale, -LARGEST_SINGLE, LARGEST_SINGLE).astype(np.float32)
                 kept = float(np.count_nonzero(narrow[1:] > narrow[:-1]))
                 if kept > 1.01 * most:
                     most, best = kept, (centre, scale)
