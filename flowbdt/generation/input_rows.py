@@ -70,12 +70,12 @@ def conditions_of(
     path = Path(cond)
     count = count_rows(path)
     if count == 1:
-        return align_conditions(read_conditions(path, names), names, categories, n_rows)
+        return align_conditions(read_conditions(path, names, categories), names, categories, n_rows)
     if count != n_rows:
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {count} in {path}")
 
     def blocks(first: int) -> Iterator[np.ndarray]:
-        for table in condition_blocks(path, READ_TOGETHER, first, names):
+        for table in condition_blocks(path, READ_TOGETHER, first, names, categories):
             yield align_conditions(table, names, categories, table.n)
 
     return FileRows(path, blocks, n_rows)

@@ -348,8 +348,8 @@ def _texts(
             present, original = present.map(lambda item: item.decode()), "bytes"
         except UnicodeDecodeError as error:
             raise _no_column(name, present.iloc[0]) from error
-    else:
-        _check_texts(present, name)
+    elif not (any_text and kinds <= {str, np.str_}):
+        _check_texts(present, name, np.flatnonzero(~missing))
     texts, default = tuple(sorted(map(str, present.unique()))), pd.Series(["text"]).dtype
     if not any_text:
         check_plausible(name, texts, len(present))
@@ -357,8 +357,8 @@ def _texts(
     return ReadColumn(values, "int64", texts, "" if original == str(default) else original)
 
 
-def _check_texts(present: Any, name: str) -> None:
-    """Refuse what is no text, and texts among numbers."""
+def _check_texts(present: Any, name: str, rows: np.ndarray) -> None:
+    """Refuse what is no text, and texts among numbers, of some ``rows``."""
     import pandas as pd
 
     strange = present[~present.map(lambda item: isinstance(item, (str, int, float)))]
@@ -370,10 +370,10 @@ def _check_texts(present: Any, name: str) -> None:
     if numeric.any() and not numeric.all():
         few_whole = values.nunique() <= FEW_NUMBERS and (values[numeric] % 1 == 0).all()
         if mixed or numeric.mean() >= 0.5 or not few_whole:
-            row = numeric.index[int(np.argmin(numeric.to_numpy()))]
+            row = int(np.argmin(numeric.to_numpy()))
             raise InputError(
-                f"column {name!r} must be numeric or text throughout, but row {row} has"
-                f" {present[row]!r} among numbers: correct or remove these rows"
+                f"column {name!r} must be numeric or text throughout, but row {rows[row]} has"
+                f" {present.iloc[row]!r} among numbers: correct or remove these rows"
             )
     elif mixed:
         raise InputError(f"column {name!r} mixes numbers and texts: make it one kind")
