@@ -85,20 +85,20 @@ def within(
     rows: np.ndarray | FileRows, ranges: ConditionRanges, n_rows: int, outside: str
 ) -> np.ndarray | FileRows:
     """Return conditions after a look at all of them; see `Flow.condition_rows`."""
-    ranges.check(outside)
+    clipped: np.ndarray | FileRows = rows
     if isinstance(rows, FileRows):
         if outside == "clip":
-            return rows.clipped(ranges)
+            clipped = rows.clipped(ranges)
         spans = range(0, n_rows, READ_TOGETHER)
         far = sum(ranges.count_far(rows[low : low + READ_TOGETHER]) for low in spans)
     else:
         one_for_all = n_rows > 1 and rows.strides[0] == 0
         looked_at = rows[:1] if one_for_all else rows
         if outside == "clip":
-            return np.broadcast_to(ranges.clip(looked_at), rows.shape)
+            clipped = np.broadcast_to(ranges.clip(looked_at), rows.shape)
         far = ranges.count_far(looked_at) * (n_rows if one_for_all else 1)
     ranges.report(np.asarray(far), n_rows, outside)
-    return rows
+    return clipped
 
 
 class SourcePoints:

@@ -403,8 +403,9 @@ class Flow:
     ) -> np.ndarray | FileRows | None:
         """Return the same; from the path of a file they are read when needed.
 
-        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
-        once, 'raise' refuses it; 'clip' moves all to the range; None does not look.
+        Where one lies beyond its training range by more than a tenth of the width, or is a category
+        or missing as in no training row, 'warn' says so once, 'raise' refuses it; 'clip' moves all
+        numbers to the range; None does not look.
         """
         names = self.condition_names
         if names and cond is None:
@@ -412,6 +413,8 @@ class Flow:
                 f"this model was trained with the conditions {', '.join(names)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
+        if outside is not None:
+            self.condition_ranges.check(outside)
         if not names and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
         categories = {k: v for k, v in self.categories.items() if k in names}
