@@ -108,8 +108,13 @@ def test_names_with_a_number_are_categories_where_each_has_many_rows():
         np.array([DAYS[:2]] * 5),
         np.array([[b"1", b"2"]] * 5),
         [[1.0, 2.0], [1.0]],
+        np.array([[10**400], [1]], dtype=object),
+        np.array([[1, pd.NA]], dtype=object),
     ],
-    ids=["masked", "days", "seconds", "texts", "mixed", "Decimal", "dates", "bytes", "ragged"],
+    ids=[
+        *("masked", "days", "seconds", "texts", "mixed", "Decimal", "dates", "bytes", "ragged"),
+        *("huge", "NA"),
+    ],
 )
 def test_an_array_of_other_things_than_numbers_is_refused(array):
     for use in (EventTable.of, lambda a: EventTable.of(np.zeros((len(a), 1)), cond=a)):
@@ -137,7 +142,16 @@ def test_masked_entries_are_missing_ones_wherever_they_are():
 
 
 @pytest.mark.parametrize(
-    "weight", [["heavy", "light"], ["1", "2"], np.array([1, 2], dtype="datetime64[s]"), [1j, 1]]
+    "weight",
+    [
+        ["heavy", "light"],
+        ["1", "2"],
+        np.array(["1", "2"], dtype=object),
+        np.array([1, 2], dtype="datetime64[s]"),
+        [1j, 1],
+        [10**400, 1],
+        [1, pd.NA],
+    ],
 )
 def test_weights_that_are_no_numbers_are_refused(weight):
     with pytest.raises(InputError, match="weights must be numbers"):
@@ -270,10 +284,22 @@ def test_labels_that_are_no_texts_come_back(labels, tmp_path):
         assert one.sample(3, random_state=1).columns.equals(frame.columns)
 
 
-def test_labels_that_cannot_be_stored_are_warned_about():
-    frame = pd.DataFrame(np.column_stack([X, Y]), columns=pd.to_datetime(["2024-01", "2024-02"]))
+@pytest.mark.parametrize("labels", [pd.to_datetime(["2024-01", "2024-02"]), [np.inf, "b"]])
+def test_labels_that_cannot_be_stored_are_warned_about(labels):
+    frame = pd.DataFrame(np.column_stack([X, Y]), columns=labels)
     with pytest.warns(DataWarning, match="come back as texts"):
         fitted_sample(frame)
+
+
+@pytest.mark.parametrize("labels", [[pd.NA, 1], [("a", pd.NA), ("a", "x")], [("a", np.nan)] * 1])
+def test_labels_that_are_missing_come_back_as_missing(labels):
+    frame = pd.DataFrame(np.column_stack([X, Y])[:, : len(labels)])
+    frame.columns = pd.Index(labels, dtype=object) if labels[0] is pd.NA else pd.Index(labels)
+    back = fitted_sample(frame).columns
+    expected, found = (
+        [*index.to_frame().isna().to_numpy().flat] for index in (frame.columns, back)
+    )
+    assert found == expected
 
 
 def test_types_and_category_values_come_back(tmp_path):
@@ -714,3 +740,46 @@ def test_the_row_of_a_text_among_numbers_is_counted_from_the_first():
 def test_conditions_without_rows_are_refused(named):
     with pytest.raises(InputError, match="cond has no rows"):
         named.sample(cond=pd.DataFrame({"pt": X, "eta": Y})[:0])
+
+
+def test_lists_of_different_lengths_and_numbers_beyond_all_floats_are_refused_by_name():
+    for values in ([[1, 2], [3]], [10**400, 1]):
+        with pytest.raises(InputError, match="'v'"):
+            EventTable.of({"v": values})
+
+
+def test_integers_of_any_kind_that_a_float_rounds_are_told():
+    for values in ([2**53 + 1, 1], [2**80 + 1, 1]):
+        with pytest.warns(DataWarning, match="'v' has integers beyond"):
+            EventTable.of({"v": values})
+
+
+def test_rows_whose_index_has_another_order_are_told():
+    frame, backwards = pd.DataFrame({"x": X, "w": np.abs(X)}), slice(None, None, -1)
+    for given in ({"cond": frame[["w"]][backwards]}, {"weight": frame.w[backwards]}):
+        with pytest.warns(DataWarning, match="index of the table in another order"):
+            EventTable.of(frame[["x"]], **given)
+    EventTable.of(frame[["x"]], cond=frame[["w"]], weight=frame.w.reset_index(drop=True))
+    EventTable.of(frame[["x"]][backwards].reset_index(drop=True), weight=frame.w.set_axis(X))
+
+
+def test_blanks_of_a_csv_from_elsewhere_make_no_other_columns_and_no_silent_categories(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("k , b\nx ,1\nx,2\n")
+    with pytest.warns(DataWarning, match="'k' has the categories 'x ' and 'x'"):
+        assert read_table(path).names == ("k", "b")
+
+
+@pytest.mark.parametrize("word", ["NULL", "NAN", "#N/A", "-nan"])
+def test_other_words_for_missing_among_numbers_are_refused(tmp_path, word):
+    (tmp_path / "t.csv").write_text(f"a\n{word}\n2.5\n3\n")
+    with pytest.raises(InputError, match=f"'a' must be numeric.* row 0 has '{word}'"):
+        read_conditions(tmp_path / "t.csv")
+
+
+def test_types_that_parquet_does_not_know_are_written_as_others(tmp_path):
+    pytest.importorskip("pyarrow")
+    wide, sparse = np.array([0.5, 1.0], dtype=np.longdouble), pd.arrays.SparseArray([0, 1.5])
+    table = EventTable.of(pd.DataFrame({"wide": wide, "sparse": sparse}))
+    write_table(tmp_path / "t.parquet", table)
+    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet").x, table.x)

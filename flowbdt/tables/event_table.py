@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,8 @@ class EventTable:
             plausible categories; if names repeat, weights are negative, units are of no column, or
             conditions or weights are not as many as rows.
         """
+        for rows, what in ((cond, "conditions"), (weight, "weights")):
+            checks.warn_of_other_order(x, rows, what)
         if isinstance(x, EventTable):
             table = x if names is None else x.select(names)
         else:
@@ -354,11 +356,12 @@ def _from_columns(
     names: Sequence[str] | None,
     gaps: bool = False,
     wanted: Sequence[str] = (),
+    known: Collection[str] = (),
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing.
 
     Of a table that has all ``wanted`` columns only these are read, their texts whatever they are:
-    they are to be compared with known ones.
+    they are to be compared with others. Those of ``known`` columns have known categories.
     """
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
     data, kind = checks.named_columns(data, what, gaps)
@@ -377,7 +380,10 @@ def _from_columns(
     if set(wanted) <= set(checked):
         chosen = {name: chosen[name] for name in wanted or checked}
     checked = tuple(chosen)
-    read = {n: checks.read_column(column, n, gaps, bool(wanted)) for n, column in chosen.items()}
+    read = {
+        name: checks.read_column(column, name, gaps, bool(wanted), name in known)
+        for name, column in chosen.items()
+    }
     return EventTable(
         x=np.column_stack([column.values for column in read.values()]),
         names=checked,
@@ -389,13 +395,16 @@ def _from_columns(
 
 
 def conditions_table(
-    cond: Any, n_rows: int | None = None, wanted: Sequence[str] = ()
+    cond: Any,
+    n_rows: int | None = None,
+    wanted: Sequence[str] = (),
+    known: Collection[str] = (),
 ) -> EventTable:
-    """Return conditions as a table of their own; NaN means missing. For ``wanted`` see above."""
+    """Return conditions as a table of their own; NaN means missing. For the rest see above."""
     if hasattr(cond, "iloc") and not hasattr(cond, "columns"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
     if not isinstance(cond, EventTable):
-        cond = _from_columns(cond, None, True, wanted)
+        cond = _from_columns(cond, None, True, wanted, known)
     elif wanted and set(wanted) <= set(cond.names):
         cond = cond.select(wanted)
     if n_rows is not None and cond.n != n_rows:
@@ -422,7 +431,8 @@ def align_conditions(
         raise InputError("cond has no rows: hand in one row per event, or one for all events")
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
-    table = _by_name(conditions_table(cond, None, names), names, checks.has_names(cond), "cond")
+    table = conditions_table(cond, None, names, categories)
+    table = _by_name(table, names, checks.has_names(cond), "cond")
     values = _in_coding(table, categories).x
     # one row for all is not copied: of very many events there need not be an array
     return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
@@ -434,7 +444,11 @@ def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> 
     Raises InputError if columns are missing, or hold a text unknown to the other table.
     """
     what = "the source table"
-    table = data if isinstance(data, EventTable) else _from_columns(data, None, False, names)
+    table = (
+        data
+        if isinstance(data, EventTable)
+        else _from_columns(data, None, False, names, categories)
+    )
     checks.finite(table.x, table.names, what)
     return _in_coding(_by_name(table, names, checks.has_names(data), what), categories)
 

@@ -125,9 +125,10 @@ def stored_labels(data: Any) -> list[Any] | dict[str, Any] | None:
     names = names if any(isinstance(name, str) for name in names) else []
     if all(isinstance(label, str) for label in labels) and not names:
         return None
-    labels = [None if label != label else label for label in labels]  # NaN
+    labels = [[*map(_storable, v)] if isinstance(v, list) else _storable(v) for v in labels]
     entries = [v for label in labels for v in (label if isinstance(label, list) else [label])]
-    if all(isinstance(entry, (str, int, float, type(None))) for entry in (*entries, *names)):
+    plain = all(isinstance(entry, (str, int, float, type(None))) for entry in (*entries, *names))
+    if plain and not any(entry in (np.inf, -np.inf) for entry in entries):
         return {"labels": labels, "names": names} if names else labels
     warnings.warn(
         f"labels of columns such as {labels[0]!r} come back as texts: use texts or numbers",
@@ -135,6 +136,13 @@ def stored_labels(data: Any) -> list[Any] | dict[str, Any] | None:
         stacklevel=3,
     )
     return None
+
+
+def _storable(label: Any) -> Any:
+    """Return a label with None for all that pandas takes for missing, such as NaN and NA."""
+    import pandas as pd
+
+    return None if pd.isna(label) is True else label
 
 
 def as_kind(

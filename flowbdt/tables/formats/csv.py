@@ -127,7 +127,7 @@ def _header(path: Path, described: Collection[str]) -> tuple[tuple[str, ...], bo
     if not header or any(_is_number(name) for name in header):
         got = header or "an empty line"
         raise InputError(f"{path} must name the columns in its first line, got {got}")
-    return unique_names(header, len(header), str(path)), False
+    return unique_names([name.strip() for name in header], len(header), str(path)), False
 
 
 def _warn_of_leading_zeros(path: Path, header: Sequence[str], texts: Container[str]) -> None:

@@ -104,7 +104,7 @@ def read_conditions(
     """
     path = _existing(path)
     with format_of(path, texts).opened(path) as stored:
-        return _conditions_table(stored, path, names)
+        return _conditions_table(stored, path, names, texts)
 
 
 def condition_blocks(
@@ -123,7 +123,7 @@ def condition_blocks(
     path = _existing(path)
     are_texts: dict[str, bool] = {}
     for columns in format_of(path, texts).blocks(path, block_rows, first):
-        table = _conditions_table(columns, path, names)
+        table = _conditions_table(columns, path, names, texts)
         for name, values in zip(table.names, table.x.T, strict=True):
             if name in columns.categories or np.isnan(values).all():
                 continue
@@ -135,7 +135,9 @@ def condition_blocks(
         yield table
 
 
-def _conditions_table(stored: StoredColumns, path: Path, names: Sequence[str]) -> EventTable:
+def _conditions_table(
+    stored: StoredColumns, path: Path, names: Sequence[str], texts: Collection[str]
+) -> EventTable:
     """Return the conditions in a file: ``names``, else the columns marked as such, else all."""
     import pandas as pd
 
@@ -143,7 +145,7 @@ def _conditions_table(stored: StoredColumns, path: Path, names: Sequence[str]) -
         names = stored.conditions or tuple(stored.arrays)
     stored = stored.rows(names, slice(0, stored.n_rows(path, names)))
     with errors_of(path):
-        table = conditions_table(pd.DataFrame(coded(stored, names, path)), None, names)
+        table = conditions_table(pd.DataFrame(coded(stored, names, path)), None, names, texts)
     return replace(
         table,
         units=tuple(stored.units.get(name, "") for name in names),
