@@ -39,7 +39,7 @@ def shared_library(folder):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_char_p
     for name in ("uniform", "acceptance"):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_double
-    for name in ("n_columns", "n_conditions", "n_latent"):
+    for name in ("n_columns", "n_conditions", "n_latent", "outside"):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_size_t
     loaded.path = path
     return loaded

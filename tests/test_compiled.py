@@ -232,6 +232,7 @@ SPECS = [
     {"b": {"name": "logit", "low": 0, "high": 50}, "a": "rank", "joint": "standardise"},
     {"a": {"name": "standard", "clip": True}, "b": ["log", "minmax"], "joint": "none"},
     {"g": {"name": "integer", "step": 0.5, "offset": 0.5, "decimals": 1}},
+    {"g": {"name": "integer", "step": 2, "divisor": 6}},
     {"g": {"name": "integer", "inner": {"name": "circular", "period": 9e9}}},
 ]
 

@@ -106,7 +106,10 @@ class Flow:
         self.source, self._n_threads = source, checked_threads(n_threads)
         self.manifest = run_directory.read_manifest(source)
         self.manifest.pop("packed", None)  # of this file only
-        plan = run_directory.present_plan(self._checked("plan.json"), f"{source.path}: plan.json")
+        what = f"{source.path}: plan.json"
+        plan = run_directory.present_plan(
+            atomic_files.parse_json(self._checked("plan.json"), what), what
+        )
         run_directory.check_whole(self.manifest, plan, str(source.path))
         with reading(str(source.path)), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of relations at the point where all is tried
@@ -128,7 +131,7 @@ class Flow:
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.scaling, self.condition_ranges = conditions.stored_scaling(self.columns)
-        transform = run_directory.parse_json(self._checked("transform.json"), "transform.json")
+        transform = atomic_files.parse_json(self._checked("transform.json"), "transform.json")
         with reading("transform.json"):
             self.transform = TableTransform.from_json(transform)
         with reading("preconditioner.npz"):

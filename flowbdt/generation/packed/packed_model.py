@@ -201,7 +201,7 @@ class PackedFlow:
         memory = source.mapped(run_directory.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
             return None
-        manifest = run_directory.parse_json(source.read("manifest.json"), f"{source.path}")
+        manifest = atomic_files.parse_json(source.read("manifest.json"), f"{source.path}")
         stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
         if stated is None:
             return None
