@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
@@ -112,7 +112,7 @@ class ConditionRanges:
     names: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
-    unseen: Sequence[Sequence[float]] = ()
+    unseen: Sequence[Sequence[float] | np.ndarray] = ()
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     known: bool = True
 
@@ -221,7 +221,7 @@ def stored(scaling: ColumnScaling, ranges: ConditionRanges) -> dict[str, list[An
     return {**numbers, "unseen": unseen} if unseen else numbers
 
 
-def _without_nan(values: Sequence[float]) -> list[float | None]:
+def _without_nan(values: Iterable[float]) -> list[float | None]:
     return [None if np.isnan(value) else value for value in values]
 
 

@@ -66,7 +66,8 @@ class Csv(PlainFormat):
         frame = columns.to_frame(categories_as_texts=True)
         words = (*frame.columns, *(text for texts in columns.categories.values() for text in texts))
         # Python quotes "\r" only where it ends lines
-        quoting = csv.QUOTE_NONNUMERIC if any("\r" in word for word in words) else csv.QUOTE_MINIMAL
+        quote_all = any("\r" in word for word in words)
+        quoting: Any = csv.QUOTE_NONNUMERIC if quote_all else csv.QUOTE_MINIMAL
         frame.to_csv(part, index=False, lineterminator="\n", quoting=quoting)
 
 
