@@ -140,7 +140,7 @@ def plain(n=500):
     x[:, 1] = np.exp(x[:, 0] + 0.3 * x[:, 1])
     x = np.column_stack([x, x[:, 1] / (1.0 + x[:, 0] ** 2), rng.integers(0, 4, n)])
     cond = np.column_stack([x[:, 0] > 0, rng.normal(size=n)]).astype(float)
-    cond[::7, 1] = np.nan
+    cond[::7, 1] = cond[::13, 0] = np.nan
     return x, cond
 
 

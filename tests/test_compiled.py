@@ -75,7 +75,7 @@ def table(n=600):
 def fitted(**settings):
     x, cond = table()
     given = settings.pop("given", False)
-    cond[::7, 1] = np.nan
+    cond[::7, 1] = cond[::13, 0] = np.nan
     data = EventTable.of(x, list("abcde"), cond=cond if given else None)
     relations = ["d = b / (1 + a ** 2)"]
     return FlowBDT(**{**SMALL, "relations": relations, **settings}).fit(data)

@@ -215,7 +215,7 @@ def write_sample(
     cond: Any = None,
     source: Any = None,
     block_rows: int | None = None,
-    outside: str = "warn",
+    outside: str | None = "warn",
     resume: bool = False,
     on_begin: Callable[[int], Any] = lambda count: None,
     on_rows: Callable[[int], Any] = lambda count: None,

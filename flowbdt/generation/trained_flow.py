@@ -43,9 +43,9 @@ from .input_rows import (
     FileRows,
     InputRows,
     SourcePoints,
+    at_least_one,
     conditions_of,
     number_of_events,
-    positive,
     within,
 )
 from .packed.pack_steps import SolverProgram, solver_program
@@ -361,7 +361,7 @@ class Flow:
         without machine code, where the events that are drawn anew share matrix products.
         """
         if block_rows is not None:
-            block_rows = positive(block_rows, "block_rows")
+            block_rows = at_least_one(block_rows, "block_rows")
         rowwise = self.generator.is_rowwise
         if block_rows is not None and (rowwise or self.ratio is None):
             return -(-block_rows // BLOCK) * BLOCK
@@ -406,8 +406,9 @@ class Flow:
     ) -> np.ndarray | FileRows | None:
         """Return the same; from the path of a file they are read when needed.
 
-        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
-        once, 'raise' refuses it; 'clip' moves all to the range; None does not look.
+        Where one lies beyond its training range by more than a tenth of the width, or is a category
+        or missing as in no training row, 'warn' says so once, 'raise' refuses it; 'clip' moves all
+        numbers to the range; None does not look.
         """
         names = self.condition_names
         if names and cond is None:
@@ -415,6 +416,8 @@ class Flow:
                 f"this model was trained with the conditions {', '.join(names)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
+        if outside is not None:
+            self.condition_ranges.check(outside)
         if not names and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
         categories = {k: v for k, v in self.categories.items() if k in names}

@@ -21,7 +21,7 @@ from .. import atomic_files, seeding
 from ..errors import ConfigError, FormatError, InputError, RunError, reading
 from ..registry import unknown
 from ..tables.checks import relative
-from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
+from ..typed_settings import AtLeastOne, AtLeastZero, Positive, check_settings
 from .denoiser import Denoiser
 from .network_files import (
     load_weights,
@@ -84,7 +84,6 @@ class Rate:
         return falls
 
 
-Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e300)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 

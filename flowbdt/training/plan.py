@@ -236,9 +236,9 @@ def _is_same(run: RunDirectory, plan: dict[str, Any]) -> bool:
             k for k in new if atomic_files.digest(old.get(k)) != atomic_files.digest(new[k])
         ]
         raise RunError(
-            f"{run.path} is another run: {', '.join(different) or 'its content'} differ(s) from"
-            " this one. Use the same table, settings, seed and package versions to"
-            " continue it, or choose another folder"
+            f"{run.path} is another run, not of the same {', '.join(different) or 'content'}:"
+            " use the same table, settings, seed and package versions to continue it, or choose"
+            " another folder"
         )
     return True
 

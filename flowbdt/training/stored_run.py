@@ -70,6 +70,7 @@ class Scaling(Stored):
     scale: list[Annotated[float, msgspec.Meta(gt=0)]]
     low: list[float | None]
     high: list[float | None]
+    unseen: list[list[float | None]] | None = None
 
 
 class Columns(Stored):

@@ -69,6 +69,9 @@ class Parquet(WholeFormat):
     def write(self, part: Path, path: Path, columns: StoredColumns) -> None:
         _need_pyarrow(path)
         frame = columns.to_frame()
+        for name, dtype in frame.dtypes.items():  # none of which Parquet knows
+            if str(dtype).startswith(("Sparse", "float128")):
+                frame[name] = frame[name].to_numpy(np.float64)
         frame.attrs[KEY] = columns.description
         frame.to_parquet(part, engine="pyarrow", index=False)
 
