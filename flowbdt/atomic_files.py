@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -200,13 +201,29 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises FormatError that names the file when it is missing or broken."""
+    """Read a JSON file, as `parse_json`. Raises FormatError if it is missing or broken."""
     try:
-        return json.loads(Path(path).read_text())
+        content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise FormatError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path} is not readable JSON ({error}); it may be truncated") from error
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error}") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes | str, what: str) -> Any:
+    """Parse JSON of finite numbers. Raises FormatError that names the file when it is broken."""
+    try:
+        return json.loads(content, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not readable JSON ({error}); it may be truncated") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:

@@ -264,8 +264,9 @@ class FlowBDT(BaseEstimator):
         compiled : None for machine code where it can be (extra ``compiled``), True to insist on
             numba, False for XGBoost; the same events, but for a few that rounding moves
         outside : for conditions further beyond their training range than a tenth of its width,
-            where trees are constant: 'warn' (a DataWarning with their number), 'raise', 'clip' to
-            move all conditions into the range, or None not to look
+            where trees are constant, and for missing ones and categories that no training row has:
+            'warn' (a DataWarning with their number), 'raise', 'clip' to move all numbers into the
+            range, or None not to look
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
@@ -313,7 +314,7 @@ class FlowBDT(BaseEstimator):
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
-        outside: str = "warn",
+        outside: str | None = "warn",
         random_state: Any = None,
         block_rows: int | None = None,
         resume: bool = False,

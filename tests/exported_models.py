@@ -39,7 +39,7 @@ def shared_library(folder):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_char_p
     for name in ("uniform", "acceptance"):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_double
-    for name in ("n_columns", "n_conditions", "n_latent"):
+    for name in ("n_columns", "n_conditions", "n_latent", "outside"):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_size_t
     loaded.path = path
     return loaded
@@ -140,7 +140,7 @@ def plain(n=500):
     x[:, 1] = np.exp(x[:, 0] + 0.3 * x[:, 1])
     x = np.column_stack([x, x[:, 1] / (1.0 + x[:, 0] ** 2), rng.integers(0, 4, n)])
     cond = np.column_stack([x[:, 0] > 0, rng.normal(size=n)]).astype(float)
-    cond[::7, 1] = np.nan
+    cond[::7, 1] = cond[::13, 0] = np.nan
     return x, cond
 
 

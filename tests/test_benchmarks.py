@@ -225,3 +225,59 @@ def test_cost_of_samplers_is_split_into_field_noise_and_library(monkeypatch):
     assert heun["field, ms"] == pytest.approx(4.0, rel=0.5)
     assert heun["noise, ms"] == 0.0 < ddpm["noise, ms"]
     assert heun["share"] == pytest.approx(heun["library, ms"] / heun["field, ms"])
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("public_tables")
+
+
+@pytest.fixture
+def mixed(public: ModuleType) -> object:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2))
+    kind = rng.integers(0, 3, 200)
+    rows = np.c_[x, kind, (x[:, 0] + kind > 1).astype(float)]
+    return public.Table("mixed", rows, ["a", "b", "kind", "label"], [2], [], True)
+
+
+def test_a_category_that_differs_counts_as_the_whole_range_of_a_number(public, mixed):
+    pytest.importorskip("ot")
+    train = np.array([[0.0, 0, 0, 0], [10, 1, 1, 1]])
+    other = np.array([[5.0, 0, 2, 0], [0, 0, 0, 1]])
+    a, b = mixed.scaled(train, train, other)
+    assert public.distances(a, b).tolist() == [[1.5, 1.0], [0.5 + 1 + 1 + 1, 1 + 1 + 1 + 0]]
+    assert public.wasserstein(public.distances(a, b)) == pytest.approx((1.0 + 3.5) / 2)
+
+
+def test_coverage_asks_for_the_second_neighbour_where_no_rows_repeat(public):
+    real = np.array([[0.0], [1.0], [3.0], [7.0]])  # second neighbours at 3, 2, 3, 6
+    near = np.array([[2.5], [20.0]])  # nearest at 2.5, 1.5, 0.5, 4.5
+    assert public.coverage(real, public.distances(real, near)) == 1.0
+    far = np.array([[4.0], [20.0]])  # nearest at 4, 3, 1, 3
+    assert public.coverage(real, public.distances(real, far)) == 0.5
+
+
+def test_copies_and_missing_classes_are_seen(public, mixed):
+    pytest.importorskip("ot")
+    train, test = mixed.split(0)
+    scores = public.judge(mixed, train, test, train, 1)
+    assert [scores[k] for k in ("W_train", "copies", "coverage_train")] == [0, 1, 1]
+    assert scores["nearer"] > 0.55
+    assert scores["utility"] > 0.85
+    one_class = train[train[:, -1] == 0]
+    assert public.judge(mixed, train, test, one_class, 1)["utility"] == 0
+
+
+def test_real_adaboost_learns_three_classes_with_stumps(public):
+    x = np.random.default_rng(0).uniform(size=(300, 2))
+    y = np.digitize(x[:, 0], [0.3, 0.6])
+    assert (public.RealAdaBoost(0).fit(x, y).predict(x) == y).mean() > 0.99
+
+
+def test_ranks_count_ties_as_half_a_place(public):
+    keys = public.RANKED
+    others = {"a": dict.fromkeys(keys, 1.0), "b": dict.fromkeys(keys, 3.0)}
+    found = public.ranks(dict.fromkeys(keys, 1.0), others)
+    assert [found["rank W_test"], found["rank utility"]] == [1.5, 2.5]

@@ -378,6 +378,26 @@ def test_a_study_starts_from_one_set_of_settings(capsys):
     assert "--config and --from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["submit", "run", "--dry-run", "--sampler", "{solver: heun}"], "--sampler"),
+        (["submit", "run", "--dry-run", "--seed", 0], "--seed"),
+        (["submit", "run", "--dag", "--parts", 3, "--dry-run"], "--parts"),
+        (["submit", "run", "--dry-run", "--cond", "jets.h5"], "--conditions"),
+        (["compare", "report", "report", "--training", "jets.h5"], "--training"),
+        (["report", "report", "-o", "page", "--quick"], "--quick"),
+        (["report", "report", "-o", "page", "--evaluations", 4, 8], "--evaluations"),
+        (["calo", "evaluate", "a.h5", "b.h5", "--epochs", 3], "--epochs"),
+    ],
+)
+def test_an_option_without_use_is_refused(folder, capsys, words, option):
+    assert run("plan", "jets.h5", "-o", "run", *QUICK) == 0
+    capsys.readouterr()
+    assert run(*words) == 1
+    assert f"{option} has nothing to act on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (BrokenPipeError, 0)])
 def test_interruptions_have_their_exit_status(error, status, monkeypatch, capsys):
     def fail(*_: object) -> None:

@@ -251,7 +251,8 @@ def test_automatic_choice_uses_the_type_of_the_column():
     values = rng().integers(-30_000, 30_000, 20_000).astype(float)
     assert choose(values, "int32")[0]["name"] == "integer"
     assert choose(values, "float64")[0]["name"] == "integer"
-    assert choose(values * 1e15, "float64")[0]["name"] != "integer"
+    assert choose(values * 1e15, "float64")[1] == "multiples of 1e+15"
+    assert choose(np.exp(values / 1e3), "float64")[0]["name"] != "integer"
     assert choose(np.array([0.0, 1.0, 2.0] * 5), is_category=True)[0]["name"] == "categorical"
 
 

@@ -75,7 +75,7 @@ def table(n=600):
 def fitted(**settings):
     x, cond = table()
     given = settings.pop("given", False)
-    cond[::7, 1] = np.nan
+    cond[::7, 1] = cond[::13, 0] = np.nan
     data = EventTable.of(x, list("abcde"), cond=cond if given else None)
     relations = ["d = b / (1 + a ** 2)"]
     return FlowBDT(**{**SMALL, "relations": relations, **settings}).fit(data)
@@ -232,6 +232,7 @@ SPECS = [
     {"b": {"name": "logit", "low": 0, "high": 50}, "a": "rank", "joint": "standardise"},
     {"a": {"name": "standard", "clip": True}, "b": ["log", "minmax"], "joint": "none"},
     {"g": {"name": "integer", "step": 0.5, "offset": 0.5, "decimals": 1}},
+    {"g": {"name": "integer", "step": 2, "divisor": 6}},
     {"g": {"name": "integer", "inner": {"name": "circular", "period": 9e9}}},
 ]
 

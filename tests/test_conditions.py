@@ -117,14 +117,20 @@ def test_conditions_of_any_unit_are_learned(name, preconditioner, tmp_path):
         {"centre": [0.0, "a"]},
         {"low": None},
         {"centre": [0.0, None]},
+        {"unseen": [[], []]},
+        {"unseen": [[0.0]]},
+        {"unseen": [["a"]]},
+        {"unseen": [None]},
     ],
     ids=str,
 )
 def test_damaged_scaling_is_refused(change):
     whole = {"centre": [0.0, 1.0], "scale": [1.0, 2.0], "low": [0.0], "high": [None]}
-    stored_scaling({"names": ["y"], "conditions": ["t"], "scaling": whole})
+    columns = {"names": ["y"], "conditions": ["t"], "categories": {}}
+    for unseen in ([], [[]], [[None]]):
+        stored_scaling({**columns, "scaling": {**whole, "unseen": unseen}})
     with pytest.raises(FormatError, match="scaling"):
-        stored_scaling({"names": ["y"], "conditions": ["t"], "scaling": {**whole, **change}})
+        stored_scaling({**columns, "scaling": {**whole, **change}})
 
 
 # ---- weights
@@ -185,7 +191,7 @@ def test_conditions_far_outside_of_training_are_counted(by_pt):
     assert len(record) == 1
 
 
-@pytest.mark.parametrize("pt", [195.0, 250.0, 309.0, np.nan])
+@pytest.mark.parametrize("pt", [195.0, 250.0, 309.0])
 def test_conditions_at_the_edge_of_training_are_not_far(by_pt, pt):
     for outside in ("warn", "raise"):
         by_pt.sample(10, cond=at(pt), random_state=1, outside=outside)
@@ -196,6 +202,95 @@ def test_conditions_that_are_not_looked_at_give_the_same_events(by_pt):
         told = by_pt.sample(10, cond=at(5000.0), random_state=1)
     quiet = by_pt.sample(10, cond=at(5000.0), random_state=1, outside=None)
     np.testing.assert_array_equal(np.asarray(told), np.asarray(quiet))
+
+
+KINDS = pd.CategoricalDtype(["e", "never", "mu"])
+
+
+@pytest.fixture(scope="module")
+def by_kind():
+    """A model whose condition ``gap`` is missing in some rows; no row has the kind 'never'."""
+    kind = pd.Series(np.where(RNG.random(600) < 0.5, "e", "mu")).astype(KINDS)
+    gap = np.where(RNG.random(600) < 0.2, np.nan, PT)
+    cond = frame(pt=PT, kind=kind, gap=gap)
+    return small().fit(frame(reco=PT * RNG.normal(1.0, 0.05, 600)), cond=cond)
+
+
+def of_kind(*kinds, pt=250.0, gap=250.0):
+    return frame(pt=pt, kind=pd.Categorical(kinds, KINDS.categories), gap=gap)
+
+
+UNSEEN = {
+    "'kind' = 'never' in 1 of 2 events": of_kind("e", "never"),
+    "'kind' missing in 2 of 2 events": of_kind(None, None),
+    "'pt' missing in 1 of 2 events": of_kind("e", "mu", pt=[250.0, np.nan]),
+}
+
+
+@pytest.mark.parametrize("outside", ["warn", "clip", "raise"])
+@pytest.mark.parametrize("message", UNSEEN)
+def test_categories_and_gaps_that_no_training_row_has_are_told(by_kind, tmp_path, message, outside):
+    cond = UNSEEN[message]
+    cond.to_csv(tmp_path / "c.csv", index=False)
+    by_kind.save(tmp_path / "m")
+    match = f"outside of training: {message} \\(never in training\\)"
+    for model, given in ((by_kind, cond), (FlowBDT.load(tmp_path / "m"), tmp_path / "c.csv")):
+        if outside == "raise":
+            with pytest.raises(InputError, match=match):
+                list(model.sample_blocks(2, cond=given, outside=outside))
+        else:
+            with pytest.warns(DataWarning, match=match) as record:
+                list(model.sample_blocks(2, cond=given, outside=outside, random_state=1))
+            assert len(record) == 1
+
+
+def test_gaps_and_categories_as_in_training_are_not_told(by_kind):
+    cond = of_kind("e", "mu", gap=np.nan)
+    for outside in ("warn", "raise", "clip"):
+        by_kind.sample(cond=cond, random_state=1, outside=outside)
+
+
+def test_categories_without_an_event_of_any_weight_are_told():
+    cond = frame(kind=["e", "mu"] * 100)
+    model = small().fit(frame(y=RNG.normal(size=200)), cond=cond, sample_weight=[1.0, 0.0] * 100)
+    with pytest.warns(DataWarning, match="'kind' = 'mu' in 1 of 2 events"):
+        model.sample(cond=cond[:2], random_state=1)
+
+
+def test_categories_that_no_training_row_has_are_kept_in_the_type_and_never_made():
+    kind = pd.Series(["e", "mu"] * 300).astype(KINDS)
+    made = small().fit(frame(kind=kind, pt=PT)).sample(2000, random_state=1)
+    assert made.kind.dtype == KINDS
+    assert set(made.kind) == {"e", "mu"}
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_sampler_knows_gaps_and_categories_of_training(by_kind, tmp_path, compiled):
+    by_kind.save(tmp_path / "m")
+    values = (
+        [250.0, 0.0, np.nan],
+        [250.0, 1.0, 250.0],
+        [np.nan, 2.0, 250.0],
+        [250.0, np.nan, 250.0],
+    )
+    told = ("", "'kind' = 'never' in 1", "'pt' missing in 1", "'kind' missing in 1")
+    for cond, message in zip(values, told, strict=True):
+        sampler = open_sampler(tmp_path / "m") if compiled else by_kind.sampler()
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always", DataWarning)
+            sampler.one(cond)
+        assert [message in str(one.message) for one in record] == [True] * bool(message)
+        for code in (3.0, -1.0, 0.5):
+            with pytest.raises(InputError, match="'kind' must be the code of a category, 0 to 2"):
+                sampler.one([250.0, code, 250.0])
+
+
+def test_options_are_checked_in_models_without_conditions():
+    model = small().fit(frame(y=PT))
+    with pytest.raises(ConfigError, match="Known: clip, raise, warn"):
+        model.sample(outside="ignore")
+    for outside in ("warn", "clip", "raise", None):
+        model.sample(outside=outside, random_state=1)
 
 
 def test_conditions_outside_can_be_refused_or_moved(by_pt, tmp_path):
@@ -225,7 +320,10 @@ def test_a_sampler_of_single_events_warns_once(by_pt, tmp_path):
 
 def test_a_constant_condition_knows_no_other_value():
     ranges = ConditionRanges.of(np.full((5, 1), 3.8), ["field"], {})
-    assert ranges.count_far(np.array([[np.float32(3.8)], [3.9], [0.0], [np.nan]])).tolist() == [2]
+    assert ranges.count_far(np.array([[np.float32(3.8)], [3.9], [0.0], [np.nan]])).tolist() == [
+        2,
+        1,
+    ]
 
 
 def test_models_without_ranges_cannot_check_them():

@@ -382,3 +382,22 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
     assert np.isfinite(names["events"].x).all()
     resumed = Trainer.resume("network/checkpoint.npz").fit(names["z"][:300])
     assert resumed.losses == names["trainer"].losses
+
+
+@pytest.mark.parametrize("change", ["missing", "longer", "negative", "no steps"])
+def test_a_crafted_state_of_the_optimiser_is_refused(tmp_path, change):
+    path = tmp_path / "checkpoint.npz"
+    trainer(n_steps=3).fit(EVENTS).save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    if change == "missing":
+        del arrays["t/optimiser1/exp_avg"]
+    elif change == "longer":
+        arrays["t/optimiser1/step"] = np.ones(2, np.float32)
+    elif change == "negative":
+        arrays["t/optimiser1/exp_avg_sq"][...] = -1
+    else:
+        arrays["t/optimiser1/step"] = np.float32(0)
+    np.savez(path, **arrays)
+    with pytest.raises(FormatError, match=r"checkpoint\.npz.*state of its optimiser"):
+        Trainer.resume(path)

@@ -26,6 +26,7 @@ from exported_models import (
     Exported,
     flow_of,
     often_undefined,
+    pointer,
 )
 
 from flowbdt import FlowBDT
@@ -216,6 +217,19 @@ def test_names_and_codes_are_told(tmp_path, library):
         assert exported.call("code", b"particle", b"mu", ctypes.byref(code)) == BAD_ARGUMENT
         assert "'mu'; it has e, pi" in exported.said()
         assert set(exported.many(np.ones((50, 1)), 1, 0)[:, 1]) == {0.0, 1.0}
+
+
+def test_conditions_far_outside_are_counted(tmp_path, library):
+    rng = np.random.default_rng(0)
+    pt, kind = rng.uniform(100, 200, 300), rng.choice(["e", "pi"], 300)
+    cond = pd.DataFrame({"pt": pt, "kind": kind, "same": np.full(300, 3.0)})
+    model = FlowBDT(**{**SMALL, "n_steps": 2}).fit(rng.normal(size=(300, 2)), cond=cond)
+    write_cpp(model, tmp_path)
+    rows = np.array([[150, 0, 3], [99, 1, 3], [205, 0, 3], [85, 0, 3], [300, 1, 4], [np.nan] * 3])
+    with Exported(library, tmp_path / "model.bin") as exported:
+        found = [library.flowbdt_outside(exported.handle, pointer(np.array(row))) for row in rows]
+    assert found == [0, 0, 0, 1, 2, 0]
+    assert list(flow_of(model).condition_ranges.count_far(rows)) == [2, 0, 1]
 
 
 C_PROGRAM = r"""

@@ -298,6 +298,7 @@ def test_undefined_relations_take_an_end_of_the_training_range(tmp_path):
         "identity",
         {"name": "integer", "inner": "rank"},
         {"name": "integer", "step": 0.5, "offset": 1, "decimals": 0},
+        {"name": "integer", "step": 2, "divisor": 6},
         {"name": "integer", "decimals": 1, "inner": {"name": "circular", "period": 1e3}},
         "categorical",
         {"name": "circular", "period": 8.0, "low": 1.0},
@@ -346,6 +347,8 @@ def test_the_file_says_what_goes_in_and_comes_out(tmp_path):
     assert columns[0]["unit"] == "GeV"
     assert columns[5]["categories"] == ["a", "b", "c"]
     assert [c["name"] for c in json.loads(about["conditions"])] == ["c0", "c1"]
+    low, high = json.loads(about["conditions"])[0]["limits"]
+    assert low < cond[:, 0].min() < cond[:, 0].max() < high
     assert (about["format"], about["unknown_conditions"]) == ("1", "any")
     assert about["run_digest"] == flow_of(model).plan["digest"]
     assert json.loads(about["sampler"])["solver"] == "adams_bashforth_3"

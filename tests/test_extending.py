@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from flowbdt.evaluation.metrics import METRICS
 from flowbdt.evaluation.score_events import KINDS
 from flowbdt.flow.solvers import SOLVERS
 from flowbdt.tables.formats import FORMATS, read_attributes
-from flowbdt.tables.transforms import TRANSFORMS, TableTransform
+from flowbdt.tables.transforms import TRANSFORMS, ColumnTransform, TableTransform
 from flowbdt.training import run_directory
 from flowbdt.training.collect import train
 from flowbdt.training.executors import EXECUTORS
@@ -88,6 +89,72 @@ def test_a_transform_is_used_saved_and_loaded(tmp_path):
     )
     with pytest.raises(ConfigError, match="Known: width"):
         FlowBDT(transforms={"*": {"name": "asinh", "low": 0}}, **SMALL).fit(x)
+
+
+class Knots(ColumnTransform):
+    """Piecewise linear between quantiles, with names of its own for what it learns."""
+
+    name = "knots"
+    fitted: ClassVar[Any] = {"knots": list[float], "steps": list[list[float]], "label": str}
+
+    def fit(self, values, rng):
+        self.knots = np.quantile(values, np.linspace(1, 0, 9))  # falling, as no others are
+        self.steps, self.label = np.zeros((2, 3)), "mine"
+        return self
+
+    def forward(self, values, rng):
+        return np.interp(values, self.knots[::-1], np.linspace(-2, 2, 9))[:, None]
+
+    def inverse(self, latent):
+        return np.interp(latent[:, 0], np.linspace(-2, 2, 9), self.knots[::-1])
+
+    def describe(self):
+        return "piecewise linear"
+
+
+def test_a_transform_may_learn_arrays_of_any_name(page, tmp_path):
+    TRANSFORMS.register("knots")(Knots)
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    model = FlowBDT(transforms={"*": "knots"}, **SMALL).fit(x)
+    model.save(tmp_path / "m.flowbdt")
+    again = FlowBDT.load(tmp_path / "m.flowbdt").sample(200, random_state=2)
+    np.testing.assert_array_equal(again, model.sample(200, random_state=2))
+
+
+def no_types(self, values, rng):
+    return Knots.fit(self, values, rng)
+
+
+def not_finite(self, values, rng):
+    Knots.fit(self, values, rng)
+    self.knots[0] = np.inf
+    return self
+
+
+def no_numbers(self, values, rng):
+    Knots.fit(self, values, rng)
+    self.label = object()
+    return self
+
+
+@pytest.mark.parametrize(
+    ("fitted", "fit", "message"),
+    [
+        (("knots", "steps", "label"), no_types, "knots of its state must be a number"),
+        ({"knots": list[float], "gap": float}, no_types, "has no attribute 'gap'"),
+        (Knots.fitted, not_finite, "finite number"),
+        (Knots.fitted, no_numbers, "not JSON serializable"),
+    ],
+)
+def test_a_transform_that_cannot_be_stored_is_refused_before_training(
+    page, monkeypatch, fitted, fit, message
+):
+    monkeypatch.setattr("flowbdt.training.collect.train", None)
+    kind = type("Lost", (Knots,), {"fitted": fitted, "fit": fit, "name": "lost"})
+    TRANSFORMS._entries["lost"] = kind
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    with pytest.raises(ConfigError, match=rf"{message}.*'fitted' names"):
+        FlowBDT(transforms={"*": "lost"}, **SMALL).fit(x)
 
 
 def test_a_transform_with_an_operation_of_its_own_needs_four_files():

@@ -16,7 +16,7 @@ from conftest import run
 from flowbdt import FlowBDT, seeding
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.tables.event_table import EventTable
-from flowbdt.tables.formats import FORMATS, read_table, write_table
+from flowbdt.tables.formats import FORMATS, read_conditions, read_table, write_table
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -108,8 +108,13 @@ def test_names_with_a_number_are_categories_where_each_has_many_rows():
         np.array([DAYS[:2]] * 5),
         np.array([[b"1", b"2"]] * 5),
         [[1.0, 2.0], [1.0]],
+        np.array([[10**400], [1]], dtype=object),
+        np.array([[1, pd.NA]], dtype=object),
     ],
-    ids=["masked", "days", "seconds", "texts", "mixed", "Decimal", "dates", "bytes", "ragged"],
+    ids=[
+        *("masked", "days", "seconds", "texts", "mixed", "Decimal", "dates", "bytes", "ragged"),
+        *("huge", "NA"),
+    ],
 )
 def test_an_array_of_other_things_than_numbers_is_refused(array):
     for use in (EventTable.of, lambda a: EventTable.of(np.zeros((len(a), 1)), cond=a)):
@@ -137,7 +142,16 @@ def test_masked_entries_are_missing_ones_wherever_they_are():
 
 
 @pytest.mark.parametrize(
-    "weight", [["heavy", "light"], ["1", "2"], np.array([1, 2], dtype="datetime64[s]"), [1j, 1]]
+    "weight",
+    [
+        ["heavy", "light"],
+        ["1", "2"],
+        np.array(["1", "2"], dtype=object),
+        np.array([1, 2], dtype="datetime64[s]"),
+        [1j, 1],
+        [10**400, 1],
+        [1, pd.NA],
+    ],
 )
 def test_weights_that_are_no_numbers_are_refused(weight):
     with pytest.raises(InputError, match="weights must be numbers"):
@@ -270,10 +284,22 @@ def test_labels_that_are_no_texts_come_back(labels, tmp_path):
         assert one.sample(3, random_state=1).columns.equals(frame.columns)
 
 
-def test_labels_that_cannot_be_stored_are_warned_about():
-    frame = pd.DataFrame(np.column_stack([X, Y]), columns=pd.to_datetime(["2024-01", "2024-02"]))
+@pytest.mark.parametrize("labels", [pd.to_datetime(["2024-01", "2024-02"]), [np.inf, "b"]])
+def test_labels_that_cannot_be_stored_are_warned_about(labels):
+    frame = pd.DataFrame(np.column_stack([X, Y]), columns=labels)
     with pytest.warns(DataWarning, match="come back as texts"):
         fitted_sample(frame)
+
+
+@pytest.mark.parametrize("labels", [[pd.NA, 1], [("a", pd.NA), ("a", "x")], [("a", np.nan)] * 1])
+def test_labels_that_are_missing_come_back_as_missing(labels):
+    frame = pd.DataFrame(np.column_stack([X, Y])[:, : len(labels)])
+    frame.columns = pd.Index(labels, dtype=object) if labels[0] is pd.NA else pd.Index(labels)
+    back = fitted_sample(frame).columns
+    expected, found = (
+        [*index.to_frame().isna().to_numpy().flat] for index in (frame.columns, back)
+    )
+    assert found == expected
 
 
 def test_types_and_category_values_come_back(tmp_path):
@@ -455,6 +481,84 @@ def test_csv_files_of_other_kinds_are_refused(tmp_path, content, message):
     assert "t.csv" in str(caught.value)
 
 
+TEXTS_OF_A_CSV = [
+    *("NA", "nan", "NaN", "None", "null", "N/A", "", " ", " a", "a ", "\t", "#", "\\", "'", "\0"),
+    *(
+        'q"q',
+        '""',
+        "a,b",
+        "a\nb",
+        "a\rb",
+        "a\r\nb",
+        "1",
+        "01",
+        "1.0",
+        "1e5",
+        "-inf",
+        "True",
+        "\u00e9",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", TEXTS_OF_A_CSV, ids=repr)
+def test_categories_of_any_text_come_back_from_our_csv(tmp_path, text):
+    path, texts = tmp_path / "t.csv", pd.Categorical([text, "zz", text])
+    table = EventTable.of(pd.DataFrame({"k": texts, " x": [0.5, 1.0, 2.0], "1": [3, 4, 5]}))
+    write_table(path, table)
+    pd.testing.assert_frame_equal(read_table(path).to_frame(), table.to_frame())
+    for present in ([text, "zz", text], [text, None, "zz"]):
+        cond = pd.DataFrame({"k": pd.Categorical(present, texts.categories)})
+        table = EventTable.of(np.zeros((3, 1)), cond=cond)
+        if text == "" and None in present:
+            with pytest.raises(InputError, match="'k' has missing entries and the category ''"):
+                write_table(path, table)
+            continue
+        write_table(path, table)
+        for back in (read_table(path), read_conditions(path)):
+            values = back.x if back.cond is None else back.cond
+            np.testing.assert_array_equal(values, table.cond)
+            assert back.categories == table.categories
+
+
+def test_categories_of_narrow_numbers_come_back_from_our_csv(tmp_path):
+    halves = pd.Categorical(np.array([0.1, 1e30, 0.1], dtype=np.float32))
+    table = EventTable.of(pd.DataFrame({"k": halves}))
+    write_table(tmp_path / "t.csv", table)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv").to_frame(), table.to_frame())
+
+
+def test_words_for_missing_values_are_texts_among_texts_and_missing_among_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("region,n,flag\nNA,1,True\nEU,NA,NA\n,nan,False\n")
+    with pytest.warns(DataWarning, match="'region' has the text 'NA', .*leave the field empty"):
+        cond = read_conditions(path)
+    assert cond.categories == {"region": ("EU", "NA")}
+    np.testing.assert_array_equal(cond.x, [[1, 1, 1], [0, np.nan, np.nan], [np.nan, np.nan, 0]])
+
+
+def test_texts_of_a_csv_are_compared_with_the_categories_of_a_model(tmp_path):
+    path, texts = tmp_path / "c.csv", ["NA", "1", "1.5", "nan"] * (N // 4)
+    codes = pd.Categorical(texts).codes
+    frame = pd.DataFrame({"y": Y + 10 * codes})
+    model = small(random_state=1).fit(frame, cond=pd.DataFrame({"k": pd.Categorical(texts)}))
+    for given in (["NA", "nan"] * 10, ["1.5", "1"] * 10, ["nan"]):
+        pd.DataFrame({"k": given}).to_csv(path, index=False)
+        cond = pd.DataFrame({"k": given})
+        expected = model.sample(20, cond=cond, random_state=1)
+        new = pd.concat(list(model.sample_blocks(20, cond=path, random_state=1)))
+        pd.testing.assert_frame_equal(new, expected)
+    with pytest.raises(InputError, match="unknown categories 2"):
+        model.sample(cond=pd.DataFrame({"k": ["2"]}))
+
+
+def test_numbers_that_are_several_categories_are_no_choice(tmp_path):
+    frame, texts = pd.DataFrame({"y": Y}), ["1", "01"] * (N // 2)
+    model = small(random_state=1).fit(frame, cond=pd.DataFrame({"k": pd.Categorical(texts)}))
+    with pytest.raises(InputError, match="'k' must hold texts, one of 01, 1"):
+        model.sample(cond=pd.DataFrame({"k": [1]}))
+
+
 @pytest.mark.parametrize("text", ["00501", "0730"])
 def test_leading_zeros_that_numbers_lose_are_told(tmp_path, text):
     (tmp_path / "t.csv").write_text(f"zip,x,name\n\n{text},0.5,012\n10001,0,b\n20002,-0.25,c\n")
@@ -556,3 +660,126 @@ def test_conditions_of_two_tables_are_brought_into_one_order():
     same = real.like(other)
     assert (same.names, same.cond_names) == (("mass",), ("pt", "eta"))
     np.testing.assert_array_equal(same.cond, [[0, 1], [2, 2], [4, 3]])
+
+
+# ---- tables that are stacked
+
+
+def _series(*values, dtype=None):
+    return pd.Series(values, dtype=dtype)
+
+
+def _levels(values, order):
+    return pd.Series(pd.Categorical(values, order, ordered=True))
+
+
+STACKED = {
+    "integers and floats": (_series(1, 2), _series(0.5), "float64"),
+    "widths": (_series(1, 2, dtype="int32"), _series(2**40), "int64"),
+    "truth values and integers": (_series(True, False), _series(5), "int64"),
+    "nullable and plain": (_series(1, 2, dtype="Int64"), _series(3), "Int64"),
+    "nullable": (_series(1, dtype="Int64"), _series(2.5, dtype="Float32"), "Float64"),
+    "texts and categories": (_series("a"), _series("b", dtype="category"), pd.Series(["a"]).dtype),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "dtype"), STACKED.values(), ids=STACKED)
+def test_stacked_tables_have_a_type_for_the_values_of_both(first, second, dtype):
+    for one, other in ((first, second), (second, first)):
+        tables = [EventTable.of(pd.DataFrame({"v": column})) for column in (one, other)]
+        stacked = EventTable.concatenate(tables).to_frame().v
+        assert stacked.dtype == dtype
+        assert stacked.tolist() == [*one, *other]
+
+
+@pytest.mark.parametrize("order", [False, True])
+def test_stacked_categories_are_united_unless_their_order_would_be_invented(order):
+    columns = [pd.Categorical(["a", last], ["a", last], ordered=order) for last in "bc"]
+    tables = [EventTable.of(pd.DataFrame({"v": column})) for column in columns]
+    if order:
+        with pytest.raises(InputError, match="ordered categories in column 'v'"):
+            EventTable.concatenate(tables)
+        tables = tables[:1] * 2
+    stacked = EventTable.concatenate(tables).to_frame().v
+    assert stacked.tolist() == (["a", "b", "a", "b"] if order else ["a", "b", "a", "c"])
+    assert stacked.dtype == pd.CategoricalDtype(["a", "b"] if order else ["a", "b", "c"], order)
+
+
+NOT_STACKED = {
+    "texts and numbers": (_series("1", "2"), _series(1, 2)),
+    "numbers as categories": (_series(1, 2, dtype="category"), _series(1, 2)),
+    "kinds of categories": (_series(1, dtype="category"), _series(1.0, dtype="category")),
+    "bytes": (_series(b"a"), _series("a")),
+    "nullable truth values": (_series(True, dtype="boolean"), _series(1, dtype="Int64")),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), NOT_STACKED.values(), ids=NOT_STACKED)
+def test_tables_of_different_kinds_are_not_stacked(first, second):
+    tables = [EventTable.of(pd.DataFrame({"v": column})) for column in (first, second)]
+    for pair in (tables, tables[::-1]):
+        with pytest.raises(InputError, match="'v'.*convert one of them"):
+            EventTable.concatenate(pair)
+
+
+def test_units_of_no_column_are_refused_and_those_of_a_table_are_replaced():
+    table = EventTable.of(pd.DataFrame({"pt": X, "eta": Y}), units={"pt": "GeV"})
+    assert table.units == ("GeV", "")
+    assert EventTable.of(table, units={"eta": "rad"}).units == ("GeV", "rad")
+    for given in (table, table.to_frame()):
+        with pytest.raises(InputError, match=r"in units\) 'pT'.*Known: eta, pt"):
+            EventTable.of(given, units={"pT": "GeV"})
+
+
+def test_the_row_of_a_text_among_numbers_is_counted_from_the_first():
+    frame = pd.DataFrame({"v": [1.5, np.nan, "abc", 2.5, 3.5]}, index=[7] * 5)
+    with pytest.raises(InputError, match="'v'.* row 2 has 'abc' among numbers"):
+        EventTable.of(np.zeros((5, 1)), cond=frame)
+
+
+def test_conditions_without_rows_are_refused(named):
+    with pytest.raises(InputError, match="cond has no rows"):
+        named.sample(cond=pd.DataFrame({"pt": X, "eta": Y})[:0])
+
+
+def test_lists_of_different_lengths_and_numbers_beyond_all_floats_are_refused_by_name():
+    for values in ([[1, 2], [3]], [10**400, 1]):
+        with pytest.raises(InputError, match="'v'"):
+            EventTable.of({"v": values})
+
+
+def test_integers_of_any_kind_that_a_float_rounds_are_told():
+    for values in ([2**53 + 1, 1], [2**80 + 1, 1]):
+        with pytest.warns(DataWarning, match="'v' has integers beyond"):
+            EventTable.of({"v": values})
+
+
+def test_rows_whose_index_has_another_order_are_told():
+    frame, backwards = pd.DataFrame({"x": X, "w": np.abs(X)}), slice(None, None, -1)
+    for given in ({"cond": frame[["w"]][backwards]}, {"weight": frame.w[backwards]}):
+        with pytest.warns(DataWarning, match="index of the table in another order"):
+            EventTable.of(frame[["x"]], **given)
+    EventTable.of(frame[["x"]], cond=frame[["w"]], weight=frame.w.reset_index(drop=True))
+    EventTable.of(frame[["x"]][backwards].reset_index(drop=True), weight=frame.w.set_axis(X))
+
+
+def test_blanks_of_a_csv_from_elsewhere_make_no_other_columns_and_no_silent_categories(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("k , b\nx ,1\nx,2\n")
+    with pytest.warns(DataWarning, match="'k' has the categories 'x ' and 'x'"):
+        assert read_table(path).names == ("k", "b")
+
+
+@pytest.mark.parametrize("word", ["NULL", "NAN", "#N/A", "-nan"])
+def test_other_words_for_missing_among_numbers_are_refused(tmp_path, word):
+    (tmp_path / "t.csv").write_text(f"a\n{word}\n2.5\n3\n")
+    with pytest.raises(InputError, match=f"'a' must be numeric.* row 0 has '{word}'"):
+        read_conditions(tmp_path / "t.csv")
+
+
+def test_types_that_parquet_does_not_know_are_written_as_others(tmp_path):
+    pytest.importorskip("pyarrow")
+    wide, sparse = np.array([0.5, 1.0], dtype=np.longdouble), pd.arrays.SparseArray([0, 1.5])
+    table = EventTable.of(pd.DataFrame({"wide": wide, "sparse": sparse}))
+    write_table(tmp_path / "t.parquet", table)
+    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet").x, table.x)

@@ -112,6 +112,7 @@ def test_a_task_that_does_not_exist_is_named(planned, capsys, number):
 def test_a_failing_step_exits_with_the_reason_in_its_last_line(planned, capsys):
     task = planned.read_json(run_directory.task_name(1))
     bad = {**task, "booster": {**task["booster"], "max_depth": -1}}
+    bad["digest"] = atomic_files.digest({k: v for k, v in bad.items() if k != "digest"})
     planned.write_json(run_directory.task_name(1), bad)
     assert run("step", planned.path, 1) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]

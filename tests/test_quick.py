@@ -31,7 +31,9 @@ def fitted():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 3))
     x[:, 1] = np.exp(x[:, 1])
-    data = EventTable.of(x, list("abc"), cond=rng.normal(size=(400, 2)))
+    cond = rng.normal(size=(400, 2))
+    cond[::9, 0] = np.nan
+    data = EventTable.of(x, list("abc"), cond=cond)
     return FlowBDT(
         preset="fast",
         n_steps=3,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import PLAIN, QUICK, make_jets, run
 
+from flowbdt import atomic_files
 from flowbdt.config import RunConfig
 from flowbdt.errors import FormatError
 from flowbdt.model import FlowBDT, fit_run
@@ -117,6 +118,88 @@ def test_a_report_that_is_no_mapping_is_trained_anew(complete, tmp_path, monkeyp
     assert run("show", "run") == 0
     assert run("collect", "run") == 1
     assert run("fit", "-o", "run", "--resume") == 0
+
+
+def rewritten(run_, name, changes, digest=False):
+    """Change entries of a JSON file of a run, with the right seal, and digest where it has one."""
+    content = {**run_.read_json(name), **changes}
+    if digest:
+        content["digest"] = atomic_files.digest({k: v for k, v in content.items() if k != "digest"})
+    run_.write_json(name, content)
+
+
+CRAFTED = [
+    ({"seed": -1}, "entry seed"),
+    ({"time": 2.0}, "entry time"),
+    ({"step": 0}, "task of step 0"),
+    ({"events": {"../../z": "0" * 64}}, "'../../z'"),
+    ({"events": {"valid": "0" * 64}}, "table/z.npy"),
+    ({"fitted": {"config.yaml": "0" * 64}}, "entry fitted"),
+    ({"fitted": {"transform.json": "0" * 64}}, "preconditioner.npz"),
+    ({"noise": {"name": "repeats"}}, "n_repeats"),
+    ({"noise": 3}, "noise"),
+    ({"path": {"name": "nowhere"}}, "Known: "),
+    ({"inputs": ["nothing"]}, "nothing"),
+    ({"booster": {"n_estimators": 3, "learning_rate": -1.0}}, "'learning_rate' must be a number"),
+    ({"booster": {"n_estimators": [3]}}, "entry booster"),
+    ({"format": "4"}, "has format '4'"),
+    ({"surprise": 1}, "surprise"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), CRAFTED)
+def test_a_crafted_task_is_an_error_that_names_it(complete, tmp_path, changes, message, capsys):
+    shutil.copytree(complete[0] / "run", tmp_path / "run")
+    crafted = RunDirectory(tmp_path / "run")
+    rewritten(crafted, "tasks/0001.json", changes, digest=True)
+    assert run("step", tmp_path / "run", 1) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "0001.json" in error
+    assert message in error
+
+
+def test_a_task_that_is_not_of_the_plan_is_written_anew(complete, tmp_path):
+    """Right in itself, it trained another model without a word."""
+    shutil.copytree(complete[0] / "run", tmp_path / "run")
+    crafted = RunDirectory(tmp_path / "run")
+    before = crafted.read("tasks/0001.json")
+    rewritten(crafted, "tasks/0001.json", {"seed": 99}, digest=True)
+    assert crafted.task(1)["seed"] == 99
+    collect_steps(crafted)
+    assert crafted.read("tasks/0001.json") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trees": "many"}, "entry trees"),
+        ({"train_rmse": None}, "entry train_rmse"),
+        ({"peak_mib": -1}, "entry peak_mib"),
+        ({"step": 0}, "report of another step"),
+        ({"time": 0.25}, "report of another step"),
+        ({"model_sha256": "x"}, "entry model_sha256"),
+    ],
+)
+def test_a_crafted_report_is_named_and_trained_anew(complete, tmp_path, changes, message, capsys):
+    shutil.copytree(complete[0] / "run", tmp_path / "run")
+    crafted = RunDirectory(tmp_path / "run")
+    rewritten(crafted, "steps/0001.report.json", changes)
+    assert crafted.missing_steps() == [1]
+    assert run("collect", tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert "0001.report.json" in error
+    assert message in error
+    assert run("fit", "-o", tmp_path / "run", "--resume", "-q") == 0
+
+
+def test_json_of_a_run_and_beside_it_is_read_alike(tmp_path):
+    path = tmp_path / "x.json"
+    for text in ('{"a": NaN}', '{"a": 1e999}', '{"a": -Infinity}', "[" * 100_000, "{", "\x00"):
+        path.write_text(text)
+        for read in (atomic_files.read_json, lambda p: RunDirectory(p.parent).read_json(p.name)):
+            with pytest.raises(FormatError, match=r"x\.json is not readable JSON"):
+                read(path)
 
 
 def test_an_untrained_run_says_how_many_steps_are_missing(tmp_path, monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -15,12 +16,17 @@ import pandas as pd
 import pytest
 from conftest import QUICK, run
 
-from flowbdt import EventTable, FlowBDT, read_table, seeding, write_table
+from flowbdt import EventTable, FlowBDT, atomic_files, read_table, seeding, write_table
 from flowbdt.errors import FormatError, InputError, RunError
 from flowbdt.generation import sample_files, trained_flow
 from flowbdt.generation.input_rows import FileRows
 from flowbdt.generation.sample_files import BlockFiles
-from flowbdt.tables.formats import condition_blocks, count_rows, read_conditions
+from flowbdt.tables.formats import (
+    condition_blocks,
+    count_rows,
+    read_attributes,
+    read_conditions,
+)
 
 SETTINGS = ["preset=fast", "n_steps=3", "booster.n_estimators=4", "random_state=1"]
 WORDS = [word for text in SETTINGS for word in ("--set", text)]
@@ -197,6 +203,72 @@ def foreign(path):
 
 def removed(path):
     path.unlink()
+
+
+@pytest.mark.parametrize("ending", ["h5", "npy", "csv"])
+def test_a_finished_file_is_compared_with_the_events_of_the_model(trained, capsys, ending):
+    """Only its attributes were, so that other events passed for these."""
+    words = ["generate", "run", "-n", 500, "--seed", 3, "-o", f"new.{ending}"]
+    assert run(*words) == 0
+    path, whole = Path(f"new.{ending}"), Path(f"new.{ending}").read_bytes()
+    assert run(*words, "--resume") == 0
+    assert "nothing was missing" in capsys.readouterr().out
+    table = read_table(path)
+    table.x[77, 0] += 1.0
+    write_table(path, table, read_attributes(path))
+    assert path.read_bytes() != whole
+    assert run(*words, "--resume") == 0
+    assert "nothing was missing" not in capsys.readouterr().out
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plan: {**plan, "blocks": plan["blocks"][:-1]}, "not all rows in order"),
+        (lambda plan: {**plan, "blocks": [[0, 10**12]]}, "not all rows in order"),
+        (lambda plan: {**plan, "blocks": [[0, "x"]]}, "blocks"),
+        (lambda plan: {**plan, "sample": []}, "entry sample"),
+        (lambda plan: {**plan, "surprise": 1}, "surprise"),
+    ],
+)
+def test_a_crafted_plan_of_a_sample_is_named(
+    trained, monkeypatch, small_blocks, capsys, change, message
+):
+    words = ["generate", "run", "-n", N, "--seed", 3, "-o", "two.h5"]
+    stop_after(monkeypatch, 2)
+    assert run(*words) == 130
+    path = Path("two.h5.partial/sample.json")
+    plan = {k: v for k, v in json.loads(path.read_text()).items() if k != "digest"}
+    plan = change(plan)
+    path.write_text(json.dumps({**plan, "digest": atomic_files.digest(plan)}))
+    assert run(*words, "--resume") == 1
+    error = capsys.readouterr().err
+    assert "sample.json" in error
+    assert message in error
+
+
+@pytest.mark.parametrize("shape", ["wider", "longer", "float32", "pickle"])
+def test_a_crafted_block_of_another_form_is_named(
+    trained, monkeypatch, small_blocks, capsys, shape
+):
+    words = ["generate", "run", "-n", N, "--seed", 3, "-o", "two.h5"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert run(*words) == 130
+    path, report = Path("two.h5.partial/0001.npy"), Path("two.h5.partial/0001.report.json")
+    values = np.load(path)
+    kinds = {"wider": np.hstack, "longer": np.vstack}
+    np.save(path, kinds[shape]([values, values]) if shape in kinds else values.astype(
+        "f4" if shape == "float32" else object
+    ))  # fmt: skip
+    content = {**json.loads(report.read_text()), "sha256": atomic_files.digest_file(path)}
+    report.write_text(json.dumps(content))
+    assert run(*words, "--resume") == 1
+    error = capsys.readouterr().err
+    assert "0001.npy; remove it, then resume" in error
+    path.unlink()
+    assert run(*words, "--resume") == 0
 
 
 @pytest.mark.parametrize("damage", [half, zeros, flipped, foreign, removed])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import mixed_table
 
@@ -201,3 +202,13 @@ def test_importing_does_not_load_the_file_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_a_parquet_file_with_damaged_texts_is_named(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "t.parquet"
+    frame = pd.DataFrame({"kind": ["pion", "muon"] * 5, "x": np.arange(10.0)})
+    frame.to_parquet(path, compression=None)
+    path.write_bytes(path.read_bytes().replace(b"pion", b"pi\xffn"))
+    with pytest.raises(FormatError, match=r"t\.parquet is not a readable.*UTF"):
+        read_table(path)

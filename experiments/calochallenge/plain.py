@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation.variants import REFERENCE as RECIPE
+from flowbdt.atomic_files import parse_json
 from flowbdt.model import FlowBDT
 from flowbdt.physics.calorimeter.shower_files import Showers
 from flowbdt.training import run_directory
@@ -41,7 +42,7 @@ def generated(
     bulk = time.process_time() - end
     new = Showers.of(energies, np.maximum(voxels, 0).astype(np.float32), train.geometry)
     archive = run_directory.Archive("recipe", model.archive_)
-    names = run_directory.parse_json(archive.read("manifest.json"), "manifest.json")["models"]
+    names = parse_json(archive.read("manifest.json"), "manifest.json")["models"]
     cost = {
         "train_cpu_s": end - start,
         "ms_bulk": 1e3 * bulk / len(energies),

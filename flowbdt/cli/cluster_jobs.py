@@ -102,7 +102,8 @@ def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: 
 def _check_task(path: Path, number: int) -> None:
     from ..training.run_directory import task_name
 
-    known = sorted(int(task.stem) for task in path.glob("tasks/[0-9]*.json"))
+    names = (task.stem for task in path.glob("tasks/[0-9]*.json"))
+    known = sorted(int(name) for name in names if name.isdecimal())
     if not known:
         raise ConfigError(f"{path} is no planned run: start with 'flowbdt plan TABLE -o RUN'")
     if not (path / task_name(number)).exists():
@@ -124,7 +125,7 @@ def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dic
     try:
         return work.do(str(path), number, checked_threads(n_threads))
     except Exception as error:
-        if not isinstance(error, FlowbdtError):
+        if not isinstance(error, (FlowbdtError, MemoryError)):
             traceback.print_exc()
         raise RunError(f"{work.noun} {number} failed: {reason(error)}") from error
 
@@ -218,6 +219,11 @@ def submit_command(
     backend = _planned_executor(run, executor or "htcondor", settings)
     if (events is None) != (output is None):
         raise ConfigError("--generate N and -o FILE go together: how many events, and where to")
+    if events is None:
+        options.refuse_given(
+            "only --generate N makes events",
+            *("cond", "source", "parts", "seed", "outside", "sampler"),
+        )
     if real is not None and not (dag and events):
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
     if events and not dag and not planned.file("manifest.json").exists():

@@ -77,6 +77,7 @@ def _read_truth(real: Path | None, training: Path | None, seed: int, quick: bool
     from ..tables.formats import read_table
 
     if real is None:
+        options.refuse_given("--real names the events to judge by", "training", "quick", "seed")
         return None
     return Truth(read_table(real), None if training is None else read_table(training), seed, quick)
 
@@ -145,6 +146,8 @@ def report_command(
 
     figures = () if published is None else read_published(published)
     _check_samplers(entries, sampler)
+    if not any(library.is_run(Path(entry)) for entry in entries):
+        options.refuse_given("only runs make events with it", "evaluations")
     atomic_files.make_folder(output)  # an error now, not at the end
     truth = _read_truth(**truth_settings)
     judged = library.read_entries(entries, truth, sampler)
@@ -231,6 +234,8 @@ def evaluate_showers_command(
     from ..physics.calorimeter.shower_files import ShowerFile, read_showers
     from ..trees.boosted_trees import make_classifier
 
+    if not official:
+        options.refuse_given("only --official trains that network", "runs", "epochs")
     files = [ShowerFile(path) for path in (reference, generated)]  # both checked before reading
     real, new = (file.read() for file in files)
     make_folder(output)  # an error now, not after hours

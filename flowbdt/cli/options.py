@@ -140,6 +140,15 @@ quiet = click.option(
 )
 
 
+def refuse_given(reason: str, *names: str) -> None:
+    """Raise ConfigError if one of these parameters was given in a call that has no use for it."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise ConfigError(f"{parameter.opts[0]} has nothing to act on: {reason}")
+
+
 def is_quiet() -> bool:
     """Return whether the command was called with ``--quiet``."""
     return bool(click.get_current_context().meta["quiet"])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..seeding import stream
-from ..tables.checks import relative
+from ..tables.checks import relative_or_ones
 from ..tables.event_table import EventTable
 from .evaluate import Evaluation, aligned
 from .metrics import METRICS, Result, quantile_edges, separation_of_shares
@@ -172,7 +172,7 @@ class Binned:
             for table in (real, made)
         ]
         tables = (real, made)
-        weights = [np.ones(t.n) if t.weight is None else relative(t.weight) for t in tables]
+        weights = [relative_or_ones(t.weight, t.n) for t in tables]
         return cls(bins[0], bins[1], (weights[0], weights[1]), n_bins)
 
     def separations(self) -> np.ndarray:

@@ -175,7 +175,7 @@ def described(entry: Entry) -> dict[str, Any]:
     """Return what a report shows of the run of an entry: steps, settings, digest, events, cost."""
     if entry.run is None:
         return {}
-    manifest = run_directory.parse_json(entry.run.read("manifest.json"), "manifest.json")
+    manifest = atomic_files.parse_json(entry.run.read("manifest.json"), "manifest.json")
     plan = run_directory.read_plan(entry.run)
     return {
         "steps": manifest["steps"],

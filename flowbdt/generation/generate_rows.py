@@ -33,7 +33,7 @@ warn_of_events = partial(warn, category=DataWarning, stacklevel=3)
 
 NOT_FINITE = "{} not finite: the flow carried points beyond all numbers"
 UNDEFINED = "a relation is undefined in {}; its column was set to an end of its training range"
-KEPT = "{} event(s) were kept although all attempts were rejected: the model does not describe them"
+KEPT = "all attempts were rejected for {}, kept all the same: the model does not describe them"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class EventGenerator:
             if not len(left):
                 return
             x[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
-        warn_of_events(KEPT.format(len(left)))
+        warn_of_events(KEPT.format(plural(len(left), "event")))
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the inputs (n, d + c), float32, of the rejection classifier."""

@@ -70,12 +70,12 @@ def conditions_of(
     path = Path(cond)
     count = count_rows(path)
     if count == 1:
-        return align_conditions(read_conditions(path, names), names, categories, n_rows)
+        return align_conditions(read_conditions(path, names, categories), names, categories, n_rows)
     if count != n_rows:
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {count} in {path}")
 
     def blocks(first: int) -> Iterator[np.ndarray]:
-        for table in condition_blocks(path, READ_TOGETHER, first, names):
+        for table in condition_blocks(path, READ_TOGETHER, first, names, categories):
             yield align_conditions(table, names, categories, table.n)
 
     return FileRows(path, blocks, n_rows)
@@ -85,20 +85,20 @@ def within(
     rows: np.ndarray | FileRows, ranges: ConditionRanges, n_rows: int, outside: str
 ) -> np.ndarray | FileRows:
     """Return conditions after a look at all of them; see `Flow.condition_rows`."""
-    ranges.check(outside)
+    clipped: np.ndarray | FileRows = rows
     if isinstance(rows, FileRows):
         if outside == "clip":
-            return rows.clipped(ranges)
+            clipped = rows.clipped(ranges)
         spans = range(0, n_rows, READ_TOGETHER)
         far = sum(ranges.count_far(rows[low : low + READ_TOGETHER]) for low in spans)
     else:
         one_for_all = n_rows > 1 and rows.strides[0] == 0
         looked_at = rows[:1] if one_for_all else rows
         if outside == "clip":
-            return np.broadcast_to(ranges.clip(looked_at), rows.shape)
+            clipped = np.broadcast_to(ranges.clip(looked_at), rows.shape)
         far = ranges.count_far(looked_at) * (n_rows if one_for_all else 1)
     ranges.report(np.asarray(far), n_rows, outside)
-    return rows
+    return clipped
 
 
 class SourcePoints:
@@ -167,10 +167,10 @@ def number_of_events(n: int | None, *inputs: Any) -> int:
     Raises InputError if it is not a whole number of at least 1.
     """
     counts = [count_rows(rows) if _is_file(rows) else row_count(rows) for rows in inputs]
-    return positive(max(1, *counts) if n is None else n, "n_samples")
+    return at_least_one(max(1, *counts) if n is None else n, "n_samples")
 
 
-def positive(number: Any, name: str) -> int:
+def at_least_one(number: Any, name: str) -> int:
     """Return a whole number of at least 1. Raises InputError for anything else."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
         raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")

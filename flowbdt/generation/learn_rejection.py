@@ -18,7 +18,9 @@ from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
 from ..training.executors.local import checked_threads
 from ..training.run_directory import RunDirectory
+from ..training.stored_run import RejectionReport
 from ..trees.density_ratio import DensityRatio
+from ..typed_settings import check_stored
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT = 8
@@ -51,9 +53,10 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
 def _is_learned(run: RunDirectory, key: str) -> bool:
     try:
         report = run.read_json(run_directory.REJECTION_REPORT)
+        check_stored(report, RejectionReport, run_directory.REJECTION_REPORT)
         present = atomic_files.digest_file(run.file(run_directory.REJECTION))
         return bool(report["model_sha256"] == present and report["key"] == key)
-    except (FormatError, OSError, KeyError, TypeError):
+    except (FormatError, OSError):
         return False
 
 

@@ -114,7 +114,14 @@ class EventSampler:
         self._cond = np.zeros((1, len(self._names)))
         self._columns = flow.scaling[: flow.n_columns]
         self._conditions = flow.scaling[flow.n_columns :]
-        self._limits = np.transpose(flow.condition_ranges.limits).tolist()
+        ranges = flow.condition_ranges
+        unseen = ranges.unseen or [()] * len(self._names)
+        self._limits = [
+            (low, high, tuple(codes), bool(np.isnan(codes).any()))
+            for low, high, codes in zip(*map(np.ndarray.tolist, ranges.limits), unseen, strict=True)
+        ]
+        known = enumerate(map(ranges.categories.get, self._names))
+        self._codes = [(i, range(len(texts))) for i, texts in known if texts]
         self._inputs = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
         self._noise: list[_RowNumbers] = []
         self._accept: list[_RowNumbers] = []
@@ -142,7 +149,16 @@ class EventSampler:
             self._cond[0] = cond
             if np.isinf(self._cond).any():
                 raise InputError(f"conditions must be numbers, or NaN where unknown, got {cond}")
-            if any(v < low or v > high for v, (low, high) in zip(cond, self._limits, strict=False)):
+            for i, codes in self._codes:
+                if cond[i] not in codes and cond[i] == cond[i]:
+                    raise InputError(
+                        f"condition {self._names[i]!r} must be the code of a category, 0 to"
+                        f" {len(codes) - 1}, or NaN where unknown, got {cond[i]}"
+                    )
+            if any(
+                v < low or v > high or v in codes or (v != v and always_known)
+                for v, (low, high, codes, always_known) in zip(cond, self._limits, strict=False)
+            ):
                 self._limits = []  # one warning is enough
                 ranges = self._flow.condition_ranges
                 ranges.report(ranges.count_far(self._cond), 1, "warn")

@@ -20,13 +20,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import __version__, atomic_files, seeding
-from ..errors import FormatError, RunError
+from ..errors import FormatError, RunError, reading
 from ..tables.event_table import EventTable
-from ..tables.formats import TableWriter, count_rows, read_attributes
+from ..tables.formats import TableWriter, count_rows, iter_blocks, read_attributes
 from ..tables.formats.table_files import format_of
+from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
 from .input_rows import READ_TOGETHER, InputRows, number_of_events, rows_digest
 from .trained_flow import Flow
 
@@ -37,6 +39,28 @@ PLAN = "sample.json"
 
 BLOCK_VALUES = 2**22
 """Values in a block of `write_sample`, about: 32 MB. Samples of one block need no folder."""
+
+
+COMPARED = 16
+"""One group of events of so many is compared before a finished file is taken for whole."""
+
+
+class SamplePlan(Stored):
+    """``sample.json``, without its digest."""
+
+    format: int
+    sample: dict[str, Any]
+    blocks: list[tuple[AtLeastZero, AtLeastOne]]
+    compiled: bool = False
+    output: str = ""
+
+
+class BlockReport(msgspec.Struct):
+    """``0003.report.json``; jobs add entries."""
+
+    rows: AtLeastOne
+    sample_digest: str
+    sha256: str
 
 
 class BlockFiles:
@@ -61,6 +85,13 @@ class BlockFiles:
             raise FormatError(
                 f"{path} is missing, damaged, or of another format than {FORMAT}: remove"
                 f" {self.folder} to begin again"
+            )
+        check_stored(content, SamplePlan, f"{path}")
+        lows, highs = ([block[end] for block in content["blocks"]] for end in (0, 1))
+        edges = [*lows, content["sample"].get("number of events")]
+        if edges != [0, *highs] or any(low >= high for low, high in content["blocks"]):
+            raise FormatError(
+                f"{path}: its blocks are not all rows in order; remove {self.folder} to begin again"
             )
         return dict(content)
 
@@ -104,10 +135,13 @@ class BlockFiles:
         values, described = self.files(number)
         try:
             report: dict[str, Any] = atomic_files.read_json(described)
+            check_stored(report, BlockReport, f"{described}")
+            plan = self.plan()
+            low, high = plan["blocks"][number]
             whole = report["sha256"] == atomic_files.digest_file(values)
-            same = report["sample_digest"] == _sample_digest(self.plan())
-        except (FormatError, OSError, KeyError, TypeError):
+        except (FormatError, OSError, IndexError):
             return None
+        same = report["sample_digest"] == _sample_digest(plan) and report["rows"] == high - low
         return report if whole and same else None
 
     def missing(self) -> list[int]:
@@ -132,10 +166,14 @@ class BlockFiles:
 
     def assemble(self, flow: Flow, output: Path, attributes: Mapping[str, Any]) -> None:
         """Write the output file from all blocks, which must be whole; memory is that of a block."""
-        d = flow.n_columns
+        d, width = flow.n_columns, flow.n_columns + len(flow.condition_names)
         with TableWriter(output, attributes) as writer:
-            for number in range(len(self.plan()["blocks"])):
-                values = np.load(self.files(number)[0], mmap_mode="r", allow_pickle=False)
+            for number, (first, last) in enumerate(self.plan()["blocks"]):
+                path = self.files(number)[0]
+                with reading(f"{path}; remove it, then resume"):
+                    values = np.load(path, mmap_mode="r", allow_pickle=False)
+                    if values.dtype != np.float64 or values.shape != (last - first, width):
+                        raise FormatError(f"it holds {values.dtype} of shape {values.shape}")
                 for _, low, high in seeding.block_ranges(len(values), READ_TOGETHER):
                     rows = np.array(values[low:high])
                     cond = rows[:, d:] if flow.condition_names else None
@@ -177,7 +215,7 @@ def write_sample(
     cond: Any = None,
     source: Any = None,
     block_rows: int | None = None,
-    outside: str = "warn",
+    outside: str | None = "warn",
     resume: bool = False,
     on_begin: Callable[[int], Any] = lambda count: None,
     on_rows: Callable[[int], Any] = lambda count: None,
@@ -190,8 +228,9 @@ def write_sample(
     Parameters
     ----------
     n, seed, cond, source, block_rows, outside : as in `FlowBDT.sample_blocks`
-    resume : continue what an interrupted call left; nothing is done if the file is whole (but
-        samples from source events are made again). All else must be as it was
+    resume : continue what an interrupted call left; nothing is done if the file is whole: it is
+        read, and the first, the last and every 16th part of it compared with the same events made
+        anew (samples from source events are made again). All else must be as it was
     on_begin, on_rows : called with the number of events made before, and with those of new ones
 
     Raises
@@ -272,12 +311,28 @@ def _is_whole(
         return False
     try:
         whole = read_attributes(path) == atomic_files.to_plain(record) and count_rows(path) == n
-        there = flow.condition_rows(path, n, None) if whole and cond is not None else None
+        if not whole or not _holds(flow, path, n, record["seed"], cond):
+            return False
+        there = None if cond is None else flow.condition_rows(path, n, None)
         spans = (slice(low, high) for _, low, high in seeding.block_ranges(n, READ_TOGETHER))
-        return whole and (
+        return (
             there is None
             or cond is None
             or all(np.array_equal(there[span], cond[span], equal_nan=True) for span in spans)
         )
     except (OSError, ValueError):
         return False
+
+
+def _holds(flow: Flow, path: Path, n: int, seed: int, cond: InputRows | None) -> bool:
+    """Test if parts of a file, `COMPARED` apart, hold the events of a flow; all of it is read."""
+    size = flow.group_rows()
+    last = (n - 1) // size
+    for number, table in enumerate(iter_blocks(path, size, conditions=flow.condition_names)):
+        if number % COMPARED and number != last:
+            continue
+        span = (number * size, min(number * size + size, n))
+        (made,) = flow.blocks(span, seed, cond, None)
+        if table.names != made.names or not np.array_equal(table.x, made.x, equal_nan=True):
+            return False
+    return True

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from .. import __version__, atomic_files, seeding
@@ -26,6 +27,7 @@ from ..training import run_directory
 from ..training.expected_cost import PROCESS_MIB
 from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib
 from ..training.run_directory import RunDirectory
+from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
 from .compiled.engine import may_compile
 from .sample_files import PLAN, BlockFiles
 from .trained_flow import Flow, rows_together
@@ -38,6 +40,19 @@ INPUTS = {"cond": "conditions", "start": "source"}
 
 MERGED = "merged.json"
 """Written when the output was."""
+
+
+class JobSample(Stored):
+    """What a sample that jobs make is, in its plan."""
+
+    n: AtLeastOne = msgspec.field(name="number of events")
+    seed: AtLeastZero
+    model: str
+    sampler: dict[str, Any] | None
+    conditions: str | None
+    source: str | None
+    parts: AtLeastOne
+    version: str = msgspec.field(name="flowbdt version")
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,12 @@ class SampleJobs(JobKind):
 
     def logs(self, name: str) -> str:
         return self.file(name)
+
+    def plan(self, run: RunDirectory) -> dict[str, Any]:
+        """Return the plan of this sample. Raises FormatError if it is missing or damaged."""
+        plan = self.blocks(run).plan()
+        check_stored(plan["sample"], JobSample, f"{run.file(self.file(PLAN))}: sample")
+        return plan
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
         return self.blocks(run).report(number)
@@ -177,8 +198,7 @@ def make_block(run: RunDirectory, jobs: SampleJobs, number: int, n_threads: int)
     if the sample has no such block.
     """
     start = time.perf_counter()
-    files = jobs.blocks(run)
-    plan = files.plan()
+    files, plan = jobs.blocks(run), jobs.plan(run)
     sample = plan["sample"]
     flow = Flow(run, n_threads, sampler=sample["sampler"], compiled=plan["compiled"])
     if sample["model"] != flow.plan["digest"]:
@@ -216,8 +236,7 @@ def assemble_sample(run: RunDirectory, jobs: SampleJobs) -> str:
 
     Raises IncompleteRun if blocks are missing; names them, their logs, and how to go on.
     """
-    files = jobs.blocks(run)
-    plan, missing = files.plan(), jobs.missing(run)
+    files, plan, missing = jobs.blocks(run), jobs.plan(run), jobs.missing(run)
     sample, count = plan["sample"], len(plan["blocks"])
     if missing:
         raise IncompleteRun(

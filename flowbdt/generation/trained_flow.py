@@ -44,9 +44,9 @@ from .input_rows import (
     FileRows,
     InputRows,
     SourcePoints,
+    at_least_one,
     conditions_of,
     number_of_events,
-    positive,
     within,
 )
 from .packed.pack_steps import SolverProgram, solver_program
@@ -107,7 +107,10 @@ class Flow:
         self.source, self._n_threads = source, checked_threads(n_threads)
         self.manifest = run_directory.read_manifest(source)
         self.manifest.pop("packed", None)  # of this file only
-        plan = run_directory.present_plan(self._checked("plan.json"), f"{source.path}: plan.json")
+        what = f"{source.path}: plan.json"
+        plan = run_directory.present_plan(
+            atomic_files.parse_json(self._checked("plan.json"), what), what
+        )
         run_directory.check_whole(self.manifest, plan, str(source.path))
         with reading(str(source.path)), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of relations at the point where all is tried
@@ -129,7 +132,7 @@ class Flow:
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.scaling, self.condition_ranges = conditions.stored_scaling(self.columns)
-        transform = run_directory.parse_json(self._checked("transform.json"), "transform.json")
+        transform = atomic_files.parse_json(self._checked("transform.json"), "transform.json")
         with reading("transform.json"):
             self.transform = TableTransform.from_json(transform)
         with reading("preconditioner.npz"):
@@ -394,7 +397,7 @@ class Flow:
         without machine code, where the events that are drawn anew share matrix products.
         """
         if block_rows is not None:
-            block_rows = positive(block_rows, "block_rows")
+            block_rows = at_least_one(block_rows, "block_rows")
         rowwise = self.generator.is_rowwise
         if block_rows is not None and (rowwise or self.ratio is None):
             return -(-block_rows // BLOCK) * BLOCK
@@ -439,8 +442,9 @@ class Flow:
     ) -> np.ndarray | FileRows | None:
         """Return the same; from the path of a file they are read when needed.
 
-        Where one lies beyond its training range by more than a tenth of the width, 'warn' says so
-        once, 'raise' refuses it; 'clip' moves all to the range; None does not look.
+        Where one lies beyond its training range by more than a tenth of the width, or is a category
+        or missing as in no training row, 'warn' says so once, 'raise' refuses it; 'clip' moves all
+        numbers to the range; None does not look.
         """
         names = self.condition_names
         if names and cond is None:
@@ -448,6 +452,8 @@ class Flow:
                 f"this model was trained with the conditions {', '.join(names)}: pass cond with"
                 " one row per event to generate (or a single row for all)"
             )
+        if outside is not None:
+            self.condition_ranges.check(outside)
         if not names and cond is not None:
             raise InputError("this model was trained without conditions; leave cond out")
         categories = {k: v for k, v in self.categories.items() if k in names}

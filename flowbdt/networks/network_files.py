@@ -21,7 +21,7 @@ from ..flow.solvers import SOLVERS, integrate
 from ..seeding import RowNoise
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
-from ..typed_settings import AtLeastOne, Positive, Stored, check_stored
+from ..typed_settings import AtLeastOne, NotNegative, Positive, Stored, check_stored
 from .backbones import BACKBONES, Backbone, build_backbone
 from .denoiser import Denoiser
 from .network_field import NetworkField
@@ -50,6 +50,17 @@ class StoredDenoiser(Stored):
     sigma_max: Positive
 
 
+class StoredLoss(Stored):
+    """A line of the log of a training."""
+
+    step: AtLeastOne
+    loss: float
+    valid_loss: float | None
+    learning_rate: float
+    gradient_norm: float
+    seconds: NotNegative
+
+
 class Header(Stored):
     """Description of the tensors of a file; checkpoints and networks of tables have more."""
 
@@ -62,7 +73,7 @@ class Header(Stored):
     units: list[str] | None = None
     objective: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
-    history: list[dict[str, float | None]] | None = None
+    history: list[StoredLoss] | None = None
     stored: list[tuple[Positive, AtLeastOne]] | None = None
     data_digest: str | None = None
 

@@ -21,7 +21,7 @@ from .. import atomic_files, seeding
 from ..errors import ConfigError, FormatError, InputError, RunError, reading
 from ..registry import unknown
 from ..tables.checks import relative
-from ..typed_settings import AtLeastOne, AtLeastZero, check_settings
+from ..typed_settings import AtLeastOne, AtLeastZero, Positive, check_settings
 from .denoiser import Denoiser
 from .network_files import (
     load_weights,
@@ -84,7 +84,6 @@ class Rate:
         return falls
 
 
-Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e300)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
@@ -430,7 +429,11 @@ class Trainer:
         self.best = moved("best") or None
         state: dict[str, Any] = self.optimiser.state_dict()
         numbers = [i for group in state["param_groups"] for i in group["params"]]
-        state["state"] |= {i: groups[f"optimiser{i}"] for i in numbers if groups[f"optimiser{i}"]}
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        for i, parameter in zip(numbers, parameters, strict=True):
+            if known := groups[f"optimiser{i}"]:
+                _check_optimiser(known, parameter)
+                state["state"][i] = known
         self.optimiser.load_state_dict(state)
         self.history, self.data_digest = header["history"], header["data_digest"]
 
@@ -442,6 +445,15 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """Return objective and configuration in plain values."""
         return {"objective": self.objective.settings(), "training": asdict(self.config)}
+
+
+def _check_optimiser(state: Mapping[str, Tensor], parameter: Tensor) -> None:
+    """Raise FormatError unless a stored state of AdamW is that of a parameter."""
+    shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    if {name: value.shape for name, value in state.items()} != shapes:
+        raise FormatError("the state of its optimiser is not that of its weights")
+    if state["step"] < 1 or (state["exp_avg_sq"] < 0).any():
+        raise FormatError("the state of its optimiser has numbers out of range")
 
 
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:

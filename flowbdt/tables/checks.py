@@ -46,10 +46,11 @@ def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     weight = unmasked(weight, "weights")
     try:
         array = np.asarray(weight)
-        if array.dtype.kind not in "biufO":
-            raise TypeError(f"got {array.dtype}")
+        texts = array.dtype == object and any(isinstance(v, (str, bytes)) for v in array.flat)
+        if array.dtype.kind not in "biufO" or texts:
+            raise TypeError(f"got {'texts' if texts else array.dtype}")
         weight = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"weights must be numbers, one per event: {error}") from error
     if weight.shape != (n_rows,):
         raise InputError(f"weights must have shape ({n_rows},), one per event, got {weight.shape}")
@@ -69,6 +70,11 @@ def relative(weight: np.ndarray) -> np.ndarray:
     """Return weights (n,) divided by their mean, float64: their unit does not matter."""
     share = rescaled(weight)
     return np.asarray(share / share.mean())
+
+
+def relative_or_ones(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
+    """Return `relative` weights (n,); ones where there are none."""
+    return np.ones(n_rows) if weight is None else relative(weight)
 
 
 def rescaled(weight: np.ndarray) -> np.ndarray:
@@ -153,10 +159,12 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
 
     for name, values in columns.items():
         columns[name] = values = unmasked(values, f"column {name!r} of {what}", gaps)
-        if np.ndim(values) != 1:
-            raise InputError(
-                f"column {name!r} of {what} must have shape (n,), got {np.shape(values)}"
-            )
+        try:
+            shape = np.shape(values)
+        except ValueError as error:  # lists of different lengths
+            raise InputError(f"column {name!r} of {what} must be one array: {error}") from error
+        if len(shape) != 1:
+            raise InputError(f"column {name!r} of {what} must have shape (n,), got {shape}")
     try:
         return pd.DataFrame(columns), kind
     except (ValueError, TypeError) as error:
@@ -227,7 +235,7 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
         array = array[:, None]  # one condition
     if array.ndim != 2:
         raise InputError(
-            f"{what} must be a 2-d array (events, columns), got {array.ndim} dimension(s)."
+            f"{what} must be a 2-d array (events, columns), got {plural(array.ndim, 'dimension')}."
             " Reshape your data: x.reshape(-1, 1) makes one column"
         )
     if array.dtype.kind == "c":
@@ -241,18 +249,20 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
         raise InputError(f"{what} must hold numbers, got dtype {array.dtype}{such}{advice}")
     try:
         return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         kind = InputTypeError if isinstance(error, TypeError) else InputError
         raise kind(
             f"{what} must hold numbers, got an entry that is none ({error}){advice}"
         ) from error
 
 
-def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = False) -> ReadColumn:
+def read_column(
+    column: Any, name: str, gaps: bool = False, any_text: bool = False, known: bool = False
+) -> ReadColumn:
     """Return a column of a DataFrame, or of an array of numbers, that holds numbers or categories.
 
     With ``gaps`` missing entries are allowed (NaN). Texts must be plausible categories, few beside
-    the rows, unless ``any_text``: where they are compared with known ones.
+    the rows, unless ``any_text``; where they are ``known`` ones, some may be numbers.
     """
     if isinstance(column, np.ndarray):
         return ReadColumn(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
@@ -275,7 +285,7 @@ def read_column(column: Any, name: str, gaps: bool = False, any_text: bool = Fal
     if isinstance(column.dtype, pd.CategoricalDtype):
         return _category(column, name, gaps)
     if column.dtype.kind not in "biuf":
-        return _texts(column, name, missing, any_text, original)
+        return _texts(column, name, missing, any_text, known, original)
     if gaps:
         return ReadColumn(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
     if plain:
@@ -291,13 +301,31 @@ def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
         not gaps and values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
     )
     if large and max(int(values.max()), -int(values.min())) > 2**53:
-        warnings.warn(
-            f"column {name!r} has integers beyond 2**53, which are rounded to a multiple of"
-            " 2 or more; leave out identifiers, they are not quantities to learn",
-            DataWarning,
-            stacklevel=2,
-        )
+        _warn_of_rounding(name)
     return values.astype(np.float64)
+
+
+def _warn_of_rounding(name: str) -> None:
+    warnings.warn(
+        f"column {name!r} has integers beyond 2**53, which are rounded to a multiple of 2 or more;"
+        " leave out identifiers, they are not quantities to learn",
+        DataWarning,
+        stacklevel=3,
+    )
+
+
+def warn_of_other_order(table: Any, rows: Any, what: str) -> None:
+    """Warn if rows of pandas that go with those of a table have its index in another order."""
+    first, second = (data.index if hasattr(data, "iloc") else None for data in (table, rows))
+    if first is None or second is None or len(first) != len(second) or first.equals(second):
+        return
+    if first.isin(second).all() and second.isin(first).all():
+        warnings.warn(
+            f"{what} have the index of the table in another order; rows go by position, not by"
+            " index: use .loc[table.index] if they should go by index",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _category(column: Any, name: str, gaps: bool) -> ReadColumn:
@@ -320,7 +348,7 @@ def _category(column: Any, name: str, gaps: bool) -> ReadColumn:
 
 
 def _texts(
-    column: Any, name: str, missing: np.ndarray, any_text: bool, original: str
+    column: Any, name: str, missing: np.ndarray, any_text: bool, known: bool, original: str
 ) -> ReadColumn:
     """Return a column of texts (or bytes, or numbers that pandas took for objects)."""
     import pandas as pd
@@ -336,24 +364,33 @@ def _texts(
     if kinds and all(issubclass(kind, (int, float, np.number)) for kind in kinds - {bool}):
         if bool in kinds and len(kinds) > 1:
             raise InputError(f"column {name!r} mixes numbers and truth values: make it one kind")
-        values[~missing] = present.astype(np.float64)  # whole numbers of any size
+        try:
+            values[~missing] = present.astype(np.float64)  # whole numbers of any size
+        except OverflowError as error:
+            raise InputError(
+                f"column {name!r} has integers beyond 1.8e308, which no float holds: leave out"
+                " identifiers, or take the logarithm"
+            ) from error
+        if any(isinstance(value, int) and abs(value) > 2**53 for value in present):
+            _warn_of_rounding(name)
         return ReadColumn(values, "float64")
     if kinds and kinds <= {bytes, np.bytes_}:
         try:
             present, original = present.map(lambda item: item.decode()), "bytes"
         except UnicodeDecodeError as error:
             raise _no_column(name, present.iloc[0]) from error
-    else:
-        _check_texts(present, name)
+    elif not (known and kinds <= {str, np.str_}):
+        _check_texts(present, name, np.flatnonzero(~missing))
     texts, default = tuple(sorted(map(str, present.unique()))), pd.Series(["text"]).dtype
     if not any_text:
         check_plausible(name, texts, len(present))
+        _warn_of_blanks(name, texts)
     values[~missing] = pd.Index(texts, dtype=object).get_indexer(present.map(str))
     return ReadColumn(values, "int64", texts, "" if original == str(default) else original)
 
 
-def _check_texts(present: Any, name: str) -> None:
-    """Refuse what is no text, and texts among numbers."""
+def _check_texts(present: Any, name: str, rows: np.ndarray) -> None:
+    """Refuse what is no text, and texts among numbers, of some ``rows``."""
     import pandas as pd
 
     strange = present[~present.map(lambda item: isinstance(item, (str, int, float)))]
@@ -365,10 +402,10 @@ def _check_texts(present: Any, name: str) -> None:
     if numeric.any() and not numeric.all():
         few_whole = values.nunique() <= FEW_NUMBERS and (values[numeric] % 1 == 0).all()
         if mixed or numeric.mean() >= 0.5 or not few_whole:
-            row = numeric.index[int(np.argmin(numeric.to_numpy()))]
+            row = int(np.argmin(numeric.to_numpy()))
             raise InputError(
-                f"column {name!r} must be numeric or text throughout, but row {row} has"
-                f" {present[row]!r} among numbers: correct or remove these rows"
+                f"column {name!r} must be numeric or text throughout, but row {rows[row]} has"
+                f" {present.iloc[row]!r} among numbers: correct or remove these rows"
             )
     elif mixed:
         raise InputError(f"column {name!r} mixes numbers and texts: make it one kind")
@@ -379,6 +416,18 @@ def _no_column(name: str, value: Any) -> InputError:
         f"column {name!r} must hold numbers or texts, got {type(value).__name__} such as {value!r}:"
         " convert it to numbers (seconds, astype(float), one column per entry), or leave it out"
     )
+
+
+def _warn_of_blanks(name: str, texts: Sequence[str]) -> None:
+    """Warn of categories that differ by blanks around them only."""
+    blanks = sorted({text for text in texts if text != text.strip() and text.strip() in texts})
+    if blanks:
+        warnings.warn(
+            f"column {name!r} has the categories {blanks[0]!r} and {blanks[0].strip()!r}, which"
+            " differ in blanks only: strip them if they are the same",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def check_plausible(name: str, texts: Sequence[str], n: int) -> None:

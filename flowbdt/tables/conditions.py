@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
@@ -16,7 +16,7 @@ from ..registry import unknown
 MOST_ROWS = 20_000
 """Rows, evenly spaced, that decide about the scaling of a column."""
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class ColumnScaling:
         if self.changes:
             with np.errstate(over="ignore"):
                 x = (x - self.centre) / self.scale
-        return np.minimum(np.maximum(x, -LARGEST), LARGEST)
+        return np.minimum(np.maximum(x, -LARGEST_SINGLE), LARGEST_SINGLE)
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Return what `forward` scaled, but for rounding."""
@@ -75,7 +75,7 @@ def _centre_and_scale(values: np.ndarray) -> tuple[float, float]:
         with np.errstate(over="ignore"):
             away = distinct - centre
             for scale in _scales(away) if np.isfinite(away).all() else ():
-                narrow = np.clip(away / scale, -LARGEST, LARGEST).astype(np.float32)
+                narrow = np.clip(away / scale, -LARGEST_SINGLE, LARGEST_SINGLE).astype(np.float32)
                 kept = float(np.count_nonzero(narrow[1:] > narrow[:-1]))
                 if kept > 1.01 * most:
                     most, best = kept, (centre, scale)
@@ -105,12 +105,15 @@ MARGIN = 0.1
 class ConditionRanges:
     """Least and largest value (c,) of each condition in training, float64.
 
-    NaN where there is no range: for categories, and in models before format 4.
+    NaN where there is no range: for categories, and in models before format 4. ``unseen`` are the
+    codes of ``categories`` that no training row has, NaN where none lacks the condition.
     """
 
     names: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
+    unseen: Sequence[Sequence[float] | np.ndarray] = ()
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     known: bool = True
 
     @classmethod
@@ -120,7 +123,12 @@ class ConditionRanges:
         known = numeric & ~np.isnan(cond).all(axis=0)
         low, high = np.full((2, len(names)), np.nan)
         low[known], high[known] = np.nanmin(cond[:, known], 0), np.nanmax(cond[:, known], 0)
-        return cls(tuple(names), low, high)
+        unseen = []
+        for name, values in zip(names, cond.T, strict=True):
+            codes = np.arange(len(categories.get(name, ())), dtype=np.float64)
+            gaps = [] if np.isnan(values).any() else [np.nan]
+            unseen.append([*np.setdiff1d(codes, values).tolist(), *gaps])
+        return cls(tuple(names), low, high, unseen, categories)
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -137,27 +145,44 @@ class ConditionRanges:
         return np.minimum(np.maximum(cond, low), high)
 
     def count_far(self, cond: np.ndarray) -> np.ndarray:
-        """Return how many rows of (n, c) are far from training, (c,)."""
+        """Return how many rows of (n, c) are far from training, (c,), then have each unseen value.
+
+        (c + k,) for k values in ``unseen`` of all conditions.
+        """
         low, high = self.limits
-        return np.asarray(((cond < low) | (cond > high)).sum(axis=0))
+        far = ((cond < low) | (cond > high)).sum(axis=0)
+        pairs = zip(cond.T, self.unseen, strict=False)  # none in models of before
+        unseen = [_rows_with(code, values).sum() for values, codes in pairs for code in codes]
+        return np.array([*far, *unseen], dtype=np.int64)
 
     def check(self, outside: str) -> None:
         """Refuse an unknown option, and one that needs ranges that an old model file lacks."""
         if outside not in get_args(Outside):
             raise unknown("option of outside", outside, get_args(Outside))
-        if outside != "warn" and not self.known:
+        if outside != "warn" and self.names and not self.known:
             raise ConfigError(
                 f"outside={outside!r} needs the training ranges of the conditions, which a model of"
                 " an earlier version does not have: fit it again"
             )
 
     def report(self, far: np.ndarray, n_rows: int, outside: str) -> None:
-        """Warn of, or with 'raise' refuse, ``far`` (c,) conditions of ``n_rows`` events."""
+        """Warn of, or with 'raise' refuse, what `count_far` counted in ``n_rows`` events.
+
+        With 'clip' numbers are moved, and only values that no training row has are left to tell.
+        """
+        if outside == "clip":
+            far = np.concatenate([np.zeros_like(far[: len(self.names)]), far[len(self.names) :]])
         if not far.any():
             return
+        parts = [
+            (repr(name), f"trained from {low:.6g} to {high:.6g}")
+            for name, low, high in zip(self.names, self.low, self.high, strict=True)
+        ]
+        for name, codes in zip(self.names, self.unseen, strict=False):
+            parts += [(f"{name!r} {self._said(name, c)}", "never in training") for c in codes]
         listed = "; ".join(
-            f"{name!r} in {count} of {n_rows} events (trained from {low:.6g} to {high:.6g})"
-            for name, count, low, high in zip(self.names, far, self.low, self.high, strict=True)
+            f"{what} in {count} of {n_rows} events ({why})"
+            for (what, why), count in zip(parts, far, strict=True)
             if count
         )
         text = (
@@ -166,26 +191,45 @@ class ConditionRanges:
         )
         if outside == "raise":
             raise InputError(f"{text}; leave these rows out, or train with such conditions")
+        clip = "outside='clip' (--outside clip) moves numbers to the nearest trained value, "
         warnings.warn(
-            f"{text}. outside='clip' (--outside clip) moves conditions to the nearest trained"
-            " value, outside='raise' refuses them",
+            f"{text}. {'' if outside == 'clip' else clip}outside='raise' refuses them",
             DataWarning,
             stacklevel=3,
         )
 
+    def _said(self, name: str, code: float) -> str:
+        """Return what is told of an unseen value."""
+        if np.isnan(code):
+            return "missing"
+        texts = self.categories.get(name)
+        return f"= {code:g}" if texts is None else f"= {texts[int(code)]!r}"
 
-def stored(scaling: ColumnScaling, ranges: ConditionRanges) -> dict[str, list[float | None]]:
+
+def _rows_with(code: float, values: np.ndarray) -> np.ndarray:
+    """Return where values (n,) have a code, NaN for missing ones."""
+    return np.isnan(values) if np.isnan(code) else values == code
+
+
+def stored(scaling: ColumnScaling, ranges: ConditionRanges) -> dict[str, list[Any]]:
     """Return numbers for a plan; `stored_scaling` reads them."""
     arrays = {
         "centre": scaling.centre, "scale": scaling.scale, "low": ranges.low, "high": ranges.high
     }  # fmt: skip
-    return {k: [None if np.isnan(v) else v for v in a.tolist()] for k, a in arrays.items()}
+    numbers = {k: _without_nan(a.tolist()) for k, a in arrays.items()}
+    unseen = [_without_nan(codes) for codes in ranges.unseen]
+    return {**numbers, "unseen": unseen} if unseen else numbers
+
+
+def _without_nan(values: Iterable[float]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values]
 
 
 def stored_scaling(columns: Mapping[str, Any]) -> tuple[ColumnScaling, ConditionRanges]:
     """Return scaling of columns and conditions, and ranges, from the ``columns`` of a plan.
 
-    Models before format 4 have none. Raises FormatError if the numbers are damaged.
+    Models before format 4 have none. ``columns`` from packed arrays have no texts of categories.
+    Raises FormatError if the numbers are damaged.
     """
     names = tuple(columns["conditions"])
     n_all, n_cond = len(columns["names"]) + len(names), len(names)
@@ -200,9 +244,16 @@ def stored_scaling(columns: Mapping[str, Any]) -> tuple[ColumnScaling, Condition
             raise ValueError("another number of columns")
         if not np.isfinite(arrays["centre"]).all() or not (arrays["scale"] > 0).all():
             raise ValueError("a scale that is not above 0")
+        unseen = [np.array([*codes], np.float64) for codes in content.get("unseen") or ()]
+        categories = columns.get("categories")
+        for name, codes in zip(names, unseen, strict=bool(unseen)):
+            known = np.inf if categories is None else len(categories.get(name, ()))
+            if not (np.isnan(codes) | (codes >= 0) & (codes < known)).all():
+                raise ValueError("an unknown category")
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(
             f"the scaling of the conditions of this model is damaged: {error}"
         ) from None
     scaling = ColumnScaling(arrays["centre"], arrays["scale"])
-    return scaling, ConditionRanges(names, arrays["low"], arrays["high"])
+    ranges = ConditionRanges(names, arrays["low"], arrays["high"], unseen, categories or {})
+    return scaling, ranges

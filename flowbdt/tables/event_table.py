@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +69,19 @@ class EventTable:
         ------
         InputError
             If the table is not two-dimensional, or a column holds neither finite numbers nor
-            plausible categories; if names repeat, weights are negative, or conditions or weights
-            are not as many as rows.
+            plausible categories; if names repeat, weights are negative, units are of no column, or
+            conditions or weights are not as many as rows.
         """
+        for rows, what in ((cond, "conditions"), (weight, "weights")):
+            checks.warn_of_other_order(x, rows, what)
         if isinstance(x, EventTable):
             table = x if names is None else x.select(names)
         else:
-            table = _from_columns(x, names, units or {})
+            table = _from_columns(x, names)
+        if units:
+            checks.known_columns(list(units), table.names, "units")
+            known = zip(table.names, table.units, strict=True)
+            table = replace(table, units=tuple(units.get(name, unit) for name, unit in known))
         if cond is not None:
             added = conditions_table(cond, table.n)
             names = (*table.names, *added.names)
@@ -160,7 +166,9 @@ class EventTable:
     def concatenate(tables: Sequence[EventTable]) -> EventTable:
         """Stack tables of the same columns; categories become the union of all texts.
 
-        Raises InputError if there is no table, or if columns, units or conditions differ.
+        Types become the narrowest that holds those of all tables, as in numpy and pandas. Raises
+        InputError if there is no table, if columns, units or conditions differ, or if a column has
+        numbers here and texts there, or categories of different kinds.
         """
         if not tables:
             raise InputError("there must be at least one table to stack, got none")
@@ -171,16 +179,29 @@ class EventTable:
                     raise InputError(
                         f"tables to stack must have equal {what}, got {expected} and {values}"
                     )
+        dtypes, originals = _joint_types(tables)
         if any(table.categories != first.categories for table in tables[1:]):
             texts = united([table.categories for table in tables])
             tables = [table.recoded(texts) for table in tables]
             first = tables[0]
         return replace(
             first,
+            dtypes=dtypes,
+            originals=originals,
             x=np.concatenate([table.x for table in tables]),
             cond=_stack([table.cond for table in tables]),
             weight=_stack([table.weight for table in tables]),
         )
+
+    def _type_of(self, name: str, column: int | None) -> tuple[str, str]:
+        """Return numpy's type of a column, or of a condition, and the original one."""
+        return "float64" if column is None else self.dtypes[column], self.originals.get(name, "")
+
+    def _has_values(self, name: str, column: int | None) -> bool:
+        """Return if a column has texts or numbers, and not only missing entries."""
+        if column is not None or self.cond is None or name in self.categories:
+            return True
+        return not np.isnan(self.cond[:, self.cond_names.index(name)]).all()
 
     def recoded(self, categories: Categories) -> EventTable:
         """Return the table with the category codes of another one, whose ``categories`` these are.
@@ -247,6 +268,28 @@ def _cast(values: np.ndarray, dtype: Any) -> np.ndarray:
     return values.astype(dtype)
 
 
+def _joint_types(tables: Sequence[EventTable]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the types, and originals, of tables that are stacked; see `EventTable.concatenate`."""
+    first = tables[0]
+    dtypes, originals = list(first.dtypes), dict(first.originals)
+    conditions = dict(zip(first.cond_names, range(len(first.cond_names)), strict=True))
+    for i, name in enumerate((*first.names, *first.cond_names)):
+        column = None if name in conditions else i
+        types = list(dict.fromkeys(table._type_of(name, column) for table in tables))
+        texts = {table.categories.get(name) for table in tables if table._has_values(name, column)}
+        if None in texts and len(texts) > 1:
+            raise InputError(
+                f"tables to stack must have one kind of column {name!r}, got numbers and texts:"
+                " convert one of them"
+            )
+        if any(texts):
+            kinds = list(dict.fromkeys(kind for _, kind in types))
+            originals[name] = original_types.joint_categories(kinds, len(texts) == 1, name)
+        elif len(types) > 1 and column is not None:
+            dtypes[i], originals[name] = original_types.joint_type(types, name)
+    return tuple(dtypes), {name: kind for name, kind in originals.items() if kind}
+
+
 def united(tables: Sequence[Categories]) -> Categories:
     """Return the categories of tables together, those of the first table first."""
     result: Categories = {}
@@ -264,17 +307,21 @@ def _recode(
         return codes
     used, inverse = np.unique(codes[present], return_inverse=True)
     if old is None:  # numbers: categories may be numbers, too
-        numbers = original_types.category_numbers(new)
-        if numbers is None:
+        known = _codes_of_numbers(new)
+        if not known:
             raise InputError(
                 f"column {name!r} must hold texts, one of {', '.join(new)}; got numbers: hand the"
                 " column in as text"
             )
-        known = dict(zip(numbers.tolist(), range(len(new)), strict=True))
         values: list[Any] = used.tolist()
     else:
         known = {text: code for code, text in enumerate(new)}
         values = [old[int(code)] for code in used]
+        numbers = _codes_of_numbers(new)
+        for text in values:  # "2.0" of a file is the category 2
+            number = original_types.category_numbers([text]) if text not in known else None
+            if number is not None and float(number[0]) in numbers:
+                known[text] = numbers[float(number[0])]
     unknown = [str(value) for value in values if value not in known]
     if unknown:
         raise InputError(
@@ -284,6 +331,15 @@ def _recode(
     result = codes.copy()
     result[present] = np.array([known[value] for value in values], dtype=np.float64)[inverse]
     return result
+
+
+def _codes_of_numbers(texts: tuple[str, ...]) -> dict[Any, int]:
+    """Return the codes of categories by their numbers; none unless all are different numbers."""
+    numbers = original_types.category_numbers(texts)
+    codes = (
+        {} if numbers is None else {number: code for code, number in enumerate(numbers.tolist())}
+    )
+    return codes if len(codes) == len(texts) else {}
 
 
 def _stack(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -298,14 +354,14 @@ def _stack(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
 def _from_columns(
     data: Any,
     names: Sequence[str] | None,
-    units: dict[str, str],
     gaps: bool = False,
     wanted: Sequence[str] = (),
+    known: Collection[str] = (),
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing.
 
     Of a table that has all ``wanted`` columns only these are read, their texts whatever they are:
-    they are to be compared with known ones.
+    they are to be compared with others. Those of ``known`` columns have known categories.
     """
     what, letter = ("the conditions", "c") if gaps else ("the table", "x")
     data, kind = checks.named_columns(data, what, gaps)
@@ -324,11 +380,14 @@ def _from_columns(
     if set(wanted) <= set(checked):
         chosen = {name: chosen[name] for name in wanted or checked}
     checked = tuple(chosen)
-    read = {n: checks.read_column(column, n, gaps, bool(wanted)) for n, column in chosen.items()}
+    read = {
+        name: checks.read_column(column, name, gaps, bool(wanted), name in known)
+        for name, column in chosen.items()
+    }
     return EventTable(
         x=np.column_stack([column.values for column in read.values()]),
         names=checked,
-        units=tuple(units.get(name, "") for name in checked),
+        units=("",) * len(checked),
         dtypes=tuple(column.dtype for column in read.values()),
         categories={name: column.texts for name, column in read.items() if column.texts},
         originals={name: column.original for name, column in read.items() if column.original},
@@ -336,13 +395,16 @@ def _from_columns(
 
 
 def conditions_table(
-    cond: Any, n_rows: int | None = None, wanted: Sequence[str] = ()
+    cond: Any,
+    n_rows: int | None = None,
+    wanted: Sequence[str] = (),
+    known: Collection[str] = (),
 ) -> EventTable:
-    """Return conditions as a table of their own; NaN means missing. For ``wanted`` see above."""
+    """Return conditions as a table of their own; NaN means missing. For the rest see above."""
     if hasattr(cond, "iloc") and not hasattr(cond, "columns"):  # a pandas Series
         cond = cond.to_frame(name="c0" if cond.name is None else cond.name)
     if not isinstance(cond, EventTable):
-        cond = _from_columns(cond, None, {}, True, wanted)
+        cond = _from_columns(cond, None, True, wanted, known)
     elif wanted and set(wanted) <= set(cond.names):
         cond = cond.select(wanted)
     if n_rows is not None and cond.n != n_rows:
@@ -365,9 +427,12 @@ def align_conditions(
     neither 1 nor ``n_rows``, or a value is infinite.
     """
     rows = checks.row_count(cond)
+    if rows == 0:
+        raise InputError("cond has no rows: hand in one row per event, or one for all events")
     if rows not in (1, n_rows):
         raise InputError(f"cond must have 1 or {n_rows} rows, one per event, got {rows}")
-    table = _by_name(conditions_table(cond, None, names), names, checks.has_names(cond), "cond")
+    table = conditions_table(cond, None, names, categories)
+    table = _by_name(table, names, checks.has_names(cond), "cond")
     values = _in_coding(table, categories).x
     # one row for all is not copied: of very many events there need not be an array
     return np.broadcast_to(values, (n_rows, len(names))) if rows == 1 else values
@@ -379,7 +444,11 @@ def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> 
     Raises InputError if columns are missing, or hold a text unknown to the other table.
     """
     what = "the source table"
-    table = data if isinstance(data, EventTable) else _from_columns(data, None, {}, False, names)
+    table = (
+        data
+        if isinstance(data, EventTable)
+        else _from_columns(data, None, False, names, categories)
+    )
     checks.finite(table.x, table.names, what)
     return _in_coding(_by_name(table, names, checks.has_names(data), what), categories)
 
@@ -421,9 +490,13 @@ def _in_coding(table: EventTable, categories: Categories) -> EventTable:
     table = table.recoded({k: v for k, v in categories.items() if k in names})
     x = table.x.copy()
     for name in [name for name in names if name in table.categories and name not in categories]:
-        numbers = original_types.category_numbers(table.categories[name])
+        texts = table.categories[name]
+        numbers = original_types.category_numbers(texts)
         if numbers is None or name not in table.names:
-            raise InputError(f"column {name!r} must hold numbers, as in training; it holds texts")
+            raise InputError(
+                f"column {name!r} must hold numbers, as in training; it holds texts such as"
+                f" {next(t for t in texts if original_types.category_numbers([t]) is None)!r}"
+            )
         values = x[:, table.names.index(name)]
         values[~np.isnan(values)] = numbers[values[~np.isnan(values)].astype(np.int64)]
     kept = {name: texts for name, texts in categories.items() if name in names}

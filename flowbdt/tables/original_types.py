@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atomic_files import to_plain
-from ..errors import DataWarning, FormatError, MissingExtra
+from ..errors import DataWarning, FormatError, InputError, MissingExtra
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NUMBERS = ("int", "uint", "float", "double")
+"""Beginnings of the names of types of numbers, in small letters."""
 
 
 def original_column(values: np.ndarray, texts: Sequence[str] | None, original: Any) -> Any:
@@ -44,12 +48,56 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
         raise FormatError(f"a column cannot be made the type {original!r} ({error})") from error
 
 
+def joint_type(types: Sequence[tuple[str, str]], name: str) -> tuple[str, str]:
+    """Return the narrowest type, numpy's and the original, for numbers of several such types.
+
+    Raises InputError that names the column if there is none.
+    """
+    import pandas as pd
+
+    if not any(original for _, original in types):
+        return np.result_type(*(dtype for dtype, _ in types)).name, ""
+    columns = [original_column(np.zeros(1, dtype), None, known) for dtype, known in types]
+    joint = pd.concat(list(map(pd.Series, columns))).dtype
+    numbers = getattr(joint, "numpy_dtype", joint)
+    if not isinstance(numbers, np.dtype) or numbers.kind not in "biuf":
+        raise InputError(
+            f"tables to stack have different types in column {name!r},"
+            f" {' and '.join(known or dtype for dtype, known in types)}: convert one of them"
+        )
+    return numbers.name, "" if isinstance(joint, np.dtype) else str(joint)
+
+
+def joint_categories(originals: Sequence[str], equal: bool, name: str) -> str:
+    """Return the original type for categories of several such types, ``equal`` or to be united.
+
+    Raises InputError that names the column if there is none.
+    """
+    if len(originals) > 1 and not all(_is_text(known) for known in originals):
+        raise InputError(
+            f"tables to stack have different categories in column {name!r},"
+            f" {' and '.join(known or 'texts' for known in originals)}: convert one of them"
+        )
+    if not equal and any(known.startswith("ordered") for known in originals):
+        raise InputError(
+            f"tables to stack have other ordered categories in column {name!r}: their order must"
+            " be the same in all"
+        )
+    return originals[0] if len(originals) == 1 else ""
+
+
+def _is_text(original: str) -> bool:
+    """Return if the values of unordered categories of a type are texts."""
+    values = original.removeprefix("category of ").lower()
+    return not values.startswith(("ordered", "bytes", *NUMBERS))
+
+
 def category_values(texts: Sequence[str], original: str) -> Any:
     """Return the values of categories, texts or numbers, that are stored as texts."""
     import pandas as pd
 
     dtype: Any = original.partition("category of ")[2]
-    if dtype.lower().startswith(("int", "uint", "float", "double")):
+    if dtype.lower().startswith(NUMBERS):
         number = float if dtype[0].lower() in "fd" else int
         return pd.Index([number(text) for text in texts]).astype(dtype)
     if dtype:
@@ -77,9 +125,10 @@ def stored_labels(data: Any) -> list[Any] | dict[str, Any] | None:
     names = names if any(isinstance(name, str) for name in names) else []
     if all(isinstance(label, str) for label in labels) and not names:
         return None
-    labels = [None if label != label else label for label in labels]  # NaN
+    labels = [[*map(_storable, v)] if isinstance(v, list) else _storable(v) for v in labels]
     entries = [v for label in labels for v in (label if isinstance(label, list) else [label])]
-    if all(isinstance(entry, (str, int, float, type(None))) for entry in (*entries, *names)):
+    plain = all(isinstance(entry, (str, int, float, type(None))) for entry in (*entries, *names))
+    if plain and not any(entry in (np.inf, -np.inf) for entry in entries):
         return {"labels": labels, "names": names} if names else labels
     warnings.warn(
         f"labels of columns such as {labels[0]!r} come back as texts: use texts or numbers",
@@ -87,6 +136,13 @@ def stored_labels(data: Any) -> list[Any] | dict[str, Any] | None:
         stacklevel=3,
     )
     return None
+
+
+def _storable(label: Any) -> Any:
+    """Return a label with None for all that pandas takes for missing, such as NaN and NA."""
+    import pandas as pd
+
+    return None if pd.isna(label) is True else label
 
 
 def as_kind(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import atomic_files
-from ..errors import IncompleteRun
+from ..errors import FormatError, IncompleteRun
 from . import run_directory
 from .plan import write_tasks
 from .run_directory import RunDirectory
@@ -126,14 +126,18 @@ def _incomplete(
 def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str, Path] | None:
     """Return why a step failed and the log that tells more; None if nothing is known.
 
-    The reason is that of the executor, else the last line of the step's newest log: this may be
-    another process than the one that ran it.
+    The reason is that of the executor, else that its report is damaged, else the last line of the
+    step's newest log: this may be another process than the one that ran it.
     """
     log = run.file(run_directory.log_name(step))
     logs = [log for log in (log, log.with_suffix(".err")) if log.exists() and log.stat().st_size]
     newest = max(logs, key=lambda log: log.stat().st_mtime, default=log)
     if step in failures:
         return failures[step], newest
+    try:
+        run.checked_report(step)
+    except FormatError as error:
+        return str(error), newest
     return (last_line(newest), newest) if logs else None
 
 

@@ -71,14 +71,16 @@ def estimate(
     the conditions. `benchmarks/cost.py` compares it with measurements. Not in it: the closed-form
     velocity, and trees that a row passes again when its noise is redrawn.
     """
-    depth, bins = int(booster.get("max_depth", 6)), int(booster.get("max_bin", 256))
+    leaves = min(int(booster.get("max_leaves", 0)) or n_rows, n_rows)
+    depth = int(booster.get("max_depth", 6)) or max(leaves.bit_length(), 1)  # 0: no limit
+    bins = int(booster.get("max_bin", 256))
     vector = booster.get("multi_strategy") == "multi_output_tree"
     width = max(min(int(booster.get("outputs_per_group", 0)) or n_outputs, n_outputs), 1)
     few = int(booster.get("split_outputs", 0))
     sought = (few if 0 < few < width else width) if vector else 1  # outputs that choose a split
     leaf = width if vector else 1
     trees = int(booster["n_estimators"]) * -(-n_outputs // width) * width // leaf
-    nodes = max(min(2**depth - 1, n_rows - 1), 1)  # a split needs two rows
+    nodes = max(min(2 ** min(depth, 60), leaves) - 1, 1)  # a leaf needs a row
     levels = 1 + max(depth - 1, 0) / 2  # of two siblings one is the difference
     rows = n_rows + n_valid
     work = {

@@ -6,6 +6,8 @@ that a worker needs the run directory only and any worker gives the same bytes.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import platform
 import warnings
 from dataclasses import dataclass, replace
@@ -170,13 +172,14 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
 
 
 def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
-    """Write those tasks of a plan that are missing or damaged."""
+    """Write those tasks of a plan that are missing, damaged or not the plan's."""
     if plan["format"] != run_directory.FORMAT:
         return  # of an older release, whose tasks had other entries
     for task in make_tasks(plan):
-        try:
-            run.task(task["step"])
-        except FormatError:
+        there = None
+        with contextlib.suppress(FormatError):
+            there = run.task(task["step"])["digest"]
+        if there != task["digest"]:
             run.write_json(run_directory.task_name(task["step"]), task)
 
 
@@ -223,19 +226,19 @@ def _is_same(run: RunDirectory, plan: dict[str, Any]) -> bool:
     Raises RunError if it has another.
     """
     try:
-        run.read_json("plan.json")
+        content = run.read_json("plan.json")
     except FormatError:
         return False
-    stored = run.plan()
+    stored = run_directory.present_plan(content, f"{run.path}: plan.json")
     if stored["digest"] != plan["digest"]:
         old, new = stored["fingerprint"], plan["fingerprint"]
         different = [
             k for k in new if atomic_files.digest(old.get(k)) != atomic_files.digest(new[k])
         ]
         raise RunError(
-            f"{run.path} is another run: {', '.join(different) or 'its content'} differ(s) from"
-            " this one. Use the same table, settings, seed and package versions to"
-            " continue it, or choose another folder"
+            f"{run.path} is another run, not of the same {', '.join(different) or 'content'}:"
+            " use the same table, settings, seed and package versions to continue it, or choose"
+            " another folder"
         )
     return True
 
@@ -254,6 +257,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         seed=derive(inputs.seed, "transform"),
         classify=inputs.source is None,  # which carries every column from where it starts
     ).fit(table.take(~valid))
+    _check_stored(transform)
     if len(transform.skeleton) and inputs.source is not None:
         raise ConfigError(
             "coupling='given' carries columns from their values in the source, which the transform"
@@ -267,6 +271,17 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         arrays["codes"] = transform.codes(table)
     arrays = {"z": transform.forward(table), **arrays}
     return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+
+
+def _check_stored(transform: TableTransform) -> None:
+    """Raise ConfigError, before any tree grows, unless a model file could restore a transform."""
+    try:
+        TableTransform.from_json(json.loads(atomic_files.json_bytes(transform.to_json())))
+    except (FormatError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"a transform learned what a model file cannot give back: {error}. Its 'fitted' names"
+            " all that it learns, as single numbers, or with types as {'knots': list[float]}"
+        ) from error
 
 
 def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:

@@ -24,9 +24,8 @@ the digest of its task and the model has the hash that the report states.
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
-import math
 import mmap
 import re
 import shlex
@@ -39,6 +38,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import atomic_files
+from ..atomic_files import parse_json
 from ..errors import FormatError
 from ..typed_settings import check_stored
 
@@ -139,7 +139,8 @@ class RunDirectory:
 
         Raises FormatError if it is missing, broken, or not what was written.
         """
-        return unsealed(parse_json(self.read(name), f"{self.path / name}"), f"{self.path / name}")
+        what = f"{self.path / name}"
+        return unsealed(parse_json(self.read(name), what), what)
 
     def plan(self) -> dict[str, Any]:
         """Return the plan, see `read_plan`."""
@@ -154,8 +155,18 @@ class RunDirectory:
         return [step for step in range(self.n_steps()) if self.report(step) is None]
 
     def task(self, step: int) -> dict[str, Any]:
-        """Return a step's task with its settings under their present names."""
-        return _present(self.read_json(task_name(step)))
+        """Return a step's task with its settings under their present names.
+
+        Raises FormatError if it is missing, broken, of a newer format or not of this step.
+        """
+        from .stored_run import present_task
+
+        task, what = self.read_json(task_name(step)), f"{self.path / task_name(step)}"
+        check_format(task, what)
+        rest = {key: value for key, value in task.items() if key != "digest"}
+        if task["format"] == FORMAT and task.get("digest") != atomic_files.digest(rest):
+            raise FormatError(f"{what}: its digest is not that of its content; it is damaged")
+        return present_task(task, step, what)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file with its own hash in it, whole or not at all."""
@@ -191,14 +202,26 @@ class RunDirectory:
         Done means: the report has the digest of the present task, and the model the hash that the
         report states. That a file exists proves nothing: it may be another configuration's.
         """
-        try:
-            task = self.task(step)
-            report = self.read_json(report_name(step))
-            whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
-            done = whole and report["task_digest"] == task["digest"]
-        except (FormatError, OSError, KeyError, TypeError):
+        with contextlib.suppress(FormatError):
+            return self.checked_report(step)
+        return None
+
+    def checked_report(self, step: int) -> dict[str, Any] | None:
+        """Return the report as `report`. Raises FormatError if task or report are damaged."""
+        from .stored_run import StepReport
+
+        task, name = self.task(step), report_name(step)
+        if not self.file(name).exists():
             return None
-        return report if done else None
+        report, what = self.read_json(name), f"{self.path / name}"
+        check_stored(report, StepReport, what)
+        if (report["step"], report["time"]) != (step, task["time"]):
+            raise FormatError(f"{what} is the report of another step; remove it to train it again")
+        try:
+            whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]
+        except OSError:
+            return None
+        return report if whole and report["task_digest"] == task["digest"] else None
 
     def receive(self, result: str, report: str, key: str) -> bool:
         """Move a result and its report from ``incoming/`` to their places, if both are whole.
@@ -286,21 +309,6 @@ def open_run(path: str | PathLike[str]) -> Source:
     return RunDirectory(path) if path.is_dir() else Archive(path)
 
 
-def parse_json(content: bytes, what: str) -> Any:
-    """Parse JSON. Raises FormatError that names the file when it is broken."""
-    try:
-        return json.loads(content, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what} is not readable JSON ({error}); it may be truncated") from error
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a finite number")
-    return number
-
-
 def unsealed(content: Any, what: str) -> dict[str, Any]:
     """Return a mapping without its hash. Raises FormatError if it is no mapping or was changed."""
     if not isinstance(content, dict):
@@ -336,21 +344,19 @@ def read_plan(source: Source) -> dict[str, Any]:
 
     Settings of older formats come under their present names.
     """
-    content, what = source.read("plan.json"), f"{source.path}: plan.json"
-    if isinstance(source, RunDirectory):
-        unsealed(parse_json(content, what), what)
-    return present_plan(content, what)
+    what = f"{source.path}: plan.json"
+    plan = parse_json(source.read("plan.json"), what)
+    return present_plan(unsealed(plan, what) if isinstance(source, RunDirectory) else plan, what)
 
 
-def present_plan(content: bytes, what: str) -> dict[str, Any]:
-    """Return a checked plan of any format with its settings under their present names."""
-    from .stored_run import check_plan  # not at the top: YAML would delay a first event
+def present_plan(plan: Any, what: str) -> dict[str, Any]:
+    """Return a parsed plan of any format, checked, with settings under their present names."""
+    from .stored_run import check_plan, present_noise, present_settings  # YAML is slow to load
 
-    plan = parse_json(content, what)
     check_format(plan, what)
-    plan.pop(SEAL, None)
+    plan = {name: value for name, value in plan.items() if name != SEAL}
     check_plan(plan, what)
-    settings = _present(plan["fingerprint"]["settings"])
+    settings = present_noise(present_settings(plan["fingerprint"]["settings"]))
     return {**plan, "fingerprint": {**plan["fingerprint"], "settings": settings}}
 
 
@@ -387,12 +393,6 @@ def check_whole(manifest: dict[str, Any], plan: dict[str, Any], what: str) -> No
                 f"{what}: {name} of the manifest do not fit the plan: the run is not whole, or of"
                 " another plan. Copy it again, or finish it with 'flowbdt fit --resume'"
             )
-
-
-def _present(settings: dict[str, Any]) -> dict[str, Any]:
-    from ..config import present_settings  # not at the top: YAML would delay a first event
-
-    return present_settings(settings)
 
 
 def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:

@@ -21,11 +21,23 @@ from ..flow.schedules import SCHEDULES
 from ..flow.solvers import SOLVERS
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
-from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
+from ..typed_settings import (
+    AtLeastOne,
+    AtLeastZero,
+    NotNegative,
+    Stored,
+    check_settings,
+    check_stored,
+)
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Time = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Time = Share
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+Tables = Literal[
+    "z", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
+]
+Spec = Text | dict[str, Any]
 
 
 class StepStory(Stored):
@@ -70,6 +82,7 @@ class Scaling(Stored):
     scale: list[Annotated[float, msgspec.Meta(gt=0)]]
     low: list[float | None]
     high: list[float | None]
+    unseen: list[list[float | None]] | None = None
 
 
 class Columns(Stored):
@@ -85,14 +98,69 @@ class Columns(Stored):
     classified: list[Text] | None = None
 
 
+class Fitted(Stored):
+    """Hashes of what is fitted once for all steps."""
+
+    transform: Digest = msgspec.field(name="transform.json")
+    preconditioner: Digest = msgspec.field(name="preconditioner.npz")
+
+
 class Fingerprint(Stored):
     """Everything that decides the result of a training."""
 
     settings: dict[str, Any]
     columns: Columns
-    fitted: dict[str, Digest]
+    fitted: Fitted
     events: dict[str, Any]
     versions: dict[str, int | Text]
+
+
+class Task(Stored):
+    """``tasks/0007.json`` under present names."""
+
+    format: AtLeastOne
+    step: AtLeastZero
+    time: Time
+    next_time: float
+    seed: AtLeastZero
+    events: dict[str, Any]
+    fitted: Fitted
+    path: Spec
+    coupling: Spec
+    booster: dict[str, bool | int | float | Text]
+    noise: dict[str, Any]
+    digest: Digest
+    inputs: list[str] | None = None
+    versions: dict[str, int | Text] | None = None
+
+
+class StepReport(msgspec.Struct):
+    """``steps/0007.report.json``; other releases may have more entries."""
+
+    format: AtLeastOne
+    step: AtLeastZero
+    time: Time
+    task_digest: Digest
+    model_sha256: Digest
+    trees: AtLeastZero
+    train_rmse: NotNegative
+    valid_rmse: NotNegative | None
+    valid_rmse_without_trees: NotNegative | None
+    rows: AtLeastZero
+    seconds: NotNegative
+    cpu_seconds: NotNegative
+    peak_mib: NotNegative
+    worker: dict[str, Any]
+
+
+class RejectionReport(msgspec.Struct):
+    """``rejection.report.json``."""
+
+    key: Digest
+    model_sha256: Digest
+    trees: AtLeastZero
+    acceptance: Share
+    cpu_seconds: NotNegative
 
 
 class Grid(Stored):
@@ -140,14 +208,44 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
     with reading(f"{what}: entry fingerprint.columns.dtypes"):
         if any(np.dtype(dtype).kind not in "fiub" for dtype in columns["dtypes"]):
             raise FormatError("types of columns are those of numbers")
-    for name, known in fingerprint["events"].items():
-        if name != "ways":
-            with reading(f"{what}: entry fingerprint.events.{name}"):
-                msgspec.convert(known, Digest)
+    with reading(f"{what}: entry fingerprint.events"):
+        events = {name: known for name, known in fingerprint["events"].items() if name != "ways"}
+        _check_tables(events)
     with reading(f"{what}: entry grid"):
         TimeGrid.from_json(plan["grid"])
     with reading(f"{what}: entry fingerprint.settings"):
         _check_settings(present_settings(fingerprint["settings"]))
+
+
+def _check_tables(events: Mapping[str, Any]) -> None:
+    """Raise an error unless these are the hashes of tables of a run, of the events at least."""
+    msgspec.convert(events, dict[Tables, Digest])
+    if missing := {"z", "valid"} - events.keys():
+        raise FormatError(f"the hash of table/{min(missing)}.npy is missing")
+
+
+def present_noise(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with all of ``noise``. Raises an error if it is of another form."""
+    noise = Noise(**check_settings(settings["noise"], Noise, "setting of noise"))
+    return {**settings, "noise": vars(noise)}
+
+
+def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any]:
+    """Return the task of a step with its settings under their present names.
+
+    Raises FormatError unless it has its schema, and is that of this step.
+    """
+    task = present_settings(task)
+    check_stored(task, Task, what)
+    if task["step"] != step:
+        raise FormatError(f"{what} is the task of step {task['step']}; the file is damaged")
+    with reading(what):
+        _check_tables(task["events"])
+        task = present_noise(task)
+        PATHS.build(task["path"])
+        COUPLINGS.build(task["coupling"])
+        check_views(task["inputs"] or [])
+    return task
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def planned_arrays(run: RunDirectory, task: dict[str, Any]) -> dict[str, np.ndar
 def planned_inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
     """Return the inputs of the trees at the time of a task. Raises FormatError."""
     content = _planned_files(run, task["fitted"])
-    joint = run_directory.parse_json(content["transform.json"], "transform.json")["joint"]
+    joint = atomic_files.parse_json(content["transform.json"], "transform.json")["joint"]
     return step_inputs(
         closed_form.from_bytes(content["preconditioner.npz"]),
         JointTransform.from_json(joint),

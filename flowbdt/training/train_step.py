@@ -11,9 +11,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..errors import RunError
+from ..errors import RunError, reading
 from ..seeding import derive
-from ..trees.boosted_trees import BoostedTrees
+from ..trees.boosted_trees import BoostedTrees, check_parameters
 from . import run_directory
 from .noisy_pairs import LatentEvents, NoisyPairs, valid_repeats
 from .pair_variants import pairs_of_task
@@ -33,7 +33,8 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     """
     run = RunDirectory(folder)
     task = run.task(step)
-    run_directory.check_format(task, run_directory.task_name(step))
+    with reading(f"{run.file(run_directory.task_name(step))}"):
+        check_parameters(task["booster"])
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):

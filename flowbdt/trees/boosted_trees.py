@@ -2,32 +2,83 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import numpy as np
 import xgboost as xgb
 
 from ..errors import ConfigError, FormatError
-from ..typed_settings import AtLeastOne, AtLeastZero, check_value
+from ..typed_settings import AtLeastOne, AtLeastZero, NotNegative, check_settings
 from . import ubjson
 from .base import BatchSource
 from .binned_rows import Classifier, binned
 from .check_trees import CheckedBooster, checked_booster
 from .grow_trees import Draws, Group, Table, ranges
 
-FLOWBDT_PARAMETERS: dict[str, Any] = {
-    "n_estimators": AtLeastOne,
-    "early_stopping_rounds": AtLeastZero,
-    "outputs_per_group": AtLeastZero,
-    "split_outputs": AtLeastZero,
-}
-"""Parameters that XGBoost does not get, with their types."""
+Int32 = msgspec.Meta(le=2**31 - 1)
+Count = Annotated[AtLeastZero, Int32]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Penalty = Annotated[NotNegative, msgspec.Meta(le=1e38)]  # of XGBoost's single precision
 
-SET_BY_FLOWBDT = ("seed", "random_state", "nthread", "n_jobs", "eval_metric")
+
+class BoosterParameters:
+    """Parameters of a booster and their types; other parameters of XGBoost have no use here.
+
+    Which of them go together is for XGBoost to say, see `check_parameters`.
+    """
+
+    n_estimators: Annotated[AtLeastOne, Int32]
+    early_stopping_rounds: Count
+    outputs_per_group: Count
+    split_outputs: Count
+
+    booster: Literal["gbtree", "dart"]
+    multi_strategy: Literal["multi_output_tree", "one_output_per_tree"]
+    device: Literal["cpu", "cuda", "gpu"]
+    learning_rate: Annotated[float, msgspec.Meta(ge=1e-30, lt=2)]  # from 2 on, boosting diverges
+    max_depth: Count
+    max_leaves: Count
+    grow_policy: Literal["depthwise", "lossguide"]
+    min_split_loss: Penalty
+    min_child_weight: Penalty
+    max_delta_step: Penalty
+    reg_lambda: Penalty
+    reg_alpha: Penalty
+    subsample: Share
+    sampling_method: Literal["uniform", "gradient_based"]
+    colsample_bytree: Share
+    colsample_bylevel: Share
+    colsample_bynode: Share
+    num_parallel_tree: Annotated[AtLeastOne, Int32]
+    base_score: Annotated[float, msgspec.Meta(ge=-1e38, le=1e38)]
+    max_bin: Annotated[int, msgspec.Meta(ge=2, le=2**31 - 1)]
+    max_cached_hist_node: Annotated[AtLeastOne, Int32]
+    # of dart
+    sample_type: Literal["uniform", "weighted"]
+    normalize_type: Literal["tree", "forest"]
+    rate_drop: Chance
+    one_drop: bool
+    skip_drop: Chance
+
+
+FLOWBDT_PARAMETERS = ("n_estimators", "early_stopping_rounds", "outputs_per_group", "split_outputs")
+"""Parameters that XGBoost does not get."""
+
+SET_BY_FLOWBDT = {
+    **dict.fromkeys(("seed", "random_state"), "random_state decides the seed"),
+    **dict.fromkeys(("nthread", "n_jobs"), "the executor decides the threads"),
+    **dict.fromkeys(("eval_metric", "scale_pos_weight"), "the squared error is minimised"),
+    **dict.fromkeys(
+        ("monotone_constraints", "interaction_constraints"),
+        "trees see points between noise and events, not columns, so constraints on their inputs say"
+        " nothing about events",
+    ),
+}
+"""Parameters of XGBoost that are not free, and why."""
 
 FIXED_PARAMETERS = {
     "tree_method": "hist",
@@ -164,22 +215,17 @@ def load_booster(content: bytes) -> tuple[xgb.Booster, CheckedBooster]:
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that XGBoost does not know or accept, before any long work.
+    """Refuse parameters that are unknown, of a wrong kind or contradictory, before any long work.
 
-    XGBoost boosts one round on four rows to tell: a list of names here could go stale.
-    Raises ConfigError for a name that is unknown or fixed by flowBDT, and for a refused value.
+    XGBoost boosts one round on four rows to tell the contradictions. Raises ConfigError with what
+    was expected and what came.
     """
     for name in parameters:
         if name in FIXED_PARAMETERS:
             raise ConfigError(f"booster parameter {name!r} is fixed to {FIXED_PARAMETERS[name]!r}")
         if name in SET_BY_FLOWBDT:
-            raise ConfigError(
-                f"booster parameter {name!r} is set by flowBDT: the seed from random_state, threads"
-                " by the executor, the metric is the squared error that is minimised"
-            )
-    types = {**FLOWBDT_PARAMETERS, "max_bin": Annotated[int, msgspec.Meta(ge=2)]}
-    for name in types.keys() & parameters.keys():
-        check_value(parameters[name], types[name], f"booster parameter {name!r}")
+            raise ConfigError(f"leave booster parameter {name!r} out: {SET_BY_FLOWBDT[name]}")
+    parameters = check_settings(parameters, BoosterParameters, "booster parameter")
     vector = parameters.get("multi_strategy") == "multi_output_tree"
     if parameters.get("split_outputs") and not vector:
         raise ConfigError(
@@ -191,23 +237,16 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         warnings.simplefilter("always")
         try:
             xgb.train(_of_xgboost(parameters) | {"max_bin": 256}, tiny, 1)
-        except xgb.core.XGBoostError as error:
+        except (xgb.core.XGBoostError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0].split(": ", 1)[-1]  # without the stack
             reason = reason.removeprefix("Check failed: ")
-            raise ConfigError(f"XGBoost refuses the booster parameters: {reason}") from error
+            raise ConfigError(
+                f"XGBoost refuses these booster parameters together: {reason}; change one of"
+                f" {parameters}"
+            ) from error
     for message in [str(w.message) for w in caught if "are not used" in str(w.message)]:
-        names = [name for name in parameters if f'"{name}"' in message]
-        raise ConfigError(f"XGBoost does not know the booster parameters {_with_nearest(names)}")
-
-
-def _with_nearest(names: list[str]) -> str:
-    """Return the names of unknown parameters, each with the nearest known one."""
-    known = [*xgb.XGBRegressor().get_params(), "eta", "lambda", "alpha", *FLOWBDT_PARAMETERS]
-    texts = []
-    for name in names:
-        close = difflib.get_close_matches(name, known, n=1)
-        texts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    return ", ".join(texts)
+        names = ", ".join(repr(name) for name in parameters if f'"{name}"' in message)
+        raise ConfigError(f"with the other booster parameters, XGBoost does not use {names}")
 
 
 def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:

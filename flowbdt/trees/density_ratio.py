@@ -17,7 +17,7 @@ import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, split_mask
-from ..tables.checks import relative
+from ..tables.checks import relative_or_ones
 from .binned_rows import binned
 from .boosted_trees import load_booster
 
@@ -77,7 +77,7 @@ class DensityRatio:
 
         The result does not depend on ``n_threads``.
         """
-        weight = np.ones(len(real)) if weight is None else relative(weight)
+        weight = relative_or_ones(weight, len(real))
         held = (
             split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
             split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),

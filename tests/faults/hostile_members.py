@@ -164,6 +164,32 @@ def _text(text: str) -> bytes:
     return b"L" + struct.pack(">q", len(text.encode())) + text.encode()
 
 
+def hostile_file(content: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
+    """Return a changed ``.npz`` file whose bytes may hold JSON, boosters and whole models."""
+    with np.load(io.BytesIO(content)) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    inner = sorted(name for name, array in arrays.items() if array.dtype == np.uint8)
+    if not inner or rng.random() < 0.4:
+        return hostile_arrays(content, rng)
+    name = inner[int(rng.integers(len(inner)))]
+    held = arrays[name].tobytes()
+    if held[:2] == b"PK":
+        whole = members(held)
+        of = sorted(n for n in whole if n != "manifest.json")[int(rng.integers(len(whole) - 1))]
+        changed_one, what = HOSTILE[of[of.rindex(".") :]](whole[of], rng)
+        held, what = with_hashes({**whole, of: changed_one}), f"{what} in {of}"
+    else:
+        try:
+            json.loads(held)
+        except ValueError:
+            held, what = hostile_booster(held, rng)
+        else:
+            held, what = hostile_json(held, rng)
+    buffer = io.BytesIO()
+    np.savez(buffer, **{**arrays, name: np.frombuffer(held, np.uint8)})
+    return buffer.getvalue(), f"{what} in {name}"
+
+
 def hostile_arrays(content: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
     """Return a changed ``.npz`` file."""
     with np.load(io.BytesIO(content)) as stored:
@@ -192,3 +218,7 @@ def hostile_arrays(content: bytes, rng: np.random.Generator) -> tuple[bytes, str
     buffer = io.BytesIO()
     save(buffer, **arrays)
     return buffer.getvalue(), f"{what} in {name}"
+
+
+HOSTILE = {".ubj": hostile_booster, ".json": hostile_json, ".npz": hostile_arrays}
+"""Ending of a member -> what changes it."""

@@ -426,7 +426,13 @@ def by_reference(path: Path) -> Values:
                 if "x" in loaded and "names" in loaded:
                     named = zip(loaded["names"].tolist(), loaded["x"].T.tolist(), strict=True)
                     return {str(name): values for name, values in named}
-                return {name: array.tolist() for name, array in loaded.items() if array.ndim == 1}
+                about = json.loads(loaded.pop("__flowbdt__", np.array([123, 125], "u1")).tobytes())
+                texts = about.get("categories", {})
+                return {
+                    name: [texts[name][code] for code in array] if name in texts else array.tolist()
+                    for name, array in loaded.items()
+                    if array.ndim == 1
+                }
     except Exception:
         return None
 

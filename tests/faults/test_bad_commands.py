@@ -54,6 +54,8 @@ SETTINGS = [
     *("x", "=1", "nosuch=1", "n_steps=zero", "n_steps=-1", "n_steps=0", "n_steps=1.5"),
     *("random_state=-1", "random_state=x", "booster=[1", "booster={a: 1}", "booster.max_depth=x"),
     *("booster.n_estimators=-3", "booster.learning_rate=nan", "preset=nosuch", "solver=nosuch"),
+    *("booster.learning_rate=0", "booster.max_leaves=null", "booster.max_dept=3"),
+    *("booster.monotone_constraints='(1,0)'", "booster.interaction_constraints=[[0]]"),
     *(
         "solver={name: heun, x: 1}",
         "spacing=[0, 0.7, 0.3, 1]",
@@ -120,8 +122,10 @@ BAD = {
 def bad_values(option: click.Parameter) -> list[str]:
     """Return values that an option refuses."""
     name = next((n for n in option.opts if n in BAD), None)
+    if "-o" in option.opts and option.metavar == "OUT":  # a folder will do, too
+        return NO_FILE[:3]
     if "-o" in option.opts:
-        return NO_FILE if option.metavar in ("FILE", "OUT") else NO_FOLDER
+        return NO_FILE if option.metavar == "FILE" else NO_FOLDER
     kind = getattr(option.type, "name", "")
     if name is not None:
         return BAD[name]
@@ -167,6 +171,8 @@ def lines() -> list[list[str]]:
             others = {"run": NO_RUN, "planned": NO_RUN, "study": NO_RUN, "report": NO_RUN}.get(word)
             if word.endswith(".h5") and words[place - 1] != "-o":
                 others = NO_TABLE
+            if name in ("compare", "report"):  # which compare runs, too
+                others = [other for other in others or () if other != "run"]
             for other in others or ():
                 result.append([*start, *words[:place], other, *words[place + 1 :]])
     return result

@@ -35,7 +35,7 @@ class Shape:
     @staticmethod
     def of(values: np.ndarray, weight: np.ndarray | None, edges: np.ndarray) -> Shape:
         """Fill; ``outside`` is the share of events beyond the edges."""
-        weight = np.ones(len(values)) if weight is None else checks.relative(weight)
+        weight = checks.relative_or_ones(weight, len(values))
         counts, _ = np.histogram(values, bins=edges, weights=weight)
         squares, _ = np.histogram(values, bins=edges, weights=weight**2)
         scale = weight.sum() / 100.0

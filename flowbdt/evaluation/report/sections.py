@@ -136,7 +136,7 @@ def column_numbers(table: EventTable, name: str) -> tuple[str, ...]:
         values, unit = table.cond[:, table.cond_names.index(name)], "condition"
     else:
         values, unit = table.column(name), table.unit(name) or "-"
-    weight = np.ones(len(values)) if table.weight is None else checks.relative(table.weight)
+    weight = checks.relative_or_ones(table.weight, table.n)
     known = np.isfinite(values)
     values, weight = values[known], weight[known]
     if not len(values):

@@ -26,7 +26,7 @@ from .expectation_maximisation import (
 )
 from .mixture_on_path import Motion, PreparedMixture
 
-LARGEST = 1e30
+LARGEST_STORED = 1e30
 """Largest number of a stored mixture; its squares are within float64."""
 
 
@@ -145,20 +145,24 @@ class MixturePreconditioner(Preconditioner):
         restored._search = {int(n): float(value) for n, value in search}
         log_weights = stored_array(state, "log_weights", (None,), high=1e-6)
         k = len(log_weights)
-        means = stored_array(state, "means", (k, layout.p), low=-LARGEST, high=LARGEST)
+        means = stored_array(
+            state, "means", (k, layout.p), low=-LARGEST_STORED, high=LARGEST_STORED
+        )
         if not k or has_source > 1 or abs(np.exp(log_weights).sum() - 1) > 1e-6:
             raise FormatError("the weights of a stored mixture do not add up to 1")
         covariances: Covariances
         if "factors" in state:
             factors = stored_array(
-                state, "factors", (k, layout.p, None), low=-LARGEST, high=LARGEST
+                state, "factors", (k, layout.p, None), low=-LARGEST_STORED, high=LARGEST_STORED
             )
-            diagonals = stored_array(state, "diagonals", (k, layout.p), low=1e-300, high=LARGEST)
+            diagonals = stored_array(
+                state, "diagonals", (k, layout.p), low=1e-300, high=LARGEST_STORED
+            )
             covariances = LowRank(factors, diagonals)
         else:
             shape = (k, layout.p, layout.p)
             covariances = Full(
-                stored_array(state, "covariances", shape, low=-LARGEST, high=LARGEST)
+                stored_array(state, "covariances", shape, low=-LARGEST_STORED, high=LARGEST_STORED)
             )
             np.linalg.cholesky(covariances.covariances)  # an error unless positive definite
             if not np.allclose(covariances.covariances, covariances.covariances.transpose(0, 2, 1)):

@@ -166,6 +166,7 @@ def arrays_of(flow: Flow) -> Arrays:
         **(_mixture(steps.inputs) if n_cond and form.kind != NONE else {}),
         "scaling.centre": flow.scaling.centre,
         "scaling.scale": flow.scaling.scale,
+        **_limits(flow),
         **_ratio(flow),
     }
 
@@ -208,6 +209,12 @@ def _mixture(inputs: Sequence[StepInputs]) -> Arrays:
         "motion": np.array(motion),
     }
     return {f"mixture.{name}": np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
+
+
+def _limits(flow: Flow) -> Arrays:
+    """Return the values between which conditions are near the training, NaN for no limit."""
+    low, high = flow.condition_ranges.limits
+    return {"limits.low": low, "limits.high": high} if len(low) else {}
 
 
 def _ratio(flow: Flow) -> Arrays:

@@ -58,7 +58,7 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     Notes
     -----
     The metadata of the file hold ``format``, ``flowbdt_version``, ``run_digest``, ``columns`` and
-    ``conditions`` (JSON: name, unit, type, categories), ``sampler`` (JSON),
+    ``conditions`` (JSON: name, unit, type, categories, limits), ``sampler`` (JSON),
     ``mean_acceptance``, and ``unknown_conditions``: "any" if conditions may be NaN, "none" if
     events with such are NaN themselves.
     """
@@ -111,7 +111,15 @@ def _metadata(flow: Flow) -> dict[str, str]:
             columns["names"], columns["units"], columns["dtypes"], strict=True
         )
     ]
-    conditions = [{"name": name, **_categories(flow, name)} for name in columns["conditions"]]
+    ranges = zip(columns["conditions"], *flow.condition_ranges.limits, strict=True)
+    conditions = [
+        {
+            "name": name,
+            **_categories(flow, name),
+            **({"limits": [low, high]} if low <= high else {}),
+        }
+        for name, low, high in ranges
+    ]
     any_unknown = takes_unknown(flow.step_inputs(0).prepared, n_cond)
     return {
         "format": str(FORMAT),

@@ -201,7 +201,7 @@ class PackedFlow:
         memory = source.mapped(run_directory.PACKED)
         if memory is None or not importlib.util.find_spec("numba"):
             return None
-        manifest = run_directory.parse_json(source.read("manifest.json"), f"{source.path}")
+        manifest = atomic_files.parse_json(source.read("manifest.json"), f"{source.path}")
         stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
         if stated is None:
             return None
@@ -242,6 +242,13 @@ def load_flow(source: run_directory.Source) -> Flow:
     return Flow(source, 1)
 
 
+def _condition_columns(flow: Flow) -> dict[str, Any]:
+    """Return what `stored_scaling` reads, with the texts of conditions where there are any."""
+    kept = {name: flow.columns.get(name) for name in ("names", "conditions", "scaling")}
+    texts = {k: v for k, v in flow.columns["categories"].items() if k in flow.condition_names}
+    return {**kept, "categories": texts} if texts else kept
+
+
 def packed_bytes(flow: Flow) -> bytes | None:
     """Return the arrays of a flow for its model file; None if not all of it is compiled."""
     steps, inverse = flow.compiled_flow, flow.compiled_inverse
@@ -254,7 +261,7 @@ def packed_bytes(flow: Flow) -> bytes | None:
         "n_latent": flow.n_latent,
         "n_columns": flow.n_columns,
         "conditions": list(flow.condition_names),
-        "columns": {name: flow.columns.get(name) for name in ("names", "conditions", "scaling")},
+        "columns": _condition_columns(flow),
         "walk": tuple(solver),
         "form": tuple(form),
         "trees": tuple(steps.trees),

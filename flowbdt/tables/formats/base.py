@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,11 +89,13 @@ class StoredColumns:
             {k: str(v) for k, v in description.get("originals", {}).items() if k in arrays},
         )
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, categories_as_texts: bool = False) -> pd.DataFrame:
         """Return the columns as people read them: categories as values, missing ones as None."""
         import pandas as pd
 
         types = {name: known for name, known in self.originals.items() if known != "bytes"}
+        if categories_as_texts:
+            types = {name: known for name, known in types.items() if name not in self.categories}
         columns = {
             name: original_column(values, self.categories.get(name), types.get(name, ""))
             for name, values in self.arrays.items()
@@ -150,6 +152,8 @@ class TableFormat(ABC):
     """
 
     in_blocks: ClassVar[bool] = False
+    texts: Collection[str] = ()
+    """Columns of known categories, for formats in which a text may look like a number."""
 
     @abstractmethod
     def opened(self, path: Path) -> AbstractContextManager[StoredColumns]:

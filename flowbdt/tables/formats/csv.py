@@ -7,7 +7,7 @@ import csv
 import itertools
 import re
 import warnings
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ COUNTED = 65536
 """Rows that are counted together."""
 LOOKED_AT = 1000
 """Lines that are searched for numbers with leading zeros."""
-MISSING = ["", "nan", "NaN", "NA"]
+MISSING = ["nan", "NaN", "NA"]
+"""Words for a missing number, beside the empty field; among texts they are texts."""
 
 
 @FORMATS.register(".csv")
@@ -39,20 +40,56 @@ class Csv(PlainFormat):
         return rows_from(self._read_blocks(path, block_rows), first)
 
     def _read_blocks(self, path: Path, block_rows: int | None) -> Iterator[StoredColumns]:
-        header, description = _header(path), self.description(path)
-        dtypes, texts = description.get("dtypes", {}), description.get("categories", ())
-        _warn_of_leading_zeros(path, header, texts)
-        for frame in _frames(path, block_rows, texts):
-            columns = zip(header, (frame.iloc[:, i] for i in range(len(header))), strict=True)
-            arrays = {name: _restored(column, dtypes.get(name)) for name, column in columns}
+        description = self.description(path)
+        dtypes, known = description.get("dtypes", {}), description.get("categories", {})
+        header, ours = _header(path, dtypes)
+        texts = {name: "" in known.get(name, ()) for name in (*self.texts, *known)}
+        if not ours:
+            _warn_of_leading_zeros(path, header, texts)
+        for frame in _frames(path, header, ours, block_rows, texts):
+            columns = {name: frame.iloc[:, i] for i, name in enumerate(header)}
+            columns |= {n: _numbers(c, n, path) for n, c in columns.items() if n not in texts}
+            arrays = {name: _restored(c, dtypes.get(name)) for name, c in columns.items()}
             yield StoredColumns.described(arrays, description)
 
     def count_rows(self, path: Path) -> int:
-        _header(path)
-        return sum(len(frame) for frame in _frames(path, COUNTED))
+        frames = _frames(path, *_header(path, self.description(path).get("dtypes", {})), COUNTED)
+        return sum(map(len, frames))
 
     def write_values(self, part: Path, columns: StoredColumns) -> None:
-        columns.to_frame().to_csv(part, index=False, lineterminator="\n")
+        for name, texts in columns.categories.items():
+            if "" in texts and np.isnan(columns.arrays[name]).any():
+                raise InputError(
+                    f"condition {name!r} has missing entries and the category '', which a .csv file"
+                    " cannot tell apart: rename the category, or write .h5 or .parquet"
+                )
+        frame = columns.to_frame(categories_as_texts=True)
+        words = (*frame.columns, *(text for texts in columns.categories.values() for text in texts))
+        # Python quotes "\r" only where it ends lines
+        quote_all = any("\r" in word for word in words)
+        quoting: Any = csv.QUOTE_NONNUMERIC if quote_all else csv.QUOTE_MINIMAL
+        frame.to_csv(part, index=False, lineterminator="\n", quoting=quoting)
+
+
+def _numbers(column: pd.Series, name: str, path: Path) -> pd.Series:
+    """Return a column with `MISSING` words among numbers as numbers, others as they are."""
+    import pandas as pd
+
+    words = column.isin(MISSING)
+    if column.dtype.kind in "biuf" or not words.any():
+        return column
+    rest = column[~words & column.notna()]
+    truth = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
+    if rest.isin(truth).all() or pd.to_numeric(rest, errors="coerce").notna().all():
+        values = rest.map(lambda text: truth.get(text, text)).astype(np.float64)
+        return values.reindex(column.index)
+    warnings.warn(
+        f"{path}: column {name!r} has the text {column[words].iloc[0]!r}, which is read as one of"
+        " its categories; where the value is missing, leave the field empty",
+        DataWarning,
+        stacklevel=2,
+    )
+    return column
 
 
 def _restored(column: pd.Series, dtype: str | None) -> np.ndarray:
@@ -65,13 +102,17 @@ def _restored(column: pd.Series, dtype: str | None) -> np.ndarray:
     return restored if np.allclose(restored, values, rtol=1e-6, atol=0) else values
 
 
-def _header(path: Path) -> tuple[str, ...]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            lines = csv.reader(handle, skipinitialspace=True)
-            header, first = next(lines, []), next(lines, [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise unreadable(path, error) from error
+def _header(path: Path, described: Collection[str]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the columns, and if the file is one of ours, whose blanks count."""
+    for ours in (True, False):
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as handle:
+                lines = csv.reader(handle, skipinitialspace=not ours)
+                header, first = next(lines, []), next(lines, [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise unreadable(path, error) from error
+        if ours and described and sorted(header) == sorted(described):
+            return tuple(header), True
     if len(header) == 1 and any(
         mark in header[0].strip() and (mark in ";\t" or mark in "".join(first).strip())
         for mark in ";\t|: "
@@ -87,7 +128,7 @@ def _header(path: Path) -> tuple[str, ...]:
     if not header or any(_is_number(name) for name in header):
         got = header or "an empty line"
         raise InputError(f"{path} must name the columns in its first line, got {got}")
-    return unique_names(header, len(header), str(path))
+    return unique_names([name.strip() for name in header], len(header), str(path)), False
 
 
 def _warn_of_leading_zeros(path: Path, header: Sequence[str], texts: Container[str]) -> None:
@@ -119,9 +160,16 @@ def _is_number(text: str) -> bool:
 
 
 def _frames(
-    path: Path, block_rows: int | None, texts: Iterable[str] = ()
+    path: Path,
+    header: Sequence[str],
+    ours: bool,
+    block_rows: int | None,
+    texts: Mapping[str, bool] = {},
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a file in blocks; the columns ``texts`` are read as they stand."""
+    """Yield the rows of a file in blocks; the columns ``texts`` are read as they stand.
+
+    Empty fields are missing, but for texts where they are said to be a text, too.
+    """
     import pandas as pd
 
     with _as_format_errors(path):
@@ -130,11 +178,13 @@ def _frames(
             index_col=False,
             encoding="utf-8-sig",
             float_precision="round_trip",
-            dtype=dict.fromkeys(texts, str),
+            header=0,
+            names=list(header),
+            dtype={name: str for name in header if name in texts},
             keep_default_na=False,
             low_memory=False,
-            na_values=MISSING,
-            skipinitialspace=True,
+            na_values={name: [] if texts.get(name) else [""] for name in header},
+            skipinitialspace=not ours,
             chunksize=block_rows,
         )
     if block_rows is None:

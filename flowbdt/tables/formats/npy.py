@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic_files import json_bytes
-from ...errors import FormatError, InputError
+from ...errors import FormatError, InputError, plural
 from ..checks import unique_names
 from .base import (
     FORMATS,
@@ -99,8 +99,8 @@ def _split_matrix(x: np.ndarray, names: list[Any] | None, path: Path) -> dict[st
     if x.ndim != 2 or x.dtype.kind not in "biuf":
         raise InputError(
             f"{path} must hold a 2-d array of real numbers (events, columns), got"
-            f" {x.ndim} dimension(s) of {x.dtype}; write text columns as .csv, or as one array"
-            " per column in .npz"
+            f" {plural(x.ndim, 'dimension')} of {x.dtype}; write text columns as .csv, or as"
+            " one array per column in .npz"
         )
     known = [f"x{i}" for i in range(x.shape[1])] if names is None else names
     checked = unique_names(known, x.shape[1], str(path))

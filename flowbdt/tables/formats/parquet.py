@@ -38,10 +38,10 @@ class Parquet(WholeFormat):
 
         with _reading(path):
             frame = pd.read_parquet(path, engine="pyarrow")
-        if frame.index.names != [None]:  # an index with a name is a column like others
-            frame = frame.reset_index()
-        names = unique_names(list(frame.columns), frame.shape[1], str(path))
-        arrays = {name: _values(frame.iloc[:, i]) for i, name in enumerate(names)}
+            if frame.index.names != [None]:  # an index with a name is a column like others
+                frame = frame.reset_index()
+            names = unique_names(list(frame.columns), frame.shape[1], str(path))
+            arrays = {name: _values(frame.iloc[:, i]) for i, name in enumerate(names)}
         return _described(arrays, frame.attrs.get(KEY), path)
 
     def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
@@ -69,13 +69,22 @@ class Parquet(WholeFormat):
     def write(self, part: Path, path: Path, columns: StoredColumns) -> None:
         _need_pyarrow(path)
         frame = columns.to_frame()
+        for name, dtype in frame.dtypes.items():  # none of which Parquet knows
+            if str(dtype).startswith(("Sparse", "float128")):
+                frame[name] = frame[name].to_numpy(np.float64)
         frame.attrs[KEY] = columns.description
         frame.to_parquet(part, engine="pyarrow", index=False)
 
 
 def _values(column: pd.Series) -> Any:
     """Return a column as it came: categories and pandas' own types are no numpy arrays."""
-    return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
+    import pandas as pd
+
+    if isinstance(column.dtype, np.dtype):
+        return column.to_numpy()
+    if isinstance(column.dtype, pd.StringDtype):  # pandas looks at their bytes too late
+        column.array.__arrow_array__().validate(full=True)
+    return column.array
 
 
 def _described(arrays: dict[str, Any], description: Any, path: Path) -> StoredColumns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -92,20 +92,27 @@ def iter_blocks(
             yield chosen.table(slice(start, start + block_rows), units, whole=False)
 
 
-def read_conditions(path: str | Path, names: Sequence[str] = ()) -> EventTable:
+def read_conditions(
+    path: str | Path, names: Sequence[str] = (), texts: Collection[str] = ()
+) -> EventTable:
     """Read conditions to generate events for: as `read_table`, but NaN is allowed (missing).
 
     From a file that has all of ``names`` only these are read, from a file of `write_table` that has
-    conditions these, else all columns. Errors are those of `read_table`, but of the values only
+    conditions these, else all columns. ``texts``: those whose categories are known, so that ``1``
+    or ``NA`` in a .csv file are texts. Errors are those of `read_table`, but of the values only
     infinity is refused.
     """
     path = _existing(path)
-    with format_of(path).opened(path) as stored:
-        return _conditions_table(stored, path, names)
+    with format_of(path, texts).opened(path) as stored:
+        return _conditions_table(stored, path, names, texts)
 
 
 def condition_blocks(
-    path: str | Path, block_rows: int, first: int = 0, names: Sequence[str] = ()
+    path: str | Path,
+    block_rows: int,
+    first: int = 0,
+    names: Sequence[str] = (),
+    texts: Collection[str] = (),
 ) -> Iterator[EventTable]:
     """Yield conditions from row ``first`` on, at most ``block_rows`` at a time.
 
@@ -114,13 +121,13 @@ def condition_blocks(
     and numbers in another.
     """
     path = _existing(path)
-    texts: dict[str, bool] = {}
-    for columns in format_of(path).blocks(path, block_rows, first):
-        table = _conditions_table(columns, path, names)
+    are_texts: dict[str, bool] = {}
+    for columns in format_of(path, texts).blocks(path, block_rows, first):
+        table = _conditions_table(columns, path, names, texts)
         for name, values in zip(table.names, table.x.T, strict=True):
             if name in columns.categories or np.isnan(values).all():
                 continue
-            if texts.setdefault(name, name in table.categories) != (name in table.categories):
+            if are_texts.setdefault(name, name in table.categories) != (name in table.categories):
                 raise InputError(
                     f"{path}: column {name!r} must be numeric or text throughout, but has"
                     " both: correct or remove these rows"
@@ -128,7 +135,9 @@ def condition_blocks(
         yield table
 
 
-def _conditions_table(stored: StoredColumns, path: Path, names: Sequence[str]) -> EventTable:
+def _conditions_table(
+    stored: StoredColumns, path: Path, names: Sequence[str], texts: Collection[str]
+) -> EventTable:
     """Return the conditions in a file: ``names``, else the columns marked as such, else all."""
     import pandas as pd
 
@@ -136,7 +145,7 @@ def _conditions_table(stored: StoredColumns, path: Path, names: Sequence[str]) -
         names = stored.conditions or tuple(stored.arrays)
     stored = stored.rows(names, slice(0, stored.n_rows(path, names)))
     with errors_of(path):
-        table = conditions_table(pd.DataFrame(coded(stored, names, path)), None, names)
+        table = conditions_table(pd.DataFrame(coded(stored, names, path)), None, names, texts)
     return replace(
         table,
         units=tuple(stored.units.get(name, "") for name in names),
@@ -188,12 +197,17 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def format_of(path: Path) -> TableFormat:
-    """Return the format of a table file. Raises InputError if its ending is unknown."""
+def format_of(path: Path, texts: Collection[str] = ()) -> TableFormat:
+    """Return the format of a table file, with `TableFormat.texts`.
+
+    Raises InputError if its ending is unknown.
+    """
     ending = path.suffix.lower()
     if ending not in FORMATS.names():
         raise InputError(str(unknown(f"{FORMATS.kind} {path}:", path.suffix, FORMATS.names())))
-    return FORMATS.build(ending)
+    format_ = FORMATS.build(ending)
+    format_.texts = texts
+    return format_
 
 
 def row_span(rows: Rows, n_rows: int, path: Path) -> slice:
@@ -256,9 +270,8 @@ class _ChosenColumns:
         with errors_of(self.path):
             frame = pd.DataFrame({name: values[name] for name in self.columns})
             cond = pd.DataFrame({name: values[name] for name in self.conditions})
-            table = EventTable.of(
-                frame, units=self.stored.units | units, cond=cond if self.conditions else None
-            )
+            known = {n: unit for n, unit in (self.stored.units | units).items() if n in frame}
+            table = EventTable.of(frame, units=known, cond=cond if self.conditions else None)
             weight = self._weights(values, whole)
         kept = {name: stored[name] for name in self.names if name in stored}
         originals = {**table.originals, **self.stored.originals}

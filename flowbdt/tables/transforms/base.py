@@ -35,14 +35,15 @@ class ColumnTransform(ABC):
     """An invertible map between one column and its latent columns, fitted on training rows only.
 
     A subclass is a dataclass whose fields are its options, never changed, and stores what it
-    learns in the attributes listed in ``fitted``. It never keeps the training values. ``draws`` is
-    true if `forward` draws random numbers, to spread repeated values out.
+    learns in the attributes named in ``fitted``: single numbers, or a mapping of names to types,
+    such as ``{"knots": list[float], "scale": float}``. It never keeps the training values.
+    ``draws`` is true if `forward` draws random numbers, to spread repeated values out.
     """
 
     name: ClassVar[str] = ""
     n_latent: int = 1
     draws: bool = False
-    fitted: ClassVar[tuple[str, ...]] = ()
+    fitted: ClassVar[tuple[str, ...] | Mapping[str, Any]] = ()
 
     @abstractmethod
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> ColumnTransform:
@@ -119,7 +120,10 @@ STATE: dict[str, Any] = {
     "inner": dict[str, Any],
     "parts": list[dict[str, Any]],
 }
-"""Types of learned numbers; those of other names are single ones."""
+"""Types of learned numbers; those of other names are single ones, unless ``fitted`` has types."""
+
+BOUNDS = (("x_low", "x_high"), ("z_low", "z_high"), ("minimum", "maximum"))
+"""Learned numbers of which the first is not above the second."""
 
 PROBES = np.array([-9.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 9.0])
 """Latent values at which a restored transform must work."""
@@ -129,15 +133,18 @@ def check_state(state: Mapping[str, Any], transform: ColumnTransform) -> None:
     """Raise an error unless a restored transform has a whole state, and works."""
     if unknown := state.keys() - transform.state().keys():
         raise FormatError(f"its state has unknown entries {sorted(unknown)}")
+    declared = transform.fitted if isinstance(transform.fitted, Mapping) else None
+    types = STATE if declared is None else declared
     for name, value in state.items():
-        check_value(value, STATE.get(name, float), f"{name} of its state")
-        rising = name in ("z", "x", "values", "edges")
+        check_value(value, types.get(name, float), f"{name} of its state")
+        rising = declared is None and name in ("z", "x", "values", "edges")
         if rising and (len(value) < (name != "edges") or (np.diff(value) < 0).any()):
             raise FormatError(f"{name} of its state must be rising numbers")
-    for few, many, more in (("z", "x", 0), ("edges", "values", 1), ("counts", "values", 0)):
+    pairs = (("z", "x", 0), ("edges", "values", 1), ("counts", "values", 0))
+    for few, many, more in () if declared else pairs:
         if {few, many} <= state.keys() and len(state[few]) + more != len(state[many]):
             raise FormatError(f"{few} and {many} of its state differ in length")
-    for low, high in (("x_low", "x_high"), ("z_low", "z_high"), ("minimum", "maximum")):
+    for low, high in () if declared else BOUNDS:
         if low in state and not state[low] <= state[high]:
             raise FormatError(f"{low} of its state is above {high}")
     if not transform.n_latent:

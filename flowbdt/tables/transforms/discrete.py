@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError, DataWarning, plural
-from ...typed_settings import AtLeastZero, check_value
+from ...typed_settings import AtLeastOne, AtLeastZero, check_value
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
 from .choose import choose_continuous, choose_integer_tails
 from .rank import Distinct, find_spikes, spread_normal
@@ -27,9 +27,9 @@ _INSIDE = 1e-3
 class Integer(ColumnTransform):
     """Add uniform noise in [0, 1) and treat the column as continuous; the inverse rounds down.
 
-    With ``step``, ``offset`` or ``decimals`` this is done to the number k of a point on a lattice,
-    x = (offset + step k) / 10^decimals, which comes back as the decimals are printed. Spikes (see
-    `find_spikes`) get no noise, so that they remain what they are.
+    With ``step``, ``offset``, ``decimals`` or ``divisor`` this is done to the number k of a point
+    on a lattice, x = (offset + step k) / (divisor 10^decimals), which comes back as the decimals
+    are printed. Spikes (see `find_spikes`) get no noise, so that they remain what they are.
 
     Parameters
     ----------
@@ -40,6 +40,7 @@ class Integer(ColumnTransform):
         decimals), and wherever the extreme value holds at least 0.5% of the rows.
     step, offset : in units of the last decimal
     decimals : number of them
+    divisor : what a step is a fraction of: multiples of 2/3 have step 2 and divisor 3
 
     References
     ----------
@@ -54,14 +55,17 @@ class Integer(ColumnTransform):
     step: float = 1.0
     offset: float = 0.0
     decimals: int = 0
+    divisor: int = 1
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Integer:
         check_number(self.offset, "offset of 'integer'")
         if check_number(self.step, "step of 'integer'", positive=True) == 0:
             raise ConfigError("step of 'integer' must not be 0")
         check_value(self.decimals, AtLeastZero, "decimals of 'integer'")
-        exact = (values * 10.0**self.decimals - self.offset) / self.step
-        near = 0.1 if self.decimals or self.step % 1 else 0.0
+        check_value(self.divisor, AtLeastOne, "divisor of 'integer'")
+        exact = self._number(values)
+        whole = not (self._divisor() > 1 or self.step % 1 or self.offset % 1)
+        near = 0.0 if whole and np.abs(values).max() < 2.0**53 else 0.1  # for rounding
         wrong = np.abs(exact - np.rint(exact)) > near
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -73,11 +77,11 @@ class Integer(ColumnTransform):
         number = np.rint(exact)
         self.minimum, self.maximum = float(number.min()), float(number.max())
         tails = check_tails(self.tails, "'integer'")
-        self.limited = choose_integer_tails(number, tails, not self.decimals)
+        self.limited = choose_integer_tails(number, tails, self._divisor() == 1)
         distinct = Distinct.of(number)
         self.spikes = distinct.values[find_spikes(distinct)]
         spread = self._dequantise(values, rng)
-        unit = self.step / 10.0**self.decimals
+        unit = self.step / self._divisor()
         spec = choose_continuous(spread, unit)[0] if self.inner == "auto" else self.inner
         self._set_inner(build_column(spec).fit(spread, rng))
         if not self.n_latent:
@@ -85,13 +89,19 @@ class Integer(ColumnTransform):
         return self
 
     def _is_plain(self) -> bool:
-        return (self.step, self.offset, self.decimals) == (1, 0, 0)
+        return (self.step, self.offset, self._divisor()) == (1, 0, 1)
+
+    def _divisor(self) -> float:
+        return self.divisor * 10.0**self.decimals
+
+    def _number(self, values: np.ndarray) -> np.ndarray:
+        return (values * self._divisor() - self.offset) / self.step
 
     def _set_inner(self, inner: ColumnTransform) -> None:
         self._inner, self.n_latent = inner, inner.n_latent
 
     def _dequantise(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        number = np.rint((values * 10.0**self.decimals - self.offset) / self.step)
+        number = np.rint(self._number(values))
         noise = _INSIDE + (1 - 2 * _INSIDE) * rng.random(values.shape[0])
         return number + np.where(np.isin(number, self.spikes), 0.5, noise)
 
@@ -100,12 +110,13 @@ class Integer(ColumnTransform):
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         number = np.clip(np.floor(self._inner.inverse(latent)), *whole_range(vars(self)))
-        return (self.offset + self.step * number) / 10.0**self.decimals
+        return (self.offset + self.step * number) / self._divisor()
 
     def options(self) -> dict[str, Any]:
         """Return the options by name, those of a lattice only where there is one."""
-        kept = ("inner", "tails") if self._is_plain() else vars(type(self))["__annotations__"]
-        return {k: v for k, v in super().options().items() if k in kept}
+        left_out = {"step", "offset", "decimals"} if self._is_plain() else set()
+        left_out |= {"divisor"} if self.divisor == 1 else set()
+        return {k: v for k, v in super().options().items() if k not in left_out}
 
     def resolved(self) -> dict[str, Any]:
         inner, tails = self._inner.resolved(), dict(self.limited)
@@ -120,7 +131,7 @@ class Integer(ColumnTransform):
 
     def describe(self) -> str:
         tails = ", ".join(f"{side} {what}" for side, what in self.limited.items())
-        unit, zero = self.step / 10**self.decimals, self.offset / 10**self.decimals
+        unit, zero = self.step / self._divisor(), self.offset / self._divisor()
         low, high = (zero + unit * number for number in (self.minimum, self.maximum))
         kind = "integer" if self._is_plain() else f"multiples of {unit:.12g}"
         return (
@@ -140,7 +151,8 @@ def lattice_of(options: Mapping[str, Any]) -> tuple[float, float, float] | tuple
     """Return offset, step and divisor of an `Integer`; nothing if they change no number."""
     if "step" not in options:
         return ()
-    return float(options["offset"]), float(options["step"]), 10.0 ** options["decimals"]
+    divisor = options.get("divisor", 1) * 10.0 ** options["decimals"]
+    return float(options["offset"]), float(options["step"]), divisor
 
 
 @TRANSFORMS.register("categorical")

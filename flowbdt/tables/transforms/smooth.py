@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import ConfigError, InputError
+from ...errors import ConfigError, InputError, plural
 from .base import LARGEST, LOG_REACH, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
 
 SMALLEST = 5e-324
@@ -204,10 +204,10 @@ class Log(_Scaled):
 def nearest_approach(distance: np.ndarray, name: str, domain: str) -> tuple[float, bool]:
     """Return half of the smallest positive distance to a bound, and whether the bound is met."""
     if (distance < 0).any():
-        row = int(np.argmin(distance))
+        row, n_outside = int(np.argmin(distance)), int((distance < 0).sum())
         raise InputError(
-            f"transform {name!r} needs {domain}, but {int((distance < 0).sum())} training value(s)"
-            f" lie outside (worst: row {row}, by {-distance[row]:g}); change the bound or choose"
+            f"transform {name!r} needs {domain}, but found {plural(n_outside, 'training value')}"
+            f" outside (worst: row {row}, by {-distance[row]:g}); change the bound or choose"
             " another transform"
         )
     positive = distance[distance > 0]

@@ -1224,6 +1224,10 @@ class Model {
     scale_ = file_.get<double>("scaling.scale", size(0) + size(1));
     for (std::size_t j = 0; j < scale_.size; ++j)
       file_.require(std::isfinite(centre_[j]) && scale_[j] > 0, "scaling of columns");
+    if (file_.has("limits.low")) {
+      low_ = file_.get<double>("limits.low", size(1));
+      high_ = file_.get<double>("limits.high", size(1));
+    }
     if (file_.has("ratio.ceiling")) {
       ratio_ = detail::Trees(file_, "ratio", size(0) + size(1));
       const auto numbers = file_.get<double>("ratio.ceiling", 2);
@@ -1253,6 +1257,15 @@ class Model {
   double acceptance() const { return acceptance_; }
   /// After so many attempts an event is kept whatever its acceptance.
   std::size_t most_attempts() const { return most_attempts_; }
+
+  /// Returns how many of `cond` (n_conditions) lie outside of the training range by more than a
+  /// tenth of its width: trees are constant there, and know nothing of such events. Categories,
+  /// unknown conditions, and those of models without ranges do not count.
+  std::size_t outside(const double* cond) const {
+    std::size_t count = 0;
+    for (std::size_t j = 0; j < low_.size; ++j) count += cond[j] < low_[j] || cond[j] > high_[j];
+    return count;
+  }
 
   /// Returns the texts of a column or condition that holds categories: code i is text i. Empty if
   /// it holds numbers.
@@ -1343,7 +1356,7 @@ class Model {
   detail::File file_;
   std::size_t n_latent_ = 0, n_inputs_ = 0, n_slots_ = 0, most_attempts_ = 1;
   double ceiling_ = 1.0, acceptance_ = 1.0;
-  detail::Span<double> centre_, scale_;
+  detail::Span<double> centre_, scale_, low_, high_;
   std::vector<std::string> columns_, units_, types_, conditions_, about_;
   std::map<std::string, std::vector<std::string>> categories_;
   detail::Trees trees_, ratio_;

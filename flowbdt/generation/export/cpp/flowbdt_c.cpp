@@ -100,6 +100,10 @@ const char* flowbdt_condition(const flowbdt_handle* handle, size_t number) {
   return handle == nullptr ? nullptr : text_of(handle->model->conditions(), number);
 }
 
+size_t flowbdt_outside(const flowbdt_handle* handle, const double* cond) {
+  return handle == nullptr || cond == nullptr ? 0 : handle->model->outside(cond);
+}
+
 double flowbdt_acceptance(const flowbdt_handle* handle) {
   return handle == nullptr ? 0.0 : handle->model->acceptance();
 }

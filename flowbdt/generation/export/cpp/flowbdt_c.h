@@ -53,6 +53,8 @@ FLOWBDT_API size_t flowbdt_n_latent(const flowbdt_handle *handle);
 FLOWBDT_API const char *flowbdt_column(const flowbdt_handle *handle, size_t number);
 FLOWBDT_API const char *flowbdt_unit(const flowbdt_handle *handle, size_t number);
 FLOWBDT_API const char *flowbdt_condition(const flowbdt_handle *handle, size_t number);
+/* How many of cond (n_conditions) lie far outside of the training range, see Model::outside. */
+FLOWBDT_API size_t flowbdt_outside(const flowbdt_handle *handle, const double *cond);
 /* Share of attempts whose event is kept; 1 without rejection. */
 FLOWBDT_API double flowbdt_acceptance(const flowbdt_handle *handle);
 /* The number that stands for a text in a column or condition of categories. */

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from .... import seeding
-from ....atomic_files import stored_array
+from ....atomic_files import parse_json, stored_array
 from ....errors import FormatError
 from ....model import FlowBDT
 from ....training import run_directory
@@ -105,7 +105,7 @@ class LayerEnergies:
     def n_parameters(self) -> int:
         """Learned numbers: quantiles, closed form, trees, rejection classifier."""
         archive = run_directory.Archive("layer energies", self.model.archive_)
-        manifest = run_directory.parse_json(archive.read("manifest.json"), "manifest.json")
+        manifest = parse_json(archive.read("manifest.json"), "manifest.json")
         rejection = [n for n in manifest["files"] if n == run_directory.REJECTION]
         trees = sum(flow_parameters(archive.read(n)) for n in [*manifest["models"], *rejection])
         with np.load(io.BytesIO(archive.read("preconditioner.npz")), allow_pickle=False) as form:
