@@ -208,14 +208,15 @@ class RunDirectory:
 
     def checked_report(self, step: int) -> dict[str, Any] | None:
         """Return the report as `report`. Raises FormatError if task or report are damaged."""
-        from .stored_run import StepReport
+        from .stored_run import ClassifierReport, StepReport
 
         task, name = self.task(step), report_name(step)
         if not self.file(name).exists():
             return None
         report, what = self.read_json(name), f"{self.path / name}"
-        check_stored(report, StepReport, what)
-        if (report["step"], report["time"]) != (step, task["time"]):
+        check_stored(report, ClassifierReport if "column" in task else StepReport, what)
+        same = ("step", "column", "name") if "column" in task else ("step", "time")
+        if any(report[key] != task[key] for key in same):
             raise FormatError(f"{what} is the report of another step; remove it to train it again")
         try:
             whole = atomic_files.digest_file(self.file(model_name(step))) == report["model_sha256"]

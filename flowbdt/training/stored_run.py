@@ -25,6 +25,7 @@ from ..typed_settings import (
     AtLeastOne,
     AtLeastZero,
     NotNegative,
+    Positive,
     Stored,
     check_settings,
     check_stored,
@@ -35,7 +36,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Time = Share
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 Tables = Literal[
-    "z", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
+    "z", "codes", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
 ]
 Spec = Text | dict[str, Any]
 
@@ -115,42 +116,76 @@ class Fingerprint(Stored):
     versions: dict[str, int | Text]
 
 
-class Task(Stored):
-    """``tasks/0007.json`` under present names."""
+class Job(Stored, kw_only=True):
+    """What the tasks of steps and of classifiers have in common."""
 
     format: AtLeastOne
     step: AtLeastZero
-    time: Time
-    next_time: float
     seed: AtLeastZero
     events: dict[str, Any]
     fitted: Fitted
+    digest: Digest
+    versions: dict[str, int | Text] | None = None
+
+
+class Centres(Stored):
+    """Scaling of columns, see `ColumnScaling`."""
+
+    centre: list[float]
+    scale: list[Positive]
+
+
+class ClassifierTask(Job, kw_only=True):
+    """``tasks/0007.json`` of the classifier of a column."""
+
+    column: AtLeastZero
+    name: Text
+    scaling: Centres
+
+
+class Task(Job, kw_only=True):
+    """``tasks/0007.json`` of a step, under present names."""
+
+    time: Time
+    next_time: float
     path: Spec
     coupling: Spec
     booster: dict[str, bool | int | float | Text]
     noise: dict[str, Any]
-    digest: Digest
     inputs: list[str] | None = None
-    versions: dict[str, int | Text] | None = None
 
 
-class StepReport(msgspec.Struct):
-    """``steps/0007.report.json``; other releases may have more entries."""
+class JobReport(msgspec.Struct, kw_only=True):
+    """What the reports of steps and of classifiers have in common."""
 
     format: AtLeastOne
     step: AtLeastZero
-    time: Time
     task_digest: Digest
     model_sha256: Digest
     trees: AtLeastZero
-    train_rmse: NotNegative
-    valid_rmse: NotNegative | None
-    valid_rmse_without_trees: NotNegative | None
     rows: AtLeastZero
     seconds: NotNegative
     cpu_seconds: NotNegative
     peak_mib: NotNegative
     worker: dict[str, Any]
+
+
+class ClassifierReport(JobReport, kw_only=True):
+    """``steps/0007.report.json`` of the classifier of a column."""
+
+    column: AtLeastZero
+    name: Text
+    log_loss: NotNegative
+    log_loss_without_trees: NotNegative
+
+
+class StepReport(JobReport, kw_only=True):
+    """``steps/0007.report.json`` of a step; other releases may have more entries."""
+
+    time: Time
+    train_rmse: NotNegative
+    valid_rmse: NotNegative | None
+    valid_rmse_without_trees: NotNegative | None
 
 
 class RejectionReport(msgspec.Struct):
@@ -236,11 +271,14 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
     Raises FormatError unless it has its schema, and is that of this step.
     """
     task = present_settings(task)
-    check_stored(task, Task, what)
+    classifies = "column" in task
+    check_stored(task, ClassifierTask if classifies else Task, what)
     if task["step"] != step:
         raise FormatError(f"{what} is the task of step {task['step']}; the file is damaged")
     with reading(what):
         _check_tables(task["events"])
+        if classifies:
+            return dict(task)
         task = present_noise(task)
         PATHS.build(task["path"])
         COUPLINGS.build(task["coupling"])
