@@ -8,7 +8,7 @@ import shlex
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,12 +55,12 @@ def plan_command(
 ) -> None:
     """Write a run folder with one task per step."""
     from ..training.plan import make_plan
-    from ..training.run_directory import RunDirectory
+    from ..training.run_directory import RunDirectory, n_jobs
 
     inputs = read_inputs(table, read_config(config, **changes))
     if output is None:
         raise InputError("say where the run goes: flowbdt plan TABLE -o RUN")
-    n_steps = len(make_plan(inputs, RunDirectory(output))["grid"]["times"])
+    n_steps = n_jobs(make_plan(inputs, RunDirectory(output)))
     folder = quoted(output)
     say(
         f"{output}: {n_steps} tasks, 0 to {n_steps - 1}. Train one anywhere with: flowbdt step"
@@ -92,11 +92,18 @@ def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: 
         if report is None:
             say(f"step {number} is done already")
             continue
-        loss = report["train_rmse"] if report["valid_rmse"] is None else report["valid_rmse"]
         say(
-            f"step {number}: t = {report['time']:.4g}, {report['trees']} trees, rmse {loss:.5g},"
-            f" {report['seconds']:.1f} s, {report['peak_mib']:.0f} MiB"
+            f"step {number}: {_learned(report)}, {report['seconds']:.1f} s,"
+            f" {report['peak_mib']:.0f} MiB"
         )
+
+
+def _learned(report: Mapping[str, Any]) -> str:
+    """Return what a job has learned: a velocity, or the classifier of a column."""
+    if "column" in report:
+        return f"{report['name']}, {report['trees']} rounds, log loss {report['log_loss']:.4g}"
+    loss = report["train_rmse"] if report["valid_rmse"] is None else report["valid_rmse"]
+    return f"t = {report['time']:.4g}, {report['trees']} trees, rmse {loss:.5g}"
 
 
 def _check_task(path: Path, number: int) -> None:

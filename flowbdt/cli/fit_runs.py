@@ -130,7 +130,9 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
-    transform = TableTransform(settled.transforms, settled.relations).fit(table)
+    transform = TableTransform(
+        settled.transforms, settled.relations, classify=inputs.classifies
+    ).fit(table)
     grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     columns = "\n".join(f"#   {line}" for line in transform.describe())
@@ -210,7 +212,17 @@ def show_command(run: Path) -> None:
     )
     if idle:
         lines += ["", f"the trees add nothing to the closed form at t = {idle}"]
+    if flow.draws_columns:
+        lines += ["", "drawn by a classifier   rounds   log loss   without trees"]
+        lines += map(_classifier_line, flow.manifest["classifiers"])
     click.echo("\n".join(lines))
+
+
+def _classifier_line(one: dict[str, Any]) -> str:
+    return (
+        f"{one['name'][:22]:22s} {one['trees']:8d} {one['log_loss']:10.4f}"
+        f" {one['log_loss_without_trees']:15.4f}"
+    )
 
 
 def _step_line(step: dict[str, Any], share: float) -> str:

@@ -79,6 +79,11 @@ class Inputs:
         """Return the grid of times to train, from the one check of the configuration."""
         return self.grid or check_config(self.config)
 
+    @property
+    def classifies(self) -> bool:
+        """True if classifiers draw discrete columns: not where events start from others."""
+        return self.source is None and spec_name(self.config.coupling) != "given"
+
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
         table = self.table
@@ -255,10 +260,10 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         config.transforms,
         config.relations,
         seed=derive(inputs.seed, "transform"),
-        classify=inputs.source is None,  # which carries every column from where it starts
+        classify=inputs.classifies,
     ).fit(table.take(~valid))
     _check_stored(transform)
-    if len(transform.skeleton) and inputs.source is not None:
+    if len(transform.skeleton) and not inputs.classifies:
         raise ConfigError(
             "coupling='given' carries columns from their values in the source, which the transform"
             " 'classified' does not: leave it out"

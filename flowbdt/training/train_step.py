@@ -33,8 +33,6 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     """
     run = RunDirectory(folder)
     task = run.task(step)
-    with reading(f"{run.file(run_directory.task_name(step))}"):
-        check_parameters(task["booster"])
     start, cpu = time.perf_counter(), time.process_time()
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):
@@ -66,6 +64,8 @@ def train_velocity(
     run: RunDirectory, task: dict[str, Any], n_threads: int
 ) -> tuple[bytes, dict[str, Any]]:
     """Return the trees of one time, and what was learned."""
+    with reading(f"{run.file(run_directory.task_name(task['step']))}"):
+        check_parameters(task["booster"])
     train, valid = training_pairs(run, task)
     model = BoostedTrees(task["booster"]).fit(
         train,
