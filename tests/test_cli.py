@@ -389,6 +389,7 @@ def test_a_study_starts_from_one_set_of_settings(capsys):
         (["report", "report", "-o", "page", "--quick"], "--quick"),
         (["report", "report", "-o", "page", "--evaluations", 4, 8], "--evaluations"),
         (["calo", "evaluate", "a.h5", "b.h5", "--epochs", 3], "--epochs"),
+        (["distil", "run", "-o", "new", "--weight", "w"], "--weight"),
     ],
 )
 def test_an_option_without_use_is_refused(folder, capsys, words, option):

@@ -211,6 +211,8 @@ def distil_command(
             f"a student has one evaluation, got {evaluations}: more gained nothing over a run of as"
             " many steps that is trained on the data, with --set n_steps"
         )
+    if training is None and test is None:
+        options.refuse_given("it is a column of --training and --test", "weight")
     source = open_run(teacher)
     flow = Flow(source, 1)
     real = {
