@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import FormatError
 from ..typed_settings import AtLeastZero, Stored
 
-EXPECTED = 8.0
+EXPECTED = 20.0
 """Rows that two values of two columns would share by chance, from which on none is a rule: with
 independent columns that happens once in 3,000 pairs."""
 

@@ -21,7 +21,7 @@ PARAMETERS = {
     "max_depth": 3,  # deeper trees gained nothing on adult, Z to ee and default
     "learning_rate": 0.2,
     "reg_lambda": 2.0,
-    "max_bin": 64,
+    "max_bin": 256,  # edges such as that of the barrel at |eta| = 1.48 need fine bins
     "verbosity": 1,
 }
 MOST_ROUNDS = 150
