@@ -56,7 +56,7 @@ def read(name: str, folder: Path) -> pd.DataFrame:
 
 def coded(frame: pd.DataFrame, training: pd.DataFrame) -> np.ndarray:
     """Return a table as numbers, texts as places among the sorted ones of the training rows."""
-    columns: dict[str, Any] = {}
+    columns: dict[Any, Any] = {}
     for name in training:
         if training[name].dtype.kind in "iufb":
             columns[name] = frame[name].astype(float)
