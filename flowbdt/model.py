@@ -186,8 +186,8 @@ class FlowBDT(BaseEstimator):
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
-        data, kind = named_columns(X, "the table")
-        table = EventTable.of(data, cond=cond, weight=sample_weight)
+        data, kind = named_columns(X, "the table", gaps=True)
+        table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:

@@ -46,13 +46,44 @@ class DiscreteColumns:
         """
         scaled = None if cond is None else self._conditions.forward(cond)
         codes = np.zeros((len(x), len(self._classifiers)), dtype=np.int64)
-        for k, classifier in enumerate(self._classifiers):
-            inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
-            margins = self._log_odds[k](inputs).reshape(len(x), -1) + classifier.log_frequencies
-            shares = probabilities(margins, self._transform.skeleton.allows(codes, k))
+        for k in range(len(self._classifiers)):
+            shares = self._shares(k, x, scaled, codes, self._transform.skeleton.allows(codes, k))
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             codes[:, k] = drawn(shares, uniform)
         return codes
+
+    def filled(
+        self,
+        x: np.ndarray,
+        cond: np.ndarray | None,
+        codes: np.ndarray,
+        seed: int,
+        rows: np.ndarray,
+    ) -> np.ndarray:
+        """Return the codes (n, q) of events with others in place of those of a missing value."""
+        codes, skeleton = codes.copy(), self._transform.skeleton
+        scaled = None if cond is None else self._conditions.forward(cond)
+        for k in range(len(self._classifiers)):
+            gaps = np.flatnonzero(skeleton.are_missing(codes, k))
+            if len(gaps):
+                some, known = codes[gaps], None if scaled is None else scaled[gaps]
+                shares = self._shares(k, x[gaps], known, some, skeleton.fits(some, k))
+                uniform = RowNoise(seed, "fill", rows[gaps], (k,), once=True).random()
+                codes[gaps, k] = drawn(shares, uniform)
+        return codes
+
+    def _shares(
+        self,
+        k: int,
+        x: np.ndarray,
+        scaled: np.ndarray | None,
+        codes: np.ndarray,
+        allowed: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return the probabilities (n, K) of the values of column k."""
+        inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
+        margins = self._log_odds[k](inputs).reshape(len(x), -1)
+        return probabilities(margins + self._classifiers[k].log_frequencies, allowed)
 
 
 def log_odds_of(

@@ -191,6 +191,13 @@ def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
 def _check_table(inputs: Inputs) -> None:
     table, source, coupling = inputs.table, inputs.source, spec_name(inputs.config.coupling)
     checks.min_rows(table.n, MIN_ROWS, "fit")
+    if not inputs.classifies and np.isnan(table.x).any():
+        name = table.names[int(np.argmax(np.isnan(table.x).any(axis=0)))]
+        raise InputError(
+            f"column {name!r} has missing values, which cannot be learned with"
+            f" coupling={coupling!r}: every point of its target must be known. Fill them in, or"
+            " drop these rows"
+        )
     if (coupling == "given") != (source is not None):
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
@@ -290,8 +297,22 @@ def _check_stored(transform: TableTransform) -> None:
 
 
 def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:
-    """Return a mask (n,) of rows with categories that only rows ``valid`` have, with a warning."""
+    """Return a mask (n,) of rows with what only rows ``valid`` have, with a warning.
+
+    These are categories, missing values of a column, and known ones.
+    """
     alone = np.zeros(table.n, dtype=bool)
+    for name, values in zip(table.names, table.x.T, strict=True):
+        missing = np.isnan(values)
+        for rows, what in ((missing, "missing values"), (~missing, "known values")):
+            if missing.any() and not rows[~valid].any():
+                alone |= rows
+                warnings.warn(
+                    f"column {name!r}: its {what} are so rare that all their rows were set aside"
+                    " for validation; they are trained on instead",
+                    DataWarning,
+                    stacklevel=2,
+                )
     cond = () if table.cond is None else table.cond.T
     for name, codes in zip((*table.names, *table.cond_names), (*table.x.T, *cond), strict=True):
         if name not in table.categories:

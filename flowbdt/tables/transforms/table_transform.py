@@ -25,6 +25,8 @@ from .discrete import MOST_CLASSES, Classified, codes_of
 FORMAT = 1
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
+MISSING = "{} is missing"
+"""Name of the discrete column that says so of another column."""
 
 
 @dataclass
@@ -56,6 +58,11 @@ class TableTransform:
 
     Notes
     -----
+    Where values are missing (NaN), a column that classifiers draw has NaN as one more value. Of
+    others, a discrete column more says where they are missing together (`gaps`), and what stands
+    in their place in latent space is drawn from the known values of the column, unless
+    `refit_joint` is told better.
+
     Constant columns are kept exactly (with a DataWarning at fit) whatever was asked for. Event
     weights enter the joint transform, not the column transforms: these are only coordinates.
     Random numbers are keyed by column and block of rows, so that chunking cannot change them.
@@ -93,21 +100,76 @@ class TableTransform:
             relation.check(table)
         wanted = self._read_spec(table.names)
         self._columns = [self._fit_column(i, table, wanted) for i in range(len(table.names))]
+        self.gaps = self._find_gaps(table)
         self._warn_of_constants()
-        z = self._columns_forward(table, 0)
-        joint = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
-        if joint == "auto":
-            joint = "whiten" if z.shape[1] <= MAX_WHITENED else "standardise"
-        self._joint = JointTransform.build(joint).fit(z, table.weight)
+        self.refit_joint(self.latent_columns(table), table.weight)
         known = self._classified()
-        codes = {name: codes_of(table.column(name), values) for name, values in known.items()}
+        codes = {name: self._codes(table, name, values) for name, values in known.items()}
         self.skeleton = Skeleton.fit(known, codes)
         return self
 
+    def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Fit the joint transform to `latent_columns` (n, m) of training rows; NaN is filled."""
+        joint = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
+        if joint == "auto":
+            joint = "whiten" if latent.shape[1] <= MAX_WHITENED else "standardise"
+        self._joint = JointTransform.build(joint).fit(self._filled(latent), weight)
+
+    def _filled(self, latent: np.ndarray) -> np.ndarray:
+        """Return latent columns (n, m) with draws from the known values where one is missing."""
+        return fill_from_known(latent, seeding.stream(self.seed, "fill"))
+
+    def _find_gaps(self, table: EventTable) -> tuple[tuple[str, ...], ...]:
+        """Return the learned columns with missing values, those always missing together as one.
+
+        Columns that classifiers draw stay alone.
+        """
+        groups: dict[Any, list[str]] = {}
+        for column in self._columns:
+            missing = np.isnan(table.column(column.name))
+            if column.transform is not None and missing.any():
+                alone = isinstance(column.transform, Classified)
+                groups.setdefault(column.name if alone else missing.tobytes(), [])
+                groups[column.name if alone else missing.tobytes()].append(column.name)
+        return tuple(map(tuple, groups.values()))
+
+    @property
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """Names of the discrete columns that say where others are missing, and these others."""
+        drawn = {c.name for c in self._columns if isinstance(c.transform, Classified)}
+        patterns = {}
+        for group in self.gaps:
+            if drawn.isdisjoint(group):
+                name = MISSING.format(group[0])
+                while name in self.names:
+                    name += "?"
+                patterns[name] = group
+        return patterns
+
+    @property
+    def may_be_missing(self) -> set[str]:
+        """Names of the columns that are missing in some rows."""
+        names = {name for group in self.gaps for name in group}
+        for relation in self._relations:  # in order: sources before targets
+            if not names.isdisjoint(relation.sources):
+                names.add(relation.target)
+        return names
+
     def _classified(self) -> dict[str, np.ndarray]:
-        """Return the values of the columns that classifiers draw."""
-        columns = ((c.name, c.transform) for c in self._columns)
-        return {name: t.values for name, t in columns if isinstance(t, Classified)}
+        """Return the values of the columns that classifiers draw, NaN last where it is one."""
+        missing, known = {name for group in self.gaps for name in group}, {}
+        for column in self._columns:
+            if isinstance(column.transform, Classified):
+                values = column.transform.values
+                gap = [np.nan] if column.name in missing else []
+                known[column.name] = np.append(values, gap)
+        return {**known, **{name: np.array([0.0, 1.0]) for name in self.patterns}}
+
+    def _codes(self, table: EventTable, name: str, values: np.ndarray) -> np.ndarray:
+        """Return the codes (n,), int, of a column that classifiers draw."""
+        if name in self.patterns:
+            return np.isnan(table.column(self.patterns[name][0])).astype(np.int64)
+        return codes_of(table.column(name), values)
 
     @property
     def numeric_places(self) -> list[int]:
@@ -117,7 +179,7 @@ class TableTransform:
     def codes(self, table: EventTable) -> np.ndarray:
         """Return the codes (n, q), int, of the columns that classifiers draw, in their order."""
         known = zip(self.skeleton.names, self.skeleton.values, strict=True)
-        columns = [codes_of(table.column(name), values) for name, values in known]
+        columns = [self._codes(table, name, values) for name, values in known]
         return np.stack(columns, axis=1) if columns else np.zeros((table.n, 0), dtype=np.int64)
 
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
@@ -142,7 +204,10 @@ class TableTransform:
 
     def _fit_column(self, index: int, table: EventTable, wanted: Mapping[str, Any]) -> _Column:
         name, dtype = table.names[index], table.dtypes[index]
-        values = np.ascontiguousarray(table.x[:, index])
+        values = table.x[:, index]
+        values = np.ascontiguousarray(values[~np.isnan(values)])
+        if not len(values):
+            raise InputError(f"column {name!r} has no value in the training rows: leave it out")
         low, high = float(values.min()), float(values.max())
         if name not in wanted:
             text = next(r.text for r in self._relations if r.target == name)
@@ -163,7 +228,9 @@ class TableTransform:
         return _Column(name, dtype, transform, reason, low, high)
 
     def _warn_of_constants(self) -> None:
+        gaps = {name for group in self.gaps for name in group}
         names = [c.name for c in self._columns if c.transform and c.transform.name == "constant"]
+        names = [name for name in names if name not in gaps]
         if names:
             shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             warnings.warn(
@@ -185,22 +252,22 @@ class TableTransform:
                 f"first_row must be a multiple of {seeding.BLOCK}, got {first_row}; cut the table"
                 " at such rows"
             )
-        return self._joint.forward(self._columns_forward(table, first_row))
+        return self._joint.forward(self._filled(self.latent_columns(table, first_row)))
 
-    def _columns_forward(self, table: EventTable, first_row: int) -> np.ndarray:
+    def latent_columns(self, table: EventTable, first_row: int = 0) -> np.ndarray:
+        """Return the latent columns (n, m) before the joint transform; NaN where one is missing."""
         latent = [np.empty((table.n, 0))]
         for index, column in enumerate(self._columns):
             if column.transform is not None and column.transform.n_latent:
                 values = np.ascontiguousarray(table.column(column.name))
-                blocks = [
-                    column.transform.forward(
-                        values[low:high],
-                        seeding.stream(
-                            self.seed, "dequantise", index, first_row // seeding.BLOCK + b
-                        ),
-                    )
-                    for b, low, high in seeding.block_ranges(table.n)
-                ]
+                known, blocks = ~np.isnan(values), []
+                for b, low, high in seeding.block_ranges(table.n):
+                    number = first_row // seeding.BLOCK + b
+                    rng = seeding.stream(self.seed, "dequantise", index, number)
+                    there = known[low:high]
+                    block = np.full((high - low, column.transform.n_latent), np.nan)
+                    block[there] = column.transform.forward(values[low:high][there], rng)
+                    blocks.append(block)
                 latent.append(np.concatenate(blocks))
         return np.hstack(latent)
 
@@ -237,11 +304,19 @@ class TableTransform:
                 start = stop
         return x
 
-    def complete(self, x: np.ndarray, codes: np.ndarray | None) -> None:
-        """Fill in classified columns from their codes (n, q), then relations, in place."""
+    def complete(self, x: np.ndarray, codes: np.ndarray | None, gaps: bool = True) -> None:
+        """Fill in classified columns from their codes (n, q), then relations, in place.
+
+        What is missing becomes NaN, unless ``gaps`` is False.
+        """
+        patterns = self.patterns
         for k, name in enumerate(self.skeleton.names):
             assert codes is not None
-            x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
+            if name not in patterns:
+                x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
+            elif gaps:
+                for column in patterns[name]:
+                    x[codes[:, k] == 1, self.names.index(column)] = np.nan
         self._recompute(x)
 
     def _recompute(self, x: np.ndarray) -> None:
@@ -250,8 +325,10 @@ class TableTransform:
         for relation in self._relations:
             column = self._columns[self.names.index(relation.target)]
             sources = {name: by_name[name] for name in relation.sources}
-            values = _within_floats(relation, relation.evaluate(sources), column)
-            by_name[relation.target][:] = as_stored(values, column.dtype)
+            missing = np.any([np.isnan(values) for values in sources.values()], axis=0)
+            values = np.where(missing, 0.0, relation.evaluate(sources))
+            values = as_stored(_within_floats(relation, values, column), column.dtype)
+            by_name[relation.target][:] = np.where(missing, np.nan, values)
 
     @property
     def n_latent(self) -> int:
@@ -311,6 +388,7 @@ class TableTransform:
             "seed": self.seed,
             "columns": columns,
             "relations": [relation.text for relation in self._relations],
+            **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
             "joint": self._joint.to_json(),
             **({"skeleton": self.skeleton.to_json()} if len(self.skeleton) else {}),
         }
@@ -342,10 +420,22 @@ class TableTransform:
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
+            result.gaps = tuple(map(tuple, data.get("gaps") or ()))
+            result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
             result.skeleton = Skeleton.from_json(skeleton, result._classified())
             result.spec = result.transform_spec()
         return result
+
+    def _check_gaps(self) -> None:
+        """Raise FormatError unless stored gaps are of learned columns, each named once."""
+        learned = {
+            c.name: isinstance(c.transform, Classified) for c in self._columns if c.transform
+        }
+        names = [name for group in self.gaps for name in group]
+        alone = all(len(g) == 1 or (g and not any(map(learned.get, g))) for g in self.gaps)
+        if len(set(names)) < len(names) or not set(names) <= learned.keys() or not alone:
+            raise FormatError("its columns with missing values are not those that are learned")
 
 
 class StoredColumn(Stored):
@@ -368,6 +458,7 @@ class StoredTable(Stored):
     relations: list[str]
     joint: dict[str, Any]
     skeleton: StoredSkeleton | None = None
+    gaps: list[list[str]] | None = None
 
 
 class StoredState(Stored):
@@ -385,6 +476,18 @@ class StoredJoint(Stored):
     name: Literal["none", "standardise", "whiten"]
     tolerance: float
     state: StoredState
+
+
+def fill_from_known(latent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return latent columns (n, m) with NaN replaced by known values of the same column."""
+    if not np.isnan(latent).any():
+        return latent
+    filled = latent.copy()
+    for values in filled.T:
+        missing = np.isnan(values)
+        if missing.any() and not missing.all():
+            values[missing] = rng.choice(values[~missing], int(missing.sum()))
+    return filled
 
 
 def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
