@@ -339,7 +339,7 @@ def test_any_damage_of_what_is_there_is_noticed(tmp_path, monkeypatch, small_blo
 def test_blocks_of_another_sample_do_not_count(tmp_path):
     files = [BlockFiles(tmp_path / name) for name in "ab"]
     for seed, each in enumerate(files):
-        each.begin({"seed": seed}, [(0, 3), (3, 6)])
+        each.begin({"seed": seed, "number of events": 6}, [(0, 3), (3, 6)])
         each.write(1, [EventTable.of(np.full((3, 2), float(seed)))])
     assert files[0].missing() == [0]
     for path in files[1].files(1):
@@ -350,7 +350,7 @@ def test_blocks_of_another_sample_do_not_count(tmp_path):
 def test_one_process_at_a_time_makes_the_blocks_of_a_file(tmp_path):
     files = BlockFiles(tmp_path / "new.h5.partial")
     with files.locked():
-        files.begin({"seed": 1}, [(0, 3)])
+        files.begin({"seed": 1, "number of events": 3}, [(0, 3)])
         with pytest.raises(RunError, match="another process"), files.locked():
             pass
         files.write(0, [EventTable.of(np.zeros((3, 2)))])
