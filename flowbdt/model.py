@@ -172,7 +172,8 @@ class FlowBDT(BaseEstimator):
         Parameters
         ----------
         X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
-            structured array; numbers, or categories in columns with names
+            structured array; numbers, or categories in columns with names. NaN, None and NA mean
+            missing: their patterns are learned, too
         y : ignored, for scikit-learn
         cond : a table as ``X`` with c columns, needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
@@ -181,7 +182,8 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        InputError if the data are not finite, have too few rows, or shapes do not fit; ConfigError
+        InputError if the data are infinite, have too few rows, a column has no value, or shapes do
+        not fit; ConfigError
         if a parameter is unknown, of the wrong type, or contradicts another.
         """
         seed = seeding.resolve(self.random_state)
@@ -221,15 +223,21 @@ class FlowBDT(BaseEstimator):
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 
-    def flow(self, sampler: dict[str, Any] | None = None, compiled: bool | None = None) -> Flow:
+    def flow(
+        self,
+        sampler: dict[str, Any] | None = None,
+        compiled: bool | None = None,
+        missing: str = "keep",
+    ) -> Flow:
         """Return the trained flow: its field, transform and steps. Raises NotFittedError.
 
         Parameters as for `sample`. Without any, its step models stay loaded between calls.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        if sampler is not None or compiled is not None:
-            return Flow(Archive("this model", self.archive_), sampler=sampler, compiled=compiled)
+        if sampler is not None or compiled is not None or missing != "keep":
+            options: dict[str, Any] = {"sampler": sampler, "compiled": compiled, "missing": missing}
+            return Flow(Archive("this model", self.archive_), **options)
         loaded: Flow | None = getattr(self, "_loaded", None)
         if loaded is None:
             loaded = Flow(Archive("this model", self.archive_))
@@ -248,6 +256,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -267,6 +276,8 @@ class FlowBDT(BaseEstimator):
             where trees are constant, and for missing ones and categories that no training row has:
             'warn' (a DataWarning with their number), 'raise', 'clip' to move all numbers into the
             range, or None not to look
+        missing : 'keep' gives missing values where the training table has some, as often and in the
+            same patterns; 'fill' the same rows with values drawn in their place, given the others
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
@@ -279,7 +290,7 @@ class FlowBDT(BaseEstimator):
         shapes do not fit; GridError or ConfigError if the sampler needs times that have no model,
         or cannot be used with this model; MissingExtra if ``compiled`` is True without numba.
         """
-        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
         blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
         return flow.as_fitted(EventTable.concatenate(list(blocks)))
 
@@ -292,6 +303,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[Any]:
@@ -299,7 +311,7 @@ class FlowBDT(BaseEstimator):
 
         Parameters as for `sample`; ``cond`` and ``source`` may be paths of files, read in blocks.
         """
-        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
         blocks = flow.sample_blocks(
             n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows, outside=outside
         )
@@ -315,6 +327,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
         block_rows: int | None = None,
         resume: bool = False,
@@ -324,7 +337,7 @@ class FlowBDT(BaseEstimator):
         Parameters as for `sample_blocks`; with ``resume`` an interrupted call's file is continued.
         """
         write_sample(
-            self.flow(sampler, compiled),
+            self.flow(sampler, compiled, missing),
             path,
             n_samples,
             seed=seeding.resolve(random_state),

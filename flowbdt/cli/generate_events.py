@@ -38,6 +38,13 @@ sampling = options.combined(
 @options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
 @options.flag("--resume", "Continue an interrupted file, to the same bytes.")
 @options.integer("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
+@click.option(
+    "--missing",
+    type=click.Choice(["keep", "fill"]),
+    default="keep",
+    show_default=True,
+    help="Missing values as in the training table, or complete rows.",
+)
 @sampling
 @options.quiet
 def generate_command(
@@ -46,6 +53,7 @@ def generate_command(
     output: Path,
     no_compile: bool,
     resume: bool,
+    missing: str,
     sampler: dict[str, Any] | None,
     cond: Path | None,
     source: Path | None,
@@ -58,7 +66,7 @@ def generate_command(
     from ..training.run_directory import open_run
 
     compiled = False if no_compile else None
-    flow = Flow(open_run(run), sampler=sampler, compiled=compiled)
+    flow = Flow(open_run(run), sampler=sampler, compiled=compiled, missing=missing)
     if events is None and cond is None and source is None:
         raise InputError("say how many events to generate: -n 100000")
     n = number_of_events(events, cond, source)

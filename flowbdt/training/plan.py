@@ -21,6 +21,7 @@ from .. import atomic_files
 from ..config import ModelConfig
 from ..errors import ConfigError, DataWarning, FormatError, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS
+from ..flow.closed_form.gaps import fill_gaps
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
@@ -281,8 +282,32 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     if len(transform.skeleton):
         arrays["codes"] = transform.codes(table)
-    arrays = {"z": transform.forward(table), **arrays}
+    arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
     return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+
+
+def _latent(
+    transform: TableTransform, table: EventTable, used: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return the latent events (n, m) of all rows, missing ones drawn given what is known.
+
+    The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
+    """
+    latent = transform.latent_columns(table)
+    if not np.isnan(latent).any():
+        return transform.joint.forward(latent)
+    others = [transform.one_hot(table)]
+    if table.cond is not None:
+        others.append(table.cond)
+    filled = fill_gaps(
+        latent,
+        np.hstack(others),
+        table.weight,
+        used,
+        derive(seed, "fill"),
+    )
+    transform.refit_joint(filled[used], None if table.weight is None else table.weight[used])
+    return transform.joint.forward(filled)
 
 
 def _check_stored(transform: TableTransform) -> None:

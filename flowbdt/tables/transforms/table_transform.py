@@ -25,6 +25,8 @@ from .discrete import MOST_CLASSES, Classified, codes_of
 FORMAT = 1
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
+MOST_HOT = 40
+"""Columns of `TableTransform.one_hot`."""
 MISSING = "{} is missing"
 """Name of the discrete column that says so of another column."""
 
@@ -117,7 +119,14 @@ class TableTransform:
 
     def _filled(self, latent: np.ndarray) -> np.ndarray:
         """Return latent columns (n, m) with draws from the known values where one is missing."""
-        return fill_from_known(latent, seeding.stream(self.seed, "fill"))
+        if not np.isnan(latent).any():
+            return latent
+        filled, rng = latent.copy(), seeding.stream(self.seed, "fill")
+        for values in filled.T:
+            missing = np.isnan(values)
+            if missing.any():
+                values[missing] = rng.choice(values[~missing], int(missing.sum()))
+        return filled
 
     def _find_gaps(self, table: EventTable) -> tuple[tuple[str, ...], ...]:
         """Return the learned columns with missing values, those always missing together as one.
@@ -181,6 +190,20 @@ class TableTransform:
         known = zip(self.skeleton.names, self.skeleton.values, strict=True)
         columns = [self._codes(table, name, values) for name, values in known]
         return np.stack(columns, axis=1) if columns else np.zeros((table.n, 0), dtype=np.int64)
+
+    def one_hot(self, table: EventTable) -> np.ndarray:
+        """Return a column of 0 and 1 for each value but the last (n, q) of discrete columns.
+
+        Of the columns that classifiers draw, those of few values, in order, while there is room.
+        """
+        columns, codes, room = [np.zeros((table.n, 0))], self.codes(table), MOST_HOT
+        for code, name, values in zip(
+            codes.T, self.skeleton.names, self.skeleton.values, strict=True
+        ):
+            if name not in self.patterns and len(values) - 1 <= room:
+                room -= len(values) - 1
+                columns.append(np.eye(len(values))[code, :-1])
+        return np.hstack(columns)
 
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the specification of every column that is learned."""
@@ -366,6 +389,7 @@ class TableTransform:
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
         n_columns = plural(len(self._column_latent_names()), "latent column")
+        lines += [f"missing {_together(group)}: {', '.join(group)}" for group in self.gaps]
         lines += self.skeleton.describe()
         return [*lines, f"joint: {self._joint.name}, {self.n_latent} of {n_columns} kept"]
 
@@ -478,16 +502,8 @@ class StoredJoint(Stored):
     state: StoredState
 
 
-def fill_from_known(latent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return latent columns (n, m) with NaN replaced by known values of the same column."""
-    if not np.isnan(latent).any():
-        return latent
-    filled = latent.copy()
-    for values in filled.T:
-        missing = np.isnan(values)
-        if missing.any() and not missing.all():
-            values[missing] = rng.choice(values[~missing], int(missing.sum()))
-    return filled
+def _together(columns: Sequence[str]) -> str:
+    return "together in some rows" if len(columns) > 1 else "in some rows"
 
 
 def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
