@@ -14,6 +14,7 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError
 from flowbdt.flow.closed_form.gaps import fill_gaps
 from flowbdt.model import fit_run, train_run
+from flowbdt.seeding import derive, split_mask
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_table
 from flowbdt.tables.skeleton import Skeleton
@@ -289,7 +290,9 @@ def test_files(tmp_path, table, model, ending):
 
 def test_refusals(table):
     gone = table.assign(x=np.nan)
-    with pytest.raises(InputError, match="column 'x' of the table has no value, all 1500 rows"):
+    with pytest.raises(
+        InputError, match="column 'x' of the table has no value but NaN, in 1500 rows"
+    ):
         FlowBDT(**SMALL).fit(gone)
     for value in (np.inf, -np.inf):
         with pytest.raises(InputError, match="'y' has infinity in 1 row .first: row 0"):
@@ -304,19 +307,20 @@ def test_refusals(table):
         FlowBDT(**SMALL).fit(table).sample(1, missing="drop")
 
 
-def test_the_only_gap_is_trained_on_wherever_it_is(tmp_path, table):
-    frame = table[["y"]].assign(a=np.where(table.index == 0, np.nan, table.y))[:200]
-    told = 0
-    for seed in range(40):
+@pytest.mark.parametrize("known", [1, 99])
+def test_the_only_gap_or_value_counts_wherever_it_is(tmp_path, table, known):
+    y = table.y[:100]
+    frame = pd.DataFrame({"y": y, "a": np.where(table.index[:100] < known, y, np.nan)})
+    row = 0 if known == 1 else 99
+    seeds = [s for s in range(40) if split_mask(100, 0.1, derive(s, "split"))[row]][:1]
+    for seed in (*seeds, 1):
         inputs = Inputs(EventTable.of(frame, missing=True), ModelConfig(**SMALL), seed)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             plan = make_plan(inputs, RunDirectory(tmp_path / str(seed)))
         assert plan["fingerprint"]["columns"]["classified"] == ["a is missing"]
-        told += any("missing values are so rare" in str(each.message) for each in caught)
-        if told:
-            return
-    raise AssertionError("no split set the row aside")
+        told = any("known values are so rare" in str(each.message) for each in caught)
+        assert told == (known == 1 and seed in seeds)
 
 
 def test_saved_models_and_single_events(tmp_path, model):

@@ -52,7 +52,26 @@ class DiscreteColumns:
             codes[:, k] = drawn(shares, uniform)
         return codes
 
-    def filled(
+    def completed(
+        self,
+        x: np.ndarray,
+        codes: np.ndarray,
+        seed: int,
+        rows: np.ndarray,
+        cond: np.ndarray | None,
+        fills: bool = False,
+    ) -> np.ndarray:
+        """Return all columns (n, d) of events, from numeric ones (n, d) and codes (n, q).
+
+        What is missing is NaN, or with ``fills`` has a value.
+        """
+        x = x.copy()
+        if fills:
+            codes = self._filled(x, cond, codes, seed, rows)
+        self._transform.complete(x, codes, gaps=not fills)
+        return x
+
+    def _filled(
         self,
         x: np.ndarray,
         cond: np.ndarray | None,

@@ -44,8 +44,8 @@ def finite(array: np.ndarray, names: Sequence[str], what: str, missing: bool = F
             )
         if missing and len(values) and np.isnan(values).all():
             raise InputError(
-                f"column {name!r} of {what} has no value, all {plural(len(values), 'row')} are"
-                " missing: there is nothing to learn, leave the column out"
+                f"column {name!r} of {what} has no value but NaN, in {plural(len(values), 'row')}:"
+                " there is nothing to learn, leave the column out"
             )
         if rows.any():
             raise InputError(

@@ -280,6 +280,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         raise InputError("all columns of the table are constant: there is no distribution to learn")
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
+    transform.find_rules(table)
     if len(transform.skeleton):
         arrays["codes"] = transform.codes(table)
     arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
@@ -324,20 +325,19 @@ def _check_stored(transform: TableTransform) -> None:
 def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:
     """Return a mask (n,) of rows with what only rows ``valid`` have, with a warning.
 
-    These are categories, missing values of a column, and known ones.
+    These are categories, and the known values of a column.
     """
     alone = np.zeros(table.n, dtype=bool)
     for name, values in zip(table.names, table.x.T, strict=True):
-        missing = np.isnan(values)
-        for rows, what in ((missing, "missing values"), (~missing, "known values")):
-            if missing.any() and not rows[~valid].any():
-                alone |= rows
-                warnings.warn(
-                    f"column {name!r}: its {what} are so rare that all their rows were set aside"
-                    " for validation; they are trained on instead",
-                    DataWarning,
-                    stacklevel=2,
-                )
+        known = ~np.isnan(values)
+        if not known[~valid].any():
+            alone |= known
+            warnings.warn(
+                f"column {name!r}: its known values are so rare that all their rows were set aside"
+                " for validation; they are trained on instead",
+                DataWarning,
+                stacklevel=2,
+            )
     cond = () if table.cond is None else table.cond.T
     for name, codes in zip((*table.names, *table.cond_names), (*table.x.T, *cond), strict=True):
         if name not in table.categories:

@@ -105,10 +105,19 @@ class TableTransform:
         self.gaps = self._find_gaps(table)
         self._warn_of_constants()
         self.refit_joint(self.latent_columns(table), table.weight)
+        self.find_rules(table)
+        return self
+
+    def find_rules(self, table: EventTable) -> None:
+        """Find gaps, and order and rules of classified columns: of all rows for the training.
+
+        The training rows of `fit` are fewer where some were set aside for validation, and a rule
+        that these break is none.
+        """
+        self.gaps = self._find_gaps(table)
         known = self._classified()
         codes = {name: self._codes(table, name, values) for name, values in known.items()}
         self.skeleton = Skeleton.fit(known, codes)
-        return self
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
         """Fit the joint transform to `latent_columns` (n, m) of training rows; NaN is filled."""
