@@ -54,8 +54,9 @@ def fill_gaps(
     for number in range(ROUNDS + 1):
         drawn = gappy if number == ROUNDS else np.intersect1d(gappy, chosen)
         key = derive(seed, "fill", number)
-        new = draw_unknown(mixture, rows[drawn], RowNoise(key, "fill", drawn))
-        filled[drawn] = np.where(missing[drawn], new[:, : known.shape[1]], known[drawn])
+        if len(drawn):
+            new = draw_unknown(mixture, rows[drawn], RowNoise(key, "fill", drawn))
+            filled[drawn] = np.where(missing[drawn], new[:, : known.shape[1]], known[drawn])
         if number < ROUNDS:
             fitted = MixturePreconditioner(n_components=wanted).fit(
                 filled[chosen], cond=others[chosen], weight=share, seed=key
