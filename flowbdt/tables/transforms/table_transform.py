@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -15,6 +15,7 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural,
 from ...registry import unknown
 from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, check_stored
 from .. import checks
+from ..conditions import ConditionRanges
 from ..event_table import EventTable, stored_range
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
@@ -204,6 +205,62 @@ class TableTransform:
                 latent.append(np.concatenate(blocks))
         return np.hstack(latent)
 
+    def latent_columns(self, x: np.ndarray, rng_of: Callable[[int, np.ndarray], Any]) -> np.ndarray:
+        """Return the latent columns (n, m) before the joint transform; NaN where x (n, d) is NaN.
+
+        ``rng_of`` returns the random numbers of a column, by its number, for some rows (n,), bool.
+        """
+        latent = [np.empty((len(x), 0))]
+        for index, column in enumerate(self._columns):
+            if column.transform is not None and column.transform.n_latent:
+                known, values = ~np.isnan(x[:, index]), np.ascontiguousarray(x[:, index])
+                block = np.full((len(x), column.transform.n_latent), np.nan)
+                block[known] = column.transform.forward(values[known], rng_of(index, known))
+                latent.append(block)
+        return np.hstack(latent)
+
+    def check_given(self, x: np.ndarray, categories: Mapping[str, Sequence[str]]) -> None:
+        """Refuse known values of rows x (n, d), NaN where unknown, that no event could have.
+
+        ``categories`` are the texts of the columns that have codes. Raises InputError for a value
+        that a column cannot have, and for values of several columns that contradict each other.
+        """
+        for column, values in zip(self._columns, x.T, strict=True):
+            self._check_column(column, values, categories.get(column.name))
+        known = dict(zip(self.names, x.T, strict=True))
+        for relation in self._relations:
+            relation.check_given(known)
+        self.skeleton.check_given(known, categories)
+
+    def ranges(self, categories: Collection[str]) -> ConditionRanges:
+        """Return the training ranges of the columns; NaN for those of ``categories``."""
+        limits = [
+            (np.nan, np.nan) if c.name in categories else (c.low, c.high) for c in self._columns
+        ]
+        low, high = np.array(limits).T
+        return ConditionRanges(self.names, low, high, what="given values")
+
+    def _check_column(
+        self, column: _Column, values: np.ndarray, texts: Sequence[str] | None
+    ) -> None:
+        rows = np.flatnonzero(~np.isnan(values))
+        present = values[rows]
+        wrong = np.zeros(len(rows), dtype=bool)
+        if np.dtype(column.dtype).kind in "iub":
+            wrong |= as_stored(present, column.dtype) != present
+        if column.transform is not None:
+            wrong |= ~column.transform.holds(present)
+        if not wrong.any():
+            return
+        row, value = rows[np.argmax(wrong)], present[np.argmax(wrong)]
+        said = f"{value:.12g}" if texts is None else repr(texts[int(value)])
+        how = column.dtype if column.transform is None else column.transform.describe()
+        raise InputError(
+            f"the given value {said} of column {column.name!r} in row {row} is none that the model"
+            f" can have ({plural(int(wrong.sum()), 'row')} with such values); in training the"
+            f" column was: {how}. Correct the value, or leave it out (NaN)"
+        )
+
     def inverse(self, z: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
 
@@ -227,7 +284,11 @@ class TableTransform:
         checks.finite(z, self.latent_names, "latent values")
         with np.errstate(over="ignore", invalid="ignore"):
             latent = np.nan_to_num(self._joint.inverse(z), nan=0.0)
-        x = np.empty((z.shape[0], len(self._columns)))
+        return self.columns_of(latent)
+
+    def columns_of(self, latent: np.ndarray) -> np.ndarray:
+        """Return `numeric_columns` of the latent columns (n, m) before the joint transform."""
+        x = np.empty((len(latent), len(self._columns)))
         start = 0
         for i, column in enumerate(self._columns):
             if column.transform is not None:
@@ -242,10 +303,10 @@ class TableTransform:
         for k, name in enumerate(self.skeleton.names):
             assert codes is not None
             x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
-        self._recompute(x)
+        self.recompute(x)
 
-    def _recompute(self, x: np.ndarray) -> None:
-        """Fill in the targets of the relations, in place."""
+    def recompute(self, x: np.ndarray) -> None:
+        """Fill in the targets of the relations of events (n, d), in place."""
         by_name = dict(zip(self.names, x.T, strict=True))
         for relation in self._relations:
             column = self._columns[self.names.index(relation.target)]
