@@ -94,7 +94,7 @@ def generate_command(
 
 @click.command()
 @options.run
-@click.argument("table", type=options.PATH)
+@click.argument("table", type=options.PATH, help="Table, empty or NaN where unknown.")
 @options.output("FILE", f"Table to write: {TABLES}.", required=True)
 @options.integer("-n", "--copies", default=1, help="Completed copies, one below the other.")
 @options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
