@@ -155,6 +155,30 @@ def _mixture_of_columns(flow: Flow) -> GaussianMixture | None:
 
 
 @dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rising row numbers (n,), values (n, d), NaN where unknown, conditions (n, c), codes (n, q).
+
+    Codes are -1 where unknown; conditions are in the units of the table.
+    """
+
+    numbers: np.ndarray
+    x: np.ndarray
+    cond: np.ndarray | None
+    codes: np.ndarray
+
+    def take(self, mask: np.ndarray) -> _Rows:
+        cond = None if self.cond is None else self.cond[mask]
+        return _Rows(self.numbers[mask], self.x[mask], cond, self.codes[mask])
+
+    def repeated(self, count: int) -> _Rows:
+        """Return each row ``count`` times, with numbers of their own."""
+        numbers = self.numbers[:, None] * count + np.arange(count)
+        cond = None if self.cond is None else np.repeat(self.cond, count, axis=0)
+        x, codes = (np.repeat(array, count, axis=0) for array in (self.x, self.codes))
+        return _Rows(numbers.ravel(), x, cond, codes)
+
+
+@dataclass(frozen=True, eq=False)
 class _RowCompleter:
     """Draws what is unknown in rows."""
 
@@ -182,79 +206,71 @@ class _RowCompleter:
         back as they are. ``cond`` (n, c) is in the units of the table.
         """
         transform, result, n_poor = self.generator.transform, x.copy(), 0
-        known = transform.skeleton.codes_given(dict(zip(transform.names, x.T, strict=True)))
+        codes = transform.skeleton.codes_given(dict(zip(transform.names, x.T, strict=True)))
         gaps = np.isnan(x[:, self._numeric]).any(axis=1)[:, None]
         # what is drawn before a known value may not agree with it
-        drawn_before = np.logical_or.accumulate(np.hstack([gaps, known < 0]), axis=1)
-        weighted = ((known >= 0) & drawn_before[:, :-1]).any(axis=1)
+        drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
+        weighted = ((codes >= 0) & drawn_before[:, :-1]).any(axis=1)
         if self.generator.ratio is not None:
             weighted = drawn_before[:, -1]
+        given = _Rows(rows, x, cond, codes)
         for mine, count in ((~weighted, 1), (weighted, FIRST)):
             if mine.any():
-                given = rows[mine], x[mine], None if cond is None else cond[mine], known[mine]
-                result[mine], poor = self._drawn(seed, given, count)
+                result[mine], poor = self._drawn(seed, given.take(mine), count)
                 n_poor += poor
         transform.recompute(result)  # once more: it warns of undefined ones
         return np.where(np.isnan(x), result, x), n_poor
 
-    def _drawn(self, seed: int, given: tuple[Any, ...], count: int) -> tuple[np.ndarray, int]:
-        """Return one of ``count`` proposals of each row (n, d), of more where these are few."""
-        values, log_weight = self._proposals(seed, *given, count)
+    def _drawn(self, seed: int, rows: _Rows, count: int) -> tuple[np.ndarray, int]:
+        """Return one of ``count`` proposals of each row (n, d), of more where these are few.
+
+        And in how many rows one had nearly all the weight.
+        """
+        values, log_weight = self._proposals(seed, rows, count)
         if count == 1:
             return values[:, 0], 0
-        uniform = RowNoise(seed, "resample", given[0], once=True).random()
+        uniform = RowNoise(seed, "resample", rows.numbers, once=True).random()
         chosen, shares = _resampled(values, log_weight, uniform)
         largest, few = shares.max(axis=1), 1.0 / (shares**2).sum(axis=1) < FEW
         if few.any():
-            more = [None if array is None else array[few] for array in given]
-            others, log_others = self._proposals(seed, *more, MORE)
+            others, log_others = self._proposals(seed, rows.take(few), MORE)
             values = np.concatenate([values[few], others], axis=1)
             log_weight = np.concatenate([log_weight[few], log_others], axis=1)
             chosen[few], shares = _resampled(values, log_weight, uniform[few])
             largest[few] = shares.max(axis=1)
         return chosen, int((largest > NEARLY_ALL).sum())
 
-    def _proposals(
-        self,
-        seed: int,
-        rows: np.ndarray,
-        x: np.ndarray,
-        cond: np.ndarray | None,
-        known: np.ndarray,
-        count: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _proposals(self, seed: int, rows: _Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return proposals (n, count, d) and their log weights (n, count)."""
         generator, transform = self.generator, self.generator.transform
-        seed, numbers = derive(seed, "given", count), (rows[:, None] * count + np.arange(count))
-        numbers = numbers.ravel()
-        given, known = np.repeat(x, count, axis=0), np.repeat(known, count, axis=0)
-        cond = None if cond is None else np.repeat(cond, count, axis=0)
+        seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
         latent = transform.latent_columns(
-            given,
-            lambda column, mask: _SomeRows(
-                RowNoise(seed, "dequantise-given", numbers, (column,)), mask
+            rows.x,
+            lambda column, known: _SomeRows(
+                RowNoise(seed, "dequantise-given", rows.numbers, (column,)), known
             ),
         )
         if np.isnan(latent).any():
             assert self.mixture is not None
             joined = latent
-            if cond is not None:
-                joined = np.hstack([latent, generator.scaling[-cond.shape[1] :].forward(cond)])
-            noise = RowNoise(seed, "gaps", numbers)
+            if rows.cond is not None:
+                scaled = generator.scaling[-rows.cond.shape[1] :].forward(rows.cond)
+                joined = np.hstack([latent, scaled])
+            noise = RowNoise(seed, "gaps", rows.numbers)
             latent = draw_unknown(self.mixture, joined, noise)[:, : latent.shape[1]]
-        values = np.where(np.isnan(given), transform.columns_of(latent), given)
-        codes, log_weight = known, np.zeros(len(values))
+        gaps = np.isnan(rows.x)
+        values = np.where(gaps, transform.columns_of(latent), rows.x)
+        codes, log_weight = rows.codes, np.zeros(len(values))
         if generator.discrete is not None:
             codes, log_weight = generator.discrete.codes_given(
-                values, cond, seed, numbers, 0, known
+                values, rows.cond, seed, rows.numbers, 0, rows.codes
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told of those that are chosen
             transform.complete(values, codes)
-        values = np.where(np.isnan(given), values, given)
+        values = np.where(gaps, values, rows.x)
         if generator.ratio is not None:
-            log_weight += generator.ratio.log_weight(generator.classifier_inputs(values, cond))
-        shape = len(rows), count
+            log_weight += generator.ratio.log_weight(generator.classifier_inputs(values, rows.cond))
         return values.reshape(*shape, -1), log_weight.reshape(shape)
 
 
