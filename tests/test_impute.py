@@ -263,6 +263,10 @@ def test_categories_and_discrete_values_must_be_known(kinds_model: FlowBDT) -> N
         kinds_model.sample(given={"kind": ["left", "top"]})
     with pytest.raises(InputError, match=r"given value 99 of column 'n' in row 1"):
         kinds_model.impute({"n": [3.0, 99.0]})
+    few = pd.DataFrame({"x": np.arange(60.0), "m": np.arange(60) % 3 * 0.5})
+    model = FlowBDT(**SMALL).fit(few)
+    with pytest.warns(DataWarning, match="'m' has 1 given value between"):
+        assert model.sample(given={"m": [0.6]})["m"][0] == 0.6
     frame = two_kinds(300, 1)
     kinds = ["left", "right", "never"]
     frame["kind"] = pd.Categorical(frame["kind"], categories=kinds)

@@ -231,8 +231,8 @@ class _RowCompleter:
             return values[:, 0], 0
         uniform = RowNoise(seed, "resample", rows.numbers, once=True).random()
         chosen, shares = _resampled(values, log_weight, uniform)
-        largest, few = shares.max(axis=1), 1.0 / (shares**2).sum(axis=1) < FEW
-        if few.any():
+        largest, few = shares.max(axis=1), np.flatnonzero((shares**2).sum(axis=1) > 1.0 / FEW)
+        if len(few):
             others, log_others = self._proposals(seed, rows.take(few), MORE)
             values = np.concatenate([values[few], others], axis=1)
             log_weight = np.concatenate([log_weight[few], log_others], axis=1)
@@ -244,12 +244,14 @@ class _RowCompleter:
         """Return proposals (n, count, d) and their log weights (n, count)."""
         generator, transform = self.generator, self.generator.transform
         seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
-        latent = transform.latent_columns(
-            rows.x,
-            lambda column, known: _SomeRows(
-                RowNoise(seed, "dequantise-given", rows.numbers, (column,)), known
-            ),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # told by the check of all rows
+            latent = transform.latent_columns(
+                rows.x,
+                lambda column, known: _SomeRows(
+                    RowNoise(seed, "dequantise-given", rows.numbers, (column,)), known
+                ),
+            )
         if np.isnan(latent).any():
             assert self.mixture is not None
             joined = latent

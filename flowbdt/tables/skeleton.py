@@ -93,12 +93,13 @@ class Skeleton:
         return np.logical_and.reduce(rules) if rules else None
 
     def codes_given(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the codes (n, q) of values (n,) by name, -1 where they are NaN."""
+        """Return the codes (n, q) of the values nearest to those (n,) by name, -1 where NaN."""
         n = len(next(iter(columns.values())))
         codes = np.full((n, len(self)), -1, dtype=np.int64)
         for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
             known = ~np.isnan(columns[name])
-            codes[known, k] = np.searchsorted(values, columns[name][known])
+            middle = values[:-1] / 2 + values[1:] / 2
+            codes[known, k] = np.searchsorted(middle, columns[name][known])
         return codes
 
     def check_given(
@@ -109,6 +110,8 @@ class Skeleton:
         Raises InputError, with the texts of ``categories``.
         """
         codes = self.codes_given(columns)
+        for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
+            codes[values[codes[:, k]] != columns[name], k] = -1  # another than the known ones
         for (i, j), meet in self._rules():
             both = np.flatnonzero((codes[:, i] >= 0) & (codes[:, j] >= 0))
             wrong = ~meet[codes[both, i], codes[both, j]]

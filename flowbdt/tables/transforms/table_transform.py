@@ -21,7 +21,7 @@ from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
 from .choose import choose
-from .discrete import MOST_CLASSES, Classified, codes_of
+from .discrete import MOST_CLASSES, Categorical, Classified, codes_of
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -246,10 +246,20 @@ class TableTransform:
         rows = np.flatnonzero(~np.isnan(values))
         present = values[rows]
         wrong = np.zeros(len(rows), dtype=bool)
+        if column.transform is not None:
+            wrong = ~column.transform.holds(present)
+        if texts is None and isinstance(column.transform, Classified | Categorical):
+            near = wrong & (present >= column.low) & (present <= column.high)
+            if near.any():
+                warnings.warn(
+                    f"column {column.name!r} has {plural(int(near.sum()), 'given value')} between"
+                    " those of the training rows; what is drawn takes the nearest of these for it",
+                    DataWarning,
+                    stacklevel=4,
+                )
+            wrong &= ~near
         if np.dtype(column.dtype).kind in "iub":
             wrong |= as_stored(present, column.dtype) != present
-        if column.transform is not None:
-            wrong |= ~column.transform.holds(present)
         if not wrong.any():
             return
         row, value = rows[np.argmax(wrong)], present[np.argmax(wrong)]
