@@ -273,6 +273,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     if len(transform.skeleton):
+        transform.find_rules(table)
         arrays["codes"] = transform.codes(table)
     arrays = {"z": transform.forward(table), **arrays}
     return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))

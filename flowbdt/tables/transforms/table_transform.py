@@ -100,10 +100,18 @@ class TableTransform:
         if joint == "auto":
             joint = "whiten" if z.shape[1] <= MAX_WHITENED else "standardise"
         self._joint = JointTransform.build(joint).fit(z, table.weight)
+        self.find_rules(table)
+        return self
+
+    def find_rules(self, table: EventTable) -> None:
+        """Find order and rules of classified columns: of all rows that belong to the training.
+
+        The training rows of `fit` are fewer where some were set aside for validation, and a rule
+        that these break is none.
+        """
         known = self._classified()
         codes = {name: codes_of(table.column(name), values) for name, values in known.items()}
         self.skeleton = Skeleton.fit(known, codes)
-        return self
 
     def _classified(self) -> dict[str, np.ndarray]:
         """Return the values of the columns that classifiers draw."""
