@@ -210,7 +210,7 @@ class _RowCompleter:
         gaps = np.isnan(x[:, self._numeric]).any(axis=1)[:, None]
         # what is drawn before a known value may not agree with it
         drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
-        weighted = ((codes >= 0) & drawn_before[:, :-1]).any(axis=1)
+        weighted = np.asarray(((codes >= 0) & drawn_before[:, :-1]).any(axis=1))
         if self.generator.ratio is not None:
             weighted = drawn_before[:, -1]
         given = _Rows(rows, x, cond, codes)
