@@ -14,6 +14,8 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig
 from .errors import IncompleteRun, RunError
+from .generation.given_rows import GivenRows, copy_seed, without_steps
+from .generation.input_rows import at_least_one
 from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
 from .generation.packed.packed_model import packed_bytes
@@ -256,6 +258,7 @@ class FlowBDT(BaseEstimator):
         self,
         n_samples: int | None = None,
         *,
+        given: Any = None,
         cond: Any = None,
         source: Any = None,
         sampler: dict[str, Any] | None = None,
@@ -268,7 +271,13 @@ class FlowBDT(BaseEstimator):
 
         Parameters
         ----------
-        n_samples : int; by default as many as ``cond`` or ``source`` has rows, else 1
+        n_samples : int; by default as many as ``given``, ``cond`` or ``source`` has rows, else 1
+        given : table with some of the columns, by name, NaN where unknown; a row for each event or
+            one for all. What is known comes back as it is, the rest is drawn given it: discrete
+            columns by their classifiers, numeric ones from the closed form of the preconditioner
+            'mixture', without the trees of the steps, resampled by weights (approximate; a
+            DataWarning tells where too few proposals agree with the given values). Rows are
+            complete then, whatever ``missing`` says
         cond : table of conditions, a row for each event or one for all; needed if fitted with it.
             Columns go by name, others are left alone; by position only where there are no names
         source : events to start from, needed if fitted with it
@@ -292,12 +301,55 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError if `fit` was not called; InputError if a condition is missing or unknown, or
-        shapes do not fit; GridError or ConfigError if the sampler needs times that have no model,
-        or cannot be used with this model; MissingExtra if ``compiled`` is True without numba.
+        shapes do not fit, if ``given`` has a column or value that the model does not know, or
+        values that contradict each other; GridError or ConfigError if the sampler needs times that
+        have no model, or cannot be used with this model; MissingExtra if ``compiled`` is True
+        without numba.
         """
+        if given is not None:
+            without_steps(source=source, sampler=sampler)
         flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
+        if given is not None:
+            rows = GivenRows(flow, given, n_samples, cond, outside)
+            return flow.as_fitted(EventTable.concatenate(list(rows.blocks(seed))))
         blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
         return flow.as_fitted(EventTable.concatenate(list(blocks)))
+
+    def impute(
+        self,
+        table: Any,
+        n: int = 1,
+        *,
+        cond: Any = None,
+        compiled: bool | None = None,
+        outside: str | None = "warn",
+        random_state: Any = None,
+    ) -> Any:
+        """Fill the missing entries of a table with draws given the others.
+
+        Parameters
+        ----------
+        table : as ``given`` of `sample`, whose other parameters are as there
+        n : how often; several draws show how uncertain what is filled in is
+
+        Returns
+        -------
+        for n = 1 a table of the kind that `fit` got, with all its columns; else a list of n such.
+        The index of a DataFrame is kept
+
+        Raises the errors of `sample`.
+        """
+        n, seed = at_least_one(n, "n"), seeding.resolve(random_state)
+        flow = self.flow(None, compiled)
+        rows = GivenRows(flow, table, None, cond, outside)
+        tables = [
+            flow.as_fitted(EventTable.concatenate(list(rows.blocks(copy_seed(seed, i)))))
+            for i in range(n)
+        ]
+        for filled in tables:
+            if hasattr(filled, "iloc") and hasattr(table, "iloc"):
+                filled.index = table.index
+        return tables[0] if n == 1 else tables
 
     def sample_blocks(
         self,

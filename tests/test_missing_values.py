@@ -171,6 +171,19 @@ def test_patterns_alone_agree_without_a_count():
         assert not (new[f"pt{k}"].isna() & new[f"pt{k + 1}"].notna()).any()
 
 
+def test_given_rows_are_completed(table, model):
+    some = table.iloc[:400]
+    full = model.impute(some, random_state=1)
+    assert not full.isna().any().any()
+    for name in some:
+        assert (full[name][some[name].notna()] == some[name].dropna()).all()
+    unknown = some.x.isna()
+    assert np.abs(full.x - 10 * full.y)[unknown].mean() < 6
+    high = model.sample(500, given=pd.DataFrame({"kind": ["high"]}), random_state=1)
+    assert (high.kind == "high").all()
+    assert high.y.mean() > table.y.mean() + 0.4
+
+
 def test_rejection_sees_missing_values(table):
     model = FlowBDT(**{**SMALL, "rejection": True}).fit(table[["x", "y", "hits"]])
     assert model.acceptance_ < 1
@@ -360,7 +373,7 @@ def test_a_filled_value_fits_all_others():
     skeleton = Skeleton(("a", "b"), values, {(0, 1): meet})
     codes = np.array([[2, 0], [2, 1]])
     assert skeleton.are_missing(codes, 0).all()
-    assert skeleton.fits(codes, 0).tolist() == [[True, False, False], [True, True, False]]
+    assert skeleton.fills(codes, 0).tolist() == [[True, False, False], [True, True, False]]
 
 
 def test_in_the_shell(tmp_path):

@@ -371,6 +371,7 @@ def _from_columns(
     gaps: bool = False,
     wanted: Sequence[str] = (),
     known: Collection[str] = (),
+    what: str | None = None,
     missing: bool = False,
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing.
@@ -379,8 +380,8 @@ def _from_columns(
     only these are read, their texts whatever they are: they are to be compared with others. Those
     of ``known`` columns have known categories.
     """
-    what, letter = ("the conditions", "c") if gaps else ("the table", "x")
-    missing = missing or gaps
+    called, letter = ("the conditions", "c") if gaps else ("the table", "x")
+    what, missing = what or called, missing or gaps
     data, kind = checks.named_columns(data, what, missing)
     if kind == "array":
         data = checks.unmasked(data, what, missing)
@@ -469,6 +470,48 @@ def align_columns(data: Any, names: tuple[str, ...], categories: Categories) -> 
     )
     checks.finite(table.x, table.names, what)
     return _in_coding(_by_name(table, names, checks.has_names(data), what), categories)
+
+
+def align_given(
+    data: Any, names: tuple[str, ...], conditions: tuple[str, ...], categories: Categories
+) -> EventTable:
+    """Return a table of given values, NaN where unknown, in the coding of the training table.
+
+    It may have some of the columns and conditions that ``names`` and ``conditions`` are, by name;
+    a table without names has all columns, by position. The result has those that it has.
+
+    Raises InputError if a column or a category is unknown, a value is infinite, or no row is there.
+    """
+    what = "the table of given values"
+    if checks.row_count(data) == 0:
+        raise InputError(f"{what} has no rows: hand in one row per event, or one for all events")
+    named = checks.has_names(data)
+    if hasattr(data, "iloc") and not hasattr(data, "columns"):  # a pandas Series
+        data = data.to_frame(name="x0" if data.name is None else data.name)
+    if isinstance(data, EventTable):
+        table = data
+        if data.cond is not None:
+            dtypes = (*data.dtypes, *("float64",) * len(data.cond_names))
+            table = replace(
+                data,
+                x=np.hstack([data.x, data.cond]),
+                names=(*data.names, *data.cond_names),
+                units=("",) * len(dtypes),
+                dtypes=dtypes,
+                cond=None,
+                cond_names=(),
+            )
+    else:
+        data = checks.named_columns(data, what, True)[0]
+        wanted = list(data.columns) if hasattr(data, "columns") else ()
+        table = _from_columns(data, None, True, tuple(map(str, wanted)), categories, what)
+    if named:
+        checks.known_columns(table.names, (*names, *conditions), what)
+    else:
+        table = _by_name(table, names, named, what)
+    if np.isinf(table.x).any():
+        raise InputError(f"{what} must not be infinite (NaN is allowed and means unknown)")
+    return _in_coding(table, categories)
 
 
 def _by_name(table: EventTable, names: tuple[str, ...], named: bool, what: str) -> EventTable:

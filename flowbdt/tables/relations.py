@@ -140,6 +140,36 @@ class Relation:
             )
         return float(deviation[row])
 
+    def check_given(self, columns: dict[str, np.ndarray]) -> None:
+        """Refuse given values, (n,) by name and NaN where unknown, that contradict the relation.
+
+        Enters the target where it follows from what is known. Raises InputError.
+        """
+        target = columns[self.target]
+        given = ~np.isnan(target)
+        known = np.logical_and.reduce([~np.isnan(columns[name]) for name in self.sources])
+        if (given & ~known).any():
+            raise InputError(
+                f"column {self.target!r} is given without {' and '.join(self.sources)} in"
+                f" {plural(int((given & ~known).sum()), 'row')} (first: row"
+                f" {int(np.argmax(given & ~known))}): it is computed as {self.text!r}, which is not"
+                " solved backwards; give them, too, or leave it out"
+            )
+        expected = self.evaluate(columns)
+        both = np.flatnonzero(given & known)
+        if len(both):
+            deviation = _relative_deviation(target[both], expected[both])
+            wrong = ~(deviation <= TOLERANCE)  # NaN where undefined
+            if wrong.any():
+                row = both[np.argmax(wrong)]
+                raise InputError(
+                    f"given values contradict the relation {self.text!r}: in row {row} the column"
+                    f" is {target[row]:g}, the expression gives {expected[row]:g}"
+                    f" ({plural(int(wrong.sum()), 'row')} of this kind); correct them, or leave"
+                    f" {self.target!r} out"
+                )
+        columns[self.target] = np.where(given, target, np.where(known, expected, np.nan))
+
 
 def _relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return |stored - expected| over the larger; 0 where both are tiny on the column's scale."""

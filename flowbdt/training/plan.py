@@ -294,7 +294,7 @@ def _latent(
 
     The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
     """
-    latent = transform.latent_columns(table)
+    latent = transform.latent_rows(table)
     if not np.isnan(latent).any():
         return transform.joint.forward(latent)
     others = [transform.one_hot(table)]

@@ -109,6 +109,14 @@ def read_conditions(
         return _conditions_table(stored, path, names, texts)
 
 
+def read_given(path: str | Path, texts: Collection[str] = ()) -> EventTable:
+    """Read all columns but the weight as `read_conditions` does: NaN is allowed (unknown)."""
+    path = _existing(path)
+    with format_of(path, texts).opened(path) as stored:
+        names = [name for name in stored.arrays if name != stored.weight]
+        return _conditions_table(stored, path, names, texts)
+
+
 def condition_blocks(
     path: str | Path,
     block_rows: int,

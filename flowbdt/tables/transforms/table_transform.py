@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -15,12 +15,13 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural,
 from ...registry import unknown
 from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, check_stored
 from .. import checks
+from ..conditions import ConditionRanges
 from ..event_table import EventTable, stored_range
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
 from .choose import choose
-from .discrete import MOST_CLASSES, Classified, codes_of
+from .discrete import MOST_CLASSES, Categorical, Classified, codes_of
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -104,7 +105,7 @@ class TableTransform:
         self._columns = [self._fit_column(i, table, wanted) for i in range(len(table.names))]
         self.gaps = self._find_gaps(table)
         self._warn_of_constants()
-        self.refit_joint(self.latent_columns(table), table.weight)
+        self.refit_joint(self.latent_rows(table), table.weight)
         self.find_rules(table)
         return self
 
@@ -120,7 +121,7 @@ class TableTransform:
         self.skeleton = Skeleton.fit(known, codes)
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
-        """Fit the joint transform to `latent_columns` (n, m) of training rows; NaN is filled."""
+        """Fit the joint transform to `latent_rows` (n, m) of training rows; NaN is filled."""
         joint = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
         if joint == "auto":
             joint = "whiten" if latent.shape[1] <= MAX_WHITENED else "standardise"
@@ -284,24 +285,100 @@ class TableTransform:
                 f"first_row must be a multiple of {seeding.BLOCK}, got {first_row}; cut the table"
                 " at such rows"
             )
-        return self._joint.forward(self._filled(self.latent_columns(table, first_row)))
+        return self._joint.forward(self._filled(self.latent_rows(table, first_row)))
 
-    def latent_columns(self, table: EventTable, first_row: int = 0) -> np.ndarray:
-        """Return the latent columns (n, m) before the joint transform; NaN where one is missing."""
-        latent = [np.empty((table.n, 0))]
+    def latent_rows(self, table: EventTable, first_row: int = 0) -> np.ndarray:
+        """Return the latent columns (n, m) of a table before the joint transform; NaN as there."""
+        x = np.full((table.n, len(self._columns)), np.nan)
+        for i, column in enumerate(self._columns):
+            if column.transform is not None:
+                x[:, i] = table.column(column.name)
+        rows = [np.empty((0, len(self._column_latent_names())))]
+        for b, low, high in seeding.block_ranges(table.n):
+            block = first_row // seeding.BLOCK + b
+            rows.append(self.latent_columns(x[low:high], self._block_numbers(block)))
+        return np.vstack(rows)
+
+    def _block_numbers(self, block: int) -> Callable[[int, np.ndarray], np.random.Generator]:
+        return lambda column, known: seeding.stream(self.seed, "dequantise", column, block)
+
+    def latent_columns(self, x: np.ndarray, rng_of: Callable[[int, np.ndarray], Any]) -> np.ndarray:
+        """Return the latent columns (n, m) before the joint transform; NaN where x (n, d) is NaN.
+
+        ``rng_of`` returns the random numbers of a column, by its number, for some rows (n,), bool.
+        """
+        latent = [np.empty((len(x), 0))]
         for index, column in enumerate(self._columns):
             if column.transform is not None and column.transform.n_latent:
-                values = np.ascontiguousarray(table.column(column.name))
-                known, blocks = ~np.isnan(values), []
-                for b, low, high in seeding.block_ranges(table.n):
-                    number = first_row // seeding.BLOCK + b
-                    rng = seeding.stream(self.seed, "dequantise", index, number)
-                    there = known[low:high]
-                    block = np.full((high - low, column.transform.n_latent), np.nan)
-                    block[there] = column.transform.forward(values[low:high][there], rng)
-                    blocks.append(block)
-                latent.append(np.concatenate(blocks))
+                known, values = ~np.isnan(x[:, index]), np.ascontiguousarray(x[:, index])
+                block = np.full((len(x), column.transform.n_latent), np.nan)
+                block[known] = column.transform.forward(values[known], rng_of(index, known))
+                latent.append(block)
         return np.hstack(latent)
+
+    def codes_given(self, x: np.ndarray) -> np.ndarray:
+        """Return the codes (n, q) that follow from values x (n, d), NaN and -1 where unknown."""
+        return self.skeleton.codes_given(self._with_patterns(x))
+
+    def _with_patterns(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return values (n,) by name; a known one shows that it is not missing."""
+        known = dict(zip(self.names, x.T, strict=True))
+        for name, group in self.patterns.items():
+            there = np.any([~np.isnan(known[column]) for column in group], axis=0)
+            known[name] = np.where(there, 0.0, np.nan)
+        return known
+
+    def check_given(self, x: np.ndarray, categories: Mapping[str, Sequence[str]]) -> None:
+        """Refuse known values of rows x (n, d), NaN where unknown, that no event could have.
+
+        ``categories`` are the texts of the columns that have codes. Raises InputError for a value
+        that a column cannot have, and for values of several columns that contradict each other.
+        """
+        for column, values in zip(self._columns, x.T, strict=True):
+            self._check_column(column, values, categories.get(column.name))
+        known = self._with_patterns(x)
+        for relation in self._relations:
+            relation.check_given(known)
+        self.skeleton.check_given(known, categories)
+
+    def ranges(self, categories: Collection[str]) -> ConditionRanges:
+        """Return the training ranges of the columns; NaN for those of ``categories``."""
+        limits = [
+            (np.nan, np.nan) if c.name in categories else (c.low, c.high) for c in self._columns
+        ]
+        low, high = np.array(limits).T
+        return ConditionRanges(self.names, low, high, what="given values")
+
+    def _check_column(
+        self, column: _Column, values: np.ndarray, texts: Sequence[str] | None
+    ) -> None:
+        rows = np.flatnonzero(~np.isnan(values))
+        present = values[rows]
+        wrong = np.zeros(len(rows), dtype=bool)
+        if column.transform is not None:
+            wrong = ~column.transform.holds(present)
+        if texts is None and isinstance(column.transform, Classified | Categorical):
+            near = wrong & (present >= column.low) & (present <= column.high)
+            if near.any():
+                warnings.warn(
+                    f"column {column.name!r} has {plural(int(near.sum()), 'given value')} between"
+                    " those of the training rows; what is drawn takes the nearest of these for it",
+                    DataWarning,
+                    stacklevel=4,
+                )
+            wrong &= ~near
+        if np.dtype(column.dtype).kind in "iub":
+            wrong |= as_stored(present, column.dtype) != present
+        if not wrong.any():
+            return
+        row, value = rows[np.argmax(wrong)], present[np.argmax(wrong)]
+        said = f"{value:.12g}" if texts is None else repr(texts[int(value)])
+        how = column.dtype if column.transform is None else column.transform.describe()
+        raise InputError(
+            f"the given value {said} of column {column.name!r} in row {row} is none that the model"
+            f" can have ({plural(int(wrong.sum()), 'row')} with such values); in training the"
+            f" column was: {how}. Correct the value, or leave it out (NaN)"
+        )
 
     def inverse(self, z: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
@@ -326,7 +403,11 @@ class TableTransform:
         checks.finite(z, self.latent_names, "latent values")
         with np.errstate(over="ignore", invalid="ignore"):
             latent = np.nan_to_num(self._joint.inverse(z), nan=0.0)
-        x = np.empty((z.shape[0], len(self._columns)))
+        return self.columns_of(latent)
+
+    def columns_of(self, latent: np.ndarray) -> np.ndarray:
+        """Return `numeric_columns` of the latent columns (n, m) before the joint transform."""
+        x = np.empty((len(latent), len(self._columns)))
         start = 0
         for i, column in enumerate(self._columns):
             if column.transform is not None:
@@ -349,10 +430,10 @@ class TableTransform:
             elif gaps:
                 for column in patterns[name]:
                     x[codes[:, k] == 1, self.names.index(column)] = np.nan
-        self._recompute(x)
+        self.recompute(x)
 
-    def _recompute(self, x: np.ndarray) -> None:
-        """Fill in the targets of the relations, in place."""
+    def recompute(self, x: np.ndarray) -> None:
+        """Fill in the targets of the relations of events (n, d), in place."""
         by_name = dict(zip(self.names, x.T, strict=True))
         for relation in self._relations:
             column = self._columns[self.names.index(relation.target)]
