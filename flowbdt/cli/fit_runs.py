@@ -102,8 +102,13 @@ def read_events(path: Path, config: RunConfig, missing: bool = False) -> EventTa
     """Read the columns, conditions and weights that the settings name."""
     from ..tables.formats import read_table
 
-    names = {"columns": config.columns, "conditions": config.conditions}
-    return read_table(path, weight=config.weight, missing=missing, **names)
+    return read_table(
+        path,
+        columns=config.columns,
+        conditions=config.conditions,
+        weight=config.weight,
+        missing=missing,
+    )
 
 
 def read_inputs(table: Path | None, config: RunConfig) -> Inputs:

@@ -36,7 +36,7 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
         ordered = str(original).startswith("ordered")
         if str(original).endswith("category of bool"):
             codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)
-            return pd.Categorical.from_codes(codes, [False, True], ordered=ordered)
+            return pd.Categorical.from_codes(codes, pd.Index([False, True]), ordered=ordered)
         if texts is None:
             return pd.array(values, dtype=original) if original else values
         codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)

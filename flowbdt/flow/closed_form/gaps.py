@@ -50,7 +50,7 @@ def fill_gaps(
         chosen = chosen[np.argsort(row_uniform(len(chosen), derive(seed, "fill-rows")))]
         chosen = np.sort(chosen[:FEWER_ROWS])
     rows, share = np.hstack([known, others]), None if weight is None else weight[chosen]
-    mixture, wanted = one_gaussian(rows[chosen], share), "auto"
+    mixture, wanted = one_gaussian(rows[chosen], share), 0
     for number in range(ROUNDS + 1):
         drawn = gappy if number == ROUNDS else np.intersect1d(gappy, chosen)
         key = derive(seed, "fill", number)
@@ -58,11 +58,11 @@ def fill_gaps(
             new = draw_unknown(mixture, rows[drawn], RowNoise(key, "fill", drawn))
             filled[drawn] = np.where(missing[drawn], new[:, : known.shape[1]], known[drawn])
         if number < ROUNDS:
-            fitted = MixturePreconditioner(n_components=wanted).fit(
+            fitted = MixturePreconditioner(n_components=wanted or "auto").fit(
                 filled[chosen], cond=others[chosen], weight=share, seed=key
             )
             mixture = fitted.mixture
-            wanted = mixture.n_components  # sought once
+            wanted = mixture.n_components  # sought once, at first
     return filled
 
 
