@@ -14,6 +14,8 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig
 from .errors import IncompleteRun, RunError
+from .generation.given_rows import GivenRows, copy_seed, without_steps
+from .generation.input_rows import at_least_one
 from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
 from .generation.packed.packed_model import packed_bytes
@@ -172,7 +174,8 @@ class FlowBDT(BaseEstimator):
         Parameters
         ----------
         X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
-            structured array; numbers, or categories in columns with names
+            structured array; numbers, or categories in columns with names. NaN, None and NA mean
+            missing: their patterns are learned, too
         y : ignored, for scikit-learn
         cond : a table as ``X`` with c columns, needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
@@ -181,13 +184,14 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        InputError if the data are not finite, have too few rows, or shapes do not fit; ConfigError
+        InputError if the data are infinite, have too few rows, a column has no value, or shapes do
+        not fit; ConfigError
         if a parameter is unknown, of the wrong type, or contradicts another.
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
-        data, kind = named_columns(X, "the table")
-        table = EventTable.of(data, cond=cond, weight=sample_weight)
+        data, kind = named_columns(X, "the table", gaps=True)
+        table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
@@ -221,20 +225,31 @@ class FlowBDT(BaseEstimator):
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 
-    def flow(self, sampler: dict[str, Any] | None = None, compiled: bool | None = None) -> Flow:
+    def flow(
+        self,
+        sampler: dict[str, Any] | None = None,
+        compiled: bool | None = None,
+        missing: str = "keep",
+    ) -> Flow:
         """Return the trained flow: its field, transform and steps. Raises NotFittedError.
 
         Parameters as for `sample`. Without any, its step models stay loaded between calls.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        if sampler is not None or compiled is not None:
-            return Flow(Archive("this model", self.archive_), sampler=sampler, compiled=compiled)
+        if sampler is not None or compiled is not None or missing != "keep":
+            options: dict[str, Any] = {"sampler": sampler, "compiled": compiled, "missing": missing}
+            return Flow(Archive("this model", self.archive_), **options)
         loaded: Flow | None = getattr(self, "_loaded", None)
         if loaded is None:
             loaded = Flow(Archive("this model", self.archive_))
             self._loaded = loaded
         return loaded
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_loaded"}
@@ -243,18 +258,26 @@ class FlowBDT(BaseEstimator):
         self,
         n_samples: int | None = None,
         *,
+        given: Any = None,
         cond: Any = None,
         source: Any = None,
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
 
         Parameters
         ----------
-        n_samples : int; by default as many as ``cond`` or ``source`` has rows, else 1
+        n_samples : int; by default as many as ``given``, ``cond`` or ``source`` has rows, else 1
+        given : table with some of the columns, by name, NaN where unknown; a row for each event or
+            one for all. What is known comes back as it is, the rest is drawn given it: discrete
+            columns by their classifiers, numeric ones from the closed form of the preconditioner
+            'mixture', without the trees of the steps, resampled by weights (approximate; a
+            DataWarning tells where too few proposals agree with the given values). Rows are
+            complete then, whatever ``missing`` says
         cond : table of conditions, a row for each event or one for all; needed if fitted with it.
             Columns go by name, others are left alone; by position only where there are no names
         source : events to start from, needed if fitted with it
@@ -267,6 +290,8 @@ class FlowBDT(BaseEstimator):
             where trees are constant, and for missing ones and categories that no training row has:
             'warn' (a DataWarning with their number), 'raise', 'clip' to move all numbers into the
             range, or None not to look
+        missing : 'keep' gives missing values where the training table has some, as often and in the
+            same patterns; 'fill' the same rows with values drawn in their place, given the others
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
@@ -276,12 +301,55 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError if `fit` was not called; InputError if a condition is missing or unknown, or
-        shapes do not fit; GridError or ConfigError if the sampler needs times that have no model,
-        or cannot be used with this model; MissingExtra if ``compiled`` is True without numba.
+        shapes do not fit, if ``given`` has a column or value that the model does not know, or
+        values that contradict each other; GridError or ConfigError if the sampler needs times that
+        have no model, or cannot be used with this model; MissingExtra if ``compiled`` is True
+        without numba.
         """
-        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        if given is not None:
+            without_steps(source=source, sampler=sampler)
+        flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
+        if given is not None:
+            rows = GivenRows(flow, given, n_samples, cond, outside)
+            return flow.as_fitted(EventTable.concatenate(list(rows.blocks(seed))))
         blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
         return flow.as_fitted(EventTable.concatenate(list(blocks)))
+
+    def impute(
+        self,
+        table: Any,
+        n: int = 1,
+        *,
+        cond: Any = None,
+        compiled: bool | None = None,
+        outside: str | None = "warn",
+        random_state: Any = None,
+    ) -> Any:
+        """Fill the missing entries of a table with draws given the others.
+
+        Parameters
+        ----------
+        table : as ``given`` of `sample`, whose other parameters are as there
+        n : how often; several draws show how uncertain what is filled in is
+
+        Returns
+        -------
+        for n = 1 a table of the kind that `fit` got, with all its columns; else a list of n such.
+        The index of a DataFrame is kept
+
+        Raises the errors of `sample`.
+        """
+        n, seed = at_least_one(n, "n"), seeding.resolve(random_state)
+        flow = self.flow(None, compiled)
+        rows = GivenRows(flow, table, None, cond, outside)
+        tables = [
+            flow.as_fitted(EventTable.concatenate(list(rows.blocks(copy_seed(seed, i)))))
+            for i in range(n)
+        ]
+        for filled in tables:
+            if hasattr(filled, "iloc") and hasattr(table, "iloc"):
+                filled.index = table.index
+        return tables[0] if n == 1 else tables
 
     def sample_blocks(
         self,
@@ -292,6 +360,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[Any]:
@@ -299,7 +368,7 @@ class FlowBDT(BaseEstimator):
 
         Parameters as for `sample`; ``cond`` and ``source`` may be paths of files, read in blocks.
         """
-        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
         blocks = flow.sample_blocks(
             n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows, outside=outside
         )
@@ -315,6 +384,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
         block_rows: int | None = None,
         resume: bool = False,
@@ -324,7 +394,7 @@ class FlowBDT(BaseEstimator):
         Parameters as for `sample_blocks`; with ``resume`` an interrupted call's file is continued.
         """
         write_sample(
-            self.flow(sampler, compiled),
+            self.flow(sampler, compiled, missing),
             path,
             n_samples,
             seed=seeding.resolve(random_state),

@@ -15,16 +15,17 @@ from .options import TABLES, bar, say
 if TYPE_CHECKING:
     from ..generation.trained_flow import Flow
 
+outside = click.option(
+    "--outside",
+    type=click.Choice(["warn", "raise", "clip"]),
+    default="warn",
+    show_default=True,
+    help="For conditions far outside of the training range.",
+)
 sampling = options.combined(
     options.seed(),
     options.cond,
-    click.option(
-        "--outside",
-        type=click.Choice(["warn", "raise", "clip"]),
-        default="warn",
-        show_default=True,
-        help="For conditions far outside of the training range.",
-    ),
+    outside,
     options.file("--source", help="Table of events to start from."),
     options.sampler("Another solver, n_steps, spacing or interpolate, without rejection"),
 )
@@ -38,14 +39,24 @@ sampling = options.combined(
 @options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
 @options.flag("--resume", "Continue an interrupted file, to the same bytes.")
 @options.integer("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
+@click.option(
+    "--missing",
+    type=click.Choice(["keep", "fill"]),
+    default="keep",
+    show_default=True,
+    help="Missing values as in the training table, or complete rows.",
+)
+@options.file("--given", help="Table with some of the columns; the others are drawn given them.")
 @sampling
 @options.quiet
 def generate_command(
     run: Path,
+    given: Path | None,
     events: int | None,
     output: Path,
     no_compile: bool,
     resume: bool,
+    missing: str,
     sampler: dict[str, Any] | None,
     cond: Path | None,
     source: Path | None,
@@ -58,7 +69,13 @@ def generate_command(
     from ..training.run_directory import open_run
 
     compiled = False if no_compile else None
-    flow = Flow(open_run(run), sampler=sampler, compiled=compiled)
+    if given is not None:
+        reason = "with --given events are drawn from the closed form, in one go"
+        options.refuse_given(reason, "source", "sampler", "resume", "block_rows")
+        inputs.pop("resume", None), inputs.pop("block_rows", None)
+        _write_completed(run, given, output, compiled, events, 1, cond=cond, **inputs)
+        return
+    flow = Flow(open_run(run), sampler=sampler, compiled=compiled, missing=missing)
     if events is None and cond is None and source is None:
         raise InputError("say how many events to generate: -n 100000")
     n = number_of_events(events, cond, source)
@@ -81,6 +98,61 @@ def generate_command(
         f" each{describe_rejection(flow)}, {1e6 * seconds / (n - done):.3g} us/event,"
         f" {(n - done) / seconds:.3g} events/s"
     )
+
+
+@click.command()
+@options.run
+@click.argument("table", type=options.PATH, help="Table, empty or NaN where unknown.")
+@options.output("FILE", f"Table to write: {TABLES}.", required=True)
+@options.integer("-n", "--copies", default=1, help="Completed copies, one below the other.")
+@options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
+@options.seed()
+@options.cond
+@outside
+@options.quiet
+def impute_command(
+    run: Path,
+    table: Path,
+    output: Path,
+    copies: int,
+    no_compile: bool,
+    **inputs: Any,
+) -> None:
+    """Fill the missing entries of a table with a trained run."""
+    _write_completed(run, table, output, False if no_compile else None, None, copies, **inputs)
+
+
+def _write_completed(
+    run: Path,
+    given: Path,
+    output: Path,
+    compiled: bool | None,
+    events: int | None,
+    copies: int,
+    *,
+    seed: int,
+    cond: Path | None,
+    outside: str,
+) -> None:
+    """Write rows of which some columns are given, completed."""
+    from ..generation.given_rows import GivenRows, copy_seed
+    from ..generation.trained_flow import Flow
+    from ..tables.formats import TableWriter, read_given
+    from ..training.run_directory import open_run
+
+    flow = Flow(open_run(run), compiled=compiled)
+    rows = GivenRows(flow, read_given(given, flow.categories), events, cond, outside)
+    record = {**flow.record(seed), "given": ", ".join(rows.names), "copies": copies}
+    with (
+        TableWriter(output, record) as writer,
+        bar(total=copies * rows.n, desc="completing", unit="row", unit_scale=True) as progress,
+    ):
+        for number in range(copies):
+            for block in rows.blocks(copy_seed(seed, number)):
+                writer.append(block)
+                progress.update(block.n)
+    times = f"{copies} times " if copies > 1 else ""
+    say(f"{output}: {rows.n} rows, {times}completed given {record['given'] or 'nothing'}")
 
 
 def describe_rejection(flow: Flow) -> str:

@@ -115,6 +115,7 @@ class ConditionRanges:
     unseen: Sequence[Sequence[float] | np.ndarray] = ()
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     known: bool = True
+    what: str = "conditions"
 
     @classmethod
     def of(cls, cond: np.ndarray, names: Sequence[str], categories: Mapping[str, Any]) -> Self:
@@ -186,14 +187,15 @@ class ConditionRanges:
             if count
         )
         text = (
-            f"conditions far outside of training: {listed}. Trees are constant there and know"
+            f"{self.what} far outside of training: {listed}. Trees are constant there and know"
             " nothing of such events"
         )
         if outside == "raise":
             raise InputError(f"{text}; leave these rows out, or train with such conditions")
         clip = "outside='clip' (--outside clip) moves numbers to the nearest trained value, "
+        moves = outside != "clip" and self.what == "conditions"
         warnings.warn(
-            f"{text}. {'' if outside == 'clip' else clip}outside='raise' refuses them",
+            f"{text}. {clip if moves else ''}outside='raise' refuses them",
             DataWarning,
             stacklevel=3,
         )

@@ -107,10 +107,22 @@ class Relation:
     def check(self, table: EventTable) -> float:
         """Return the largest relative deviation of the table from the relation.
 
-        Raises InputError with the row if it is above 1e-4, or the expression undefined.
+        Raises InputError with the row if it is above 1e-4, or the expression undefined, or if the
+        target is not missing (NaN) exactly where a source is.
         """
         columns = {name: table.column(name) for name in self.sources}
         stored, expected = table.column(self.target), self.evaluate(columns)
+        missing = np.any([np.isnan(values) for values in columns.values()], axis=0)
+        differs = missing != np.isnan(stored)
+        if differs.any():
+            row = int(np.argmax(differs))
+            state = "known, a source missing" if missing[row] else "missing, all sources known"
+            raise InputError(
+                f"relation {self.text!r}: {self.target!r} must be missing exactly where one of its"
+                f" sources is, which is not so in {plural(int(differs.sum()), 'row')} (first: row"
+                f" {row}, it is {state}); correct these rows or drop the relation"
+            )
+        stored, expected = np.where(missing, 0.0, stored), np.where(missing, 0.0, expected)
         undefined = ~np.isfinite(expected)
         if undefined.any():
             raise InputError(
@@ -127,6 +139,36 @@ class Relation:
                 f" {plural(int((deviation > TOLERANCE).sum()), 'row')}); correct or drop it"
             )
         return float(deviation[row])
+
+    def check_given(self, columns: dict[str, np.ndarray]) -> None:
+        """Refuse given values, (n,) by name and NaN where unknown, that contradict the relation.
+
+        Enters the target where it follows from what is known. Raises InputError.
+        """
+        target = columns[self.target]
+        given = ~np.isnan(target)
+        known = np.logical_and.reduce([~np.isnan(columns[name]) for name in self.sources])
+        if (given & ~known).any():
+            raise InputError(
+                f"column {self.target!r} is given without {' and '.join(self.sources)} in"
+                f" {plural(int((given & ~known).sum()), 'row')} (first: row"
+                f" {int(np.argmax(given & ~known))}): it is computed as {self.text!r}, which is not"
+                " solved backwards; give them, too, or leave it out"
+            )
+        expected = self.evaluate(columns)
+        both = np.flatnonzero(given & known)
+        if len(both):
+            deviation = _relative_deviation(target[both], expected[both])
+            wrong = ~(deviation <= TOLERANCE)  # NaN where undefined
+            if wrong.any():
+                row = both[np.argmax(wrong)]
+                raise InputError(
+                    f"given values contradict the relation {self.text!r}: in row {row} the column"
+                    f" is {target[row]:g}, the expression gives {expected[row]:g}"
+                    f" ({plural(int(wrong.sum()), 'row')} of this kind); correct them, or leave"
+                    f" {self.target!r} out"
+                )
+        columns[self.target] = np.where(given, target, np.where(known, expected, np.nan))
 
 
 def _relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:

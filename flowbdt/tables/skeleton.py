@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from ..errors import FormatError
+from ..errors import FormatError, InputError, plural
 from ..typed_settings import AtLeastZero, Stored
 
 EXPECTED = 20.0
@@ -42,7 +42,8 @@ class Skeleton:
     Parameters
     ----------
     names : columns, in order
-    values : of each column the values (K,) that it can have, rising; a code is a place among them
+    values : of each column the values (K,) that it can have, rising, NaN last where it may be
+        missing; a code is a place among them
     allowed : for two columns i < j that exclude values of each other, which ones may meet,
         bool (K_i, K_j)
     """
@@ -80,6 +81,79 @@ class Skeleton:
         """
         rules = [meet[codes[:, i]] for (i, j), meet in self.allowed.items() if j == column]
         return np.logical_and.reduce(rules) if rules else None
+
+    def are_missing(self, codes: np.ndarray, column: int) -> np.ndarray:
+        """Return where the codes (n, q) of a column are that of a missing value, bool (n,)."""
+        last = len(self.values[column]) - 1
+        gap = bool(np.isnan(self.values[column][last]))
+        return (codes[:, column] == last) & gap
+
+    def fills(self, codes: np.ndarray, column: int) -> np.ndarray:
+        """Return which known values (n, K) a column may have beside all others (n, q), bool.
+
+        Values before and after it in the order count, but for missing ones. Where no value fits,
+        all do.
+        """
+        known = np.tile(~np.isnan(self.values[column]), (len(codes), 1))
+        fits = known.copy()
+        for (i, j), meet in self.allowed.items():
+            if column in (i, j):
+                other = i if column == j else j
+                with_other = meet[codes[:, i]] if column == j else meet.T[codes[:, j]]
+                fits &= with_other | self.are_missing(codes, other)[:, None]
+        return np.where(fits.any(axis=1, keepdims=True), fits, known)
+
+    def fits(self, known: np.ndarray, column: int) -> np.ndarray | None:
+        """Return which values (n, K) of a column agree with later ones that are known, bool.
+
+        ``known`` (n, q) are codes, -1 where unknown. None if all agree.
+        """
+        rules = [
+            np.where(known[:, [j]] >= 0, meet.T[known[:, j]], True)
+            for (i, j), meet in self.allowed.items()
+            if i == column and (known[:, j] >= 0).any()
+        ]
+        return np.logical_and.reduce(rules) if rules else None
+
+    def codes_given(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the codes (n, q) of the values nearest to those (n,) by name, -1 where NaN."""
+        n = len(next(iter(columns.values())))
+        codes = np.full((n, len(self)), -1, dtype=np.int64)
+        for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
+            known = ~np.isnan(columns[name])
+            middle = values[:-1] / 2 + values[1:] / 2
+            codes[known, k] = np.searchsorted(middle, columns[name][known])
+        return codes
+
+    def check_given(
+        self, columns: Mapping[str, np.ndarray], categories: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Refuse given values, (n,) by name and NaN where unknown, that never meet.
+
+        Raises InputError, with the texts of ``categories``.
+        """
+        codes = self.codes_given(columns)
+        for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
+            codes[values[codes[:, k]] != columns[name], k] = -1  # another than the known ones
+        for (i, j), meet in self.allowed.items():
+            both = np.flatnonzero((codes[:, i] >= 0) & (codes[:, j] >= 0))
+            wrong = ~meet[codes[both, i], codes[both, j]]
+            if not wrong.any():
+                continue
+            row = both[np.argmax(wrong)]
+            first, second = (
+                self._said(k, codes[row, k], categories.get(self.names[k])) for k in (i, j)
+            )
+            follows = f", since {self.names[j]} follows from {self.names[i]}"
+            raise InputError(
+                f"given values contradict each other: {first} and {second} in row {row} never meet"
+                f" in training{follows if (meet.sum(axis=1) == 1).all() else ''}"
+                f" ({plural(int(wrong.sum()), 'row')} of this kind); correct them, or leave one out"
+            )
+
+    def _said(self, column: int, code: int, texts: Sequence[str] | None) -> str:
+        value = self.values[column][code]
+        return f"{self.names[column]} = {f'{value:g}' if texts is None else texts[int(value)]!r}"
 
     def describe(self) -> list[str]:
         """Return one line on the order, and one for each rule."""

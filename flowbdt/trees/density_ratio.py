@@ -106,6 +106,11 @@ class DensityRatio:
         log_ratio = self.log_ratio(np.ascontiguousarray(x, dtype=np.float32)).reshape(len(x))
         return uniform * self.ceiling < np.exp(log_ratio.astype(np.float64))
 
+    def log_weight(self, x: np.ndarray) -> np.ndarray:
+        """Return the log of the chance to keep events (n, d), up to a constant, (n,) float64."""
+        log_ratio = self.log_ratio(np.ascontiguousarray(x, dtype=np.float32)).reshape(len(x))
+        return np.minimum(log_ratio.astype(np.float64), np.log(self.ceiling))
+
     def with_trees(self, log_ratio: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the same ratio with another function that evaluates its trees."""
         other = copy.copy(self)

@@ -22,6 +22,7 @@ GOOD = {
     "step": ["run", "0"],
     "collect": ["run"],
     "generate": ["run", "-n", "20", "-o", "new.h5"],
+    "impute": ["run", "jets.h5", "-o", "new.h5"],
     "export": ["run", "-o", "new.onnx"],
     "evaluate": ["jets.h5", "made.h5", "-o", "new", "--quick"],
     "compare": ["report", "made.h5", "--real", "jets.h5", "--quick"],
@@ -113,6 +114,7 @@ BAD = {
     "--training": NO_TABLE,
     "--test": NO_TABLE,
     "--source": ["absent.h5", "jets.h5"],
+    "--given": NO_TABLE,
     "--conditions": ["absent.h5", "jets.h5"],
     "--evaluate": ["absent.h5"],
 }

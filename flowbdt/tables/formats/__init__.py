@@ -15,6 +15,7 @@ from .table_files import (
     iter_blocks,
     read_attributes,
     read_conditions,
+    read_given,
     read_table,
     write_table,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "iter_blocks",
     "read_attributes",
     "read_conditions",
+    "read_given",
     "read_table",
     "write_table",
 ]

@@ -57,6 +57,10 @@ class ColumnTransform(ABC):
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         """Return values (n,), float64, finite for every finite latent (n, n_latent)."""
 
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """Return which values (n,) a generated column could have, as far as it is discrete."""
+        return np.ones(values.shape, dtype=bool)
+
     @abstractmethod
     def describe(self) -> str:
         """Return one line: what is done, and how far generated values may leave the range."""

@@ -63,10 +63,7 @@ class Integer(ColumnTransform):
             raise ConfigError("step of 'integer' must not be 0")
         check_value(self.decimals, AtLeastZero, "decimals of 'integer'")
         check_value(self.divisor, AtLeastOne, "divisor of 'integer'")
-        exact = self._number(values)
-        whole = not (self._divisor() > 1 or self.step % 1 or self.offset % 1)
-        near = 0.0 if whole and np.abs(values).max() < 2.0**53 else 0.1  # for rounding
-        wrong = np.abs(exact - np.rint(exact)) > near
+        exact, wrong = self._number(values), ~self.holds(values)
         if wrong.any():
             row = int(np.argmax(wrong))
             kind = "integral values" if self._is_plain() else "values on its lattice"
@@ -87,6 +84,13 @@ class Integer(ColumnTransform):
         if not self.n_latent:
             raise ConfigError(f"the inner transform of 'integer' must be continuous, got {spec!r}")
         return self
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        exact = self._number(values)
+        whole = not (self._divisor() > 1 or self.step % 1 or self.offset % 1)
+        # for rounding
+        near = 0.0 if whole and np.abs(values).max(initial=0.0) < 2.0**53 else 0.1
+        return np.asarray(np.abs(exact - np.rint(exact)) <= near)
 
     def _is_plain(self) -> bool:
         return (self.step, self.offset, self._divisor()) == (1, 0, 1)
@@ -183,6 +187,9 @@ class Categorical(ColumnTransform):
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return self.values[np.searchsorted(self.edges, latent[:, 0], side="right")]
 
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        return np.isin(values, self.values)
+
     def describe(self) -> str:
         n_values = self.values.size
         return f"{plural(int(n_values), 'distinct value')}, each an interval of a normal; no others"
@@ -191,8 +198,15 @@ class Categorical(ColumnTransform):
 def codes_of(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the places of values (n,) among rising known ones (K,), int.
 
-    Others than the known ones count as the nearest one, with a DataWarning.
+    NaN, a missing value, is known if it is the last of them; its code is the last then. Others than
+    the known ones count as the nearest one, with a DataWarning.
     """
+    missing = np.isnan(values)
+    if missing.any() and np.isnan(known[-1]):
+        code = np.full(values.shape, known.size - 1)
+        code[~missing] = codes_of(values[~missing], known[:-1])
+        return code
+    known = known[~np.isnan(known)]
     code = np.minimum(np.searchsorted(known, values), known.size - 1)
     unknown = known[code] != values
     if unknown.any():
@@ -235,6 +249,9 @@ class Classified(ColumnTransform):
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return np.full(len(latent), self.values[np.argmax(self.counts)])
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        return np.isin(values, self.values)
 
     def describe(self) -> str:
         n_values = plural(int(self.values.size), "distinct value")

@@ -68,6 +68,9 @@ class Constant(ColumnTransform):
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return np.full(latent.shape[0], self.value)
 
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(values == self.value)
+
     def describe(self) -> str:
         return f"constant {self.value:g}, kept exactly; no latent column"
 
@@ -309,6 +312,9 @@ class Chain(ColumnTransform):
         for step in reversed(self._chain):
             latent = step.inverse(latent)[:, None]
         return latent[:, 0]
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        return self._chain[0].holds(values)
 
     def resolved(self) -> dict[str, Any]:
         return {"name": self.name, "steps": [step.resolved() for step in self._chain]}

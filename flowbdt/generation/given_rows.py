@@ -1,0 +1,307 @@
+"""Complete rows of which some columns are given, by importance resampling.
+
+A proposal draws unknown numeric columns from the mixture of the closed form given the known ones,
+then unknown discrete ones from their classifiers. Its weight is what that leaves out: the
+probability of the known discrete values and the odds of the rejection classifier. One proposal of
+each row is drawn by weight. The trees of the steps take no part.
+
+Source: Rubin 1987, J. Am. Stat. Assoc. 82, 543 (sampling importance resampling).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+from ..errors import ConfigError, DataWarning, InputError
+from ..flow.closed_form.expectation_maximisation import GaussianMixture
+from ..flow.closed_form.gaps import draw_unknown, mapped, of_columns
+from ..flow.closed_form.mixture import MixturePreconditioner
+from ..seeding import RowNoise, derive
+from ..tables.event_table import EventTable, align_given
+from ..trees.classifiers import drawn
+from .generate_rows import EventGenerator
+from .input_rows import number_of_events
+
+if TYPE_CHECKING:
+    from .trained_flow import Flow
+
+FIRST, MORE = 32, 224
+"""Proposals of a row, and how many are added where few of the first have all the weight."""
+
+FEW = 8.0
+"""Effective number of proposals of a row below which more are made."""
+
+NEARLY_ALL = 0.9
+"""Share of the weight of a row: where one proposal has more there was no choice."""
+
+TOGETHER = 2**22
+"""Values of the proposals that are made together, about: 32 MB."""
+
+
+def without_steps(**settings: Any) -> None:
+    """Raise ConfigError if a setting of the way from noise to events goes with given columns."""
+    for name, value in settings.items():
+        if value is not None:
+            raise ConfigError(
+                f"given columns and {name} exclude each other: what is unknown is drawn from the"
+                f" closed form, not by the steps; leave {name} out"
+            )
+
+
+def copy_seed(seed: int, number: int) -> int:
+    """Return the seed of one of several copies of completed rows; the first has ``seed``."""
+    return derive(seed, "copy", number) if number else seed
+
+
+class GivenRows:
+    """Rows with gaps for a trained flow, checked; `blocks` completes them.
+
+    Parameters
+    ----------
+    flow : that the rows are completed with
+    given : table of any kind with some of the columns, by name; NaN where unknown
+    n : number of rows, if ``given`` has one row for all
+    cond : conditions as for `Flow.sample_blocks`; None if they stand in ``given``
+    outside : see `Flow.condition_rows`; given values are never moved
+
+    Raises InputError if a column, a category or a value is not one of the model, or values
+    contradict each other; ConfigError if the model cannot draw given others.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        given: Any,
+        n: int | None = None,
+        cond: Any = None,
+        outside: str | None = "warn",
+    ) -> None:
+        if flow.from_source:
+            raise ConfigError(
+                "this model starts from source events, which determine its events: it cannot draw"
+                " columns given others"
+            )
+        names, conditions = tuple(flow.columns["names"]), flow.condition_names
+        table = align_given(given, names, conditions, flow.categories)
+        self.n = number_of_events(n, table)
+        if table.n not in (1, self.n):
+            raise InputError(f"given must have 1 or {self.n} rows, one per event, got {table.n}")
+        inside = [name for name in conditions if name in table.names]
+        if inside and cond is not None:
+            raise InputError(
+                f"the conditions {', '.join(inside)} stand in the given table, and cond was handed"
+                " in too: leave one out"
+            )
+        if inside and len(inside) == len(conditions):
+            cond = table.select(inside)
+        rows = flow.condition_rows(cond, self.n, outside)
+        self.names = tuple(name for name in names if name in table.names)
+        x = np.full((table.n, len(names)), np.nan)
+        for i, name in enumerate(names):
+            if name in self.names:
+                x[:, i] = table.column(name)
+        self._flow, self._cond = flow, None if rows is None else rows[0 : self.n]
+        flow.transform.check_given(x, flow.categories)
+        if outside is not None:
+            ranges = flow.transform.ranges(flow.categories)
+            far = ranges.count_far(x) * (self.n // table.n)
+            ranges.report(far, self.n, "raise" if outside == "raise" else "warn")
+        self._x = np.broadcast_to(x, (self.n, len(names)))
+        self._completer = _RowCompleter(flow.generator, _mixture_of_columns(flow))
+        self._completer.check(x)
+
+    def blocks(self, seed: int) -> Iterator[EventTable]:
+        """Yield the rows completed, block by block; those of a row depend on it and the seed.
+
+        Warns at the end if many rows had hardly a choice.
+        """
+        flow, n_poor = self._flow, 0
+        width = self._x.shape[1] + flow.n_latent + len(flow.transform.skeleton) + 1
+        size = max(16, TOGETHER // ((FIRST + MORE) * width))
+        for low in range(0, self.n, size):
+            rows = np.arange(low, min(low + size, self.n))
+            cond = None if self._cond is None else self._cond[rows]
+            with threadpool_limits(1, user_api="blas"):
+                x, poor = self._completer.completed(seed, rows, self._x[rows], cond)
+            n_poor += poor
+            yield flow.as_table(x, cond)
+        if n_poor > 0.01 * self.n:
+            warnings.warn(
+                f"in {n_poor} of {self.n} rows one of {FIRST + MORE} proposals had over"
+                f" {NEARLY_ALL:.0%} of the weight: what the model draws rarely agrees with the"
+                " given values there, so those draws are approximate and too much alike. Give fewer"
+                " columns, or check these values",
+                DataWarning,
+                stacklevel=2,
+            )
+
+
+def _mixture_of_columns(flow: Flow) -> GaussianMixture | None:
+    """Return the mixture of latent columns before the joint transform, and conditions, if any."""
+    fitted, joint = flow.preconditioner, flow.transform.joint
+    if not isinstance(fitted, MixturePreconditioner) or not flow.n_latent:
+        return None
+    mixture, (m, n_cond, has_source) = fitted.mixture, fitted.sizes()
+    if has_source:  # a student, whose noise is known: without it
+        mixture = mapped(mixture, np.eye(2 * m + n_cond)[m:], np.zeros(m + n_cond))
+    return of_columns(mixture, joint.mean, joint.scale, joint.axes, joint.spread)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rising row numbers (n,), values (n, d), NaN where unknown, conditions (n, c), codes (n, q).
+
+    Codes are -1 where unknown; conditions are in the units of the table.
+    """
+
+    numbers: np.ndarray
+    x: np.ndarray
+    cond: np.ndarray | None
+    codes: np.ndarray
+
+    def take(self, mask: np.ndarray) -> _Rows:
+        cond = None if self.cond is None else self.cond[mask]
+        return _Rows(self.numbers[mask], self.x[mask], cond, self.codes[mask])
+
+    def repeated(self, count: int) -> _Rows:
+        """Return each row ``count`` times, with numbers of their own."""
+        numbers = self.numbers[:, None] * count + np.arange(count)
+        cond = None if self.cond is None else np.repeat(self.cond, count, axis=0)
+        x, codes = (np.repeat(array, count, axis=0) for array in (self.x, self.codes))
+        return _Rows(numbers.ravel(), x, cond, codes)
+
+
+@dataclass(frozen=True, eq=False)
+class _RowCompleter:
+    """Draws what is unknown in rows."""
+
+    generator: EventGenerator
+    mixture: GaussianMixture | None  # of latent columns before the joint transform, and conditions
+
+    def check(self, x: np.ndarray) -> None:
+        """Raise ConfigError if there is nothing to draw the unknown numbers of x (n, d) from."""
+        if self.mixture is None and np.isnan(x[:, self._numeric]).any():
+            raise ConfigError(
+                "unknown numbers are drawn from the closed form of the preconditioner 'mixture' (or"
+                " 'gaussian'), and this model has another: fit it with preconditioner='mixture'"
+            )
+
+    @cached_property
+    def _numeric(self) -> list[int]:
+        return self.generator.transform.numeric_places
+
+    def completed(
+        self, seed: int, rows: np.ndarray, x: np.ndarray, cond: np.ndarray | None
+    ) -> tuple[np.ndarray, int]:
+        """Return complete rows (n, d), and in how many one proposal had nearly all the weight.
+
+        ``rows`` (n,) are rising row numbers, ``x`` (n, d) is NaN where unknown; known values come
+        back as they are. ``cond`` (n, c) is in the units of the table.
+        """
+        transform, result, n_poor = self.generator.transform, x.copy(), 0
+        codes = transform.codes_given(x)
+        gaps = np.isnan(x[:, self._numeric]).any(axis=1)[:, None]
+        # what is drawn before a known value may not agree with it
+        drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
+        weighted = np.asarray(((codes >= 0) & drawn_before[:, :-1]).any(axis=1))
+        if self.generator.ratio is not None:
+            weighted = drawn_before[:, -1]
+        given = _Rows(rows, x, cond, codes)
+        for mine, count in ((~weighted, 1), (weighted, FIRST)):
+            if mine.any():
+                result[mine], poor = self._drawn(seed, given.take(mine), count)
+                n_poor += poor
+        transform.recompute(result)  # once more: it warns of undefined ones
+        return np.where(np.isnan(x), result, x), n_poor
+
+    def _drawn(self, seed: int, rows: _Rows, count: int) -> tuple[np.ndarray, int]:
+        """Return one of ``count`` proposals of each row (n, d), of more where these are few.
+
+        And in how many rows one had nearly all the weight.
+        """
+        values, log_weight = self._proposals(seed, rows, count)
+        if count == 1:
+            return values[:, 0], 0
+        uniform = RowNoise(seed, "resample", rows.numbers, once=True).random()
+        chosen, shares = _resampled(values, log_weight, uniform)
+        largest, few = shares.max(axis=1), np.flatnonzero((shares**2).sum(axis=1) > 1.0 / FEW)
+        if len(few):
+            others, log_others = self._proposals(seed, rows.take(few), MORE)
+            values = np.concatenate([values[few], others], axis=1)
+            log_weight = np.concatenate([log_weight[few], log_others], axis=1)
+            chosen[few], shares = _resampled(values, log_weight, uniform[few])
+            largest[few] = shares.max(axis=1)
+        return chosen, int((largest > NEARLY_ALL).sum())
+
+    def _proposals(self, seed: int, rows: _Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return proposals (n, count, d) and their log weights (n, count)."""
+        generator, transform = self.generator, self.generator.transform
+        seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # told by the check of all rows
+            latent = transform.latent_columns(
+                rows.x,
+                lambda column, known: _SomeRows(
+                    RowNoise(seed, "dequantise-given", rows.numbers, (column,)), known
+                ),
+            )
+        if np.isnan(latent).any():
+            assert self.mixture is not None
+            joined = latent
+            if rows.cond is not None:
+                scaled = generator.scaling[-rows.cond.shape[1] :].forward(rows.cond)
+                joined = np.hstack([latent, scaled])
+            noise = RowNoise(seed, "gaps", rows.numbers)
+            latent = draw_unknown(self.mixture, joined, noise)[:, : latent.shape[1]]
+        gaps = np.isnan(rows.x)
+        values = np.where(gaps, transform.columns_of(latent), rows.x)
+        codes, log_weight = rows.codes, np.zeros(len(values))
+        if generator.discrete is not None:
+            codes, log_weight = generator.discrete.codes_given(
+                values, rows.cond, seed, rows.numbers, 0, rows.codes
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # told of those that are chosen
+            events = values.copy()
+            transform.complete(events, codes)
+            if generator.ratio is not None:
+                seen = np.where(gaps, events, rows.x)
+                log_weight += generator.ratio.log_weight(
+                    generator.classifier_inputs(seen, rows.cond)
+                )
+            if transform.gaps and generator.discrete is not None:  # complete rows are wanted
+                events = generator.discrete.completed(
+                    values, codes, seed, rows.numbers, rows.cond, fills=True
+                )
+        values = np.where(gaps, events, rows.x)
+        return values.reshape(*shape, -1), log_weight.reshape(shape)
+
+
+def _resampled(
+    values: np.ndarray, log_weight: np.ndarray, uniform: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one of the values (n, k, d) of each row, drawn by weight, and the shares (n, k)."""
+    possible = np.isfinite(log_weight).any(axis=1, keepdims=True)
+    log_weight = np.where(possible, log_weight, 0.0)
+    shares = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    chosen = values[np.arange(len(values)), drawn(shares, uniform)]
+    return chosen, np.where(possible, shares, 1.0)
+
+
+class _SomeRows:
+    """Random numbers of some rows, as a column transform asks a generator for them."""
+
+    def __init__(self, noise: RowNoise, mask: np.ndarray) -> None:
+        self._noise, self._mask = noise, mask
+
+    def random(self, _: Any = None) -> np.ndarray:
+        """Return uniform numbers, one per row."""
+        return self._noise.random()[self._mask]
