@@ -174,7 +174,8 @@ class FlowBDT(BaseEstimator):
         Parameters
         ----------
         X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
-            structured array; numbers, or categories in columns with names
+            structured array; numbers, or categories in columns with names. NaN, None and NA mean
+            missing: their patterns are learned, too
         y : ignored, for scikit-learn
         cond : a table as ``X`` with c columns, needed again at generation; NaN means missing
         sample_weight : array (n,), non-negative
@@ -183,13 +184,14 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        InputError if the data are not finite, have too few rows, or shapes do not fit; ConfigError
+        InputError if the data are infinite, have too few rows, a column has no value, or shapes do
+        not fit; ConfigError
         if a parameter is unknown, of the wrong type, or contradicts another.
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)
-        data, kind = named_columns(X, "the table")
-        table = EventTable.of(data, cond=cond, weight=sample_weight)
+        data, kind = named_columns(X, "the table", gaps=True)
+        table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
@@ -223,20 +225,31 @@ class FlowBDT(BaseEstimator):
         self.steps_ = flow.manifest["steps"]
         self.transform_ = flow.transform
 
-    def flow(self, sampler: dict[str, Any] | None = None, compiled: bool | None = None) -> Flow:
+    def flow(
+        self,
+        sampler: dict[str, Any] | None = None,
+        compiled: bool | None = None,
+        missing: str = "keep",
+    ) -> Flow:
         """Return the trained flow: its field, transform and steps. Raises NotFittedError.
 
         Parameters as for `sample`. Without any, its step models stay loaded between calls.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        if sampler is not None or compiled is not None:
-            return Flow(Archive("this model", self.archive_), sampler=sampler, compiled=compiled)
+        if sampler is not None or compiled is not None or missing != "keep":
+            options: dict[str, Any] = {"sampler": sampler, "compiled": compiled, "missing": missing}
+            return Flow(Archive("this model", self.archive_), **options)
         loaded: Flow | None = getattr(self, "_loaded", None)
         if loaded is None:
             loaded = Flow(Archive("this model", self.archive_))
             self._loaded = loaded
         return loaded
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_loaded"}
@@ -251,6 +264,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -262,7 +276,8 @@ class FlowBDT(BaseEstimator):
             one for all. What is known comes back as it is, the rest is drawn given it: discrete
             columns by their classifiers, numeric ones from the closed form of the preconditioner
             'mixture', without the trees of the steps, resampled by weights (approximate; a
-            DataWarning tells where too few proposals agree with the given values)
+            DataWarning tells where too few proposals agree with the given values). Rows are
+            complete then, whatever ``missing`` says
         cond : table of conditions, a row for each event or one for all; needed if fitted with it.
             Columns go by name, others are left alone; by position only where there are no names
         source : events to start from, needed if fitted with it
@@ -275,6 +290,8 @@ class FlowBDT(BaseEstimator):
             where trees are constant, and for missing ones and categories that no training row has:
             'warn' (a DataWarning with their number), 'raise', 'clip' to move all numbers into the
             range, or None not to look
+        missing : 'keep' gives missing values where the training table has some, as often and in the
+            same patterns; 'fill' the same rows with values drawn in their place, given the others
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
@@ -291,7 +308,7 @@ class FlowBDT(BaseEstimator):
         """
         if given is not None:
             without_steps(source=source, sampler=sampler)
-        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
         if given is not None:
             rows = GivenRows(flow, given, n_samples, cond, outside)
             return flow.as_fitted(EventTable.concatenate(list(rows.blocks(seed))))
@@ -343,6 +360,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
         block_rows: int | None = None,
     ) -> Iterator[Any]:
@@ -350,7 +368,7 @@ class FlowBDT(BaseEstimator):
 
         Parameters as for `sample`; ``cond`` and ``source`` may be paths of files, read in blocks.
         """
-        flow, seed = self.flow(sampler, compiled), seeding.resolve(random_state)
+        flow, seed = self.flow(sampler, compiled, missing), seeding.resolve(random_state)
         blocks = flow.sample_blocks(
             n_samples, seed=seed, cond=cond, source=source, block_rows=block_rows, outside=outside
         )
@@ -366,6 +384,7 @@ class FlowBDT(BaseEstimator):
         sampler: dict[str, Any] | None = None,
         compiled: bool | None = None,
         outside: str | None = "warn",
+        missing: str = "keep",
         random_state: Any = None,
         block_rows: int | None = None,
         resume: bool = False,
@@ -375,7 +394,7 @@ class FlowBDT(BaseEstimator):
         Parameters as for `sample_blocks`; with ``resume`` an interrupted call's file is continued.
         """
         write_sample(
-            self.flow(sampler, compiled),
+            self.flow(sampler, compiled, missing),
             path,
             n_samples,
             seed=seeding.resolve(random_state),

@@ -14,7 +14,7 @@ LONGEST = {
     "flow/closed_form/mixture_on_path.py": 140,
     "training/train_step.py": 130,
     "flow/solvers/runge_kutta.py": 100,
-    "generation/generate_rows.py": 130,
+    "generation/generate_rows.py": 150,
 }
 """The list in its order, and the most lines that each file may have."""
 

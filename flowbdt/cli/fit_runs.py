@@ -98,12 +98,16 @@ def read_config(
     return config
 
 
-def read_events(path: Path, config: RunConfig) -> EventTable:
+def read_events(path: Path, config: RunConfig, missing: bool = False) -> EventTable:
     """Read the columns, conditions and weights that the settings name."""
     from ..tables.formats import read_table
 
     return read_table(
-        path, columns=config.columns, conditions=config.conditions, weight=config.weight
+        path,
+        columns=config.columns,
+        conditions=config.conditions,
+        weight=config.weight,
+        missing=missing,
     )
 
 
@@ -116,7 +120,7 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
     if table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
     seed = seeding.resolve(config.random_state)
-    return Inputs(read_events(table, config), config, seed, grid=grid)
+    return Inputs(read_events(table, config, missing=True), config, seed, grid=grid)
 
 
 def _dry_run(path: Path | None, config: RunConfig) -> str:

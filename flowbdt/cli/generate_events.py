@@ -39,6 +39,13 @@ sampling = options.combined(
 @options.flag("--no-compile", "Evaluate trees with XGBoost: slower, the same up to rare roundings.")
 @options.flag("--resume", "Continue an interrupted file, to the same bytes.")
 @options.integer("--block", "block_rows", help="Events held in memory together.", metavar="ROWS")
+@click.option(
+    "--missing",
+    type=click.Choice(["keep", "fill"]),
+    default="keep",
+    show_default=True,
+    help="Missing values as in the training table, or complete rows.",
+)
 @options.file("--given", help="Table with some of the columns; the others are drawn given them.")
 @sampling
 @options.quiet
@@ -49,6 +56,7 @@ def generate_command(
     output: Path,
     no_compile: bool,
     resume: bool,
+    missing: str,
     sampler: dict[str, Any] | None,
     cond: Path | None,
     source: Path | None,
@@ -67,7 +75,7 @@ def generate_command(
         inputs.pop("resume", None), inputs.pop("block_rows", None)
         _write_completed(run, given, output, compiled, events, 1, cond=cond, **inputs)
         return
-    flow = Flow(open_run(run), sampler=sampler, compiled=compiled)
+    flow = Flow(open_run(run), sampler=sampler, compiled=compiled, missing=missing)
     if events is None and cond is None and source is None:
         raise InputError("say how many events to generate: -n 100000")
     n = number_of_events(events, cond, source)

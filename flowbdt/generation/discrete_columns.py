@@ -64,10 +64,8 @@ class DiscreteColumns:
         scaled = None if cond is None else self._conditions.forward(cond)
         codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(x))
         skeleton, rule = self._transform.skeleton, np.arange(len(x))
-        for k, classifier in enumerate(self._classifiers):
-            inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
-            margins = self._log_odds[k](inputs).reshape(len(x), -1) + classifier.log_frequencies
-            shares = probabilities(margins, skeleton.allows(codes, k))
+        for k in range(len(self._classifiers)):
+            shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             with np.errstate(divide="ignore"):
@@ -80,6 +78,58 @@ class DiscreteColumns:
                 log_weight += np.where(is_known, np.log(shares[rule, known[:, k]]), 0.0)
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
         return codes, log_weight
+
+    def completed(
+        self,
+        x: np.ndarray,
+        codes: np.ndarray,
+        seed: int,
+        rows: np.ndarray,
+        cond: np.ndarray | None,
+        fills: bool = False,
+    ) -> np.ndarray:
+        """Return all columns (n, d) of events, from numeric ones (n, d) and codes (n, q).
+
+        What is missing is NaN, or with ``fills`` has a value.
+        """
+        x = x.copy()
+        if fills:
+            codes = self.filled(x, cond, codes, seed, rows)
+        self._transform.complete(x, codes, gaps=not fills)
+        return x
+
+    def filled(
+        self,
+        x: np.ndarray,
+        cond: np.ndarray | None,
+        codes: np.ndarray,
+        seed: int,
+        rows: np.ndarray,
+    ) -> np.ndarray:
+        """Return the codes (n, q) of events with others in place of those of a missing value."""
+        codes, skeleton = codes.copy(), self._transform.skeleton
+        scaled = None if cond is None else self._conditions.forward(cond)
+        for k in range(len(self._classifiers)):
+            gaps = np.flatnonzero(skeleton.are_missing(codes, k))
+            if len(gaps):
+                some, known = codes[gaps], None if scaled is None else scaled[gaps]
+                shares = self._shares(k, x[gaps], known, some, skeleton.fills(some, k))
+                uniform = RowNoise(seed, "fill", rows[gaps], (k,), once=True).random()
+                codes[gaps, k] = drawn(shares, uniform)
+        return codes
+
+    def _shares(
+        self,
+        k: int,
+        x: np.ndarray,
+        scaled: np.ndarray | None,
+        codes: np.ndarray,
+        allowed: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return the probabilities (n, K) of the values of column k."""
+        inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
+        margins = self._log_odds[k](inputs).reshape(len(x), -1)
+        return probabilities(margins + self._classifiers[k].log_frequencies, allowed)
 
 
 def log_odds_of(

@@ -48,6 +48,7 @@ class EventGenerator:
     compiled_flow: CompiledFlow | None = None
     compiled_inverse: CompiledInverse | None = None
     discrete: DiscreteColumns | None = None  # of columns that classifiers draw
+    fills: bool = False  # True gives values where others would be missing
 
     def events(
         self, seed: int, rows: np.ndarray, cond: np.ndarray | None, start: np.ndarray | None = None
@@ -60,10 +61,10 @@ class EventGenerator:
         edges = np.flatnonzero(np.diff(rows // BLOCK)) + 1 if not self.is_rowwise else ()
         spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
         blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
-        x = blocks[0] if len(blocks) == 1 else np.vstack(blocks)
+        x, codes = blocks[0] if len(blocks) == 1 else map(np.vstack, zip(*blocks, strict=True))
         if self.ratio is not None:
-            self._redraw_rejected(x, self.ratio, seed, rows, cond)
-        return x
+            self._redraw_rejected(x, codes, self.ratio, seed, rows, cond)
+        return self._completed(x, codes, seed, rows, cond, self.fills)
 
     @property
     def is_rowwise(self) -> bool:
@@ -72,36 +73,39 @@ class EventGenerator:
 
     def _attempt(
         self, seed: int, attempt: int, rows: np.ndarray, cond: Any, start: Any = None
-    ) -> np.ndarray:
-        """Return new events (k, d): noise, solver, inverse transform."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return new events (k, d): noise, solver, inverse transform; and codes, see `_columns`."""
         keys, x0 = ((attempt,) if attempt else ()), start
         if x0 is None:
             noise = RowNoise(seed, "sample", rows, keys, once=True)
             x0 = noise.standard_normal((len(rows), self.transform.n_latent))
         if not self.transform.n_latent:
-            return self.columns_of(x0, seed, rows, cond, attempt)
-        if self.compiled_flow is not None:
+            end = x0
+        elif self.compiled_flow is not None:
             scaled = None if cond is None else self.scaling[-cond.shape[1] :].forward(cond)
-            z = self.compiled_flow.run(x0, scaled)
-            return self.columns_of(z, seed, rows, cond, attempt)
-        rng, sampler = RowNoise(seed, "solver", rows, keys), self.sampler
-        end = integrate(sampler.solver, self.field, x0, sampler.boundaries, cond=cond, rng=rng)
-        return self.columns_of(end.x, seed, rows, cond, attempt)
+            end = self.compiled_flow.run(x0, scaled)
+        else:
+            rng, sampler = RowNoise(seed, "solver", rows, keys), self.sampler
+            known = {"cond": cond, "rng": rng}
+            end = integrate(sampler.solver, self.field, x0, sampler.boundaries, **known).x
+        return self._columns(end, seed, rows, cond, attempt)
 
-    def columns_of(
-        self,
-        z: np.ndarray,
-        seed: int,
-        rows: np.ndarray,
-        cond: np.ndarray | None,
-        attempt: int = 0,
-    ) -> np.ndarray:
+    def columns_of(self, z: np.ndarray, seed: int, rows: np.ndarray, cond: Any) -> np.ndarray:
         """Return the columns (n, d) of latent points (n, m) of rows; discrete ones are drawn."""
+        return self._completed(*self._columns(z, seed, rows, cond, 0), seed, rows, cond, self.fills)
+
+    def _columns(
+        self, z: np.ndarray, seed: int, rows: np.ndarray, cond: Any, attempt: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return columns (n, d) of latent points, and the codes (n, q) that classifiers drew."""
         if self.discrete is None:
-            return self._inverse(z)
+            return self._inverse(z), np.zeros((len(z), 0), dtype=np.int64)
         x = self.transform.numeric_columns(z)
-        self.transform.complete(x, self.discrete.codes(x, cond, seed, rows, attempt))
-        return x
+        return x, self.discrete.codes(x, cond, seed, rows, attempt)
+
+    def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
+        """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""
+        return x if self.discrete is None else self.discrete.completed(x, codes, *of_rows)
 
     def _inverse(self, z: np.ndarray) -> np.ndarray:
         """Return the columns (n, d) of latent points (n, m)."""
@@ -117,17 +121,18 @@ class EventGenerator:
         return x
 
     def _redraw_rejected(
-        self, x: np.ndarray, ratio: DensityRatio, seed: int, rows: np.ndarray, cond: Any
+        self, x: np.ndarray, codes: Any, ratio: DensityRatio, seed: int, rows: Any, cond: Any
     ) -> None:
-        """Draw rejected events (k, d) anew, in place, until all are accepted."""
+        """Draw rejected events (k, d) and codes anew, in place, until all are accepted."""
         left = np.arange(len(x))
         for attempt in range(1, MOST_ATTEMPTS):
             uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
-            kept = ratio.keeps(self.classifier_inputs(x[left], _at(cond, left)), uniform)
-            left = left[~kept]
+            known = _at(cond, left)
+            events = self._completed(x[left], codes[left], seed, rows[left], known)
+            left = left[~ratio.keeps(self.classifier_inputs(events, known), uniform)]
             if not len(left):
                 return
-            x[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
+            x[left], codes[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
         warn_of_events(KEPT.format(plural(len(left), "event")))
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:

@@ -251,7 +251,7 @@ class _RowCompleter:
         back as they are. ``cond`` (n, c) is in the units of the table.
         """
         transform, result, n_poor = self.generator.transform, x.copy(), 0
-        codes = transform.skeleton.codes_given(dict(zip(transform.names, x.T, strict=True)))
+        codes = transform.codes_given(x)
         gaps = np.isnan(x[:, self._numeric]).any(axis=1)[:, None]
         # what is drawn before a known value may not agree with it
         drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
@@ -320,10 +320,18 @@ class _RowCompleter:
             log_weight += log_probability
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told of those that are chosen
-            transform.complete(values, codes)
-        values = np.where(gaps, values, rows.x)
-        if generator.ratio is not None:
-            log_weight += generator.ratio.log_weight(generator.classifier_inputs(values, rows.cond))
+            events = values.copy()
+            transform.complete(events, codes)
+            if generator.ratio is not None:
+                seen = np.where(gaps, events, rows.x)
+                log_weight += generator.ratio.log_weight(
+                    generator.classifier_inputs(seen, rows.cond)
+                )
+            if transform.gaps and generator.discrete is not None:  # complete rows are wanted
+                events = generator.discrete.completed(
+                    values, codes, seed, rows.numbers, rows.cond, fills=True
+                )
+        values = np.where(gaps, events, rows.x)
         return values.reshape(*shape, -1), log_weight.reshape(shape)
 
 

@@ -19,11 +19,11 @@ from ..flow.paths import PATHS
 from ..flow.solvers import evaluation_times, evaluations
 from ..flow.step_inputs import StepInputs, step_inputs
 from ..flow.time_grid import Sampler, TimeGrid
-from ..registry import spec_name
+from ..registry import spec_name, unknown
 from ..seeding import BLOCK
 from ..tables import conditions
 from ..tables.conditions import ColumnScaling
-from ..tables.event_table import EventTable
+from ..tables.event_table import EventTable, with_gaps
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import checked_threads
@@ -54,6 +54,10 @@ from .packed.pack_steps import SolverProgram, solver_program
 TOGETHER = 500_000
 """Latent values of the events that are generated together, 4 MB. With rejection, a few events of
 every block are drawn anew after some attempts; together they cost one call."""
+
+
+MISSING = ("keep", "fill")
+"""Options for missing values."""
 
 
 class StepModel:
@@ -89,6 +93,8 @@ class Flow:
     compiled : True for machine code by numba, an error without it; False for XGBoost and numpy;
         None for the first where possible. Both give the same events, but for a few that rounding
         carries over a cut of a tree or past a rejection
+    missing : 'keep' gives missing values (NaN) as often as in training, 'fill' complete rows: the
+        same ones, with other values drawn where they would be missing
 
     Raises FormatError if the run is not complete, damaged, or of an unknown format; GridError if
     the sampler needs a time that has no step model, unless it may interpolate; ConfigError if the
@@ -103,8 +109,12 @@ class Flow:
         rejects: bool = True,
         sampler: Mapping[str, Any] | None = None,
         compiled: bool | None = None,
+        missing: str = "keep",
     ) -> None:
+        if missing not in MISSING:
+            raise unknown("option of missing", missing, MISSING)
         self.source, self._n_threads = source, checked_threads(n_threads)
+        self.fills = missing == "fill"
         self.manifest = run_directory.read_manifest(source)
         self.manifest.pop("packed", None)  # of this file only
         what = f"{source.path}: plan.json"
@@ -305,9 +315,8 @@ class Flow:
         if ratio is not None and self.compiled:
             ratio = ratio.with_trees(self.classifier.predict)
         inverse = self.transform, self.scaling
-        return EventGenerator(
-            self.field, self.sampler, *inverse, ratio, *machine_code, self.discrete
-        )
+        drawn = self.discrete, self.fills
+        return EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code, *drawn)
 
     @property
     def draws_columns(self) -> bool:
@@ -345,6 +354,7 @@ class Flow:
             "acceptance": self.acceptance,
             "compiled": self.compiled,
             "seed": seed,
+            **({"missing": "fill"} if self.fills else {}),
         }
 
     def sample_blocks(
@@ -415,12 +425,14 @@ class Flow:
 
     def as_table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
         """Return generated values (n, d) and their conditions (n, c) as a table."""
-        columns = self.columns
+        columns, gaps = self.columns, self.transform.may_be_missing
+        types = zip(columns["names"], columns["dtypes"], strict=True)
         return EventTable(
             x=x,
             names=tuple(columns["names"]),
             units=tuple(columns["units"]),
-            dtypes=tuple(columns["dtypes"]),
+            # in all blocks of a sample the same, whether one has a missing value or not
+            dtypes=tuple(with_gaps(dtype) if name in gaps else dtype for name, dtype in types),
             cond=cond,
             cond_names=tuple(columns["conditions"]),
             categories=dict(self.categories),

@@ -29,10 +29,24 @@ ROWS_OF_LABEL = 30
 NO_NUMBERS = (str, bytes, Decimal, date, timedelta, np.datetime64, np.timedelta64)
 
 
-def finite(array: np.ndarray, names: Sequence[str], what: str) -> None:
-    """Refuse NaN and infinity in a (n, d) array, naming columns, counts and the first row."""
-    bad = ~np.isfinite(array)
-    for name, rows in zip(names, bad.T, strict=True):
+def finite(array: np.ndarray, names: Sequence[str], what: str, missing: bool = False) -> None:
+    """Refuse NaN and infinity in a (n, d) array, naming columns, counts and the first row.
+
+    With ``missing`` NaN is allowed, but not in all rows of a column.
+    """
+    bad = np.isinf(array) if missing else ~np.isfinite(array)
+    for name, rows, values in zip(names, bad.T, array.T, strict=True):
+        if missing and rows.any():
+            raise InputError(
+                f"{what} must be finite or missing, but column {name!r} has infinity in"
+                f" {plural(int(rows.sum()), 'row')} (first: row {int(np.argmax(rows))}); remove or"
+                " replace these rows first, by NaN where the value is not known"
+            )
+        if missing and len(values) and np.isnan(values).all():
+            raise InputError(
+                f"column {name!r} of {what} has no value but NaN, in {plural(len(values), 'row')}:"
+                " there is nothing to learn, leave the column out"
+            )
         if rows.any():
             raise InputError(
                 f"{what} must be finite, but column {name!r} has NaN or infinity in"
@@ -177,9 +191,27 @@ def _arrow_frame(data: Any, what: str) -> Any:
     except ImportError as error:
         raise MissingExtra.of("pyarrow", error, "data") from error
     try:
-        return pyarrow.table(data).to_pandas()
+        table = pyarrow.table(data)
+        frame = table.to_pandas()
+        for i, column in enumerate(table.columns):
+            kind = _nullable(column.type) if column.null_count else None
+            if kind is not None:  # whole numbers stay whole beside missing ones
+                frame.isetitem(i, column.to_pandas(types_mapper={column.type: kind}.get))
+        return frame
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(f"{what} cannot be read through Arrow: {error}") from error
+
+
+def _nullable(kind: Any) -> Any:
+    """Return pandas' nullable type for a type of whole numbers or truth values of Arrow."""
+    import pandas as pd
+
+    name = str(kind)
+    if name == "bool":
+        return pd.BooleanDtype()
+    if not name.startswith(("int", "uint")):
+        return None
+    return pd.api.types.pandas_dtype(name.replace("int", "Int").replace("uI", "UI"))
 
 
 def row_count(data: Any) -> int:
@@ -257,15 +289,21 @@ def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:
 
 
 def read_column(
-    column: Any, name: str, gaps: bool = False, any_text: bool = False, known: bool = False
+    column: Any,
+    name: str,
+    gaps: bool = False,
+    any_text: bool = False,
+    known: bool = False,
+    typed: bool = True,
 ) -> ReadColumn:
     """Return a column of a DataFrame, or of an array of numbers, that holds numbers or categories.
 
     With ``gaps`` missing entries are allowed (NaN). Texts must be plausible categories, few beside
-    the rows, unless ``any_text``; where they are ``known`` ones, some may be numbers.
+    the rows, unless ``any_text``; where they are ``known`` ones, some may be numbers. Unless
+    ``typed``, numbers are float64 whatever they came as.
     """
     if isinstance(column, np.ndarray):
-        return ReadColumn(_exact(column, name, gaps), "float64" if gaps else column.dtype.name)
+        return ReadColumn(_exact(column, name, typed), column.dtype.name if typed else "float64")
     import pandas as pd
 
     original = str(column.dtype)
@@ -283,23 +321,23 @@ def read_column(
             " these rows, or hand the column in as a condition, where missing is allowed"
         )
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return _category(column, name, gaps)
+        return _category(column, name, typed)
     if column.dtype.kind not in "biuf":
-        return _texts(column, name, missing, any_text, known, original)
-    if gaps:
+        read = _texts(column, name, missing, any_text, known, original)
+        return read if typed or read.texts else ReadColumn(read.values, "float64")
+    if not typed:
         return ReadColumn(column.to_numpy(dtype=np.float64, na_value=np.nan), "float64")
     if plain:
-        return ReadColumn(_exact(column.to_numpy(), name, gaps), column.dtype.name)
+        return ReadColumn(_exact(column.to_numpy(), name), column.dtype.name)
     dtype = np.dtype(getattr(column.dtype, "numpy_dtype", np.float64))  # nullable, or of Arrow
-    values = _exact(column.to_numpy(dtype=dtype), name, gaps)
+    values = np.full(len(column), np.nan)
+    values[~missing] = _exact(column[~missing].to_numpy(dtype=dtype), name)
     return ReadColumn(values, dtype.name, original=original)
 
 
-def _exact(values: np.ndarray, name: str, gaps: bool) -> np.ndarray:
+def _exact(values: np.ndarray, name: str, typed: bool = True) -> np.ndarray:
     """Return values as float64; warn if integers of a column are too large for that."""
-    large = (
-        not gaps and values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
-    )
+    large = typed and values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
     if large and max(int(values.max()), -int(values.min())) > 2**53:
         _warn_of_rounding(name)
     return values.astype(np.float64)
@@ -328,14 +366,15 @@ def warn_of_other_order(table: Any, rows: Any, what: str) -> None:
         )
 
 
-def _category(column: Any, name: str, gaps: bool) -> ReadColumn:
+def _category(column: Any, name: str, typed: bool) -> ReadColumn:
     """Return a column of pandas categories; their order, and their values as texts, are kept."""
     known = column.cat.categories
     values = known.tolist()
     order = "ordered " if column.cat.ordered else ""
     if values and all(isinstance(value, bool) for value in values):  # truth values are numbers
-        numbers = read_column(column.astype(np.float64 if gaps else bool), name, gaps)
-        return numbers if gaps else replace(numbers, original=f"{order}category of bool")
+        numbers = ReadColumn(column.astype(np.float64).to_numpy(), "float64")
+        kind = f"{order}category of bool"
+        return replace(numbers, dtype="bool", original=kind) if typed else numbers
     if known.dtype.kind not in "biuf" and not all(isinstance(value, str) for value in values):
         raise _no_column(name, next(v for v in values if not isinstance(v, str)))
     codes = column.cat.codes.to_numpy()
@@ -373,7 +412,8 @@ def _texts(
             ) from error
         if any(isinstance(value, int) and abs(value) > 2**53 for value in present):
             _warn_of_rounding(name)
-        return ReadColumn(values, "float64")
+        truth = kinds == {bool}  # and missing ones
+        return ReadColumn(values, "bool", (), "boolean") if truth else ReadColumn(values, "float64")
     if kinds and kinds <= {bytes, np.bytes_}:
         try:
             present, original = present.map(lambda item: item.decode()), "bytes"

@@ -60,24 +60,27 @@ class EventTable:
         units: dict[str, str] | None = None,
         cond: Any = None,
         weight: Any = None,
+        missing: bool = False,
     ) -> EventTable:
         """Build a checked table from an EventTable, a DataFrame or a 2-d array.
 
         Structured arrays, mappings of arrays and tables of Arrow or polars are read by their names.
+        With ``missing`` columns may have missing entries, which become NaN.
 
         Raises
         ------
         InputError
             If the table is not two-dimensional, or a column holds neither finite numbers nor
             plausible categories; if names repeat, weights are negative, units are of no column, or
-            conditions or weights are not as many as rows.
+            conditions or weights are not as many as rows; if a column has missing entries that
+            are not allowed, or no others.
         """
         for rows, what in ((cond, "conditions"), (weight, "weights")):
             checks.warn_of_other_order(x, rows, what)
         if isinstance(x, EventTable):
             table = x if names is None else x.select(names)
         else:
-            table = _from_columns(x, names)
+            table = _from_columns(x, names, missing=missing)
         if units:
             checks.known_columns(list(units), table.names, "units")
             known = zip(table.names, table.units, strict=True)
@@ -95,7 +98,7 @@ class EventTable:
             )
         if weight is not None:
             table = replace(table, weight=checks.weights(weight, table.n))
-        checks.finite(table.x, table.names, "the table")
+        checks.finite(table.x, table.names, "the table", missing)
         return table
 
     @property
@@ -221,7 +224,7 @@ class EventTable:
         import pandas as pd
 
         typed = zip(self.names, self.x.T, self.dtypes, strict=True)
-        return pd.DataFrame({name: self.original(name, _cast(x, t)) for name, x, t in typed})
+        return pd.DataFrame({name: self.original(name, cast(x, t)) for name, x, t in typed})
 
     def typed(self, name: str) -> np.ndarray:
         """Return one column in numpy's type; categories as their values."""
@@ -230,8 +233,9 @@ class EventTable:
             known = original_types.category_values(
                 self.categories[name], self.originals.get(name, "")
             )
-            return np.asarray(known, dtype=object)[values.astype(np.int64)]
-        return _cast(values, self.dtypes[self.names.index(name)])
+            codes = np.nan_to_num(values, nan=-1).astype(np.int64)
+            return np.asarray([*known, None], dtype=object)[codes]
+        return cast(values, self.dtypes[self.names.index(name)])
 
     def as_kind(self, kind: str, labels: list[Any] | dict[str, Any] | None = None) -> Any:
         """Return the table as one of the kinds of `checks.named_columns`, with these labels."""
@@ -261,8 +265,18 @@ def stored_range(dtype: str) -> tuple[float, float]:
     return float(info.min), highest
 
 
-def _cast(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return values in a type; integers beyond it become its largest, and not 0."""
+def with_gaps(dtype: str) -> str:
+    """Return the type of values of which some may be missing."""
+    return dtype if np.dtype(dtype).kind == "f" else "float64"
+
+
+def cast(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return values in a type; integers beyond it become its largest, and not 0.
+
+    Where some are missing, in a type that has no place for them, they stay float64.
+    """
+    if np.dtype(dtype).kind in "biu" and np.isnan(values).any():
+        return values
     if np.dtype(dtype).kind in "iu":
         values = values.clip(*stored_range(dtype))
     return values.astype(dtype)
@@ -358,16 +372,19 @@ def _from_columns(
     wanted: Sequence[str] = (),
     known: Collection[str] = (),
     what: str | None = None,
+    missing: bool = False,
 ) -> EventTable:
     """Return columns as a table; with ``gaps`` those of conditions, where NaN means missing.
 
-    Of a table that has all ``wanted`` columns only these are read, their texts whatever they are:
-    they are to be compared with others. Those of ``known`` columns have known categories.
+    It means so in other columns, too, with ``missing``. Of a table that has all ``wanted`` columns
+    only these are read, their texts whatever they are: they are to be compared with others. Those
+    of ``known`` columns have known categories.
     """
     called, letter = ("the conditions", "c") if gaps else ("the table", "x")
-    what = what or called
-    data, kind = checks.named_columns(data, what, gaps)
+    what, missing = what or called, missing or gaps
+    data, kind = checks.named_columns(data, what, missing)
     if kind == "array":
+        data = checks.unmasked(data, what, missing)
         columns = list(checks.numeric_2d(data, what, gaps).T)
         names = [f"{letter}{i}" for i in range(len(columns))] if names is None else names
     else:
@@ -383,7 +400,7 @@ def _from_columns(
         chosen = {name: chosen[name] for name in wanted or checked}
     checked = tuple(chosen)
     read = {
-        name: checks.read_column(column, name, gaps, bool(wanted), name in known)
+        name: checks.read_column(column, name, missing, bool(wanted), name in known, not gaps)
         for name, column in chosen.items()
     }
     return EventTable(

@@ -35,7 +35,8 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
     try:
         ordered = str(original).startswith("ordered")
         if str(original).endswith("category of bool"):
-            return pd.Categorical(values.astype(bool), [False, True], ordered=ordered)
+            codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)
+            return pd.Categorical.from_codes(codes, pd.Index([False, True]), ordered=ordered)
         if texts is None:
             return pd.array(values, dtype=original) if original else values
         codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)

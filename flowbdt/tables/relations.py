@@ -107,10 +107,22 @@ class Relation:
     def check(self, table: EventTable) -> float:
         """Return the largest relative deviation of the table from the relation.
 
-        Raises InputError with the row if it is above 1e-4, or the expression undefined.
+        Raises InputError with the row if it is above 1e-4, or the expression undefined, or if the
+        target is not missing (NaN) exactly where a source is.
         """
         columns = {name: table.column(name) for name in self.sources}
         stored, expected = table.column(self.target), self.evaluate(columns)
+        missing = np.any([np.isnan(values) for values in columns.values()], axis=0)
+        differs = missing != np.isnan(stored)
+        if differs.any():
+            row = int(np.argmax(differs))
+            state = "known, a source missing" if missing[row] else "missing, all sources known"
+            raise InputError(
+                f"relation {self.text!r}: {self.target!r} must be missing exactly where one of its"
+                f" sources is, which is not so in {plural(int(differs.sum()), 'row')} (first: row"
+                f" {row}, it is {state}); correct these rows or drop the relation"
+            )
+        stored, expected = np.where(missing, 0.0, stored), np.where(missing, 0.0, expected)
         undefined = ~np.isfinite(expected)
         if undefined.any():
             raise InputError(

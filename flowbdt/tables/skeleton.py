@@ -42,7 +42,8 @@ class Skeleton:
     Parameters
     ----------
     names : columns, in order
-    values : of each column the values (K,) that it can have, rising; a code is a place among them
+    values : of each column the values (K,) that it can have, rising, NaN last where it may be
+        missing; a code is a place among them
     allowed : for two columns i < j that exclude values of each other, which ones may meet,
         bool (K_i, K_j)
     """
@@ -80,6 +81,27 @@ class Skeleton:
         """
         rules = [meet[codes[:, i]] for (i, j), meet in self.allowed.items() if j == column]
         return np.logical_and.reduce(rules) if rules else None
+
+    def are_missing(self, codes: np.ndarray, column: int) -> np.ndarray:
+        """Return where the codes (n, q) of a column are that of a missing value, bool (n,)."""
+        last = len(self.values[column]) - 1
+        gap = bool(np.isnan(self.values[column][last]))
+        return (codes[:, column] == last) & gap
+
+    def fills(self, codes: np.ndarray, column: int) -> np.ndarray:
+        """Return which known values (n, K) a column may have beside all others (n, q), bool.
+
+        Values before and after it in the order count, but for missing ones. Where no value fits,
+        all do.
+        """
+        known = np.tile(~np.isnan(self.values[column]), (len(codes), 1))
+        fits = known.copy()
+        for (i, j), meet in self.allowed.items():
+            if column in (i, j):
+                other = i if column == j else j
+                with_other = meet[codes[:, i]] if column == j else meet.T[codes[:, j]]
+                fits &= with_other | self.are_missing(codes, other)[:, None]
+        return np.where(fits.any(axis=1, keepdims=True), fits, known)
 
     def fits(self, known: np.ndarray, column: int) -> np.ndarray | None:
         """Return which values (n, K) of a column agree with later ones that are known, bool.

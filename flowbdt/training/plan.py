@@ -21,6 +21,7 @@ from .. import atomic_files
 from ..config import ModelConfig
 from ..errors import ConfigError, DataWarning, FormatError, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS
+from ..flow.closed_form.gaps import fill_gaps
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
@@ -191,6 +192,13 @@ def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
 def _check_table(inputs: Inputs) -> None:
     table, source, coupling = inputs.table, inputs.source, spec_name(inputs.config.coupling)
     checks.min_rows(table.n, MIN_ROWS, "fit")
+    if not inputs.classifies and np.isnan(table.x).any():
+        name = table.names[int(np.argmax(np.isnan(table.x).any(axis=0)))]
+        raise InputError(
+            f"column {name!r} has missing values, which cannot be learned with"
+            f" coupling={coupling!r}: every point of its target must be known. Fill them in, or"
+            " drop these rows"
+        )
     if (coupling == "given") != (source is not None):
         raise InputError(
             "coupling='given' pairs every event with the same row of a source table: pass both"
@@ -272,11 +280,35 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         raise InputError("all columns of the table are constant: there is no distribution to learn")
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
+    transform.find_rules(table)
     if len(transform.skeleton):
-        transform.find_rules(table)
         arrays["codes"] = transform.codes(table)
-    arrays = {"z": transform.forward(table), **arrays}
+    arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
     return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+
+
+def _latent(
+    transform: TableTransform, table: EventTable, used: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return the latent events (n, m) of all rows, missing ones drawn given what is known.
+
+    The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
+    """
+    latent = transform.latent_rows(table)
+    if not np.isnan(latent).any():
+        return transform.joint.forward(latent)
+    others = [transform.one_hot(table)]
+    if table.cond is not None:
+        others.append(table.cond)
+    filled = fill_gaps(
+        latent,
+        np.hstack(others),
+        table.weight,
+        used,
+        derive(seed, "fill"),
+    )
+    transform.refit_joint(filled[used], None if table.weight is None else table.weight[used])
+    return transform.joint.forward(filled)
 
 
 def _check_stored(transform: TableTransform) -> None:
@@ -291,8 +323,21 @@ def _check_stored(transform: TableTransform) -> None:
 
 
 def _only_there(table: EventTable, valid: np.ndarray) -> np.ndarray:
-    """Return a mask (n,) of rows with categories that only rows ``valid`` have, with a warning."""
+    """Return a mask (n,) of rows with what only rows ``valid`` have, with a warning.
+
+    These are categories, and the known values of a column.
+    """
     alone = np.zeros(table.n, dtype=bool)
+    for name, values in zip(table.names, table.x.T, strict=True):
+        known = ~np.isnan(values)
+        if not known[~valid].any():
+            alone |= known
+            warnings.warn(
+                f"column {name!r}: its known values are so rare that all their rows were set aside"
+                " for validation; they are trained on instead",
+                DataWarning,
+                stacklevel=2,
+            )
     cond = () if table.cond is None else table.cond.T
     for name, codes in zip((*table.names, *table.cond_names), (*table.x.T, *cond), strict=True):
         if name not in table.categories:

@@ -21,6 +21,7 @@ from ..flow.schedules import SCHEDULES
 from ..flow.solvers import SOLVERS
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
+from ..tables.transforms.table_transform import MISSING
 from ..typed_settings import (
     AtLeastOne,
     AtLeastZero,
@@ -39,6 +40,8 @@ Tables = Literal[
     "z", "codes", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
 ]
 Spec = Text | dict[str, Any]
+PATTERN = MISSING.format("")
+"""In the name of a discrete column that is none of the table's."""
 
 
 class StepStory(Stored):
@@ -228,14 +231,14 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
     if plan["digest"] != atomic_files.digest(fingerprint):
         raise FormatError(f"{what}: its digest is not that of its fingerprint; the file is damaged")
     names, conditions = columns["names"], columns["conditions"]
-    every = [*names, *conditions]
+    every, classified = [*names, *conditions], columns.get("classified") or ()
     good = {
         "names": len(set(names)) == len(names) and len(set(conditions)) == len(conditions),
         "units": len(columns["units"]) == len(names),
         "dtypes": len(columns["dtypes"]) == len(names),
         "categories": set(columns["categories"]) <= set(every),
         "originals": set(columns.get("originals") or ()) <= set(every),
-        "classified": set(columns.get("classified") or ()) <= set(names),
+        "classified": all(name in names or PATTERN in name for name in classified),
     }
     for name, fits in good.items():
         if not fits:

@@ -81,7 +81,7 @@ class MixturePreconditioner(Preconditioner):
             used[np.flatnonzero(used)[order[self.max_rows :]]] = False
         y, weight = y[used], weight[used]
         self._n_rows = len(y)
-        shift, scale = _standard(y, weight)
+        shift, scale = standard(y, weight)
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
         rows = StandardisedRows((y - shift) / scale, weight)
@@ -228,7 +228,7 @@ def _table(values: np.ndarray, what: str) -> np.ndarray:
     return values
 
 
-def _standard(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standard(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weighted mean and standard deviation (p,) of what is known; 1 for constants."""
     known = ~np.isnan(y)
     total = np.maximum(weight @ known, 1e-300)

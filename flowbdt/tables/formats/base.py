@@ -16,7 +16,7 @@ from ...atomic_files import read_json, to_plain, write_json
 from ...errors import FormatError, InputError
 from ...registry import Registry
 from .. import checks
-from ..event_table import EventTable
+from ..event_table import EventTable, cast
 from ..original_types import original_column
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class StoredColumns:
         names = (*table.names, *table.cond_names, *(() if table.weight is None else ("weight",)))
         checks.unique_names(names, len(names), "the table to write (columns, conditions, weight)")
         arrays = {
-            name: table.x[:, i].astype(dtype)
-            for i, (name, dtype) in enumerate(zip(table.names, table.dtypes, strict=True))
+            name: cast(values, dtype)
+            for name, values, dtype in zip(table.names, table.x.T, table.dtypes, strict=True)
         }
         if table.cond is not None:
             arrays |= {name: table.cond[:, i].copy() for i, name in enumerate(table.cond_names)}

@@ -60,7 +60,7 @@ class Csv(PlainFormat):
         for name, texts in columns.categories.items():
             if "" in texts and np.isnan(columns.arrays[name]).any():
                 raise InputError(
-                    f"condition {name!r} has missing entries and the category '', which a .csv file"
+                    f"{name!r} has missing entries and the category '', which a .csv file"
                     " cannot tell apart: rename the category, or write .h5 or .parquet"
                 )
         frame = columns.to_frame(categories_as_texts=True)

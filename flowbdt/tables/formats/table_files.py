@@ -28,6 +28,7 @@ def read_table(
     weight: str | None = None,
     rows: Rows = None,
     units: Mapping[str, str] | None = None,
+    missing: bool = False,
 ) -> EventTable:
     """Read a table of events.
 
@@ -40,6 +41,7 @@ def read_table(
     weight : name of the column of event weights
     rows : slice or (start, stop); None for all
     units : unit by column name; goes before the file's
+    missing : True allows missing entries in columns (NaN, empty fields of a .csv file)
 
     Returns
     -------
@@ -61,7 +63,7 @@ def read_table(
     with format_of(path).opened(path) as stored:
         chosen = _ChosenColumns(path, stored, columns, conditions, weight)
         span = row_span(rows, stored.n_rows(path, chosen.names), path)
-        return chosen.table(span, units)
+        return chosen.table(span, units, missing=missing)
 
 
 def iter_blocks(
@@ -267,7 +269,13 @@ class _ChosenColumns:
         weight = () if self.weight is None else (self.weight,)
         return (*self.columns, *self.conditions, *weight)
 
-    def table(self, span: slice, units: Mapping[str, str] | None, whole: bool = True) -> EventTable:
+    def table(
+        self,
+        span: slice,
+        units: Mapping[str, str] | None,
+        whole: bool = True,
+        missing: bool = False,
+    ) -> EventTable:
         """Build the checked table of some rows; errors name the file."""
         import pandas as pd
 
@@ -279,7 +287,8 @@ class _ChosenColumns:
             frame = pd.DataFrame({name: values[name] for name in self.columns})
             cond = pd.DataFrame({name: values[name] for name in self.conditions})
             known = {n: unit for n, unit in (self.stored.units | units).items() if n in frame}
-            table = EventTable.of(frame, units=known, cond=cond if self.conditions else None)
+            given = cond if self.conditions else None
+            table = EventTable.of(frame, units=known, cond=given, missing=missing)
             weight = self._weights(values, whole)
         kept = {name: stored[name] for name in self.names if name in stored}
         originals = {**table.originals, **self.stored.originals}

@@ -198,8 +198,15 @@ class Categorical(ColumnTransform):
 def codes_of(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the places of values (n,) among rising known ones (K,), int.
 
-    Others than the known ones count as the nearest one, with a DataWarning.
+    NaN, a missing value, is known if it is the last of them; its code is the last then. Others than
+    the known ones count as the nearest one, with a DataWarning.
     """
+    missing = np.isnan(values)
+    if missing.any() and np.isnan(known[-1]):
+        code = np.full(values.shape, known.size - 1)
+        code[~missing] = codes_of(values[~missing], known[:-1])
+        return code
+    known = known[~np.isnan(known)]
     code = np.minimum(np.searchsorted(known, values), known.size - 1)
     unknown = known[code] != values
     if unknown.any():

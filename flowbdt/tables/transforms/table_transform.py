@@ -26,6 +26,10 @@ from .discrete import MOST_CLASSES, Categorical, Classified, codes_of
 FORMAT = 1
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
+MOST_HOT = 40
+"""Columns of `TableTransform.one_hot`."""
+MISSING = "{} is missing"
+"""Name of the discrete column that says so of another column."""
 
 
 @dataclass
@@ -57,6 +61,11 @@ class TableTransform:
 
     Notes
     -----
+    Where values are missing (NaN), a column that classifiers draw has NaN as one more value. Of
+    others, a discrete column more says where they are missing together (`gaps`), and what stands
+    in their place in latent space is drawn from the known values of the column, unless
+    `refit_joint` is told better.
+
     Constant columns are kept exactly (with a DataWarning at fit) whatever was asked for. Event
     weights enter the joint transform, not the column transforms: these are only coordinates.
     Random numbers are keyed by column and block of rows, so that chunking cannot change them.
@@ -94,29 +103,92 @@ class TableTransform:
             relation.check(table)
         wanted = self._read_spec(table.names)
         self._columns = [self._fit_column(i, table, wanted) for i in range(len(table.names))]
+        self.gaps = self._find_gaps(table)
         self._warn_of_constants()
-        z = self._columns_forward(table, 0)
-        joint = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
-        if joint == "auto":
-            joint = "whiten" if z.shape[1] <= MAX_WHITENED else "standardise"
-        self._joint = JointTransform.build(joint).fit(z, table.weight)
+        self.refit_joint(self.latent_rows(table), table.weight)
         self.find_rules(table)
         return self
 
     def find_rules(self, table: EventTable) -> None:
-        """Find order and rules of classified columns: of all rows that belong to the training.
+        """Find gaps, and order and rules of classified columns: of all rows for the training.
 
         The training rows of `fit` are fewer where some were set aside for validation, and a rule
         that these break is none.
         """
+        self.gaps = self._find_gaps(table)
         known = self._classified()
-        codes = {name: codes_of(table.column(name), values) for name, values in known.items()}
+        codes = {name: self._codes(table, name, values) for name, values in known.items()}
         self.skeleton = Skeleton.fit(known, codes)
 
+    def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Fit the joint transform to `latent_rows` (n, m) of training rows; NaN is filled."""
+        joint = self.spec.get("joint", "auto") if isinstance(self.spec, Mapping) else "auto"
+        if joint == "auto":
+            joint = "whiten" if latent.shape[1] <= MAX_WHITENED else "standardise"
+        self._joint = JointTransform.build(joint).fit(self._filled(latent), weight)
+
+    def _filled(self, latent: np.ndarray) -> np.ndarray:
+        """Return latent columns (n, m) with draws from the known values where one is missing."""
+        if not np.isnan(latent).any():
+            return latent
+        filled, rng = latent.copy(), seeding.stream(self.seed, "fill")
+        for values in filled.T:
+            missing = np.isnan(values)
+            if missing.any():
+                values[missing] = rng.choice(values[~missing], int(missing.sum()))
+        return filled
+
+    def _find_gaps(self, table: EventTable) -> tuple[tuple[str, ...], ...]:
+        """Return the learned columns with missing values, those always missing together as one.
+
+        Columns that classifiers draw stay alone.
+        """
+        groups: dict[Any, list[str]] = {}
+        for column in self._columns:
+            missing = np.isnan(table.column(column.name))
+            if column.transform is not None and missing.any():
+                alone = isinstance(column.transform, Classified)
+                groups.setdefault(column.name if alone else missing.tobytes(), [])
+                groups[column.name if alone else missing.tobytes()].append(column.name)
+        return tuple(map(tuple, groups.values()))
+
+    @property
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """Names of the discrete columns that say where others are missing, and these others."""
+        drawn = {c.name for c in self._columns if isinstance(c.transform, Classified)}
+        patterns = {}
+        for group in self.gaps:
+            if drawn.isdisjoint(group):
+                name = MISSING.format(group[0])
+                while name in self.names:
+                    name += "?"
+                patterns[name] = group
+        return patterns
+
+    @property
+    def may_be_missing(self) -> set[str]:
+        """Names of the columns that are missing in some rows."""
+        names = {name for group in self.gaps for name in group}
+        for relation in self._relations:  # in order: sources before targets
+            if not names.isdisjoint(relation.sources):
+                names.add(relation.target)
+        return names
+
     def _classified(self) -> dict[str, np.ndarray]:
-        """Return the values of the columns that classifiers draw."""
-        columns = ((c.name, c.transform) for c in self._columns)
-        return {name: t.values for name, t in columns if isinstance(t, Classified)}
+        """Return the values of the columns that classifiers draw, NaN last where it is one."""
+        missing, known = {name for group in self.gaps for name in group}, {}
+        for column in self._columns:
+            if isinstance(column.transform, Classified):
+                values = column.transform.values
+                gap = [np.nan] if column.name in missing else []
+                known[column.name] = np.append(values, gap)
+        return {**known, **{name: np.array([0.0, 1.0]) for name in self.patterns}}
+
+    def _codes(self, table: EventTable, name: str, values: np.ndarray) -> np.ndarray:
+        """Return the codes (n,), int, of a column that classifiers draw."""
+        if name in self.patterns:
+            return np.isnan(table.column(self.patterns[name][0])).astype(np.int64)
+        return codes_of(table.column(name), values)
 
     @property
     def numeric_places(self) -> list[int]:
@@ -126,8 +198,22 @@ class TableTransform:
     def codes(self, table: EventTable) -> np.ndarray:
         """Return the codes (n, q), int, of the columns that classifiers draw, in their order."""
         known = zip(self.skeleton.names, self.skeleton.values, strict=True)
-        columns = [codes_of(table.column(name), values) for name, values in known]
+        columns = [self._codes(table, name, values) for name, values in known]
         return np.stack(columns, axis=1) if columns else np.zeros((table.n, 0), dtype=np.int64)
+
+    def one_hot(self, table: EventTable) -> np.ndarray:
+        """Return a column of 0 and 1 for each value but the last (n, q) of discrete columns.
+
+        Of the columns that classifiers draw, those of few values, in order, while there is room.
+        """
+        columns, codes, room = [np.zeros((table.n, 0))], self.codes(table), MOST_HOT
+        for code, name, values in zip(
+            codes.T, self.skeleton.names, self.skeleton.values, strict=True
+        ):
+            if name not in self.patterns and len(values) - 1 <= room:
+                room -= len(values) - 1
+                columns.append(np.eye(len(values))[code, :-1])
+        return np.hstack(columns)
 
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the specification of every column that is learned."""
@@ -151,7 +237,10 @@ class TableTransform:
 
     def _fit_column(self, index: int, table: EventTable, wanted: Mapping[str, Any]) -> _Column:
         name, dtype = table.names[index], table.dtypes[index]
-        values = np.ascontiguousarray(table.x[:, index])
+        values = table.x[:, index]
+        values = np.ascontiguousarray(values[~np.isnan(values)])
+        if not len(values):
+            raise InputError(f"column {name!r} has no value in the training rows: leave it out")
         low, high = float(values.min()), float(values.max())
         if name not in wanted:
             text = next(r.text for r in self._relations if r.target == name)
@@ -172,7 +261,9 @@ class TableTransform:
         return _Column(name, dtype, transform, reason, low, high)
 
     def _warn_of_constants(self) -> None:
+        gaps = {name for group in self.gaps for name in group}
         names = [c.name for c in self._columns if c.transform and c.transform.name == "constant"]
+        names = [name for name in names if name not in gaps]
         if names:
             shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             warnings.warn(
@@ -194,24 +285,22 @@ class TableTransform:
                 f"first_row must be a multiple of {seeding.BLOCK}, got {first_row}; cut the table"
                 " at such rows"
             )
-        return self._joint.forward(self._columns_forward(table, first_row))
+        return self._joint.forward(self._filled(self.latent_rows(table, first_row)))
 
-    def _columns_forward(self, table: EventTable, first_row: int) -> np.ndarray:
-        latent = [np.empty((table.n, 0))]
-        for index, column in enumerate(self._columns):
-            if column.transform is not None and column.transform.n_latent:
-                values = np.ascontiguousarray(table.column(column.name))
-                blocks = [
-                    column.transform.forward(
-                        values[low:high],
-                        seeding.stream(
-                            self.seed, "dequantise", index, first_row // seeding.BLOCK + b
-                        ),
-                    )
-                    for b, low, high in seeding.block_ranges(table.n)
-                ]
-                latent.append(np.concatenate(blocks))
-        return np.hstack(latent)
+    def latent_rows(self, table: EventTable, first_row: int = 0) -> np.ndarray:
+        """Return the latent columns (n, m) of a table before the joint transform; NaN as there."""
+        x = np.full((table.n, len(self._columns)), np.nan)
+        for i, column in enumerate(self._columns):
+            if column.transform is not None:
+                x[:, i] = table.column(column.name)
+        rows = [np.empty((0, len(self._column_latent_names())))]
+        for b, low, high in seeding.block_ranges(table.n):
+            block = first_row // seeding.BLOCK + b
+            rows.append(self.latent_columns(x[low:high], self._block_numbers(block)))
+        return np.vstack(rows)
+
+    def _block_numbers(self, block: int) -> Callable[[int, np.ndarray], np.random.Generator]:
+        return lambda column, known: seeding.stream(self.seed, "dequantise", column, block)
 
     def latent_columns(self, x: np.ndarray, rng_of: Callable[[int, np.ndarray], Any]) -> np.ndarray:
         """Return the latent columns (n, m) before the joint transform; NaN where x (n, d) is NaN.
@@ -227,6 +316,18 @@ class TableTransform:
                 latent.append(block)
         return np.hstack(latent)
 
+    def codes_given(self, x: np.ndarray) -> np.ndarray:
+        """Return the codes (n, q) that follow from values x (n, d), NaN and -1 where unknown."""
+        return self.skeleton.codes_given(self._with_patterns(x))
+
+    def _with_patterns(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return values (n,) by name; a known one shows that it is not missing."""
+        known = dict(zip(self.names, x.T, strict=True))
+        for name, group in self.patterns.items():
+            there = np.any([~np.isnan(known[column]) for column in group], axis=0)
+            known[name] = np.where(there, 0.0, np.nan)
+        return known
+
     def check_given(self, x: np.ndarray, categories: Mapping[str, Sequence[str]]) -> None:
         """Refuse known values of rows x (n, d), NaN where unknown, that no event could have.
 
@@ -235,7 +336,7 @@ class TableTransform:
         """
         for column, values in zip(self._columns, x.T, strict=True):
             self._check_column(column, values, categories.get(column.name))
-        known = dict(zip(self.names, x.T, strict=True))
+        known = self._with_patterns(x)
         for relation in self._relations:
             relation.check_given(known)
         self.skeleton.check_given(known, categories)
@@ -318,11 +419,19 @@ class TableTransform:
                 start = stop
         return x
 
-    def complete(self, x: np.ndarray, codes: np.ndarray | None) -> None:
-        """Fill in classified columns from their codes (n, q), then relations, in place."""
+    def complete(self, x: np.ndarray, codes: np.ndarray | None, gaps: bool = True) -> None:
+        """Fill in classified columns from their codes (n, q), then relations, in place.
+
+        What is missing becomes NaN, unless ``gaps`` is False.
+        """
+        patterns = self.patterns
         for k, name in enumerate(self.skeleton.names):
             assert codes is not None
-            x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
+            if name not in patterns:
+                x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
+            elif gaps:
+                for column in patterns[name]:
+                    x[codes[:, k] == 1, self.names.index(column)] = np.nan
         self.recompute(x)
 
     def recompute(self, x: np.ndarray) -> None:
@@ -331,8 +440,10 @@ class TableTransform:
         for relation in self._relations:
             column = self._columns[self.names.index(relation.target)]
             sources = {name: by_name[name] for name in relation.sources}
-            values = _within_floats(relation, relation.evaluate(sources), column)
-            by_name[relation.target][:] = as_stored(values, column.dtype)
+            missing = np.any([np.isnan(values) for values in sources.values()], axis=0)
+            values = np.where(missing, 0.0, relation.evaluate(sources))
+            values = as_stored(_within_floats(relation, values, column), column.dtype)
+            by_name[relation.target][:] = np.where(missing, np.nan, values)
 
     @property
     def n_latent(self) -> int:
@@ -370,6 +481,7 @@ class TableTransform:
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
         n_columns = plural(len(self._column_latent_names()), "latent column")
+        lines += [f"missing {_together(group)}: {', '.join(group)}" for group in self.gaps]
         lines += self.skeleton.describe()
         return [*lines, f"joint: {self._joint.name}, {self.n_latent} of {n_columns} kept"]
 
@@ -392,6 +504,7 @@ class TableTransform:
             "seed": self.seed,
             "columns": columns,
             "relations": [relation.text for relation in self._relations],
+            **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
             "joint": self._joint.to_json(),
             **({"skeleton": self.skeleton.to_json()} if len(self.skeleton) else {}),
         }
@@ -423,10 +536,22 @@ class TableTransform:
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
+            result.gaps = tuple(map(tuple, data.get("gaps") or ()))
+            result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
             result.skeleton = Skeleton.from_json(skeleton, result._classified())
             result.spec = result.transform_spec()
         return result
+
+    def _check_gaps(self) -> None:
+        """Raise FormatError unless stored gaps are of learned columns, each named once."""
+        learned = {
+            c.name: isinstance(c.transform, Classified) for c in self._columns if c.transform
+        }
+        names = [name for group in self.gaps for name in group]
+        alone = all(len(g) == 1 or (g and not any(map(learned.get, g))) for g in self.gaps)
+        if len(set(names)) < len(names) or not set(names) <= learned.keys() or not alone:
+            raise FormatError("its columns with missing values are not those that are learned")
 
 
 class StoredColumn(Stored):
@@ -449,6 +574,7 @@ class StoredTable(Stored):
     relations: list[str]
     joint: dict[str, Any]
     skeleton: StoredSkeleton | None = None
+    gaps: list[list[str]] | None = None
 
 
 class StoredState(Stored):
@@ -466,6 +592,10 @@ class StoredJoint(Stored):
     name: Literal["none", "standardise", "whiten"]
     tolerance: float
     state: StoredState
+
+
+def _together(columns: Sequence[str]) -> str:
+    return "together in some rows" if len(columns) > 1 else "in some rows"
 
 
 def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
