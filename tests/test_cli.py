@@ -234,9 +234,9 @@ def test_a_truncated_table_is_named(folder, capsys):
     assert "cut.h5" in capsys.readouterr().err
 
 
-def test_nan_in_a_table_is_named(folder, capsys):
+def test_infinity_in_a_table_is_named(folder, capsys):
     with h5py.File("bad.h5", "w") as file:
-        file["a"] = np.array([1.0, np.nan, 3.0])
+        file["a"] = np.array([1.0, np.inf, 3.0])
     assert run("fit", "bad.h5", "-o", "run") == 1
     error = capsys.readouterr().err
     assert "'a'" in error

@@ -16,7 +16,7 @@ from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.flow.closed_form.conditioning import Covariances, Full, LowRank
 from flowbdt.flow.closed_form.expectation_maximisation import GaussianMixture
-from flowbdt.flow.closed_form.gaps import draw_unknown, of_columns
+from flowbdt.flow.closed_form.gaps import draw_unknown, log_tilt, of_columns
 from flowbdt.generation import given_rows
 from flowbdt.seeding import BLOCK, RowNoise
 from flowbdt.tables.event_table import EventTable
@@ -80,6 +80,22 @@ def test_components_are_drawn_by_their_posterior_weights() -> None:
     density = np.array([0.6, 0.4]) * np.exp([-0.32, -0.01125]) / np.array([1.0, 2.0])
     share = (draw_unknown(mixture, y, noise_of(len(y)))[:, 1] > 0).mean()
     assert share == pytest.approx(density[1] / density.sum(), abs=0.015)
+
+
+def test_the_weight_makes_up_for_favoured_components() -> None:
+    n = 40_000
+    mixture = GaussianMixture(np.log(WEIGHTS), MEANS, random_covariances(Full))
+    y = np.tile([0.3, np.nan, np.nan], (n, 1))
+    tilt = np.tile([0.0, -2.0, -1.0], (n, 1))
+    plain = draw_unknown(mixture, y, noise_of(n))
+    favoured = draw_unknown(mixture, y, noise_of(n, 4), tilt)
+    weight = np.exp(log_tilt(mixture, y, tilt) - log_tilt(mixture, favoured, tilt))
+    assert weight.mean() == pytest.approx(1.0, abs=0.02)
+    for power in (1, 2):
+        expected = (plain[:, 1:] ** power).mean(axis=0)
+        found = (weight[:, None] * favoured[:, 1:] ** power).mean(axis=0)
+        np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.08)
+    assert abs(favoured[:, 1].mean() - plain[:, 1].mean()) > 0.1
 
 
 def test_a_row_does_not_depend_on_the_others() -> None:
@@ -265,7 +281,7 @@ def test_categories_and_discrete_values_must_be_known(kinds_model: FlowBDT) -> N
         kinds_model.impute({"n": [3.0, 99.0]})
     few = pd.DataFrame({"x": np.arange(60.0), "m": np.arange(60) % 3 * 0.5})
     model = FlowBDT(**SMALL).fit(few)
-    with pytest.warns(DataWarning, match="'m' has 1 given value between"):
+    with pytest.warns(DataWarning, match="'m' has 1 given value beside"):
         assert model.sample(given={"m": [0.6]})["m"][0] == 0.6
     frame = two_kinds(300, 1)
     kinds = ["left", "right", "never"]

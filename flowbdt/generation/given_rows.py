@@ -2,8 +2,9 @@
 
 A proposal draws unknown numeric columns from the mixture of the closed form given the known ones,
 then unknown discrete ones from their classifiers. Its weight is what that leaves out: the
-probability of the known discrete values and the odds of the rejection classifier. One proposal of
-each row is drawn by weight. The trees of the steps take no part.
+probability of the known discrete values and the odds of the rejection classifier. Components that
+go with the known discrete values are drawn more often, and the weight makes up for it. One proposal
+of each row is drawn by weight. The trees of the steps take no part.
 
 Source: Rubin 1987, J. Am. Stat. Assoc. 82, 543 (sampling importance resampling).
 """
@@ -20,8 +21,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from ..errors import ConfigError, DataWarning, InputError
+from ..flow.closed_form.conditioning import softmax
 from ..flow.closed_form.expectation_maximisation import GaussianMixture
-from ..flow.closed_form.gaps import draw_unknown, mapped, of_columns
+from ..flow.closed_form.gaps import draw_unknown, log_tilt, mapped, of_columns
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive
 from ..tables.event_table import EventTable, align_given
@@ -32,10 +34,20 @@ from .input_rows import number_of_events
 if TYPE_CHECKING:
     from .trained_flow import Flow
 
+POOL = 4096
+"""Events of the model that tell which components of the mixture go with which discrete values."""
+
+PRIOR = 5.0
+"""Events that each component is taken to have beside those of the pool, with all values."""
+
+STEEPEST = 3.0
+"""Logarithm of the largest ratio by which known discrete values favour components: where they
+favour wrong ones, weights are not larger than that."""
+
 FIRST, MORE = 32, 224
 """Proposals of a row, and how many are added where few of the first have all the weight."""
 
-FEW = 8.0
+FEW = 4.0
 """Effective number of proposals of a row below which more are made."""
 
 NEARLY_ALL = 0.9
@@ -197,6 +209,39 @@ class _RowCompleter:
     def _numeric(self) -> list[int]:
         return self.generator.transform.numeric_places
 
+    @cached_property
+    def _affinities(self) -> list[np.ndarray]:
+        """How much likelier each component makes each value, (K, V), logs, by discrete column."""
+        generator, mixture = self.generator, self.mixture
+        if mixture is None or generator.discrete is None or mixture.n_components == 1:
+            return []
+        numbers, m = np.arange(POOL), mixture.means.shape[1]
+        noise = RowNoise(0, "pool", numbers)
+        drawn_rows = draw_unknown(mixture, np.full((POOL, m), np.nan), noise)
+        n_cond = len(generator.scaling.centre) - len(generator.transform.names)
+        values = generator.transform.columns_of(drawn_rows[:, : m - n_cond])
+        cond = None
+        if n_cond:
+            cond = generator.scaling[-n_cond:].inverse(drawn_rows[:, -n_cond:])
+        codes = generator.discrete.codes(values, cond, 0, numbers, 0)
+        share = softmax(mixture.log_joint(drawn_rows, np.ones(m, dtype=bool)))
+        result = []
+        for code, known in zip(codes.T, generator.transform.skeleton.values, strict=True):
+            counts = share.T @ np.eye(len(known))[code]
+            overall = (counts.sum(axis=0) + 0.5) / (POOL + 0.5 * len(known))
+            given = (counts + PRIOR * overall) / (counts.sum(axis=1, keepdims=True) + PRIOR)
+            result.append(np.log(given / overall))
+        return result
+
+    def _tilt(self, codes: np.ndarray) -> np.ndarray | None:
+        """Return what known codes (n, q) add to the log weights of the components, (n, K)."""
+        if self.mixture is None or not self._affinities or not (codes >= 0).any():
+            return None
+        tilt = np.zeros((len(codes), self.mixture.n_components))
+        for code, affinity in zip(codes.T, self._affinities, strict=True):
+            tilt += np.where(code[:, None] >= 0, affinity.T[code], 0.0)
+        return np.maximum(tilt - tilt.max(axis=1, keepdims=True), -STEEPEST)
+
     def completed(
         self, seed: int, rows: np.ndarray, x: np.ndarray, cond: np.ndarray | None
     ) -> tuple[np.ndarray, int]:
@@ -244,6 +289,7 @@ class _RowCompleter:
         """Return proposals (n, count, d) and their log weights (n, count)."""
         generator, transform = self.generator, self.generator.transform
         seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
+        log_weight = np.zeros(len(rows.x))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told by the check of all rows
             latent = transform.latent_columns(
@@ -258,15 +304,20 @@ class _RowCompleter:
             if rows.cond is not None:
                 scaled = generator.scaling[-rows.cond.shape[1] :].forward(rows.cond)
                 joined = np.hstack([latent, scaled])
-            noise = RowNoise(seed, "gaps", rows.numbers)
-            latent = draw_unknown(self.mixture, joined, noise)[:, : latent.shape[1]]
+            noise, tilt = RowNoise(seed, "gaps", rows.numbers), self._tilt(rows.codes)
+            whole = draw_unknown(self.mixture, joined, noise, tilt)
+            latent = whole[:, : latent.shape[1]]
+            if tilt is not None:
+                log_weight += log_tilt(self.mixture, joined, tilt)
+                log_weight -= log_tilt(self.mixture, whole, tilt)
         gaps = np.isnan(rows.x)
         values = np.where(gaps, transform.columns_of(latent), rows.x)
-        codes, log_weight = rows.codes, np.zeros(len(values))
+        codes = rows.codes
         if generator.discrete is not None:
-            codes, log_weight = generator.discrete.codes_given(
+            codes, log_probability = generator.discrete.codes_given(
                 values, rows.cond, seed, rows.numbers, 0, rows.codes
             )
+            log_weight += log_probability
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told of those that are chosen
             events = values.copy()

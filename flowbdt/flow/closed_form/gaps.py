@@ -11,7 +11,7 @@ import numpy as np
 
 from ...seeding import BLOCK, RowNoise, derive, row_uniform
 from ...tables.checks import relative_or_ones
-from .conditioning import CHUNK, FLOOR, Full, softmax
+from .conditioning import CHUNK, FLOOR, Full, log_sum_exp, softmax
 from .expectation_maximisation import GaussianMixture, gap_patterns
 from .mixture import MixturePreconditioner, standard
 
@@ -104,11 +104,14 @@ def one_gaussian(y: np.ndarray, weight: np.ndarray | None) -> GaussianMixture:
     return result.moved(shift, scale)
 
 
-def draw_unknown(mixture: GaussianMixture, y: np.ndarray, noise: RowNoise) -> np.ndarray:
+def draw_unknown(
+    mixture: GaussianMixture, y: np.ndarray, noise: RowNoise, tilt: np.ndarray | None = None
+) -> np.ndarray:
     """Return rows y (n, p) with their unknown entries, NaN, drawn given the known ones.
 
     The draws are exact, and those of a row do not depend on the other rows. ``noise`` is of these
-    rows, and may be used more than once.
+    rows, and may be used more than once. ``tilt`` (n, K) is added to the log weights of the
+    components; `log_tilt` tells by how much that favours a row.
     """
     result, missing = y.copy(), np.isnan(y)
     uniform, normal = noise.random(), noise.standard_normal(y.shape)
@@ -117,7 +120,8 @@ def draw_unknown(mixture: GaussianMixture, y: np.ndarray, noise: RowNoise) -> np
         if observed.all():
             continue
         rows = np.arange(len(y))[numbers]
-        weights = softmax(mixture.log_joint(y[rows], observed))
+        log_joint = mixture.log_joint(y[rows], observed)
+        weights = softmax(log_joint if tilt is None else log_joint + tilt[rows])
         component = (np.cumsum(weights, axis=1)[:, :-1] <= uniform[rows, None]).sum(axis=1)
         order = np.concatenate([np.flatnonzero(observed), np.flatnonzero(~observed)])
         n_known = int(observed.sum())
@@ -128,6 +132,18 @@ def draw_unknown(mixture: GaussianMixture, y: np.ndarray, noise: RowNoise) -> np
             sources = np.hstack([y[mine][:, observed] - mean[observed], normal[mine][:, ~observed]])
             maps = np.vstack([known @ root[n_known:, :n_known].T, root[n_known:, n_known:].T])
             result[np.ix_(mine, ~observed)] = mean[~observed] + _product(sources, maps)
+    return result
+
+
+def log_tilt(mixture: GaussianMixture, y: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+    """Return the log of the mean of ``exp(tilt)``, (n, K), over the components of rows (n, p).
+
+    Components count by their probability given what is known of the row, NaN being unknown.
+    """
+    result = np.empty(len(y))
+    for numbers, observed in gap_patterns(np.isnan(y)):
+        log_joint = mixture.log_joint(y[numbers], observed)
+        result[numbers] = log_sum_exp(log_joint + tilt[numbers]) - log_sum_exp(log_joint)
     return result
 
 

@@ -15,7 +15,7 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural,
 from ...registry import unknown
 from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, check_stored
 from .. import checks
-from ..conditions import ConditionRanges
+from ..conditions import MARGIN, ConditionRanges
 from ..event_table import EventTable, stored_range
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
@@ -358,10 +358,12 @@ class TableTransform:
         if column.transform is not None:
             wrong = ~column.transform.holds(present)
         if texts is None and isinstance(column.transform, Classified | Categorical):
-            near = wrong & (present >= column.low) & (present <= column.high)
+            many = len(column.transform.values) > checks.FEW_NUMBERS  # a quantity, no label
+            margin = np.inf if many else MARGIN * (column.high - column.low)
+            near = wrong & (present >= column.low - margin) & (present <= column.high + margin)
             if near.any():
                 warnings.warn(
-                    f"column {column.name!r} has {plural(int(near.sum()), 'given value')} between"
+                    f"column {column.name!r} has {plural(int(near.sum()), 'given value')} beside"
                     " those of the training rows; what is drawn takes the nearest of these for it",
                     DataWarning,
                     stacklevel=4,
