@@ -208,6 +208,8 @@ def have_forbidden_ranges(values: np.ndarray, counts: np.ndarray, point: np.ndar
     average at an abrupt end, farther from the gap at a soft one. Derived here.
     """
     n_near, at_least, halfway = 8, 10.0, 0.57
+    if values.size <= n_near + 1:
+        return False
     density, distance = [], []
     for x, n in ((values, counts), (-values[::-1], counts[::-1])):  # the values below each gap
         rows, moment = (np.append(0.0, np.cumsum(each)) for each in (n, n * (x - x[0])))

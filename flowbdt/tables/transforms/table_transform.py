@@ -26,6 +26,8 @@ from .discrete import MOST_CLASSES, Categorical, Classified, codes_of
 FORMAT = 1
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
+ROWS_PER_CLASS = 4
+"""Rows per distinct number, from which on a classifier draws them and not the flow."""
 MOST_HOT = 40
 """Columns of `TableTransform.one_hot`."""
 MISSING = "{} is missing"
@@ -249,10 +251,13 @@ class TableTransform:
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
             if self.classify and spec == {"name": "categorical"}:
-                if len(np.unique(values)) <= MOST_CLASSES:
-                    spec = {"name": "classified"}
-                else:
+                n_values, is_category = len(np.unique(values)), name in table.categories
+                if n_values > MOST_CLASSES:
                     reason += f", more than {MOST_CLASSES}: too many for a classifier"
+                elif not is_category and values.size < ROWS_PER_CLASS * n_values:
+                    reason += ", with too few rows for a classifier"
+                else:
+                    spec = {"name": "classified"}
         rng = seeding.stream(self.seed, "fit-transform", index)
         try:
             transform = build_column(spec).fit(values, rng)
