@@ -375,3 +375,17 @@ def test_commands(tmp_path: Path, kinds_model: FlowBDT) -> None:
     assert np.array_equal(pd.read_csv(out)["kind"], expected[0]["kind"])
     assert main(["generate", model, "--given", table, "-o", out, "--resume"]) == 1
     assert main(["generate", model, "--given", table, "-n", "7", "-o", out]) == 1
+
+
+def test_pairs_that_training_never_had_are_told_and_kept():
+    rng = np.random.default_rng(3)
+    child = rng.random(1000) < 0.3
+    married = ~child & (rng.random(1000) < 0.6)
+    frame = pd.DataFrame({"child": child, "married": married, "age": rng.normal(40, 10, 1000)})
+    model = FlowBDT(**SMALL).fit(frame)
+    told = pytest.warns(DataWarning, match=r"unusual: .* never meet in training \(2 rows")
+    with pytest.warns(DataWarning, match="of the weight"), told:
+        new = model.impute(pd.DataFrame({"child": [True, True], "married": [True, True]}))
+    assert new["child"].all()
+    assert new["married"].all()
+    assert new["age"].between(-20, 100).all()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from ..errors import FormatError, InputError, plural
+from ..errors import DataWarning, FormatError, InputError, plural
 from ..typed_settings import AtLeastZero, Stored
 
 EXPECTED = 20.0
@@ -128,9 +129,10 @@ class Skeleton:
     def check_given(
         self, columns: Mapping[str, np.ndarray], categories: Mapping[str, Sequence[str]]
     ) -> None:
-        """Refuse given values, (n,) by name and NaN where unknown, that never meet.
+        """Look for given values, (n,) by name and NaN where unknown, that never met in training.
 
-        Raises InputError, with the texts of ``categories``.
+        Raises InputError, with the texts of ``categories``, where one column follows from the
+        other; elsewhere a DataWarning: a few rows of other data have such pairs.
         """
         codes = self.codes_given(columns)
         for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
@@ -144,12 +146,14 @@ class Skeleton:
             first, second = (
                 self._said(k, codes[row, k], categories.get(self.names[k])) for k in (i, j)
             )
-            follows = f", since {self.names[j]} follows from {self.names[i]}"
-            raise InputError(
-                f"given values contradict each other: {first} and {second} in row {row} never meet"
-                f" in training{follows if (meet.sum(axis=1) == 1).all() else ''}"
-                f" ({plural(int(wrong.sum()), 'row')} of this kind); correct them, or leave one out"
-            )
+            pair = f"{first} and {second} in row {row} never meet in training"
+            count = f"({plural(int(wrong.sum()), 'row')} of this kind)"
+            if (meet.sum(axis=1) == 1).all():
+                raise InputError(
+                    f"given values contradict each other: {pair}, since {self.names[j]} follows"
+                    f" from {self.names[i]} {count}; correct them, or leave one out"
+                )
+            warnings.warn(f"given values are unusual: {pair} {count}", DataWarning, stacklevel=3)
 
     def _said(self, column: int, code: int, texts: Sequence[str] | None) -> str:
         value = self.values[column][code]
