@@ -19,6 +19,8 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import QUICK
 
@@ -131,6 +133,28 @@ def test_twenty_jobs_write_the_bytes_of_a_serial_run(pool, table, serial, tmp_pa
     command("fit", table, "-o", folder, *settings(20), *words)
     assert files_of(folder, 20) == files_of(serial, 20)
     assert not list(folder.glob("incoming/steps/*"))
+
+
+def test_classifiers_of_columns_are_jobs_too_and_a_lost_one_is_done_again(pool, tmp_path):
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["electron", "muon", "tau"], 500)
+    energy = rng.lognormal(3, 0.5, 500) * np.where(kind == "tau", 2.0, 1.0)
+    hits = rng.poisson(2 + energy / 20)
+    frame = pd.DataFrame({"energy": energy, "kind": kind, "hits": hits, "many": hits > 3})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    words = settings(2, relations=[], rejection=True)
+    command("fit", tmp_path / "t.csv", "-o", tmp_path / "serial", *words)
+    n_jobs = RunDirectory(tmp_path / "serial").n_steps()
+    assert n_jobs == 2 + 3
+    on_pool = ["--executor", "htcondor", "--set", "executor.transfer=true"]
+    command("fit", tmp_path / "t.csv", "-o", tmp_path / "pool", *words, *on_pool)
+    again = copy_without(tmp_path / "serial", tmp_path / "again", [1, 3])
+    command("fit", "-o", again, "--resume", "--executor", "htcondor")
+    expected = files_of(tmp_path / "serial", n_jobs)
+    for folder in (tmp_path / "pool", again):
+        assert files_of(folder, n_jobs) == expected
+        name = run_directory.REJECTION
+        assert (folder / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
 
 
 @pytest.mark.parametrize("executor", ["joblib", "dask"])
@@ -317,23 +341,19 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
 
 def test_a_step_that_always_fails_is_named_and_the_others_are_kept(pool, serial, tmp_path):
     folder = copy_without(serial, tmp_path / "run", [2, 6])
-    task = folder / run_directory.task_name(2)
-    good = task.read_bytes()
-    run = run_directory.RunDirectory(folder)
-    content = run.read_json(run_directory.task_name(2))
-    content["booster"]["max_depth"] = -1
-    run.write_json(run_directory.task_name(2), content)
+    in_the_way = folder / run_directory.model_name(2) / "x"
+    in_the_way.mkdir(parents=True)
     words = ["--executor", "htcondor", "--set", "executor.max_retries=1"]
     done = command("fit", "-o", folder, "--resume", *words, check=False)
     assert done.returncode == 1
     assert (
         "1 of 20 steps are missing: 2. Step 2 failed: exit status 1: step 2 failed" in done.stderr
     )
-    assert "max_depth" in done.stderr
+    assert "0002.ubj" in done.stderr
     assert str(folder / "logs/0002.err") in done.stderr
     assert (folder / run_directory.model_name(6)).exists()
     again = done.stderr.split("go on with: flowbdt ")[1].split()
-    task.write_bytes(good)
+    shutil.rmtree(in_the_way.parent)
     command(*again)
     assert files_of(folder, 20) == files_of(serial, 20)
 
