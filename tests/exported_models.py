@@ -210,6 +210,7 @@ def every_transform():
     named = ("identity", "minmax", "log", "rank")
     transforms = {
         **{name: name for name in named},
+        **dict.fromkeys(("few", "kind", "flag"), "categorical"),
         "clipped": {"name": "standard", "clip": True},
         "logit": {"name": "logit", "low": 0.0, "high": 2.0},
         "phi": "circular",
