@@ -128,3 +128,10 @@ def row_uniform(n: int, seed: int = 0, first_row: int = 0) -> np.ndarray:
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     state = state ^ (state >> np.uint64(31))
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def drawn(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Return codes (n,) with probabilities (n, K), from uniform numbers (n,)."""
+    edges = np.cumsum(shares, axis=1)[:, :-1]
+    last = shares.shape[1] - 1 - np.argmax(shares[:, ::-1] > 0, axis=1)  # not one of probability 0
+    return np.minimum((edges <= uniform[:, None]).sum(axis=1), last)

@@ -23,6 +23,15 @@ def pytest_addoption(parser):
 QUICK = {"n_estimators": 5, "max_depth": 3, "max_bin": 32}
 """A booster that trains in milliseconds."""
 
+SMALL_MODEL = {
+    "preset": "fast",
+    "n_steps": 2,
+    "preconditioner": {"name": "mixture", "n_components": 4},
+    "booster": {"n_estimators": 3},
+    "random_state": 1,
+}
+"""A whole model of a small table in a second or two."""
+
 PLAIN = {
     "preconditioner": "none",
     "inputs": ["latent"],

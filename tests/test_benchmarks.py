@@ -16,10 +16,14 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module(name)
+
+
 @pytest.fixture
 def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("peers")
+    return benchmark("peers", monkeypatch)
 
 
 @pytest.fixture
@@ -209,8 +213,7 @@ def test_quick_run_compares_our_models_and_reports_absent_peers(
 
 
 def test_cost_of_samplers_is_split_into_field_noise_and_library(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    samplers = importlib.import_module("samplers")
+    samplers = benchmark("samplers", monkeypatch)
 
     def slow(x: np.ndarray, cond: None) -> np.ndarray:
         begin = time.process_time()
@@ -229,8 +232,7 @@ def test_cost_of_samplers_is_split_into_field_noise_and_library(monkeypatch):
 
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("public_tables")
+    return benchmark("public_tables", monkeypatch)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SMALL_MODEL as SMALL
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
@@ -19,14 +20,6 @@ from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.tuning.distillation import student_inputs
-
-SMALL = {
-    "preset": "fast",
-    "n_steps": 2,
-    "preconditioner": {"name": "mixture", "n_components": 4},
-    "booster": {"n_estimators": 3},
-    "random_state": 1,
-}
 
 
 def mixed(n=1500, seed=0):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from conftest import SMALL_MODEL as SMALL
 
 from flowbdt import FlowBDT
 from flowbdt.cli.main import flowbdt
@@ -23,14 +24,6 @@ from flowbdt.training import run_directory
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
-
-SMALL = {
-    "preset": "fast",
-    "n_steps": 2,
-    "preconditioner": {"name": "mixture", "n_components": 4},
-    "booster": {"n_estimators": 3},
-    "random_state": 1,
-}
 
 
 def mixed(n=1500, seed=0):

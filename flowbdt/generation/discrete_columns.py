@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..errors import ConfigError
-from ..seeding import RowNoise
+from ..seeding import RowNoise, drawn
 from ..tables.conditions import ColumnScaling
 from ..tables.transforms import TableTransform
 from ..training.train_classifier import classifier_inputs
-from ..trees.classifiers import ValueClassifier, drawn, probabilities
+from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import forests
 from .compiled.engine import CompiledTrees, warn_slow
 

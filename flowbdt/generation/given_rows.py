@@ -25,9 +25,8 @@ from ..flow.closed_form.conditioning import softmax
 from ..flow.closed_form.expectation_maximisation import GaussianMixture
 from ..flow.closed_form.gaps import draw_unknown, log_tilt, mapped, of_columns
 from ..flow.closed_form.mixture import MixturePreconditioner
-from ..seeding import RowNoise, derive
+from ..seeding import RowNoise, derive, drawn
 from ..tables.event_table import EventTable, align_given
-from ..trees.classifiers import drawn
 from .generate_rows import EventGenerator
 from .input_rows import number_of_events
 

@@ -335,11 +335,12 @@ class Flow:
             content = self._model(n_times + k)
             classifier, function = log_odds_of(content, self.compiled, self._n_threads)
             shape = classifier.n_inputs, len(classifier.log_frequencies)
-            if shape != (max(n_seen + k, 1), len(values)):
+            wanted = max(n_seen + k, 1), len(values)
+            if shape != wanted:
                 raise FormatError(
                     f"{self.source.path}: the classifier of {self.transform.skeleton.names[k]!r}"
-                    f" has {shape[0]} inputs and {shape[1]} values, this run needs {n_seen + k} and"
-                    f" {len(values)}: copy it again, or train it anew"
+                    f" has {shape[0]} inputs and {shape[1]} values, this run needs {wanted[0]} and"
+                    f" {wanted[1]}: copy it again, or train it anew"
                 )
             classifiers.append(classifier)
             log_odds.append(function)

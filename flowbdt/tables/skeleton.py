@@ -122,8 +122,7 @@ class Skeleton:
         codes = np.full((n, len(self)), -1, dtype=np.int64)
         for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
             known = ~np.isnan(columns[name])
-            middle = values[:-1] / 2 + values[1:] / 2
-            codes[known, k] = np.searchsorted(middle, columns[name][known])
+            codes[known, k] = nearest_codes(columns[name][known], values)
         return codes
 
     def check_given(
@@ -148,7 +147,7 @@ class Skeleton:
             )
             pair = f"{first} and {second} in row {row} never meet in training"
             count = f"({plural(int(wrong.sum()), 'row')} of this kind)"
-            if (meet.sum(axis=1) == 1).all():
+            if _is_function(meet):
                 raise InputError(
                     f"given values contradict each other: {pair}, since {self.names[j]} follows"
                     f" from {self.names[i]} {count}; correct them, or leave one out"
@@ -165,7 +164,7 @@ class Skeleton:
             return []
         lines = [f"drawn by classifiers, in this order: {', '.join(self.names)}"]
         for (i, j), meet in self.allowed.items():
-            if (meet.sum(axis=1) == 1).all():
+            if _is_function(meet):
                 lines.append(f"{self.names[j]} follows from {self.names[i]}")
             else:
                 count = int((~meet).sum())
@@ -202,6 +201,16 @@ class Skeleton:
             meet[first, second] = False
             allowed[i, j] = meet
         return cls(names, values, allowed)
+
+
+def nearest_codes(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the places of the nearest to values (n,) among rising known ones (K,), NaN last."""
+    return np.searchsorted(known[:-1] / 2 + known[1:] / 2, values)
+
+
+def _is_function(meet: np.ndarray) -> bool:
+    """Return if each value of a column leaves one of another, from those that may meet (K, K')."""
+    return bool((meet.sum(axis=1) == 1).all())
 
 
 def _entropy(codes: np.ndarray) -> float:

@@ -64,7 +64,7 @@ def planned_inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
 def planned_transform(run: RunDirectory, task: dict[str, Any]) -> TableTransform:
     """Return the transform of the table. Raises FormatError."""
     content = _planned_files(run, task["fitted"])["transform.json"]
-    return TableTransform.from_json(run_directory.parse_json(content, "transform.json"))
+    return TableTransform.from_json(atomic_files.parse_json(content, "transform.json"))
 
 
 def check_planned(run: RunDirectory, plan: dict[str, Any]) -> None:

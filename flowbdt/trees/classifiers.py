@@ -11,7 +11,7 @@ import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, row_uniform
-from ..tables.checks import relative
+from ..tables.checks import relative_or_ones
 from .binned_rows import binned
 from .boosted_trees import load_booster
 
@@ -79,7 +79,7 @@ class ValueClassifier:
 
         ``weight`` (n,) are event weights, of which only the ratios matter.
         """
-        weight = np.ones(len(codes)) if weight is None else relative(weight)
+        weight = relative_or_ones(weight, len(codes))
         shares = np.bincount(codes, weight, n_values) + 1e-3
         rows = _Rows(inputs, codes, weight, np.log(shares / shares.sum()).astype(np.float32))
         settings = {**PARAMETERS, "num_class": n_values, "seed": seed, "nthread": n_threads}
@@ -87,17 +87,16 @@ class ValueClassifier:
         growth = SMALL if len(codes) <= FEW_ROWS else LARGE
         folds = [fold == k for k in range(FOLDS if growth is SMALL else 1)]
         folds = [held for held in folds if weight[held].any() and weight[~held].any()]
+        tables = [_Fold.of(rows, held) for held in folds]
         settings |= growth.parameters
-        trials = [
-            _Trial.of(rows, folds, growth, settings | {"max_depth": d}) for d in growth.depths
-        ]
+        trials = [_Trial.of(tables, growth, settings | {"max_depth": d}) for d in growth.depths]
         best = min(trials, key=lambda trial: trial.log_loss)
         booster = xgb.train(best.settings, rows.table(), best.rounds, verbose_eval=False)
         booster.set_attr(log_frequencies=" ".join(map(repr, rows.log_frequencies.tolist())))
         result = cls(booster, rows.log_frequencies)
         result.summary = {
             "trees": best.rounds,
-            "log_loss_without_trees": _mean([rows.loss_without_trees(held) for held in folds]),
+            "log_loss_without_trees": _mean([fold.loss_without_trees for fold in tables]),
             "log_loss": best.log_loss,
         }
         return result
@@ -154,6 +153,20 @@ class _Rows:
         return float(-np.average(log_shares, weights=self.weight[rows]))
 
 
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """Binned rows without a fold and of it, and the log loss of the frequencies in it."""
+
+    train: xgb.QuantileDMatrix
+    held: xgb.QuantileDMatrix
+    loss_without_trees: float
+
+    @classmethod
+    def of(cls, rows: _Rows, held: np.ndarray) -> Self:
+        train = rows.table(~held)
+        return cls(train, rows.table(held, train), rows.loss_without_trees(held))
+
+
 @dataclass(frozen=True)
 class _Trial:
     """Settings, with the rounds that suit all rows and the log loss in the folds held out."""
@@ -163,24 +176,21 @@ class _Trial:
     log_loss: float
 
     @classmethod
-    def of(
-        cls, rows: _Rows, folds: Sequence[np.ndarray], growth: Growth, settings: dict[str, Any]
-    ) -> Self:
+    def of(cls, folds: Sequence[_Fold], growth: Growth, settings: dict[str, Any]) -> Self:
         """Grow trees without each fold until they do not gain in it; none where they never do."""
         rounds, losses = [], []
-        for held in folds:
-            train = rows.table(~held)
+        for fold in folds:
             booster = xgb.train(
                 settings,
-                train,
+                fold.train,
                 growth.most_rounds,
-                evals=[(rows.table(held, train), "valid")],
+                evals=[(fold.held, "valid")],
                 early_stopping_rounds=growth.patience,
                 verbose_eval=False,
             )
-            without = rows.loss_without_trees(held)
-            rounds.append(booster.best_iteration + 1 if booster.best_score < without else 0)
-            losses.append(min(booster.best_score, without))
+            gains = booster.best_score < fold.loss_without_trees
+            rounds.append(booster.best_iteration + 1 if gains else 0)
+            losses.append(min(booster.best_score, fold.loss_without_trees))
         return cls(settings, round(MORE * _mean(rounds)), _mean(losses))
 
 
@@ -199,10 +209,3 @@ def probabilities(margins: np.ndarray, allowed: np.ndarray | None) -> np.ndarray
         margins = np.where(allowed | ~some, margins, -np.inf)
     shares = np.exp(margins - margins.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-
-
-def drawn(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Return codes (n,) with probabilities (n, K), from uniform numbers (n,)."""
-    edges = np.cumsum(shares, axis=1)[:, :-1]
-    last = shares.shape[1] - 1 - np.argmax(shares[:, ::-1] > 0, axis=1)  # not one of probability 0
-    return np.minimum((edges <= uniform[:, None]).sum(axis=1), last)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...seeding import BLOCK, RowNoise, derive, row_uniform
+from ...seeding import BLOCK, RowNoise, derive, drawn, row_uniform
 from ...tables.checks import relative_or_ones
 from .conditioning import CHUNK, FLOOR, Full, log_sum_exp, softmax
 from .expectation_maximisation import GaussianMixture, gap_patterns
@@ -52,11 +52,11 @@ def fill_gaps(
     rows, share = np.hstack([known, others]), None if weight is None else weight[chosen]
     mixture, wanted = one_gaussian(rows[chosen], share), 0
     for number in range(ROUNDS + 1):
-        drawn = gappy if number == ROUNDS else np.intersect1d(gappy, chosen)
+        now = gappy if number == ROUNDS else np.intersect1d(gappy, chosen)
         key = derive(seed, "fill", number)
-        if len(drawn):
-            new = draw_unknown(mixture, rows[drawn], RowNoise(key, "fill", drawn))
-            filled[drawn] = np.where(missing[drawn], new[:, : known.shape[1]], known[drawn])
+        if len(now):
+            new = draw_unknown(mixture, rows[now], RowNoise(key, "fill", now))
+            filled[now] = np.where(missing[now], new[:, : known.shape[1]], known[now])
         if number < ROUNDS:
             fitted = MixturePreconditioner(n_components=wanted or "auto").fit(
                 filled[chosen], cond=others[chosen], weight=share, seed=key
@@ -122,7 +122,7 @@ def draw_unknown(
         rows = np.arange(len(y))[numbers]
         log_joint = mixture.log_joint(y[rows], observed)
         weights = softmax(log_joint if tilt is None else log_joint + tilt[rows])
-        component = (np.cumsum(weights, axis=1)[:, :-1] <= uniform[rows, None]).sum(axis=1)
+        component = drawn(weights, uniform[rows])
         order = np.concatenate([np.flatnonzero(observed), np.flatnonzero(~observed)])
         n_known = int(observed.sum())
         for k in np.unique(component):

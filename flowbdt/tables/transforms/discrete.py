@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import ConfigError, DataWarning, plural
 from ...typed_settings import AtLeastOne, AtLeastZero, check_value
+from ..skeleton import nearest_codes
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
 from .choose import choose_continuous, choose_integer_tails
 from .rank import Distinct, find_spikes, spread_normal
@@ -210,8 +211,7 @@ def codes_of(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     code = np.minimum(np.searchsorted(known, values), known.size - 1)
     unknown = known[code] != values
     if unknown.any():
-        nearest = np.searchsorted(known[:-1] / 2 + known[1:] / 2, values)
-        code = np.where(unknown, nearest, code)
+        code = np.where(unknown, nearest_codes(values, known), code)
         warnings.warn(
             f"{plural(int(unknown.sum()), 'row')} of a categorical column hold values that are"
             " not in the training rows; they are treated as the nearest one that is",

@@ -168,9 +168,14 @@ class TableTransform:
         return patterns
 
     @property
+    def _with_gaps(self) -> set[str]:
+        """Names of the learned columns that are missing in some rows."""
+        return {name for group in self.gaps for name in group}
+
+    @property
     def may_be_missing(self) -> set[str]:
         """Names of the columns that are missing in some rows."""
-        names = {name for group in self.gaps for name in group}
+        names = self._with_gaps
         for relation in self._relations:  # in order: sources before targets
             if not names.isdisjoint(relation.sources):
                 names.add(relation.target)
@@ -178,7 +183,7 @@ class TableTransform:
 
     def _classified(self) -> dict[str, np.ndarray]:
         """Return the values of the columns that classifiers draw, NaN last where it is one."""
-        missing, known = {name for group in self.gaps for name in group}, {}
+        missing, known = self._with_gaps, {}
         for column in self._columns:
             if isinstance(column.transform, Classified):
                 values = column.transform.values
@@ -266,7 +271,7 @@ class TableTransform:
         return _Column(name, dtype, transform, reason, low, high)
 
     def _warn_of_constants(self) -> None:
-        gaps = {name for group in self.gaps for name in group}
+        gaps = self._with_gaps
         names = [c.name for c in self._columns if c.transform and c.transform.name == "constant"]
         names = [name for name in names if name not in gaps]
         if names:
