@@ -241,7 +241,7 @@ def _score_relations(
     results = []
     for relation in tables.relations:
         value, floor = (
-            metric(_named_columns(t), relation, weight=t.weight, **options)
+            metric(t.by_name(), relation, weight=t.weight, **options)
             for t in (tables.generated, tables.real)
         )
         results.append(value.with_floor(floor))
@@ -250,13 +250,6 @@ def _score_relations(
 
 def _weights(real: EventTable, generated: EventTable) -> dict[str, np.ndarray | None]:
     return {"weight_real": real.weight, "weight_generated": generated.weight}
-
-
-def _named_columns(table: EventTable) -> dict[str, np.ndarray]:
-    columns = {name: table.column(name) for name in table.names}
-    if table.cond is not None:
-        columns |= dict(zip(table.cond_names, table.cond.T, strict=True))
-    return columns
 
 
 def _mean(results: list[Result]) -> Result:
