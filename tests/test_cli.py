@@ -83,6 +83,27 @@ def test_evaluate_writes_a_report(folder, capsys):
     assert json.loads((folder / "report" / "report.json").read_text())
 
 
+@pytest.mark.slow
+def test_observables_of_the_command_line_are_judged_and_drawn(folder, capsys):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    run("generate", "run", "-n", 300, "-o", "new.h5")
+    own = ["--particle", "j=pt:mass,eta:tau1,phi:0,mass:0", "--observable", "e = energy(j)"]
+    assert run("evaluate", "jets.h5", "new.h5", "-o", "r", "--quick", *own) == 0
+    scores = json.loads((folder / "r" / "report.json").read_text())
+    assert scores["settings"]["particles"] == {
+        "j": {"pt": "mass", "eta": "tau1", "phi": 0, "mass": 0}
+    }
+    assert ("separation", "e") in {(r["name"], r["column"]) for r in scores["results"]}
+    assert "e = energy(j)" in (folder / "r" / "report.html").read_text()
+    capsys.readouterr()
+    judged = ["--real", "jets.h5", "--quick", "-q"]
+    assert run("report", "new.h5", "run", *judged, *own, "-o", "page") == 0
+    assert run("compare", "r", "new.h5", *judged) == 1
+    assert "judged with the observables" in capsys.readouterr().err
+    assert run("evaluate", "jets.h5", "new.h5", "-o", "s", "--particle", "j") == 1
+    assert "--particle is written e1=pt:pt1" in capsys.readouterr().err
+
+
 def test_generated_bytes_do_not_depend_on_the_process(folder):
     run("fit", "jets.h5", "-o", "run", *QUICK)
     command = [sys.executable, "-m", "flowbdt.cli", "generate", "run", "-n", "500", "-q"]

@@ -32,6 +32,7 @@ LOW_VALUES = 70_000_000
     metavar="'A = B / C'",
     help="Relation between columns to check; repeatable.",
 )
+@options.observables
 @options.weight
 @options.quick
 @options.seed()
@@ -65,21 +66,23 @@ ENTRIES = "Report folders, files of events, or runs."
 truth_options = options.combined(
     options.file("--real", help="Real events to judge events and runs by."),
     options.file("--training", help="Events trained on: gives the floor."),
+    options.observables,
     options.quick,
     options.seed(),
 )
 """Options that say what `compare` and `report` judge by."""
 
 
-def _read_truth(real: Path | None, training: Path | None, seed: int, quick: bool) -> Truth | None:
+def _read_truth(real: Path | None, training: Path | None, **judged: Any) -> Truth | None:
     """Return the real events to judge by; None if there are none."""
     from ..evaluation.entries import Truth
     from ..tables.formats import read_table
 
     if real is None:
-        options.refuse_given("--real names the events to judge by", "training", "quick", "seed")
+        options.refuse_given("--real names the events to judge by", "training", *judged)
         return None
-    return Truth(read_table(real), None if training is None else read_table(training), seed, quick)
+    known = None if training is None else read_table(training)
+    return Truth(read_table(real), known, **judged)
 
 
 @click.command()

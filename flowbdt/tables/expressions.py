@@ -419,6 +419,11 @@ class Observables:
         """Names of the observables."""
         return tuple(self.expressions)
 
+    @property
+    def texts(self) -> list[str]:
+        """The observables as they were written."""
+        return [expression.text for expression in self.expressions.values()]
+
     def __len__(self) -> int:
         return len(self.expressions)
 
