@@ -227,7 +227,7 @@ def test_pairs_of_particles_are_observables_by_default():
         ("m = mass()", "mass takes one particle or more"),
         ("m = deltaR(e1)", "deltaR takes 2 particles"),
         ("e1 = mass(e1, e2)", "the name 'e1' is taken"),
-        ("m = pt1 > 3 & eta1 < 2", "set each comparison in brackets"),
+        ("m = pt1 > 3 & eta1 < 2", "set brackets"),
         ("m = mass(e1, e2", "cannot be read"),
         ("mass(e1, e2)", "must have the form"),
     ],

@@ -133,6 +133,11 @@ class Expression:
         sources, labels = tuple(sorted(reader.sources)), tuple(reader.labels)
         return cls(what, text, tree, kind, sources, labels, frozenset(reader.numeric), particles)
 
+    @property
+    def names(self) -> set[str]:
+        """All names in it: of columns, particles and functions."""
+        return {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
+
     def check_columns(self, names: Collection[str]) -> None:
         """Raise ConfigError unless every column is among the names, and no particle is."""
         for name in self.particles:
@@ -257,7 +262,9 @@ class _Reader:
                 continue
             said, hint = ast.unparse(part), ""
             if wanted == "condition":
-                hint = ": compare it, and set each comparison in brackets, as (a > 1) & (b < 2)"
+                hint = (
+                    f": compare it, as {said} == 1; beside & and | set brackets: (a > 1) & (b < 2)"
+                )
             elif wanted == "particle" and isinstance(part, ast.Name):
                 raise ConfigError(
                     f"{self.where}: {unknown('particle', said, self.particles)} Declare it in"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...tables.event_table import stored_range
+from ...tables.particles import read_particles
 from ...tables.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
@@ -100,9 +101,10 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
         columns.append(row)
         latent += width
     names = [column["name"] for column in stored["columns"]]
+    particles = read_particles(stored.get("particles"))
     relations = [
         _relation(build, relation, names, stored["columns"])
-        for relation in order_relations(stored["relations"], names)
+        for relation in order_relations(stored["relations"], names, (), particles)
     ]
     joint = transform.joint
     return InverseArrays(
