@@ -9,7 +9,9 @@ from flowbdt import EventTable, FlowBDT, seeding
 from flowbdt import model as model_file
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.evaluation.entries import Truth
 from flowbdt.generation import generate_rows, trained_flow
+from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
 from flowbdt.tables.expressions import Cuts, declared
@@ -326,3 +328,24 @@ def test_an_interrupted_run_with_cuts_ends_in_the_same_bytes(tmp_path, cut):
         Flow(run)
     fit_run(inputs, tmp_path / "run", resume=True)
     assert run.read_json("manifest.json") == manifest
+
+
+def test_entries_are_judged_with_what_their_runs_declare(cut, tmp_path):
+    cut.save(tmp_path / "m.flowbdt")
+    paths = [str(tmp_path / name) for name in ("m.flowbdt", "events.h5")]
+    truth = Truth.for_entries(paths, jets(), None)
+    assert (truth.observables, truth.particles) == (DERIVED["observables"], PAIR)
+    assert truth.derived.names == ("far",)
+    assert Truth.for_entries(paths, jets(), None, ["r = pt1 / pt2"]).derived.names == ("r",)
+    other = FlowBDT(**COARSE, rejection=False, observables=["far = pt1 > 30"]).fit(jets(100))
+    other.save(tmp_path / "n.flowbdt")
+    with pytest.raises(ConfigError, match="runs declare the observable 'far' differently"):
+        Truth.for_entries([*paths, str(tmp_path / "n.flowbdt")], jets(), None)
+
+
+def test_exports_refuse_what_they_cannot_keep(cut, tmp_path):
+    with pytest.raises(ConfigError, match=r"requires=False\), and leave these out"):
+        write_cpp(cut, tmp_path / "cpp")
+    flow = Flow(run_directory.Archive("model", cut.archive_), requires=False, compiled=False)
+    write_cpp(flow, tmp_path / "cpp")
+    assert (tmp_path / "cpp" / "model.bin").exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation.evaluate import evaluate
+from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.expressions import Cuts, Observables, declared
 from flowbdt.tables.relations import Relation, order_relations
@@ -299,3 +301,21 @@ def test_a_relation_may_use_particles_and_comparisons():
     ordered = order_relations(["high = M > 70", "M = mass(e1, e2)"], names, (), particles)
     assert [r.target for r in ordered] == ["M", "high"]
     assert ordered[0].sources == ("E", "eta1", "phi1", "pt1", "x", "y", "z")
+
+
+def test_a_column_that_is_a_mass_of_particles_agrees_with_them_in_every_event(tmp_path):
+    rng = np.random.default_rng(0)
+    columns = {f"{k}{i}": rng.normal(20.0, 3.0, 400) for i in (1, 2) for k in ("px", "py", "pz")}
+    pair = {f"e{i}": {k: f"{k}{i}" for k in ("px", "py", "pz")} | {"mass": 0} for i in (1, 2)}
+    mass, _ = declared(["M = mass(e1, e2)"], pair)
+    table = mass.added_to(EventTable.of(columns))
+    settings = {"particles": pair, "observables": [], "relations": ["M = mass(e1, e2)"]}
+    model = FlowBDT(
+        preset="fast", n_steps=2, booster={"n_estimators": 2}, random_state=1, **settings
+    )
+    model.fit(table).save(tmp_path / "m.flowbdt")
+    events = FlowBDT.load(tmp_path / "m.flowbdt").sample(500, random_state=2)
+    np.testing.assert_array_equal(events.column("M"), mass.values(events.by_name())[:, 0])
+    assert np.array_equal(model.sample(500, random_state=2).x, events.x)
+    with pytest.raises(ConfigError, match="of a relation is not compiled"):
+        write_cpp(model, tmp_path / "cpp")

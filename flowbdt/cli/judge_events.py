@@ -73,7 +73,9 @@ truth_options = options.combined(
 """Options that say what `compare` and `report` judge by."""
 
 
-def _read_truth(real: Path | None, training: Path | None, **judged: Any) -> Truth | None:
+def _read_truth(
+    entries: Sequence[str], real: Path | None, training: Path | None, **judged: Any
+) -> Truth | None:
     """Return the real events to judge by; None if there are none."""
     from ..evaluation.entries import Truth
     from ..tables.formats import read_table
@@ -82,7 +84,7 @@ def _read_truth(real: Path | None, training: Path | None, **judged: Any) -> Trut
         options.refuse_given("--real names the events to judge by", "training", *judged)
         return None
     known = None if training is None else read_table(training)
-    return Truth(read_table(real), known, **judged)
+    return Truth.for_entries(entries, read_table(real), known, **judged)
 
 
 @click.command()
@@ -101,7 +103,7 @@ def compare_command(
 
     if output is not None:
         check_target(output)
-    truth = _read_truth(**truth_settings)
+    truth = _read_truth(entries, **truth_settings)
     judged = read_entries(entries, truth)
     scores = {entry.name: entry.evaluation for entry in judged}
     differences = held_against_each_other(judged, truth)
@@ -152,7 +154,7 @@ def report_command(
     if not any(library.is_run(Path(entry)) for entry in entries):
         options.refuse_given("only runs make events with it", "evaluations")
     atomic_files.make_folder(output)  # an error now, not at the end
-    truth = _read_truth(**truth_settings)
+    truth = _read_truth(entries, **truth_settings)
     judged = library.read_entries(entries, truth, sampler)
     samples, real, training = library.samples_of(judged, truth)
     quality, missing = library.quality_points(judged, truth, evaluations)

@@ -68,6 +68,36 @@ class Truth:
         """The observables of every entry."""
         return declared(self.observables, self.particles)[0]
 
+    @classmethod
+    def for_entries(
+        cls,
+        paths: Sequence[str],
+        real: EventTable,
+        training: EventTable | None,
+        observables: Sequence[str] | None = None,
+        particles: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Truth:
+        """Return the truth with what the runs among entries declare, where nothing else is said.
+
+        Raises ConfigError if runs declare observables or particles of one name differently.
+        """
+        found: dict[str, dict[str, Any]] = {"observable": {}, "particle": {}}
+        for path in filter(is_run, map(Path, paths)):
+            known = run_directory.read_plan(run_directory.open_run(path))["fingerprint"]["settings"]
+            texts = {text.partition("=")[0].strip(): text for text in known.get("observables", ())}
+            for kind, one in (("observable", texts), ("particle", known.get("particles", {}))):
+                for name, spec in one.items():
+                    if name not in (particles or {}) and found[kind].setdefault(name, spec) != spec:
+                        raise ConfigError(
+                            f"runs declare the {kind} {name!r} differently: {spec!r} of {path},"
+                            f" before {found[kind][name]!r}; say which with --{kind}"
+                        )
+        if observables is None and particles is None:
+            observables = list(found["observable"].values())
+        particles = {**found["particle"], **(particles or {})} or None
+        return cls(real, training, observables=observables, particles=particles, **settings)
+
 
 def names_of(paths: Sequence[str | Path]) -> list[str]:
     """Return short names of paths: the last part, or as many parts as tell them apart."""
