@@ -181,6 +181,8 @@ class ModelConfig:
             chosen.pop("n_steps", None)  # times by themselves say how many
         if spec_name(self.coupling) == "given":
             chosen["rejection"] = False  # such an event has one outcome only, none to take instead
+        if not self.particles:
+            chosen["observables"] = []  # else pairs of particles, when a run is planned
         booster, noise = self._booster(chosen.pop("booster"), wide), chosen.pop("noise")
         values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP
         repeats = min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS)
