@@ -12,6 +12,7 @@ from flowbdt.evaluation import score_events
 from flowbdt.evaluation.differences import differences
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
+from flowbdt.evaluation.report.score_tables import what_is_lost
 from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "wasserstein", "correlation_max", "correlation_distance"]
@@ -331,3 +332,37 @@ def test_scores_with_other_observables_are_not_compared() -> None:
     with pytest.raises(ConfigError, match="judged with the observables none, second with"):
         differences({"first": plain, "second": derived})
     assert differences({"first": derived, "second": derived})
+
+
+# ---- residuals
+
+
+def product(seed: int, n: int = 2500, smear: float = 0.0) -> EventTable:
+    """A column that is the product of two others, smeared; one that has to do with none; a sign."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    x[:, 3] = x[:, 0] * x[:, 1] + smear * rng.normal(size=n)
+    return EventTable.of(np.column_stack([x, x[:, 0] > 0]), ["a", "b", "c", "ab", "sign"])
+
+
+@pytest.mark.parametrize("smear", [0.0, 0.15])
+def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None:
+    judges = {name: {"n_split_seeds": 1} for name in ("auc_gb", "auc_residual")}
+    made = product(2, smear=smear)
+    result = evaluate(product(1), made, training=product(3), metrics={**judges, "lost": {}})
+    residual, raw = result.get("auc_residual"), result.get("auc_gb")
+    assert residual.floor == pytest.approx(0.5, abs=0.04)
+    lost = [r for r in result.results if r.name == "lost"]
+    assert [r.column for r in lost] == ["a", "b", "c", "ab", "sign"]
+    explained = {r.column: r.settings["real"] for r in lost}
+    assert explained["ab"] > 0.85
+    assert explained["sign"] > 0.9
+    assert explained["c"] < 0.05
+    if not smear:  # both at the floor
+        assert abs(residual.excess) < 2.5
+        assert max(abs(r.excess) for r in lost) < 3.5
+    else:
+        assert residual.value > raw.value + 0.1
+        assert result.get("lost", "b").excess > 3
+        assert abs(result.get("lost", "c").excess) < 3
+        assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
