@@ -83,6 +83,27 @@ def test_evaluate_writes_a_report(folder, capsys):
     assert json.loads((folder / "report" / "report.json").read_text())
 
 
+def test_cuts_and_observables_of_a_configuration(folder, capsys):
+    (folder / "own.yaml").write_text(
+        "observables: ['r = tau2 / tau1']\nrequire: ['mass > 0', 'r < 2']\nparticles:\n"
+        "  j: {pt: mass, eta: 0, phi: 0, mass: 0}\n"
+    )
+    assert run("fit", "jets.h5", "-o", "run", *QUICK, "--config", "own.yaml") == 0
+    capsys.readouterr()
+    assert run("show", "run") == 0
+    assert "meet require 'mass > 0' and 'r < 2'" in capsys.readouterr().out
+    assert run("fit", "-o", "run", "--resume") == 0
+    assert run("fit", "-o", "run", "--resume", "--set", "require=[]") == 1
+    assert "other settings for require" in capsys.readouterr().err
+    assert run("generate", "run", "-n", 2500, "-o", "new.h5") == 0
+    new = read_table("new.h5")
+    assert new.names == ("mass", "tau1", "tau2", "tau21")
+    assert (new.column("mass") > 0).all()
+    assert (new.column("tau2") / new.column("tau1") < 2).all()
+    assert run("fit", "jets.h5", "--dry-run", *QUICK, "--set", "require=['mass > 1e9']") == 1
+    assert "does not hold in" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_observables_of_the_command_line_are_judged_and_drawn(folder, capsys):
     run("fit", "jets.h5", "-o", "run", *QUICK)

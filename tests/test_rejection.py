@@ -8,7 +8,7 @@ import pytest
 from flowbdt import EventTable, FlowBDT, seeding
 from flowbdt import model as model_file
 from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.evaluation.entries import Truth
 from flowbdt.generation import generate_rows, trained_flow
 from flowbdt.generation.export.write_cpp import write_cpp
@@ -349,3 +349,34 @@ def test_exports_refuse_what_they_cannot_keep(cut, tmp_path):
     flow = Flow(run_directory.Archive("model", cut.archive_), requires=False, compiled=False)
     write_cpp(flow, tmp_path / "cpp")
     assert (tmp_path / "cpp" / "model.bin").exists()
+
+
+def test_cuts_hold_with_missing_values_kept_and_filled():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=900), 25.0 + rng.exponential(5.0, 900)])
+    x[rng.random(900) < 0.3, 1] = np.nan
+    cuts = {"require": ["isnan(pt) or pt > 25"], "rejection": False}
+    model = FlowBDT(**COARSE, **cuts).fit(EventTable.of(x, ["a", "pt"], missing=True))
+    for missing in ("keep", "fill"):
+        events = model.sample(1500, random_state=2, missing=missing)
+        gaps = np.isnan(events.column("pt"))
+        assert (events.column("pt")[~gaps] > 25).all()
+        assert 0.25 < gaps.mean() < 0.45 if missing == "keep" else not gaps.any()
+    with pytest.raises(InputError, match="does not hold in"):
+        FlowBDT(**COARSE, require=["pt > 25"]).fit(EventTable.of(x, ["a", "pt"], missing=True))
+
+
+def test_cuts_on_categories_and_conditions_hold():
+    rng = np.random.default_rng(0)
+    kind, gen = rng.choice(["e", "mu"], 900), rng.uniform(20.0, 60.0, 900)
+    pt = gen + np.where(kind == "mu", np.abs(rng.normal(0.0, 3.0, 900)), rng.normal(0.0, 3.0, 900))
+    table = EventTable.of({"pt": pt, "kind": kind}, cond={"gen": gen})
+    cuts = {"require": ["kind == 'e' or pt > gen"], "rejection": False}
+    model = FlowBDT(**COARSE, **cuts).fit(table)
+    new = model.sample(cond={"gen": gen}, random_state=1)
+    mu = new.column("kind") == new.categories["kind"].index("mu")
+    assert 0.3 < mu.mean() < 0.7
+    assert (new.column("pt")[mu] > gen[mu]).all()
+    assert (new.column("pt")[~mu] < gen[~mu]).any()
+    with pytest.raises(RunError, match=r"does not meet require .* in 2000 draws"):
+        model.sample(3, cond={"gen": [1e5]}, outside=None, random_state=1)
