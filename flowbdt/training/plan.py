@@ -233,6 +233,7 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
     cuts = Cuts.parse(config.require, observables, particles)
     names = (*table.names, *table.cond_names)
     observables.bound(names, table.categories), cuts.bound(names, table.categories)
+    cuts.check_generated(table.names)
     if trained_on:
         for relation in relations:
             relation.check(table)
