@@ -490,7 +490,8 @@ class Observables:
             return table
         columns = table.by_name()
         bound = self.bound(columns, table.categories)
-        x, known = bound.values(columns), bound.known(columns)
+        known = bound.known(columns)
+        x = np.stack([known[name] for name in self.names], axis=1)
         for (name, expression), values in zip(bound.expressions.items(), x.T, strict=True):
             sources = [np.isnan(known[source]) for source in expression.sources]
             wrong = ~np.isfinite(values) & ~np.any(sources, axis=0)
