@@ -6,12 +6,13 @@
 FOLDER as for ``mixed_tables.py``. The protocol is that of arXiv 2310.09656, 2410.20626 and
 2603.23016: 90% of the rows to train, as many generated, the *training* rows as reference.
 *C2ST* is the AUC of XGBoost with its defaults and native categories, at least .5, mean of three
-folds (their score is 2 - 2 AUC); *C2ST test* the same against the held-out 10%, with as many generated rows.
-*MLE* is the AUC, on the held-out rows, of XGBoost that learns the label from generated rows, the
-best of 36 settings by a ninth of these rows. *DCR* comes from another fit, to half of the rows:
-the share of generated rows that are nearer to that half than to the other one, by L1 distance,
-numbers in units of their range, categories one-hot (.5: nothing is copied). *Shape* and *trend* are
-those of sdmetrics in an environment of its own, whose interpreter ``--sdmetrics`` names:
+folds (their score is 2 - 2 AUC); *C2ST test* the same against the held-out 10%, with as many
+generated rows. *MLE* is the AUC, on the held-out rows, of XGBoost that learns the label from
+generated rows, the best of 36 settings by a ninth of these rows. *DCR* comes from another fit, to
+half of the rows: the share of generated rows that are nearer to that half than to the other one, by
+L1 distance, numbers in units of their range, categories one-hot (.5: nothing is copied). *Shape*
+and *trend* are those of sdmetrics in an environment of its own, whose interpreter ``--sdmetrics``
+names:
 
     python3 -m venv benchmarks/.sdmetrics && benchmarks/.sdmetrics/bin/pip install sdmetrics
 
