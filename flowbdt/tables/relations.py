@@ -83,6 +83,11 @@ class Relation:
         """The right side: names, numbers, arithmetic and known functions only."""
         return _read(self.text)[1]
 
+    @property
+    def is_copy(self) -> bool:
+        """True if the target equals another column."""
+        return isinstance(self.expression, ast.Name)
+
     def check_columns(self, names: Sequence[str], conditions: Sequence[str] = ()) -> None:
         """Raise `ConfigError` unless every column of the relation is among the names."""
         for name in (self.target, *self.sources):
