@@ -348,6 +348,21 @@ def test_equal_in_all_rows_is_equal_in_all_events():
         model.impute(pd.DataFrame({"twin": [1.0], "its twin": [2.0]}))
 
 
+def test_a_copy_with_gaps_equals_the_whole_column():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=600)
+    frame = pd.DataFrame({"x": x, "u": rng.normal(size=600), "some": np.where(x > 0, x, np.nan)})
+    model = FlowBDT(**SMALL).fit(frame)
+    assert model.transform_.skeleton.names == ("kind of some",)
+    new = model.sample(2000, random_state=1)
+    assert (new.some.isna() | (new.some == new.x)).all()
+    assert ((new.x > 0) == new.some.notna()).mean() > 0.97
+    full = model.sample(500, random_state=1, missing="fill")
+    assert (full.some == full.x).all()
+    again = TableTransform(model.transform_.transform_spec(), classify=True)
+    assert again.fit(EventTable.of(frame, missing=True)).skeleton.names == ("kind of some",)
+
+
 def test_nothing_smooth_and_gaps():
     rng = np.random.default_rng(2)
     n = 1500

@@ -280,7 +280,8 @@ def find_repeats(
     with `ATOM_SHARE` of the rows; an equality a spike at 0 of the difference with `EQUAL_SHARE`,
     rows at atoms left out. A column with an equality is worth it, or one whose atoms have
     `LEAST_COVER` without those at its ends, since a rank has limits exactly; or one of ``forced``.
-    Where two columns are equal in all rows the later one alone is learned.
+    A column with the values of another wherever it is known is a copy, which alone may equal an
+    earlier one; no other column equals it.
     """
     found: dict[int, tuple[np.ndarray, list[int]]] = {}
     atoms, smooth = {}, x.copy()
@@ -294,14 +295,18 @@ def find_repeats(
         smooth[np.isin(x[:, i], atoms[i]), i] = np.nan
         if i in forced or counts[between].sum() > LEAST_COVER * distinct.n:
             found[i] = (atoms[i], [])
-    copies: set[int] = set()
-    for i, later in _maybe_equal(x, smooth, places):
-        later = [j for j in later if j not in copies]
-        same = next((j for j in later if _are_equal(x[:, i], x[:, j])), None)
-        if same is not None:
-            copies.add(i)
-            found[i] = (np.array([]), [same])
-            continue
+    pairs, copies = list(_maybe_equal(x, smooth, places)), {}
+    for i, later in pairs:
+        for j in later:
+            for copy, other in ((i, j), (j, i)):
+                if not {i, j} & copies.keys() and _is_copy(x[:, copy], x[:, other]):
+                    copies[copy] = other
+    for copy, other in copies.items():
+        while other in copies:
+            other = copies[other]
+        found[copy] = (np.array([]), [other])
+    for i, later in pairs:
+        later = [j for j in later if not {i, j} & copies.keys()]
         equal, rest = [], smooth[:, i].copy()
         while later:
             shares = [_share_equal(rest, x[:, j]) for j in later]
@@ -311,7 +316,7 @@ def find_repeats(
             rest[rest == x[:, equal[-1]]] = np.nan
         if equal:
             found[i] = (atoms[i], equal)
-    return found
+    return dict(sorted(found.items()))
 
 
 def _maybe_equal(
@@ -323,15 +328,15 @@ def _maybe_equal(
     for k, i in reversed(list(enumerate(places[:-1]))):
         later = np.array(places[k + 1 :])
         others, both = x[rows][:, later], ~np.isnan(x[rows, i])
-        same = (others == x[rows, i][:, None]).sum(axis=0) == (~np.isnan(others[both])).sum(axis=0)
+        same = (others == x[rows, i][:, None])[both] | np.isnan(others[both])
         share = (others == smooth[rows, i][:, None]).mean(axis=0)
-        yield i, later[same | (share > EQUAL_SHARE / 2)].tolist()
+        yield i, later[same.all(axis=0) | (share > EQUAL_SHARE / 2)].tolist()
 
 
-def _are_equal(values: np.ndarray, other: np.ndarray) -> bool:
-    """Return if two columns (n,) are equal wherever both are known."""
-    both = ~np.isnan(values) & ~np.isnan(other)
-    return bool(both.sum() > FEWEST_REPEATS and (values == other)[both].all())
+def _is_copy(values: np.ndarray, other: np.ndarray) -> bool:
+    """Return if known values (n,) are those of another column, which is known there, too."""
+    known = ~np.isnan(values)
+    return bool(known.sum() > FEWEST_REPEATS and (values == other)[known].all())
 
 
 def _share_equal(smooth: np.ndarray, other: np.ndarray) -> float:
@@ -366,6 +371,7 @@ class Mixed(ColumnTransform):
 
     name = "mixed"
     fitted = ("shares",)
+    shares = np.zeros(0)
     atoms: str | Sequence[float] = "auto"
     equal: str | Sequence[str] = "auto"
     inner: str | Mapping[str, Any] | Sequence[Any] = "auto"
@@ -404,6 +410,11 @@ class Mixed(ColumnTransform):
     def occurring(self) -> np.ndarray:
         """The kinds, rising, that the column can have, besides missing."""
         return np.flatnonzero(self.shares)
+
+    @property
+    def is_copy(self) -> bool:
+        """True if known values are always those of one other column."""
+        return self.occurring.tolist() == [1 + len(self.atoms)]
 
     def texts(self) -> list[str]:
         """Return what each kind that occurs is, in words."""

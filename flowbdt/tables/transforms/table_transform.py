@@ -225,14 +225,14 @@ class TableTransform:
     def _set_gaps(self, gaps: Sequence[Sequence[str]]) -> None:
         """Keep gaps, and what the discrete columns say that are none of the table, by name.
 
-        Of mixed columns the last comes first: what it may equal is known then.
+        Of mixed columns the last comes first, but for copies: what it may equal is known then.
         """
         self.gaps, kinds = tuple(map(tuple, gaps)), {}
         names, missing = self.names, self._with_gaps
-        for c in reversed(self._columns):
-            if isinstance(c.transform, Mixed):
-                pattern = Pattern((c.name,), names, c.transform, c.name in missing, c.dtype)
-                kinds[self._free(KIND.format(c.name))] = pattern
+        mixed = [c for c in reversed(self._columns) if isinstance(c.transform, Mixed)]
+        for c in sorted(mixed, key=lambda c: c.transform.is_copy):
+            pattern = Pattern((c.name,), names, c.transform, c.name in missing, c.dtype)
+            kinds[self._free(KIND.format(c.name))] = pattern
         self._copies = [pattern for pattern in kinds.values() if len(pattern.values) == 1]
         self.patterns = {k: pattern for k, pattern in kinds.items() if len(pattern.values) > 1}
         alone = {column.name for column in self._columns if self._is_alone(column)}
@@ -360,11 +360,12 @@ class TableTransform:
 
     def _fit_mixed(self, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]) -> None:
         """Find the columns of which classifiers draw a part, and fit them without it."""
-        as_set = {}
-        for i, column in enumerate(self._columns):
-            if isinstance(column.transform, Mixed):
-                as_set[i] = column.transform.options()
-                self._check_mixed(i, table.categories)
+        self._check_mixed(table.categories)
+        as_set = {
+            i: c.transform.options()
+            for i, c in enumerate(self._columns)
+            if isinstance(c.transform, Mixed)
+        }
         places = [
             i
             for i, c in enumerate(self._columns)
@@ -391,6 +392,7 @@ class TableTransform:
             spec = {"name": "mixed", **options}
             column.transform = self._fitted(i, column.name, spec, values[smooth])
             column.transform.count(kinds[known])
+        self._check_mixed(table.categories)
 
     def _is_relation(
         self, column: _Column, equal: Sequence[str], columns: Mapping[str, np.ndarray]
@@ -750,9 +752,7 @@ class TableTransform:
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
-            for i, column in enumerate(result._columns):
-                if isinstance(column.transform, Mixed):
-                    result._check_mixed(i)
+            result._check_mixed()
             result._set_gaps(data.get("gaps") or ())
             result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
@@ -760,20 +760,31 @@ class TableTransform:
             result.spec = result.transform_spec()
         return result
 
-    def _check_mixed(self, index: int, categories: Collection[str] = ()) -> None:
-        """Raise ConfigError unless a mixed column may equal what it is said to."""
-        column, later = self._columns[index], []
-        for c in self._columns[index + 1 :]:
-            if c.transform and not isinstance(c.transform, Classified) and c.name not in categories:
-                later.append(c.name)
-        equal = column.transform.equal
-        wrong = [name for name in ([] if equal == "auto" else equal) if name not in later]
-        if wrong or column.name in categories:
-            what = f"equal to {wrong[0]!r}" if wrong else "texts"
-            raise ConfigError(
-                f"column {column.name!r}: transform 'mixed' is for numbers that may equal those of"
-                f" a later column ({', '.join(later) or 'there is none'}), got {what}"
-            )
+    def _check_mixed(self, categories: Collection[str] = ()) -> None:
+        """Raise ConfigError unless each mixed column may equal what it is said to.
+
+        That are numbers of later columns, or of any for one that is but a copy; copies are equalled
+        by none. Before `Mixed.count` any may be a copy.
+        """
+        may_be = {
+            c.name
+            for c in self._columns
+            if c.transform and not isinstance(c.transform, Classified) and c.name not in categories
+        }
+        mixed = {c.name: c.transform for c in self._columns if isinstance(c.transform, Mixed)}
+        may_be -= {name for name, transform in mixed.items() if transform.is_copy}
+        for name, transform in mixed.items():
+            is_free = transform.is_copy or not len(transform.shares)
+            names = self.names if is_free else self.names[self.names.index(name) + 1 :]
+            allowed = [other for other in names if other in may_be and other != name]
+            equal = [] if transform.equal == "auto" else transform.equal
+            wrong = [f"equal to {other!r}" for other in equal if other not in allowed]
+            if wrong or name in categories:
+                raise ConfigError(
+                    f"column {name!r}: transform 'mixed' is for numbers that may equal those of a"
+                    f" later column ({', '.join(allowed) or 'there is none'}), got"
+                    f" {[*wrong, 'texts'][0]}"
+                )
 
     def _check_gaps(self) -> None:
         """Raise FormatError unless stored gaps are of learned columns, each named once."""
