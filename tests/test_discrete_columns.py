@@ -214,7 +214,7 @@ def test_what_cannot_carry_them_says_so(tmp_path, table, model):
     with pytest.raises(ConfigError, match="classifiers draw"):
         student_inputs(run_directory.open_run(tmp_path / "m.flowbdt"), n_pairs=100)
     given = {**SMALL, "coupling": "given", "transforms": {"region": "classified"}}
-    with pytest.raises(ConfigError, match="leave it out"):
+    with pytest.raises(ConfigError, match="leave them out"):
         FlowBDT(**given).fit(table, source=table)
 
 
