@@ -352,7 +352,10 @@ class TableTransform:
                     reason += ", with too few rows for a classifier"
                 else:
                     spec = {"name": "classified"}
-        if isinstance(build_column(spec), Classified):
+        built = build_column(spec)
+        if isinstance(built, Mixed):  # fitted when it is known what is smooth
+            return _Column(name, dtype, built, reason, low, high)
+        if isinstance(built, Classified):
             values = every
         return _Column(name, dtype, self._fitted(index, name, spec, values), reason, low, high)
 
