@@ -295,7 +295,8 @@ def find_repeats(
         smooth[np.isin(x[:, i], atoms[i]), i] = np.nan
         if i in forced or counts[between].sum() > LEAST_COVER * distinct.n:
             found[i] = (atoms[i], [])
-    pairs, copies = list(_maybe_equal(x, smooth, places)), {}
+    pairs = list(_maybe_equal(x, smooth, places))
+    copies: dict[int, int] = {}
     for i, later in pairs:
         for j in later:
             for copy, other in ((i, j), (j, i)):

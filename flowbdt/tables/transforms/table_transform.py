@@ -235,9 +235,9 @@ class TableTransform:
         """
         self.gaps, kinds = tuple(map(tuple, gaps)), {}
         names, missing = self.names, self._with_gaps
-        mixed = [c for c in reversed(self._columns) if isinstance(c.transform, Mixed)]
-        for c in sorted(mixed, key=lambda c: c.transform.is_copy):
-            pattern = Pattern((c.name,), names, c.transform, c.name in missing, c.dtype)
+        mixed = [(c, c.transform) for c in self._columns[::-1] if isinstance(c.transform, Mixed)]
+        for c, transform in sorted(mixed, key=lambda pair: pair[1].is_copy):
+            pattern = Pattern((c.name,), names, transform, c.name in missing, c.dtype)
             kinds[self._free(KIND.format(c.name))] = pattern
         self._copies = [pattern for pattern in kinds.values() if len(pattern.values) == 1]
         self.patterns = {k: pattern for k, pattern in kinds.items() if len(pattern.values) > 1}
@@ -399,8 +399,9 @@ class TableTransform:
             elif options.get("inner", "auto") == "auto":
                 options["inner"], column.reason = choose(values[smooth], column.dtype)
             spec = {"name": "mixed", **options}
-            column.transform = self._fitted(i, column.name, spec, values[smooth])
-            column.transform.count(kinds[known])
+            column.transform = fitted = self._fitted(i, column.name, spec, values[smooth])
+            assert isinstance(fitted, Mixed)
+            fitted.count(kinds[known])
         self._check_mixed(table.categories)
 
     def _is_relation(
@@ -409,8 +410,8 @@ class TableTransform:
         """Return if a column equals another in all rows; it is computed then, if names allow."""
         names = [column.name, *equal[:1]]
         text = " = ".join(name if name.isidentifier() else f"`{name}`" for name in names)
-        same = [columns[name] for name in names]
-        if len(same) == 1 or not np.array_equal(*same, equal_nan=True):
+        here, there = columns[names[0]], columns[names[-1]]
+        if len(names) == 1 or not np.array_equal(here, there, equal_nan=True):
             return False
         try:
             relations = order_relations([*self._relations, text], self.names)
