@@ -23,7 +23,7 @@ from ..trees.density_ratio import DensityRatio
 from ..typed_settings import check_stored
 from .trained_flow import Flow
 
-GENERATED_PER_EVENT = 8
+GENERATED_PER_EVENT = 4
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
 MOST_VALUES = 4_000_000
