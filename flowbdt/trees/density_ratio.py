@@ -27,17 +27,19 @@ PARAMETERS = {
     "objective": "binary:logistic",
     "tree_method": "hist",
     "max_depth": 5,
-    "learning_rate": 0.1,
+    "learning_rate": 0.2,
     "num_parallel_tree": PER_ROUND,  # trees grown on different events, averaged: less noise
     "subsample": 0.7,
     "min_child_weight": 1,  # of a weight of 1/4 per event at most: 4 events or more
     "verbosity": 1,
 }
-MOST_ROUNDS = 1000
-PATIENCE = 40
+MOST_ROUNDS = 500
+PATIENCE = 25
 HELD_OUT = 0.1
 """Trees are added until a tenth of the events, kept apart, has not gained for so many rounds. Then
-as many are grown on all real events: at 5,000 rows that is worth as much as five such classifiers."""
+as many are grown on all real events, which lowers the log loss of unseen rows as much as the mean
+of five such classifiers. Smaller steps and more parallel trees lower it further, but judges of the
+events that are kept saw no gain."""
 
 CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
 LEAST_ACCEPTANCE = 0.2
