@@ -26,9 +26,9 @@ planning = options.combined(
     options.output("RUN", "Folder of the run."),
     options.file("--config", help="YAML file with settings."),
     options.assignments(
-        "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt] or"
-        " relations=['tau21 = tau2 / tau1']; repeatable, overrides --config. 'flowbdt fit"
-        " --dry-run' prints all settings."
+        "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt],"
+        " relations=['tau21 = tau2 / tau1'] or require=['pt > 25']; repeatable, overrides"
+        " --config. 'flowbdt fit --dry-run' prints all settings."
     ),
     options.executor,
 )
@@ -128,14 +128,18 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     from ..tables.transforms import TableTransform
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
-    from ..training.plan import check_config
+    from ..training.plan import check_config, check_table
 
     if path is None:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
+    check_table(inputs)
     transform = TableTransform(
-        settled.transforms, settled.relations, classify=inputs.classifies
+        settled.transforms,
+        settled.relations,
+        classify=inputs.classifies,
+        particles=settled.particles,
     ).fit(table)
     grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
@@ -155,6 +159,7 @@ def _times(grid: TimeGrid) -> str:
 def _continue(path: Path, config: RunConfig) -> RunDirectory:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
+    from ..config import DERIVED
     from ..model import train_run
     from ..training.executors import EXECUTORS
     from ..training.run_directory import RunDirectory
@@ -163,6 +168,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
     different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
+    different += [k for k in DERIVED if (k in wanted) != (k in planned)]
     if different:
         raise ConfigError(
             f"{path} was planned with other settings for {', '.join(different)} than those of this"

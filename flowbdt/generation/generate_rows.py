@@ -13,14 +13,15 @@ from warnings import warn
 
 import numpy as np
 
-from ..errors import DataWarning, plural
+from ..errors import DataWarning, RunError, plural
 from ..flow.solvers import integrate
 from ..seeding import BLOCK, RowNoise
+from ..tables.conditions import ColumnScaling
+from ..tables.expressions import Cuts, Observables
 
 if TYPE_CHECKING:
     from ..flow.fields import VelocityField
     from ..flow.time_grid import Sampler
-    from ..tables.conditions import ColumnScaling
     from ..tables.transforms import TableTransform
     from ..trees.density_ratio import DensityRatio
     from .compiled.engine import CompiledFlow, CompiledInverse
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 MOST_ATTEMPTS = 100
 """Attempts per event; at an acceptance of 0.1 one event in 40,000 needs more."""
+
+MOST_DRAWS = 2_000
+"""Attempts for an event that does not meet a cut; at a share of .01 one in 5e8 needs more."""
 
 warn_of_events = partial(warn, category=DataWarning, stacklevel=3)
 
@@ -49,6 +53,9 @@ class EventGenerator:
     compiled_inverse: CompiledInverse | None = None
     discrete: DiscreteColumns | None = None  # of columns that classifiers draw
     fills: bool = False  # True gives values where others would be missing
+    names: tuple[str, ...] = ()  # of columns and conditions
+    observables: Observables = Observables()  # noqa: RUF009 (that the classifier sees; immutable)
+    cuts: Cuts = Cuts()  # noqa: RUF009 (that every event must meet; immutable)
 
     def events(
         self, seed: int, rows: np.ndarray, cond: np.ndarray | None, start: np.ndarray | None = None
@@ -62,9 +69,14 @@ class EventGenerator:
         spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
         blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
         x, codes = blocks[0] if len(blocks) == 1 else map(np.vstack, zip(*blocks, strict=True))
-        if self.ratio is not None:
-            self._redraw_rejected(x, codes, self.ratio, seed, rows, cond)
+        if self.redraws:
+            self._redraw_rejected(x, codes, seed, rows, cond)
         return self._completed(x, codes, seed, rows, cond, self.fills)
+
+    @property
+    def redraws(self) -> bool:
+        """True if some events are drawn anew."""
+        return self.ratio is not None or len(self.cuts) > 0
 
     @property
     def is_rowwise(self) -> bool:
@@ -120,25 +132,52 @@ class EventGenerator:
             warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
         return x
 
-    def _redraw_rejected(
-        self, x: np.ndarray, codes: Any, ratio: DensityRatio, seed: int, rows: Any, cond: Any
-    ) -> None:
-        """Draw rejected events (k, d) and codes anew, in place, until all are accepted."""
-        left = np.arange(len(x))
-        for attempt in range(1, MOST_ATTEMPTS):
-            uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
-            known = _at(cond, left)
-            events = self._completed(x[left], codes[left], seed, rows[left], known)
-            left = left[~ratio.keeps(self.classifier_inputs(events, known), uniform)]
+    def _redraw_rejected(self, x: np.ndarray, codes: Any, seed: int, rows: Any, cond: Any) -> None:
+        """Draw events (k, d) and codes anew, in place, until all meet the cuts and are accepted.
+
+        The classifier has its say in the first `MOST_ATTEMPTS`, the cuts to the end.
+        """
+        left, share = np.arange(len(x)), 1.0
+        for attempt in range(1, MOST_DRAWS + 1):
+            of_rows = seed, rows[left], _at(cond, left)
+            events = self._completed(x[left], codes[left], *of_rows)
+            kept = self._meets_cuts(events, x[left], codes[left], *of_rows)
+            share = float(kept.mean()) if attempt == 1 else share
+            if self.ratio is not None and attempt < MOST_ATTEMPTS:
+                uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
+                inputs = self.classifier_inputs(events, of_rows[2])
+                kept &= self.ratio.keeps(inputs, uniform)
+            elif self.ratio is not None and attempt == MOST_ATTEMPTS:
+                warn_of_events(KEPT.format(plural(len(left), "event")))
+            left = left[~kept]
             if not len(left):
                 return
             x[left], codes[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
-        warn_of_events(KEPT.format(plural(len(left), "event")))
+        raise RunError(
+            f"event {rows[left[0]]} does not meet require {self.cuts.text} in {MOST_DRAWS} draws,"
+            f" and {share:.2%} of the events drawn with it did at first: the model, at these"
+            " conditions, hardly has such events; fit without this cut, or generate elsewhere"
+        )
+
+    def _meets_cuts(self, events: np.ndarray, *drawn: Any) -> np.ndarray:
+        """Return which events (k, d) meet the cuts, bool (k,); ``drawn`` as for `_completed`."""
+        if not len(self.cuts):
+            return np.ones(len(events), dtype=bool)
+        if self.fills:  # what comes out are other values
+            events = self._completed(*drawn, True)
+        return self.cuts.hold(self.by_name(events, drawn[-1]))
+
+    def by_name(self, x: np.ndarray, cond: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return columns (n,) of events (n, d) and conditions by name."""
+        return dict(zip(self.names, [*x.T, *([] if cond is None else cond.T)], strict=True))
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
-        """Return the inputs (n, d + c), float32, of the rejection classifier."""
-        joined = x if cond is None else np.hstack([x, cond])
-        return self.scaling.forward(joined).astype(np.float32)
+        """Return the inputs (n, d + c + k), float32, of the rejection classifier."""
+        inputs = self.scaling.forward(x if cond is None else np.hstack([x, cond]))
+        if len(self.observables):
+            values = self.observables.values(self.by_name(x, cond))
+            inputs = np.hstack([inputs, ColumnScaling.none(values.shape[1]).forward(values)])
+        return inputs.astype(np.float32)
 
 
 def _at(array: np.ndarray | None, rows: slice | np.ndarray) -> np.ndarray | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from ..errors import ConfigError, DataWarning, InputError
+from ..errors import ConfigError, DataWarning, InputError, plural
 from ..flow.closed_form.conditioning import softmax
 from ..flow.closed_form.expectation_maximisation import GaussianMixture
 from ..flow.closed_form.gaps import draw_unknown, log_tilt, mapped, of_columns
@@ -255,7 +255,7 @@ class _RowCompleter:
         # what is drawn before a known value may not agree with it
         drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
         weighted = np.asarray(((codes >= 0) & drawn_before[:, :-1]).any(axis=1))
-        if self.generator.ratio is not None:
+        if self.generator.redraws:
             weighted = drawn_before[:, -1]
         given = _Rows(rows, x, cond, codes)
         for mine, count in ((~weighted, 1), (weighted, FIRST)):
@@ -263,7 +263,21 @@ class _RowCompleter:
                 result[mine], poor = self._drawn(seed, given.take(mine), count)
                 n_poor += poor
         transform.recompute(result)  # once more: it warns of undefined ones
-        return np.where(np.isnan(x), result, x), n_poor
+        result = np.where(np.isnan(x), result, x)
+        self._check_cuts(rows, result, cond)
+        return result, n_poor
+
+    def _check_cuts(self, rows: np.ndarray, x: np.ndarray, cond: np.ndarray | None) -> None:
+        generator = self.generator
+        if not len(generator.cuts):
+            return
+        wrong = ~generator.cuts.hold(generator.by_name(x, cond))
+        if wrong.any():
+            raise InputError(
+                f"no proposal for {plural(int(wrong.sum()), 'row')} (first: row"
+                f" {rows[np.argmax(wrong)]}) meets require {generator.cuts.text}: the given values"
+                " contradict it, or leave hardly a way to meet it; correct them, or give fewer"
+            )
 
     def _drawn(self, seed: int, rows: _Rows, count: int) -> tuple[np.ndarray, int]:
         """Return one of ``count`` proposals of each row (n, d), of more where these are few.
@@ -331,6 +345,9 @@ class _RowCompleter:
                     values, codes, seed, rows.numbers, rows.cond, fills=True
                 )
         values = np.where(gaps, events, rows.x)
+        if len(generator.cuts):
+            meets = generator.cuts.hold(generator.by_name(values, rows.cond))
+            log_weight = np.where(meets, log_weight, -np.inf)
         return values.reshape(*shape, -1), log_weight.reshape(shape)
 
 

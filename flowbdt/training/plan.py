@@ -34,6 +34,8 @@ from ..seeding import derive, split_mask
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
 from ..tables.event_table import EventTable
+from ..tables.expressions import Cuts, declared
+from ..tables.relations import order_relations
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .run_directory import RunDirectory
@@ -89,6 +91,8 @@ class Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
         table = self.table
         config = self.config.resolved(table.n, len(table.names))
+        observables, _ = declared(config.observables, config.particles)
+        config = replace(config, observables=observables.texts)
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))
@@ -103,6 +107,8 @@ def check_config(config: ModelConfig) -> TimeGrid:
     from ..trees.boosted_trees import check_parameters
 
     config = config.resolved()
+    observables, particles = declared(config.observables, config.particles)
+    Cuts.parse(config.require, observables, particles)
     solver = SOLVERS.build(config.solver)
     path = PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
@@ -117,10 +123,10 @@ def check_config(config: ModelConfig) -> TimeGrid:
             "noise.target='mean' learns the mean velocity over a whole step, which only a solver"
             f" that takes the step with that one velocity can use (euler), not {config.solver!r}"
         )
-    if config.rejection and spec_name(config.coupling) == "given":
+    if (config.rejection or config.require) and spec_name(config.coupling) == "given":
         raise ConfigError(
-            "rejection=True needs noise to draw anew, but coupling='given' starts from the"
-            " source events; leave one of them out"
+            f"{'rejection=True' if config.rejection else 'require'} needs noise to draw anew, but"
+            " coupling='given' starts from the source events; leave one of them out"
         )
     if config.noise["flow_matcher"] == "torchcfm":
         from .pair_variants import torchcfm_matcher
@@ -156,7 +162,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     """
     inputs = inputs.settled()
     grid = inputs.checked_grid()
-    _check_table(inputs)
+    check_table(inputs)
     _refuse_foreign(run, resume)
     run.create()
     if not run.file("config.yaml").exists():  # so that a run killed while planning can go on
@@ -189,7 +195,8 @@ def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
             run.write_json(run_directory.task_name(task["step"]), task)
 
 
-def _check_table(inputs: Inputs) -> None:
+def check_table(inputs: Inputs) -> None:
+    """Raise ConfigError or InputError, before any long work, for a table that cannot be learned."""
     table, source, coupling = inputs.table, inputs.source, spec_name(inputs.config.coupling)
     checks.min_rows(table.n, MIN_ROWS, "fit")
     if not inputs.classifies and np.isnan(table.x).any():
@@ -209,6 +216,7 @@ def _check_table(inputs: Inputs) -> None:
             "coupling='teacher' belongs to the pairs of a trained run: make students with"
             " 'flowbdt distil' or flowbdt.tuning.distil"
         )
+    _check_expressions(table, inputs.config, trained_on=inputs.pairs is None)
     if source is not None:
         checks.same_columns(source.names, table.names, "the source table")
         if source.n != table.n:
@@ -216,6 +224,20 @@ def _check_table(inputs: Inputs) -> None:
                 f"the source table must have one row per event: {table.n} events,"
                 f" {source.n} source rows"
             )
+
+
+def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool) -> None:
+    """Hold relations, observables and cuts against the columns, and rows that are trained on."""
+    observables, particles = declared(config.observables, config.particles)
+    relations = order_relations(config.relations, table.names, table.cond_names, particles)
+    cuts = Cuts.parse(config.require, observables, particles)
+    names = (*table.names, *table.cond_names)
+    observables.bound(names, table.categories), cuts.bound(names, table.categories)
+    if trained_on:
+        for relation in relations:
+            relation.check(table)
+        cuts.check(table)
+        observables.added_to(table, "the training table")
 
 
 def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
@@ -269,6 +291,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         config.relations,
         seed=derive(inputs.seed, "transform"),
         classify=inputs.classifies,
+        particles=config.particles,
     ).fit(table.take(~valid))
     _check_stored(transform)
     if len(transform.skeleton) and not inputs.classifies:

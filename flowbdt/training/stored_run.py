@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from .. import atomic_files
-from ..config import ModelConfig, Noise, present_settings
+from ..config import DERIVED, ModelConfig, Noise, present_settings
 from ..errors import FormatError, reading
 from ..flow.closed_form import PRECONDITIONERS
 from ..flow.couplings import COUPLINGS
@@ -76,6 +76,7 @@ class Manifest(Stored):
     models: dict[str, Digest]
     steps: list[StepStory]
     classifiers: list[ClassifierStory] | None = None
+    required: Share | None = None  # of the generated events that meet the cuts
     packed: Digest | None = None  # of the arrays of compiled generation
 
 
@@ -292,7 +293,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Raise an error unless the settings of a run are whole, and name what exists."""
     config = ModelConfig(**settings)
-    optional = {"executor", "preset", "rejection"}
+    optional = {"executor", "preset", "rejection", *DERIVED}
     missing = set(ModelConfig.__dataclass_fields__) - optional - set(settings)
     if missing:
         raise FormatError(f"settings miss {', '.join(sorted(missing))}")

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
-from ..config import ModelConfig
+from ..config import DERIVED, ModelConfig
 from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
@@ -68,6 +68,7 @@ def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> Mod
         "preconditioner": {"name": "mixture", "n_components": COMPONENTS},
         "random_state": seed,
         **{name: teacher.settings[name] for name in ("transforms", "relations")},
+        **{name: teacher.settings[name] for name in DERIVED if name in teacher.settings},
         **settings,
         "booster": {**BOOSTER, **settings.get("booster", {})},
     }

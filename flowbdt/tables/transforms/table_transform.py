@@ -17,6 +17,7 @@ from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, che
 from .. import checks
 from ..conditions import MARGIN, ConditionRanges
 from ..event_table import EventTable, stored_range
+from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
@@ -60,6 +61,7 @@ class TableTransform:
     seed : int, for the random numbers that spread repeated values
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
+    particles : that relations may name, see `flowbdt.tables.particles.Particle`
 
     Notes
     -----
@@ -86,11 +88,13 @@ class TableTransform:
         relations: Sequence[str] = (),
         seed: int = 0,
         classify: bool = False,
+        particles: Mapping[str, Any] | None = None,
     ) -> None:
         self.spec = spec
         self.relations = relations
         self.seed = seed
         self.classify = classify
+        self.particles = dict(particles or {})
 
     def fit(self, table: EventTable) -> TableTransform:
         """Learn from the training rows of a table.
@@ -100,7 +104,9 @@ class TableTransform:
         outside the domain of its transform.
         """
         checks.min_rows(table.n, 2, "fitting the table transform")
-        self._relations = order_relations(self.relations, table.names, table.cond_names)
+        self._relations = order_relations(
+            self.relations, table.names, table.cond_names, read_particles(self.particles)
+        )
         for relation in self._relations:
             relation.check(table)
         wanted = self._read_spec(table.names)
@@ -514,10 +520,18 @@ class TableTransform:
             "seed": self.seed,
             "columns": columns,
             "relations": [relation.text for relation in self._relations],
+            **({"particles": to_plain(self.particles)} if self._names_particles else {}),
             **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
             "joint": self._joint.to_json(),
             **({"skeleton": self.skeleton.to_json()} if len(self.skeleton) else {}),
         }
+
+    @property
+    def _names_particles(self) -> bool:
+        return any(
+            not one.expression.particles.keys().isdisjoint(one.expression.names)
+            for one in self._relations
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TableTransform:
@@ -530,7 +544,8 @@ class TableTransform:
             )
         check_stored(data, StoredTable, "a stored table transform")
         with reading("a stored table transform"):
-            result = cls("auto", tuple(data["relations"]), data["seed"])
+            particles = data.get("particles")
+            result = cls("auto", tuple(data["relations"]), data["seed"], particles=particles)
             result._columns = [
                 _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
                 for column in data["columns"]
@@ -539,7 +554,9 @@ class TableTransform:
             for column in result._columns:
                 if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
                     raise FormatError(f"column {column.name!r} has an impossible range or type")
-            result._relations = order_relations(result.relations, result.names)
+            result._relations = order_relations(
+                result.relations, result.names, (), read_particles(particles)
+            )
             targets = {relation.target for relation in result._relations}
             if targets != {column.name for column in result._columns if not column.transform}:
                 raise FormatError("its relations are not those of the columns without transform")
@@ -585,6 +602,7 @@ class StoredTable(Stored):
     joint: dict[str, Any]
     skeleton: StoredSkeleton | None = None
     gaps: list[list[str]] | None = None
+    particles: dict[str, dict[str, str | int | float]] | None = None
 
 
 class StoredState(Stored):
