@@ -104,6 +104,19 @@ def test_cuts_and_observables_of_a_configuration(folder, capsys):
     assert "does not hold in" in capsys.readouterr().err
 
 
+def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
+    rng = np.random.default_rng(0)
+    names = ["pt1", "eta1", "phi1", "sigmaEtaEta1", "Muon_E", "Muon_px", "Muon_py", "Muon_pz"]
+    write_table("p.csv", EventTable.of(rng.normal(size=(200, 8)), names))
+    assert run("fit", "p.csv", "--dry-run", *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in shown
+    assert "#   Muon: {E: Muon_E, px: Muon_px, py: Muon_py, pz: Muon_pz}" in shown
+    assert "particles: {}" in shown
+    assert run("fit", "jets.h5", "--dry-run", *QUICK) == 0
+    assert "suggest" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_observables_of_the_command_line_are_judged_and_drawn(folder, capsys):
     run("fit", "jets.h5", "-o", "run", *QUICK)

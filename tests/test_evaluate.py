@@ -75,7 +75,8 @@ def test_default_runs_every_metric_that_applies() -> None:
     result = evaluate(
         table(1, 120), table(3, 120), training=table(2, 120), relations=["c = a * b"], quick=True
     )
-    assert {r.name for r in result.results} == set(METRICS.names())
+    few_values = {"pairs"}  # columns that this table does not have
+    assert {r.name for r in result.results} == set(METRICS.names()) - few_values
     assert all(r.floor is not None and np.isfinite(r.error) for r in result.results)
     assert len(result.get("auc_mlp").settings["aucs"]) == 3
     assert set(result.cpu_seconds or {}) == set(METRICS.names())
@@ -366,3 +367,19 @@ def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None
         assert result.get("lost", "b").excess > 3
         assert abs(result.get("lost", "c").excess) < 3
         assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
+
+
+def test_joint_counts_show_flags_that_do_not_go_together() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.random((3, 900, 1)) < 0.5
+    other, x = rng.random((3, 900, 1)) < 0.5, rng.normal(size=(3, 900, 1))
+    real, training = (np.hstack([x[i], one[i], one[i]]) for i in (0, 1))
+    made = np.hstack([x[2], one[2], other[2]])
+    result = evaluate(real, made, training=training, metrics=["separation", "pairs"])
+    assert result.get("separation", "x2").excess < 3
+    pair = result.get("pairs", "x1 & x2")
+    # half of the generated events are in bins without real ones: 50 (2 / 4 + 2 (1 / 4)^2 / (3 / 4))
+    assert pair.value == pytest.approx(50 * (0.5 + 1 / 6), abs=4)
+    assert pair.floor < 1
+    assert [r.column for r in result.results if r.name == "pairs"] == ["x1 & x2"]
+    assert evaluate(real[:, :1], made[:, :1], metrics=["pairs"]).results == ()

@@ -378,5 +378,7 @@ def test_cuts_on_categories_and_conditions_hold():
     assert 0.3 < mu.mean() < 0.7
     assert (new.column("pt")[mu] > gen[mu]).all()
     assert (new.column("pt")[~mu] < gen[~mu]).any()
-    with pytest.raises(RunError, match=r"does not meet require .* in 2000 draws"):
+    with pytest.raises(RunError, match=r"event 0 meets require .* in none of 2000 draws"):
         model.sample(3, cond={"gen": [1e5]}, outside=None, random_state=1)
+    with pytest.raises(ConfigError, match="cut 'gen > 10' is of conditions only"):
+        FlowBDT(**COARSE, require=["gen > 10"]).fit(table)

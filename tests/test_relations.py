@@ -295,6 +295,16 @@ def test_texts_are_compared_by_their_category_and_by_nothing_else():
             Cuts.parse([text]).bound(rows.names, rows.categories)
 
 
+def test_names_that_are_no_variables_go_in_backticks():
+    rows = EventTable.of({"hours-per-week": np.array([40.0, 10.0]), "class": np.array([1.0, 2.0])})
+    cuts = Cuts.parse(["`hours-per-week` > 20 and `class` == 1"]).bound(rows.names, {})
+    assert cuts.hold(rows.by_name()).tolist() == [True, False]
+    with pytest.raises(ConfigError, match="Set a name such as `hours-per-week` in backticks"):
+        Cuts.parse(["hours-per-week > 20"]).bound(rows.names, {})
+    relation = Relation.parse("`a b` = 2 * `class`")
+    assert (relation.target, relation.sources) == ("a b", ("class",))
+
+
 def test_a_relation_may_use_particles_and_comparisons():
     names = [*MOMENTA, "M", "high"]
     _, particles = declared(None, ELECTRONS)

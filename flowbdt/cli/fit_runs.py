@@ -15,7 +15,7 @@ from .generate_events import describe_rejection
 from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
-    from ..config import RunConfig
+    from ..config import ModelConfig, RunConfig
     from ..flow.time_grid import TimeGrid
     from ..tables.event_table import EventTable
     from ..training.plan import Inputs
@@ -148,7 +148,23 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
         f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
+        f"{_proposal(settled, (*table.names, *table.cond_names))}"
     )
+
+
+def _proposal(config: ModelConfig, names: Sequence[str]) -> str:
+    """Return the particles that names suggest, unless some are declared."""
+    from ..tables.particles import proposed_particles
+
+    found = {} if config.particles else proposed_particles(names)
+    if not found:
+        return ""
+    lines = [
+        f"#   {name}: {{{', '.join(f'{key}: {value}' for key, value in one.items())}}}"
+        for name, one in found.items()
+    ]
+    head = "# names suggest these particles; declare those that are, with their masses:"
+    return "\n".join(["", head, "# particles:", *lines])
 
 
 def _times(grid: TimeGrid) -> str:

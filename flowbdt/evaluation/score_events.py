@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
 import warnings
@@ -21,6 +22,7 @@ from ..seeding import stream
 from ..tables.event_table import EventTable
 from ..tables.relations import Relation
 from .metrics import METRICS, Metric, Result, make_mlp
+from .metrics.classifier import few_values
 from .metrics.joint import frechet_distance
 
 COSTS = {
@@ -212,6 +214,32 @@ def judge_of(name: str, n_threads: int) -> Callable[[int], Any]:
     from ..trees.boosted_trees import make_classifier
 
     return functools.partial(make_classifier, n_threads=n_threads)
+
+
+@KINDS.register("pairs")
+def _score_pairs(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    """Score the joint counts of each pair of columns of few values; none if there are no two."""
+    arrays = tables.joint()
+    names = (*tables.real.names, *tables.real.cond_names)
+    few = [(j, known) for j, known in enumerate(few_values(*arrays)) if known is not None]
+    results = []
+    for (i, first), (j, second) in itertools.combinations(few, 2):
+        # the place of a pair of values among all such pairs
+        real, *others = (
+            np.searchsorted(first, a[:, i]) * len(second) + np.searchsorted(second, a[:, j])
+            for a in arrays
+        )
+        edges = np.arange(len(first) * len(second) + 1) - 0.5
+        against = [t for t in (tables.generated, tables.other) if t is not None]
+        found = [
+            metric(real, c, edges=edges, seed=tables.seed, **options, **_weights(tables.real, t))
+            for c, t in zip(others, against, strict=True)
+        ]
+        value = found[0] if len(found) == 1 else found[0].with_floor(found[1])
+        results.append(replace(value, name=name, column=f"{names[i]} & {names[j]}"))
+    return [_mean(results), *results] if len(results) > 1 else results
 
 
 @KINDS.register("residual")

@@ -63,7 +63,7 @@ class DiscreteColumns:
         """
         scaled = None if cond is None else self._conditions.forward(cond)
         codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(x))
-        skeleton, rule = self._transform.skeleton, np.arange(len(x))
+        skeleton, rule, x = self._transform.skeleton, np.arange(len(x)), x.copy()
         for k in range(len(self._classifiers)):
             shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
@@ -77,6 +77,7 @@ class DiscreteColumns:
                     shares[possible] = left[possible] / total[possible, None]
                 log_weight += np.where(is_known, np.log(shares[rule, known[:, k]]), 0.0)
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
+            self._transform.enter_kinds(x, codes, k)
         return codes, log_weight
 
     def completed(
@@ -107,7 +108,7 @@ class DiscreteColumns:
         rows: np.ndarray,
     ) -> np.ndarray:
         """Return the codes (n, q) of events with others in place of those of a missing value."""
-        codes, skeleton = codes.copy(), self._transform.skeleton
+        x, codes, skeleton = x.copy(), codes.copy(), self._transform.skeleton
         scaled = None if cond is None else self._conditions.forward(cond)
         for k in range(len(self._classifiers)):
             gaps = np.flatnonzero(skeleton.are_missing(codes, k))
@@ -116,6 +117,7 @@ class DiscreteColumns:
                 shares = self._shares(k, x[gaps], known, some, skeleton.fills(some, k))
                 uniform = RowNoise(seed, "fill", rows[gaps], (k,), once=True).random()
                 codes[gaps, k] = drawn(shares, uniform)
+            self._transform.enter_kinds(x, codes, k)
         return codes
 
     def _shares(

@@ -132,17 +132,22 @@ class EventGenerator:
             warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
         return x
 
-    def _redraw_rejected(self, x: np.ndarray, codes: Any, seed: int, rows: Any, cond: Any) -> None:
+    def _redraw_rejected(
+        self, x: np.ndarray, codes: Any, seed: int, rows: Any, cond: Any, first: int = 1
+    ) -> None:
         """Draw events (k, d) and codes anew, in place, until all meet the cuts and are accepted.
 
         The classifier has its say in the first `MOST_ATTEMPTS`, the cuts to the end.
         """
-        left, share = np.arange(len(x)), 1.0
-        for attempt in range(1, MOST_DRAWS + 1):
+        left = np.arange(len(x))
+        for attempt in range(first, MOST_DRAWS + 1):
+            if attempt == MOST_ATTEMPTS + 1 and len(left) > 1:  # is it hopeless? not for all
+                one = left[:1]
+                only = x[one], codes[one], seed, rows[one], _at(cond, one)
+                self._redraw_rejected(*only, first=attempt)
             of_rows = seed, rows[left], _at(cond, left)
             events = self._completed(x[left], codes[left], *of_rows)
             kept = self._meets_cuts(events, x[left], codes[left], *of_rows)
-            share = float(kept.mean()) if attempt == 1 else share
             if self.ratio is not None and attempt < MOST_ATTEMPTS:
                 uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
                 inputs = self.classifier_inputs(events, of_rows[2])
@@ -154,9 +159,9 @@ class EventGenerator:
                 return
             x[left], codes[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
         raise RunError(
-            f"event {rows[left[0]]} does not meet require {self.cuts.text} in {MOST_DRAWS} draws,"
-            f" and {share:.2%} of the events drawn with it did at first: the model, at these"
-            " conditions, hardly has such events; fit without this cut, or generate elsewhere"
+            f"event {rows[left[0]]} meets require {self.cuts.text} in none of {MOST_DRAWS} draws"
+            f" (a share below {2 / MOST_DRAWS:.1%}): at its conditions the model hardly has such"
+            " events; fit without this cut, or leave these conditions out"
         )
 
     def _meets_cuts(self, events: np.ndarray, *drawn: Any) -> np.ndarray:
@@ -169,7 +174,9 @@ class EventGenerator:
 
     def by_name(self, x: np.ndarray, cond: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return columns (n,) of events (n, d) and conditions by name."""
-        return dict(zip(self.names, [*x.T, *([] if cond is None else cond.T)], strict=True))
+        columns = [*x.T, *([] if cond is None else cond.T)]
+        # not strided: numpy would take another way, whose last bits may differ
+        return dict(zip(self.names, map(np.ascontiguousarray, columns), strict=True))
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the inputs (n, d + c + k), float32, of the rejection classifier."""

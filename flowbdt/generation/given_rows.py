@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,7 @@ class GivenRows:
         for i, name in enumerate(names):
             if name in self.names:
                 x[:, i] = table.column(name)
+        flow.transform.enter_copies(x)
         self._flow, self._cond = flow, None if rows is None else rows[0 : self.n]
         flow.transform.check_given(x, flow.categories)
         if outside is not None:
@@ -198,7 +199,8 @@ class _RowCompleter:
 
     def check(self, x: np.ndarray) -> None:
         """Raise ConfigError if there is nothing to draw the unknown numbers of x (n, d) from."""
-        if self.mixture is None and np.isnan(x[:, self._numeric]).any():
+        smooth = self.generator.transform.smooth(x)[:, self._numeric]
+        if self.mixture is None and np.isnan(smooth).any():
             raise ConfigError(
                 "unknown numbers are drawn from the closed form of the preconditioner 'mixture' (or"
                 " 'gaussian'), and this model has another: fit it with preconditioner='mixture'"
@@ -251,10 +253,11 @@ class _RowCompleter:
         """
         transform, result, n_poor = self.generator.transform, x.copy(), 0
         codes = transform.codes_given(x)
-        gaps = np.isnan(x[:, self._numeric]).any(axis=1)[:, None]
+        gaps = np.isnan(transform.smooth(x)[:, self._numeric]).any(axis=1)[:, None]
         # what is drawn before a known value may not agree with it
         drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
         weighted = np.asarray(((codes >= 0) & drawn_before[:, :-1]).any(axis=1))
+        weighted |= (codes != transform.codes_given(x, settled=True)).any(axis=1)
         if self.generator.redraws:
             weighted = drawn_before[:, -1]
         given = _Rows(rows, x, cond, codes)
@@ -302,7 +305,12 @@ class _RowCompleter:
         """Return proposals (n, count, d) and their log weights (n, count)."""
         generator, transform = self.generator, self.generator.transform
         seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
-        log_weight = np.zeros(len(rows.x))
+        x, log_share = transform.guess_equal(
+            rows.x, lambda i: RowNoise(seed, "equal", rows.numbers, (i,), once=True).random()
+        )
+        if transform.patterns:
+            rows = replace(rows, x=x, codes=transform.codes_given(x, settled=True))
+        log_weight = -log_share
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told by the check of all rows
             latent = transform.latent_columns(
@@ -323,9 +331,9 @@ class _RowCompleter:
             if tilt is not None:
                 log_weight += log_tilt(self.mixture, joined, tilt)
                 log_weight -= log_tilt(self.mixture, whole, tilt)
-        gaps = np.isnan(rows.x)
-        values = np.where(gaps, transform.columns_of(latent), rows.x)
-        codes = rows.codes
+        gaps, codes = np.isnan(rows.x), rows.codes
+        smooth = transform.smooth(rows.x)
+        values = np.where(np.isnan(smooth), transform.columns_of(latent), smooth)
         if generator.discrete is not None:
             codes, log_probability = generator.discrete.codes_given(
                 values, rows.cond, seed, rows.numbers, 0, rows.codes

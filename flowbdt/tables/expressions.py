@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
@@ -74,9 +75,9 @@ KINEMATIC = (*OF_SUM, *OF_PAIR)
 """Functions of declared particles."""
 
 ALLOWED = (
-    "allowed are column names, numbers, + - * / ** and brackets, comparisons, and, or, not, & and"
-    f" |, the functions {', '.join(sorted(FUNCTIONS))}, and of declared particles"
-    f" {', '.join(sorted(KINEMATIC))}"
+    "allowed are column names (in `backticks` if they are not those of variables), numbers,"
+    " + - * / ** and brackets, comparisons, and, or, not, & and |, the functions"
+    f" {', '.join(sorted(FUNCTIONS))}, and of declared particles {', '.join(sorted(KINEMATIC))}"
 )
 
 
@@ -150,8 +151,10 @@ class Expression:
                 continue
             of = [p.name for p in self.particles.values() if name in p.sources]
             where = f" of particle {of[0]!r}:" if of else ""
+            odd = next((known for known in names if not known.isidentifier()), None)
+            hint = "" if odd is None else f" Set a name such as `{odd}` in backticks."
             raise ConfigError(
-                f"{self.what} {self.text!r}: {unknown(f'column{where}', name, names)}"
+                f"{self.what} {self.text!r}: {unknown(f'column{where}', name, names)}{hint}"
             )
 
     def bound(self, categories: Categories) -> Self:
@@ -207,10 +210,21 @@ def _parsed(text: Any, what: str, wanted: type) -> Any:
         raise ConfigError(
             f"a {what} is a text (at most {MAX_LENGTH} characters), got {str(text)[:60]!r}"
         )
+    quoted: dict[str, str] = {}
+
+    def plain(match: re.Match[str]) -> str:
+        quoted[name := f"__quoted_{len(quoted)}__"] = match[1]
+        return name
+
     try:
-        return ast.parse(text.strip(), mode="eval" if wanted is ast.Expression else "exec")
+        mode = "eval" if wanted is ast.Expression else "exec"
+        tree = ast.parse(re.sub("`([^`]+)`", plain, text.strip()), mode=mode)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{what} {text!r} cannot be read ({error}); {ALLOWED}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = quoted.get(node.id, node.id)
+    return tree
 
 
 class _Reader:
@@ -476,7 +490,8 @@ class Observables:
             return table
         columns = table.by_name()
         bound = self.bound(columns, table.categories)
-        x, known = bound.values(columns), bound.known(columns)
+        known = bound.known(columns)
+        x = np.stack([known[name] for name in self.names], axis=1)
         for (name, expression), values in zip(bound.expressions.items(), x.T, strict=True):
             sources = [np.isnan(known[source]) for source in expression.sources]
             wrong = ~np.isfinite(values) & ~np.any(sources, axis=0)
@@ -536,6 +551,19 @@ class Cuts:
         """All conditions as one text."""
         return " and ".join(repr(one.text) for one in self.conditions)
 
+    def check_generated(self, names: Collection[str]) -> None:
+        """Raise ConfigError for a condition that no column of these names can change."""
+        for one in self.conditions:
+            needed, left = set(one.sources), list(self.observables.names)
+            while left:
+                if (name := left.pop()) in needed:
+                    needed |= set(self.observables.expressions[name].sources)
+            if needed.isdisjoint(names):
+                raise ConfigError(
+                    f"cut {one.text!r} is of conditions only, which are not drawn: select the"
+                    " conditions before generating, and leave it out"
+                )
+
     def bound(self, names: Collection[str], categories: Categories) -> Self:
         """Return the cuts of a table with columns and conditions of these names.
 
@@ -570,6 +598,8 @@ class Cuts:
                 continue
             row = int(np.argmax(fails))
             held = ", ".join(f"{s} = {known[s][row]:g}" for s in one.sources)
+            if missing := [s for s in one.sources if np.isnan(known[s][row])]:
+                held += f"; no comparison with it holds: say isnan({missing[0]}) or ..."
             raise InputError(
                 f"require {one.text!r} does not hold in {share_of(fails)} of the training table"
                 f" (first: row {row}, where {held}): a model of these rows cannot keep it. Remove"

@@ -6,6 +6,7 @@ A four-momentum is (..., 4) as E, px, py, pz, all in one unit.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -191,3 +192,35 @@ def default_observables(particles: Sequence[str]) -> list[str]:
         for a, b in pairs
         for function in ("mass", "deltaR")
     ]
+
+
+_PART = re.compile("(.*?)(pt|eta|phi|mass|energy|px|py|pz|e|m)([_0-9]*)", re.IGNORECASE)
+"""A column of a particle: what comes before its component, the component, a number."""
+
+
+def proposed_particles(names: Sequence[str]) -> dict[str, dict[str, str | float]]:
+    """Return particles that names of columns suggest, massless where neither mass nor E is there.
+
+    Examples
+    --------
+    >>> proposed_particles(["pt1", "eta1", "phi1", "Q1", "mu_E", "mu_px", "mu_py", "mu_pz"])
+    {'p1': {'pt': 'pt1', 'eta': 'eta1', 'phi': 'phi1', 'mass': 0}, \
+'mu': {'E': 'mu_E', 'px': 'mu_px', 'py': 'mu_py', 'pz': 'mu_pz'}}
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for name in names:
+        if (match := _PART.fullmatch(name)) is not None:
+            before, component, number = (part.strip("_") for part in match.groups())
+            key = ALIASES.get(component.lower(), component.lower())
+            groups.setdefault(f"{before}{number}", {}).setdefault(key, name)
+    found: dict[str, dict[str, str | float]] = {}
+    for group, columns in groups.items():
+        known: dict[str, str | float] = {**columns}
+        if not {"e", "mass"} & known.keys():
+            known["mass"] = 0
+        for components in COMPONENTS:
+            if set(components) <= known.keys():
+                name = group if group.isidentifier() else f"p{group}"
+                found[name] = {_shown(key): known[key] for key in components}
+                break
+    return found

@@ -6,6 +6,7 @@ generated columns, so that the relation holds exactly instead of approximately.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,11 @@ class Relation:
                     f" compared with {value!r}"
                 )
         return cls(target, text, tree.sources, tree)
+
+    @property
+    def is_copy(self) -> bool:
+        """True if the target equals another column."""
+        return isinstance(self.expression.tree, ast.Name)
 
     def check_columns(self, names: Sequence[str], conditions: Sequence[str] = ()) -> None:
         """Raise `ConfigError` unless every column of the relation is among the names."""

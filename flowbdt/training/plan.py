@@ -233,6 +233,7 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
     cuts = Cuts.parse(config.require, observables, particles)
     names = (*table.names, *table.cond_names)
     observables.bound(names, table.categories), cuts.bound(names, table.categories)
+    cuts.check_generated(table.names)
     if trained_on:
         for relation in relations:
             relation.check(table)
@@ -292,18 +293,17 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
         seed=derive(inputs.seed, "transform"),
         classify=inputs.classifies,
         particles=config.particles,
-    ).fit(table.take(~valid))
+    ).fit(table, ~valid)
     _check_stored(transform)
     if len(transform.skeleton) and not inputs.classifies:
         raise ConfigError(
-            "coupling='given' carries columns from their values in the source, which the transform"
-            " 'classified' does not: leave it out"
+            "coupling='given' carries columns from their values in the source, which the transforms"
+            " 'classified' and 'mixed' do not: leave them out"
         )
     if not transform.n_latent and not len(transform.skeleton):
         raise InputError("all columns of the table are constant: there is no distribution to learn")
     source = None if inputs.source is None else transform.forward(inputs.source)
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
-    transform.find_rules(table)
     if len(transform.skeleton):
         arrays["codes"] = transform.codes(table)
     arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
@@ -315,14 +315,15 @@ def _latent(
 ) -> np.ndarray:
     """Return the latent events (n, m) of all rows, missing ones drawn given what is known.
 
-    The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
+    Discrete columns are known, too, which counts where values are missing: the known ones alone may
+    be biased. The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
     """
     latent = transform.latent_rows(table)
     if not np.isnan(latent).any():
         return transform.joint.forward(latent)
-    others = [transform.one_hot(table)]
-    if table.cond is not None:
-        others.append(table.cond)
+    others = [np.zeros((table.n, 0)) if table.cond is None else table.cond]
+    if transform.gaps:
+        others.insert(0, transform.one_hot(table))
     filled = fill_gaps(
         latent,
         np.hstack(others),

@@ -21,7 +21,7 @@ from ..flow.schedules import SCHEDULES
 from ..flow.solvers import SOLVERS
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
-from ..tables.transforms.table_transform import MISSING
+from ..tables.transforms.table_transform import KIND, MISSING
 from ..typed_settings import (
     AtLeastOne,
     AtLeastZero,
@@ -40,7 +40,7 @@ Tables = Literal[
     "z", "codes", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
 ]
 Spec = Text | dict[str, Any]
-PATTERN = MISSING.format("")
+PATTERNS = (MISSING.format(""), KIND.format(""))
 """In the name of a discrete column that is none of the table's."""
 
 
@@ -239,7 +239,7 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
         "dtypes": len(columns["dtypes"]) == len(names),
         "categories": set(columns["categories"]) <= set(every),
         "originals": set(columns.get("originals") or ()) <= set(every),
-        "classified": all(name in names or PATTERN in name for name in classified),
+        "classified": all(n in names or any(p in n for p in PATTERNS) for n in classified),
     }
     for name, fits in good.items():
         if not fits:

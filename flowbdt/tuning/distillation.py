@@ -105,7 +105,7 @@ def student_inputs(
         raise ConfigError(
             "a student learns the flow only, but classifiers draw"
             f" {', '.join(map(repr, teacher.transform.skeleton.names))} of this run; fit it with"
-            " the transform 'categorical' for these columns"
+            " the transform 'categorical' for these columns, 'rank' for a 'kind of' numbers"
         )
     config = student_config(teacher, seed, {"rejection": training is not None, **(settings or {})})
     if config.rejection and training is None:

@@ -30,7 +30,7 @@ def caller(metric: Metric) -> Call:
     """Give every kind the same signature: two arrays (n, 2), weights, seed."""
 
     def call(real: np.ndarray, generated: np.ndarray, **options: Any) -> Result:
-        if metric.kind == "column":
+        if metric.kind in ("column", "pairs"):
             return metric(real[:, 0], generated[:, 0], **options)
         if metric.kind == "classifier":
             return metric(real, generated, lambda seed: LogisticRegression(), **options)

@@ -127,7 +127,7 @@ def check_exportable(flow: Flow) -> None:
         names = ", ".join(map(repr, flow.transform.skeleton.names))
         raise ConfigError(
             f"classifiers draw {names}, which cannot be exported; fit with the transform"
-            " 'categorical' for these columns"
+            " 'categorical' for these columns, 'rank' for a 'kind of' numbers"
         )
     if len(flow.cuts):
         raise ConfigError(
