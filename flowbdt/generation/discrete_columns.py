@@ -24,6 +24,8 @@ class DiscreteColumns:
     transform, scaling : of the run, the latter of columns and conditions
     classifiers : one for each column of the skeleton, in its order
     log_odds : functions that evaluate their trees, (n, p) float32 -> (n, K) float32
+    first : log probabilities of the first column's values at latent points, (n, m) -> (n, K),
+        instead of its classifier; None for that
     """
 
     def __init__(
@@ -32,24 +34,32 @@ class DiscreteColumns:
         scaling: ColumnScaling,
         classifiers: Sequence[ValueClassifier],
         log_odds: Sequence[Callable[[np.ndarray], np.ndarray]],
+        first: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self._transform, n_columns = transform, len(transform.names)
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
-        self._classifiers, self._log_odds = classifiers, log_odds
+        self._classifiers, self._log_odds, self._first = classifiers, log_odds, first
 
     def codes(
-        self, x: np.ndarray, cond: np.ndarray | None, seed: int, rows: np.ndarray, attempt: int
+        self,
+        x: np.ndarray,
+        z: np.ndarray,
+        cond: np.ndarray | None,
+        seed: int,
+        rows: np.ndarray,
+        attempt: int,
     ) -> np.ndarray:
         """Return codes (n, q), int, for the numeric columns of events (n, d) of these row numbers.
 
-        ``cond`` (n, c) is in the units of the table.
+        ``z`` (n, m) are their latent points; ``cond`` (n, c) is in the units of the table.
         """
         known = np.full((len(x), len(self._classifiers)), -1)
-        return self.codes_given(x, cond, seed, rows, attempt, known)[0]
+        return self.codes_given(x, z, cond, seed, rows, attempt, known)[0]
 
     def codes_given(
         self,
         x: np.ndarray,
+        z: np.ndarray,
         cond: np.ndarray | None,
         seed: int,
         rows: np.ndarray,
@@ -66,6 +76,8 @@ class DiscreteColumns:
         skeleton, rule = self._transform.skeleton, np.arange(len(x))
         for k in range(len(self._classifiers)):
             shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
+            if k == 0 and self._first is not None:
+                shares = probabilities(self._first(z), None)
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             with np.errstate(divide="ignore"):

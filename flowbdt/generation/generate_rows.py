@@ -101,7 +101,7 @@ class EventGenerator:
         if self.discrete is None:
             return self._inverse(z), np.zeros((len(z), 0), dtype=np.int64)
         x = self.transform.numeric_columns(z)
-        return x, self.discrete.codes(x, cond, seed, rows, attempt)
+        return x, self.discrete.codes(x, z, cond, seed, rows, attempt)
 
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
         """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""

@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError, reading
 from ..flow.closed_form import from_bytes
+from ..flow.closed_form.mixture import MixturePreconditioner
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
@@ -158,6 +159,10 @@ class Flow:
             (self.n_latent, n_cond, start),
         ):
             raise FormatError("the columns of preconditioner.npz are not those of plan.json")
+        mixture, sizes = self.preconditioner, self.transform.skeleton.values
+        tags = mixture.tags if isinstance(mixture, MixturePreconditioner) else None
+        if tags is not None and (not sizes or len(sizes[0]) != tags.max() + 1):
+            raise FormatError("the values of preconditioner.npz are not those of transform.json")
         self._stepwise(None)
         point = np.zeros((1, self.n_latent))
         cond = np.zeros((1, n_cond)) if n_cond else None
@@ -344,7 +349,10 @@ class Flow:
                 )
             classifiers.append(classifier)
             log_odds.append(function)
-        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds)
+        mixture, first = self.preconditioner, None
+        if isinstance(mixture, MixturePreconditioner) and mixture.tags is not None:
+            first = mixture.log_probabilities
+        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""

@@ -54,15 +54,22 @@ class Skeleton:
     allowed: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, known: Mapping[str, np.ndarray], codes: Mapping[str, np.ndarray]) -> Self:
+    def fit(
+        cls,
+        known: Mapping[str, np.ndarray],
+        codes: Mapping[str, np.ndarray],
+        first: str | None = None,
+    ) -> Self:
         """Find the order and the rules of discrete columns.
 
         ``known`` has the values of each column, ``codes`` (n,) those of the training rows. Columns
         of large entropy come first: on real tables held-out rows were more likely then, and a
-        function of a column never comes before it.
+        function of a column never comes before it. ``first`` is a column that comes before all.
         """
         entropy = {name: _entropy(code) for name, code in codes.items()}
-        names = tuple(sorted(known, key=lambda name: (-entropy[name], -len(known[name]))))
+        names = tuple(
+            sorted(known, key=lambda name: (name != first, -entropy[name], -len(known[name])))
+        )
         allowed = {}
         for j, column in enumerate(names):
             for i, before in enumerate(names[:j]):
@@ -82,6 +89,10 @@ class Skeleton:
         """
         rules = [meet[codes[:, i]] for (i, j), meet in self.allowed.items() if j == column]
         return np.logical_and.reduce(rules) if rules else None
+
+    def follows(self, column: int) -> bool:
+        """Return if a column is a function of one before it."""
+        return any(j == column and _is_function(meet) for (_, j), meet in self.allowed.items())
 
     def are_missing(self, codes: np.ndarray, column: int) -> np.ndarray:
         """Return where the codes (n, q) of a column are that of a missing value, bool (n,)."""

@@ -25,6 +25,7 @@ from .expectation_maximisation import (
     search_components,
 )
 from .mixture_on_path import Motion, PreparedMixture
+from .mixture_per_value import Complexity, JoinedMixture
 
 LARGEST_STORED = 1e30
 """Largest number of a stored mixture; its squares are within float64."""
@@ -65,6 +66,8 @@ class MixturePreconditioner(Preconditioner):
     shrinkage: NotNegative = 2.0
     max_iter: AtLeastOne = 100
     max_rows: AtLeastOne = 50_000
+    tags = None  # type: np.ndarray | None
+    """Of `fit_values`: to which value of the column drawn first each component belongs, (K,)."""
 
     def fit(self, z: np.ndarray, *, seed: int, **rows: Any) -> Self:
         from threadpoolctl import threadpool_limits
@@ -101,6 +104,25 @@ class MixturePreconditioner(Preconditioner):
         self._mixture = fitted.moved(shift, scale)
         return self
 
+    def fit_values(
+        self, z: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int
+    ) -> Self:
+        """Fit a mixture to the rows z (n, m) of each value of a column, and join them."""
+        from threadpoolctl import threadpool_limits
+
+        y, weight, self._layout = _joined(z)
+        self._n_rows, self._search = len(y), {}
+        shift, scale = standard(y, weight)
+        with threadpool_limits(1, user_api="blas"):
+            joined = JoinedMixture.fit((y - shift) / scale, codes, n_values, chosen, seed)
+        self._mixture, self.tags = joined.mixture.moved(shift, scale), joined.tags
+        return self
+
+    def log_probabilities(self, z: np.ndarray) -> np.ndarray:
+        """Return log probabilities (n, V) of the values of `fit_values` at points z (n, m)."""
+        assert self.tags is not None
+        return JoinedMixture(self._mixture, self.tags).log_probabilities(z)
+
     def at(self, path: Path, t: float, t_next: float | None = None) -> PreparedMixture:
         return self.moved(Motion.of(path, t, t_next))
 
@@ -119,6 +141,8 @@ class MixturePreconditioner(Preconditioner):
             f"{plural(k, 'Gaussian')} ({self._mixture.covariances.kind} covariance) for"
             f" {plural(layout.p, 'variable')}, fitted to {plural(self._n_rows, 'row')}"
         )
+        if self.tags is not None:
+            line += f", {plural(int(self.tags.max()) + 1, 'value')} of the column drawn first"
         if not self._search:
             return line
         tried = ", ".join(f"{n}: {value:.3f}" for n, value in self._search.items())
@@ -132,6 +156,7 @@ class MixturePreconditioner(Preconditioner):
             "log_weights": self._mixture.log_weights,
             "means": self._mixture.means,
             "search": np.array(list(self._search.items()), dtype=np.float64).reshape(-1, 2),
+            **({} if self.tags is None else {"tags": self.tags}),
             **vars(self._mixture.covariances),
         }
 
@@ -167,7 +192,16 @@ class MixturePreconditioner(Preconditioner):
             np.linalg.cholesky(covariances.covariances)  # an error unless positive definite
             if not np.allclose(covariances.covariances, covariances.covariances.transpose(0, 2, 1)):
                 raise FormatError("the covariances of a stored mixture are not symmetric")
+        if "tags" in state:
+            tags = restored.tags = stored_array(state, "tags", (k,), "i", 0)
+            if (
+                n_cond
+                or has_source
+                or not np.array_equal(np.unique(tags), np.arange(tags.max() + 1))
+            ):
+                raise FormatError("the components of a stored mixture belong to no known values")
         known = {"sizes", "search", "log_weights", "means", "name", "format", *vars(covariances)}
+        known |= {"tags"} if restored.tags is not None else set()
         if unknown := sorted(state.keys() - known):
             raise FormatError(f"a stored mixture has unknown arrays {unknown}")
         restored._mixture = GaussianMixture(log_weights, means, covariances)

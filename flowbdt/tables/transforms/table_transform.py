@@ -20,7 +20,7 @@ from ..event_table import EventTable, stored_range
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
-from .choose import choose
+from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Categorical, Classified, codes_of
 
 FORMAT = 1
@@ -60,6 +60,8 @@ class TableTransform:
     seed : int, for the random numbers that spread repeated values
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
+    first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
+        columns keep their shape then, see `choose.straightened`
 
     Notes
     -----
@@ -86,11 +88,13 @@ class TableTransform:
         relations: Sequence[str] = (),
         seed: int = 0,
         classify: bool = False,
+        first: str | None = None,
     ) -> None:
         self.spec = spec
         self.relations = relations
         self.seed = seed
         self.classify = classify
+        self.first = first
 
     def fit(self, table: EventTable) -> TableTransform:
         """Learn from the training rows of a table.
@@ -120,7 +124,7 @@ class TableTransform:
         self.gaps = self._find_gaps(table)
         known = self._classified()
         codes = {name: self._codes(table, name, values) for name, values in known.items()}
-        self.skeleton = Skeleton.fit(known, codes)
+        self.skeleton = Skeleton.fit(known, codes, self.first)
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
         """Fit the joint transform to `latent_rows` (n, m) of training rows; NaN is filled."""
@@ -263,6 +267,8 @@ class TableTransform:
                     reason += ", with too few rows for a classifier"
                 else:
                     spec = {"name": "classified"}
+            if self.first is not None:
+                spec, reason = straightened(spec, reason, values)
         rng = seeding.stream(self.seed, "fit-transform", index)
         try:
             transform = build_column(spec).fit(values, rng)
