@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..errors import ConfigError
-from ..seeding import RowNoise, drawn
+from ..flow.closed_form.mixture import MixturePreconditioner
+from ..seeding import RowNoise, drawn, stream
 from ..tables.conditions import ColumnScaling
 from ..tables.transforms import TableTransform
 from ..training.train_classifier import classifier_inputs
 from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import forests
 from .compiled.engine import CompiledTrees, warn_slow
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 class DiscreteColumns:
@@ -24,8 +27,8 @@ class DiscreteColumns:
     transform, scaling : of the run, the latter of columns and conditions
     classifiers : one for each column of the skeleton, in its order
     log_odds : functions that evaluate their trees, (n, p) float32 -> (n, K) float32
-    first : log probabilities of the first column's values at latent points, (n, m) -> (n, K),
-        instead of its classifier; None for that
+    first : the closed form, if it has a mixture for each value of the first column: that tells the
+        values at a latent point, and not a classifier
     """
 
     def __init__(
@@ -34,11 +37,26 @@ class DiscreteColumns:
         scaling: ColumnScaling,
         classifiers: Sequence[ValueClassifier],
         log_odds: Sequence[Callable[[np.ndarray], np.ndarray]],
-        first: Callable[[np.ndarray], np.ndarray] | None = None,
+        first: MixturePreconditioner | None = None,
     ) -> None:
         self._transform, n_columns = transform, len(transform.names)
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
         self._classifiers, self._log_odds, self._first = classifiers, log_odds, first
+
+    @property
+    def keeps_shares(self) -> bool:
+        """True if `wanted` says which values the first column shall have."""
+        return self._first is not None
+
+    def wanted(self, seed: int, rows: np.ndarray) -> np.ndarray:
+        """Return the codes (n,) that the first column shall have in events of these row numbers.
+
+        Its shares are nearly kept in any run of rows: fractions of multiples of the golden ratio
+        are spread evenly.
+        """
+        assert self._first is not None
+        turns = (stream(seed, "wanted").random() + rows * GOLDEN) % 1.0
+        return drawn(np.tile(self._first.shares_of_values, (len(rows), 1)), turns)
 
     def codes(
         self,
@@ -77,7 +95,7 @@ class DiscreteColumns:
         for k in range(len(self._classifiers)):
             shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
             if k == 0 and self._first is not None:
-                shares = probabilities(self._first(z), None)
+                shares = probabilities(self._first.log_probabilities(z), None)
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             with np.errstate(divide="ignore"):

@@ -62,14 +62,19 @@ class EventGenerator:
         spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
         blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
         x, codes = blocks[0] if len(blocks) == 1 else map(np.vstack, zip(*blocks, strict=True))
-        if self.ratio is not None:
-            self._redraw_rejected(x, codes, self.ratio, seed, rows, cond)
+        if self.redraws:
+            self._redraw(x, codes, seed, rows, cond)
         return self._completed(x, codes, seed, rows, cond, self.fills)
 
     @property
     def is_rowwise(self) -> bool:
         """True if the bits of an event do not depend on the rows generated with it."""
         return self.compiled_flow is not None and self.compiled_inverse is not None
+
+    @property
+    def redraws(self) -> bool:
+        """True if some events are drawn anew."""
+        return self.ratio is not None or (self.discrete is not None and self.discrete.keeps_shares)
 
     def _attempt(
         self, seed: int, attempt: int, rows: np.ndarray, cond: Any, start: Any = None
@@ -120,20 +125,30 @@ class EventGenerator:
             warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
         return x
 
-    def _redraw_rejected(
-        self, x: np.ndarray, codes: Any, ratio: DensityRatio, seed: int, rows: Any, cond: Any
+    def _redraw(
+        self, x: np.ndarray, codes: np.ndarray, seed: int, rows: np.ndarray, cond: Any
     ) -> None:
-        """Draw rejected events (k, d) and codes anew, in place, until all are accepted."""
+        """Draw events (k, d) and codes anew that are not kept, in place, until all are."""
         left = np.arange(len(x))
         for attempt in range(1, MOST_ATTEMPTS):
-            uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
             known = _at(cond, left)
-            events = self._completed(x[left], codes[left], seed, rows[left], known)
-            left = left[~ratio.keeps(self.classifier_inputs(events, known), uniform)]
+            left = left[~self._are_kept(x[left], codes[left], seed, rows[left], known, attempt)]
             if not len(left):
                 return
             x[left], codes[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
-        warn_of_events(KEPT.format(plural(len(left), "event")))
+        if self.ratio is not None:
+            warn_of_events(KEPT.format(plural(len(left), "event")))
+
+    def _are_kept(
+        self, x: np.ndarray, codes: np.ndarray, seed: int, rows: np.ndarray, cond: Any, attempt: int
+    ) -> np.ndarray:
+        """Return which events (k, d) are kept, (k,), bool: by rejection, or the value wanted."""
+        if self.ratio is None:
+            assert self.discrete is not None
+            return codes[:, 0] == self.discrete.wanted(seed, rows)
+        uniform = RowNoise(seed, "accept", rows, (attempt,), once=True).random()
+        events = self._completed(x, codes, seed, rows, cond)
+        return self.ratio.keeps(self.classifier_inputs(events, cond), uniform)
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the inputs (n, d + c), float32, of the rejection classifier."""

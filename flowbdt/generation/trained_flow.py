@@ -351,7 +351,7 @@ class Flow:
             log_odds.append(function)
         mixture, first = self.preconditioner, None
         if isinstance(mixture, MixturePreconditioner) and mixture.tags is not None:
-            first = mixture.log_probabilities
+            first = mixture
         return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first)
 
     def record(self, seed: int) -> dict[str, Any]:
@@ -418,9 +418,10 @@ class Flow:
         if block_rows is not None:
             block_rows = at_least_one(block_rows, "block_rows")
         rowwise = self.generator.is_rowwise
-        if block_rows is not None and (rowwise or self.ratio is None):
+        redraws = self.generator.redraws
+        if block_rows is not None and (rowwise or not redraws):
             return -(-block_rows // BLOCK) * BLOCK
-        return rows_together(self.n_latent) if rowwise or self.ratio is not None else BLOCK
+        return rows_together(self.n_latent) if rowwise or redraws else BLOCK
 
     @property
     def condition_scaling(self) -> ColumnScaling:

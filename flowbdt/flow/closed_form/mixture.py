@@ -118,6 +118,12 @@ class MixturePreconditioner(Preconditioner):
         self._mixture, self.tags = joined.mixture.moved(shift, scale), joined.tags
         return self
 
+    @property
+    def shares_of_values(self) -> np.ndarray:
+        """The shares (V,) of the values of `fit_values`."""
+        assert self.tags is not None
+        return np.bincount(self.tags, np.exp(self._mixture.log_weights))
+
     def log_probabilities(self, z: np.ndarray) -> np.ndarray:
         """Return log probabilities (n, V) of the values of `fit_values` at points z (n, m)."""
         assert self.tags is not None
