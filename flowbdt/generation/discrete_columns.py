@@ -58,44 +58,48 @@ class DiscreteColumns:
         turns = (stream(seed, "wanted").random() + rows * GOLDEN) % 1.0
         return drawn(np.tile(self._first.shares_of_values, (len(rows), 1)), turns)
 
-    def codes(
+    def columns(
         self,
-        x: np.ndarray,
-        z: np.ndarray,
+        latent: np.ndarray,
         cond: np.ndarray | None,
         seed: int,
         rows: np.ndarray,
         attempt: int,
-    ) -> np.ndarray:
-        """Return codes (n, q), int, for the numeric columns of events (n, d) of these row numbers.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return columns (n, d), discrete ones left open, and codes (n, q) of events.
 
-        ``z`` (n, m) are their latent points; ``cond`` (n, c) is in the units of the table.
+        ``latent`` (n, m) are their latent columns before the joint transform, ``rows`` (n,) their
+        numbers; ``cond`` (n, c) is in the units of the table.
         """
-        known = np.full((len(x), len(self._classifiers)), -1)
-        return self.codes_given(x, z, cond, seed, rows, attempt, known)[0]
+        known = np.full((len(latent), len(self._classifiers)), -1)
+        return self.columns_given(None, latent, cond, seed, rows, attempt, known)[:2]
 
-    def codes_given(
+    def columns_given(
         self,
-        x: np.ndarray,
-        z: np.ndarray,
+        given: np.ndarray | None,
+        latent: np.ndarray,
         cond: np.ndarray | None,
         seed: int,
         rows: np.ndarray,
         attempt: int,
         known: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes (n, q) of which some are known, and the log of their probability (n,).
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the same of which some are known, and the log of their probability (n,).
 
-        ``known`` (n, q) is -1 where a code is unknown. Values that exclude a later known one are
-        not drawn; the probability is that of the known codes and of not having drawn such.
+        ``given`` (n, d) has known columns, NaN elsewhere, ``known`` (n, q) is -1 where a code is
+        unknown. Values that exclude a later known one are not drawn; the probability is that of
+        the known codes and of not having drawn such.
         """
         scaled = None if cond is None else self._conditions.forward(cond)
-        codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(x))
-        skeleton, rule = self._transform.skeleton, np.arange(len(x))
+        codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(latent))
+        transform, rule = self._transform, np.arange(len(latent))
+        skeleton, x = transform.skeleton, _filled(given, transform.columns_of(latent))
         for k in range(len(self._classifiers)):
-            shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
-            if k == 0 and self._first is not None:
-                shares = probabilities(self._first.log_probabilities(z), None)
+            if k or self._first is None:
+                shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
+            else:
+                points = transform.joint.forward(latent)
+                shares = probabilities(self._first.log_probabilities(points), None)
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             with np.errstate(divide="ignore"):
@@ -107,7 +111,10 @@ class DiscreteColumns:
                     shares[possible] = left[possible] / total[possible, None]
                 log_weight += np.where(is_known, np.log(shares[rule, known[:, k]]), 0.0)
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
-        return codes, log_weight
+            if not k and self._first is not None and self._first.margins is not None:
+                bent = self._first.margins.bent(latent, codes[:, 0])
+                x = _filled(given, transform.columns_of(bent))
+        return x, codes, log_weight
 
     def completed(
         self,
@@ -160,6 +167,11 @@ class DiscreteColumns:
         inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
         margins = self._log_odds[k](inputs).reshape(len(x), -1)
         return probabilities(margins + self._classifiers[k].log_frequencies, allowed)
+
+
+def _filled(given: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    """Return given values (n, d), others where they are NaN."""
+    return values if given is None else np.where(np.isnan(given), values, given)
 
 
 def log_odds_of(

@@ -105,8 +105,7 @@ class EventGenerator:
         """Return columns (n, d) of latent points, and the codes (n, q) that classifiers drew."""
         if self.discrete is None:
             return self._inverse(z), np.zeros((len(z), 0), dtype=np.int64)
-        x = self.transform.numeric_columns(z)
-        return x, self.discrete.codes(x, z, cond, seed, rows, attempt)
+        return self.discrete.columns(self.transform.latent_of(z), cond, seed, rows, attempt)
 
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
         """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""

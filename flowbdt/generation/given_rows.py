@@ -218,15 +218,10 @@ class _RowCompleter:
         noise = RowNoise(0, "pool", numbers)
         drawn_rows = draw_unknown(mixture, np.full((POOL, m), np.nan), noise)
         n_cond = len(generator.scaling.centre) - len(generator.transform.names)
-        latent = drawn_rows[:, : m - n_cond]
-        values, z = (
-            generator.transform.columns_of(latent),
-            generator.transform.joint.forward(latent),
-        )
         cond = None
         if n_cond:
             cond = generator.scaling[-n_cond:].inverse(drawn_rows[:, -n_cond:])
-        codes = generator.discrete.codes(values, z, cond, 0, numbers, 0)
+        _, codes = generator.discrete.columns(drawn_rows[:, : m - n_cond], cond, 0, numbers, 0)
         share = softmax(mixture.log_joint(drawn_rows, np.ones(m, dtype=bool)))
         result = []
         for code, known in zip(codes.T, generator.transform.skeleton.values, strict=True):
@@ -313,13 +308,12 @@ class _RowCompleter:
             if tilt is not None:
                 log_weight += log_tilt(self.mixture, joined, tilt)
                 log_weight -= log_tilt(self.mixture, whole, tilt)
-        gaps = np.isnan(rows.x)
-        values = np.where(gaps, transform.columns_of(latent), rows.x)
-        codes = rows.codes
-        if generator.discrete is not None:
-            z = transform.joint.forward(latent)
-            codes, log_probability = generator.discrete.codes_given(
-                values, z, rows.cond, seed, rows.numbers, 0, rows.codes
+        gaps, codes = np.isnan(rows.x), rows.codes
+        if generator.discrete is None:
+            values = np.where(gaps, transform.columns_of(latent), rows.x)
+        else:
+            values, codes, log_probability = generator.discrete.columns_given(
+                rows.x, latent, rows.cond, seed, rows.numbers, 0, codes
             )
             log_weight += log_probability
         with warnings.catch_warnings():

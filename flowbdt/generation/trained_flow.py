@@ -161,7 +161,11 @@ class Flow:
             raise FormatError("the columns of preconditioner.npz are not those of plan.json")
         mixture, sizes = self.preconditioner, self.transform.skeleton.values
         tags = mixture.tags if isinstance(mixture, MixturePreconditioner) else None
-        if tags is not None and (not sizes or len(sizes[0]) != tags.max() + 1):
+        if tags is not None and (
+            not sizes
+            or len(sizes[0]) != tags.max() + 1
+            or mixture.margins.real.shape[1] != self.transform.joint.mean.size
+        ):
             raise FormatError("the values of preconditioner.npz are not those of transform.json")
         self._stepwise(None)
         point = np.zeros((1, self.n_latent))

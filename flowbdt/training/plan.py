@@ -421,6 +421,8 @@ def _fitted(
         closed_form = MixturePreconditioner().fit_values(
             stored["z"], codes, n_values, label.complexity, seed
         )
+        real = transform.joint.inverse(stored["z"].astype(np.float64))
+        closed_form.fit_margins(real, codes, transform.latent_of, seed)
     files = {
         "transform.json": atomic_files.json_bytes(transform.to_json()),
         "preconditioner.npz": closed_form.to_bytes(),

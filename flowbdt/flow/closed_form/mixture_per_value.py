@@ -6,6 +6,7 @@ mixture of all rows smears them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,58 @@ class JoinedMixture:
         log_joint = self.log_joint(y)
         log_shares = np.maximum(log_joint - log_sum_exp(log_joint)[:, None], FAR)
         return np.asarray(log_shares, dtype=np.float32)
+
+
+N_DRAWS = 4_000
+MOST_KNOTS = 200
+FEWEST_BENT = 8
+"""Draws from the mixture of a value, quantiles of each column of it at most, and rows of a value
+from which on it has any."""
+
+
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """Quantiles of each column among the rows of a value: of its mixture, and of the real rows.
+
+    What the mixture draws is bent to the latter, column by column: skewed columns and edges are
+    right in each value. The values of the quantiles (n,) rise; the quantiles are (n, m).
+    """
+
+    values: np.ndarray
+    drawn: np.ndarray
+    real: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, drawn: Callable[[int], np.ndarray], real: np.ndarray, codes: np.ndarray, n_values: int
+    ) -> Margins:
+        """Fit to rows (n, m) with codes (n,); ``drawn`` returns rows of a value, by its mixture."""
+        parts = []
+        for value in range(n_values):
+            rows = real[codes == value]
+            if len(rows) >= FEWEST_BENT:
+                n = min(len(rows), MOST_KNOTS)
+                parts.append(
+                    (
+                        np.full(n, value),
+                        *(np.quantile(each, _levels(n), axis=0) for each in (drawn(value), rows)),
+                    )
+                )
+        none = np.zeros(0, dtype=np.int64), *[np.zeros((0, real.shape[1]))] * 2
+        return cls(*map(np.concatenate, zip(none, *parts, strict=True)))
+
+    def bent(self, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return rows (n, m) of values with codes (n,), bent."""
+        rows = rows.copy()
+        for value in np.unique(self.values):
+            mine, knots = codes == value, self.values == value
+            for j in range(rows.shape[1]):
+                rows[mine, j] = np.interp(rows[mine, j], self.drawn[knots, j], self.real[knots, j])
+        return rows
+
+
+def _levels(n: int) -> np.ndarray:
+    return (np.arange(n) + 0.5) / n
 
 
 def _within(y: np.ndarray, codes: np.ndarray, n_values: int) -> np.ndarray:

@@ -415,13 +415,16 @@ class TableTransform:
 
     def numeric_columns(self, z: np.ndarray) -> np.ndarray:
         """Return `inverse` before classified columns and relations are filled in."""
+        return self.columns_of(self.latent_of(z))
+
+    def latent_of(self, z: np.ndarray) -> np.ndarray:
+        """Return the latent columns (n, m) before the joint transform. Raises as `inverse`."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.n_latent:
             raise InputError(f"latent values must have shape (n, {self.n_latent}), got {z.shape}")
         checks.finite(z, self.latent_names, "latent values")
         with np.errstate(over="ignore", invalid="ignore"):
-            latent = np.nan_to_num(self._joint.inverse(z), nan=0.0)
-        return self.columns_of(latent)
+            return np.nan_to_num(self._joint.inverse(z), nan=0.0)
 
     def columns_of(self, latent: np.ndarray) -> np.ndarray:
         """Return `numeric_columns` of the latent columns (n, m) before the joint transform."""
