@@ -159,14 +159,13 @@ class Flow:
             (self.n_latent, n_cond, start),
         ):
             raise FormatError("the columns of preconditioner.npz are not those of plan.json")
-        mixture, sizes = self.preconditioner, self.transform.skeleton.values
-        tags = mixture.tags if isinstance(mixture, MixturePreconditioner) else None
-        if tags is not None and (
-            not sizes
-            or len(sizes[0]) != tags.max() + 1
-            or mixture.margins.real.shape[1] != self.transform.joint.mean.size
-        ):
-            raise FormatError("the values of preconditioner.npz are not those of transform.json")
+        mixture, sizes = self.preconditioner, [len(v) for v in self.transform.skeleton.values[:1]]
+        if isinstance(mixture, MixturePreconditioner) and mixture.margins is not None:
+            wanted = [len(mixture.shares_of_values)], mixture.margins.real.shape[1]
+            if wanted != (sizes, self.transform.joint.mean.size):
+                raise FormatError(
+                    "the values of preconditioner.npz are not those of transform.json"
+                )
         self._stepwise(None)
         point = np.zeros((1, self.n_latent))
         cond = np.zeros((1, n_cond)) if n_cond else None

@@ -1,8 +1,4 @@
-"""Choose, on small tables, the discrete column that is drawn first, by a mixture for each value.
-
-Compared is the mean log density of held-out rows and their values, by cross-validation on the
-training rows: of a mixture for each value against one mixture of all rows and a classifier.
-"""
+"""Choose, on small tables, the category that is drawn first, with a mixture for each value."""
 
 from __future__ import annotations
 
@@ -13,33 +9,39 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..flow.closed_form.mixture import standard
-from ..flow.closed_form.mixture_per_value import N_FOLDS, USUAL, Complexity, held_out, search
-from ..seeding import derive
+from ..flow.closed_form.mixture_per_value import (
+    LARGEST_SHRINKAGE,
+    N_FOLDS,
+    USUAL,
+    Complexity,
+    held_out,
+    search,
+)
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
-from ..trees.classifiers import FEW_ROWS, ValueClassifier
+from ..trees.classifiers import FEW_ROWS
 
 MOST_VALUES = 20
 FEWEST_ROWS = 8
 """Values that the column may have, and rows for each of them on average."""
 
-CLEAR = 0.05
-"""Gain in log density per row from which on a column comes first."""
-
 
 @dataclass(frozen=True)
 class Label:
-    """The column that comes first, and the complexity of its mixtures."""
+    """The column that comes first, the complexity of its mixtures, and what these tell about it.
+
+    The latter is the gain in log density of held-out rows of a Gaussian for each value above one.
+    """
 
     name: str
     complexity: Complexity
-    gain: float
+    information: float
 
     def describe(self) -> str:
         """Return one line."""
         return (
-            f"a mixture for each value of {self.name}: log density per held-out row {self.gain:.2f}"
-            " above that of one mixture and a classifier"
+            f"a mixture for each value of {self.name}: log density per held-out row"
+            f" {self.information:.2f} above that of one Gaussian for all"
         )
 
 
@@ -62,42 +64,34 @@ def choose_label(
 
     ``transform`` is that without such a column, ``fitted`` returns that with one.
     """
-    skeleton = transform.skeleton
+    skeleton, n = transform.skeleton, table.n
     names = [
         name
         for k, (name, values) in enumerate(zip(skeleton.names, skeleton.values, strict=True))
-        if 2 <= len(values) <= MOST_VALUES
-        and FEWEST_ROWS * len(values) <= table.n
+        if (name in table.categories or len(values) == 2)
+        and 2 <= len(values) <= min(MOST_VALUES, n // FEWEST_ROWS)
         and not skeleton.follows(k)
     ]
-    if not names or not transform.n_latent or table.n < 2 * N_FOLDS:
+    if not names or not transform.n_latent or n < 2 * N_FOLDS:
         return None
     transform = fitted(names[0])
-    y, sizes = standardised(transform.forward(table)), dict(zip(*_sizes(transform), strict=True))
+    z = transform.forward(table)
+    shift, scale = standard(z, np.ones(n))
+    y = (z - shift) / scale
     codes = dict(zip(transform.skeleton.names, transform.codes(table).T, strict=True))
-    nothing, rough = np.zeros(table.n, dtype=np.int64), Complexity(1, USUAL)
 
-    def information(name: str) -> float:
-        """Return what a Gaussian for each value tells about it, in held-out rows."""
-        shares = np.bincount(codes[name], minlength=sizes[name]) / table.n
-        return held_out(y, codes[name], sizes[name], rough, seed) - float(
-            shares @ np.log(np.maximum(shares, 1e-300))
-        )
+    def density(codes: np.ndarray) -> float:
+        """Return the log density of held-out rows by a Gaussian for each code."""
+        rough = (Complexity(1, shrinkage) for shrinkage in (USUAL, LARGEST_SHRINKAGE))
+        return max(held_out(y, codes, int(codes.max()) + 1, each, seed) for each in rough)
 
-    name = max(names, key=information)
-    density, complexity = search(y, codes[name], sizes[name], seed)
-    seen = table.x[:, transform.numeric_places].astype(np.float32)
-    one = derive(seed, "label")
-    classifier = ValueClassifier.fit(seen, codes[name], sizes[name], None, seed=one, n_threads=1)
-    gain = density - search(y, nothing, 1, seed)[0] + classifier.summary["log_loss"]
-    return Label(name, complexity, gain) if gain > CLEAR else None
-
-
-def _sizes(transform: TableTransform) -> tuple[tuple[str, ...], list[int]]:
-    return transform.skeleton.names, [len(values) for values in transform.skeleton.values]
-
-
-def standardised(z: np.ndarray) -> np.ndarray:
-    """Return latent rows (n, m) with means of 0 and variances of 1."""
-    shift, scale = standard(z, np.ones(len(z)))
-    return (z - shift) / scale
+    one, information = density(np.zeros(n, dtype=np.int64)), {}
+    for name in names:
+        shares = np.bincount(codes[name]) / n
+        shares = shares[shares > 0]
+        information[name] = density(codes[name]) - one - float(shares @ np.log(shares))
+    name = max(names, key=information.__getitem__)
+    if information[name] <= 0:
+        return None
+    complexity = search(y, codes[name], int(codes[name].max()) + 1, seed)
+    return Label(name, complexity, information[name])

@@ -240,11 +240,11 @@ class MixturePreconditioner(Preconditioner):
         values, m = np.arange(tags.max() + 1), self._layout.m
         if self._layout.p != m or not np.array_equal(np.unique(tags), values):
             raise FormatError("the components of a stored mixture belong to no known values")
-        wide = {"low": -LARGEST_STORED, "high": LARGEST_STORED}
+        end = LARGEST_STORED
         of_knots = stored_array(state, "margins_values", (None,), "i", 0, len(values) - 1)
         shape = len(of_knots), None
         self.margins = Margins(
-            of_knots, *(stored_array(state, f"margins_{name}", shape, **wide) for name in KNOTS)
+            of_knots, *(stored_array(state, f"margins_{k}", shape, "f", -end, end) for k in KNOTS)
         )
         same = of_knots[1:] == of_knots[:-1]
         for knots in (self.margins.drawn, self.margins.real):

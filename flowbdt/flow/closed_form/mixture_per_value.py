@@ -24,7 +24,8 @@ from .expectation_maximisation import (
 N_FOLDS = 5
 LARGEST = 16
 ROWS_PER_COMPONENT = 4
-SHRINKAGES = (1.0, 3.0, 30.0)
+LARGEST_SHRINKAGE = 100.0
+SHRINKAGES = (1.0, 3.0, 30.0, LARGEST_SHRINKAGE)
 USUAL = 10.0
 """Up to so many Gaussians for a value, one for at least so many of its rows; events of the shape
 that all values share that are mixed into each. Those with the largest density of held-out rows are
@@ -184,8 +185,8 @@ def held_out(
     return total / len(y)
 
 
-def search(y: np.ndarray, codes: np.ndarray, n_values: int, seed: int) -> tuple[float, Complexity]:
-    """Return the largest density of held-out rows, and the complexity that has it."""
+def search(y: np.ndarray, codes: np.ndarray, n_values: int, seed: int) -> Complexity:
+    """Return the complexity with the largest density of held-out rows."""
 
     def tried(n: int, shrinkage: float) -> tuple[float, Complexity]:
         chosen = Complexity(n, shrinkage)
@@ -202,4 +203,4 @@ def search(y: np.ndarray, codes: np.ndarray, n_values: int, seed: int) -> tuple[
         if shrinkage != best[1].shrinkage:
             other = tried(best[1].n_components, shrinkage)
             best = other if other[0] > best[0] else best
-    return best
+    return best[1]
