@@ -25,6 +25,10 @@ MOST_VALUES = 20
 FEWEST_ROWS = 8
 """Values that the column may have, and rows for each of them on average."""
 
+SURE = 1.0
+"""Standard errors by which Gaussians for its values must gain in the density of held-out rows: where
+the column tells nothing, they do no harm."""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -80,18 +84,20 @@ def choose_label(
     y = (z - shift) / scale
     codes = dict(zip(transform.skeleton.names, transform.codes(table).T, strict=True))
 
-    def density(codes: np.ndarray) -> float:
-        """Return the log density of held-out rows by a Gaussian for each code."""
+    def density(codes: np.ndarray) -> np.ndarray:
+        """Return the log density (n,) of held-out rows by a Gaussian for each code."""
         rough = (Complexity(1, shrinkage) for shrinkage in (USUAL, LARGEST_SHRINKAGE))
-        return max(held_out(y, codes, int(codes.max()) + 1, each, seed) for each in rough)
+        tried = [held_out(y, codes, int(codes.max()) + 1, each, seed) for each in rough]
+        return max(tried, key=np.mean)
 
-    one, information = density(np.zeros(n, dtype=np.int64)), {}
+    one, information, sure = density(np.zeros(n, dtype=np.int64)), {}, {}
     for name in names:
-        shares = np.bincount(codes[name]) / n
-        shares = shares[shares > 0]
-        information[name] = density(codes[name]) - one - float(shares @ np.log(shares))
+        log_shares = np.log(np.bincount(codes[name]) / n)[codes[name]]
+        gain = density(codes[name]) - log_shares - one
+        information[name] = float(gain.mean())
+        sure[name] = information[name] > SURE * gain.std() / np.sqrt(n)
     name = max(names, key=information.__getitem__)
-    if information[name] <= 0:
+    if not sure[name]:
         return None
     complexity = search(y, codes[name], int(codes[name].max()) + 1, seed)
     return Label(name, complexity, information[name])

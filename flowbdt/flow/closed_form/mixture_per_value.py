@@ -173,16 +173,15 @@ def folds_of(codes: np.ndarray, seed: int) -> np.ndarray:
 
 def held_out(
     y: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int
-) -> float:
-    """Return the mean log density of rows and their values, by mixtures of the other folds."""
-    fold, total = folds_of(codes, seed), 0.0
+) -> np.ndarray:
+    """Return the log density (n,) of rows and their values, by mixtures of the other folds."""
+    fold, result = folds_of(codes, seed), np.zeros(len(y))
     for k in range(N_FOLDS):
         held = fold == k
         if held.any():
             fitted = JoinedMixture.fit(y[~held], codes[~held], n_values, chosen, seed)
-            log_joint = fitted.log_joint(y[held])
-            total += float(log_joint[np.arange(len(log_joint)), codes[held]].sum())
-    return total / len(y)
+            result[held] = fitted.log_joint(y[held])[np.arange(held.sum()), codes[held]]
+    return result
 
 
 def search(y: np.ndarray, codes: np.ndarray, n_values: int, seed: int) -> Complexity:
@@ -190,7 +189,7 @@ def search(y: np.ndarray, codes: np.ndarray, n_values: int, seed: int) -> Comple
 
     def tried(n: int, shrinkage: float) -> tuple[float, Complexity]:
         chosen = Complexity(n, shrinkage)
-        return held_out(y, codes, n_values, chosen, seed), chosen
+        return float(held_out(y, codes, n_values, chosen, seed).mean()), chosen
 
     best = tried(1, USUAL)
     n, largest = 2, int(np.bincount(codes).max()) // ROWS_PER_COMPONENT
