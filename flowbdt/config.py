@@ -86,6 +86,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings that go together; explicit ones win over them."""
 
+DERIVED = ("observables", "particles", "require")
+"""Settings of what is computed of events; stored where there is any."""
+
 BOOSTER_ALIASES = {
     "eta": "learning_rate",
     "lambda": "reg_lambda",
@@ -141,6 +144,9 @@ class ModelConfig:
     booster: dict[str, Any] = field(default_factory=dict)
     transforms: Spec = "auto"
     relations: list[str] = field(default_factory=list)
+    observables: list[str] | None = None
+    particles: dict[str, dict[str, str | int | float]] = field(default_factory=dict)
+    require: list[str] = field(default_factory=list)
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
     executor: Spec = "serial"
     random_state: AtLeastZero | None = None
@@ -175,6 +181,8 @@ class ModelConfig:
             chosen.pop("n_steps", None)  # times by themselves say how many
         if spec_name(self.coupling) == "given":
             chosen["rejection"] = False  # such an event has one outcome only, none to take instead
+        if not self.particles:
+            chosen["observables"] = []  # else pairs of particles, when a run is planned
         booster, noise = self._booster(chosen.pop("booster"), wide), chosen.pop("noise")
         values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP
         repeats = min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS)
@@ -194,9 +202,13 @@ class ModelConfig:
         return booster
 
     def digestible(self) -> dict[str, Any]:
-        """Return what decides the bytes of the result; call it on a `resolved` configuration."""
+        """Return what decides the bytes of the result; call it on a `resolved` configuration.
+
+        Of `DERIVED` only what is declared: a run without any has the digest of releases before.
+        """
         names = [f.name for f in dataclasses.fields(ModelConfig)]
-        return {name: getattr(self, name) for name in names if name not in ("executor", "preset")}
+        names = [name for name in names if name not in ("executor", "preset")]
+        return {n: getattr(self, n) for n in names if n not in DERIVED or getattr(self, n)}
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML."""

@@ -99,6 +99,13 @@ class FlowBDT(BaseEstimator):
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly
+    observables : such as ``"mee = mass(e1, e2)"``, which the rejection sees besides the columns;
+        not stored in events. None for mass and distance of each pair of the first five particles
+    particles : what expressions may name, such as ``{"e1": {"pt": "pt1", "eta": "eta1", "phi":
+        "phi1", "mass": 0.000511}}``: columns or numbers, of pt, eta, phi, mass (or E); E, px, py,
+        pz; or px, py, pz, mass
+    require : cuts such as ``"pt2 > 25"`` that hold in every training row and every generated event:
+        others are drawn anew
     validation_fraction : events split off before any noise is drawn
     executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
         "n_jobs": 4}``
@@ -109,7 +116,7 @@ class FlowBDT(BaseEstimator):
     n_features_in_, feature_names_in_ : as in scikit-learn
     seed_ : the seed that was used
     n_evaluations_ : evaluations of the velocity field per trajectory
-    acceptance_ : share of trajectories whose event is kept; 1 without rejection
+    acceptance_ : share of trajectories whose event is kept; 1 without rejection and cuts
     steps_ : per time: trees used, losses
     transform_ : the fitted `TableTransform`; ``print("\\n".join(model.transform_.describe()))``
 
@@ -139,6 +146,9 @@ class FlowBDT(BaseEstimator):
         booster: dict[str, Any] | None = None,
         transforms: Any = "auto",
         relations: list[str] | tuple[str, ...] = (),
+        observables: list[str] | None = None,
+        particles: dict[str, Any] | None = None,
+        require: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
         executor: Any = "serial",
         random_state: Any = None,
@@ -156,6 +166,9 @@ class FlowBDT(BaseEstimator):
         self.booster = booster
         self.transforms = transforms
         self.relations = relations
+        self.observables = observables
+        self.particles = particles
+        self.require = require
         self.validation_fraction = validation_fraction
         self.executor = executor
         self.random_state = random_state
@@ -210,7 +223,7 @@ class FlowBDT(BaseEstimator):
 
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
-        for name in ("booster", "noise"):
+        for name in ("booster", "noise", "particles"):
             settings[name] = settings[name] or {}
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -283,3 +284,20 @@ def test_ranks_count_ties_as_half_a_place(public):
     others = {"a": dict.fromkeys(keys, 1.0), "b": dict.fromkeys(keys, 3.0)}
     found = public.ranks(dict.fromkeys(keys, 1.0), others)
     assert [found["rank W_test"], found["rank utility"]] == [1.5, 2.5]
+
+
+def test_whole_tables_see_copies_shifts_and_what_is_learned(monkeypatch):
+    whole = benchmark("whole_tables", monkeypatch)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=800)
+    kind = rng.choice(["a", "b"], 800)
+    label = np.where(x + (kind == "a") > 0.5, "yes", "no")
+    frame = pd.DataFrame({"x": x, "kind": kind, "label": label})
+    first, second = (whole.typed(part, frame, "label") for part in (frame[:400], frame[400:]))
+    assert whole.c2st(first, first) == 0.5
+    assert whole.c2st(first, first.assign(x=first.x + 2)) > 0.85
+    assert whole.nearer_to_training(first, second, first) == 1
+    assert 0.45 < whole.nearer_to_training(first, second, pd.concat([first, second])) < 0.55
+    assert whole.usefulness(first, second, "label", 2) > 0.95
+    wrong = first.assign(label=first.label.sample(frac=1, random_state=0).array)
+    assert whole.usefulness(wrong, second, "label", 2) < 0.65

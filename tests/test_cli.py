@@ -83,6 +83,61 @@ def test_evaluate_writes_a_report(folder, capsys):
     assert json.loads((folder / "report" / "report.json").read_text())
 
 
+def test_cuts_and_observables_of_a_configuration(folder, capsys):
+    (folder / "own.yaml").write_text(
+        "observables: ['r = tau2 / tau1']\nrequire: ['mass > 0', 'r < 2']\nparticles:\n"
+        "  j: {pt: mass, eta: 0, phi: 0, mass: 0}\n"
+    )
+    assert run("fit", "jets.h5", "-o", "run", *QUICK, "--config", "own.yaml") == 0
+    capsys.readouterr()
+    assert run("show", "run") == 0
+    assert "meet require 'mass > 0' and 'r < 2'" in capsys.readouterr().out
+    assert run("fit", "-o", "run", "--resume") == 0
+    assert run("fit", "-o", "run", "--resume", "--set", "require=[]") == 1
+    assert "other settings for require" in capsys.readouterr().err
+    assert run("generate", "run", "-n", 2500, "-o", "new.h5") == 0
+    new = read_table("new.h5")
+    assert new.names == ("mass", "tau1", "tau2", "tau21")
+    assert (new.column("mass") > 0).all()
+    assert (new.column("tau2") / new.column("tau1") < 2).all()
+    assert run("fit", "jets.h5", "--dry-run", *QUICK, "--set", "require=['mass > 1e9']") == 1
+    assert "does not hold in" in capsys.readouterr().err
+
+
+def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
+    rng = np.random.default_rng(0)
+    names = ["pt1", "eta1", "phi1", "sigmaEtaEta1", "Muon_E", "Muon_px", "Muon_py", "Muon_pz"]
+    write_table("p.csv", EventTable.of(rng.normal(size=(200, 8)), names))
+    assert run("fit", "p.csv", "--dry-run", *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in shown
+    assert "#   Muon: {E: Muon_E, px: Muon_px, py: Muon_py, pz: Muon_pz}" in shown
+    assert "particles: {}" in shown
+    assert run("fit", "jets.h5", "--dry-run", *QUICK) == 0
+    assert "suggest" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_observables_of_the_command_line_are_judged_and_drawn(folder, capsys):
+    run("fit", "jets.h5", "-o", "run", *QUICK)
+    run("generate", "run", "-n", 300, "-o", "new.h5")
+    own = ["--particle", "j=pt:mass,eta:tau1,phi:0,mass:0", "--observable", "e = energy(j)"]
+    assert run("evaluate", "jets.h5", "new.h5", "-o", "r", "--quick", *own) == 0
+    scores = json.loads((folder / "r" / "report.json").read_text())
+    assert scores["settings"]["particles"] == {
+        "j": {"pt": "mass", "eta": "tau1", "phi": 0, "mass": 0}
+    }
+    assert ("separation", "e") in {(r["name"], r["column"]) for r in scores["results"]}
+    assert "e = energy(j)" in (folder / "r" / "report.html").read_text()
+    capsys.readouterr()
+    judged = ["--real", "jets.h5", "--quick", "-q"]
+    assert run("report", "new.h5", "run", *judged, *own, "-o", "page") == 0
+    assert run("compare", "r", "new.h5", *judged) == 1
+    assert "judged with the observables" in capsys.readouterr().err
+    assert run("evaluate", "jets.h5", "new.h5", "-o", "s", "--particle", "j") == 1
+    assert "--particle is written e1=pt:pt1" in capsys.readouterr().err
+
+
 def test_generated_bytes_do_not_depend_on_the_process(folder):
     run("fit", "jets.h5", "-o", "run", *QUICK)
     command = [sys.executable, "-m", "flowbdt.cli", "generate", "run", "-n", "500", "-q"]

@@ -1,6 +1,8 @@
 """Discrete columns: classifiers as jobs, in the order of the skeleton, with what is exact kept."""
 
 import json
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,15 +12,16 @@ from scipy.stats import wasserstein_distance
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, FormatError
+from flowbdt.errors import ConfigError, FormatError, InputError
 from flowbdt.generation.one_event import EventSampler
 from flowbdt.model import fit_run, train_run
+from flowbdt.seeding import derive, split_mask
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.skeleton import Skeleton
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 from flowbdt.training.executors import EXECUTORS
-from flowbdt.training.plan import Inputs, fitted_transform
+from flowbdt.training.plan import Inputs, fitted_transform, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.tuning.distillation import student_inputs
 
@@ -212,7 +215,7 @@ def test_what_cannot_carry_them_says_so(tmp_path, table, model):
     with pytest.raises(ConfigError, match="classifiers draw"):
         student_inputs(run_directory.open_run(tmp_path / "m.flowbdt"), n_pairs=100)
     given = {**SMALL, "coupling": "given", "transforms": {"region": "classified"}}
-    with pytest.raises(ConfigError, match="leave it out"):
+    with pytest.raises(ConfigError, match="leave them out"):
         FlowBDT(**given).fit(table, source=table)
 
 
@@ -238,6 +241,219 @@ def test_a_damaged_skeleton_is_refused(model, change, message):
     stored["skeleton"] = {**stored["skeleton"], **change}
     with pytest.raises(FormatError, match=message):
         TableTransform.from_json(stored)
+
+
+def spiked(n=1500, seed=0):
+    """Return a table in which x is 0 in 30% of the rows, mostly of one kind, and y = x in 20%."""
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(["a", "b"], n)
+    x = np.where(rng.random(n) < np.where(kind == "a", 0.5, 0.1), 0.0, rng.normal(0, 2, n))
+    y = np.where(rng.random(n) < 0.2, x, 0.8 * x + rng.normal(1, 1, n))
+    return pd.DataFrame({"y": y, "x": x, "kind": kind})
+
+
+@pytest.fixture(scope="module")
+def repeats():
+    return spiked()
+
+
+@pytest.fixture(scope="module")
+def mixed_model(repeats):
+    return FlowBDT(**SMALL, rejection=True).fit(repeats)
+
+
+def test_atoms_and_equal_values_have_their_shares(repeats, mixed_model):
+    lines = "\n".join(mixed_model.transform_.describe())
+    assert re.search(r"x: by a classifier: smooth \(\d\d.\d%\), 0 \((29|30|31).*; smooth:", lines)
+    assert re.search(r"y: by a classifier: smooth.*, 0 \(.*equal to x \(1[345]", lines)
+    assert "in this order: kind of x, kind of y, kind" in lines
+    new = mixed_model.sample(6000, random_state=2)
+    for share in (
+        lambda f: (f.x == 0).mean(),
+        lambda f: (f.x == 0)[f.kind == "a"].mean(),
+        lambda f: (f.x == 0)[f.kind == "b"].mean(),
+        lambda f: (f.y == 0).mean(),
+        lambda f: (f.y == f.x).mean(),
+        lambda f: (f.y == f.x)[f.x != 0].mean(),
+    ):
+        assert share(new) == pytest.approx(share(repeats), abs=0.04)
+    smooth = [f[(f.y != f.x) & (f.x != 0)] for f in (repeats, new)]
+    assert np.allclose(*(f[["y", "x"]].mean() for f in smooth), atol=0.25)
+    assert np.allclose(*(f[["y", "x"]].corr() for f in smooth), atol=0.05)
+
+
+def test_atoms_do_not_depend_on_how_events_are_made(tmp_path, mixed_model):
+    every = mixed_model.sample(3000, random_state=7)
+    assert every.iloc[:10].equals(mixed_model.sample(10, random_state=7))
+    mixed_model.save(tmp_path / "m.flowbdt")
+    again = FlowBDT.load(tmp_path / "m.flowbdt")
+    assert again.sample(3000, random_state=7).equals(every)
+    slow = mixed_model.sample(3000, random_state=7, compiled=False)
+    assert ((slow.y == slow.x) == (every.y == every.x)).mean() > 0.99
+    stored = json.loads(json.dumps(mixed_model.transform_.to_json()))
+    for change in ({"equal": ["kind"]}, {"equal": ["y"]}, {"atoms": [0.0, 1.0]}):
+        column = stored["columns"][0]
+        wrong = {**column["transform"], "options": {**column["transform"]["options"], **change}}
+        with pytest.raises(FormatError):
+            TableTransform.from_json(
+                {**stored, "columns": [{**column, "transform": wrong}, *stored["columns"][1:]]}
+            )
+
+
+def test_what_was_found_can_be_set(repeats, mixed_model):
+    found, table = mixed_model.transform_, EventTable.of(repeats)
+    assert found.transform_spec()["y"]["equal"] == ["x"]
+    first = TableTransform(classify=True).fit(table)
+    again = TableTransform(first.transform_spec(), classify=True).fit(table)
+    assert again.to_json() == first.to_json() | {"columns": again.to_json()["columns"]}
+    none = TableTransform({"x": "rank", "y": "rank"}, classify=True).fit(table)
+    assert none.skeleton.names == ("kind",)
+    edge = repeats.assign(x=repeats.x.abs(), y=1.0 + repeats.y**2)
+    assert "mixed" not in str(TableTransform(classify=True).fit(EventTable.of(edge)).spec)
+    forced = TableTransform({"x": "mixed"}, classify=True).fit(EventTable.of(edge))
+    assert forced.skeleton.names == ("kind of x", "kind")
+    for spec in ({"name": "mixed", "equal": ["y"]}, {"name": "mixed", "equal": ["kind"]}):
+        with pytest.raises(ConfigError, match="'x'.*those of a later column"):
+            TableTransform({"x": spec}, classify=True).fit(table)
+    with pytest.raises(ConfigError, match="'kind'.*for numbers"):
+        TableTransform({"kind": "mixed"}, classify=True).fit(table)
+
+
+def test_smooth_columns_and_equality_by_chance_stay_with_the_flow():
+    rng = np.random.default_rng(0)
+    a = rng.poisson(400, 4000)
+    frame = pd.DataFrame({
+        "a": a, "b": a + rng.integers(-12, 13, 4000), "c": rng.normal(size=4000),
+        "d": np.maximum(rng.normal(size=4000), 0), "e": rng.lognormal(size=4000).round(2),
+    })  # fmt: skip
+    transform = TableTransform(classify=True).fit(EventTable.of(frame))
+    assert not len(transform.skeleton)
+    assert transform.to_json() == TableTransform().fit(EventTable.of(frame)).to_json()
+
+
+def test_equal_in_all_rows_is_equal_in_all_events():
+    rng = np.random.default_rng(1)
+    x = np.where(rng.random(600) < 0.5, 0.0, rng.normal(size=600))
+    frame = pd.DataFrame({"twin": x, "u": rng.normal(size=600), "its twin": x, "x": x})
+    model = FlowBDT(**SMALL).fit(frame)
+    lines = model.transform_.describe()
+    assert "twin: not learned, computed as twin = x" in lines
+    assert "its twin: not learned, computed as `its twin` = x" in lines
+    for new in (model.sample(1000, random_state=1), model.sample(50, compiled=False)):
+        assert (new.twin == new.x).all()
+        assert (new["its twin"] == new.x).all()
+        assert (new.x == 0).any()
+    given = pd.DataFrame({"twin": [1.0, np.nan], "its twin": [np.nan, 2.0]})
+    assert (model.impute(given, random_state=1).x == [1, 2]).all()
+    with pytest.raises(InputError, match="contradict"):
+        model.impute(pd.DataFrame({"twin": [1.0], "its twin": [2.0]}))
+
+
+def test_a_copy_with_gaps_equals_the_whole_column():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=600)
+    frame = pd.DataFrame({"x": x, "u": rng.normal(size=600), "some": np.where(x > 0, x, np.nan)})
+    model = FlowBDT(**SMALL).fit(frame)
+    assert model.transform_.skeleton.names == ("kind of some",)
+    new = model.sample(2000, random_state=1)
+    assert (new.some.isna() | (new.some == new.x)).all()
+    assert ((new.x > 0) == new.some.notna()).mean() > 0.97
+    full = model.sample(500, random_state=1, missing="fill")
+    assert (full.some == full.x).all()
+    again = TableTransform(model.transform_.transform_spec(), classify=True)
+    assert again.fit(EventTable.of(frame, missing=True)).skeleton.names == ("kind of some",)
+
+
+def test_nothing_smooth_and_gaps():
+    rng = np.random.default_rng(2)
+    n = 1500
+    x = np.where(rng.random(n) < 0.1, np.nan, rng.normal(5, 1, n))
+    y = np.where(rng.random(n) < 0.4, x, 0.0)
+    z = np.where(rng.random(n) < 0.3, 1.0, rng.normal(1, 1, n))
+    gone = rng.random(n) < 0.2
+    frame = pd.DataFrame({"y": y, "x": x, "z": np.where(gone, np.nan, z)})
+    model = FlowBDT(**SMALL).fit(frame)
+    new = model.sample(6000, random_state=1)
+    assert ((new.y == 0) | (new.y == new.x) | (new.y.isna() & new.x.isna())).all()
+    for share in (
+        lambda f: f.isna().mean(),
+        lambda f: (f.y == f.x).mean(),
+        lambda f: (f.z == 1).mean(),
+    ):
+        assert np.allclose(share(new), share(frame), atol=0.035)
+    full = model.sample(6000, random_state=1, missing="fill")
+    assert not full.isna().any().any()
+    assert ((full.y == 0) | (full.y == full.x)).all()
+    known = new.notna()
+    assert (full[known] == new[known]).eq(known).all().all()
+    filled = full.z[new.z.isna()]
+    assert (filled == 1).mean() == pytest.approx(0.3, abs=0.05)
+    seen = pd.DataFrame({"y": [np.nan, 0.0, 4.0, np.nan], "x": [5.0, np.nan, np.nan, 6.0]})
+    drawn = model.impute(pd.concat([seen] * 50), random_state=1)
+    assert ((drawn.y == 0) | (drawn.y == drawn.x)).all()
+    assert (drawn.x[drawn.y == 4.0] == 4.0).all()
+    with pytest.raises(InputError, match="'y' is 3 in row 0.*always was 0 or equal to x"):
+        model.impute(pd.DataFrame({"y": [3.0], "x": [4.0]}))
+
+
+def test_given_values_that_are_atoms_or_equal(repeats, mixed_model):
+    atom = mixed_model.sample(given=pd.DataFrame({"x": np.zeros(2000)}), random_state=1)
+    assert (atom.x == 0).all()
+    assert (atom.kind == "a").mean() == pytest.approx(
+        (repeats.kind == "a")[repeats.x == 0].mean(), abs=0.06
+    )
+    assert (atom.y == 0).mean() == pytest.approx((repeats.y == 0)[repeats.x == 0].mean(), abs=0.06)
+    given = mixed_model.sample(given=pd.DataFrame({"x": np.full(2000, 1.5)}), random_state=1)
+    assert (given.y == 1.5).mean() == pytest.approx(0.2, abs=0.06)
+    back = mixed_model.sample(given=pd.DataFrame({"y": np.full(2000, 1.5)}), random_state=1)
+    assert 0.05 < (back.x == 1.5).mean() < 0.4
+    assert 0.1 < (back.x == 0).mean() < 0.5
+
+
+def test_conditions_and_weights_decide_about_atoms():
+    rng = np.random.default_rng(0)
+    eta = rng.uniform(0, 2, 2000)
+    x = np.where(rng.random(2000) < np.where(eta > 1, 0.9, 0.1), 0.0, rng.normal(size=2000))
+    weight = np.where(x == 0, 3.0, 1.0)
+    frame, cond = pd.DataFrame({"x": x}), pd.DataFrame({"eta": eta})
+    model = FlowBDT(**SMALL).fit(frame, cond=cond, sample_weight=weight)
+    new = model.sample(cond=pd.DataFrame({"eta": np.tile([0.3, 1.7], 1500)}), random_state=1)
+    assert (new.x[::2] == 0).mean() == pytest.approx(0.25, abs=0.06)
+    assert (new.x[1::2] == 0).mean() == pytest.approx(27 / 28, abs=0.04)
+
+
+def test_values_that_only_validation_rows_have_are_generated(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"u": rng.normal(size=200), "k": rng.integers(0, 3, 200), "b": False})
+    seed = next(s for s in range(40) if split_mask(200, 0.1, derive(s, "split"))[7])
+    frame.loc[7, "k"], frame.loc[7, "b"] = 9, True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = make_plan(
+            Inputs(EventTable.of(frame), ModelConfig(**SMALL), seed), RunDirectory(tmp_path / "r")
+        )
+    assert plan["fingerprint"]["columns"]["classified"] == ["k", "b"]
+    run = json.loads((tmp_path / "r" / "transform.json").read_text())
+    assert run["columns"][1]["transform"]["state"]["values"] == [0, 1, 2, 9]
+    assert run["columns"][2]["transform"]["state"]["values"] == [0, 1]
+
+
+def test_kinds_are_jobs_and_give_equal_bytes(tmp_path, repeats):
+    runs = []
+    for executor in ({"name": "joblib", "n_jobs": 2}, {"name": "serial"}):
+        config = ModelConfig(**SMALL, executor=executor)
+        inputs = Inputs(EventTable.of(repeats), config, 1, kind="frame")
+        runs.append(fit_run(inputs, tmp_path / executor["name"]))
+    first, second = (run.read_json("manifest.json") for run in runs)
+    assert first["models"] == second["models"]
+    assert [one["name"] for one in first["classifiers"]] == ["kind of x", "kind of y", "kind"]
+    (runs[0].path / run_directory.model_name(runs[0].n_steps() - 3)).unlink()
+    fit_run(
+        Inputs(EventTable.of(repeats), ModelConfig(**SMALL), 1, kind="frame"),
+        tmp_path / "joblib",
+        resume=True,
+    )
+    assert runs[0].read_json("manifest.json") == first
 
 
 def classes(n=150, seed=0):

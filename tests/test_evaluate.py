@@ -9,8 +9,10 @@ import pytest
 
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation import score_events
+from flowbdt.evaluation.differences import differences
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
+from flowbdt.evaluation.report.score_tables import what_is_lost
 from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "wasserstein", "correlation_max", "correlation_distance"]
@@ -73,7 +75,8 @@ def test_default_runs_every_metric_that_applies() -> None:
     result = evaluate(
         table(1, 120), table(3, 120), training=table(2, 120), relations=["c = a * b"], quick=True
     )
-    assert {r.name for r in result.results} == set(METRICS.names())
+    few_values = {"pairs"}  # columns that this table does not have
+    assert {r.name for r in result.results} == set(METRICS.names()) - few_values
     assert all(r.floor is not None and np.isfinite(r.error) for r in result.results)
     assert len(result.get("auc_mlp").settings["aucs"]) == 3
     assert set(result.cpu_seconds or {}) == set(METRICS.names())
@@ -251,3 +254,132 @@ def test_a_metric_of_a_new_kind_needs_two_registrations(monkeypatch: pytest.Monk
     found = evaluate(x, x, training=x, metrics={"twice": {"factor": 3}})
     assert found.get("twice").value == 120
     assert "twice" in evaluate(x, x, training=x, metrics=["twice", "separation"]).text()
+
+
+# ---- observables
+
+ELECTRONS = {
+    f"e{i}": {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0.000511} for i in (1, 2)
+}
+
+
+def pairs(seed: int, n: int = 1500, smear: float = 0.0) -> EventTable:
+    """Two electrons of a narrow mass, whose second momentum is smeared."""
+    rng = np.random.default_rng(seed)
+    eta = rng.normal(0.0, 1.0, (2, n))
+    phi = rng.uniform(-np.pi, np.pi, n)
+    turn = rng.normal(np.pi, 0.4, n)
+    pt1, mass = rng.uniform(30.0, 60.0, n), rng.normal(91.0, 1.0, n)
+    pt2 = mass**2 / (2 * pt1 * (np.cosh(eta[0] - eta[1]) - np.cos(turn)))
+    pt2 *= np.exp(smear * rng.normal(size=n))
+    columns = [pt1, eta[0], phi, pt2, eta[1], np.angle(np.exp(1j * (phi + turn)))]
+    return EventTable.of(
+        np.column_stack(columns), [f"{k}{i}" for i in (1, 2) for k in ("pt", "eta", "phi")]
+    )
+
+
+def test_the_mass_of_a_pair_shows_what_raw_columns_hide() -> None:
+    real, made, training = pairs(1), pairs(2, smear=0.1), pairs(3)
+    judge = {"auc_gb": {"n_split_seeds": 1, "n_model_seeds": 1}}
+    raw = evaluate(real, made, training=training, metrics=judge)
+    options = {"metrics": {**judge, "separation": {}}, "particles": ELECTRONS}
+    seen = evaluate(real, made, training=training, observables=["m = mass(e1, e2)"], **options)
+    assert raw.get("auc_gb").value < 0.56
+    assert seen.get("auc_gb").value > 0.75
+    assert seen.get("auc_gb").floor == pytest.approx(0.5, abs=0.05)
+    assert seen.get("separation", "m").excess > 10
+    assert seen.worst_columns("separation", 1) == ["m"]
+    assert seen.settings["observables"] == ["m = mass(e1, e2)"]
+    assert Evaluation.from_json(json.loads(json.dumps(seen.to_json()))).settings == seen.settings
+    plain = evaluate(real, made, training=training, **{**options, "metrics": FAST})
+    assert {r.column for r in plain.results} >= {"pt1", "mass_e1_e2", "deltaR_e1_e2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"observables": ["s = a + bb"]}, "unknown column 'bb'. Did you mean 'b'"),
+        ({"observables": ["a = b + c"]}, "'a' is a column already"),
+        (
+            {
+                "particles": {"p": {"px": "a", "py": "b", "pz": "d", "mass": 0}},
+                "observables": ["m = mass(p)"],
+            },
+            "unknown column of particle 'p': 'd'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_observable_shows_before_any_metric(options, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(table(1), table(2), **options)
+
+
+def test_an_observable_that_generated_events_have_no_value_of_is_told() -> None:
+    real, made = (EventTable.of(np.abs(table(i).x), NAMES) for i in (1, 2))
+    made.x[:6, 0] = -1.0
+    with pytest.raises(InputError, match=r"in 6 rows \(2.00%\) of the generated events"):
+        evaluate(real, made, observables=["l = log(a)"], metrics=FAST)
+
+
+def test_observables_use_conditions() -> None:
+    events = [EventTable.of(table(i).x, NAMES, cond=table(i + 9).x[:, :1]) for i in (1, 2, 3)]
+    result = evaluate(events[0], events[1], observables=["d = a - c0"], metrics=FAST)
+    assert result.get("separation", "d").value > 0
+
+
+def test_scores_with_other_observables_are_not_compared() -> None:
+    plain = evaluate(table(1), table(2), metrics=FAST)
+    derived = evaluate(table(1), table(2), metrics=FAST, observables=["s = a + b"])
+    with pytest.raises(ConfigError, match="judged with the observables none, second with"):
+        differences({"first": plain, "second": derived})
+    assert differences({"first": derived, "second": derived})
+
+
+# ---- residuals
+
+
+def product(seed: int, n: int = 2500, smear: float = 0.0) -> EventTable:
+    """A column that is the product of two others, smeared; one that has to do with none; a sign."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    x[:, 3] = x[:, 0] * x[:, 1] + smear * rng.normal(size=n)
+    return EventTable.of(np.column_stack([x, x[:, 0] > 0]), ["a", "b", "c", "ab", "sign"])
+
+
+@pytest.mark.parametrize("smear", [0.0, 0.15])
+def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None:
+    judges = {name: {"n_split_seeds": 1} for name in ("auc_gb", "auc_residual")}
+    made = product(2, smear=smear)
+    result = evaluate(product(1), made, training=product(3), metrics={**judges, "lost": {}})
+    residual, raw = result.get("auc_residual"), result.get("auc_gb")
+    assert residual.floor == pytest.approx(0.5, abs=0.04)
+    lost = [r for r in result.results if r.name == "lost"]
+    assert [r.column for r in lost] == ["a", "b", "c", "ab", "sign"]
+    explained = {r.column: r.settings["real"] for r in lost}
+    assert explained["ab"] > 0.85
+    assert explained["sign"] > 0.9
+    assert explained["c"] < 0.05
+    if not smear:  # both at the floor
+        assert abs(residual.excess) < 2.5
+        assert max(abs(r.excess) for r in lost) < 3.5
+    else:
+        assert residual.value > raw.value + 0.1
+        assert result.get("lost", "b").excess > 3
+        assert abs(result.get("lost", "c").excess) < 3
+        assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
+
+
+def test_joint_counts_show_flags_that_do_not_go_together() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.random((3, 900, 1)) < 0.5
+    other, x = rng.random((3, 900, 1)) < 0.5, rng.normal(size=(3, 900, 1))
+    real, training = (np.hstack([x[i], one[i], one[i]]) for i in (0, 1))
+    made = np.hstack([x[2], one[2], other[2]])
+    result = evaluate(real, made, training=training, metrics=["separation", "pairs"])
+    assert result.get("separation", "x2").excess < 3
+    pair = result.get("pairs", "x1 & x2")
+    # half of the generated events are in bins without real ones: 50 (2 / 4 + 2 (1 / 4)^2 / (3 / 4))
+    assert pair.value == pytest.approx(50 * (0.5 + 1 / 6), abs=4)
+    assert pair.floor < 1
+    assert [r.column for r in result.results if r.name == "pairs"] == ["x1 & x2"]
+    assert evaluate(real[:, :1], made[:, :1], metrics=["pairs"]).results == ()

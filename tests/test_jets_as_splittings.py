@@ -25,7 +25,7 @@ from experiments.jetnet_particles.splittings import (
 )
 from experiments.jetnet_particles.toys import toy_jets
 from flowbdt.physics.jets import ClusteredJets, Constituents
-from flowbdt.physics.jets.constituents import invariant_mass
+from flowbdt.tables.particles import invariant_mass
 
 ASSETS = Path(__file__).parent / "assets"
 

@@ -316,7 +316,7 @@ def test_refusals(table):
 @pytest.mark.parametrize("known", [1, 99])
 def test_the_only_gap_or_value_counts_wherever_it_is(tmp_path, table, known):
     y = table.y[:100]
-    frame = pd.DataFrame({"y": y, "a": np.where(table.index[:100] < known, y, np.nan)})
+    frame = pd.DataFrame({"y": y, "a": np.where(table.index[:100] < known, -y, np.nan)})
     row = 0 if known == 1 else 99
     seeds = [s for s in range(40) if split_mask(100, 0.1, derive(s, "split"))[row]][:1]
     for seed in (*seeds, 1):

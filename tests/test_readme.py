@@ -19,7 +19,7 @@ from flowbdt.training.executors import EXECUTORS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-RUN_HERE = ("conditions", "own_data", "showers", "unfolding")
+RUN_HERE = ("conditions", "observables", "own_data", "showers", "unfolding")
 """Pages whose python examples are run here, each by itself, as a reader would."""
 
 
@@ -132,7 +132,8 @@ def test_python_examples_of_the_pages_run(name, tmp_path):
 
 @pytest.mark.demo
 @pytest.mark.parametrize(
-    "script", ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py"]
+    "script",
+    ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py", "whole_tables.py"],
 )
 def test_benchmarks_have_help(script):
     command = [sys.executable, str(ROOT / "benchmarks" / script), "--help"]

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from flowbdt import EventTable, FlowBDT, seeding
+from flowbdt import model as model_file
 from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, FormatError
+from flowbdt.errors import ConfigError, FormatError, InputError, RunError
+from flowbdt.evaluation.entries import Truth
 from flowbdt.generation import generate_rows, trained_flow
+from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
+from flowbdt.tables.expressions import Cuts, declared
+from flowbdt.tables.formats import read_attributes, read_table
 from flowbdt.training import run_directory
 from flowbdt.training.collect import collect_steps
 from flowbdt.training.plan import Inputs
@@ -179,3 +184,201 @@ def test_hopeless_events_are_kept_with_a_warning(rejecting, monkeypatch):
     with pytest.warns(UserWarning, match="10 event"):
         table = next(flow.sample_blocks(10, seed=1))
     assert table.n == 10
+
+
+# ---- observables and cuts
+
+PAIR = {f"j{i}": {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0} for i in (1, 2)}
+CUTS = ["pt2 > 25", "abs(eta1) < 2.5", "deltaR(j1, j2) > 0.4", "far == 1 or not (pt1 > 60)"]
+
+
+def jets(n=1500, seed=0):
+    """Two jets with the edges of `CUTS`, in the float32 of a file."""
+    rng = np.random.default_rng(seed)
+    pt = 25.0 + rng.exponential(10.0, (2, 4 * n))
+    columns = {"pt1": pt.max(axis=0), "pt2": pt.min(axis=0)}
+    for i in (1, 2):
+        columns |= {f"eta{i}": rng.normal(0.0, 1.5, 4 * n), f"phi{i}": rng.uniform(-3, 3, 4 * n)}
+    table = EventTable.of({k: v.astype(np.float32) for k, v in columns.items()})
+    kept = cuts_of(["far = deltaR(j1, j2) > 1"]).hold(table.by_name())
+    return table.take(np.flatnonzero(kept)[:n])
+
+
+def cuts_of(observables):
+    return Cuts.parse(CUTS, *declared(observables, PAIR))
+
+
+DERIVED = {"observables": ["far = deltaR(j1, j2) > 1"], "particles": PAIR, "require": CUTS}
+
+
+def meets(table):
+    return cuts_of(DERIVED["observables"]).hold(table.by_name())
+
+
+@pytest.fixture(scope="module")
+def cut():
+    return FlowBDT(**COARSE, rejection=False, **DERIVED).fit(jets())
+
+
+@pytest.mark.parametrize("rejection", [False, True])
+def test_cuts_hold_in_every_event_whatever_the_chunks(rejection, cut, tmp_path, monkeypatch):
+    model = FlowBDT(**COARSE, rejection=True, **DERIVED).fit(jets()) if rejection else cut
+    n = seeding.BLOCK + 500
+    events = model.sample(n, random_state=4)
+    assert meets(events).all()
+    flow = Flow(run_directory.Archive("model", model.archive_), rejects=False, requires=False)
+    free = EventTable.concatenate(list(flow.sample_blocks(20_000, seed=5)))
+    share = meets(free).mean()
+    assert 0.2 < share < 0.99  # a coarse flow does not keep them by itself
+    assert model.flow().required == pytest.approx(share, abs=0.02)
+    assert model.acceptance_ <= model.flow().required
+    assert np.array_equal(model.sample(77, random_state=4).x, events.x[:77])
+    one = model.sampler(random_state=4)
+    assert all(np.array_equal(one.one(), events.x[i]) for i in range(3))
+    model.save(tmp_path / "m.flowbdt")
+    again = FlowBDT.load(tmp_path / "m.flowbdt")
+    assert again.get_params()["require"] == CUTS
+    assert np.array_equal(again.sample(77, random_state=4).x, events.x[:77])
+    model.sample_to(tmp_path / "a.h5", n, random_state=4)
+    written = read_table(tmp_path / "a.h5")
+    assert np.array_equal(written.x, events.x)
+    assert read_attributes(tmp_path / "a.h5")["required"] == model.flow().required
+    monkeypatch.setattr(trained_flow, "TOGETHER", 1)
+    assert np.array_equal(model.sample(n, random_state=4).x, events.x)
+
+
+def test_completed_rows_meet_the_cuts_or_are_refused(cut):
+    model = FlowBDT(**{**COARSE, "preconditioner": "mixture"}, rejection=False, **DERIVED)
+    model.fit(jets(400))
+    given = EventTable.of({"pt1": np.full(300, 61.0), "eta1": np.full(300, 1.0)})
+    filled = model.sample(given=given, random_state=1)
+    assert meets(filled).all()
+    assert (filled.column("pt1") == 61.0).all()
+    with pytest.raises(InputError, match="no proposal for 1 row .first: row 0. meets require"):
+        model.sample(given={"eta1": [2.75]}, random_state=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"require": ["pt2 > 26"]}, r"require 'pt2 > 26' does not hold in .* rows .1.\...%."),
+        ({"require": ["pt1 > 60", "pt1 < 50"]}, "require 'pt1 > 60' does not hold"),
+        ({"require": ["pt1 + 1 < pt1"]}, r"does not hold in 1500 rows .100.00%."),
+        ({"require": ["pt3 > 25"]}, "unknown column 'pt3'. Did you mean 'pt2'"),
+        ({"require": ["pt1"]}, "is a number, not a condition"),
+        ({"require": ["2 > 1"]}, "uses no column"),
+        ({"observables": ["m = mass(j1, j3)"]}, "unknown particle 'j3'"),
+        ({"observables": ["m = log(pt2 - 26)"]}, "is undefined in .* rows .*of the training table"),
+        (
+            {"particles": {"j1": {**PAIR["j1"], "pt": "pt"}}, "observables": ["m = pt(j1)"]},
+            "unknown column of particle 'j1': 'pt'",
+        ),
+        ({"relations": ["pt1 = pt2"]}, r"does not hold: .*exceeded in 1500 rows .100.00%."),
+        ({"relations": ["pt1 = pt2", "pt2 = pt1"]}, "need each other in a circle"),
+    ],
+)
+def test_what_does_not_fit_the_training_rows_is_refused_before_training(
+    changes, message, monkeypatch
+):
+    monkeypatch.setattr(model_file, "train_run", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises((ConfigError, InputError), match=message):
+        FlowBDT(**{"particles": PAIR, **changes}).fit(jets())
+
+
+def test_a_cut_that_the_model_hardly_meets_is_an_error_with_the_share():
+    x = (np.pi / 2 + 2 * np.pi * np.random.default_rng(0).integers(0, 1000, (300, 2))) / 1000
+    with pytest.raises(ConfigError, match=r"require 'sin\(1000 \* x0\) > 0.9999' leaves 0.\d\d%"):
+        FlowBDT(**COARSE, rejection=False, require=["sin(1000 * x0) > 0.9999"]).fit(x)
+
+
+def test_rejection_sees_observables():
+    rng = np.random.default_rng(0)
+    angle, radius = rng.uniform(-np.pi, np.pi, 800), rng.uniform(3.0, 5.0, (800, 1))
+    x = np.column_stack([np.cos(angle), np.sin(angle)]) * radius
+    made = {
+        name: FlowBDT(**COARSE, rejection=True, observables=own).fit(x)
+        for name, own in {"raw": [], "radius": ["r = hypot(x0, x1)"]}.items()
+    }
+    off = {
+        name: np.mean(np.abs(np.hypot(*model.sample(4000, random_state=1).T) - 4.0) > 1.0)
+        for name, model in made.items()
+    }
+    assert off["radius"] < 0.5 * off["raw"]
+    assert made["radius"].flow().ratio.n_inputs == 3
+    assert len(made["radius"].flow().plan["fingerprint"]["columns"]["names"]) == 2
+
+
+def test_settings_of_before_have_the_digest_of_before():
+    assert not {"observables", "particles", "require"} & set(ModelConfig().digestible())
+
+
+def test_cuts_need_noise_to_draw_anew():
+    with pytest.raises(ConfigError, match="require needs noise to draw anew"):
+        FlowBDT(coupling="given", require=["x0 > 0"]).fit(two_islands(50), source=two_islands(50))
+
+
+def test_an_interrupted_run_with_cuts_ends_in_the_same_bytes(tmp_path, cut):
+    settings = {k: v for k, v in COARSE.items() if k != "random_state"}
+    inputs = Inputs(jets(), ModelConfig(**settings, rejection=False, **DERIVED), 1)
+    run = fit_run(inputs, tmp_path / "run")
+    manifest = run.read_json("manifest.json")
+    assert manifest["required"] == cut.flow().required
+    collect_steps(run)  # as if the process had ended before the share was known
+    with pytest.raises(FormatError, match="finish it with 'flowbdt fit --resume'"):
+        Flow(run)
+    fit_run(inputs, tmp_path / "run", resume=True)
+    assert run.read_json("manifest.json") == manifest
+
+
+def test_entries_are_judged_with_what_their_runs_declare(cut, tmp_path):
+    cut.save(tmp_path / "m.flowbdt")
+    paths = [str(tmp_path / name) for name in ("m.flowbdt", "events.h5")]
+    truth = Truth.for_entries(paths, jets(), None)
+    assert (truth.observables, truth.particles) == (DERIVED["observables"], PAIR)
+    assert truth.derived.names == ("far",)
+    assert Truth.for_entries(paths, jets(), None, ["r = pt1 / pt2"]).derived.names == ("r",)
+    other = FlowBDT(**COARSE, rejection=False, observables=["far = pt1 > 30"]).fit(jets(100))
+    other.save(tmp_path / "n.flowbdt")
+    with pytest.raises(ConfigError, match="runs declare the observable 'far' differently"):
+        Truth.for_entries([*paths, str(tmp_path / "n.flowbdt")], jets(), None)
+
+
+def test_exports_refuse_what_they_cannot_keep(cut, tmp_path):
+    with pytest.raises(ConfigError, match=r"requires=False\), and leave these out"):
+        write_cpp(cut, tmp_path / "cpp")
+    flow = Flow(run_directory.Archive("model", cut.archive_), requires=False, compiled=False)
+    write_cpp(flow, tmp_path / "cpp")
+    assert (tmp_path / "cpp" / "model.bin").exists()
+
+
+def test_cuts_hold_with_missing_values_kept_and_filled():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=900), 25.0 + rng.exponential(5.0, 900)])
+    x[rng.random(900) < 0.3, 1] = np.nan
+    cuts = {"require": ["isnan(pt) or pt > 25"], "rejection": False}
+    model = FlowBDT(**COARSE, **cuts).fit(EventTable.of(x, ["a", "pt"], missing=True))
+    for missing in ("keep", "fill"):
+        events = model.sample(1500, random_state=2, missing=missing)
+        gaps = np.isnan(events.column("pt"))
+        assert (events.column("pt")[~gaps] > 25).all()
+        assert 0.25 < gaps.mean() < 0.45 if missing == "keep" else not gaps.any()
+    with pytest.raises(InputError, match="does not hold in"):
+        FlowBDT(**COARSE, require=["pt > 25"]).fit(EventTable.of(x, ["a", "pt"], missing=True))
+
+
+def test_cuts_on_categories_and_conditions_hold():
+    rng = np.random.default_rng(0)
+    kind, gen = rng.choice(["e", "mu"], 900), rng.uniform(20.0, 60.0, 900)
+    pt = gen + np.where(kind == "mu", np.abs(rng.normal(0.0, 3.0, 900)), rng.normal(0.0, 3.0, 900))
+    table = EventTable.of({"pt": pt, "kind": kind}, cond={"gen": gen})
+    cuts = {"require": ["kind == 'e' or pt > gen"], "rejection": False}
+    model = FlowBDT(**COARSE, **cuts).fit(table)
+    new = model.sample(cond={"gen": gen}, random_state=1)
+    mu = new.column("kind") == new.categories["kind"].index("mu")
+    assert 0.3 < mu.mean() < 0.7
+    assert (new.column("pt")[mu] > gen[mu]).all()
+    assert (new.column("pt")[~mu] < gen[~mu]).any()
+    with pytest.raises(RunError, match=r"event 0 meets require .* in none of 2000 draws"):
+        model.sample(3, cond={"gen": [1e5]}, outside=None, random_state=1)
+    with pytest.raises(ConfigError, match="cut 'gen > 10' is of conditions only"):
+        FlowBDT(**COARSE, require=["gen > 10"]).fit(table)

@@ -97,6 +97,17 @@ def test_damaged_files_of_a_study_are_named(tmp_path):
         with pytest.raises(FormatError, match=f"{name} is (damaged|not readable)"):
             tune(None, study, n_trials=2)
         (study / name).write_bytes(content)
+    for name, entry, value, told in (
+        ("study.json", "n_fit", "many", "entry n_fit"),
+        ("study.json", "space", {"max_depth": {"low": "deep"}}, "space of max_depth: entry low"),
+        ("trials/0000.json", "params", [], "entry params"),
+        ("trials/0000.json", "params", {"max_depth": 2}, "not what its digest says"),
+    ):
+        content = RunDirectory(study).read_json(name)
+        RunDirectory(study).write_json(name, {**content, entry: value})
+        with pytest.raises(FormatError, match=told):
+            tune(None, study, n_trials=2)
+        RunDirectory(study).write_json(name, content)
     (study / "table/x.npy").unlink()
     with pytest.raises(FormatError, match="x.npy is missing"):
         tune(None, study, n_trials=2)

@@ -11,8 +11,8 @@ from experiments.jetnet_particles.model import as_jets
 from experiments.jetnet_particles.splittings import place
 from flowbdt import EventTable, FlowBDT
 from flowbdt.physics.jets import Constituents
-from flowbdt.physics.jets.constituents import invariant_mass, wrapped
 from flowbdt.seeding import derive
+from flowbdt.tables.particles import invariant_mass, wrapped
 
 Log = Callable[[str], None]
 

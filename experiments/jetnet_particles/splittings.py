@@ -14,7 +14,8 @@ from typing import Self
 
 import numpy as np
 
-from flowbdt.physics.jets.constituents import Constituents, invariant_mass, rapidity, wrapped
+from flowbdt.physics.jets.constituents import Constituents
+from flowbdt.tables.particles import invariant_mass, rapidity, wrapped
 
 ROWS = 1_000
 LEAST_MASS = 2e-6

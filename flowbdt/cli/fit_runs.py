@@ -16,7 +16,7 @@ from .generate_events import describe_rejection
 from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
-    from ..config import RunConfig
+    from ..config import ModelConfig, RunConfig
     from ..flow.time_grid import TimeGrid
     from ..tables.event_table import EventTable
     from ..training.plan import Inputs
@@ -27,9 +27,9 @@ planning = options.combined(
     options.output("RUN", "Folder of the run."),
     options.file("--config", help="YAML file with settings."),
     options.assignments(
-        "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt] or"
-        " relations=['tau21 = tau2 / tau1']; repeatable, overrides --config. 'flowbdt fit"
-        " --dry-run' prints all settings."
+        "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt],"
+        " relations=['tau21 = tau2 / tau1'] or require=['pt > 25']; repeatable, overrides"
+        " --config. 'flowbdt fit --dry-run' prints all settings."
     ),
     options.executor,
 )
@@ -128,12 +128,13 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
-    from ..training.plan import check_config, fitted_transform
+    from ..training.plan import check_config, check_table, fitted_transform
 
     if path is None:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
+    check_table(inputs)
     transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
     grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
@@ -143,7 +144,23 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
         f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
+        f"{_proposal(settled, (*table.names, *table.cond_names))}"
     )
+
+
+def _proposal(config: ModelConfig, names: Sequence[str]) -> str:
+    """Return the particles that names suggest, unless some are declared."""
+    from ..tables.particles import proposed_particles
+
+    found = {} if config.particles else proposed_particles(names)
+    if not found:
+        return ""
+    lines = [
+        f"#   {name}: {{{', '.join(f'{key}: {value}' for key, value in one.items())}}}"
+        for name, one in found.items()
+    ]
+    head = "# names suggest these particles; declare those that are, with their masses:"
+    return "\n".join(["", head, "# particles:", *lines])
 
 
 def _times(grid: TimeGrid) -> str:
@@ -154,6 +171,7 @@ def _times(grid: TimeGrid) -> str:
 def _continue(path: Path, config: RunConfig) -> RunDirectory:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
+    from ..config import DERIVED
     from ..model import train_run
     from ..training.executors import EXECUTORS
     from ..training.run_directory import RunDirectory
@@ -162,6 +180,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
     different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
+    different += [k for k in DERIVED if (k in wanted) != (k in planned)]
     if different:
         raise ConfigError(
             f"{path} was planned with other settings for {', '.join(different)} than those of this"

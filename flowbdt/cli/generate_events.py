@@ -156,10 +156,13 @@ def _write_completed(
 
 
 def describe_rejection(flow: Flow) -> str:
-    """Return what rejection costs, in words; nothing if there is none."""
-    if flow.ratio is None:
-        return ""
-    return f" ({flow.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees)"
+    """Return what rejection and cuts cost, in words; nothing if there are none."""
+    words = []
+    if flow.ratio is not None:
+        words.append(f"{flow.ratio.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees")
+    if len(flow.cuts):
+        words.append(f"{flow.required:.1%} meet require {flow.cuts.text}")
+    return f" ({', '.join(words)})" if words else ""
 
 
 FORMATS = {

@@ -32,6 +32,7 @@ LOW_VALUES = 70_000_000
     metavar="'A = B / C'",
     help="Relation between columns to check; repeatable.",
 )
+@options.observables
 @options.weight
 @options.quick
 @options.seed()
@@ -65,21 +66,25 @@ ENTRIES = "Report folders, files of events, or runs."
 truth_options = options.combined(
     options.file("--real", help="Real events to judge events and runs by."),
     options.file("--training", help="Events trained on: gives the floor."),
+    options.observables,
     options.quick,
     options.seed(),
 )
 """Options that say what `compare` and `report` judge by."""
 
 
-def _read_truth(real: Path | None, training: Path | None, seed: int, quick: bool) -> Truth | None:
+def _read_truth(
+    entries: Sequence[str], real: Path | None, training: Path | None, **judged: Any
+) -> Truth | None:
     """Return the real events to judge by; None if there are none."""
     from ..evaluation.entries import Truth
     from ..tables.formats import read_table
 
     if real is None:
-        options.refuse_given("--real names the events to judge by", "training", "quick", "seed")
+        options.refuse_given("--real names the events to judge by", "training", *judged)
         return None
-    return Truth(read_table(real), None if training is None else read_table(training), seed, quick)
+    known = None if training is None else read_table(training)
+    return Truth.for_entries(entries, read_table(real), known, **judged)
 
 
 @click.command()
@@ -98,7 +103,7 @@ def compare_command(
 
     if output is not None:
         check_target(output)
-    truth = _read_truth(**truth_settings)
+    truth = _read_truth(entries, **truth_settings)
     judged = read_entries(entries, truth)
     scores = {entry.name: entry.evaluation for entry in judged}
     differences = held_against_each_other(judged, truth)
@@ -149,7 +154,7 @@ def report_command(
     if not any(library.is_run(Path(entry)) for entry in entries):
         options.refuse_given("only runs make events with it", "evaluations")
     atomic_files.make_folder(output)  # an error now, not at the end
-    truth = _read_truth(**truth_settings)
+    truth = _read_truth(entries, **truth_settings)
     judged = library.read_entries(entries, truth, sampler)
     samples, real, training = library.samples_of(judged, truth)
     quality, missing = library.quality_points(judged, truth, evaluations)

@@ -122,6 +122,46 @@ def sampler(text: str, **settings: Any) -> Decorator:
     return mapping("--sampler", "{solver: heun, n_steps: 4}", text, **settings)
 
 
+def _read_particles(_: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Read ``e1=pt:pt1,eta:eta1,phi:phi1,mass:0.000511``, also with YAML behind the sign."""
+    from ..config import read_yaml
+
+    particles: dict[str, Any] = {}
+    for text in value:
+        name, equals, parts = (part.strip() for part in text.partition("="))
+        if not parts.startswith("{"):
+            parts = "{" + ", ".join(part.replace(":", ": ", 1) for part in parts.split(",")) + "}"
+        content = read_yaml(parts, f"{option.opts[0]} {text!r}") if equals else None
+        if not isinstance(content, dict) or name in particles:
+            raise ConfigError(
+                f"{option.opts[0]} is written {PARTICLE}, once for each particle; got {text!r}"
+            )
+        particles[name] = content
+    return particles or None
+
+
+PARTICLE = "e1=pt:pt1,eta:eta1,phi:phi1,mass:0.000511"
+
+observables = combined(
+    click.option(
+        "--observable",
+        "observables",
+        multiple=True,
+        metavar="'A = EXPRESSION'",
+        callback=lambda _context, _option, value: list(value) or None,
+        help="Further column to judge, e.g. 'mee = mass(e1, e2)'; repeatable.",
+    ),
+    click.option(
+        "--particle",
+        "particles",
+        multiple=True,
+        metavar="NAME=PARTS",
+        callback=_read_particles,
+        help=f"Particle that expressions may name, e.g. {PARTICLE} (or E, px, py, pz; or px, py,"
+        " pz, mass); repeatable. Without --observable, masses and distances of pairs are judged.",
+    ),
+)
+
 run = click.argument("run", type=PATH, help="Run folder or model file.")
 planned = click.argument("run", type=PATH, help="Folder of a planned run.")
 executor = click.option("--executor", type=ExecutorName(), help="Where jobs run.")

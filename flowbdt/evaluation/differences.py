@@ -127,6 +127,15 @@ def differences(entries: Mapping[str, Evaluation]) -> list[Difference]:
     """
     if len(entries) < 2:
         raise ConfigError(f"there must be two or more to compare, got {len(entries)}")
+    derived = {name: entry.settings.get("observables", []) for name, entry in entries.items()}
+    first, *others = derived
+    for name in others:
+        if derived[name] != derived[first]:
+            raise ConfigError(
+                f"{first} was judged with the observables {derived[first] or 'none'}, {name} with"
+                f" {derived[name] or 'none'}: scores of other columns cannot be compared; judge"
+                " both with the same ones"
+            )
     table = side_by_side(entries)
     result = [
         difference(scores[names[0]], scores[names[1]], names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from os.path import exists, isdir  # False for names that no system could have
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..flow.solvers import SOLVERS, evaluations
 from ..generation.trained_flow import Flow
 from ..registry import spec_name
 from ..tables.event_table import EventTable
+from ..tables.expressions import Observables, declared
 from ..tables.formats import read_attributes, read_table
 from ..training import run_directory
 from .differences import Difference, differences, with_paired_separations
@@ -45,16 +47,56 @@ class Entry:
 
 @dataclass(frozen=True)
 class Truth:
-    """Events to judge by. Without ``training`` the floor comes from halves of the real ones."""
+    """Events to judge by. Without ``training`` the floor comes from halves of the real ones.
+
+    ``observables`` and ``particles`` as for `evaluate`, for all entries alike.
+    """
 
     real: EventTable
     training: EventTable | None
     seed: int = 0
     quick: bool = False
+    observables: Sequence[str] | None = None
+    particles: Mapping[str, Any] | None = None
 
     def like(self, events: EventTable) -> tuple[EventTable, EventTable | None]:
         """Return real and training events with the columns of others."""
         return self.real.like(events), self.training and self.training.like(events)
+
+    @cached_property
+    def derived(self) -> Observables:
+        """The observables of every entry."""
+        return declared(self.observables, self.particles)[0]
+
+    @classmethod
+    def for_entries(
+        cls,
+        paths: Sequence[str],
+        real: EventTable,
+        training: EventTable | None,
+        observables: Sequence[str] | None = None,
+        particles: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Truth:
+        """Return the truth with what the runs among entries declare, where nothing else is said.
+
+        Raises ConfigError if runs declare observables or particles of one name differently.
+        """
+        found: dict[str, dict[str, Any]] = {"observable": {}, "particle": {}}
+        for path in filter(is_run, map(Path, paths)):
+            known = run_directory.read_plan(run_directory.open_run(path))["fingerprint"]["settings"]
+            texts = {text.partition("=")[0].strip(): text for text in known.get("observables", ())}
+            for kind, one in (("observable", texts), ("particle", known.get("particles", {}))):
+                for name, spec in one.items():
+                    if name not in (particles or {}) and found[kind].setdefault(name, spec) != spec:
+                        raise ConfigError(
+                            f"runs declare the {kind} {name!r} differently: {spec!r} of {path},"
+                            f" before {found[kind][name]!r}; say which with --{kind}"
+                        )
+        if observables is None and particles is None:
+            observables = list(found["observable"].values())
+        particles = {**found["particle"], **(particles or {})} or None
+        return cls(real, training, observables=observables, particles=particles, **settings)
 
 
 def names_of(paths: Sequence[str | Path]) -> list[str]:
@@ -100,7 +142,10 @@ def _judged(
     events: EventTable, truth: Truth, record: dict[str, Any], relations: Sequence[str] = ()
 ) -> Evaluation:
     real, training = truth.like(events)
-    options: dict[str, Any] = {"relations": relations, "seed": truth.seed, "quick": truth.quick}
+    options: dict[str, Any] = {
+        name: getattr(truth, name) for name in ("observables", "particles", "seed", "quick")
+    }
+    options["relations"] = relations
     return evaluate(real, events, training=training, provenance=record, **options)
 
 
@@ -147,7 +192,9 @@ def samples_of(
     samples = {entry.name: entry.events for entry in entries if entry.events is not None}
     if truth is None or not samples:
         return {}, None, None
-    return samples, *truth.like(next(iter(samples.values())))
+    real, training = truth.like(next(iter(samples.values())))
+    add = truth.derived.added_to
+    return {k: add(t) for k, t in samples.items()}, add(real), training and add(training)
 
 
 def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> list[Difference]:
@@ -163,7 +210,7 @@ def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> li
     for entry in entries:
         if entry.events is not None:
             real, training = truth.like(entry.events)
-            cut = cut_samples(real, entry.events, training, truth.seed)
+            cut = cut_samples(real, entry.events, training, truth.seed, truth.derived)
             same = f"{cut.real.n} {sorted(cut.real.categories.items())}"
             groups.setdefault(same, (cut.real, {}))[1][entry.name] = cut.generated
     for real, samples in groups.values():

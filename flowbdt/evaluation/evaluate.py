@@ -16,13 +16,16 @@ from ..registry import unknown
 from ..seeding import stream
 from ..tables import checks
 from ..tables.event_table import EventTable, united
+from ..tables.expressions import Observables, declared
 from ..tables.relations import Relation
 from .metrics import METRICS, Result
 from .score_events import ComparedTables, score_events
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
-KIND_ORDER = ("column", "table", "classifier", "memorisation", "relation")
+KIND_ORDER = (
+    *("column", "pairs", "table", "classifier", "residual", "lost", "memorisation", "relation"),
+)
 """Order of the metrics in a table of scores; other kinds follow."""
 
 
@@ -112,6 +115,8 @@ def evaluate(
     *,
     training: Any = None,
     relations: Sequence[str | Relation] = (),
+    observables: Sequence[str] | None = None,
+    particles: Mapping[str, Any] | None = None,
     seed: int = 0,
     quick: bool = False,
     metrics: MetricNames = None,
@@ -130,6 +135,11 @@ def evaluate(
         halves; one is compared with as many generated events, the floor is one half against
         the other, and memorisation cannot be tested.
     relations : such as ``["tau21 = tau2 / tau1"]``, checked on the generated events
+    observables : such as ``["mee = mass(e1, e2)"]``: further columns for every metric. None for
+        mass and distance of each pair of the first five particles, if there are some
+    particles : what expressions may name, such as ``{"e1": {"pt": "pt1", "eta": "eta1", "phi":
+        "phi1", "mass": 0.000511}}``: columns or numbers, of pt, eta, phi, mass (or E); E, px, py,
+        pz; or px, py, pz, mass
     seed : equal inputs and seed give equal results
     quick : fewer bootstrap replicas and one model seed instead of three
     metrics : names from `METRICS`, or a mapping name -> options; None for all that apply
@@ -144,8 +154,8 @@ def evaluate(
 
     Raises
     ------
-    InputError if tables have different columns or too few events; ConfigError for an unknown
-    metric or option.
+    InputError if tables have different columns or too few events, or an observable is undefined;
+    ConfigError for an unknown metric, option or column.
 
     Examples
     --------
@@ -155,8 +165,9 @@ def evaluate(
     500
     """
     wanted = _wanted(metrics, quick)
-    parsed = [r if isinstance(r, Relation) else Relation.parse(r) for r in relations]
-    cut = cut_samples(real, generated, training, seed)
+    derived, known = declared(observables, particles)
+    parsed = [r if isinstance(r, Relation) else Relation.parse(r, known) for r in relations]
+    cut = cut_samples(real, generated, training, seed, derived)
     for relation in parsed:  # now, and not after minutes of other metrics
         relation.check_columns((*cut.generated.names, *cut.generated.cond_names))
     tables = ComparedTables(
@@ -169,6 +180,8 @@ def evaluate(
             results += score_events(tables, {name: options})[name]
         seconds[name] = time.process_time() - start
     settings = {"quick": quick, "metrics": wanted, "relations": [r.text for r in parsed]}
+    if len(derived):
+        settings |= {"observables": derived.texts, "particles": to_plain(dict(particles or {}))}
     if provenance:
         settings["generated"] = to_plain(dict(provenance))
         if (acceptance := float(provenance.get("acceptance", 1.0))) != 1.0:
@@ -206,14 +219,26 @@ class CutSamples:
     notes: tuple[str, ...]
 
 
-def cut_samples(real: Any, generated: Any, training: Any, seed: int) -> CutSamples:
-    """Return the tables that are compared: the same columns, codes of texts and sizes."""
+def cut_samples(
+    real: Any,
+    generated: Any,
+    training: Any,
+    seed: int,
+    observables: Observables = Observables(),  # noqa: B008 (immutable)
+) -> CutSamples:
+    """Return the tables that are compared: the same columns, codes of texts and sizes.
+
+    Observables are further columns.
+    """
     truth = EventTable.of(real)
     tables = {"real": truth, "generated": _like(truth, generated, "generated")}
     if training is not None:
         tables["training"] = _like(truth, training, "training")
     texts = united([table.categories for table in tables.values()])
-    tables = {name: table.recoded(texts) for name, table in tables.items()}
+    tables = {
+        name: observables.added_to(table.recoded(texts), f"the {name} events")
+        for name, table in tables.items()
+    }
     truth = tables["real"]
     sizes = {name: table.n for name, table in tables.items()}
     notes = []

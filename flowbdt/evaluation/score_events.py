@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
 import warnings
@@ -21,6 +22,7 @@ from ..seeding import stream
 from ..tables.event_table import EventTable
 from ..tables.relations import Relation
 from .metrics import METRICS, Metric, Result, make_mlp
+from .metrics.classifier import few_values
 from .metrics.joint import frechet_distance
 
 COSTS = {
@@ -214,6 +216,58 @@ def judge_of(name: str, n_threads: int) -> Callable[[int], Any]:
     return functools.partial(make_classifier, n_threads=n_threads)
 
 
+@KINDS.register("pairs")
+def _score_pairs(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    """Score the joint counts of each pair of columns of few values; none if there are no two."""
+    arrays = tables.joint()
+    names = (*tables.real.names, *tables.real.cond_names)
+    few = [(j, known) for j, known in enumerate(few_values(*arrays)) if known is not None]
+    results = []
+    for (i, first), (j, second) in itertools.combinations(few, 2):
+        # the place of a pair of values among all such pairs
+        real, *others = (
+            np.searchsorted(first, a[:, i]) * len(second) + np.searchsorted(second, a[:, j])
+            for a in arrays
+        )
+        edges = np.arange(len(first) * len(second) + 1) - 0.5
+        against = [t for t in (tables.generated, tables.other) if t is not None]
+        found = [
+            metric(real, c, edges=edges, seed=tables.seed, **options, **_weights(tables.real, t))
+            for c, t in zip(others, against, strict=True)
+        ]
+        value = found[0] if len(found) == 1 else found[0].with_floor(found[1])
+        results.append(replace(value, name=name, column=f"{names[i]} & {names[j]}"))
+    return [_mean(results), *results] if len(results) > 1 else results
+
+
+@KINDS.register("residual")
+@KINDS.register("lost")
+def _score_by_columns(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    """Score by models of each column given all others, of real events and others alike."""
+    from ..trees.boosted_trees import ColumnModel
+
+    real, generated, *others = tables.joint()
+    weights = _weights(tables.real, tables.generated)
+    weights["weight_training"] = None if tables.other is None else tables.other.weight
+    make_model = functools.partial(ColumnModel, n_threads=tables.n_threads)
+    if metric.kind == "lost":
+        training = others[0] if others else None
+        results = metric(real, generated, training, make_model, seed=tables.seed, **weights)
+        columns = (*tables.real.names, *tables.real.cond_names)
+        return [replace(r, column=c) for r, c in zip(results, columns, strict=False)]
+    if not others:
+        raise ConfigError(f"the metric {name!r} needs other real events: training=")
+    models = judge_of(name, tables.n_threads), make_model
+    value, floor = metric(
+        real, generated, others[0], *models, seed=tables.seed, **options, **weights
+    )
+    return [value.with_floor(floor)]
+
+
 @KINDS.register("memorisation")
 def _score_memorisation(
     tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
@@ -241,7 +295,7 @@ def _score_relations(
     results = []
     for relation in tables.relations:
         value, floor = (
-            metric(_named_columns(t), relation, weight=t.weight, **options)
+            metric(t.by_name(), relation, weight=t.weight, **options)
             for t in (tables.generated, tables.real)
         )
         results.append(value.with_floor(floor))
@@ -250,13 +304,6 @@ def _score_relations(
 
 def _weights(real: EventTable, generated: EventTable) -> dict[str, np.ndarray | None]:
     return {"weight_real": real.weight, "weight_generated": generated.weight}
-
-
-def _named_columns(table: EventTable) -> dict[str, np.ndarray]:
-    columns = {name: table.column(name) for name in table.names}
-    if table.cond is not None:
-        columns |= dict(zip(table.cond_names, table.cond.T, strict=True))
-    return columns
 
 
 def _mean(results: list[Result]) -> Result:

@@ -76,7 +76,7 @@ class DiscreteColumns:
 
     def columns_given(
         self,
-        given: np.ndarray | None,
+        smooth: np.ndarray | None,
         latent: np.ndarray,
         cond: np.ndarray | None,
         seed: int,
@@ -86,14 +86,15 @@ class DiscreteColumns:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the same of which some are known, and the log of their probability (n,).
 
-        ``given`` (n, d) has known columns, NaN elsewhere, ``known`` (n, q) is -1 where a code is
+        ``smooth`` (n, d) has known columns, NaN elsewhere, ``known`` (n, q) is -1 where a code is
         unknown. Values that exclude a later known one are not drawn; the probability is that of
         the known codes and of not having drawn such.
         """
         scaled = None if cond is None else self._conditions.forward(cond)
         codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(latent))
         transform, rule = self._transform, np.arange(len(latent))
-        skeleton, x = transform.skeleton, _filled(given, transform.columns_of(latent))
+        values = _filled(smooth, transform.columns_of(latent))
+        skeleton, x = transform.skeleton, values.copy()
         for k in range(len(self._classifiers)):
             if k or self._first is None:
                 shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
@@ -113,8 +114,10 @@ class DiscreteColumns:
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
             if not k and self._first is not None and self._first.margins is not None:
                 bent = self._first.margins.bent(latent, codes[:, 0])
-                x = _filled(given, transform.columns_of(bent))
-        return x, codes, log_weight
+                values = _filled(smooth, transform.columns_of(bent))
+                x = values.copy()
+            transform.enter_kinds(x, codes, k)
+        return values, codes, log_weight
 
     def completed(
         self,
@@ -144,7 +147,7 @@ class DiscreteColumns:
         rows: np.ndarray,
     ) -> np.ndarray:
         """Return the codes (n, q) of events with others in place of those of a missing value."""
-        codes, skeleton = codes.copy(), self._transform.skeleton
+        x, codes, skeleton = x.copy(), codes.copy(), self._transform.skeleton
         scaled = None if cond is None else self._conditions.forward(cond)
         for k in range(len(self._classifiers)):
             gaps = np.flatnonzero(skeleton.are_missing(codes, k))
@@ -153,6 +156,7 @@ class DiscreteColumns:
                 shares = self._shares(k, x[gaps], known, some, skeleton.fills(some, k))
                 uniform = RowNoise(seed, "fill", rows[gaps], (k,), once=True).random()
                 codes[gaps, k] = drawn(shares, uniform)
+            self._transform.enter_kinds(x, codes, k)
         return codes
 
     def _shares(

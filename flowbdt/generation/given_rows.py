@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from ..errors import ConfigError, DataWarning, InputError
+from ..errors import ConfigError, DataWarning, InputError, plural
 from ..flow.closed_form.conditioning import softmax
 from ..flow.closed_form.expectation_maximisation import GaussianMixture
 from ..flow.closed_form.gaps import draw_unknown, log_tilt, mapped, of_columns
@@ -118,6 +118,7 @@ class GivenRows:
         for i, name in enumerate(names):
             if name in self.names:
                 x[:, i] = table.column(name)
+        flow.transform.enter_copies(x)
         self._flow, self._cond = flow, None if rows is None else rows[0 : self.n]
         flow.transform.check_given(x, flow.categories)
         if outside is not None:
@@ -198,7 +199,8 @@ class _RowCompleter:
 
     def check(self, x: np.ndarray) -> None:
         """Raise ConfigError if there is nothing to draw the unknown numbers of x (n, d) from."""
-        if self.mixture is None and np.isnan(x[:, self._numeric]).any():
+        smooth = self.generator.transform.smooth(x)[:, self._numeric]
+        if self.mixture is None and np.isnan(smooth).any():
             raise ConfigError(
                 "unknown numbers are drawn from the closed form of the preconditioner 'mixture' (or"
                 " 'gaussian'), and this model has another: fit it with preconditioner='mixture'"
@@ -250,11 +252,12 @@ class _RowCompleter:
         """
         transform, result, n_poor = self.generator.transform, x.copy(), 0
         codes = transform.codes_given(x)
-        gaps = np.isnan(x[:, self._numeric]).any(axis=1)[:, None]
+        gaps = np.isnan(transform.smooth(x)[:, self._numeric]).any(axis=1)[:, None]
         # what is drawn before a known value may not agree with it
         drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
         weighted = np.asarray(((codes >= 0) & drawn_before[:, :-1]).any(axis=1))
-        if self.generator.ratio is not None:
+        weighted |= (codes != transform.codes_given(x, settled=True)).any(axis=1)
+        if self.generator.redraws:
             weighted = drawn_before[:, -1]
         given = _Rows(rows, x, cond, codes)
         for mine, count in ((~weighted, 1), (weighted, FIRST)):
@@ -262,7 +265,21 @@ class _RowCompleter:
                 result[mine], poor = self._drawn(seed, given.take(mine), count)
                 n_poor += poor
         transform.recompute(result)  # once more: it warns of undefined ones
-        return np.where(np.isnan(x), result, x), n_poor
+        result = np.where(np.isnan(x), result, x)
+        self._check_cuts(rows, result, cond)
+        return result, n_poor
+
+    def _check_cuts(self, rows: np.ndarray, x: np.ndarray, cond: np.ndarray | None) -> None:
+        generator = self.generator
+        if not len(generator.cuts):
+            return
+        wrong = ~generator.cuts.hold(generator.by_name(x, cond))
+        if wrong.any():
+            raise InputError(
+                f"no proposal for {plural(int(wrong.sum()), 'row')} (first: row"
+                f" {rows[np.argmax(wrong)]}) meets require {generator.cuts.text}: the given values"
+                " contradict it, or leave hardly a way to meet it; correct them, or give fewer"
+            )
 
     def _drawn(self, seed: int, rows: _Rows, count: int) -> tuple[np.ndarray, int]:
         """Return one of ``count`` proposals of each row (n, d), of more where these are few.
@@ -287,7 +304,12 @@ class _RowCompleter:
         """Return proposals (n, count, d) and their log weights (n, count)."""
         generator, transform = self.generator, self.generator.transform
         seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
-        log_weight = np.zeros(len(rows.x))
+        x, log_share = transform.guess_equal(
+            rows.x, lambda i: RowNoise(seed, "equal", rows.numbers, (i,), once=True).random()
+        )
+        if transform.patterns:
+            rows = replace(rows, x=x, codes=transform.codes_given(x, settled=True))
+        log_weight = -log_share
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told by the check of all rows
             latent = transform.latent_columns(
@@ -309,11 +331,12 @@ class _RowCompleter:
                 log_weight += log_tilt(self.mixture, joined, tilt)
                 log_weight -= log_tilt(self.mixture, whole, tilt)
         gaps, codes = np.isnan(rows.x), rows.codes
+        smooth = transform.smooth(rows.x)
         if generator.discrete is None:
-            values = np.where(gaps, transform.columns_of(latent), rows.x)
+            values = np.where(np.isnan(smooth), transform.columns_of(latent), smooth)
         else:
             values, codes, log_probability = generator.discrete.columns_given(
-                rows.x, latent, rows.cond, seed, rows.numbers, 0, codes
+                smooth, latent, rows.cond, seed, rows.numbers, 0, codes
             )
             log_weight += log_probability
         with warnings.catch_warnings():
@@ -330,6 +353,9 @@ class _RowCompleter:
                     values, codes, seed, rows.numbers, rows.cond, fills=True
                 )
         values = np.where(gaps, events, rows.x)
+        if len(generator.cuts):
+            meets = generator.cuts.hold(generator.by_name(values, rows.cond))
+            log_weight = np.where(meets, log_weight, -np.inf)
         return values.reshape(*shape, -1), log_weight.reshape(shape)
 
 

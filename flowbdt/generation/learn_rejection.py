@@ -1,4 +1,4 @@
-"""Learn, once a run's steps are trained, which generated events to reject.
+"""Learn, once a run's steps are trained, which generated events to reject, and count cuts.
 
 Real training events and events that the run generates go through the same classifier in the
 units of the table, conditions included: what is learned is the ratio of their densities, see
@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..errors import FormatError
+from ..errors import ConfigError, FormatError
 from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
 from ..training.executors.local import checked_threads
@@ -34,12 +34,23 @@ MOST_REAL = 400_000
 """Real events used, about, of a larger table: a keyed choice."""
 
 
-def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
-    """Learn the classifier of a trained run and write it into the run and its manifest.
+COUNTED = 8_192
+"""Generated events of which the share that meets the cuts is taken."""
 
-    Does nothing if the run does not want one, or has the one that belongs to its present models.
+LEAST_SHARE = 0.01
+"""Of generated events that must meet the cuts."""
+
+
+def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
+    """Finish a trained run: write its classifier, and which share meets its cuts, where it has any.
+
+    Does nothing if the run wants neither, and learns no classifier if it has the one that belongs
+    to its present models. Raises ConfigError if too few generated events meet the cuts.
     """
     manifest = run.read_json("manifest.json")
+    if run.plan()["fingerprint"]["settings"].get("require"):
+        manifest["required"] = _share_of_cuts(run)
+        run.write_json("manifest.json", manifest)
     if not run.plan().get("rejection"):
         return
     key = atomic_files.digest({name: manifest[name] for name in ("digest", "models")})
@@ -48,6 +59,25 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
     name = run_directory.REJECTION
     manifest["files"][name] = atomic_files.digest_file(run.file(name))
     run.write_json("manifest.json", manifest)
+
+
+def _share_of_cuts(run: RunDirectory) -> float:
+    """Return the share of generated events that meet the cuts of a run. Raises ConfigError."""
+    # not compiled: the number must not depend on whether numba is there
+    flow = Flow(run, 1, rejects=False, requires=False, compiled=False)
+    seed, cond = derive(int(flow.settings["random_state"]), "cuts"), run.array("cond")
+    if cond is not None:
+        cond = flow.condition_scaling.inverse(np.asarray(cond)[np.arange(COUNTED) % len(cond)])
+    events = np.vstack([block.x for block in flow.blocks((0, COUNTED), seed, cond, None)])
+    columns = flow.generator.by_name(events, cond)
+    share = float(flow.declared_cuts.hold(columns).mean())
+    if share < LEAST_SHARE:
+        raise ConfigError(
+            f"require {flow.declared_cuts.text} leaves {share:.2%} of the events that this model"
+            f" generates, although all training rows meet it; to draw others in place of the rest,"
+            f" {LEAST_SHARE:.0%} is needed. Try more steps, a relation, or a weaker cut"
+        )
+    return share
 
 
 def _is_learned(run: RunDirectory, key: str) -> bool:

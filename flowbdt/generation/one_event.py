@@ -165,9 +165,10 @@ class EventSampler:
             raw = self._cond.copy()
             self._cond[:] = self._conditions.forward(raw)
         row, self.row = self.row, self.row + 1
-        if self._flow.draws_columns or not self._flow.generator.is_rowwise:
+        flow = self._flow
+        if flow.draws_columns or flow.derives or not flow.generator.is_rowwise:
             cond_rows = raw if count else None
-            self._x[:] = self._flow.rows(self.seed, np.array([row]), cond_rows)
+            self._x[:] = flow.rows(self.seed, np.array([row]), cond_rows)
         else:
             attempt = 0
             self._attempt(row, attempt)

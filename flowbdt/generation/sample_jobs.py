@@ -145,7 +145,8 @@ def plan_sample(
     if flow is not None:
         group = flow.group_rows(1)
     else:
-        group = rows_together(plan["n_latent"]) if plan.get("rejection") else seeding.BLOCK
+        redraws = plan.get("rejection") or plan["fingerprint"]["settings"].get("require")
+        group = rows_together(plan["n_latent"]) if redraws else seeding.BLOCK
     blocks = job_rows(n, parts, group)
     sample = {
         "number of events": n,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..seeding import BLOCK
 from ..tables import conditions
 from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable, with_gaps
+from ..tables.expressions import Cuts, declared
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.executors.local import checked_threads
@@ -87,7 +89,8 @@ class Flow:
     ----------
     source : the run (see `run_directory.open_run`)
     n_threads : threads for prediction; does not change the result
-    rejects : False leaves out the rejection of events, if the run has one
+    rejects : False leaves out the rejection of events by a classifier, if the run has one
+    requires : False keeps events that do not meet the cuts of the run, if it has some
     sampler : None for that of the training; else a mapping with some of solver, n_steps, spacing
         and interpolate, see `Sampler.of`. Rejection was learned from the events of the training's
         sampler, so it is left out then
@@ -108,6 +111,7 @@ class Flow:
         n_threads: int | None = None,
         *,
         rejects: bool = True,
+        requires: bool = True,
         sampler: Mapping[str, Any] | None = None,
         compiled: bool | None = None,
         missing: str = "keep",
@@ -130,7 +134,14 @@ class Flow:
         self._may_compile = compiled
         if compiled:
             may_compile(compiled)  # an error without numba, now and not at the first event
+        self.cuts = self.declared_cuts if requires else Cuts()
+        self.required = float(self.manifest.get("required", np.nan)) if len(self.cuts) else 1.0
         learned = rejects and sampler is None and self.plan.get("rejection")
+        if np.isnan(self.required) or (learned and not self._has_ratio):
+            raise FormatError(
+                f"{self.source.path}: its steps are trained, but not what comes after them; finish"
+                " it with 'flowbdt fit --resume'"
+            )
         self.ratio = self._ratio() if learned else None
 
     def _restore(self, plan: dict[str, Any]) -> None:
@@ -143,6 +154,7 @@ class Flow:
         self.from_source = "source" in self.plan["fingerprint"]["events"]
         self.categories = {k: tuple(v) for k, v in self.columns["categories"].items()}
         self.scaling, self.condition_ranges = conditions.stored_scaling(self.columns)
+        self._restore_expressions()
         transform = atomic_files.parse_json(self._checked("transform.json"), "transform.json")
         with reading("transform.json"):
             self.transform = TableTransform.from_json(transform)
@@ -176,6 +188,13 @@ class Flow:
         if not all(np.isfinite(each).all() for each in values):
             raise FormatError("the stored numbers give no finite event")
 
+    def _restore_expressions(self) -> None:
+        settings, names = self.settings, (*self.columns["names"], *self.condition_names)
+        known = declared(settings.get("observables") or (), settings.get("particles"))
+        cuts = Cuts.parse(settings.get("require", ()), *known)
+        self.observables = known[0].bound(names, self.categories)
+        self.declared_cuts = cuts.bound(names, self.categories)
+
     def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
         """Return the field of all step models, which must know the times of the sampler."""
         coupling, convention, why_not = spec_name(self.settings["coupling"]), None, None
@@ -201,17 +220,17 @@ class Flow:
         field.require(evaluation_times(self.sampler.solver, self.sampler.boundaries, convention))
         return field
 
+    @property
+    def _has_ratio(self) -> bool:
+        return run_directory.REJECTION in self.manifest["files"]
+
     def _ratio(self) -> DensityRatio:
-        if run_directory.REJECTION not in self.manifest["files"]:
-            raise FormatError(
-                f"{self.source.path}: its steps are trained, but not its rejection classifier;"
-                " finish it with 'flowbdt fit --resume'"
-            )
         ratio = DensityRatio.from_bytes(self._checked(run_directory.REJECTION))
-        if ratio.n_inputs != self.n_columns + len(self.condition_names):
+        counts = self.n_columns, len(self.condition_names), len(self.observables)
+        if ratio.n_inputs != sum(counts):
             raise FormatError(
                 f"{self.source.path}: {run_directory.REJECTION} has {ratio.n_inputs} inputs, this"
-                f" run has {self.n_columns} columns and {len(self.condition_names)} conditions"
+                f" run has {counts[0]} columns, {counts[1]} conditions and {counts[2]} observables"
             )
         ratio.set_threads(self._n_threads)
         return ratio
@@ -244,8 +263,13 @@ class Flow:
 
     @property
     def acceptance(self) -> float:
-        """Share of trajectories whose event is kept; 1 without rejection."""
-        return 1.0 if self.ratio is None else self.ratio.acceptance
+        """Share of trajectories whose event is kept; 1 without rejection and cuts."""
+        return self.required * (1.0 if self.ratio is None else self.ratio.acceptance)
+
+    @property
+    def derives(self) -> bool:
+        """True if something is computed of events to decide which ones are kept."""
+        return bool(len(self.cuts) or (self.ratio is not None and len(self.observables)))
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
@@ -324,7 +348,9 @@ class Flow:
             ratio = ratio.with_trees(self.classifier.predict)
         inverse = self.transform, self.scaling
         drawn = self.discrete, self.fills
-        return EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code, *drawn)
+        generator = EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code, *drawn)
+        names = (*self.columns["names"], *self.condition_names)
+        return replace(generator, names=names, observables=self.observables, cuts=self.cuts)
 
     @property
     def draws_columns(self) -> bool:
@@ -363,10 +389,11 @@ class Flow:
             "flowbdt_format": run_directory.FORMAT,
             "run_digest": self.plan["digest"],
             **self.sampler.record(self.field.convention),
-            "acceptance": self.acceptance,
+            "acceptance": self.acceptance / self.required,
             "compiled": self.compiled,
             "seed": seed,
             **({"missing": "fill"} if self.fills else {}),
+            **({"require": self.cuts.text, "required": self.required} if len(self.cuts) else {}),
         }
 
     def sample_blocks(

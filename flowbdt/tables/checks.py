@@ -373,7 +373,8 @@ def _category(column: Any, name: str, typed: bool) -> ReadColumn:
     order = "ordered " if column.cat.ordered else ""
     if values and all(isinstance(value, bool) for value in values):  # truth values are numbers
         numbers = ReadColumn(column.astype(np.float64).to_numpy(), "float64")
-        kind = f"{order}category of bool"
+        # pandas takes no mean or sum of a category: without an order it is a plain column
+        kind = "ordered category of bool" if order else "boolean" if column.hasnans else ""
         return replace(numbers, dtype="bool", original=kind) if typed else numbers
     if known.dtype.kind not in "biuf" and not all(isinstance(value, str) for value in values):
         raise _no_column(name, next(v for v in values if not isinstance(v, str)))

@@ -113,6 +113,13 @@ class EventTable:
         """Return one column (n,). Raises InputError that lists the known names."""
         return self.x[:, self._index(name)]
 
+    def by_name(self) -> dict[str, np.ndarray]:
+        """Return all columns and conditions (n,) by name."""
+        columns = dict(zip(self.names, self.x.T, strict=True))
+        if self.cond is not None:
+            columns |= dict(zip(self.cond_names, self.cond.T, strict=True))
+        return columns
+
     def unit(self, name: str) -> str:
         """Return the unit of one column. Raises InputError that lists the known names."""
         return self.units[self._index(name)]

@@ -58,18 +58,18 @@ class Skeleton:
         cls,
         known: Mapping[str, np.ndarray],
         codes: Mapping[str, np.ndarray],
-        first: str | None = None,
+        first: Sequence[str] = (),
     ) -> Self:
         """Find the order and the rules of discrete columns.
 
-        ``known`` has the values of each column, ``codes`` (n,) those of the training rows. Columns
-        of large entropy come first: on real tables held-out rows were more likely then, and a
-        function of a column never comes before it. ``first`` is a column that comes before all.
+        ``known`` has the values of each column, ``codes`` (n,) those of the training rows. After
+        those that are to be ``first``, columns of large entropy: on real tables held-out rows were
+        more likely then, and a function of a column never comes before it.
         """
         entropy = {name: _entropy(code) for name, code in codes.items()}
-        names = tuple(
-            sorted(known, key=lambda name: (name != first, -entropy[name], -len(known[name])))
-        )
+        rest = [name for name in known if name not in first]
+        rest.sort(key=lambda name: (-entropy[name], -len(known[name])))
+        names = (*first, *rest)
         allowed = {}
         for j, column in enumerate(names):
             for i, before in enumerate(names[:j]):

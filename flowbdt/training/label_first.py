@@ -19,15 +19,15 @@ from ..flow.closed_form.mixture_per_value import (
 )
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
-from ..trees.classifiers import FEW_ROWS
 
+MOST_ROWS = 2_500
 MOST_VALUES = 20
 FEWEST_ROWS = 8
-"""Values that the column may have, and rows for each of them on average."""
+"""Rows of a small table, values that the column may have, and rows for each of them on average."""
 
 SURE = 1.0
 """Standard errors by which Gaussians for its values must gain in the density of held-out rows: where
-the column tells nothing, they do no harm."""
+it tells nothing, they do no harm."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Label:
 def may_choose(config: ModelConfig, table: EventTable) -> bool:
     """Return if a column may come first: where closed form and trees are left to the preset."""
     usual = ModelConfig(preset=config.preset).resolved(table.n, len(table.names))
-    names = ("preconditioner", "booster", "rejection", "coupling", "validation_fraction")
+    names = ("preconditioner", "booster", "rejection", "coupling", "observables")
     left = all(getattr(config, name) == getattr(usual, name) for name in names)
     plain = table.weight is None and table.cond is None and not np.isnan(table.x).any()
-    return left and plain and table.n <= FEW_ROWS
+    return left and plain and table.n <= MOST_ROWS
 
 
 def choose_label(
@@ -64,7 +64,7 @@ def choose_label(
     fitted: Callable[[str], TableTransform],
     seed: int,
 ) -> Label | None:
-    """Return the column of a table that comes first, None for none.
+    """Return the column of a table that comes first, None for none, as where columns are equal.
 
     ``transform`` is that without such a column, ``fitted`` returns that with one.
     """
@@ -72,11 +72,13 @@ def choose_label(
     names = [
         name
         for k, (name, values) in enumerate(zip(skeleton.names, skeleton.values, strict=True))
-        if (name in table.categories or len(values) == 2)
+        if name in table.names
+        and (name in table.categories or len(values) == 2)
         and 2 <= len(values) <= min(MOST_VALUES, n // FEWEST_ROWS)
         and not skeleton.follows(k)
     ]
-    if not names or not transform.n_latent or n < 2 * N_FOLDS:
+    equal = any(isinstance(s, dict) and s.get("equal") for s in transform.transform_spec().values())
+    if not names or equal or not transform.n_latent or n < 2 * N_FOLDS:
         return None
     transform = fitted(names[0])
     z = transform.forward(table)

@@ -35,6 +35,8 @@ from ..seeding import derive, split_mask
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
 from ..tables.event_table import EventTable
+from ..tables.expressions import Cuts, declared
+from ..tables.relations import order_relations
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .label_first import Label, choose_label, may_choose
@@ -91,6 +93,8 @@ class Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
         table = self.table
         config = self.config.resolved(table.n, len(table.names))
+        observables, _ = declared(config.observables, config.particles)
+        config = replace(config, observables=observables.texts)
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))
@@ -105,6 +109,8 @@ def check_config(config: ModelConfig) -> TimeGrid:
     from ..trees.boosted_trees import check_parameters
 
     config = config.resolved()
+    observables, particles = declared(config.observables, config.particles)
+    Cuts.parse(config.require, observables, particles)
     solver = SOLVERS.build(config.solver)
     path = PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
@@ -119,10 +125,10 @@ def check_config(config: ModelConfig) -> TimeGrid:
             "noise.target='mean' learns the mean velocity over a whole step, which only a solver"
             f" that takes the step with that one velocity can use (euler), not {config.solver!r}"
         )
-    if config.rejection and spec_name(config.coupling) == "given":
+    if (config.rejection or config.require) and spec_name(config.coupling) == "given":
         raise ConfigError(
-            "rejection=True needs noise to draw anew, but coupling='given' starts from the"
-            " source events; leave one of them out"
+            f"{'rejection=True' if config.rejection else 'require'} needs noise to draw anew, but"
+            " coupling='given' starts from the source events; leave one of them out"
         )
     if config.noise["flow_matcher"] == "torchcfm":
         from .pair_variants import torchcfm_matcher
@@ -158,7 +164,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     """
     inputs = inputs.settled()
     grid = inputs.checked_grid()
-    _check_table(inputs)
+    check_table(inputs)
     _refuse_foreign(run, resume)
     run.create()
     if not run.file("config.yaml").exists():  # so that a run killed while planning can go on
@@ -191,7 +197,8 @@ def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:
             run.write_json(run_directory.task_name(task["step"]), task)
 
 
-def _check_table(inputs: Inputs) -> None:
+def check_table(inputs: Inputs) -> None:
+    """Raise ConfigError or InputError, before any long work, for a table that cannot be learned."""
     table, source, coupling = inputs.table, inputs.source, spec_name(inputs.config.coupling)
     checks.min_rows(table.n, MIN_ROWS, "fit")
     if not inputs.classifies and np.isnan(table.x).any():
@@ -211,6 +218,7 @@ def _check_table(inputs: Inputs) -> None:
             "coupling='teacher' belongs to the pairs of a trained run: make students with"
             " 'flowbdt distil' or flowbdt.tuning.distil"
         )
+    _check_expressions(table, inputs.config, trained_on=inputs.pairs is None)
     if source is not None:
         checks.same_columns(source.names, table.names, "the source table")
         if source.n != table.n:
@@ -218,6 +226,21 @@ def _check_table(inputs: Inputs) -> None:
                 f"the source table must have one row per event: {table.n} events,"
                 f" {source.n} source rows"
             )
+
+
+def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool) -> None:
+    """Hold relations, observables and cuts against the columns, and rows that are trained on."""
+    observables, particles = declared(config.observables, config.particles)
+    relations = order_relations(config.relations, table.names, table.cond_names, particles)
+    cuts = Cuts.parse(config.require, observables, particles)
+    names = (*table.names, *table.cond_names)
+    observables.bound(names, table.categories), cuts.bound(names, table.categories)
+    cuts.check_generated(table.names)
+    if trained_on:
+        for relation in relations:
+            relation.check(table)
+        cuts.check(table)
+        observables.added_to(table, "the training table")
 
 
 def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
@@ -270,8 +293,8 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     _check_stored(transform)
     if len(transform.skeleton) and not inputs.classifies:
         raise ConfigError(
-            "coupling='given' carries columns from their values in the source, which the transform"
-            " 'classified' does not: leave it out"
+            "coupling='given' carries columns from their values in the source, which the transforms"
+            " 'classified' and 'mixed' do not: leave them out"
         )
     if not transform.n_latent and not len(transform.skeleton):
         raise InputError("all columns of the table are constant: there is no distribution to learn")
@@ -290,25 +313,23 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     """
     table, config = inputs.table, inputs.config
 
-    def fitted(rows: EventTable, first: str | None = None) -> TableTransform:
-        transform = TableTransform(
+    def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
+        return TableTransform(
             config.transforms,
             config.relations,
             seed=derive(inputs.seed, "transform"),
             classify=inputs.classifies,
             first=first,
-        ).fit(rows)
-        transform.find_rules(table)
-        return transform
+            particles=config.particles,
+        ).fit(table, used)
 
-    transform, label = fitted(table.take(used)), None
+    transform, label = fitted(used), None
     if inputs.classifies and may_choose(config, table):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they came already
-            label = choose_label(
-                table, transform, lambda first: fitted(table, first), derive(inputs.seed, "label")
-            )
-            transform = transform if label is None else fitted(table, label.name)
+            seed = derive(inputs.seed, "label")
+            label = choose_label(table, transform, lambda first: fitted(None, first), seed)
+            transform = transform if label is None else fitted(None, label.name)
     return transform, label
 
 
@@ -317,14 +338,15 @@ def _latent(
 ) -> np.ndarray:
     """Return the latent events (n, m) of all rows, missing ones drawn given what is known.
 
-    The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
+    Discrete columns are known, too, which counts where values are missing: the known ones alone may
+    be biased. The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
     """
     latent = transform.latent_rows(table)
     if not np.isnan(latent).any():
         return transform.joint.forward(latent)
-    others = [transform.one_hot(table)]
-    if table.cond is not None:
-        others.append(table.cond)
+    others = [np.zeros((table.n, 0)) if table.cond is None else table.cond]
+    if transform.gaps:
+        others.insert(0, transform.one_hot(table))
     filled = fill_gaps(
         latent,
         np.hstack(others),

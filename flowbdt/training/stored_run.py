@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from .. import atomic_files
-from ..config import ModelConfig, Noise, present_settings
+from ..config import DERIVED, ModelConfig, Noise, present_settings
 from ..errors import FormatError, reading
 from ..flow.closed_form import PRECONDITIONERS
 from ..flow.couplings import COUPLINGS
@@ -21,7 +21,7 @@ from ..flow.schedules import SCHEDULES
 from ..flow.solvers import SOLVERS
 from ..flow.step_inputs import check_views
 from ..flow.time_grid import TimeGrid
-from ..tables.transforms.table_transform import MISSING
+from ..tables.transforms.table_transform import KIND, MISSING
 from ..typed_settings import (
     AtLeastOne,
     AtLeastZero,
@@ -40,7 +40,7 @@ Tables = Literal[
     "z", "codes", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
 ]
 Spec = Text | dict[str, Any]
-PATTERN = MISSING.format("")
+PATTERNS = (MISSING.format(""), KIND.format(""))
 """In the name of a discrete column that is none of the table's."""
 
 
@@ -76,6 +76,7 @@ class Manifest(Stored):
     models: dict[str, Digest]
     steps: list[StepStory]
     classifiers: list[ClassifierStory] | None = None
+    required: Share | None = None  # of the generated events that meet the cuts
     packed: Digest | None = None  # of the arrays of compiled generation
 
 
@@ -240,7 +241,7 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
         "dtypes": len(columns["dtypes"]) == len(names),
         "categories": set(columns["categories"]) <= set(every),
         "originals": set(columns.get("originals") or ()) <= set(every),
-        "classified": all(name in names or PATTERN in name for name in classified),
+        "classified": all(n in names or any(p in n for p in PATTERNS) for n in classified),
         "first": columns.get("first") in (None, *classified[:1]),
     }
     for name, fits in good.items():
@@ -295,7 +296,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Raise an error unless the settings of a run are whole, and name what exists."""
     config = ModelConfig(**settings)
-    optional = {"executor", "preset", "rejection"}
+    optional = {"executor", "preset", "rejection", *DERIVED}
     missing = set(ModelConfig.__dataclass_fields__) - optional - set(settings)
     if missing:
         raise FormatError(f"settings miss {', '.join(sorted(missing))}")

@@ -46,10 +46,13 @@ def train_classifier(
     rows = np.arange(len(arrays["codes"])) if weight is None else np.flatnonzero(weight > 0)
     codes = np.asarray(arrays["codes"])[rows].astype(np.int64)
     k = task["column"]
+    x = transform.numeric_columns(np.asarray(arrays["z"], dtype=np.float64)[rows])
+    for j in range(k):
+        transform.enter_kinds(x, codes, j)
     inputs = classifier_inputs(
         transform,
         ColumnScaling(*(np.array(task["scaling"][name]) for name in ("centre", "scale"))),
-        transform.numeric_columns(np.asarray(arrays["z"], dtype=np.float64)[rows]),
+        x,
         None if cond is None else np.asarray(cond)[rows],
         codes[:, :k],
     )

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
-from ..config import ModelConfig
+from ..config import DERIVED, ModelConfig
 from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
@@ -68,6 +68,7 @@ def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> Mod
         "preconditioner": {"name": "mixture", "n_components": COMPONENTS},
         "random_state": seed,
         **{name: teacher.settings[name] for name in ("transforms", "relations")},
+        **{name: teacher.settings[name] for name in DERIVED if name in teacher.settings},
         **settings,
         "booster": {**BOOSTER, **settings.get("booster", {})},
     }
@@ -104,7 +105,7 @@ def student_inputs(
         raise ConfigError(
             "a student learns the flow only, but classifiers draw"
             f" {', '.join(map(repr, teacher.transform.skeleton.names))} of this run; fit it with"
-            " the transform 'categorical' for these columns"
+            " the transform 'categorical' for these columns, 'rank' for a 'kind of' numbers"
         )
     config = student_config(teacher, seed, {"rejection": training is not None, **(settings or {})})
     if config.rejection and training is None:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from ..config import MANY_COLUMNS, RunConfig
 from ..errors import ConfigError
 from ..registry import unknown
-from ..typed_settings import AtLeastOne, check_value
+from ..typed_settings import AtLeastOne, check_stored, check_value
 
 START = "that of the start"
 """Label of the setting of the start where it is none of the options of a choice."""
@@ -49,8 +49,11 @@ Space = dict[str, Parameter]
 
 
 def from_json(content: Mapping[str, Any]) -> Space:
-    """Rebuild a space from its parameters as mappings."""
-    return {n: Choice(**p) if "options" in p else Span(**p) for n, p in content.items()}
+    """Rebuild a space from its parameters as mappings. Raises FormatError if one is damaged."""
+    kinds = {name: Choice if "options" in p else Span for name, p in content.items()}
+    for name, kind in kinds.items():
+        check_stored(content[name], kind, f"space of {name}")
+    return {name: kind(**content[name]) for name, kind in kinds.items()}
 
 
 VIEWS = {"latent": ["latent"], "all": ["latent", "columns", "end_point"]}

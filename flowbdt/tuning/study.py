@@ -26,7 +26,16 @@ from ..tables.event_table import EventTable
 from ..training import run_directory
 from ..training.plan import check_config
 from ..training.run_directory import RunDirectory
-from ..typed_settings import check_value, field_types
+from ..typed_settings import (
+    AtLeastOne,
+    AtLeastZero,
+    NotNegative,
+    Positive,
+    Stored,
+    check_stored,
+    check_value,
+    field_types,
+)
 from . import search_space
 
 SHARES = {"fit": 0.6, "select": 0.25, "guard": 0.15}
@@ -42,6 +51,32 @@ FEWEST_IN_FOLD = 40
 OBJECTIVES = ("auc_gb", "train_s")
 MOST_COST = 2.0
 """A trial that would train for so many times the start's CPU seconds is given up."""
+
+
+class StoredTable(Stored):
+    """Names of the table of a study."""
+
+    names: list[str]
+    units: list[str]
+    dtypes: list[str]
+    cond_names: list[str]
+    categories: dict[str, list[str]]
+    originals: dict[str, str] | None = None
+
+
+class StoredStudy(Stored):
+    """``study.json``."""
+
+    format: AtLeastOne
+    base: dict[str, Any]
+    seed: AtLeastZero
+    objectives: Annotated[list[str], Meta(min_length=1)]
+    space: dict[str, dict[str, Any]]
+    max_cost: Positive
+    shares: dict[str, NotNegative]
+    folds: AtLeastOne | None
+    n_fit: AtLeastOne
+    table: StoredTable
 
 
 @dataclass(frozen=True)
@@ -232,6 +267,7 @@ def read_setup(study: RunDirectory) -> dict[str, Any]:
         raise ConfigError(
             f"{study.path} holds no study; start one with: flowbdt tune TABLE -o STUDY"
         )
+    check_stored(content, StoredStudy, str(study.file("study.json")))
     return content
 
 
@@ -243,7 +279,7 @@ def study_table(study: RunDirectory, setup: Mapping[str, Any]) -> EventTable:
     loaded: dict[str, Any] = {k: None if a is None else np.asarray(a) for k, a in arrays.items()}
     known: dict[str, Any] = dict(setup["table"])
     categories = {k: tuple(v) for k, v in known.pop("categories").items()}
-    originals = known.pop("originals", {})
+    originals = known.pop("originals", None) or {}
     loaded |= {name: tuple(values) for name, values in known.items()}
     return EventTable(**loaded, categories=categories, originals=originals)
 

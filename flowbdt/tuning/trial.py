@@ -33,9 +33,31 @@ from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, fol
 from ..training.plan import Inputs, make_plan
 from ..training.run_directory import Archive, RunDirectory
 from ..training.task_files import worker_description
+from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
 from . import search_space, stop_early
 from .stop_early import Limits, Race, race
 from .study import read_setup, shares_of, study_table
+
+
+class StoredLimits(Stored):
+    """What a trial is compared with."""
+
+    curve: list[Any]
+    margin: float
+    cpu_s: float | None
+    folds: list[dict[str, Any]]
+
+
+class StoredTrial(Stored):
+    """Task of a trial."""
+
+    format: AtLeastOne
+    trial: AtLeastZero
+    params: dict[str, Any]
+    reference: str | None
+    limits: StoredLimits
+    digest: str
+
 
 MODEL = "model.flowbdt"
 """Of the first fold, in the scratch folder of its trial."""
@@ -64,7 +86,11 @@ class Trials(JobKind):
 
     def task(self, run: RunDirectory, number: int) -> dict[str, Any]:
         """Return the task of a trial. Raises FormatError if it is missing or damaged."""
-        content: dict[str, Any] = run.read_json(f"trials/{name_of(number)}.json")
+        name = f"trials/{name_of(number)}.json"
+        content = run.read_json(name)
+        check_stored(content, StoredTrial, str(run.file(name)))
+        if content["digest"] != atomic_files.digest(_without_digest(content)):
+            raise FormatError(f"{run.file(name)} is not what its digest says; copy the study again")
         return content
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
@@ -85,6 +111,10 @@ class Trials(JobKind):
                 most = max(most, size.memory_mib)
         memory = SPARE_MEMORY * (most + 20 * table) + 200
         return Needs(round(memory), round(DISK_MIB + 20 * table + 200))
+
+
+def _without_digest(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "digest"}
 
 
 TRIALS = Trials()

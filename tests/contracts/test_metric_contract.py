@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
 from flowbdt.tables.relations import Relation
+from flowbdt.trees.boosted_trees import ColumnModel
 
 TRAINING = np.random.default_rng(100).normal(size=(300, 2))
 RELATION = Relation.parse("b = 2 * a")
@@ -29,7 +30,7 @@ def caller(metric: Metric) -> Call:
     """Give every kind the same signature: two arrays (n, 2), weights, seed."""
 
     def call(real: np.ndarray, generated: np.ndarray, **options: Any) -> Result:
-        if metric.kind == "column":
+        if metric.kind in ("column", "pairs"):
             return metric(real[:, 0], generated[:, 0], **options)
         if metric.kind == "classifier":
             return metric(real, generated, lambda seed: LogisticRegression(), **options)
@@ -38,9 +39,18 @@ def caller(metric: Metric) -> Call:
         if metric.kind == "relation":
             columns = {"a": real[:, 0], "b": 2 * real[:, 0] + generated[:, 0] - real[:, 0]}
             return metric(columns, RELATION, weight=options.get("weight_generated"))
+        if metric.kind == "residual":
+            judge = lambda seed: LogisticRegression()  # noqa: E731
+            return metric(real, generated, TRAINING, judge, ColumnModel, **options)[0]
+        if metric.kind == "lost":
+            return metric(real, generated, None, ColumnModel, **options)[0]
         return metric(real, generated, **options)
 
     return call
+
+
+JUDGES = ("classifier", "residual", "lost")
+"""Kinds of metrics that split events at random."""
 
 
 def events(seed: int, n: int = 200) -> np.ndarray:
@@ -50,7 +60,7 @@ def events(seed: int, n: int = 200) -> np.ndarray:
 def test_identical_samples_give_no_difference(metric: Metric) -> None:
     x = events(1)
     result = caller(metric)(x, x)
-    tolerance = 5 * result.error if metric.kind == "classifier" else 1e-12
+    tolerance = 5 * result.error if metric.kind in JUDGES else 1e-12
     assert abs(result.value - metric.same) <= tolerance
 
 
@@ -60,7 +70,7 @@ def test_different_samples_give_a_difference(metric: Metric) -> None:
 
 
 def test_order_of_events_changes_nothing(metric: Metric) -> None:
-    if metric.kind in ("classifier", "relation"):
+    if metric.kind in (*JUDGES, "relation"):
         pytest.skip("splits go by row; relations compare within rows")
     real, generated = events(1), events(2)
     rng = np.random.default_rng(3)
@@ -69,7 +79,7 @@ def test_order_of_events_changes_nothing(metric: Metric) -> None:
 
 
 def test_integer_weights_equal_repeated_events(metric: Metric) -> None:
-    if metric.kind == "classifier":
+    if metric.kind in JUDGES:
         pytest.skip("copies of one event would fall on both sides of the split")
     real, generated = events(1), events(2)
     weight = np.random.default_rng(3).integers(0, 4, size=(2, len(real)))

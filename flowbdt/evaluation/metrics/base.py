@@ -80,27 +80,29 @@ class Metric:
 
     Parameters
     ----------
-    kind : ``"column"`` takes two arrays (n,), ``"table"`` two arrays (n, d), ``"classifier"``
-        two arrays (n, d) and a maker of classifiers, ``"memorisation"`` held-out, generated and
-        training arrays (n, d), ``"relation"`` a dict of columns and a relation
+    kind : ``"column"`` and ``"pairs"`` take two arrays (n,), ``"table"`` two arrays (n, d),
+        ``"classifier"`` two arrays (n, d) and a maker of classifiers, ``"memorisation"`` held-out,
+        generated and training arrays (n, d), ``"relation"`` a dict of columns and a relation,
+        ``"residual"`` and ``"lost"`` real, generated and training arrays (n, d) and makers of
+        models
     same : the expected value when both samples are the same events
     label : the name in tables of a report
     quick : options of a quick evaluation: less precise, the same meaning
     """
 
-    function: Callable[..., Result]
+    function: Callable[..., Any]
     kind: str
     same: float
     label: str
     quick: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, *args: Any, **options: Any) -> Result:
+    def __call__(self, *args: Any, **options: Any) -> Any:
         return self.function(*args, **options)
 
     def options(self) -> list[str]:
         """Return the options a user may set (keyword arguments except weights and seed)."""
         parameters = inspect.signature(self.function).parameters.values()
-        fixed = {"seed", "weight_real", "weight_generated", "weight"}
+        fixed = {"seed", "weight_real", "weight_generated", "weight_training", "weight"}
         return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
 
 

@@ -255,6 +255,201 @@ METRICS.register("auc_mlp")(
 )
 
 
+# ---- each column from all others
+
+MOST_CLASSES = 8
+"""Distinct values up to which a column is predicted by a classifier."""
+
+MOST_EXPLAINED = 10_000
+"""Rows of each table that `lost` looks at."""
+
+MakeColumnModel = Callable[[int, int], Any]
+"""Number of classes (0: numbers) and seed -> model with ``fit(x, y, weight)`` and ``predict``."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What models of each column, given all others, leave of rows (n, d).
+
+    ``residual`` (n, d): the difference of a number, the log loss of a discrete value. ``loss`` and
+    ``base`` (n, d): squared difference or log loss, of the model and of the column's mean or
+    frequencies.
+    """
+
+    residual: np.ndarray
+    loss: np.ndarray
+    base: np.ndarray
+
+    def explained(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the share of the loss (d,) that the models explain, R2 of numbers, and its error.
+
+        The error is that of a ratio of means. 0 of a constant column.
+        """
+        share = weight / weight.sum()
+        base = share @ self.base
+        safe = np.where(base > 0, base, 1.0)
+        ratio = np.where(base > 0, (share @ self.loss) / safe, 1.0)
+        scatter = (self.loss - ratio * self.base) / safe
+        return 1.0 - ratio, np.sqrt((share**2) @ scatter**2)
+
+
+def predict_columns(
+    known: np.ndarray,
+    weight: np.ndarray,
+    others: Sequence[np.ndarray],
+    discrete: Sequence[np.ndarray | None],
+    make_model: MakeColumnModel,
+    seed: int,
+) -> list[Predicted]:
+    """Return what models of two halves of rows (n, d) leave of them and of other rows (k, d).
+
+    A row of the first gets the model of the other half, others one of the two at random, so that
+    all are treated alike. ``discrete`` has the values of discrete columns.
+    """
+    tables = [known, *others]
+    halves = [
+        stream(seed, "residual-half", i).permutation(len(table)) % 2
+        for i, table in enumerate(tables)
+    ]
+    left = [Predicted(*(np.zeros(table.shape) for _ in range(3))) for table in tables]
+    for j, values in enumerate(discrete):
+        if known.shape[1] == 1 or np.ptp(known[:, j]) == 0:
+            continue
+        columns = [np.delete(table, j, axis=1) for table in tables]
+        for half in (0, 1):
+            mine = halves[0] == half
+            y, w = known[mine, j], weight[mine]
+            model = make_model(0 if values is None else len(values), derive(seed, "column", j))
+            target = y if values is None else np.searchsorted(values, y)
+            model.fit(columns[0][mine], target, w)
+            for i, table in enumerate(tables):
+                rows = halves[i] == (1 - half if i == 0 else half)
+                found, truth = model.predict(columns[i][rows]), table[rows, j]
+                left[i].base[rows, j], left[i].loss[rows, j], left[i].residual[rows, j] = _losses(
+                    found, truth, y, w, values
+                )
+    return left
+
+
+def _losses(
+    found: np.ndarray, truth: np.ndarray, y: np.ndarray, w: np.ndarray, values: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return loss without and with a model, and residual, of rows whose column is ``truth``."""
+    if values is None:
+        residual = truth - found
+        return (truth - np.average(y, weights=w)) ** 2, residual**2, residual
+    code = np.searchsorted(values, truth).clip(0, len(values) - 1)
+    counts = np.bincount(np.searchsorted(values, y), weights=w, minlength=len(values)) + 0.5
+    frequency = counts / counts.sum()
+    probability = np.where(values[code] == truth, found[np.arange(len(code)), code], 0.0)
+    loss = -np.log(np.maximum(probability, SMALLEST))
+    return -np.log(frequency[code]), loss, loss
+
+
+def few_values(*tables: np.ndarray) -> list[np.ndarray | None]:
+    """Return the values of each column that has at most `MOST_CLASSES`, None of the others."""
+    columns = [
+        np.unique(np.concatenate(parts)) for parts in zip(*(t.T for t in tables), strict=True)
+    ]
+    return [values if len(values) <= MOST_CLASSES else None for values in columns]
+
+
+def residual_auc(
+    real: np.ndarray,
+    generated: np.ndarray,
+    training: np.ndarray,
+    make_classifier: MakeClassifier,
+    make_model: MakeColumnModel,
+    *,
+    weight_real: np.ndarray | None = None,
+    weight_generated: np.ndarray | None = None,
+    weight_training: np.ndarray | None = None,
+    n_model_seeds: int = 1,
+    n_split_seeds: int = 3,
+    test_share: float = 0.3,
+    seed: int = 0,
+) -> list[Result]:
+    """Return the AUC of a classifier of columns and residuals, and that of training events.
+
+    Residuals are against models of each column given all others, of training events (m, d) in two
+    halves, see `predict_columns`. A relation between columns that generated events keep less
+    narrowly shows there, where the columns hide it.
+    """
+    weight = np.ones(len(training)) if weight_training is None else weight_training
+    known = few_values(training, real, generated)
+    left = predict_columns(training, weight, [real, generated], known, make_model, seed)
+    tables = [training, real, generated]
+    seen = [np.hstack([t, p.residual]) for t, p in zip(tables, left, strict=True)]
+    options: dict[str, Any] = {
+        "n_model_seeds": n_model_seeds,
+        "n_split_seeds": n_split_seeds,
+        "test_share": test_share,
+        "seed": seed,
+        "name": "auc_residual",
+    }
+    samples = [(seen[2], weight_generated), (seen[0], weight_training)]
+    return [
+        classifier_auc(
+            *(seen[1], sample, make_classifier),
+            weight_real=weight_real,
+            weight_generated=of_sample,
+            **options,
+        )
+        for sample, of_sample in samples
+    ]
+
+
+def lost(
+    real: np.ndarray,
+    generated: np.ndarray,
+    training: np.ndarray | None,
+    make_model: MakeColumnModel,
+    *,
+    weight_real: np.ndarray | None = None,
+    weight_generated: np.ndarray | None = None,
+    weight_training: np.ndarray | None = None,
+    seed: int = 0,
+) -> list[Result]:
+    """Return, for every column, how far generated events differ in what the others tell about it.
+
+    The value is the absolute difference of R2 (of a discrete column: the share of its log loss)
+    that models of the column given all others explain, of real and of generated events, each held
+    against the other half of its own kind; ``settings`` has both as ``real`` and ``generated``.
+    The floor is that of real against training events. At most `MOST_EXPLAINED` rows of each count.
+    """
+    tables = {"real": real, "generated": generated, "training": training}
+    weights = {"real": weight_real, "generated": weight_generated, "training": weight_training}
+    checked = {
+        name: [a[:MOST_EXPLAINED] for a in checked_events(x, weights[name], 2, name)]
+        for name, x in tables.items()
+        if x is not None
+    }
+    known = few_values(*(x for x, _ in checked.values()))
+    shares = {
+        name: predict_columns(x, w, [], known, make_model, seed)[0].explained(w)
+        for name, (x, w) in checked.items()
+    }
+
+    def result(name: str, j: int) -> Result:
+        (found, error), (truth, of_truth) = shares[name], shares["real"]
+        value, n = abs(float(truth[j] - found[j])), min(len(checked[k][0]) for k in (name, "real"))
+        numbers = {"real": float(truth[j]), name: float(found[j])}
+        return Result("lost", value, math.hypot(error[j], of_truth[j]), n, settings=numbers)
+
+    columns = range(checked["real"][0].shape[1])
+    if training is None:
+        return [result("generated", j) for j in columns]
+    return [result("generated", j).with_floor(result("training", j)) for j in columns]
+
+
+METRICS.register("auc_residual")(
+    Metric(residual_auc, "residual", 0.5, "AUC, boosting with residuals", {"n_split_seeds": 1})
+)
+METRICS.register("lost")(
+    Metric(lost, "lost", 0.0, "what is lost: difference of R2 given the others")
+)
+
+
 # ---- one classifier of many generators
 
 SMALLEST = 1e-6

@@ -200,6 +200,11 @@ def _wasserstein_error(sign: np.ndarray, gaps: np.ndarray, n_bootstrap: int, see
 METRICS.register("separation")(
     Metric(separation_power, "column", 0.0, "separation power x100", {"n_bootstrap": 100})
 )
+METRICS.register("pairs")(
+    Metric(
+        separation_power, "pairs", 0.0, "separation power x100, joint counts", {"n_bootstrap": 100}
+    )
+)
 METRICS.register("wasserstein")(
     Metric(wasserstein, "column", 0.0, "Wasserstein-1", {"n_bootstrap": 20})
 )

@@ -21,6 +21,8 @@ MISTAKES = 0.1
 
 STRENGTH = {
     "auc_gb": "gradient boosting: 200 trees of depth 5, learning rate 0.1",
+    "auc_residual": "gradient boosting on columns and on what boosted trees, fitted to training"
+    " events in two halves, leave of each column given all others",
     "auc_mlp": "neural network: standardised columns, hidden layers of 128 and 64, at most 60"
     " epochs, stopped early",
 }

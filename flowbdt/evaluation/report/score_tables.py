@@ -50,10 +50,30 @@ def tables_of(evaluation: Evaluation) -> list[PageTable]:
     for result in evaluation.results:
         if result.column is not None:
             columns.setdefault(result.name, []).append(result)
+    if lost := columns.pop("lost", []):
+        tables.insert(1, what_is_lost(lost))
     for rows in columns.values():
         named = [(str(r.column), r) for r in rows]
         tables.append(beside_floor(named, "column", score_label(rows[0])))
     return tables
+
+
+def what_is_lost(results: Sequence[Result]) -> PageTable:
+    """Return what explains each column in real and generated events, the worst first."""
+    rows: list[Row] = [
+        (
+            str(r.column),
+            *(f"{r.settings[kind]:.3f}" for kind in ("real", "generated")),
+            *(r.text(), r.floor_text(), Cell(f"{r.excess or 0.0:+.1f}", far=is_far(r))),
+        )
+        for r in sorted(results, key=lambda r: -(r.excess or r.value))
+    ]
+    head = ("column", "R2, real", "R2, generated", "difference", "floor", "excess")
+    caption = (
+        "What is lost: how well boosted trees tell each column from all others (R2; of columns of"
+        " few values the share of the log loss)"
+    )
+    return PageTable(head, rows, caption)
 
 
 def tables_side_by_side(evaluations: Mapping[str, Evaluation]) -> list[PageTable]:

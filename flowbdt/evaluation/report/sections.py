@@ -187,9 +187,12 @@ def _cost(made: dict[str, Any]) -> Iterator[str]:
         yield plural(int(made["n_steps"]), "step")
     if "n_evaluations" in made:
         count = int(made["n_evaluations"])
-        more = "" if kept == 1.0 else f", {count / kept:.1f} per kept event"
+        share = kept * float(made.get("required", 1.0))
+        more = "" if share == 1.0 else f", {count / share:.1f} per kept event"
         yield f"{plural(count, 'evaluation')} of the velocity per trajectory{more}"
     yield "no rejection" if kept == 1.0 else f"rejection keeps {kept:.1%} of the events"
+    if "require" in made:
+        yield f"{float(made['required']):.1%} meet require {made['require']}"
 
 
 def _solver(made: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from ...atomic_files import atomic, make_folder, write_json
 from ...errors import MissingExtra
 from ...tables.event_table import EventTable
+from ...tables.expressions import declared
 from ..differences import text as compared
 from ..evaluate import Evaluation
 from . import classifier_curves, curves, figures, published, score_tables, sections, style
@@ -73,6 +74,10 @@ def write_report(
     truth = EventTable.of(real)
     made = EventTable.of(generated).select(truth.names)
     other = None if training is None else EventTable.of(training).select(truth.names)
+    kept = evaluation.settings
+    observables = declared(kept.get("observables", ()), kept.get("particles"))[0]
+    truth, made = (observables.added_to(table) for table in (truth, made))
+    other = other and observables.added_to(other)
     drawn = truth.names
     if len(drawn) > max_columns:
         drawn = tuple(evaluation.worst_columns("separation", max_columns)) or drawn[:max_columns]
@@ -105,6 +110,7 @@ def write_report(
             ("seed", str(evaluation.seed)),
             ("quick", str(evaluation.settings.get("quick"))),
             ("relations", ", ".join(evaluation.settings.get("relations", [])) or "none"),
+            ("observables", "; ".join(observables.texts) or "none"),
             ("versions", ", ".join(f"{k} {v}" for k, v in evaluation.versions.items())),
             ("all numbers and settings", "report.json beside this page"),
         ],

@@ -61,6 +61,8 @@ def operations(stored: Mapping[str, Any]) -> list[tuple[int, list[float]]]:
         return [(FIXED, [state["value"]])]
     if name == "classified":  # a classifier replaces it
         return [(FIXED, [float(np.atleast_1d(state["values"])[np.argmax(state["counts"])])])]
+    if name == "mixed" and np.count_nonzero(state["shares"]) > 1:  # a classifier says where
+        return operations(state["inner"])
     if name == "identity":
         return []
     raise ConfigError(f"the transform {name!r} is not compiled")

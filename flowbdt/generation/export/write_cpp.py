@@ -127,7 +127,19 @@ def check_exportable(flow: Flow) -> None:
         names = ", ".join(map(repr, flow.transform.skeleton.names))
         raise ConfigError(
             f"classifiers draw {names}, which cannot be exported; fit with the transform"
-            " 'categorical' for these columns"
+            " 'categorical' for these columns, 'rank' for a 'kind of' numbers"
+        )
+    if len(flow.cuts):
+        raise ConfigError(
+            f"an export has no events to draw in place of those that do not meet require"
+            f" {flow.cuts.text} ({1 - flow.required:.1%}); export Flow(open_run(path),"
+            " requires=False), and leave these out of its events"
+        )
+    if flow.ratio is not None and len(flow.observables):
+        raise ConfigError(
+            "the rejection of this model sees the observables"
+            f" {', '.join(flow.observables.names)}, which an export does not compute; fit with"
+            " rejection=False or observables=[], or export Flow(open_run(path), rejects=False)"
         )
     if not flow.n_latent:
         raise ConfigError("all columns of this model are constant: there is nothing to export")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...tables.event_table import stored_range
+from ...tables.particles import read_particles
 from ...tables.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
@@ -57,14 +58,19 @@ class _Builder:
             return 1
         if isinstance(node, ast.UnaryOp):
             depth = self.relate(node.operand, names)
+            if isinstance(node.op, ast.Not | ast.Invert):
+                raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
             if isinstance(node.op, ast.USub):
                 self.terms.append((arrays.NEGATE, self.put(0.0)))
             return depth
         if isinstance(node, ast.BinOp):
-            operands, code = [node.left, node.right], BINARY[type(node.op)]
+            operands, code = [node.left, node.right], BINARY.get(type(node.op))
         else:
-            call: Any = node  # of a known function: a relation has nothing else
-            operands, code = call.args, FUNCTIONS[call.func.id]
+            call: Any = node
+            code = FUNCTIONS.get(call.func.id) if isinstance(node, ast.Call) else None
+            operands = call.args if code else []
+        if code is None:
+            raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
         depth = max(i + self.relate(each, names) for i, each in enumerate(operands))
         self.terms.append((code, self.put(0.0)))
         return depth
@@ -95,9 +101,10 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
         columns.append(row)
         latent += width
     names = [column["name"] for column in stored["columns"]]
+    particles = read_particles(stored.get("particles"))
     relations = [
         _relation(build, relation, names, stored["columns"])
-        for relation in order_relations(stored["relations"], names)
+        for relation in order_relations(stored["relations"], names, (), particles)
     ]
     joint = transform.joint
     return InverseArrays(
@@ -133,7 +140,7 @@ def _relation(
 ) -> tuple[int, int, int, int]:
     """Add one relation; return its row of `InverseArrays.relations`."""
     begin, place = len(build.terms), names.index(relation.target)
-    if build.relate(relation.expression, names) > DEEPEST_STACK:
+    if build.relate(relation.expression.tree, names) > DEEPEST_STACK:
         raise ConfigError(f"relation {relation.text!r} is too long to be compiled")
     bounds = build.put(columns[place]["low"], columns[place]["high"])
     return place, begin, len(build.terms), bounds

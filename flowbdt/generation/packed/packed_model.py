@@ -177,7 +177,7 @@ class PackedGenerator(NamedTuple):
 class PackedFlow:
     """The members of a `Flow` that `EventSampler` needs, from the packed arrays of a file."""
 
-    from_source = draws_columns = False
+    from_source = draws_columns = derives = False
 
     def __init__(self, source: run_directory.Archive, content: dict[str, Any]) -> None:
         self.content = content
@@ -252,7 +252,7 @@ def _condition_columns(flow: Flow) -> dict[str, Any]:
 def packed_bytes(flow: Flow) -> bytes | None:
     """Return the arrays of a flow for its model file; None if not all of it is compiled."""
     steps, inverse = flow.compiled_flow, flow.compiled_inverse
-    if steps is None or inverse is None or flow.from_source or flow.draws_columns:
+    if steps is None or inverse is None or flow.from_source or flow.draws_columns or flow.derives:
         return None
     solver, form, _ = steps.arrays_for(np.ones(len(flow.condition_names), dtype=bool))
     content = {

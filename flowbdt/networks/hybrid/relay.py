@@ -111,6 +111,11 @@ class Relay:
     ) -> EventTable:
         """Return n events in the units of a fitted model, from the noise of its `sample`."""
         flow = model.flow()
+        if len(flow.cuts):
+            raise ConfigError(
+                f"a relay draws no event anew, so it cannot keep require {flow.cuts.text}; fit"
+                " without it, and leave out the events that do not meet it"
+            )
         seed = seeding.resolve(random_state)
         conditions = flow.checked_conditions(cond, n)
         tables = []

@@ -17,27 +17,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...tables import checks
-
-
-def wrapped(angle: np.ndarray) -> np.ndarray:
-    """Return angles [rad] moved by whole turns into [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
-def rapidity(momenta: np.ndarray) -> np.ndarray:
-    """Return rapidities of four-momenta (..., 4) as E, px, py, pz; 0 for a vanishing one.
-
-    From the transverse mass, which loses no digits for fast particles as E - pz would.
-    """
-    transverse = np.hypot(np.hypot(momenta[..., 1], momenta[..., 2]), invariant_mass(momenta))
-    safe = np.where(transverse > 0, transverse, 1.0)
-    return np.where(transverse > 0, np.arcsinh(momenta[..., 3] / safe), 0.0)
-
-
-def invariant_mass(momenta: np.ndarray) -> np.ndarray:
-    """Return masses of four-momenta (..., 4); 0 where rounding makes the square negative."""
-    square = momenta[..., 0] ** 2 - (momenta[..., 1:] ** 2).sum(axis=-1)
-    return np.sqrt(np.maximum(square, 0.0))
+from ...tables.particles import azimuth, invariant_mass, rapidity, transverse_momentum, wrapped
 
 
 @dataclass(frozen=True)
@@ -112,7 +92,7 @@ class Constituents:
 
     def axis(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rapidity and azimuth (n,) of the jets' momenta."""
-        return rapidity(self.total), np.arctan2(self.total[:, 2], self.total[:, 1])
+        return rapidity(self.total), azimuth(self.total)
 
     def mass(self) -> np.ndarray:
         """Return the invariant mass (n,) of all particles."""
@@ -120,7 +100,7 @@ class Constituents:
 
     def transverse_momentum(self) -> np.ndarray:
         """Return the transverse momentum (n,) of the vector sum."""
-        return np.hypot(self.total[:, 1], self.total[:, 2])
+        return transverse_momentum(self.total)
 
     def multiplicity(self) -> np.ndarray:
         """Return the number of particles (n,), int64."""

@@ -20,7 +20,8 @@ import numpy as np
 from ...errors import InputError, MissingExtra
 from ...registry import unknown
 from ...tables.event_table import EventTable
-from .constituents import Constituents, rapidity
+from ...tables.particles import rapidity
+from .constituents import Constituents
 
 GEV = frozenset({"mass", "pt", "d12", "d23"})
 """Observables in the unit of transverse momentum."""

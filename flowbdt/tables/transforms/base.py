@@ -115,7 +115,7 @@ Numbers = list[float]
 Limits = dict[Literal["low", "high"], Literal["limit", "extend"]]
 
 STATE: dict[str, Any] = {
-    **dict.fromkeys(("z", "x", "values", "counts", "edges", "spikes"), Numbers),
+    **dict.fromkeys(("z", "x", "values", "counts", "edges", "spikes", "shares"), Numbers),
     "limited": Annotated[Limits, msgspec.Meta(min_length=2)],
     "scale": Positive,
     "at_low": bool,

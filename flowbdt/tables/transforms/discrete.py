@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, DataWarning, plural
+from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
 from ...typed_settings import AtLeastOne, AtLeastZero, check_value
 from ..skeleton import nearest_codes
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
-from .choose import choose_continuous, choose_integer_tails
+from .choose import choose, choose_continuous, choose_integer_tails
 from .rank import Distinct, find_spikes, spread_normal
 
 MOST_CLASSES = 200
 """Distinct values of a column that a classifier draws; the cost of its trees grows with them."""
+
+ATOM_SHARE = 0.01
+"""Share of the rows from which on a repeated value is an atom for a classifier, see `Mixed`."""
+EQUAL_SHARE = 0.02
+"""Share of the rows from which on a column is taken as equal to another in part."""
+FEWEST_REPEATS = 12
+"""Rows that each of these needs."""
+LEAST_COVER = 0.05
+"""Share of the rows that atoms between smooth values must have to be worth a classifier."""
+MOST_ATOMS = 30
+"""Atoms of a column, the most frequent; the cost of its classifier grows with them."""
+MOST_COMPARED = 10**9
+"""Pairs of values that are compared to find columns that may be equal, about a second."""
 
 _INSIDE = 1e-3
 """Share of an integer's unit interval left free at each end, so that rounding cannot leave it."""
@@ -256,6 +269,200 @@ class Classified(ColumnTransform):
     def describe(self) -> str:
         n_values = plural(int(self.values.size), "distinct value")
         return f"{n_values}, drawn by a classifier given other columns; no others"
+
+
+def find_repeats(
+    x: np.ndarray, places: Sequence[int], forced: Collection[int] = ()
+) -> dict[int, tuple[np.ndarray, list[int]]]:
+    """Return the atoms, and the later columns it equals in part, of each column that is worth it.
+
+    Columns are ``places`` of rows x (n, d), NaN where missing. An atom is a spike (`find_spikes`)
+    with `ATOM_SHARE` of the rows; an equality a spike at 0 of the difference with `EQUAL_SHARE`,
+    rows at atoms left out. A column with an equality is worth it, or one whose atoms have
+    `LEAST_COVER` without those at its ends, since a rank has limits exactly; or one of ``forced``.
+    A column with the values of another wherever it is known is a copy, which alone may equal an
+    earlier one; no other column equals it.
+    """
+    found: dict[int, tuple[np.ndarray, list[int]]] = {}
+    atoms, smooth = {}, x.copy()
+    for i in places:
+        distinct = Distinct.of(x[~np.isnan(x[:, i]), i])
+        counts = np.where(find_spikes(distinct), distinct.counts, 0)
+        kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_ATOMS])
+        kept = kept[counts[kept] > max(FEWEST_REPEATS, ATOM_SHARE * distinct.n)]
+        between = kept[(kept > 0) & (kept < len(counts) - 1)]
+        atoms[i] = distinct.values[kept]
+        smooth[np.isin(x[:, i], atoms[i]), i] = np.nan
+        if i in forced or counts[between].sum() > LEAST_COVER * distinct.n:
+            found[i] = (atoms[i], [])
+    pairs = list(_maybe_equal(x, smooth, places))
+    copies: dict[int, int] = {}
+    for i, later in pairs:
+        for j in later:
+            for copy, other in ((i, j), (j, i)):
+                if not {i, j} & copies.keys() and _is_copy(x[:, copy], x[:, other]):
+                    copies[copy] = other
+    for copy, other in copies.items():
+        while other in copies:
+            other = copies[other]
+        found[copy] = (np.array([]), [other])
+    for i, later in pairs:
+        later = [j for j in later if not {i, j} & copies.keys()]
+        equal, rest = [], smooth[:, i].copy()
+        while later:
+            shares = [_share_equal(rest, x[:, j]) for j in later]
+            if not max(shares):
+                break
+            equal.append(later.pop(int(np.argmax(shares))))
+            rest[rest == x[:, equal[-1]]] = np.nan
+        if equal:
+            found[i] = (atoms[i], equal)
+    return dict(sorted(found.items()))
+
+
+def _maybe_equal(
+    x: np.ndarray, smooth: np.ndarray, places: Sequence[int]
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield, last column first, the later ones that some rows, evenly spaced, do not exclude."""
+    n_rows = max(MOST_COMPARED // len(places) ** 2, 100) if places else 1
+    rows = slice(None, None, -(-len(x) // n_rows))
+    for k, i in reversed(list(enumerate(places[:-1]))):
+        later = np.array(places[k + 1 :])
+        others, both = x[rows][:, later], ~np.isnan(x[rows, i])
+        same = (others == x[rows, i][:, None])[both] | np.isnan(others[both])
+        share = (others == smooth[rows, i][:, None]).mean(axis=0)
+        yield i, later[same.all(axis=0) | (share > EQUAL_SHARE / 2)].tolist()
+
+
+def _is_copy(values: np.ndarray, other: np.ndarray) -> bool:
+    """Return if known values (n,) are those of another column, which is known there, too."""
+    known = ~np.isnan(values)
+    return bool(known.sum() > FEWEST_REPEATS and (values == other)[known].all())
+
+
+def _share_equal(smooth: np.ndarray, other: np.ndarray) -> float:
+    """Return the share of rows in which two columns are equal, 0 if that may be by chance.
+
+    ``smooth`` (n,) is NaN where it does not count.
+    """
+    if not (other == smooth).any():
+        return 0.0
+    with np.errstate(over="ignore"):
+        distinct = Distinct.of((other - smooth)[~np.isnan(other) & ~np.isnan(smooth)])
+    zero = np.flatnonzero((distinct.values == 0) & find_spikes(distinct))
+    count = int(distinct.counts[zero].sum())
+    return count / len(smooth) if count > max(FEWEST_REPEATS, EQUAL_SHARE * len(smooth)) else 0.0
+
+
+@TRANSFORMS.register("mixed")
+@dataclass(eq=False)
+class Mixed(ColumnTransform):
+    """Leave atoms, and values equal to another column, to a classifier, and the rest to the flow.
+
+    A discrete column more says of each row of which *kind* its value is: smooth (0), one of the
+    atoms, equal to one of other columns, or missing. Where it is not smooth the flow learns draws
+    in its place. `TableTransform` finds what stands as "auto", and tells `fit` smooth values only.
+
+    Parameters
+    ----------
+    atoms : "auto" (see `find_repeats`), or a list of values to keep exactly
+    equal : "auto", or a list of names of later columns; where several are equal the first counts
+    inner : specification of the transform of smooth values, or "auto"
+    """
+
+    name = "mixed"
+    fitted = ("shares",)
+    shares = np.zeros(0)
+    atoms: str | Sequence[float] = "auto"
+    equal: str | Sequence[str] = "auto"
+    inner: str | Mapping[str, Any] | Sequence[Any] = "auto"
+
+    def fit(self, values: np.ndarray, rng: np.random.Generator) -> Mixed:
+        spec = choose(values)[0] if self.inner == "auto" else self.inner
+        self._inner = build_column(spec).fit(values, rng)
+        self.n_latent, self.draws = self._inner.n_latent, self._inner.draws
+        return self
+
+    def kinds(self, values: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the kinds (n,), int, of values (n,), beside those of other columns by name."""
+        kind, n_atoms = np.zeros(len(values), dtype=np.int64), len(self.atoms)
+        for k in reversed(range(len(self.equal))):
+            kind[values == columns[self.equal[k]]] = 1 + n_atoms + k
+        for k, atom in enumerate(self.atoms):
+            kind[values == atom] = 1 + k
+        return kind
+
+    def possible(self, values: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the shares (n, 1 + e) of being smooth, and of each equality, that are possible.
+
+        Where the value is known and no atom, and others are known (not NaN) or not.
+        """
+        open_ = np.isnan([columns[name] for name in self.equal]).reshape(-1, len(values)).T
+        shares = np.delete(self.shares, np.s_[1 : 1 + len(self.atoms)])
+        shares = shares * np.hstack([np.ones((len(values), 1)), open_])
+        return shares * ((self.kinds(values, columns) == 0) & ~np.isnan(values))[:, None]
+
+    def count(self, kinds: np.ndarray) -> None:
+        """Learn the shares of the kinds (n,) of all known values."""
+        counts = np.bincount(kinds, minlength=1 + len(self.atoms) + len(self.equal))
+        self.shares = counts / len(kinds)
+
+    @property
+    def occurring(self) -> np.ndarray:
+        """The kinds, rising, that the column can have, besides missing."""
+        return np.flatnonzero(self.shares)
+
+    @property
+    def is_copy(self) -> bool:
+        """True if known values are always those of one other column."""
+        return self.occurring.tolist() == [1 + len(self.atoms)]
+
+    def texts(self) -> list[str]:
+        """Return what each kind that occurs is, in words."""
+        texts = ["smooth", *(f"{a:g}" for a in self.atoms), *(f"equal to {e}" for e in self.equal)]
+        return [texts[kind] for kind in self.occurring]
+
+    def check_given(self, name: str, columns: Mapping[str, np.ndarray]) -> None:
+        """Raise InputError if known values of column ``name`` (n,) are of no kind that occurs."""
+        values = columns[name]
+        wrong = ~np.isnan(values) & (self.kinds(values, columns) == 0)
+        wrong &= ~self.possible(values, columns).any(axis=1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"given values contradict each other: column {name!r} is {values[row]:g} in row"
+                f" {row}, but in training it always was {' or '.join(self.texts())}"
+                f" ({plural(int(wrong.sum()), 'row')} of this kind); correct it, or leave it out"
+            )
+
+    def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return self._inner.forward(values, rng)
+
+    def inverse(self, latent: np.ndarray) -> np.ndarray:
+        return self._inner.inverse(latent)
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        smooth = self._inner.holds(values) & bool(self.shares[0])
+        return np.isin(values, self.atoms) | smooth | bool(len(self.equal))
+
+    def resolved(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options(), "inner": self._inner.resolved()}
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "inner": self._inner.to_json()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        super().load(state)
+        if len(self.shares) != 1 + len(self.atoms) + len(self.equal) or not self.shares.any():
+            raise FormatError("its shares are not those of its atoms and equal columns")
+        self._inner = ColumnTransform.from_json(state["inner"])
+        self.n_latent, self.draws = self._inner.n_latent, self._inner.draws
+
+    def describe(self) -> str:
+        shares = zip(self.texts(), self.shares[self.occurring], strict=True)
+        kinds = [f"{text} ({100 * share:.3g}%)" for text, share in shares]
+        how = f"by a classifier: {', '.join(kinds)}" if len(kinds) > 1 else f"always {kinds[0]}"
+        return f"{how}; smooth: {self._inner.describe()}" if self.shares[0] else how
 
 
 @TRANSFORMS.register("circular")

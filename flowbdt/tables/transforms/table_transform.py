@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,11 +18,12 @@ from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, che
 from .. import checks
 from ..conditions import MARGIN, ConditionRanges
 from ..event_table import EventTable, stored_range
+from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
 from .choose import choose, straightened
-from .discrete import MOST_CLASSES, Categorical, Classified, codes_of
+from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -31,7 +33,73 @@ ROWS_PER_CLASS = 4
 MOST_HOT = 40
 """Columns of `TableTransform.one_hot`."""
 MISSING = "{} is missing"
-"""Name of the discrete column that says so of another column."""
+KIND = "kind of {}"
+"""Names of the discrete columns that say so of another column."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What a discrete column says of others: where they are missing, together, or of which kind.
+
+    Codes are 0 for known and 1 for missing; of one ``mixed`` column the places among the kinds that
+    occur, and after these one for missing, if it has ``gaps``. ``names`` are those of the table.
+    """
+
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    mixed: Mixed | None = None
+    gaps: bool = True
+    dtype: str = "float64"
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The places of the columns in the table."""
+        return [self.names.index(column) for column in self.columns]
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """A value for each code, NaN for that which is to be drawn anew in complete rows."""
+        if self.mixed is None:
+            return np.array([0.0, 1.0])
+        return np.append(np.arange(len(self.mixed.occurring)), [np.nan] * self.gaps)
+
+    @property
+    def missing(self) -> int:
+        """The code of what is missing."""
+        return 1 if self.mixed is None else len(self.mixed.occurring)
+
+    def codes(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the codes (n,), int, of rows with columns (n,) by name."""
+        values = columns[self.columns[0]]
+        if self.mixed is None:
+            return np.isnan(values).astype(np.int64)
+        codes = np.searchsorted(self.mixed.occurring, self.mixed.kinds(values, columns))
+        return np.where(np.isnan(values), self.missing, codes)
+
+    @cached_property
+    def _sources(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The atom of each code, NaN for none, and codes of an equality with the other's place."""
+        assert self.mixed is not None
+        mixed, first = self.mixed, 1 + len(self.mixed.atoms)
+        atoms = np.array([np.nan, *mixed.atoms, *(np.nan for _ in mixed.equal)])
+        others = [(first + k, self.names.index(other)) for k, other in enumerate(mixed.equal)]
+        codes = {kind: code for code, kind in enumerate(mixed.occurring.tolist())}
+        equal = [(codes[kind], place) for kind, place in others if kind in codes]
+        return np.append(atoms[mixed.occurring], np.nan), equal
+
+    def enter(self, x: np.ndarray, codes: np.ndarray) -> None:
+        """Enter the atoms and equal values that codes (n,) mean in rows x (n, d), in place.
+
+        Columns that it may equal are complete then; what is missing keeps its value.
+        """
+        if self.mixed is None:
+            return
+        (atoms, equal), place = self._sources, self.places[0]
+        values = atoms[codes]
+        x[:, place] = np.where(np.isnan(values), x[:, place], values)
+        for code, other in equal:
+            rows = codes == code
+            x[rows, place] = as_stored(x[rows, other], self.dtype)
 
 
 @dataclass
@@ -60,6 +128,7 @@ class TableTransform:
     seed : int, for the random numbers that spread repeated values
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
+    particles : that relations may name, see `flowbdt.tables.particles.Particle`
     first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
         columns keep their shape then, see `choose.straightened`
 
@@ -68,7 +137,8 @@ class TableTransform:
     Where values are missing (NaN), a column that classifiers draw has NaN as one more value. Of
     others, a discrete column more says where they are missing together (`gaps`), and what stands
     in their place in latent space is drawn from the known values of the column, unless
-    `refit_joint` is told better.
+    `refit_joint` is told better. The same holds for values that are repeated or equal to those of
+    another column (transform 'mixed').
 
     Constant columns are kept exactly (with a DataWarning at fit) whatever was asked for. Event
     weights enter the joint transform, not the column transforms: these are only coordinates.
@@ -88,43 +158,46 @@ class TableTransform:
         relations: Sequence[str] = (),
         seed: int = 0,
         classify: bool = False,
+        particles: Mapping[str, Any] | None = None,
         first: str | None = None,
     ) -> None:
         self.spec = spec
         self.relations = relations
         self.seed = seed
         self.classify = classify
+        self.particles = dict(particles or {})
         self.first = first
 
-    def fit(self, table: EventTable) -> TableTransform:
-        """Learn from the training rows of a table.
+    def fit(self, table: EventTable, used: np.ndarray | None = None) -> TableTransform:
+        """Learn from a table; what is smooth from its rows ``used`` (n,), bool, only.
+
+        What is discrete comes from all rows: values of classified columns, repeated and equal ones,
+        gaps and rules. None of them is then broken by rows that were set aside for validation.
 
         Raises ConfigError if a column, transform, option or relation is unknown or contradictory;
         InputError if there are fewer than two rows, a relation does not hold, or a value lies
         outside the domain of its transform.
         """
-        checks.min_rows(table.n, 2, "fitting the table transform")
-        self._relations = order_relations(self.relations, table.names, table.cond_names)
+        used = np.ones(table.n, dtype=bool) if used is None else used
+        checks.min_rows(int(used.sum()), 2, "fitting the table transform")
+        rows = table if used.all() else table.take(used)
+        self._relations = order_relations(
+            self.relations, table.names, table.cond_names, read_particles(self.particles)
+        )
         for relation in self._relations:
-            relation.check(table)
+            relation.check(rows)
         wanted = self._read_spec(table.names)
-        self._columns = [self._fit_column(i, table, wanted) for i in range(len(table.names))]
-        self.gaps = self._find_gaps(table)
+        self._columns = [self._fit_column(i, table, used, wanted) for i in range(len(table.names))]
+        self._fit_mixed(table, used, wanted)
+        self._set_gaps(self._find_gaps(table))
         self._warn_of_constants()
-        self.refit_joint(self.latent_rows(table), table.weight)
-        self.find_rules(table)
-        return self
-
-    def find_rules(self, table: EventTable) -> None:
-        """Find gaps, and order and rules of classified columns: of all rows for the training.
-
-        The training rows of `fit` are fewer where some were set aside for validation, and a rule
-        that these break is none.
-        """
-        self.gaps = self._find_gaps(table)
+        self.refit_joint(self.latent_rows(rows), rows.weight)
         known = self._classified()
         codes = {name: self._codes(table, name, values) for name, values in known.items()}
-        self.skeleton = Skeleton.fit(known, codes, self.first)
+        kinds = [name for name, pattern in self.patterns.items() if pattern.mixed is not None]
+        order = kinds if self.first is None else [self.first, *kinds]
+        self.skeleton = Skeleton.fit(known, codes, order)
+        return self
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
         """Fit the joint transform to `latent_rows` (n, m) of training rows; NaN is filled."""
@@ -147,29 +220,41 @@ class TableTransform:
     def _find_gaps(self, table: EventTable) -> tuple[tuple[str, ...], ...]:
         """Return the learned columns with missing values, those always missing together as one.
 
-        Columns that classifiers draw stay alone.
+        Columns that classifiers draw, in part or as a whole, stay alone.
         """
         groups: dict[Any, list[str]] = {}
         for column in self._columns:
             missing = np.isnan(table.column(column.name))
             if column.transform is not None and missing.any():
-                alone = isinstance(column.transform, Classified)
-                groups.setdefault(column.name if alone else missing.tobytes(), [])
-                groups[column.name if alone else missing.tobytes()].append(column.name)
+                key = column.name if self._is_alone(column) else missing.tobytes()
+                groups.setdefault(key, []).append(column.name)
         return tuple(map(tuple, groups.values()))
 
-    @property
-    def patterns(self) -> dict[str, tuple[str, ...]]:
-        """Names of the discrete columns that say where others are missing, and these others."""
-        drawn = {c.name for c in self._columns if isinstance(c.transform, Classified)}
-        patterns = {}
+    def _is_alone(self, column: _Column) -> bool:
+        return isinstance(column.transform, Classified | Mixed)
+
+    def _set_gaps(self, gaps: Sequence[Sequence[str]]) -> None:
+        """Keep gaps, and what the discrete columns say that are none of the table, by name.
+
+        Of mixed columns the last comes first, but for copies: what it may equal is known then.
+        """
+        self.gaps, kinds = tuple(map(tuple, gaps)), {}
+        names, missing = self.names, self._with_gaps
+        mixed = [(c, c.transform) for c in self._columns[::-1] if isinstance(c.transform, Mixed)]
+        for c, transform in sorted(mixed, key=lambda pair: pair[1].is_copy):
+            pattern = Pattern((c.name,), names, transform, c.name in missing, c.dtype)
+            kinds[self._free(KIND.format(c.name))] = pattern
+        self._copies = [pattern for pattern in kinds.values() if len(pattern.values) == 1]
+        self.patterns = {k: pattern for k, pattern in kinds.items() if len(pattern.values) > 1}
+        alone = {column.name for column in self._columns if self._is_alone(column)}
         for group in self.gaps:
-            if drawn.isdisjoint(group):
-                name = MISSING.format(group[0])
-                while name in self.names:
-                    name += "?"
-                patterns[name] = group
-        return patterns
+            if alone.isdisjoint(group):
+                self.patterns[self._free(MISSING.format(group[0]))] = Pattern(group, names)
+
+    def _free(self, name: str) -> str:
+        while name in self.names:
+            name += "?"
+        return name
 
     @property
     def _with_gaps(self) -> set[str]:
@@ -193,12 +278,13 @@ class TableTransform:
                 values = column.transform.values
                 gap = [np.nan] if column.name in missing else []
                 known[column.name] = np.append(values, gap)
-        return {**known, **{name: np.array([0.0, 1.0]) for name in self.patterns}}
+        return {**known, **{name: pattern.values for name, pattern in self.patterns.items()}}
 
     def _codes(self, table: EventTable, name: str, values: np.ndarray) -> np.ndarray:
         """Return the codes (n,), int, of a column that classifiers draw."""
-        if name in self.patterns:
-            return np.isnan(table.column(self.patterns[name][0])).astype(np.int64)
+        pattern = self.patterns.get(name)
+        if pattern is not None:
+            return pattern.codes(dict(zip(table.names, table.x.T, strict=True)))
         return codes_of(table.column(name), values)
 
     @property
@@ -246,12 +332,16 @@ class TableTransform:
                     build_column(step)
         return {name: specs.get(name, rest) for name in names if name not in targets}
 
-    def _fit_column(self, index: int, table: EventTable, wanted: Mapping[str, Any]) -> _Column:
-        name, dtype = table.names[index], table.dtypes[index]
-        values = table.x[:, index]
-        values = np.ascontiguousarray(values[~np.isnan(values)])
+    def _fit_column(
+        self, index: int, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]
+    ) -> _Column:
+        name, dtype, every = table.names[index], table.dtypes[index], table.x[:, index]
+        known = ~np.isnan(every)
+        values, every = every[known & used], every[known]
         if not len(values):
             raise InputError(f"column {name!r} has no value in the training rows: leave it out")
+        if values.min() == values.max():
+            values = every
         low, high = float(values.min()), float(values.max())
         if name not in wanted:
             text = next(r.text for r in self._relations if r.target == name)
@@ -260,21 +350,84 @@ class TableTransform:
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
             if self.classify and spec == {"name": "categorical"}:
-                n_values, is_category = len(np.unique(values)), name in table.categories
+                n_values, is_category = len(np.unique(every)), name in table.categories
                 if n_values > MOST_CLASSES:
                     reason += f", more than {MOST_CLASSES}: too many for a classifier"
-                elif not is_category and values.size < ROWS_PER_CLASS * n_values:
+                elif not is_category and every.size < ROWS_PER_CLASS * n_values:
                     reason += ", with too few rows for a classifier"
                 else:
                     spec = {"name": "classified"}
             if self.first is not None:
                 spec, reason = straightened(spec, reason, values)
+        built = build_column(spec)
+        if isinstance(built, Mixed):  # fitted when it is known what is smooth
+            return _Column(name, dtype, built, reason, low, high)
+        if isinstance(built, Classified):
+            values = every
+        return _Column(name, dtype, self._fitted(index, name, spec, values), reason, low, high)
+
+    def _fitted(self, index: int, name: str, spec: Any, values: np.ndarray) -> ColumnTransform:
+        """Return the transform of a column, fitted to values (n,)."""
         rng = seeding.stream(self.seed, "fit-transform", index)
         try:
-            transform = build_column(spec).fit(values, rng)
+            return build_column(spec).fit(values, rng)
         except (ConfigError, InputError) as error:
             raise type(error)(f"column {name!r}: {error}") from error
-        return _Column(name, dtype, transform, reason, low, high)
+
+    def _fit_mixed(self, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]) -> None:
+        """Find the columns of which classifiers draw a part, and fit them without it."""
+        self._check_mixed(table.categories)
+        as_set = {
+            i: c.transform.options()
+            for i, c in enumerate(self._columns)
+            if isinstance(c.transform, Mixed)
+        }
+        places = [
+            i
+            for i, c in enumerate(self._columns)
+            if c.transform and c.transform.n_latent == 1 and c.name not in table.categories
+        ]
+        columns = dict(zip(table.names, table.x.T, strict=True))
+        found = find_repeats(table.x, places, as_set) if self.classify or as_set else {}
+        for i, (atoms, equal) in found.items():
+            column, values = self._columns[i], table.x[:, i]
+            if i not in as_set and not (self.classify and wanted[column.name] == "auto"):
+                continue
+            options = {"atoms": atoms.tolist(), "equal": [table.names[j] for j in equal]}
+            options |= {k: v for k, v in as_set.get(i, {}).items() if v != "auto"}
+            if i not in as_set and self._is_relation(column, options["equal"], columns):
+                continue
+            if i not in as_set and self.first is not None:  # a mixture for each value has them
+                continue
+            known, kinds = ~np.isnan(values), Mixed(**options).kinds(values, columns)
+            smooth = known & (kinds == 0)
+            smooth &= used if (smooth & used).any() else True
+            if not smooth.any():
+                smooth, options["inner"] = known & (values == values[known][0]), "constant"
+                column.reason = "no other values"
+            elif options.get("inner", "auto") == "auto":
+                options["inner"], column.reason = choose(values[smooth], column.dtype)
+            spec = {"name": "mixed", **options}
+            column.transform = fitted = self._fitted(i, column.name, spec, values[smooth])
+            assert isinstance(fitted, Mixed)
+            fitted.count(kinds[known])
+        self._check_mixed(table.categories)
+
+    def _is_relation(
+        self, column: _Column, equal: Sequence[str], columns: Mapping[str, np.ndarray]
+    ) -> bool:
+        """Return if a column equals another in all rows; it is computed then, if names allow."""
+        names = [column.name, *equal[:1]]
+        text = " = ".join(name if name.isidentifier() else f"`{name}`" for name in names)
+        here, there = columns[names[0]], columns[names[-1]]
+        if len(names) == 1 or not np.array_equal(here, there, equal_nan=True):
+            return False
+        try:
+            relations = order_relations([*self._relations, text], self.names)
+        except ConfigError:  # not with these names
+            return False
+        self._relations, column.transform, column.reason = relations, None, text
+        return True
 
     def _warn_of_constants(self) -> None:
         gaps = self._with_gaps
@@ -319,11 +472,11 @@ class TableTransform:
         return lambda column, known: seeding.stream(self.seed, "dequantise", column, block)
 
     def latent_columns(self, x: np.ndarray, rng_of: Callable[[int, np.ndarray], Any]) -> np.ndarray:
-        """Return the latent columns (n, m) before the joint transform; NaN where x (n, d) is NaN.
+        """Return the latent columns (n, m) before the joint transform; NaN where `smooth` is.
 
         ``rng_of`` returns the random numbers of a column, by its number, for some rows (n,), bool.
         """
-        latent = [np.empty((len(x), 0))]
+        x, latent = self.smooth(x), [np.empty((len(x), 0))]
         for index, column in enumerate(self._columns):
             if column.transform is not None and column.transform.n_latent:
                 known, values = ~np.isnan(x[:, index]), np.ascontiguousarray(x[:, index])
@@ -332,17 +485,64 @@ class TableTransform:
                 latent.append(block)
         return np.hstack(latent)
 
-    def codes_given(self, x: np.ndarray) -> np.ndarray:
-        """Return the codes (n, q) that follow from values x (n, d), NaN and -1 where unknown."""
-        return self.skeleton.codes_given(self._with_patterns(x))
+    def smooth(self, x: np.ndarray) -> np.ndarray:
+        """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
+        result, columns = x, dict(zip(self.names, x.T, strict=True))
+        for i, column in enumerate(self._columns):
+            if isinstance(column.transform, Mixed):
+                result = result.copy() if result is x else result
+                result[column.transform.kinds(x[:, i], columns) > 0, i] = np.nan
+        return result
 
-    def _with_patterns(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def codes_given(self, x: np.ndarray, settled: bool = False) -> np.ndarray:
+        """Return the codes (n, q) that follow from values x (n, d), NaN and -1 where unknown.
+
+        With ``settled`` known values are those of no unknown column, see `guess_equal`.
+        """
+        return self.skeleton.codes_given(self._with_patterns(x, settled))
+
+    def _with_patterns(self, x: np.ndarray, settled: bool = False) -> dict[str, np.ndarray]:
         """Return values (n,) by name; a known one shows that it is not missing."""
-        known = dict(zip(self.names, x.T, strict=True))
-        for name, group in self.patterns.items():
-            there = np.any([~np.isnan(known[column]) for column in group], axis=0)
-            known[name] = np.where(there, 0.0, np.nan)
+        columns = dict(zip(self.names, x.T, strict=True))
+        known = dict(columns)
+        for name, pattern in self.patterns.items():
+            there = np.any([~np.isnan(columns[column]) for column in pattern.columns], axis=0)
+            codes = np.zeros(len(x))
+            if pattern.mixed is not None:
+                codes = pattern.codes(columns)
+                shares = pattern.mixed.possible(columns[pattern.columns[0]], columns)
+                there &= settled | ~shares[:, 1:].any(axis=1)
+            known[name] = np.where(there, codes, np.nan)
         return known
+
+    def enter_copies(self, x: np.ndarray) -> None:
+        """Enter known values of columns that equal others in these, in place, if NaN there."""
+        for relation in reversed(self._relations):
+            if relation.is_copy:
+                target, source = map(self.names.index, (relation.target, *relation.sources))
+                x[:, source] = np.where(np.isnan(x[:, source]), x[:, target], x[:, source])
+
+    def guess_equal(
+        self, x: np.ndarray, uniform_of: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows x (n, d) with known values entered in columns that may equal them, by chance.
+
+        And the logs of the probabilities of these guesses (n,). Where a known value is no atom it
+        is smooth, or that of an unknown column (NaN); shares in training decide. ``uniform_of``
+        returns a uniform number for each row, for a column by its number.
+        """
+        x, log_share = x.copy(), np.zeros(len(x))
+        columns = dict(zip(self.names, x.T, strict=True))
+        for i, column in enumerate(self._columns):
+            if isinstance(column.transform, Mixed) and len(column.transform.equal):
+                shares = column.transform.possible(x[:, i], columns)
+                rows = np.flatnonzero(shares[:, 1:].any(axis=1))
+                shares = shares[rows] / shares[rows].sum(axis=1, keepdims=True)
+                chosen = seeding.drawn(shares, uniform_of(i)[rows])
+                log_share[rows] += np.log(shares[np.arange(len(rows)), chosen])
+                for k, other in enumerate(column.transform.equal):
+                    columns[other][rows[chosen == 1 + k]] = x[rows[chosen == 1 + k], i]
+        return x, log_share
 
     def check_given(self, x: np.ndarray, categories: Mapping[str, Sequence[str]]) -> None:
         """Refuse known values of rows x (n, d), NaN where unknown, that no event could have.
@@ -352,10 +552,15 @@ class TableTransform:
         """
         for column, values in zip(self._columns, x.T, strict=True):
             self._check_column(column, values, categories.get(column.name))
+        columns = dict(zip(self.names, x.T, strict=True))
+        for column in self._columns:
+            if isinstance(column.transform, Mixed):
+                column.transform.check_given(column.name, columns)
         known = self._with_patterns(x)
         for relation in self._relations:
             relation.check_given(known)
-        self.skeleton.check_given(known, categories)
+        kinds = {n: p.mixed.texts() for n, p in self.patterns.items() if p.mixed is not None}
+        self.skeleton.check_given(known, {**categories, **kinds})
 
     def ranges(self, categories: Collection[str]) -> ConditionRanges:
         """Return the training ranges of the columns; NaN for those of ``categories``."""
@@ -414,7 +619,7 @@ class TableTransform:
         return x
 
     def numeric_columns(self, z: np.ndarray) -> np.ndarray:
-        """Return `inverse` before classified columns and relations are filled in."""
+        """Return `inverse` before `complete`: what the flow alone says."""
         return self.columns_of(self.latent_of(z))
 
     def latent_of(self, z: np.ndarray) -> np.ndarray:
@@ -443,15 +648,31 @@ class TableTransform:
 
         What is missing becomes NaN, unless ``gaps`` is False.
         """
-        patterns = self.patterns
+        names = self.names
         for k, name in enumerate(self.skeleton.names):
             assert codes is not None
-            if name not in patterns:
-                x[:, self.names.index(name)] = self.skeleton.values[k][codes[:, k]]
-            elif gaps:
-                for column in patterns[name]:
-                    x[codes[:, k] == 1, self.names.index(column)] = np.nan
+            if name not in self.patterns:
+                x[:, names.index(name)] = self.skeleton.values[k][codes[:, k]]
+            self.enter_kinds(x, codes, k)
+        for pattern in self._copies:
+            pattern.enter(x, np.zeros(len(x), dtype=np.int64))
+        for k, name in enumerate(self.skeleton.names if gaps else ()):
+            assert codes is not None
+            if name in self.patterns:
+                pattern = self.patterns[name]
+                missing = codes[:, k] == pattern.missing
+                for place in pattern.places if missing.any() else ():
+                    x[missing, place] = np.nan
         self.recompute(x)
+
+    def enter_kinds(self, x: np.ndarray, codes: np.ndarray, k: int) -> None:
+        """Enter in rows x (n, d), in place, what discrete column k says, see `Pattern.enter`.
+
+        ``codes`` (n, q) are known up to it.
+        """
+        pattern = self.patterns.get(self.skeleton.names[k])
+        if pattern is not None:
+            pattern.enter(x, codes[:, k])
 
     def recompute(self, x: np.ndarray) -> None:
         """Fill in the targets of the relations of events (n, d), in place."""
@@ -523,10 +744,18 @@ class TableTransform:
             "seed": self.seed,
             "columns": columns,
             "relations": [relation.text for relation in self._relations],
+            **({"particles": to_plain(self.particles)} if self._names_particles else {}),
             **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
             "joint": self._joint.to_json(),
             **({"skeleton": self.skeleton.to_json()} if len(self.skeleton) else {}),
         }
+
+    @property
+    def _names_particles(self) -> bool:
+        return any(
+            not one.expression.particles.keys().isdisjoint(one.expression.names)
+            for one in self._relations
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TableTransform:
@@ -539,7 +768,8 @@ class TableTransform:
             )
         check_stored(data, StoredTable, "a stored table transform")
         with reading("a stored table transform"):
-            result = cls("auto", tuple(data["relations"]), data["seed"])
+            particles = data.get("particles")
+            result = cls("auto", tuple(data["relations"]), data["seed"], particles=particles)
             result._columns = [
                 _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
                 for column in data["columns"]
@@ -548,25 +778,52 @@ class TableTransform:
             for column in result._columns:
                 if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
                     raise FormatError(f"column {column.name!r} has an impossible range or type")
-            result._relations = order_relations(result.relations, result.names)
+            result._relations = order_relations(
+                result.relations, result.names, (), read_particles(particles)
+            )
             targets = {relation.target for relation in result._relations}
             if targets != {column.name for column in result._columns if not column.transform}:
                 raise FormatError("its relations are not those of the columns without transform")
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
-            result.gaps = tuple(map(tuple, data.get("gaps") or ()))
+            result._check_mixed()
+            result._set_gaps(data.get("gaps") or ())
             result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
             result.skeleton = Skeleton.from_json(skeleton, result._classified())
             result.spec = result.transform_spec()
         return result
 
+    def _check_mixed(self, categories: Collection[str] = ()) -> None:
+        """Raise ConfigError unless each mixed column may equal what it is said to.
+
+        That are numbers of later columns, or of any for one that is but a copy; copies are equalled
+        by none. Before `Mixed.count` any may be a copy.
+        """
+        may_be = {
+            c.name
+            for c in self._columns
+            if c.transform and not isinstance(c.transform, Classified) and c.name not in categories
+        }
+        mixed = {c.name: c.transform for c in self._columns if isinstance(c.transform, Mixed)}
+        may_be -= {name for name, transform in mixed.items() if transform.is_copy}
+        for name, transform in mixed.items():
+            is_free = transform.is_copy or not len(transform.shares)
+            names = self.names if is_free else self.names[self.names.index(name) + 1 :]
+            allowed = [other for other in names if other in may_be and other != name]
+            equal = [] if transform.equal == "auto" else transform.equal
+            wrong = [f"equal to {other!r}" for other in equal if other not in allowed]
+            if wrong or name in categories:
+                raise ConfigError(
+                    f"column {name!r}: transform 'mixed' is for numbers that may equal those of a"
+                    f" later column ({', '.join(allowed) or 'there is none'}), got"
+                    f" {[*wrong, 'texts'][0]}"
+                )
+
     def _check_gaps(self) -> None:
         """Raise FormatError unless stored gaps are of learned columns, each named once."""
-        learned = {
-            c.name: isinstance(c.transform, Classified) for c in self._columns if c.transform
-        }
+        learned = {c.name: self._is_alone(c) for c in self._columns if c.transform}
         names = [name for group in self.gaps for name in group]
         alone = all(len(g) == 1 or (g and not any(map(learned.get, g))) for g in self.gaps)
         if len(set(names)) < len(names) or not set(names) <= learned.keys() or not alone:
@@ -594,6 +851,7 @@ class StoredTable(Stored):
     joint: dict[str, Any]
     skeleton: StoredSkeleton | None = None
     gaps: list[list[str]] | None = None
+    particles: dict[str, dict[str, str | int | float]] | None = None
 
 
 class StoredState(Stored):
