@@ -26,8 +26,8 @@ FEWEST_ROWS = 8
 """Rows of a small table, values that the column may have, and rows for each of them on average."""
 
 SURE = 1.0
-"""Standard errors by which Gaussians for its values must gain in the density of held-out rows: where
-it tells nothing, they do no harm."""
+"""Standard errors by which Gaussians for its values must gain in held-out density: where it tells
+nothing, they do no harm."""
 
 
 @dataclass(frozen=True)
