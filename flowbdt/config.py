@@ -41,9 +41,10 @@ BOOSTER_DEFAULTS: dict[str, Any] = {
 }
 """Defaults of a step's booster, under XGBoost's names where it has one."""
 
-VALUES_PER_STEP = 1_200_000
+VALUES_PER_STEP = {"repeats": 1_200_000, "fresh": 250_000}
 """Events times columns times repetitions that a step learns from by default: small tables need
-more repetitions of the noise, large ones bring variety, wide ones cost more per event."""
+more repetitions of the noise, large ones bring variety, wide ones cost more per event. Fresh noise
+brings variety of its own."""
 
 WIDE_VALUES_PER_STEP = 3_600_000
 """The same above `MANY_COLUMNS`, where trees are cheap: on 5,000 x 368 voxels one, two and three
@@ -75,13 +76,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "booster": {"n_estimators": 20, "max_depth": 4, "early_stopping_rounds": 5},
     },
     # 16 steps cost twice as much and gained nothing; neither did 200 trees, nor 400 components
-    # instead of those of the highest likelihood; rejection costs a few seconds and gains most
+    # instead of those of the highest likelihood, nor, with rejection, averaged targets and trees
+    # of depth 6 on all repetitions at once, at two to four times the training time; rejection
+    # costs a few seconds and gains most
     "balanced": {
         "n_steps": 8,
         "preconditioner": "mixture",
-        "noise": {"name": "repeats", "candidates": 2000},
+        "noise": {"name": "fresh", "candidates": 0},
         "rejection": True,
-        "booster": {"n_estimators": 60, "max_depth": 6, "early_stopping_rounds": 10},
+        "booster": {"n_estimators": 60, "max_depth": 5, "early_stopping_rounds": 10},
     },
 }
 """Settings that go together; explicit ones win over them."""
@@ -183,10 +186,11 @@ class ModelConfig:
             chosen["rejection"] = False  # such an event has one outcome only, none to take instead
         if not self.particles:
             chosen["observables"] = []  # else pairs of particles, when a run is planned
-        booster, noise = self._booster(chosen.pop("booster"), wide), chosen.pop("noise")
-        values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP
+        booster = self._booster(chosen.pop("booster"), wide)
+        noise = {**chosen.pop("noise"), **self.noise}
+        values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP[noise["name"]]
         repeats = min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS)
-        noise = vars(Noise(**{"n_repeats": repeats, **noise, **self.noise}))
+        noise = vars(Noise(**{"n_repeats": repeats, **noise}))
         open_fields = {k: v for k, v in chosen.items() if getattr(self, k) is None}
         return dataclasses.replace(self, **open_fields, booster=booster, noise=noise)
 

@@ -75,8 +75,8 @@ def test_default_runs_every_metric_that_applies() -> None:
     result = evaluate(
         table(1, 120), table(3, 120), training=table(2, 120), relations=["c = a * b"], quick=True
     )
-    few_values = {"pairs"}  # columns that this table does not have
-    assert {r.name for r in result.results} == set(METRICS.names()) - few_values
+    others = {"pairs", "profiles"}  # of columns of few values, and conditions: there are none
+    assert {r.name for r in result.results} == set(METRICS.names()) - others
     assert all(r.floor is not None and np.isfinite(r.error) for r in result.results)
     assert len(result.get("auc_mlp").settings["aucs"]) == 3
     assert set(result.cpu_seconds or {}) == set(METRICS.names())
@@ -383,3 +383,24 @@ def test_joint_counts_show_flags_that_do_not_go_together() -> None:
     assert pair.floor < 1
     assert [r.column for r in result.results if r.name == "pairs"] == ["x1 & x2"]
     assert evaluate(real[:, :1], made[:, :1], metrics=["pairs"]).results == ()
+
+
+def test_profiles_show_a_response_that_does_not_follow_its_condition() -> None:
+    rng = np.random.default_rng(0)
+    gen = rng.uniform(20.0, 100.0, (3, 2000))
+    reco = gen + rng.normal(0.0, 5.0, (3, 2000))
+    reco[1] = gen[1] + 5.0 + rng.normal(0.0, 10.0, 2000)  # one width off, and twice as wide
+    real, made, training = (EventTable.of({"pt": reco[i]}, cond={"gen": gen[i]}) for i in range(3))
+    result = evaluate(real, made, training=training, metrics=["profiles"])
+    (found,) = result.results
+    assert found.column == "pt in gen"
+    widths = np.array(found.settings["real"]["width"])
+    # of a bin of 20 GeV by itself 6.8 GeV, more with a resolution of 5 GeV
+    assert ((widths > 7.0) & (widths < 9.5)).all()
+    shift = np.array(found.settings["generated"]["mean"]) - found.settings["real"]["mean"]
+    assert shift == pytest.approx(np.full(4, 5.0), abs=1.2)
+    wider = np.array(found.settings["generated"]["width"]) - widths
+    rms = np.sqrt(np.mean(np.concatenate([shift / widths, wider / widths]) ** 2))
+    assert found.value == pytest.approx(rms)
+    assert found.excess > 10
+    assert found.floor < 0.12

@@ -242,6 +242,34 @@ def _score_pairs(
     return [_mean(results), *results] if len(results) > 1 else results
 
 
+@KINDS.register("profiles")
+def _score_profiles(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    """Score each column in bins of each condition; none without conditions of numbers."""
+    real, against = tables.real, [t for t in (tables.generated, tables.other) if t is not None]
+    if any(t.cond is None or t.cond_names != real.cond_names for t in (real, *against)):
+        return []
+    results = []
+    for condition in real.cond_names:
+        given = [t.by_name()[condition] for t in (real, *against)]
+        if condition in real.categories or not all(np.isfinite(c).all() for c in given):
+            continue
+        for column in real.names:
+            found = [
+                metric(
+                    *(real.column(column), t.column(column), given[0], cond),
+                    seed=tables.seed,
+                    **options,
+                    **_weights(real, t),
+                )
+                for t, cond in zip(against, given[1:], strict=True)
+            ]
+            value = found[0] if len(found) == 1 else found[0].with_floor(found[1])
+            results.append(replace(value, column=f"{column} in {condition}"))
+    return [_mean(results), *results] if len(results) > 1 else results
+
+
 @KINDS.register("residual")
 @KINDS.register("lost")
 def _score_by_columns(

@@ -23,12 +23,13 @@ from ..trees.density_ratio import DensityRatio
 from ..typed_settings import check_stored
 from .trained_flow import Flow
 
-GENERATED_PER_EVENT = 8
+GENERATED_PER_EVENT = 4
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
 MOST_VALUES = 4_000_000
-"""Generated events cost little; many for each real one make their share of the noise small.
-Events of many columns cost more: no more than so many latent values are generated."""
+"""Generated events cost little; some for each real one make their share of the noise small, and
+more than four gained nothing. Events of many columns cost more: no more than so many latent values
+are generated."""
 
 MOST_REAL = 400_000
 """Real events used, about, of a larger table: a keyed choice."""

@@ -30,13 +30,16 @@ PARAMETERS = {
     "learning_rate": 0.2,
     "num_parallel_tree": PER_ROUND,  # trees grown on different events, averaged: less noise
     "subsample": 0.7,
-    "min_child_weight": 20,  # of a weight of 1/4 per event at most: 80 events on either side
+    "min_child_weight": 1,  # of a weight of 1/4 per event at most: 4 events or more
     "verbosity": 1,
 }
 MOST_ROUNDS = 500
 PATIENCE = 25
 HELD_OUT = 0.1
-"""Trees are added until a tenth of the events, kept apart, has not gained for so many rounds."""
+"""Trees are added until a tenth of the events, kept apart, has not gained for so many rounds. Then
+as many are grown on all real events, which lowers the log loss of unseen rows as much as the mean
+of five such classifiers. Smaller steps and more parallel trees lower it further, but judges of the
+events that are kept saw no gain."""
 
 CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
 LEAST_ACCEPTANCE = 0.2
@@ -77,14 +80,14 @@ class DensityRatio:
 
         The result does not depend on ``n_threads``.
         """
-        weight = relative_or_ones(weight, len(real))
+        rows, weight = (real, generated), relative_or_ones(weight, len(real))
         held = (
             split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
             split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
         )
         shares = (weight, np.full(len(generated), len(real) / len(generated)))
-        train = _labelled((real, generated), shares, [~mask for mask in held])
-        valid = _labelled((real, generated), shares, held, ref=train)
+        train = _labelled(rows, shares, [~mask for mask in held])
+        valid = _labelled(rows, shares, held, ref=train)
         settings = {**PARAMETERS, "seed": seed, "nthread": n_threads}
         booster = xgb.train(
             settings,
@@ -94,7 +97,10 @@ class DensityRatio:
             early_stopping_rounds=PATIENCE,
             verbose_eval=False,
         )
-        booster = booster[: booster.best_iteration + 1]
+        n_rounds = booster.best_iteration + 1
+        del train, valid
+        everything = _labelled(rows, shares, (np.ones(len(real), dtype=bool), ~held[1]))
+        booster = xgb.train(settings, everything, n_rounds, verbose_eval=False)
         held_out = generated[held[1]].astype(np.float32)
         log_ratio = booster.inplace_predict(held_out, predict_type="margin")
         ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)))
@@ -168,8 +174,13 @@ def _labelled(
     used: Sequence[np.ndarray],
     ref: xgb.QuantileDMatrix | None = None,
 ) -> xgb.QuantileDMatrix:
-    """Return the real rows used, labelled 1, and after them the generated ones, labelled 0."""
+    """Return the real rows used, labelled 1, and after them the generated ones, labelled 0.
+
+    Both kinds have the total weight of the real ones.
+    """
     kept = [x[mask].astype(np.float32) for x, mask in zip(rows, used, strict=True)]
-    share = np.concatenate([w[mask] for w, mask in zip(weights, used, strict=True)])
+    shares = [w[mask] for w, mask in zip(weights, used, strict=True)]
+    total = shares[0].sum()
+    share = np.concatenate([shares[0], shares[1] * (total / shares[1].sum())])
     label = np.repeat([1.0, 0.0], [len(x) for x in kept])
     return binned(np.vstack(kept), label, weight=share, ref=ref)

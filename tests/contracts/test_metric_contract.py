@@ -39,6 +39,8 @@ def caller(metric: Metric) -> Call:
         if metric.kind == "relation":
             columns = {"a": real[:, 0], "b": 2 * real[:, 0] + generated[:, 0] - real[:, 0]}
             return metric(columns, RELATION, weight=options.get("weight_generated"))
+        if metric.kind == "profiles":
+            return metric(*real.T[:1], *generated.T[:1], real[:, 1], generated[:, 1], **options)
         if metric.kind == "residual":
             judge = lambda seed: LogisticRegression()  # noqa: E731
             return metric(real, generated, TRAINING, judge, ColumnModel, **options)[0]

@@ -197,6 +197,79 @@ def _wasserstein_error(sign: np.ndarray, gaps: np.ndarray, n_bootstrap: int, see
     return norm_error(difference, np.array(noise), lambda d: float(np.abs(d) @ steps))
 
 
+def profile(
+    real: np.ndarray,
+    generated: np.ndarray,
+    cond_real: np.ndarray,
+    cond_generated: np.ndarray,
+    *,
+    weight_real: np.ndarray | None = None,
+    weight_generated: np.ndarray | None = None,
+    n_bins: int = 4,
+    n_bootstrap: int = 100,
+    seed: int = 0,
+) -> Result:
+    """Return how far mean and width of a column are off in bins of a condition (n,).
+
+    The root mean square over bins of the differences of mean and of width (half of the range from
+    16 to 84%), in widths of the real events of the bin. Bins are quantiles of the real condition.
+    ``settings`` has both numbers of each bin. The error is that of `metrics.base.norm_error`, from
+    Poisson weights on all events.
+    """
+    sides = [
+        (*checked_events(x, w, 1, what), np.asarray(c, dtype=np.float64))
+        for x, w, c, what in (
+            (real, weight_real, cond_real, "real"),
+            (generated, weight_generated, cond_generated, "generated"),
+        )
+    ]
+    edges = quantile_edges(cond_real, n_bins, sides[0][1])
+    places = [np.searchsorted(edges[1:-1], c, side="left") for *_, c in sides]
+    known = [b for b in range(len(edges) - 1) if all((place == b).any() for place in places)]
+    found, replicas = [], []
+    for k, ((x, w, _), place) in enumerate(zip(sides, places, strict=True)):
+        rng = stream(seed, "metric-profile", k)
+        bins = [np.flatnonzero(place == b) for b in known]
+        found.append(np.vstack([_mean_and_width(x[rows], w[None, rows]) for rows in bins]))
+        counts = [rng.poisson(1.0, (n_bootstrap, len(rows))) * w[rows] for rows in bins]
+        pairs = zip(bins, counts, strict=True)
+        replicas.append(np.stack([_mean_and_width(x[rows], each) for rows, each in pairs], axis=1))
+    truth, made = found
+    scale = np.where(truth[:, 1:] > 0, truth[:, 1:], spread(*sides[0][:2]) or 1.0)
+    difference = (made - truth) / scale
+    noise = (replicas[1] - replicas[0]) / scale - difference
+    numbers = {
+        kind: {"mean": values[:, 0].tolist(), "width": values[:, 1].tolist()}
+        for kind, values in (("real", truth), ("generated", made))
+    }
+    settings = {"edges": edges[1:-1].tolist(), **numbers, "n_bootstrap": n_bootstrap, "seed": seed}
+    value, error = _root_mean_square(difference), norm_error(difference, noise, _root_mean_square)
+    n = min(len(x) for x, *_ in sides)
+    return Result("profiles", value, error, n, settings=settings)
+
+
+def _root_mean_square(difference: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(difference**2)))
+
+
+def _mean_and_width(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return mean and half the range from 16 to 84% (r, 2) of x (n,) with weights (r, n)."""
+    order = np.argsort(x, kind="stable")
+    x, total = x[order], np.cumsum(weights[:, order], axis=1)
+    whole = np.maximum(total[:, -1:], 1e-300)
+    low, high = (x[(total >= share * whole).argmax(axis=1)] for share in (0.16, 0.84))
+    return np.column_stack([(weights[:, order] @ x) / whole[:, 0], (high - low) / 2])
+
+
+METRICS.register("profiles")(
+    Metric(
+        profile,
+        "profiles",
+        0.0,
+        "mean and width in bins of a condition, in widths of real",
+        {"n_bootstrap": 40},
+    )
+)
 METRICS.register("separation")(
     Metric(separation_power, "column", 0.0, "separation power x100", {"n_bootstrap": 100})
 )
