@@ -312,11 +312,18 @@ def test_what_was_found_can_be_set(repeats, mixed_model):
     assert "mixed" not in str(TableTransform(classify=True).fit(EventTable.of(edge)).spec)
     forced = TableTransform({"x": "mixed"}, classify=True).fit(EventTable.of(edge))
     assert forced.skeleton.names == ("kind of x", "kind")
-    for spec in ({"name": "mixed", "equal": ["y"]}, {"name": "mixed", "equal": ["kind"]}):
-        with pytest.raises(ConfigError, match="'x'.*those of a later column"):
-            TableTransform({"x": spec}, classify=True).fit(table)
-    with pytest.raises(ConfigError, match="'kind'.*for numbers"):
-        TableTransform({"kind": "mixed"}, classify=True).fit(table)
+    other = TableTransform({"x": {"name": "mixed", "equal": ["y"]}}, classify=True).fit(table)
+    assert other.skeleton.names == ("kind of y", "kind of x", "kind")
+    for spec in (
+        {"x": {"name": "mixed", "equal": ["kind"]}},
+        {"x": {"name": "mixed", "equal": ["z"]}},
+        {"kind": "mixed"},
+    ):
+        with pytest.raises(ConfigError, match="'mixed' is for numbers.*which '(kind|z)' is not"):
+            TableTransform(spec, classify=True).fit(table)
+    circle = {n: {"name": "mixed", "equal": [m]} for n, m in ("xy", "yx")}
+    with pytest.raises(ConfigError, match="not so of x, y|not so of y, x"):
+        TableTransform(circle, classify=True).fit(table)
 
 
 def test_smooth_columns_and_equality_by_chance_stay_with_the_flow():
@@ -329,6 +336,16 @@ def test_smooth_columns_and_equality_by_chance_stay_with_the_flow():
     transform = TableTransform(classify=True).fit(EventTable.of(frame))
     assert not len(transform.skeleton)
     assert transform.to_json() == TableTransform().fit(EventTable.of(frame)).to_json()
+
+
+def test_real_numbers_may_equal_integers_not_these_them():
+    rng = np.random.default_rng(0)
+    k = rng.poisson(400, 800)
+    f = np.where(rng.random(800) < 0.25, k, k + rng.normal(0, 9, 800))
+    frame = pd.DataFrame({"k": k, "f": f})
+    new = FlowBDT(**SMALL).fit(frame).sample(3000, random_state=1)
+    assert new.k.dtype == k.dtype
+    assert (new.k == new.f).mean() == pytest.approx((k == f).mean(), abs=0.05)
 
 
 def test_equal_in_all_rows_is_equal_in_all_events():

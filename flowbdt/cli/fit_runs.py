@@ -144,23 +144,32 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
         f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
-        f"{_proposal(settled, (*table.names, *table.cond_names))}"
+        f"{_proposals(settled, table)}"
     )
 
 
-def _proposal(config: ModelConfig, names: Sequence[str]) -> str:
-    """Return the particles that names suggest, unless some are declared."""
+def _proposals(config: ModelConfig, table: EventTable) -> str:
+    """Return particles that names suggest, unless some are declared, and relations of them."""
     from ..tables.particles import proposed_particles
+    from ..tables.relations import kinematic_relations
 
-    found = {} if config.particles else proposed_particles(names)
-    if not found:
-        return ""
-    lines = [
-        f"#   {name}: {{{', '.join(f'{key}: {value}' for key, value in one.items())}}}"
-        for name, one in found.items()
+    found = config.particles or proposed_particles((*table.names, *table.cond_names))
+    lines = []
+    if found and not config.particles:
+        lines += ["# names suggest these particles; declare those that are, with their masses:"]
+        lines += ["# particles:"]
+        for name, one in found.items():
+            parts = ", ".join(f"{key}: {value}" for key, value in one.items())
+            lines.append(f"#   {name}: {{{parts}}}")
+    declared = {text.partition("=")[0].strip() for text in config.relations}
+    relations = [
+        f"#   {text}   (largest relative deviation {deviation:.1g})"
+        for text, deviation in kinematic_relations(table, found).items()
+        if text.partition("=")[0].strip() not in declared
     ]
-    head = "# names suggest these particles; declare those that are, with their masses:"
-    return "\n".join(["", head, "# particles:", *lines])
+    if relations:
+        lines += ["# with these particles, all rows agree with:", *relations]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _times(grid: TimeGrid) -> str:

@@ -36,6 +36,7 @@ from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
 from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
+from ..tables.particles import check_particles
 from ..tables.relations import order_relations
 from ..tables.transforms import TableTransform
 from . import run_directory
@@ -234,6 +235,7 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
     relations = order_relations(config.relations, table.names, table.cond_names, particles)
     cuts = Cuts.parse(config.require, observables, particles)
     names = (*table.names, *table.cond_names)
+    check_particles(particles, names)
     observables.bound(names, table.categories), cuts.bound(names, table.categories)
     cuts.check_generated(table.names)
     if trained_on:

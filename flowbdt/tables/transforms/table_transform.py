@@ -236,14 +236,15 @@ class TableTransform:
     def _set_gaps(self, gaps: Sequence[Sequence[str]]) -> None:
         """Keep gaps, and what the discrete columns say that are none of the table, by name.
 
-        Of mixed columns the last comes first, but for copies: what it may equal is known then.
+        A mixed column comes behind those that it may equal, later ones of the table first.
         """
         self.gaps, kinds = tuple(map(tuple, gaps)), {}
         names, missing = self.names, self._with_gaps
-        mixed = [(c, c.transform) for c in self._columns[::-1] if isinstance(c.transform, Mixed)]
-        for c, transform in sorted(mixed, key=lambda pair: pair[1].is_copy):
-            pattern = Pattern((c.name,), names, transform, c.name in missing, c.dtype)
-            kinds[self._free(KIND.format(c.name))] = pattern
+        self._in_order = self._mixed_in_order()
+        for name, transform in self._in_order.items():
+            dtype = self._columns[names.index(name)].dtype
+            pattern = Pattern((name,), names, transform, name in missing, dtype)
+            kinds[self._free(KIND.format(name))] = pattern
         self._copies = [pattern for pattern in kinds.values() if len(pattern.values) == 1]
         self.patterns = {k: pattern for k, pattern in kinds.items() if len(pattern.values) > 1}
         alone = {column.name for column in self._columns if self._is_alone(column)}
@@ -376,7 +377,6 @@ class TableTransform:
 
     def _fit_mixed(self, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]) -> None:
         """Find the columns of which classifiers draw a part, and fit them without it."""
-        self._check_mixed(table.categories)
         as_set = {
             i: c.transform.options()
             for i, c in enumerate(self._columns)
@@ -387,8 +387,23 @@ class TableTransform:
             for i, c in enumerate(self._columns)
             if c.transform and c.transform.n_latent == 1 and c.name not in table.categories
         ]
-        columns = dict(zip(table.names, table.x.T, strict=True))
-        found = find_repeats(table.x, places, as_set) if self.classify or as_set else {}
+        places.sort(key=lambda i: np.dtype(table.dtypes[i]).kind != "f")  # it may equal integers
+        columns = {table.names[i]: table.x[:, i] for i in places}
+        for i, options in as_set.items():
+            equal = () if options["equal"] == "auto" else options["equal"]
+            wrong = [name for name in (table.names[i], *equal) if name not in columns]
+            if wrong:
+                raise ConfigError(
+                    f"column {table.names[i]!r}: transform 'mixed' is for numbers that the flow"
+                    f" learns and that may equal others of these, which {wrong[0]!r} is not"
+                )
+
+        def fits(i: int, j: int) -> bool:
+            known = table.x[~np.isnan(table.x[:, j]), j]
+            set_so = j in as_set and table.names[i] in as_set[j]["equal"]
+            return not set_so and np.array_equal(as_stored(known, self._columns[i].dtype), known)
+
+        found = find_repeats(table.x, places, fits, as_set) if self.classify or as_set else {}
         for i, (atoms, equal) in found.items():
             column, values = self._columns[i], table.x[:, i]
             if i not in as_set and not (self.classify and wanted[column.name] == "auto"):
@@ -411,7 +426,6 @@ class TableTransform:
             column.transform = fitted = self._fitted(i, column.name, spec, values[smooth])
             assert isinstance(fitted, Mixed)
             fitted.count(kinds[known])
-        self._check_mixed(table.categories)
 
     def _is_relation(
         self, column: _Column, equal: Sequence[str], columns: Mapping[str, np.ndarray]
@@ -533,14 +547,15 @@ class TableTransform:
         """
         x, log_share = x.copy(), np.zeros(len(x))
         columns = dict(zip(self.names, x.T, strict=True))
-        for i, column in enumerate(self._columns):
-            if isinstance(column.transform, Mixed) and len(column.transform.equal):
-                shares = column.transform.possible(x[:, i], columns)
+        for name, mixed in reversed(self._in_order.items()):  # those that it may equal come after
+            if len(mixed.equal):
+                i = self.names.index(name)
+                shares = mixed.possible(x[:, i], columns)
                 rows = np.flatnonzero(shares[:, 1:].any(axis=1))
                 shares = shares[rows] / shares[rows].sum(axis=1, keepdims=True)
                 chosen = seeding.drawn(shares, uniform_of(i)[rows])
                 log_share[rows] += np.log(shares[np.arange(len(rows)), chosen])
-                for k, other in enumerate(column.transform.equal):
+                for k, other in enumerate(mixed.equal):
                     columns[other][rows[chosen == 1 + k]] = x[rows[chosen == 1 + k], i]
         return x, log_share
 
@@ -787,7 +802,6 @@ class TableTransform:
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
-            result._check_mixed()
             result._set_gaps(data.get("gaps") or ())
             result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
@@ -795,31 +809,26 @@ class TableTransform:
             result.spec = result.transform_spec()
         return result
 
-    def _check_mixed(self, categories: Collection[str] = ()) -> None:
-        """Raise ConfigError unless each mixed column may equal what it is said to.
+    def _mixed_in_order(self) -> dict[str, Mixed]:
+        """Return the mixed columns by name, each behind those that it may equal.
 
-        That are numbers of later columns, or of any for one that is but a copy; copies are equalled
-        by none. Before `Mixed.count` any may be a copy.
+        Raises ConfigError if these are not learned, or copies, or form a circle.
         """
-        may_be = {
-            c.name
-            for c in self._columns
-            if c.transform and not isinstance(c.transform, Classified) and c.name not in categories
-        }
-        mixed = {c.name: c.transform for c in self._columns if isinstance(c.transform, Mixed)}
-        may_be -= {name for name, transform in mixed.items() if transform.is_copy}
-        for name, transform in mixed.items():
-            is_free = transform.is_copy or not len(transform.shares)
-            names = self.names if is_free else self.names[self.names.index(name) + 1 :]
-            allowed = [other for other in names if other in may_be and other != name]
-            equal = [] if transform.equal == "auto" else transform.equal
-            wrong = [f"equal to {other!r}" for other in equal if other not in allowed]
-            if wrong or name in categories:
+        ordered: dict[str, Mixed] = {}
+        mixed = {c.name: c.transform for c in self._columns[::-1] if isinstance(c.transform, Mixed)}
+        learned = {
+            c.name for c in self._columns if c.transform and not isinstance(c.transform, Classified)
+        } - {name for name, transform in mixed.items() if transform.is_copy}
+        while waiting := [name for name in mixed if name not in ordered]:
+            ready = (name for name in waiting if not {*waiting} & {*mixed[name].equal})
+            name = next(ready, "")
+            if not name or not learned.issuperset(mixed[name].equal):
                 raise ConfigError(
-                    f"column {name!r}: transform 'mixed' is for numbers that may equal those of a"
-                    f" later column ({', '.join(allowed) or 'there is none'}), got"
-                    f" {[*wrong, 'texts'][0]}"
+                    "transform 'mixed': a column can equal such as are learned and may not equal it"
+                    f" in turn, nor are but copies; that is not so of {name or ', '.join(waiting)}"
                 )
+            ordered[name] = mixed[name]
+        return ordered
 
     def _check_gaps(self) -> None:
         """Raise FormatError unless stored gaps are of learned columns, each named once."""
