@@ -33,6 +33,10 @@ MOST_ATTEMPTS = 100
 MOST_DRAWS = 2_000
 """Attempts for an event that does not meet a cut; at a share of .01 one in 5e8 needs more."""
 
+MOST_TURNS = 1_000
+"""Attempts for an event with the value whose turn it is; at a share of .01 one in 23,000 needs more
+and has another value."""
+
 warn_of_events = partial(warn, category=DataWarning, stacklevel=3)
 
 NOT_FINITE = "{} not finite: the flow carried points beyond all numbers"
@@ -146,7 +150,7 @@ class EventGenerator:
         assert self.discrete is not None
         wanted, attempt = self.discrete.wanted(seed, rows), 1
         left = np.flatnonzero(codes[:, 0] != wanted)
-        while len(left) and attempt < MOST_ATTEMPTS:
+        while len(left) and attempt < MOST_TURNS:
             x[left], codes[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
             left, attempt = left[codes[left, 0] != wanted[left]], attempt + 1
 
