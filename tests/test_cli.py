@@ -16,7 +16,9 @@ from conftest import parsed, run
 
 from flowbdt.cli.main import TOPICS, flowbdt
 from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.expressions import declared
 from flowbdt.tables.formats import read_attributes, read_table, write_table
+from flowbdt.tables.particles import proposed_particles
 from flowbdt.training.executors import EXECUTORS
 
 SETTINGS = [
@@ -107,9 +109,13 @@ def test_cuts_and_observables_of_a_configuration(folder, capsys):
 def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
     rng = np.random.default_rng(0)
     names = ["pt1", "eta1", "phi1", "sigmaEtaEta1", "Muon_E", "Muon_px", "Muon_py", "Muon_pz"]
-    write_table("p.csv", EventTable.of(rng.normal(size=(200, 8)), names))
+    table = EventTable.of(rng.normal(size=(200, 8)), names)
+    mass, _ = declared(["M = mass(p1, Muon)"], proposed_particles(names))
+    write_table("p.csv", mass.added_to(table))
     assert run("fit", "p.csv", "--dry-run", *QUICK) == 0
     shown = capsys.readouterr().out
+    assert "#   M = mass(p1, Muon)   (largest relative deviation" in shown
+    assert shown.count("largest relative deviation") == 1
     assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in shown
     assert "#   Muon: {E: Muon_E, px: Muon_px, py: Muon_py, pz: Muon_pz}" in shown
     assert "particles: {}" in shown

@@ -273,6 +273,10 @@ def test_completed_rows_meet_the_cuts_or_are_refused(cut):
             {"particles": {"j1": {**PAIR["j1"], "pt": "pt"}}, "observables": ["m = pt(j1)"]},
             "unknown column of particle 'j1': 'pt'",
         ),
+        (
+            {"particles": {"j1": {**PAIR["j1"], "pt": "pt"}}},
+            "unknown column of particle 'j1': 'pt'",
+        ),
         ({"relations": ["pt1 = pt2"]}, r"does not hold: .*exceeded in 1500 rows .100.00%."),
         ({"relations": ["pt1 = pt2", "pt2 = pt1"]}, "need each other in a circle"),
     ],

@@ -264,8 +264,8 @@ def test_names_are_held_against_the_columns():
         observables.bound([name for name in MOMENTA if name != "phi1"], {})
     with pytest.raises(ConfigError, match="'r' is a column already"):
         observables.bound([*MOMENTA, "r"], {})
-    with pytest.raises(ConfigError, match="'e3' is the name of a column and of a particle"):
-        observables.bound([*MOMENTA, "e3"], {})
+    with pytest.raises(ConfigError, match="'e1' is the name of a column and of a particle"):
+        observables.bound([*MOMENTA, "e1"], {})
     with pytest.raises(ConfigError, match="unknown column 'rr'. Did you mean 'r'"):
         Cuts.parse(["rr > 1"], observables, particles).bound(MOMENTA, {})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from ..errors import ConfigError, InputError
 from . import options
@@ -125,46 +126,50 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
 
 def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
-    from ..tables.transforms import TableTransform
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
-    from ..training.plan import check_config, check_table
+    from ..training.plan import check_config, check_table, fitted_transform
 
     if path is None:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
     check_table(inputs)
-    transform = TableTransform(
-        settled.transforms,
-        settled.relations,
-        classify=inputs.classifies,
-        particles=settled.particles,
-    ).fit(table)
+    transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
     grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
-    columns = "\n".join(f"#   {line}" for line in transform.describe())
+    lines = [*transform.describe(), *([] if label is None else [label.describe()])]
+    columns = "\n".join(f"#   {line}" for line in lines)
     return (
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
         f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
-        f"{_proposal(settled, (*table.names, *table.cond_names))}"
+        f"{_proposals(settled, table)}"
     )
 
 
-def _proposal(config: ModelConfig, names: Sequence[str]) -> str:
-    """Return the particles that names suggest, unless some are declared."""
+def _proposals(config: ModelConfig, table: EventTable) -> str:
+    """Return particles that names suggest, unless some are declared, and relations of them."""
     from ..tables.particles import proposed_particles
+    from ..tables.relations import kinematic_relations
 
-    found = {} if config.particles else proposed_particles(names)
-    if not found:
-        return ""
-    lines = [
-        f"#   {name}: {{{', '.join(f'{key}: {value}' for key, value in one.items())}}}"
-        for name, one in found.items()
+    found = config.particles or proposed_particles((*table.names, *table.cond_names))
+    lines = []
+    if found and not config.particles:
+        lines += ["# names suggest these particles; declare those that are, with their masses:"]
+        lines += ["# particles:"]
+        for name, one in found.items():
+            parts = ", ".join(f"{key}: {value}" for key, value in one.items())
+            lines.append(f"#   {name}: {{{parts}}}")
+    declared = {text.partition("=")[0].strip() for text in config.relations}
+    relations = [
+        f"#   {text}   (largest relative deviation {deviation:.1g})"
+        for text, deviation in kinematic_relations(table, found).items()
+        if text.partition("=")[0].strip() not in declared
     ]
-    head = "# names suggest these particles; declare those that are, with their masses:"
-    return "\n".join(["", head, "# particles:", *lines])
+    if relations:
+        lines += ["# with these particles, all rows agree with:", *relations]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _times(grid: TimeGrid) -> str:

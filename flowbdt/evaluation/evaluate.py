@@ -17,6 +17,7 @@ from ..seeding import stream
 from ..tables import checks
 from ..tables.event_table import EventTable, united
 from ..tables.expressions import Observables, declared
+from ..tables.particles import check_particles
 from ..tables.relations import Relation
 from .metrics import METRICS, Result
 from .score_events import ComparedTables, score_events
@@ -169,6 +170,7 @@ def evaluate(
     derived, known = declared(observables, particles)
     parsed = [r if isinstance(r, Relation) else Relation.parse(r, known) for r in relations]
     cut = cut_samples(real, generated, training, seed, derived)
+    check_particles(known, (*cut.real.names, *cut.real.cond_names))
     for relation in parsed:  # now, and not after minutes of other metrics
         relation.check_columns((*cut.generated.names, *cut.generated.cond_names))
     tables = ComparedTables(

@@ -25,6 +25,7 @@ from .particles import (
     OF_SUM,
     Particle,
     Particles,
+    check_particles,
     default_observables,
     read_particles,
     wrapped,
@@ -141,21 +142,14 @@ class Expression:
 
     def check_columns(self, names: Collection[str]) -> None:
         """Raise ConfigError unless every column is among the names, and no particle is."""
-        for name in self.particles:
-            if name in names:
-                raise ConfigError(
-                    f"{name!r} is the name of a column and of a particle; rename the particle"
-                )
+        named = self.names & self.particles.keys()
+        check_particles({name: self.particles[name] for name in named}, names)
         for name in self.sources:
             if name in names:
                 continue
-            of = [p.name for p in self.particles.values() if name in p.sources]
-            where = f" of particle {of[0]!r}:" if of else ""
             odd = next((known for known in names if not known.isidentifier()), None)
             hint = "" if odd is None else f" Set a name such as `{odd}` in backticks."
-            raise ConfigError(
-                f"{self.what} {self.text!r}: {unknown(f'column{where}', name, names)}{hint}"
-            )
+            raise ConfigError(f"{self.what} {self.text!r}: {unknown('column', name, names)}{hint}")
 
     def bound(self, categories: Categories) -> Self:
         """Return the expression for columns of texts, which can be compared for equality only.

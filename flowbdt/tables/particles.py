@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +176,17 @@ Particles = Mapping[str, Particle]
 def read_particles(spec: Mapping[str, Any] | None) -> dict[str, Particle]:
     """Return declared particles by name. Raises ConfigError, see `Particle.read`."""
     return {name: Particle.read(name, one) for name, one in (spec or {}).items()}
+
+
+def check_particles(particles: Particles, names: Collection[str]) -> None:
+    """Raise ConfigError unless columns of particles are among the names, and no particle is."""
+    for particle in particles.values():
+        if particle.name in names:
+            raise ConfigError(
+                f"{particle.name!r} is the name of a column and of a particle; rename the particle"
+            )
+        for name in sorted(particle.sources - set(names)):
+            raise unknown(f"column of particle {particle.name!r}:", name, names)
 
 
 def default_observables(particles: Sequence[str]) -> list[str]:

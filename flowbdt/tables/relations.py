@@ -7,6 +7,7 @@ generated columns, so that the relation holds exactly instead of approximately.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from ..errors import ConfigError, InputError, plural
 from ..registry import unknown
 from .event_table import EventTable
 from .expressions import Expression, named_expression, share_of
-from .particles import Particles
+from .particles import OF_PAIR, OF_SUM, Particles, read_particles
 
 TOLERANCE = 1e-4
 """Largest relative deviation from a declared relation that a table may show (rounded data)."""
@@ -194,3 +195,33 @@ def _sorted_by_need(targets: dict[str, Relation]) -> tuple[Relation, ...]:
         for relation in ready:
             ordered.append(waiting.pop(relation.target))
     return tuple(ordered)
+
+
+def kinematic_relations(table: EventTable, particles: Mapping[str, Any]) -> dict[str, float]:
+    """Return relations of one or two particles that all rows of a table agree with.
+
+    As text such as ``"M = mass(e1, e2)"``, with the largest relative deviation. Columns of the
+    particles themselves are left out.
+    """
+    known, columns = read_particles(particles), table.by_name()
+    used = {name for one in known.values() for name in one.sources}
+    left = [
+        name
+        for name in table.names
+        if not (name in used or name in table.categories) and np.ptp(columns[name]) > 0
+    ]
+    groups = [*((name,) for name in known), *itertools.combinations(known, 2)]
+    found: dict[str, float] = {}
+    for group in groups:
+        for function in (*OF_SUM, *(OF_PAIR if len(group) == 2 else ())):
+            call = f"{function}({', '.join(group)})"
+            expression = Expression.parse(call, "relation", known)
+            if not set(expression.sources) <= set(table.names):
+                continue
+            expected = expression.numbers(columns)
+            for name in list(left) if np.isfinite(expected).all() else ():
+                deviation = float(_relative_deviation(columns[name], expected).max())
+                if deviation <= TOLERANCE:
+                    left.remove(name)
+                    found[f"{name if name.isidentifier() else f'`{name}`'} = {call}"] = deviation
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ LEAST_COVER = 0.05
 """Share of the rows that atoms between smooth values must have to be worth a classifier."""
 MOST_ATOMS = 30
 """Atoms of a column, the most frequent; the cost of its classifier grows with them."""
-MOST_COMPARED = 10**9
-"""Pairs of values that are compared to find columns that may be equal, about a second."""
+MOST_COMPARED = 2 * 10**8
+"""Pairs of values that are compared to find columns that may be equal: less than a second."""
 
 _INSIDE = 1e-3
 """Share of an integer's unit interval left free at each end, so that rounding cannot leave it."""
@@ -272,7 +272,10 @@ class Classified(ColumnTransform):
 
 
 def find_repeats(
-    x: np.ndarray, places: Sequence[int], forced: Collection[int] = ()
+    x: np.ndarray,
+    places: Sequence[int],
+    fits: Callable[[int, int], bool],
+    forced: Collection[int] = (),
 ) -> dict[int, tuple[np.ndarray, list[int]]]:
     """Return the atoms, and the later columns it equals in part, of each column that is worth it.
 
@@ -281,7 +284,8 @@ def find_repeats(
     rows at atoms left out. A column with an equality is worth it, or one whose atoms have
     `LEAST_COVER` without those at its ends, since a rank has limits exactly; or one of ``forced``.
     A column with the values of another wherever it is known is a copy, which alone may equal an
-    earlier one; no other column equals it.
+    earlier one; no other column equals it. ``fits(i, j)`` tells if column i can hold the values of
+    column j.
     """
     found: dict[int, tuple[np.ndarray, list[int]]] = {}
     atoms, smooth = {}, x.copy()
@@ -300,14 +304,15 @@ def find_repeats(
     for i, later in pairs:
         for j in later:
             for copy, other in ((i, j), (j, i)):
-                if not {i, j} & copies.keys() and _is_copy(x[:, copy], x[:, other]):
+                free = not {i, j} & copies.keys()
+                if free and _is_copy(x[:, copy], x[:, other]) and fits(copy, other):
                     copies[copy] = other
     for copy, other in copies.items():
         while other in copies:
             other = copies[other]
         found[copy] = (np.array([]), [other])
     for i, later in pairs:
-        later = [j for j in later if not {i, j} & copies.keys()]
+        later = [j for j in later if not {i, j} & copies.keys() and fits(i, j)]
         equal, rest = [], smooth[:, i].copy()
         while later:
             shares = [_share_equal(rest, x[:, j]) for j in later]
@@ -331,7 +336,7 @@ def _maybe_equal(
         others, both = x[rows][:, later], ~np.isnan(x[rows, i])
         same = (others == x[rows, i][:, None])[both] | np.isnan(others[both])
         share = (others == smooth[rows, i][:, None]).mean(axis=0)
-        yield i, later[same.all(axis=0) | (share > EQUAL_SHARE / 2)].tolist()
+        yield i, later[same.all(axis=0) | (share > EQUAL_SHARE / 4)].tolist()
 
 
 def _is_copy(values: np.ndarray, other: np.ndarray) -> bool:
@@ -397,7 +402,8 @@ class Mixed(ColumnTransform):
 
         Where the value is known and no atom, and others are known (not NaN) or not.
         """
-        open_ = np.isnan([columns[name] for name in self.equal]).reshape(-1, len(values)).T
+        others = np.array([columns[name] for name in self.equal], dtype=np.float64)
+        open_ = np.isnan(others.reshape(len(self.equal), len(values)).T)
         shares = np.delete(self.shares, np.s_[1 : 1 + len(self.atoms)])
         shares = shares * np.hstack([np.ones((len(values), 1)), open_])
         return shares * ((self.kinds(values, columns) == 0) & ~np.isnan(values))[:, None]

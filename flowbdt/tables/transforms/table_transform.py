@@ -22,7 +22,7 @@ from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
-from .choose import choose
+from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
 
 FORMAT = 1
@@ -129,6 +129,8 @@ class TableTransform:
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
     particles : that relations may name, see `flowbdt.tables.particles.Particle`
+    first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
+        columns keep their shape then, see `choose.straightened`
 
     Notes
     -----
@@ -157,12 +159,14 @@ class TableTransform:
         seed: int = 0,
         classify: bool = False,
         particles: Mapping[str, Any] | None = None,
+        first: str | None = None,
     ) -> None:
         self.spec = spec
         self.relations = relations
         self.seed = seed
         self.classify = classify
         self.particles = dict(particles or {})
+        self.first = first
 
     def fit(self, table: EventTable, used: np.ndarray | None = None) -> TableTransform:
         """Learn from a table; what is smooth from its rows ``used`` (n,), bool, only.
@@ -191,7 +195,8 @@ class TableTransform:
         known = self._classified()
         codes = {name: self._codes(table, name, values) for name, values in known.items()}
         kinds = [name for name, pattern in self.patterns.items() if pattern.mixed is not None]
-        self.skeleton = Skeleton.fit(known, codes, kinds)
+        order = kinds if self.first is None else [self.first, *kinds]
+        self.skeleton = Skeleton.fit(known, codes, order)
         return self
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
@@ -231,14 +236,15 @@ class TableTransform:
     def _set_gaps(self, gaps: Sequence[Sequence[str]]) -> None:
         """Keep gaps, and what the discrete columns say that are none of the table, by name.
 
-        Of mixed columns the last comes first, but for copies: what it may equal is known then.
+        A mixed column comes behind those that it may equal, later ones of the table first.
         """
         self.gaps, kinds = tuple(map(tuple, gaps)), {}
         names, missing = self.names, self._with_gaps
-        mixed = [(c, c.transform) for c in self._columns[::-1] if isinstance(c.transform, Mixed)]
-        for c, transform in sorted(mixed, key=lambda pair: pair[1].is_copy):
-            pattern = Pattern((c.name,), names, transform, c.name in missing, c.dtype)
-            kinds[self._free(KIND.format(c.name))] = pattern
+        self._in_order = self._mixed_in_order()
+        for name, transform in self._in_order.items():
+            dtype = self._columns[names.index(name)].dtype
+            pattern = Pattern((name,), names, transform, name in missing, dtype)
+            kinds[self._free(KIND.format(name))] = pattern
         self._copies = [pattern for pattern in kinds.values() if len(pattern.values) == 1]
         self.patterns = {k: pattern for k, pattern in kinds.items() if len(pattern.values) > 1}
         alone = {column.name for column in self._columns if self._is_alone(column)}
@@ -352,6 +358,8 @@ class TableTransform:
                     reason += ", with too few rows for a classifier"
                 else:
                     spec = {"name": "classified"}
+            if self.first is not None:
+                spec, reason = straightened(spec, reason, values)
         built = build_column(spec)
         if isinstance(built, Mixed):  # fitted when it is known what is smooth
             return _Column(name, dtype, built, reason, low, high)
@@ -369,7 +377,6 @@ class TableTransform:
 
     def _fit_mixed(self, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]) -> None:
         """Find the columns of which classifiers draw a part, and fit them without it."""
-        self._check_mixed(table.categories)
         as_set = {
             i: c.transform.options()
             for i, c in enumerate(self._columns)
@@ -380,8 +387,23 @@ class TableTransform:
             for i, c in enumerate(self._columns)
             if c.transform and c.transform.n_latent == 1 and c.name not in table.categories
         ]
-        columns = dict(zip(table.names, table.x.T, strict=True))
-        found = find_repeats(table.x, places, as_set) if self.classify or as_set else {}
+        places.sort(key=lambda i: np.dtype(table.dtypes[i]).kind != "f")  # it may equal integers
+        columns = {table.names[i]: table.x[:, i] for i in places}
+        for i, options in as_set.items():
+            equal = () if options["equal"] == "auto" else options["equal"]
+            wrong = [name for name in (table.names[i], *equal) if name not in columns]
+            if wrong:
+                raise ConfigError(
+                    f"column {table.names[i]!r}: transform 'mixed' is for numbers that the flow"
+                    f" learns and that may equal others of these, which {wrong[0]!r} is not"
+                )
+
+        def fits(i: int, j: int) -> bool:
+            known = table.x[~np.isnan(table.x[:, j]), j]
+            set_so = j in as_set and table.names[i] in as_set[j]["equal"]
+            return not set_so and np.array_equal(as_stored(known, self._columns[i].dtype), known)
+
+        found = find_repeats(table.x, places, fits, as_set) if self.classify or as_set else {}
         for i, (atoms, equal) in found.items():
             column, values = self._columns[i], table.x[:, i]
             if i not in as_set and not (self.classify and wanted[column.name] == "auto"):
@@ -389,6 +411,8 @@ class TableTransform:
             options = {"atoms": atoms.tolist(), "equal": [table.names[j] for j in equal]}
             options |= {k: v for k, v in as_set.get(i, {}).items() if v != "auto"}
             if i not in as_set and self._is_relation(column, options["equal"], columns):
+                continue
+            if i not in as_set and self.first is not None:  # a mixture for each value has them
                 continue
             known, kinds = ~np.isnan(values), Mixed(**options).kinds(values, columns)
             smooth = known & (kinds == 0)
@@ -402,7 +426,6 @@ class TableTransform:
             column.transform = fitted = self._fitted(i, column.name, spec, values[smooth])
             assert isinstance(fitted, Mixed)
             fitted.count(kinds[known])
-        self._check_mixed(table.categories)
 
     def _is_relation(
         self, column: _Column, equal: Sequence[str], columns: Mapping[str, np.ndarray]
@@ -524,14 +547,15 @@ class TableTransform:
         """
         x, log_share = x.copy(), np.zeros(len(x))
         columns = dict(zip(self.names, x.T, strict=True))
-        for i, column in enumerate(self._columns):
-            if isinstance(column.transform, Mixed) and len(column.transform.equal):
-                shares = column.transform.possible(x[:, i], columns)
+        for name, mixed in reversed(self._in_order.items()):  # those that it may equal come after
+            if len(mixed.equal):
+                i = self.names.index(name)
+                shares = mixed.possible(x[:, i], columns)
                 rows = np.flatnonzero(shares[:, 1:].any(axis=1))
                 shares = shares[rows] / shares[rows].sum(axis=1, keepdims=True)
                 chosen = seeding.drawn(shares, uniform_of(i)[rows])
                 log_share[rows] += np.log(shares[np.arange(len(rows)), chosen])
-                for k, other in enumerate(column.transform.equal):
+                for k, other in enumerate(mixed.equal):
                     columns[other][rows[chosen == 1 + k]] = x[rows[chosen == 1 + k], i]
         return x, log_share
 
@@ -611,13 +635,16 @@ class TableTransform:
 
     def numeric_columns(self, z: np.ndarray) -> np.ndarray:
         """Return `inverse` before `complete`: what the flow alone says."""
+        return self.columns_of(self.latent_of(z))
+
+    def latent_of(self, z: np.ndarray) -> np.ndarray:
+        """Return the latent columns (n, m) before the joint transform. Raises as `inverse`."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.n_latent:
             raise InputError(f"latent values must have shape (n, {self.n_latent}), got {z.shape}")
         checks.finite(z, self.latent_names, "latent values")
         with np.errstate(over="ignore", invalid="ignore"):
-            latent = np.nan_to_num(self._joint.inverse(z), nan=0.0)
-        return self.columns_of(latent)
+            return np.nan_to_num(self._joint.inverse(z), nan=0.0)
 
     def columns_of(self, latent: np.ndarray) -> np.ndarray:
         """Return `numeric_columns` of the latent columns (n, m) before the joint transform."""
@@ -775,7 +802,6 @@ class TableTransform:
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
-            result._check_mixed()
             result._set_gaps(data.get("gaps") or ())
             result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
@@ -783,31 +809,26 @@ class TableTransform:
             result.spec = result.transform_spec()
         return result
 
-    def _check_mixed(self, categories: Collection[str] = ()) -> None:
-        """Raise ConfigError unless each mixed column may equal what it is said to.
+    def _mixed_in_order(self) -> dict[str, Mixed]:
+        """Return the mixed columns by name, each behind those that it may equal.
 
-        That are numbers of later columns, or of any for one that is but a copy; copies are equalled
-        by none. Before `Mixed.count` any may be a copy.
+        Raises ConfigError if these are not learned, or copies, or form a circle.
         """
-        may_be = {
-            c.name
-            for c in self._columns
-            if c.transform and not isinstance(c.transform, Classified) and c.name not in categories
-        }
-        mixed = {c.name: c.transform for c in self._columns if isinstance(c.transform, Mixed)}
-        may_be -= {name for name, transform in mixed.items() if transform.is_copy}
-        for name, transform in mixed.items():
-            is_free = transform.is_copy or not len(transform.shares)
-            names = self.names if is_free else self.names[self.names.index(name) + 1 :]
-            allowed = [other for other in names if other in may_be and other != name]
-            equal = [] if transform.equal == "auto" else transform.equal
-            wrong = [f"equal to {other!r}" for other in equal if other not in allowed]
-            if wrong or name in categories:
+        ordered: dict[str, Mixed] = {}
+        mixed = {c.name: c.transform for c in self._columns[::-1] if isinstance(c.transform, Mixed)}
+        learned = {
+            c.name for c in self._columns if c.transform and not isinstance(c.transform, Classified)
+        } - {name for name, transform in mixed.items() if transform.is_copy}
+        while waiting := [name for name in mixed if name not in ordered]:
+            ready = (name for name in waiting if not {*waiting} & {*mixed[name].equal})
+            name = next(ready, "")
+            if not name or not learned.issuperset(mixed[name].equal):
                 raise ConfigError(
-                    f"column {name!r}: transform 'mixed' is for numbers that may equal those of a"
-                    f" later column ({', '.join(allowed) or 'there is none'}), got"
-                    f" {[*wrong, 'texts'][0]}"
+                    "transform 'mixed': a column can equal such as are learned and may not equal it"
+                    f" in turn, nor are but copies; that is not so of {name or ', '.join(waiting)}"
                 )
+            ordered[name] = mixed[name]
+        return ordered
 
     def _check_gaps(self) -> None:
         """Raise FormatError unless stored gaps are of learned columns, each named once."""
