@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import SMALL_MODEL as SMALL
+from scipy.stats import wasserstein_distance
 
 from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
@@ -20,7 +21,7 @@ from flowbdt.tables.skeleton import Skeleton
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 from flowbdt.training.executors import EXECUTORS
-from flowbdt.training.plan import Inputs, make_plan
+from flowbdt.training.plan import Inputs, fitted_transform, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.tuning.distillation import student_inputs
 
@@ -470,3 +471,81 @@ def test_kinds_are_jobs_and_give_equal_bytes(tmp_path, repeats):
         resume=True,
     )
     assert runs[0].read_json("manifest.json") == first
+
+
+def classes(n=150, seed=0):
+    """Return three classes in places of their own, with columns that are skewed in each."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % 3
+    x = rng.normal(size=(n, 3)) * 0.3 + np.array([[0, 0, 0], [2, 1, 0], [1, 3, 1]])[kind]
+    x[:, 2] += rng.exponential(size=n) * (1 + kind)
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    return frame.assign(kind=np.array(["u", "v", "w"])[kind])
+
+
+@pytest.fixture(scope="module")
+def of_classes():
+    return FlowBDT(preset="fast", random_state=1).fit(classes())
+
+
+def distance(real, new):
+    """Return the Wasserstein distance of columns within the classes, summed."""
+    pairs = [(real[real.kind == k], new[new.kind == k]) for k in "uvw"]
+    return sum(wasserstein_distance(one[c], two[c]) for one, two in pairs for c in "abc")
+
+
+def test_a_category_of_a_small_table_shapes_the_mixture(of_classes):
+    new, test = of_classes.sample(150, random_state=2), classes(3000, seed=5)
+    assert (np.abs(new.kind.value_counts() - 50) <= 1).all()
+    assert new.merge(classes(), on=["a", "b", "c"]).empty  # no copies
+    plain = FlowBDT(preset="fast", booster={"n_estimators": 19}, random_state=1).fit(classes())
+    many = [model.sample(3000, random_state=3) for model in (of_classes, plain)]
+    ours, without = (distance(test, one) for one in many)
+    assert ours < 0.8 * without
+    assert (many[0].c.groupby(many[0].kind).min() > -1.2).all()  # bent to the edge of each class
+    assert all(step["trees"] == 0 for step in of_classes.steps_)
+    assert "3 values of the column drawn first" in of_classes.flow().preconditioner.describe()
+
+
+def test_kept_shares_of_a_class_depend_on_rows_only(of_classes, tmp_path):
+    whole = of_classes.sample(5000, random_state=4)
+    assert of_classes.sample(700, random_state=4).equals(whole[:700])
+    blocks = of_classes.sample_blocks(5000, random_state=4, block_rows=1)
+    assert pd.concat(blocks, ignore_index=True).equals(whole)
+    of_classes.save(tmp_path / "model.flowbdt")
+    loaded = FlowBDT.load(tmp_path / "model.flowbdt")
+    assert loaded.sample(5000, random_state=4).equals(whole)
+    sampler = of_classes.sampler(random_state=4)
+    one = np.vstack([sampler.one().copy() for _ in range(3)])
+    assert np.array_equal(one[:, :3], whole.iloc[:3, :3])
+    plain = of_classes.flow(compiled=False)
+    table = next(plain.sample_blocks(700, seed=4))
+    assert np.allclose(table.x[:, :3], whole.iloc[:700, :3], rtol=1e-4, atol=1e-4)
+
+
+def test_classes_given_and_to_be_found(of_classes):
+    given = pd.DataFrame({"kind": ["v"] * 600})
+    new = of_classes.sample(given=given, random_state=5)
+    real = classes().query("kind == 'v'")
+    assert np.allclose(new[["a", "b", "c"]].mean(), real[["a", "b", "c"]].mean(), atol=0.25)
+    found = of_classes.sample(given=classes()[["a", "b", "c"]], random_state=6)
+    assert (found.kind == classes().kind).mean() > 0.9
+
+
+def test_no_category_comes_first_where_trees_or_rejection_are_asked_for_or_it_tells_nothing():
+    def first(table, **settings):
+        config = ModelConfig(preset="fast", random_state=1, **settings)
+        inputs = Inputs(EventTable.of(table), config, 1).settled()
+        return fitted_transform(inputs, np.ones(len(table), dtype=bool))[1]
+
+    table = classes()
+    assert first(table).name == "kind"
+    for settings in (
+        {"booster": {"max_depth": 3}},
+        {"rejection": True},
+        {"coupling": "minibatch_ot"},
+    ):
+        assert first(table, **settings) is None
+    assert first(table.assign(kind=np.random.default_rng(1).permutation(table.kind))) is None
+    assert first(table.drop(columns="kind")) is None
+    assert first(classes(2600)) is None

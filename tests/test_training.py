@@ -138,7 +138,7 @@ def test_trained_times_are_what_the_solver_asks(jets, quick_booster):
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"booster": {"max_dept": 3}}, "max_depth"),
         ({"booster": {"tree_method": "exact"}}, "fixed"),
-        ({"booster": {"n_estimators": 0}}, "n_estimators"),
+        ({"booster": {"n_estimators": -1}}, "n_estimators"),
         ({"booster": {"early_stopping_rounds": 5}, "validation_fraction": 0.0}, "validation"),
     ],
 )

@@ -68,7 +68,7 @@ def test_unknown_names_come_with_the_nearest_known_one():
             lambda: Joblib(n_jobs=0),
             "executor setting 'n_jobs' must be a whole number of at least 1",
         ),
-        (lambda: check_parameters({"n_estimators": 0}), "'n_estimators' must be a whole number"),
+        (lambda: check_parameters({"n_estimators": -1}), "'n_estimators' must be a whole number"),
         (
             lambda: DistributionSettings.of({"knots": 1}),
             "'knots' must be a whole number of at least 2",

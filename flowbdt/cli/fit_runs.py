@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from ..errors import ConfigError, InputError
 from . import options
@@ -125,25 +126,20 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
 
 def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
-    from ..tables.transforms import TableTransform
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
-    from ..training.plan import check_config, check_table
+    from ..training.plan import check_config, check_table, fitted_transform
 
     if path is None:
         return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
     check_table(inputs)
-    transform = TableTransform(
-        settled.transforms,
-        settled.relations,
-        classify=inputs.classifies,
-        particles=settled.particles,
-    ).fit(table)
+    transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
     grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
-    columns = "\n".join(f"#   {line}" for line in transform.describe())
+    lines = [*transform.describe(), *([] if label is None else [label.describe()])]
+    columns = "\n".join(f"#   {line}" for line in lines)
     return (
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"

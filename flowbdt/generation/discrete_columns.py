@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..errors import ConfigError
-from ..seeding import RowNoise, drawn
+from ..flow.closed_form.mixture import MixturePreconditioner
+from ..seeding import RowNoise, drawn, stream
 from ..tables.conditions import ColumnScaling
 from ..tables.transforms import TableTransform
 from ..training.train_classifier import classifier_inputs
 from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import forests
 from .compiled.engine import CompiledTrees, warn_slow
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 class DiscreteColumns:
@@ -24,6 +27,8 @@ class DiscreteColumns:
     transform, scaling : of the run, the latter of columns and conditions
     classifiers : one for each column of the skeleton, in its order
     log_odds : functions that evaluate their trees, (n, p) float32 -> (n, K) float32
+    first : the closed form, if it has a mixture for each value of the first column: that tells the
+        values at a latent point, and not a classifier
     """
 
     def __init__(
@@ -32,40 +37,70 @@ class DiscreteColumns:
         scaling: ColumnScaling,
         classifiers: Sequence[ValueClassifier],
         log_odds: Sequence[Callable[[np.ndarray], np.ndarray]],
+        first: MixturePreconditioner | None = None,
     ) -> None:
         self._transform, n_columns = transform, len(transform.names)
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
-        self._classifiers, self._log_odds = classifiers, log_odds
+        self._classifiers, self._log_odds, self._first = classifiers, log_odds, first
 
-    def codes(
-        self, x: np.ndarray, cond: np.ndarray | None, seed: int, rows: np.ndarray, attempt: int
-    ) -> np.ndarray:
-        """Return codes (n, q), int, for the numeric columns of events (n, d) of these row numbers.
+    @property
+    def keeps_shares(self) -> bool:
+        """True if `wanted` says which values the first column shall have."""
+        return self._first is not None
 
-        ``cond`` (n, c) is in the units of the table.
+    def wanted(self, seed: int, rows: np.ndarray) -> np.ndarray:
+        """Return the codes (n,) that the first column shall have in events of these row numbers.
+
+        Its shares are nearly kept in any run of rows: fractions of multiples of the golden ratio
+        are spread evenly.
         """
-        known = np.full((len(x), len(self._classifiers)), -1)
-        return self.codes_given(x, cond, seed, rows, attempt, known)[0]
+        assert self._first is not None
+        turns = (stream(seed, "wanted").random() + rows * GOLDEN) % 1.0
+        return drawn(np.tile(self._first.shares_of_values, (len(rows), 1)), turns)
 
-    def codes_given(
+    def columns(
         self,
-        x: np.ndarray,
+        latent: np.ndarray,
+        cond: np.ndarray | None,
+        seed: int,
+        rows: np.ndarray,
+        attempt: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return columns (n, d), discrete ones left open, and codes (n, q) of events.
+
+        ``latent`` (n, m) are their latent columns before the joint transform, ``rows`` (n,) their
+        numbers; ``cond`` (n, c) is in the units of the table.
+        """
+        known = np.full((len(latent), len(self._classifiers)), -1)
+        return self.columns_given(None, latent, cond, seed, rows, attempt, known)[:2]
+
+    def columns_given(
+        self,
+        smooth: np.ndarray | None,
+        latent: np.ndarray,
         cond: np.ndarray | None,
         seed: int,
         rows: np.ndarray,
         attempt: int,
         known: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes (n, q) of which some are known, and the log of their probability (n,).
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the same of which some are known, and the log of their probability (n,).
 
-        ``known`` (n, q) is -1 where a code is unknown. Values that exclude a later known one are
-        not drawn; the probability is that of the known codes and of not having drawn such.
+        ``smooth`` (n, d) has known columns, NaN elsewhere, ``known`` (n, q) is -1 where a code is
+        unknown. Values that exclude a later known one are not drawn; the probability is that of
+        the known codes and of not having drawn such.
         """
         scaled = None if cond is None else self._conditions.forward(cond)
-        codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(x))
-        skeleton, rule, x = self._transform.skeleton, np.arange(len(x)), x.copy()
+        codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(latent))
+        transform, rule = self._transform, np.arange(len(latent))
+        values = _filled(smooth, transform.columns_of(latent))
+        skeleton, x = transform.skeleton, values.copy()
         for k in range(len(self._classifiers)):
-            shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
+            if k or self._first is None:
+                shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
+            else:
+                points = transform.joint.forward(latent)
+                shares = probabilities(self._first.log_probabilities(points), None)
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             with np.errstate(divide="ignore"):
@@ -77,8 +112,12 @@ class DiscreteColumns:
                     shares[possible] = left[possible] / total[possible, None]
                 log_weight += np.where(is_known, np.log(shares[rule, known[:, k]]), 0.0)
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
-            self._transform.enter_kinds(x, codes, k)
-        return codes, log_weight
+            if not k and self._first is not None and self._first.margins is not None:
+                bent = self._first.margins.bent(latent, codes[:, 0])
+                values = _filled(smooth, transform.columns_of(bent))
+                x = values.copy()
+            transform.enter_kinds(x, codes, k)
+        return values, codes, log_weight
 
     def completed(
         self,
@@ -132,6 +171,11 @@ class DiscreteColumns:
         inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
         margins = self._log_odds[k](inputs).reshape(len(x), -1)
         return probabilities(margins + self._classifiers[k].log_frequencies, allowed)
+
+
+def _filled(given: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    """Return given values (n, d), others where they are NaN."""
+    return values if given is None else np.where(np.isnan(given), values, given)
 
 
 def log_odds_of(

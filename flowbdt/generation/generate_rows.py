@@ -33,6 +33,10 @@ MOST_ATTEMPTS = 100
 MOST_DRAWS = 2_000
 """Attempts for an event that does not meet a cut; at a share of .01 one in 5e8 needs more."""
 
+MOST_TURNS = 1_000
+"""Attempts for an event with the value whose turn it is; at a share of .01 one in 23,000 needs more
+and has another value."""
+
 warn_of_events = partial(warn, category=DataWarning, stacklevel=3)
 
 NOT_FINITE = "{} not finite: the flow carried points beyond all numbers"
@@ -69,14 +73,22 @@ class EventGenerator:
         spans = [slice(low, high) for low, high in itertools.pairwise([0, *edges, len(rows)])]
         blocks = [self._attempt(seed, 0, rows[s], _at(cond, s), _at(start, s)) for s in spans]
         x, codes = blocks[0] if len(blocks) == 1 else map(np.vstack, zip(*blocks, strict=True))
-        if self.redraws:
+        if self.keeps_shares:
+            self._redraw_values(x, codes, seed, rows, cond)
+        elif self.redraws:
             self._redraw_rejected(x, codes, seed, rows, cond)
         return self._completed(x, codes, seed, rows, cond, self.fills)
 
     @property
     def redraws(self) -> bool:
         """True if some events are drawn anew."""
-        return self.ratio is not None or len(self.cuts) > 0
+        return self.ratio is not None or len(self.cuts) > 0 or self.keeps_shares
+
+    @property
+    def keeps_shares(self) -> bool:
+        """True if events of another value of the first column than the one wanted are."""
+        others = self.ratio is not None or len(self.cuts) > 0
+        return self.discrete is not None and self.discrete.keeps_shares and not others
 
     @property
     def is_rowwise(self) -> bool:
@@ -112,8 +124,7 @@ class EventGenerator:
         """Return columns (n, d) of latent points, and the codes (n, q) that classifiers drew."""
         if self.discrete is None:
             return self._inverse(z), np.zeros((len(z), 0), dtype=np.int64)
-        x = self.transform.numeric_columns(z)
-        return x, self.discrete.codes(x, cond, seed, rows, attempt)
+        return self.discrete.columns(self.transform.latent_of(z), cond, seed, rows, attempt)
 
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
         """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""
@@ -131,6 +142,17 @@ class EventGenerator:
         if undefined:
             warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
         return x
+
+    def _redraw_values(
+        self, x: np.ndarray, codes: np.ndarray, seed: int, rows: np.ndarray, cond: Any
+    ) -> None:
+        """Draw events (k, d) and codes anew, in place, that have another value than wanted."""
+        assert self.discrete is not None
+        wanted, attempt = self.discrete.wanted(seed, rows), 1
+        left = np.flatnonzero(codes[:, 0] != wanted)
+        while len(left) and attempt < MOST_TURNS:
+            x[left], codes[left] = self._attempt(seed, attempt, rows[left], _at(cond, left))
+            left, attempt = left[codes[left, 0] != wanted[left]], attempt + 1
 
     def _redraw_rejected(
         self, x: np.ndarray, codes: Any, seed: int, rows: Any, cond: Any, first: int = 1

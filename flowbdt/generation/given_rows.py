@@ -220,11 +220,10 @@ class _RowCompleter:
         noise = RowNoise(0, "pool", numbers)
         drawn_rows = draw_unknown(mixture, np.full((POOL, m), np.nan), noise)
         n_cond = len(generator.scaling.centre) - len(generator.transform.names)
-        values = generator.transform.columns_of(drawn_rows[:, : m - n_cond])
         cond = None
         if n_cond:
             cond = generator.scaling[-n_cond:].inverse(drawn_rows[:, -n_cond:])
-        codes = generator.discrete.codes(values, cond, 0, numbers, 0)
+        _, codes = generator.discrete.columns(drawn_rows[:, : m - n_cond], cond, 0, numbers, 0)
         share = softmax(mixture.log_joint(drawn_rows, np.ones(m, dtype=bool)))
         result = []
         for code, known in zip(codes.T, generator.transform.skeleton.values, strict=True):
@@ -333,10 +332,11 @@ class _RowCompleter:
                 log_weight -= log_tilt(self.mixture, whole, tilt)
         gaps, codes = np.isnan(rows.x), rows.codes
         smooth = transform.smooth(rows.x)
-        values = np.where(np.isnan(smooth), transform.columns_of(latent), smooth)
-        if generator.discrete is not None:
-            codes, log_probability = generator.discrete.codes_given(
-                values, rows.cond, seed, rows.numbers, 0, rows.codes
+        if generator.discrete is None:
+            values = np.where(np.isnan(smooth), transform.columns_of(latent), smooth)
+        else:
+            values, codes, log_probability = generator.discrete.columns_given(
+                smooth, latent, rows.cond, seed, rows.numbers, 0, codes
             )
             log_weight += log_probability
         with warnings.catch_warnings():

@@ -14,6 +14,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, InputError, reading
 from ..flow.closed_form import from_bytes
+from ..flow.closed_form.mixture import MixturePreconditioner
 from ..flow.fields import Stepwise
 from ..flow.parametrisations import convention_for
 from ..flow.paths import PATHS
@@ -170,6 +171,13 @@ class Flow:
             (self.n_latent, n_cond, start),
         ):
             raise FormatError("the columns of preconditioner.npz are not those of plan.json")
+        mixture, sizes = self.preconditioner, [len(v) for v in self.transform.skeleton.values[:1]]
+        if isinstance(mixture, MixturePreconditioner) and mixture.margins is not None:
+            wanted = [len(mixture.shares_of_values)], mixture.margins.real.shape[1]
+            if wanted != (sizes, self.transform.joint.mean.size):
+                raise FormatError(
+                    "the values of preconditioner.npz are not those of transform.json"
+                )
         self._stepwise(None)
         point = np.zeros((1, self.n_latent))
         cond = np.zeros((1, n_cond)) if n_cond else None
@@ -370,7 +378,10 @@ class Flow:
                 )
             classifiers.append(classifier)
             log_odds.append(function)
-        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds)
+        mixture, first = self.preconditioner, None
+        if isinstance(mixture, MixturePreconditioner) and mixture.tags is not None:
+            first = mixture
+        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""

@@ -90,6 +90,10 @@ class Skeleton:
         rules = [meet[codes[:, i]] for (i, j), meet in self.allowed.items() if j == column]
         return np.logical_and.reduce(rules) if rules else None
 
+    def follows(self, column: int) -> bool:
+        """Return if a column is a function of one before it."""
+        return any(j == column and _is_function(meet) for (_, j), meet in self.allowed.items())
+
     def are_missing(self, codes: np.ndarray, column: int) -> np.ndarray:
         """Return where the codes (n, q) of a column are that of a missing value, bool (n,)."""
         last = len(self.values[column]) - 1

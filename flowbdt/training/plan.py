@@ -22,6 +22,7 @@ from ..config import ModelConfig
 from ..errors import ConfigError, DataWarning, FormatError, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS
 from ..flow.closed_form.gaps import ROUNDS, fill_gaps
+from ..flow.closed_form.mixture import MixturePreconditioner
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
 from ..flow.paths import PATHS, Path
@@ -39,6 +40,7 @@ from ..tables.particles import check_particles
 from ..tables.relations import order_relations
 from ..tables.transforms import TableTransform
 from . import run_directory
+from .label_first import Label, choose_label, may_choose
 from .run_directory import RunDirectory
 from .task_files import FIELDS, is_planned_array
 
@@ -289,13 +291,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     counted = np.ones(table.n) if table.weight is None else table.weight
     if table.n - valid.sum() < MIN_ROWS or not (counted[valid].any() and counted[~valid].any()):
         valid = np.zeros(table.n, dtype=bool)  # too few events to set some aside
-    transform = TableTransform(
-        config.transforms,
-        config.relations,
-        seed=derive(inputs.seed, "transform"),
-        classify=inputs.classifies,
-        particles=config.particles,
-    ).fit(table, ~valid)
+    transform, label = fitted_transform(inputs, ~valid)
     _check_stored(transform)
     if len(transform.skeleton) and not inputs.classifies:
         raise ConfigError(
@@ -309,7 +305,34 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     if len(transform.skeleton):
         arrays["codes"] = transform.codes(table)
     arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
-    return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"))
+    return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"), label)
+
+
+def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, Label | None]:
+    """Return the transform, fitted to the rows ``used`` (n,), bool, and the column drawn first.
+
+    With such a column it is fitted to all rows: there are few, and the closed form bears them.
+    """
+    table, config = inputs.table, inputs.config
+
+    def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
+        return TableTransform(
+            config.transforms,
+            config.relations,
+            seed=derive(inputs.seed, "transform"),
+            classify=inputs.classifies,
+            first=first,
+            particles=config.particles,
+        ).fit(table, used)
+
+    transform, label = fitted(used), None
+    if inputs.classifies and may_choose(config, table):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # they came already
+            seed = derive(inputs.seed, "label")
+            label = choose_label(table, transform, lambda first: fitted(None, first), seed)
+            transform = transform if label is None else fitted(None, label.name)
+    return transform, label
 
 
 def _latent(
@@ -400,8 +423,12 @@ def _fitted(
     arrays: dict[str, np.ndarray | None],
     valid: np.ndarray,
     seed: int,
+    label: Label | None = None,
 ) -> dict[str, Any]:
-    """Return the arrays and files to store; the closed form is fitted on the training rows."""
+    """Return the arrays and files to store; the closed form is fitted on the training rows.
+
+    One for each value of a ``label`` is fitted on all rows.
+    """
     table, config = inputs.table, inputs.config
     cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
     scaling = ColumnScaling.fit(table.x, cond)
@@ -412,7 +439,15 @@ def _fitted(
     others = (*run_directory.REAL, "codes")
     rows = {FIELDS.get(k, k): a[~valid] for k, a in stored.items() if k not in others}
     velocity = config.preconditioner if transform.n_latent else None
-    closed_form = PRECONDITIONERS.build(velocity or "none").fit(seed=seed, **rows)
+    if label is None:
+        closed_form = PRECONDITIONERS.build(velocity or "none").fit(seed=seed, **rows)
+    else:
+        codes, n_values = np.asarray(arrays["codes"])[:, 0], len(transform.skeleton.values[0])
+        closed_form = MixturePreconditioner().fit_values(
+            stored["z"], codes, n_values, label.complexity, seed
+        )
+        real = transform.joint.inverse(stored["z"].astype(np.float64))
+        closed_form.fit_margins(real, codes, transform.latent_of, seed)
     files = {
         "transform.json": atomic_files.json_bytes(transform.to_json()),
         "preconditioner.npz": closed_form.to_bytes(),
@@ -422,6 +457,8 @@ def _fitted(
     known: dict[str, Any] = {"scaling": conditions.stored(scaling, ranges)}
     if len(transform.skeleton):
         known["classified"] = transform.skeleton.names
+    if label is not None:
+        known["first"] = label.name
     return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
 
 
@@ -455,7 +492,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "n_train": int((~arrays["valid"]).sum()),
             "n_valid": int(arrays["valid"].sum()),
             "n_latent": arrays["z"].shape[1],
-            "rejection": inputs.config.rejection,
+            "rejection": inputs.config.rejection and "first" not in fitted["columns"],
             "made_with": {name: version(name) for name in ("flowbdt", "numpy", "scipy", "xgboost")}
             | {"python": platform.python_version(), "machine": platform.machine()},
         }
@@ -468,7 +505,9 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     settings = plan["fingerprint"]["settings"]
     shared = ("path", "coupling", "inputs", "booster")
     noise = {**settings["noise"], "candidates": _candidates(settings, plan)}
-    tasks = []
+    columns, tasks = plan["fingerprint"]["columns"], []
+    if columns.get("first"):  # trees learn too little from few rows, and blur the classes
+        settings = {**settings, "booster": {**settings["booster"], "n_estimators": 0}}
     common = {
         "format": run_directory.FORMAT,
         "seed": settings["random_state"],
@@ -484,11 +523,12 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             "noise": noise,
         }
         tasks.append(content)
-    columns = plan["fingerprint"]["columns"]
     n_columns = len(columns["names"])
     for k, name in enumerate(columns.get("classified", ())):
         scaling = {key: columns["scaling"][key][:n_columns] for key in ("centre", "scale")}
         content = {"step": len(tasks), "column": k, "name": name, "scaling": scaling}
+        if name == columns.get("first"):
+            content["from_mixture"] = True
         tasks.append({**common, **content})
     return [{**content, "digest": atomic_files.digest(content)} for content in tasks]
 

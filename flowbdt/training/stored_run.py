@@ -101,6 +101,7 @@ class Columns(Stored):
     originals: dict[str, Text] | None = None
     scaling: Scaling | None = None
     classified: list[Text] | None = None
+    first: Text | None = None  # of the classified ones, if a mixture is fitted for each value
 
 
 class Fitted(Stored):
@@ -145,6 +146,7 @@ class ClassifierTask(Job, kw_only=True):
     column: AtLeastZero
     name: Text
     scaling: Centres
+    from_mixture: bool = False  # its probabilities are those of the closed form: no trees
 
 
 class Task(Job, kw_only=True):
@@ -240,6 +242,7 @@ def check_plan(plan: Mapping[str, Any], what: str) -> None:
         "categories": set(columns["categories"]) <= set(every),
         "originals": set(columns.get("originals") or ()) <= set(every),
         "classified": all(n in names or any(p in n for p in PATTERNS) for n in classified),
+        "first": columns.get("first") in (None, *classified[:1]),
     }
     for name, fits in good.items():
         if not fits:

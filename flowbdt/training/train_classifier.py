@@ -63,5 +63,6 @@ def train_classifier(
         None if weight is None else np.asarray(weight, dtype=np.float64)[rows],
         seed=derive(task["seed"], "classifier", k),
         n_threads=n_threads,
+        grows=not task.get("from_mixture"),
     )
     return classifier.to_bytes(), {**classifier.summary, "rows": len(rows)}

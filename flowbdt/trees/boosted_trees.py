@@ -31,7 +31,7 @@ class BoosterParameters:
     Which of them go together is for XGBoost to say, see `check_parameters`.
     """
 
-    n_estimators: Annotated[AtLeastOne, Int32]
+    n_estimators: Count
     early_stopping_rounds: Count
     outputs_per_group: Count
     split_outputs: Count
@@ -99,7 +99,7 @@ class BoostedTrees:
     ----------
     parameters : mapping of XGBoost parameters by XGBoost's names, and
 
-        - ``n_estimators``: trees of each group of outputs;
+        - ``n_estimators``: trees of each group of outputs; 0 for the closed form alone;
         - ``early_stopping_rounds`` (0: off; needs validation rows), for each group by itself;
         - ``outputs_per_group`` (0: all in one): at most this many outputs share a booster;
         - ``split_outputs`` (0: all of the group): on how many outputs, drawn for each tree, its
@@ -128,6 +128,8 @@ class BoostedTrees:
         """
         ours = {name: int(self.parameters.get(name, 0)) for name in FLOWBDT_PARAMETERS}
         settings = _of_xgboost(self.parameters) | {"seed": seed, "nthread": n_threads}
+        if not ours["n_estimators"]:
+            settings["base_score"] = 0.0
         max_bin = int(settings.get("max_bin", 256))
         draws = Draws(train, refresh, max_bin, n_threads)
         bins = draws.table.matrix

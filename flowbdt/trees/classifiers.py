@@ -75,10 +75,12 @@ class ValueClassifier:
         *,
         seed: int,
         n_threads: int,
+        grows: bool = True,
     ) -> Self:
         """Learn codes (n,) from inputs (n, p), float32; the result does not depend on threads.
 
-        ``weight`` (n,) are event weights, of which only the ratios matter.
+        ``weight`` (n,) are event weights, of which only the ratios matter. Without ``grows`` there
+        are frequencies only.
         """
         weight = relative_or_ones(weight, len(codes))
         shares = np.bincount(codes, weight, n_values) + 1e-3
@@ -90,14 +92,17 @@ class ValueClassifier:
         folds = [held for held in folds if weight[held].any() and weight[~held].any()]
         tables = [_Fold.of(rows, held) for held in folds]
         settings |= growth.parameters
-        trials = [_Trial.of(tables, growth, settings | {"max_depth": d}) for d in growth.depths]
+        without = _mean([fold.loss_without_trees for fold in tables])
+        trials = [_Trial(settings, 0, without)]
+        if grows:
+            trials = [_Trial.of(tables, growth, settings | {"max_depth": d}) for d in growth.depths]
         best = min(trials, key=lambda trial: trial.log_loss)
         booster = xgb.train(best.settings, rows.table(), best.rounds, verbose_eval=False)
         booster.set_attr(log_frequencies=" ".join(map(repr, rows.log_frequencies.tolist())))
         result = cls(booster, rows.log_frequencies)
         result.summary = {
             "trees": best.rounds,
-            "log_loss_without_trees": _mean([fold.loss_without_trees for fold in tables]),
+            "log_loss_without_trees": without,
             "log_loss": best.log_loss,
         }
         return result

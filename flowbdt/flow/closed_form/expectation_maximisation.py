@@ -28,12 +28,14 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class MixtureSettings:
-    """Kind of the covariance matrices, their rank if it is low, and ``shrinkage``: events of the
-    pooled matrix that are mixed into each component's."""
+    """Kind of the covariance matrices, their rank if it is low, and ``shrinkage``: events of a
+    shared matrix that are mixed into each component's, of ``shared`` (p, p), None for the pooled
+    one."""
 
     kind: type[Covariances]
     rank: int
     shrinkage: float
+    shared: np.ndarray | None = None
 
 
 Patterns = tuple[tuple[np.ndarray | slice, np.ndarray], ...]
@@ -128,25 +130,30 @@ def maximisation(
         before = previous.covariances.take(kept)
         previous = GaussianMixture(previous.log_weights[kept], previous.means[kept], before)
     counts, means, scatter = _moments(weighted, rows, previous)
-    scatter = shrunk(scatter, counts, settings.shrinkage)
+    scatter = shrunk(scatter, counts, settings.shrinkage, settings.shared)
     covariances = settings.kind.estimate(scatter, settings.rank, before)
     return GaussianMixture(np.log(counts / counts.sum()), means, covariances)
 
 
-def shrunk(scatter: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndarray:
+def shrunk(
+    scatter: np.ndarray, counts: np.ndarray, shrinkage: float, shared: np.ndarray | None = None
+) -> np.ndarray:
     """Mix into each matrix (K, p, p) a few events of the pooled one, and into that its diagonal.
+
+    ``shared`` (p, p) replaces the pooled matrix.
 
     A component with few events, fewer than variables even, borrows its shape from the others.
 
     Source: Friedman 1989, J. Am. Stat. Assoc. 84, 165, equations 16 to 18 (the form; weights
     derived here).
     """
-    total = counts.sum()
-    pooled = np.tensordot(counts / total, scatter, axes=1)
-    kept = total / (total + shrinkage)
-    pooled = kept * pooled + (1.0 - kept) * np.diag(np.diag(pooled))
+    if shared is None:
+        total = counts.sum()
+        pooled = np.tensordot(counts / total, scatter, axes=1)
+        kept = total / (total + shrinkage)
+        shared = kept * pooled + (1.0 - kept) * np.diag(np.diag(pooled))
     share = (counts / (counts + shrinkage))[:, None, None]
-    return share * scatter + (1.0 - share) * pooled
+    return share * scatter + (1.0 - share) * shared
 
 
 def _moments(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -25,9 +25,13 @@ from .expectation_maximisation import (
     search_components,
 )
 from .mixture_on_path import Motion, PreparedMixture
+from .mixture_per_value import N_DRAWS, Complexity, JoinedMixture, Margins
 
 LARGEST_STORED = 1e30
 """Largest number of a stored mixture; its squares are within float64."""
+
+
+KNOTS = ("drawn", "real")
 
 
 @PRECONDITIONERS.register("mixture")
@@ -65,6 +69,10 @@ class MixturePreconditioner(Preconditioner):
     shrinkage: NotNegative = 2.0
     max_iter: AtLeastOne = 100
     max_rows: AtLeastOne = 50_000
+    tags = None  # type: np.ndarray | None
+    margins = None  # type: Margins | None
+    """Of `fit_values`: to which value of the column drawn first each component belongs, (K,), and
+    what its columns are bent to."""
 
     def fit(self, z: np.ndarray, *, seed: int, **rows: Any) -> Self:
         from threadpoolctl import threadpool_limits
@@ -101,6 +109,53 @@ class MixturePreconditioner(Preconditioner):
         self._mixture = fitted.moved(shift, scale)
         return self
 
+    def fit_values(
+        self, z: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int
+    ) -> Self:
+        """Fit a mixture to the rows z (n, m) of each value of a column, and join them."""
+        from threadpoolctl import threadpool_limits
+
+        y, weight, self._layout = _joined(z)
+        self._n_rows, self._search = len(y), {}
+        shift, scale = standard(y, weight)
+        with threadpool_limits(1, user_api="blas"):
+            joined = JoinedMixture.fit((y - shift) / scale, codes, n_values, chosen, seed)
+        self._mixture, self.tags = joined.mixture.moved(shift, scale), joined.tags
+        return self
+
+    def fit_margins(
+        self,
+        real: np.ndarray,
+        codes: np.ndarray,
+        latent_of: Callable[[np.ndarray], np.ndarray],
+        seed: int,
+    ) -> None:
+        """Fit `margins` to rows (n, m) with codes (n,); ``latent_of`` maps points z to such."""
+        assert self.tags is not None
+
+        def drawn(value: int) -> np.ndarray:
+            mine = np.flatnonzero(self.tags == value)
+            part = self._mixture.covariances.take(mine).dense()
+            share = np.exp(self._mixture.log_weights[mine])
+            rng = seeding.stream(seed, "margins", value)
+            k = rng.choice(len(mine), N_DRAWS, p=share / share.sum())
+            noise = rng.standard_normal((N_DRAWS, part.shape[1]))
+            spread = np.einsum("nij,nj->ni", np.linalg.cholesky(part)[k], noise)
+            return latent_of(self._mixture.means[mine][k] + spread)
+
+        self.margins = Margins.fit(drawn, real, codes, int(self.tags.max()) + 1)
+
+    @property
+    def shares_of_values(self) -> np.ndarray:
+        """The shares (V,) of the values of `fit_values`."""
+        assert self.tags is not None
+        return np.bincount(self.tags, np.exp(self._mixture.log_weights))
+
+    def log_probabilities(self, z: np.ndarray) -> np.ndarray:
+        """Return log probabilities (n, V) of the values of `fit_values` at points z (n, m)."""
+        assert self.tags is not None
+        return JoinedMixture(self._mixture, self.tags).log_probabilities(z)
+
     def at(self, path: Path, t: float, t_next: float | None = None) -> PreparedMixture:
         return self.moved(Motion.of(path, t, t_next))
 
@@ -119,19 +174,23 @@ class MixturePreconditioner(Preconditioner):
             f"{plural(k, 'Gaussian')} ({self._mixture.covariances.kind} covariance) for"
             f" {plural(layout.p, 'variable')}, fitted to {plural(self._n_rows, 'row')}"
         )
+        if self.tags is not None:
+            line += f", {plural(int(self.tags.max()) + 1, 'value')} of the column drawn first"
         if not self._search:
             return line
         tried = ", ".join(f"{n}: {value:.3f}" for n, value in self._search.items())
         return f"{line}; log-likelihood per held-out row by number of Gaussians: {tried}"
 
     def state(self) -> dict[str, np.ndarray]:
-        layout = self._layout
+        layout, margins = self._layout, {} if self.margins is None else vars(self.margins)
         sizes = [layout.m, layout.n_cond, int(layout.has_source), self._n_rows]
         return {
             "sizes": np.array(sizes),
             "log_weights": self._mixture.log_weights,
             "means": self._mixture.means,
             "search": np.array(list(self._search.items()), dtype=np.float64).reshape(-1, 2),
+            **({} if self.tags is None else {"tags": self.tags}),
+            **{f"margins_{name}": array for name, array in margins.items()},
             **vars(self._mixture.covariances),
         }
 
@@ -168,10 +227,30 @@ class MixturePreconditioner(Preconditioner):
             if not np.allclose(covariances.covariances, covariances.covariances.transpose(0, 2, 1)):
                 raise FormatError("the covariances of a stored mixture are not symmetric")
         known = {"sizes", "search", "log_weights", "means", "name", "format", *vars(covariances)}
+        if "tags" in state:
+            known |= restored._restore_values(state, k)
         if unknown := sorted(state.keys() - known):
             raise FormatError(f"a stored mixture has unknown arrays {unknown}")
         restored._mixture = GaussianMixture(log_weights, means, covariances)
         return restored
+
+    def _restore_values(self, state: Mapping[str, np.ndarray], k: int) -> set[str]:
+        """Restore what `fit_values` and `fit_margins` learned; return the names of the arrays."""
+        tags = self.tags = stored_array(state, "tags", (k,), "i", 0)
+        values, m = np.arange(tags.max() + 1), self._layout.m
+        if self._layout.p != m or not np.array_equal(np.unique(tags), values):
+            raise FormatError("the components of a stored mixture belong to no known values")
+        end = LARGEST_STORED
+        of_knots = stored_array(state, "margins_values", (None,), "i", 0, len(values) - 1)
+        shape = len(of_knots), None
+        self.margins = Margins(
+            of_knots, *(stored_array(state, f"margins_{k}", shape, "f", -end, end) for k in KNOTS)
+        )
+        same = of_knots[1:] == of_knots[:-1]
+        for knots in (self.margins.drawn, self.margins.real):
+            if knots.shape[1] < m or (np.diff(knots, axis=0)[same] < 0).any():
+                raise FormatError("quantiles of a stored mixture do not rise")
+        return {"tags", "margins_values", *(f"margins_{name}" for name in KNOTS)}
 
     def sizes(self) -> tuple[int, int, bool]:
         return self._layout.m, self._layout.n_cond, self._layout.has_source

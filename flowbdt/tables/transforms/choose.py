@@ -40,6 +40,9 @@ UNLIKELY = 20.0
 BEYOND = 18.0
 """Rows that a smooth density would have beyond the extreme value where it counts as an edge."""
 
+SPIKE = 0.2
+"""Share of rows with one value from which on a column keeps its ranks, see `straightened`."""
+
 
 def choose(values: np.ndarray, dtype: str = "float64", is_category: bool = False) -> Choice:
     """Choose the transform of the training values (n,) of a column, and say why.
@@ -329,6 +332,21 @@ def _as_angle(values: np.ndarray, unit: float) -> dict[str, Any] | None:
         if inside and values.max() - values.min() > 0.99 * turn:
             return {"name": "circular", "period": turn, "low": low}
     return None
+
+
+def straightened(spec: dict[str, Any], reason: str, values: np.ndarray) -> Choice:
+    """Return a linear transform in place of ranks and logarithms, unless many values are one.
+
+    For columns that are normal within the classes of a label: together they are not, and ranks
+    would bend the classes.
+    """
+    largest = np.unique(values, return_counts=True)[1].max()
+    if largest > SPIKE * len(values) or spec["name"] not in ("rank", "log", "integer"):
+        return spec, reason
+    reason += ", shape kept for the classes"
+    if spec["name"] == "integer":
+        return {**spec, "inner": "standard", "tails": "limit"}, reason
+    return {"name": "standard"}, reason
 
 
 def choose_integer_tails(

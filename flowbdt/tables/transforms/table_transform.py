@@ -22,7 +22,7 @@ from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
-from .choose import choose
+from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
 
 FORMAT = 1
@@ -129,6 +129,8 @@ class TableTransform:
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
     particles : that relations may name, see `flowbdt.tables.particles.Particle`
+    first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
+        columns keep their shape then, see `choose.straightened`
 
     Notes
     -----
@@ -157,12 +159,14 @@ class TableTransform:
         seed: int = 0,
         classify: bool = False,
         particles: Mapping[str, Any] | None = None,
+        first: str | None = None,
     ) -> None:
         self.spec = spec
         self.relations = relations
         self.seed = seed
         self.classify = classify
         self.particles = dict(particles or {})
+        self.first = first
 
     def fit(self, table: EventTable, used: np.ndarray | None = None) -> TableTransform:
         """Learn from a table; what is smooth from its rows ``used`` (n,), bool, only.
@@ -191,7 +195,8 @@ class TableTransform:
         known = self._classified()
         codes = {name: self._codes(table, name, values) for name, values in known.items()}
         kinds = [name for name, pattern in self.patterns.items() if pattern.mixed is not None]
-        self.skeleton = Skeleton.fit(known, codes, kinds)
+        order = kinds if self.first is None else [self.first, *kinds]
+        self.skeleton = Skeleton.fit(known, codes, order)
         return self
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
@@ -353,6 +358,8 @@ class TableTransform:
                     reason += ", with too few rows for a classifier"
                 else:
                     spec = {"name": "classified"}
+            if self.first is not None:
+                spec, reason = straightened(spec, reason, values)
         built = build_column(spec)
         if isinstance(built, Mixed):  # fitted when it is known what is smooth
             return _Column(name, dtype, built, reason, low, high)
@@ -404,6 +411,8 @@ class TableTransform:
             options = {"atoms": atoms.tolist(), "equal": [table.names[j] for j in equal]}
             options |= {k: v for k, v in as_set.get(i, {}).items() if v != "auto"}
             if i not in as_set and self._is_relation(column, options["equal"], columns):
+                continue
+            if i not in as_set and self.first is not None:  # a mixture for each value has them
                 continue
             known, kinds = ~np.isnan(values), Mixed(**options).kinds(values, columns)
             smooth = known & (kinds == 0)
@@ -626,13 +635,16 @@ class TableTransform:
 
     def numeric_columns(self, z: np.ndarray) -> np.ndarray:
         """Return `inverse` before `complete`: what the flow alone says."""
+        return self.columns_of(self.latent_of(z))
+
+    def latent_of(self, z: np.ndarray) -> np.ndarray:
+        """Return the latent columns (n, m) before the joint transform. Raises as `inverse`."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.n_latent:
             raise InputError(f"latent values must have shape (n, {self.n_latent}), got {z.shape}")
         checks.finite(z, self.latent_names, "latent values")
         with np.errstate(over="ignore", invalid="ignore"):
-            latent = np.nan_to_num(self._joint.inverse(z), nan=0.0)
-        return self.columns_of(latent)
+            return np.nan_to_num(self._joint.inverse(z), nan=0.0)
 
     def columns_of(self, latent: np.ndarray) -> np.ndarray:
         """Return `numeric_columns` of the latent columns (n, m) before the joint transform."""
