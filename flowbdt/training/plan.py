@@ -21,7 +21,7 @@ from .. import atomic_files
 from ..config import ModelConfig
 from ..errors import ConfigError, DataWarning, FormatError, InputError, RunError
 from ..flow.closed_form import PRECONDITIONERS
-from ..flow.closed_form.gaps import fill_gaps
+from ..flow.closed_form.gaps import ROUNDS, fill_gaps
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..flow.couplings import COUPLINGS
 from ..flow.parametrisations import Convention, convention_for
@@ -355,6 +355,7 @@ def _latent(
         table.weight,
         used,
         derive(seed, "fill"),
+        ROUNDS if transform.gaps else 1,  # of mixed columns no event shows what is filled in
     )
     transform.refit_joint(filled[used], None if table.weight is None else table.weight[used])
     return transform.joint.forward(filled)

@@ -33,13 +33,14 @@ def fill_gaps(
     weight: np.ndarray | None,
     used: np.ndarray,
     seed: int,
+    rounds: int = ROUNDS,
 ) -> np.ndarray:
     """Return rows ``known`` (n, m) with draws given what is known in place of NaN.
 
     ``others`` (n, q) are further variables of the same rows, NaN where unknown. Rows ``used`` (n,),
     bool, with event weights (n,), are learned from. A Gaussian is fitted to them as they are, which
     brings mean and correlations right, and fills them; then, for the shapes, mixtures by stochastic
-    expectation maximisation: each is fitted to the filled rows and fills them again.
+    expectation maximisation: each of ``rounds`` is fitted to the filled rows and fills them again.
 
     Source: Celeux, Diebolt 1985, "The SEM algorithm", Computational Statistics Quarterly 2, 73.
     """
@@ -51,13 +52,13 @@ def fill_gaps(
         chosen = np.sort(chosen[:FEWER_ROWS])
     rows, share = np.hstack([known, others]), None if weight is None else weight[chosen]
     mixture, wanted = one_gaussian(rows[chosen], share), 0
-    for number in range(ROUNDS + 1):
-        now = gappy if number == ROUNDS else np.intersect1d(gappy, chosen)
+    for number in range(rounds + 1):
+        now = gappy if number == rounds else np.intersect1d(gappy, chosen)
         key = derive(seed, "fill", number)
         if len(now):
             new = draw_unknown(mixture, rows[now], RowNoise(key, "fill", now))
             filled[now] = np.where(missing[now], new[:, : known.shape[1]], known[now])
-        if number < ROUNDS:
+        if number < rounds:
             fitted = MixturePreconditioner(n_components=wanted or "auto").fit(
                 filled[chosen], cond=others[chosen], weight=share, seed=key
             )
