@@ -91,6 +91,18 @@ def test_equal_distributions_are_nearly_all_accepted():
     assert ratio.acceptance > 0.8
 
 
+def test_where_few_events_are_like_real_ones_only_these_are_kept():
+    """A tenth of the events is near a ring; the ratio of all others is about the same, near 0."""
+    rng = np.random.default_rng(0)
+    angle, radius = rng.uniform(0, 2 * np.pi, 3000), rng.normal(1.0, 0.02, 3000)
+    ring = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    real, made = (np.column_stack([x, np.hypot(*x.T)]) for x in (ring, rng.normal(size=(8000, 2))))
+    ratio = DensityRatio.fit(real, made, None, seed=1, n_threads=1)
+    kept = made[ratio.keeps(made, rng.random(len(made)))]
+    assert np.abs(kept[:, 2] - 1).mean() < 0.05
+    assert ratio.acceptance == pytest.approx(len(kept) / len(made), rel=0.2)
+
+
 def test_rejection_removes_what_the_flow_leaves_in_a_gap(plain, rejecting):
     before, after = (in_the_gap(model.sample(8000, random_state=3)) for model in (plain, rejecting))
     assert before > 0.2

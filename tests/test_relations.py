@@ -77,6 +77,9 @@ def test_relation_knows_its_target_and_sources():
         "",
         "t = a" + " + a" * 400,
         "t = " + "(" * 300 + "a" + ")" * 300,
+        "t = " + "-" * 300 + "a",
+        "t = a == " + "9" * 400,
+        5,
     ],
 )
 def test_anything_but_an_expression_is_refused(text):
@@ -250,11 +253,40 @@ def test_what_is_wrong_with_an_observable_is_said(text, message):
         ({"pt": ["pt1"]}, "must be the name of a column or a number"),
         ({"E": "a", "energy": "b"}, "has its E twice"),
         ("pt1", "must be a mapping"),
+        ({"pt": 10**400, "eta": 0, "phi": 0, "mass": 0}, "pt must be the name of a column or"),
+        ({"pt": "pt1", "eta": 0, "phi": 0, "mass": np.nan}, "mass must be the name of a column or"),
+        ({"pt": "pt1", "eta": 0, "phi": 0, "mass": -1}, "has a negative mass"),
     ],
 )
 def test_what_is_wrong_with_a_particle_is_said(spec, message):
     with pytest.raises(ConfigError, match=message):
         declared(None, {"j": spec})
+
+
+@pytest.mark.parametrize("spec", ["e1", 3, [{"name": "e1"}], {"class": {}}, {3: {}}])
+def test_particles_of_another_type_are_refused(spec):
+    with pytest.raises(ConfigError, match="particle.*e1"):
+        declared(None, spec)
+
+
+@pytest.mark.parametrize("texts", [5, b"a = b", {"a": "b"}, [5]])
+def test_expressions_of_another_type_are_refused(texts):
+    for read in (Observables.parse, Cuts.parse):
+        with pytest.raises(ConfigError, match="text"):
+            read(texts)
+
+
+def test_expressions_at_the_limit_of_nesting_are_evaluated():
+    relation = Relation.parse("t = " + "-" * 180 + "a")
+    np.testing.assert_array_equal(relation.evaluate(COLUMNS), COLUMNS["a"])
+
+
+def test_names_and_texts_are_taken_as_they_are_written():
+    micro, kind = "\u00b5_pt", "a`b`c"  # Python reads the sign for micro as a Greek letter
+    rows = EventTable.of({micro: np.array([1.0, 3.0]), "kind": np.array([kind, "d"])})
+    cuts = Cuts.parse([f"{micro} > 0 and kind == {kind!r}"]).bound(rows.names, rows.categories)
+    assert cuts.hold(rows.by_name()).tolist() == [True, False]
+    assert Observables.parse([f"{micro}2 = 2 * {micro}"]).names == (f"{micro}2",)
 
 
 def test_names_are_held_against_the_columns():

@@ -8,12 +8,13 @@ units of the table, conditions included: what is learned is the ratio of their d
 from __future__ import annotations
 
 import time
+from warnings import warn
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..errors import ConfigError, FormatError
+from ..errors import ConfigError, DataWarning, FormatError
 from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
 from ..training.executors.local import checked_threads
@@ -37,6 +38,9 @@ MOST_REAL = 400_000
 
 COUNTED = 8_192
 """Generated events of which the share that meets the cuts is taken."""
+
+FEW_KEPT = 0.05
+"""Share of generated events that a rejection keeps below which it says so."""
 
 LEAST_SHARE = 0.01
 """Of generated events that must meet the cuts."""
@@ -105,6 +109,14 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
+    if ratio.acceptance < FEW_KEPT:
+        warn(
+            f"the rejection keeps {ratio.acceptance:.1%} of the generated events, as few are like"
+            " training events: generating takes as much longer. Try more steps or trees, or"
+            " rejection=False",
+            DataWarning,
+            stacklevel=2,
+        )
     content = ratio.to_bytes()
     atomic_files.write_bytes(run.file(run_directory.REJECTION), content)
     report = {

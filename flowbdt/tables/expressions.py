@@ -33,6 +33,14 @@ from .particles import (
 
 MAX_LENGTH = 1000
 """Characters of an expression."""
+MAX_DEPTH = 200
+"""Levels of its syntax tree: walking it never meets Python's own limit."""
+MAX_NUMBER = 2**1023
+
+NAMES = re.compile(
+    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`(?P<quoted>[^`]+)`|(?P<word>[^\W\d]\w*)"""
+)
+"""Texts, which stay as they are, and names, in backticks or not."""
 
 Kind = Literal["number", "condition", "particle", "text"]
 Columns = Mapping[str, Any]
@@ -120,11 +128,10 @@ class Expression:
 
     @classmethod
     def _checked(cls, tree: ast.expr, text: str, what: str, particles: Particles) -> Self:
+        if _depth(tree) > MAX_DEPTH:
+            raise ConfigError(f"{what} {text!r} is nested too deeply, in over {MAX_DEPTH} levels")
         reader = _Reader(f"{what} {text!r}", particles)
-        try:
-            kind = reader.kind(tree)
-        except RecursionError as error:
-            raise ConfigError(f"{what} {text!r} is nested too deeply") from error
+        kind = reader.kind(tree)
         if kind not in ("number", "condition"):
             raise ConfigError(
                 f"{what} {text!r} is a {kind}, not a number or a condition; of particles say for"
@@ -202,23 +209,33 @@ def named_expression(
 def _parsed(text: Any, what: str, wanted: type) -> Any:
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
         raise ConfigError(
-            f"a {what} is a text (at most {MAX_LENGTH} characters), got {str(text)[:60]!r}"
+            f"each {what} is a text (at most {MAX_LENGTH} characters), got {str(text)[:60]!r}"
         )
     quoted: dict[str, str] = {}
 
     def plain(match: re.Match[str]) -> str:
-        quoted[name := f"__quoted_{len(quoted)}__"] = match[1]
-        return name
+        name = match["quoted"] or match["word"]
+        if name is None or (name == match["word"] and name.isascii()):
+            return match[0]
+        quoted[plain := f"__quoted_{len(quoted)}__"] = name  # Python would change "\u00b5", say
+        return plain
 
     try:
         mode = "eval" if wanted is ast.Expression else "exec"
-        tree = ast.parse(re.sub("`([^`]+)`", plain, text.strip()), mode=mode)
+        tree = ast.parse(NAMES.sub(plain, text.strip()), mode=mode)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{what} {text!r} cannot be read ({error}); {ALLOWED}") from error
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             node.id = quoted.get(node.id, node.id)
     return tree
+
+
+def _depth(tree: ast.AST) -> int:
+    level, depth = [tree], 0
+    while level:
+        level, depth = [c for node in level for c in ast.iter_child_nodes(node)], depth + 1
+    return depth
 
 
 class _Reader:
@@ -241,7 +258,7 @@ class _Reader:
                 self.numeric.add(name)
                 return "number"
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-                if abs(value) < 2**1023:
+                if abs(value) < MAX_NUMBER:
                     return "number"
             case ast.Constant(value=str()):
                 return "text"
@@ -342,7 +359,7 @@ def _label(node: ast.Compare) -> tuple[str, Any] | None:
             case (ast.Name(id=name), ast.Constant(value=int() | float() | str() as value)) | (
                 ast.Constant(value=int() | float() | str() as value),
                 ast.Name(id=name),
-            ):
+            ) if isinstance(value, str) or abs(value) < MAX_NUMBER:
                 return name, value
     return None
 
@@ -405,6 +422,14 @@ def _evaluate(node: Any, columns: Columns, particles: Particles, texts: Categori
 # ---- observables and cuts of a table
 
 
+def _listed(texts: Any, what: str, example: str) -> Sequence[Any]:
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, list | tuple):
+        raise ConfigError(f"{what} must be a list of texts such as [{example!r}], got {texts!r}")
+    return texts
+
+
 @dataclass(frozen=True, eq=False)
 class Observables:
     """Named expressions of each event, in order; one may use those before it.
@@ -422,7 +447,7 @@ class Observables:
     def parse(cls, texts: Sequence[str], particles: Particles | None = None) -> Self:
         """Read texts such as ``"mee = mass(e1, e2)"``. Raises ConfigError."""
         expressions: dict[str, Expression] = {}
-        for text in [texts] if isinstance(texts, str) else texts:
+        for text in _listed(texts, "observables", "mee = mass(e1, e2)"):
             name, expression = named_expression(text, "observable", "mee = mass(e1, e2)", particles)
             if name in expressions or name in (particles or {}):
                 raise ConfigError(f"observable {text!r}: the name {name!r} is taken; rename it")
@@ -528,7 +553,7 @@ class Cuts:
         particles: Particles | None = None,
     ) -> Self:
         """Read texts such as ``"pt2 > 25"``. Raises ConfigError."""
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = _listed(texts, "require", "pt > 25")
         conditions = [Expression.parse(text, "cut", particles) for text in texts]
         for one in conditions:
             if one.kind != "condition":

@@ -6,6 +6,7 @@ A four-momentum is (..., 4) as E, px, py, pz, all in one unit.
 from __future__ import annotations
 
 import itertools
+import keyword
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ COMPONENTS = (
     ("px", "py", "pz", "mass"),
 )
 """Sets of components that give a momentum."""
+
+EXAMPLE = "{pt: pt1, eta: eta1, phi: phi1, mass: 0.000511}"
 
 ALIASES = {"energy": "e", "m": "mass"}
 SHOWN = {"e": "E"}
@@ -114,12 +117,11 @@ class Particle:
 
         Raises ConfigError that says what is wrong or missing.
         """
-        example = "{pt: pt1, eta: eta1, phi: phi1, mass: 0.000511}"
-        if not isinstance(name, str) or not name.isidentifier():
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise ConfigError(f"a particle is named as a variable is, like e1, not {name!r}")
         if not isinstance(spec, Mapping):
             raise ConfigError(
-                f"particle {name!r} must be a mapping such as {example}, got {spec!r}"
+                f"particle {name!r} must be a mapping such as {EXAMPLE}, got {spec!r}"
             )
         components: dict[str, str | float] = {}
         every = sorted({key for known in COMPONENTS for key in known})
@@ -129,12 +131,16 @@ class Particle:
                 raise unknown(f"component of particle {name!r}:", key, map(_shown, every))
             if short in components:
                 raise ConfigError(f"particle {name!r} has its {_shown(short)} twice: leave one out")
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
+            value = value.item() if isinstance(value, np.generic) else value
+            is_number = isinstance(value, int | float) and abs(value) < 2**1023
+            if isinstance(value, bool) or not (is_number or isinstance(value, str)):
                 raise ConfigError(
                     f"particle {name!r}: {key} must be the name of a column or a number, got"
-                    f" {value!r}"
+                    f" {str(value)[:60]!r}"
                 )
-            components[short] = value
+            if is_number and short == "mass" and value < 0:
+                raise ConfigError(f"particle {name!r} has a negative mass, {value!r}")
+            components[short] = float(value) if is_number else value
         if not any(set(components) == set(known) for known in COMPONENTS):
             ways = "; ".join(", ".join(map(_shown, known)) for known in COMPONENTS)
             raise ConfigError(
@@ -175,6 +181,10 @@ Particles = Mapping[str, Particle]
 
 def read_particles(spec: Mapping[str, Any] | None) -> dict[str, Particle]:
     """Return declared particles by name. Raises ConfigError, see `Particle.read`."""
+    if spec is not None and not isinstance(spec, Mapping):
+        raise ConfigError(
+            f"particles must be a mapping such as {{e1: {EXAMPLE}}}, got {str(spec)[:60]!r}"
+        )
     return {name: Particle.read(name, one) for name, one in (spec or {}).items()}
 
 

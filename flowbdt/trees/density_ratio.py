@@ -45,7 +45,8 @@ CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
 LEAST_ACCEPTANCE = 0.2
 """Events above a quantile of the ratio among generated ones are all kept: of the highest of these
 quantiles at which one event in five or more is kept. Higher ones would waste events on the few
-largest ratios, which are the least known."""
+largest ratios, which are the least known. Never of less than 1: where few events are like real
+ones, all others would be kept with them."""
 
 
 class DensityRatio:
@@ -161,9 +162,9 @@ class DensityRatio:
 def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
     """Return the ratio from which on events are always kept, and the share that is kept then."""
     for quantile in CEILINGS:
-        ceiling = float(np.quantile(ratio, quantile))
+        ceiling = max(float(np.quantile(ratio, quantile)), 1.0)
         acceptance = float(np.minimum(ratio / ceiling, 1.0).mean())
-        if acceptance >= LEAST_ACCEPTANCE:
+        if acceptance >= LEAST_ACCEPTANCE or ceiling == 1.0:
             break
     return ceiling, acceptance
 
