@@ -496,7 +496,7 @@ def test_wide_floats_may_equal_narrow_ones():
         ({"atoms": ["a"]}, "must be a number at"),
         ({"equal": "y"}, "equal of transform 'mixed' must be 'auto' or a list"),
         ({"inner": "classified"}, "is for the flow, got 'classified'"),
-        ({"inner": "mixed"}, "for a column as a whole"),
+        ({"inner": "mixed"}, "is for the flow, got 'mixed'"),
     ],
 )
 def test_wrong_options_of_mixed_are_refused_before_any_long_work(options, message):

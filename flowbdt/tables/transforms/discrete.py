@@ -394,16 +394,15 @@ class Mixed(ColumnTransform):
             check_number(atom, "an atom of transform 'mixed'")
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Mixed:
-        if "auto" in (self.atoms, self.equal):
-            raise ConfigError(
-                "transform 'mixed' is for a column as a whole: it is no step of a chain and no"
-                " inner transform of another"
-            )
         spec = choose(values)[0] if self.inner == "auto" else self.inner
         self._inner = build_column(spec).fit(values, rng)
-        if isinstance(self._inner, Classified):
+        if isinstance(self._inner, Classified | Mixed):
             raise ConfigError(f"the inner transform of 'mixed' is for the flow, got {spec!r}")
         self.n_latent, self.draws = self._inner.n_latent, self._inner.draws
+        # of one column alone nothing is found
+        self.atoms = [] if self.atoms == "auto" else self.atoms
+        self.equal = [] if self.equal == "auto" else self.equal
+        self.shares = np.eye(1, 1 + len(self.atoms) + len(self.equal))[0]
         return self
 
     def kinds(self, values: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:

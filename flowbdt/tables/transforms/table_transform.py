@@ -330,8 +330,12 @@ class TableTransform:
                 )
         for spec in (rest, *specs.values()):  # refuse what is unknown before any column is fitted
             for step in spec if isinstance(spec, (list, tuple)) else (spec,):
-                if step != "auto":
-                    build_column(step)
+                built = None if step == "auto" else build_column(step)
+                if isinstance(built, Mixed) and isinstance(spec, (list, tuple)):
+                    raise ConfigError(
+                        "transform 'mixed' is for a column as a whole, not a step of a chain; give"
+                        " the other steps as its 'inner'"
+                    )
         return {name: specs.get(name, rest) for name in names if name not in targets}
 
     def _fit_column(
