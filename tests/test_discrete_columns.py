@@ -3,16 +3,20 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import SMALL_MODEL as SMALL
 from scipy.stats import wasserstein_distance
 
 from flowbdt import FlowBDT
+from flowbdt.cli.main import flowbdt
 from flowbdt.config import ModelConfig
-from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
+from flowbdt.flow.closed_form.mixture import MixturePreconditioner
 from flowbdt.generation.one_event import EventSampler
 from flowbdt.model import fit_run, train_run
 from flowbdt.seeding import derive, split_mask
@@ -473,6 +477,37 @@ def test_kinds_are_jobs_and_give_equal_bytes(tmp_path, repeats):
     assert runs[0].read_json("manifest.json") == first
 
 
+def test_wide_floats_may_equal_narrow_ones():
+    rng = np.random.default_rng(0)
+    narrow = rng.normal(size=600).astype(np.float32)
+    wide = np.where(rng.random(600) < 0.3, narrow, rng.normal(size=600))
+    frame = pd.DataFrame({"narrow": narrow, "wide": wide})
+    new = FlowBDT(**SMALL).fit(frame).sample(2000, random_state=1)
+    assert new.narrow.dtype == np.float32
+    assert (new.narrow == new.wide).mean() == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"atoms": 0.5}, "'atoms' must be .* list, got 0.5"),
+        ({"atoms": "0.5"}, "atoms of transform 'mixed' must be 'auto' or a list"),
+        ({"atoms": [np.nan]}, "must be a finite number, got nan"),
+        ({"atoms": ["a"]}, "must be a number at"),
+        ({"equal": "y"}, "equal of transform 'mixed' must be 'auto' or a list"),
+        ({"inner": "classified"}, "is for the flow, got 'classified'"),
+        ({"inner": "mixed"}, "is for the flow, got 'mixed'"),
+    ],
+)
+def test_wrong_options_of_mixed_are_refused_before_any_long_work(options, message):
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    spec = {"x": {"name": "mixed", **options}}
+    with pytest.raises(ConfigError, match=message):
+        TableTransform(spec, classify=True).fit(EventTable.of(x, ["x", "y"]))
+    with pytest.raises(ConfigError, match="for a column as a whole"):
+        TableTransform({"x": ["mixed", "rank"]}).fit(EventTable.of(x, ["x", "y"]))
+
+
 def classes(n=150, seed=0):
     """Return three classes in places of their own, with columns that are skewed in each."""
     rng = np.random.default_rng(seed)
@@ -521,6 +556,62 @@ def test_kept_shares_of_a_class_depend_on_rows_only(of_classes, tmp_path):
     plain = of_classes.flow(compiled=False)
     table = next(plain.sample_blocks(700, seed=4))
     assert np.allclose(table.x[:, :3], whole.iloc[:700, :3], rtol=1e-4, atol=1e-4)
+
+
+def test_repeated_values_beside_a_label_are_kept_exactly():
+    rng, table = np.random.default_rng(0), classes(450)
+    table["a"] = np.where(rng.random(450) < 0.15, 0.3, table.a)  # among smooth values
+    table["c"] = np.where(rng.random(450) < 0.12, table.c.min(), table.c)  # at a limit
+    model = FlowBDT(preset="fast", n_steps=4, random_state=1).fit(table)
+    assert "drawn first" in model.flow().preconditioner.describe()
+    new = model.sample(3000, random_state=2)
+    for name, value in (("a", 0.3), ("c", table.c.min())):
+        assert (new[name] == value).mean() == pytest.approx((table[name] == value).mean(), abs=0.04)
+    assert (np.abs(new.kind.value_counts() - 1000) <= 1).all()
+
+
+def test_settings_equal_to_the_preset_that_count_for_nothing_are_told(tmp_path):
+    for settings in ({"rejection": True}, {"booster": {"n_estimators": 60}}):
+        config = ModelConfig(preset="balanced", n_steps=2, random_state=1, **settings)
+        inputs = Inputs(EventTable.of(classes(60)), config, 1)
+        with pytest.warns(DataWarning, match="a mixture for each value of 'kind'"):
+            make_plan(inputs, RunDirectory(tmp_path / next(iter(settings))))
+    open_ = replace(config, booster={})
+    make_plan(replace(inputs, config=open_), RunDirectory(tmp_path / "open"))  # no warning
+
+
+def test_what_a_label_leaves_out_is_shown(of_classes, tmp_path):
+    of_classes.save(tmp_path / "model.flow")
+    shown = CliRunner().invoke(flowbdt, ["show", str(tmp_path / "model.flow")]).output
+    assert "a mixture for each value of kind: no trees of the steps, no rejection" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tags", None),
+        ("tags", lambda tags: tags[:-1]),
+        ("tags", lambda tags: tags * 0),
+        ("tags", lambda tags: -tags),
+        ("tags", lambda tags: tags * 10**9),
+        ("margins_values", lambda values: values[::-1].copy()),
+        ("margins_values", lambda values: np.roll(values, 20)),
+        ("margins_values", lambda values: values + 1),
+        ("margins_drawn", lambda knots: knots * np.nan),
+        ("margins_drawn", lambda knots: knots[:, :1]),
+        ("margins_drawn", lambda knots: np.hstack([knots, knots])),
+        ("margins_drawn", lambda knots: knots[::-1].copy()),
+        ("margins_real", lambda knots: knots[:, :1]),
+        ("margins_real", lambda knots: knots[:-1]),
+        ("margins_real", lambda knots: knots * 1e40),
+    ],
+)
+def test_wrong_arrays_of_a_mixture_for_each_value_are_refused(of_classes, name, change):
+    state = of_classes.flow().preconditioner.state()
+    MixturePreconditioner.restore(state)
+    changed = {k: a for k, a in state.items() if k != name}
+    with pytest.raises(FormatError):
+        MixturePreconditioner.restore(changed | ({name: change(state[name])} if change else {}))
 
 
 def test_classes_given_and_to_be_found(of_classes):

@@ -231,6 +231,7 @@ def show_command(run: Path) -> None:
         "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
         "",
         f"closed form: {flow.preconditioner.describe()}",
+        *_first_line(flow.columns.get("first")),
         "",
         "columns:",
         *(f"  {line}" for line in flow.transform.describe()),
@@ -247,6 +248,12 @@ def show_command(run: Path) -> None:
         lines += ["", "drawn by a classifier   rounds   log loss   without trees"]
         lines += map(_classifier_line, flow.manifest["classifiers"])
     click.echo("\n".join(lines))
+
+
+def _first_line(name: str | None) -> list[str]:
+    if name is None:
+        return []
+    return [f"a mixture for each value of {name}: no trees of the steps, no rejection beside it"]
 
 
 def _classifier_line(one: dict[str, Any]) -> str:

@@ -163,7 +163,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     With ``resume`` a plan of the same digest is kept, its damaged files are written anew; one of
     another digest, or a folder that holds something else, is refused.
     """
-    inputs = inputs.settled()
+    as_set, inputs = inputs.config, inputs.settled()
     grid = inputs.checked_grid()
     check_table(inputs)
     _refuse_foreign(run, resume)
@@ -175,6 +175,8 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
         fitted = _fit_table(inputs) if inputs.pairs is None else _fit_pairs(inputs, inputs.pairs)
     plan = _plan_content(inputs, grid, fitted)
     kept = _is_same(run, plan)
+    if "first" in fitted["columns"] and not kept:
+        _warn_of_unused(as_set, fitted["columns"]["first"])
     for name, array in fitted["arrays"].items():
         if not is_planned_array(run, name, plan["fingerprint"]["events"][name]):
             run.write_array(name, array)
@@ -184,6 +186,20 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     if not kept:
         run.write_json("plan.json", plan)
     return plan
+
+
+def _warn_of_unused(config: ModelConfig, first: str) -> None:
+    """Warn of settings, equal to the preset's, that count for nothing beside a column ``first``."""
+    settings = {"rejection=True": config.rejection, "the booster": config.booster}
+    unused = " and ".join(name for name, value in settings.items() if value)
+    if unused:
+        warnings.warn(
+            f"{unused} as in the preset: neither trees of the steps nor a rejection is learned on"
+            f" this small table, but a mixture for each value of {first!r}, which serves such"
+            " tables better. A setting of the booster other than the preset's brings both back",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def write_tasks(run: RunDirectory, plan: dict[str, Any]) -> None:

@@ -236,7 +236,7 @@ class MixturePreconditioner(Preconditioner):
 
     def _restore_values(self, state: Mapping[str, np.ndarray], k: int) -> set[str]:
         """Restore what `fit_values` and `fit_margins` learned; return the names of the arrays."""
-        tags = self.tags = stored_array(state, "tags", (k,), "i", 0)
+        tags = self.tags = stored_array(state, "tags", (k,), "i", 0, k - 1)
         values, m = np.arange(tags.max() + 1), self._layout.m
         if self._layout.p != m or not np.array_equal(np.unique(tags), values):
             raise FormatError("the components of a stored mixture belong to no known values")
@@ -247,9 +247,11 @@ class MixturePreconditioner(Preconditioner):
             of_knots, *(stored_array(state, f"margins_{k}", shape, "f", -end, end) for k in KNOTS)
         )
         same = of_knots[1:] == of_knots[:-1]
-        for knots in (self.margins.drawn, self.margins.real):
-            if knots.shape[1] < m or (np.diff(knots, axis=0)[same] < 0).any():
-                raise FormatError("quantiles of a stored mixture do not rise")
+        drawn, real = self.margins.drawn, self.margins.real
+        if drawn.shape != real.shape or real.shape[1] < m or (np.diff(of_knots) < 0).any():
+            raise FormatError("quantiles of a stored mixture are not those of its columns")
+        if any((np.diff(knots, axis=0)[same] < 0).any() for knots in (drawn, real)):
+            raise FormatError("quantiles of a stored mixture do not rise")
         return {"tags", "margins_values", *(f"margins_{name}" for name in KNOTS)}
 
     def sizes(self) -> tuple[int, int, bool]:

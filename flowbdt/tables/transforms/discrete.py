@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
-from ...typed_settings import AtLeastOne, AtLeastZero, check_value
+from ...typed_settings import AtLeastOne, AtLeastZero, check_fields, check_value
 from ..skeleton import nearest_codes
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
 from .choose import choose, choose_continuous, choose_integer_tails
@@ -378,14 +378,31 @@ class Mixed(ColumnTransform):
     name = "mixed"
     fitted = ("shares",)
     shares = np.zeros(0)
-    atoms: str | Sequence[float] = "auto"
-    equal: str | Sequence[str] = "auto"
+    atoms: Literal["auto"] | list[float] = "auto"
+    equal: Literal["auto"] | list[str] = "auto"
     inner: str | Mapping[str, Any] | Sequence[Any] = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("atoms", "equal"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value != "auto":
+                raise ConfigError(
+                    f"{name} of transform 'mixed' must be 'auto' or a list, got {value!r}"
+                )
+        check_fields(self, "option of transform 'mixed'")
+        for atom in self.atoms if self.atoms != "auto" else ():
+            check_number(atom, "an atom of transform 'mixed'")
 
     def fit(self, values: np.ndarray, rng: np.random.Generator) -> Mixed:
         spec = choose(values)[0] if self.inner == "auto" else self.inner
         self._inner = build_column(spec).fit(values, rng)
+        if isinstance(self._inner, Classified | Mixed):
+            raise ConfigError(f"the inner transform of 'mixed' is for the flow, got {spec!r}")
         self.n_latent, self.draws = self._inner.n_latent, self._inner.draws
+        # of one column alone nothing is found
+        self.atoms = [] if self.atoms == "auto" else self.atoms
+        self.equal = [] if self.equal == "auto" else self.equal
+        self.shares = np.eye(1, 1 + len(self.atoms) + len(self.equal))[0]
         return self
 
     def kinds(self, values: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -459,7 +476,8 @@ class Mixed(ColumnTransform):
 
     def load(self, state: Mapping[str, Any]) -> None:
         super().load(state)
-        if len(self.shares) != 1 + len(self.atoms) + len(self.equal) or not self.shares.any():
+        n_kinds = 1 + len(self.atoms) + len(self.equal)
+        if len(self.shares) != n_kinds or not self.shares.any() or (self.shares < 0).any():
             raise FormatError("its shares are not those of its atoms and equal columns")
         self._inner = ColumnTransform.from_json(state["inner"])
         self.n_latent, self.draws = self._inner.n_latent, self._inner.draws

@@ -24,6 +24,7 @@ from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
 from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
+from .smooth import Standard
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -329,8 +330,12 @@ class TableTransform:
                 )
         for spec in (rest, *specs.values()):  # refuse what is unknown before any column is fitted
             for step in spec if isinstance(spec, (list, tuple)) else (spec,):
-                if step != "auto":
-                    build_column(step)
+                built = None if step == "auto" else build_column(step)
+                if isinstance(built, Mixed) and isinstance(spec, (list, tuple)):
+                    raise ConfigError(
+                        "transform 'mixed' is for a column as a whole, not a step of a chain; give"
+                        " the other steps as its 'inner'"
+                    )
         return {name: specs.get(name, rest) for name in names if name not in targets}
 
     def _fit_column(
@@ -387,7 +392,7 @@ class TableTransform:
             for i, c in enumerate(self._columns)
             if c.transform and c.transform.n_latent == 1 and c.name not in table.categories
         ]
-        places.sort(key=lambda i: np.dtype(table.dtypes[i]).kind != "f")  # it may equal integers
+        places.sort(key=lambda i: _fineness(table.dtypes[i]))  # finer ones may equal coarser ones
         columns = {table.names[i]: table.x[:, i] for i in places}
         for i, options in as_set.items():
             equal = () if options["equal"] == "auto" else options["equal"]
@@ -403,7 +408,16 @@ class TableTransform:
             set_so = j in as_set and table.names[i] in as_set[j]["equal"]
             return not set_so and np.array_equal(as_stored(known, self._columns[i].dtype), known)
 
-        found = find_repeats(table.x, places, fits, as_set) if self.classify or as_set else {}
+        # unlike ranks and integers, straightened columns do not have repeated values exactly
+        bare = {
+            i
+            for i in places
+            if self.first is not None
+            and wanted[table.names[i]] == "auto"
+            and isinstance(self._columns[i].transform, Standard)
+        }
+        forced = {*as_set, *bare}
+        found = find_repeats(table.x, places, fits, forced) if self.classify or as_set else {}
         for i, (atoms, equal) in found.items():
             column, values = self._columns[i], table.x[:, i]
             if i not in as_set and not (self.classify and wanted[column.name] == "auto"):
@@ -412,8 +426,8 @@ class TableTransform:
             options |= {k: v for k, v in as_set.get(i, {}).items() if v != "auto"}
             if i not in as_set and self._is_relation(column, options["equal"], columns):
                 continue
-            if i not in as_set and self.first is not None:  # a mixture for each value has them
-                continue
+            if i not in as_set and self.first is not None and not (i in bare and len(atoms)):
+                continue  # a mixture for each value has them
             known, kinds = ~np.isnan(values), Mixed(**options).kinds(values, columns)
             smooth = known & (kinds == 0)
             smooth &= used if (smooth & used).any() else True
@@ -421,7 +435,10 @@ class TableTransform:
                 smooth, options["inner"] = known & (values == values[known][0]), "constant"
                 column.reason = "no other values"
             elif options.get("inner", "auto") == "auto":
-                options["inner"], column.reason = choose(values[smooth], column.dtype)
+                inner, column.reason = choose(values[smooth], column.dtype)
+                if self.first is not None:
+                    inner, column.reason = straightened(inner, column.reason, values[smooth])
+                options["inner"] = inner
             spec = {"name": "mixed", **options}
             column.transform = fitted = self._fitted(i, column.name, spec, values[smooth])
             assert isinstance(fitted, Mixed)
@@ -878,6 +895,12 @@ class StoredJoint(Stored):
     name: Literal["none", "standardise", "whiten"]
     tolerance: float
     state: StoredState
+
+
+def _fineness(dtype: str) -> tuple[bool, int]:
+    """Return a key by which floats come before other types, wider ones first."""
+    kind = np.dtype(dtype)
+    return kind.kind != "f", -kind.itemsize if kind.kind == "f" else 0
 
 
 def _together(columns: Sequence[str]) -> str:
