@@ -14,6 +14,7 @@ from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
 from flowbdt.evaluation.report.score_tables import what_is_lost
 from flowbdt.tables.event_table import EventTable
+from flowbdt.trees import boosted_trees
 
 FAST = ["separation", "wasserstein", "correlation_max", "correlation_distance"]
 NAMES = ["a", "b", "c"]
@@ -367,6 +368,15 @@ def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None
         assert result.get("lost", "b").excess > 3
         assert abs(result.get("lost", "c").excess) < 3
         assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
+
+
+def test_models_of_columns_are_fitted_once_for_both_metrics(monkeypatch) -> None:
+    tables = {"training": product(30, 300), "metrics": ["auc_residual", "lost"], "quick": True}
+    fits, train = [], boosted_trees.xgb.train
+    monkeypatch.setattr(boosted_trees.xgb, "train", lambda *args: fits.append(0) or train(*args))
+    first, second = (evaluate(product(10, 300), product(20, 300), **tables) for _ in range(2))
+    assert len(fits) == 3 * 2 * 5  # tables, halves, columns
+    assert first.to_json() == second.to_json()
 
 
 def test_joint_counts_show_flags_that_do_not_go_together() -> None:

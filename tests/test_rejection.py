@@ -340,8 +340,10 @@ def test_an_interrupted_run_with_cuts_ends_in_the_same_bytes(tmp_path, cut):
     manifest = run.read_json("manifest.json")
     assert manifest["required"] == cut.flow().required
     collect_steps(run)  # as if the process had ended before the share was known
-    with pytest.raises(FormatError, match="finish it with 'flowbdt fit --resume'"):
-        Flow(run)
+    for damaged in ({}, {"required": None}, {"required": 0.0}):
+        run.write_json("manifest.json", {**run.read_json("manifest.json"), **damaged})
+        with pytest.raises(FormatError, match="finish it with 'flowbdt fit --resume'"):
+            Flow(run)
     fit_run(inputs, tmp_path / "run", resume=True)
     assert run.read_json("manifest.json") == manifest
 
@@ -357,6 +359,8 @@ def test_entries_are_judged_with_what_their_runs_declare(cut, tmp_path):
     other.save(tmp_path / "n.flowbdt")
     with pytest.raises(ConfigError, match="runs declare the observable 'far' differently"):
         Truth.for_entries([*paths, str(tmp_path / "n.flowbdt")], jets(), None)
+    said = Truth.for_entries([*paths, str(tmp_path / "n.flowbdt")], jets(), None, ["r = pt1 / 2"])
+    assert said.derived.names == ("r",)
 
 
 def test_exports_refuse_what_they_cannot_keep(cut, tmp_path):

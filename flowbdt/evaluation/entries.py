@@ -85,8 +85,11 @@ class Truth:
         found: dict[str, dict[str, Any]] = {"observable": {}, "particle": {}}
         for path in filter(is_run, map(Path, paths)):
             known = run_directory.read_plan(run_directory.open_run(path))["fingerprint"]["settings"]
-            texts = {text.partition("=")[0].strip(): text for text in known.get("observables", ())}
-            for kind, one in (("observable", texts), ("particle", known.get("particles", {}))):
+            declared_there = known.get("observables") or ()
+            texts = {text.partition("=")[0].strip(): text for text in declared_there}
+            specs = {"particle": known.get("particles") or {}}
+            specs |= {"observable": texts} if observables is None else {}
+            for kind, one in specs.items():
                 for name, spec in one.items():
                     if name not in (particles or {}) and found[kind].setdefault(name, spec) != spec:
                         raise ConfigError(

@@ -134,7 +134,7 @@ class Flow:
         if compiled:
             may_compile(compiled)  # an error without numba, now and not at the first event
         self.cuts = self.declared_cuts if requires else Cuts()
-        self.required = float(self.manifest.get("required", np.nan)) if len(self.cuts) else 1.0
+        self.required = float(self.manifest.get("required") or np.nan) if len(self.cuts) else 1.0
         learned = rejects and sampler is None and self.plan.get("rejection")
         if np.isnan(self.required) or (learned and not self._has_ratio):
             raise FormatError(

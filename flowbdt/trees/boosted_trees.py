@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import xgboost as xgb
 
+from ..atomic_files import digest, digest_array
 from ..errors import ConfigError, FormatError
 from ..typed_settings import AtLeastOne, AtLeastZero, NotNegative, check_settings
 from . import ubjson
@@ -263,6 +264,12 @@ def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:
     )
 
 
+_FITTED: dict[str, xgb.Booster] = {}
+"""Boosters of columns fitted in this process: two metrics, and all samples judged beside one truth,
+want the same ones."""
+MOST_FITTED = 150
+
+
 class ColumnModel:
     """Boosted trees that predict a column (n,) from others (n, k): 60 of depth 5, rate 0.15.
 
@@ -290,9 +297,16 @@ class ColumnModel:
         self._mean, self._scale = 0.0, 1.0
         if not self.n_classes:  # in single precision large numbers would lose their digits
             self._mean, self._scale = float(y.mean()), float(y.std()) or 1.0
-        table = binned(_single(x), (y - self._mean) / self._scale, weight=weight, max_bin=64)
-        rounds = 60 // max(self.n_classes // 3, 1)  # of a tree for each value
-        self._booster = xgb.train(self._settings, table, rounds)
+        hashes = [None if a is None else digest_array(a) for a in (x, y, weight)]
+        key = digest([{k: v for k, v in self._settings.items() if k != "nthread"}, hashes])
+        booster = _FITTED.pop(key, None)
+        if booster is None:
+            table = binned(_single(x), (y - self._mean) / self._scale, weight=weight, max_bin=64)
+            rounds = 60 // max(self.n_classes // 3, 1)  # of a tree for each value
+            booster = xgb.train(self._settings, table, rounds)
+        self._booster = _FITTED[key] = booster  # the latest comes last
+        if len(_FITTED) > MOST_FITTED:
+            del _FITTED[next(iter(_FITTED))]
         return self
 
     def predict(self, x: np.ndarray) -> np.ndarray:

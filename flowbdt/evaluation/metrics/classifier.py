@@ -365,7 +365,7 @@ def residual_auc(
     weight_generated: np.ndarray | None = None,
     weight_training: np.ndarray | None = None,
     n_model_seeds: int = 1,
-    n_split_seeds: int = 3,
+    n_split_seeds: int = 2,
     test_share: float = 0.3,
     seed: int = 0,
 ) -> list[Result]:
