@@ -14,6 +14,7 @@ import pytest
 from flowbdt.cli.main import flowbdt, main
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
+from flowbdt.trees import classifiers
 
 
 def pytest_addoption(parser):
@@ -149,3 +150,11 @@ def build_world(place):
     (place / "list.yaml").write_text("- 1\n- 2\n")
     (place / "bad.yaml").write_text("n_steps: [1,\n")
     return place
+
+
+@pytest.fixture
+def quick_classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let classifiers of discrete columns have few trees of one depth."""
+    growth = classifiers.Growth((2,), 20, 5, classifiers.SMALL.parameters)
+    monkeypatch.setattr(classifiers, "SMALL", growth)
+    monkeypatch.setattr(classifiers, "LARGE", growth)

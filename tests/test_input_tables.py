@@ -18,6 +18,8 @@ from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import FORMATS, read_conditions, read_table, write_table
 
+pytestmark = pytest.mark.usefixtures("quick_classifiers")
+
 N = 400
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(2, N))
