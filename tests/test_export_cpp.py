@@ -33,9 +33,9 @@ from flowbdt import FlowBDT
 from flowbdt.cli.main import main
 from flowbdt.errors import DataWarning
 from flowbdt.flow.solvers import integrate
+from flowbdt.generation.event_selection import MOST_ATTEMPTS
 from flowbdt.generation.export import write_cpp
 from flowbdt.generation.export.write_cpp import SOURCES, VERSION, model_bytes, source
-from flowbdt.generation.generate_rows import MOST_ATTEMPTS
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""

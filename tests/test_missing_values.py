@@ -268,8 +268,7 @@ def test_truth_values_as_categories_and_objects():
     truth[rng.random(400) < 0.3] = None
     frame = pd.DataFrame({"a": pd.Categorical(truth), "b": truth, "c": rng.normal(size=400)})
     new = FlowBDT(**SMALL).fit(frame).sample(2000, random_state=1)
-    assert new.a.dtype == frame.a.dtype
-    assert str(new.b.dtype) == "boolean"
+    assert [str(dtype) for dtype in new.dtypes[:2]] == ["boolean", "boolean"]
     for name in "ab":
         assert new[name].isna().mean() == pytest.approx(frame[name].isna().mean(), abs=0.06)
         assert set(new[name].dropna()) == {True, False}

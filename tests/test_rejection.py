@@ -10,7 +10,7 @@ from flowbdt import model as model_file
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.evaluation.entries import Truth
-from flowbdt.generation import generate_rows, trained_flow
+from flowbdt.generation import event_selection, trained_flow
 from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.model import fit_run
@@ -192,7 +192,7 @@ def test_hopeless_events_are_kept_with_a_warning(rejecting, monkeypatch):
     monkeypatch.setattr(
         flow.generator.ratio, "keeps", lambda x, uniform: np.zeros(len(x), dtype=bool)
     )
-    monkeypatch.setattr(generate_rows, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(event_selection, "MOST_ATTEMPTS", 3)
     with pytest.warns(UserWarning, match="10 event"):
         table = next(flow.sample_blocks(10, seed=1))
     assert table.n == 10

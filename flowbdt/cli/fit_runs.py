@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from ..errors import ConfigError, InputError
 from . import options
@@ -126,6 +125,8 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
 
 def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
+    import numpy as np
+
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
     from ..training.plan import check_config, check_table, fitted_transform

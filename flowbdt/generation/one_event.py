@@ -17,7 +17,8 @@ import numpy as np
 from .. import seeding
 from ..errors import InputError
 from ..training import run_directory
-from .generate_rows import KEPT, MOST_ATTEMPTS, NOT_FINITE, UNDEFINED, warn_of_events
+from .event_selection import KEPT, MOST_ATTEMPTS, warn_of_events
+from .generate_rows import NOT_FINITE, UNDEFINED
 from .packed.packed_model import PackedFlow, load_flow
 
 if TYPE_CHECKING:

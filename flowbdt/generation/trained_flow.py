@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -346,11 +345,19 @@ class Flow:
         ratio, machine_code = self.ratio, (self.compiled_flow, self.compiled_inverse)
         if ratio is not None and self.compiled:
             ratio = ratio.with_trees(self.classifier.predict)
-        inverse = self.transform, self.scaling
-        drawn = self.discrete, self.fills
-        generator = EventGenerator(self.field, self.sampler, *inverse, ratio, *machine_code, *drawn)
-        names = (*self.columns["names"], *self.condition_names)
-        return replace(generator, names=names, observables=self.observables, cuts=self.cuts)
+        return EventGenerator(
+            self.field,
+            self.sampler,
+            self.transform,
+            *machine_code,
+            scaling=self.scaling,
+            ratio=ratio,
+            discrete=self.discrete,
+            fills=self.fills,
+            names=(*self.columns["names"], *self.condition_names),
+            observables=self.observables,
+            cuts=self.cuts,
+        )
 
     @property
     def draws_columns(self) -> bool:

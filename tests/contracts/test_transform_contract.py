@@ -22,6 +22,7 @@ SPECS: dict[str, list] = {
     "rank": ["rank", {"name": "rank", "tails": "limit"}, {"name": "rank", "tails": "extend"}],
     "circular": ["circular", {"name": "circular", "period": 360.0, "low": 0.0}],
     "integer": ["integer", {"name": "integer", "inner": "rank"}],
+    "mixed": [{"name": "mixed", "atoms": [3.0], "equal": [], "inner": "log"}],
     "chain": [["log", "minmax"], ["standard", "rank"]],
 }
 NO_MAPS = ("classified",)

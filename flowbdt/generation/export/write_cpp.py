@@ -34,7 +34,7 @@ from ...flow.closed_form.mixture_on_path import PreparedMixture
 from ...flow.step_inputs import StepInputs
 from ...trees.tree_arrays import forests
 from ..compiled.arrays import NONE, FormArrays, InverseArrays, SolverArrays, TreeArrays, n_inputs
-from ..generate_rows import MOST_ATTEMPTS
+from ..event_selection import MOST_ATTEMPTS
 from ..packed.pack_columns import pack_inverse
 from ..packed.pack_steps import pack_trees
 from ..trained_flow import Flow
