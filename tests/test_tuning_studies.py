@@ -207,6 +207,18 @@ def test_conditions_and_weights_come_through(tmp_path):
             tune(other, tmp_path / "s", **again)
 
 
+def test_columns_that_classifiers_draw_come_through(tmp_path):
+    plain = table(300)
+    kind = np.where(plain.x[:, 0] > np.median(plain.x[:, 0]), "b", "a")
+    first = plain.names[0]
+    mixed = EventTable.of({**plain.by_name(), "kind": kind})
+    base = replace(BASE, require=[f"kind == 'a' or {first} > {plain.x[:, 0].min() - 1}"])
+    done = tune(mixed, tmp_path / "s", base=base, n_trials=1, objectives=["separation"])
+    new = FlowBDT.load(done.run.path).sample(100, random_state=1)
+    assert new.categories["kind"] == ("a", "b")
+    assert set(new.column("kind")) <= {0.0, 1.0}
+
+
 def test_files_that_are_read_again_say_their_format(tmp_path):
     """Those of a later release are refused, not misread."""
     study = RunDirectory(tmp_path / "s")
