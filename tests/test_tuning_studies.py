@@ -8,6 +8,7 @@ import platform
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import run
 from tuning_cases import BASE, table, tune
@@ -111,6 +112,14 @@ def test_damaged_files_of_a_study_are_named(tmp_path):
     (study / "table/x.npy").unlink()
     with pytest.raises(FormatError, match="x.npy is missing"):
         tune(None, study, n_trials=2)
+
+
+def test_a_table_of_categories_alone_can_be_searched(tmp_path):
+    rng = stream(1, "test-tuning")
+    first = rng.choice(["a", "b", "c"], 400)
+    frame = pd.DataFrame({"first": first, "same": np.where(rng.random(400) < 0.8, first, "a")})
+    done = tune(EventTable.of(frame), tmp_path / "s", base=BASE, n_trials=2, objectives=["auc_gb"])
+    assert [row["state"] for row in done.trials] == ["complete", "complete"]
 
 
 def test_trials_that_failed_are_told_of_and_the_rest_goes_on(tmp_path, monkeypatch):

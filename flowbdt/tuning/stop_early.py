@@ -124,7 +124,7 @@ def order(n: int) -> list[int]:
     At pure noise, the first time, the best velocity is known, and all trials are equal.
     """
     first = [n // 2, (3 * n) // 4, n - 1, n // 4]
-    return list(dict.fromkeys([*first, *range(n)]))
+    return list(dict.fromkeys([*first, *range(n)])) if n else []
 
 
 def race(
@@ -135,12 +135,13 @@ def race(
 
     ``held`` are the events of `HeldOutLoss`; the plan's CPU seconds ``planning_s`` count as cost.
     """
-    loss = HeldOutLoss(run, held, closed_form, seed)
-    steps = order(len(run.plan()["grid"]["times"]))
+    steps = order(len(run_directory.trained_times(run.plan())))
+    loss = HeldOutLoss(run, held, closed_form, seed) if steps else None
     result = Race(cpu_s=planning_s)
     for done, step in enumerate(steps, start=1):
         report = run.report(step) or run_task(run.path, step, n_threads)
         result.cpu_s += report["cpu_seconds"]
+        assert loss is not None
         result.losses[report["time"]] = loss(step)
         if FEWEST_STEPS <= done < len(steps):
             foreseen = planning_s + (result.cpu_s - planning_s) * len(steps) / done
