@@ -290,8 +290,9 @@ def read_yaml(content: str | bytes, what: str) -> Any:
     try:
         return yaml.load(content, _Yaml)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        text = str(error) if isinstance(content, str) else f"{error}; a file must be UTF-8 text"
-        raise ConfigError(f"cannot read {what}: {text}") from error
+        encoding = isinstance(error, UnicodeError | yaml.reader.ReaderError)
+        hint = "; a file must be UTF-8 text" if encoding and isinstance(content, bytes) else ""
+        raise ConfigError(f"cannot read {what}: {error}{hint}") from error
 
 
 def _assign(settings: dict[str, Any], assignment: str) -> None:
