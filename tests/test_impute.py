@@ -20,7 +20,7 @@ from flowbdt.flow.closed_form.gaps import draw_unknown, log_tilt, of_columns
 from flowbdt.generation import given_rows
 from flowbdt.seeding import BLOCK, RowNoise
 from flowbdt.tables.event_table import EventTable
-from flowbdt.tables.transforms.table_transform import JointTransform
+from flowbdt.tables.transforms import JointTransform
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 MEANS = np.array([[1.0, 0.5, 0.0], [-1.0, 1.0, 2.0], [0.2, -1.5, -1.0]])

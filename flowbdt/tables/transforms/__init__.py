@@ -5,7 +5,8 @@ from __future__ import annotations
 from . import discrete, rank, smooth  # noqa: F401  (they enter themselves in TRANSFORMS)
 from .base import TRANSFORMS, ColumnTransform, build_column
 from .choose import choose
-from .table_transform import JointTransform, TableTransform
+from .joint_transform import JointTransform
+from .table_transform import TableTransform
 
 __all__ = [
     "TRANSFORMS",

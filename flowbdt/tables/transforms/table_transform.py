@@ -5,8 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +13,18 @@ from ... import seeding
 from ...atomic_files import to_plain
 from ...errors import ConfigError, DataWarning, FormatError, InputError, plural, reading
 from ...registry import unknown
-from ...typed_settings import AtLeastZero, Positive, Stored, check_settings, check_stored
+from ...typed_settings import AtLeastZero, Stored, check_stored
 from .. import checks
 from ..conditions import MARGIN, ConditionRanges
-from ..event_table import EventTable, stored_range
+from ..event_table import EventTable
 from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from .base import ColumnTransform, build_column
 from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
+from .joint_transform import JointTransform
+from .patterns import Pattern, as_stored
 from .smooth import Standard
 
 FORMAT = 1
@@ -36,71 +37,6 @@ MOST_HOT = 40
 MISSING = "{} is missing"
 KIND = "kind of {}"
 """Names of the discrete columns that say so of another column."""
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """What a discrete column says of others: where they are missing, together, or of which kind.
-
-    Codes are 0 for known and 1 for missing; of one ``mixed`` column the places among the kinds that
-    occur, and after these one for missing, if it has ``gaps``. ``names`` are those of the table.
-    """
-
-    columns: tuple[str, ...]
-    names: tuple[str, ...]
-    mixed: Mixed | None = None
-    gaps: bool = True
-    dtype: str = "float64"
-
-    @cached_property
-    def places(self) -> list[int]:
-        """The places of the columns in the table."""
-        return [self.names.index(column) for column in self.columns]
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """A value for each code, NaN for that which is to be drawn anew in complete rows."""
-        if self.mixed is None:
-            return np.array([0.0, 1.0])
-        return np.append(np.arange(len(self.mixed.occurring)), [np.nan] * self.gaps)
-
-    @property
-    def missing(self) -> int:
-        """The code of what is missing."""
-        return 1 if self.mixed is None else len(self.mixed.occurring)
-
-    def codes(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the codes (n,), int, of rows with columns (n,) by name."""
-        values = columns[self.columns[0]]
-        if self.mixed is None:
-            return np.isnan(values).astype(np.int64)
-        codes = np.searchsorted(self.mixed.occurring, self.mixed.kinds(values, columns))
-        return np.where(np.isnan(values), self.missing, codes)
-
-    @cached_property
-    def _sources(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """The atom of each code, NaN for none, and codes of an equality with the other's place."""
-        assert self.mixed is not None
-        mixed, first = self.mixed, 1 + len(self.mixed.atoms)
-        atoms = np.array([np.nan, *mixed.atoms, *(np.nan for _ in mixed.equal)])
-        others = [(first + k, self.names.index(other)) for k, other in enumerate(mixed.equal)]
-        codes = {kind: code for code, kind in enumerate(mixed.occurring.tolist())}
-        equal = [(codes[kind], place) for kind, place in others if kind in codes]
-        return np.append(atoms[mixed.occurring], np.nan), equal
-
-    def enter(self, x: np.ndarray, codes: np.ndarray) -> None:
-        """Enter the atoms and equal values that codes (n,) mean in rows x (n, d), in place.
-
-        Columns that it may equal are complete then; what is missing keeps its value.
-        """
-        if self.mixed is None:
-            return
-        (atoms, equal), place = self._sources, self.places[0]
-        values = atoms[codes]
-        x[:, place] = np.where(np.isnan(values), x[:, place], values)
-        for code, other in equal:
-            rows = codes == code
-            x[rows, place] = as_stored(x[rows, other], self.dtype)
 
 
 @dataclass
@@ -880,23 +816,6 @@ class StoredTable(Stored):
     particles: dict[str, dict[str, str | int | float]] | None = None
 
 
-class StoredState(Stored):
-    """State of a joint transform; axes and spread if it is 'whiten'."""
-
-    mean: list[float]
-    scale: list[Positive]
-    axes: list[list[float]] | None = None
-    spread: list[Positive] | None = None
-
-
-class StoredJoint(Stored):
-    """A stored joint transform."""
-
-    name: Literal["none", "standardise", "whiten"]
-    tolerance: float
-    state: StoredState
-
-
 def _fineness(dtype: str) -> tuple[bool, int]:
     """Return a key by which floats come before other types, wider ones first."""
     kind = np.dtype(dtype)
@@ -921,134 +840,3 @@ def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> n
             stacklevel=4,
         )
     return values
-
-
-def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return values as float64 that the type of the column holds exactly (rounded, in range)."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return np.clip(values, *stored_range(dtype)).astype(kind).astype(np.float64)
-    if kind.kind == "b":
-        return (values >= 0.5).astype(np.float64)
-    if kind.kind in "iu":
-        return np.clip(np.rint(values), *stored_range(dtype))
-    return values
-
-
-@dataclass(eq=False)
-class JointTransform:
-    """A linear transform of all latent columns together: shift, scale and rotation.
-
-    "none" leaves them; "standardise" gives each mean 0 and variance 1; "whiten" also rotates to
-    the principal axes of the correlation matrix and scales these to variance 1. Axes with an
-    eigenvalue below ``tolerance`` times the largest are dropped (collinear columns, fewer rows
-    than columns); the inverse is exact in the space that remains.
-
-    Products are made in blocks of `seeding.BLOCK` rows, so that the result of a row does not
-    depend, to the last bit, on the number of rows.
-    """
-
-    name: Literal["none", "standardise", "whiten"] = "whiten"
-    tolerance: float = 1e-10
-
-    @classmethod
-    def build(cls, spec: str | Mapping[str, Any]) -> Self:
-        """Build from a name or a mapping with ``name``. Raises ConfigError if it is unknown."""
-        if not isinstance(spec, (str, Mapping)):
-            raise ConfigError(f"'joint' must be a name or a mapping with 'name', got {spec!r}")
-        options = {"name": spec} if isinstance(spec, str) else spec
-        return cls(**check_settings(options, cls, "joint transform:"))
-
-    def fit(self, z: np.ndarray, weight: np.ndarray | None = None) -> Self:
-        """Learn from latent training rows (n, m), with event weights (n,) or None."""
-        n_columns = z.shape[1]
-        self.mean, self.scale = np.zeros(n_columns), np.ones(n_columns)
-        self.axes, self.spread = np.eye(n_columns), np.ones(n_columns)
-        if self.name == "none" or n_columns == 0:
-            return self
-        share = np.ones(z.shape[0]) if weight is None else checks.rescaled(weight)
-        share = share / share.sum()
-        self.mean = share @ z
-        centred = z - self.mean
-        deviation = np.sqrt(share @ centred**2)
-        self.scale = np.where(deviation > 0, deviation, 1.0)
-        if self.name == "whiten":
-            centred /= self.scale
-            self._find_axes((centred * share[:, None]).T @ centred)
-        return self
-
-    def _find_axes(self, correlation: np.ndarray) -> None:
-        values, axes = np.linalg.eigh(correlation)
-        order = np.argsort(-values, kind="stable")
-        order = order[values[order] > self.tolerance * max(values[order[0]], 0.0)]
-        values, axes = values[order], axes[:, order]
-        largest = np.argmax(np.abs(axes), axis=0)
-        sign = np.sign(axes[largest, np.arange(axes.shape[1])])
-        self.axes, self.spread = axes * sign, np.sqrt(values)
-
-    @property
-    def n_latent(self) -> int:
-        """Number of latent columns that are kept."""
-        return int(self.spread.size)
-
-    def names(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of the latent columns: as before, or axis0, axis1, ..."""
-        if self.name != "whiten":
-            return tuple(columns)
-        return tuple(f"axis{i}" for i in range(self.n_latent))
-
-    def forward(self, z: np.ndarray) -> np.ndarray:
-        """Return (n, n_latent) from the latent columns (n, m)."""
-        if self.name == "none":
-            return z
-        centred = (z - self.mean) / self.scale
-        if self.name == "standardise":
-            return centred
-        return blockwise_product(centred, self.axes / self.spread)
-
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        """Return the latent columns (n, m) from (n, n_latent)."""
-        if self.name == "none":
-            return z
-        if self.name == "whiten":
-            z = blockwise_product(z, (self.axes * self.spread).T)
-        return z * self.scale + self.mean
-
-    def resolved(self) -> dict[str, Any]:
-        """Return the specification with all options."""
-        return {"name": self.name, "tolerance": self.tolerance}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return options and learned numbers as a JSON-like dict."""
-        learned = {key: to_plain(getattr(self, key)) for key in ("mean", "scale")}
-        if self.name == "whiten":
-            learned |= {"axes": to_plain(self.axes), "spread": to_plain(self.spread)}
-        return {**self.resolved(), "state": learned}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild a fitted transform. Raises FormatError."""
-        check_stored(data, StoredJoint, "a stored joint transform")
-        with reading("a stored joint transform"):
-            joint = cls(data["name"], data["tolerance"])
-            state = {key: np.array(value, dtype=np.float64) for key, value in data["state"].items()}
-            joint.mean, joint.scale = state["mean"], state["scale"]
-            size = joint.mean.size
-            whitens = joint.name == "whiten"
-            if joint.scale.size != size or (len(state) == 4) != whitens:
-                raise FormatError("its numbers do not fit together")
-            joint.spread = state.get("spread", np.ones(size))
-            joint.axes = state.get("axes", np.eye(size)).reshape(size, joint.spread.size)
-        return joint
-
-
-def blockwise_product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return rows @ matrix, bit-equal however the rows are cut at multiples of `seeding.BLOCK`."""
-    result = np.empty((rows.shape[0], matrix.shape[1]))
-    for start in range(0, rows.shape[0], seeding.BLOCK):
-        block = rows[start : start + seeding.BLOCK]
-        size = block.shape[0]
-        if size < seeding.BLOCK:  # the same product shape, hence the same order of additions
-            block = np.concatenate([block, np.zeros((seeding.BLOCK - size, rows.shape[1]))])
-        result[start : start + size] = (block @ matrix)[:size]
-    return result
