@@ -16,7 +16,8 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -226,10 +227,18 @@ def _finite(text: str) -> float:
     return number
 
 
+def save_array(handle: IO[bytes], array: np.ndarray) -> None:
+    """Write an array as ``.npy`` into an open file. Raises OSError on a full disk.
+
+    Into a plain file numpy writes by itself, and then loses the end of it without an error.
+    """
+    np.save(cast("IO[bytes]", SimpleNamespace(write=handle.write)), array, allow_pickle=False)
+
+
 def write_array(path: str | Path, array: np.ndarray) -> None:
     """Write an array as ``.npy``, whole or not at all."""
     with atomic(path) as part, open(part, "wb") as handle:
-        np.save(handle, array, allow_pickle=False)
+        save_array(handle, array)
 
 
 def stored_array(

@@ -183,6 +183,26 @@ def test_a_disk_that_fills_up_is_one_clear_error(path, limit):
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
+@pytest.mark.parametrize("missing", [1, 100, 400])
+def test_the_end_of_an_array_is_not_lost_on_a_full_disk(tmp_path, missing):
+    """numpy itself keeps the last bytes in a buffer and does not tell that they were lost."""
+    resource = pytest.importorskip("resource")
+    array = np.zeros((530, 2))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (array.nbytes + 128 - missing, limits[1]))
+    try:
+        with pytest.raises(RunError, match="could not write"):
+            atomic_files.write_array(tmp_path / "x.npy", array)
+        with pytest.raises(RunError, match="could not write"):
+            write_table(tmp_path / "t.npy", EventTable.of(array))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    atomic_files.write_array(tmp_path / "x.npy", array)
+    np.save(tmp_path / "same.npy", array)
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "same.npy").read_bytes()
+
+
 def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...atomic_files import json_bytes
+from ...atomic_files import json_bytes, save_array
 from ...errors import FormatError, InputError, plural
 from ..checks import unique_names
 from .base import (
@@ -48,7 +48,7 @@ class Npy(PlainFormat):
         for name, values in columns.arrays.items():
             array[name] = values
         with open(part, "wb") as handle:
-            np.save(handle, array, allow_pickle=False)
+            save_array(handle, array)
 
 
 @FORMATS.register(".npz")
