@@ -125,7 +125,11 @@ class EventSelection(ABC):
             return np.ones(len(events), dtype=bool)
         if self.fills:  # what comes out are other values
             events = self._completed(*drawn, True)
-        return self.cuts.hold(self.by_name(events, drawn[-1]))
+        return self.within_cuts(events, drawn[-1])
+
+    def within_cuts(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return which events (k, d) meet the cuts as they stand, bool (k,); there must be cuts."""
+        return self.cuts.hold(self.by_name(x, cond))
 
     def by_name(self, x: np.ndarray, cond: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return columns (n,) of events (n, d) and conditions by name."""

@@ -273,7 +273,7 @@ class _RowCompleter:
         generator = self.generator
         if not len(generator.cuts):
             return
-        wrong = ~generator.cuts.hold(generator.by_name(x, cond))
+        wrong = ~generator.within_cuts(x, cond)
         if wrong.any():
             raise InputError(
                 f"no proposal for {plural(int(wrong.sum()), 'row')} (first: row"
@@ -354,7 +354,7 @@ class _RowCompleter:
                 )
         values = np.where(gaps, events, rows.x)
         if len(generator.cuts):
-            meets = generator.cuts.hold(generator.by_name(values, rows.cond))
+            meets = generator.within_cuts(values, rows.cond)
             log_weight = np.where(meets, log_weight, -np.inf)
         return values.reshape(*shape, -1), log_weight.reshape(shape)
 

@@ -7,6 +7,7 @@ that a worker needs the run directory only and any worker gives the same bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import platform
 import warnings
@@ -346,8 +347,9 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # they came already
             seed = derive(inputs.seed, "label")
-            label = choose_label(table, transform, lambda first: fitted(None, first), seed)
-            transform = transform if label is None else fitted(None, label.name)
+            with_first = functools.cache(lambda first: fitted(None, first))
+            label = choose_label(table, transform, with_first, seed)
+            transform = transform if label is None else with_first(label.name)
     return transform, label
 
 

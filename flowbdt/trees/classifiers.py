@@ -90,11 +90,11 @@ class ValueClassifier:
         growth = SMALL if len(codes) * n_values <= LITTLE_WORK else LARGE
         folds = [fold == k for k in range(FOLDS if growth is SMALL else 1)]
         folds = [held for held in folds if weight[held].any() and weight[~held].any()]
-        tables = [_Fold.of(rows, held) for held in folds]
         settings |= growth.parameters
-        without = _mean([fold.loss_without_trees for fold in tables])
+        without = _mean([rows.loss_without_trees(held) for held in folds])
         trials = [_Trial(settings, 0, without)]
         if grows:
+            tables = [_Fold.of(rows, held) for held in folds]
             trials = [_Trial.of(tables, growth, settings | {"max_depth": d}) for d in growth.depths]
         best = min(trials, key=lambda trial: trial.log_loss)
         booster = xgb.train(best.settings, rows.table(), best.rounds, verbose_eval=False)

@@ -222,7 +222,7 @@ class TableTransform:
         """Return the codes (n,), int, of a column that classifiers draw."""
         pattern = self.patterns.get(name)
         if pattern is not None:
-            return pattern.codes(dict(zip(table.names, table.x.T, strict=True)))
+            return pattern.codes(self._by_name(table.x))
         return codes_of(table.column(name), values)
 
     @property
@@ -452,9 +452,13 @@ class TableTransform:
                 latent.append(block)
         return np.hstack(latent)
 
+    def _by_name(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns (n,) of rows x (n, d) by name, as views."""
+        return dict(zip(self.names, x.T, strict=True))
+
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
-        result, columns = x, dict(zip(self.names, x.T, strict=True))
+        result, columns = x, self._by_name(x)
         for i, column in enumerate(self._columns):
             if isinstance(column.transform, Mixed):
                 result = result.copy() if result is x else result
@@ -470,7 +474,7 @@ class TableTransform:
 
     def _with_patterns(self, x: np.ndarray, settled: bool = False) -> dict[str, np.ndarray]:
         """Return values (n,) by name; a known one shows that it is not missing."""
-        columns = dict(zip(self.names, x.T, strict=True))
+        columns = self._by_name(x)
         known = dict(columns)
         for name, pattern in self.patterns.items():
             there = np.any([~np.isnan(columns[column]) for column in pattern.columns], axis=0)
@@ -499,7 +503,7 @@ class TableTransform:
         returns a uniform number for each row, for a column by its number.
         """
         x, log_share = x.copy(), np.zeros(len(x))
-        columns = dict(zip(self.names, x.T, strict=True))
+        columns = self._by_name(x)
         for name, mixed in reversed(self._in_order.items()):  # those that it may equal come after
             if len(mixed.equal):
                 i = self.names.index(name)
@@ -520,7 +524,7 @@ class TableTransform:
         """
         for column, values in zip(self._columns, x.T, strict=True):
             self._check_column(column, values, categories.get(column.name))
-        columns = dict(zip(self.names, x.T, strict=True))
+        columns = self._by_name(x)
         for column in self._columns:
             if isinstance(column.transform, Mixed):
                 column.transform.check_given(column.name, columns)
@@ -644,7 +648,7 @@ class TableTransform:
 
     def recompute(self, x: np.ndarray) -> None:
         """Fill in the targets of the relations of events (n, d), in place."""
-        by_name = dict(zip(self.names, x.T, strict=True))
+        by_name = self._by_name(x)
         for relation in self._relations:
             column = self._columns[self.names.index(relation.target)]
             sources = {name: by_name[name] for name in relation.sources}
