@@ -152,6 +152,15 @@ def numbers(given, **settings):
     return FlowBDT(**{**SMALL, **columns, **settings}).fit(data)
 
 
+def related_to_conditions():
+    """Relations that use a condition, which is unknown here and there, and an angle."""
+    x, cond = plain()
+    angle = (3.0 * x[:, 0] - cond[:, 1] + np.pi) % (2 * np.pi) - np.pi
+    x = np.column_stack([x[:, :3], x[:, 1] * cond[:, 1], angle])
+    columns = {"relations": ["d = b * c1", "e = deltaphi(3 * a, c1)"]}
+    return FlowBDT(**{**SMALL, **columns}).fit(EventTable.of(x, list("abcde"), cond=cond))
+
+
 def large_numbers():
     """A condition and a column whose values single precision cannot tell apart."""
     x, cond = plain()
@@ -257,6 +266,7 @@ KINDS = {
     "groups of outputs": lambda: numbers(False, **booster(outputs_per_group=2)),
     "rejection": lambda: numbers(True, preconditioner="gaussian", rejection=True),
     "large numbers": large_numbers,
+    "relations of conditions": related_to_conditions,
     "solver that scales points": lambda: numbers(
         False, preconditioner="gaussian", solver="dpm_solver_pp_2m"
     ),

@@ -100,7 +100,7 @@ def by_python(flow, noise, cond=None):
     z = integrate(sampler.solver, flow.field, noise, sampler.boundaries, cond=cond).x
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # of undefined relations
-        return flow.transform.inverse(z)
+        return flow.transform.inverse(z, None, cond)
 
 
 def noise_for(flow, n, seed=3):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from flowbdt import FlowBDT
-from flowbdt.errors import ConfigError, InputError
+from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.evaluation.evaluate import evaluate
 from flowbdt.generation.export.write_cpp import write_cpp
+from flowbdt.generation.one_event import open_sampler
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.expressions import Cuts, Observables, declared
 from flowbdt.tables.relations import Relation, order_relations
@@ -141,9 +142,73 @@ def test_check_refuses_rows_where_the_relation_is_undefined():
         Relation.parse("r = y / x").check(bad)
 
 
-def test_a_relation_of_a_condition_is_refused_in_these_words():
-    with pytest.raises(ConfigError, match="'b' is a condition"):
-        order_relations(["a = b / c"], ["a", "c"], ["b"])
+def test_a_condition_is_no_target_and_must_be_known():
+    with pytest.raises(ConfigError, match="'b' is a condition, which is given and not computed"):
+        order_relations(["b = a / c"], ["a", "c"], ["b"])
+    with pytest.raises(ConfigError, match="unknown column 'bb'. Did you mean 'b'"):
+        order_relations(["a = bb / c"], ["a", "c"], ["b"])
+
+
+@pytest.fixture(scope="module")
+def of_conditions():
+    """A model of x, its ratio to condition t, and an angle relative to condition phi."""
+    rng = np.random.default_rng(0)
+    cond = np.column_stack([rng.uniform(1.0, 2.0, 300), rng.uniform(-np.pi, np.pi, 300)])
+    x, y = rng.normal(size=(2, 300))
+    angle = (y - cond[:, 1] + np.pi) % (2 * np.pi) - np.pi
+    columns = {"x": x, "y": y, "r": x / cond[:, 0], "angle": angle.astype(np.float32)}
+    relations = ["r = x / t", "angle = deltaphi(y, phi)"]
+    settings = {"n_steps": 2, "booster": {"n_estimators": 2}, "rejection": True, "random_state": 1}
+    data = EventTable.of(columns, cond={"t": cond[:, 0], "phi": cond[:, 1]})
+    return FlowBDT(preset="fast", relations=relations, **settings).fit(data)
+
+
+def test_relations_of_conditions_hold_in_every_event(of_conditions, tmp_path):
+    t, phi = np.linspace(1.0, 2.0, 40), np.linspace(-3.0, 3.0, 40)
+    cond = np.column_stack([t, phi])
+    events = of_conditions.sample(cond=cond, random_state=2)
+    x, y, r, angle = events.x.T
+    np.testing.assert_array_equal(r, x / t)
+    expected = (y - phi + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_array_equal(angle, expected.astype(np.float32))
+    of_conditions.save(tmp_path / "m.flowbdt")
+    for sampler in (
+        of_conditions.sampler(random_state=2),
+        open_sampler(tmp_path / "m.flowbdt", random_state=2),
+    ):
+        np.testing.assert_array_equal([sampler.one(row).copy() for row in cond], events.x)
+    again = FlowBDT.load(tmp_path / "m.flowbdt")
+    plain = again.flow(compiled=False)
+    for block in plain.sample_blocks(seed=2, cond=cond):
+        np.testing.assert_allclose(block.x, events.x, rtol=1e-6)
+    result = evaluate(events, events, metrics=["relation"], relations=["r = x / t"], quick=True)
+    assert max(one.value for one in result.results) < 1e-12
+
+
+def test_given_columns_agree_with_the_conditions(of_conditions):
+    cond = np.array([[1.0, 0.5], [2.0, -3.0]])
+    rows = of_conditions.sample(given={"x": np.array([1.5, 1.0])}, cond=cond, random_state=1)
+    np.testing.assert_array_equal(rows.column("r"), [1.5, 0.5])
+    one = {"x": np.array([1.5, 1.5]), "r": np.array([1.5, 1.5])}
+    with pytest.raises(InputError, match="contradict the relation 'r = x / t': in row 1"):
+        of_conditions.sample(given=one, cond=cond, random_state=1)
+
+
+def test_an_unknown_condition_makes_what_follows_from_it_unknown(of_conditions):
+    cond = np.array([[1.0, np.nan], [np.nan, 0.3]])
+    with pytest.warns(DataWarning, match="missing in 1 of 2 events"):
+        events = of_conditions.sample(cond=cond, random_state=2)
+    assert np.isnan(events.x).tolist() == [[False] * 3 + [True], [False, False, True, False]]
+    sampler = of_conditions.sampler(random_state=2)
+    with pytest.warns(DataWarning, match="missing"):
+        single = [sampler.one(row).copy() for row in cond]
+    np.testing.assert_array_equal(single, events.x)
+
+
+def test_a_relation_of_a_condition_of_texts_is_refused_with_its_name():
+    data = EventTable.of({"x": np.arange(4.0)}, cond={"kind": np.array(["a", "b", "a", "b"])})
+    with pytest.raises(ConfigError, match="column 'kind' holds categories, not numbers"):
+        FlowBDT(relations=["x = 2 * kind"]).fit(data)
 
 
 def test_evaluation_names_a_column_of_a_relation_that_is_not_there_before_any_metric():

@@ -135,7 +135,7 @@ class DiscreteColumns:
         x = x.copy()
         if fills:
             codes = self.filled(x, cond, codes, seed, rows)
-        self._transform.complete(x, codes, gaps=not fills)
+        self._transform.complete(x, codes, cond, gaps=not fills)
         return x
 
     def filled(

@@ -118,12 +118,14 @@ class GivenRows:
         for i, name in enumerate(names):
             if name in self.names:
                 x[:, i] = table.column(name)
-        flow.transform.enter_copies(x)
         self._flow, self._cond = flow, None if rows is None else rows[0 : self.n]
-        flow.transform.check_given(x, flow.categories)
+        if flow.transform.needs_conditions:  # one row may fit some of them only
+            x = np.tile(x, (self.n // len(x), 1))
+        flow.transform.enter_copies(x)
+        flow.transform.check_given(x, flow.categories, self._cond)
         if outside is not None:
             ranges = flow.transform.ranges(flow.categories)
-            far = ranges.count_far(x) * (self.n // table.n)
+            far = ranges.count_far(x) * (self.n // len(x))
             ranges.report(far, self.n, "raise" if outside == "raise" else "warn")
         self._x = np.broadcast_to(x, (self.n, len(names)))
         self._completer = _RowCompleter(flow.generator, _mixture_of_columns(flow))
@@ -264,7 +266,7 @@ class _RowCompleter:
             if mine.any():
                 result[mine], poor = self._drawn(seed, given.take(mine), count)
                 n_poor += poor
-        transform.recompute(result)  # once more: it warns of undefined ones
+        transform.recompute(result, cond)  # once more: it warns of undefined ones
         result = np.where(np.isnan(x), result, x)
         self._check_cuts(rows, result, cond)
         return result, n_poor
@@ -342,7 +344,7 @@ class _RowCompleter:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told of those that are chosen
             events = values.copy()
-            transform.complete(events, codes)
+            transform.complete(events, codes, rows.cond)
             if generator.ratio is not None:
                 seen = np.where(gaps, events, rows.x)
                 log_weight += generator.ratio.log_weight(

@@ -112,7 +112,7 @@ class EventSampler:
         self._flow, self.seed, self.row = flow, seed, first
         self._names = flow.condition_names
         self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
-        self._cond = np.zeros((1, len(self._names)))
+        self._cond, self._scaled = np.zeros((2, 1, len(self._names)))
         self._columns = flow.scaling[: flow.n_columns]
         self._conditions = flow.scaling[flow.n_columns :]
         ranges = flow.condition_ranges
@@ -129,9 +129,9 @@ class EventSampler:
 
     @property
     def memory(self) -> tuple[np.ndarray, ...]:
-        """The arrays reused for every event: latent point (1, m), conditions (1, c), columns
-        (1, d), classifier inputs (1, d + c)."""
-        return self._z, self._cond, self._x, self._inputs
+        """The arrays reused for every event: latent point (1, m), conditions (1, c) in the units of
+        the table and scaled, columns (1, d), classifier inputs (1, d + c)."""
+        return self._z, self._cond, self._scaled, self._x, self._inputs
 
     def one(self, cond: Any = None) -> np.ndarray:
         """Return the next event (d,), float64, in the units of the training table.
@@ -163,12 +163,11 @@ class EventSampler:
                 self._limits = []  # one warning is enough
                 ranges = self._flow.condition_ranges
                 ranges.report(ranges.count_far(self._cond), 1, "warn")
-            raw = self._cond.copy()
-            self._cond[:] = self._conditions.forward(raw)
+            self._scaled[:] = self._conditions.forward(self._cond)
         row, self.row = self.row, self.row + 1
         flow = self._flow
         if flow.draws_columns or flow.derives or not flow.generator.is_rowwise:
-            cond_rows = raw if count else None
+            cond_rows = self._cond if count else None
             self._x[:] = flow.rows(self.seed, np.array([row]), cond_rows)
         else:
             attempt = 0
@@ -187,11 +186,11 @@ class EventSampler:
             self._noise.append(noise)
         self._noise[attempt].fill(row)
         generator: Any = self._flow.generator  # compiled as a whole
-        generator.compiled_flow.step_one(self._z, self._cond)
+        generator.compiled_flow.step_one(self._z, self._scaled)
         if not math.isfinite(np.add.reduce(self._z[0])):
             warn_of_events(NOT_FINITE.format(f"event {row} is"))
             raise InputError(f"event {row} was carried beyond all numbers; it has no columns")
-        if generator.compiled_inverse.inverse(self._z, self._x):
+        if generator.compiled_inverse.inverse(self._z, self._cond, self._x):
             warn_of_events(UNDEFINED.format(f"event {row}"))
 
     def _is_kept(self, row: int, next_attempt: int) -> bool:
@@ -209,5 +208,5 @@ class EventSampler:
         uniform.fill(row)
         d, inputs = self._x.shape[1], self._inputs
         inputs[0, :d] = self._columns.forward(self._x[0])
-        inputs[0, d:] = self._cond[0]
+        inputs[0, d:] = self._scaled[0]
         return bool(ratio.keeps(inputs, uniform.out)[0])

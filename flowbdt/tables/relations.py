@@ -1,4 +1,4 @@
-"""Exact relations between columns, such as ``tau21 = tau2 / tau1``.
+"""Exact relations between columns and conditions, such as ``tau21 = tau2 / tau1``.
 
 A column that follows from others is taken out before training and computed again from the
 generated columns, so that the relation holds exactly instead of approximately.
@@ -61,21 +61,19 @@ class Relation:
 
     @property
     def is_copy(self) -> bool:
-        """True if the target equals another column."""
+        """True if the target equals another column or condition."""
         return isinstance(self.expression.tree, ast.Name)
 
     def check_columns(self, names: Sequence[str], conditions: Sequence[str] = ()) -> None:
-        """Raise `ConfigError` unless every column of the relation is among the names."""
-        for name in (self.target, *self.sources):
-            if name in conditions and name not in names:
-                raise ConfigError(
-                    f"relation {self.text!r}: {name!r} is a condition, and relations are between"
-                    f" generated columns; leave {self.target!r} out (columns=) and compute it from"
-                    " the generated events"
-                )
+        """Raise `ConfigError` unless the target is a column, the sources columns or conditions."""
+        if self.target in conditions and self.target not in names:
+            raise ConfigError(
+                f"relation {self.text!r}: {self.target!r} is a condition, which is given and not"
+                " computed; solve it for a column"
+            )
         if self.target not in names:
             raise ConfigError(f"relation {self.text!r}: {unknown('column', self.target, names)}")
-        self.expression.check_columns(names)
+        self.expression.check_columns((*names, *conditions))
 
     def evaluate(self, columns: Mapping[str, Any]) -> np.ndarray:
         """Return the target (n,), float64, from a mapping of the source columns.
@@ -91,7 +89,8 @@ class Relation:
         Raises InputError with the row if it is above 1e-4, or the expression undefined, or if the
         target is not missing (NaN) exactly where a source is.
         """
-        columns = {name: table.column(name) for name in self.sources}
+        by_name = table.by_name()
+        columns = {name: by_name[name] for name in self.sources}
         stored, expected = table.column(self.target), self.evaluate(columns)
         missing = np.any([np.isnan(values) for values in columns.values()], axis=0)
         differs = missing != np.isnan(stored)
@@ -167,8 +166,8 @@ def order_relations(
 ) -> tuple[Relation, ...]:
     """Parse relations of a table's columns; put each behind those that compute its sources.
 
-    Raises ConfigError if a column is unknown, a condition, the target of two relations, or if
-    relations form a circle.
+    Raises ConfigError if a column is unknown, the target a condition or that of two relations, or
+    if relations form a circle.
     """
     if isinstance(relations, (str, Relation)):
         relations = [relations]

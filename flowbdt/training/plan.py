@@ -250,6 +250,8 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
     """Hold relations, observables and cuts against the columns, and rows that are trained on."""
     observables, particles = declared(config.observables, config.particles)
     relations = order_relations(config.relations, table.names, table.cond_names, particles)
+    for relation in relations:
+        relation.expression.bound(table.categories)
     cuts = Cuts.parse(config.require, observables, particles)
     names = (*table.names, *table.cond_names)
     check_particles(particles, names)

@@ -116,7 +116,8 @@ def student_inputs(
         noise, end = noise_and_end(teacher, n_pairs, seed, rows)
         finite = np.isfinite(end).all(axis=1)
         noise, end, rows = noise[finite], end[finite], None if rows is None else rows[finite]
-        table = teacher.as_table(teacher.transform.inverse(end.astype(np.float64)), rows)
+        events = teacher.transform.inverse(end.astype(np.float64), None, rows)
+        table = teacher.as_table(events, rows)
     pairs = TeacherPairs(noise, end, teacher.transform, rows, real if config.rejection else {})
     return Inputs(
         table,

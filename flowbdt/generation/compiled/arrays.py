@@ -109,7 +109,8 @@ class InverseArrays(NamedTuple):
     how it is stored and where in ``numbers`` the least and the largest value of its type are. An
     operation is its code and where its numbers begin. Then each of the relations: its column,
     first and last + 1 of its ``terms``, and where the values are that replace what is undefined,
-    the lower and the higher; a term is its code and where its number is.
+    the lower and the higher; a term is its code and where its number is. The number of a column
+    is its place in the table; conditions come after all columns.
     """
 
     mixes: bool
@@ -199,10 +200,10 @@ def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int
 
 COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)
 
-LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM = range(8, 14)
-"""What a relation does, on a stack."""
+LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM, WRAP = range(8, 15)
+"""What a relation does, on a stack; an angle is wrapped as by `tables.particles.wrapped`."""
 
-VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS)
+VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS, WRAP)
 """What puts a number on the stack, and what replaces the last one; the others take two."""
 
 AS_IS, SINGLE, TRUTH, WHOLE = range(4)

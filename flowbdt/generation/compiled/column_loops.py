@@ -49,29 +49,39 @@ def _single(code, a):  # type: ignore[no-untyped-def]
         return np.log(a)
     if code == arrays.EXP:
         return np.exp(a)
+    if code == arrays.WRAP:
+        return (a + np.pi) % (2 * np.pi) - np.pi
     return np.sqrt(a) if code == arrays.SQRT else abs(a)
 
 
 @compiled
-def _related(inverse, begin, end, row, stack):  # type: ignore[no-untyped-def]
-    """Return what a relation gives for one row."""
-    top = 0
+def _related(inverse, begin, end, row, cond, stack):  # type: ignore[no-untyped-def]
+    """Return what a relation gives for one row; False with it if one of its sources is missing."""
+    top, d = 0, len(row)
     for q in range(begin, end):
         code, value = inverse.terms[q, 0], inverse.numbers[inverse.terms[q, 1]]
         if code in arrays.VALUES:
-            stack[top] = row[int(value)] if code == arrays.COLUMN else value
+            if code == arrays.COLUMN:
+                place = int(value)
+                value = row[place] if place < d else cond[place - d]
+                if value != value:
+                    return value, False
+            stack[top] = value
             top += 1
         elif code in arrays.UNARY:
             stack[top - 1] = _single(code, stack[top - 1])
         else:
             stack[top - 2] = _pair(code, stack[top - 2], stack[top - 1])
             top -= 1
-    return stack[0]
+    return stack[0], True
 
 
 @compiled
-def restore(inverse, z, x, latent, stack):  # type: ignore[no-untyped-def]
-    """Fill x (n, d) from latent points z (n, m); return how often each relation is undefined."""
+def restore(inverse, z, cond, x, latent, stack):  # type: ignore[no-untyped-def]
+    """Fill x (n, d) from latent points z (n, m); return how often each relation is undefined.
+
+    ``cond`` (n, c) are the conditions that relations use.
+    """
     m, undefined = z.shape[1], 0
     for r in range(len(z)):
         for c in range(len(latent)):
@@ -89,7 +99,11 @@ def restore(inverse, z, x, latent, stack):  # type: ignore[no-untyped-def]
                 x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
         for q in range(len(inverse.relations)):
             i, begin, end, at = inverse.relations[q]
-            value, column = _related(inverse, begin, end, x[r], stack), inverse.columns[i]
+            value, known = _related(inverse, begin, end, x[r], cond[r], stack)
+            column = inverse.columns[i]
+            if not known:
+                x[r, i] = np.nan
+                continue
             if not math.isfinite(value):
                 value = inverse.numbers[at + 1] if value > 0 else inverse.numbers[at]
                 undefined += 1

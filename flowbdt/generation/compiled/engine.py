@@ -141,14 +141,21 @@ class CompiledInverse:
 
     def __init__(self, transform: TableTransform) -> None:
         self.arrays = pack_inverse(transform)
-        check_inverse(self.arrays, transform.n_latent, len(transform.names))
-        self.n_columns = len(self.arrays.columns)
+        self.n_columns, n_cond = len(transform.names), len(transform.conditions)
+        check_inverse(self.arrays, transform.n_latent, self.n_columns, n_cond)
+        self._takes_conditions = transform.needs_conditions
 
-    def inverse(self, z: np.ndarray, x: np.ndarray) -> int:
-        """Fill x (n, d) from z (n, m), both float64; return how often a relation is undefined."""
+    def inverse(self, z: np.ndarray, cond: np.ndarray | None, x: np.ndarray) -> int:
+        """Fill x (n, d) from z (n, m) and conditions (n, c), in the units of the table, float64.
+
+        Returns how often a relation is undefined.
+        """
+        if cond is None or not self._takes_conditions:
+            cond = np.empty((len(z), 0))
+        cond = np.ascontiguousarray(cond, dtype=np.float64)
         # of this call only: others may run at the same time
         latent, stack = np.empty(len(self.arrays.scale)), np.empty(DEEPEST_STACK)
-        undefined: int = _loops("column_loops").restore(self.arrays, z, x, latent, stack)
+        undefined: int = _loops("column_loops").restore(self.arrays, z, cond, x, latent, stack)
         return undefined
 
 

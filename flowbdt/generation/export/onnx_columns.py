@@ -40,9 +40,12 @@ class Column(NamedTuple):
     ends: np.ndarray
 
 
-def columns_of(graph: Graph, transform: TableTransform, z: Tensor) -> Tensor:
+def columns_of(
+    graph: Graph, transform: TableTransform, z: Tensor, cond: Tensor | None = None
+) -> Tensor:
     """Return events (n, d) in the units of the table from latent points z (n, m).
 
+    ``cond`` (n, c) are the conditions in the units of the table, which relations may use.
     Raises ConfigError if a column has a transform or a type that is not packed, with its name.
     """
     inverse = pack_inverse(transform)
@@ -56,7 +59,7 @@ def columns_of(graph: Graph, transform: TableTransform, z: Tensor) -> Tensor:
     latent = _joint_inverse(inverse, z)
     values = [_group(graph, inverse, key, columns, latent) for key, columns in groups.items()]
     order = [column.place for columns in groups.values() for column in columns]
-    return _with_relations(graph, inverse, graph.join(values), order)
+    return _with_relations(graph, inverse, graph.join(values), order, cond)
 
 
 def _joint_inverse(inverse: InverseArrays, z: Tensor) -> Tensor:
@@ -242,12 +245,15 @@ def _stored(graph: Graph, value: Tensor, storage: int, ends: np.ndarray) -> Tens
 
 
 def _with_relations(
-    graph: Graph, inverse: InverseArrays, learned: Tensor, order: list[int]
+    graph: Graph, inverse: InverseArrays, learned: Tensor, order: list[int], cond: Tensor | None
 ) -> Tensor:
     """Return all columns in the order of the table, those that follow from others included."""
     codes, at = inverse.terms.T
     needed = set(inverse.numbers[at[codes == arrays.COLUMN]].astype(int))
     single = {place: learned.take([i]) for i, place in enumerate(order) if place in needed}
+    for place in needed - set(range(len(inverse.columns))):
+        assert cond is not None  # a transform that uses conditions was fitted with them
+        single[place] = cond.take([place - len(inverse.columns)])
     columns = [learned]
     for place, begin, end, q in inverse.relations.tolist():
         storage, ends = inverse.columns[place, 3:]
@@ -273,11 +279,16 @@ def _evaluated(
     """Return a relation of columns (n, 1) by its terms, on a stack."""
     stack: list[Tensor] = []
     for code, at in terms.tolist():
-        value = float(inverse.numbers[at])
         if code in arrays.VALUES:
-            stack.append(columns[int(value)] if code == arrays.COLUMN else graph.constant(value))
+            number = float(inverse.numbers[at])
+            stack.append(columns[int(number)] if code == arrays.COLUMN else graph.constant(number))
         elif code in arrays.UNARY:
-            stack.append(graph.node(OPERATORS[code], stack.pop()))
+            value = stack.pop()
+            if code == arrays.WRAP:
+                turn = graph.node("Floor", value / (2 * np.pi) + 0.5)
+                stack.append(value - turn * (2 * np.pi))
+            else:
+                stack.append(graph.node(OPERATORS[code], value))
         else:
             b, a = stack.pop(), stack.pop()
             value_of = graph.node(OPERATORS[code], a, b)

@@ -73,11 +73,10 @@ def graph_of(flow: Flow) -> Graph:
     graph, n_cond = Graph(), len(flow.columns["conditions"])
     inputs = functools.cache(flow.step_inputs)
     noise = graph.input("noise", flow.plan["n_latent"])
-    cond = graph.input("conditions", n_cond) if n_cond else None
-    if cond is not None:
-        cond = _scaled(cond, flow.condition_scaling)
+    given = graph.input("conditions", n_cond) if n_cond else None
+    cond = None if given is None else _scaled(given, flow.condition_scaling)
     steps = GraphSteps(graph, inputs, flow.step_forests, cond, n_cond)
-    events = columns_of(graph, flow.transform, steps.carry(*flow.program(), noise))
+    events = columns_of(graph, flow.transform, steps.carry(*flow.program(), noise), given)
     if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
         known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
         events = graph.where(known, events, np.nan)

@@ -149,7 +149,7 @@ def _check_form(form: FormArrays, n_steps: int, m: int, n_cond: int) -> None:
     _require((needed == 0) | _within(form.where, needed, len(form.numbers)), what)
 
 
-def check_inverse(inverse: InverseArrays, m: int, n_columns: int) -> None:
+def check_inverse(inverse: InverseArrays, m: int, n_columns: int, n_cond: int) -> None:
     """Refuse an inverse of m latent columns that leads out of its arrays. Raises FormatError."""
     what = "columns"
     _check_kinds(inverse, what)
@@ -170,17 +170,19 @@ def check_inverse(inverse: InverseArrays, m: int, n_columns: int) -> None:
     for q in np.flatnonzero(np.isin(code, PAIRS)):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
     for relation in inverse.relations.tolist():
-        _check_relation(inverse, *relation)
+        _check_relation(inverse, n_columns + n_cond, *relation)
 
 
-def _check_relation(inverse: InverseArrays, column: int, begin: int, end: int, ends: int) -> None:
+def _check_relation(
+    inverse: InverseArrays, n_known: int, column: int, begin: int, end: int, ends: int
+) -> None:
     """A relation must find its numbers and columns, and leave one number on its stack."""
     what = "relations"
     _require(0 <= column < len(inverse.columns) and 0 <= begin <= end <= len(inverse.terms), what)
     _require(0 <= ends <= len(inverse.numbers) - 2, what)
     code, at = inverse.terms[begin:end].T
     _require(_below(at, len(inverse.numbers)), what)
-    _require((code != arrays.COLUMN) | _below(inverse.numbers[at], len(inverse.columns)), what)
+    _require((code != arrays.COLUMN) | _below(inverse.numbers[at], n_known), what)
     takes = np.where(np.isin(code, arrays.VALUES), 0, np.where(np.isin(code, arrays.UNARY), 1, 2))
     depth = np.cumsum(1 - takes)
     _require(len(depth) and depth[-1] == 1, what)

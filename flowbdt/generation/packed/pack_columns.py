@@ -50,7 +50,7 @@ class _Builder:
 
     def relate(self, node: ast.expr, names: list[str]) -> int:
         """Add the terms of an expression; return how deep its stack gets."""
-        if isinstance(node, ast.Name):
+        if isinstance(node, ast.Name) and node.id in names:
             self.terms.append((arrays.COLUMN, self.put(names.index(node.id))))
             return 1
         if isinstance(node, ast.Constant):
@@ -67,12 +67,15 @@ class _Builder:
             operands, code = [node.left, node.right], BINARY.get(type(node.op))
         else:
             call: Any = node
-            code = FUNCTIONS.get(call.func.id) if isinstance(node, ast.Call) else None
+            name = call.func.id if isinstance(node, ast.Call) else ""
+            code = arrays.SUBTRACT if name == "deltaphi" else FUNCTIONS.get(name)
             operands = call.args if code else []
         if code is None:
             raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
         depth = max(i + self.relate(each, names) for i, each in enumerate(operands))
         self.terms.append((code, self.put(0.0)))
+        if isinstance(node, ast.Call) and code == arrays.SUBTRACT:
+            self.terms.append((arrays.WRAP, self.put(0.0)))
         return depth
 
 
@@ -102,9 +105,10 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
         latent += width
     names = [column["name"] for column in stored["columns"]]
     particles = read_particles(stored.get("particles"))
+    conditions = stored.get("conditions") or []
     relations = [
-        _relation(build, relation, names, stored["columns"])
-        for relation in order_relations(stored["relations"], names, (), particles)
+        _relation(build, relation, [*names, *conditions], stored["columns"])
+        for relation in order_relations(stored["relations"], names, conditions, particles)
     ]
     joint = transform.joint
     return InverseArrays(

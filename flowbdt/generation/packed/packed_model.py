@@ -36,7 +36,7 @@ from .check_arrays import check_inverse, check_steps, check_trees
 if TYPE_CHECKING:
     from ..trained_flow import Flow
 
-FORMAT = 4
+FORMAT = 5
 """Of the packed arrays: raised when the loops read them otherwise. Others are not used."""
 
 LINE = 64
@@ -131,14 +131,17 @@ class _PackedInverse:
         self._memory = np.empty(len(arrays.scale)), np.empty(DEEPEST_STACK)
         self._x: np.ndarray | None = None
 
-    def prepare(self, z: np.ndarray, x: np.ndarray) -> bool:
+    def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray) -> bool:
         self._x = x
-        return self._loop.prepare(self._arrays, z, x, *self._memory)
+        return self._loop.prepare(self._arrays, z, cond, x, *self._memory)
 
-    def inverse(self, z: np.ndarray, x: np.ndarray) -> int:
-        """Fill x (1, d) from z (1, m); return how often a relation is undefined."""
+    def inverse(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray) -> int:
+        """Fill x (1, d) from z (1, m) and conditions (1, c) in the units of the table.
+
+        Returns how often a relation is undefined.
+        """
         if x is not self._x:
-            self.prepare(z, x)
+            self.prepare(z, cond, x)
         return self._loop()
 
 
@@ -224,10 +227,17 @@ class PackedFlow:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None  # whole, but packed by another release
 
-    def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray, inputs: np.ndarray) -> bool:
+    def prepare(
+        self,
+        z: np.ndarray,
+        cond: np.ndarray,
+        scaled: np.ndarray,
+        x: np.ndarray,
+        inputs: np.ndarray,
+    ) -> bool:
         """Set the memory of all members; return whether all have machine code without numba."""
         steps, inverse, ratio, _ = self.generator
-        prepared = [steps.prepare(z, cond), inverse.prepare(z, x)]
+        prepared = [steps.prepare(z, scaled), inverse.prepare(z, cond, x)]
         return all([*prepared, ratio is None or ratio.prepare(inputs)])
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
@@ -281,7 +291,7 @@ def _check(content: dict[str, Any]) -> None:
     if not (numbers and texts and known and isinstance(content["ceiling"], (float, NoneType))):
         raise FormatError("the packed arrays of this model are damaged: save the model anew")
     check_steps(content["walk"], content["form"], content["trees"], m, len(names))
-    check_inverse(content["inverse"], m, d)
+    check_inverse(content["inverse"], m, d, len(names))
     if content["ratio"] is not None:
         check_trees(content["ratio"], d + len(names), 1)
 

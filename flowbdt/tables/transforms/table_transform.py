@@ -61,7 +61,8 @@ class TableTransform:
         named (without it: "auto"), ``"joint"`` for the joint transform ("auto": whiten up to
         64 latent columns, standardise above).
     relations : sequence of str, such as ``"tau21 = tau2 / tau1"``; their targets are not learned
-        but computed again from the generated columns, after rounding to the type of each column
+        but computed again from the generated columns, after rounding to the type of each column,
+        and from conditions
     seed : int, for the random numbers that spread repeated values
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
@@ -104,6 +105,7 @@ class TableTransform:
         self.classify = classify
         self.particles = dict(particles or {})
         self.first = first
+        self.conditions: tuple[str, ...] = ()
 
     def fit(self, table: EventTable, used: np.ndarray | None = None) -> TableTransform:
         """Learn from a table; what is smooth from its rows ``used`` (n,), bool, only.
@@ -118,6 +120,7 @@ class TableTransform:
         used = np.ones(table.n, dtype=bool) if used is None else used
         checks.min_rows(int(used.sum()), 2, "fitting the table transform")
         rows = table if used.all() else table.take(used)
+        self.conditions = table.cond_names
         self._relations = order_relations(
             self.relations, table.names, table.cond_names, read_particles(self.particles)
         )
@@ -390,7 +393,7 @@ class TableTransform:
         if len(names) == 1 or not np.array_equal(here, there, equal_nan=True):
             return False
         try:
-            relations = order_relations([*self._relations, text], self.names)
+            relations = order_relations([*self._relations, text], self.names, self.conditions)
         except ConfigError:  # not with these names
             return False
         self._relations, column.transform, column.reason = relations, None, text
@@ -456,6 +459,19 @@ class TableTransform:
         """Return the columns (n,) of rows x (n, d) by name, as views."""
         return dict(zip(self.names, x.T, strict=True))
 
+    @property
+    def needs_conditions(self) -> bool:
+        """True if a relation uses a condition."""
+        return any(not set(one.sources) <= set(self.names) for one in self._relations)
+
+    def _conditions_by_name(self, cond: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return conditions (n, c) by name (n,), if a relation uses one. Raises InputError."""
+        if not self.needs_conditions:
+            return {}
+        if cond is None:
+            raise InputError("relations use conditions: those of each row are needed")
+        return dict(zip(self.conditions, cond.T, strict=True))
+
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
         result, columns = x, self._by_name(x)
@@ -489,7 +505,7 @@ class TableTransform:
     def enter_copies(self, x: np.ndarray) -> None:
         """Enter known values of columns that equal others in these, in place, if NaN there."""
         for relation in reversed(self._relations):
-            if relation.is_copy:
+            if relation.is_copy and relation.sources[0] in self.names:
                 target, source = map(self.names.index, (relation.target, *relation.sources))
                 x[:, source] = np.where(np.isnan(x[:, source]), x[:, target], x[:, source])
 
@@ -516,11 +532,17 @@ class TableTransform:
                     columns[other][rows[chosen == 1 + k]] = x[rows[chosen == 1 + k], i]
         return x, log_share
 
-    def check_given(self, x: np.ndarray, categories: Mapping[str, Sequence[str]]) -> None:
+    def check_given(
+        self,
+        x: np.ndarray,
+        categories: Mapping[str, Sequence[str]],
+        cond: np.ndarray | None = None,
+    ) -> None:
         """Refuse known values of rows x (n, d), NaN where unknown, that no event could have.
 
-        ``categories`` are the texts of the columns that have codes. Raises InputError for a value
-        that a column cannot have, and for values of several columns that contradict each other.
+        ``categories`` are the texts of the columns that have codes, ``cond`` (n, c) the conditions
+        of the rows. Raises InputError for a value that a column cannot have, and for values of
+        several columns that contradict each other.
         """
         for column, values in zip(self._columns, x.T, strict=True):
             self._check_column(column, values, categories.get(column.name))
@@ -529,8 +551,10 @@ class TableTransform:
             if isinstance(column.transform, Mixed):
                 column.transform.check_given(column.name, columns)
         known = self._with_patterns(x)
+        with_conditions = {**self._conditions_by_name(cond), **known}
         for relation in self._relations:
-            relation.check_given(known)
+            relation.check_given(with_conditions)
+            known[relation.target] = with_conditions[relation.target]
         kinds = {n: p.mixed.texts() for n, p in self.patterns.items() if p.mixed is not None}
         self.skeleton.check_given(known, {**categories, **kinds})
 
@@ -575,10 +599,13 @@ class TableTransform:
             f" column was: {how}. Correct the value, or leave it out (NaN)"
         )
 
-    def inverse(self, z: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
+    def inverse(
+        self, z: np.ndarray, codes: np.ndarray | None = None, cond: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
 
-        ``codes`` (n, q) are those of `codes`; needed if there are such columns. Columns are rounded
+        ``codes`` (n, q) are those of `codes`; needed if there are such columns. ``cond`` (n, c),
+        in the units of the table, is needed if a relation uses conditions. Columns are rounded
         to the type they came in before relations are computed, so that these hold on the stored
         values. Where a relation is undefined for a generated event the target takes the nearest end
         of its training range, with a DataWarning. Raises InputError if z does not have shape
@@ -587,7 +614,7 @@ class TableTransform:
         if len(self.skeleton) and codes is None:
             raise InputError("codes of the columns that classifiers draw are needed")
         x = self.numeric_columns(z)
-        self.complete(x, codes)
+        self.complete(x, codes, cond)
         return x
 
     def numeric_columns(self, z: np.ndarray) -> np.ndarray:
@@ -615,10 +642,16 @@ class TableTransform:
                 start = stop
         return x
 
-    def complete(self, x: np.ndarray, codes: np.ndarray | None, gaps: bool = True) -> None:
+    def complete(
+        self,
+        x: np.ndarray,
+        codes: np.ndarray | None,
+        cond: np.ndarray | None,
+        gaps: bool = True,
+    ) -> None:
         """Fill in classified columns from their codes (n, q), then relations, in place.
 
-        What is missing becomes NaN, unless ``gaps`` is False.
+        ``cond`` as for `inverse`. What is missing becomes NaN, unless ``gaps`` is False.
         """
         names = self.names
         for k, name in enumerate(self.skeleton.names):
@@ -635,7 +668,7 @@ class TableTransform:
                 missing = codes[:, k] == pattern.missing
                 for place in pattern.places if missing.any() else ():
                     x[missing, place] = np.nan
-        self.recompute(x)
+        self.recompute(x, cond)
 
     def enter_kinds(self, x: np.ndarray, codes: np.ndarray, k: int) -> None:
         """Enter in rows x (n, d), in place, what discrete column k says, see `Pattern.enter`.
@@ -646,9 +679,12 @@ class TableTransform:
         if pattern is not None:
             pattern.enter(x, codes[:, k])
 
-    def recompute(self, x: np.ndarray) -> None:
-        """Fill in the targets of the relations of events (n, d), in place."""
-        by_name = self._by_name(x)
+    def recompute(self, x: np.ndarray, cond: np.ndarray | None) -> None:
+        """Fill in the targets of the relations of events (n, d), in place; NaN without a source.
+
+        ``cond`` as for `inverse`.
+        """
+        by_name = {**self._conditions_by_name(cond), **self._by_name(x)}
         for relation in self._relations:
             column = self._columns[self.names.index(relation.target)]
             sources = {name: by_name[name] for name in relation.sources}
@@ -716,6 +752,7 @@ class TableTransform:
             "seed": self.seed,
             "columns": columns,
             "relations": [relation.text for relation in self._relations],
+            **({"conditions": list(self.conditions)} if self.needs_conditions else {}),
             **({"particles": to_plain(self.particles)} if self._names_particles else {}),
             **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
             "joint": self._joint.to_json(),
@@ -750,8 +787,9 @@ class TableTransform:
             for column in result._columns:
                 if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
                     raise FormatError(f"column {column.name!r} has an impossible range or type")
+            result.conditions = tuple(data.get("conditions") or ())
             result._relations = order_relations(
-                result.relations, result.names, (), read_particles(particles)
+                result.relations, result.names, result.conditions, read_particles(particles)
             )
             targets = {relation.target for relation in result._relations}
             if targets != {column.name for column in result._columns if not column.transform}:
@@ -817,6 +855,7 @@ class StoredTable(Stored):
     joint: dict[str, Any]
     skeleton: StoredSkeleton | None = None
     gaps: list[list[str]] | None = None
+    conditions: list[str] | None = None
     particles: dict[str, dict[str, str | int | float]] | None = None
 
 

@@ -894,7 +894,7 @@ class ClosedForm {
 
 enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular, kLattice };
 enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
-            kSqrt, kAbs, kMinimum, kMaximum };
+            kSqrt, kAbs, kMinimum, kMaximum, kWrap };
 enum Stored { kAsIs, kSingle, kTruth, kWhole };
 
 inline double within(double value, double low, double high) {
@@ -973,12 +973,25 @@ inline double pair(std::int64_t code, double a, double b) {
   return code == kMinimum ? std::min(a, b) : std::max(a, b);
 }
 
+/// Whether a term replaces the last number of the stack.
+inline bool takes_one(std::int64_t code) {
+  return (code >= kNegate && code <= kAbs) || code == kWrap;
+}
+
+/// Moves an angle by whole turns into [-pi, pi).
+inline double wrapped(double angle) {
+  constexpr double pi = 3.141592653589793;
+  const double turned = std::fmod(angle + pi, 2 * pi);
+  return (turned < 0 ? turned + 2 * pi : turned) - pi;
+}
+
 inline double single(std::int64_t code, double a) {
   switch (code) {
     case kNegate: return -a;
     case kLog: return std::log(a);
     case kExp: return std::exp(a);
     case kSqrt: return std::sqrt(a);
+    case kWrap: return wrapped(a);
     default: return std::abs(a);
   }
 }
@@ -988,8 +1001,9 @@ class Way {
  public:
   Way() = default;
 
-  Way(const File& file, std::size_t n_columns, std::size_t n_latent, bool mixes)
-      : mixes_(mixes), m_(n_latent) {
+  Way(const File& file, std::size_t n_columns, std::size_t n_cond, std::size_t n_latent,
+      bool mixes)
+      : mixes_(mixes), m_(n_latent), n_known_(n_columns + n_cond) {
     scale_ = file.get<double>("inverse.scale");
     mean_ = file.get<double>("inverse.mean", scale_.size);
     axes_ = file.get<double>("inverse.axes");
@@ -1006,8 +1020,10 @@ class Way {
   std::size_t n_single() const { return scale_.size; }
   std::size_t deepest() const { return terms_.size / 2 + 1; }
 
-  /// Fills x (n_columns) from z (n_latent); returns how many relations are undefined.
-  std::size_t restore(const double* z, double* x, double* latent, double* stack) const {
+  /// Fills x (n_columns) from z (n_latent) and the conditions, in the units of the training, that
+  /// relations use; returns how many relations are undefined.
+  std::size_t restore(const double* z, const double* cond, double* x, double* latent,
+                      double* stack) const {
     for (std::size_t c = 0; c < scale_.size; ++c) {
       double value = mixes_ ? 0.0 : z[c];
       if (mixes_)
@@ -1025,7 +1041,12 @@ class Way {
     for (std::size_t q = 0; q < relations_.size; q += 4) {
       const std::int64_t* relation = relations_.data + q;
       const std::int64_t* column = columns_.data + 5 * relation[0];
-      double value = related(relation[1], relation[2], x, stack);
+      bool known = true;
+      double value = related(relation[1], relation[2], x, cond, stack, known);
+      if (!known) {
+        x[relation[0]] = std::numeric_limits<double>::quiet_NaN();
+        continue;
+      }
       if (!std::isfinite(value)) {
         value = numbers_[static_cast<std::size_t>(relation[3]) + (value > 0 ? 1 : 0)];
         ++undefined;
@@ -1088,11 +1109,11 @@ class Way {
     std::size_t depth = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
-      if (code < kColumn || code > kMaximum || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
+      if (code < kColumn || code > kWrap || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
       const double value = numbers_.data[terms_.data[2 * q + 1]];
-      if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_columns())))
+      if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_known_)))
         return false;
-      const std::size_t takes = code <= kNumber ? 0 : code >= kNegate && code <= kAbs ? 1 : 2;
+      const std::size_t takes = code <= kNumber ? 0 : takes_one(code) ? 1 : 2;
       if (depth < takes) return false;
       depth += 1 - takes;
     }
@@ -1120,14 +1141,20 @@ class Way {
     return z;
   }
 
-  double related(std::int64_t begin, std::int64_t end, const double* x, double* stack) const {
+  /// `known` becomes false if a source is missing.
+  double related(std::int64_t begin, std::int64_t end, const double* x, const double* cond,
+                 double* stack, bool& known) const {
     std::size_t top = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
       const double value = numbers_.data[terms_.data[2 * q + 1]];
       if (code == kColumn || code == kNumber) {
-        stack[top++] = code == kColumn ? x[static_cast<std::size_t>(value)] : value;
-      } else if (code >= kNegate && code <= kAbs) {
+        const std::size_t place = code == kColumn ? static_cast<std::size_t>(value) : 0;
+        stack[top] = code == kNumber         ? value
+                     : place < n_columns() ? x[place]
+                                           : cond[place - n_columns()];
+        known = known && !std::isnan(stack[top++]);
+      } else if (takes_one(code)) {
         stack[top - 1] = single(code, stack[top - 1]);
       } else {
         stack[top - 2] = pair(code, stack[top - 2], stack[top - 1]);
@@ -1138,7 +1165,7 @@ class Way {
   }
 
   bool mixes_ = false;
-  std::size_t m_ = 0;
+  std::size_t m_ = 0, n_known_ = 0;
   Span<double> axes_, scale_, mean_, numbers_;
   Span<std::int64_t> columns_, ops_, relations_, terms_;
 };
@@ -1214,7 +1241,7 @@ class Model {
     walk_.latent = size(5) != 0;
     walk_.end_point = size(6) != 0;
     walk_.components = size(7) != 0;
-    way_ = detail::Way(file_, size(0), n_latent_, size(8) != 0);
+    way_ = detail::Way(file_, size(0), size(1), n_latent_, size(8) != 0);
     read_form(sizes);
     file_.require(trees_.n_outputs() == n_latent_, "outputs");
     file_.require(n_inputs() == n_inputs_, "inputs of trees");
@@ -1426,10 +1453,10 @@ class Generator {
   double from_noise(const double* noise, const double* cond, std::size_t n_cond, double* out) {
     check(cond, n_cond, 1);
     std::copy_n(noise, model_->n_latent(), x_.data());
-    cond = scaled(cond, 1);
-    carry(cond, 1);
-    restore(0, out);
-    return acceptance(cond, out);
+    const double* known = scaled(cond, 1);
+    carry(known, 1);
+    restore(0, cond, out);
+    return acceptance(known, out);
   }
 
   /// Fills `out` (n_latent) with the normal numbers that attempt 0, 1, ... of an event begins with.
@@ -1471,10 +1498,10 @@ class Generator {
   }
 
   /// Makes at most `kRows` events: all of them, then those anew that were rejected.
-  void block(const double* cond, std::size_t n, std::uint64_t seed, std::uint64_t first,
+  void block(const double* given, std::size_t n, std::uint64_t seed, std::uint64_t first,
              double* out) {
     const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
-    cond = scaled(cond, n);
+    const double* cond = scaled(given, n);
     std::array<std::size_t, detail::kRows> left;
     for (std::size_t i = 0; i < n; ++i) left[i] = i;
     for (std::size_t attempt = 0; n > 0; ++attempt) {
@@ -1487,7 +1514,7 @@ class Generator {
       std::size_t rejected = 0;
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
-        restore(i, event);
+        restore(i, given + left[i] * n_cond, event);
         if (attempt + 1 < model_->most_attempts_ && model_->rejects() &&
             !(uniform(seed, first + left[i], attempt) < acceptance(cond + left[i] * n_cond, event)))
           left[rejected++] = left[i];
@@ -1496,13 +1523,13 @@ class Generator {
     }
   }
 
-  void restore(std::size_t row, double* out) {
+  void restore(std::size_t row, const double* given, double* out) {
     const double* z = x_.data() + row * model_->n_latent();
     for (std::size_t j = 0; j < model_->n_latent(); ++j)
       if (!std::isfinite(z[j]))
         throw EventError("an event is not finite: its noise or its conditions are far outside of"
                          " what the model was trained on");
-    undefined_ += model_->way_.restore(z, out, latent_.data(), stack_.data());
+    undefined_ += model_->way_.restore(z, given, out, latent_.data(), stack_.data());
   }
 
   double acceptance(const double* cond, const double* event) {
