@@ -93,9 +93,9 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
     if "coordinates" in stored:
-        names = ", ".join(map(repr, transform.coordinates.targets))
+        targets = ", ".join(map(repr, transform.coordinates.targets))
         raise ConfigError(
-            f"{names} follow from columns learned in their place, which is not compiled; fit with"
+            f"{targets} follow from columns learned in their place, which is not compiled; fit with"
             " coordinates='columns'"
         )
     columns = []
