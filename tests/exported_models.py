@@ -158,7 +158,9 @@ def related_to_conditions():
     angle = (3.0 * x[:, 0] - cond[:, 1] + np.pi) % (2 * np.pi) - np.pi
     x = np.column_stack([x[:, :3], x[:, 1] * cond[:, 1], angle])
     columns = {"relations": ["d = b * c1", "e = deltaphi(3 * a, c1)"]}
-    return FlowBDT(**{**SMALL, **columns}).fit(EventTable.of(x, list("abcde"), cond=cond, missing=True))
+    return FlowBDT(**{**SMALL, **columns}).fit(
+        EventTable.of(x, list("abcde"), cond=cond, missing=True)
+    )
 
 
 def large_numbers():

@@ -99,7 +99,7 @@ class EventGenerator(EventSelection):
         if lost:
             warn_of_events(NOT_FINITE.format(f"{lost:.2%} of {len(z)} events are"))
         if self.compiled_inverse is None or lost:
-            return self.transform.inverse(z, None, cond)
+            return self.transform.inverse(z, cond=cond)
         x = np.empty((len(z), self.compiled_inverse.n_columns))
         undefined = self.compiled_inverse.inverse(np.ascontiguousarray(z), cond, x)
         if undefined:

@@ -110,7 +110,8 @@ class InverseArrays(NamedTuple):
     operation is its code and where its numbers begin. Then each of the relations: its column,
     first and last + 1 of its ``terms``, and where the values are that replace what is undefined,
     the lower and the higher; a term is its code and where its number is. The number of a column
-    is its place in the table; conditions come after all columns.
+    is its place: first all of the table, then those that are learned in place of some, which are
+    the last of ``columns`` too, then conditions.
     """
 
     mixes: bool
@@ -123,6 +124,11 @@ class InverseArrays(NamedTuple):
     terms: np.ndarray
     numbers: np.ndarray
     largest: float
+
+
+def n_values(inverse: InverseArrays, n_columns: int) -> int:
+    """Return how many latent columns, and columns learned in place of some of so many, there are."""
+    return len(inverse.scale) + len(inverse.columns) - n_columns
 
 
 class Workspace(NamedTuple):

@@ -55,15 +55,18 @@ def _single(code, a):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _related(inverse, begin, end, row, cond, stack):  # type: ignore[no-untyped-def]
+def _related(inverse, begin, end, row, learned, cond, stack):  # type: ignore[no-untyped-def]
     """Return what a relation gives for one row; False with it if one of its sources is missing."""
-    top, d = 0, len(row)
+    top, d, m = 0, len(row), len(row) + len(learned)
     for q in range(begin, end):
         code, value = inverse.terms[q, 0], inverse.numbers[inverse.terms[q, 1]]
         if code in arrays.VALUES:
             if code == arrays.COLUMN:
                 place = int(value)
-                value = row[place] if place < d else cond[place - d]
+                if place < d:
+                    value = row[place]
+                else:
+                    value = learned[place - d] if place < m else cond[place - m]
                 if value != value:
                     return value, False
             stack[top] = value
@@ -80,11 +83,13 @@ def _related(inverse, begin, end, row, cond, stack):  # type: ignore[no-untyped-
 def restore(inverse, z, cond, x, latent, stack):  # type: ignore[no-untyped-def]
     """Fill x (n, d) from latent points z (n, m); return how often each relation is undefined.
 
-    ``cond`` (n, c) are the conditions that relations use.
+    ``cond`` (n, c) are the conditions that relations use; ``latent`` has room for the latent columns
+    and those that are learned in place of others.
     """
-    m, undefined = z.shape[1], 0
+    m, d, n_single, undefined = z.shape[1], x.shape[1], len(inverse.scale), 0
+    learned = latent[n_single:]
     for r in range(len(z)):
-        for c in range(len(latent)):
+        for c in range(n_single):
             value = 0.0
             if inverse.mixes:
                 for j in range(m):
@@ -96,10 +101,14 @@ def restore(inverse, z, cond, x, latent, stack):  # type: ignore[no-untyped-def]
             column = inverse.columns[i]
             if column[0] >= -1:
                 value = undone(inverse, column[1], column[2], latent, column[0])
-                x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
+                value = _stored(column[3], inverse.numbers[column[4] :], value)
+                if i < d:
+                    x[r, i] = value
+                else:
+                    learned[i - d] = value
         for q in range(len(inverse.relations)):
             i, begin, end, at = inverse.relations[q]
-            value, known = _related(inverse, begin, end, x[r], cond[r], stack)
+            value, known = _related(inverse, begin, end, x[r], learned, cond[r], stack)
             column = inverse.columns[i]
             if not known:
                 x[r, i] = np.nan

@@ -35,6 +35,7 @@ from .arrays import (
     Workspace,
     make_workspace,
     n_inputs,
+    n_values,
 )
 
 NO_CONDITIONS = np.ones(0, dtype=bool)
@@ -154,7 +155,7 @@ class CompiledInverse:
             cond = np.empty((len(z), 0))
         cond = np.ascontiguousarray(cond, dtype=np.float64)
         # of this call only: others may run at the same time
-        latent, stack = np.empty(len(self.arrays.scale)), np.empty(DEEPEST_STACK)
+        latent, stack = np.empty(n_values(self.arrays, self.n_columns)), np.empty(DEEPEST_STACK)
         undefined: int = _loops("column_loops").restore(self.arrays, z, cond, x, latent, stack)
         return undefined
 

@@ -59,7 +59,9 @@ def columns_of(
     latent = _joint_inverse(inverse, z)
     values = [_group(graph, inverse, key, columns, latent) for key, columns in groups.items()]
     order = [column.place for columns in groups.values() for column in columns]
-    return _with_relations(graph, inverse, graph.join(values), order, cond)
+    columns = _with_relations(graph, inverse, graph.join(values), order, cond)
+    wanted = np.argsort(order)[: len(transform.names)]
+    return columns if wanted.tolist() == list(range(len(order))) else columns.take(wanted)
 
 
 def _joint_inverse(inverse: InverseArrays, z: Tensor) -> Tensor:
@@ -247,7 +249,7 @@ def _stored(graph: Graph, value: Tensor, storage: int, ends: np.ndarray) -> Tens
 def _with_relations(
     graph: Graph, inverse: InverseArrays, learned: Tensor, order: list[int], cond: Tensor | None
 ) -> Tensor:
-    """Return all columns in the order of the table, those that follow from others included."""
+    """Return all columns, those that follow from others too; ``order`` becomes their places."""
     codes, at = inverse.terms.T
     needed = set(inverse.numbers[at[codes == arrays.COLUMN]].astype(int))
     single = {place: learned.take([i]) for i, place in enumerate(order) if place in needed}
@@ -263,8 +265,7 @@ def _with_relations(
         single[place] = _stored(graph, value, storage, ends)
         columns.append(single[place])
         order.append(place)
-    result = graph.join(columns)
-    return result if order == sorted(order) else result.take(np.argsort(order))
+    return graph.join(columns)
 
 
 def _defined(graph: Graph, value: Tensor, low: float, high: float) -> Tensor:

@@ -156,7 +156,7 @@ def check_inverse(inverse: InverseArrays, m: int, n_columns: int, n_cond: int) -
     n_single, columns = len(inverse.scale), inverse.columns
     _require(len(inverse.mean) == n_single, what)
     _require(inverse.axes.shape == (m, n_single) if inverse.mixes else n_single == m, what)
-    _require(columns.shape == (n_columns, 5), what)
+    _require(columns.shape[0] >= n_columns and columns.shape[1] == 5, what)
     _require(inverse.ops.shape[1] == inverse.terms.shape[1] == 2, what)
     _require(inverse.relations.shape[1] == 4, what)
     place, begin, end, _, at = columns.T
@@ -170,15 +170,16 @@ def check_inverse(inverse: InverseArrays, m: int, n_columns: int, n_cond: int) -
     for q in np.flatnonzero(np.isin(code, PAIRS)):
         _require(((place >= 0) & (place + 1 < n_single)) | (q < begin) | (q >= end), what)
     for relation in inverse.relations.tolist():
-        _check_relation(inverse, n_columns + n_cond, *relation)
+        _require(0 <= relation[0] < n_columns, what)
+        _check_relation(inverse, len(columns) + n_cond, *relation)
 
 
 def _check_relation(
-    inverse: InverseArrays, n_known: int, column: int, begin: int, end: int, ends: int
+    inverse: InverseArrays, n_known: int, _: int, begin: int, end: int, ends: int
 ) -> None:
     """A relation must find its numbers and columns, and leave one number on its stack."""
     what = "relations"
-    _require(0 <= column < len(inverse.columns) and 0 <= begin <= end <= len(inverse.terms), what)
+    _require(0 <= begin <= end <= len(inverse.terms), what)
     _require(0 <= ends <= len(inverse.numbers) - 2, what)
     code, at = inverse.terms[begin:end].T
     _require(_below(at, len(inverse.numbers)), what)

@@ -95,20 +95,25 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
+    learned = stored.get("coordinates", {}).get("columns", [])
     columns = []
-    for column in stored["columns"]:
+    for column in (*stored["columns"], *learned):
         try:
             row, width = _column(build, column, latent)
         except ConfigError as error:
             raise ConfigError(f"column {column['name']!r}: {error}") from error
         columns.append(row)
         latent += width
-    names = [column["name"] for column in stored["columns"]]
+    names = list(transform.names)
     particles = read_particles(stored.get("particles"))
     conditions = stored.get("conditions") or []
+    known = [*names, *(column["name"] for column in learned), *conditions]
     relations = [
-        _relation(build, relation, [*names, *conditions], stored["columns"])
-        for relation in order_relations(stored["relations"], names, conditions, particles)
+        _relation(build, relation, known, stored["columns"])
+        for relation in (
+            *transform.coordinates.relations,
+            *order_relations(stored["relations"], names, conditions, particles),
+        )
     ]
     joint = transform.joint
     return InverseArrays(

@@ -30,6 +30,7 @@ from ..compiled.arrays import (
     TreeArrays,
     make_workspace,
     n_inputs,
+    n_values,
 )
 from .check_arrays import check_inverse, check_steps, check_trees
 
@@ -126,9 +127,9 @@ class _PackedSteps:
 class _PackedInverse:
     """The inverse transform of one latent point at a time."""
 
-    def __init__(self, arrays: InverseArrays) -> None:
+    def __init__(self, arrays: InverseArrays, n_columns: int) -> None:
         self._arrays, self._loop = arrays, Loop("restore")
-        self._memory = np.empty(len(arrays.scale)), np.empty(DEEPEST_STACK)
+        self._memory = np.empty(n_values(arrays, n_columns)), np.empty(DEEPEST_STACK)
         self._x: np.ndarray | None = None
 
     def prepare(self, z: np.ndarray, cond: np.ndarray, x: np.ndarray) -> bool:
@@ -193,7 +194,9 @@ class PackedFlow:
             width = self.n_columns + len(self.condition_names)
             ratio = _PackedRatio(content["ratio"], content["ceiling"], width)
         steps = _PackedSteps(content, source)
-        self.generator = PackedGenerator(steps, _PackedInverse(content["inverse"]), ratio)
+        self.generator = PackedGenerator(
+            steps, _PackedInverse(content["inverse"], self.n_columns), ratio
+        )
 
     @classmethod
     def of(cls, source: run_directory.Archive) -> PackedFlow | None:

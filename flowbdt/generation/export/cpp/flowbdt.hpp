@@ -1003,12 +1003,14 @@ class Way {
 
   Way(const File& file, std::size_t n_columns, std::size_t n_cond, std::size_t n_latent,
       bool mixes)
-      : mixes_(mixes), m_(n_latent), n_known_(n_columns + n_cond) {
+      : mixes_(mixes), m_(n_latent), n_columns_(n_columns) {
     scale_ = file.get<double>("inverse.scale");
     mean_ = file.get<double>("inverse.mean", scale_.size);
     axes_ = file.get<double>("inverse.axes");
     file.require(mixes ? axes_.size == m_ * scale_.size : scale_.size == m_, "latent columns");
-    columns_ = file.get<std::int64_t>("inverse.columns", 5 * n_columns);
+    columns_ = file.get<std::int64_t>("inverse.columns");
+    file.require(columns_.size >= 5 * n_columns && columns_.size % 5 == 0, "columns");
+    n_known_ = n_all() + n_cond;
     ops_ = file.get<std::int64_t>("inverse.ops");
     relations_ = file.get<std::int64_t>("inverse.relations");
     terms_ = file.get<std::int64_t>("inverse.terms");
@@ -1016,8 +1018,10 @@ class Way {
     check(file);
   }
 
-  std::size_t n_columns() const { return columns_.size / 5; }
-  std::size_t n_single() const { return scale_.size; }
+  /// Columns of the table, and behind them those that are learned in place of some.
+  std::size_t n_all() const { return columns_.size / 5; }
+  /// Latent columns, and columns that are learned in place of others.
+  std::size_t n_values() const { return scale_.size + n_all() - n_columns_; }
   std::size_t deepest() const { return terms_.size / 2 + 1; }
 
   /// Fills x (n_columns) from z (n_latent) and the conditions, in the units of the training, that
@@ -1030,19 +1034,21 @@ class Way {
         for (std::size_t j = 0; j < m_; ++j) value += z[j] * axes_[j * scale_.size + c];
       latent[c] = value * scale_[c] + mean_[c];
     }
-    for (std::size_t i = 0; i < n_columns(); ++i) {
+    double* learned = latent + scale_.size;
+    for (std::size_t i = 0; i < n_all(); ++i) {
       const std::int64_t* column = columns_.data + 5 * i;
       if (column[0] < -1) continue;
       const double* from = latent + std::max<std::int64_t>(column[0], 0);
       const double value = undone(column[1], column[2], from);
-      x[i] = as_stored(column[3], numbers_.data + column[4], value);
+      double& to = i < n_columns_ ? x[i] : learned[i - n_columns_];
+      to = as_stored(column[3], numbers_.data + column[4], value);
     }
     std::size_t undefined = 0;
     for (std::size_t q = 0; q < relations_.size; q += 4) {
       const std::int64_t* relation = relations_.data + q;
       const std::int64_t* column = columns_.data + 5 * relation[0];
       bool known = true;
-      double value = related(relation[1], relation[2], x, cond, stack, known);
+      double value = related(relation[1], relation[2], x, learned, cond, stack, known);
       if (!known) {
         x[relation[0]] = std::numeric_limits<double>::quiet_NaN();
         continue;
@@ -1069,7 +1075,7 @@ class Way {
 
   void check(const File& file) const {
     const std::size_t n_ops = ops_.size / 2, n_terms = terms_.size / 2;
-    for (std::size_t i = 0; i < n_columns(); ++i) {
+    for (std::size_t i = 0; i < n_all(); ++i) {
       const std::int64_t* c = columns_.data + 5 * i;
       file.require((c[0] < 0 || static_cast<std::uint64_t>(c[0]) < scale_.size) &&
                        run(c[1], c[2], n_ops) && numbers_at(c[4], 2),
@@ -1079,7 +1085,7 @@ class Way {
       file.require(whole_op(ops_[2 * q], ops_[2 * q + 1]), "transforms");
     file.require(relations_.size % 4 == 0, "relations");
     for (std::size_t q = 0; q < relations_.size; q += 4)
-      file.require(relations_[q] >= 0 && static_cast<std::size_t>(relations_[q]) < n_columns() &&
+      file.require(relations_[q] >= 0 && static_cast<std::size_t>(relations_[q]) < n_columns_ &&
                        run(relations_[q + 1], relations_[q + 2], n_terms) &&
                        numbers_at(relations_[q + 3], 2) &&
                        whole_expression(relations_[q + 1], relations_[q + 2]),
@@ -1142,8 +1148,8 @@ class Way {
   }
 
   /// `known` becomes false if a source is missing.
-  double related(std::int64_t begin, std::int64_t end, const double* x, const double* cond,
-                 double* stack, bool& known) const {
+  double related(std::int64_t begin, std::int64_t end, const double* x, const double* learned,
+                 const double* cond, double* stack, bool& known) const {
     std::size_t top = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
@@ -1151,8 +1157,9 @@ class Way {
       if (code == kColumn || code == kNumber) {
         const std::size_t place = code == kColumn ? static_cast<std::size_t>(value) : 0;
         stack[top] = code == kNumber         ? value
-                     : place < n_columns() ? x[place]
-                                           : cond[place - n_columns()];
+                     : place < n_columns_ ? x[place]
+                     : place < n_all()    ? learned[place - n_columns_]
+                                          : cond[place - n_all()];
         known = known && !std::isnan(stack[top++]);
       } else if (takes_one(code)) {
         stack[top - 1] = single(code, stack[top - 1]);
@@ -1165,7 +1172,7 @@ class Way {
   }
 
   bool mixes_ = false;
-  std::size_t m_ = 0, n_known_ = 0;
+  std::size_t m_ = 0, n_columns_ = 0, n_known_ = 0;
   Span<double> axes_, scale_, mean_, numbers_;
   Span<std::int64_t> columns_, ops_, relations_, terms_;
 };
@@ -1407,7 +1414,7 @@ class Generator {
     total_.resize(rows * model_->trees_.across());
     seen_.resize(model_->n_columns() + model_->n_conditions());
     ratio_.resize(std::max<std::size_t>(model_->ratio_.across(), 1));
-    latent_.resize(model_->way_.n_single() + 1);
+    latent_.resize(model_->way_.n_values() + 1);
     stack_.resize(model_->way_.deepest());
     event_.resize(model_->n_columns());
     room_.fit(model_->form_);

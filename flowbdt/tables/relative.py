@@ -1,0 +1,271 @@
+"""Columns that are learned relative to a condition: their ratio to it, or their difference from it.
+
+A detector's answer is narrow around what was put in: trees and a mixture of Gaussians describe the
+answer far better than a column that runs along its condition over a hundred times its width.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, InputError
+from ..registry import unknown
+from .event_table import EventTable
+from .expressions import share_of
+from .particles import wrapped
+from .transforms.choose import choose, hard_edges
+from .transforms.rank import Distinct, find_atoms
+
+KINDS = ("ratio", "difference", "angle")
+"""The last is a difference on the circle, from -pi to pi."""
+
+EXAMPLE = "{sim_pt: ratio gen_pt, sim_phi: difference gen_phi}"
+
+FEWEST, MOST = 1_000, 20_000
+"""Training rows from which on pairings are chosen, and how many are looked at."""
+
+BINS = 16
+"""Of the condition, of equal counts, in each of which the spread is taken."""
+
+CLEARLY = 0.7
+"""Largest spread of what is left, summed over bins, in units of that of the column: on Z + jets .6
+for transverse momenta, .05 for angles, .78 and more for whatever gains nothing."""
+
+EVERYWHERE = 0.85
+"""The same in the mean of the logarithms over bins: most of them gain, and not one wide bin only."""
+
+NEAR_ZERO = 0.01
+"""Least value of a denominator in units of its median."""
+
+BEYOND, FEW = 5e-4, 5
+"""Share of rows that may leave the range of a column when neighbours swap what is left, and their
+number more; where the range ends abruptly that number alone."""
+
+EQUAL = 0.005
+"""Share of rows equal to another column from which on a column stays as it is."""
+
+ROOM = 1e-15
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A column that is learned as its ``kind`` of distance from a condition.
+
+    ``centre`` is the middle of the range of an angle [rad].
+    """
+
+    column: str
+    kind: str
+    condition: str
+    centre: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of what is learned."""
+        return f"{self.column} {'over' if self.kind == 'ratio' else 'minus'} {self.condition}"
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The learned column, and the relation that gives the column back, as expressions."""
+        column, condition, name = map(_quoted, (self.column, self.condition, self.name))
+        if self.kind == "ratio":
+            return f"{name} = {column} / {condition}", f"{column} = {name} * {condition}"
+        if self.kind == "difference":
+            return f"{name} = {column} - {condition}", f"{column} = {name} + {condition}"
+        back = f"{column} = deltaphi({name}, -{condition})"
+        if self.centre:
+            back = f"{column} = deltaphi({name} + {condition}, {self.centre!r}) + {self.centre!r}"
+        return f"{name} = deltaphi({column}, {condition})", back
+
+    def of(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return what is learned (n,) of a column and its condition (n,)."""
+        if self.kind == "ratio":
+            return values / known
+        return values - known if self.kind == "difference" else wrapped(values - known)
+
+    def back(self, learned: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return the column (n,) again."""
+        if self.kind == "ratio":
+            return learned * known
+        total = learned + known
+        return total if self.kind == "difference" else wrapped(total - self.centre) + self.centre
+
+
+def _quoted(name: str) -> str:
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"
+
+
+def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
+    """Return what a mapping such as ``{"sim_pt": "ratio gen_pt"}`` says of a table.
+
+    A difference of two angles in radians that fill a turn is one on the circle. Raises ConfigError
+    for what is unknown or cannot be meant, InputError if a ratio has zeros below.
+    """
+    check_relative(spec)
+    found = []
+    for column, text in spec.items():
+        kind, condition = text.split(None, 1)
+        where = f"relative {column!r}: {text!r}"
+        if column not in table.names:
+            raise ConfigError(f"{where}: {unknown('column', column, table.names)}")
+        if condition not in table.cond_names:
+            if not table.cond_names:
+                raise ConfigError(f"{where}: the table has no conditions")
+            raise ConfigError(f"{where}: {unknown('condition', condition, table.cond_names)}")
+        for name in (column, condition):
+            if name in table.categories or "`" in name:
+                raise ConfigError(f"{where}: {name!r} holds no numbers, or has a ` in its name")
+        values, known = table.column(column), table.by_name()[condition]
+        missing = np.isnan(known) & ~np.isnan(values)
+        if missing.any():
+            raise InputError(
+                f"{where}: the condition is missing in {share_of(missing)} in which the column is"
+                " known; fill it in, or leave this column as it is"
+            )
+        if kind == "ratio" and not (known > 0).all() and not (known < 0).all():
+            wrong = (known == 0) | ((known < 0) != (np.nanmedian(known) < 0))
+            raise InputError(
+                f"{where}: a ratio needs a condition that is nowhere 0 and has one sign, which is"
+                f" not so in {share_of(wrong)} (first: row {int(np.argmax(wrong))}); say"
+                f" 'difference {condition}', or remove these rows"
+            )
+        one = _angle(column, condition, values) if kind != "ratio" else None
+        if kind == "angle" and one is None:
+            raise ConfigError(
+                f"{where}: an angle is in radians, from -pi to pi or from 0 to 2 pi, which"
+                f" {column!r} is not ({np.nanmin(values):g} to {np.nanmax(values):g})"
+            )
+        if kind == "difference" and not (_fills_a_turn(values) and _fills_a_turn(known)):
+            one = None
+        found.append(one or Relative(column, kind, condition))
+    return tuple(found)
+
+
+def check_relative(spec: Any) -> None:
+    """Raise ConfigError unless a setting is None, 'auto' or a mapping of columns to such texts."""
+    if spec is None or (isinstance(spec, str) and spec == "auto"):
+        return
+    if not isinstance(spec, Mapping):
+        raise ConfigError(f"relative must be 'auto', None or a mapping {EXAMPLE}, got {spec!r}")
+    for column, text in spec.items():
+        parts = text.split(None, 1) if isinstance(text, str) else []
+        if len(parts) < 2:
+            raise ConfigError(
+                f"relative {column!r} must be a text such as 'ratio gen_pt', got {text!r}"
+            )
+        if parts[0] not in KINDS:
+            raise unknown(f"kind of relative {column!r}:", parts[0], KINDS)
+
+
+def _angle(column: str, condition: str, values: np.ndarray) -> Relative | None:
+    """Return the difference on the circle if values lie on one turn from -pi or 0."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    for centre in (0.0, np.pi):
+        if high >= centre + np.pi and high < centre + np.pi + 1e-6:  # the upper end is a value
+            centre = high - np.pi + ROOM
+        if centre - np.pi <= low and high < centre + np.pi:
+            return Relative(column, "angle", condition, float(centre))
+    return None
+
+
+def _fills_a_turn(values: np.ndarray) -> bool:
+    """Return whether values are those of an angle in radians with all directions."""
+    known = values[~np.isnan(values)]
+    if _angle("", "", known) is None or np.ptp(known) < 0.98 * 2 * np.pi:
+        return False
+    return known.size < FEWEST or all(hard_edges(known).values())
+
+
+# ---- by itself
+
+
+def choose_relative(table: EventTable, skip: Collection[str] = ()) -> tuple[Relative, ...]:
+    """Return the pairings of columns and conditions that leave clearly less to learn.
+
+    ``table`` has training rows only, ``skip`` names columns to leave alone. In bins of a condition
+    the spread is half of the range from 16% to 84%; that of the ratio counts in the unit of the
+    column. None is taken for discrete columns, those with repeated values, parts equal to another
+    column, or edges that would be lost, nor for a denominator that comes near zero.
+    """
+    if table.n < FEWEST or table.cond is None:
+        return ()
+    rows = table.take(slice(None, None, -(-table.n // MOST)))
+    columns = rows.by_name()
+    conditions = {
+        name: np.array_split(np.argsort(columns[name], kind="stable"), BINS)
+        for name in table.cond_names
+        if name not in table.categories and not np.isnan(columns[name]).any() and "`" not in name
+    }
+    found = []
+    for name, dtype in zip(table.names, table.dtypes, strict=True):
+        values = columns[name]
+        if name in skip or name in table.categories or np.dtype(dtype).kind != "f":
+            continue
+        if "`" in name or np.isnan(values).any() or not _is_smooth(values, dtype):
+            continue
+        best, least = None, CLEARLY
+        for condition, bins in conditions.items():
+            for one in _pairings(name, condition, columns):
+                spread = _spread(one, values, columns[condition], bins)
+                if spread < least * (0.95 if best else 1.0):
+                    best, least = one, spread
+        if best is not None and not _harms(best, columns, conditions[best.condition], table.names):
+            found.append(best)
+    return tuple(found)
+
+
+def _is_smooth(values: np.ndarray, dtype: str) -> bool:
+    """Return whether a column has real numbers, none of them repeated."""
+    name = choose(values, dtype)[0]["name"]
+    is_real = name in ("standard", "log", "rank") and not find_atoms(Distinct.of(values)).any()
+    return is_real or name == "circular"
+
+
+def _pairings(column: str, condition: str, columns: Mapping[str, np.ndarray]) -> list[Relative]:
+    """Return all that can be meant by two columns."""
+    values, known = columns[column], columns[condition]
+    if _fills_a_turn(values):
+        angle = _angle(column, condition, values) if _fills_a_turn(known) else None
+        return [] if angle is None else [angle]
+    pairings = [Relative(column, "difference", condition)]
+    if known.min() > NEAR_ZERO * np.median(known) > 0:
+        pairings.insert(0, Relative(column, "ratio", condition))
+    return pairings
+
+
+def _width(values: np.ndarray) -> float:
+    return float(np.subtract(*np.quantile(values, [0.84, 0.16])))
+
+
+def _spread(one: Relative, values: np.ndarray, known: np.ndarray, bins: list[np.ndarray]) -> float:
+    """Return the spread of what is left in units of that of the column; infinite without a gain."""
+    learned = one.of(values, known)
+    unit = [np.median(known[rows]) if one.kind == "ratio" else 1.0 for rows in bins]
+    left = np.array([_width(learned[rows]) for rows in bins]) * unit
+    whole = np.array([_width(values[rows]) for rows in bins])
+    if not (whole > 0).all():
+        return np.inf
+    with np.errstate(divide="ignore"):
+        everywhere = np.exp(np.log(left / whole).mean())
+    return float(left.sum() / whole.sum()) if everywhere < EVERYWHERE else np.inf
+
+
+def _harms(
+    one: Relative,
+    columns: Mapping[str, np.ndarray],
+    bins: list[np.ndarray],
+    names: Collection[str],
+) -> bool:
+    """Return whether a pairing loses what the column has: its range, or values of another one."""
+    values, known = columns[one.column], columns[one.condition]
+    order = np.concatenate(bins)
+    swapped = one.back(np.roll(one.of(values, known)[order], 7), known[order])
+    beyond = ((swapped < values.min()) | (swapped > values.max())).sum()
+    soft = one.kind == "angle" or not any(hard_edges(values).values())
+    equal = [(values == columns[other]).mean() for other in names if other != one.column]
+    return bool(beyond > FEW + soft * BEYOND * len(values) or max(equal, default=0.0) > EQUAL)
