@@ -150,6 +150,7 @@ class ModelConfig:
     observables: list[str] | None = None
     particles: dict[str, dict[str, str | int | float]] = field(default_factory=dict)
     require: list[str] = field(default_factory=list)
+    relative: str | dict[str, str] | None = "auto"
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
     executor: Spec = "serial"
     random_state: AtLeastZero | None = None
@@ -208,10 +209,13 @@ class ModelConfig:
     def digestible(self) -> dict[str, Any]:
         """Return what decides the bytes of the result; call it on a `resolved` configuration.
 
-        Of `DERIVED` only what is declared: a run without any has the digest of releases before.
+        Of `DERIVED` only what is declared, and nothing of ``relative`` where it is left to the
+        table: a run without any has the digest of releases before.
         """
         names = [f.name for f in dataclasses.fields(ModelConfig)]
         names = [name for name in names if name not in ("executor", "preset")]
+        if self.relative == "auto":
+            names.remove("relative")
         return {n: getattr(self, n) for n in names if n not in DERIVED or getattr(self, n)}
 
     def to_yaml(self) -> str:

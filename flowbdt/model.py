@@ -106,6 +106,10 @@ class FlowBDT(BaseEstimator):
         pz; or px, py, pz, mass
     require : cuts such as ``"pt2 > 25"`` that hold in every training row and every generated event:
         others are drawn anew
+    relative : columns learned relative to a condition, such as ``{"sim_pt": "ratio gen_pt",
+        "sim_phi": "difference gen_phi"}``; angles that fill a turn by difference on the circle, as
+        'angle' says of any. 'auto' takes the pairings that clearly narrow what is left, by rows
+        that are trained on; None for none
     validation_fraction : events split off before any noise is drawn
     executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
         "n_jobs": 4}``
@@ -149,6 +153,7 @@ class FlowBDT(BaseEstimator):
         observables: list[str] | None = None,
         particles: dict[str, Any] | None = None,
         require: list[str] | tuple[str, ...] = (),
+        relative: str | dict[str, str] | None = "auto",
         validation_fraction: float = 0.1,
         executor: Any = "serial",
         random_state: Any = None,
@@ -169,6 +174,7 @@ class FlowBDT(BaseEstimator):
         self.observables = observables
         self.particles = particles
         self.require = require
+        self.relative = relative
         self.validation_fraction = validation_fraction
         self.executor = executor
         self.random_state = random_state

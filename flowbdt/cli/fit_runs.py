@@ -190,7 +190,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
     different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
-    different += [k for k in DERIVED if (k in wanted) != (k in planned)]
+    different += [k for k in (*DERIVED, "relative") if (k in wanted) != (k in planned)]
     if different:
         raise ConfigError(
             f"{path} was planned with other settings for {', '.join(different)} than those of this"

@@ -37,7 +37,7 @@ CLEARLY = 0.7
 for transverse momenta, .05 for angles, .78 and more for whatever gains nothing."""
 
 EVERYWHERE = 0.85
-"""The same in the mean of the logarithms over bins: most of them gain, and not one wide bin only."""
+"""The same in the mean of logarithms over bins: most of them gain, and not one wide bin only."""
 
 NEAR_ZERO = 0.01
 """Least value of a denominator in units of its median."""

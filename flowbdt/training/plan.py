@@ -11,6 +11,7 @@ import functools
 import json
 import platform
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -35,10 +36,12 @@ from ..registry import spec_name
 from ..seeding import derive, split_mask
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
+from ..tables.coordinates import Coordinates
 from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
 from ..tables.particles import check_particles
 from ..tables.relations import order_relations
+from ..tables.relative import check_relative, choose_relative, read_relative
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .label_first import Label, choose_label, may_choose
@@ -113,6 +116,7 @@ def check_config(config: ModelConfig) -> TimeGrid:
     config = config.resolved()
     observables, particles = declared(config.observables, config.particles)
     Cuts.parse(config.require, observables, particles)
+    check_relative(config.relative)
     solver = SOLVERS.build(config.solver)
     path = PATHS.build(config.path)
     COUPLINGS.build(config.coupling)
@@ -257,11 +261,53 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
     check_particles(particles, names)
     observables.bound(names, table.categories), cuts.bound(names, table.categories)
     cuts.check_generated(table.names)
+    if isinstance(config.relative, Mapping):
+        _check_relative(config, table, {relation.target for relation in relations})
     if trained_on:
         for relation in relations:
             relation.check(table)
         cuts.check(table)
         observables.added_to(table, "the training table")
+
+
+def _check_relative(config: ModelConfig, table: EventTable, computed: Collection[str]) -> None:
+    """Refuse columns relative to conditions that something else decides of. Raises ConfigError."""
+    assert isinstance(config.relative, Mapping)
+    _, particles = declared(config.observables, config.particles)
+    for one in read_relative(config.relative, table):
+        owner = next((p.name for p in particles.values() if one.column in p.sources), None)
+        reason = None
+        if one.column in computed:
+            reason = "is computed by a relation"
+        elif owner is not None:
+            reason = f"is of the particle {owner!r}, which is learned in coordinates of its own"
+        elif spec_name(config.coupling) == "given":
+            reason = "is carried from its value in the source (coupling='given')"
+        if reason is not None:
+            raise ConfigError(
+                f"column {one.column!r} {reason}, and cannot be learned relative to"
+                f" {one.condition!r}, too; remove one of the two"
+            )
+
+
+def _coordinates(inputs: Inputs, used: np.ndarray) -> Coordinates:
+    """Return what is learned in place of columns; by itself from the rows ``used`` (n,), bool."""
+    config, table = inputs.config, inputs.table
+    if not config.relative or table.cond is None or not inputs.classifies:
+        return Coordinates()
+    if isinstance(config.relative, Mapping):
+        chosen = read_relative(config.relative, table)
+    else:
+        _, particles = declared(config.observables, config.particles)
+        skip = {name for particle in particles.values() for name in particle.sources}
+        relations = order_relations(config.relations, table.names, table.cond_names, particles)
+        skip |= {relation.target for relation in relations}
+        spec = config.transforms if isinstance(config.transforms, Mapping) else {}
+        rest = spec.get("*", "auto") if spec else config.transforms
+        skip |= set(spec if rest == "auto" else table.names)
+        chosen = choose_relative(table.take(used), skip)
+    learned, relations = ([one.texts[i] for one in chosen] for i in (0, 1))
+    return Coordinates.parse(learned, relations, table.names, table.cond_names)
 
 
 def _refuse_foreign(run: RunDirectory, resume: bool) -> None:
@@ -332,7 +378,7 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
 
     With such a column it is fitted to all rows: there are few, and the closed form bears them.
     """
-    table, config = inputs.table, inputs.config
+    table, config, coordinates = inputs.table, inputs.config, _coordinates(inputs, used)
 
     def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
         return TableTransform(
@@ -342,6 +388,7 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
             classify=inputs.classifies,
             first=first,
             particles=config.particles,
+            coordinates=coordinates,
         ).fit(table, used)
 
     transform, label = fitted(used), None

@@ -127,7 +127,7 @@ class InverseArrays(NamedTuple):
 
 
 def n_values(inverse: InverseArrays, n_columns: int) -> int:
-    """Return how many latent columns, and columns learned in place of some of so many, there are."""
+    """Return how many latent columns there are, and columns learned in place of others."""
     return len(inverse.scale) + len(inverse.columns) - n_columns
 
 

@@ -83,7 +83,7 @@ def _related(inverse, begin, end, row, learned, cond, stack):  # type: ignore[no
 def restore(inverse, z, cond, x, latent, stack):  # type: ignore[no-untyped-def]
     """Fill x (n, d) from latent points z (n, m); return how often each relation is undefined.
 
-    ``cond`` (n, c) are the conditions that relations use; ``latent`` has room for the latent columns
+    ``cond`` (n, c) are the conditions that relations use; ``latent`` has room for latent columns
     and those that are learned in place of others.
     """
     m, d, n_single, undefined = z.shape[1], x.shape[1], len(inverse.scale), 0

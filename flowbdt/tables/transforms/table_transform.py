@@ -323,7 +323,8 @@ class TableTransform:
         spec, reason = wanted[name], "as set"
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
-            if self.classify and spec == {"name": "categorical"}:
+            classifies = self.classify and name not in self.coordinates.learned
+            if classifies and spec == {"name": "categorical"}:
                 n_values, is_category = len(np.unique(every)), name in table.categories
                 if n_values > MOST_CLASSES:
                     reason += f", more than {MOST_CLASSES}: too many for a classifier"
