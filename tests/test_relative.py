@@ -1,0 +1,233 @@
+"""Columns learned relative to conditions: exact inverses, circles, choices, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flowbdt import EventTable, FlowBDT
+from flowbdt.cli.main import main
+from flowbdt.errors import ConfigError, DataWarning, InputError
+from flowbdt.generation.export.write_cpp import model_bytes
+from flowbdt.generation.one_event import open_sampler
+from flowbdt.tables.particles import wrapped
+from flowbdt.tables.relative import Relative, choose_relative, read_relative
+
+SMALL = {
+    "preset": "fast",
+    "n_steps": 2,
+    "booster": {"n_estimators": 2},
+    "rejection": True,
+    "random_state": 1,
+}
+
+
+def answers(n=1200, centre=0.0, seed=0):
+    """A momentum, a position and an angle near their conditions, and a column of its own."""
+    rng = np.random.default_rng(seed)
+    pt, y = np.exp(rng.normal(5.0, 0.5, n)), rng.normal(size=n)
+    phi = rng.uniform(-np.pi, np.pi, n) + centre
+    made = {
+        "pt": (pt * rng.normal(1.0, 0.05, n)).astype(np.float32),
+        "y": y + 0.01 * rng.normal(size=n),
+        "phi": wrapped(phi + 0.01 * rng.normal(size=n) - centre) + centre,
+        "m": rng.gamma(3.0, 5.0, n),
+    }
+    return EventTable.of(made, cond={"true_pt": pt, "true_y": y, "true_phi": phi})
+
+
+def chosen(table, skip=()):
+    return {one.column: f"{one.kind} {one.condition}" for one in choose_relative(table, skip)}
+
+
+CHOSEN = {"pt": "ratio true_pt", "y": "difference true_y", "phi": "angle true_phi"}
+
+
+@pytest.mark.parametrize("centre", [0.0, np.pi])
+def test_answers_are_paired_with_what_they_answer_to(centre):
+    table = answers(centre=centre)
+    assert chosen(table) == CHOSEN
+    assert chosen(table, ["pt", "phi"]) == {"y": CHOSEN["y"]}
+
+
+def test_noise_has_no_pairs():
+    rng = np.random.default_rng(1)
+    n, found = 1500, []
+    for _ in range(10):
+        a, phi = rng.lognormal(size=n) + 1.0, rng.uniform(-np.pi, np.pi, n)
+        made = {
+            "x": rng.lognormal(size=n),
+            "wide": a * rng.normal(size=n),
+            "u": rng.random(n),
+            "turn": rng.uniform(-np.pi, np.pi, n),
+        }
+        found += choose_relative(EventTable.of(made, cond={"a": a, "phi": phi}))
+    assert found == []
+
+
+def test_columns_that_would_lose_something_stay_as_they_are():
+    rng = np.random.default_rng(2)
+    n = 3000
+    pt, y = np.exp(rng.normal(4.0, 0.6, n)), rng.normal(size=n)
+    answer = pt * rng.normal(1.0, 0.1, n)
+    above, near = answer > 25, y + 0.1 * rng.normal(size=n)
+    pt, y, answer, near = pt[above], y[above], answer[above], near[above]
+    cut = EventTable.of({"cut": answer}, cond={"pt": pt})
+    assert chosen(cut) == {}
+    lost = np.where(rng.random(len(pt)) < 0.05, 0.0, near)
+    columns = {"zeros": lost, "whole": np.round(100 * near), "same": near, "again": near}
+    assert chosen(EventTable.of(columns, cond={"y": y})) == {}
+    assert chosen(EventTable.of({"near": near}, cond={"y": y})) == {"near": "difference y"}
+    assert chosen(EventTable.of({"near": near}, cond={"y": np.where(y > 2, np.nan, y)})) == {}
+    assert chosen(EventTable.of({"near": near}, cond={"y": y}).take(slice(0, 900))) == {}
+
+
+def test_a_denominator_near_zero_is_not_taken():
+    rng = np.random.default_rng(3)
+    known = rng.exponential(size=2000)
+    table = EventTable.of({"x": known * rng.lognormal(0.0, 0.05, 2000)}, cond={"known": known})
+    assert "ratio" not in chosen(table).get("x", "")
+
+
+@pytest.mark.parametrize("centre", [0.0, np.pi])
+def test_an_angle_comes_back_in_its_range_over_the_ends(centre):
+    ends = np.array([-np.pi, -3.1, 0.0, 3.1, np.pi - 1e-12]) + centre
+    table = EventTable.of({"phi": ends}, cond={"known": ends[::-1].copy()})
+    (one,) = read_relative({"phi": "angle known"}, table)
+    learned = one.of(ends, ends[::-1])
+    assert np.abs(learned).max() <= np.pi
+    np.testing.assert_allclose(one.back(learned, ends[::-1]), ends, atol=1e-14)
+    np.testing.assert_allclose(one.of(np.array([3.1]), np.array([-3.1])), [6.2 - 2 * np.pi])
+
+
+def test_the_upper_end_of_a_turn_may_be_a_value():
+    phi = np.array([np.pi, -3.0, 1.0])
+    (one,) = read_relative({"phi": "angle t"}, EventTable.of({"phi": phi}, cond={"t": phi / 2}))
+    np.testing.assert_allclose(one.back(one.of(phi, phi / 2), phi / 2), phi, atol=1e-14)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return FlowBDT(**SMALL).fit(answers())
+
+
+def test_what_was_chosen_is_described_and_can_be_switched_off(model):
+    text = "\n".join(model.transform_.describe())
+    assert "pt: not learned, computed as pt = `pt over true_pt` * true_pt" in text
+    assert "learned as `phi minus true_phi` = deltaphi(phi, true_phi)" in text
+    plain = FlowBDT(**{**SMALL, "rejection": False}, relative=None).fit(answers())
+    assert not len(plain.transform_.coordinates)
+
+
+def test_generated_answers_are_narrow_on_the_whole_circle(model):
+    test = answers(seed=5)
+    events = model.sample(cond=test.cond, random_state=2)
+    pt, _, phi = test.cond.T
+    angle = wrapped(events.column("phi") - phi)
+    for made, real in (
+        (events.column("pt") / pt, test.column("pt") / pt),
+        (angle, wrapped(test.column("phi") - phi)),
+    ):
+        low, high = (np.subtract(*np.quantile(values, [0.84, 0.16])) for values in (made, real))
+        assert low == pytest.approx(high, rel=0.2)
+    assert np.abs(events.column("phi")).max() <= np.pi
+    assert events.dtypes[0] == "float32"
+
+
+def test_stored_models_and_single_events_are_the_same(model, tmp_path):
+    cond = answers(seed=5).cond[:30]
+    events = model.sample(cond=cond, random_state=2).x
+    model.save(tmp_path / "m.flowbdt")
+    np.testing.assert_array_equal(
+        FlowBDT.load(tmp_path / "m.flowbdt").sample(cond=cond, random_state=2).x, events
+    )
+    for sampler in (
+        model.sampler(random_state=2),
+        open_sampler(tmp_path / "m.flowbdt", random_state=2),
+    ):
+        np.testing.assert_array_equal([sampler.one(row).copy() for row in cond], events)
+    (plain,) = model.flow(compiled=False).sample_blocks(seed=2, cond=cond)
+    np.testing.assert_allclose(plain.x, events, rtol=1e-6)
+    assert model_bytes(model)  # arithmetic and angles can be exported
+
+
+def test_given_answers_come_back(model):
+    test = answers(seed=6).take(slice(0, 20))
+    given = {"pt": test.column("pt"), "phi": test.column("phi")}
+    events = model.sample(given=given, cond=test.cond, random_state=1)
+    np.testing.assert_array_equal(events.column("phi"), test.column("phi"))
+    assert np.abs(events.column("y") - test.cond[:, 1]).max() < 1.0
+
+
+def test_pairings_as_set_are_learned_and_small_tables_have_them_too():
+    rng = np.random.default_rng(4)
+    table = answers(200)
+    relative = {"y": "difference true_y", "phi": "difference true_phi", "m": "ratio true_pt"}
+    events = FlowBDT(**SMALL, relative=relative).fit(table).sample(cond=table.cond, random_state=1)
+    assert np.abs(events.column("y") - table.cond[:, 1]).max() < 0.2
+    assert np.abs(wrapped(events.column("phi") - table.cond[:, 2])).max() < 0.2
+    counts = EventTable.of({"n": rng.integers(0, 5, 200)}, cond={"k": rng.integers(0, 3, 200)})
+    made = FlowBDT(**SMALL, relative={"n": "difference k"}).fit(counts).sample(cond=counts.cond)
+    assert made.dtypes == counts.dtypes
+    assert (made.x == np.round(made.x)).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ({"pq": "ratio true_pt"}, ConfigError, "unknown column 'pq'. Did you mean 'pt'"),
+        ({"pt": "ratio true_p"}, ConfigError, "unknown condition 'true_p'. Did you mean 'true_pt'"),
+        ({"pt": "share true_pt"}, ConfigError, "unknown kind of relative 'pt': 'share'"),
+        ({"pt": "ratio"}, ConfigError, "must be a text such as 'ratio gen_pt'"),
+        ("ratio", ConfigError, "must be 'auto', None or a mapping"),
+        ({"pt": "ratio zero"}, InputError, r"nowhere 0 .* in 1 row \(0.50%\) \(first: row 3\)"),
+        ({"pt": "ratio true_y"}, InputError, "has one sign"),
+        ({"pt": "angle true_phi"}, ConfigError, "an angle is in radians"),
+        ({"y": "difference gap"}, InputError, r"missing in 1 row \(0.50%\)"),
+        (
+            {"r": "ratio true_pt"},
+            ConfigError,
+            "'r' is computed by a relation, and cannot be learned",
+        ),
+        ({"y": "difference true_y"}, ConfigError, "is of the particle 'jet'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_training(spec, error, message):
+    table = answers(200)
+    zero, gap = np.ones(200), np.ones(200)
+    zero[3], gap[4] = 0.0, np.nan
+    columns = {**table.by_name(), "r": 2 * table.column("m")}
+    cond = {name: columns.pop(name) for name in table.cond_names} | {"zero": zero, "gap": gap}
+    particle = {"jet": {"pt": "pt", "eta": "y", "phi": "phi", "mass": 0}}
+    settings = {"relations": ["r = 2 * m"], "particles": particle, "relative": spec}
+    with pytest.raises(error, match=message):
+        FlowBDT(**SMALL, **settings).fit(EventTable.of(columns, cond=cond))
+
+
+def test_names_that_are_no_variables_are_quoted():
+    assert Relative("jet pt", "ratio", "class").texts == (
+        "`jet pt over class` = `jet pt` / `class`",
+        "`jet pt` = `jet pt over class` * `class`",
+    )
+
+
+def test_conditions_far_away_are_told(model):
+    with pytest.warns(DataWarning, match="'true_pt' in 1 of 1 events"):
+        model.sample(cond={"true_pt": [1e5], "true_y": [0.0], "true_phi": [0.0]}, random_state=1)
+
+
+def test_the_command_line_says_what_is_chosen(tmp_path, capsys):
+    table = answers()
+    np.savez(tmp_path / "t.npz", **table.by_name())
+    given = [
+        str(tmp_path / "t.npz"),
+        "--dry-run",
+        "--set",
+        "conditions=[true_pt, true_y, true_phi]",
+    ]
+    assert main(["fit", *given]) == 0
+    assert "computed as y = `y minus true_y` + true_y" in capsys.readouterr().out
+    assert main(["fit", *given, "--set", "relative={pt: ratio true_pt}"]) == 0
+    said = capsys.readouterr().out
+    assert "`pt over true_pt` * true_pt" in said
+    assert "minus" not in said
