@@ -175,7 +175,7 @@ def test_pairings_as_set_are_learned_and_small_tables_have_them_too():
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ({"pq": "ratio true_pt"}, ConfigError, "unknown column 'pq'. Did you mean 'pt'"),
+        ({"pq": "ratio true_pt"}, ConfigError, "unknown column 'pq'. Known: m, phi, pt, r, y"),
         ({"pt": "ratio true_p"}, ConfigError, "unknown condition 'true_p'. Did you mean 'true_pt'"),
         ({"pt": "share true_pt"}, ConfigError, "unknown kind of relative 'pt': 'share'"),
         ({"pt": "ratio"}, ConfigError, "must be a text such as 'ratio gen_pt'"),
