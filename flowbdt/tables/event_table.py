@@ -164,6 +164,16 @@ class EventTable:
         moved = [name for name in other.cond_names if name in self.names]
         return self.as_conditions(moved).select(other.names).order_conditions(other.cond_names)
 
+    def with_columns(self, names: Sequence[str], x: np.ndarray) -> EventTable:
+        """Return the table with further columns x (n, k), float64, without units."""
+        return replace(
+            self,
+            x=np.hstack([self.x, x]),
+            names=(*self.names, *names),
+            units=(*self.units, *("",) * len(names)),
+            dtypes=(*self.dtypes, *("float64",) * len(names)),
+        )
+
     def order_conditions(self, names: Sequence[str]) -> EventTable:
         """Return the table with the conditions of these names first, in this order."""
         if self.cond is None:
