@@ -124,7 +124,8 @@ def write_collections(
     tree: GrowingTree | None = None
     with atomic(path) as part:
         try:
-            for events in [blocks] if hasattr(blocks, "fields") else blocks:
+            given: Iterable[Any] = [blocks] if hasattr(blocks, "fields") else blocks
+            for events in given:
                 if not events.fields:
                     raise InputError(
                         f"events for {path} have no fields: name the branches, as in"

@@ -309,7 +309,8 @@ def _stored_columns(tree: Any, description: dict[str, Any], path: Path) -> Store
             made |= {n: _Element(branch, there.index(n)) for n in matching if n in there}
         return made
 
-    stored = StoredColumns.described({**found}, description)
+    arrays: dict[str, Any] = {**found}
+    stored = StoredColumns.described(arrays, description)
     stored.derive = derive
     return stored
 
