@@ -247,7 +247,7 @@ def test_the_way_back_to_columns_is_that_of_the_transform(spec):
     transform = TableTransform(spec, relations).fit(columns)
     z = 1.3 * np.random.default_rng(1).normal(size=(3000, transform.n_latent))
     expected, got = transform.inverse(z), np.empty((3000, 7))
-    assert engine.CompiledInverse(transform).inverse(z, got) == 0
+    assert engine.CompiledInverse(transform).inverse(z, None, got) == 0
     assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
 
 
@@ -258,7 +258,7 @@ def test_an_undefined_relation_is_counted_and_replaced():
     data = EventTable.of(np.column_stack([a, np.log(a)]), ["a", "b"])
     transform = TableTransform({"a": "standard", "joint": "none"}, ["b = log(a)"]).fit(data)
     z, x = np.array([[-5.0], [0.0]]), np.empty((2, 2))
-    assert engine.CompiledInverse(transform).inverse(z, x) == 1
+    assert engine.CompiledInverse(transform).inverse(z, None, x) == 1
     with pytest.warns(UserWarning, match="undefined"):
         assert np.allclose(x, transform.inverse(z))
 
@@ -271,7 +271,7 @@ def test_an_angle_goes_back_as_by_the_transform():
     transform = TableTransform({"a": angle}).fit(data)
     z = 1.3 * np.random.default_rng(1).normal(size=(2000, transform.n_latent))
     got = np.empty((2000, 2))
-    engine.CompiledInverse(transform).inverse(z, got)
+    engine.CompiledInverse(transform).inverse(z, None, got)
     assert np.allclose(got, transform.inverse(z), rtol=1e-12)
     assert ((got[:, 0] >= 1.0) & (got[:, 0] < 7.0)).all()
 

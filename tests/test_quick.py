@@ -241,7 +241,7 @@ def test_one_event_that_is_lost_or_undefined_is_told(fitted):
             x[:] = np.nan
 
     class Undefined:
-        def inverse(self, z, x):
+        def inverse(self, z, cond, x):
             return 1
 
     flow.__dict__["generator"] = replace(generator, compiled_inverse=Undefined())
