@@ -43,7 +43,7 @@ def _capital(text: str) -> str:
 
 
 def tables_of(evaluation: Evaluation) -> list[PageTable]:
-    """Return one table of single scores and one per column metric."""
+    """Return one table of single scores and one per column metric, its worst columns first."""
     whole = [(score_label(r), r) for r in evaluation.results if r.column is None]
     tables = [beside_floor(whole, "score", "Whole table")] if whole else []
     columns: dict[str, list[Result]] = {}
@@ -53,7 +53,7 @@ def tables_of(evaluation: Evaluation) -> list[PageTable]:
     if lost := columns.pop("lost", []):
         tables.insert(1, what_is_lost(lost))
     for rows in columns.values():
-        named = [(str(r.column), r) for r in rows]
+        named = [(str(r.column), r) for r in sorted(rows, key=lambda r: -(r.excess or 0.0))]
         tables.append(beside_floor(named, "column", score_label(rows[0])))
     return tables
 
