@@ -99,13 +99,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--tables", default=",".join(TABLES))
     parser.add_argument("--cost", metavar="ROWS,COLUMNS")
+    parser.add_argument("--quick", action="store_true", help="500 rows of each table")
     options = parser.parse_args()
     if options.cost:
-        print(common.table([cost(*map(int, options.cost.split(",")))]))
-        return
-    if options.data is None:
+        rows = [cost(*map(int, options.cost.split(",")))]
+    elif options.data is None:
         parser.error("--data is needed")
-    print(common.table([judged(t, options.data, options.rows) for t in options.tables.split(",")]))
+    else:
+        n_rows = 500 if options.quick else options.rows
+        rows = [judged(name, options.data, n_rows) for name in options.tables.split(",")]
+    print(common.table(rows))
+    common.finish({"rows": rows})
 
 
 if __name__ == "__main__":

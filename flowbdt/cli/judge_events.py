@@ -50,12 +50,12 @@ def evaluate_command(
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import write_report
     from ..evaluation.verdict import tables_as_judged, verdict_of
-    from ..tables.formats import read_attributes, read_table
+    from ..tables.formats import read_attributes, read_like, read_table
 
     make_folder(output)  # an error now, not at the end
     new = read_table(generated)
-    truth = read_table(real, weight=weight).like(new)
-    train = None if training is None else read_table(training, weight=weight).like(new)
+    truth = read_like(real, new, weight)
+    train = None if training is None else read_like(training, new, weight)
     provenance = read_attributes(generated)
     scores = evaluate(truth, new, training=train, provenance=provenance, **protocol)
     page = write_report(scores, truth, new, output, training=train)

@@ -26,7 +26,7 @@ from .score_events import ComparedTables, score_events
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
 KIND_ORDER = (
-    *("column", "profiles", "pairs", "table", "classifier", "residual", "lost"),
+    *("column", "profiles", "tags", "pairs", "table", "classifier", "residual", "lost"),
     *("memorisation", "relation"),
 )
 """Order of the metrics in a table of scores; other kinds follow."""
