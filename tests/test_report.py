@@ -179,7 +179,7 @@ def test_importing_the_report_does_not_import_matplotlib() -> None:
 def physics(seed: int, broken: bool = False, n: int = 1500) -> EventTable:
     rng = np.random.default_rng(seed)
     a, b, kind = rng.normal(size=n), rng.normal(size=n), rng.integers(0, 3, n)
-    total = a + b + (0.5 * rng.normal(size=n) if broken else 0)
+    total = a + b + (1.2 * rng.normal(size=n) if broken else 0)
     names = np.array(["muon", "a lepton with a long name", "electron"])[kind]
     return EventTable.of({"a": a, "b": b, "total": total, "kind": names})
 

@@ -29,7 +29,7 @@ MOST_NAMED = 4
 MOST_PAIRED = 40
 """Columns of which all pairs are looked at; of wider tables those that differ most."""
 BINS, PAIR_BINS = 20, 8
-NEARLY_FIXED = 0.98
+NEARLY_FIXED = 0.95
 """R2 of a column given the others from which a relation is to be suspected."""
 
 

@@ -221,9 +221,9 @@ def profile(
 
     The root mean square over bins of the differences of mean and of width (half of the range from
     16 to 84%), in widths of the real events of the bin. Bins are quantiles of the real condition.
-    ``settings`` has both numbers of each bin, and quantiles of 5, 50 and 95%; of a column of 0 and 1
-    the mean is an efficiency. The error is that of `metrics.base.norm_error`, from
-    Poisson weights on all events.
+    ``settings`` has both numbers of each bin, and quantiles of 5, 50 and 95%; of a column of 0
+    and 1 the mean is an efficiency. The error is that of `metrics.base.norm_error`, from Poisson
+    weights on all events.
     """
     sides = [
         (*checked_events(x, w, 1, what), np.asarray(c, dtype=np.float64))
