@@ -77,7 +77,11 @@ def test_default_runs_every_metric_that_applies() -> None:
     result = evaluate(
         table(1, 120), table(3, 120), training=table(2, 120), relations=["c = a * b"], quick=True
     )
-    others = {"pairs", "profiles"}  # of columns of few values, and conditions: there are none
+    others = {
+        "pairs",
+        "profiles",
+        "tags",
+    }  # of columns of few values, and conditions: there are none
     assert {r.name for r in result.results} == set(METRICS.names()) - others
     assert all(r.floor is not None and np.isfinite(r.error) for r in result.results)
     assert len(result.get("auc_mlp").settings["aucs"]) == 3
