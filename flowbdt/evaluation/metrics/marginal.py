@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -316,7 +317,7 @@ def tag_roc(
         areas[what] = float(roc_auc_score(yes, values, sample_weight=w))
         errors.append(auc_error(values[yes], values[~yes], w[yes], w[~yes]))
     difference, n = abs(areas["generated"] - areas["real"]), min(len(real), len(generated))
-    return Result("tags", difference, float(np.hypot(*errors)), n, settings=areas)
+    return Result("tags", difference, math.hypot(*errors), n, settings=areas)
 
 
 METRICS.register("tags")(

@@ -77,7 +77,8 @@ def write_report(
     """
     kept = evaluation.settings
     known = [table for table in (real, generated, training) if table is not None]
-    truth, made, other = (*tables_as_judged(evaluation, *known), None)[:3]
+    truth, made, *others = tables_as_judged(evaluation, *known)
+    other = others[0] if others else None
     drawn = by_excess(truth.names, evaluation)[:max_columns]
     verdict = verdict_of(evaluation, truth, made)
     made_how = dict(kept.get("generated") or {})
