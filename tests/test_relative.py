@@ -204,6 +204,16 @@ def test_what_cannot_be_meant_is_refused_before_training(spec, error, message):
         FlowBDT(**SMALL, **settings).fit(EventTable.of(columns, cond=cond))
 
 
+def test_what_is_nowhere_negative_stays_so():
+    known = np.random.default_rng(0).exponential(size=300)
+    mass = np.abs(known + 0.5 * np.random.default_rng(1).normal(size=300))
+    table = EventTable.of({"mass": mass}, cond={"known": known})
+    events = FlowBDT(**SMALL, relative={"mass": "difference known"}).fit(table)
+    made = events.sample(cond=table.cond, random_state=1).column("mass")
+    assert made.min() >= 0
+    assert np.std(made - known) < 0.7
+
+
 def test_names_that_are_no_variables_are_quoted():
     assert Relative("jet pt", "ratio", "class").texts == (
         "`jet pt over class` = `jet pt` / `class`",

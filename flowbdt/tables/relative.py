@@ -56,13 +56,15 @@ ROOM = 1e-15
 class Relative:
     """A column that is learned as its ``kind`` of distance from a condition.
 
-    ``centre`` is the middle of the range of an angle [rad].
+    ``centre`` is the middle of the range of an angle [rad]. A column that is nowhere negative,
+    ``positive``, stays so: a sum below zero is reflected.
     """
 
     column: str
     kind: str
     condition: str
     centre: float = 0.0
+    positive: bool = False
 
     @property
     def name(self) -> str:
@@ -76,7 +78,9 @@ class Relative:
         if self.kind == "ratio":
             return f"{name} = {column} / {condition}", f"{column} = {name} * {condition}"
         if self.kind == "difference":
-            return f"{name} = {column} - {condition}", f"{column} = {name} + {condition}"
+            total = f"{name} + {condition}"
+            back = f"{column} = {f'abs({total})' if self.positive else total}"
+            return f"{name} = {column} - {condition}", back
         back = f"{column} = deltaphi({name}, -{condition})"
         if self.centre:
             back = f"{column} = deltaphi({name} + {condition}, {self.centre!r}) + {self.centre!r}"
@@ -92,7 +96,7 @@ class Relative:
         """Return the column (n,) again."""
         if self.kind == "ratio":
             return learned * known
-        total = learned + known
+        total = np.abs(learned + known) if self.positive else learned + known
         return total if self.kind == "difference" else wrapped(total - self.centre) + self.centre
 
 
@@ -142,7 +146,8 @@ def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
             )
         if kind == "difference" and not (_fills_a_turn(values) and _fills_a_turn(known)):
             one = None
-        found.append(one or Relative(column, kind, condition))
+        positive = bool(np.nanmin(values) >= 0)
+        found.append(one or Relative(column, kind, condition, positive=positive))
     return tuple(found)
 
 
@@ -232,7 +237,7 @@ def _pairings(column: str, condition: str, columns: Mapping[str, np.ndarray]) ->
     if _fills_a_turn(values):
         angle = _angle(column, condition, values) if _fills_a_turn(known) else None
         return [] if angle is None else [angle]
-    pairings = [Relative(column, "difference", condition)]
+    pairings = [Relative(column, "difference", condition, positive=bool(values.min() >= 0))]
     if known.min() > NEAR_ZERO * np.median(known) > 0:
         pairings.insert(0, Relative(column, "ratio", condition))
     return pairings
