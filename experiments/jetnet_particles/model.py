@@ -38,9 +38,12 @@ COLUMNS = {
 }
 """What is generated for a splitting into 2, 1 or 0 particles and as many groups as the key says."""
 
-JET = ("log_pt", "rapidity", "phi", "log_mass", "log_softest", "count")
-ROOM = "cos(phi) > {!r} * cosh(rapidity) * sqrt(1 + exp(2 * log_mass))"
+JET = ("log_pt", "rapidity", "phi", "mass", "log_softest", "count")
+ROOM = "cos(phi) > {!r} * cosh(rapidity) * sqrt(1 + ({!r} / (1 + exp(-mass))) ** 2)"
 """A jet has room in the cone."""
+
+HEAVIER = 1.05
+"""Largest mass over transverse momentum of a jet, relative to that of the training jets."""
 
 ROOT = ("second", "mass_sum", "mass_ratio", "share", "azimuth")
 
@@ -168,15 +171,16 @@ class SplittingModel:
         angle = "circular" if purpose in ("first", "kind 0", "kind 1", "kind 2") else None
         transforms = {"azimuth": angle} if angle else "auto"
         seed = derive(self.seed, purpose)
-        cuts = [ROOM.format(self.cone_.cosine)] if purpose == "first" else []
+        cuts = [ROOM.format(self.cone_.cosine, self.heaviest_)] if purpose == "first" else []
         return FlowBDT(**settings, transforms=transforms, require=cuts, random_state=seed)
 
     def _fit_first(
         self, roots: Parents, splits: Splits, columns: dict[str, np.ndarray], root: np.ndarray
     ) -> None:
         pt, y, phi = place(roots.momentum)
-        logs = np.log(roots.mass / pt), np.log(roots.softest)
-        jet = np.column_stack([np.log(pt), y, phi, *logs, roots.count])
+        self.heaviest_ = HEAVIER * float((roots.mass / pt).max())
+        mass = logit(roots.mass / pt / self.heaviest_)
+        jet = np.column_stack([np.log(pt), y, phi, mass, np.log(roots.softest), roots.count])
         groups = splits.kind[root]
         filled = dict(columns)
         for name, needed in (("mass_sum", 1), ("mass_ratio", 2)):  # placeholders look like others
@@ -210,7 +214,7 @@ class SplittingModel:
         columns = {name: np.full(n, value) for name, value in self.fixed_.items()}
         columns |= {name: table.column(name) for name in table.names}
         pt, eta_like, phi = np.exp(columns["log_pt"]), columns["rapidity"], columns["phi"]
-        mass = np.exp(columns["log_mass"]) * pt
+        mass = expit(columns["mass"]) * self.heaviest_ * pt
         count = np.clip(np.rint(columns["count"]), 2, self.slots_).astype(int)
         across = np.hypot(pt, mass)
         parts = (np.cosh(eta_like) * across, pt * np.cos(phi), pt * np.sin(phi))
