@@ -10,6 +10,7 @@ import pytest
 from experiments.jetnet_particles.cone import Cone, widest_angle
 from experiments.jetnet_particles.flat import boosted, onto
 from experiments.jetnet_particles.model import (
+    SplittingModel,
     as_jets,
     coordinates,
     from_coordinates,
@@ -25,6 +26,7 @@ from experiments.jetnet_particles.splittings import (
     read_splits,
 )
 from experiments.jetnet_particles.toys import toy_jets
+from experiments.jetnet_particles.variants import SMALL
 from flowbdt.physics.jets import ClusteredJets, Constituents
 from flowbdt.tables.particles import invariant_mass
 
@@ -117,6 +119,19 @@ def test_sums_and_the_cone_hold_for_any_coordinates(seed: int) -> None:
     np.testing.assert_allclose(result.mass(), roots.mass[order], rtol=1e-6)
     assert (np.diff(made[..., 2], axis=1) <= 0).all()
     assert 0.9 * cone.angle < widest_angle(result).max() < 1.0001 * cone.angle
+
+
+def test_generated_particles_stay_in_the_cone_and_equal_seeds_give_equal_bytes() -> None:
+    jets = toy_jets(150, seed=6)
+    jets[0, 0, 0] = 2.5  # one in a hundred is no reason for a wider cone
+    model = SplittingModel(SMALL, SMALL, kt=False, seed=1).fit(jets)
+    made, total = model.sample(300, seed=2)
+    angle, mass = model.cone_.angle, total[:, 0] ** 2 - (total[:, 1:] ** 2).sum(axis=1)
+    assert angle < 1.1 * np.sort(widest_angle(Constituents.of(jets)))[-2] < 1.5
+    assert 0.8 * angle < widest_angle(Constituents.of(made)).max() < 1.0001 * angle
+    assert (np.sqrt(mass) < model.heaviest_ * np.hypot(total[:, 1], total[:, 2])).all()
+    np.testing.assert_allclose(Constituents.of(made).total, total, atol=1e-9)
+    assert model.sample(300, seed=2)[0].tobytes() == made.tobytes()
 
 
 def test_a_decay_at_rest_angle_zero_follows_the_flight() -> None:
