@@ -6,7 +6,6 @@ answer far better than a column that runs along its condition over a hundred tim
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from ..registry import unknown
 from .event_table import EventTable
 from .expressions import share_of
 from .particles import wrapped
+from .relations import written
 from .transforms.choose import choose, hard_edges
 from .transforms.rank import Distinct, find_atoms
 
@@ -74,7 +74,7 @@ class Relative:
     @property
     def texts(self) -> tuple[str, str]:
         """The learned column, and the relation that gives the column back, as expressions."""
-        column, condition, name = map(_quoted, (self.column, self.condition, self.name))
+        column, condition, name = map(written, (self.column, self.condition, self.name))
         if self.kind == "ratio":
             return f"{name} = {column} / {condition}", f"{column} = {name} * {condition}"
         if self.kind == "difference":
@@ -98,10 +98,6 @@ class Relative:
             return learned * known
         total = np.abs(learned + known) if self.positive else learned + known
         return total if self.kind == "difference" else wrapped(total - self.centre) + self.centre
-
-
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"
 
 
 def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
