@@ -91,7 +91,7 @@ def _axis(
     import hist
 
     unit = first.unit(column)
-    about = {
+    about: dict[str, Any] = {
         "name": f"{column}_" if column in (*TAKEN, "dataset") else column,
         "label": f"{column} [{unit}]" if unit else column,
     }
