@@ -101,8 +101,8 @@ def _axis(
         return hist.axis.StrCategory(list(texts), **about)
     if edges is None:
         values = first.column(column)
-        edges = column_edges(values[~np.isnan(values)])
-        edges = [*edges[:-1], np.nextafter(edges[-1], np.inf)]  # the largest value is within
+        drawn = column_edges(values[~np.isnan(values)])
+        edges = [*drawn[:-1], np.nextafter(drawn[-1], np.inf)]  # the largest value is within
     steps = np.diff(np.asarray(edges, dtype=np.float64))
     if len(steps) == 0 or not (steps > 0).all():
         raise InputError(f"edges of {column!r} must be increasing, at least two, got {edges}")
