@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,13 @@ def main() -> None:
     parser.add_argument("--tables", help="some of the tables, with commas")
     parser.add_argument("--quick", action="store_true", help="2,000 rows, preset fast")
     given = parser.parse_args()
-    tables = {"calorimeter": calorimeter, "turning": turning, "unrelated": unrelated}
+    tables: dict[str, Callable[[], EventTable]] = {
+        "calorimeter": calorimeter,
+        "turning": turning,
+        "unrelated": unrelated,
+    }
     if given.data is not None:
-        tables = {"zjets": lambda: zjets(given.data), **tables}
+        tables = {"zjets": partial(zjets, given.data), **tables}
     figures: dict[str, Any] = {}
     for relative in given.relative.split(","):
         settings: dict[str, Any] = {"relative": relative if relative == "auto" else None}

@@ -322,8 +322,8 @@ def _coordinates(inputs: Inputs, used: np.ndarray) -> Coordinates:
         rest = spec.get("*", "auto") if spec else config.transforms
         skip |= set(spec if rest == "auto" else table.names)
         chosen = choose_relative(table.take(used), skip)
-    learned, relations = ([one.texts[i] for one in chosen] for i in (0, 1))
-    return Coordinates.parse(learned, relations, table.names, table.cond_names)
+    learned, back = ([one.texts[i] for one in chosen] for i in (0, 1))
+    return Coordinates.parse(learned, back, table.names, table.cond_names)
 
 
 def _refuse_foreign(run: RunDirectory, resume: bool) -> None:

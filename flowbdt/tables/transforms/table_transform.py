@@ -506,7 +506,7 @@ class TableTransform:
     def needs_conditions(self) -> bool:
         """True if a relation or a learned column uses a condition."""
         relations = (*self._relations, *self.coordinates.relations)
-        used = [*relations, *self.coordinates.learned.values()]
+        used = [one.expression for one in relations] + [*self.coordinates.learned.values()]
         return not {name for one in used for name in one.sources}.isdisjoint(self.conditions)
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
