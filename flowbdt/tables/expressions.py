@@ -70,7 +70,7 @@ LOGIC: dict[type, Callable[[Any, Any], Any]] = {
 }
 ONE = (
     *("log", "exp", "sqrt", "abs", "sin", "cos", "tan", "sinh", "cosh", "tanh"),
-    *("arcsin", "arccos", "arctan", "isnan"),
+    *("arcsin", "arccos", "arctan", "arcsinh", "isnan"),
 )
 TWO = ("minimum", "maximum", "arctan2", "hypot")
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
@@ -194,6 +194,11 @@ class Expression:
     def numbers(self, columns: Columns) -> np.ndarray:
         """Return the values (n,), float64; 1 and 0 of a condition."""
         return self.value(columns).astype(np.float64)
+
+
+def quoted(name: str) -> str:
+    """Return the name of a column as it stands in an expression."""
+    return name if name.isidentifier() else f"`{name}`"
 
 
 def named_expression(

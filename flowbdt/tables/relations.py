@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ConfigError, InputError, plural
 from ..registry import unknown
 from .event_table import EventTable
-from .expressions import Expression, named_expression, share_of
+from .expressions import Expression, named_expression, quoted, share_of
 from .particles import OF_PAIR, OF_SUM, Particles, read_particles
 
 TOLERANCE = 1e-4
@@ -223,5 +223,5 @@ def kinematic_relations(table: EventTable, particles: Mapping[str, Any]) -> dict
                 deviation = float(_relative_deviation(columns[name], expected).max())
                 if deviation <= TOLERANCE:
                     left.remove(name)
-                    found[f"{name if name.isidentifier() else f'`{name}`'} = {call}"] = deviation
+                    found[f"{quoted(name)} = {call}"] = deviation
     return found

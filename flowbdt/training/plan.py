@@ -35,11 +35,14 @@ from ..registry import spec_name
 from ..seeding import derive, split_mask
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
+from ..tables.coordinates import Coordinates
 from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
-from ..tables.particles import check_particles
-from ..tables.relations import order_relations
+from ..tables.particle_coordinates import particle_coordinates
+from ..tables.particles import check_particles, read_particles
+from ..tables.relations import Relation, order_relations
 from ..tables.transforms import TableTransform
+from ..tables.turn import Turn
 from . import run_directory
 from .label_first import Label, choose_label, may_choose
 from .run_directory import RunDirectory
@@ -331,6 +334,12 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     With such a column it is fitted to all rows: there are few, and the closed form bears them.
     """
     table, config = inputs.table, inputs.config
+    coordinates, turn = Coordinates(), Turn()
+    if config.particles and config.coordinates == "particles":
+        named = config.transforms if isinstance(config.transforms, dict) else ()
+        targets = (Relation.parse(r, read_particles(config.particles)) for r in config.relations)
+        left = {*named, *(relation.target for relation in targets)}
+        coordinates, turn = particle_coordinates(table, config.particles, left, inputs.classifies)
 
     def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
         return TableTransform(
@@ -340,6 +349,8 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
             classify=inputs.classifies,
             first=first,
             particles=config.particles,
+            coordinates=coordinates,
+            turn=turn,
         ).fit(table, used)
 
     transform, label = fitted(used), None

@@ -92,11 +92,11 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
-    if "coordinates" in stored:
-        targets = ", ".join(map(repr, transform.coordinates.targets))
+    if transform.turn or len(transform.coordinates):
+        targets = sorted({*transform.turn.columns, *transform.coordinates.targets})
         raise ConfigError(
-            f"{targets} follow from columns learned in their place, which is not compiled; fit with"
-            " coordinates='columns'"
+            f"{', '.join(map(repr, targets))} follow from columns learned in their place, or turn"
+            " with the event, which is not compiled; fit with coordinates='columns'"
         )
     columns = []
     for column in stored["columns"]:
