@@ -116,6 +116,7 @@ def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
     shown = capsys.readouterr().out
     assert "#   M = mass(p1, Muon)   (largest relative deviation" in shown
     assert shown.count("largest relative deviation") == 1
+    assert "# require=" not in shown
     assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in shown
     assert "#   Muon: {E: Muon_E, px: Muon_px, py: Muon_py, pz: Muon_pz}" in shown
     assert "particles: {}" in shown

@@ -196,11 +196,6 @@ class Expression:
         return self.value(columns).astype(np.float64)
 
 
-def quoted(name: str) -> str:
-    """Return the name of a column as it stands in an expression."""
-    return name if name.isidentifier() else f"`{name}`"
-
-
 def named_expression(
     text: str, what: str, example: str, particles: Particles | None = None
 ) -> tuple[str, Expression]:

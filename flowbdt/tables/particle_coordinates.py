@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DataWarning
 from .coordinates import Coordinates
 from .event_table import EventTable
-from .expressions import quoted
+from .found_relations import written
 from .particles import Particle, read_particles, wrapped
 from .transforms.choose import choose
 from .turn import Turn
@@ -149,7 +149,7 @@ class _Chosen:
 
     def add(self, one: Particle, turned: bool) -> None:
         """Add a particle; ``turned`` if the first one lies at azimuth 0."""
-        names = {k: quoted(v) for k, v in one.components.items() if isinstance(v, str)}
+        names = {k: written(v) for k, v in one.components.items() if isinstance(v, str)}
         if "phi" in names:
             size = f"{names['pt']} * cosh({names['eta']})" if "pt" in names else ""
             if one is not self._first and self._first is not None:
@@ -181,7 +181,7 @@ class _Chosen:
         first, second = (np.arctan2(each[:, 2], each[:, 1]) for each in momenta)
         away = np.abs(wrapped(first - second))
         centre = np.pi if np.nanmean(away > 2.9) > np.nanmean(away < np.pi - 2.9) else 0.0
-        parts = {key: quoted(str(name)) for key, name in self._first.components.items()}
+        parts = {key: written(str(name)) for key, name in self._first.components.items()}
         of_first = parts.get("phi") or f"arctan2({parts['py']}, {parts['px']})"
         name = self._learn(one, "deltaphi", f"deltaphi({phi} - {of_first}, {centre!r})")
         return f"{name} + {of_first}" + (f" + {centre!r}" if centre else "")

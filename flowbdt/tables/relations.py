@@ -7,7 +7,6 @@ generated columns, so that the relation holds exactly instead of approximately.
 from __future__ import annotations
 
 import ast
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +16,13 @@ import numpy as np
 from ..errors import ConfigError, InputError, plural
 from ..registry import unknown
 from .event_table import EventTable
-from .expressions import Expression, named_expression, quoted, share_of
+<<<<<<< HEAD
+from .expressions import Expression, named_expression, share_of
 from .particles import OF_PAIR, OF_SUM, Particles, read_particles
+=======
+from .expressions import Expression, named_expression, share_of
+from .particles import Particles
+>>>>>>> main
 
 TOLERANCE = 1e-4
 """Largest relative deviation from a declared relation that a table may show (rounded data)."""
@@ -110,7 +114,7 @@ class Relation:
                 f"relation {self.text!r} is undefined in {share_of(undefined)}"
                 f" (first: row {int(np.argmax(undefined))}); remove these rows or the relation"
             )
-        deviation = _relative_deviation(stored, expected)
+        deviation = relative_deviation(stored, expected)
         row = int(np.argmax(deviation))
         if deviation[row] > TOLERANCE:
             raise InputError(
@@ -139,7 +143,7 @@ class Relation:
         expected = self.evaluate(columns)
         both = np.flatnonzero(given & known)
         if len(both):
-            deviation = _relative_deviation(target[both], expected[both])
+            deviation = relative_deviation(target[both], expected[both])
             wrong = ~(deviation <= TOLERANCE)  # NaN where undefined
             if wrong.any():
                 row = both[np.argmax(wrong)]
@@ -152,7 +156,7 @@ class Relation:
         columns[self.target] = np.where(given, target, np.where(known, expected, np.nan))
 
 
-def _relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return |stored - expected| over the larger; 0 where both are tiny on the column's scale."""
     size = np.maximum(np.abs(stored), np.abs(expected))
     floor = max(1e-9 * float(size.max()), float(np.finfo(np.float64).tiny))
@@ -195,6 +199,7 @@ def _sorted_by_need(targets: dict[str, Relation]) -> tuple[Relation, ...]:
         for relation in ready:
             ordered.append(waiting.pop(relation.target))
     return tuple(ordered)
+<<<<<<< HEAD
 
 
 def kinematic_relations(table: EventTable, particles: Mapping[str, Any]) -> dict[str, float]:
@@ -223,5 +228,7 @@ def kinematic_relations(table: EventTable, particles: Mapping[str, Any]) -> dict
                 deviation = float(_relative_deviation(columns[name], expected).max())
                 if deviation <= TOLERANCE:
                     left.remove(name)
-                    found[f"{quoted(name)} = {call}"] = deviation
+                    found[f"{name if name.isidentifier() else f'`{name}`'} = {call}"] = deviation
     return found
+=======
+>>>>>>> main

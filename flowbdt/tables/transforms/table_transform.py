@@ -18,7 +18,6 @@ from .. import checks
 from ..conditions import MARGIN, ConditionRanges
 from ..coordinates import Coordinates, StoredCoordinates
 from ..event_table import EventTable
-from ..expressions import quoted
 from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
@@ -422,7 +421,7 @@ class TableTransform:
     ) -> bool:
         """Return if a column equals another in all rows; it is computed then, if names allow."""
         names = [column.name, *equal[:1]]
-        text = " = ".join(map(quoted, names))
+        text = " = ".join(name if name.isidentifier() else f"`{name}`" for name in names)
         here, there = columns[names[0]], columns[names[-1]]
         if len(names) == 1 or not np.array_equal(here, there, equal_nan=True):
             return False
