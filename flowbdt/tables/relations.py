@@ -16,13 +16,8 @@ import numpy as np
 from ..errors import ConfigError, InputError, plural
 from ..registry import unknown
 from .event_table import EventTable
-<<<<<<< HEAD
-from .expressions import Expression, named_expression, share_of
-from .particles import OF_PAIR, OF_SUM, Particles, read_particles
-=======
 from .expressions import Expression, named_expression, share_of
 from .particles import Particles
->>>>>>> main
 
 TOLERANCE = 1e-4
 """Largest relative deviation from a declared relation that a table may show (rounded data)."""
@@ -199,36 +194,3 @@ def _sorted_by_need(targets: dict[str, Relation]) -> tuple[Relation, ...]:
         for relation in ready:
             ordered.append(waiting.pop(relation.target))
     return tuple(ordered)
-<<<<<<< HEAD
-
-
-def kinematic_relations(table: EventTable, particles: Mapping[str, Any]) -> dict[str, float]:
-    """Return relations of one or two particles that all rows of a table agree with.
-
-    As text such as ``"M = mass(e1, e2)"``, with the largest relative deviation. Columns of the
-    particles themselves are left out.
-    """
-    known, columns = read_particles(particles), table.by_name()
-    used = {name for one in known.values() for name in one.sources}
-    left = [
-        name
-        for name in table.names
-        if not (name in used or name in table.categories) and np.ptp(columns[name]) > 0
-    ]
-    groups = [*((name,) for name in known), *itertools.combinations(known, 2)]
-    found: dict[str, float] = {}
-    for group in groups:
-        for function in (*OF_SUM, *(OF_PAIR if len(group) == 2 else ())):
-            call = f"{function}({', '.join(group)})"
-            expression = Expression.parse(call, "relation", known)
-            if not set(expression.sources) <= set(table.names):
-                continue
-            expected = expression.numbers(columns)
-            for name in list(left) if np.isfinite(expected).all() else ():
-                deviation = float(_relative_deviation(columns[name], expected).max())
-                if deviation <= TOLERANCE:
-                    left.remove(name)
-                    found[f"{name if name.isidentifier() else f'`{name}`'} = {call}"] = deviation
-    return found
-=======
->>>>>>> main
