@@ -192,8 +192,8 @@ class FlowBDT(BaseEstimator):
 
         Parameters
         ----------
-        X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
-            structured array; numbers, or categories in columns with names. NaN, None and NA mean
+        X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays, awkward
+            or structured array; numbers, or categories in columns with names. NaN, None and NA mean
             missing: their patterns are learned, too
         y : ignored, for scikit-learn
         cond : a table as ``X`` with c columns, needed again at generation; NaN means missing

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from conftest import parsed, run
+from conftest import importorskip_format, parsed, run
 
 from flowbdt.cli.main import TOPICS, flowbdt
 from flowbdt.tables.event_table import EventTable
@@ -153,10 +153,9 @@ def test_generated_bytes_do_not_depend_on_the_process(folder):
     assert (folder / "a.h5").read_bytes() == (folder / "b.h5").read_bytes()
 
 
-@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "parquet", "h5"])
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "parquet", "root", "h5"])
 def test_output_format_follows_the_ending(folder, ending):
-    if ending == "parquet":
-        pytest.importorskip("pyarrow", reason="parquet needs the extra 'data'")
+    importorskip_format(f".{ending}")
     run("fit", "jets.h5", "-o", "run", *QUICK)
     assert run("generate", "run", "-n", 10, "-o", f"new.{ending}") == 0
     assert read_table(f"new.{ending}").names == ("mass", "tau1", "tau2", "tau21")

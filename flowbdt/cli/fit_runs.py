@@ -25,6 +25,12 @@ planning = options.combined(
     click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
     options.output("RUN", "Folder of the run."),
     options.file("--config", help="YAML file with settings."),
+    click.option(
+        "--columns",
+        multiple=True,
+        metavar="NAMES",
+        help="Columns to learn, e.g. nJet,'MET_*'; by default all that are no condition or weight.",
+    ),
     options.assignments(
         "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt],"
         " relations=['tau21 = tau2 / tau1'] or require=['pt > 25']; repeatable, overrides"
@@ -74,9 +80,11 @@ def read_config(
     settings: Sequence[str],
     base: RunConfig | None = None,
     folder: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> RunConfig:
     """Return the settings of a file, else ``base``, else the defaults, changed by options.
 
+    ``columns`` are names, or several with commas between.
     ``folder``: the settings are on record there. Programs that they name are not used: raises
     ConfigError unless the options name them, too.
     """
@@ -94,6 +102,9 @@ def read_config(
         config, left_out = replace(config, executor=executor), {}
     name = spec_name(config.executor)
     config = config.with_overrides(settings)
+    if columns:
+        names = [name.strip() for text in columns for name in text.split(",") if name.strip()]
+        config = replace(config, columns=names)
     if spec_name(config.executor) == name:
         refuse_recorded(left_out, config.executor, folder)
     return config

@@ -64,7 +64,8 @@ class EventTable:
     ) -> EventTable:
         """Build a checked table from an EventTable, a DataFrame or a 2-d array.
 
-        Structured arrays, mappings of arrays and tables of Arrow or polars are read by their names.
+        Structured arrays, mappings of arrays, records of awkward and tables of Arrow or polars are
+        read by their names.
         With ``missing`` columns may have missing entries, which become NaN.
 
         Raises
