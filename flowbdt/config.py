@@ -89,7 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings that go together; explicit ones win over them."""
 
-DERIVED = ("observables", "particles", "require")
+DERIVED = ("observables", "particles", "coordinates", "require")
 """Settings of what is computed of events; stored where there is any, coordinates with particles."""
 
 BOOSTER_ALIASES = {
