@@ -119,7 +119,7 @@ def test_learned_columns_give_a_table_back_and_are_stored():
     assert np.array_equal(again.inverse(z), transform.inverse(z))
     with pytest.raises(FormatError, match="turn is of other columns"):
         TableTransform.from_json({**stored, "turn": {**stored["turn"], "angles": {"x": 0.0}}})
-    with pytest.raises(ConfigError, match="'phi1', 'phi2' follow .* coordinates='columns'"):
+    with pytest.raises(ConfigError, match="'phi1', 'phi2': they follow .* coordinates='columns'"):
         pack_inverse(transform)
 
 
@@ -197,10 +197,11 @@ def test_contradictory_coordinates_are_refused(learned, relations, said):
 
 
 def test_coordinates_that_do_not_give_a_table_back_are_refused():
-    table = EventTable.of(pairs())
+    frame = pairs()
+    table = EventTable.of(frame.assign(same=frame["pt1"]))
     wrong = Coordinates.parse(["r = pt1 / pt2"], ["pt1 = r + pt2"], table.names)
     with pytest.raises(InputError, match="does not hold"):
         TableTransform(coordinates=wrong).fit(table)
     right = Coordinates.parse(["r = pt1 / pt2"], ["pt1 = r * pt2"], table.names)
     with pytest.raises(ConfigError, match="computed by a relation"):
-        TableTransform(relations=["pt1 = pt2 + 0"], coordinates=right).fit(table)
+        TableTransform(relations=["pt1 = same + 0"], coordinates=right).fit(table)

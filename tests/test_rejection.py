@@ -229,7 +229,8 @@ def meets(table):
 
 @pytest.fixture(scope="module")
 def cut():
-    return FlowBDT(**COARSE, rejection=False, **DERIVED).fit(jets())
+    # as the columns stand, so that it can be exported
+    return FlowBDT(**COARSE, rejection=False, coordinates="columns", **DERIVED).fit(jets())
 
 
 @pytest.mark.parametrize("rejection", [False, True])

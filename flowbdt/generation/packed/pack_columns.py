@@ -95,8 +95,8 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     if transform.turn or len(transform.coordinates):
         targets = sorted({*transform.turn.columns, *transform.coordinates.targets})
         raise ConfigError(
-            f"{', '.join(map(repr, targets))} follow from columns learned in their place, or turn"
-            " with the event, which is not compiled; fit with coordinates='columns'"
+            f"{', '.join(map(repr, targets))}: they follow from columns learned in their place, or"
+            " turn with the event, which is not compiled; fit with coordinates='columns'"
         )
     columns = []
     for column in stored["columns"]:
