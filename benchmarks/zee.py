@@ -111,8 +111,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = [{"columns": "real", **figures_of(test)}]
     for coordinates in arguments.coordinates.split(","):
         for left_out in ([], ["M"]):
-            pair = (each.drop(columns=left_out) for each in (train, test))
-            rows.append(run(*pair, coordinates))
+            kept = [name for name in frame if name not in left_out]
+            rows.append(run(train[kept], test[kept], coordinates))
     print(common.table(rows))
     common.finish({f"{row['columns']} {row.get('coordinates', '')}": row for row in rows})
 

@@ -82,17 +82,17 @@ def _why_not(one: Particle, table: EventTable) -> str:
             return f"{name!r} is known in some rows where others of its columns are missing"
     known = table.take(~missing)
     changed = [one.components.get(key) for key in ("phi", "px", "py", "pz", "e")]
-    for name in changed:
-        if isinstance(name, float):
+    for column in changed:
+        if isinstance(column, float):
             return "a component is a number"
-        if name is None:
+        if column is None:
             continue
-        values = known.column(name)
-        if not len(values) or name in table.categories:
-            return f"{name!r} has no numbers"
-        kind, reason = choose(values, table.dtypes[table.names.index(name)])
+        values = known.column(column)
+        if not len(values) or column in table.categories:
+            return f"{column!r} has no numbers"
+        kind, reason = choose(values, table.dtypes[table.names.index(column)])
         if kind["name"] in DISCRETE:
-            return f"{name!r} has {reason}"
+            return f"{column!r} has {reason}"
     if "phi" in one.components:
         phi = known.column(str(one.components["phi"]))
         low = _low(phi)
