@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import DataWarning
 from .coordinates import Coordinates
 from .event_table import EventTable
-from .found_relations import written
 from .particles import Particle, read_particles, wrapped
+from .relations import written
 from .transforms.choose import choose
 from .turn import Turn
 

@@ -39,8 +39,10 @@ from ..tables.coordinates import Coordinates
 from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
 from ..tables.found_relations import find_relations
+from ..tables.ordered_columns import with_differences
 from ..tables.particle_coordinates import particle_coordinates
 from ..tables.particles import check_particles, read_particles
+from ..tables.proposed_cuts import ordered_columns
 from ..tables.relations import Relation, order_relations
 from ..tables.transforms import TableTransform
 from ..tables.turn import Turn
@@ -104,9 +106,19 @@ class Inputs:
         if config.relations == "auto":
             found = find_relations(table, config.particles)
             config = replace(config, relations=[one.text for one in found if one.exact])
+            if self.classifies:
+                config = replace(config, require=[*config.require, *_orders(table, config)])
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))
+
+
+def _orders(table: EventTable, config: ModelConfig) -> list[str]:
+    """Return columns that are in order in all rows, as cuts that nobody declared."""
+    known = read_particles(config.particles)
+    relations = (Relation.parse(text, known) for text in config.relations)
+    together = [{r.target, *r.sources} for r in relations] + [p.sources for p in known.values()]
+    return [c.text for c in ordered_columns(table, together) if c.text not in config.require]
 
 
 def check_config(config: ModelConfig) -> TimeGrid:
@@ -339,11 +351,14 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     """
     table, config = inputs.table, inputs.config
     coordinates, turn = Coordinates(), Turn()
-    if config.particles and config.coordinates == "particles":
-        named = config.transforms if isinstance(config.transforms, dict) else ()
-        targets = (Relation.parse(r, read_particles(config.particles)) for r in config.relations)
-        left = {*named, *(relation.target for relation in targets)}
+    known = read_particles(config.particles)
+    named = config.transforms if isinstance(config.transforms, dict) else ()
+    left = {*named, *(Relation.parse(text, known).target for text in config.relations)}
+    if known and config.coordinates == "particles":
         coordinates, turn = particle_coordinates(table, config.particles, left, inputs.classifies)
+    if config.require and inputs.classifies:
+        left |= turn.columns
+        coordinates = with_differences(coordinates, table, config.require, left, known)
 
     def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
         return TableTransform(
