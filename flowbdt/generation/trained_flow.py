@@ -373,7 +373,8 @@ class Flow:
             return None
         n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
         n_seen = len(self.transform.numeric_places) + len(self.condition_names)
-        classifiers, log_odds, trees = [], [], []
+        classifiers, log_odds = [], []
+        trees: list[list[Forest]] = []
         for k, values in enumerate(sizes):
             content = self._model(n_times + k)
             classifier, function, forest = log_odds_of(content, self.compiled, self._n_threads)
@@ -387,11 +388,11 @@ class Flow:
                 )
             classifiers.append(classifier)
             log_odds.append(function)
-            trees.append(forest)
+            trees += [] if forest is None else [forest]
         mixture, first, at_once = self.preconditioner, None, None
         if isinstance(mixture, MixturePreconditioner) and mixture.tags is not None:
             first = mixture
-        elif None not in trees:
+        elif len(trees) == len(classifiers):
             frequencies = [classifier.log_frequencies for classifier in classifiers]
             parts = self.transform, self.scaling, frequencies, trees, len(self.condition_names)
             with contextlib.suppress(ConfigError):  # one after the other is a little slower

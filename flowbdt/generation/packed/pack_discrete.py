@@ -36,7 +36,8 @@ def pack_discrete(
             for code, other in equal:
                 source[code] = other
             place = pattern.places[0]
-            kind, *ends = storage(pattern.dtype)
+            kind, low, high = storage(pattern.dtype)
+            ends = low, high
             row = place, places.index(place) if place in places else -1, kind
         enters.append(row)
         limits.append(ends)
