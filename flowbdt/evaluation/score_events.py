@@ -22,7 +22,7 @@ from ..seeding import stream
 from ..tables.event_table import EventTable
 from ..tables.relations import Relation
 from .metrics import METRICS, Metric, Result, make_mlp
-from .metrics.classifier import few_values
+from .metrics.classifier import few_values, partners_of
 from .metrics.joint import frechet_distance
 
 COSTS = {
@@ -123,6 +123,10 @@ class ComparedTables:
             for t in tables
         ]
 
+    def partners(self) -> np.ndarray | None:
+        """Return `partners_of` the real and the generated events."""
+        return partners_of(self.real.cond, self.generated.cond)
+
 
 def score_events(
     tables: ComparedTables, metrics: Mapping[str, Mapping[str, Any]]
@@ -178,16 +182,19 @@ def _score_by_classifier(
 ) -> list[Result]:
     judge = judge_of(name, tables.n_threads)
 
-    def call(real: np.ndarray, generated: np.ndarray, **weights: Any) -> Result:
-        return metric(real, generated, judge, name=name, seed=tables.seed, **options, **weights)
+    def call(real: np.ndarray, generated: np.ndarray, **known: Any) -> Result:
+        return metric(real, generated, judge, name=name, seed=tables.seed, **options, **known)
 
-    return [_beside_floor(tables, call, [name, dict(options)])]
+    return [_beside_floor(tables, call, [name, dict(options)], partners=tables.partners())]
 
 
-def _beside_floor(tables: ComparedTables, call: Callable[..., Result], key: list[Any]) -> Result:
+def _beside_floor(
+    tables: ComparedTables, call: Callable[..., Result], key: list[Any], **known_of_generated: Any
+) -> Result:
     """Return the score of whole tables; ``key`` tells the calls apart whose floors are kept."""
     real, generated, *other = tables.joint()
-    value = call(real, generated, **_weights(tables.real, tables.generated))
+    weights = _weights(tables.real, tables.generated)
+    value = call(real, generated, **weights, **known_of_generated)
     if tables.other is None:
         return value
     weights = _weights(tables.real, tables.other)
@@ -291,7 +298,11 @@ def _score_by_columns(
         raise ConfigError(f"the metric {name!r} needs other real events: training=")
     models = judge_of(name, tables.n_threads), make_model
     value, floor = metric(
-        real, generated, others[0], *models, seed=tables.seed, **options, **weights
+        *(real, generated, others[0], *models),
+        partners=tables.partners(),
+        seed=tables.seed,
+        **options,
+        **weights,
     )
     return [value.with_floor(floor)]
 
