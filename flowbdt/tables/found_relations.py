@@ -8,7 +8,6 @@ proposes, all rows decide.
 from __future__ import annotations
 
 import itertools
-import keyword
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from ..errors import ConfigError
 from .event_table import EventTable
 from .expressions import Expression
 from .particles import OF_PAIR, OF_SUM, Particles, read_particles, wrapped
-from .relations import TOLERANCE, Relation, order_relations, relative_deviation
+from .relations import TOLERANCE, Relation, order_relations, relative_deviation, written
 from .transforms.choose import FEW_VALUES, MIN_ROWS
 
 SUBSAMPLE = 2000
@@ -116,11 +115,6 @@ def find_relations(
     return sorted(search.found, key=lambda one: not one.exact)
 
 
-def written(name: str) -> str:
-    """Return the name of a column as expressions have it."""
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"
-
-
 @dataclass
 class _Search:
     """The columns that are left, and what was found of them."""
@@ -146,7 +140,7 @@ class _Search:
         self.tries = max(1, len(numbers) ** 3)
         rows = np.linspace(0, table.n - 1, min(table.n, SUBSAMPLE)).astype(int)
         self.sample = {name: self.columns[name][rows] for name in self.columns}
-        self.chance = {name: _ways(self.columns[name]) for name in numbers}
+        self.chance = {name: _ways(self.sample[name]) for name in numbers}
 
     @property
     def targets(self) -> set[str]:

@@ -134,9 +134,9 @@ def partners_of(real: np.ndarray | None, generated: np.ndarray | None) -> np.nda
         return None
     import pandas as pd
 
-    both = np.concatenate([real, generated])
-    _, group = np.unique(both, axis=0, return_inverse=True)
-    rank = pd.Series(group).groupby(group).cumcount().to_numpy()  # real ones first
+    both = pd.DataFrame(np.concatenate([real, generated]))
+    groups = both.groupby(list(both), dropna=False, sort=False)
+    group, rank = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()  # real ones first
     n_real = np.bincount(group[: len(real)], minlength=group.max() + 1)[group]
     rank = np.where(n_real > 0, rank % np.maximum(n_real, 1), rank)
     _, numbers = np.unique(np.stack([group, rank], axis=1), axis=0, return_inverse=True)
@@ -399,6 +399,7 @@ def residual_auc(
     weight_real: np.ndarray | None = None,
     weight_generated: np.ndarray | None = None,
     weight_training: np.ndarray | None = None,
+    beside: Sequence[np.ndarray] | None = None,
     n_model_seeds: int = 1,
     n_split_seeds: int = 2,
     test_share: float = 0.3,
@@ -409,13 +410,17 @@ def residual_auc(
 
     Residuals are against models of each column given all others, of training events (m, d) in two
     halves, see `predict_columns`. A relation between columns that generated events keep less
-    narrowly shows there, where the columns hide it.
+    narrowly shows there, where the columns hide it. ``beside`` has further columns of the real,
+    generated and training events that the classifier sees.
     """
     weight = np.ones(len(training)) if weight_training is None else weight_training
     known = few_values(training, real, generated)
     left = predict_columns(training, weight, [real, generated], known, make_model, seed)
     tables = [training, real, generated]
     seen = [np.hstack([t, p.residual]) for t, p in zip(tables, left, strict=True)]
+    if beside is not None:
+        more = (beside[2], *beside[:2])
+        seen = [np.hstack([s, np.asarray(b)]) for s, b in zip(seen, more, strict=True)]
     options: dict[str, Any] = {
         "n_model_seeds": n_model_seeds,
         "n_split_seeds": n_split_seeds,
