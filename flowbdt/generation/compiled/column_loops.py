@@ -13,7 +13,7 @@ undone = compiled_functions(column_operations)["undone"]
 
 
 @compiled
-def _stored(kind, p, value):  # type: ignore[no-untyped-def]
+def stored(kind, p, value):  # type: ignore[no-untyped-def]
     """Return the value as the type of its column holds it."""
     if kind == arrays.SINGLE:
         return np.float64(np.float32(min(max(value, p[0]), p[1])))
@@ -101,7 +101,7 @@ def restore(inverse, z, cond, x, latent, stack):  # type: ignore[no-untyped-def]
             column = inverse.columns[i]
             if column[0] >= -1:
                 value = undone(inverse, column[1], column[2], latent, column[0])
-                value = _stored(column[3], inverse.numbers[column[4] :], value)
+                value = stored(column[3], inverse.numbers[column[4] :], value)
                 if i < d:
                     x[r, i] = value
                 else:
@@ -116,5 +116,5 @@ def restore(inverse, z, cond, x, latent, stack):  # type: ignore[no-untyped-def]
             if not math.isfinite(value):
                 value = inverse.numbers[at + 1] if value > 0 else inverse.numbers[at]
                 undefined += 1
-            x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
+            x[r, i] = stored(column[3], inverse.numbers[column[4] :], value)
     return undefined

@@ -79,7 +79,7 @@ class _Builder:
         return depth
 
 
-def _storage(dtype: str) -> tuple[int, float, float]:
+def storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
@@ -96,6 +96,11 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
     learned = stored.get("coordinates", {}).get("columns", [])
+    if transform.turn:
+        targets = ", ".join(map(repr, sorted(transform.turn.columns)))
+        raise ConfigError(
+            f"{targets} turn with the event, which is not compiled; fit with coordinates='columns'"
+        )
     columns = []
     for column in (*stored["columns"], *learned):
         try:
@@ -135,7 +140,7 @@ def _column(
 ) -> tuple[tuple[int, int, int, int, int], int]:
     """Add one column; return its row of `InverseArrays.columns` and its latent width."""
     begin, place, width = len(build.ops), -2, 0
-    kind, low, high = _storage(column["dtype"])
+    kind, low, high = storage(column["dtype"])
     if column["transform"] is not None:
         stored = operations(column["transform"])
         build.ops += [(code, build.put(*numbers)) for code, numbers in stored]
