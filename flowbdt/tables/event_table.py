@@ -174,6 +174,13 @@ class EventTable:
             dtypes=(*self.dtypes, *("float64",) * len(names)),
         )
 
+    def with_values(self, columns: Mapping[str, np.ndarray]) -> EventTable:
+        """Return the table with other values (n,) in some of its columns, by name."""
+        x = self.x.copy()
+        for name, values in columns.items():
+            x[:, self.names.index(name)] = values
+        return replace(self, x=x)
+
     def order_conditions(self, names: Sequence[str]) -> EventTable:
         """Return the table with the conditions of these names first, in this order."""
         if self.cond is None:
@@ -320,6 +327,12 @@ def _joint_types(tables: Sequence[EventTable]) -> tuple[tuple[str, ...], dict[st
         elif len(types) > 1 and column is not None:
             dtypes[i], originals[name] = original_types.joint_type(types, name)
     return tuple(dtypes), {name: kind for name, kind in originals.items() if kind}
+
+
+def with_same_codes(tables: Sequence[EventTable]) -> list[EventTable]:
+    """Return tables in which a text has one code, whichever texts each of them has."""
+    texts = united([table.categories for table in tables])
+    return [table.recoded(texts) for table in tables]
 
 
 def united(tables: Sequence[Categories]) -> Categories:

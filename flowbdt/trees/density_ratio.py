@@ -42,11 +42,12 @@ of five such classifiers. Smaller steps and more parallel trees lower it further
 events that are kept saw no gain."""
 
 CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
-LEAST_ACCEPTANCE = 0.2
+LEAST_ACCEPTANCE = 0.3
 """Events above a quantile of the ratio among generated ones are all kept: of the highest of these
-quantiles at which one event in five or more is kept. Higher ones would waste events on the few
-largest ratios, which are the least known. Never of less than 1: where few events are like real
-ones, all others would be kept with them."""
+quantiles at which three events in ten or more are kept. Higher ones would waste events on the few
+largest ratios, which are the least known: on default and Z to ee judges see no more if so many are
+kept than if one in five is. Never of less than 1: where few events are like real ones, all others
+would be kept with them."""
 
 
 class DensityRatio:
@@ -74,18 +75,23 @@ class DensityRatio:
         generated: np.ndarray,
         weight: np.ndarray | None,
         *,
+        conditional: bool = False,
         seed: int,
         n_threads: int,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
 
-        The result does not depend on ``n_threads``.
+        With ``conditional`` generated event i has the conditions of the real event i % n. Both are
+        trained on or both kept apart then: else events kept apart would have the conditions of
+        training events of the other class, and training would end too early. The result does not
+        depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
-        held = (
-            split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
-            split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
-        )
+        apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
+        if conditional:
+            held = apart, np.resize(apart, len(generated))
+        else:
+            held = apart, split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated"))
         shares = (weight, np.full(len(generated), len(real) / len(generated)))
         train = _labelled(rows, shares, [~mask for mask in held])
         valid = _labelled(rows, shares, held, ref=train)
