@@ -592,7 +592,7 @@ class TableTransform:
         for column in self._columns:
             if isinstance(column.transform, Mixed):
                 column.transform.check_given(column.name, columns)
-        self.coordinates.check_given(columns)
+        self.coordinates.check_given(self._by_name(x, cond))
         known = self._with_patterns(x)
         with_conditions = {**self._by_name(x, cond), **known}
         for relation in self._relations:
