@@ -22,7 +22,8 @@ def _sum(values: np.ndarray, event: np.ndarray, n: int) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, event: np.ndarray, n: int) -> np.ndarray:
-    return _sum(values, event, n) / np.bincount(event, minlength=n)
+    counts = np.bincount(event, minlength=n)
+    return np.where(counts, _sum(values, event, n) / np.maximum(counts, 1), np.nan)
 
 
 def _extreme(of: np.ufunc) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
