@@ -146,7 +146,7 @@ class ModelConfig:
     inputs: list[str] | None = None
     booster: dict[str, Any] = field(default_factory=dict)
     transforms: Spec = "auto"
-    relations: list[str] = field(default_factory=list)
+    relations: list[str] | Literal["auto"] = field(default_factory=list)
     observables: list[str] | None = None
     particles: dict[str, dict[str, str | int | float]] = field(default_factory=dict)
     require: list[str] = field(default_factory=list)

@@ -98,7 +98,8 @@ class FlowBDT(BaseEstimator):
         `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
-        computed, so that it holds exactly
+        computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
+        `flowbdt.tables.found_relations`
     observables : such as ``"mee = mass(e1, e2)"``, which the rejection sees besides the columns;
         not stored in events. None for mass and distance of each pair of the first five particles
     particles : what expressions may name, such as ``{"e1": {"pt": "pt1", "eta": "eta1", "phi":
@@ -145,7 +146,7 @@ class FlowBDT(BaseEstimator):
         inputs: list[str] | None = None,
         booster: dict[str, Any] | None = None,
         transforms: Any = "auto",
-        relations: list[str] | tuple[str, ...] = (),
+        relations: str | list[str] | tuple[str, ...] = (),
         observables: list[str] | None = None,
         particles: dict[str, Any] | None = None,
         require: list[str] | tuple[str, ...] = (),
@@ -186,8 +187,8 @@ class FlowBDT(BaseEstimator):
 
         Parameters
         ----------
-        X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays or
-            structured array; numbers, or categories in columns with names. NaN, None and NA mean
+        X : EventTable, DataFrame or array (n, d), Arrow or polars table, mapping of arrays, awkward
+            or structured array; numbers, or categories in columns with names. NaN, None and NA mean
             missing: their patterns are learned, too
         y : ignored, for scikit-learn
         cond : a table as ``X`` with c columns, needed again at generation; NaN means missing

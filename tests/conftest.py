@@ -79,6 +79,13 @@ def mixed_table(n: int = 50, seed: int = 0) -> EventTable:
     return EventTable.of(frame, units={"pt": "GeV"}, cond=cond, weight=rng.random(n))
 
 
+def importorskip_format(ending):
+    """Skip a test of a table format whose library is not installed."""
+    for name, library in ((".parquet", "pyarrow"), (".root", "uproot")):
+        if ending == name:
+            pytest.importorskip(library)
+
+
 @pytest.fixture
 def folder(tmp_path, jets, monkeypatch):
     """The current folder, with ``jets.h5`` in it."""

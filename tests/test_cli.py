@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from conftest import parsed, run
+from conftest import importorskip_format, parsed, run
 
 from flowbdt.cli.main import TOPICS, flowbdt
 from flowbdt.tables.event_table import EventTable
@@ -116,6 +116,7 @@ def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
     shown = capsys.readouterr().out
     assert "#   M = mass(p1, Muon)   (largest relative deviation" in shown
     assert shown.count("largest relative deviation") == 1
+    assert "# require=" not in shown
     assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in shown
     assert "#   Muon: {E: Muon_E, px: Muon_px, py: Muon_py, pz: Muon_pz}" in shown
     assert "particles: {}" in shown
@@ -152,10 +153,9 @@ def test_generated_bytes_do_not_depend_on_the_process(folder):
     assert (folder / "a.h5").read_bytes() == (folder / "b.h5").read_bytes()
 
 
-@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "parquet", "h5"])
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "parquet", "root", "h5"])
 def test_output_format_follows_the_ending(folder, ending):
-    if ending == "parquet":
-        pytest.importorskip("pyarrow", reason="parquet needs the extra 'data'")
+    importorskip_format(f".{ending}")
     run("fit", "jets.h5", "-o", "run", *QUICK)
     assert run("generate", "run", "-n", 10, "-o", f"new.{ending}") == 0
     assert read_table(f"new.{ending}").names == ("mass", "tau1", "tau2", "tau21")

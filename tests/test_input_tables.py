@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run
+from conftest import importorskip_format, run
 
 from flowbdt import FlowBDT, seeding
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
@@ -245,6 +245,26 @@ def test_tables_of_a_library_that_takes_none_back_come_back_as_arrow_tables():
         back = fitted_sample(data)
         assert back.schema == table.schema
         assert set(back["kind"].to_pylist()) == {"top", "qcd"}
+
+
+def test_awkward_records_come_back_as_such_and_lists_are_refused():
+    ak = pytest.importorskip("awkward")
+    kind = ak.Array(["top", "qcd"] * (N // 2))
+    records = ak.zip({"pt": X.astype("f4"), "kind": kind, "n": np.arange(N) % 5})
+    back = fitted_sample(records)
+    assert str(back.type) == "50 * {pt: float32, kind: string, n: int64}"
+    lists = ak.Array([[1.0], []] * (N // 2))
+    for data in (ak.zip({"v": lists, "x": X}, depth_limit=1), {"v": lists}, {"v": records}):
+        with pytest.raises(
+            InputError, match="column 'v'.* one value per event.* type .*ak.flatten"
+        ):
+            EventTable.of(data)
+    for given in ({"weight": lists}, {"cond": lists}):
+        with pytest.raises(InputError, match="must have one value per event"):
+            EventTable.of(X[:, None], **given)
+    gaps = ak.zip({"x": [1.0, None, 3.0]})
+    assert np.isnan(EventTable.of(gaps, missing=True).x[1, 0])
+    np.testing.assert_array_equal(EventTable.of(ak.Array([[1, 2], [3, 4]])).x, [[1, 2], [3, 4]])
 
 
 def test_record_arrays_come_back_as_such():
@@ -584,8 +604,7 @@ def test_a_csv_column_may_have_a_blank_in_its_name(tmp_path):
 
 @pytest.mark.parametrize("ending", FORMATS.names())
 def test_order_and_values_of_categories_are_kept_in_files(tmp_path, ending):
-    if ending == ".parquet":
-        pytest.importorskip("pyarrow")
+    importorskip_format(ending)
     codes = np.arange(12) % 3
     frame = pd.DataFrame(
         {

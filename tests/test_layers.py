@@ -29,6 +29,7 @@ LIBRARIES = {
         "networks/", "flow/torchcfm_reference.py",
         "physics/calorimeter/scores/official_classifier.py",
     ),
+    "uproot": ("tables/formats/root.py",),
     "torchcfm": ("flow/torchcfm_reference.py",),
     "numba": ("generation/compiled/compiler.py",),
     "onnx": ("generation/export/onnx_graph.py",),
@@ -168,6 +169,7 @@ def test_import_is_light_and_fast():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, loaded = json.loads(done.stdout)
     heavy = {"torch", "optuna", "matplotlib", "xgboost", "h5py", "sklearn", "scipy", "pandas"}
+    heavy |= {"uproot", "awkward", "hist"}
     assert not heavy & set(loaded)
     assert seconds < 1.0
 

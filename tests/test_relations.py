@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from flowbdt import FlowBDT
+from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation.evaluate import evaluate
 from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.expressions import Cuts, Observables, declared
+from flowbdt.tables.found_relations import find_relations
+from flowbdt.tables.proposed_cuts import proposed_cuts
 from flowbdt.tables.relations import Relation, order_relations
+from flowbdt.training.plan import Inputs
 
 COLUMNS = {"a": np.array([4.0, 9.0]), "b": np.array([2.0, -3.0])}
 
@@ -361,3 +365,86 @@ def test_a_column_that_is_a_mass_of_particles_agrees_with_them_in_every_event(tm
     assert np.array_equal(model.sample(500, random_state=2).x, events.x)
     with pytest.raises(ConfigError, match="of a relation is not compiled"):
         write_cpp(model, tmp_path / "cpp")
+
+
+# ---- relations and cuts that nobody declared
+
+
+def columns_with_relations(n: int = 600) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    a, b, c = rng.lognormal(size=(3, n))
+    f, phi, other = rng.normal(size=n), rng.uniform(-3, 3, n), rng.uniform(-3, 3, n)
+    return {
+        "total": a + b, "a": a, "b": b, "ratio": c / a, "c": c, "d2": b / c**3, "inch": 2.54 * f,
+        "f": f, "kelvin": b + 273.15, "phi": phi, "px": a * np.cos(phi), "size": np.hypot(f, c),
+        "other": other, "dphi": np.abs(f), "turn": (phi - other + np.pi) % (2 * np.pi) - np.pi,
+        "rest": 1 - f - other, "near": f * other * (1 + 3e-4 * rng.normal(size=n)),
+        "kind": rng.integers(0, 3, n),
+    }  # fmt: skip
+
+
+def test_relations_that_nobody_declared_are_found_with_their_accuracy():
+    columns = columns_with_relations()
+    found = find_relations(EventTable.of(columns))
+    exact = {one.text: one.deviation for one in found if one.exact}
+    assert sorted(exact) == [
+        *("c = a * ratio", "d2 = b / c ** 3", "dphi = abs(f)", "inch = 2.54 * f"),
+        *("kelvin = b + 273.15", "px = a * cos(phi)", "rest = 1 - f - other"),
+        *("size = hypot(c, f)", "total = b + a", "turn = deltaphi(phi, other)"),
+    ]
+    assert max(exact.values()) < 1e-9
+    (near,) = (one for one in found if not one.exact)
+    assert near.text == "near = f * other"
+    assert 1e-4 < near.deviation < 2e-3
+    assert not find_relations(EventTable.of(columns), given=[*exact, near.text])
+
+
+def noise(n: int, seed: int) -> EventTable:
+    rng = np.random.default_rng(seed)
+    x = np.exp(rng.normal(size=(n, 18)))
+    x[:, :3] = rng.integers(0, 2, (n, 3))
+    x[:, 3:5] = rng.uniform(size=(n, 2)) < 2 / n
+    x[0, 3:5] = x[1, 4] = 1
+    x[:, 5:8] = rng.integers(0, 6, (n, 3))
+    x[:, 8:11] = np.log(x[:, 8:11])
+    x[:, 11:13] = np.round(x[:, 11:13], 1)
+    return EventTable.of(x, [f"v{i}" for i in range(11)] + [f"j{i}_pt" for i in range(7)])
+
+
+@pytest.mark.parametrize("n", [8, 20, 60, 1500])
+def test_noise_shows_no_relation_and_no_cut(n):
+    for seed in range(3):
+        table = noise(n, seed)
+        assert find_relations(table) == []
+        beam = {
+            f"p{i}": {"pt": f"j{i}_pt", "eta": f"v{8 + i}", "phi": 0, "mass": 0} for i in (0, 1)
+        }
+        assert proposed_cuts(table, beam) == []
+
+
+def test_exact_relations_are_held_where_they_are_asked_for():
+    table = EventTable.of(columns_with_relations(200))
+    settled = Inputs(table, ModelConfig(relations="auto"), 1).settled().config
+    assert "total = b + a" in settled.relations
+    with pytest.raises(ConfigError, match="relations"):
+        ModelConfig(relations="all")
+
+
+def test_cuts_that_rows_keep_are_proposed():
+    rng = np.random.default_rng(1)
+    n = 4000
+    pt, eta = 25 + rng.exponential(20, n), rng.normal(0, 2, (n, 2))
+    kept = (np.abs(eta) < 2.5).all(axis=1)
+    first, second = np.sort(rng.exponential(30, (2, n)), axis=0)[::-1]
+    p = rng.normal(0, 20, (3, n))
+    columns = {"pt1": pt, "eta1": eta[:, 0], "phi1": rng.uniform(-np.pi, np.pi, n)}
+    columns |= {"j1_pt": first, "j2_pt": second, "E": np.sqrt((p**2).sum(axis=0) + 0.1**2)}
+    columns |= {"px": p[0], "py": p[1], "pz": p[2]}
+    table = EventTable.of({name: values[kept] for name, values in columns.items()})
+    particles = {
+        "e": {"pt": "pt1", "eta": "eta1", "phi": "phi1", "mass": 0},
+        "mu": {"E": "E", "px": "px", "py": "py", "pz": "pz"},
+    }
+    cuts = [cut.text for cut in proposed_cuts(table, particles)]
+    assert cuts == ["pt1 > 25", "abs(eta1) < 2.5", "mass(mu) >= 0", "j1_pt >= j2_pt"]
+    Cuts.parse(cuts, particles=declared(None, particles)[1]).check(table)

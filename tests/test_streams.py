@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import QUICK, run
+from conftest import QUICK, importorskip_format, run
 
 from flowbdt import EventTable, FlowBDT, atomic_files, read_table, seeding, write_table
 from flowbdt.errors import FormatError, InputError, RunError
@@ -61,31 +61,40 @@ def stop_after(monkeypatch, count):
     monkeypatch.setattr(BlockFiles, "write", stopping)
 
 
-@pytest.mark.parametrize("rejection", ["false", "true"])
-@pytest.mark.parametrize("way", [[], ["--no-compile"]])
+@pytest.mark.parametrize(
+    ("rejection", "way", "ending"),
+    [
+        ("false", [], "h5"),
+        ("true", [], "root"),
+        ("false", ["--no-compile"], "h5"),
+        ("true", ["--no-compile"], "h5"),
+    ],
+)
 def test_a_stopped_generation_goes_on_to_the_same_bytes(
-    trained, monkeypatch, capsys, small_blocks, rejection, way
+    trained, monkeypatch, capsys, small_blocks, rejection, way, ending
 ):
+    importorskip_format(f".{ending}")
+    one, two = f"one.{ending}", f"two.{ending}"
     if rejection == "true":
         run("fit", "jets.h5", "-o", "run2", *WORDS, "--set", "rejection=true")
     name = "run2" if rejection == "true" else "run"
     words = ["generate", name, "-n", N, "--seed", 3, *way]
-    assert run(*words, "-o", "one.h5") == 0
+    assert run(*words, "-o", one) == 0
     block = ["--block", 4096]
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
-        assert run(*words, *block, "-o", "two.h5") == 130
-    assert not Path("two.h5").exists()
-    assert run(*words, "-o", "two.h5") == 1
+        assert run(*words, *block, "-o", two) == 130
+    assert not Path(two).exists()
+    assert run(*words, "-o", two) == 1
     assert "--resume" in capsys.readouterr().err
-    assert run(*words, *block, "-o", "two.h5", "--resume") == 0
+    assert run(*words, *block, "-o", two, "--resume") == 0
     made = capsys.readouterr().out
     assert f"({2 * seeding.BLOCK} of them were there)" in made
     assert "events/s" in made
-    assert Path("one.h5").read_bytes() == Path("two.h5").read_bytes()
+    assert Path(one).read_bytes() == Path(two).read_bytes()
     assert not list(Path().glob("*.partial*"))
     assert not list(Path().glob(".part-*"))
-    assert run(*words, "-o", "two.h5", "--resume") == 0
+    assert run(*words, "-o", two, "--resume") == 0
     assert "nothing was missing" in capsys.readouterr().out
 
 

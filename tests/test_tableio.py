@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import mixed_table
+from conftest import importorskip_format, mixed_table
 
 from flowbdt.errors import InputError, RunError
 from flowbdt.tables.event_table import EventTable
@@ -42,8 +42,7 @@ def _assert_same(got: EventTable, expected: EventTable) -> None:
 
 @pytest.fixture(params=FORMATS.names())
 def path(request, tmp_path) -> Path:
-    if request.param == ".parquet":
-        pytest.importorskip("pyarrow")
+    importorskip_format(request.param)
     return tmp_path / f"table{request.param}"
 
 

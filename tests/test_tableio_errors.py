@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import mixed_table
+from conftest import importorskip_format, mixed_table
 
 from flowbdt import atomic_files
 from flowbdt.errors import FormatError, InputError, MissingExtra, RunError
@@ -20,8 +20,7 @@ from flowbdt.tables.formats import FORMATS, TableWriter, read_table, write_table
 
 @pytest.fixture(params=FORMATS.names())
 def path(request, tmp_path) -> Path:
-    if request.param == ".parquet":
-        pytest.importorskip("pyarrow")
+    importorskip_format(request.param)
     return tmp_path / f"table{request.param}"
 
 
@@ -216,7 +215,8 @@ def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
 def test_importing_does_not_load_the_file_libraries():
     code = (
         "import sys, flowbdt.tables.formats, flowbdt.physics.datasets\n"
-        "print([m for m in ('h5py', 'pandas', 'pyarrow', 'torch', 'xgboost') if m in sys.modules])"
+        "heavy = ('h5py', 'pandas', 'pyarrow', 'torch', 'uproot', 'xgboost')\n"
+        "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -25,6 +25,12 @@ planning = options.combined(
     click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
     options.output("RUN", "Folder of the run."),
     options.file("--config", help="YAML file with settings."),
+    click.option(
+        "--columns",
+        multiple=True,
+        metavar="NAMES",
+        help="Columns to learn, e.g. nJet,'MET_*'; by default all that are no condition or weight.",
+    ),
     options.assignments(
         "One setting, e.g. n_steps=20, solver=heun, booster.max_depth=8, conditions=[pt],"
         " relations=['tau21 = tau2 / tau1'] or require=['pt > 25']; repeatable, overrides"
@@ -62,6 +68,7 @@ def fit_command(
         run = _continue(output, read_config(config, **changes))
     else:
         inputs = read_inputs(table, read_config(config, **changes))
+        _say_relations(inputs.config, inputs.table)
         with bar(total=len(inputs.checked_grid().times), desc="training", unit="step") as progress:
             run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
     say(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
@@ -73,9 +80,11 @@ def read_config(
     settings: Sequence[str],
     base: RunConfig | None = None,
     folder: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> RunConfig:
     """Return the settings of a file, else ``base``, else the defaults, changed by options.
 
+    ``columns`` are names, or several with commas between.
     ``folder``: the settings are on record there. Programs that they name are not used: raises
     ConfigError unless the options name them, too.
     """
@@ -93,6 +102,9 @@ def read_config(
         config, left_out = replace(config, executor=executor), {}
     name = spec_name(config.executor)
     config = config.with_overrides(settings)
+    if columns:
+        names = [name.strip() for text in columns for name in text.split(",") if name.strip()]
+        config = replace(config, columns=names)
     if spec_name(config.executor) == name:
         refuse_recorded(left_out, config.executor, folder)
     return config
@@ -150,9 +162,10 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
 
 
 def _proposals(config: ModelConfig, table: EventTable) -> str:
-    """Return particles that names suggest, unless some are declared, and relations of them."""
+    """Return what rows and names suggest and nobody declared: particles, relations, cuts."""
+    from ..tables.found_relations import find_relations
     from ..tables.particles import proposed_particles
-    from ..tables.relations import kinematic_relations
+    from ..tables.proposed_cuts import proposed_cuts
 
     found = config.particles or proposed_particles((*table.names, *table.cond_names))
     lines = []
@@ -162,15 +175,31 @@ def _proposals(config: ModelConfig, table: EventTable) -> str:
         for name, one in found.items():
             parts = ", ".join(f"{key}: {value}" for key, value in one.items())
             lines.append(f"#   {name}: {{{parts}}}")
-    declared = {text.partition("=")[0].strip() for text in config.relations}
-    relations = [
-        f"#   {text}   (largest relative deviation {deviation:.1g})"
-        for text, deviation in kinematic_relations(table, found).items()
-        if text.partition("=")[0].strip() not in declared
-    ]
-    if relations:
-        lines += ["# with these particles, all rows agree with:", *relations]
+    declared = list(config.relations)
+    relations = find_relations(table, found, declared)
+    for exact, words in (
+        (True, "all rows agree with these; relations=auto holds those of declared particles:"),
+        (False, "nearly all rows nearly agree with these, which nothing holds:"),
+    ):
+        listed = [f"#   {one.describe()}" for one in relations if one.exact is exact]
+        lines += [f"# {words}", *listed] if listed else []
+    known = [*declared, *(one.text for one in relations if one.exact)]
+    cuts = [cut for cut in proposed_cuts(table, found, known) if cut.text not in config.require]
+    if cuts:
+        lines += ["# all rows keep these cuts:", *(f"#   {c.text}   ({c.reason})" for c in cuts)]
+        lines += [f"# require={[*config.require, *(cut.text for cut in cuts)]}"]
     return "".join(f"\n{line}" for line in lines)
+
+
+def _say_relations(config: ModelConfig, table: EventTable) -> None:
+    """Say which exact relations nobody declared."""
+    from ..tables.found_relations import find_relations
+
+    if config.relations:
+        return
+    found = [one.text for one in find_relations(table, config.particles) if one.exact]
+    if found:
+        say(f"all rows agree with {'; '.join(found)}: relations=auto makes generated events, too")
 
 
 def _times(grid: TimeGrid) -> str:

@@ -49,12 +49,12 @@ def evaluate_command(
     from ..atomic_files import make_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import write_report
-    from ..tables.formats import read_attributes, read_table
+    from ..tables.formats import read_attributes, read_like, read_table
 
     make_folder(output)  # an error now, not at the end
     new = read_table(generated)
-    truth = read_table(real, weight=weight).like(new)
-    train = None if training is None else read_table(training, weight=weight).like(new)
+    truth = read_like(real, new, weight)
+    train = None if training is None else read_like(training, new, weight)
     provenance = read_attributes(generated)
     verdict = evaluate(truth, new, training=train, provenance=provenance, **protocol)
     page = write_report(verdict, truth, new, output, training=train)

@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 Decorator = Callable[[Any], Any]
 
-TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv or .parquet"
+TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv, .parquet or .root"
 PATH = click.Path(path_type=Path)
 NUMBER = click.IntRange(min=0)
 

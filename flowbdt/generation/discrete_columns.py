@@ -93,7 +93,7 @@ class DiscreteColumns:
         scaled = None if cond is None else self._conditions.forward(cond)
         codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(latent))
         transform, rule = self._transform, np.arange(len(latent))
-        values = _filled(smooth, transform.columns_of(latent))
+        values = _filled(smooth, transform.columns_of(latent, cond))
         skeleton, x = transform.skeleton, values.copy()
         for k in range(len(self._classifiers)):
             if k or self._first is None:
@@ -114,7 +114,7 @@ class DiscreteColumns:
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
             if not k and self._first is not None and self._first.margins is not None:
                 bent = self._first.margins.bent(latent, codes[:, 0])
-                values = _filled(smooth, transform.columns_of(bent))
+                values = _filled(smooth, transform.columns_of(bent, cond))
                 x = values.copy()
             transform.enter_kinds(x, codes, k)
         return values, codes, log_weight

@@ -86,20 +86,20 @@ class EventGenerator(EventSelection):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return columns (n, d) of latent points, and the codes (n, q) that classifiers drew."""
         if self.discrete is None:
-            return self._inverse(z), np.zeros((len(z), 0), dtype=np.int64)
+            return self._inverse(z, cond), np.zeros((len(z), 0), dtype=np.int64)
         return self.discrete.columns(self.transform.latent_of(z), cond, seed, rows, attempt)
 
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
         """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""
         return x if self.discrete is None else self.discrete.completed(x, codes, *of_rows)
 
-    def _inverse(self, z: np.ndarray) -> np.ndarray:
+    def _inverse(self, z: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the columns (n, d) of latent points (n, m)."""
         lost = 1.0 - np.isfinite(z).all(axis=1).mean()
         if lost:
             warn_of_events(NOT_FINITE.format(f"{lost:.2%} of {len(z)} events are"))
         if self.compiled_inverse is None or lost:
-            return self.transform.inverse(z)
+            return self.transform.inverse(z, cond=cond)
         x = np.empty((len(z), self.compiled_inverse.n_columns))
         undefined = self.compiled_inverse.inverse(np.ascontiguousarray(z), x)
         if undefined:

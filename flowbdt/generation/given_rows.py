@@ -317,6 +317,7 @@ class _RowCompleter:
                 lambda column, known: _SomeRows(
                     RowNoise(seed, "dequantise-given", rows.numbers, (column,)), known
                 ),
+                rows.cond,
             )
         if np.isnan(latent).any():
             assert self.mixture is not None
@@ -333,7 +334,7 @@ class _RowCompleter:
         gaps, codes = np.isnan(rows.x), rows.codes
         smooth = transform.smooth(rows.x)
         if generator.discrete is None:
-            values = np.where(np.isnan(smooth), transform.columns_of(latent), smooth)
+            values = np.where(np.isnan(smooth), transform.columns_of(latent, rows.cond), smooth)
         else:
             values, codes, log_probability = generator.discrete.columns_given(
                 smooth, latent, rows.cond, seed, rows.numbers, 0, codes

@@ -17,6 +17,7 @@ from ..tables.checks import row_count
 from ..tables.conditions import ConditionRanges
 from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
+from ..tables.formats.base import split_path
 from ..tables.transforms import TableTransform
 
 READ_TOGETHER = 16 * seeding.BLOCK
@@ -155,7 +156,8 @@ def rows_digest(rows: InputRows) -> str:
     """Return the hash of the numbers, or of the file that they are read from."""
     data = rows.events if isinstance(rows, SourcePoints) else rows
     if isinstance(data, FileRows):
-        return atomic_files.digest_file(data.path)
+        file, part = split_path(data.path)
+        return atomic_files.digest_file(file) + part
     array = data.x if isinstance(data, EventTable) else data
     one_for_all = len(array) > 1 and array.strides[0] == 0
     return atomic_files.digest_array(array[:1] if one_for_all else array)

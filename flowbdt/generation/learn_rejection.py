@@ -22,6 +22,7 @@ from ..training.run_directory import RunDirectory
 from ..training.stored_run import RejectionReport
 from ..trees.density_ratio import DensityRatio
 from ..typed_settings import check_stored
+from .event_selection import at_rows
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT = 4
@@ -105,7 +106,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     cond = None if cond is None else flow.condition_scaling.inverse(cond)
     with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
         rows = [slice(low, low + BLOCK) for low in range(0, len(z), BLOCK)]
-        blocks = [flow.transform.inverse(z[r], None if codes is None else codes[r]) for r in rows]
+        blocks = [flow.transform.inverse(z[r], at_rows(codes, r), at_rows(cond, r)) for r in rows]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     generated = _generated(flow, cond, len(z), seed)
     ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)

@@ -27,7 +27,7 @@ from .. import __version__, atomic_files, seeding
 from ..errors import FormatError, RunError, reading
 from ..tables.event_table import EventTable
 from ..tables.formats import TableWriter, count_rows, iter_blocks, read_attributes
-from ..tables.formats.table_files import format_of
+from ..tables.formats.table_files import format_to_write
 from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
 from .input_rows import READ_TOGETHER, InputRows, number_of_events, rows_digest
 from .trained_flow import Flow
@@ -223,7 +223,7 @@ def write_sample(
     """Write a sample to a file and return how many events an interrupted call had made.
 
     The file is the same, byte for byte, whatever ``block_rows``, threads and interruptions. Files
-    in .h5 are written in bounded memory, of other endings all is in memory at the end.
+    in .h5 and .root are written in bounded memory, of other endings all is in memory at the end.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def write_sample(
         or source do not fit.
     """
     path, n = Path(path), number_of_events(n, cond, source)
-    format_of(path)
+    format_to_write(path)
     if not path.parent.is_dir():
         raise RunError(f"the folder of {path} does not exist: make it first")
     rows, start = flow.condition_rows(cond, n, outside), flow.checked_source(source, n)

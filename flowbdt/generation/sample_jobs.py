@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import __version__, atomic_files, seeding
 from ..errors import ConfigError, FormatError, IncompleteRun
-from ..tables.formats.table_files import format_of
+from ..tables.formats.table_files import format_to_write
 from ..training import run_directory
 from ..training.expected_cost import PROCESS_MIB
 from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib
@@ -137,7 +137,7 @@ def plan_sample(
     job. Raises ConfigError if the run is not complete but conditions or a source are needed,
     RunError if the folder has another sample of this name.
     """
-    format_of(output)
+    format_to_write(output)
     jobs = SampleJobs(output.stem)
     flow = Flow(run, 1, sampler=sampler) if run.file("manifest.json").exists() else None
     arrays = _input_arrays(run, flow, n, cond, source, outside)

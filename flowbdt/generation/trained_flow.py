@@ -181,7 +181,7 @@ class Flow:
         point = np.zeros((1, self.n_latent))
         cond = np.zeros((1, n_cond)) if n_cond else None
         codes = np.zeros((1, len(self.transform.skeleton)), dtype=np.int64)
-        values = [self.as_table(self.transform.inverse(point, codes), cond).x]
+        values = [self.as_table(self.transform.inverse(point, codes, cond), cond).x]
         if self.n_latent:
             values += self.step_inputs(0)(point, cond)
         if not all(np.isfinite(each).all() for each in values):

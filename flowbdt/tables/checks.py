@@ -150,7 +150,7 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     """Return a table whose columns have names as a DataFrame, others as they are; and its kind.
 
     Kinds: 'table' (an EventTable), 'frame', 'dict', 'records' (structured array), 'recarray',
-    'array', 'polars', and 'pyarrow' for all other tables that speak Arrow.
+    'array', 'awkward', 'polars', and 'pyarrow' for all other tables that speak Arrow.
     """
     if hasattr(data, "cond_names"):
         return data, "table"
@@ -159,6 +159,10 @@ def named_columns(data: Any, what: str, gaps: bool = False) -> tuple[Any, str]:
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return data, "frame"
     fields = getattr(getattr(data, "dtype", None), "names", None)
+    if _is_awkward(data):
+        if not data.fields:
+            return data, "array"
+        return named_columns({n: data[n] for n in data.fields}, what, gaps)[0], "awkward"
     if isinstance(data, Mapping):
         columns, kind = dict(data), "dict"
     elif fields:
@@ -234,8 +238,11 @@ def has_names(data: Any) -> bool:
 def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
     """Return a masked array as a plain one, with ``gaps`` NaN (or None) for what is masked.
 
-    Else masked entries are refused. Other data are returned as they are.
+    Else masked entries are refused. Awkward arrays become plain ones, and those of lists of
+    different lengths are refused. Other data are returned as they are.
     """
+    if _is_awkward(data):
+        data = _from_awkward(data, what)
     if isinstance(data, (list, tuple)) and any(map(np.ma.isMaskedArray, data)):
         data = np.ma.array(data)
     if not np.ma.isMaskedArray(data):
@@ -252,6 +259,26 @@ def unmasked(data: Any, what: str, gaps: bool = False) -> Any:
             " .filled(value), or drop these rows"
         )
     return data.data
+
+
+def _is_awkward(data: Any) -> bool:
+    return type(data).__module__.partition(".")[0] == "awkward" and hasattr(data, "fields")
+
+
+def _from_awkward(data: Any, what: str) -> np.ndarray:
+    """Return an awkward array as one of numpy, masked where entries are missing."""
+    import awkward as ak
+
+    if not data.fields:
+        try:
+            return np.ma.asanyarray(ak.to_numpy(data))
+        except (ValueError, TypeError):  # of several pages
+            pass
+    raise InputError(
+        f"{what} must have one value per event, got an awkward array of type {data.type.content}:"
+        " take single objects with ak.pad_none(a, k, clip=True)[:, i], where missing ones are"
+        " allowed, or make a row of each object with ak.flatten; of a record, take its fields"
+    )
 
 
 def numeric_2d(data: Any, what: str, gaps: bool = False) -> np.ndarray:

@@ -64,7 +64,8 @@ class EventTable:
     ) -> EventTable:
         """Build a checked table from an EventTable, a DataFrame or a 2-d array.
 
-        Structured arrays, mappings of arrays and tables of Arrow or polars are read by their names.
+        Structured arrays, mappings of arrays, records of awkward and tables of Arrow or polars are
+        read by their names.
         With ``missing`` columns may have missing entries, which become NaN.
 
         Raises
@@ -162,6 +163,16 @@ class EventTable:
         """Return the table with the columns of another, and where present its conditions."""
         moved = [name for name in other.cond_names if name in self.names]
         return self.as_conditions(moved).select(other.names).order_conditions(other.cond_names)
+
+    def with_columns(self, names: Sequence[str], x: np.ndarray) -> EventTable:
+        """Return the table with further columns x (n, k), float64, without units."""
+        return replace(
+            self,
+            x=np.hstack([self.x, x]),
+            names=(*self.names, *names),
+            units=(*self.units, *("",) * len(names)),
+            dtypes=(*self.dtypes, *("float64",) * len(names)),
+        )
 
     def order_conditions(self, names: Sequence[str]) -> EventTable:
         """Return the table with the conditions of these names first, in this order."""

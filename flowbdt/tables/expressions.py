@@ -522,13 +522,7 @@ class Observables:
                     f" (first: row {row}, where {held}); write {name!r} so that it has a value"
                     " there, such as with maximum(...) or where(...)"
                 )
-        return replace(
-            table,
-            x=np.hstack([table.x, x]),
-            names=(*table.names, *self.names),
-            units=(*table.units, *("",) * len(self)),
-            dtypes=(*table.dtypes, *("float64",) * len(self)),
-        )
+        return table.with_columns(self.names, x)
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,6 +168,8 @@ def as_kind(
             return columns
         records = _records(columns)
         return records if kind == "records" else records.view(np.recarray)
+    if kind == "awkward":
+        return _awkward(frame)
     try:
         import pyarrow
 
@@ -178,6 +180,21 @@ def as_kind(
         return table.cast(pyarrow.schema(fields))
     except ImportError as error:
         raise MissingExtra.of(kind, error, "data") from error
+
+
+def _awkward(frame: pd.DataFrame) -> Any:
+    """Return a DataFrame as an awkward array of records; entries may be missing (None)."""
+    try:
+        import awkward as ak
+    except ImportError as error:
+        raise MissingExtra.of("awkward", error, "root") from error
+    columns = {}
+    for i, label in enumerate(frame.columns):
+        column = frame.iloc[:, i]
+        plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf"
+        values = column.astype(object).where(column.notna(), None)
+        columns[str(label)] = column.to_numpy() if plain else ak.from_iter(values.to_list())
+    return ak.zip(columns, depth_limit=1)
 
 
 def _usual_arrow_type(arrow: Any) -> Any:

@@ -7,7 +7,6 @@ generated columns, so that the relation holds exactly instead of approximately.
 from __future__ import annotations
 
 import ast
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from ..errors import ConfigError, InputError, plural
 from ..registry import unknown
 from .event_table import EventTable
 from .expressions import Expression, named_expression, share_of
-from .particles import OF_PAIR, OF_SUM, Particles, read_particles
+from .particles import Particles
 
 TOLERANCE = 1e-4
 """Largest relative deviation from a declared relation that a table may show (rounded data)."""
@@ -110,7 +109,7 @@ class Relation:
                 f"relation {self.text!r} is undefined in {share_of(undefined)}"
                 f" (first: row {int(np.argmax(undefined))}); remove these rows or the relation"
             )
-        deviation = _relative_deviation(stored, expected)
+        deviation = relative_deviation(stored, expected)
         row = int(np.argmax(deviation))
         if deviation[row] > TOLERANCE:
             raise InputError(
@@ -139,7 +138,7 @@ class Relation:
         expected = self.evaluate(columns)
         both = np.flatnonzero(given & known)
         if len(both):
-            deviation = _relative_deviation(target[both], expected[both])
+            deviation = relative_deviation(target[both], expected[both])
             wrong = ~(deviation <= TOLERANCE)  # NaN where undefined
             if wrong.any():
                 row = both[np.argmax(wrong)]
@@ -152,7 +151,7 @@ class Relation:
         columns[self.target] = np.where(given, target, np.where(known, expected, np.nan))
 
 
-def _relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def relative_deviation(stored: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return |stored - expected| over the larger; 0 where both are tiny on the column's scale."""
     size = np.maximum(np.abs(stored), np.abs(expected))
     floor = max(1e-9 * float(size.max()), float(np.finfo(np.float64).tiny))
@@ -195,33 +194,3 @@ def _sorted_by_need(targets: dict[str, Relation]) -> tuple[Relation, ...]:
         for relation in ready:
             ordered.append(waiting.pop(relation.target))
     return tuple(ordered)
-
-
-def kinematic_relations(table: EventTable, particles: Mapping[str, Any]) -> dict[str, float]:
-    """Return relations of one or two particles that all rows of a table agree with.
-
-    As text such as ``"M = mass(e1, e2)"``, with the largest relative deviation. Columns of the
-    particles themselves are left out.
-    """
-    known, columns = read_particles(particles), table.by_name()
-    used = {name for one in known.values() for name in one.sources}
-    left = [
-        name
-        for name in table.names
-        if not (name in used or name in table.categories) and np.ptp(columns[name]) > 0
-    ]
-    groups = [*((name,) for name in known), *itertools.combinations(known, 2)]
-    found: dict[str, float] = {}
-    for group in groups:
-        for function in (*OF_SUM, *(OF_PAIR if len(group) == 2 else ())):
-            call = f"{function}({', '.join(group)})"
-            expression = Expression.parse(call, "relation", known)
-            if not set(expression.sources) <= set(table.names):
-                continue
-            expected = expression.numbers(columns)
-            for name in list(left) if np.isfinite(expected).all() else ():
-                deviation = float(_relative_deviation(columns[name], expected).max())
-                if deviation <= TOLERANCE:
-                    left.remove(name)
-                    found[f"{name if name.isidentifier() else f'`{name}`'} = {call}"] = deviation
-    return found

@@ -37,6 +37,7 @@ from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
 from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
+from ..tables.found_relations import find_relations
 from ..tables.particles import check_particles
 from ..tables.relations import order_relations
 from ..tables.transforms import TableTransform
@@ -97,6 +98,9 @@ class Inputs:
         config = self.config.resolved(table.n, len(table.names))
         observables, _ = declared(config.observables, config.particles)
         config = replace(config, observables=observables.texts)
+        if config.relations == "auto":
+            found = find_relations(table, config.particles)
+            config = replace(config, relations=[one.text for one in found if one.exact])
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))

@@ -218,7 +218,9 @@ class Plan(Stored):
     digest: Digest
     fingerprint: Fingerprint
     grid: Grid
-    kind: Literal["table", "array", "frame", "dict", "records", "recarray", "pyarrow", "polars"]
+    kind: Literal[
+        "table", "array", "frame", "dict", "records", "recarray", "awkward", "pyarrow", "polars"
+    ]
     n_train: AtLeastZero
     n_valid: AtLeastZero
     n_latent: AtLeastZero

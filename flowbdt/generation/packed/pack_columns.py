@@ -92,6 +92,12 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
+    if "coordinates" in stored:
+        targets = ", ".join(map(repr, transform.coordinates.targets))
+        raise ConfigError(
+            f"{targets} follow from columns learned in their place, which is not compiled; fit with"
+            " coordinates='columns'"
+        )
     columns = []
     for column in stored["columns"]:
         try:

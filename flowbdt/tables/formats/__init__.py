@@ -6,7 +6,7 @@ in a file of its own here, registered in `FORMATS`.
 
 from __future__ import annotations
 
-from . import csv, hdf5, npy, parquet  # noqa: F401  (they enter themselves in FORMATS)
+from . import csv, hdf5, npy, parquet, root  # noqa: F401  (they enter themselves in FORMATS)
 from .base import FORMATS, PlainFormat, StoredColumns, TableFormat, WholeFormat
 from .table_files import (
     TableWriter,
@@ -16,6 +16,7 @@ from .table_files import (
     read_attributes,
     read_conditions,
     read_given,
+    read_like,
     read_table,
     write_table,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "read_attributes",
     "read_conditions",
     "read_given",
+    "read_like",
     "read_table",
     "write_table",
 ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
+import io
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +32,9 @@ JETNET = " (JetNet's own layout is read by flowbdt.physics.jets.jetnet_files.rea
 class StoredColumns:
     """The content of a table file: arrays (n,) by name in order, and what is known about them.
 
-    An array may stand for values that are still in the file, if it has a shape and slices.
+    An array may stand for values that are still in the file, if it has a shape and slices. One that
+    is no column says in ``refusal`` why, and what to do. ``derive`` returns the columns, none of
+    them listed, that a name or pattern stands for.
     """
 
     arrays: dict[str, Any]
@@ -39,6 +44,7 @@ class StoredColumns:
     weight: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     originals: dict[str, str] = field(default_factory=dict)
+    derive: Callable[[str], dict[str, Any]] = lambda pattern: {}
 
     @classmethod
     def of(cls, table: EventTable, attributes: Mapping[str, Any]) -> StoredColumns:
@@ -68,7 +74,7 @@ class StoredColumns:
     def description(self) -> dict[str, Any]:
         """All but the values as plain values, for formats that have one place for everything."""
         dtypes = {name: values.dtype.name for name, values in self.arrays.items()}
-        known = {key: value for key, value in vars(self).items() if key != "arrays"}
+        known = {key: value for key, value in vars(self).items() if key not in ("arrays", "derive")}
         if not self.originals:
             del known["originals"]
         return dict(to_plain({"flowbdt_table": 1, "dtypes": dtypes, **known}))
@@ -102,10 +108,31 @@ class StoredColumns:
         }
         return pd.DataFrame(columns)
 
+    def named(self, names: Iterable[str], but: Collection[str] = ()) -> list[str]:
+        """Return names, with the columns that a pattern such as ``Jet_*`` matches in its place.
+
+        Patterns leave out what is there already, and ``but``. Columns that are derived join
+        ``arrays``; a name that is not known stays as it is.
+        """
+        found: list[str] = []
+        for name in names:
+            if name in self.arrays:
+                found.append(name)
+                continue
+            derived = self.derive(name)
+            matching = fnmatch.filter(self.arrays, name)
+            self.arrays.update(derived)
+            taken = {*found, *but}
+            new = [n for n in dict.fromkeys((*matching, *derived)) if n not in taken]
+            found += new if matching or derived else [name]
+        return found
+
     def n_rows(self, path: Path, names: Iterable[str] | None = None) -> int:
         """Return the common length of some columns. Raises InputError if none, unequal or zero."""
         lengths: dict[str, int] = {}
         for name in self.arrays if names is None else names:
+            if refusal := getattr(self.arrays[name], "refusal", ""):
+                raise InputError(f"{path}: column {name!r} {refusal}")
             shape: tuple[int, ...] = self.arrays[name].shape or ()
             if len(shape) != 1:
                 raise InputError(
@@ -144,6 +171,38 @@ class Writer(ABC):
         """Close the file without writing what was held back."""
 
 
+class GrowingFile(io.FileIO):
+    """A file that keeps the first error of writing, and from then on only pretends to write.
+
+    HDF5 crashes where a write fails or a file cannot be closed, others take part of a write for all
+    of it: `check` raises the error later.
+    """
+
+    _error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while len(rest) and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def check(self) -> None:
+        """Raise the OSError that was kept, if any."""
+        if self._error is not None:
+            raise self._error
+
+
 class TableFormat(ABC):
     """One kind of table file, registered in `FORMATS` under each ending that it has.
 
@@ -152,6 +211,8 @@ class TableFormat(ABC):
     """
 
     in_blocks: ClassVar[bool] = False
+    parts: ClassVar[str] = ""
+    """What a name behind a colon chooses in a file, as in ``events.root:Events``, if anything."""
     texts: Collection[str] = ()
     """Columns of known categories, for formats in which a text may look like a number."""
 
@@ -163,11 +224,17 @@ class TableFormat(ABC):
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
         """Begin the file ``part``, which becomes ``path`` when it is whole."""
 
-    def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
-        """Yield the conditions (all columns, if none are marked) from row ``first`` on."""
+    def blocks(
+        self, path: Path, block_rows: int, first: int = 0, names: Sequence[str] = ()
+    ) -> Iterator[StoredColumns]:
+        """Yield rows from ``first`` on: at least the columns ``names``, if all of them are there.
+
+        Else the conditions, or all columns if none are marked.
+        """
         with self.opened(path) as stored:
-            names = stored.conditions or tuple(stored.arrays)
-            for low in range(first, stored.n_rows(path), block_rows):
+            if not names or not set(stored.named(names)) <= set(stored.arrays):
+                names = stored.conditions or tuple(stored.arrays)
+            for low in range(first, stored.n_rows(path, names), block_rows):
                 yield stored.rows(names, slice(low, low + block_rows))
 
     def count_rows(self, path: Path) -> int:
@@ -237,6 +304,13 @@ class PlainFormat(WholeFormat):
         return dict(self.description(path).get("attributes", {}))
 
 
+def split_path(path: Path) -> tuple[Path, str]:
+    """Return the file and, where its format has several `TableFormat.parts`, the name of one."""
+    endings = (name for name in FORMATS.names() if FORMATS.get(name).parts)
+    match = re.fullmatch(rf"(.+(?:{'|'.join(map(re.escape, endings))})):(.*)", str(path), re.I)
+    return (path, "") if match is None else (Path(match[1]), match[2])
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
@@ -284,8 +358,9 @@ def unreadable(path: Path, error: Exception) -> FormatError:
             f"{path} holds Python objects or no array at all; only plain arrays are read: save"
             " numbers, or texts as numpy strings"
         )
+    ending = split_path(path)[0].suffix
     return FormatError(
-        f"{path} is not a readable {path.suffix} file ({error}); it may be truncated or of another"
+        f"{path} is not a readable {ending} file ({error}); it may be truncated or of another"
         " format: copy or make it again"
     )
 

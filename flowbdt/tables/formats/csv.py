@@ -36,7 +36,9 @@ class Csv(PlainFormat):
         (columns,) = self._read_blocks(path, None)
         return columns
 
-    def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
+    def blocks(
+        self, path: Path, block_rows: int, first: int = 0, names: Sequence[str] = ()
+    ) -> Iterator[StoredColumns]:
         return rows_from(self._read_blocks(path, block_rows), first)
 
     def _read_blocks(self, path: Path, block_rows: int | None) -> Iterator[StoredColumns]:

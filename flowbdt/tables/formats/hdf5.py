@@ -9,7 +9,6 @@ column are read too; their columns come in alphabetical order, because HDF5 keep
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from ...atomic_files import to_plain
 from ...errors import FlowbdtError, FormatError, InputError
 from ..event_table import EventTable
-from .base import FORMATS, StoredColumns, TableFormat, Writer, unreadable
+from .base import FORMATS, GrowingFile, StoredColumns, TableFormat, Writer, unreadable
 
 if TYPE_CHECKING:
     import h5py
@@ -102,7 +101,7 @@ class Hdf5(TableFormat):
             return {name: _decoded(stored[name]) for name in names}
 
     def writer(self, part: Path, path: Path, attributes: Mapping[str, Any]) -> Writer:
-        return Hdf5Writer(_GrowingFile(part, "w+b"), attributes)
+        return Hdf5Writer(GrowingFile(part, "w+b"), attributes)
 
 
 def _stored_columns(handle: h5py.File, path: Path) -> StoredColumns:
@@ -171,37 +170,6 @@ def read_columns(
     return {name: _Unread(handle[name], path)[rows] for name in names}
 
 
-class _GrowingFile(io.FileIO):
-    """A file that keeps the first error of writing, and from then on only pretends to write.
-
-    HDF5 crashes where a write fails or a file cannot be closed: `check` raises the error later.
-    """
-
-    _error: OSError | None = None
-
-    def write(self, content: Any) -> int:
-        rest = memoryview(content).cast("B")
-        size = len(rest)
-        try:
-            while len(rest) and self._error is None:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self._error = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size) if self._error is None else 0
-        except OSError as error:
-            self._error = error
-            return 0
-
-    def check(self) -> None:
-        """Raise the OSError that was kept, if any."""
-        if self._error is not None:
-            raise self._error
-
-
 class Hdf5Writer(Writer):
     """Write columns in blocks to an HDF5 file that grows; the bytes depend on the rows alone.
 
@@ -210,7 +178,7 @@ class Hdf5Writer(Writer):
     ``target`` is an empty file open for reading and writing.
     """
 
-    def __init__(self, target: _GrowingFile, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, target: GrowingFile, attributes: Mapping[str, Any]) -> None:
         self._target = target
         self._categories: dict[str, tuple[str, ...]] | None = None
         self._pending: list[dict[str, np.ndarray]] = []

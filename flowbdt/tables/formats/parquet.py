@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,9 @@ class Parquet(WholeFormat):
             arrays = {name: _values(frame.iloc[:, i]) for i, name in enumerate(names)}
         return _described(arrays, frame.attrs.get(KEY), path)
 
-    def blocks(self, path: Path, block_rows: int, first: int = 0) -> Iterator[StoredColumns]:
+    def blocks(
+        self, path: Path, block_rows: int, first: int = 0, names: Sequence[str] = ()
+    ) -> Iterator[StoredColumns]:
         return rows_from(self._read_blocks(path, block_rows), first)
 
     def _read_blocks(self, path: Path, block_rows: int) -> Iterator[StoredColumns]:

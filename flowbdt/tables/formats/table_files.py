@@ -16,7 +16,7 @@ from ...errors import FormatError, InputError, RunError
 from ...registry import unknown
 from .. import checks
 from ..event_table import EventTable, conditions_table
-from .base import FORMATS, StoredColumns, TableFormat, coded
+from .base import FORMATS, StoredColumns, TableFormat, coded, split_path
 
 Rows = slice | Sequence[int] | None
 
@@ -35,8 +35,11 @@ def read_table(
     Parameters
     ----------
     path : str or Path, ending .h5, .hdf5 (one data set (n,) per column), .npz (one array (n,) per
-        column, or ``x`` (n, d) with ``names``), .npy (2-d or structured), .csv or .parquet
-    columns : names to read, in this order; None for all that are no condition and no weight
+        column, or ``x`` (n, d) with ``names``), .npy (2-d or structured), .csv, .parquet or .root
+        (a TTree or RNTuple; of several, ``events.root:Events`` chooses one)
+    columns : names to read, in this order, or patterns such as ``MET_*``; None for all that are no
+        condition and no weight. Of branches with several values per event (.root) the k-th is the
+        column ``NAME_k``, from 0 on, NaN where there are fewer
     conditions : names of the columns that events are generated for
     weight : name of the column of event weights
     rows : slice or (start, stop); None for all
@@ -57,13 +60,25 @@ def read_table(
     FormatError
         If the file is truncated, foreign, or holds Python objects.
     MissingExtra
-        If the ending is .parquet and pyarrow is not installed.
+        If the ending is .parquet and pyarrow is not installed, or .root and uproot.
     """
-    path = _existing(path)
+    path = existing(path)
     with format_of(path).opened(path) as stored:
         chosen = _ChosenColumns(path, stored, columns, conditions, weight)
         span = row_span(rows, stored.n_rows(path, chosen.names), path)
         return chosen.table(span, units, missing=missing)
+
+
+def read_like(path: str | Path, other: EventTable, weight: str | None = None) -> EventTable:
+    """Read the columns of another table, and those of its conditions that the file has.
+
+    Errors are those of `read_table`.
+    """
+    path = existing(path)
+    with format_of(path).opened(path) as stored:
+        known = set(stored.named(other.cond_names)) & set(stored.arrays)
+        conditions = [name for name in other.cond_names if name in known]
+    return read_table(path, other.names, conditions, weight).like(other)
 
 
 def iter_blocks(
@@ -76,13 +91,13 @@ def iter_blocks(
 ) -> Iterator[EventTable]:
     """Read a table in blocks of at most ``block_rows`` rows, in order; arguments as `read_table`.
 
-    HDF5 files are never in memory as a whole; other endings are read once and cut. Text columns
-    without stored categories are numbered per block; `EventTable.concatenate` corrects that.
+    .h5 and .root files are never in memory as a whole; other endings are read once and cut. Text
+    columns without stored categories are numbered per block; `EventTable.concatenate` corrects it.
     Errors are those of `read_table`, and InputError if ``block_rows`` is not positive.
     """
     if block_rows < 1:
         raise InputError(f"block_rows must be at least 1, got {block_rows}")
-    path = _existing(path)
+    path = existing(path)
     if not format_of(path).in_blocks:
         whole = read_table(path, columns, conditions, weight, units=units)
         for start in range(0, whole.n, block_rows):
@@ -104,14 +119,14 @@ def read_conditions(
     or ``NA`` in a .csv file are texts. Errors are those of `read_table`, but of the values only
     infinity is refused.
     """
-    path = _existing(path)
+    path = existing(path)
     with format_of(path, texts).opened(path) as stored:
         return _conditions_table(stored, path, names, texts)
 
 
 def read_given(path: str | Path, texts: Collection[str] = ()) -> EventTable:
     """Read all columns but the weight as `read_conditions` does: NaN is allowed (unknown)."""
-    path = _existing(path)
+    path = existing(path)
     with format_of(path, texts).opened(path) as stored:
         names = [name for name in stored.arrays if name != stored.weight]
         return _conditions_table(stored, path, names, texts)
@@ -126,13 +141,13 @@ def condition_blocks(
 ) -> Iterator[EventTable]:
     """Yield conditions from row ``first`` on, at most ``block_rows`` at a time.
 
-    Of .h5, .npy and .csv files no more than a block is in memory, of .parquet a row group, of .npz
-    all. Raises the errors of `read_conditions`, and InputError if a column has texts in one block
-    and numbers in another.
+    Of .h5, .npy, .root and .csv files no more than a block is in memory, of .parquet a row group,
+    of .npz all. Raises the errors of `read_conditions`, and InputError if a column has texts in one
+    block and numbers in another.
     """
-    path = _existing(path)
+    path = existing(path)
     are_texts: dict[str, bool] = {}
-    for columns in format_of(path, texts).blocks(path, block_rows, first):
+    for columns in format_of(path, texts).blocks(path, block_rows, first, names):
         table = _conditions_table(columns, path, names, texts)
         for name, values in zip(table.names, table.x.T, strict=True):
             if name in columns.categories or np.isnan(values).all():
@@ -151,7 +166,7 @@ def _conditions_table(
     """Return the conditions in a file: ``names``, else the columns marked as such, else all."""
     import pandas as pd
 
-    if not names or not set(names) <= set(stored.arrays):
+    if not names or not set(stored.named(names)) <= set(stored.arrays):
         names = stored.conditions or tuple(stored.arrays)
     stored = stored.rows(names, slice(0, stored.n_rows(path, names)))
     with errors_of(path):
@@ -178,32 +193,33 @@ def count_rows(path: str | Path) -> int:
 
     A .csv file is read for it, block by block.
     """
-    path = _existing(path)
+    path = existing(path)
     return format_of(path).count_rows(path)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
     """Return the attributes (run digest, solver, seed, ...) that were stored with a table."""
-    path = _existing(path)
+    path = existing(path)
     return format_of(path).attributes(path)
 
 
-def _existing(path: str | Path) -> Path:
+def existing(path: str | Path) -> Path:
     """Return the path of a table file with something in it. Raises InputError, FormatError."""
     path = Path(path)
     format_of(path)
+    file, _ = split_path(path)
     try:
-        size = path.stat().st_size if path.is_file() else None
+        size = file.stat().st_size if file.is_file() else None
     except (OSError, ValueError) as error:  # such as a name that no system could have
-        raise InputError(f"{path} is not a file: {error}") from error
+        raise InputError(f"{file} is not a file: {error}") from error
     if size is None:
-        raise InputError(f"{path} is not a file: check the name and the working folder")
+        raise InputError(f"{file} is not a file: check the name and the working folder")
     try:
-        open(path, "rb").close()
+        open(file, "rb").close()
     except OSError as error:
-        raise FormatError(f"{path} cannot be read ({error}): check its permissions") from error
+        raise FormatError(f"{file} cannot be read ({error}): check its permissions") from error
     if size == 0:
-        raise FormatError(f"{path} is empty (0 bytes); expected a table: copy or make it again")
+        raise FormatError(f"{file} is empty (0 bytes); expected a table: copy or make it again")
     return path
 
 
@@ -212,12 +228,28 @@ def format_of(path: Path, texts: Collection[str] = ()) -> TableFormat:
 
     Raises InputError if its ending is unknown.
     """
-    ending = path.suffix.lower()
+    file, _ = split_path(path)
+    ending = file.suffix.lower()
     if ending not in FORMATS.names():
-        raise InputError(str(unknown(f"{FORMATS.kind} {path}:", path.suffix, FORMATS.names())))
+        raise InputError(str(unknown(f"{FORMATS.kind} {path}:", file.suffix, FORMATS.names())))
     format_ = FORMATS.build(ending)
     format_.texts = texts
     return format_
+
+
+def format_to_write(path: Path) -> TableFormat:
+    """Return the format for a table file to write.
+
+    Raises InputError if its ending is unknown, or a part of a file is named.
+    """
+    file, part = split_path(path)
+    if file != path:
+        what = format_of(path).parts
+        raise InputError(
+            f"{path} names the {what} {part!r}, but files are written whole, with one {what}: say"
+            f" {file}"
+        )
+    return format_of(path)
 
 
 def row_span(rows: Rows, n_rows: int, path: Path) -> slice:
@@ -251,6 +283,9 @@ class _ChosenColumns:
         for names in (columns, conditions):
             if isinstance(names, str):
                 raise InputError(f"column names must be a list of texts, got the text {names!r}")
+        conditions = stored.named(conditions)
+        roles = (*conditions, weight or "", *stored.conditions, stored.weight or "")
+        columns = columns and stored.named(columns, roles)
         named = (*(columns or ()), *conditions, *(() if weight is None else (weight,)))
         checks.known_columns(named, list(stored.arrays), str(path))
         checks.unique_names(named, len(named), f"{path}, columns, conditions and weight together")
@@ -336,7 +371,8 @@ def write_table(
 class TableWriter:
     """Write a table in blocks; nothing appears under ``path`` unless the ``with`` block succeeds.
 
-    Memory is bounded by a block for HDF5; other endings collect the blocks and write at the end.
+    Memory is bounded by a block for .h5 and .root; other endings collect the blocks and write at
+    the end.
     Arguments are those of `write_table`; ``n_rows`` counts the rows appended so far.
     """
 
@@ -345,14 +381,14 @@ class TableWriter:
         self.attributes = dict(attributes or {})
         self.n_rows = 0
         self._first: EventTable | None = None
-        format_of(self.path)  # an unknown ending is refused here
+        self._format = format_to_write(self.path)
 
     def __enter__(self) -> Self:
         if not self.path.parent.is_dir():
             raise RunError(f"the folder of {self.path} does not exist: make it first")
         with contextlib.ExitStack() as stack:
             part = stack.enter_context(atomic_files.atomic(self.path))
-            self._writer = format_of(self.path).writer(part, self.path, self.attributes)
+            self._writer = self._format.writer(part, self.path, self.attributes)
             stack.callback(self._writer.abandon)
             self._open = stack.pop_all()
         return self

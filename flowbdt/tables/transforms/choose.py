@@ -299,6 +299,15 @@ def hard_edges(values: np.ndarray) -> dict[str, bool]:
     }
 
 
+def ends_at(end: float, values: np.ndarray) -> bool:
+    """Return whether values (n,), none below ``end``, have a density that ends abruptly there."""
+    k = int(np.clip(values.size // 10, 20, 200))
+    if values.size < 10 * k:
+        return False
+    nearest = np.sort(values - end)[:k]
+    return _is_cut(np.append(0.0, nearest))
+
+
 def _is_cut(distance: np.ndarray) -> bool:
     """Return whether distances (k + 1,) from the extreme value, rising from 0, show an edge."""
     n_near = distance.size - 1

@@ -16,6 +16,7 @@ from ...registry import unknown
 from ...typed_settings import AtLeastZero, Stored, check_stored
 from .. import checks
 from ..conditions import MARGIN, ConditionRanges
+from ..coordinates import Coordinates, StoredCoordinates
 from ..event_table import EventTable
 from ..particles import read_particles
 from ..relations import Relation, order_relations
@@ -68,6 +69,7 @@ class TableTransform:
     particles : that relations may name, see `flowbdt.tables.particles.Particle`
     first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
         columns keep their shape then, see `choose.straightened`
+    coordinates : columns that are learned in place of some of the table; ``spec`` may name them
 
     Notes
     -----
@@ -97,6 +99,7 @@ class TableTransform:
         classify: bool = False,
         particles: Mapping[str, Any] | None = None,
         first: str | None = None,
+        coordinates: Coordinates = Coordinates(),  # noqa: B008 (immutable)
     ) -> None:
         self.spec = spec
         self.relations = relations
@@ -104,6 +107,7 @@ class TableTransform:
         self.classify = classify
         self.particles = dict(particles or {})
         self.first = first
+        self.coordinates = coordinates
 
     def fit(self, table: EventTable, used: np.ndarray | None = None) -> TableTransform:
         """Learn from a table; what is smooth from its rows ``used`` (n,), bool, only.
@@ -123,8 +127,12 @@ class TableTransform:
         )
         for relation in self._relations:
             relation.check(rows)
-        wanted = self._read_spec(table.names)
-        self._columns = [self._fit_column(i, table, used, wanted) for i in range(len(table.names))]
+        self.coordinates.check(rows, [relation.target for relation in self._relations])
+        wide = self.coordinates.added_to(table)
+        wanted = self._read_spec(wide.names)
+        columns = [self._fit_column(i, wide, used, wanted) for i in range(len(wide.names))]
+        self._columns, self._learned = columns[: len(table.names)], columns[len(table.names) :]
+        self._check_needed()
         self._fit_mixed(table, used, wanted)
         self._set_gaps(self._find_gaps(table))
         self._warn_of_constants()
@@ -162,10 +170,25 @@ class TableTransform:
         groups: dict[Any, list[str]] = {}
         for column in self._columns:
             missing = np.isnan(table.column(column.name))
-            if column.transform is not None and missing.any():
+            if self._is_drawn(column) and missing.any():
                 key = column.name if self._is_alone(column) else missing.tobytes()
                 groups.setdefault(key, []).append(column.name)
         return tuple(map(tuple, groups.values()))
+
+    def _is_drawn(self, column: _Column) -> bool:
+        """Return if the flow or a classifier draws a column, as it stands or in coordinates."""
+        return column.transform is not None or column.name in self.coordinates.targets
+
+    def _check_needed(self) -> None:
+        """Raise ConfigError unless the flow draws what coordinates need as it stands."""
+        for column in self._columns:
+            if column.name in self.coordinates.needed and (
+                column.transform is None or isinstance(column.transform, Classified | Mixed)
+            ):
+                raise ConfigError(
+                    f"column {column.name!r} is needed by learned columns, so the flow must draw"
+                    f" it, but it is {column.reason}; fit with coordinates='columns'"
+                )
 
     def _is_alone(self, column: _Column) -> bool:
         return isinstance(column.transform, Classified | Mixed)
@@ -227,8 +250,12 @@ class TableTransform:
 
     @property
     def numeric_places(self) -> list[int]:
-        """The places of the columns that the flow learns: what classifiers can see."""
-        return [i for i, c in enumerate(self._columns) if c.transform and c.transform.n_latent]
+        """The places of the columns that the flow draws: what classifiers can see."""
+        return [
+            i
+            for i, c in enumerate(self._columns)
+            if self._is_drawn(c) and (c.transform is None or c.transform.n_latent)
+        ]
 
     def codes(self, table: EventTable) -> np.ndarray:
         """Return the codes (n, q), int, of the columns that classifiers draw, in their order."""
@@ -253,6 +280,7 @@ class TableTransform:
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the specification of every column that is learned."""
         targets = {relation.target: relation.text for relation in self._relations}
+        targets |= self.coordinates.targets
         specs = {"*": self.spec} if not isinstance(self.spec, Mapping) else dict(self.spec)
         specs.pop("joint", None)
         rest = specs.pop("*", "auto")
@@ -286,8 +314,9 @@ class TableTransform:
             values = every
         low, high = float(values.min()), float(values.max())
         if name not in wanted:
-            text = next(r.text for r in self._relations if r.target == name)
-            return _Column(name, dtype, None, text, low, high)
+            texts = {relation.target: relation.text for relation in self._relations}
+            texts |= self.coordinates.targets
+            return _Column(name, dtype, None, texts[name], low, high)
         spec, reason = wanted[name], "as set"
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
@@ -326,7 +355,9 @@ class TableTransform:
         places = [
             i
             for i, c in enumerate(self._columns)
-            if c.transform and c.transform.n_latent == 1 and c.name not in table.categories
+            if c.transform
+            and c.transform.n_latent == 1
+            and c.name not in (*table.categories, *self.coordinates.needed)
         ]
         places.sort(key=lambda i: _fineness(table.dtypes[i]))  # finer ones may equal coarser ones
         columns = {table.names[i]: table.x[:, i] for i in places}
@@ -427,24 +458,32 @@ class TableTransform:
         """Return the latent columns (n, m) of a table before the joint transform; NaN as there."""
         x = np.full((table.n, len(self._columns)), np.nan)
         for i, column in enumerate(self._columns):
-            if column.transform is not None:
+            if self._is_drawn(column):
                 x[:, i] = table.column(column.name)
         rows = [np.empty((0, len(self._column_latent_names())))]
         for b, low, high in seeding.block_ranges(table.n):
-            block = first_row // seeding.BLOCK + b
-            rows.append(self.latent_columns(x[low:high], self._block_numbers(block)))
+            numbers = self._block_numbers(first_row // seeding.BLOCK + b)
+            cond = None if table.cond is None else table.cond[low:high]
+            rows.append(self.latent_columns(x[low:high], numbers, cond))
         return np.vstack(rows)
 
     def _block_numbers(self, block: int) -> Callable[[int, np.ndarray], np.random.Generator]:
         return lambda column, known: seeding.stream(self.seed, "dequantise", column, block)
 
-    def latent_columns(self, x: np.ndarray, rng_of: Callable[[int, np.ndarray], Any]) -> np.ndarray:
+    def latent_columns(
+        self,
+        x: np.ndarray,
+        rng_of: Callable[[int, np.ndarray], Any],
+        cond: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return the latent columns (n, m) before the joint transform; NaN where `smooth` is.
 
         ``rng_of`` returns the random numbers of a column, by its number, for some rows (n,), bool.
+        ``cond`` (n, c) are conditions in the units of the table.
         """
-        x, latent = self.smooth(x), [np.empty((len(x), 0))]
-        for index, column in enumerate(self._columns):
+        learned = self.coordinates.forward(self._by_name(x, cond), len(x))
+        x, latent = np.hstack([self.smooth(x), learned]), [np.empty((len(x), 0))]
+        for index, column in enumerate(self._all_columns):
             if column.transform is not None and column.transform.n_latent:
                 known, values = ~np.isnan(x[:, index]), np.ascontiguousarray(x[:, index])
                 block = np.full((len(x), column.transform.n_latent), np.nan)
@@ -452,9 +491,12 @@ class TableTransform:
                 latent.append(block)
         return np.hstack(latent)
 
-    def _by_name(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the columns (n,) of rows x (n, d) by name, as views."""
-        return dict(zip(self.names, x.T, strict=True))
+    def _by_name(self, x: np.ndarray, cond: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the columns (n,) of rows x (n, d) by name, as views, and conditions (n, c)."""
+        columns = dict(zip(self.names, x.T, strict=True))
+        if cond is not None and self.coordinates.conditions:
+            columns |= zip(self.coordinates.conditions, cond.T, strict=True)
+        return columns
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
@@ -528,6 +570,7 @@ class TableTransform:
         for column in self._columns:
             if isinstance(column.transform, Mixed):
                 column.transform.check_given(column.name, columns)
+        self.coordinates.check_given(columns)
         known = self._with_patterns(x)
         for relation in self._relations:
             relation.check_given(known)
@@ -575,10 +618,13 @@ class TableTransform:
             f" column was: {how}. Correct the value, or leave it out (NaN)"
         )
 
-    def inverse(self, z: np.ndarray, codes: np.ndarray | None = None) -> np.ndarray:
+    def inverse(
+        self, z: np.ndarray, codes: np.ndarray | None = None, cond: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return events x (n, d), float64, all columns in the order of the fit.
 
-        ``codes`` (n, q) are those of `codes`; needed if there are such columns. Columns are rounded
+        ``codes`` (n, q) are those of `codes`; needed if there are such columns. ``cond`` (n, c) are
+        conditions in the units of the table, needed if coordinates use them. Columns are rounded
         to the type they came in before relations are computed, so that these hold on the stored
         values. Where a relation is undefined for a generated event the target takes the nearest end
         of its training range, with a DataWarning. Raises InputError if z does not have shape
@@ -586,13 +632,13 @@ class TableTransform:
         """
         if len(self.skeleton) and codes is None:
             raise InputError("codes of the columns that classifiers draw are needed")
-        x = self.numeric_columns(z)
+        x = self.numeric_columns(z, cond)
         self.complete(x, codes)
         return x
 
-    def numeric_columns(self, z: np.ndarray) -> np.ndarray:
+    def numeric_columns(self, z: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
         """Return `inverse` before `complete`: what the flow alone says."""
-        return self.columns_of(self.latent_of(z))
+        return self.columns_of(self.latent_of(z), cond)
 
     def latent_of(self, z: np.ndarray) -> np.ndarray:
         """Return the latent columns (n, m) before the joint transform. Raises as `inverse`."""
@@ -603,17 +649,28 @@ class TableTransform:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.nan_to_num(self._joint.inverse(z), nan=0.0)
 
-    def columns_of(self, latent: np.ndarray) -> np.ndarray:
-        """Return `numeric_columns` of the latent columns (n, m) before the joint transform."""
-        x = np.empty((len(latent), len(self._columns)))
+    def columns_of(self, latent: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+        """Return `numeric_columns` of the latent columns (n, m) before the joint transform.
+
+        ``cond`` (n, c) are conditions in the units of the table.
+        """
+        x = np.empty((len(latent), len(self._all_columns)))
         start = 0
-        for i, column in enumerate(self._columns):
+        for i, column in enumerate(self._all_columns):
             if column.transform is not None:
                 stop = start + column.transform.n_latent
                 values = column.transform.inverse(np.ascontiguousarray(latent[:, start:stop]))
                 x[:, i] = as_stored(values, column.dtype)
                 start = stop
-        return x
+        if not len(self.coordinates):
+            return x
+        result, learned = (
+            np.ascontiguousarray(x[:, : len(self._columns)]),
+            x[:, len(self._columns) :],
+        )
+        known = dict(zip(self.coordinates.names, learned.T, strict=True))
+        self._compute(self.coordinates.relations, self._by_name(result, cond) | known)
+        return result
 
     def complete(self, x: np.ndarray, codes: np.ndarray | None, gaps: bool = True) -> None:
         """Fill in classified columns from their codes (n, q), then relations, in place.
@@ -648,8 +705,11 @@ class TableTransform:
 
     def recompute(self, x: np.ndarray) -> None:
         """Fill in the targets of the relations of events (n, d), in place."""
-        by_name = self._by_name(x)
-        for relation in self._relations:
+        self._compute(self._relations, self._by_name(x))
+
+    def _compute(self, relations: Sequence[Relation], by_name: dict[str, np.ndarray]) -> None:
+        """Fill in the targets of relations in columns (n,) by name, in place."""
+        for relation in relations:
             column = self._columns[self.names.index(relation.target)]
             sources = {name: by_name[name] for name in relation.sources}
             missing = np.any([np.isnan(values) for values in sources.values()], axis=0)
@@ -677,9 +737,14 @@ class TableTransform:
         """Names of the latent columns: column names, or axis0, axis1, ... after whitening."""
         return self._joint.names(self._column_latent_names())
 
+    @property
+    def _all_columns(self) -> list[_Column]:
+        """The columns of the table, and behind them those that are learned in their place."""
+        return [*self._columns, *self._learned]
+
     def _column_latent_names(self) -> list[str]:
         names: list[str] = []
-        for column in self._columns:
+        for column in self._all_columns:
             k = column.transform.n_latent if column.transform is not None else 0
             names += [column.name if k == 1 else f"{column.name}:{i}" for i in range(k)]
         return names
@@ -687,11 +752,13 @@ class TableTransform:
     def describe(self) -> list[str]:
         """Return one line per column (transform, reason, range allowed) and one for all jointly."""
         lines = []
-        for column in self._columns:
+        for column in self._all_columns:
             if column.transform is None:
                 lines.append(f"{column.name}: not learned, computed as {column.reason}")
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
+            if column.name in self.coordinates.learned:
+                lines[-1] += f", learned as {self.coordinates.learned[column.name].text}"
         n_columns = plural(len(self._column_latent_names()), "latent column")
         lines += [f"missing {_together(group)}: {', '.join(group)}" for group in self.gaps]
         lines += self.skeleton.describe()
@@ -702,19 +769,24 @@ class TableTransform:
 
         Print it, edit it, pass it back as ``spec``: unedited, it gives the same transform.
         """
-        spec = {c.name: c.transform.resolved() for c in self._columns if c.transform}
+        spec = {c.name: c.transform.resolved() for c in self._all_columns if c.transform}
         return {**spec, "joint": self._joint.resolved()}
 
     def to_json(self) -> dict[str, Any]:
         """Return everything `from_json` needs, as a JSON-like dict; no training rows."""
-        columns = [
-            vars(column) | {"transform": column.transform and column.transform.to_json()}
-            for column in self._columns
-        ]
+        columns, learned = (
+            [
+                vars(column) | {"transform": column.transform and column.transform.to_json()}
+                for column in some
+            ]
+            for some in (self._columns, self._learned)
+        )
+        coordinates = {**self.coordinates.to_json(), "columns": learned}
         return {
             "format": FORMAT,
             "seed": self.seed,
             "columns": columns,
+            **({"coordinates": coordinates} if len(self.coordinates) else {}),
             "relations": [relation.text for relation in self._relations],
             **({"particles": to_plain(self.particles)} if self._names_particles else {}),
             **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
@@ -742,23 +814,32 @@ class TableTransform:
         with reading("a stored table transform"):
             particles = data.get("particles")
             result = cls("auto", tuple(data["relations"]), data["seed"], particles=particles)
-            result._columns = [
-                _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
-                for column in data["columns"]
-                for stored in [column["transform"]]
-            ]
-            for column in result._columns:
+            coordinates = data.get("coordinates") or {"columns": []}
+            result._columns, result._learned = (
+                [
+                    _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
+                    for column in columns
+                    for stored in [column["transform"]]
+                ]
+                for columns in (data["columns"], coordinates["columns"])
+            )
+            result.coordinates = Coordinates.from_json(data.get("coordinates"), result.names)
+            if result.coordinates.names != tuple(column.name for column in result._learned):
+                raise FormatError("its learned columns are not those of its coordinates")
+            for column in result._all_columns:
                 if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
                     raise FormatError(f"column {column.name!r} has an impossible range or type")
             result._relations = order_relations(
                 result.relations, result.names, (), read_particles(particles)
             )
             targets = {relation.target for relation in result._relations}
+            targets |= result.coordinates.targets.keys()
             if targets != {column.name for column in result._columns if not column.transform}:
                 raise FormatError("its relations are not those of the columns without transform")
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):
                 raise FormatError("its joint transform is of another number of columns")
+            result._check_needed()
             result._set_gaps(data.get("gaps") or ())
             result._check_gaps()
             skeleton = data.get("skeleton") or {"names": [], "exclusions": []}
@@ -789,7 +870,7 @@ class TableTransform:
 
     def _check_gaps(self) -> None:
         """Raise FormatError unless stored gaps are of learned columns, each named once."""
-        learned = {c.name: self._is_alone(c) for c in self._columns if c.transform}
+        learned = {c.name: self._is_alone(c) for c in self._columns if self._is_drawn(c)}
         names = [name for group in self.gaps for name in group]
         alone = all(len(g) == 1 or (g and not any(map(learned.get, g))) for g in self.gaps)
         if len(set(names)) < len(names) or not set(names) <= learned.keys() or not alone:
@@ -818,6 +899,7 @@ class StoredTable(Stored):
     skeleton: StoredSkeleton | None = None
     gaps: list[list[str]] | None = None
     particles: dict[str, dict[str, str | int | float]] | None = None
+    coordinates: StoredCoordinates | None = None
 
 
 def _fineness(dtype: str) -> tuple[bool, int]:

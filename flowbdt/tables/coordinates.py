@@ -1,0 +1,165 @@
+"""Columns that are learned in place of those of a table, which follow from them by relations.
+
+A learned column is an expression of columns and conditions, such as ``"opening = deltaphi(phi2,
+phi1)"``; a relation computes a column of the table again, such as ``"phi2 = deltaphi(opening,
+-phi1)"``. Learned columns are never part of an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, InputError, plural
+from ..typed_settings import Stored
+from .event_table import EventTable
+from .expressions import Expression, named_expression
+from .relations import Relation, order_relations
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Learned columns by name, and the relations that give columns of the table back, in order.
+
+    Relations may use learned columns, conditions, and columns that the flow draws.
+
+    Examples
+    --------
+    >>> polar = Coordinates.parse(
+    ...     ["r = hypot(x, y)", "a = arctan2(y, x)"],
+    ...     ["x = r * cos(a)", "y = r * sin(a)"],
+    ...     names=["x", "y"],
+    ... )
+    >>> polar.forward({"x": np.array([0.0]), "y": np.array([2.0])}, 1).round(3).tolist()
+    [[2.0, 1.571]]
+    """
+
+    learned: Mapping[str, Expression] = field(default_factory=dict)
+    relations: tuple[Relation, ...] = ()
+    conditions: tuple[str, ...] = ()  # of the table, all of them
+
+    @classmethod
+    def parse(
+        cls,
+        learned: Sequence[str],
+        relations: Sequence[str],
+        names: Sequence[str],
+        conditions: Sequence[str] = (),
+    ) -> Coordinates:
+        """Read learned columns and relations of a table's columns and conditions.
+
+        Raises ConfigError if a name is unknown or taken, or relations form a circle.
+        """
+        known: dict[str, Expression] = {}
+        for text in learned:
+            name, expression = named_expression(text, "learned column", "r = hypot(x, y)")
+            if name in known or name in names or name in conditions:
+                raise ConfigError(f"learned column {text!r}: the name {name!r} is taken; rename it")
+            expression.check_columns((*names, *conditions))
+            known[name] = expression
+        ordered = order_relations(relations, (*names, *conditions, *known))
+        for relation in ordered:
+            if relation.target not in names:
+                raise ConfigError(
+                    f"relation {relation.text!r} must compute a column of the table, which"
+                    f" {relation.target!r} is not"
+                )
+        return cls(known, ordered, tuple(conditions))
+
+    def __len__(self) -> int:
+        return len(self.learned)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the learned columns."""
+        return tuple(self.learned)
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """The columns of the table that are computed from learned ones, with their relations."""
+        return {relation.target: relation.text for relation in self.relations}
+
+    @property
+    def needed(self) -> set[str]:
+        """The columns of the table that the relations need as they stand."""
+        sources = {source for relation in self.relations for source in relation.sources}
+        return sources - {*self.learned, *self.targets, *self.conditions}
+
+    def forward(self, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+        """Return the learned columns (n, k) of columns and conditions (n,) by name.
+
+        NaN where a column that they need is missing.
+        """
+        values = [expression.numbers(columns) for expression in self.learned.values()]
+        return np.stack(values, axis=1) if values else np.empty((n, 0))
+
+    def added_to(self, table: EventTable) -> EventTable:
+        """Return a table with the learned columns behind its own."""
+        if not len(self):
+            return table
+        return table.with_columns(self.names, self.forward(table.by_name(), table.n))
+
+    def check(self, table: EventTable, targets: Collection[str] = ()) -> None:
+        """Raise unless the relations give the columns of a table back, each from one relation.
+
+        ``targets`` are columns that other relations compute. ConfigError for one of these;
+        InputError if a relation does not hold.
+        """
+        for target, text in self.targets.items():
+            if target in targets:
+                raise ConfigError(
+                    f"column {target!r} is computed by a relation and cannot be learned as"
+                    f" {text!r}, too; remove one of the two"
+                )
+        wide = self.added_to(table)
+        for relation in self.relations:
+            relation.check(wide)
+
+    def check_given(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Refuse known values (n,) by name, NaN where unknown, of which no learned column follows.
+
+        Raises InputError that names what is to be given with them, or left out.
+        """
+        for expression in self.learned.values():
+            unknown = [source for source in expression.sources if source in columns]
+            missing = np.stack([np.isnan(columns[source]) for source in unknown])
+            for source in unknown:
+                wrong = ~np.isnan(columns[source]) & missing.any(axis=0)
+                if source not in self.targets or not wrong.any():
+                    continue
+                row = int(np.argmax(wrong))
+                others = [o for o in unknown if np.isnan(columns[o][row])]
+                raise InputError(
+                    f"column {source!r} is given without {' and '.join(others)} in"
+                    f" {plural(int(wrong.sum()), 'row')} (first: row {row}): the model has learned"
+                    f" {expression.text!r} in its place, which does not follow from it alone; give"
+                    f" {' and '.join(others)}, too, leave {source!r} out, or fit with"
+                    " coordinates='columns'"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` needs, as a JSON-like dict."""
+        return {
+            "learned": [expression.text for expression in self.learned.values()],
+            "relations": [relation.text for relation in self.relations],
+            "conditions": list(self.conditions),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None, names: Sequence[str]) -> Coordinates:
+        """Rebuild those of a table with columns of these names; none from None."""
+        if data is None:
+            return cls()
+        return cls.parse(data["learned"], data["relations"], names, data["conditions"])
+
+
+class StoredCoordinates(Stored):
+    """Stored coordinates, and the transforms of the learned columns."""
+
+    learned: list[str]
+    relations: list[str]
+    conditions: list[str]
+    columns: list[dict[str, Any]]
