@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.physics.response import Declaration, Events, ResponseChain
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
@@ -20,7 +21,14 @@ ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'roo
 SETTINGS = {"preset": "fast", "n_steps": 16, "booster": {"n_estimators": 3}}
 CHAIN = {
     "conditions": ["nPU"],
-    "collections": {"Jet": {"parent": "GenJet", "index": "Jet_genJetIdx"}},
+    "collections": {
+        "Jet": {
+            "parent": "GenJet",
+            "index": "Jet_genJetIdx",
+            "conditions": ["GenJet_pt", "GenJet_eta"],
+            "columns": ["Jet_pt", "Jet_eta"],
+        }
+    },
     "event": {"MET": {"conditions": ["ht = sum(Jet_pt)"]}},
     "model": SETTINGS,
 }
@@ -36,10 +44,12 @@ def toy(n, seed):
     rng = np.random.default_rng(seed)
     gen = Objects(rng.poisson(2.5, n))
     pt, eta = rng.normal(50.0, 15.0, len(gen)), rng.uniform(-2.0, 2.0, len(gen))
+    phi = rng.uniform(-np.pi, np.pi, len(gen))
     found = np.flatnonzero(rng.random(len(gen)) < efficiency(eta))
     fakes = Objects(rng.poisson(FAKES, n))
     new_pt = [pt[found] + rng.normal(OFFSET, WIDTH, len(found)), rng.normal(20.0, 4.0, len(fakes))]
     new_eta = [eta[found] + rng.normal(0.0, 0.1, len(found)), rng.uniform(-2, 2, len(fakes))]
+    new_phi = [phi[found], rng.uniform(-np.pi, np.pi, len(fakes))]
     event = np.concatenate([gen.event[found], fakes.event])
     index = np.concatenate([gen.place[found], np.full(len(fakes), -1)])
     jet_pt = np.concatenate(new_pt).astype(np.float32)
@@ -49,12 +59,13 @@ def toy(n, seed):
         {
             "Jet_pt": jet_pt[order],
             "Jet_eta": np.concatenate(new_eta).astype(np.float32)[order],
+            "Jet_phi": np.concatenate(new_phi)[order],
             "Jet_genJetIdx": index.astype(np.int32)[order],
         },
     )
     ht = np.bincount(event, jet_pt, n)
     columns = {"nPU": rng.poisson(20, n), "MET_sumEt": (ht + rng.normal(100.0, 10.0, n))}
-    gen.columns.update(GenJet_pt=pt, GenJet_eta=eta)
+    gen.columns.update(GenJet_pt=pt, GenJet_eta=eta, GenJet_phi=phi)
     return Events(n, columns, {"GenJet": gen, "Jet": jets}).to_awkward()
 
 
@@ -99,8 +110,8 @@ def test_response_efficiency_and_fakes_are_those_of_the_toy(chain):
 
 def test_output_has_the_form_of_the_training_events(chain):
     new = chain[0].sample(TEST, random_state=4)
-    assert set(new.fields) == {*TEST.fields, "parent_event"}
-    for name in TEST.fields:
+    assert set(new.fields) == {*TEST.fields, "parent_event"} - {"Jet_phi"}
+    for name in set(new.fields) & set(TEST.fields):
         assert str(new[name].type) == str(TEST[name].type)
     assert ak.all(new.Jet_pt[:, 1:] <= new.Jet_pt[:, :-1])
     assert ak.all(new.Jet_genJetIdx < ak.num(new.GenJet_pt))
@@ -156,7 +167,7 @@ def jet(**parts):
 BAD_DECLARATIONS = {
     "unknown": (jet(parent="GenJets"), "unknown parent 'GenJets'. Did you mean 'GenJet'"),
     "branch": (jet(conditions=["GenJet_p"]), "unknown branch 'GenJet_p'. Did you mean 'GenJet_pt'"),
-    "column": (jet(columns=["Jet_phi"]), "unknown column 'Jet_phi'"),
+    "column": (jet(columns=["Jet_p"]), "unknown column 'Jet_p'"),
     "setting": (jet(parents="GenJet"), "unknown setting 'parents'. Did you mean 'parent'"),
     "no index": (jet(index=None), "'parent' goes with 'index'"),
     "circle": (jet(conditions=["GenJet_pt", "MET_sumEt"]), "in a circle: Jet needs MET_sumEt"),
@@ -186,7 +197,7 @@ def test_wrong_events_are_refused_with_branch_and_entry(chain):
         f"'GenJet_pt' is nan .* entry {second}, object 1": changed(GenJet_pt=nan),
         "'GenJet_eta' has . objects in entry": changed(GenJet_eta=TRAIN.GenJet_eta[:, 1:]),
         "there are no events": TRAIN[:0],
-        r"stage Jet.number has \d+ rows? to learn from": TRAIN[:2],
+        r"stage Jet\S* has \d+ rows? to learn from": TRAIN[:2],
         "add up to 1": changed(Jet_eta=-TRAIN.Jet_pt),
     }
     for message, events in cases.items():
@@ -207,9 +218,9 @@ def test_events_without_objects_are_given_back_empty(chain):
     empty = TEST[ak.num(TEST.GenJet_pt) == 0][:3]
     new = chain[0].sample(empty, random_state=1)
     assert ak.all(ak.flatten(new.Jet_genJetIdx) == -1)
-    none = ak.with_field(TRAIN[:100], TRAIN.Jet_pt[:100][:, :0], "Jet_pt")
-    for name in ("Jet_eta", "Jet_genJetIdx"):
-        none = ak.with_field(none, TRAIN[name][:100][:, :0], name)
+    none = TRAIN[:100]
+    for name in ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_genJetIdx"):
+        none = ak.with_field(none, none[name][:, :0], name)
     with pytest.raises(InputError, match="stage Jet has 0 rows"):
         ChainInputs.of(Declaration.of(CHAIN), none, 1)
 
@@ -257,3 +268,27 @@ def test_nearest_parents_are_found_across_the_turn():
     assert matches.rank.tolist() == [0, 0, 0, 0, 1, 2]
     assert matches.number.tolist() == [1, 0, 1, 2]
     assert ranks(np.array([2, 0, 2]), np.array([1, 0, 2])).tolist() == [1, 0, 2]
+
+
+def test_from_file_to_file(tmp_path):
+    pytest.importorskip("uproot", reason="uproot is not installed (extra 'root')")
+    from flowbdt.tables.event_collections import read_collections, write_collections
+
+    (tmp_path / "chain.yaml").write_text(
+        "collections: {Jet: {parent: GenJet, match: 0.3, conditions: [GenJet_eta],"
+        f" columns: [Jet_eta]}}}}\nmodel: {SETTINGS}\n".replace("'", "")
+    )
+    train, gen, run = (tmp_path / name for name in ("train.root", "gen.root", "run"))
+    write_collections(train, TRAIN[["GenJet_eta", "GenJet_phi", "Jet_eta", "Jet_phi"]])
+    write_collections(gen, TEST[["nPU", "GenJet_eta", "GenJet_phi"]])
+    fit = ["response", "fit", str(train), "--config", str(tmp_path / "chain.yaml"), "-o", str(run)]
+    assert main([*fit, "--dry-run"]) == 0
+    assert not run.exists()
+    assert main(fit) == 0
+    assert main(fit) == 1
+    assert main([*fit, "--resume", "-q"]) == 0
+    new = tmp_path / "new.root"
+    assert main(["response", "generate", str(run), str(gen), "-o", str(new)]) == 0
+    (events,) = read_collections(new)
+    assert events.nJet.to_list() == ak.num(events.Jet_eta).to_list()
+    assert ak.max(events.Jet_genJetIdx - ak.num(events.GenJet_eta)) < 0
