@@ -104,3 +104,32 @@ def read_events(path: Path) -> Any:
     import awkward as ak
 
     return ak.concatenate(blocks)
+
+
+@response_group.command("evaluate")
+@options.run
+@click.argument("events", type=options.PATH, help=f"Not trained on, with output: {ROOT}.")
+@options.output("REPORT", "Folder for the numbers.", default="response-report")
+@options.mapping(
+    "--bins",
+    "{GenJet_pt: [15, 20, 30, 50], abs(GenJet_eta): [0, 1.3, 2.5]}",
+    "Edges by branch or expression of the parent, quantiles by default",
+)
+@options.quick
+@options.seed()
+@options.quiet
+def evaluate_response_command(
+    run: Path, events: Path, output: Path, bins: dict[str, Any] | None, quick: bool, seed: int
+) -> None:
+    """Judge a chain: response, efficiency and fakes by bins, repeated values, classifiers."""
+    from ..atomic_files import make_folder, write_bytes, write_json
+    from ..physics.response.chain import ResponseChain
+    from ..physics.response.judge_response import judge_response
+
+    chain, real = ResponseChain.load(run), read_events(events)
+    make_folder(output)  # an error now, not after the work
+    scores = judge_response(chain, real, bins=bins, seed=seed, quick=quick)
+    write_json(output / "response.json", scores.to_json())
+    text = scores.text()
+    write_bytes(output / "response.txt", f"{text}\n".encode())
+    say(f"{text}\n\n{output / 'response.json'}")

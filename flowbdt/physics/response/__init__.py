@@ -5,5 +5,6 @@ from __future__ import annotations
 from .chain import ResponseChain
 from .declaration import Declaration
 from .events import Events
+from .judge_response import judge_response
 
-__all__ = ["Declaration", "Events", "ResponseChain"]
+__all__ = ["Declaration", "Events", "ResponseChain", "judge_response"]

@@ -329,7 +329,7 @@ class ResponseChain:
         *,
         oversample: int = 1,
         first: int = 0,
-        outside: str = "warn",
+        outside: str | None = "warn",
         random_state: Any = None,
     ) -> Any:
         """Generate the output of events.
@@ -361,7 +361,7 @@ class ResponseChain:
         *,
         oversample: int = 1,
         first: int = 0,
-        outside: str = "warn",
+        outside: str | None = "warn",
         random_state: Any = None,
     ) -> Iterator[Events]:
         """Yield what `sample` gives, block by block; ``blocks`` are events one after the other."""
@@ -377,8 +377,10 @@ class ResponseChain:
             raise InputError("there are no events to generate from")
         sampler.report()
 
-    def _sampler(self, outside: str) -> ChainSampler:
+    def _sampler(self, outside: str | None) -> ChainSampler:
         content = self.content_
+        for flow in self._flows.values() if outside is not None else ():
+            flow.condition_ranges.check(outside)
         samplers = {
             stage.name: StageSampler(
                 stage,

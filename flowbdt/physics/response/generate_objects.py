@@ -33,7 +33,7 @@ class StageSampler:
         stage: Stage,
         flow: Flow | None,
         constant: Mapping[str, tuple[float, str]],
-        outside: str = "warn",
+        outside: str | None = "warn",
     ) -> None:
         self.stage, self._flow, self._constant, self._outside = stage, flow, constant, outside
         self.n_rows = 0
@@ -61,6 +61,8 @@ class StageSampler:
         return {name: table.typed(name) for name in table.names}
 
     def _looked_at(self, flow: Flow, cond: np.ndarray) -> np.ndarray:
+        if self._outside is None:
+            return cond
         ranges, far = flow.condition_ranges, flow.condition_ranges.count_far(cond)
         self.n_rows += len(cond)
         self.far = far if self.far is None else self.far + far
@@ -70,7 +72,7 @@ class StageSampler:
 
     def report(self) -> None:
         """Warn, once, of conditions far outside of the training."""
-        if self._flow is None or self.far is None or self._outside == "raise":
+        if self._flow is None or self.far is None or self._outside not in ("warn", "clip"):
             return
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
