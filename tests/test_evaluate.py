@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation import score_events
 from flowbdt.evaluation.differences import differences
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
-from flowbdt.evaluation.report.score_tables import what_is_lost
+from flowbdt.evaluation.report.score_tables import profile_table, what_is_lost
 from flowbdt.tables.event_table import EventTable
 from flowbdt.trees import boosted_trees
 
@@ -76,7 +77,11 @@ def test_default_runs_every_metric_that_applies() -> None:
     result = evaluate(
         table(1, 120), table(3, 120), training=table(2, 120), relations=["c = a * b"], quick=True
     )
-    others = {"pairs", "profiles"}  # of columns of few values, and conditions: there are none
+    others = {
+        "pairs",
+        "profiles",
+        "tags",
+    }  # of columns of few values, and conditions: there are none
     assert {r.name for r in result.results} == set(METRICS.names()) - others
     assert all(r.floor is not None and np.isfinite(r.error) for r in result.results)
     assert len(result.get("auc_mlp").settings["aucs"]) == 3
@@ -368,6 +373,47 @@ def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None
         assert result.get("lost", "b").excess > 3
         assert abs(result.get("lost", "c").excess) < 3
         assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
+
+
+def test_an_exact_relation_broken_by_one_percent_is_found() -> None:
+    def rows(seed: int, smear: float = 0.0) -> EventTable:
+        a, b, c = np.random.default_rng(seed).lognormal(sigma=0.5, size=(3, 700))
+        noise = np.random.default_rng(seed + 50).normal(size=700)
+        return EventTable.of({"a": a, "b": b, "c": c, "z": a * b / c * (1 + smear * noise)})
+
+    judges = {name: {"n_split_seeds": 1, "n_model_seeds": 1} for name in ("auc_gb", "auc_residual")}
+    result = evaluate(rows(1), rows(2, 0.01), training=rows(3), metrics=judges)
+    raw, residual = result.get("auc_gb"), result.get("auc_residual")
+    assert residual.value > max(raw.value, 0.5) + 0.05
+    assert abs(residual.floor - 0.5) < 2 * residual.floor_error
+    exact = evaluate(rows(1), rows(2), training=rows(3), metrics={"auc_residual": {}})
+    assert exact.get("auc_residual").excess < 2
+
+
+def test_tags_are_held_against_their_conditions() -> None:
+    rng = np.random.default_rng(0)
+    flavour = rng.random((3, 800)) < 0.4
+    score = rng.normal(size=(3, 800)) + np.where(flavour, 1.5, 0.0)
+    score[1] -= np.where(flavour[1], 1.0, 0.0)
+    pt = rng.uniform(20, 100, (3, 800))
+    tagged = rng.random((3, 800)) < np.where(np.arange(3)[:, None] == 1, 0.5, pt / 100)
+
+    def rows(i: int) -> EventTable:
+        cond = {"flavour": flavour[i].astype(float), "pt": pt[i]}
+        return EventTable.of({"score": score[i], "tag": tagged[i].astype(float)}, cond=cond)
+
+    result = evaluate(rows(0), rows(1), training=rows(2), metrics=["tags", "profiles"])
+    found = result.get("tags", "score and flavour")
+    area = norm.cdf(1.5 / np.sqrt(2)), norm.cdf(0.5 / np.sqrt(2))  # of two normals
+    assert found.settings["real"] == pytest.approx(area[0], abs=0.04)
+    assert found.settings["generated"] == pytest.approx(area[1], abs=0.05)
+    assert found.excess > 5
+    assert result.get("tags", "tag and pt").excess > 5
+    efficiency = result.get("profiles", "tag in pt").settings
+    assert efficiency["real"]["mean"] == pytest.approx([0.3, 0.5, 0.7, 0.9], abs=0.08)
+    assert efficiency["generated"]["mean"] == pytest.approx([0.5] * 4, abs=0.12)
+    assert profile_table(result.get("profiles", "score in pt")).rows[0][1] == "real"
+    assert np.shape(efficiency["real"]["quantiles"]) == (4, 3)
 
 
 def test_models_of_columns_are_fitted_once_for_both_metrics(monkeypatch) -> None:

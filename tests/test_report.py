@@ -16,6 +16,7 @@ from flowbdt.atomic_files import read_json
 from flowbdt.errors import MissingExtra
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.report import demo_figure, figures, style, write_report
+from flowbdt.evaluation.verdict import by_excess, tables_as_judged, verdict_of
 from flowbdt.tables.event_table import EventTable
 
 FAST = ["separation", "correlation_max"]
@@ -173,3 +174,59 @@ def test_without_matplotlib_the_scores_are_still_written(
 def test_importing_the_report_does_not_import_matplotlib() -> None:
     code = "import sys, flowbdt.evaluation.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def physics(seed: int, broken: bool = False, n: int = 1500) -> EventTable:
+    rng = np.random.default_rng(seed)
+    a, b, kind = rng.normal(size=n), rng.normal(size=n), rng.integers(0, 3, n)
+    total = a + b + (1.2 * rng.normal(size=n) if broken else 0)
+    names = np.array(["muon", "a lepton with a long name", "electron"])[kind]
+    return EventTable.of({"a": a, "b": b, "total": total, "kind": names})
+
+
+def test_a_verdict_in_words_stands_on_top(tmp_path: Path) -> None:
+    real, good, bad, other = physics(1), physics(2), physics(3, broken=True), physics(4)
+    metrics = ["separation", "correlation_max", "lost"]
+    made_by = {"solver": "heun", "n_steps": 8, "n_evaluations": 15, "acceptance": 0.2}
+    for made, record in ((good, {}), (bad, made_by)):
+        scores = evaluate(
+            real, made, training=other, quick=True, metrics=metrics, provenance=record
+        )
+        verdict = verdict_of(scores, *tables_as_judged(scores, real, made))
+        page = write_report(scores, real, made, tmp_path, training=other).read_text()
+        assert verdict.headline in page.replace("&nbsp;", " ")
+        if made is good:
+            assert verdict.text().startswith("Not told from real within errors.")
+            assert not verdict.pairs
+    assert verdict.headline.startswith("Told from real")
+    told = verdict.differences
+    assert any(line.startswith("total given the other columns: R2 0.") for line in told)
+    assert verdict.pairs[0][1] == "total"
+    assert any("declare the relation" in line for line in verdict.advice)
+    assert any("rejection kept 20%" in line for line in verdict.advice)
+    assert "15 evaluations" in page
+    assert (tmp_path / "pairs.png").exists()
+
+
+def test_columns_come_worst_first_and_categories_by_name() -> None:
+    real, made = physics(1), physics(2)
+    scores = evaluate(real, made, training=physics(3), quick=True, metrics=["separation"])
+    names = by_excess(real.names, scores)
+    excess = [scores.get("separation", name).excess for name in names]
+    assert excess == sorted(excess, reverse=True)
+    with style.drawing():
+        (figure,) = figures.column_pages(real.select(["kind"]), {"generated": made})
+    texts = [label.get_text() for label in figure.axes[1].get_xticklabels()]
+    assert texts[0] == "a lepton with\u2026"
+    assert texts[1:] == ["electron", "muon"]
+
+
+def test_the_columns_that_differ_most_have_their_numbers_in_a_wide_table() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 40))
+    y = x.copy()
+    y[:, 39] = x[:, 0] + 0.1 * x[:, 39]
+    with style.drawing():
+        figure = figures.correlation_figure(EventTable.of(x), EventTable.of(y))
+    panel = figure.axes[0]
+    assert len(panel.texts) == figures.MOST_SHOWN * (figures.MOST_SHOWN - 1)
+    assert "x39" in [label.get_text() for label in panel.get_yticklabels()]

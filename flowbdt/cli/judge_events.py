@@ -49,6 +49,7 @@ def evaluate_command(
     from ..atomic_files import make_folder
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import write_report
+    from ..evaluation.verdict import tables_as_judged, verdict_of
     from ..tables.formats import read_attributes, read_like, read_table
 
     make_folder(output)  # an error now, not at the end
@@ -56,9 +57,10 @@ def evaluate_command(
     truth = read_like(real, new, weight)
     train = None if training is None else read_like(training, new, weight)
     provenance = read_attributes(generated)
-    verdict = evaluate(truth, new, training=train, provenance=provenance, **protocol)
-    page = write_report(verdict, truth, new, output, training=train)
-    click.echo(f"{verdict.text()}\n\nreport: {page}")
+    scores = evaluate(truth, new, training=train, provenance=provenance, **protocol)
+    page = write_report(scores, truth, new, output, training=train)
+    verdict = verdict_of(scores, *tables_as_judged(scores, truth, new))
+    click.echo(f"{scores.text()}\n\n{verdict.text()}\n\nreport: {page}")
 
 
 ENTRIES = "Report folders, files of events, or runs."

@@ -20,12 +20,13 @@ from ..tables.expressions import Observables, declared
 from ..tables.particles import check_particles
 from ..tables.relations import Relation
 from .metrics import METRICS, Result
+from .metrics.classifier import MOST_EXPLAINED
 from .score_events import ComparedTables, score_events
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
 KIND_ORDER = (
-    *("column", "profiles", "pairs", "table", "classifier", "residual", "lost"),
+    *("column", "profiles", "tags", "pairs", "table", "classifier", "residual", "lost"),
     *("memorisation", "relation"),
 )
 """Order of the metrics in a table of scores; other kinds follow."""
@@ -182,6 +183,12 @@ def evaluate(
         if metrics is not None or _possible(name, tables, notes):
             results += score_events(tables, {name: options})[name]
         seconds[name] = time.process_time() - start
+    if "lost" in wanted and cut.real.n > MOST_EXPLAINED:
+        notes.append(
+            f"what is lost is told from the first {MOST_EXPLAINED:,} events of each sample"
+        )
+    if quick:
+        notes.append("quick: fewer replicas and trainings of judges, larger errors")
     settings = {"quick": quick, "metrics": wanted, "relations": [r.text for r in parsed]}
     if len(derived):
         settings |= {"observables": derived.texts, "particles": to_plain(dict(particles or {}))}
@@ -262,7 +269,11 @@ def cut_samples(
             rows = stream(seed, "evaluate-cut", key).permutation(table.n)[:n]
             cut[name] = table.take(np.sort(rows))
     if any(table.n > n for table in tables.values()):
-        notes.append(f"samples of different sizes were cut at random to {n:,} events each")
+        given = ", ".join(f"{name} {table.n:,}" for name, table in tables.items())
+        notes.append(
+            f"samples of different sizes were cut at random to {n:,} events each (of {given}): the"
+            " judges see no smaller differences than these show"
+        )
     floor = "real against training" if training is not None else "one half of real on the other"
     return CutSamples(
         *(cut["real"], cut["generated"], cut["training"]),

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +20,11 @@ from ..generation.trained_flow import Flow
 from ..registry import Registry, unknown
 from ..seeding import stream
 from ..tables.event_table import EventTable
-from ..tables.relations import Relation
+from ..tables.found_relations import find_relations
+from ..tables.particles import proposed_particles, read_particles
+from ..tables.relations import TOLERANCE, Relation, relative_deviation
 from .metrics import METRICS, Metric, Result, make_mlp
-from .metrics.classifier import few_values
+from .metrics.classifier import MOST_CLASSES, few_values
 from .metrics.joint import frechet_distance
 
 COSTS = {
@@ -247,27 +249,79 @@ def _score_profiles(
     tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
 ) -> list[Result]:
     """Score each column in bins of each condition; none without conditions of numbers."""
-    real, against = tables.real, [t for t in (tables.generated, tables.other) if t is not None]
-    if any(t.cond is None or t.cond_names != real.cond_names for t in (real, *against)):
-        return []
     results = []
-    for condition in real.cond_names:
-        given = [t.by_name()[condition] for t in (real, *against)]
-        if condition in real.categories or not all(np.isfinite(c).all() for c in given):
+    for condition, given in _conditions(tables):
+        if condition in tables.real.categories:
             continue
-        for column in real.names:
-            found = [
-                metric(
-                    *(real.column(column), t.column(column), given[0], cond),
-                    seed=tables.seed,
-                    **options,
-                    **_weights(real, t),
-                )
-                for t, cond in zip(against, given[1:], strict=True)
-            ]
-            value = found[0] if len(found) == 1 else found[0].with_floor(found[1])
-            results.append(replace(value, column=f"{column} in {condition}"))
+        for column in tables.real.names:
+            values = [t.column(column) for t in _compared(tables)]
+            result = _given(tables, metric, options, values, given)
+            results.append(replace(result, column=f"{column} in {condition}"))
     return [_mean(results), *results] if len(results) > 1 else results
+
+
+@KINDS.register("tags")
+def _score_tags(
+    tables: ComparedTables, metric: Metric, name: str, options: Mapping[str, Any]
+) -> list[Result]:
+    """Score columns of two values against conditions of many, and the other way round."""
+    results = []
+    for condition, given in _conditions(tables):
+        for column in tables.real.names:
+            values = [t.column(column) for t in _compared(tables)]
+            two, many = _two_valued(values), _two_valued(given)
+            if (two is None) == (many is None):
+                continue
+            tags, scores = (two, given) if two is not None else (many, values)
+            if min(len(np.unique(score)) for score in scores) <= MOST_CLASSES:
+                continue
+            result = _given(tables, metric, options, scores, tags or [])
+            results.append(replace(result, column=f"{column} and {condition}"))
+    return [_mean(results), *results] if len(results) > 1 else results
+
+
+def _compared(tables: ComparedTables) -> list[EventTable]:
+    return [t for t in (tables.real, tables.generated, tables.other) if t is not None]
+
+
+def _conditions(tables: ComparedTables) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield the conditions that all tables know, with the values of each table."""
+    every = _compared(tables)
+    if any(t.cond is None or t.cond_names != tables.real.cond_names for t in every):
+        return
+    for condition in tables.real.cond_names:
+        given = [t.by_name()[condition] for t in every]
+        if all(np.isfinite(values).all() for values in given):
+            yield condition, given
+
+
+def _two_valued(columns: list[np.ndarray]) -> list[np.ndarray] | None:
+    """Return where columns have the larger of two values that each of them has; None if not so."""
+    known = np.unique(np.concatenate(columns))
+    if len(known) != 2 or any(len(np.unique(values)) != 2 for values in columns):
+        return None
+    return [values == known[1] for values in columns]
+
+
+def _given(
+    tables: ComparedTables,
+    metric: Metric,
+    options: Mapping[str, Any],
+    values: Sequence[np.ndarray],
+    given: Sequence[np.ndarray],
+) -> Result:
+    """Score values (n,) of real and generated events beside conditions (n,), and the floor."""
+    real, *others = _compared(tables)
+    found = [
+        metric(
+            *(values[0], values[i], given[0], given[i]),
+            seed=tables.seed,
+            **options,
+            **_weights(real, other),
+        )
+        for i, other in enumerate(others, start=1)
+    ]
+    return found[0] if len(found) == 1 else found[0].with_floor(found[1])
 
 
 @KINDS.register("residual")
@@ -290,10 +344,31 @@ def _score_by_columns(
     if not others:
         raise ConfigError(f"the metric {name!r} needs other real events: training=")
     models = judge_of(name, tables.n_threads), make_model
+    beside = relation_deviations(tables)
     value, floor = metric(
-        real, generated, others[0], *models, seed=tables.seed, **options, **weights
+        real, generated, others[0], *models, seed=tables.seed, beside=beside, **options, **weights
     )
     return [value.with_floor(floor)]
+
+
+def relation_deviations(tables: ComparedTables) -> list[np.ndarray] | None:
+    """Return how far real, generated and other rows (n, k) are off exact relations of the others.
+
+    Relative deviations; those of rounding are 0. None if there is no relation.
+    """
+    assert tables.other is not None
+    found = find_relations(tables.other, proposed_particles(tables.other.names))
+    known = read_particles(proposed_particles(tables.other.names))
+    relations = [Relation.parse(one.text, known) for one in found if one.exact]
+    if not relations:
+        return None
+    result = []
+    for table in _compared(tables):
+        columns = table.by_name()
+        off = [relative_deviation(columns[r.target], r.evaluate(columns)) for r in relations]
+        far = np.nan_to_num(np.stack(off, axis=1), nan=2.0, posinf=2.0)
+        result.append(np.where(far > TOLERANCE, far, 0.0))
+    return result
 
 
 @KINDS.register("memorisation")

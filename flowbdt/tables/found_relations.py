@@ -146,7 +146,7 @@ class _Search:
         self.tries = max(1, len(numbers) ** 3)
         rows = np.linspace(0, table.n - 1, min(table.n, SUBSAMPLE)).astype(int)
         self.sample = {name: self.columns[name][rows] for name in self.columns}
-        self.chance = {name: _ways(self.columns[name]) for name in numbers}
+        self.chance = {name: _ways(self.sample[name]) for name in numbers}
 
     @property
     def targets(self) -> set[str]:

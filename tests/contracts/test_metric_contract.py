@@ -41,6 +41,9 @@ def caller(metric: Metric) -> Call:
             return metric(columns, RELATION, weight=options.get("weight_generated"))
         if metric.kind == "profiles":
             return metric(*real.T[:1], *generated.T[:1], real[:, 1], generated[:, 1], **options)
+        if metric.kind == "tags":
+            tags = (real[:, 1] > 0, generated[:, 1] > 0)
+            return metric(real[:, 0], generated[:, 0], *tags, **options)
         if metric.kind == "residual":
             judge = lambda seed: LogisticRegression()  # noqa: E731
             return metric(real, generated, TRAINING, judge, ColumnModel, **options)[0]

@@ -83,8 +83,8 @@ class Metric:
     kind : ``"column"`` and ``"pairs"`` take two arrays (n,), ``"table"`` two arrays (n, d),
         ``"classifier"`` two arrays (n, d) and a maker of classifiers, ``"memorisation"`` held-out,
         generated and training arrays (n, d), ``"relation"`` a dict of columns and a relation,
-        ``"profiles"`` two arrays (n,) and two of a condition, ``"residual"`` and ``"lost"`` real,
-        generated and training arrays (n, d) and makers of models
+        ``"profiles"`` and ``"tags"`` two arrays (n,) and two of a condition, ``"residual"`` and
+        ``"lost"`` real, generated and training arrays (n, d) and makers of models
     same : the expected value when both samples are the same events
     label : the name in tables of a report
     quick : options of a quick evaluation: less precise, the same meaning

@@ -364,6 +364,7 @@ def residual_auc(
     weight_real: np.ndarray | None = None,
     weight_generated: np.ndarray | None = None,
     weight_training: np.ndarray | None = None,
+    beside: Sequence[np.ndarray] | None = None,
     n_model_seeds: int = 1,
     n_split_seeds: int = 2,
     test_share: float = 0.3,
@@ -373,13 +374,17 @@ def residual_auc(
 
     Residuals are against models of each column given all others, of training events (m, d) in two
     halves, see `predict_columns`. A relation between columns that generated events keep less
-    narrowly shows there, where the columns hide it.
+    narrowly shows there, where the columns hide it. ``beside`` has further columns of the real,
+    generated and training events that the classifier sees.
     """
     weight = np.ones(len(training)) if weight_training is None else weight_training
     known = few_values(training, real, generated)
     left = predict_columns(training, weight, [real, generated], known, make_model, seed)
     tables = [training, real, generated]
     seen = [np.hstack([t, p.residual]) for t, p in zip(tables, left, strict=True)]
+    if beside is not None:
+        more = (beside[2], *beside[:2])
+        seen = [np.hstack([s, np.asarray(b)]) for s, b in zip(seen, more, strict=True)]
     options: dict[str, Any] = {
         "n_model_seeds": n_model_seeds,
         "n_split_seeds": n_split_seeds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,15 @@ import numpy as np
 
 from ...errors import InputError
 from ...seeding import stream
-from .base import METRICS, Metric, Result, checked_events, effective_size, norm_error
+from .base import (
+    METRICS,
+    Metric,
+    Result,
+    auc_error,
+    checked_events,
+    effective_size,
+    norm_error,
+)
 
 
 def quantile_edges(
@@ -213,8 +222,9 @@ def profile(
 
     The root mean square over bins of the differences of mean and of width (half of the range from
     16 to 84%), in widths of the real events of the bin. Bins are quantiles of the real condition.
-    ``settings`` has both numbers of each bin. The error is that of `metrics.base.norm_error`, from
-    Poisson weights on all events.
+    ``settings`` has both numbers of each bin, and quantiles of 5, 50 and 95%; of a column of 0
+    and 1 the mean is an efficiency. The error is that of `metrics.base.norm_error`, from Poisson
+    weights on all events.
     """
     sides = [
         (*checked_events(x, w, 1, what), np.asarray(c, dtype=np.float64))
@@ -239,8 +249,18 @@ def profile(
     difference = (made - truth) / scale
     noise = (replicas[1] - replicas[0]) / scale - difference
     numbers = {
-        kind: {"mean": values[:, 0].tolist(), "width": values[:, 1].tolist()}
-        for kind, values in (("real", truth), ("generated", made))
+        kind: {
+            "mean": values[:, 0].tolist(),
+            "width": values[:, 1].tolist(),
+            "error": (each[:, :, 0].std(axis=0)).tolist(),
+            "quantiles": [
+                _quantiles(x[place == b], w[None, place == b], (0.05, 0.5, 0.95))[0].tolist()
+                for b in known
+            ],
+        }
+        for kind, values, each, (x, w, _), place in zip(
+            ("real", "generated"), found, replicas, sides, places, strict=True
+        )
     }
     settings = {"edges": edges[1:-1].tolist(), **numbers, "n_bootstrap": n_bootstrap, "seed": seed}
     value, error = _root_mean_square(difference), norm_error(difference, noise, _root_mean_square)
@@ -254,13 +274,55 @@ def _root_mean_square(difference: np.ndarray) -> float:
 
 def _mean_and_width(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return mean and half the range from 16 to 84% (r, 2) of x (n,) with weights (r, n)."""
+    mean = (weights @ x) / np.maximum(weights.sum(axis=1), 1e-300)
+    low, high = _quantiles(x, weights, (0.16, 0.84)).T
+    return np.column_stack([mean, (high - low) / 2])
+
+
+def _quantiles(x: np.ndarray, weights: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Return quantiles (r, q) of x (n,) with weights (r, n)."""
     order = np.argsort(x, kind="stable")
     x, total = x[order], np.cumsum(weights[:, order], axis=1)
     whole = np.maximum(total[:, -1:], 1e-300)
-    low, high = (x[(total >= share * whole).argmax(axis=1)] for share in (0.16, 0.84))
-    return np.column_stack([(weights[:, order] @ x) / whole[:, 0], (high - low) / 2])
+    return np.column_stack([x[(total >= share * whole).argmax(axis=1)] for share in shares])
 
 
+def tag_roc(
+    real: np.ndarray,
+    generated: np.ndarray,
+    tag_real: np.ndarray,
+    tag_generated: np.ndarray,
+    *,
+    weight_real: np.ndarray | None = None,
+    weight_generated: np.ndarray | None = None,
+    seed: int = 0,
+) -> Result:
+    """Return how far a column separates the two values of a tag otherwise than in real events.
+
+    The absolute difference of the areas under the ROC curves, column (n,) against tag (n,), bool;
+    ``settings`` has both. The error is that of DeLong. InputError if a sample has one value of the
+    tag only.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    areas, errors = {}, []
+    for what, x, weight, tag in (
+        ("real", real, weight_real, tag_real),
+        ("generated", generated, weight_generated, tag_generated),
+    ):
+        values, w = checked_events(x, weight, 1, what)
+        yes = np.asarray(tag, dtype=bool)
+        if not (w[yes].any() and w[~yes].any()):
+            raise InputError(f"the {what} events have one value of the tag only")
+        areas[what] = float(roc_auc_score(yes, values, sample_weight=w))
+        errors.append(auc_error(values[yes], values[~yes], w[yes], w[~yes]))
+    difference, n = abs(areas["generated"] - areas["real"]), min(len(real), len(generated))
+    return Result("tags", difference, math.hypot(*errors), n, settings=areas)
+
+
+METRICS.register("tags")(
+    Metric(tag_roc, "tags", 0.0, "difference of the ROC area of a tag and a condition")
+)
 METRICS.register("profiles")(
     Metric(
         profile,

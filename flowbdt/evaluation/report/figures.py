@@ -103,7 +103,12 @@ def _column(
 ) -> dict[str, Any]:
     """Draw one column; return the legend entries."""
     values = np.concatenate([table.column(name) for table in samples.values()])
-    edges = column_edges(real.column(name), values)
+    texts = real.categories.get(name)
+    edges = (
+        column_edges(real.column(name), values)
+        if texts is None
+        else np.arange(len(texts) + 1) - 0.5
+    )
     truth = Shape.of(real.column(name), real.weight, edges)
     handles = {"real": draw_real(upper, truth)}
     shapes: list[tuple[Shape, str, Any]] = []
@@ -120,8 +125,29 @@ def _column(
     style.quiet_ticks(upper)
     lower.set_xlabel(style.label(name, real.unit(name)))
     upper.set_xlim(edges[0], edges[-1])
-    lower.locator_params(axis="x", nbins=6)
+    if texts is None:
+        lower.locator_params(axis="x", nbins=6)
+    else:
+        name_categories(lower, texts)
     return handles
+
+
+MOST_CATEGORIES = 25
+"""Categories that an axis names."""
+
+
+def name_categories(axes: Axes, texts: Sequence[str]) -> None:
+    """Write the names of categories at the x axis, shortened where they are long."""
+    shown = [text if len(text) <= 14 else f"{text[:13]}\u2026" for text in texts]
+    places = range(len(shown)) if len(shown) <= MOST_CATEGORIES else []
+    upright = sum(map(len, shown)) > 24
+    axes.set_xticks(
+        places,
+        [shown[i].replace("$", r"\$") for i in places],
+        rotation=90 if upright else 0,
+        fontsize=6 if upright else None,
+    )
+    axes.tick_params(axis="x", length=0)
 
 
 def draw_real(axes: Axes, shape: Shape) -> Any:
@@ -226,13 +252,16 @@ def correlation_figure(
     differences = {
         title: correlation_matrix(table.x, table.weight) - truth for title, table in others.items()
     }
-    return matrices(differences, [style.label(name) for name in real.names])
+    worst = np.max([np.abs(d).max(axis=0) for d in differences.values()], axis=0)
+    kept = np.sort(np.argsort(-worst, kind="stable")[:MOST_SHOWN])
+    cut = {title: d[np.ix_(kept, kept)] for title, d in differences.items()}
+    return matrices(cut, [style.label(real.names[i]) for i in kept])
 
 
 CELL = 0.42
 """Inches of a matrix element that holds a number."""
-MOST_NUMBERS, MOST_LABELS = 16, 30
-"""Columns up to which matrix elements, and rows and columns, are written out."""
+MOST_BESIDE, MOST_SHOWN = 9, 24
+"""Columns up to which matrices stand beside each other, and of wider tables that are shown."""
 
 
 def matrices(differences: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
@@ -241,20 +270,23 @@ def matrices(differences: Mapping[str, np.ndarray], labels: Sequence[str]) -> Fi
     Margins are in inches, after the longest label: what is laid out automatically loses the titles
     of panels of a fixed shape. Call it inside `style.drawing`.
     """
-    size = min(max(2.2, CELL * len(labels)), 8.0)
-    written = max(map(style.width_of, labels)) if len(labels) <= MOST_LABELS else 0.0
+    size = max(2.2, CELL * len(labels))
+    written = max(map(style.width_of, labels))
     left, below, above = written + 0.2, written + 0.5, 0.35
-    width = len(differences) * (left + size) + 1.1
-    height = size + below + above
+    across = len(differences) if len(labels) <= MOST_BESIDE else 1
+    down = len(differences) // across
+    width, tall = across * (left + size) + 1.1, size + below + above
+    height = down * tall
     figure = style.new_figure(width, height)
     limit = max(0.02, *(float(np.abs(d).max()) for d in differences.values()))
-    for i, (title, difference) in enumerate(differences.items()):
-        place = ((i + 1) * left + i * size) / width, below / height, size / width, size / height
-        axes = figure.add_axes(place)
+    for k, (title, difference) in enumerate(differences.items()):
+        i, j = k % across, down - 1 - k // across
+        place = ((i + 1) * left + i * size, j * tall + below, size, size)
+        axes = figure.add_axes(tuple(np.array(place) / (width, height, width, height)))
         image = _matrix(axes, difference, labels, limit)
         axes.set_title(title)
-    bottom, tall = (below + 0.1 * size) / height, 0.8 * size / height
-    bar = figure.add_axes((1 - 0.95 / width, bottom, 0.16 / width, tall))
+    bottom = (height - tall + below + 0.1 * size) / height
+    bar = figure.add_axes((1 - 0.95 / width, bottom, 0.16 / width, 0.8 * size / height))
     figure.colorbar(image, cax=bar, label="difference of correlation")
     return figure
 
@@ -263,17 +295,86 @@ def _matrix(axes: Axes, matrix: np.ndarray, labels: Sequence[str], limit: float)
     """Draw a matrix; small ones with their numbers (x100), for greyscale and exact reading."""
     image = axes.imshow(matrix, cmap="PuOr", vmin=-limit, vmax=limit)
     axes.tick_params(length=0)
-    ticks = range(len(labels)) if len(labels) <= MOST_LABELS else []
-    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90)
-    axes.set_yticks(ticks, [labels[i] for i in ticks])
-    if len(labels) <= MOST_NUMBERS:
-        axes.set_xlabel(r"numbers: difference $\times$ 100")
-        for (i, j), value in np.ndenumerate(matrix):
-            if i != j:
-                color = "white" if abs(value) > 0.6 * limit else "black"
-                text = f"{100 * value:.1f}".replace("-0.0", "0.0")
-                axes.text(j, i, text, ha="center", va="center", fontsize=6.5, color=color)
+    ticks = range(len(labels))
+    axes.set_xticks(ticks, labels, rotation=90)
+    axes.set_yticks(ticks, labels)
+    axes.set_xlabel(r"numbers: difference $\times$ 100")
+    for (i, j), value in np.ndenumerate(matrix):
+        if i != j:
+            color = "white" if abs(value) > 0.6 * limit else "black"
+            text = f"{100 * value:.1f}".replace("-0.0", "0.0")
+            axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
     return image
+
+
+def pair_figure(real: EventTable, samples: Samples, pairs: Sequence[tuple[str, str]]) -> Figure:
+    """Return for each pair of columns or conditions the densities, and the profile of the second.
+
+    The profile is the mean in bins of the first with its error, and the quantiles of 16 and 84%.
+    Call it inside `style.drawing`.
+    """
+    across = len(samples) + 2
+    figure = style.new_figure(3.1 * across, 3.0 * len(pairs), layout="constrained")
+    grid = figure.subplots(len(pairs), across, squeeze=False)
+    tables = {"real": real, **samples}
+    for (first, second), row in zip(pairs, grid, strict=True):
+        x, y = (real.by_name()[name] for name in (first, second))
+        edges = [_pair_edges(real, name, values) for name, values in ((first, x), (second, y))]
+        shares = {}
+        for label, table in tables.items():
+            known = table.by_name()
+            weight = checks.relative_or_ones(table.weight, table.n)
+            counts = np.histogram2d(known[first], known[second], bins=edges, weights=weight)[0]
+            shares[label] = 100 * counts / weight.sum()
+        most = max(float(share.max()) for share in shares.values())
+        for axes, (label, share) in zip(row, shares.items(), strict=False):
+            shown = np.where(share > 0, share, np.nan).T
+            mesh = axes.pcolormesh(*edges, shown, cmap="viridis", vmin=0.0, vmax=most)
+            axes.set_title(label)
+        figure.colorbar(mesh, ax=row[-2], label="events per bin [%]")
+        looks = [(style.REAL, "-"), *zip(style.SAMPLES, style.DASHES, strict=True)]
+        for (label, table), (color, dashes) in zip(tables.items(), looks, strict=False):
+            known = table.by_name()
+            _draw_profile(row[-1], known[first], known[second], edges[0], label, color, dashes)
+        row[-1].legend(fontsize=7)
+        row[-1].set_title("mean; 16 and 84%")
+        for axes in row:
+            axes.set_xlabel(style.label(first))
+            axes.set_xlim(edges[0][0], edges[0][-1])
+            axes.set_ylim(edges[1][0], edges[1][-1])
+            for axis, name in ((axes.xaxis, first), (axes.yaxis, second)):
+                if texts := real.categories.get(name):
+                    axis.set_ticks(range(len(texts)), [text[:8] for text in texts])
+        row[0].set_ylabel(style.label(second))
+    return figure
+
+
+FEW = 8
+"""Values of a column up to which its quantiles say nothing."""
+
+
+def _pair_edges(real: EventTable, name: str, values: np.ndarray) -> np.ndarray:
+    if texts := real.categories.get(name):
+        return np.arange(len(texts) + 1) - 0.5
+    edges = column_edges(values)
+    return edges if len(edges) <= BINS else np.linspace(edges[0], edges[-1], 31)
+
+
+def _draw_profile(
+    axes: Axes, x: np.ndarray, y: np.ndarray, edges: np.ndarray, label: str, color: str, dashes: Any
+) -> None:
+    """Draw mean and quantiles of y in at most 12 bins of x."""
+    wide = edges if len(edges) <= 13 else np.linspace(edges[0], edges[-1], 13)
+    places = np.searchsorted(wide, x, side="right") - 1
+    bins = [y[places == i] for i in range(len(wide) - 1)]
+    kept = [i for i, inside in enumerate(bins) if len(inside) >= 12]
+    centres = (wide[:-1] + wide[1:])[kept] / 2
+    means = [bins[i].mean() for i in kept]
+    errors = [bins[i].std() / np.sqrt(len(bins[i])) for i in kept]
+    axes.errorbar(centres, means, errors, color=color, linestyle=dashes, lw=1.2, label=label)
+    for quantile in (0.16, 0.84) if len(np.unique(y)) > FEW else ():
+        ends = [np.quantile(bins[i], quantile) for i in kept]
+        axes.plot(centres, ends, color=color, linestyle=dashes, lw=0.6)
 
 
 def demo_figure(

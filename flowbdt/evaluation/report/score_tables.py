@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ def _capital(text: str) -> str:
 
 
 def tables_of(evaluation: Evaluation) -> list[PageTable]:
-    """Return one table of single scores and one per column metric."""
+    """Return one table of single scores and one per column metric, its worst columns first."""
     whole = [(score_label(r), r) for r in evaluation.results if r.column is None]
     tables = [beside_floor(whole, "score", "Whole table")] if whole else []
     columns: dict[str, list[Result]] = {}
@@ -53,9 +54,28 @@ def tables_of(evaluation: Evaluation) -> list[PageTable]:
     if lost := columns.pop("lost", []):
         tables.insert(1, what_is_lost(lost))
     for rows in columns.values():
-        named = [(str(r.column), r) for r in rows]
+        named = [(str(r.column), r) for r in sorted(rows, key=lambda r: -(r.excess or 0.0))]
         tables.append(beside_floor(named, "column", score_label(rows[0])))
+        if rows[0].name == "profiles":
+            tables += [profile_table(r) for r in sorted(rows, key=lambda r: -(r.excess or 0.0))[:4]]
     return tables
+
+
+def profile_table(result: Result) -> PageTable:
+    """Return mean, width and quantiles of a column in bins of a condition, folded."""
+    edges = [f"{edge:.4g}" for edge in result.settings["edges"]]
+    bins = [f"below {edges[0]}"] if edges else ["all"]
+    bins += [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
+    bins += [f"above {edges[-1]}"] if edges else []
+    rows: list[Row] = []
+    for i, name in enumerate(bins[: len(result.settings["real"]["mean"])]):
+        for kind in ("real", "generated"):
+            numbers = result.settings[kind]
+            mean = uncertain(numbers["mean"][i], numbers["error"][i])
+            quantiles = [f"{q:.4g}" for q in numbers["quantiles"][i]]
+            rows.append((name, kind, mean, f"{numbers['width'][i]:.4g}", *quantiles))
+    head = ("bin", "events", "mean", "width", "5%", "50%", "95%")
+    return PageTable(head, rows, folded=f"Bins of {result.column}")
 
 
 def what_is_lost(results: Sequence[Result]) -> PageTable:

@@ -168,7 +168,7 @@ def settings_line(content: Content, name: str) -> str:
     made, run = content.made(name), content.run_of(name)
     if not made:
         return "not recorded how the events were made"
-    words = [_solver(made), *_cost(made)]
+    words = [made_by(made)]
     micros = content.runs.get(name, {}).get("us_per_event")
     if micros is not None:
         words.append(f"{micros:.3g} µs of CPU time per kept event")
@@ -179,6 +179,11 @@ def settings_line(content: Content, name: str) -> str:
     if "run_digest" in made:
         words.append(f"run {str(made['run_digest'])[:12]}")
     return "; ".join(words)
+
+
+def made_by(made: dict[str, Any]) -> str:
+    """Return sampler, steps and evaluations from the record of a generation."""
+    return "; ".join([_solver(made), *_cost(made)])
 
 
 def _cost(made: dict[str, Any]) -> Iterator[str]:

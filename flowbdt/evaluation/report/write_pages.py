@@ -12,10 +12,9 @@ import numpy as np
 
 from ...atomic_files import atomic, make_folder, write_json
 from ...errors import MissingExtra
-from ...tables.event_table import EventTable
-from ...tables.expressions import declared
 from ..differences import text as compared
 from ..evaluate import Evaluation
+from ..verdict import by_excess, tables_as_judged, verdict_of
 from . import classifier_curves, curves, figures, published, score_tables, sections, style
 from .render import Image, render, write_figure, write_page
 from .sections import Content
@@ -27,6 +26,11 @@ LEGEND = (
     "Every score stands beside its floor: the same score for real events against independent real"
     " events of the same number. A perfect generator reaches the floor, not zero. Errors are"
     " standard errors. Excess is (value - floor) in combined standard errors; from 3 on it is bold."
+)
+
+PAIRS = (
+    "Pairs that differ most beyond what their columns do by themselves: shares of events, and the"
+    " mean of the second in bins of the first, with its error and quantiles"
 )
 
 MARKS = (
@@ -58,7 +62,7 @@ def write_report(
     evaluation : Evaluation, from `flowbdt.evaluate`
     real, generated, training : the tables it was made of (EventTable, DataFrame or array)
     folder : where to write; made if absent. Files of the same name are replaced.
-    max_columns : of wider tables only the columns worst in separation power are drawn
+    max_columns : so many columns are drawn, the worst first
 
     Returns
     -------
@@ -71,16 +75,13 @@ def write_report(
     RunError
         If the folder cannot be made or written.
     """
-    truth = EventTable.of(real)
-    made = EventTable.of(generated).select(truth.names)
-    other = None if training is None else EventTable.of(training).select(truth.names)
     kept = evaluation.settings
-    observables = declared(kept.get("observables", ()), kept.get("particles"))[0]
-    truth, made = (observables.added_to(table) for table in (truth, made))
-    other = other and observables.added_to(other)
-    drawn = truth.names
-    if len(drawn) > max_columns:
-        drawn = tuple(evaluation.worst_columns("separation", max_columns)) or drawn[:max_columns]
+    known = [table for table in (real, generated, training) if table is not None]
+    truth, made, *others = tables_as_judged(evaluation, *known)
+    other = others[0] if others else None
+    drawn = by_excess(truth.names, evaluation)[:max_columns]
+    verdict = verdict_of(evaluation, truth, made)
+    made_how = dict(kept.get("generated") or {})
 
     def draw() -> Iterator[tuple[str, str, Figure]]:
         pages = figures.column_pages(truth.select(drawn), {"generated": made}, other)
@@ -89,8 +90,12 @@ def write_report(
             names = ", ".join(drawn[first : first + figures.PER_PAGE])
             caption = f"Columns {names}: shares and ratios to real; {MARKS}"
             yield f"columns_{number:02d}", caption, figure
+        if verdict.pairs:
+            yield "pairs", PAIRS, figures.pair_figure(truth, {"generated": made}, verdict.pairs)
         if len(truth.names) > 1:
             caption = "Differences of Pearson correlations, raw columns"
+            if len(truth.names) > figures.MOST_SHOWN:
+                caption += f"; the {figures.MOST_SHOWN} columns that differ most"
             yield "correlations", caption, figures.correlation_figure(truth, made, other)
         if results := classifier_curves.judged({"generated": evaluation}):
             figure = classifier_curves.judge_figure(results)
@@ -101,6 +106,7 @@ def write_report(
         title,
         evaluation.to_json(),
         draw,
+        verdict=verdict,
         lead=[f"{evaluation.headline()}."],
         notes=evaluation.notes,
         legend=LEGEND,
@@ -108,9 +114,10 @@ def write_report(
         settings=[
             ("events", ", ".join(f"{k} {v:,}" for k, v in evaluation.sizes.items())),
             ("seed", str(evaluation.seed)),
+            ("made by", sections.made_by(made_how) if made_how else "not recorded"),
             ("quick", str(evaluation.settings.get("quick"))),
             ("relations", ", ".join(evaluation.settings.get("relations", [])) or "none"),
-            ("observables", "; ".join(observables.texts) or "none"),
+            ("observables", "; ".join(kept.get("observables", ())) or "none"),
             ("versions", ", ".join(f"{k} {v}" for k, v in evaluation.versions.items())),
             ("all numbers and settings", "report.json beside this page"),
         ],
