@@ -29,7 +29,7 @@ CHAIN = {
             "columns": ["Jet_pt", "Jet_eta"],
         }
     },
-    "event": {"MET": {"conditions": ["ht = sum(Jet_pt)"]}},
+    "event": {"MET": {"conditions": ["ht = sum(Jet_pt)", "half = ht / 2"]}},
     "model": SETTINGS,
 }
 OFFSET, WIDTH, FAKES = 2.0, 3.0, 0.6
@@ -238,6 +238,9 @@ def test_quantities_of_objects():
     }
     for text, values in expected.items():
         np.testing.assert_equal(Quantity.parse(text).values(events, np.arange(3), {}), values)
+    twice = Quantity.parse("twice = 2 * ht + met", ["ht"])
+    assert twice.sources == {"met"}
+    assert twice.values(events, np.arange(2), {"ht": np.array([4.0, 5.0])}).tolist() == [9, 12]
     for text in ("sum(Jet_pt)", "a = b = met", "a = sum(met, met)", "a = import os", 3):
         with pytest.raises(ConfigError):
             Quantity.parse(text)

@@ -379,8 +379,9 @@ class ResponseChain:
 
     def _sampler(self, outside: str | None) -> ChainSampler:
         content = self.content_
-        for flow in self._flows.values() if outside is not None else ():
-            flow.condition_ranges.check(outside)
+        if outside is not None:
+            for flow in self._flows.values():
+                flow.condition_ranges.check(outside)
         samplers = {
             stage.name: StageSampler(
                 stage,

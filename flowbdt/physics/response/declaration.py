@@ -146,8 +146,11 @@ class Stage:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """The conditions, read."""
-        return [Quantity.parse(text) for text in self.conditions]
+        """The conditions, read; one may use the names of those before it."""
+        found: list[Quantity] = []
+        for text in self.conditions:
+            found.append(Quantity.parse(text, [one.name for one in found]))
+        return found
 
 
 @dataclass(frozen=True)

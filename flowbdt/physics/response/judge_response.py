@@ -94,9 +94,9 @@ class ResponseScores:
     def text(self) -> str:
         """Return tables: by quantity, areas under ROC curves, and all bins."""
         lines = [f"{'quantity':44} bins  chi2/bin  largest pull"]
-        for name, one in self.summary().items():
-            chi2, pull = one["chi2_per_bin"], one["largest_pull"]
-            lines.append(f"{name:44} {one['bins']:4}  {chi2:8.2f}  {pull:12.1f}")
+        for name, sums in self.summary().items():
+            chi2, pull = sums["chi2_per_bin"], sums["largest_pull"]
+            lines.append(f"{name:44} {sums['bins']:4}  {chi2:8.2f}  {pull:12.1f}")
         lines += ["", "real against generated, AUC (0.5: not told apart)"]
         for name, judges in self.areas.items():
             said = "  ".join(f"{judge} {result.text()}" for judge, result in judges.items())
@@ -224,9 +224,9 @@ class _Comparer:
             if branch in rows.own:
                 values = rows.own[branch].astype(np.float64)
                 values = np.abs(values) if "abs" in text else values
-                edges = np.quantile(values, np.linspace(0, 1, n_bins + 1)) if len(values) else []
-                edges = [float(f"{edge:.3g}") for edge in edges]
-                yield text.format(branch), sorted({*edges[:-1], *(2 * e + 1 for e in edges[-1:])})
+                inner = np.quantile(values, np.linspace(0, 1, n_bins + 1)[:-1])
+                edges = sorted({float(f"{edge:.3g}") for edge in inner})
+                yield text.format(branch), [*edges, float(f"{1.01 * values.max() + 1:.3g}")]
 
     def _is_own(self, text: str, rows: Rows) -> bool:
         sources = Quantity.parse(f"axis = {text}").own
@@ -367,7 +367,7 @@ def _areas(
     both would tell a classifier what is in its test.
     """
     halves = [events.take(np.arange(k, events.n, 2)) for k, events in enumerate(pair)]
-    judges = {"trees": make_classifier, "network": make_mlp}
+    judges: dict[str, Any] = {"trees": make_classifier, "network": make_mlp}
     repeats = 1 if quick else 3
     areas: dict[str, dict[str, Result]] = {}
     for home in chain.content_.homes:
@@ -385,10 +385,9 @@ def _areas(
                 rows.append(np.nan_to_num(x))
             if min(map(len, rows)) < SMALLEST_BIN:
                 continue
+            settings: Any = {"n_model_seeds": repeats, "n_split_seeds": repeats, "seed": seed}
             areas[stage.name] = {
-                name: classifier_auc(
-                    *rows, make, n_model_seeds=repeats, n_split_seeds=repeats, seed=seed, name=name
-                )
+                name: classifier_auc(rows[0], rows[1], make, name=name, **settings)
                 for name, make in judges.items()
             }
     return areas

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,17 +53,21 @@ class Quantity:
     """A named number of each row of a stage.
 
     ``text`` is how it was declared, ``outer`` the expression, ``inner`` by name what it sums over
-    objects: function and expression. ``sources`` are all branches that it needs.
+    objects: function and expression; ``before`` are quantities that it may use.
     """
 
     name: str
     text: str
     outer: Expression
     inner: Mapping[str, tuple[str, Expression]]
+    before: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, text: str) -> Quantity:
-        """Read a branch's name, or ``"name = expression"``. Raises ConfigError."""
+    def parse(cls, text: str, before: Iterable[str] = ()) -> Quantity:
+        """Read a branch's name, or ``"name = expression"``. Raises ConfigError.
+
+        ``before`` are the names of other quantities that are known then.
+        """
         if not isinstance(text, str) or len(text) > MAX_LENGTH:
             raise ConfigError(f"a condition is a branch or '{EXAMPLE}', got {str(text)[:60]!r}")
         try:
@@ -82,18 +86,18 @@ class Quantity:
                 )
         finder = _Sums(text)
         outer = Expression.parse(ast.unparse(finder.visit(tree)), "condition")
-        return cls(name, text, outer, finder.found)
+        return cls(name, text, outer, finder.found, frozenset(before))
 
     @property
     def sources(self) -> set[str]:
         """All branches that it needs."""
         inner = {source for _, one in self.inner.values() for source in one.sources}
-        return inner | {name for name in self.outer.sources if name not in self.inner}
+        return inner | self.own
 
     @property
     def own(self) -> set[str]:
         """Branches whose number in the row itself it needs."""
-        return {name for name in self.outer.sources if name not in self.inner}
+        return {*self.outer.sources} - self.inner.keys() - self.before
 
     def check(self, known: Collection[str]) -> None:
         """Raise ConfigError unless all its branches are known."""
@@ -109,7 +113,7 @@ class Quantity:
         for name, (function, expression) in self.inner.items():
             of_event = _over_objects(self.text, events, function, expression)
             columns[name] = of_event[event]
-        for name in self.own - columns.keys():
+        for name in {*self.outer.sources} - columns.keys():
             columns[name] = np.asarray(_of_events(events, name, self.text))[event]
         return self.outer.numbers(columns)
 

@@ -23,12 +23,10 @@ class Rows:
 
     def conditions(self, events: Events, stage: Stage, names: tuple[str, ...]) -> np.ndarray:
         """Return conditions (r, c) of these names."""
-        known = {quantity.name: quantity for quantity in stage.quantities}
-        columns = [
-            known[name].values(events, self.event, self.own) if name in known else self.own[name]
-            for name in names
-        ]
-        return np.column_stack(columns).astype(np.float64)
+        known = dict(self.own)
+        for quantity in stage.quantities:
+            known[quantity.name] = quantity.values(events, self.event, known)
+        return np.column_stack([known[name] for name in names]).astype(np.float64)
 
     @classmethod
     def of_objects(cls, objects: Objects, rows: np.ndarray) -> Rows:
