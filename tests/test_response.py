@@ -29,7 +29,7 @@ CHAIN = {
             "columns": ["Jet_pt", "Jet_eta"],
         }
     },
-    "event": {"MET": {"conditions": ["ht = sum(Jet_pt)", "half = ht / 2"]}},
+    "event": {"MET": {"conditions": ["ht = sum(Jet_pt)"]}},
     "model": SETTINGS,
 }
 OFFSET, WIDTH, FAKES = 2.0, 3.0, 0.6
@@ -278,7 +278,8 @@ def test_from_file_to_file(tmp_path):
     from flowbdt.tables.event_collections import read_collections, write_collections
 
     (tmp_path / "chain.yaml").write_text(
-        "collections: {Jet: {parent: GenJet, match: 0.3, conditions: [GenJet_eta],"
+        "collections: {Jet: {parent: GenJet, match: 0.3,"
+        " conditions: [GenJet_eta, square = GenJet_eta**2, half = square / 2],"
         f" columns: [Jet_eta]}}}}\nmodel: {SETTINGS}\n".replace("'", "")
     )
     train, gen, run = (tmp_path / name for name in ("train.root", "gen.root", "run"))
