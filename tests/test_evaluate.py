@@ -13,6 +13,7 @@ from flowbdt.evaluation import score_events
 from flowbdt.evaluation.differences import differences
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
+from flowbdt.evaluation.metrics.classifier import partners_of
 from flowbdt.evaluation.report.score_tables import profile_table, what_is_lost
 from flowbdt.tables.event_table import EventTable
 from flowbdt.trees import boosted_trees
@@ -151,6 +152,34 @@ def test_shared_conditions_count_as_columns_of_joint_metrics() -> None:
         wrong.get("separation").value
         == evaluate(table(1), table(3), training=table(2), metrics=FAST).get("separation").value
     )
+
+
+def test_two_samples_of_one_truth_at_the_same_conditions_are_not_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    cond = rng.normal(size=(600, 2))
+    given = {"c": cond[:, 0], "d": cond[:, 1]}
+    real, generated, wrong = (
+        EventTable.of(cond + shift + 0.01 * rng.normal(size=cond.shape), ["x", "y"], cond=given)
+        for shift in (0.0, 0.0, 0.02)
+    )
+    options = {"auc_gb": {"n_model_seeds": 1}}
+    near = evaluate(real, generated, training=real, metrics=options).get("auc_gb")
+    assert abs(near.value - 0.5) < 3 * near.error  # .36 where partners are on both sides
+    far = evaluate(real, wrong, training=real, metrics=options).get("auc_gb")
+    assert far.value > 0.6
+
+
+def test_partners_have_equal_conditions_and_each_real_event_its_share() -> None:
+    real = np.array([[1.0], [1.0], [2.0], [np.nan], [3.0]])
+    generated = np.array([[1.0], [1.0], [1.0], [np.nan], [4.0]])
+    partners = partners_of(real, generated)
+    assert partners is not None
+    number = partners.tolist()
+    assert number[5:8] == [number[0], number[1], number[0]]
+    assert number[8] == number[3]
+    assert len({*number[:5], number[9]}) == 6
+    assert partners_of(real, generated + 10.0) is None
+    assert partners_of(None, None) is None
 
 
 def test_broken_relation_is_measured_beside_the_intact_one() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.jetnet_particles.cone import Cone, widest_angle
 from experiments.jetnet_particles.flat import boosted, onto
 from experiments.jetnet_particles.model import (
+    SplittingModel,
     as_jets,
     coordinates,
     from_coordinates,
@@ -24,6 +26,7 @@ from experiments.jetnet_particles.splittings import (
     read_splits,
 )
 from experiments.jetnet_particles.toys import toy_jets
+from experiments.jetnet_particles.variants import SMALL
 from flowbdt.physics.jets import ClusteredJets, Constituents
 from flowbdt.tables.particles import invariant_mass
 
@@ -81,24 +84,30 @@ def test_children_come_back_from_masses_and_angles(jets: Constituents, kt: bool)
 
 def test_coordinates_are_inverted(jets: Constituents, kt: bool) -> None:
     parents, splits = read_splits(jets, kt)
-    again = from_coordinates(parents, splits.counts, coordinates(parents, splits))
-    inside = (np.abs(coordinates(parents, splits)["share"]) < 9) & (splits.kind == 2)
+    cone = Cone(float(np.cos(1.01 * widest_angle(jets).max())))
+    columns = coordinates(parents, splits, cone)
+    again = from_coordinates(parents, splits.counts, columns, cone)
+    inside = (np.abs(columns["share"]) < 9) & (splits.kind == 2)
     assert inside.mean() > 0.2
     np.testing.assert_allclose(again.masses, splits.masses, atol=1e-6)
     np.testing.assert_allclose(again.cosine[inside], splits.cosine[inside], atol=1e-5)
+    turn = np.angle(np.exp(1j * (again.azimuth[inside] - splits.azimuth[inside])))
+    np.testing.assert_allclose(turn, 0.0, atol=1e-4)
     assert not too_soft(parents, splits).any()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_sum_rules_hold_for_any_coordinates(seed: int) -> None:
-    parents, _ = read_splits(Constituents.of(toy_jets(40, seed=seed)), False)
+def test_sums_and_the_cone_hold_for_any_coordinates(seed: int) -> None:
+    toys = Constituents.of(toy_jets(40, seed=seed))
+    cone = Cone(float(np.cos(widest_angle(toys).max())))
+    parents, _ = read_splits(toys, False)
     roots = parents.take(np.flatnonzero(parents.depth == 0))
     rng = np.random.default_rng(seed)
     now, momenta, jets = roots, [], []
     while len(now):
         second = rng.integers(1, now.count)
         counts = ordered(np.column_stack([now.count - second, second]))
-        splits = from_coordinates(now, counts, any_columns(len(now), seed))
+        splits = from_coordinates(now, counts, any_columns(len(now), seed), cone)
         now, particles, jet = children_of(now, splits)
         momenta.append(particles)
         jets.append(jet)
@@ -109,6 +118,20 @@ def test_sum_rules_hold_for_any_coordinates(seed: int) -> None:
     np.testing.assert_allclose(result.total, roots.momentum[order], atol=1e-9)
     np.testing.assert_allclose(result.mass(), roots.mass[order], rtol=1e-6)
     assert (np.diff(made[..., 2], axis=1) <= 0).all()
+    assert 0.9 * cone.angle < widest_angle(result).max() < 1.0001 * cone.angle
+
+
+def test_generated_particles_stay_in_the_cone_and_equal_seeds_give_equal_bytes() -> None:
+    jets = toy_jets(150, seed=6)
+    jets[0, 0, 0] = 2.5  # one in a hundred is no reason for a wider cone
+    model = SplittingModel(SMALL, SMALL, kt=False, seed=1).fit(jets)
+    made, total = model.sample(300, seed=2)
+    angle, mass = model.cone_.angle, total[:, 0] ** 2 - (total[:, 1:] ** 2).sum(axis=1)
+    assert angle < 1.1 * np.sort(widest_angle(Constituents.of(jets)))[-2] < 1.5
+    assert 0.8 * angle < widest_angle(Constituents.of(made)).max() < 1.0001 * angle
+    assert (np.sqrt(mass) < model.heaviest_ * np.hypot(total[:, 1], total[:, 2])).all()
+    np.testing.assert_allclose(Constituents.of(made).total, total, atol=1e-9)
+    assert model.sample(300, seed=2)[0].tobytes() == made.tobytes()
 
 
 def test_a_decay_at_rest_angle_zero_follows_the_flight() -> None:

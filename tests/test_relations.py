@@ -10,9 +10,11 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.evaluation.evaluate import evaluate
 from flowbdt.generation.export.write_cpp import write_cpp
+from flowbdt.tables.coordinates import Coordinates
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.expressions import Cuts, Observables, declared
 from flowbdt.tables.found_relations import find_relations
+from flowbdt.tables.ordered_columns import with_differences
 from flowbdt.tables.proposed_cuts import proposed_cuts
 from flowbdt.tables.relations import Relation, order_relations
 from flowbdt.training.plan import Inputs
@@ -448,3 +450,23 @@ def test_cuts_that_rows_keep_are_proposed():
     cuts = [cut.text for cut in proposed_cuts(table, particles)]
     assert cuts == ["pt1 > 25", "abs(eta1) < 2.5", "mass(mu) >= 0", "j1_pt >= j2_pt"]
     Cuts.parse(cuts, particles=declared(None, particles)[1]).check(table)
+
+
+def test_columns_in_order_are_learned_by_their_difference():
+    rng = np.random.default_rng(0)
+    pt = np.sort(20 + rng.exponential(30, (3, 600)), axis=0)[::-1]
+    table = EventTable.of({"j1 pt": pt[0], "eta": rng.normal(size=600), "j2": pt[1], "j3": pt[2]})
+    model = FlowBDT(
+        n_steps=2, preset="fast", booster={"n_estimators": 2}, relations="auto", random_state=1
+    ).fit(table)
+    assert model.flow().settings["require"] == ["`j1 pt` >= j2", "j2 >= j3"]
+    new = model.sample(1000, random_state=2)
+    assert model.acceptance_ == 1.0
+    assert (np.diff(new.select(["j1 pt", "j2", "j3"]).x, axis=1) <= 0).all()
+    assert "`j1 pt` = j2 + j1_pt_above_j2" in "\n".join(model.transform_.describe())
+    kept = with_differences(Coordinates(), table, ["j2 > j3", "j3 < `j1 pt`", "j2 > eta"])
+    assert kept.targets == {
+        "j2": "j2 = j3 + j2_above_j3",
+        "j1 pt": "`j1 pt` = j3 + j1_pt_above_j3",
+    }
+    assert not len(with_differences(Coordinates(), table, ["j2 > j3", "j2 > 20"], left=["j3"]))

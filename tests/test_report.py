@@ -221,6 +221,15 @@ def test_columns_come_worst_first_and_categories_by_name() -> None:
     assert texts[1:] == ["electron", "muon"]
 
 
+def test_a_sample_without_a_category_is_drawn_in_the_bins_of_the_others() -> None:
+    real = physics(1)
+    fewer = EventTable.of({"kind": np.array(["muon"] * 50 + ["electron"] * 50)})
+    with style.drawing():
+        (figure,) = figures.column_pages(real.select(["kind"]), {"generated": fewer})
+    drawn = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
+    np.testing.assert_allclose(drawn[-1].get_data().values, [0.0, 50.0, 50.0])
+
+
 def test_the_columns_that_differ_most_have_their_numbers_in_a_wide_table() -> None:
     x = np.random.default_rng(0).normal(size=(60, 40))
     y = x.copy()

@@ -174,6 +174,7 @@ def test_branches_that_are_no_columns_are_named(tmp_path):
         read_table(path)
     (block,) = read_collections(path)
     assert block.deep.to_list() == [[[1.0]], []]
+    assert branch_counters(path) == {}
     with pytest.raises(InputError, match="'deep' cannot be written"):
         write_collections(tmp_path / "u.root", block)
     assert not (tmp_path / "u.root").exists()
@@ -281,6 +282,8 @@ def test_collections_that_do_not_agree_are_refused(tmp_path):
         write_collections(tmp_path / "t.root", [])
     with pytest.raises(InputError, match="others have no collections"):
         write_collections(tmp_path / "t.h5", ak.zip({"x": [1.0]}))
+    with pytest.raises(InputError, match=r"no branch called 'x\[2\]'"):
+        write(**{"x[2]": [1.0]})
     assert list(tmp_path.iterdir()) == []
     write({"J_x": "n", "J_y": "m"}, J_x=two, J_y=three)
     with pytest.raises(InputError, match=r"unknown branch .*Did you mean 'J_"):

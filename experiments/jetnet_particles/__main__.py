@@ -2,9 +2,9 @@
 
     python -m experiments.jetnet_particles [--smoke] [--data FOLDER] [--seeds 3] [-o FOLDER]
 
-FOLDER of ``--data`` has ``jetnet/t.hdf5``; without it toy jets serve. Every run is kept in
-``runs.json`` of the output folder, and one that is there already is not repeated, so that the study
-can be stopped and taken up again.
+FOLDER of ``--data`` has ``jetnet/t.hdf5`` and ``g.hdf5``; without it toy jets serve. Every run is
+kept in ``runs.json`` of a folder for each kind of jets in the output folder, and one that is there
+already is not repeated, so that the study can be stopped and taken up again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from experiments import common
+from experiments.jetnet_particles.cone import widest_angle
 from experiments.jetnet_particles.scores import Judge, observables, sum_rule
 from experiments.jetnet_particles.toys import toy_jets
 from experiments.jetnet_particles.variants import ONCE, VARIANTS, build
 from flowbdt.errors import DataWarning
 from flowbdt.evaluation.metrics import uncertain
 from flowbdt.evaluation.report.figures import demo_figure
+from flowbdt.physics.jets import Constituents
 
 Runs = dict[str, dict[str, Any]]
 
@@ -46,14 +48,14 @@ SHOWN = {
 FIGURE = ("mass", "pt", "tau2", "tau3", "d12", "d2")
 
 
-def samples(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def samples(options: argparse.Namespace, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Return jets to train on and jets to compare with: the first and the second half."""
     if options.data is None:
         jets = toy_jets(600 if options.smoke else 20_000, seed=1)
     else:
         import h5py
 
-        with h5py.File(options.data / "jetnet" / f"{options.jets}.hdf5") as file:
+        with h5py.File(options.data / "jetnet" / f"{kind}.hdf5") as file:
             jets = file["particle_features"][:].astype(np.float64)
     half = len(jets) // 2
     most = 200 if options.smoke else options.events
@@ -79,6 +81,7 @@ def one(
         np.save(path, jets.astype(np.float32))
     scores: dict[str, Any] = judge(jets)
     scores["sum_rule"] = sum_rule(jets, total) if total is not None else None
+    scores["widest"] = float(widest_angle(Constituents.of(jets)).max())
     scores["train_cpu_s"] = trained - start
     scores["us_per_jet"] = 1e6 * (made - trained) / len(jets)
     return scores
@@ -92,11 +95,11 @@ def jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
     return [("floor", 0), *often, *((name, 1) for name in names if name in ONCE)]
 
 
-def study(options: argparse.Namespace) -> Runs:
-    """Do what is not done yet; return all runs by variant and seed."""
-    folder = options.output
+def study(options: argparse.Namespace, kind: str) -> Runs:
+    """Do what is not done yet for one kind of jets; return all runs by variant and seed."""
+    folder = options.output and options.output / kind.replace("/", "_")
     runs: Runs = common.kept(folder, {})
-    train, test = samples(options)
+    train, test = samples(options, kind)
     judge = Judge(test, options.smoke)
     known: dict[str, Any] = {}
     for name, seed in jobs(options):
@@ -109,6 +112,7 @@ def study(options: argparse.Namespace) -> Runs:
             folder.mkdir(parents=True, exist_ok=True)
         if name == "floor":
             runs[key] = judge(train)
+            runs[key]["widest"] = float(widest_angle(Constituents.of(test)).max())
         else:
             known = {k: m for k, m in known.items() if m.seed == seed}
             known[name] = build(name, seed, options.smoke, known)
@@ -164,6 +168,7 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
         lines.append(line)
     for key, label in (
         ("sum_rule", "sum rules, largest relative deviation"),
+        ("widest", "largest angle of a particle to the jet axis"),
         ("train_cpu_s", "training, CPU s"),
         ("us_per_jet", "generation, CPU us per jet"),
         ("seeds", "seeds"),
@@ -180,11 +185,13 @@ def main() -> None:
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (%(default)s)")
     parser.add_argument("--variants", default=";".join(VARIANTS), help="which (%(default)s)")
-    parser.add_argument("--jets", default="t", help="file without ending, also r04/t (%(default)s)")
+    parser.add_argument("--jets", default="t;g", help="files, also r04/t;r04/g (%(default)s)")
     parser.add_argument("--events", type=int, default=25_000, help="to train on (%(default)s)")
     options = parser.parse_args()
-    scores = summary(study(options))
-    print(table(scores))
+    scores = {}
+    for kind in ("toys",) if options.data is None else options.jets.split(";"):
+        scores[kind] = summary(study(options, kind))
+        print(f"{kind}\n{table(scores[kind])}")
     common.finish(scores, options.output, "jetnet_particles")
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from experiments.jetnet_particles.cone import Cone
 from experiments.jetnet_particles.splittings import (
     Parents,
     Splits,
@@ -37,7 +38,13 @@ COLUMNS = {
 }
 """What is generated for a splitting into 2, 1 or 0 particles and as many groups as the key says."""
 
-JET = ("log_pt", "rapidity", "phi", "log_mass", "log_softest", "count")
+JET = ("log_pt", "rapidity", "phi", "mass", "log_softest", "count")
+ROOM = "cos(phi) > {!r} * cosh(rapidity) * sqrt(1 + ({!r} / (1 + exp(-mass))) ** 2)"
+"""A jet has room in the cone."""
+
+HEAVIER = 1.05
+"""Largest mass over transverse momentum of a jet, relative to that of the training jets."""
+
 ROOT = ("second", "mass_sum", "mass_ratio", "share", "azimuth")
 
 
@@ -52,40 +59,43 @@ def expit(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def limits(parents: Parents, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+def limits(parents: Parents, splits: Splits, cone: Cone) -> tuple[np.ndarray, np.ndarray]:
     """Return least and largest share (k,) of the second child in the parent's momentum.
 
     Shares are along the direction of flight, (E_b* - p* cos) / M, for a fast parent. They follow
-    from the two masses and, as no particle is softer than the softest, from the multiplicities.
+    from the two masses, from the cone and, as no particle is softer than the softest, from the
+    multiplicities.
     """
     size = rest_momentum(parents.mass, splits.masses)
     energy = np.hypot(size, splits.masses[:, 1])
+    away, along = cone.cosines(parents, splits.masses)
+    inside = (energy - size * along) / parents.mass, (energy - size * away) / parents.mass
     least = parents.softest / parents.pt
-    low = np.maximum((energy - size) / parents.mass, splits.counts[:, 1] * least)
-    high = np.minimum((energy + size) / parents.mass, 1 - splits.counts[:, 0] * least)
+    low = np.maximum(inside[0], splits.counts[:, 1] * least)
+    high = np.minimum(inside[1], 1 - splits.counts[:, 0] * least)
     high = np.where(splits.kind == 0, np.minimum(high, 0.5), high)
-    narrow = high - low < 1e-6  # multiplicities ask too much: masses alone decide
-    low = np.where(narrow, (energy - size) / parents.mass, low)
-    high = np.where(narrow, (energy + size) / parents.mass, high)
+    narrow = high - low < 1e-6  # multiplicities ask too much: masses and cone decide
+    low = np.where(narrow, inside[0], low)
+    high = np.where(narrow, inside[1], high)
     return low, np.maximum(high, low + 1e-12)
 
 
-def coordinates(parents: Parents, splits: Splits) -> dict[str, np.ndarray]:
+def coordinates(parents: Parents, splits: Splits, cone: Cone) -> dict[str, np.ndarray]:
     """Return unbounded coordinates of splittings; those a kind does not have are placeholders."""
     total = splits.masses.sum(axis=1)
-    low, high = limits(parents, splits)
+    low, high = limits(parents, splits, cone)
     size = rest_momentum(parents.mass, splits.masses)
     share = (np.hypot(size, splits.masses[:, 1]) - size * splits.cosine) / parents.mass
     return {
         "mass_sum": logit(total / parents.mass),
         "mass_ratio": logit(2 * splits.masses[:, 1] / np.where(total > 0, total, 1.0)),
         "share": logit((share - low) / (high - low)),
-        "azimuth": splits.azimuth,
+        "azimuth": cone.spread(parents, splits),
     }
 
 
 def from_coordinates(
-    parents: Parents, counts: np.ndarray, columns: dict[str, np.ndarray]
+    parents: Parents, counts: np.ndarray, columns: dict[str, np.ndarray], cone: Cone
 ) -> Splits:
     """Return splittings into children of ``counts`` (k, 2) particles; inverse of `coordinates`."""
     groups = (counts > 1).sum(axis=1)
@@ -93,11 +103,13 @@ def from_coordinates(
     lighter = np.where(groups == 2, 0.5 * expit(columns["mass_ratio"]), 0.0) * total
     masses = np.column_stack([total - lighter, lighter])
     splits = Splits(counts, masses, np.zeros(len(total)), columns["azimuth"])
-    low, high = limits(parents, splits)
+    low, high = limits(parents, splits, cone)
     share = low + expit(columns["share"]) * (high - low)
     size = rest_momentum(parents.mass, masses)
     cosine = (np.hypot(size, lighter) - share * parents.mass) / np.maximum(size, 1e-300)
-    return Splits(counts, masses, np.clip(cosine, -1.0, 1.0), columns["azimuth"])
+    cosine = np.clip(cosine, *cone.cosines(parents, masses))
+    azimuth = cone.gathered(parents, masses, cosine, columns["azimuth"])
+    return Splits(counts, masses, cosine, azimuth)
 
 
 def ordered(counts: np.ndarray) -> np.ndarray:
@@ -122,14 +134,17 @@ class SplittingModel:
 
     def fit(self, jets: np.ndarray, log: Callable[[str], None] = lambda text: None) -> Self:
         """Learn from jets (n, P, 4) in JetNet's layout."""
-        parents, splits = read_splits(Constituents.of(jets), self.kt)
-        columns = coordinates(parents, splits)
+        whole = Constituents.of(jets)
+        self.cone_, inside = Cone.of(whole)
+        log(f"{(~inside).sum()} of {len(jets)} jets reach beyond {self.cone_.angle:.3f}: left out")
+        parents, splits = read_splits(whole.take(inside), self.kt)
+        columns = coordinates(parents, splits, self.cone_)
         self.slots_ = jets.shape[1]
         root = np.flatnonzero(parents.depth == 0)
         self._fit_first(parents.take(root), splits, {k: v[root] for k, v in columns.items()}, root)
         log("first stage")
         later = parents.depth > 0
-        given = parents.conditions()
+        given = self._given(parents)
         many = later & (parents.count > 2)
         self.counts_ = self._flow("counts").fit(
             EventTable.of(splits.counts[many, 1:], ("second",)), cond=given[many]
@@ -146,18 +161,26 @@ class SplittingModel:
             log(f"kind {kind}")
         return self
 
+    def _given(self, parents: Parents) -> np.ndarray:
+        """Return what a splitting depends on: the parent's family and its room in the cone."""
+        room = self.cone_.room(parents.momentum) / parents.momentum[:, 0]
+        return np.column_stack([parents.conditions(), room])
+
     def _flow(self, purpose: str) -> FlowBDT:
         settings = self.first if purpose == "first" else self.rest
         angle = "circular" if purpose in ("first", "kind 0", "kind 1", "kind 2") else None
         transforms = {"azimuth": angle} if angle else "auto"
-        return FlowBDT(**settings, transforms=transforms, random_state=derive(self.seed, purpose))
+        seed = derive(self.seed, purpose)
+        cuts = [ROOM.format(self.cone_.cosine, self.heaviest_)] if purpose == "first" else []
+        return FlowBDT(**settings, transforms=transforms, require=cuts, random_state=seed)
 
     def _fit_first(
         self, roots: Parents, splits: Splits, columns: dict[str, np.ndarray], root: np.ndarray
     ) -> None:
         pt, y, phi = place(roots.momentum)
-        logs = np.log(roots.mass / pt), np.log(roots.softest)
-        jet = np.column_stack([np.log(pt), y, phi, *logs, roots.count])
+        self.heaviest_ = HEAVIER * float((roots.mass / pt).max())
+        mass = logit(roots.mass / pt / self.heaviest_)
+        jet = np.column_stack([np.log(pt), y, phi, mass, np.log(roots.softest), roots.count])
         groups = splits.kind[root]
         filled = dict(columns)
         for name, needed in (("mass_sum", 1), ("mass_ratio", 2)):  # placeholders look like others
@@ -191,7 +214,7 @@ class SplittingModel:
         columns = {name: np.full(n, value) for name, value in self.fixed_.items()}
         columns |= {name: table.column(name) for name in table.names}
         pt, eta_like, phi = np.exp(columns["log_pt"]), columns["rapidity"], columns["phi"]
-        mass = np.exp(columns["log_mass"]) * pt
+        mass = expit(columns["mass"]) * self.heaviest_ * pt
         count = np.clip(np.rint(columns["count"]), 2, self.slots_).astype(int)
         across = np.hypot(pt, mass)
         parts = (np.cosh(eta_like) * across, pt * np.cos(phi), pt * np.sin(phi))
@@ -204,7 +227,7 @@ class SplittingModel:
         )
         second = np.clip(np.rint(columns["second"]), 1, count - 1).astype(int)
         counts = ordered(np.column_stack([count - second, second]))
-        return parents, from_coordinates(parents, counts, columns)
+        return parents, from_coordinates(parents, counts, columns, self.cone_)
 
     def _split(self, parents: Parents, seed: int) -> Splits:
         """Return a splitting for each parent; again where a particle comes out too soft."""
@@ -219,7 +242,7 @@ class SplittingModel:
         return result
 
     def _draw(self, parents: Parents, seed: int) -> Splits:
-        given = parents.conditions()
+        given = self._given(parents)
         second = np.ones(len(parents), dtype=int)
         many = np.flatnonzero(parents.count > 2)
         if len(many):
@@ -241,7 +264,7 @@ class SplittingModel:
                 )
                 for name in names:
                     columns[name][rows] = table.column(name)
-        return from_coordinates(parents, counts, columns)
+        return from_coordinates(parents, counts, columns, self.cone_)
 
 
 def too_soft(parents: Parents, splits: Splits) -> np.ndarray:

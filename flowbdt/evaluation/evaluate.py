@@ -15,7 +15,7 @@ from ..errors import FormatError
 from ..registry import unknown
 from ..seeding import stream
 from ..tables import checks
-from ..tables.event_table import EventTable, united
+from ..tables.event_table import EventTable, with_same_codes
 from ..tables.expressions import Observables, declared
 from ..tables.particles import check_particles
 from ..tables.relations import Relation
@@ -244,10 +244,9 @@ def cut_samples(
     tables = {"real": truth, "generated": _like(truth, generated, "generated")}
     if training is not None:
         tables["training"] = _like(truth, training, "training")
-    texts = united([table.categories for table in tables.values()])
     tables = {
-        name: observables.added_to(table.recoded(texts), f"the {name} events")
-        for name, table in tables.items()
+        name: observables.added_to(table, f"the {name} events")
+        for name, table in zip(tables, with_same_codes(list(tables.values())), strict=True)
     }
     truth = tables["real"]
     sizes = {name: table.n for name, table in tables.items()}

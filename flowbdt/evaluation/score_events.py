@@ -24,7 +24,7 @@ from ..tables.found_relations import find_relations
 from ..tables.particles import proposed_particles, read_particles
 from ..tables.relations import TOLERANCE, Relation, relative_deviation
 from .metrics import METRICS, Metric, Result, make_mlp
-from .metrics.classifier import MOST_CLASSES, few_values
+from .metrics.classifier import MOST_CLASSES, few_values, partners_of
 from .metrics.joint import frechet_distance
 
 COSTS = {
@@ -125,6 +125,10 @@ class ComparedTables:
             for t in tables
         ]
 
+    def partners(self) -> np.ndarray | None:
+        """Return `partners_of` the real and the generated events."""
+        return partners_of(self.real.cond, self.generated.cond)
+
 
 def score_events(
     tables: ComparedTables, metrics: Mapping[str, Mapping[str, Any]]
@@ -180,16 +184,19 @@ def _score_by_classifier(
 ) -> list[Result]:
     judge = judge_of(name, tables.n_threads)
 
-    def call(real: np.ndarray, generated: np.ndarray, **weights: Any) -> Result:
-        return metric(real, generated, judge, name=name, seed=tables.seed, **options, **weights)
+    def call(real: np.ndarray, generated: np.ndarray, **known: Any) -> Result:
+        return metric(real, generated, judge, name=name, seed=tables.seed, **options, **known)
 
-    return [_beside_floor(tables, call, [name, dict(options)])]
+    return [_beside_floor(tables, call, [name, dict(options)], partners=tables.partners())]
 
 
-def _beside_floor(tables: ComparedTables, call: Callable[..., Result], key: list[Any]) -> Result:
+def _beside_floor(
+    tables: ComparedTables, call: Callable[..., Result], key: list[Any], **known_of_generated: Any
+) -> Result:
     """Return the score of whole tables; ``key`` tells the calls apart whose floors are kept."""
     real, generated, *other = tables.joint()
-    value = call(real, generated, **_weights(tables.real, tables.generated))
+    weights = _weights(tables.real, tables.generated)
+    value = call(real, generated, **weights, **known_of_generated)
     if tables.other is None:
         return value
     weights = _weights(tables.real, tables.other)
@@ -346,7 +353,12 @@ def _score_by_columns(
     models = judge_of(name, tables.n_threads), make_model
     beside = relation_deviations(tables)
     value, floor = metric(
-        real, generated, others[0], *models, seed=tables.seed, beside=beside, **options, **weights
+        *(real, generated, others[0], *models),
+        partners=tables.partners(),
+        seed=tables.seed,
+        beside=beside,
+        **options,
+        **weights,
     )
     return [value.with_floor(floor)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..tables import checks
-from ..tables.event_table import EventTable, united
+from ..tables.event_table import EventTable, with_same_codes
 from ..tables.expressions import declared
 from ..tables.particles import proposed_particles
 from .differences import label_of
@@ -60,9 +60,8 @@ def tables_as_judged(evaluation: Evaluation, *tables: Any) -> list[EventTable]:
     kept = evaluation.settings
     observables = declared(kept.get("observables", ()), kept.get("particles"))[0]
     given = [EventTable.of(table) for table in tables]
-    texts = united([table.categories for table in given])
     names = given[0].names
-    return [observables.added_to(table.select(names).recoded(texts)) for table in given]
+    return [observables.added_to(table.select(names)) for table in with_same_codes(given)]
 
 
 def verdict_of(evaluation: Evaluation, real: EventTable, generated: EventTable) -> Verdict:

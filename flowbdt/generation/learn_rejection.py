@@ -109,7 +109,12 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         blocks = [flow.transform.inverse(z[r], at_rows(codes, r), at_rows(cond, r)) for r in rows]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     generated = _generated(flow, cond, len(z), seed)
-    ratio = DensityRatio.fit(real, generated, weight, seed=seed, n_threads=n_threads)
+    ratio = DensityRatio.fit(
+        *(real, generated, weight),
+        conditional=cond is not None,
+        seed=seed,
+        n_threads=n_threads,
+    )
     if ratio.acceptance < FEW_KEPT:
         warn(
             f"the rejection keeps {ratio.acceptance:.1%} of the generated events, as few are like"

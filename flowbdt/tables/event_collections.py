@@ -77,13 +77,19 @@ def read_collections(
 
 
 def branch_counters(path: str | Path) -> dict[str, str]:
-    """Return, for each jagged branch of a TTree that has one, the branch that counts its values.
+    """Return the counter of each jagged branch, as `write_collections` takes them.
 
-    Raises the errors of `read_collections`.
+    Of a branch without one, such as a vector of C++, it is a new branch of its own, ``n`` and the
+    name. Raises the errors of `read_collections`.
     """
     path = existing(_root_file(path))
     with opened_tree(path) as (tree, _), reading(path):
-        return {name: b.counter for name, b in branches(tree, path).items() if b.counter}
+        found = branches(tree, path)
+    counters = {}
+    for name in (name for name, branch in found.items() if branch.kind == "jagged"):
+        new = f"n{name}" if f"n{name}" not in found else f"n{name}_"
+        counters[name] = found[name].counter or new
+    return counters
 
 
 def write_collections(

@@ -322,6 +322,12 @@ def _joint_types(tables: Sequence[EventTable]) -> tuple[tuple[str, ...], dict[st
     return tuple(dtypes), {name: kind for name, kind in originals.items() if kind}
 
 
+def with_same_codes(tables: Sequence[EventTable]) -> list[EventTable]:
+    """Return tables in which a text has one code, whichever texts each of them has."""
+    texts = united([table.categories for table in tables])
+    return [table.recoded(texts) for table in tables]
+
+
 def united(tables: Sequence[Categories]) -> Categories:
     """Return the categories of tables together, those of the first table first."""
     result: Categories = {}

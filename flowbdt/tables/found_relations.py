@@ -8,7 +8,6 @@ proposes, all rows decide.
 from __future__ import annotations
 
 import itertools
-import keyword
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from ..errors import ConfigError
 from .event_table import EventTable
 from .expressions import Expression
 from .particles import OF_PAIR, OF_SUM, Particles, read_particles, wrapped
-from .relations import TOLERANCE, Relation, order_relations, relative_deviation
+from .relations import TOLERANCE, Relation, order_relations, relative_deviation, written
 from .transforms.choose import FEW_VALUES, MIN_ROWS
 
 SUBSAMPLE = 2000
@@ -114,11 +113,6 @@ def find_relations(
     search.functions()
     search.dependent("squares")
     return sorted(search.found, key=lambda one: not one.exact)
-
-
-def written(name: str) -> str:
-    """Return the name of a column as expressions have it."""
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"
 
 
 @dataclass

@@ -13,9 +13,9 @@ import numpy as np
 from ..errors import plural
 from .event_table import EventTable
 from .expressions import Expression
-from .found_relations import UNLIKELY, written
+from .found_relations import UNLIKELY
 from .particles import MOST_PAIRED, Particles, read_particles
-from .relations import Relation
+from .relations import Relation, written
 from .transforms.choose import FEW_VALUES, choose_continuous, ends_at, hard_edges
 
 MOST_ORDERED = 64
@@ -56,7 +56,7 @@ def proposed_cuts(
         cut for text in _expressions(table, known, parsed) for cut in _edges(text, columns, known)
     ]
     together = [{r.target, *r.sources} for r in parsed] + [one.sources for one in known.values()]
-    return [*cuts, *_energies(columns, known), *_ordered(table, together)]
+    return [*cuts, *_energies(columns, known), *ordered_columns(table, together)]
 
 
 # ---- edges
@@ -190,7 +190,7 @@ def _energies(columns: Mapping[str, Any], particles: Particles) -> Iterator[Prop
             yield ProposedCut(f"mass({name}) >= {bound:.10g}", "E >= |p| but for rounding")
 
 
-def _ordered(table: EventTable, together: Sequence[set[str]]) -> Iterator[ProposedCut]:
+def ordered_columns(table: EventTable, together: Sequence[set[str]]) -> Iterator[ProposedCut]:
     """Yield pairs of columns of which one is never below the other, without what follows.
 
     Columns of one relation or one particle, ``together``, are in order for reasons of their own.

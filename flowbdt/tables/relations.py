@@ -7,6 +7,7 @@ generated columns, so that the relation holds exactly instead of approximately.
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,3 +195,8 @@ def _sorted_by_need(targets: dict[str, Relation]) -> tuple[Relation, ...]:
         for relation in ready:
             ordered.append(waiting.pop(relation.target))
     return tuple(ordered)
+
+
+def written(name: str) -> str:
+    """Return the name of a column as expressions have it."""
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"

@@ -35,11 +35,14 @@ from ..registry import spec_name
 from ..seeding import derive, split_mask
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
+from ..tables.coordinates import Coordinates
 from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
 from ..tables.found_relations import find_relations
-from ..tables.particles import check_particles
-from ..tables.relations import order_relations
+from ..tables.ordered_columns import with_differences
+from ..tables.particles import check_particles, read_particles
+from ..tables.proposed_cuts import ordered_columns
+from ..tables.relations import Relation, order_relations
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .label_first import Label, choose_label, may_choose
@@ -101,9 +104,19 @@ class Inputs:
         if config.relations == "auto":
             found = find_relations(table, config.particles)
             config = replace(config, relations=[one.text for one in found if one.exact])
+            if self.classifies:
+                config = replace(config, require=[*config.require, *_orders(table, config)])
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))
+
+
+def _orders(table: EventTable, config: ModelConfig) -> list[str]:
+    """Return columns that are in order in all rows, as cuts that nobody declared."""
+    known = read_particles(config.particles)
+    relations = (Relation.parse(text, known) for text in config.relations)
+    together = [{r.target, *r.sources} for r in relations] + [p.sources for p in known.values()]
+    return [c.text for c in ordered_columns(table, together) if c.text not in config.require]
 
 
 def check_config(config: ModelConfig) -> TimeGrid:
@@ -335,6 +348,12 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     With such a column it is fitted to all rows: there are few, and the closed form bears them.
     """
     table, config = inputs.table, inputs.config
+    coordinates = Coordinates()
+    if config.require and inputs.classifies:
+        known = read_particles(config.particles)
+        named = config.transforms if isinstance(config.transforms, dict) else ()
+        left = {*named, *(Relation.parse(text, known).target for text in config.relations)}
+        coordinates = with_differences(coordinates, table, config.require, left, known)
 
     def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
         return TableTransform(
@@ -344,6 +363,7 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
             classify=inputs.classifies,
             first=first,
             particles=config.particles,
+            coordinates=coordinates,
         ).fit(table, used)
 
     transform, label = fitted(used), None

@@ -74,18 +74,23 @@ class DensityRatio:
         generated: np.ndarray,
         weight: np.ndarray | None,
         *,
+        conditional: bool = False,
         seed: int,
         n_threads: int,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
 
-        The result does not depend on ``n_threads``.
+        With ``conditional`` generated event i has the conditions of the real event i % n. Both are
+        trained on or both kept apart then: else events kept apart would have the conditions of
+        training events of the other class, and training would end too early. The result does not
+        depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
-        held = (
-            split_mask(len(real), HELD_OUT, derive(seed, "ratio-real")),
-            split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated")),
-        )
+        apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
+        if conditional:
+            held = apart, np.resize(apart, len(generated))
+        else:
+            held = apart, split_mask(len(generated), HELD_OUT, derive(seed, "ratio-generated"))
         shares = (weight, np.full(len(generated), len(real) / len(generated)))
         train = _labelled(rows, shares, [~mask for mask in held])
         valid = _labelled(rows, shares, held, ref=train)

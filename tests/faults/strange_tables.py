@@ -388,7 +388,8 @@ def whole_files(folder: Path) -> list[Path]:
     from flowbdt.tables.formats import write_table
 
     frame = plain(60)
-    paths = [folder / f"plain{ending}" for ending in (".csv", ".h5", ".npy", ".npz", ".parquet")]
+    endings = (".csv", ".h5", ".npy", ".npz", ".parquet", ".root")
+    paths = [folder / f"plain{ending}" for ending in endings]
     for path in paths:
         write_table(path, EventTable.of(frame))
     frame.to_csv(folder / "pandas.csv")
@@ -413,6 +414,11 @@ def by_reference(path: Path) -> Values:
             case ".h5":
                 with h5py.File(path) as file:
                     return {name: _decoded(file[name]) for name in file}
+            case ".root":
+                import uproot
+
+                with uproot.open({str(path): "Events"}, object_cache=None) as tree:
+                    return {branch.name: branch.array().to_list() for branch in tree.branches}
             case ".npy":
                 with open(path, "rb") as handle:
                     array = np.load(handle)

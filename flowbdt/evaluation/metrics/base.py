@@ -100,9 +100,9 @@ class Metric:
         return self.function(*args, **options)
 
     def options(self) -> list[str]:
-        """Return the options a user may set (keyword arguments except weights and seed)."""
+        """Return the options a user may set (keyword arguments but weights, partners, seed)."""
         parameters = inspect.signature(self.function).parameters.values()
-        fixed = {"seed", "weight_real", "weight_generated", "weight_training", "weight"}
+        fixed = {"seed", "weight_real", "weight_generated", "weight_training", "weight", "partners"}
         return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
 
 

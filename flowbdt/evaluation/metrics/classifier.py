@@ -70,6 +70,7 @@ def classifier_auc(
     n_model_seeds: int = 3,
     n_split_seeds: int = 3,
     test_share: float = 0.3,
+    partners: np.ndarray | None = None,
     seed: int = 0,
     name: str = "auc",
 ) -> Result:
@@ -83,6 +84,8 @@ def classifier_auc(
     make_classifier : seed -> classifier with ``fit`` and ``predict_proba``
     weight_real, weight_generated : scaled so that both classes have the same total weight
     n_model_seeds, n_split_seeds : repetitions
+    partners : None, or numbers (n_real + n_generated,), int, equal for events that are both
+        trained on or both tested, see `partners_of`
     test_share : share of the events kept for the measurement
 
     Returns
@@ -93,19 +96,12 @@ def classifier_auc(
     is smaller because all of them share the events. ``settings["aucs"]`` has one row per split,
     ``settings["roc"]`` the mean curve, see `Curve`. InputError if a class has fewer than 10 events.
     """
-    from sklearn.model_selection import train_test_split
-
     x, y, weight = _labelled(real, generated, weight_real, weight_generated)
     unit = weight_real is None and weight_generated is None
     aucs = np.empty((n_split_seeds, n_model_seeds))
     errors, curves = np.empty_like(aucs), np.empty((*aucs.shape, POINTS))
     for i in range(n_split_seeds):
-        train, test = train_test_split(
-            np.arange(len(y)),
-            test_size=test_share,
-            stratify=y,
-            random_state=derive(seed, "judge-split", i),
-        )
+        train, test = _split(y, partners, test_share, derive(seed, "judge-split", i))
         for j in range(n_model_seeds):
             judge = make_classifier(derive(seed, "judge-model", j))
             judge.fit(x[train], y[train], **({} if unit else {"sample_weight": weight[train]}))
@@ -124,6 +120,45 @@ def classifier_auc(
     n = min(len(real), len(generated))
     error = _combined_error(aucs, errors, test_share)
     return Result(name, float(aucs.mean()), error, n, settings=settings)
+
+
+def partners_of(real: np.ndarray | None, generated: np.ndarray | None) -> np.ndarray | None:
+    """Return numbers (n + k,), int64, shared by a real and the generated events made in its place.
+
+    Events are such where their conditions (n, c) and (k, c) are equal; None if there are none. A
+    classifier that trains on one of them and is tested on the other knows its conditions again as
+    those of the other class: between two samples of one distribution it ends below 0.5, and a
+    model that is wrong may look perfect.
+    """
+    if real is None or generated is None:
+        return None
+    import pandas as pd
+
+    both = pd.DataFrame(np.concatenate([real, generated]))
+    groups = both.groupby(list(both), dropna=False, sort=False)
+    group, rank = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()  # real ones first
+    n_real = np.bincount(group[: len(real)], minlength=group.max() + 1)[group]
+    rank = np.where(n_real > 0, rank % np.maximum(n_real, 1), rank)
+    _, numbers = np.unique(np.stack([group, rank], axis=1), axis=0, return_inverse=True)
+    return numbers if numbers.max() + 1 < len(both) else None
+
+
+def _split(
+    y: np.ndarray, partners: np.ndarray | None, test_share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on and those to test."""
+    from sklearn.model_selection import train_test_split
+
+    if partners is None:
+        train, test = train_test_split(
+            np.arange(len(y)), test_size=test_share, stratify=y, random_state=seed
+        )
+        return train, test
+    groups = np.arange(partners.max() + 1)
+    train, test = train_test_split(groups, test_size=test_share, random_state=seed)
+    order = stream(seed, "partners").permutation(len(y))
+    tested = np.isin(partners[order], test)
+    return order[~tested], order[tested]
 
 
 def _labelled(
@@ -368,6 +403,7 @@ def residual_auc(
     n_model_seeds: int = 1,
     n_split_seeds: int = 2,
     test_share: float = 0.3,
+    partners: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[Result]:
     """Return the AUC of a classifier of columns and residuals, and that of training events.
@@ -392,15 +428,16 @@ def residual_auc(
         "seed": seed,
         "name": "auc_residual",
     }
-    samples = [(seen[2], weight_generated), (seen[0], weight_training)]
+    samples = [(seen[2], weight_generated, partners), (seen[0], weight_training, None)]
     return [
         classifier_auc(
             *(seen[1], sample, make_classifier),
             weight_real=weight_real,
             weight_generated=of_sample,
+            partners=those,
             **options,
         )
-        for sample, of_sample in samples
+        for sample, of_sample, those in samples
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...atomic_files import atomic
 from ...tables import checks
-from ...tables.event_table import EventTable
+from ...tables.event_table import EventTable, with_same_codes
 from ..metrics import correlation_matrix
 from . import style
 
@@ -69,6 +69,10 @@ def column_pages(
 
     Call it inside `style.drawing`.
     """
+    known = [real, *samples.values(), *([] if training is None else [training])]
+    real, *others = with_same_codes(known)
+    samples = dict(zip(samples, others, strict=False))
+    training = None if training is None else others[-1]
     groups = [real.names[i : i + PER_PAGE] for i in range(0, len(real.names), PER_PAGE)]
     return [_page(group, real, samples, training) for group in groups]
 

@@ -13,6 +13,7 @@ import json
 import re
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,13 +152,15 @@ class Branch:
     branch with the numbers of values, where there is one.
     """
 
-    def __init__(self, source: Any, n_rows: int, form: Any, field: str, path: Path) -> None:
+    def __init__(
+        self, source: Any, n_rows: int, form: Any, name: str, field: str, path: Path
+    ) -> None:
         self._source, self._field, self._path = source, field, path
         self.kind, self.size = _kind(form)
         self.unreadable = form is None
         self.shape = (n_rows, self.size) if self.kind == "fixed" else (n_rows,)
         self.dtype: str | None = None
-        self.name = source.name if not field else f"{source.name}.{field}"
+        self.name = f"{name}.{field}" if field else name
         leaves = source.member("fLeaves") if hasattr(source, "has_member") else ()
         counts = [leaf.member("fLeafCount", none_if_missing=True) for leaf in leaves]
         self.counter = counts[0].member("fName") if counts and counts[0] is not None else ""
@@ -172,7 +175,7 @@ class Branch:
             " flowbdt.tables.event_collections.read_collections",
             "fixed": f"has {self.size} values per event: {taken} ('{name}_*'), or name others",
             "other": "is of a type that is no number, text or list of numbers"
-            f" ({getattr(self._source, 'typename', 'unknown')}): name other columns",
+            f" ({_type_name(self._source)}): name other columns",
         }.get(self.kind, "")
 
     def array(self, rows: slice) -> Any:
@@ -208,16 +211,24 @@ class Branch:
 
 
 class _Element:
-    """The ``index``-th value of each event of a branch, missing where it has fewer."""
+    """The ``index``-th value of each event of a branch, missing where it has fewer.
 
-    def __init__(self, branch: Branch, index: int) -> None:
+    ``latest`` are the rows and values of the branch of a tree that was read last.
+    """
+
+    def __init__(self, branch: Branch, index: int, latest: dict[Any, Any]) -> None:
         self._branch, self._index, self.shape = branch, index, branch.shape[:1]
+        self._latest = latest
 
     def __getitem__(self, rows: slice) -> Any:
         import awkward as ak
         import pandas as pd
 
-        values = self._branch.array(rows)
+        key = (self._branch.name, rows.start, rows.stop)
+        if key not in self._latest:
+            self._latest.clear()
+            self._latest[key] = self._branch.array(rows)
+        values = self._latest[key]
         if self._branch.kind == "fixed":
             return ak.to_numpy(values[:, self._index])
         there = ak.to_numpy(ak.num(values) > self._index)
@@ -233,25 +244,35 @@ class _Element:
 
 def branches(tree: Any, path: Path) -> dict[str, Branch]:
     """Return the branches of a tree without further branches below them, in order."""
-    found: list[Branch] = []
-    if hasattr(tree, "itervalues") and hasattr(tree, "branches"):
-        sources = [source for source in tree.itervalues(recursive=True) if not source.branches]
-        forms = (_tree_form(source) for source in sources)
+    if hasattr(tree, "branches"):
+        items = [item for item in tree.iteritems(recursive=True) if not item[1].branches]
+        forms = [_tree_form(source) for _, source in items]
     else:
-        sources = list(tree.fields)
-        forms = (source.to_akform()[0].contents[0] for source in sources)
-    for source, form in zip(sources, forms, strict=True):
+        items = [(source.name, source) for source in tree.fields]
+        forms = [source.to_akform()[0].contents[0] for _, source in items]
+    plain = Counter(source.name for _, source in items)
+    found: dict[str, Branch] = {}
+    for (place, source), form in zip(items, forms, strict=True):
+        name = source.name if plain[source.name] == 1 else place.replace("/", ".")
+        name = re.sub(r"(\[\d*\])+$", "", name)  # of an array in an object that was split
         fields = form.fields if getattr(form, "is_record", False) else [""]
         for field in fields:
             inner = form.content(field) if field else form
-            found.append(Branch(source, tree.num_entries, inner, field, path))
-    repeated = {branch.name for branch in found if [b.name for b in found].count(branch.name) > 1}
-    if repeated:
-        raise InputError(
-            f"{path} has several branches called {', '.join(sorted(repeated))}, below different"
-            " ones: write a tree of plain branches"
-        )
-    return {branch.name: branch for branch in found}
+            branch = Branch(source, int(tree.num_entries), inner, name, field, path)
+            if branch.name in found:
+                raise InputError(
+                    f"{path} has several branches called {branch.name!r}: write a tree of"
+                    " branches with names of their own"
+                )
+            found[branch.name] = branch
+    return found
+
+
+def _type_name(source: Any) -> str:
+    try:
+        return str(source.typename)
+    except Exception:  # of types that uproot does not know
+        return "unknown to uproot"
 
 
 def _tree_form(source: Any) -> Any:
@@ -286,14 +307,14 @@ def _stored_columns(tree: Any, description: dict[str, Any], path: Path) -> Store
         if name in found and found[name].kind == "flat" and name not in texts:
             found[name].dtype = dtype
     several = {name: b for name, b in found.items() if b.kind in ("jagged", "fixed")}
-    most: dict[str, int] = {}
+    most, latest = dict[str, int](), dict[Any, Any]()
 
     def derive(pattern: str) -> dict[str, Any]:
         exact = re.fullmatch(r"(.+)_(\d+)", pattern)
         if exact is not None and exact[1] in several:
             branch, index = several[exact[1]], int(exact[2])
             fits = branch.kind == "jagged" or index < branch.size
-            return {pattern: _Element(branch, index)} if fits else {}
+            return {pattern: _Element(branch, index, latest)} if fits else {}
         if any(fnmatch.fnmatchcase(name, pattern) for name in several):
             return {}  # which asks for all values, and is refused
         made: dict[str, Any] = {}
@@ -306,7 +327,7 @@ def _stored_columns(tree: Any, description: dict[str, Any], path: Path) -> Store
             if group not in most:
                 most[group] = branch.most()
             there = names[: most[group]]
-            made |= {n: _Element(branch, there.index(n)) for n in matching if n in there}
+            made |= {n: _Element(branch, there.index(n), latest) for n in matching if n in there}
         return made
 
     arrays: dict[str, Any] = {**found}
@@ -341,6 +362,11 @@ class GrowingTree:
     def extend(self, arrays: Mapping[str, Any], n_rows: int) -> None:
         """Add rows: arrays (n,) of numpy or awkward by the names of branches, in one order."""
         types = {name: str(_type(values)) for name, values in arrays.items()}
+        for name in types if not self._types else ():
+            if name == "" or "/" in name or re.search(r"\[\d*\]", name):
+                raise InputError(
+                    f"ROOT takes no branch called {name!r}: rename it without / and []"
+                )
         self._types = self._types or types
         if list(types.items()) != list(self._types.items()):
             raise InputError(f"blocks must have equal branches, got {self._types} and {types}")
@@ -481,7 +507,7 @@ class RootWriter(Writer):
         columns = StoredColumns.of(table, self._attributes)
         self._description = self._description or columns.description
         arrays = {
-            name: _storable(name, values, columns.categories.get(name))
+            name: _storable(values, columns.categories.get(name))
             for name, values in columns.arrays.items()
         }
         self._tree.extend(arrays, table.n)
@@ -493,10 +519,8 @@ class RootWriter(Writer):
         self._tree.abandon()
 
 
-def _storable(name: str, values: np.ndarray, categories: tuple[str, ...] | None) -> Any:
+def _storable(values: np.ndarray, categories: tuple[str, ...] | None) -> Any:
     """Return a column in a type that ROOT has: categories, where none is missing, as texts."""
-    if name == "" or "/" in name:
-        raise InputError(f"ROOT takes no column called {name!r}: rename it without '/'")
     if categories is not None and values.dtype.kind in "iu":
         import awkward as ak
 
