@@ -133,7 +133,7 @@ def test_python_examples_of_the_pages_run(name, tmp_path):
 @pytest.mark.demo
 @pytest.mark.parametrize(
     "script",
-    ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py", "whole_tables.py"],
+    ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py", "whole_tables.py", "zee.py"],
 )
 def test_benchmarks_have_help(script):
     command = [sys.executable, str(ROOT / "benchmarks" / script), "--help"]
