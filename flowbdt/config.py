@@ -89,8 +89,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings that go together; explicit ones win over them."""
 
-DERIVED = ("observables", "particles", "require")
-"""Settings of what is computed of events; stored where there is any."""
+DERIVED = ("observables", "particles", "coordinates", "require")
+"""Settings of what is computed of events; stored where there is any, coordinates with particles."""
 
 BOOSTER_ALIASES = {
     "eta": "learning_rate",
@@ -149,6 +149,7 @@ class ModelConfig:
     relations: list[str] | Literal["auto"] = field(default_factory=list)
     observables: list[str] | None = None
     particles: dict[str, dict[str, str | int | float]] = field(default_factory=dict)
+    coordinates: Literal["particles", "columns"] = "particles"
     require: list[str] = field(default_factory=list)
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
     executor: Spec = "serial"
@@ -211,7 +212,8 @@ class ModelConfig:
         Of `DERIVED` only what is declared: a run without any has the digest of releases before.
         """
         names = [f.name for f in dataclasses.fields(ModelConfig)]
-        names = [name for name in names if name not in ("executor", "preset")]
+        left_out = ("executor", "preset", *(() if self.particles else ("coordinates",)))
+        names = [name for name in names if name not in left_out]
         return {n: getattr(self, n) for n in names if n not in DERIVED or getattr(self, n)}
 
     def to_yaml(self) -> str:

@@ -105,6 +105,9 @@ class FlowBDT(BaseEstimator):
     particles : what expressions may name, such as ``{"e1": {"pt": "pt1", "eta": "eta1", "phi":
         "phi1", "mass": 0.000511}}``: columns or numbers, of pt, eta, phi, mass (or E); E, px, py,
         pz; or px, py, pz, mass
+    coordinates : 'particles' learns momenta, pseudorapidities, differences of azimuth and masses of
+        declared particles, and not the common turn of an event where it is a symmetry, so that
+        masses and angles survive; 'columns' learns their columns as they stand
     require : cuts such as ``"pt2 > 25"`` that hold in every training row and every generated event:
         others are drawn anew
     validation_fraction : events split off before any noise is drawn
@@ -149,6 +152,7 @@ class FlowBDT(BaseEstimator):
         relations: str | list[str] | tuple[str, ...] = (),
         observables: list[str] | None = None,
         particles: dict[str, Any] | None = None,
+        coordinates: str = "particles",
         require: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
         executor: Any = "serial",
@@ -169,6 +173,7 @@ class FlowBDT(BaseEstimator):
         self.relations = relations
         self.observables = observables
         self.particles = particles
+        self.coordinates = coordinates
         self.require = require
         self.validation_fraction = validation_fraction
         self.executor = executor

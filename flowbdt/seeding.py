@@ -8,7 +8,7 @@ step 3 makes the same generator, wherever it runs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,11 +55,7 @@ class RowNoise:
         keys: tuple[int, ...] = (),
         once: bool = False,
     ) -> None:
-        blocks, starts = np.unique(rows // BLOCK, return_index=True)
-        self._blocks = [
-            (stream(seed, purpose, int(block), *keys), rows_of_block % BLOCK)
-            for block, rows_of_block in zip(blocks, np.split(rows, starts[1:]), strict=True)
-        ]
+        self._blocks = [(stream(seed, purpose, b, *keys), places) for b, places in _in_blocks(rows)]
         self._once = once
 
     def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -74,6 +70,26 @@ class RowNoise:
         lengths = [int(rows[-1]) + 1 if self._once else BLOCK for _, rows in self._blocks]
         drawn = zip(self._blocks, lengths, strict=True)
         return np.concatenate([draw(rng, n)[rows] for (rng, rows), n in drawn])
+
+
+def _in_blocks(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Return the blocks of rising row numbers (n,), and the places of the rows in each."""
+    blocks, starts = np.unique(rows // BLOCK, return_index=True)
+    return [
+        (int(block), rows_of_block % BLOCK)
+        for block, rows_of_block in zip(blocks, np.split(rows, starts[1:]), strict=True)
+    ]
+
+
+def row_numbers(
+    seed: int, purpose: str, rows: np.ndarray, keys: Sequence[tuple[int, ...]]
+) -> np.ndarray:
+    """Return what `RowNoise.random` would for each of some keys, (q, n), in less time."""
+    drawn = [
+        [stream(seed, purpose, b, *key).random(int(places[-1]) + 1)[places] for key in keys]
+        for b, places in _in_blocks(rows)
+    ]
+    return np.concatenate(drawn, axis=1)
 
 
 def derive(seed: int, purpose: str, *keys: int) -> int:

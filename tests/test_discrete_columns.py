@@ -304,6 +304,20 @@ def test_atoms_do_not_depend_on_how_events_are_made(tmp_path, mixed_model):
             )
 
 
+@pytest.mark.parametrize("name", ["model", "mixed_model"])
+def test_one_compiled_pass_draws_what_the_classifiers_draw_one_by_one(name, request):
+    flow = request.getfixturevalue(name).flow()
+    discrete, rows = flow.generator.discrete, np.arange(3000, 5000)
+    latent = np.random.default_rng(0).normal(size=(2000, flow.transform.joint.mean.size))
+    of_rows = None, 5, rows, 1
+    values, codes = discrete.columns(latent, *of_rows)
+    unknown = np.full(codes.shape, -1)
+    expected = discrete.columns_given(None, latent, *of_rows, unknown)
+    assert discrete.at_once is not None
+    assert np.array_equal(values, expected[0])
+    assert np.array_equal(codes, expected[1])
+
+
 def test_what_was_found_can_be_set(repeats, mixed_model):
     found, table = mixed_model.transform_, EventTable.of(repeats)
     assert found.transform_spec()["y"]["equal"] == ["x"]

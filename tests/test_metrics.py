@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +26,7 @@ from flowbdt.evaluation.metrics import (
 from flowbdt.evaluation.metrics.base import METRICS, auc_error
 from flowbdt.evaluation.metrics.classifier import MlpJudge
 from flowbdt.tables.relations import Relation
+from flowbdt.trees.boosted_trees import make_classifier
 
 
 def logistic(seed: int) -> LogisticRegression:
@@ -203,6 +206,29 @@ def test_auc_repetitions_are_recorded_by_split_and_model() -> None:
         aucs.std(ddof=1) / np.sqrt(6), abs=1e-5
     )
     assert aucs.std() > 0
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_trees_that_draw_nothing_are_fitted_once_for_all_model_seeds(share: float) -> None:
+    made = []
+
+    def trees(seed: int) -> Any:
+        made.append(make_classifier(seed).set_params(n_estimators=3, subsample=share))
+        return made[-1]
+
+    result = classifier_auc(
+        normal(1, 60, 2), normal(2, 60, 2) + 0.5, trees, n_model_seeds=3, n_split_seeds=2
+    )
+    fitted = [judge for judge in made if hasattr(judge, "n_features_in_")]
+    assert len(fitted) == (2 if share == 1.0 else 6)
+    aucs = np.array(result.settings["aucs"])
+    assert (np.ptp(aucs, axis=1) == 0).all() == (share == 1.0)
+    if share == 1.0:  # the same as if each were fitted
+        each = classifier_auc(
+            normal(1, 60, 2), normal(2, 60, 2) + 0.5, lambda _: trees(7), n_model_seeds=1,
+            n_split_seeds=2,
+        )  # fmt: skip
+        assert [row[0] for row in each.settings["aucs"]] == aucs[:, 0].tolist()
 
 
 def test_judge_settings_are_those_of_the_protocol() -> None:

@@ -17,6 +17,7 @@ OF_OTHERS = {
         "_cache_file",
         "_index_key",
     },  # no public API
+    "tables/formats/root.py": {"_util"},  # nor in uproot, for the times that it writes
     "training/executors/local.py": {"_backend"},  # nor in joblib
 }
 OF_TUPLES = {"_asdict", "_fields", "_replace"}

@@ -19,7 +19,7 @@ from flowbdt.training.executors import EXECUTORS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-RUN_HERE = ("conditions", "observables", "own_data", "root", "showers", "unfolding")
+RUN_HERE = ("conditions", "observables", "own_data", "response", "root", "showers", "unfolding")
 """Pages whose python examples are run here, each by itself, as a reader would."""
 
 
@@ -133,7 +133,7 @@ def test_python_examples_of_the_pages_run(name, tmp_path):
 @pytest.mark.demo
 @pytest.mark.parametrize(
     "script",
-    ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py", "whole_tables.py"],
+    ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py", "whole_tables.py", "zee.py"],
 )
 def test_benchmarks_have_help(script):
     command = [sys.executable, str(ROOT / "benchmarks" / script), "--help"]

@@ -229,7 +229,8 @@ def meets(table):
 
 @pytest.fixture(scope="module")
 def cut():
-    return FlowBDT(**COARSE, rejection=False, **DERIVED).fit(jets())
+    # as the columns stand, so that it can be exported
+    return FlowBDT(**COARSE, rejection=False, coordinates="columns", **DERIVED).fit(jets())
 
 
 @pytest.mark.parametrize("rejection", [False, True])
@@ -335,7 +336,8 @@ def test_cuts_need_noise_to_draw_anew():
 
 def test_an_interrupted_run_with_cuts_ends_in_the_same_bytes(tmp_path, cut):
     settings = {k: v for k, v in COARSE.items() if k != "random_state"}
-    inputs = Inputs(jets(), ModelConfig(**settings, rejection=False, **DERIVED), 1)
+    settings |= {"rejection": False, "coordinates": "columns"}
+    inputs = Inputs(jets(), ModelConfig(**settings, **DERIVED), 1)
     run = fit_run(inputs, tmp_path / "run")
     manifest = run.read_json("manifest.json")
     assert manifest["required"] == cut.flow().required

@@ -8,13 +8,13 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..flow.closed_form.mixture import MixturePreconditioner
-from ..seeding import RowNoise, drawn, stream
+from ..seeding import RowNoise, drawn, row_numbers, stream
 from ..tables.conditions import ColumnScaling
 from ..tables.transforms import TableTransform
 from ..training.train_classifier import classifier_inputs
 from ..trees.classifiers import ValueClassifier, probabilities
-from ..trees.tree_arrays import forests
-from .compiled.engine import CompiledTrees, warn_slow
+from ..trees.tree_arrays import Forest, forests
+from .compiled.engine import CompiledDiscrete, CompiledTrees, warn_slow
 
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -29,6 +29,7 @@ class DiscreteColumns:
     log_odds : functions that evaluate their trees, (n, p) float32 -> (n, K) float32
     first : the closed form, if it has a mixture for each value of the first column: that tells the
         values at a latent point, and not a classifier
+    at_once : all classifiers compiled to one pass, for rows of which nothing is known, or None
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class DiscreteColumns:
         classifiers: Sequence[ValueClassifier],
         log_odds: Sequence[Callable[[np.ndarray], np.ndarray]],
         first: MixturePreconditioner | None = None,
+        at_once: CompiledDiscrete | None = None,
     ) -> None:
         self._transform, n_columns = transform, len(transform.names)
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
         self._classifiers, self._log_odds, self._first = classifiers, log_odds, first
+        self.at_once = at_once
 
     @property
     def keeps_shares(self) -> bool:
@@ -71,6 +74,14 @@ class DiscreteColumns:
         ``latent`` (n, m) are their latent columns before the joint transform, ``rows`` (n,) their
         numbers; ``cond`` (n, c) is in the units of the table.
         """
+        if self.at_once is not None:
+            keys = [(k, attempt) for k in range(len(self._classifiers))]
+            uniform, x = (
+                row_numbers(seed, "classify", rows, keys),
+                self._transform.columns_of(latent),
+            )
+            scaled = None if cond is None else self._conditions.forward(cond)
+            return x, self.at_once.draw(x.copy(), scaled, uniform)
         known = np.full((len(latent), len(self._classifiers)), -1)
         return self.columns_given(None, latent, cond, seed, rows, attempt, known)[:2]
 
@@ -180,13 +191,14 @@ def _filled(given: np.ndarray | None, values: np.ndarray) -> np.ndarray:
 
 def log_odds_of(
     content: bytes, compiled: bool, n_threads: int
-) -> tuple[ValueClassifier, Callable[[np.ndarray], np.ndarray]]:
-    """Return a stored classifier, and the function that evaluates its trees, compiled or not."""
+) -> tuple[ValueClassifier, Callable[[np.ndarray], np.ndarray], list[Forest] | None]:
+    """Return a stored classifier, the function that evaluates its trees, and what is compiled."""
     classifier = ValueClassifier.from_bytes(content)
     if compiled:
         try:
-            return classifier, CompiledTrees(*forests(content)).predict
+            trees, n_inputs = forests(content)
+            return classifier, CompiledTrees(trees, n_inputs).predict, trees
         except ConfigError as error:
             warn_slow(str(error))
     classifier.booster.set_param({"nthread": n_threads})
-    return classifier, classifier.trees
+    return classifier, classifier.trees, None

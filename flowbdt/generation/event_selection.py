@@ -56,6 +56,14 @@ class EventSelection(ABC):
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
         """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""
 
+    def _turned(self, x: np.ndarray, seed: int, rows: np.ndarray) -> np.ndarray:
+        """Return complete events (n, d) with their turn."""
+        return x
+
+    def _without_turn(self, x: np.ndarray) -> np.ndarray:
+        """Return complete events (n, d) without their turn."""
+        return x
+
     @property
     def redraws(self) -> bool:
         """True if some events are drawn anew."""
@@ -125,7 +133,8 @@ class EventSelection(ABC):
             return np.ones(len(events), dtype=bool)
         if self.fills:  # what comes out are other values
             events = self._completed(*drawn, True)
-        return self.within_cuts(events, drawn[-1])
+        *_, seed, rows, cond = drawn
+        return self.within_cuts(self._turned(events, seed, rows), cond)
 
     def within_cuts(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return which events (k, d) meet the cuts as they stand, bool (k,); there must be cuts."""
@@ -139,6 +148,7 @@ class EventSelection(ABC):
 
     def classifier_inputs(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the inputs (n, d + c + k), float32, of the rejection classifier."""
+        x = self._without_turn(x)
         inputs = self.scaling.forward(x if cond is None else np.hstack([x, cond]))
         if len(self.observables):
             values = self.observables.values(self.by_name(x, cond))

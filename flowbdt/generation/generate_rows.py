@@ -51,7 +51,16 @@ class EventGenerator(EventSelection):
         ]
         x, codes = blocks[0] if len(blocks) == 1 else map(np.vstack, zip(*blocks, strict=True))
         self._redraw(x, codes, seed, rows, cond)
-        return self._completed(x, codes, seed, rows, cond, self.fills)
+        return self._turned(self._completed(x, codes, seed, rows, cond, self.fills), seed, rows)
+
+    def _turned(self, x: np.ndarray, seed: int, rows: np.ndarray) -> np.ndarray:
+        if not self.transform.turn:
+            return x
+        turns = RowNoise(seed, "turn", rows, once=True).random()
+        return self.transform.turned(x, 2 * np.pi * turns)
+
+    def _without_turn(self, x: np.ndarray) -> np.ndarray:
+        return self.transform.without_turn(x)
 
     @property
     def is_rowwise(self) -> bool:
@@ -79,7 +88,8 @@ class EventGenerator(EventSelection):
 
     def columns_of(self, z: np.ndarray, seed: int, rows: np.ndarray, cond: Any) -> np.ndarray:
         """Return the columns (n, d) of latent points (n, m) of rows; discrete ones are drawn."""
-        return self._completed(*self._columns(z, seed, rows, cond, 0), seed, rows, cond, self.fills)
+        x, codes = self._columns(z, seed, rows, cond, 0)
+        return self._turned(self._completed(x, codes, seed, rows, cond, self.fills), seed, rows)
 
     def _columns(
         self, z: np.ndarray, seed: int, rows: np.ndarray, cond: Any, attempt: int

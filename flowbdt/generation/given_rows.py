@@ -11,6 +11,7 @@ Source: Rubin 1987, J. Am. Stat. Assoc. 82, 543 (sampling importance resampling)
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -120,14 +121,44 @@ class GivenRows:
                 x[:, i] = table.column(name)
         flow.transform.enter_copies(x)
         self._flow, self._cond = flow, None if rows is None else rows[0 : self.n]
+        given, x = x, self._without_turn(x)
         flow.transform.check_given(x, flow.categories)
         if outside is not None:
             ranges = flow.transform.ranges(flow.categories)
             far = ranges.count_far(x) * (self.n // table.n)
             ranges.report(far, self.n, "raise" if outside == "raise" else "warn")
-        self._x = np.broadcast_to(x, (self.n, len(names)))
+        self._x, self._given = (np.broadcast_to(a, (self.n, len(names))) for a in (x, given))
         self._completer = _RowCompleter(flow.generator, _mixture_of_columns(flow))
         self._completer.check(x)
+
+    def _without_turn(self, x: np.ndarray) -> np.ndarray:
+        """Return known values x (n, d) without the turn of the event, which must be known."""
+        transform = self._flow.transform
+        result = transform.without_turn(x)
+        lost = np.isnan(result) & ~np.isnan(x)
+        if lost.any():
+            row, place = (int(i) for i in np.argwhere(lost)[0])
+            pairs = (pair for pair in transform.turn.vectors if transform.names[place] in pair)
+            needed = {*transform.turn.reference, *itertools.chain(*pairs)}
+            unknown = (n for n in sorted(needed) if np.isnan(x[row, transform.names.index(n)]))
+            reference = " and ".join(map(repr, unknown))
+            raise InputError(
+                f"column {transform.names[place]!r} is given without {reference} in"
+                f" {plural(int(lost.any(axis=1).sum()), 'row')} (first: row {row}), but the model"
+                f" learned events turned to that; give {reference}, too, leave"
+                f" {transform.names[place]!r} out, or fit with coordinates='columns'"
+            )
+        return result
+
+    def _turned(self, x: np.ndarray, seed: int, rows: np.ndarray) -> np.ndarray:
+        """Return complete rows (n, d) turned as the known values are, else by any angle."""
+        transform, given = self._flow.transform, self._given[rows]
+        if not transform.turn:
+            return x
+        angle = transform.turn.angle(dict(zip(transform.names, given.T, strict=True)))
+        any_angle = 2 * np.pi * RowNoise(seed, "turn", rows, once=True).random()
+        x = transform.turned(x, np.where(np.isnan(angle), any_angle, angle))
+        return np.where(np.isnan(given), x, given)
 
     def blocks(self, seed: int) -> Iterator[EventTable]:
         """Yield the rows completed, block by block; those of a row depend on it and the seed.
@@ -143,7 +174,7 @@ class GivenRows:
             with threadpool_limits(1, user_api="blas"):
                 x, poor = self._completer.completed(seed, rows, self._x[rows], cond)
             n_poor += poor
-            yield flow.as_table(x, cond)
+            yield flow.as_table(self._turned(x, seed, rows), cond)
         if n_poor > 0.01 * self.n:
             warnings.warn(
                 f"in {n_poor} of {self.n} rows one of {FIRST + MORE} proposals had over"

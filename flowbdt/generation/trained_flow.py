@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -33,6 +34,7 @@ from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
 from .compiled.engine import (
+    CompiledDiscrete,
     CompiledFlow,
     CompiledInverse,
     CompiledTrees,
@@ -372,9 +374,10 @@ class Flow:
         n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
         n_seen = len(self.transform.numeric_places) + len(self.condition_names)
         classifiers, log_odds = [], []
+        trees: list[list[Forest]] = []
         for k, values in enumerate(sizes):
             content = self._model(n_times + k)
-            classifier, function = log_odds_of(content, self.compiled, self._n_threads)
+            classifier, function, forest = log_odds_of(content, self.compiled, self._n_threads)
             shape = classifier.n_inputs, len(classifier.log_frequencies)
             wanted = max(n_seen + k, 1), len(values)
             if shape != wanted:
@@ -385,10 +388,16 @@ class Flow:
                 )
             classifiers.append(classifier)
             log_odds.append(function)
-        mixture, first = self.preconditioner, None
+            trees += [] if forest is None else [forest]
+        mixture, first, at_once = self.preconditioner, None, None
         if isinstance(mixture, MixturePreconditioner) and mixture.tags is not None:
             first = mixture
-        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first)
+        elif len(trees) == len(classifiers):
+            frequencies = [classifier.log_frequencies for classifier in classifiers]
+            parts = self.transform, self.scaling, frequencies, trees, len(self.condition_names)
+            with contextlib.suppress(ConfigError):  # one after the other is a little slower
+                at_once = CompiledDiscrete(*parts)
+        return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first, at_once)
 
     def record(self, seed: int) -> dict[str, Any]:
         """Return the attributes of a file of generated events: run, sampler, seed."""

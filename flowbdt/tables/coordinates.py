@@ -17,6 +17,7 @@ from ..errors import ConfigError, InputError, plural
 from ..typed_settings import Stored
 from .event_table import EventTable
 from .expressions import Expression, named_expression
+from .particles import wrapped
 from .relations import Relation, order_relations
 
 
@@ -116,29 +117,38 @@ class Coordinates:
                 )
         wide = self.added_to(table)
         for relation in self.relations:
-            relation.check(wide)
+            rows = wide
+            if "deltaphi" in relation.expression.names:  # of an angle: whole turns do not count
+                expected, stored = relation.evaluate(wide.by_name()), wide.column(relation.target)
+                near = expected + wrapped(stored - expected)
+                rows = wide.with_values({relation.target: near})
+            relation.check(rows)
 
     def check_given(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Refuse known values (n,) by name, NaN where unknown, of which no learned column follows.
+        """Refuse known values (n,) by name, NaN where unknown, that learned columns cannot keep.
 
-        Raises InputError that names what is to be given with them, or left out.
+        Raises InputError that names what is to be given with them, or left out, and for values
+        that contradict each other.
         """
-        for expression in self.learned.values():
-            unknown = [source for source in expression.sources if source in columns]
-            missing = np.stack([np.isnan(columns[source]) for source in unknown])
-            for source in unknown:
-                wrong = ~np.isnan(columns[source]) & missing.any(axis=0)
-                if source not in self.targets or not wrong.any():
-                    continue
-                row = int(np.argmax(wrong))
-                others = [o for o in unknown if np.isnan(columns[o][row])]
+        n = len(next(iter(columns.values())))
+        known = {**columns, **dict(zip(self.names, self.forward(columns, n).T, strict=True))}
+        for relation in self.relations:
+            given = ~np.isnan(columns[relation.target])
+            lost = given & np.any([np.isnan(known[name]) for name in relation.sources], axis=0)
+            if lost.any():
+                row = int(np.argmax(lost))
+                needed = set(relation.sources) - self.learned.keys()
+                for name in self.learned.keys() & set(relation.sources):
+                    needed |= set(self.learned[name].sources)
+                others = " and ".join(sorted(repr(o) for o in needed if np.isnan(columns[o][row])))
                 raise InputError(
-                    f"column {source!r} is given without {' and '.join(others)} in"
-                    f" {plural(int(wrong.sum()), 'row')} (first: row {row}): the model has learned"
-                    f" {expression.text!r} in its place, which does not follow from it alone; give"
-                    f" {' and '.join(others)}, too, leave {source!r} out, or fit with"
-                    " coordinates='columns'"
+                    f"column {relation.target!r} is given without {others} in"
+                    f" {plural(int(lost.sum()), 'row')} (first: row {row}): the model learned other"
+                    f" columns in its place, which do not follow from it alone; give {others}, too,"
+                    f" leave {relation.target!r} out, or fit with coordinates='columns'"
                 )
+            if "deltaphi" not in relation.expression.names:  # else it is as it was learned
+                relation.check_given(dict(known))
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` needs, as a JSON-like dict."""

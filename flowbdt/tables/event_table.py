@@ -174,6 +174,13 @@ class EventTable:
             dtypes=(*self.dtypes, *("float64",) * len(names)),
         )
 
+    def with_values(self, columns: Mapping[str, np.ndarray]) -> EventTable:
+        """Return the table with other values (n,) in some of its columns, by name."""
+        x = self.x.copy()
+        for name, values in columns.items():
+            x[:, self.names.index(name)] = values
+        return replace(self, x=x)
+
     def order_conditions(self, names: Sequence[str]) -> EventTable:
         """Return the table with the conditions of these names first, in this order."""
         if self.cond is None:

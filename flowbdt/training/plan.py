@@ -40,10 +40,12 @@ from ..tables.event_table import EventTable
 from ..tables.expressions import Cuts, declared
 from ..tables.found_relations import find_relations
 from ..tables.ordered_columns import with_differences
+from ..tables.particle_coordinates import particle_coordinates
 from ..tables.particles import check_particles, read_particles
 from ..tables.proposed_cuts import ordered_columns
 from ..tables.relations import Relation, order_relations
 from ..tables.transforms import TableTransform
+from ..tables.turn import Turn
 from . import run_directory
 from .label_first import Label, choose_label, may_choose
 from .run_directory import RunDirectory
@@ -348,11 +350,14 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     With such a column it is fitted to all rows: there are few, and the closed form bears them.
     """
     table, config = inputs.table, inputs.config
-    coordinates = Coordinates()
+    coordinates, turn = Coordinates(), Turn()
+    known = read_particles(config.particles)
+    named = config.transforms if isinstance(config.transforms, dict) else ()
+    left = {*named, *(Relation.parse(text, known).target for text in config.relations)}
+    if known and config.coordinates == "particles":
+        coordinates, turn = particle_coordinates(table, config.particles, left, inputs.classifies)
     if config.require and inputs.classifies:
-        known = read_particles(config.particles)
-        named = config.transforms if isinstance(config.transforms, dict) else ()
-        left = {*named, *(Relation.parse(text, known).target for text in config.relations)}
+        left |= turn.columns
         coordinates = with_differences(coordinates, table, config.require, left, known)
 
     def fitted(used: np.ndarray | None, first: str | None = None) -> TableTransform:
@@ -364,6 +369,7 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
             first=first,
             particles=config.particles,
             coordinates=coordinates,
+            turn=turn,
         ).fit(table, used)
 
     transform, label = fitted(used), None

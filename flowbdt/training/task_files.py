@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import time
@@ -63,7 +64,11 @@ def planned_inputs(run: RunDirectory, task: dict[str, Any]) -> StepInputs:
 
 def planned_transform(run: RunDirectory, task: dict[str, Any]) -> TableTransform:
     """Return the transform of the table. Raises FormatError."""
-    content = _planned_files(run, task["fitted"])["transform.json"]
+    return _transform(_planned_files(run, task["fitted"])["transform.json"])
+
+
+@functools.lru_cache(maxsize=1)  # half a second for 24 columns, and every classifier asks for it
+def _transform(content: bytes) -> TableTransform:
     return TableTransform.from_json(atomic_files.parse_json(content, "transform.json"))
 
 

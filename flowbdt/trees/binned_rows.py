@@ -112,6 +112,13 @@ def binned(data: Any, label: Any = None, **options: Any) -> xgb.QuantileDMatrix:
 class Classifier(xgb.XGBClassifier):
     """XGBoost's classifier, with tables that Ctrl-C ends."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether the fit depends on the seed: only a share of rows or columns is drawn by it."""
+        shares = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
+        dart = self.booster == "dart"
+        return dart or any(getattr(self, name) not in (None, 1, 1.0) for name in shares)
+
     def _create_dmatrix(self, *arguments: Any, **options: Any) -> xgb.DMatrix:
         with signals_held():
             return super()._create_dmatrix(*arguments, **options)

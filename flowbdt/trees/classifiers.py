@@ -49,8 +49,9 @@ SMALL = Growth(
 )
 """Small tables ask for their own depth: 2 on congress, 6 on tic-tac-toe and car."""
 
-LARGE = Growth((3,), 150, 6, {"learning_rate": 0.2, "reg_lambda": 2.0})
-"""Deeper trees gained nothing on adult, Z to ee and default of 5,000 rows."""
+LARGE = Growth((3,), 150, 6, {"learning_rate": 0.3, "reg_lambda": 2.0})
+"""Deeper trees gained nothing on adult, Z to ee and default of 5,000 rows. A rate of 0.2 lowers the
+log loss of a column of default by .001 and takes half as many trees more."""
 
 
 class ValueClassifier:

@@ -42,11 +42,12 @@ of five such classifiers. Smaller steps and more parallel trees lower it further
 events that are kept saw no gain."""
 
 CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
-LEAST_ACCEPTANCE = 0.2
+LEAST_ACCEPTANCE = 0.3
 """Events above a quantile of the ratio among generated ones are all kept: of the highest of these
-quantiles at which one event in five or more is kept. Higher ones would waste events on the few
-largest ratios, which are the least known. Never of less than 1: where few events are like real
-ones, all others would be kept with them."""
+quantiles at which three events in ten or more are kept. Higher ones would waste events on the few
+largest ratios, which are the least known: on default and Z to ee judges see no more if so many are
+kept than if one in five is. Never of less than 1: where few events are like real ones, all others
+would be kept with them."""
 
 
 class DensityRatio:

@@ -104,6 +104,9 @@ def classifier_auc(
         train, test = _split(y, partners, test_share, derive(seed, "judge-split", i))
         for j in range(n_model_seeds):
             judge = make_classifier(derive(seed, "judge-model", j))
+            if j and not getattr(judge, "draws", True):  # another seed would give the same trees
+                aucs[i, j], errors[i, j], curves[i, j] = aucs[i, 0], errors[i, 0], curves[i, 0]
+                continue
             judge.fit(x[train], y[train], **({} if unit else {"sample_weight": weight[train]}))
             scores = judge.predict_proba(x[test])[:, 1]
             aucs[i, j], errors[i, j] = _auc(scores, y[test], weight[test])

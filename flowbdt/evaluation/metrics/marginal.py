@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,10 @@ def wasserstein(
     return Result("wasserstein", distance / unit, error / unit, n, unit=units, settings=settings)
 
 
+MOST_KEPT = 20_000_000
+"""Weights of replicas, a byte each, that are kept for the next column."""
+
+
 def spread(values: np.ndarray, weight: np.ndarray) -> float:
     """Return the weighted standard deviation (maximum likelihood, no n - 1)."""
     mean = np.average(values, weights=weight)
@@ -195,15 +200,30 @@ def _wasserstein_error(sign: np.ndarray, gaps: np.ndarray, n_bootstrap: int, see
     steps, points = np.add.reduceat(gaps, points[:-1]), points[:-1]
     up = np.clip(sign, 0.0, None)
     shares = np.column_stack([np.cumsum(up), np.cumsum(up - sign)])
-    rng = stream(seed, "metric-wasserstein")
     noise = []
-    for _ in range(n_bootstrap):
-        count = rng.poisson(1.0, len(sign))
+    for count in _replicas(seed, n_bootstrap, len(sign)):
         drawn = np.cumsum(up * count), np.cumsum((up - sign) * count)
         replica = [total[points] / max(total[-1], 1e-300) for total in drawn]
         noise.append(replica[0] - replica[1] - (shares[points, 0] - shares[points, 1]))
     difference = shares[points, 0] - shares[points, 1]
     return norm_error(difference, np.array(noise), lambda d: float(np.abs(d) @ steps))
+
+
+def _replicas(seed: int, n_bootstrap: int, n: int) -> Iterable[np.ndarray]:
+    """Return the Poisson weights (n,) of each replica, which all columns of a table have."""
+    if n_bootstrap * n <= MOST_KEPT:
+        return _kept_replicas(seed, n_bootstrap, n)
+    rng = stream(seed, "metric-wasserstein")
+    return (rng.poisson(1.0, n) for _ in range(n_bootstrap))
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_replicas(seed: int, n_bootstrap: int, n: int) -> np.ndarray:
+    rng = stream(seed, "metric-wasserstein")
+    drawn = np.empty((n_bootstrap, n), dtype=np.uint8)
+    for row in drawn:
+        row[:] = rng.poisson(1.0, n)
+    return drawn
 
 
 def profile(

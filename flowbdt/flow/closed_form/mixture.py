@@ -50,7 +50,8 @@ class MixturePreconditioner(Preconditioner):
 
     Parameters
     ----------
-    n_components : int >= 1 or "auto": the number with the highest likelihood of held-out rows
+    n_components : int >= 1 or "auto": the number with the highest likelihood of held-out rows, but
+        at least 40 or a hundredth of the rows, whichever is less, unless that number is 1
     covariance : "full", "low_rank", or "auto": full up to 64 latent columns
     rank : int >= 1, factors per component of low-rank covariances
     shrinkage : float >= 0, number of events by which a component's covariance is drawn to the

@@ -124,6 +124,35 @@ class InverseArrays(NamedTuple):
     largest: float
 
 
+class DiscreteArrays(NamedTuple):
+    """The discrete columns, in the order in which they are drawn; q of them, of K_k values each.
+
+    places, centre, scale (p,): the numeric columns that classifiers see, and what takes them to
+    float32, within plus and minus ``largest``. forests (q + 1,): those of column k are forests[k]
+    to forests[k + 1]. first (q + 1,): where its values begin in what has a number for each:
+    log_frequency, float32; atom, what the value enters in another column, NaN for nothing; source,
+    which column's number it enters there, -1 for none. enters (q, 3): that other column, -1 for
+    none, its number among ``places``, -1 for none, and how it is stored, within limits (q, 2).
+    rules (q + 1,): those of column k are rules[k] to rules[k + 1]; rule (R, 2): the earlier column,
+    and where in ``meet``, uint8, the values (K_before, K_k) begin that may meet.
+    """
+
+    places: np.ndarray
+    centre: np.ndarray
+    scale: np.ndarray
+    largest: float
+    forests: np.ndarray
+    first: np.ndarray
+    log_frequency: np.ndarray
+    atom: np.ndarray
+    source: np.ndarray
+    enters: np.ndarray
+    limits: np.ndarray
+    rules: np.ndarray
+    rule: np.ndarray
+    meet: np.ndarray
+
+
 class Workspace(NamedTuple):
     """Working memory of one thread."""
 

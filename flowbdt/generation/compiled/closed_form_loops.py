@@ -49,7 +49,7 @@ def _largest(values):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _softmax(log_joint, weights, room):  # type: ignore[no-untyped-def]
+def softmax(log_joint, weights, room):  # type: ignore[no-untyped-def]
     """Fill ``weights`` (K,) with exp(log_joint) over its sum.
 
     exp(y) is 2^n exp(y - n log 2) with a Taylor polynomial of degree 13, good to 2e-16.
@@ -217,7 +217,7 @@ def _closed_form(form, s, x, cond, n, room):  # type: ignore[no-untyped-def]
         _inner(form, s, rows, room)
         for r in range(rows):
             _joint(form, s, room.centred[r], room.inner[r], room.joint)
-            _softmax(room.joint, room.weights[low + r], room)
+            softmax(room.joint, room.weights[low + r], room)
         if form.turn[s, 2] > 0.0:
             _end_points(form, s, x, low, rows, room)
         else:

@@ -13,7 +13,7 @@ undone = compiled_functions(column_operations)["undone"]
 
 
 @compiled
-def _stored(kind, p, value):  # type: ignore[no-untyped-def]
+def stored(kind, p, value):  # type: ignore[no-untyped-def]
     """Return the value as the type of its column holds it."""
     if kind == arrays.SINGLE:
         return np.float64(np.float32(min(max(value, p[0]), p[1])))
@@ -86,12 +86,12 @@ def restore(inverse, z, x, latent, stack):  # type: ignore[no-untyped-def]
             column = inverse.columns[i]
             if column[0] >= -1:
                 value = undone(inverse, column[1], column[2], latent, column[0])
-                x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
+                x[r, i] = stored(column[3], inverse.numbers[column[4] :], value)
         for q in range(len(inverse.relations)):
             i, begin, end, at = inverse.relations[q]
             value, column = _related(inverse, begin, end, x[r], stack), inverse.columns[i]
             if not math.isfinite(value):
                 value = inverse.numbers[at + 1] if value > 0 else inverse.numbers[at]
                 undefined += 1
-            x[r, i] = _stored(column[3], inverse.numbers[column[4] :], value)
+            x[r, i] = stored(column[3], inverse.numbers[column[4] :], value)
     return undefined

@@ -19,11 +19,13 @@ import numpy as np
 from ...errors import ConfigError, InputError, MissingExtra, SlowWarning
 from ...flow.closed_form.expectation_maximisation import gap_patterns
 from ...flow.step_inputs import StepInputs
+from ...tables.conditions import ColumnScaling
 from ...tables.transforms import TableTransform
 from ...trees.boosted_trees import BoostedTrees
 from ...trees.tree_arrays import Forest, forests
 from ..packed.check_arrays import check_inverse, check_steps, check_trees
 from ..packed.pack_columns import pack_inverse
+from ..packed.pack_discrete import pack_discrete
 from ..packed.pack_steps import SolverProgram, pack_form, pack_solver, pack_trees
 from .arrays import (
     DEEPEST_STACK,
@@ -118,6 +120,51 @@ class CompiledTrees:
         _loops("tree_loops").predict(self.trees, 0, len(self.trees.table), rows, result, memory)
         self._workspaces.free.append(memory)
         return result
+
+
+class CompiledDiscrete:
+    """The classifiers of all discrete columns in one pass, row by row. See `DiscreteArrays`.
+
+    Parameters are those of `pack_discrete`. Raises ConfigError for what is not compiled.
+    """
+
+    def __init__(
+        self,
+        transform: TableTransform,
+        scaling: ColumnScaling,
+        log_frequencies: Sequence[np.ndarray],
+        forests: Sequence[Sequence[Forest]],
+        n_conditions: int,
+    ) -> None:
+        self.arrays = pack_discrete(transform, scaling, log_frequencies, forests)
+        self.trees = pack_trees([forest for each in forests for forest in each])
+        n_values = max(map(len, log_frequencies))
+        n_inputs = max(len(self.arrays.places) + n_conditions, 1) + len(forests)
+        check_trees(self.trees, n_inputs, n_values)
+
+        def workspace() -> Workspace:
+            room = make_workspace(n_inputs, n_values)
+            weights = np.zeros((1, n_values))
+            return room._replace(
+                joint=weights[0].copy(), shifted=weights[0].copy(), weights=weights
+            )
+
+        self._workspaces, self._n_values = Workspaces(workspace), n_values
+
+    def draw(self, x: np.ndarray, cond: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
+        """Return the codes (n, q) of rows x (n, d), whose numbers of other kinds are entered.
+
+        ``cond`` (n, c) are scaled, ``uniform`` (q, n) random numbers.
+        """
+        codes = np.empty((len(x), len(uniform)), dtype=np.int64)
+        known = np.zeros((len(x), 0)) if cond is None else cond
+        known, allowed = np.ascontiguousarray(known, np.float32), np.zeros(self._n_values, np.uint8)
+        memory = self._workspaces.take()
+        _loops("discrete_loops").draw_columns(
+            self.arrays, self.trees, x, known, uniform, codes, allowed, memory
+        )
+        self._workspaces.free.append(memory)
+        return codes
 
 
 def load_trees(content: bytes, compiled: bool, n_threads: int) -> BoostedTrees | CompiledTrees:

@@ -76,7 +76,7 @@ class _Builder:
         return depth
 
 
-def _storage(dtype: str) -> tuple[int, float, float]:
+def storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
@@ -92,11 +92,11 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), _Builder(), 0
-    if "coordinates" in stored:
-        targets = ", ".join(map(repr, transform.coordinates.targets))
+    if transform.turn or len(transform.coordinates):
+        targets = sorted({*transform.turn.columns, *transform.coordinates.targets})
         raise ConfigError(
-            f"{targets} follow from columns learned in their place, which is not compiled; fit with"
-            " coordinates='columns'"
+            f"{', '.join(map(repr, targets))}: they follow from columns learned in their place, or"
+            " turn with the event, which is not compiled; fit with coordinates='columns'"
         )
     columns = []
     for column in stored["columns"]:
@@ -132,7 +132,7 @@ def _column(
 ) -> tuple[tuple[int, int, int, int, int], int]:
     """Add one column; return its row of `InverseArrays.columns` and its latent width."""
     begin, place, width = len(build.ops), -2, 0
-    kind, low, high = _storage(column["dtype"])
+    kind, low, high = storage(column["dtype"])
     if column["transform"] is not None:
         stored = operations(column["transform"])
         build.ops += [(code, build.put(*numbers)) for code, numbers in stored]

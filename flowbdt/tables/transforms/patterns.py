@@ -52,7 +52,7 @@ class Pattern:
         return np.where(np.isnan(values), self.missing, codes)
 
     @cached_property
-    def _sources(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    def sources(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
         """The atom of each code, NaN for none, and codes of an equality with the other's place."""
         assert self.mixed is not None
         mixed, first = self.mixed, 1 + len(self.mixed.atoms)
@@ -69,7 +69,7 @@ class Pattern:
         """
         if self.mixed is None:
             return
-        (atoms, equal), place = self._sources, self.places[0]
+        (atoms, equal), place = self.sources, self.places[0]
         values = atoms[codes]
         x[:, place] = np.where(np.isnan(values), x[:, place], values)
         for code, other in equal:

@@ -21,6 +21,7 @@ from ..event_table import EventTable
 from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
+from ..turn import StoredTurn, Turn
 from .base import ColumnTransform, build_column
 from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
@@ -70,6 +71,7 @@ class TableTransform:
     first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
         columns keep their shape then, see `choose.straightened`
     coordinates : columns that are learned in place of some of the table; ``spec`` may name them
+    turn : of the events, that is not learned: `inverse` gives events without it, `turned` enters it
 
     Notes
     -----
@@ -100,6 +102,7 @@ class TableTransform:
         particles: Mapping[str, Any] | None = None,
         first: str | None = None,
         coordinates: Coordinates = Coordinates(),  # noqa: B008 (immutable)
+        turn: Turn = Turn(),  # noqa: B008 (immutable)
     ) -> None:
         self.spec = spec
         self.relations = relations
@@ -107,7 +110,7 @@ class TableTransform:
         self.classify = classify
         self.particles = dict(particles or {})
         self.first = first
-        self.coordinates = coordinates
+        self.coordinates, self.turn = coordinates, turn
 
     def fit(self, table: EventTable, used: np.ndarray | None = None) -> TableTransform:
         """Learn from a table; what is smooth from its rows ``used`` (n,), bool, only.
@@ -121,6 +124,7 @@ class TableTransform:
         """
         used = np.ones(table.n, dtype=bool) if used is None else used
         checks.min_rows(int(used.sum()), 2, "fitting the table transform")
+        table = self.turn.out_of(table)
         rows = table if used.all() else table.take(used)
         self._relations = order_relations(
             self.relations, table.names, table.cond_names, read_particles(self.particles)
@@ -259,6 +263,7 @@ class TableTransform:
 
     def codes(self, table: EventTable) -> np.ndarray:
         """Return the codes (n, q), int, of the columns that classifiers draw, in their order."""
+        table = self.turn.out_of(table)
         known = zip(self.skeleton.names, self.skeleton.values, strict=True)
         columns = [self._codes(table, name, values) for name, values in known]
         return np.stack(columns, axis=1) if columns else np.zeros((table.n, 0), dtype=np.int64)
@@ -430,7 +435,7 @@ class TableTransform:
     def _warn_of_constants(self) -> None:
         gaps = self._with_gaps
         names = [c.name for c in self._columns if c.transform and c.transform.name == "constant"]
-        names = [name for name in names if name not in gaps]
+        names = [name for name in names if name not in gaps and name != self.turn.drawn]
         if names:
             shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             warnings.warn(
@@ -456,7 +461,7 @@ class TableTransform:
 
     def latent_rows(self, table: EventTable, first_row: int = 0) -> np.ndarray:
         """Return the latent columns (n, m) of a table before the joint transform; NaN as there."""
-        x = np.full((table.n, len(self._columns)), np.nan)
+        x, table = np.full((table.n, len(self._columns)), np.nan), self.turn.out_of(table)
         for i, column in enumerate(self._columns):
             if self._is_drawn(column):
                 x[:, i] = table.column(column.name)
@@ -703,6 +708,32 @@ class TableTransform:
         if pattern is not None:
             pattern.enter(x, codes[:, k])
 
+    def without_turn(self, x: np.ndarray) -> np.ndarray:
+        """Return rows x (n, d) with their turn taken out; NaN where it is unknown."""
+        if not self.turn:
+            return x
+        x = x.copy()
+        columns = self._by_name(x)
+        for name, values in self.turn.taken_out(columns).items():
+            columns[name][:] = values
+        return x
+
+    def turned(self, x: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        """Return events x (n, d) of `inverse` turned by angles (n,), and what follows from them."""
+        if not self.turn:
+            return x
+        x = x.copy()
+        columns, dtypes = self._by_name(x), {c.name: np.dtype(c.dtype) for c in self._columns}
+        for name, values in self.turn.turned(columns, angle).items():
+            columns[name][:] = as_stored(values, dtypes[name].str)
+            low = self.turn.angles.get(name)
+            if low is not None:  # float32 holds no pi, but what is next to it
+                middle, stored = low + np.pi, columns[name].astype(dtypes[name])
+                inner = np.nextafter(stored, dtypes[name].type(middle))
+                columns[name][:] = np.where(np.abs(stored - middle) > np.pi, inner, stored)
+        self.recompute(x)
+        return x
+
     def recompute(self, x: np.ndarray) -> None:
         """Fill in the targets of the relations of events (n, d), in place."""
         self._compute(self._relations, self._by_name(x))
@@ -753,7 +784,14 @@ class TableTransform:
         """Return one line per column (transform, reason, range allowed) and one for all jointly."""
         lines = []
         for column in self._all_columns:
-            if column.transform is None:
+            if column.name == self.turn.drawn:
+                others = ", ".join(sorted(self.turn.columns - {column.name}))
+                lines.append(
+                    f"{column.name}: not learned, drawn evenly as the common turn of {others}"
+                    if others
+                    else f"{column.name}: not learned, drawn evenly"
+                )
+            elif column.transform is None:
                 lines.append(f"{column.name}: not learned, computed as {column.reason}")
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
@@ -787,6 +825,7 @@ class TableTransform:
             "seed": self.seed,
             "columns": columns,
             **({"coordinates": coordinates} if len(self.coordinates) else {}),
+            **({"turn": self.turn.to_json()} if self.turn else {}),
             "relations": [relation.text for relation in self._relations],
             **({"particles": to_plain(self.particles)} if self._names_particles else {}),
             **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
@@ -824,6 +863,9 @@ class TableTransform:
                 for columns in (data["columns"], coordinates["columns"])
             )
             result.coordinates = Coordinates.from_json(data.get("coordinates"), result.names)
+            result.turn = Turn.from_json(data.get("turn"))
+            if not {*result.turn.columns, *result.turn.reference} <= {*result.names}:
+                raise FormatError("its turn is of other columns")
             if result.coordinates.names != tuple(column.name for column in result._learned):
                 raise FormatError("its learned columns are not those of its coordinates")
             for column in result._all_columns:
@@ -900,6 +942,7 @@ class StoredTable(Stored):
     gaps: list[list[str]] | None = None
     particles: dict[str, dict[str, str | int | float]] | None = None
     coordinates: StoredCoordinates | None = None
+    turn: StoredTurn | None = None
 
 
 def _fineness(dtype: str) -> tuple[bool, int]:

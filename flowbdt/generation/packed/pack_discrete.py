@@ -1,0 +1,71 @@
+"""The discrete columns of a table as flat arrays, which `discrete_loops` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from ...tables.conditions import LARGEST_SINGLE, ColumnScaling
+from ...tables.transforms import TableTransform
+from ...trees.tree_arrays import Forest
+from ..compiled.arrays import DiscreteArrays, read_only
+from .pack_columns import storage
+
+
+def pack_discrete(
+    transform: TableTransform,
+    scaling: ColumnScaling,
+    log_frequencies: Sequence[np.ndarray],
+    forests: Sequence[Sequence[Forest]],
+) -> DiscreteArrays:
+    """Return how the discrete columns of a transform are drawn.
+
+    ``scaling`` is that of all columns; of each classifier there are the log frequencies (K,) and
+    the trees. Raises ConfigError for a type of column that is not compiled.
+    """
+    skeleton, places = transform.skeleton, transform.numeric_places
+    enters, limits, atoms, sources = [], [], [], []
+    for name, values in zip(skeleton.names, skeleton.values, strict=True):
+        pattern = transform.patterns.get(name)
+        atom, source = np.full(len(values), np.nan), np.full(len(values), -1)
+        row, ends = (-1, -1, 0), (0.0, 0.0)
+        if pattern is not None and pattern.mixed is not None:
+            atom, equal = pattern.sources
+            for code, other in equal:
+                source[code] = other
+            place = pattern.places[0]
+            kind, low, high = storage(pattern.dtype)
+            ends = low, high
+            row = place, places.index(place) if place in places else -1, kind
+        enters.append(row)
+        limits.append(ends)
+        atoms.append(atom[: len(values)])
+        sources.append(source)
+    rules = sorted((j, i) for i, j in skeleton.allowed)
+    meet = [skeleton.allowed[i, j].ravel() for j, i in rules]
+    begins = accumulate((len(each) for each in meet), initial=0)
+    return DiscreteArrays(
+        read_only(places, np.int64),
+        read_only(scaling.centre[places], np.float64),
+        read_only(scaling.scale[places], np.float64),
+        LARGEST_SINGLE,
+        _edges(forests),
+        _edges(log_frequencies),
+        read_only(np.concatenate(log_frequencies), np.float32),
+        read_only(np.concatenate(atoms), np.float64),
+        read_only(np.concatenate(sources), np.int64),
+        read_only(enters, np.int64),
+        read_only(limits, np.float64),
+        read_only(np.searchsorted([j for j, _ in rules], range(len(skeleton) + 1)), np.int64),
+        read_only(
+            [(i, at) for (_, i), at in zip(rules, begins, strict=False)] or [(0, 0)], np.int64
+        ),
+        read_only(np.concatenate([np.zeros(0), *meet]), np.uint8),
+    )
+
+
+def _edges(parts: Sequence[Sequence[object] | np.ndarray]) -> np.ndarray:
+    """Return where each of some parts, joined, begins, and their end."""
+    return read_only(np.cumsum([0, *map(len, parts)]), np.int64)
