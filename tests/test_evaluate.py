@@ -178,7 +178,7 @@ def test_partners_have_equal_conditions_and_each_real_event_its_share() -> None:
     assert number[5:8] == [number[0], number[1], number[0]]
     assert number[8] == number[3]
     assert len({*number[:5], number[9]}) == 6
-    assert partners_of(real, generated + 10.0) is None
+    assert partners_of(real, np.array([[8.0], [9.0]])) is None
     assert partners_of(None, None) is None
 
 

@@ -1,0 +1,393 @@
+"""Judge a chain on events that it was not trained on: real against generated output, bin by bin."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...evaluation.metrics.base import Result, uncertain
+from ...evaluation.metrics.classifier import classifier_auc, make_mlp
+from ...seeding import derive, split_mask, stream
+from ...tables.particles import wrapped
+from ...trees.boosted_trees import make_classifier
+from .chain import ResponseChain
+from .declaration import Home
+from .events import Events, check_finite
+from .quantities import Quantity
+from .stage_tables import Rows, matches_of, needed_branches, stage_table
+
+RATIOS, DIFFERENCES, ANGLES = ("pt", "mass", "energy", "E"), ("eta", "rapidity"), ("phi",)
+"""Endings of branches that are compared with the parent's of the same ending."""
+
+SMALLEST_BIN = 500
+"""Objects in a bin, at least."""
+FEW_VALUES = 10
+"""Values of a branch of the parent by which repeated values are told apart."""
+REPEATED = 0.01
+"""Share of one value from which on it is a repeated one."""
+MOST_JUDGED = 20_000
+"""Rows of each kind that classifiers see."""
+
+QUANTILES = {"16%": 0.16, "median": 0.5, "84%": 0.84}
+Bins = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number of real and of generated events.
+
+    ``error`` is that of the difference: bootstrap of the events, with the error that the training
+    events leave.
+    """
+
+    quantity: str
+    bin: str
+    n: int
+    real: float
+    generated: float
+    error: float
+
+    @property
+    def pull(self) -> float:
+        """The difference in units of its error."""
+        return (self.generated - self.real) / self.error if self.error > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class ResponseScores:
+    """What `judge_response` found: comparisons, and areas under ROC curves by stage and judge."""
+
+    comparisons: list[Comparison]
+    areas: dict[str, dict[str, Result]]
+    n_events: int
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return bins, chi2 per bin and largest pull of each quantity."""
+        pulls: dict[str, list[float]] = {}
+        for one in self.comparisons:
+            pulls.setdefault(one.quantity, []).append(one.pull)
+        return {
+            name: {
+                "bins": len(of),
+                "chi2_per_bin": float(np.square(of).mean()),
+                "largest_pull": float(np.abs(of).max()),
+            }
+            for name, of in pulls.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
+        areas = {k: {j: r.to_json() for j, r in of.items()} for k, of in self.areas.items()}
+        compared = [{**asdict(one), "pull": one.pull} for one in self.comparisons]
+        return {
+            "events": self.n_events,
+            "summary": self.summary(),
+            "areas": areas,
+            "comparisons": compared,
+        }
+
+    def text(self) -> str:
+        """Return tables: by quantity, areas under ROC curves, and all bins."""
+        lines = [f"{'quantity':44} bins  chi2/bin  largest pull"]
+        for name, sums in self.summary().items():
+            chi2, pull = sums["chi2_per_bin"], sums["largest_pull"]
+            lines.append(f"{name:44} {sums['bins']:4}  {chi2:8.2f}  {pull:12.1f}")
+        lines += ["", "real against generated, AUC (0.5: not told apart)"]
+        for name, judges in self.areas.items():
+            said = "  ".join(f"{judge} {result.text()}" for judge, result in judges.items())
+            lines.append(f"{name:24} {said}")
+        lines += ["", f"{'quantity':44} {'bin':44} {'n':>7} {'real':>10} {'generated':>10}  pull"]
+        for one in self.comparisons:
+            numbers = f"{one.real:10.4g} {uncertain(one.generated, one.error):>18}"
+            lines.append(f"{one.quantity:44} {one.bin:44} {one.n:7} {numbers} {one.pull:5.1f}")
+        return "\n".join(lines)
+
+
+def judge_response(
+    chain: ResponseChain,
+    events: Any,
+    *,
+    bins: Bins | None = None,
+    seed: int = 0,
+    n_bootstrap: int = 40,
+    quick: bool = False,
+) -> ResponseScores:
+    """Generate output for the input of events, and compare it with their own.
+
+    Parameters
+    ----------
+    events : as for `ResponseChain.fit`, not trained on
+    bins : edges by branch or expression of the parent, such as ``{"GenJet_pt": [15, 20, 30, 50],
+        "abs(GenJet_eta)": [0, 1.3, 2.5, 4.7]}``; by default quantiles of pt and abs(eta). Bins of
+        fewer than 500 objects are left out
+    seed : of the generated events, bootstrap and classifiers
+    n_bootstrap : replicas of the events
+    quick : one split and one model of each classifier instead of three each
+
+    Raises InputError if branches are missing.
+    """
+    real = Events.of(events)
+    content = chain.content_
+    needed = {b for home in content.homes for b in needed_branches(home, None)}
+    if missing := sorted(needed - {*real.names, *(f"n{name}" for name in real.collections)}):
+        raise InputError(f"to judge a chain, events need its output too; missing: {missing}")
+    check_finite(real, sorted(needed & set(real.names)))
+    generated = Events.of(chain.sample(events, random_state=derive(seed, "judge")))
+    rng = stream(seed, "judge-bootstrap")
+    weights = rng.poisson(1.0, (n_bootstrap, real.n)).astype(np.float64)
+    pair = real, generated
+    comparisons: list[Comparison] = []
+    for home in content.homes:
+        rows = max(content.stages[home.stages[0].name].rows, 1)
+        comparer = _Comparer(home, pair, weights, real.n, _training_share(home, real, rows))
+        comparisons += comparer.event() if home.is_event else comparer.objects(bins)
+    return ResponseScores(comparisons, _areas(chain, pair, seed, quick), real.n)
+
+
+def _training_share(home: Home, events: Events, rows: int) -> float:
+    """Return judged over trained rows: the variance that training adds, in units of the other."""
+    if home.is_event or home.parent is None:
+        return events.n / rows
+    return len(events.collections[home.parent]) / rows
+
+
+class _Comparer:
+    """Compares real and generated output of a collection or of event columns."""
+
+    def __init__(
+        self,
+        home: Home,
+        pair: tuple[Events, Events],
+        weights: np.ndarray,
+        n: int,
+        training: float,
+    ) -> None:
+        self.home, self.pair, self.weights, self.n = home, pair, weights, n
+        self.training = training
+
+    def event(self) -> Iterator[Comparison]:
+        """Yield mean and quantiles of event columns."""
+        for name in self.home.columns:
+            values = [(e.columns[name].astype(np.float64), np.arange(self.n)) for e in self.pair]
+            yield from self._shape(name, "all", values)
+
+    def objects(self, bins: Bins | None) -> Iterator[Comparison]:
+        """Yield what is compared of a collection."""
+        yield from self._numbers()
+        if self.home.parent is not None:
+            cells = list(self._cells(bins))
+            yield from self._efficiency(cells)
+            yield from self._response(cells)
+        yield from self._repeated()
+
+    def _numbers(self) -> Iterator[Comparison]:
+        name = self.home.name
+        every = np.arange(self.n)
+        counts = [(e.collections[name].counts.astype(np.float64), every) for e in self.pair]
+        yield self._mean(f"n{name} per event", "all", counts)
+        if self.home.parent is not None and not self.home.dropped:
+            fakes = []
+            for events in self.pair:
+                objects, parent = events.collections[name], matches_of(self.home, events).parent
+                number = np.bincount(objects.event[parent < 0], minlength=self.n)
+                fakes.append((number.astype(np.float64), every))
+            yield self._mean(f"{name} without parent per event", "all", fakes)
+
+    def _cells(self, bins: Bins | None) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield bins of parents: name, and which parents (p,) are in it."""
+        events = self.pair[0]
+        parents = events.collections[str(self.home.parent)]
+        rows = Rows.of_objects(parents, np.arange(len(parents)))
+        axes = []
+        for text, edges in self._edges(bins, rows):
+            quantity = Quantity.parse(f"axis = {text}")
+            values = quantity.values(events, rows.event, rows.own)
+            spans = itertools.pairwise(edges)
+            axes.append([(f"{text} {a:g}-{b:g}", (values >= a) & (values < b)) for a, b in spans])
+        for parts in itertools.product(*axes):
+            inside = np.logical_and.reduce([mask for _, mask in parts])
+            if inside.sum() >= SMALLEST_BIN:
+                yield ", ".join(name for name, _ in parts), inside
+
+    def _edges(self, bins: Bins | None, rows: Rows) -> Iterator[tuple[str, Sequence[float]]]:
+        if bins is not None:
+            own = {text: b for text, b in bins.items() if self._is_own(text, rows)}
+            yield from own.items()
+            return
+        name = self.home.parent
+        for branch, text, n_bins in ((f"{name}_pt", "{}", 5), (f"{name}_eta", "abs({})", 3)):
+            if branch in rows.own:
+                values = rows.own[branch].astype(np.float64)
+                values = np.abs(values) if "abs" in text else values
+                inner = np.quantile(values, np.linspace(0, 1, n_bins + 1)[:-1])
+                edges = sorted({float(f"{edge:.3g}") for edge in inner})
+                yield text.format(branch), [*edges, float(f"{1.01 * values.max() + 1:.3g}")]
+
+    def _is_own(self, text: str, rows: Rows) -> bool:
+        sources = Quantity.parse(f"axis = {text}").own
+        return not sources.isdisjoint(rows.own)
+
+    def _efficiency(self, cells: list[tuple[str, np.ndarray]]) -> Iterator[Comparison]:
+        event = self.pair[0].collections[str(self.home.parent)].event
+        found = [(matches_of(self.home, e).number > 0).astype(np.float64) for e in self.pair]
+        for name, inside in cells:
+            values = [(one[inside], event[inside]) for one in found]
+            yield self._mean(f"{self.home.name} efficiency", name, values)
+
+    def _response(self, cells: list[tuple[str, np.ndarray]]) -> Iterator[Comparison]:
+        parent = str(self.home.parent)
+        for column in self.home.columns:
+            ending = column.removeprefix(f"{self.home.name}_")
+            other = f"{parent}_{ending}"
+            if other not in self.pair[0].collections[parent].columns:
+                continue
+            if ending not in (*RATIOS, *DIFFERENCES, *ANGLES):
+                continue
+            sign = "/" if ending in RATIOS else "-"
+            found = [self._paired(events, column, other, ending) for events in self.pair]
+            for name, inside in cells:
+                values = [(r[inside[place]], event[inside[place]]) for r, event, place in found]
+                if min(len(v) for v, _ in values) >= SMALLEST_BIN:
+                    yield from self._shape(f"{column} {sign} {other}", name, values)
+
+    def _paired(
+        self, events: Events, column: str, other: str, ending: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return response, event and parent of matched objects (m,)."""
+        objects, parents = events.collections[self.home.name], matches_of(self.home, events).parent
+        rows = np.flatnonzero(parents >= 0)
+        x = objects.columns[column][rows].astype(np.float64)
+        y = events.collections[str(self.home.parent)].columns[other][parents[rows]]
+        if ending in RATIOS:
+            good = y > 0
+            rows, x, y = rows[good], x[good], y[good]
+            values = x / y
+        else:
+            values = x - y if ending in DIFFERENCES else wrapped(x - y)
+        return values, objects.event[rows], parents[rows]
+
+    def _repeated(self) -> Iterator[Comparison]:
+        """Yield shares of repeated values of columns, by values of few-valued parent branches."""
+        for column in self.home.columns:
+            values = self.pair[0].collections[self.home.name].columns[column]
+            if values.dtype.kind != "f" or not len(values):
+                continue
+            known, counts = np.unique(values, return_counts=True)
+            often = counts > REPEATED * len(values)
+            for value in known[often]:
+                for label, rows in self._groups():
+                    parts = []
+                    for events, mask in zip(self.pair, rows, strict=True):
+                        objects = events.collections[self.home.name]
+                        here = (objects.columns[column] == value).astype(np.float64)
+                        parts.append((here[mask], objects.event[mask]))
+                    if min(len(v) for v, _ in parts) >= SMALLEST_BIN:
+                        yield self._mean(f"{column} = {value:g}", label, parts)
+
+    def _groups(self) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """Yield groups of objects: name, and which (m,) of real and generated ones."""
+        sizes = [len(events.collections[self.home.name]) for events in self.pair]
+        yield "all", [np.ones(size, dtype=bool) for size in sizes]
+        if self.home.parent is None:
+            return
+        parents = [matches_of(self.home, events).parent for events in self.pair]
+        yield "without parent", [parent < 0 for parent in parents]
+        for name, values in self.pair[0].collections[self.home.parent].columns.items():
+            known = np.unique(values[:10_000])
+            if values.dtype.kind in "iub" and 1 < len(known) <= FEW_VALUES:
+                for value in known:
+                    of = [(p >= 0) & (values[np.maximum(p, 0)] == value) for p in parents]
+                    yield f"{name} = {value}", of
+
+    def _mean(self, quantity: str, cell: str, values: list[Any]) -> Comparison:
+        (mean, *_), replicas = self._both(values, lambda v, w: _weighted_mean(v, w)[:, None])
+        return self._compared(quantity, cell, len(values[0][0]), mean, replicas, 0)
+
+    def _shape(self, quantity: str, cell: str, values: list[Any]) -> Iterator[Comparison]:
+        """Yield mean, half of the 16 to 84% range, and quantiles."""
+
+        def numbers(v: np.ndarray, w: np.ndarray) -> np.ndarray:
+            quantiles = weighted_quantiles(v, w, list(QUANTILES.values()))
+            width = (quantiles[:, 2] - quantiles[:, 0]) / 2
+            return np.column_stack([_weighted_mean(v, w), width, quantiles])
+
+        found, replicas = self._both(values, numbers)
+        for k, name in enumerate(("mean", "width", *QUANTILES)):
+            one = self._compared(
+                f"{quantity}, {name}", cell, len(values[0][0]), found[k], replicas, k
+            )
+            yield one
+
+    def _both(self, values: list[Any], function: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return numbers of real and generated events (k, 2), and their replicas (B, k) each."""
+        found, replicas = [], []
+        for numbers, event in values:
+            found.append(function(numbers, np.ones((1, len(numbers))))[0])
+            replicas.append(function(numbers, self.weights[:, event]))
+        return list(np.array(found).T), replicas
+
+    def _compared(
+        self, quantity: str, cell: str, n: int, pair: Any, replicas: list[np.ndarray], k: int
+    ) -> Comparison:
+        difference = replicas[1][:, k] - replicas[0][:, k]
+        variance = np.nanvar(difference) + self.training * np.nanvar(replicas[0][:, k])
+        real, generated = map(float, pair)
+        return Comparison(quantity, cell, n, real, generated, float(np.sqrt(variance)))
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return means (B,) of values (m,) with weights (B, m)."""
+    return np.asarray(weights @ values / np.maximum(weights.sum(axis=1), 1e-300))
+
+
+def weighted_quantiles(
+    values: np.ndarray, weights: np.ndarray, shares: Sequence[float]
+) -> np.ndarray:
+    """Return quantiles (B, q) of values (m,) with weights (B, m)."""
+    order = np.argsort(values)
+    ordered, sums = values[order], np.cumsum(weights[:, order], axis=1)
+    middle = sums - weights[:, order] / 2
+    wanted = np.asarray(shares)
+    return np.array(
+        [np.interp(wanted * s[-1], m, ordered) for m, s in zip(middle, sums, strict=True)]
+    )
+
+
+def _areas(
+    chain: ResponseChain, pair: tuple[Events, Events], seed: int, quick: bool
+) -> dict[str, dict[str, Result]]:
+    """Return by stage how well classifiers of conditions and columns tell real from generated.
+
+    Real rows are those of every second event, generated ones of the others: the same conditions in
+    both would tell a classifier what is in its test.
+    """
+    halves = [events.take(np.arange(k, events.n, 2)) for k, events in enumerate(pair)]
+    judges: dict[str, Any] = {"trees": make_classifier, "network": make_mlp}
+    repeats = 1 if quick else 3
+    areas: dict[str, dict[str, Result]] = {}
+    for home in chain.content_.homes:
+        for stage in home.stages:
+            if chain.content_.stages[stage.name].constant is not None:
+                continue
+            rows = []
+            for k, events in enumerate(halves):
+                table = stage_table(stage, home, events, None)
+                cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
+                cond = cond[:, : len(stage.conditions)]
+                x = np.hstack([cond, table.x])
+                if len(x) > MOST_JUDGED:
+                    x = x[split_mask(len(x), MOST_JUDGED / len(x), derive(seed, "judged", k))]
+                rows.append(np.nan_to_num(x))
+            if min(map(len, rows)) < SMALLEST_BIN:
+                continue
+            settings: Any = {"n_model_seeds": repeats, "n_split_seeds": repeats, "seed": seed}
+            areas[stage.name] = {
+                name: classifier_auc(rows[0], rows[1], make, name=name, **settings)
+                for name, make in judges.items()
+            }
+    return areas

@@ -1,0 +1,76 @@
+"""Columns that add up to one, such as energy fractions, learned as shares of what is left.
+
+Of the columns a, b, c those learned are a and b / (1 - a): any numbers from 0 to 1 give columns
+that add up to one, and what is exactly 0 or 1 stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...errors import InputError
+from ...tables.expressions import share_of
+from .events import Objects
+
+TOLERANCE = 1e-3
+"""Largest deviation of a sum from one in training (rounded data)."""
+NOTHING = 1e-6
+"""Least that is left, below which a share of it is 0."""
+
+
+def learned_names(columns: Sequence[str]) -> dict[str, str]:
+    """Return the learned name of all columns but the last, which follows from them."""
+    return {name: name if not i else f"{name}_of_rest" for i, name in enumerate(columns[:-1])}
+
+
+def as_learned(
+    columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Return the columns (r,) that are learned in place of these."""
+    result, shared = {}, {name for group in groups for name in group}
+    for name, values in columns.items():
+        if name not in shared:
+            result[name] = values
+            continue
+        group = next(group for group in groups if name in group)
+        if name == group[-1]:
+            continue
+        rest = sum(columns[other].astype(np.float64) for other in group[group.index(name) :])
+        share = columns[name] / np.where(rest > NOTHING, rest, 1.0)
+        share = np.where(rest > NOTHING, share, 0.0)
+        result[learned_names(group)[name]] = share.astype(values.dtype)
+    return result
+
+
+def as_given(
+    learned: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Return the columns (r,) of learned ones, in their type."""
+    result = dict(learned)
+    for group in groups:
+        names = learned_names(group)
+        left, dtype = np.ones(len(result[group[0]])), result[group[0]].dtype
+        for column in group[:-1]:
+            share = np.clip(result.pop(names[column]).astype(np.float64), 0.0, 1.0)
+            result[column] = (left * share).astype(dtype)
+            left = np.where(share < 1, left * (1 - share), 0.0)
+        result[group[-1]] = left.astype(dtype)
+    return result
+
+
+def check_shares(
+    columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], objects: Objects
+) -> None:
+    """Raise InputError, with entry and object, where shares of objects do not add up to one."""
+    for group in groups:
+        values = np.array([columns[name] for name in group], dtype=np.float64)
+        wrong = (np.abs(values.sum(axis=0) - 1.0) > TOLERANCE) | (values < 0).any(axis=0)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            listed = " + ".join(f"{name} ({columns[name][row]:g})" for name in group)
+            raise InputError(
+                f"shares must not be negative and add up to 1, which {listed} do not in entry"
+                f" {objects.event[row]}, object {objects.place[row]} ({share_of(wrong)} in all)"
+            )

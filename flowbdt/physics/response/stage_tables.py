@@ -1,0 +1,124 @@
+"""The rows of a stage: objects or events, their conditions, and in training what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...tables.event_table import EventTable
+from .declaration import Home, Stage
+from .events import Events, Objects
+from .matching import Matches, matched_by_distance, matched_by_index
+from .shares import as_learned
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a stage: the event (r,) of each, and columns (r,) that are a row's own."""
+
+    event: np.ndarray
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def conditions(self, events: Events, stage: Stage, names: tuple[str, ...]) -> np.ndarray:
+        """Return conditions (r, c) of these names."""
+        known = dict(self.own)
+        for quantity in stage.quantities:
+            known[quantity.name] = quantity.values(events, self.event, known)
+        return np.column_stack([known[name] for name in names]).astype(np.float64)
+
+    @classmethod
+    def of_objects(cls, objects: Objects, rows: np.ndarray) -> Rows:
+        """Return some objects (r,)."""
+        own = {name: values[rows] for name, values in objects.columns.items()}
+        return cls(objects.event[rows], own)
+
+    @classmethod
+    def of_events(cls, n: int) -> Rows:
+        """Return all events."""
+        return cls(np.arange(n))
+
+    def with_own(self, columns: Mapping[str, np.ndarray]) -> Rows:
+        """Return the rows with more columns of their own."""
+        return Rows(self.event, {**self.own, **columns})
+
+
+def order_name(home: str) -> str:
+    """Return the name of the condition that tells several objects of one parent apart."""
+    return f"{home}_order"
+
+
+def matches_of(home: Home, events: Events) -> Matches:
+    """Return the parents of the objects of training events. Raises InputError."""
+    objects = events.collections[home.name]
+    if home.parent is None:
+        return Matches.of(np.full(len(objects), -1), 0)
+    parents = events.collections[home.parent]
+    if home.distance is not None:
+        return matched_by_distance(objects, home.name, parents, home.parent, home.distance)
+    assert home.index is not None
+    return matched_by_index(objects, home.index, parents, home.parent)
+
+
+def stage_table(stage: Stage, home: Home, events: Events, weight: str | None) -> EventTable:
+    """Return what a stage is trained on: a row for each event, parent, matched or other object."""
+    rows, columns = _training_rows(stage, home, events)
+    columns = as_learned(columns, shares_of(stage, home))
+    names = tuple(quantity.name for quantity in stage.quantities)
+    order = order_name(home.name)
+    if stage.kind == "properties" and rows.own[order].any():
+        names = (*names, order)
+    cond = rows.conditions(events, stage, names) if names else None
+    table = EventTable.of(
+        columns,
+        cond=None if cond is None else EventTable.of(cond, names, missing=True),
+        weight=None if weight is None else events.columns[weight][rows.event],
+    )
+    return table
+
+
+def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict[str, np.ndarray]]:
+    if stage.kind == "event":
+        return Rows.of_events(events.n), {name: events.columns[name] for name in stage.columns}
+    objects, matches = events.collections[home.name], matches_of(home, events)
+    if stage.kind == "number":
+        parents = events.collections[str(home.parent)]
+        return Rows.of_objects(parents, np.arange(len(parents))), {stage.columns[0]: matches.number}
+    others = np.flatnonzero(matches.parent < 0)
+    if stage.kind == "fake number":
+        counts = np.bincount(objects.event[others], minlength=events.n)
+        return Rows.of_events(events.n), {stage.columns[0]: counts}
+    if stage.kind == "fakes":
+        return Rows(objects.event[others]), _columns(objects, stage.columns, others)
+    found = np.flatnonzero(matches.parent >= 0)
+    rows = Rows.of_objects(events.collections[str(home.parent)], matches.parent[found])
+    rows = rows.with_own({order_name(home.name): matches.rank[found]})
+    rows = rows.with_own(_columns(objects, home.columns, found))
+    return rows, _columns(objects, stage.columns, found)
+
+
+def shares_of(stage: Stage, home: Home) -> list[tuple[str, ...]]:
+    """Return the groups of columns of a stage that add up to one."""
+    return [group for group in home.shares if set(group) <= set(stage.columns)]
+
+
+def _columns(objects: Objects, names: tuple[str, ...], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: objects.columns[name][rows] for name in names}
+
+
+def needed_branches(home: Home, weight: str | None) -> set[str]:
+    """Return the branches that training reads."""
+    sources = {s for stage in home.stages for q in stage.quantities for s in q.sources}
+    index = {home.index} if home.index is not None and home.distance is None else set()
+    places = {f"{o}_{one}" for o in (home.name, home.parent) for one in ("eta", "phi")}
+    near = places if home.distance is not None else set()
+    return {*home.columns, *sources, *index, *near, *([weight] if weight else [])}
+
+
+def constant_of(table: EventTable) -> dict[str, tuple[float, str]] | None:
+    """Return value and type of columns that have one value each; None if one varies."""
+    if table.n and (table.x == table.x[0]).all():
+        values = zip(table.x[0].tolist(), table.dtypes, strict=True)
+        return dict(zip(table.names, values, strict=True))
+    return None

@@ -1,0 +1,298 @@
+"""Detector response: a chain of stages on toy events whose response is known."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from flowbdt.cli.main import main
+from flowbdt.errors import ConfigError, FormatError, InputError, RunError
+from flowbdt.physics.response import Declaration, Events, ResponseChain
+from flowbdt.physics.response.chain import ChainInputs, fit_chain
+from flowbdt.physics.response.events import Objects
+from flowbdt.physics.response.matching import matched_by_distance, ranks
+from flowbdt.physics.response.quantities import Quantity
+from flowbdt.physics.response.shares import as_given, as_learned
+
+ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
+
+SETTINGS = {"preset": "fast", "n_steps": 16, "booster": {"n_estimators": 3}}
+CHAIN = {
+    "conditions": ["nPU"],
+    "collections": {
+        "Jet": {
+            "parent": "GenJet",
+            "index": "Jet_genJetIdx",
+            "conditions": ["GenJet_pt", "GenJet_eta"],
+            "columns": ["Jet_pt", "Jet_eta"],
+        }
+    },
+    "event": {"MET": {"conditions": ["ht = sum(Jet_pt)"]}},
+    "model": SETTINGS,
+}
+OFFSET, WIDTH, FAKES = 2.0, 3.0, 0.6
+
+
+def efficiency(eta):
+    return np.where(np.abs(eta) < 1.0, 0.9, 0.6)
+
+
+def toy(n, seed):
+    """Events of jets, found by `efficiency`, smeared by a Gaussian, and Poisson fakes."""
+    rng = np.random.default_rng(seed)
+    gen = Objects(rng.poisson(2.5, n))
+    pt, eta = rng.normal(50.0, 15.0, len(gen)), rng.uniform(-2.0, 2.0, len(gen))
+    phi = rng.uniform(-np.pi, np.pi, len(gen))
+    found = np.flatnonzero(rng.random(len(gen)) < efficiency(eta))
+    fakes = Objects(rng.poisson(FAKES, n))
+    new_pt = [pt[found] + rng.normal(OFFSET, WIDTH, len(found)), rng.normal(20.0, 4.0, len(fakes))]
+    new_eta = [eta[found] + rng.normal(0.0, 0.1, len(found)), rng.uniform(-2, 2, len(fakes))]
+    new_phi = [phi[found], rng.uniform(-np.pi, np.pi, len(fakes))]
+    event = np.concatenate([gen.event[found], fakes.event])
+    index = np.concatenate([gen.place[found], np.full(len(fakes), -1)])
+    jet_pt = np.concatenate(new_pt).astype(np.float32)
+    order = np.lexsort((-jet_pt, event))
+    jets = Objects(
+        np.bincount(event, minlength=n),
+        {
+            "Jet_pt": jet_pt[order],
+            "Jet_eta": np.concatenate(new_eta).astype(np.float32)[order],
+            "Jet_phi": np.concatenate(new_phi)[order],
+            "Jet_genJetIdx": index.astype(np.int32)[order],
+        },
+    )
+    ht = np.bincount(event, jet_pt, n)
+    columns = {"nPU": rng.poisson(20, n), "MET_sumEt": (ht + rng.normal(100.0, 10.0, n))}
+    gen.columns.update(GenJet_pt=pt, GenJet_eta=eta, GenJet_phi=phi)
+    return Events(n, columns, {"GenJet": gen, "Jet": jets}).to_awkward()
+
+
+TRAIN, TEST = toy(1500, 1), toy(600, 2)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("response") / "run"
+    return ResponseChain(CHAIN, random_state=3).fit(TRAIN, folder=folder), folder
+
+
+def same(first, second):
+    return all(ak.array_equal(first[name], second[name], dtype_exact=True) for name in first.fields)
+
+
+def within(value, expected, error, n_errors=3.5):
+    assert abs(value - expected) < n_errors * error, (value, expected, error)
+
+
+def test_response_efficiency_and_fakes_are_those_of_the_toy(chain):
+    new = chain[0].sample(TEST, oversample=2, random_state=4)
+    matched = new.Jet_genJetIdx >= 0
+    place = new.Jet_genJetIdx[matched]
+    shift = np.asarray(ak.flatten(new.Jet_pt[matched] - new.GenJet_pt[place]))
+    n_train = len(ak.flatten(TRAIN.Jet_pt))
+    error = WIDTH * np.sqrt(1 / len(shift) + 1 / n_train)
+    within(shift.mean(), OFFSET, error)
+    within(shift.std(), WIDTH, error)
+    for low, high in ((0.0, 0.9), (1.1, 2.0)):
+        there = (abs(new.GenJet_eta) > low) & (abs(new.GenJet_eta) < high)
+        n_found = ak.sum((abs(new.GenJet_eta[place]) > low) & (abs(new.GenJet_eta[place]) < high))
+        expected, n = efficiency(low), ak.sum(there)
+        within(n_found / n, expected, np.sqrt(expected * (1 - expected) * (2 / n + 1 / n_train)))
+    n_fakes = np.asarray(ak.sum(~matched, axis=1))
+    within(n_fakes.mean(), FAKES, np.sqrt(FAKES * (1 / len(n_fakes) + 1 / len(TRAIN))))
+    assert n_fakes.var() == pytest.approx(FAKES, rel=0.2)
+    rest = np.asarray(new.MET_sumEt) - np.asarray(ak.sum(new.Jet_pt, axis=1))
+    within(rest.mean(), 100.0, 10.0 * np.sqrt(1 / len(rest) + 1 / len(TRAIN)))
+    assert rest.std() == pytest.approx(10.0, rel=0.25)
+
+
+def test_output_has_the_form_of_the_training_events(chain):
+    new = chain[0].sample(TEST, random_state=4)
+    assert set(new.fields) == {*TEST.fields, "parent_event"} - {"Jet_phi"}
+    for name in set(new.fields) & set(TEST.fields):
+        assert str(new[name].type) == str(TEST[name].type)
+    assert ak.all(new.Jet_pt[:, 1:] <= new.Jet_pt[:, :-1])
+    assert ak.all(new.Jet_genJetIdx < ak.num(new.GenJet_pt))
+    assert same(new[["GenJet_pt", "nPU"]], TEST[["GenJet_pt", "nPU"]])
+
+
+def test_an_event_depends_on_its_number_and_the_seed_only(chain, tmp_path):
+    model, folder = chain
+    whole = model.sample(TEST, random_state=4)
+    assert same(whole[200:], model.sample(TEST[200:], first=200, random_state=4))
+    blocks = model.sample_blocks([TEST[:50], TEST[50:51], TEST[51:]], random_state=4)
+    assert same(whole, Events.concatenate(list(blocks)).to_awkward())
+    copies = model.sample(TEST, oversample=3, random_state=4)
+    assert same(whole, copies[copies["copy"] == 0])
+    assert copies.parent_event.to_list()[:7] == [0, 0, 0, 1, 1, 1, 2]
+    assert not same(whole, copies[copies["copy"] == 1])
+    assert not same(whole, model.sample(TEST, random_state=5))
+    model.save(tmp_path / "jets.chain")
+    for path in (tmp_path / "jets.chain", folder):
+        assert same(whole, ResponseChain.load(path).sample(TEST, random_state=4))
+
+
+def test_an_interrupted_chain_ends_in_the_same_bytes(chain, tmp_path):
+    model, folder = chain
+    broken = tmp_path / "run"
+    shutil.copytree(folder, broken)
+    shutil.rmtree(broken / "stages" / "Jet.fakes")
+    (broken / "stages" / "Jet" / "manifest.json").unlink()
+    (broken / "stages" / "Jet" / "steps" / "0001.ubj").unlink()
+    with pytest.raises(FormatError, match=r"Jet.*not complete|not trained"):
+        ResponseChain.load(broken)
+    again = ResponseChain(CHAIN, random_state=3).fit(TRAIN, folder=broken)
+    assert again.archive_ == model.archive_
+    inputs = ChainInputs.of(Declaration.of(CHAIN), TRAIN, 3)
+    with pytest.raises(RunError, match="--resume"):
+        fit_chain(inputs, broken)
+    with pytest.raises(RunError, match="another chain"):
+        ResponseChain(CHAIN, random_state=4).fit(TRAIN, folder=broken)
+
+
+def changed(**branches):
+    return ak.with_field(TRAIN, *reversed(next(iter(branches.items()))))
+
+
+def spec(**parts):
+    return {**CHAIN, **parts}
+
+
+def jet(**parts):
+    return spec(collections={"Jet": {**CHAIN["collections"]["Jet"], **parts}})
+
+
+BAD_DECLARATIONS = {
+    "unknown": (jet(parent="GenJets"), "unknown parent 'GenJets'. Did you mean 'GenJet'"),
+    "branch": (jet(conditions=["GenJet_p"]), "unknown branch 'GenJet_p'. Did you mean 'GenJet_pt'"),
+    "column": (jet(columns=["Jet_p"]), "unknown column 'Jet_p'"),
+    "setting": (jet(parents="GenJet"), "unknown setting 'parents'. Did you mean 'parent'"),
+    "no index": (jet(index=None), "'parent' goes with 'index'"),
+    "circle": (jet(conditions=["GenJet_pt", "MET_sumEt"]), "in a circle: Jet needs MET_sumEt"),
+    "own": (jet(conditions=["Jet_eta"]), "in a circle: stage Jet is given Jet_eta"),
+    "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
+    "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
+    "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns"),
+    "nothing": ({"model": SETTINGS}, "a chain needs collections or event columns"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DECLARATIONS)
+def test_a_wrong_declaration_is_refused(case):
+    declared, message = BAD_DECLARATIONS[case]
+    with pytest.raises(ConfigError) as caught:
+        ChainInputs.of(Declaration.of(declared), TRAIN, 1)
+    assert message in str(caught.value)
+
+
+def test_wrong_events_are_refused_with_branch_and_entry(chain):
+    index = ak.where(ak.local_index(TRAIN.Jet_pt) == 0, 30, TRAIN.Jet_genJetIdx)
+    entry = int(np.argmax(np.asarray(ak.num(TRAIN.Jet_pt)) > 0))
+    nan = ak.where(ak.local_index(TRAIN.GenJet_pt) == 1, np.nan, TRAIN.GenJet_pt)
+    second = int(np.argmax(np.asarray(ak.num(TRAIN.GenJet_pt)) > 1))
+    cases = {
+        f"'Jet_genJetIdx' is 30 in entry {entry}, object 0": changed(Jet_genJetIdx=index),
+        f"'GenJet_pt' is nan .* entry {second}, object 1": changed(GenJet_pt=nan),
+        "'GenJet_eta' has . objects in entry": changed(GenJet_eta=TRAIN.GenJet_eta[:, 1:]),
+        "there are no events": TRAIN[:0],
+        r"stage Jet\S* has \d+ rows? to learn from": TRAIN[:2],
+        "add up to 1": changed(Jet_eta=-TRAIN.Jet_pt),
+    }
+    for message, events in cases.items():
+        declared = jet(shares=[["Jet_pt", "Jet_eta"]]) if message == "add up to 1" else CHAIN
+        with pytest.raises(InputError, match=message):
+            ChainInputs.of(Declaration.of(declared), events, 1)
+    without = TEST[[name for name in TEST.fields if name != "nPU"]]
+    with pytest.raises(InputError, match="unknown branch 'nPU'"):
+        chain[0].sample(without)
+    with pytest.raises(InputError, match=r"'GenJet_pt' is nan .*entry 7\d\d"):
+        list(
+            chain[0].sample_blocks([TEST[:10]], first=700 - 10)
+            and chain[0].sample_blocks([TEST, changed(GenJet_pt=nan)], first=100)
+        )
+
+
+def test_events_without_objects_are_given_back_empty(chain):
+    empty = TEST[ak.num(TEST.GenJet_pt) == 0][:3]
+    new = chain[0].sample(empty, random_state=1)
+    assert ak.all(ak.flatten(new.Jet_genJetIdx) == -1)
+    none = TRAIN[:100]
+    for name in ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_genJetIdx"):
+        none = ak.with_field(none, none[name][:, :0], name)
+    with pytest.raises(InputError, match="stage Jet has 0 rows"):
+        ChainInputs.of(Declaration.of(CHAIN), none, 1)
+
+
+def test_quantities_of_objects():
+    jets = Objects(np.array([2, 0, 1]), {"Jet_pt": np.array([3.0, 5.0, 7.0])})
+    events = Events(3, {"met": np.array([1.0, 2.0, 3.0])}, {"Jet": jets})
+    expected = {
+        "ht = sum(Jet_pt)": [8, 0, 7],
+        "n = count(Jet_pt > 4) + nJet": [3, 0, 2],
+        "most = max(Jet_pt) - met": [4, np.nan, 4],
+        "far = sum(Jet_pt * (met > 1))": [0, 0, 7],
+        "middle = mean(Jet_pt)": [4, np.nan, 7],
+        "met": [1, 2, 3],
+    }
+    for text, values in expected.items():
+        np.testing.assert_equal(Quantity.parse(text).values(events, np.arange(3), {}), values)
+    twice = Quantity.parse("twice = 2 * ht + met", ["ht"])
+    assert twice.sources == {"met"}
+    assert twice.values(events, np.arange(2), {"ht": np.array([4.0, 5.0])}).tolist() == [9, 12]
+    for text in ("sum(Jet_pt)", "a = b = met", "a = sum(met, met)", "a = import os", 3):
+        with pytest.raises(ConfigError):
+            Quantity.parse(text)
+
+
+def test_shares_add_up_to_one_and_keep_their_zeros():
+    rng = np.random.default_rng(0)
+    values = rng.dirichlet(np.ones(4), 200) * (rng.random((200, 4)) < 0.6)
+    values = values[values.sum(axis=1) > 0]
+    values /= values.sum(axis=1, keepdims=True)
+    columns = dict(zip("abcd", values.astype(np.float32).T, strict=True))
+    learned = as_learned(columns, ["abcd"])
+    assert list(learned) == ["a", "b_of_rest", "c_of_rest"]
+    back = as_given(learned, ["abcd"])
+    np.testing.assert_allclose([back[c] for c in "abcd"], [columns[c] for c in "abcd"], atol=2e-6)
+    assert all(((back[c] == 0) == (columns[c] == 0)).all() for c in "abc")
+
+
+def test_nearest_parents_are_found_across_the_turn():
+    rng = np.random.default_rng(1)
+    parents = Objects(np.array([2, 0, 2]))
+    parents.columns.update(g_eta=np.zeros(4), g_phi=np.array([3.1, 0.0, 1.0, 1.3]))
+    jets = Objects(np.array([2, 1, 3]))
+    phi = np.array([-3.1, 1.0, 0.0, 1.1, 1.29, 1.4])
+    jets.columns.update(j_eta=rng.normal(0, 0.01, 6), j_phi=phi)
+    matches = matched_by_distance(jets, "j", parents, "g", 0.3)
+    assert matches.parent.tolist() == [0, -1, -1, 2, 3, 3]
+    assert matches.rank.tolist() == [0, 0, 0, 0, 1, 2]
+    assert matches.number.tolist() == [1, 0, 1, 2]
+    assert ranks(np.array([2, 0, 2]), np.array([1, 0, 2])).tolist() == [1, 0, 2]
+
+
+def test_from_file_to_file(tmp_path):
+    pytest.importorskip("uproot", reason="uproot is not installed (extra 'root')")
+    from flowbdt.tables.event_collections import read_collections, write_collections
+
+    (tmp_path / "chain.yaml").write_text(
+        "collections: {Jet: {parent: GenJet, match: 0.3,"
+        " conditions: [GenJet_eta, square = GenJet_eta**2, half = square / 2],"
+        f" columns: [Jet_eta]}}}}\nmodel: {SETTINGS}\n".replace("'", "")
+    )
+    train, gen, run = (tmp_path / name for name in ("train.root", "gen.root", "run"))
+    write_collections(train, TRAIN[["GenJet_eta", "GenJet_phi", "Jet_eta", "Jet_phi"]])
+    write_collections(gen, TEST[["nPU", "GenJet_eta", "GenJet_phi"]])
+    fit = ["response", "fit", str(train), "--config", str(tmp_path / "chain.yaml"), "-o", str(run)]
+    assert main([*fit, "--dry-run"]) == 0
+    assert not run.exists()
+    assert main(fit) == 0
+    assert main(fit) == 1
+    assert main([*fit, "--resume", "-q"]) == 0
+    new = tmp_path / "new.root"
+    assert main(["response", "generate", str(run), str(gen), "-o", str(new)]) == 0
+    (events,) = read_collections(new)
+    assert events.nJet.to_list() == ak.num(events.Jet_eta).to_list()
+    assert ak.max(events.Jet_genJetIdx - ak.num(events.GenJet_eta)) < 0
