@@ -387,3 +387,5 @@ def test_in_the_shell(tmp_path):
         out = tmp_path / f"{missing}.csv"
         call("generate", run, "-n", "400", "-o", str(out), "-q", "--missing", missing)
         assert bool(pd.read_csv(out).isna().any().any()) == (missing == "keep")
+        again = call("generate", run, "-n", "400", "-o", str(out), "--missing", missing, "--resume")
+        assert "nothing was missing" in again

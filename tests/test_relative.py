@@ -111,6 +111,24 @@ def model():
     return FlowBDT(**SMALL).fit(answers())
 
 
+def test_discrete_columns_see_what_is_learned():
+    """The sign of a small difference of two large numbers, which trees see in bins."""
+    rng = np.random.default_rng(0)
+    start = 1.7e9 + rng.uniform(0, 1000, 1500)
+    late = rng.normal(0, 5, 1500)
+    events = {"stop": start + late, "after": (late > 0).astype(int), "other": rng.normal(size=1500)}
+    model = FlowBDT(preset="fast", n_steps=2, random_state=1).fit(events, cond={"start": start})
+    assert "stop minus start" in " ".join(model.transform_.describe())
+    new = model.sample(cond={"start": start}, random_state=2)
+    assert np.mean((new["stop"] > start) == (new["after"] == 1)) > 0.97
+    discrete = model.flow().generator.discrete
+    latent = np.random.default_rng(1).normal(size=(1500, 2))
+    of_rows = start[:, None], 5, np.arange(1500), 1
+    codes = discrete.columns(latent, *of_rows)[1]
+    one_by_one = discrete.columns_given(None, latent, *of_rows, np.full(codes.shape, -1))[1]
+    assert np.array_equal(codes, one_by_one)
+
+
 def test_what_was_chosen_is_described_and_can_be_switched_off(model):
     text = "\n".join(model.transform_.describe())
     assert "pt: not learned, computed as pt = `pt over true_pt` * true_pt" in text

@@ -11,7 +11,7 @@ from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, drawn, row_numbers, stream
 from ..tables.conditions import ColumnScaling
 from ..tables.transforms import TableTransform
-from ..training.train_classifier import classifier_inputs
+from ..training.train_classifier import classifier_inputs, known_inputs
 from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import Forest, forests
 from .compiled.engine import CompiledDiscrete, CompiledTrees, warn_slow
@@ -76,12 +76,9 @@ class DiscreteColumns:
         """
         if self.at_once is not None:
             keys = [(k, attempt) for k in range(len(self._classifiers))]
-            uniform, x = (
-                row_numbers(seed, "classify", rows, keys),
-                self._transform.columns_of(latent),
-            )
-            scaled = None if cond is None else self._conditions.forward(cond)
-            return x, self.at_once.draw(x.copy(), scaled, uniform)
+            uniform = row_numbers(seed, "classify", rows, keys)
+            x = self._transform.columns_of(latent, cond)
+            return x, self.at_once.draw(x.copy(), self._known(x, cond), uniform)
         known = np.full((len(latent), len(self._classifiers)), -1)
         return self.columns_given(None, latent, cond, seed, rows, attempt, known)[:2]
 
@@ -101,14 +98,13 @@ class DiscreteColumns:
         unknown. Values that exclude a later known one are not drawn; the probability is that of
         the known codes and of not having drawn such.
         """
-        scaled = None if cond is None else self._conditions.forward(cond)
         codes, log_weight = np.zeros(known.shape, dtype=np.int64), np.zeros(len(latent))
         transform, rule = self._transform, np.arange(len(latent))
         values = _filled(smooth, transform.columns_of(latent, cond))
-        skeleton, x = transform.skeleton, values.copy()
+        skeleton, x, inputs = transform.skeleton, values.copy(), self._known(values, cond)
         for k in range(len(self._classifiers)):
             if k or self._first is None:
-                shares = self._shares(k, x, scaled, codes, skeleton.allows(codes, k))
+                shares = self._shares(k, x, inputs, codes, skeleton.allows(codes, k))
             else:
                 points = transform.joint.forward(latent)
                 shares = probabilities(self._first.log_probabilities(points), None)
@@ -126,7 +122,7 @@ class DiscreteColumns:
             if not k and self._first is not None and self._first.margins is not None:
                 bent = self._first.margins.bent(latent, codes[:, 0])
                 values = _filled(smooth, transform.columns_of(bent, cond))
-                x = values.copy()
+                x, inputs = values.copy(), self._known(values, cond)
             transform.enter_kinds(x, codes, k)
         return values, codes, log_weight
 
@@ -159,27 +155,32 @@ class DiscreteColumns:
     ) -> np.ndarray:
         """Return the codes (n, q) of events with others in place of those of a missing value."""
         x, codes, skeleton = x.copy(), codes.copy(), self._transform.skeleton
-        scaled = None if cond is None else self._conditions.forward(cond)
+        inputs = self._known(x, cond)
         for k in range(len(self._classifiers)):
             gaps = np.flatnonzero(skeleton.are_missing(codes, k))
             if len(gaps):
-                some, known = codes[gaps], None if scaled is None else scaled[gaps]
-                shares = self._shares(k, x[gaps], known, some, skeleton.fills(some, k))
+                some, allowed = codes[gaps], skeleton.fills(codes[gaps], k)
+                shares = self._shares(k, x[gaps], inputs[gaps], some, allowed)
                 uniform = RowNoise(seed, "fill", rows[gaps], (k,), once=True).random()
                 codes[gaps, k] = drawn(shares, uniform)
             self._transform.enter_kinds(x, codes, k)
         return codes
 
+    def _known(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
+        """Return what classifiers see of events (n, d) beside numeric columns and codes, (n, k)."""
+        scaled = None if cond is None else self._conditions.forward(cond)
+        return known_inputs(self._transform, x, scaled, cond)
+
     def _shares(
         self,
         k: int,
         x: np.ndarray,
-        scaled: np.ndarray | None,
+        known: np.ndarray,
         codes: np.ndarray,
         allowed: np.ndarray | None,
     ) -> np.ndarray:
         """Return the probabilities (n, K) of the values of column k."""
-        inputs = classifier_inputs(self._transform, self._columns, x, scaled, codes[:, :k])
+        inputs = classifier_inputs(self._transform, self._columns, x, known, codes[:, :k])
         margins = self._log_odds[k](inputs).reshape(len(x), -1)
         return probabilities(margins + self._classifiers[k].log_frequencies, allowed)
 

@@ -328,7 +328,8 @@ def _holds(flow: Flow, path: Path, n: int, seed: int, cond: InputRows | None) ->
     """Test if parts of a file, `COMPARED` apart, hold the events of a flow; all of it is read."""
     size = flow.group_rows()
     last = (n - 1) // size
-    for number, table in enumerate(iter_blocks(path, size, conditions=flow.condition_names)):
+    blocks = iter_blocks(path, size, conditions=flow.condition_names, missing=True)
+    for number, table in enumerate(blocks):
         if number % COMPARED and number != last:
             continue
         span = (number * size, min(number * size + size, n))

@@ -372,7 +372,8 @@ class Flow:
         if not self.draws_columns:
             return None
         n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
-        n_seen = len(self.transform.numeric_places) + len(self.condition_names)
+        n_known = len(self.condition_names) + len(self.transform.coordinates)
+        n_seen = len(self.transform.numeric_places) + n_known
         classifiers, log_odds = [], []
         trees: list[list[Forest]] = []
         for k, values in enumerate(sizes):
@@ -394,7 +395,7 @@ class Flow:
             first = mixture
         elif len(trees) == len(classifiers):
             frequencies = [classifier.log_frequencies for classifier in classifiers]
-            parts = self.transform, self.scaling, frequencies, trees, len(self.condition_names)
+            parts = self.transform, self.scaling, frequencies, trees, n_known
             with contextlib.suppress(ConfigError):  # one after the other is a little slower
                 at_once = CompiledDiscrete(*parts)
         return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first, at_once)

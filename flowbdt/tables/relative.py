@@ -42,6 +42,10 @@ EVERYWHERE = 0.85
 NEAR_ZERO = 0.01
 """Least value of a denominator in units of its median."""
 
+NARROW = 0.01
+"""Least width of a denominator in units of its median: the ratio to one that hardly varies, such as
+the time of an event, is nearly 1, where float32 has no digits left."""
+
 BEYOND, FEW = 5e-4, 5
 """Share of rows that may leave the range of a column when neighbours swap what is left, and their
 number more; where the range ends abruptly that number alone."""
@@ -234,7 +238,8 @@ def _pairings(column: str, condition: str, columns: Mapping[str, np.ndarray]) ->
         angle = _angle(column, condition, values) if _fills_a_turn(known) else None
         return [] if angle is None else [angle]
     pairings = [Relative(column, "difference", condition, positive=bool(values.min() >= 0))]
-    if known.min() > NEAR_ZERO * np.median(known) > 0:
+    varies = _width(known) > NARROW * np.median(known)
+    if varies and known.min() > NEAR_ZERO * np.median(known) > 0:
         pairings.insert(0, Relative(column, "ratio", condition))
     return pairings
 

@@ -623,6 +623,9 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
     for k, name in enumerate(columns.get("classified", ())):
         scaling = {key: columns["scaling"][key][:n_columns] for key in ("centre", "scale")}
         content = {"step": len(tasks), "column": k, "name": name, "scaling": scaling}
+        given = {key: columns["scaling"][key][n_columns:] for key in ("centre", "scale")}
+        if given["centre"]:
+            content["conditions"] = given
         if name == columns.get("first"):
             content["from_mixture"] = True
         tasks.append({**common, **content})

@@ -146,6 +146,7 @@ class ClassifierTask(Job, kw_only=True):
     column: AtLeastZero
     name: Text
     scaling: Centres
+    conditions: Centres | None = None  # their scaling; None if there are none
     from_mixture: bool = False  # its probabilities are those of the closed form: no trees
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..seeding import derive
-from ..tables.conditions import ColumnScaling
+from ..tables.conditions import LARGEST_SINGLE, ColumnScaling
 from ..tables.transforms import TableTransform
 from ..trees.classifiers import ValueClassifier
 from .run_directory import RunDirectory
@@ -18,19 +19,38 @@ def classifier_inputs(
     transform: TableTransform,
     scaling: ColumnScaling,
     x: np.ndarray,
-    cond: np.ndarray | None,
+    known: np.ndarray,
     codes: np.ndarray,
 ) -> np.ndarray:
-    """Return what classifiers see of events (n, d): numeric columns, conditions, earlier codes.
+    """Return what classifiers see of events (n, d): numeric columns, what is known, earlier codes.
 
-    ``scaling`` is that of the columns; conditions (n, c) are scaled already, ``codes`` (n, q)
-    are those of the columns that were drawn before. The result is (n, p), float32; zeros where
-    there is nothing to see.
+    ``scaling`` is that of the columns, ``known`` (n, k) of `known_inputs`, ``codes`` (n, q) are
+    those of the columns that were drawn before. The result is (n, p), float32; zeros where there
+    is nothing to see.
     """
-    numeric = transform.numeric_places
-    parts = [scaling.forward(x)[:, numeric], *([] if cond is None else [cond]), codes]
+    parts = [scaling.forward(x)[:, transform.numeric_places], known, codes]
     inputs = np.hstack(parts).astype(np.float32)
     return inputs if inputs.shape[1] else np.zeros((len(x), 1), dtype=np.float32)
+
+
+def known_inputs(
+    transform: TableTransform,
+    x: np.ndarray,
+    scaled: np.ndarray | None,
+    cond: np.ndarray | None,
+) -> np.ndarray:
+    """Return conditions (n, c), scaled, and the learned columns of events (n, d), together (n, k).
+
+    A small difference of two large numbers is a learned column, which trees that see these numbers
+    in bins cannot form. ``cond`` (n, c) is in the units of the table.
+    """
+    learned = transform.coordinates.forward(transform.by_name(x, cond), len(x))
+    learned = np.where(np.abs(learned) < LARGEST_SINGLE, learned, np.nan)
+    return np.hstack([np.empty((len(x), 0)) if scaled is None else scaled, learned])
+
+
+def _scaling(numbers: Mapping[str, Any]) -> ColumnScaling:
+    return ColumnScaling(*(np.array(numbers[name]) for name in ("centre", "scale")))
 
 
 def train_classifier(
@@ -46,16 +66,14 @@ def train_classifier(
     rows = np.arange(len(arrays["codes"])) if weight is None else np.flatnonzero(weight > 0)
     codes = np.asarray(arrays["codes"])[rows].astype(np.int64)
     k = task["column"]
-    x = transform.numeric_columns(np.asarray(arrays["z"], dtype=np.float64)[rows])
+    scaled = None if cond is None else np.asarray(cond)[rows]
+    if scaled is not None and "conditions" in task:
+        cond = _scaling(task["conditions"]).inverse(scaled.astype(np.float64))
+    x = transform.numeric_columns(np.asarray(arrays["z"], dtype=np.float64)[rows], cond)
     for j in range(k):
         transform.enter_kinds(x, codes, j)
-    inputs = classifier_inputs(
-        transform,
-        ColumnScaling(*(np.array(task["scaling"][name]) for name in ("centre", "scale"))),
-        x,
-        None if cond is None else np.asarray(cond)[rows],
-        codes[:, :k],
-    )
+    known = known_inputs(transform, x, scaled, cond)
+    inputs = classifier_inputs(transform, _scaling(task["scaling"]), x, known, codes[:, :k])
     classifier = ValueClassifier.fit(
         inputs,
         codes[:, k],

@@ -135,12 +135,12 @@ class CompiledDiscrete:
         scaling: ColumnScaling,
         log_frequencies: Sequence[np.ndarray],
         forests: Sequence[Sequence[Forest]],
-        n_conditions: int,
+        n_known: int,
     ) -> None:
         self.arrays = pack_discrete(transform, scaling, log_frequencies, forests)
         self.trees = pack_trees([forest for each in forests for forest in each])
         n_values = max(map(len, log_frequencies))
-        n_inputs = max(len(self.arrays.places) + n_conditions, 1) + len(forests)
+        n_inputs = max(len(self.arrays.places) + n_known, 1) + len(forests)
         check_trees(self.trees, n_inputs, n_values)
 
         def workspace() -> Workspace:
@@ -152,13 +152,12 @@ class CompiledDiscrete:
 
         self._workspaces, self._n_values = Workspaces(workspace), n_values
 
-    def draw(self, x: np.ndarray, cond: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
+    def draw(self, x: np.ndarray, known: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return the codes (n, q) of rows x (n, d), whose numbers of other kinds are entered.
 
-        ``cond`` (n, c) are scaled, ``uniform`` (q, n) random numbers.
+        ``known`` (n, k) as for `classifier_inputs`, ``uniform`` (q, n) random numbers.
         """
         codes = np.empty((len(x), len(uniform)), dtype=np.int64)
-        known = np.zeros((len(x), 0)) if cond is None else cond
         known, allowed = np.ascontiguousarray(known, np.float32), np.zeros(self._n_values, np.uint8)
         memory = self._workspaces.take()
         _loops("discrete_loops").draw_columns(

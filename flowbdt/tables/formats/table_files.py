@@ -88,6 +88,7 @@ def iter_blocks(
     conditions: Sequence[str] = (),
     weight: str | None = None,
     units: Mapping[str, str] | None = None,
+    missing: bool = False,
 ) -> Iterator[EventTable]:
     """Read a table in blocks of at most ``block_rows`` rows, in order; arguments as `read_table`.
 
@@ -99,14 +100,16 @@ def iter_blocks(
         raise InputError(f"block_rows must be at least 1, got {block_rows}")
     path = existing(path)
     if not format_of(path).in_blocks:
-        whole = read_table(path, columns, conditions, weight, units=units)
+        whole = read_table(path, columns, conditions, weight, units=units, missing=missing)
         for start in range(0, whole.n, block_rows):
             yield whole.take(slice(start, start + block_rows))
         return
     with format_of(path).opened(path) as stored:
         chosen = _ChosenColumns(path, stored, columns, conditions, weight)
         for start in range(0, stored.n_rows(path, chosen.names), block_rows):
-            yield chosen.table(slice(start, start + block_rows), units, whole=False)
+            yield chosen.table(
+                slice(start, start + block_rows), units, missing=missing, whole=False
+            )
 
 
 def read_conditions(

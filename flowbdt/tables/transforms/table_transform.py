@@ -252,7 +252,7 @@ class TableTransform:
         """Return the codes (n,), int, of a column that classifiers draw."""
         pattern = self.patterns.get(name)
         if pattern is not None:
-            return pattern.codes(self._by_name(table.x))
+            return pattern.codes(self.by_name(table.x))
         return codes_of(table.column(name), values)
 
     @property
@@ -490,7 +490,7 @@ class TableTransform:
         ``rng_of`` returns the random numbers of a column, by its number, for some rows (n,), bool.
         ``cond`` (n, c) are conditions in the units of the table.
         """
-        learned = self.coordinates.forward(self._by_name(x, cond), len(x))
+        learned = self.coordinates.forward(self.by_name(x, cond), len(x))
         x, latent = np.hstack([self.smooth(x), learned]), [np.empty((len(x), 0))]
         for index, column in enumerate(self._all_columns):
             if column.transform is not None and column.transform.n_latent:
@@ -500,7 +500,7 @@ class TableTransform:
                 latent.append(block)
         return np.hstack(latent)
 
-    def _by_name(self, x: np.ndarray, cond: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def by_name(self, x: np.ndarray, cond: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the columns (n,) of rows x (n, d) by name, as views, and conditions (n, c)."""
         columns = dict(zip(self.names, x.T, strict=True))
         if cond is not None and self.conditions:
@@ -516,7 +516,7 @@ class TableTransform:
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
-        result, columns = x, self._by_name(x)
+        result, columns = x, self.by_name(x)
         for i, column in enumerate(self._columns):
             if isinstance(column.transform, Mixed):
                 result = result.copy() if result is x else result
@@ -532,7 +532,7 @@ class TableTransform:
 
     def _with_patterns(self, x: np.ndarray, settled: bool = False) -> dict[str, np.ndarray]:
         """Return values (n,) by name; a known one shows that it is not missing."""
-        columns = self._by_name(x)
+        columns = self.by_name(x)
         known = dict(columns)
         for name, pattern in self.patterns.items():
             there = np.any([~np.isnan(columns[column]) for column in pattern.columns], axis=0)
@@ -561,7 +561,7 @@ class TableTransform:
         returns a uniform number for each row, for a column by its number.
         """
         x, log_share = x.copy(), np.zeros(len(x))
-        columns = self._by_name(x)
+        columns = self.by_name(x)
         for name, mixed in reversed(self._in_order.items()):  # those that it may equal come after
             if len(mixed.equal):
                 i = self.names.index(name)
@@ -588,13 +588,13 @@ class TableTransform:
         """
         for column, values in zip(self._columns, x.T, strict=True):
             self._check_column(column, values, categories.get(column.name))
-        columns = self._by_name(x)
+        columns = self.by_name(x)
         for column in self._columns:
             if isinstance(column.transform, Mixed):
                 column.transform.check_given(column.name, columns)
-        self.coordinates.check_given(self._by_name(x, cond))
+        self.coordinates.check_given(self.by_name(x, cond))
         known = self._with_patterns(x)
-        with_conditions = {**self._by_name(x, cond), **known}
+        with_conditions = {**self.by_name(x, cond), **known}
         for relation in self._relations:
             relation.check_given(with_conditions)
             known[relation.target] = with_conditions[relation.target]
@@ -695,7 +695,7 @@ class TableTransform:
             x[:, len(self._columns) :],
         )
         known = dict(zip(self.coordinates.names, learned.T, strict=True))
-        self._compute(self.coordinates.relations, self._by_name(result, cond) | known)
+        self._compute(self.coordinates.relations, self.by_name(result, cond) | known)
         return result
 
     def complete(
@@ -740,7 +740,7 @@ class TableTransform:
         if not self.turn:
             return x
         x = x.copy()
-        columns = self._by_name(x)
+        columns = self.by_name(x)
         for name, values in self.turn.taken_out(columns).items():
             columns[name][:] = values
         return x
@@ -752,7 +752,7 @@ class TableTransform:
         if not self.turn:
             return x
         x = x.copy()
-        columns, dtypes = self._by_name(x), {c.name: np.dtype(c.dtype) for c in self._columns}
+        columns, dtypes = self.by_name(x), {c.name: np.dtype(c.dtype) for c in self._columns}
         for name, values in self.turn.turned(columns, angle).items():
             columns[name][:] = as_stored(values, dtypes[name].str)
             low = self.turn.angles.get(name)
@@ -768,7 +768,7 @@ class TableTransform:
 
         ``cond`` as for `inverse`.
         """
-        self._compute(self._relations, self._by_name(x, cond))
+        self._compute(self._relations, self.by_name(x, cond))
 
     def _compute(self, relations: Sequence[Relation], by_name: dict[str, np.ndarray]) -> None:
         """Fill in the targets of relations in columns (n,) by name, in place."""
