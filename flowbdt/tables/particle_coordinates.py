@@ -19,7 +19,7 @@ from .coordinates import Coordinates
 from .event_table import EventTable
 from .particles import Particle, read_particles, wrapped
 from .relations import written
-from .transforms.choose import choose
+from .transforms.choose import DISCRETE, choose
 from .turn import Turn
 
 ON_SHELL = 1e-5
@@ -27,9 +27,6 @@ ON_SHELL = 1e-5
 
 ROUNDED = 1e-6
 """How far an azimuth may lie beyond its range: float32 holds no pi."""
-
-DISCRETE = ("constant", "categorical", "integer")
-"""Transforms of columns that no function of others can give back."""
 
 
 def particle_coordinates(
@@ -81,17 +78,22 @@ def _why_not(one: Particle, table: EventTable) -> str:
         if (np.isnan(table.column(name)) != missing).any():
             return f"{name!r} is known in some rows where others of its columns are missing"
     known = table.take(~missing)
-    changed = [one.components.get(key) for key in ("phi", "px", "py", "pz", "e")]
-    for column in changed:
+    changed = {"phi", "px", "py", "pz", "e"}
+    of_energy = {"pt", "eta"} if "e" in one.components else set()  # it is computed from these
+    for key, column in one.components.items():
         if isinstance(column, float):
-            return "a component is a number"
-        if column is None:
+            if key in changed:
+                return "a component is a number"
+            continue
+        if "`" in column:
+            return f"{column!r} has a ` in its name"
+        if key not in changed | of_energy:
             continue
         values = known.column(column)
         if not len(values) or column in table.categories:
             return f"{column!r} has no numbers"
         kind, reason = choose(values, table.dtypes[table.names.index(column)])
-        if kind["name"] in DISCRETE:
+        if kind["name"] in (DISCRETE if key in changed else ("categorical",)):
             return f"{column!r} has {reason}"
     if "phi" in one.components:
         phi = known.column(str(one.components["phi"]))
@@ -166,7 +168,7 @@ class _Chosen:
 
     def _learn(self, one: Particle, what: str, text: str) -> str:
         name = f"{one.name}_{what}"
-        while name in self._table.names:
+        while name in (*self._table.names, *self._table.cond_names):
             name += "_"
         self.learned.append(f"{name} = {text}")
         return name
