@@ -119,7 +119,7 @@ def test_learned_columns_give_a_table_back_and_are_stored():
     assert np.array_equal(again.inverse(z), transform.inverse(z))
     with pytest.raises(FormatError, match="turn is of other columns"):
         TableTransform.from_json({**stored, "turn": {**stored["turn"], "angles": {"x": 0.0}}})
-    with pytest.raises(ConfigError, match="'phi1', 'phi2' turn with .* coordinates='columns'"):
+    with pytest.raises(ConfigError, match="'phi1', 'phi2' turn .* coordinates='columns'"):
         pack_inverse(transform)
 
 

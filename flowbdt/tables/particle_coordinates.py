@@ -28,6 +28,9 @@ ON_SHELL = 1e-5
 ROUNDED = 1e-6
 """How far an azimuth may lie beyond its range: float32 holds no pi."""
 
+CHANGED = ("phi", "px", "py", "pz", "e")
+"""Components that are learned in other coordinates."""
+
 
 def particle_coordinates(
     table: EventTable,
@@ -37,14 +40,15 @@ def particle_coordinates(
 ) -> tuple[Coordinates, Turn]:
     """Return coordinates for declared particles, and the turn if that is a symmetry.
 
-    Particles with a column among ``left``, or with conditions, are learned in their columns as they
-    stand; so are those that cannot be learned in others, with a DataWarning that says why.
+    Particles with a column among ``left``, with conditions, or with a number for an angle, are
+    learned in their columns as they stand; so are those that cannot be learned in others, with a
+    DataWarning that says why.
     ``turns`` is False where events start from others, which determine their turn.
     """
     usable, used = list[Particle](), set[str]()
     for one in read_particles(particles).values():
         columns = one.sources
-        if not columns.isdisjoint({*left, *table.cond_names}):
+        if not columns.isdisjoint({*left, *table.cond_names}) or _is_in_part_fixed(one):
             continue
         reason = _why_not(one, table) if columns.isdisjoint(used) else "others share its columns"
         used |= columns
@@ -67,6 +71,11 @@ def particle_coordinates(
     return Coordinates.parse(chosen.learned, chosen.relations, table.names), turn
 
 
+def _is_in_part_fixed(one: Particle) -> bool:
+    """Return whether a number stands where a column would be learned in another coordinate."""
+    return any(isinstance(one.components.get(key), float) for key in CHANGED)
+
+
 def _is_missing(one: Particle, table: EventTable) -> np.ndarray:
     return np.any([np.isnan(table.column(name)) for name in sorted(one.sources)], axis=0)
 
@@ -78,22 +87,19 @@ def _why_not(one: Particle, table: EventTable) -> str:
         if (np.isnan(table.column(name)) != missing).any():
             return f"{name!r} is known in some rows where others of its columns are missing"
     known = table.take(~missing)
-    changed = {"phi", "px", "py", "pz", "e"}
     of_energy = {"pt", "eta"} if "e" in one.components else set()  # it is computed from these
     for key, column in one.components.items():
-        if isinstance(column, float):
-            if key in changed:
-                return "a component is a number"
+        if not isinstance(column, str):
             continue
         if "`" in column:
             return f"{column!r} has a ` in its name"
-        if key not in changed | of_energy:
+        if key not in {*CHANGED, *of_energy}:
             continue
         values = known.column(column)
         if not len(values) or column in table.categories:
             return f"{column!r} has no numbers"
         kind, reason = choose(values, table.dtypes[table.names.index(column)])
-        if kind["name"] in (DISCRETE if key in changed else ("categorical",)):
+        if kind["name"] in (DISCRETE if key in CHANGED else ("categorical",)):
             return f"{column!r} has {reason}"
     if "phi" in one.components:
         phi = known.column(str(one.components["phi"]))
