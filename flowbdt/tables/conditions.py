@@ -191,8 +191,8 @@ class ConditionRanges:
             f"{self.what} far outside of training: {listed}. Trees are constant there and know"
             " nothing of such events"
         )
-        codes = [(name, code) for name, codes in self._unseen_by_name() for code in codes]
-        for (name, code), count in zip(codes, far[len(self.names) :], strict=True):
+        values = [(name, code) for name, codes in self._unseen_by_name() for code in codes]
+        for (name, code), count in zip(values, far[len(self.names) :], strict=True):
             if count and np.isnan(code) and name in self.needed:
                 text += f"; without {name!r} events lack {', '.join(map(repr, self.needed[name]))}"
         if outside == "raise":
