@@ -315,7 +315,9 @@ def test_no_bar_when_nobody_watches(folder):
     command = [sys.executable, "-m", "flowbdt.cli", "fit", "jets.h5", "-o", "run", *QUICK]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout.startswith("complete: run")
+    told, complete = done.stdout.split("\n", 1)
+    assert "tau21 = tau2 / tau1" in told
+    assert complete.startswith("complete: run")
 
 
 def commands() -> dict[str, click.Command]:

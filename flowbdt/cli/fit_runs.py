@@ -199,7 +199,7 @@ def _say_relations(config: ModelConfig, table: EventTable) -> None:
         return
     found = [one.text for one in find_relations(table, config.particles) if one.exact]
     if found:
-        say(f"all rows agree with {'; '.join(found)}: relations=auto makes generated events, too")
+        say(f"all rows agree with {'; '.join(found)}; generated events do with relations=auto")
 
 
 def _times(grid: TimeGrid) -> str:

@@ -19,7 +19,7 @@ ROOT = "ROOT file with collections, such as events.root or events.root:Events"
 
 @click.group("response")
 def response_group() -> None:
-    """Detector response: from generated to reconstructed events by a chain of models."""
+    """Learn a detector by a chain of models, and apply it."""
 
 
 @response_group.command("fit")

@@ -19,7 +19,7 @@ from .coordinates import Coordinates
 from .event_table import EventTable
 from .particles import Particle, read_particles, wrapped
 from .relations import written
-from .transforms.choose import choose
+from .transforms.choose import DISCRETE, choose
 from .turn import Turn
 
 ON_SHELL = 1e-5
@@ -28,8 +28,8 @@ ON_SHELL = 1e-5
 ROUNDED = 1e-6
 """How far an azimuth may lie beyond its range: float32 holds no pi."""
 
-DISCRETE = ("constant", "categorical", "integer")
-"""Transforms of columns that no function of others can give back."""
+CHANGED = ("phi", "px", "py", "pz", "e")
+"""Components that are learned in other coordinates."""
 
 
 def particle_coordinates(
@@ -40,14 +40,15 @@ def particle_coordinates(
 ) -> tuple[Coordinates, Turn]:
     """Return coordinates for declared particles, and the turn if that is a symmetry.
 
-    Particles with a column among ``left``, or with conditions, are learned in their columns as they
-    stand; so are those that cannot be learned in others, with a DataWarning that says why.
+    Particles with a column among ``left``, with conditions, or with a number for an angle, are
+    learned in their columns as they stand; so are those that cannot be learned in others, with a
+    DataWarning that says why.
     ``turns`` is False where events start from others, which determine their turn.
     """
     usable, used = list[Particle](), set[str]()
     for one in read_particles(particles).values():
         columns = one.sources
-        if not columns.isdisjoint({*left, *table.cond_names}):
+        if not columns.isdisjoint({*left, *table.cond_names}) or _is_in_part_fixed(one):
             continue
         reason = _why_not(one, table) if columns.isdisjoint(used) else "others share its columns"
         used |= columns
@@ -70,6 +71,11 @@ def particle_coordinates(
     return Coordinates.parse(chosen.learned, chosen.relations, table.names), turn
 
 
+def _is_in_part_fixed(one: Particle) -> bool:
+    """Return whether a number stands where a column would be learned in another coordinate."""
+    return any(isinstance(one.components.get(key), float) for key in CHANGED)
+
+
 def _is_missing(one: Particle, table: EventTable) -> np.ndarray:
     return np.any([np.isnan(table.column(name)) for name in sorted(one.sources)], axis=0)
 
@@ -81,17 +87,19 @@ def _why_not(one: Particle, table: EventTable) -> str:
         if (np.isnan(table.column(name)) != missing).any():
             return f"{name!r} is known in some rows where others of its columns are missing"
     known = table.take(~missing)
-    changed = [one.components.get(key) for key in ("phi", "px", "py", "pz", "e")]
-    for column in changed:
-        if isinstance(column, float):
-            return "a component is a number"
-        if column is None:
+    of_energy = {"pt", "eta"} if "e" in one.components else set()  # it is computed from these
+    for key, column in one.components.items():
+        if not isinstance(column, str):
+            continue
+        if "`" in column:
+            return f"{column!r} has a ` in its name"
+        if key not in {*CHANGED, *of_energy}:
             continue
         values = known.column(column)
         if not len(values) or column in table.categories:
             return f"{column!r} has no numbers"
         kind, reason = choose(values, table.dtypes[table.names.index(column)])
-        if kind["name"] in DISCRETE:
+        if kind["name"] in (DISCRETE if key in CHANGED else ("categorical",)):
             return f"{column!r} has {reason}"
     if "phi" in one.components:
         phi = known.column(str(one.components["phi"]))
@@ -166,7 +174,7 @@ class _Chosen:
 
     def _learn(self, one: Particle, what: str, text: str) -> str:
         name = f"{one.name}_{what}"
-        while name in self._table.names:
+        while name in (*self._table.names, *self._table.cond_names):
             name += "_"
         self.learned.append(f"{name} = {text}")
         return name

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..registry import unknown
 
 COMPONENTS = (
@@ -32,6 +32,10 @@ SHOWN = {"e": "E"}
 
 MOST_PAIRED = 5
 """Particles of which all pairs are observables by default: ten masses, ten distances."""
+
+
+MOST_TURNS = 5
+"""Range of azimuths from which on they are taken for degrees, or for codes of unknown values."""
 
 
 def wrapped(angle: np.ndarray) -> np.ndarray:
@@ -197,6 +201,20 @@ def check_particles(particles: Particles, names: Collection[str]) -> None:
             )
         for name in sorted(particle.sources - set(names)):
             raise unknown(f"column of particle {particle.name!r}:", name, names)
+
+
+def check_azimuths(particles: Particles, columns: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError where azimuths, columns (n,) by name, cannot be meant in radians."""
+    for one in particles.values():
+        name = one.components.get("phi")
+        values = columns[name] if isinstance(name, str) else np.zeros(0)
+        values = values[np.isfinite(values)]
+        if len(values) and np.ptp(values) > MOST_TURNS * 2 * np.pi:
+            raise InputError(
+                f"particle {one.name!r}: angles are in radians, but {name!r} goes from"
+                f" {values.min():g} to {values.max():g}; convert it (from degrees with"
+                " numpy.radians), and mark unknown values as missing"
+            )
 
 
 def default_observables(particles: Sequence[str]) -> list[str]:
