@@ -447,7 +447,7 @@ class ResponseChain:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the chain as one file, without pickle."""
         self.check_fitted()
-        atomic_files.write_bytes(path, self.archive_)
+        atomic_files.write_bytes(Path(path), self.archive_)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -499,10 +499,10 @@ def _file_content(folder: Path) -> bytes:
         archive.writestr(zipfile.ZipInfo(CHAIN, (1980, 1, 1, 0, 0, 0)), chain)
         for name in _trained(content):
             run = RunDirectory(stage_folder(folder, name))
-            if not run.file("plan.json").exists():
+            if not run.file("manifest.json").exists():
                 raise FormatError(
-                    f"{folder}: stage {name} is not trained; finish the chain with 'flowbdt"
-                    " response fit --resume'"
+                    f"{folder}: stage {name} is not trained, or not complete; finish the chain with"
+                    f" 'flowbdt response fit EVENTS --config CHAIN -o {folder} --resume'"
                 )
             model = run_directory.archive_bytes(run, run_directory.read_manifest(run))
             archive.writestr(zipfile.ZipInfo(f"{name}.flowbdt", (1980, 1, 1, 0, 0, 0)), model)
