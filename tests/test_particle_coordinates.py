@@ -12,7 +12,7 @@ from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.generation.packed.pack_columns import pack_inverse
 from flowbdt.tables.coordinates import Coordinates
 from flowbdt.tables.particle_coordinates import particle_coordinates
-from flowbdt.tables.particles import read_particles
+from flowbdt.tables.particles import check_azimuths, read_particles
 
 POLAR = {
     name: {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0.1}
@@ -193,6 +193,9 @@ def test_azimuths_in_degrees_are_refused():
         FlowBDT(**SMALL, particles=POLAR).fit(frame)
     with pytest.raises(InputError, match=said):
         evaluate(frame, frame, particles=POLAR, metrics=["separation"])
+    padded = pairs()
+    padded.loc[padded.index % 3 > 0, ["phi2", "pt2"]] = -99.0, 0.0
+    check_azimuths(read_particles(POLAR), padded)
 
 
 def test_columns_equal_to_what_coordinates_compute_stay_so():

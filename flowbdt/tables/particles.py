@@ -34,8 +34,8 @@ MOST_PAIRED = 5
 """Particles of which all pairs are observables by default: ten masses, ten distances."""
 
 
-MOST_TURNS = 5
-"""Range of azimuths from which on they are taken for degrees, or for codes of unknown values."""
+FAR = 4 * np.pi
+"""Azimuths of which most distinct values lie farther from 0 are not taken for radians."""
 
 
 def wrapped(angle: np.ndarray) -> np.ndarray:
@@ -208,12 +208,11 @@ def check_azimuths(particles: Particles, columns: Mapping[str, np.ndarray]) -> N
     for one in particles.values():
         name = one.components.get("phi")
         values = columns[name] if isinstance(name, str) else np.zeros(0)
-        values = values[np.isfinite(values)]
-        if len(values) and np.ptp(values) > MOST_TURNS * 2 * np.pi:
+        values = np.unique(values[np.isfinite(values)])  # a code for unknown ones counts once
+        if len(values) and (np.abs(values) > FAR).mean() > 0.5:
             raise InputError(
                 f"particle {one.name!r}: angles are in radians, but {name!r} goes from"
-                f" {values.min():g} to {values.max():g}; convert it (from degrees with"
-                " numpy.radians), and mark unknown values as missing"
+                f" {values[0]:g} to {values[-1]:g}; convert it (from degrees with numpy.radians)"
             )
 
 
