@@ -223,6 +223,10 @@ def test_wrong_events_are_refused_with_branch_and_entry(chain):
         with pytest.raises(InputError, match=message):
             ChainInputs.of(Declaration.of(declared), events, 1)
     without = TEST[[name for name in TEST.fields if name != "nPU"]]
+    cut = jet(model={"relative": {"Jet_pt": "ratio GenJet_pt"}, "require": ["Jet_pt > -99"]})
+    few, far = ResponseChain(cut, random_state=1).fit(TRAIN[:200]), 0 * TRAIN.GenJet_pt - 9999
+    with pytest.raises(RunError, match=r"stage Jet: event \d+ meets require"):
+        few.sample(changed(GenJet_pt=far)[:20], outside=None)
     with pytest.raises(InputError, match=r"unknown branch 'nPU'.* Stage Jet\.number was trained"):
         chain[0].sample(without)
     for first in (-1, 1.5, 2**60):

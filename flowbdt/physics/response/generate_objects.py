@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import RunError
 from ...generation.trained_flow import Flow
 from ...seeding import derive
 from ...tables.event_table import cast
@@ -56,7 +57,11 @@ class StageSampler:
             cond = self._looked_at(flow, rows.conditions(events, self.stage, flow.condition_names))
             cond = cond[order]
         x = np.empty((len(numbers), flow.n_columns))
-        x[order] = flow.rows(derive(seed, f"response {self.stage.name}"), numbers[order], cond)
+        key = derive(seed, f"response {self.stage.name}")
+        try:
+            x[order] = flow.rows(key, numbers[order], cond)
+        except RunError as error:  # a cut that no draw meets
+            raise RunError(f"stage {self.stage.name}: {error}") from error
         table = flow.as_table(x, None)
         return {name: table.typed(name) for name in table.names}
 
