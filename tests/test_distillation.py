@@ -170,7 +170,8 @@ def test_conditions_are_those_of_the_pairs():
     model = FlowBDT(**settings).fit(x, cond=cond)
     with pytest.raises(InputError, match="training table is not here"):
         distil(model, n_pairs=1000)
-    student = distil(model, n_pairs=3000, cond=cond, **FEW, random_state=2)
+    by_name = {"c0": cond[:, 0]}
+    student = distil(model, n_pairs=3000, cond=by_name, **FEW, random_state=2)
     given = np.repeat([[-1.0], [1.5]], 500, axis=0)
     made = student.sample(cond=given, random_state=3)
     means = made.reshape(2, 500, 2).mean(axis=1)

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowbdt import EventTable, FlowBDT, TableTransform
+from flowbdt import EventTable, FlowBDT, TableTransform, evaluate
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.generation.packed.pack_columns import pack_inverse
 from flowbdt.tables.coordinates import Coordinates
 from flowbdt.tables.particle_coordinates import particle_coordinates
-from flowbdt.tables.particles import read_particles
+from flowbdt.tables.particles import check_azimuths, read_particles
 
 POLAR = {
     name: {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0.1}
@@ -165,8 +165,66 @@ def test_given_azimuths_are_kept_or_refused(fitted):
     assert (new["phi1"] == 1).all()
     assert (new["phi2"] == -2).all()
     assert np.abs(new["M"] / mass_of(new, POLAR, "a", "b") - 1).max() < 1e-6
+    alone = model.sample(300, given={"phi2": [1.0]}, random_state=1)  # any event is turned to it
+    assert (alone["phi2"] == 1).all()
+    away, drawn = (np.cos(f.phi1 - f.phi2).mean() for f in (alone, model.sample(300)))
+    assert abs(away - drawn) < 0.05
+    assert np.abs(alone["M"] / mass_of(alone, POLAR, "a", "b") - 1).max() < 1e-6
+    with pytest.warns(DataWarning, match="'phi2' in 5 of 5 .* -3.14159 to 3.14159"):
+        model.sample(5, given={"phi1": [1.0], "phi2": [180.0]})
+
+
+def test_an_azimuth_without_that_of_the_first_needs_other_angles_unknown():
+    frame = pairs()
+    frame["phi3"] = np.angle(np.exp(1j * (frame.phi1 + 1 + frame.eta1 / 3)))
+    three = {**POLAR, "c": {"pt": "pt2", "eta": "eta2", "phi": "phi3", "mass": 0}}
+    three["c"] |= {"pt": "pt3", "eta": "eta3"}
+    frame[["pt3", "eta3"]] = frame[["pt2", "eta1"]] + 0.5
+    model = FlowBDT(**SMALL, particles=three).fit(frame)
     with pytest.raises(InputError, match="'phi2' is given without 'phi1' .* coordinates='columns'"):
-        model.sample(given={"phi2": [1.0]})
+        model.sample(given={"phi2": [1.0], "phi3": [0.0]})
+
+
+def test_azimuths_in_degrees_are_refused():
+    frame = pairs()
+    frame[["phi1", "phi2"]] = np.degrees(frame[["phi1", "phi2"]]) % 360
+    said = "'a': angles are in radians, but 'phi1' goes from"
+    with pytest.raises(InputError, match=said):
+        FlowBDT(**SMALL, particles=POLAR).fit(frame)
+    with pytest.raises(InputError, match=said):
+        evaluate(frame, frame, particles=POLAR, metrics=["separation"])
+    padded = pairs()
+    padded.loc[padded.index % 3 > 0, ["phi2", "pt2"]] = -99.0, 0.0
+    check_azimuths(read_particles(POLAR), padded)
+
+
+def test_columns_equal_to_what_coordinates_compute_stay_so():
+    frame, rng = pairs(), np.random.default_rng(1)
+    frame["copy"] = frame.phi2
+    frame["part"] = np.where(rng.random(len(frame)) < 0.3, frame.phi2, 9.0)
+    new = FlowBDT(**SMALL, particles=POLAR).fit(frame).sample(400, random_state=1)
+    assert (new["copy"] == new["phi2"]).all()
+    assert ((new["part"] == new["phi2"]) | (new["part"] == 9)).all()
+    assert 0.2 < (new["part"] == 9).mean() < 1
+
+
+def test_few_pseudorapidities_and_names_that_are_taken_are_no_obstacle():
+    frame, rng = pairs(), np.random.default_rng(1)
+    frame = frame[["pt1", "eta1", "phi1"]].assign(mass=rng.gamma(4, 1, len(frame)))
+    particles = {"a": {**POLAR["a"], "E": "E1"}}
+    del particles["a"]["mass"]
+    table = frame.assign(E1=np.hypot(frame.pt1 * np.cosh(frame.eta1), frame.mass), x=2 * frame.mass)
+    known = {"a_mass": frame.mass.to_numpy()}  # the name of a learned column, too
+    model = FlowBDT(**SMALL, particles=particles, relations=["x = a_mass * 2"], relative=None)
+    model.fit(table.drop(columns="mass"), cond=known)
+    new = model.sample(900, cond=known, random_state=1)
+    assert np.allclose(new["x"], table["x"])
+    few = frame.assign(eta1=frame.eta1.round())
+    few["E1"] = np.hypot(few.pt1 * np.cosh(few.eta1), few.mass)
+    table = EventTable.of(few.drop(columns="mass"))
+    with pytest.warns(DataWarning, match="'eta1' has integral values"):
+        chosen, _ = particle_coordinates(table, particles)
+    assert not len(chosen)
 
 
 def test_what_is_declared_otherwise_stays_as_it_is():

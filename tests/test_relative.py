@@ -242,6 +242,18 @@ def test_names_that_are_no_variables_are_quoted():
 def test_conditions_far_away_are_told(model):
     with pytest.warns(DataWarning, match="'true_pt' in 1 of 1 events"):
         model.sample(cond={"true_pt": [1e5], "true_y": [0.0], "true_phi": [0.0]}, random_state=1)
+    with pytest.warns(DataWarning, match="'true_pt' missing .* without 'true_pt' events lack 'pt'"):
+        model.sample(cond={"true_pt": [np.nan], "true_y": [0.0], "true_phi": [0.0]}, random_state=1)
+
+
+def test_a_ratio_may_be_missing_with_its_condition():
+    known = np.where(np.arange(300) % 3 == 0, np.nan, np.linspace(-2, -1, 300))
+    table = EventTable.of({"x": known * 2}, cond={"c": known}, missing=True)
+    assert read_relative({"x": "ratio c"}, table)[0].kind == "ratio"
+    known[4] *= -1
+    table = EventTable.of({"x": known * 2}, cond={"c": known}, missing=True)
+    with pytest.raises(InputError, match="not so in 1 row .* row 4"):
+        read_relative({"x": "ratio c"}, table)
 
 
 def test_the_command_line_says_what_is_chosen(tmp_path, capsys):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
-from flowbdt.physics.response import Declaration, Events, ResponseChain
+from flowbdt.physics.response import Declaration, Events, ResponseChain, judge_response
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
 from flowbdt.physics.response.events import Objects
-from flowbdt.physics.response.matching import matched_by_distance, ranks
+from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
 from flowbdt.physics.response.shares import as_given, as_learned
 
@@ -171,6 +173,17 @@ BAD_DECLARATIONS = {
     "setting": (jet(parents="GenJet"), "unknown setting 'parents'. Did you mean 'parent'"),
     "no index": (jet(index=None), "'parent' goes with 'index'"),
     "circle": (jet(conditions=["GenJet_pt", "MET_sumEt"]), "in a circle: Jet needs MET_sumEt"),
+    "listed twice": (jet(columns=["Jet_pt", "Jet_pt"]), "column 'Jet_pt' is listed twice"),
+    "no columns": (jet(columns=[]), "a stage has no columns; it has Jet_pt, Jet_eta"),
+    "name of a branch": (jet(conditions=["GenJet_eta = 2 * GenJet_pt"]), "choose another name"),
+    "name twice": (jet(conditions=["a = GenJet_pt", "a = GenJet_eta"]), "choose another name"),
+    "name of a column": (spec(event={"nPU": {"columns": ["nPU"]}}), "choose another name"),
+    "no folder": (spec(event={"../MET": {"columns": ["MET_sumEt"]}}), "use letters, digits"),
+    "a stage": (spec(event={"Jet.number": {"columns": ["MET_sumEt"]}}), "use letters, digits"),
+    "text": (spec(conditions=["kind"]), "condition 'kind': branch 'kind' must hold numbers"),
+    "seed": (spec(model={"random_state": 1}), "'random_state' is one for the whole chain"),
+    "cut": (jet(model={"require": ["Jet_p > 5"]}), "stage Jet: cut 'Jet_p > 5': unknown column"),
+    "relative": (jet(model={"relative": {"Jet_pt": "ratio GenJet_p"}}), "stage Jet: "),
     "own": (jet(conditions=["Jet_eta"]), "in a circle: stage Jet is given Jet_eta"),
     "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
@@ -182,8 +195,9 @@ BAD_DECLARATIONS = {
 @pytest.mark.parametrize("case", BAD_DECLARATIONS)
 def test_a_wrong_declaration_is_refused(case):
     declared, message = BAD_DECLARATIONS[case]
+    texts = ak.with_field(TRAIN[:400], ["ee", "mm"] * 200, "kind")
     with pytest.raises(ConfigError) as caught:
-        ChainInputs.of(Declaration.of(declared), TRAIN, 1)
+        ChainInputs.of(Declaration.of(declared), texts, 1)
     assert message in str(caught.value)
 
 
@@ -195,6 +209,8 @@ def test_wrong_events_are_refused_with_branch_and_entry(chain):
     cases = {
         f"'Jet_genJetIdx' is 30 in entry {entry}, object 0": changed(Jet_genJetIdx=index),
         f"'GenJet_pt' is nan .* entry {second}, object 1": changed(GenJet_pt=nan),
+        "must hold numbers, none missing: 1 are": changed(nPU=ak.Array([None, *TRAIN.nPU[1:]])),
+        "stage Jet: require .Jet_pt >= 500. does not hold": TRAIN[:400],
         "'GenJet_eta' has . objects in entry": changed(GenJet_eta=TRAIN.GenJet_eta[:, 1:]),
         "there are no events": TRAIN[:0],
         r"stage Jet\S* has \d+ rows? to learn from": TRAIN[:2],
@@ -202,16 +218,39 @@ def test_wrong_events_are_refused_with_branch_and_entry(chain):
     }
     for message, events in cases.items():
         declared = jet(shares=[["Jet_pt", "Jet_eta"]]) if message == "add up to 1" else CHAIN
+        if "500" in message:
+            declared = jet(model={"require": ["Jet_pt >= 500"]})
         with pytest.raises(InputError, match=message):
             ChainInputs.of(Declaration.of(declared), events, 1)
     without = TEST[[name for name in TEST.fields if name != "nPU"]]
-    with pytest.raises(InputError, match="unknown branch 'nPU'"):
+    with pytest.raises(InputError, match=r"unknown branch 'nPU'.* Stage Jet\.number was trained"):
         chain[0].sample(without)
+    for first in (-1, 1.5, 2**60):
+        with pytest.raises(InputError, match=r"whole number|numbered up to"):
+            chain[0].sample(TEST, first=first)
+    for bins in ({"GenJet_p": [1, 2]}, {"GenJet_pt": [2, 1]}, {"GenJet_pt": "a"}, {"nPU": [1, 2]}):
+        with pytest.raises(ConfigError, match=r"GenJet_p|rising edges|branch of GenJet"):
+            judge_response(chain[0], TEST, bins=bins)
+    for use in (ResponseChain.sample, judge_response, ResponseChain.save):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            use(ResponseChain(CHAIN), TEST)
     with pytest.raises(InputError, match=r"'GenJet_pt' is nan .*entry 7\d\d"):
         list(
             chain[0].sample_blocks([TEST[:10]], first=700 - 10)
             and chain[0].sample_blocks([TEST, changed(GenJet_pt=nan)], first=100)
         )
+
+
+def test_branches_that_no_stage_can_use_are_left_out(chain):
+    more = ak.with_field(TEST[:9], ["text"] * 9, "kind")
+    more = ak.with_field(more, [[1.0, 2.0]] * 9, "PSWeight")  # a list of no collection
+    more = ak.with_field(more, [[["a"]]] * 9, "Jet_names")
+    found = ak.values_astype(TRAIN.Jet_genJetIdx[TRAIN.Jet_genJetIdx >= 0], "uint8")
+    jets = Objects(np.asarray(ak.num(found)), {"Jet_genJetIdx": np.asarray(ak.flatten(found))})
+    gen = Objects(np.asarray(ak.num(TRAIN.GenJet_pt)))
+    assert (matched_by_index(jets, "Jet_genJetIdx", gen, "GenJet").parent >= 0).all()
+    again = pickle.loads(pickle.dumps(chain[0]))
+    assert same(again.sample(more, random_state=1), chain[0].sample(TEST[:9], random_state=1))
 
 
 def test_events_without_objects_are_given_back_empty(chain):

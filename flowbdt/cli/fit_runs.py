@@ -242,6 +242,11 @@ def show_command(run: Path) -> None:
     from ..training.run_directory import RunDirectory, open_run
 
     source = open_run(run)
+    if isinstance(source, RunDirectory) and source.file("chain.json").exists():
+        from ..physics.response.chain import read_chain
+
+        click.echo("\n".join(read_chain(run).describe()))
+        return
     if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
         if not source.is_planned():
             raise ConfigError(f"{run} holds no planned run; start with: flowbdt fit TABLE -o RUN")

@@ -13,6 +13,7 @@ from . import options
 from .generate_events import outside
 from .options import bar, say
 
+CHAIN = click.argument("run", type=options.PATH, help="Folder or file of a chain.")
 ROOT = "ROOT file with collections, such as events.root or events.root:Events"
 
 
@@ -60,7 +61,7 @@ def fit_response_command(
 
 
 @response_group.command("generate")
-@options.run
+@CHAIN
 @click.argument("events", type=options.PATH, help=f"Input: {ROOT}.")
 @options.output("FILE", "ROOT file to write.", required=True)
 @options.integer("--oversample", default=1, help="Outputs of each event.")
@@ -107,7 +108,7 @@ def read_events(path: Path) -> Any:
 
 
 @response_group.command("evaluate")
-@options.run
+@CHAIN
 @click.argument("events", type=options.PATH, help=f"Not trained on, with output: {ROOT}.")
 @options.output("REPORT", "Folder for the numbers.", default="response-report")
 @options.mapping(

@@ -17,7 +17,7 @@ from ..seeding import stream
 from ..tables import checks
 from ..tables.event_table import EventTable, with_same_codes
 from ..tables.expressions import Observables, declared
-from ..tables.particles import check_particles
+from ..tables.particles import check_azimuths, check_particles
 from ..tables.relations import Relation
 from .metrics import METRICS, Result
 from .metrics.classifier import MOST_EXPLAINED
@@ -172,6 +172,7 @@ def evaluate(
     parsed = [r if isinstance(r, Relation) else Relation.parse(r, known) for r in relations]
     cut = cut_samples(real, generated, training, seed, derived)
     check_particles(known, (*cut.real.names, *cut.real.cond_names))
+    check_azimuths(known, cut.real.by_name())
     for relation in parsed:  # now, and not after minutes of other metrics
         relation.check_columns((*cut.generated.names, *cut.generated.cond_names))
     tables = ComparedTables(

@@ -123,15 +123,31 @@ class GivenRows:
         if flow.transform.needs_conditions:  # one row may fit some of them only
             x = np.tile(x, (self.n // len(x), 1))
         flow.transform.enter_copies(x)
-        given, x = x, self._without_turn(x)
+        given, x = x, self._without_turn(self._turned_to(x))
         flow.transform.check_given(x, flow.categories, self._cond)
         if outside is not None:
             ranges = flow.transform.ranges(flow.categories)
-            far = ranges.count_far(x) * (self.n // len(x))
+            turns = [name in flow.transform.turn.angles for name in names]
+            far = ranges.count_far(np.where(turns, given, x)) * (self.n // len(x))
             ranges.report(far, self.n, "raise" if outside == "raise" else "warn")
         self._x, self._given = (np.broadcast_to(a, (self.n, len(names))) for a in (x, given))
         self._completer = _RowCompleter(flow.generator, _mixture_of_columns(flow))
         self._completer.check(x)
+
+    def _turned_to(self, x: np.ndarray) -> np.ndarray:
+        """Return known values x (n, d) without angles that tell nothing but the turn of an event.
+
+        Of a row that is the only one of what turns: any event can be turned to it.
+        """
+        transform = self._flow.transform
+        turn, names = transform.turn, transform.names
+        known = ~np.isnan(x[:, [name in turn.columns for name in names]])
+        alone = known.sum(axis=1) == 1
+        x = x.copy()
+        for name in turn.angles:
+            if name != turn.drawn and name not in transform.may_be_missing:
+                x[alone, names.index(name)] = np.nan
+        return x
 
     def _without_turn(self, x: np.ndarray) -> np.ndarray:
         """Return known values x (n, d) without the turn of the event, which must be known."""
@@ -158,6 +174,10 @@ class GivenRows:
         if not transform.turn:
             return x
         angle = transform.turn.angle(dict(zip(transform.names, given.T, strict=True)))
+        for name in transform.turn.angles:  # see `_turned_to`
+            place = transform.names.index(name)
+            only = ~np.isnan(given[:, place]) & np.isnan(self._x[rows, place])
+            angle = np.where(only, given[:, place] - x[:, place], angle)
         any_angle = 2 * np.pi * RowNoise(seed, "turn", rows, once=True).random()
         cond = None if self._cond is None else self._cond[rows]
         x = transform.turned(x, np.where(np.isnan(angle), any_angle, angle), cond)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -159,6 +160,8 @@ class Flow:
         transform = atomic_files.parse_json(self._checked("transform.json"), "transform.json")
         with reading("transform.json"):
             self.transform = TableTransform.from_json(transform)
+        needed = self.transform.computed_from
+        self.condition_ranges = replace(self.condition_ranges, needed=needed)
         with reading("preconditioner.npz"):
             self.preconditioner = from_bytes(self._checked("preconditioner.npz"))
         names, n_cond = tuple(self.columns["names"]), len(self.condition_names)

@@ -116,6 +116,7 @@ class ConditionRanges:
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     known: bool = True
     what: str = "conditions"
+    needed: Mapping[str, Sequence[str]] = field(default_factory=dict)  # for columns, by condition
 
     @classmethod
     def of(cls, cond: np.ndarray, names: Sequence[str], categories: Mapping[str, Any]) -> Self:
@@ -179,7 +180,7 @@ class ConditionRanges:
             (repr(name), f"trained from {low:.6g} to {high:.6g}")
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         ]
-        for name, codes in zip(self.names, self.unseen, strict=False):
+        for name, codes in self._unseen_by_name():
             parts += [(f"{name!r} {self._said(name, c)}", "never in training") for c in codes]
         listed = "; ".join(
             f"{what} in {count} of {n_rows} events ({why})"
@@ -190,6 +191,10 @@ class ConditionRanges:
             f"{self.what} far outside of training: {listed}. Trees are constant there and know"
             " nothing of such events"
         )
+        values = [(name, code) for name, codes in self._unseen_by_name() for code in codes]
+        for (name, code), count in zip(values, far[len(self.names) :], strict=True):
+            if count and np.isnan(code) and name in self.needed:
+                text += f"; without {name!r} events lack {', '.join(map(repr, self.needed[name]))}"
         if outside == "raise":
             raise InputError(f"{text}; leave these rows out, or train with such conditions")
         clip = "outside='clip' (--outside clip) moves numbers to the nearest trained value, "
@@ -199,6 +204,9 @@ class ConditionRanges:
             DataWarning,
             stacklevel=3,
         )
+
+    def _unseen_by_name(self) -> Iterable[tuple[str, Sequence[float] | np.ndarray]]:
+        return zip(self.names, self.unseen, strict=False)
 
     def _said(self, name: str, code: float) -> str:
         """Return what is told of an unseen value."""

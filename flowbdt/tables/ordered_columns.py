@@ -18,10 +18,7 @@ from .event_table import EventTable
 from .expressions import Expression
 from .particles import Particles
 from .relations import written
-from .transforms.choose import choose
-
-DISCRETE = ("constant", "categorical", "integer")
-"""Transforms of columns that no difference gives back."""
+from .transforms.choose import DISCRETE, choose
 
 
 def orders(require: Sequence[str], particles: Particles) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from .coordinates import Coordinates
 from .event_table import EventTable
 from .particles import Particle, read_particles, wrapped
 from .relations import written
-from .transforms.choose import choose
+from .transforms.choose import DISCRETE, choose
 from .turn import Turn
 
 ON_SHELL = 1e-5
@@ -27,9 +27,6 @@ ON_SHELL = 1e-5
 
 ROUNDED = 1e-6
 """How far an azimuth may lie beyond its range: float32 holds no pi."""
-
-DISCRETE = ("constant", "categorical", "integer")
-"""Transforms of columns that no function of others can give back."""
 
 CHANGED = ("phi", "px", "py", "pz", "e")
 """Components that are learned in other coordinates."""
@@ -90,14 +87,19 @@ def _why_not(one: Particle, table: EventTable) -> str:
         if (np.isnan(table.column(name)) != missing).any():
             return f"{name!r} is known in some rows where others of its columns are missing"
     known = table.take(~missing)
-    for column in map(one.components.get, CHANGED):
+    of_energy = {"pt", "eta"} if "e" in one.components else set()  # it is computed from these
+    for key, column in one.components.items():
         if not isinstance(column, str):
+            continue
+        if "`" in column:
+            return f"{column!r} has a ` in its name"
+        if key not in {*CHANGED, *of_energy}:
             continue
         values = known.column(column)
         if not len(values) or column in table.categories:
             return f"{column!r} has no numbers"
         kind, reason = choose(values, table.dtypes[table.names.index(column)])
-        if kind["name"] in DISCRETE:
+        if kind["name"] in (DISCRETE if key in CHANGED else ("categorical",)):
             return f"{column!r} has {reason}"
     if "phi" in one.components:
         phi = known.column(str(one.components["phi"]))
@@ -172,7 +174,7 @@ class _Chosen:
 
     def _learn(self, one: Particle, what: str, text: str) -> str:
         name = f"{one.name}_{what}"
-        while name in self._table.names:
+        while name in (*self._table.names, *self._table.cond_names):
             name += "_"
         self.learned.append(f"{name} = {text}")
         return name

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..registry import unknown
 
 COMPONENTS = (
@@ -32,6 +32,10 @@ SHOWN = {"e": "E"}
 
 MOST_PAIRED = 5
 """Particles of which all pairs are observables by default: ten masses, ten distances."""
+
+
+FAR = 4 * np.pi
+"""Azimuths of which most distinct values lie farther from 0 are not taken for radians."""
 
 
 def wrapped(angle: np.ndarray) -> np.ndarray:
@@ -197,6 +201,19 @@ def check_particles(particles: Particles, names: Collection[str]) -> None:
             )
         for name in sorted(particle.sources - set(names)):
             raise unknown(f"column of particle {particle.name!r}:", name, names)
+
+
+def check_azimuths(particles: Particles, columns: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError where azimuths, columns (n,) by name, cannot be meant in radians."""
+    for one in particles.values():
+        name = one.components.get("phi")
+        values = columns[name] if isinstance(name, str) else np.zeros(0)
+        values = np.unique(values[np.isfinite(values)])  # a code for unknown ones counts once
+        if len(values) and (np.abs(values) > FAR).mean() > 0.5:
+            raise InputError(
+                f"particle {one.name!r}: angles are in radians, but {name!r} goes from"
+                f" {values[0]:g} to {values[-1]:g}; convert it (from degrees with numpy.radians)"
+            )
 
 
 def default_observables(particles: Sequence[str]) -> list[str]:

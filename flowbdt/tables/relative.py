@@ -131,8 +131,8 @@ def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
                 f"{where}: the condition is missing in {share_of(missing)} in which the column is"
                 " known; fill it in, or leave this column as it is"
             )
-        if kind == "ratio" and not (known > 0).all() and not (known < 0).all():
-            wrong = (known == 0) | ((known < 0) != (np.nanmedian(known) < 0))
+        if kind == "ratio" and not (~(known <= 0)).all() and not (~(known >= 0)).all():
+            wrong = (known == 0) | (np.sign(known) == -np.sign(np.nanmedian(known)))
             raise InputError(
                 f"{where}: a ratio needs a condition that is nowhere 0 and has one sign, which is"
                 f" not so in {share_of(wrong)} (first: row {int(np.argmax(wrong))}); say"

@@ -42,7 +42,7 @@ from ..tables.expressions import Cuts, declared
 from ..tables.found_relations import find_relations
 from ..tables.ordered_columns import with_differences
 from ..tables.particle_coordinates import particle_coordinates
-from ..tables.particles import check_particles, read_particles
+from ..tables.particles import check_azimuths, check_particles, read_particles
 from ..tables.proposed_cuts import ordered_columns
 from ..tables.relations import Relation, order_relations
 from ..tables.relative import check_relative, choose_relative, read_relative
@@ -282,6 +282,7 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
     if isinstance(config.relative, Mapping):
         _check_relative(config, table, {relation.target for relation in relations})
     if trained_on:
+        check_azimuths(particles, table.by_name())
         for relation in relations:
             relation.check(table)
         cuts.check(table)

@@ -24,6 +24,7 @@ from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
 from ..flow.solvers.base import Evaluator
+from ..generation.input_rows import number_of_events
 from ..generation.trained_flow import Flow
 from ..model import FlowBDT, fit_run
 from ..tables import checks
@@ -146,7 +147,7 @@ def _pair_conditions(
     """Return conditions (n, c) for the pairs: ``cond``, else those of training events, in turn."""
     rows, scaling = real.get("real_cond"), teacher.condition_scaling
     if cond is not None or not teacher.condition_names:
-        rows = teacher.checked_conditions(cond, 0 if cond is None else len(cond))
+        rows = teacher.checked_conditions(cond, number_of_events(None, cond))
         if rows is None:
             return None
     elif rows is None and isinstance(source, RunDirectory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 import zipfile
@@ -13,17 +14,18 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
+from sklearn.exceptions import NotFittedError
 
 from ... import atomic_files, seeding
 from ...config import ModelConfig
-from ...errors import FormatError, IncompleteRun, InputError, RunError, plural, reading
+from ...errors import ConfigError, FormatError, IncompleteRun, InputError, RunError, plural, reading
 from ...generation.input_rows import at_least_one
 from ...generation.trained_flow import Flow
 from ...model import fit_run
 from ...tables.event_table import EventTable
 from ...training import run_directory
 from ...training.collect import OnReport
-from ...training.plan import Inputs, check_config
+from ...training.plan import Inputs, check_config, check_table
 from ...training.run_directory import Archive, RunDirectory, Source
 from .declaration import Declaration, Home, Stage, check_inputs, homes_of
 from .events import Events, check_finite
@@ -134,11 +136,15 @@ class ChainInputs:
                 objects = events.collections[home.name]
                 check_shares(objects.columns, home.shares, objects)
             for stage in home.stages:
-                check_config(ModelConfig(**stage.settings))
-                table = stage_table(stage, home, events, declared.weight)
-                constant = constant_of(table)
-                if constant is None:
-                    tables[stage.name] = table
+                with _said_of(stage):
+                    config = ModelConfig(**stage.settings)
+                    check_config(config)
+                    table = stage_table(stage, home, events, declared.weight)
+                    constant = constant_of(table)
+                    if constant is None:
+                        tables[stage.name] = table
+                    if constant is None and table.n >= FEWEST_ROWS:
+                        check_table(Inputs(table, config, seed).settled())
                 stages[stage.name] = TrainedStage(_digest(table, stage), table.n, constant)
             _check_rows(home, stages)
         made = {home.name: events.collections[home.name] for home in homes if not home.is_event}
@@ -152,6 +158,15 @@ class ChainInputs:
         }
         content = ChainContent(FORMAT, seed, homes, stages, slots, index_types, declared.weight)
         return cls(content, tables)
+
+
+@contextlib.contextmanager
+def _said_of(stage: Stage) -> Iterator[None]:
+    """Name the stage in what is refused."""
+    try:
+        yield
+    except (ConfigError, InputError) as error:
+        raise type(error)(f"stage {stage.name}: {error}") from error
 
 
 def _slots(mean: float) -> int:
@@ -321,7 +336,21 @@ class ResponseChain:
 
     def flow(self, stage: str) -> Flow:
         """Return the trained flow of a stage. Raises KeyError if there is none of this name."""
+        self.check_fitted()
         return self._flows[stage]
+
+    def check_fitted(self) -> None:
+        """Raise NotFittedError before `fit`."""
+        if not hasattr(self, "archive_"):
+            raise NotFittedError("this chain is not fitted yet: call fit, or ResponseChain.load")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_flows"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "archive_" in state:
+            self._adopt(state["archive_"], "this chain")
 
     def sample(
         self,
@@ -366,10 +395,18 @@ class ResponseChain:
     ) -> Iterator[Events]:
         """Yield what `sample` gives, block by block; ``blocks`` are events one after the other."""
         at_least_one(oversample, "oversample")
+        self.check_fitted()
+        if isinstance(first, bool) or not isinstance(first, int | np.integer) or first < 0:
+            raise InputError(f"first must be a whole number of at least 0, got {first!r}")
         seed, sampler, low = seeding.resolve(random_state), self._sampler(outside), first
         for events in blocks:
             given = self._checked_input(events, low)
             for part in given.split(max(BLOCK_EVENTS // oversample, 1)):
+                if low + part.n > sampler.most_events:
+                    raise InputError(
+                        f"events are numbered up to {sampler.most_events}, got {low + part.n} (the"
+                        " number of the first, and all after it)"
+                    )
                 numbers = np.arange(low, low + part.n)
                 low += part.n
                 yield _copies(sampler, part, numbers, seed, oversample)
@@ -409,7 +446,8 @@ class ResponseChain:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the chain as one file, without pickle."""
-        atomic_files.write_bytes(path, self.archive_)  # type: ignore[arg-type]
+        self.check_fitted()
+        atomic_files.write_bytes(Path(path), self.archive_)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -443,22 +481,28 @@ def _copies(
     return Events.concatenate(copies).take(order)
 
 
-def _file_content(folder: Path) -> bytes:
-    """Return a whole chain as one file: equal chains give equal bytes."""
+def read_chain(folder: Path) -> ChainContent:
+    """Return what the chain of a folder is, finished or not. Raises FormatError."""
     try:
-        chain = (folder / CHAIN).read_bytes()
+        content = (folder / CHAIN).read_bytes()
     except OSError as error:
         raise FormatError(f"{folder} is no chain of stages: it has no {CHAIN} ({error})") from error
-    content = ChainContent.read(chain, str(folder / CHAIN))
+    return ChainContent.read(content, str(folder / CHAIN))
+
+
+def _file_content(folder: Path) -> bytes:
+    """Return a whole chain as one file: equal chains give equal bytes."""
+    content = read_chain(folder)
+    chain = content.to_bytes()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(CHAIN, (1980, 1, 1, 0, 0, 0)), chain)
         for name in _trained(content):
             run = RunDirectory(stage_folder(folder, name))
-            if not run.file("plan.json").exists():
+            if not run.file("manifest.json").exists():
                 raise FormatError(
-                    f"{folder}: stage {name} is not trained; finish the chain with 'flowbdt"
-                    " response fit --resume'"
+                    f"{folder}: stage {name} is not trained, or not complete; finish the chain with"
+                    f" 'flowbdt response fit EVENTS --config CHAIN -o {folder} --resume'"
                 )
             model = run_directory.archive_bytes(run, run_directory.read_manifest(run))
             archive.writestr(zipfile.ZipInfo(f"{name}.flowbdt", (1980, 1, 1, 0, 0, 0)), model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +193,15 @@ class Home:
         return [stage for stage in self.stages if stage.kind == "properties"]
 
 
+OF_THE_CHAIN = {"random_state": "random_state= or --seed", "executor": "executor= or --executor"}
+"""Settings of `FlowBDT` that no stage has of its own, and how they are given."""
+
+
+def order_name(home: str) -> str:
+    """Return the name of the condition that tells several objects of one parent apart."""
+    return f"{home}_order"
+
+
 def homes_of(declared: Declaration, events: Events) -> list[Home]:
     """Return what is generated, in an order in which all conditions are known.
 
@@ -209,15 +219,37 @@ def homes_of(declared: Declaration, events: Events) -> list[Home]:
                 )
             made[branch] = home.name
         for stage in home.stages:
-            for quantity in stage.quantities:
-                quantity.check(known)
+            _check_conditions(stage, known, events.left_out)
             _check_settings(stage)
     if declared.weight is not None and declared.weight not in events.columns:
         raise ConfigError(str(unknown("branch of weights", declared.weight, events.columns)))
     return _in_order(homes, made)
 
 
+def _check_conditions(stage: Stage, known: Collection[str], left_out: Mapping[str, str]) -> None:
+    """Raise ConfigError for unknown branches, and names that stand for something else already."""
+    names: set[str] = set()
+    for quantity in stage.quantities:
+        for source in sorted(quantity.sources & left_out.keys()):
+            raise ConfigError(f"condition {quantity.text!r}: {left_out[source]}")
+        quantity.check(known)
+        taken = {*names, order_name(stage.home)}
+        if quantity.text.strip() != quantity.name:
+            taken |= {*known}
+        if quantity.name in taken or quantity.name in stage.columns:
+            raise ConfigError(
+                f"stage {stage.name}: condition {quantity.text!r} has the name of a branch or of"
+                " another condition; choose another name"
+            )
+        names.add(quantity.name)
+
+
 def _check_settings(stage: Stage) -> None:
+    for name, how in OF_THE_CHAIN.items():
+        if name in stage.settings:
+            raise ConfigError(
+                f"model of {stage.name}: {name!r} is one for the whole chain: give it as {how}"
+            )
     for name in stage.settings:
         if name not in ModelConfig.__dataclass_fields__:
             where = f"setting of the model of {stage.name}"
@@ -257,8 +289,16 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
     for column in columns:
         if column not in own:
             raise ConfigError(f"collection {name}: {unknown('column', column, own)}")
-    if len(set(columns)) < len(columns) or index in columns:
-        raise ConfigError(f"collection {name}: a column is generated once, and the index is known")
+    for i, column in enumerate(columns):
+        if column in columns[:i]:
+            raise ConfigError(f"collection {name}: column {column!r} is listed twice")
+        if column == index:
+            raise ConfigError(
+                f"collection {name}: column {column!r} is the index of parents, which follows from"
+                " the objects that are drawn; leave it out of 'columns'"
+            )
+    if not all(default if one.columns is None else one.columns for one in parts):
+        raise ConfigError(f"collection {name}: a stage has no columns; it has {', '.join(own)}")
     _check_shares(name, part.shares, [one.columns or default for one in parts])
     common, stages = declared.conditions, []
     if part.parent is not None:
@@ -338,8 +378,14 @@ def _drawn(name: str, kind: Kind, home: str, conditions: tuple[str, ...], model:
 
 def _event_columns(declared: Declaration, name: str, content: Any, events: Events) -> Home:
     part = _part(StagePart, content, f"event columns {name}")
+    if re.fullmatch(r"\w[\w-]*", str(name)) is None:
+        raise ConfigError(
+            f"event columns {name!r}: a folder is named so; use letters, digits, '-' and '_'"
+        )
     columns = part.columns or [one for one in events.columns if one.startswith(f"{name}_")]
     for column in columns:
+        if column in events.left_out:
+            raise ConfigError(f"event columns {name}: {events.left_out[column]}")
         if column not in events.columns:
             raise ConfigError(f"event columns {name}: {unknown('branch', column, events.columns)}")
     if not columns:
@@ -435,7 +481,13 @@ def check_inputs(homes: list[Home], events: Events) -> None:
     known = {*events.names, *(f"n{name}" for name in events.collections)}
     for name in sorted(inputs_of(homes)):
         if name not in known:
-            raise InputError(str(unknown("branch", name, known)))
+            users = [
+                s.name for h in homes for s in h.stages for q in s.quantities if name in q.sources
+            ]
+            raise InputError(
+                f"{unknown('branch', name, known)} Stage {users[0]} was trained on it: give events"
+                " that have all branches of the input"
+            )
     for home in homes:
         if home.parent is not None and home.parent not in events.collections:
             raise InputError(str(unknown("collection", home.parent, events.collections)))

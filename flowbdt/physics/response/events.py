@@ -14,7 +14,6 @@ from typing import Any, Self
 import numpy as np
 
 from ...errors import InputError, MissingExtra, plural
-from ...registry import unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,44 +54,48 @@ class Events:
     """``n`` events: ``columns`` (n,) by branch name, ``collections`` by name.
 
     The branches of a collection begin with its name and "_"; its counts are the branch "n" + name.
+    ``left_out`` has, by name, why a branch of the file can be neither.
     """
 
     n: int
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     collections: dict[str, Objects] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Any, names: Iterable[str] | None = None) -> Self:
+    def of(cls, data: Any) -> Self:
         """Build from an awkward array of records, or a mapping of branches to arrays.
 
-        Collections may be branches ``Jet_pt``, or one field ``Jet`` of records. With ``names`` only
-        these branches are read. Raises InputError if branches of a collection have other counts
-        than the others, or a branch is nested deeper, or missing.
+        Collections may be branches ``Jet_pt``, or one field ``Jet`` of records. Texts, lists of
+        lists, and lists of no collection are left out. Raises InputError if branches of a
+        collection have other counts than the others, or a number is missing.
         """
         if isinstance(data, Events):
-            return cls(data.n, dict(data.columns), dict(data.collections))
+            return cls(data.n, dict(data.columns), dict(data.collections), dict(data.left_out))
         try:
             import awkward
         except ImportError as error:
             raise MissingExtra.of("awkward", error, "root") from error
         branches = _branches(data, awkward)
-        wanted = list(branches) if names is None else list(names)
         columns: dict[str, np.ndarray] = {}
         collections: dict[str, Objects] = {}
-        for name in wanted:
-            if name not in branches:
-                raise InputError(str(unknown("branch", name, branches)))
-            array = awkward.Array(branches[name])
-            if array.ndim == 1:
-                columns[name] = _numbers(array, name, awkward)
-                continue
-            if array.ndim != 2 or "_" not in name:
-                raise InputError(
+        left_out: dict[str, str] = {}
+        for name, branch in branches.items():
+            array = awkward.Array(branch)
+            if array.ndim > 2 or (array.ndim == 2 and "_" not in name):
+                left_out[name] = (
                     f"branch {name!r} must hold a number for each event, or for each object of a"
                     f" collection such as Jet_pt; it has {plural(array.ndim, 'dimension')}"
                 )
+                continue
+            values = _numbers(array if array.ndim == 1 else awkward.flatten(array), name, awkward)
+            if values.dtype.kind not in "fiub":
+                left_out[name] = f"branch {name!r} must hold numbers, got {values.dtype}"
+                continue
+            if array.ndim == 1:
+                columns[name] = values
+                continue
             counts = np.asarray(awkward.num(array), dtype=np.int64)
-            values = _numbers(awkward.flatten(array), name, awkward)
             group = name.partition("_")[0]
             known = collections.setdefault(group, Objects(counts))
             if not np.array_equal(known.counts, counts):
@@ -107,7 +110,7 @@ class Events:
             raise InputError(f"branches must have one number of events, got {sorted(sizes)}")
         for group in collections:
             columns.pop(f"n{group}", None)
-        return cls(max(sizes, default=0), columns, collections)
+        return cls(max(sizes, default=0), columns, collections, left_out)
 
     @property
     def names(self) -> list[str]:
@@ -190,13 +193,15 @@ def _branches(data: Any, awkward: Any) -> dict[str, Any]:
 
 
 def _numbers(array: Any, name: str, awkward: Any) -> np.ndarray:
-    """Return the numbers (k,) of a branch in native byte order, in their type."""
+    """Return the values (k,) of a branch in native byte order, in their type."""
     try:
         values = awkward.to_numpy(array, allow_missing=False)
     except ValueError as error:
-        raise InputError(f"branch {name!r} must hold numbers, none missing: {error}") from error
-    if values.dtype.kind not in "fiub":
-        raise InputError(f"branch {name!r} must hold numbers, got {values.dtype}")
+        n_missing = awkward.sum(awkward.is_none(array))
+        raise InputError(
+            f"branch {name!r} must hold numbers, none missing: {n_missing}"
+            " are; remove these events, or leave the branch out"
+        ) from error
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from ...generation.trained_flow import Flow
 from ...seeding import derive
 from ...tables.event_table import cast
-from .declaration import Home, Stage
+from .declaration import Home, Stage, order_name
 from .events import Events, Objects
 from .matching import NOT_MATCHED, ranks
 from .shares import as_given
-from .stage_tables import Rows, order_name, shares_of
+from .stage_tables import Rows, shares_of
 
 OVERFLOW = 2**42
 """Distance of the row numbers of objects beyond the usual number; more events than a file has."""
@@ -98,6 +98,11 @@ class ChainSampler:
     ) -> None:
         self._homes, self._samplers = homes, samplers
         self._slots, self._index_types = slots, index_types
+
+    @property
+    def most_events(self) -> int:
+        """Number of events that have random numbers of their own."""
+        return OVERFLOW // max(self._slots.values(), default=1)
 
     def generate(self, events: Events, numbers: np.ndarray, seed: int) -> Events:
         """Return events with their output; ``numbers`` (n,) key their random numbers."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import ConfigError, InputError
 from ...evaluation.metrics.base import Result, uncertain
 from ...evaluation.metrics.classifier import classifier_auc, make_mlp
 from ...seeding import derive, split_mask, stream
@@ -131,12 +131,14 @@ def judge_response(
 
     Raises InputError if branches are missing.
     """
+    chain.check_fitted()
     real = Events.of(events)
     content = chain.content_
     needed = {b for home in content.homes for b in needed_branches(home, None)}
     if missing := sorted(needed - {*real.names, *(f"n{name}" for name in real.collections)}):
         raise InputError(f"to judge a chain, events need its output too; missing: {missing}")
     check_finite(real, sorted(needed & set(real.names)))
+    _check_bins(bins or {}, [str(home.parent) for home in content.homes if home.parent], real)
     generated = Events.of(chain.sample(events, random_state=derive(seed, "judge")))
     rng = stream(seed, "judge-bootstrap")
     weights = rng.poisson(1.0, (n_bootstrap, real.n)).astype(np.float64)
@@ -147,6 +149,19 @@ def judge_response(
         comparer = _Comparer(home, pair, weights, real.n, _training_share(home, real, rows))
         comparisons += comparer.event() if home.is_event else comparer.objects(bins)
     return ResponseScores(comparisons, _areas(chain, pair, seed, quick), real.n)
+
+
+def _check_bins(bins: Bins, parents: Sequence[str], events: Events) -> None:
+    """Raise ConfigError unless all bins are rising edges of an expression of a parent."""
+    own = {branch for name in parents for branch in events.collections[name].columns}
+    for text, edges in bins.items():
+        numbers = isinstance(edges, Sequence) and not isinstance(edges, str)
+        if not numbers or len(edges) < 2 or not all(a < b for a, b in itertools.pairwise(edges)):
+            raise ConfigError(f"bins of {text!r} are two or more rising edges, got {edges!r}")
+        quantity = Quantity.parse(f"axis = {text}")
+        quantity.check({*events.names, *(f"n{name}" for name in events.collections)})
+        if quantity.own.isdisjoint(own):
+            raise ConfigError(f"bins of {text!r} must use a branch of {' or '.join(parents)}")
 
 
 def _training_share(home: Home, events: Events, rows: int) -> float:

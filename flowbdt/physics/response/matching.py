@@ -52,7 +52,7 @@ def matched_by_index(objects: Objects, branch: str, parents: Objects, name: str)
     index = objects.columns[branch]
     if index.dtype.kind not in "iu" and not np.array_equal(index, np.round(index)):
         raise InputError(f"branch {branch!r} must hold whole numbers: places in {name}, -1: none")
-    place = np.maximum(index, NOT_MATCHED).astype(np.int64)
+    place = np.maximum(index.astype(np.int64), NOT_MATCHED)
     beyond = place >= parents.counts[objects.event]
     if beyond.any():
         row = int(np.argmax(beyond))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...tables.event_table import EventTable
-from .declaration import Home, Stage
+from .declaration import Home, Stage, order_name
 from .events import Events, Objects
 from .matching import Matches, matched_by_distance, matched_by_index
 from .shares import as_learned
@@ -42,11 +42,6 @@ class Rows:
     def with_own(self, columns: Mapping[str, np.ndarray]) -> Rows:
         """Return the rows with more columns of their own."""
         return Rows(self.event, {**self.own, **columns})
-
-
-def order_name(home: str) -> str:
-    """Return the name of the condition that tells several objects of one parent apart."""
-    return f"{home}_order"
 
 
 def matches_of(home: Home, events: Events) -> Matches:

@@ -40,6 +40,9 @@ UNLIKELY = 20.0
 BEYOND = 18.0
 """Rows that a smooth density would have beyond the extreme value where it counts as an edge."""
 
+DISCRETE = ("constant", "categorical", "integer")
+"""Transforms of columns that no function of others gives back."""
+
 SPIKE = 0.2
 """Share of rows with one value from which on a column keeps its ranks, see `straightened`."""
 

@@ -369,6 +369,8 @@ class TableTransform:
             and c.name not in (*table.categories, *self.coordinates.needed)
         ]
         places.sort(key=lambda i: _fineness(table.dtypes[i]))  # finer ones may equal coarser ones
+        computed = [i for i, c in enumerate(self._columns) if c.name in self.coordinates.targets]
+        places += computed  # others may equal them, of which the flow draws coordinates
         columns = {table.names[i]: table.x[:, i] for i in places}
         for i, options in as_set.items():
             equal = () if options["equal"] == "auto" else options["equal"]
@@ -382,7 +384,11 @@ class TableTransform:
         def fits(i: int, j: int) -> bool:
             known = table.x[~np.isnan(table.x[:, j]), j]
             set_so = j in as_set and table.names[i] in as_set[j]["equal"]
-            return not set_so and np.array_equal(as_stored(known, self._columns[i].dtype), known)
+            return (
+                i not in computed
+                and not set_so
+                and np.array_equal(as_stored(known, self._columns[i].dtype), known)
+            )
 
         # unlike ranks and integers, straightened columns do not have repeated values exactly
         bare = {
@@ -396,6 +402,8 @@ class TableTransform:
         found = find_repeats(table.x, places, fits, forced) if self.classify or as_set else {}
         for i, (atoms, equal) in found.items():
             column, values = self._columns[i], table.x[:, i]
+            if i in computed:
+                continue
             if i not in as_set and not (self.classify and wanted[column.name] == "auto"):
                 continue
             options = {"atoms": atoms.tolist(), "equal": [table.names[j] for j in equal]}
@@ -514,6 +522,16 @@ class TableTransform:
         used = [one.expression for one in relations] + [*self.coordinates.learned.values()]
         return not {name for one in used for name in one.sources}.isdisjoint(self.conditions)
 
+    @property
+    def computed_from(self) -> dict[str, list[str]]:
+        """The columns that are computed from each condition."""
+        relations = (*self.coordinates.relations, *self._relations)
+        found = {
+            name: [relation.target for relation in relations if name in relation.sources]
+            for name in self.conditions
+        }
+        return {name: targets for name, targets in found.items() if targets}
+
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
         result, columns = x, self.by_name(x)
@@ -607,6 +625,9 @@ class TableTransform:
             (np.nan, np.nan) if c.name in categories else (c.low, c.high) for c in self._columns
         ]
         low, high = np.array(limits).T
+        for name, least in self.turn.angles.items():
+            i = self.names.index(name)
+            low[i], high[i] = least, least + 2 * np.pi
         return ConditionRanges(self.names, low, high, what="given values")
 
     def _check_column(
@@ -931,7 +952,9 @@ class TableTransform:
         ordered: dict[str, Mixed] = {}
         mixed = {c.name: c.transform for c in self._columns[::-1] if isinstance(c.transform, Mixed)}
         learned = {
-            c.name for c in self._columns if c.transform and not isinstance(c.transform, Classified)
+            c.name
+            for c in self._columns
+            if self._is_drawn(c) and not isinstance(c.transform, Classified)
         } - {name for name, transform in mixed.items() if transform.is_copy}
         while waiting := [name for name in mixed if name not in ordered]:
             ready = (name for name in waiting if not {*waiting} & {*mixed[name].equal})
