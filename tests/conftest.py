@@ -104,7 +104,8 @@ def parsed(words):
     command, words = flowbdt, list(words)
     while isinstance(command, click.Group):
         _, command, words = command.resolve_command(click.Context(command), words)
-    return command.make_context("flowbdt", words).params
+    # with the names of the whole program: click keeps those of the first context of a command
+    return command.make_context("flowbdt", words, **flowbdt.context_settings).params
 
 
 @pytest.fixture(scope="session")
