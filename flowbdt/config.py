@@ -260,11 +260,7 @@ class RunConfig(ModelConfig):
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
         """Read a YAML file. Raises ConfigError that names the file."""
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"cannot read configuration {path}: {error}") from error
-        settings = read_yaml(content, f"configuration {path}") or {}
+        settings = read_yaml_file(path, "configuration")
         if not isinstance(settings, dict):
             raise ConfigError(f"configuration {path} must be 'name: value' lines, got {settings!r}")
         first_format = settings.pop("format", FORMAT) == 1
@@ -288,6 +284,15 @@ class _Yaml(yaml.SafeLoader):
 _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+
+
+def read_yaml_file(path: str | Path, what: str) -> Any:
+    """Return a YAML file as plain values, an empty one as {}. Raises ConfigError."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {what} {path}: {error}") from error
+    return read_yaml(content, f"{what} {path}") or {}
 
 
 def read_yaml(content: str | bytes, what: str) -> Any:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flowbdt.errors import InputError
-from flowbdt.evaluation.histograms import to_hist
+from flowbdt.evaluation.hist_objects import to_hist
 from flowbdt.tables.event_table import EventTable
 
 pytest.importorskip("hist", reason="hist is not installed (extra 'root')")

@@ -30,7 +30,7 @@ LIBRARIES = {
         "physics/calorimeter/scores/official_classifier.py",
     ),
     "uproot": ("tables/formats/root.py",),
-    "hist": ("evaluation/histograms.py",),
+    "hist": ("evaluation/hist_objects.py",),
     "torchcfm": ("flow/torchcfm_reference.py",),
     "numba": ("generation/compiled/compiler.py",),
     "onnx": ("generation/export/onnx_graph.py",),

@@ -369,8 +369,8 @@ def relation_deviations(tables: ComparedTables) -> list[np.ndarray] | None:
     Relative deviations; those of rounding are 0. None if there is no relation.
     """
     assert tables.other is not None
-    found = find_relations(tables.other, proposed_particles(tables.other.names))
-    known = read_particles(proposed_particles(tables.other.names))
+    proposed = proposed_particles(tables.other.names)
+    found, known = find_relations(tables.other, proposed), read_particles(proposed)
     relations = [Relation.parse(one.text, known) for one in found if one.exact]
     if not relations:
         return None

@@ -173,17 +173,27 @@ def _weight(table: EventTable) -> np.ndarray:
     return checks.relative_or_ones(table.weight, table.n)
 
 
+def _pulls(p: np.ndarray, q: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return differences of shares in units of their errors; 0 where there are no events."""
+    return np.divide(q - p, error, out=np.zeros_like(p), where=error > 0)
+
+
+def _is_beyond(name: str, real: EventTable, generated: EventTable) -> np.ndarray:
+    """Return which generated events (n,) lie beyond the range of the real ones."""
+    truth, made = real.by_name()[name], generated.by_name()[name]
+    return np.asarray((made < truth.min()) | (made > truth.max()))
+
+
 def _worst_bin(name: str, real: EventTable, generated: EventTable) -> str:
     """Return the bin whose share differs most, and what lies beyond the real range, in words."""
     bins = _Bins.of(name, real, generated, BINS)
     p, q = (binned_shares(t.by_name()[name], _weight(t), bins.edges) for t in (real, generated))
     error = np.sqrt(p * (1 - p) / _size(real) + q * (1 - q) / _size(generated))
-    pull = np.divide(q - p, error, out=np.zeros_like(p), where=error > 0)
+    pull = _pulls(p, q, error)
     i, words = int(np.argmax(np.abs(pull))), ""
     if abs(pull[i]) >= 4:
         words = f"; {bins.said(i)} in {q[i]:.1%} of events, real {p[i]:.1%}"
-    truth, made = real.by_name()[name], generated.by_name()[name]
-    beyond = (made < truth.min()) | (made > truth.max())
+    beyond = _is_beyond(name, real, generated)
     share = float(np.average(beyond, weights=_weight(generated)))
     return words + (
         f"; {share:.2%} beyond the range of real events" if share > 10 / _size(real) else ""
@@ -224,8 +234,7 @@ def _pairs(real: EventTable, generated: EventTable) -> Iterator[tuple[tuple[str,
         rest = total - alone[a][0] - alone[b][0]
         free = max(dof - alone[a][1] - alone[b][1], 1)
         if (sigma := (rest - free) / np.sqrt(2 * free)) >= 6:
-            error = np.sqrt(p / sizes[0] + q / sizes[1])
-            pull = np.divide(q - p, error, out=np.zeros_like(p), where=error > 0)
+            pull = _pulls(p, q, np.sqrt(p / sizes[0] + q / sizes[1]))
             i, j = divmod(int(np.argmax(np.abs(pull))), wide)
             k = i * wide + j
             where = f"{of[a].said(i)} and {of[b].said(j)}"
@@ -272,13 +281,8 @@ def _advice(
         yield f"names suggest particles ({', '.join(proposed)}): declare them (particles=)"
     if any(r.name == "profiles" for r in off):
         yield "columns that follow a condition are learned better relative to it (relative=)"
-    truth, made = real.by_name(), generated.by_name()
-    beyond = [
-        name
-        for name in real.names
-        if ((made[name] < truth[name].min()) | (made[name] > truth[name].max())).mean()
-        > 0.002 + 10 / real.n
-    ]
+    most = 0.002 + 10 / real.n
+    beyond = [name for name in real.names if _is_beyond(name, real, generated).mean() > most]
     if beyond:
         names = ", ".join(beyond[:MOST_NAMED])
         yield f"events lie beyond the real range of {names}: a cut ends it (require=)"

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DataWarning
 from .coordinates import Coordinates
 from .event_table import EventTable
-from .particles import Particle, read_particles, wrapped
+from .particles import OF_PAIR, Particle, read_particles, squared_mass, transverse_momentum
 from .relations import written
 from .transforms.choose import DISCRETE, choose
 from .turn import Turn
@@ -107,10 +107,10 @@ def _why_not(one: Particle, table: EventTable) -> str:
         if phi.min() < low - ROUNDED or phi.max() > low + 2 * np.pi + ROUNDED:
             return f"azimuths from {phi.min():g} to {phi.max():g} are more than one turn"
     momenta = one.momenta(known.by_name())
-    if not (np.hypot(momenta[:, 1], momenta[:, 2]) > 0).all():
+    if not (transverse_momentum(momenta) > 0).all():
         return "it has no transverse momentum in some rows"
     if "e" in one.components and _mass(momenta) is None:
-        light = (_square_of_mass(momenta) < 0).mean()
+        light = (squared_mass(momenta) < 0).mean()
         return f"its energy is less than its momentum in {light:.2%} of the rows"
     return ""
 
@@ -120,13 +120,9 @@ def _low(phi: np.ndarray) -> float:
     return 0.0 if phi.min() >= 0 else -np.pi
 
 
-def _square_of_mass(momenta: np.ndarray) -> np.ndarray:
-    return np.asarray(momenta[:, 0] ** 2 - (momenta[:, 1:] ** 2).sum(axis=1))
-
-
 def _mass(momenta: np.ndarray) -> float | str | None:
     """Return the mass of all events, "column" if it varies, None if some have none."""
-    square, size = _square_of_mass(momenta), np.linalg.norm(momenta[:, 1:], axis=1)
+    square, size = squared_mass(momenta), np.linalg.norm(momenta[:, 1:], axis=1)
     mass = float(np.sqrt(max(np.median(square), 0.0)))
     mass = float(f"{mass:.6g}")
     if (np.abs(np.hypot(size, mass) - momenta[:, 0]) <= ON_SHELL * momenta[:, 0]).all():
@@ -186,8 +182,7 @@ class _Chosen:
         """
         assert self._first is not None
         momenta = [p.momenta(self._table.by_name()) for p in (one, self._first)]
-        first, second = (np.arctan2(each[:, 2], each[:, 1]) for each in momenta)
-        away = np.abs(wrapped(first - second))
+        away = np.abs(OF_PAIR["deltaphi"](*momenta))
         centre = np.pi if np.nanmean(away > 2.9) > np.nanmean(away < np.pi - 2.9) else 0.0
         parts = {key: written(str(name)) for key, name in self._first.components.items()}
         of_first = parts.get("phi") or f"arctan2({parts['py']}, {parts['px']})"

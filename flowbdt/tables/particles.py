@@ -43,9 +43,14 @@ def wrapped(angle: np.ndarray) -> np.ndarray:
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
+def squared_mass(momenta: np.ndarray) -> np.ndarray:
+    """Return squares of masses of four-momenta (..., 4), negative where E < |p|."""
+    return np.asarray(momenta[..., 0] ** 2 - (momenta[..., 1:] ** 2).sum(axis=-1))
+
+
 def signed_mass(momenta: np.ndarray) -> np.ndarray:
     """Return masses of four-momenta (..., 4); -sqrt(p^2 - E^2) where E < |p|, as ROOT has it."""
-    square = momenta[..., 0] ** 2 - (momenta[..., 1:] ** 2).sum(axis=-1)
+    square = squared_mass(momenta)
     return np.copysign(np.sqrt(np.abs(square)), square)
 
 

@@ -55,8 +55,7 @@ def proposed_cuts(
     cuts = [
         cut for text in _expressions(table, known, parsed) for cut in _edges(text, columns, known)
     ]
-    together = [{r.target, *r.sources} for r in parsed] + [one.sources for one in known.values()]
-    return [*cuts, *_energies(columns, known), *ordered_columns(table, together)]
+    return [*cuts, *_energies(columns, known), *ordered_columns(table, parsed, known)]
 
 
 # ---- edges
@@ -190,11 +189,15 @@ def _energies(columns: Mapping[str, Any], particles: Particles) -> Iterator[Prop
             yield ProposedCut(f"mass({name}) >= {bound:.10g}", "E >= |p| but for rounding")
 
 
-def ordered_columns(table: EventTable, together: Sequence[set[str]]) -> Iterator[ProposedCut]:
+def ordered_columns(
+    table: EventTable, relations: Sequence[Relation], particles: Particles
+) -> Iterator[ProposedCut]:
     """Yield pairs of columns of which one is never below the other, without what follows.
 
-    Columns of one relation or one particle, ``together``, are in order for reasons of their own.
+    Columns of one relation or one particle are in order for reasons of their own.
     """
+    together = [{one.target, *one.sources} for one in relations]
+    together += [one.sources for one in particles.values()]
     names = [
         name
         for name in table.names

@@ -117,10 +117,14 @@ class Inputs:
 
 def _orders(table: EventTable, config: ModelConfig) -> list[str]:
     """Return columns that are in order in all rows, as cuts that nobody declared."""
+    cuts = ordered_columns(table, _relations(config), read_particles(config.particles))
+    return [cut.text for cut in cuts if cut.text not in config.require]
+
+
+def _relations(config: ModelConfig) -> list[Relation]:
+    """Return the relations of a configuration, in the order in which they are declared."""
     known = read_particles(config.particles)
-    relations = (Relation.parse(text, known) for text in config.relations)
-    together = [{r.target, *r.sources} for r in relations] + [p.sources for p in known.values()]
-    return [c.text for c in ordered_columns(table, together) if c.text not in config.require]
+    return [Relation.parse(text, known) for text in config.relations]
 
 
 def check_config(config: ModelConfig) -> TimeGrid:
@@ -317,10 +321,9 @@ def _coordinates(inputs: Inputs, used: np.ndarray) -> Coordinates:
     if isinstance(config.relative, Mapping):
         chosen = read_relative(config.relative, table)
     else:
-        _, particles = declared(config.observables, config.particles)
+        particles = read_particles(config.particles)
         skip = {name for particle in particles.values() for name in particle.sources}
-        relations = order_relations(config.relations, table.names, table.cond_names, particles)
-        skip |= {relation.target for relation in relations}
+        skip |= {relation.target for relation in _relations(config)}
         spec = config.transforms if isinstance(config.transforms, Mapping) else {}
         rest = spec.get("*", "auto") if spec else config.transforms
         skip |= set(spec if rest == "auto" else table.names)
@@ -401,7 +404,7 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     coordinates = relative = _coordinates(inputs, used)
     known = read_particles(config.particles)
     named = config.transforms if isinstance(config.transforms, dict) else ()
-    left = {*named, *(Relation.parse(text, known).target for text in config.relations)}
+    left = {*named, *(relation.target for relation in _relations(config))}
     if known and config.coordinates == "particles":
         coordinates, turn = particle_coordinates(table, config.particles, left, inputs.classifies)
         coordinates = coordinates.joined(relative, table.names)

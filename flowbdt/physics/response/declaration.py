@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
-from ...config import ModelConfig, read_yaml
+from ...config import ModelConfig, read_yaml_file
 from ...errors import ConfigError, InputError
 from ...registry import unknown
 from ...typed_settings import check_fields
@@ -114,11 +114,7 @@ class Declaration:
         where = ""
         if isinstance(spec, str | Path):
             where = f"{spec}: "
-            try:
-                content = Path(spec).read_bytes()
-            except OSError as error:
-                raise ConfigError(f"cannot read the chain {spec}: {error}") from error
-            spec = read_yaml(content, f"chain {spec}") or {}
+            spec = read_yaml_file(spec, "chain")
         if not isinstance(spec, Mapping):
             raise ConfigError(f"{where}a chain is a mapping, got {spec!r}")
         try:

@@ -333,10 +333,9 @@ class _Comparer:
 
         found, replicas = self._both(values, numbers)
         for k, name in enumerate(("mean", "width", *QUANTILES)):
-            one = self._compared(
+            yield self._compared(
                 f"{quantity}, {name}", cell, len(values[0][0]), found[k], replicas, k
             )
-            yield one
 
     def _both(self, values: list[Any], function: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return numbers of real and generated events (k, 2), and their replicas (B, k) each."""

@@ -186,6 +186,12 @@ class TableTransform:
         """Return if the flow or a classifier draws a column, as it stands or in coordinates."""
         return column.transform is not None or column.name in self.coordinates.targets
 
+    @property
+    def _computed(self) -> dict[str, str]:
+        """The columns that follow from others, with their relations."""
+        declared = {relation.target: relation.text for relation in self._relations}
+        return declared | self.coordinates.targets
+
     def _check_needed(self) -> None:
         """Raise ConfigError unless the flow draws what coordinates need as it stands."""
         for column in self._columns:
@@ -287,8 +293,7 @@ class TableTransform:
 
     def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the specification of every column that is learned."""
-        targets = {relation.target: relation.text for relation in self._relations}
-        targets |= self.coordinates.targets
+        targets = self._computed
         specs = {"*": self.spec} if not isinstance(self.spec, Mapping) else dict(self.spec)
         specs.pop("joint", None)
         rest = specs.pop("*", "auto")
@@ -322,9 +327,7 @@ class TableTransform:
             values = every
         low, high = float(values.min()), float(values.max())
         if name not in wanted:
-            texts = {relation.target: relation.text for relation in self._relations}
-            texts |= self.coordinates.targets
-            return _Column(name, dtype, None, texts[name], low, high)
+            return _Column(name, dtype, None, self._computed[name], low, high)
         spec, reason = wanted[name], "as set"
         if spec == "auto" or low == high:
             spec, reason = choose(values, dtype, name in table.categories)
@@ -929,9 +932,9 @@ class TableTransform:
             result._relations = order_relations(
                 result.relations, result.names, result.conditions, read_particles(particles)
             )
-            targets = {relation.target for relation in result._relations}
-            targets |= result.coordinates.targets.keys()
-            if targets != {column.name for column in result._columns if not column.transform}:
+            if result._computed.keys() != {
+                column.name for column in result._columns if not column.transform
+            }:
                 raise FormatError("its relations are not those of the columns without transform")
             result._joint = JointTransform.from_json(data["joint"])
             if result._joint.mean.size != len(result._column_latent_names()):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError, MissingExtra
 from ..tables import checks
-from ..tables.event_table import EventTable, united
+from ..tables.event_table import EventTable, with_same_codes
 from .report.figures import column_edges
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def to_hist(
     checks.known_columns((*columns, *edges), first.names, "the first sample")
     for name, table in tables.items():
         checks.known_columns(columns, table.names, f"the sample {name!r}")
-    texts = united([table.categories for table in tables.values()])
-    tables = {name: table.recoded(texts) for name, table in tables.items()}
+    tables = dict(zip(tables, with_same_codes(list(tables.values())), strict=True))
+    first = next(iter(tables.values()))
+    texts = first.categories
     datasets = hist.axis.StrCategory(list(tables), name="dataset")
     result = {}
     for column in columns:
