@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def test_extra_all_names_every_other_extra():
     extras = _setup()["options.extras_require"]
     (line,) = _lines(extras["all"])
     assert set(line[len("flowbdt[") : -1].split(",")) == set(extras) - {"all"}
+
+
+def test_no_extra_is_lost_in_a_build():
+    """Setuptools drops options called `root`, `home`, `user` or `prefix` in virtual environments."""
+    built = importlib.metadata.metadata("flowbdt").get_all("Provides-Extra") or []
+    assert set(built) == set(_setup()["options.extras_require"])
 
 
 def test_page_on_installation_names_every_extra():
