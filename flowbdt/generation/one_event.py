@@ -68,7 +68,9 @@ class PackedFlow:
         elif numbers is not None:
             ratio = PackedRatio(core.Trees(memory, name, b"ratio"), float(numbers[0]))
         if not all(same):
-            raise FormatError(f"{name}: its packed arrays are of another model; save the model anew")
+            raise FormatError(
+                f"{name}: its packed arrays are of another model; save the model anew"
+            )
         self.generator = PackedGenerator(steps, inverse, ratio)
 
     @classmethod
@@ -151,8 +153,8 @@ class _RowNumbers:
 class EventSampler:
     """The events of a sample one by one, the same as `FlowBDT.sample` gives for the seed.
 
-    Made for programs that need one particle at a time: an event takes tens of
-    microseconds in the compiled core. Not safe to share between threads; give each another one, with another seed.
+    Made for programs that need one particle at a time: an event takes tens of microseconds in the
+    compiled core. Not safe to share between threads; give each another one, with another seed.
 
     Parameters
     ----------

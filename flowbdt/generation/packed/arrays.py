@@ -12,6 +12,7 @@ NONE, FULL, LOW_RANK = 0, 1, 2
 CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
 """Columns of `FormArrays.where`."""
 
+
 class TreeArrays(NamedTuple):
     """All trees.
 
