@@ -85,12 +85,14 @@ class PackedFlow:
         what = str(source.path)
         manifest = atomic_files.parse_json(source.read("manifest.json"), what)
         stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
-        if stated is None or np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
-            return None  # another program packed the file anew
+        if stated is None:
+            return None
         if stated != hashlib.sha256(memory).hexdigest():
             raise FormatError(
                 f"{what}: {run_directory.PACKED} is damaged; copy the file or save it again"
             )
+        if np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
+            return None  # another program packed the file anew
         about = read_array(memory, "text.about", "uint8")
         belongs = f"\0{atomic_files.digest(manifest)}\0".encode()
         if about is None or not about.tobytes().endswith(belongs):
