@@ -58,7 +58,8 @@ def fitted() -> tuple[FlowBDT, pd.DataFrame]:
     frame["M"] = mass_of(frame, POLAR, "a", "b")
     frame = frame.astype({"phi1": np.float32, "phi2": np.float32})
     frame["M"] = mass_of(frame, POLAR, "a", "b")
-    settings = {"relations": ["M = mass(a, b)"], "require": ["pt1 > 25", "M > 10"]}
+    cuts = ["pt1 > 25", "M > 10", "abs(eta1) < 2.5"]
+    settings = {"relations": ["M = mass(a, b)"], "require": cuts}
     return FlowBDT(**SMALL, **settings, particles=POLAR, rejection=True).fit(frame), frame
 
 
@@ -70,6 +71,7 @@ def test_relations_ranges_and_types_of_events_are_exact(fitted, tmp_path):
     assert new[["phi1", "phi2"]].abs().max().max() <= np.pi
     assert new["pt1"].min() > 25
     assert new["M"].min() > 10
+    assert new["eta1"].abs().max() < 2.5
     assert model.sample(300, random_state=2).equals(new[:300])
     assert np.array_equal(model.sampler(random_state=2, first=7).one(), new.iloc[7].astype(float))
     model.save(tmp_path / "m.flowbdt")

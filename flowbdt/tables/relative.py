@@ -196,13 +196,12 @@ def _with_ends(kind: str, column: str, condition: str, values: np.ndarray) -> Re
     A difference keeps them positive, too.
     """
     known = values[~np.isnan(values)]
-    ends: dict[str, float | None] = {"low": None, "high": None}
-    if len(known) >= FEWEST:
-        for side, is_hard in hard_edges(known).items():
-            ends[side] = float(known.min() if side == "low" else known.max()) if is_hard else None
-    if ends["low"] is None and kind == "difference" and known.min() >= 0:
-        ends["low"] = 0.0
-    return Relative(column, kind, condition, **ends)
+    is_hard = hard_edges(known) if len(known) >= FEWEST else {"low": False, "high": False}
+    low = float(known.min()) if is_hard["low"] else None
+    if low is None and kind == "difference" and known.min() >= 0:
+        low = 0.0
+    high = float(known.max()) if is_hard["high"] else None
+    return Relative(column, kind, condition, low=low, high=high)
 
 
 def _fills_a_turn(values: np.ndarray) -> bool:
