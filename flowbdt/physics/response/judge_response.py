@@ -163,7 +163,7 @@ def judge_response(
     """
     chain.check_fitted()
     asked: Any = {"bins": bins, "tags": tags, "pairs": pairs}
-    settings = {"n_bootstrap": n_bootstrap, "quick": quick, "seed": seed}
+    settings: Any = {"n_bootstrap": n_bootstrap, "quick": quick, "seed": seed}
     judge = ResponseJudge(chain.content_, Events.of(events), **asked, **settings)
     return judge(chain.sample(events, random_state=derive(seed, "judge")))
 
@@ -306,9 +306,9 @@ class _Comparer:
             for column in self.home.columns:
                 if column in tags:
                     yield from self._tag(column, tags[column], cells)
-        for name, (home, *pair) in pairs.items():
+        for name, (home, meets, particle) in pairs.items():
             if home == self.home.name:
-                yield from self._pair(name, *pair)
+                yield from self._pair(name, meets, particle)
         yield from self._repeated()
 
     def _numbers(self) -> Iterator[Comparison]:
@@ -425,7 +425,7 @@ class _Comparer:
                 weight.append(self.weights[0, of.event[mask]])
             if min(np.bincount(yes, minlength=2).min() for yes in truth) < FEWEST_OF_CLASS:
                 continue
-            weights = {"weight_real": weight[0], "weight_generated": weight[1]}
+            weights: Any = {"weight_real": weight[0], "weight_generated": weight[1]}
             result = tag_roc(*tagged, *truth, **weights)
             areas = result.settings["real"], result.settings["generated"]
             error = result.error * float(np.sqrt(1 + self.training / 2))
@@ -558,9 +558,9 @@ def _told_apart(
                 weights.append(None if table.weight is None else table.weight[used])
             if min(map(len, rows)) < SMALLEST_BIN:
                 continue
-            weighted = {"weight_real": weights[0], "weight_generated": weights[1]}
+            weighted: Any = {"weight_real": weights[0], "weight_generated": weights[1]}
             areas[stage.name] = {
-                name: classifier_auc(*rows, make, name=name, **settings, **weighted)
+                name: classifier_auc(rows[0], rows[1], make, name=name, **settings, **weighted)
                 for name, make in judges.items()
             }
             n_columns = table.x.shape[1]
