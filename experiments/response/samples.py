@@ -1,0 +1,86 @@
+"""Events of the study: ROOT files, or made-up jets; what is learned of them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowbdt.physics.response.events import Events, Objects
+
+PARENT = ("pt", "eta", "phi", "mass", "flavour", "nConstituents", "muonPt")
+FIRST = ("pt", "eta", "phi")
+REST = ("mass", "nConstituents", "nTracks", "ptD", "width", "btag")
+FRACTIONS = ("muEF", "chEmEF", "chHEF", "neEmEF", "neHEF")
+
+CHAIN: dict[str, Any] = {
+    "conditions": ["Pileup_nPU"],
+    "collections": {
+        "Jet": {
+            "parent": "GenJet",
+            "index": "Jet_genJetIdx",
+            "conditions": [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"],
+            "stages": [
+                {"columns": [f"Jet_{one}" for one in FIRST]},
+                {"columns": [f"Jet_{one}" for one in (*REST, *FRACTIONS)]},
+            ],
+            "shares": [[f"Jet_{one}" for one in FRACTIONS]],
+            "fakes": False,
+        }
+    },
+}
+BINS = {"GenJet_pt": [15, 20, 30, 50, 100, 200], "abs(GenJet_eta)": [0, 1.3, 2.5, 4.7]}
+TAGS = {"Jet_btag": "GenJet_flavour == 5"}
+TOY_LEFT_OUT = ("mass", "nConstituents", "nTracks", "ptD", "width", "muonPt")
+
+
+def declaration(smoke: bool, stages: bool = True) -> dict[str, Any]:
+    """Return the chain, or one stage for all columns."""
+    declared = copy.deepcopy(CHAIN)
+    jet = declared["collections"]["Jet"]
+    if smoke:
+        declared["model"] = {"preset": "fast", "n_steps": 2, "booster": {"n_estimators": 3}}
+        left_out = [f"{home}_{one}" for home in ("Jet", "GenJet") for one in TOY_LEFT_OUT]
+        for of in (jet, *jet["stages"]):
+            for part in ("conditions", "columns"):
+                if part in of:
+                    of[part] = [name for name in of[part] if name not in left_out]
+    if not stages:
+        jet["columns"] = [name for stage in jet.pop("stages") for name in stage["columns"]]
+    return declared
+
+
+def read(folder: Path | None, name: str, first: int, last: int) -> Events:
+    """Return events of a file below ``folder``, or made-up ones."""
+    if folder is None:
+        return toy(600, first)
+    from flowbdt.tables.event_collections import read_collections
+
+    (block,) = read_collections(folder / "response" / f"{name}_1.root", block_rows=10**6)
+    return Events.of(block[first:last])
+
+
+def toy(n: int, seed: int) -> Events:
+    """Return jets smeared by a Gaussian, of which a selection keeps those above 15."""
+    rng = np.random.default_rng(seed)
+    gen = Objects(rng.poisson(4.0, n))
+    size = len(gen)
+    gen.columns["GenJet_pt"] = pt = 12.0 + rng.exponential(25.0, size)
+    gen.columns["GenJet_eta"] = eta = rng.uniform(-2.5, 2.5, size)
+    gen.columns["GenJet_phi"] = phi = rng.uniform(-3.14159, 3.14159, size)
+    gen.columns["GenJet_flavour"] = flavour = rng.choice([1, 5], size)
+    seen = pt * rng.normal(1.0, 0.1 + 0.03 * np.abs(eta), size)
+    kept = np.flatnonzero(seen > 15.0)
+    tag = np.where(rng.random(size) < 0.5, 0.0, rng.beta(1 + flavour, 3))
+    shares = rng.dirichlet(np.ones(5), size) * (rng.random((size, 5)) < [0.2, 0.2, 1, 1, 1])
+    shares /= shares.sum(axis=1, keepdims=True)
+    columns = {"pt": seen, "eta": eta + rng.normal(0, 0.02, size), "phi": phi, "btag": tag}
+    columns |= dict(zip(FRACTIONS, shares.T, strict=True))
+    jets = Objects(
+        np.bincount(gen.event[kept], minlength=n),
+        {f"Jet_{name}": values[kept].astype(np.float32) for name, values in columns.items()},
+    )
+    jets.columns["Jet_genJetIdx"] = gen.place[kept].astype(np.int32)
+    return Events(n, {"Pileup_nPU": rng.poisson(12, n)}, {"GenJet": gen, "Jet": jets})
