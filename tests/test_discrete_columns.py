@@ -88,8 +88,22 @@ def test_pairs_that_never_meet_are_not_generated():
 def test_pairs_that_miss_by_chance_stay_possible():
     rng = np.random.default_rng(4)
     codes = {"a": rng.integers(0, 10, 400), "b": rng.integers(0, 10, 400)}  # 4 of each pair
-    skeleton = Skeleton.fit({name: np.arange(10.0) for name in codes}, codes)
-    assert not skeleton.allowed
+    known = {name: np.arange(10.0) for name in codes}
+    assert not Skeleton.fit(known, codes).allowed
+    codes["b"] = codes["a"] // 2
+    for order in ("a", "b"):  # what is exact is so in either order
+        skeleton = Skeleton.fit(known, codes, [order])
+        assert skeleton.describe()[1:] == ["b follows from a"]
+        assert skeleton.allowed[0, 1].sum() == 10
+
+
+def test_the_order_can_be_set(table):
+    config = ModelConfig(**SMALL, order=["fires", "region"])
+    inputs = Inputs(EventTable.of(table), config, 1, kind="frame")
+    transform, _ = fitted_transform(inputs, np.ones(len(table), dtype=bool))
+    assert any("in this order: fires, region, school" in line for line in transform.describe())
+    with pytest.raises(ConfigError, match="unknown discrete column .in order. 'energy'"):
+        FlowBDT(**SMALL, order=["energy"]).fit(table)
 
 
 def test_a_table_without_numbers(table):
