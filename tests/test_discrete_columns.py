@@ -19,8 +19,8 @@ from flowbdt.cli.main import flowbdt
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.flow.closed_form.mixture import MixturePreconditioner
+from flowbdt.generation.fit_run import fit_run, train_run
 from flowbdt.generation.one_event import EventSampler
-from flowbdt.model import fit_run, train_run
 from flowbdt.seeding import derive, split_mask
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.skeleton import Skeleton
@@ -134,7 +134,6 @@ def test_an_event_depends_on_seed_and_number_only(model):
 
 
 def test_machine_code_gives_the_same_events(model):
-    pytest.importorskip("numba")
     one, other = (model.sample(2000, random_state=1, compiled=c) for c in (True, False))
     assert (one.school == other.school).mean() > 0.995
     assert (one.fires == other.fires).mean() > 0.995
