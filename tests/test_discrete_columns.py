@@ -187,7 +187,7 @@ def test_what_real_tables_never_have_is_not_generated(name):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        new = FlowBDT(random_state=1).fit(frame[:5000]).sample(5000, random_state=2)
+        new = FlowBDT(random_state=1).fit(frame[:5000]).sample(20_000, random_state=2)
     wrong = REAL[name](new, frame)
     assert all(share <= AT_MOST[key] for key, share in wrong.items()), wrong
 
