@@ -37,13 +37,11 @@ DRAWS = 9
 
 def with_gaps(table: Table, rows: Rows, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     """Return rows with values removed, as a user would have them, and where, bool (n, d)."""
-    gone = np.random.default_rng(seed).random(rows.shape) < REMOVED
+    gone = np.array(np.random.default_rng(seed).random(rows.shape) < REMOVED)
     gone[:, -1] = False
     frame = table.frame(rows)
-    for i, column in enumerate(table.columns):
-        kind = "Int64" if i in table.integers else frame[column].dtype
-        frame[column] = frame[column].astype(kind).mask(gone[:, i])
-    return frame, gone
+    frame = frame.astype({table.columns[i]: "Int64" for i in table.integers})
+    return frame.mask(gone), gone
 
 
 def numbers(frame: pd.DataFrame) -> Rows:
