@@ -255,16 +255,18 @@ def test_weighted_tags_and_masses_are_judged():
     asked = {"tags": {"Jet_pt": "GenJet_pt > 50"}, "pairs": {"m": "Jet_pt > 30"}}
     scores = judge_response(model, test, **asked, bins={}, n_bootstrap=5, quick=True)
     real = {one.quantity: one.real for one in scores.comparisons if one.bin == "all"}
-    jets = test.Jet_pt[test.Jet_genJetIdx >= 0]
-    yes = test.GenJet_pt[test.Jet_genJetIdx[test.Jet_genJetIdx >= 0]] > 50
-    weight = np.asarray(ak.flatten(ak.broadcast_arrays(test.w, jets)[0]))
-    area = roc_auc_score(ak.flatten(yes), ak.flatten(jets), sample_weight=weight)
+    found = test.Jet_genJetIdx >= 0  # others are left out
+    pt, eta, phi = (test[f"Jet_{part}"][found] for part in ("pt", "eta", "phi"))
+    yes = test.GenJet_pt[test.Jet_genJetIdx[found]] > 50
+    weight = np.asarray(ak.flatten(ak.broadcast_arrays(test.w, pt)[0]))
+    area = roc_auc_score(ak.flatten(yes), ak.flatten(pt), sample_weight=weight)
     assert real["Jet_pt tells GenJet_pt > 50, ROC area"] == pytest.approx(area)
-    two = test.Jet_pt[test.Jet_pt > 30][:, :2]
-    has = np.asarray(ak.num(two)) == 2
+    assert real["nJet per event"] == pytest.approx(np.average(ak.num(pt), weights=test.w))
+    has = np.asarray(ak.sum(pt > 30, axis=1)) >= 2
     assert real["events with m"] == pytest.approx(np.average(has, weights=test.w))
-    kept = [test[f"Jet_{part}"][test.Jet_pt > 30][has] for part in ("pt", "eta", "phi")]
-    (a, b), (c, d), (e, f) = ((x[:, 0], x[:, 1]) for x in kept)
+    (a, b), (c, d), (e, f) = (
+        (x[:, 0], x[:, 1]) for x in (of[pt > 30][has] for of in (pt, eta, phi))
+    )
     mass = np.sqrt(2 * a * b * (np.cosh(c - d) - np.cos(e - f)))
     assert real["m, mean"] == pytest.approx(np.average(mass, weights=test.w[has]), rel=1e-4)
     assert scores.distances["Jet"]["Wasserstein"].value < 0.3

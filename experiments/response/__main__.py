@@ -53,7 +53,11 @@ def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
 def summary(scores: Any) -> dict[str, Any]:
     """Return what is kept of the scores of a method."""
     chi2 = {k: round(v["chi2_per_bin"], 2) for k, v in scores.summary().items()}
-    zeros = [one.pull for one in scores.comparisons if one.quantity.endswith("EF = 0")]
+    zeros = [
+        one.pull
+        for one in scores.comparisons
+        if one.quantity.endswith("EF = 0") and "flavour" in one.bin
+    ]
     if zeros:
         chi2["zeros"] = round(float(np.mean(np.square(zeros))), 1)
     widths = [one for one in scores.comparisons if one.quantity == SHOWN["pT width"]]

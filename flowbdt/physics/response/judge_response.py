@@ -198,14 +198,16 @@ class ResponseJudge:
             _read_tags(tags or {}, homes, real),
             _read_pairs(pairs or {}, homes, real),
         )
-        self.content, self.real, self.seed, self.quick = content, real, seed, quick
+        self.content, self.seed, self.quick = content, seed, quick
+        self.real = _without_dropped(homes, real)
         rng = stream(seed, "judge-bootstrap")
         one = np.ones(real.n) if content.weight is None else real.columns[content.weight]
         self.weights = np.vstack([one, one * rng.poisson(1.0, (n_bootstrap, real.n))])
 
     def __call__(self, generated: Any) -> ResponseScores:
         """Return what differs between real events and those generated for the same input."""
-        pair, content = (self.real, Events.of(generated)), self.content
+        content = self.content
+        pair = self.real, _without_dropped(content.homes, Events.of(generated))
         comparisons: list[Comparison] = []
         for home in content.homes:
             rows = max(content.stages[home.stages[0].name].rows, 1)
@@ -215,6 +217,18 @@ class ResponseJudge:
             comparisons += found
         told = _told_apart(content, pair, self.seed, self.quick)
         return ResponseScores(comparisons, told[0], self.real.n, told[1])
+
+
+def _without_dropped(homes: list[Home], events: Events) -> Events:
+    """Return events without the objects that a chain leaves out."""
+    for home in homes:
+        if home.dropped:
+            objects = events.collections[home.name]
+            kept = matches_of(home, events).parent >= 0
+            counts = np.bincount(objects.event[kept], minlength=events.n)
+            columns = {name: values[kept] for name, values in objects.columns.items()}
+            events = events.with_objects(home.name, Objects(counts, columns))
+    return events
 
 
 def _check_bins(bins: Bins, parents: Sequence[str], events: Events) -> None:
