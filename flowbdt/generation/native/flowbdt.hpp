@@ -1253,14 +1253,15 @@ class Way {
     std::size_t top = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
-      const double value = numbers_.data[terms_.data[2 * q + 1]];
-      if (code == kColumn || code == kNumber) {
+      if (code == kColumn || code == kNumber) {  // only these have a number
+        const double value = numbers_.data[terms_.data[2 * q + 1]];
         const std::size_t place = code == kColumn ? static_cast<std::size_t>(value) : 0;
         stack[top] = code == kNumber         ? value
                      : place < n_columns_ ? x[place]
                      : place < n_all()    ? learned[place - n_columns_]
                                           : cond[place - n_all()];
-        known = known && !std::isnan(stack[top++]);
+        known = known && !std::isnan(stack[top]);
+        ++top;
       } else if (takes_one(code)) {
         stack[top - 1] = single(code, stack[top - 1]);
       } else {
