@@ -45,8 +45,7 @@ struct Vectors<double> {
   static constexpr int mantissa = 52, bias = 1023;
   static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double ln2_high = 0.6931471803691238, ln2_low = 1.9082149292705877e-10;
-  /// Exponents below: a weight of e^-64 changes no sum, it is 600 million times below rounding.
-  static constexpr double negligible = -64.0, least = -700.0, huge = 1e300;
+  static constexpr double least = -700.0;
 };
 
 template <>
@@ -56,7 +55,7 @@ struct Vectors<float> {
   static constexpr int mantissa = 23, bias = 127;
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23
   static constexpr float ln2_high = 0.693145752f, ln2_low = 1.42860677e-6f;
-  static constexpr float negligible = -17.0f, least = -87.0f, huge = 1e37f;
+  static constexpr float least = -87.0f;
 };
 
 template <class R>
@@ -68,24 +67,12 @@ constexpr std::size_t kLanes = LANES_BYTES / sizeof(R);
 #if LANES_BYTES == 64 && defined(__AVX512F__)
 inline Vector<double> splat(double x) { return (Vector<double>)_mm512_set1_pd(x); }
 inline Vector<float> splat(float x) { return (Vector<float>)_mm512_set1_ps(x); }
-inline bool any_above(Vector<double> a, Vector<double> b) {
-  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ) != 0;
-}
-inline bool any_above(Vector<float> a, Vector<float> b) {
-  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0;
-}
 inline Vector<float> plus_product(Vector<float> a, Vector<float> b, Vector<float> c) {
   return (Vector<float>)_mm512_fmadd_ps((__m512)b, (__m512)c, (__m512)a);
 }
 #elif LANES_BYTES == 32 && defined(__AVX2__)
 inline Vector<double> splat(double x) { return (Vector<double>)_mm256_set1_pd(x); }
 inline Vector<float> splat(float x) { return (Vector<float>)_mm256_set1_ps(x); }
-inline bool any_above(Vector<double> a, Vector<double> b) {
-  return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)b, _CMP_GT_OQ)) != 0;
-}
-inline bool any_above(Vector<float> a, Vector<float> b) {
-  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GT_OQ)) != 0;
-}
 inline Vector<float> plus_product(Vector<float> a, Vector<float> b, Vector<float> c) {
   return (Vector<float>)_mm256_fmadd_ps((__m256)b, (__m256)c, (__m256)a);
 }
@@ -98,13 +85,6 @@ inline Vector<R> filled(R x) {
 }
 inline Vector<double> splat(double x) { return filled(x); }
 inline Vector<float> splat(float x) { return filled(x); }
-template <class V>
-inline bool any_above(V a, V b) {
-  const auto above = a > b;
-  bool any = false;
-  for (std::size_t l = 0; l < sizeof(V) / sizeof(a[0]); ++l) any = any || above[l] != 0;
-  return any;
-}
 inline Vector<float> plus_product(Vector<float> a, Vector<float> b, Vector<float> c) {
   return a + b * c;
 }
@@ -137,19 +117,26 @@ inline void put_single(float* to, Vector<double> value) {
 template <class R>
 inline Vector<R> exponential(Vector<R> y) {
   using T = Vectors<R>;
-  constexpr double c[] = {1.0,           1.0,           1.0 / 2,        1.0 / 6,        1.0 / 24,
-                          1.0 / 120,     1.0 / 720,     1.0 / 5040,     1.0 / 40320,    1.0 / 362880,
+  constexpr double c[] = {1.0,           1.0,            1.0 / 2,         1.0 / 6,     1.0 / 24,
+                          1.0 / 120,     1.0 / 720,      1.0 / 5040,      1.0 / 40320, 1.0 / 362880,
                           1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
-  constexpr int degree = sizeof(R) == 8 ? 13 : 7;
+  constexpr int size = sizeof(R) == 8 ? 14 : 8;
   const Vector<R> shifted =
       plus_product(splat(T::magic), y, splat(static_cast<R>(1.44269504088896340736)));
   const Vector<R> n = shifted - splat(T::magic);
   y = plus_product(y, n, splat(-T::ln2_high));
   y = plus_product(y, n, splat(-T::ln2_low));
-  Vector<R> p = splat(static_cast<R>(c[degree]));
-  for (int k = degree - 1; k >= 0; --k) p = plus_product(splat(static_cast<R>(c[k])), p, y);
+  Vector<R> p[size / 2], power_of_y = y * y;  // in pairs, then pairs of pairs: few have to wait
+#pragma GCC unroll 8
+  for (int k = 0; k < size / 2; ++k)
+    p[k] = plus_product(splat(static_cast<R>(c[2 * k])), splat(static_cast<R>(c[2 * k + 1])), y);
+#pragma GCC unroll 8
+  for (int left = size / 2; left > 1; left = (left + 1) / 2, power_of_y *= power_of_y)
+#pragma GCC unroll 8
+    for (int k = 0; k < (left + 1) / 2; ++k)
+      p[k] = 2 * k + 1 < left ? plus_product(p[2 * k], p[2 * k + 1], power_of_y) : p[2 * k];
   const typename T::I power = ((typename T::I)shifted + T::bias) << T::mantissa;
-  return p * (Vector<R>)power;
+  return p[0] * (Vector<R>)power;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -162,7 +149,6 @@ struct FormRoom {
   Vector<R>* seen;   // (n_seen, U)
   Vector<R>* out;    // (n_out, U)
   Vector<R>* own;    // (n_out, U), low rank
-  std::size_t* active;
 };
 
 /// Computes N inner variables, and adds their squares up; returns where the next numbers are.
@@ -210,13 +196,12 @@ inline const R* inner_some(std::size_t n, const R* p, const Vector<R>* x, std::s
 }
 
 /// Fills `room.joint` with log(weight) + log p of each component; returns the largest in `top`.
-/// A component that can no longer become more than negligible anywhere is left where it is.
 template <class R, int U, bool Full>
-inline void joints(const Form<R>& form, const FormStep<R>& step, bool all, const FormRoom<R>& room,
+inline void joints(const Form<R>& form, const FormStep<R>& step, const FormRoom<R>& room,
                    Vector<R>* top) {
   using V = Vector<R>;
   const std::size_t n_inner = form.n_inner, n_seen = form.n_seen;
-  const V half = splat(R(-0.5)), margin = splat(Vectors<R>::negligible);
+  const V half = splat(R(-0.5));
   for (int u = 0; u < U; ++u) top[u] = splat(static_cast<R>(-__builtin_inf()));
   for (std::size_t k = 0; k < form.n_components; ++k) {
     const R* p = step.inner + k * step.inner_size;
@@ -232,15 +217,9 @@ inline void joints(const Form<R>& form, const FormStep<R>& step, bool all, const
         }
     }
     V own[U] = {};
-    bool far = false;
-    for (std::size_t i = 0; i < n_inner && !far; i += kBlock) {
+    for (std::size_t i = 0; i < n_inner; i += kBlock) {
       const std::size_t n = n_inner - i < kBlock ? n_inner - i : kBlock;
       p = inner_some<R, U, Full>(n, p, room.seen, Full ? i : n_seen, to + i * U, own);
-      if (Full && i == 0 && !all && n_inner > kBlock) {
-        far = true;
-        for (int u = 0; u < U; ++u)
-          far = !any_above(plus_product(constant, half, own[u]), top[u] + margin) && far;
-      }
     }
     for (int u = 0; u < U; ++u) {
       joint[u] = plus_product(constant, half, Full ? own[u] : squares[u] - own[u]);
@@ -250,49 +229,32 @@ inline void joints(const Form<R>& form, const FormStep<R>& step, bool all, const
 }
 
 /// Turns `room.joint` into weights, of the largest one, and multiplies the inner variables by them.
-/// Lists the components that have any, returns how many they are, and adds the weights up.
+/// Adds the weights up.
 template <class R, int U>
-inline std::size_t weigh(const Form<R>& form, const FormStep<R>& step, bool all,
-                         const FormRoom<R>& room, const Vector<R>* top, Vector<R>* sum) {
+inline void weigh(const Form<R>& form, const FormStep<R>& step, const FormRoom<R>& room,
+                  const Vector<R>* top, Vector<R>* sum) {
   using V = Vector<R>;
-  const V negligible = splat(Vectors<R>::negligible), least = splat(Vectors<R>::least);
-  std::size_t n_active = 0;
+  const V least = splat(Vectors<R>::least);
   for (int u = 0; u < U; ++u) sum[u] = V{};
   for (std::size_t k = 0; k < form.n_components; ++k) {
-    V below[U], *own = room.inner + k * (1 + form.n_inner) * U;
-    bool any = all;
+    V* own = room.inner + k * (1 + form.n_inner) * U;
     for (int u = 0; u < U; ++u) {
-      below[u] = room.joint[k * U + u] - top[u];
-      any = any_above(below[u], negligible) || any;
-    }
-    if (!any) continue;
-    bool huge = false;
-    for (int u = 0; u < U; ++u) {
-      V weight = exponential<R>(below[u] > least ? below[u] : least);
-      if (!all) weight = below[u] > negligible ? weight : V{};
-      own[u] = weight;
-      sum[u] += weight;
-      huge = any_above(splat(-Vectors<R>::huge), room.joint[k * U + u]) || huge;
+      const V below = room.joint[k * U + u] - top[u];
+      own[u] = exponential<R>(below > least ? below : least);
+      sum[u] += own[u];
     }
     for (std::size_t i = 1; i <= step.n_gains; ++i)
-      for (int u = 0; u < U; ++u) {
-        V& value = own[i * U + u];
-        if (huge) value = own[u] > V{} ? value : V{};  // infinite times nothing is nothing
-        value *= own[u];
-      }
-    room.active[n_active++] = k;
+      for (int u = 0; u < U; ++u) own[i * U + u] *= own[u];
   }
-  return n_active;
 }
 
 /// Computes N outputs from the components: of the rows from `first` on of their inner variables.
 template <class R, int U, int N, bool Triangle>
 inline void output_block(const R* numbers, std::size_t size, std::size_t first, std::size_t last,
-                         std::size_t n_inner, std::size_t n_active, const FormRoom<R>& room,
-                         Vector<R>* out) {
+                         std::size_t n_inner, std::size_t n_components,
+                         const FormRoom<R>& room, Vector<R>* out) {
   Vector<R> a[N][U] = {};
-  for (std::size_t q = 0; q < n_active; ++q) {
-    const std::size_t k = room.active[q];
+  for (std::size_t k = 0; k < n_components; ++k) {
     const R* p = numbers + k * size;
     const Vector<R>* own = room.inner + (k * (1 + n_inner) + first) * U;
     std::size_t i = first;
@@ -321,13 +283,13 @@ inline void output_block(const R* numbers, std::size_t size, std::size_t first, 
 /// Computes `n_out` outputs; `last` is 1 + the number of inner variables that add to them.
 template <class R, int U, bool Triangle>
 inline void outputs(const R* numbers, std::size_t size, std::size_t n_out, std::size_t last,
-                    std::size_t n_inner, std::size_t n_active, const FormRoom<R>& room,
+                    std::size_t n_inner, std::size_t n_components, const FormRoom<R>& room,
                     Vector<R>* out) {
   for (std::size_t o = 0; o < n_out; o += kBlock) {
     const std::size_t n = n_out - o < kBlock ? n_out - o : kBlock, first = Triangle ? 1 + o : 0;
     Vector<R>* to = out + o * U;
 #define LANES_BLOCK(N) \
-  output_block<R, U, N, Triangle>(numbers, size, first, last, n_inner, n_active, room, to)
+  output_block<R, U, N, Triangle>(numbers, size, first, last, n_inner, n_components, room, to)
     switch (n) {
       case 1: LANES_BLOCK(1); break;
       case 2: LANES_BLOCK(2); break;
@@ -340,27 +302,24 @@ inline void outputs(const R* numbers, std::size_t size, std::size_t n_out, std::
 }
 
 /// Fills `room.out` with what the components say of the points in `room.seen`, not yet a score's
-/// end point; the weights of all components, if `all`, are then the first of `room.inner`, times
-/// `share`.
+/// end point; their weights are the first of `room.inner`, times `share`.
 template <class R, int U>
-inline void closed_form(const Form<R>& form, const FormStep<R>& step, bool all,
-                        const FormRoom<R>& room, Vector<R>* share) {
+inline void closed_form(const Form<R>& form, const FormStep<R>& step, const FormRoom<R>& room,
+                        Vector<R>* share) {
   using V = Vector<R>;
   const bool full = form.kind == kFull;
   V top[U], sum[U];
-  if (full) joints<R, U, true>(form, step, all, room, top);
-  else joints<R, U, false>(form, step, all, room, top);
-  const std::size_t n_active = weigh<R, U>(form, step, all, room, top, sum);
-  const std::size_t n_inner = form.n_inner, last = 1 + step.n_gains, n_out = form.n_out;
+  if (full) joints<R, U, true>(form, step, room, top);
+  else joints<R, U, false>(form, step, room, top);
+  weigh<R, U>(form, step, room, top, sum);
+  const std::size_t inner = form.n_inner, last = 1 + step.n_gains, n_out = form.n_out;
+  const std::size_t n = form.n_components;
   for (int u = 0; u < U; ++u) share[u] = splat(R(1)) / sum[u];
   if (full && step.by_score)
-    outputs<R, U, true>(step.output, step.output_size, n_out, last, n_inner, n_active, room,
-                        room.out);
+    outputs<R, U, true>(step.output, step.output_size, n_out, last, inner, n, room, room.out);
   else
-    outputs<R, U, false>(step.output, step.output_size, n_out, last, n_inner, n_active, room,
-                         room.out);
-  if (!full)
-    outputs<R, U, false>(step.ratio, n_out, n_out, 1, n_inner, n_active, room, room.own);
+    outputs<R, U, false>(step.output, step.output_size, n_out, last, inner, n, room, room.out);
+  if (!full) outputs<R, U, false>(step.ratio, n_out, n_out, 1, inner, n, room, room.own);
   for (std::size_t o = 0; o < n_out; ++o)
     for (int u = 0; u < U; ++u) {
       V& out = room.out[o * U + u];
@@ -668,7 +627,6 @@ struct WalkRoom {
     parts.take(form.seen, f.n_seen * pair);
     parts.take(form.out, f.n_out * pair);
     parts.take(form.own, f.n_out * pair);
-    parts.take(form.active, f.n_components);
     take(parts, trees);
   }
 };
@@ -694,7 +652,7 @@ void move(const Solver<R>& solver, std::size_t e, std::size_t rows, const WalkRo
 
 /// Of U vectors of rows: the closed form's part of the velocity, and what trees see of it.
 template <class R, int U>
-void closed_part(const Solver<R>& solver, const Form<R>& form, std::size_t s, std::size_t r,
+void closed_part(const Form<R>& form, std::size_t s, std::size_t r,
                  R* velocity, float* ends, float* weights, const WalkRoom<R>& room) {
   using V = Vector<R>;
   constexpr std::size_t lanes = kLanes<R>;
@@ -710,7 +668,7 @@ void closed_part(const Solver<R>& solver, const Form<R>& form, std::size_t s, st
                   : row(room.cond, static_cast<std::size_t>(form.observed[j - m]), u);
         room.form.seen[j * U + u] = at<V>(from) - splat(step.centre[j]);
       }
-    closed_form<R, U>(form, step, solver.components, room.form, share);
+    closed_form<R, U>(form, step, room.form, share);
   }
   const V turn = splat(step.turn[0]), pull = splat(step.turn[1]), scale = splat(step.turn[2]),
           variance = splat(step.turn[3]);
@@ -777,10 +735,10 @@ void carry(const Solver<R>& solver, const Form<R>& form, const Trees& trees, std
       float* weights = heard && solver.components ? given + n_ends * kRows : nullptr;
       for (std::size_t r = 0; r < rows;)
         if (r + lanes < rows) {
-          closed_part<R, 2>(solver, form, s, r, velocity, ends, weights, room);
+          closed_part<R, 2>(form, s, r, velocity, ends, weights, room);
           r += 2 * lanes;
         } else {
-          closed_part<R, 1>(solver, form, s, r, velocity, ends, weights, room);
+          closed_part<R, 1>(form, s, r, velocity, ends, weights, room);
           r += lanes;
         }
     }
