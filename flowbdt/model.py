@@ -18,7 +18,7 @@ from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
 from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
-from .generation.packed.packed_model import packed_bytes
+from .generation.packed.model_arrays import packed_bytes
 from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
 from .tables.checks import named_columns
@@ -309,8 +309,8 @@ class FlowBDT(BaseEstimator):
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
             ``spacing`` and ``interpolate``: other steps through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
-        compiled : None for machine code where it can be (extra ``compiled``), True to insist on
-            numba, False for XGBoost; the same events, but for a few that rounding moves
+        compiled : None for the compiled core where it was built, True to insist on it, False for
+            XGBoost and numpy; the same events, but for a few that rounding moves
         outside : for conditions further beyond their training range than a tenth of its width,
             where trees are constant, and for missing ones and categories that no training row has:
             'warn' (a DataWarning with their number), 'raise', 'clip' to move all numbers into the
@@ -329,7 +329,7 @@ class FlowBDT(BaseEstimator):
         shapes do not fit, if ``given`` has a column or value that the model does not know, or
         values that contradict each other; GridError or ConfigError if the sampler needs times that
         have no model, or cannot be used with this model; MissingExtra if ``compiled`` is True
-        without numba.
+        without the core.
         """
         if given is not None:
             without_steps(source=source, sampler=sampler)

@@ -118,7 +118,6 @@ def test_an_event_depends_on_seed_and_number_only(model):
 
 
 def test_machine_code_gives_the_same_events(model):
-    pytest.importorskip("numba")
     one, other = (model.sample(2000, random_state=1, compiled=c) for c in (True, False))
     assert (one.school == other.school).mean() > 0.995
     assert (one.fires == other.fires).mean() > 0.995

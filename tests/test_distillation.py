@@ -110,7 +110,6 @@ LOW_RANK = {"name": "mixture", "n_components": 3, "covariance": "low_rank", "ran
 
 @pytest.mark.parametrize("form", [FEW["preconditioner"], LOW_RANK])
 def test_compiled_generation_gives_the_same_events(teacher, form):
-    pytest.importorskip("numba")
     settings = {"preconditioner": form, "booster": SMALL, "random_state": 2}
     student = distil(teacher, n_pairs=1500, **settings)
     plain, fast = (student.sample(2000, compiled=c, random_state=3).x for c in (False, True))

@@ -8,8 +8,8 @@ import pytest
 from flowbdt import EventTable, FlowBDT
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, DataWarning, InputError
-from flowbdt.generation.export.write_cpp import model_bytes
 from flowbdt.generation.one_event import open_sampler
+from flowbdt.generation.packed.model_arrays import model_bytes
 from flowbdt.tables.particles import wrapped
 from flowbdt.tables.relative import Relative, choose_relative, read_relative
 

@@ -252,7 +252,7 @@ def show_command(run: Path) -> None:
             raise ConfigError(f"{run} holds no planned run; start with: flowbdt fit TABLE -o RUN")
         click.echo(source.unfinished())
         return
-    flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
+    flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
     settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
     booster, shares = settings.pop("booster"), [explained(step) for step in steps]
     settings.pop("transforms", None)

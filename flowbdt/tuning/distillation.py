@@ -100,7 +100,7 @@ def student_inputs(
     settings: Mapping[str, Any] | None = None,
 ) -> Inputs:
     """Return the inputs of a student's plan; parameters as in `distil`."""
-    # not compiled: the student must not depend on whether numba is installed
+    # not compiled: the student must not depend on whether the core was built
     teacher = Flow(source, compiled=False)
     if teacher.draws_columns:
         raise ConfigError(
