@@ -5,8 +5,10 @@
 namespace flowbdt {
 namespace lanes {
 
+#if defined(__GNUC__)
 extern const Kernels plain;
-#if defined(__x86_64__)
+#endif
+#if defined(__GNUC__) && defined(__x86_64__)
 extern const Kernels avx2, avx512;
 #endif
 
@@ -17,14 +19,14 @@ bool same(const char* a, const char* b) {
   return *a == *b;
 }
 
-bool wanted(const char* name, const Kernels& kernels) {
+[[maybe_unused]] bool wanted(const char* name, const Kernels& kernels) {
   return name == nullptr || same(name, kernels.name);
 }
 
 }  // namespace
 
 const Kernels* kernels(const char* name) {
-#if defined(__x86_64__)
+#if defined(__GNUC__) && defined(__x86_64__)
   const bool fused = __builtin_cpu_supports("fma");
   if (wanted(name, avx512) && fused && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -32,7 +34,10 @@ const Kernels* kernels(const char* name) {
     return &avx512;
   if (wanted(name, avx2) && fused && __builtin_cpu_supports("avx2")) return &avx2;
 #endif
-  return wanted(name, plain) ? &plain : nullptr;
+#if defined(__GNUC__)
+  if (wanted(name, plain)) return &plain;
+#endif
+  return nullptr;
 }
 
 }  // namespace lanes
