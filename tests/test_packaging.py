@@ -76,7 +76,7 @@ def test_extra_all_names_every_other_extra():
 
 
 def test_no_extra_is_lost_in_a_build():
-    """Setuptools drops options called `root`, `home`, `user` or `prefix` in virtual environments."""
+    """Setuptools drops an option called `root` in a virtual environment."""
     built = importlib.metadata.metadata("flowbdt").get_all("Provides-Extra") or []
     assert set(built) == set(_setup()["options.extras_require"])
 

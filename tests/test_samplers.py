@@ -84,7 +84,7 @@ def test_stochastic_samplers_really_draw(spec: Any) -> None:
         ({"name": "euler_maruyama", "churn": 0.0}, "euler"),
         ({"name": "dpm_solver_pp_2m_sde", "eta": 0.0}, "dpm_solver_pp_2m"),
         (
-            {"name": "dpm_solver_pp_3m_sde", "eta": 0.0},
+            {"name": "dpm_solver_pp_3m_sde", "eta": 0.0, "quadrature": "exact"},
             {"name": "dpm_solver_pp_3m", "warm_start": False},
         ),
     ],
