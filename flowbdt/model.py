@@ -14,9 +14,9 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig
 from .errors import IncompleteRun, RunError
+from .generation.fit_run import fit_run
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
-from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
 from .generation.packed.model_arrays import packed_bytes
 from .generation.sample_files import write_sample
@@ -25,44 +25,11 @@ from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
 from .tables.original_types import stored_labels
 from .training import run_directory
-from .training.collect import OnReport, train
-from .training.executors import EXECUTORS, Executor
-from .training.expected_cost import warn_if_full
-from .training.plan import Inputs, make_plan
-from .training.run_directory import Archive, RunDirectory
+from .training.plan import Inputs
+from .training.run_directory import Archive
 
 if TYPE_CHECKING:
     from os import PathLike
-
-
-def fit_run(
-    inputs: Inputs,
-    folder: str | PathLike[str],
-    *,
-    resume: bool = False,
-    on_report: OnReport | None = None,
-) -> RunDirectory:
-    """Plan a run in ``folder``, train every missing step, and close it.
-
-    Interrupted at any moment, a second call with ``resume`` ends in the same bytes. Raises
-    ConfigError or InputError before any long work, RunError if the folder holds another run,
-    IncompleteRun if steps failed; finished ones are kept.
-    """
-    run = RunDirectory(folder)
-    executor = EXECUTORS.build(inputs.config.executor)
-    make_plan(inputs, run, resume=resume)
-    train_run(run, executor, on_report)
-    return run
-
-
-def train_run(run: RunDirectory, executor: Executor, on_report: OnReport | None = None) -> None:
-    """Train every missing step of a planned run, and what comes after the steps; close it.
-
-    Raises IncompleteRun if steps failed; finished ones are kept.
-    """
-    warn_if_full(run.plan(), executor)
-    train(run, executor, on_report)
-    learn_rejection(run)
 
 
 class FlowBDT(BaseEstimator):

@@ -17,8 +17,8 @@ from flowbdt.cli.main import flowbdt
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.flow.closed_form.mixture import MixturePreconditioner
+from flowbdt.generation.fit_run import fit_run, train_run
 from flowbdt.generation.one_event import EventSampler
-from flowbdt.model import fit_run, train_run
 from flowbdt.seeding import derive, split_mask
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.skeleton import Skeleton

@@ -13,8 +13,8 @@ from flowbdt.errors import ConfigError, FormatError, InputError
 from flowbdt.flow.closed_form import from_arrays, from_bytes
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import integrate
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.model import fit_run
 from flowbdt.training import run_directory
 from flowbdt.tuning.distillation import compare_student, distil, student_inputs
 

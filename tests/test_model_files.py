@@ -14,8 +14,8 @@ from conftest import PLAIN, QUICK
 from flowbdt import FlowBDT, atomic_files
 from flowbdt.config import ModelConfig
 from flowbdt.errors import FormatError, RunError
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.model import fit_run
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 

@@ -55,7 +55,7 @@ def fit_command(
     **changes: Any,
 ) -> None:
     """Learn a table and write a run folder."""
-    from ..model import fit_run
+    from ..generation.fit_run import fit_run
 
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config, changes["folder"] = output / "config.yaml", output
@@ -211,7 +211,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
     from ..config import DERIVED
-    from ..model import train_run
+    from ..generation.fit_run import train_run
     from ..training.executors import EXECUTORS
     from ..training.run_directory import RunDirectory
 

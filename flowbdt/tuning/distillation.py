@@ -24,9 +24,10 @@ from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
 from ..flow.solvers.base import Evaluator
+from ..generation.fit_run import fit_run
 from ..generation.input_rows import number_of_events
 from ..generation.trained_flow import Flow
-from ..model import FlowBDT, fit_run
+from ..model import FlowBDT
 from ..tables import checks
 from ..tables.event_table import EventTable, align_columns
 from ..training import run_directory

@@ -168,5 +168,8 @@ COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)
 LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM, WRAP = range(8, 15)
 """What a relation does, on a stack; an angle is wrapped as by `tables.particles.wrapped`."""
 
+VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS, WRAP)
+"""What puts a number on the stack, and what replaces the last one; the others take two."""
+
 AS_IS, SINGLE, TRUTH, WHOLE = range(4)
 """How a column is stored."""
