@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 
 import h5py
 import numpy as np
@@ -162,18 +163,12 @@ def test_a_row_is_the_same_among_however_many_in_lanes(model, precision, monkeyp
     whole = walked(flow_of(model, precision=precision), 600)
     for n in (1, 3, 6, 9, 65, 257, 300):
         assert np.array_equal(walked(flow_of(model, precision=precision), n), whole[:n])
-    known = 0
     for name in INSTRUCTIONS:
         monkeypatch.setenv("FLOWBDT_LANES", name)
-        try:
+        # which of the others there are depends on the processor
+        with nullcontext() if name == "plain" else suppress(InputError):
             again = walked(flow_of(model, precision=precision), 600)
-        except InputError as error:
-            assert name != "plain" and "this processor" in str(error)
-            continue
-        known += 1
-        if precision == "double":
-            assert again.tobytes() == whole.tobytes()
-    assert known
+            assert precision == "single" or again.tobytes() == whole.tobytes()
 
 
 def test_lanes_walk_as_numpy_does_and_float32_is_close(model, request):
@@ -198,7 +193,8 @@ def test_lanes_walk_as_numpy_does_and_float32_is_close(model, request):
 def test_single_precision_is_recorded_and_refused_where_it_is_not_to_be_had():
     model = fitted(preconditioner="gaussian")
     flow = flow_of(model, precision="single")
-    assert flow.record(1)["precision"] == "single" and "precision" not in flow_of(model).record(1)
+    assert flow.record(1)["precision"] == "single"
+    assert "precision" not in flow_of(model).record(1)
     close = model.sample(50, random_state=1, precision="single").x
     assert np.allclose(close, model.sample(50, random_state=1).x, atol=1e-3)
     for options in ({"compiled": False}, {"sampler": {"solver": "ddpm"}}):
