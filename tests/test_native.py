@@ -303,3 +303,17 @@ def test_trees_of_another_run_are_refused():
     flow._model = foreign._model
     with pytest.raises(FormatError, match="step model 0 has 2 inputs and 2 outputs"):
         flow.step_forests(0)
+
+
+def test_a_core_of_other_sources_is_not_used(monkeypatch):
+    """As after an update of an editable install."""
+    assert core._loaded.__wrapped__()[1] is None
+    monkeypatch.setattr(core.sources, "digest", lambda: "others")
+    assert "setup.py build_ext" in core._loaded.__wrapped__()[1]
+    monkeypatch.setattr(core.sources, "LIBRARY", core.sources.FOLDER / "nowhere.so")
+    assert "not built" in core._loaded.__wrapped__()[1]
+
+
+def test_arrays_with_gaps_between_their_numbers_are_refused():
+    with pytest.raises(InputError, match="contiguous"):
+        core.memory(np.zeros((4, 4))[:, ::2])
