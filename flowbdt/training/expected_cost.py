@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataWarning
-from ..trees.base import KEPT_BYTES
+from ..trees.base import kept_bytes
 from .noisy_pairs import valid_repeats
 
 if TYPE_CHECKING:
@@ -98,10 +98,12 @@ def estimate(
         "labels": 4 * rows * n_outputs,
         "gradients": n_rows * (width * per_output + 16 * sought) + 4 * n_valid * width,
         "bins": 2 * rows * n_inputs,
-        "inputs": min(4 * rows * n_inputs, KEPT_BYTES),
         "histograms": nodes * n_inputs * bins * sought * HISTOGRAM_BYTES,
         "trees": trees * 2 * nodes * (4 * leaf + 64),
     }
+    # gone before there are gradients
+    kept = min(4 * n_rows * n_inputs, kept_bytes(n_rows, width))
+    size["inputs"] = max(kept - size["gradients"], 0)
     return Cost({name: n / MIB for name, n in size.items()}, work)
 
 
