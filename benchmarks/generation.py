@@ -44,8 +44,8 @@ from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.generation.compiled.engine import CompiledFlow
-from flowbdt.generation.packed.pack_steps import SolverProgram, solver_program
+from flowbdt.generation.native.engine import NativeFlow
+from flowbdt.generation.packed.pack_steps import SolverProgram, solver_program, step_arrays
 from flowbdt.generation.trained_flow import Flow, StepModel
 from flowbdt.physics import bundled
 from flowbdt.tables.transforms import JointTransform, TableTransform
@@ -171,7 +171,7 @@ def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.nd
     """Return the same flow compiled."""
     found = solver()
     trees = [forests(content)[0] for content in contents]
-    flow = CompiledFlow(found, np.arange(N_STEPS), inputs, trees)
+    flow = NativeFlow(step_arrays(found, np.arange(N_STEPS), inputs, trees, 0), inputs)
     nothing = np.zeros((1, 0))
 
     def run(x: np.ndarray) -> np.ndarray:

@@ -29,8 +29,8 @@ from flowbdt.config import RunConfig
 from flowbdt.evaluation import score_samplers
 from flowbdt.evaluation.differences import differences, with_paired_separations
 from flowbdt.evaluation.differences import text as compared
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.model import fit_run
 from flowbdt.physics import HLV_RELATIONS, JetNetHLV, bundled
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs

@@ -14,55 +14,22 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig
 from .errors import IncompleteRun, RunError
+from .generation.fit_run import fit_run
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
-from .generation.learn_rejection import learn_rejection
 from .generation.one_event import EventSampler
-from .generation.packed.packed_model import packed_bytes
+from .generation.packed.model_arrays import packed_bytes
 from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
 from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
 from .tables.original_types import stored_labels
 from .training import run_directory
-from .training.collect import OnReport, train
-from .training.executors import EXECUTORS, Executor
-from .training.expected_cost import warn_if_full
-from .training.plan import Inputs, make_plan
-from .training.run_directory import Archive, RunDirectory
+from .training.plan import Inputs
+from .training.run_directory import Archive
 
 if TYPE_CHECKING:
     from os import PathLike
-
-
-def fit_run(
-    inputs: Inputs,
-    folder: str | PathLike[str],
-    *,
-    resume: bool = False,
-    on_report: OnReport | None = None,
-) -> RunDirectory:
-    """Plan a run in ``folder``, train every missing step, and close it.
-
-    Interrupted at any moment, a second call with ``resume`` ends in the same bytes. Raises
-    ConfigError or InputError before any long work, RunError if the folder holds another run,
-    IncompleteRun if steps failed; finished ones are kept.
-    """
-    run = RunDirectory(folder)
-    executor = EXECUTORS.build(inputs.config.executor)
-    make_plan(inputs, run, resume=resume)
-    train_run(run, executor, on_report)
-    return run
-
-
-def train_run(run: RunDirectory, executor: Executor, on_report: OnReport | None = None) -> None:
-    """Train every missing step of a planned run, and what comes after the steps; close it.
-
-    Raises IncompleteRun if steps failed; finished ones are kept.
-    """
-    warn_if_full(run.plan(), executor)
-    train(run, executor, on_report)
-    learn_rejection(run)
 
 
 class FlowBDT(BaseEstimator):
@@ -309,8 +276,8 @@ class FlowBDT(BaseEstimator):
         sampler : None for solver and steps of `fit`; else some of ``solver``, ``n_steps``,
             ``spacing`` and ``interpolate``: other steps through the same step models, without
             rejection. Times that have no model are refused unless ``interpolate`` is True
-        compiled : None for machine code where it can be (extra ``compiled``), True to insist on
-            numba, False for XGBoost; the same events, but for a few that rounding moves
+        compiled : None for the compiled core where it was built, True to insist on it, False for
+            XGBoost and numpy; the same events, but for a few that rounding moves
         outside : for conditions further beyond their training range than a tenth of its width,
             where trees are constant, and for missing ones and categories that no training row has:
             'warn' (a DataWarning with their number), 'raise', 'clip' to move all numbers into the
@@ -329,7 +296,7 @@ class FlowBDT(BaseEstimator):
         shapes do not fit, if ``given`` has a column or value that the model does not know, or
         values that contradict each other; GridError or ConfigError if the sampler needs times that
         have no model, or cannot be used with this model; MissingExtra if ``compiled`` is True
-        without numba.
+        without the core.
         """
         if given is not None:
             without_steps(source=source, sampler=sampler)

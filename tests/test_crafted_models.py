@@ -219,7 +219,6 @@ def test_members_twice_or_of_other_names_are_refused(members, tmp_path, name):
 
 
 def test_packed_arrays_belong_to_the_manifest(members, tmp_path):
-    pytest.importorskip("numba")
     from flowbdt import open_sampler
 
     content = bytearray(members[PACKED])

@@ -17,8 +17,8 @@ from flowbdt.cli.main import flowbdt
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.flow.closed_form.mixture import MixturePreconditioner
+from flowbdt.generation.fit_run import fit_run, train_run
 from flowbdt.generation.one_event import EventSampler
-from flowbdt.model import fit_run, train_run
 from flowbdt.seeding import derive, split_mask
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.skeleton import Skeleton
@@ -85,6 +85,21 @@ def test_pairs_that_never_meet_are_not_generated():
     assert 0 < alone < 0.06
 
 
+def test_tags_that_come_in_twos_are_counted_right():
+    """Exactly two of four jets in 80% of the events, each as often as without that rule."""
+    rng = np.random.default_rng(3)
+    two = rng.random(1500) < 0.8
+    number = np.where(two, 2, rng.choice([0, 1, 3, 4], 1500))
+    tags = rng.random((1500, 4)).argsort(axis=1) < number[:, None]
+    frame = pd.DataFrame(tags * [2.17, 2.21, 2.55, 3.1], columns=list("abcd"))
+    new = (
+        FlowBDT(**SMALL).fit(frame.assign(pt=rng.lognormal(size=1500))).sample(2000, random_state=1)
+    )
+    found = (new[list("abcd")] > 0).to_numpy()
+    assert (found.sum(axis=1) == 2).mean() == pytest.approx(two.mean(), abs=0.08)  # independent: .4
+    assert np.allclose(found.mean(axis=0), tags.mean(axis=0), atol=0.05)
+
+
 def test_pairs_that_miss_by_chance_stay_possible():
     rng = np.random.default_rng(4)
     codes = {"a": rng.integers(0, 10, 400), "b": rng.integers(0, 10, 400)}  # 4 of each pair
@@ -118,7 +133,6 @@ def test_an_event_depends_on_seed_and_number_only(model):
 
 
 def test_machine_code_gives_the_same_events(model):
-    pytest.importorskip("numba")
     one, other = (model.sample(2000, random_state=1, compiled=c) for c in (True, False))
     assert (one.school == other.school).mean() > 0.995
     assert (one.fires == other.fires).mean() > 0.995

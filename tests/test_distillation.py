@@ -13,8 +13,8 @@ from flowbdt.errors import ConfigError, FormatError, InputError
 from flowbdt.flow.closed_form import from_arrays, from_bytes
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import integrate
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.model import fit_run
 from flowbdt.training import run_directory
 from flowbdt.tuning.distillation import compare_student, distil, student_inputs
 
@@ -110,7 +110,6 @@ LOW_RANK = {"name": "mixture", "n_components": 3, "covariance": "low_rank", "ran
 
 @pytest.mark.parametrize("form", [FEW["preconditioner"], LOW_RANK])
 def test_compiled_generation_gives_the_same_events(teacher, form):
-    pytest.importorskip("numba")
     settings = {"preconditioner": form, "booster": SMALL, "random_state": 2}
     student = distil(teacher, n_pairs=1500, **settings)
     plain, fast = (student.sample(2000, compiled=c, random_state=3).x for c in (False, True))

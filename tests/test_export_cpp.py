@@ -35,7 +35,9 @@ from flowbdt.errors import DataWarning
 from flowbdt.flow.solvers import integrate
 from flowbdt.generation.event_selection import MOST_ATTEMPTS
 from flowbdt.generation.export import write_cpp
-from flowbdt.generation.export.write_cpp import SOURCES, VERSION, model_bytes, source
+from flowbdt.generation.export.write_cpp import SOURCES, source
+from flowbdt.generation.packed.array_file import VERSION
+from flowbdt.generation.packed.model_arrays import model_bytes
 
 EVENTS = 1000
 """Per kind of model; there are more than ten kinds."""

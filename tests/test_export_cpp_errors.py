@@ -43,7 +43,7 @@ def rejecting_file(rejecting, tmp_path_factory):
 DAMAGES = {
     "begin with FLOWBDT": lambda b: b"X" + b[1:],
     "byte order": lambda b: b[:12] + b[15:11:-1] + b[16:],
-    "format version 3, this flowbdt.hpp reads version 2": lambda b: b[:8] + b"\3" + b[9:],
+    "format version 4, this flowbdt.hpp reads version 3": lambda b: b[:8] + b"\4" + b[9:],
     "truncated": lambda b: b[:-64],
     "only 10 bytes": lambda b: b[:10],
     "checksum": lambda b: b[:-100] + bytes([b[-100] ^ 1]) + b[-99:],
@@ -126,17 +126,15 @@ def mixture_without_components(file):
 
 
 def slots_beyond_all_memory(file):
-    file["sizes"][4] = 1 << 20
+    file["walk.sizes"][2] = 1 << 20
 
 
 def size_whose_square_overflows(file):
-    file["sizes"][13] = (1 << 32) - 1
+    file["form.sizes"][4] = (1 << 32) - 1
 
 
 def end_point_without_closed_form(file):
-    sizes = file["sizes"]
-    sizes[3] += sizes[2] * (1 - sizes[6])
-    sizes[6], sizes[10] = 1, 0
+    file["walk.sizes"][4], file["form.sizes"][0] = 1, 0
 
 
 def scale_of_a_condition_that_is_zero(file):
@@ -169,7 +167,7 @@ def test_arrays_that_do_not_fit_together_are_refused(rejecting_file, tmp_path, l
     file.write(tmp_path / "bad.bin")
     exported = Exported(library, tmp_path / "bad.bin")
     assert exported.status == BAD_FILE
-    assert FORGERIES[forge] + " are inconsistent" in exported.error
+    assert f"its {FORGERIES[forge]} do not fit together" in exported.error
 
 
 def test_a_folder_is_not_taken_for_a_file(tmp_path, library):

@@ -15,7 +15,8 @@ from flowbdt.flow.closed_form import PRECONDITIONERS
 from flowbdt.flow.couplings import COUPLINGS
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.step_inputs import StepInputs
-from flowbdt.model import FlowBDT, fit_run
+from flowbdt.generation.fit_run import fit_run
+from flowbdt.model import FlowBDT
 from flowbdt.tables.transforms import JointTransform
 from flowbdt.training import run_directory
 from flowbdt.training.noisy_pairs import VALID_REPEATS, LatentEvents, NoisyPairs, TimeStep

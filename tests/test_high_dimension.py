@@ -12,7 +12,7 @@ import xgboost as xgb
 
 from flowbdt.config import MANY_COLUMNS, ModelConfig
 from flowbdt.errors import ConfigError, FormatError
-from flowbdt.model import fit_run
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory

@@ -19,7 +19,7 @@ from joblib._parallel_backends import SequentialBackend
 from flowbdt import atomic_files
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, RunError
-from flowbdt.model import fit_run
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.tables.formats import write_table
 from flowbdt.training import run_directory
 from flowbdt.training.executors import EXECUTORS

@@ -213,13 +213,13 @@ def test_trees_that_draw_nothing_are_fitted_once_for_all_model_seeds(share: floa
     made = []
 
     def trees(seed: int) -> Any:
-        made.append(make_classifier(seed).set_params(n_estimators=3, subsample=share))
+        made.append(make_classifier(seed, n_trees=3, subsample=share))
         return made[-1]
 
     result = classifier_auc(
         normal(1, 60, 2), normal(2, 60, 2) + 0.5, trees, n_model_seeds=3, n_split_seeds=2
     )
-    fitted = [judge for judge in made if hasattr(judge, "n_features_in_")]
+    fitted = [judge for judge in made if hasattr(judge, "booster")]
     assert len(fitted) == (2 if share == 1.0 else 6)
     aucs = np.array(result.settings["aucs"])
     assert (np.ptp(aucs, axis=1) == 0).all() == (share == 1.0)

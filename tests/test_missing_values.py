@@ -14,7 +14,7 @@ from flowbdt.cli.main import flowbdt
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError
 from flowbdt.flow.closed_form.gaps import fill_gaps
-from flowbdt.model import fit_run, train_run
+from flowbdt.generation.fit_run import fit_run, train_run
 from flowbdt.seeding import derive, split_mask
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_table

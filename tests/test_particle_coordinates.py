@@ -11,6 +11,7 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.generation.packed.pack_columns import pack_inverse
 from flowbdt.tables.coordinates import Coordinates
+from flowbdt.tables.expressions import Cuts
 from flowbdt.tables.particle_coordinates import particle_coordinates
 from flowbdt.tables.particles import check_azimuths, read_particles
 
@@ -57,7 +58,8 @@ def fitted() -> tuple[FlowBDT, pd.DataFrame]:
     frame["M"] = mass_of(frame, POLAR, "a", "b")
     frame = frame.astype({"phi1": np.float32, "phi2": np.float32})
     frame["M"] = mass_of(frame, POLAR, "a", "b")
-    settings = {"relations": ["M = mass(a, b)"], "require": ["pt1 > 25", "M > 10"]}
+    cuts = ["pt1 > 25", "M > 10", "abs(eta1) < 2.5"]
+    settings = {"relations": ["M = mass(a, b)"], "require": cuts}
     return FlowBDT(**SMALL, **settings, particles=POLAR, rejection=True).fit(frame), frame
 
 
@@ -69,6 +71,7 @@ def test_relations_ranges_and_types_of_events_are_exact(fitted, tmp_path):
     assert new[["phi1", "phi2"]].abs().max().max() <= np.pi
     assert new["pt1"].min() > 25
     assert new["M"].min() > 10
+    assert new["eta1"].abs().max() < 2.5
     assert model.sample(300, random_state=2).equals(new[:300])
     assert np.array_equal(model.sampler(random_state=2, first=7).one(), new.iloc[7].astype(float))
     model.save(tmp_path / "m.flowbdt")
@@ -133,6 +136,54 @@ def test_a_turn_that_is_no_symmetry_is_learned(way):
     chosen, turn = particle_coordinates(EventTable.of(frame.reset_index(drop=True)), POLAR)
     assert chosen.names == ("b_deltaphi",)
     assert not turn
+
+
+def resonance(n: int = 1500, background: float = 0.0) -> pd.DataFrame:
+    """Two electrons of 91 GeV (width 3), or of any mass from 40 to 150, above 20 GeV."""
+    rng = np.random.default_rng(5)
+    frame = pairs(n)
+    mass = rng.normal(91, 3, n)
+    mass = np.where(rng.random(n) < background, rng.uniform(40, 150, n), mass)
+    opening = np.cosh(frame.eta1 - frame.eta2) - np.cos(frame.phi1 - frame.phi2)
+    frame["pt2"] = mass**2 / (2 * frame.pt1 * opening)
+    return frame[frame.pt2 > 20].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("components", ["polar", "decimals", "cartesian"])
+def test_a_resonance_is_learned_by_its_mass(components):
+    frame, particles, cut = resonance(), POLAR, "pt2 > 20"
+    if components == "decimals":
+        frame[["pt1", "pt2"]] = frame[["pt1", "pt2"]].round(3)
+    if components == "cartesian":
+        frame, particles, cut = cartesian(frame, {"1": 0.1, "2": 0.1}), CARTESIAN, "pt(b) > 20"
+    table = EventTable.of(frame)
+    cuts = Cuts.parse([cut], None, read_particles(particles))
+    chosen, turn = particle_coordinates(table, particles, cuts=cuts)
+    assert "a_b_mass" in chosen.names
+    assert "b_pt" not in chosen.names
+    transform = TableTransform(coordinates=chosen, turn=turn).fit(table)
+    back = transform.inverse(transform.forward(table))
+    back = transform.turned(back, turn.angle(table.by_name()))
+    np.testing.assert_allclose(back, table.x, rtol=1e-9, atol=1e-9)
+    model = FlowBDT(**SMALL, particles=particles, require=[cut], rejection=True).fit(frame)
+    new = model.sample(800, random_state=2)
+    widths = [
+        np.diff(np.quantile(mass_of(f, particles, "a", "b"), [0.16, 0.84])) for f in (new, frame)
+    ]
+    assert 0.9 < widths[0] / widths[1] < 1.1
+    if components == "decimals":
+        assert (new.pt2 == new.pt2.round(3)).all()
+
+
+def test_other_pairs_and_edges_that_would_be_lost_keep_their_momenta():
+    near = pairs(1500)  # balanced in pT, no resonance
+    free = near.assign(pt2=np.random.default_rng(1).permutation(near.pt1))
+    for frame, cut in ((near, "pt2 > 1"), (free, "pt2 > 1"), (resonance(), "pt2 > 2")):
+        chosen, _ = particle_coordinates(EventTable.of(frame), POLAR, cuts=Cuts.parse([cut]))
+        assert chosen.names == ("b_deltaphi",)
+    mixed = EventTable.of(resonance(background=0.4))
+    chosen, _ = particle_coordinates(mixed, POLAR, cuts=Cuts.parse(["pt2 > 20"]))
+    assert "a_b_mass" in chosen.names
 
 
 def test_azimuths_from_zero_on_keep_their_range():

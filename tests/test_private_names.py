@@ -12,12 +12,7 @@ import flowbdt
 ROOT = Path(flowbdt.__file__).parent
 
 OF_OTHERS = {
-    "generation/compiled/compiler.py": {
-        "_cache",
-        "_cache_file",
-        "_index_key",
-    },  # no public API
-    "tables/formats/root.py": {"_util"},  # nor in uproot, for the times that it writes
+    "tables/formats/root.py": {"_util"},  # no public API of uproot for the times that it writes
     "training/executors/local.py": {"_backend"},  # nor in joblib
 }
 OF_TUPLES = {"_asdict", "_fields", "_replace"}

@@ -12,8 +12,8 @@ from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.evaluation.entries import Truth
 from flowbdt.generation import event_selection, trained_flow
 from flowbdt.generation.export.write_cpp import write_cpp
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.model import fit_run
 from flowbdt.tables.expressions import Cuts, declared
 from flowbdt.tables.formats import read_attributes, read_table
 from flowbdt.training import run_directory

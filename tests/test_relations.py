@@ -466,6 +466,18 @@ def test_relations_that_nobody_declared_are_found_with_their_accuracy():
     assert not find_relations(EventTable.of(columns), given=[*exact, near.text])
 
 
+def test_columns_that_follow_from_conditions_are_found():
+    rng = np.random.default_rng(2)
+    a, phi, own = rng.lognormal(size=500), rng.uniform(-3, 3, 500), rng.normal(size=500)
+    made = {"px": a * np.cos(phi), "copy": a, "rest": own - a, "own": own, "free": rng.random(500)}
+    table = EventTable.of(made, cond={"a": a, "phi": phi, "twice": 2 * a})
+    assert {one.text for one in find_relations(table) if one.exact} == {
+        *("copy = a", "px = a * cos(phi)", "own = a + rest")
+    }
+    apart = EventTable.of({"x": own, "y": made["free"]}, cond={"a": a, "b": 1 - a})
+    assert not find_relations(apart)
+
+
 def noise(n: int, seed: int) -> EventTable:
     rng = np.random.default_rng(seed)
     x = np.exp(rng.normal(size=(n, 18)))

@@ -8,8 +8,8 @@ import pytest
 from flowbdt import EventTable, FlowBDT
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, DataWarning, InputError
-from flowbdt.generation.export.write_cpp import model_bytes
 from flowbdt.generation.one_event import open_sampler
+from flowbdt.generation.packed.model_arrays import model_bytes
 from flowbdt.tables.particles import wrapped
 from flowbdt.tables.relative import Relative, choose_relative, read_relative
 
@@ -72,14 +72,31 @@ def test_columns_that_would_lose_something_stay_as_they_are():
     answer = pt * rng.normal(1.0, 0.1, n)
     above, near = answer > 25, y + 0.1 * rng.normal(size=n)
     pt, y, answer, near = pt[above], y[above], answer[above], near[above]
-    cut = EventTable.of({"cut": answer}, cond={"pt": pt})
-    assert chosen(cut) == {}
     lost = np.where(rng.random(len(pt)) < 0.05, 0.0, near)
     columns = {"zeros": lost, "whole": np.round(100 * near), "same": near, "again": near}
     assert chosen(EventTable.of(columns, cond={"y": y})) == {}
     assert chosen(EventTable.of({"near": near}, cond={"y": y})) == {"near": "difference y"}
     assert chosen(EventTable.of({"near": near}, cond={"y": np.where(y > 2, np.nan, y)})) == {}
     assert chosen(EventTable.of({"near": near}, cond={"y": y}).take(slice(0, 900))) == {}
+
+
+def test_sharp_ends_are_kept_by_what_is_relative():
+    """A momentum from 25, a position from -1.5 to 1.5 [detector]: no event is drawn anew."""
+    rng = np.random.default_rng(2)
+    pt, y = np.exp(rng.normal(4.0, 0.6, 4000)), rng.normal(size=4000)
+    made = np.stack([pt * rng.normal(1.0, 0.03, 4000), y + 0.02 * rng.normal(size=4000)])
+    kept = (made[0] > 25) & (np.abs(made[1]) < 1.5)
+    made, cond = made[:, kept].astype(np.float32), {"pt": pt[kept], "y": y[kept]}
+    table = EventTable.of({"sim_pt": made[0], "sim_y": made[1]}, cond=cond)
+    assert chosen(table) == {"sim_pt": "ratio pt", "sim_y": "difference y"}
+    transform = (model := FlowBDT(**SMALL).fit(table)).transform_
+    back = transform.inverse(transform.forward(table), None, table.cond)
+    np.testing.assert_allclose(back, table.x, rtol=1e-6, atol=1e-6)
+    new = model.sample(cond=table.cond, random_state=1)
+    assert (new.x.min(axis=0) >= table.x.min(axis=0)).all()
+    assert (new.x.max(axis=0) <= [np.inf, table.x[:, 1].max()]).all()
+    low = model.sample(50, cond=np.tile([20.0, 1.5], (50, 1)), random_state=1)  # hardly any pass
+    assert low.column("sim_pt").min() >= made[0].min()
 
 
 def test_a_denominator_near_zero_is_not_taken():
@@ -96,14 +113,14 @@ def test_an_angle_comes_back_in_its_range_over_the_ends(centre):
     (one,) = read_relative({"phi": "angle known"}, table)
     learned = one.of(ends, ends[::-1])
     assert np.abs(learned).max() <= np.pi
-    np.testing.assert_allclose(one.back(learned, ends[::-1]), ends, atol=1e-14)
+    np.testing.assert_allclose(one.total(learned, ends[::-1]), ends, atol=1e-14)
     np.testing.assert_allclose(one.of(np.array([3.1]), np.array([-3.1])), [6.2 - 2 * np.pi])
 
 
 def test_the_upper_end_of_a_turn_may_be_a_value():
     phi = np.array([np.pi, -3.0, 1.0])
     (one,) = read_relative({"phi": "angle t"}, EventTable.of({"phi": phi}, cond={"t": phi / 2}))
-    np.testing.assert_allclose(one.back(one.of(phi, phi / 2), phi / 2), phi, atol=1e-14)
+    np.testing.assert_allclose(one.total(one.of(phi, phi / 2), phi / 2), phi, atol=1e-14)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from conftest import PLAIN, QUICK, make_jets, run
 from flowbdt import atomic_files
 from flowbdt.config import RunConfig
 from flowbdt.errors import FormatError
-from flowbdt.model import FlowBDT, fit_run
+from flowbdt.generation.fit_run import fit_run
+from flowbdt.model import FlowBDT
 from flowbdt.tables.formats import read_table, write_table
 from flowbdt.training.collect import collect_steps
 from flowbdt.training.plan import Inputs, make_plan

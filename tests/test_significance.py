@@ -23,7 +23,7 @@ from flowbdt.evaluation.differences import (
 from flowbdt.evaluation.entries import Entry, Truth, held_against_each_other, names_of, read_entry
 from flowbdt.evaluation.evaluate import Evaluation, evaluate
 from flowbdt.evaluation.metrics import Result, classifier_auc, separation_power
-from flowbdt.model import fit_run
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
@@ -116,7 +116,7 @@ def test_paired_auc_error_is_the_spread_of_experiments():
     """Two equally good generators beside the same real events, judged again and again."""
 
     def judge(seed: int):
-        return make_classifier(seed).set_params(n_estimators=8, max_depth=2)
+        return make_classifier(seed, n_trees=8, max_depth=2)
 
     found, count = [], 25
     for k in range(count):

@@ -14,7 +14,7 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError
 from flowbdt.evaluation.score_samplers import Bench
 from flowbdt.flow.parametrisations import FlowMatching
-from flowbdt.model import fit_run
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table

@@ -55,7 +55,7 @@ def fit_command(
     **changes: Any,
 ) -> None:
     """Learn a table and write a run folder."""
-    from ..model import fit_run
+    from ..generation.fit_run import fit_run
 
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config, changes["folder"] = output / "config.yaml", output
@@ -211,7 +211,7 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
     from ..config import DERIVED
-    from ..model import train_run
+    from ..generation.fit_run import train_run
     from ..training.executors import EXECUTORS
     from ..training.run_directory import RunDirectory
 
@@ -252,7 +252,7 @@ def show_command(run: Path) -> None:
             raise ConfigError(f"{run} holds no planned run; start with: flowbdt fit TABLE -o RUN")
         click.echo(source.unfinished())
         return
-    flow = Flow(source, compiled=False)  # nothing is generated: numba need not be there
+    flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
     settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
     booster, shares = settings.pop("booster"), [explained(step) for step in steps]
     settings.pop("transforms", None)

@@ -43,7 +43,10 @@ def _number(value: str | float) -> float:
 
 
 class ExecutorName(click.Choice):
-    """Name of a registered executor; the registry is imported only for values and help."""
+    """Name of a registered executor; the registry is imported only for values."""
+
+    shown = "[dask|htcondor|joblib|serial]"
+    """What help shows."""
 
     def __init__(self) -> None:
         self.case_sensitive = True
@@ -54,6 +57,10 @@ class ExecutorName(click.Choice):
         from ..training.executors import EXECUTORS
 
         return EXECUTORS.names()
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the names in brackets, without the registry."""
+        return self.shown
 
 
 def combined(*options: Decorator) -> Decorator:

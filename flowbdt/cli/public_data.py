@@ -26,8 +26,8 @@ def demo_command(output: Path, seed: int) -> None:
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import demo_figure, write_report
     from ..evaluation.score_events import generate_events
+    from ..generation.fit_run import fit_run
     from ..generation.trained_flow import Flow
-    from ..model import fit_run
     from ..physics import bundled
     from ..tables.formats import write_table
     from ..training.plan import Inputs, check_config

@@ -199,8 +199,8 @@ def distil_command(
 ) -> None:
     """Train a run of one evaluation on a trained run."""
     from ..config import RunConfig
+    from ..generation.fit_run import fit_run
     from ..generation.trained_flow import Flow
-    from ..model import fit_run
     from ..tables.event_table import like_training
     from ..tables.formats import read_conditions, read_table
     from ..training.run_directory import open_run

@@ -14,7 +14,8 @@ from ..tables.transforms import TableTransform
 from ..training.train_classifier import classifier_inputs, known_inputs
 from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import Forest, forests
-from .compiled.engine import CompiledDiscrete, CompiledTrees, warn_slow
+from .native.core import Discrete
+from .native.engine import native_trees, warn_slow
 
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -39,7 +40,7 @@ class DiscreteColumns:
         classifiers: Sequence[ValueClassifier],
         log_odds: Sequence[Callable[[np.ndarray], np.ndarray]],
         first: MixturePreconditioner | None = None,
-        at_once: CompiledDiscrete | None = None,
+        at_once: Discrete | None = None,
     ) -> None:
         self._transform, n_columns = transform, len(transform.names)
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
@@ -198,7 +199,7 @@ def log_odds_of(
     if compiled:
         try:
             trees, n_inputs = forests(content)
-            return classifier, CompiledTrees(trees, n_inputs).predict, trees
+            return classifier, native_trees(trees, n_inputs).predict, trees
         except ConfigError as error:
             warn_slow(str(error))
     classifier.booster.set_param({"nthread": n_threads})

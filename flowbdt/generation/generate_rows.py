@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..flow.fields import VelocityField
     from ..flow.time_grid import Sampler
     from ..tables.transforms import TableTransform
-    from .compiled.engine import CompiledFlow, CompiledInverse
+    from .native.core import Columns
+    from .native.engine import NativeFlow
 
 NOT_FINITE = "{} not finite: the flow carried points beyond all numbers"
 UNDEFINED = "a relation is undefined in {}; its column was set to an end of its training range"
@@ -33,8 +34,8 @@ class EventGenerator(EventSelection):
     field: VelocityField  # at every trained time: closed form plus trees
     sampler: Sampler  # solver and boundaries, from t = 0 (noise) to t = 1 (data)
     transform: TableTransform
-    compiled_flow: CompiledFlow | None = None
-    compiled_inverse: CompiledInverse | None = None
+    compiled_flow: NativeFlow | None = None
+    compiled_inverse: Columns | None = None
 
     def events(
         self, seed: int, rows: np.ndarray, cond: np.ndarray | None, start: np.ndarray | None = None

@@ -69,7 +69,7 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
 
 def _share_of_cuts(run: RunDirectory) -> float:
     """Return the share of generated events that meet the cuts of a run. Raises ConfigError."""
-    # not compiled: the number must not depend on whether numba is there
+    # not compiled: the number must not depend on whether the core was built
     flow = Flow(run, 1, rejects=False, requires=False, compiled=False)
     seed, cond = derive(int(flow.settings["random_state"]), "cuts"), run.array("cond")
     if cond is not None:
@@ -99,7 +99,7 @@ def _is_learned(run: RunDirectory, key: str) -> bool:
 def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     """Generate, fit and write: the classifier first, the report, which makes it count, last."""
     start = time.process_time()
-    # not compiled: the model must not depend on whether numba is there
+    # not compiled: the model must not depend on whether the core was built
     flow = Flow(run, n_threads, rejects=False, compiled=False)
     seed = derive(int(flow.settings["random_state"]), "rejection")
     z, codes, cond, weight = _events(run, seed)

@@ -1,28 +1,107 @@
 """Single events on demand, without the cost of a call for many.
 
 `open_sampler` is for programs that start often: it maps the arrays that `FlowBDT.save` added to a
-model file, loads machine code that another process kept, and imports neither numba, XGBoost nor
-scikit-learn. Where arrays or machine code are missing it loads the whole flow; the events are the
-same.
+model file into memory and imports neither XGBoost nor scikit-learn. Where there are no arrays, or
+the core was not built, it loads the whole flow; the events are the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import seeding
-from ..errors import InputError
+from .. import atomic_files, seeding
+from ..errors import FormatError, InputError
+from ..tables.conditions import stored_scaling
 from ..training import run_directory
 from .event_selection import KEPT, MOST_ATTEMPTS, warn_of_events
 from .generate_rows import NOT_FINITE, UNDEFINED
-from .packed.packed_model import PackedFlow, load_flow
+from .native import core
+from .packed.array_file import ALIGNMENT, is_current, read_array
 
 if TYPE_CHECKING:
     from .trained_flow import Flow
+
+
+class PackedRatio:
+    """The rejection of single events."""
+
+    def __init__(self, trees: core.Trees, ceiling: float) -> None:
+        self._trees, self._ceiling = trees, ceiling
+
+    def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return whether to keep the event x (1, p), as `DensityRatio.keeps`."""
+        log_ratio = self._trees.predict(x)[0].astype(np.float64)
+        kept: np.ndarray = uniform * self._ceiling < np.exp(log_ratio)
+        return kept
+
+
+class PackedGenerator(NamedTuple):
+    """The compiled members of an `EventGenerator`, for one event at a time."""
+
+    compiled_flow: core.Steps
+    compiled_inverse: core.Columns
+    ratio: PackedRatio | None
+
+
+class PackedFlow:
+    """The members of a `Flow` that `EventSampler` needs, from the packed arrays of a file."""
+
+    from_source = False
+
+    def __init__(self, plan: dict[str, Any], memory: memoryview, name: str) -> None:
+        columns = plan["fingerprint"]["columns"]
+        self.n_latent, self.n_columns = int(plan["n_latent"]), len(columns["names"])
+        self.condition_names = tuple(columns["conditions"])
+        self.scaling, self.condition_ranges = stored_scaling(columns)
+        steps, inverse = core.Steps(memory, name), core.Columns(memory, name)
+        n_cond, ratio = len(self.condition_names), None
+        same = [inverse.sizes[:3] == (self.n_latent, self.n_columns, n_cond)]
+        same += [(steps.m, steps.n_cond) == (self.n_latent, n_cond)]
+        numbers = read_array(memory, "ratio.numbers", "float64")
+        if (numbers is not None) != bool(plan.get("rejection")):
+            same.append(False)
+        elif numbers is not None:
+            ratio = PackedRatio(core.Trees(memory, name, b"ratio"), float(numbers[0]))
+        if not all(same):
+            raise FormatError(
+                f"{name}: its packed arrays are of another model; save the model anew"
+            )
+        self.generator = PackedGenerator(steps, inverse, ratio)
+
+    @classmethod
+    def of(cls, source: run_directory.Archive) -> PackedFlow | None:
+        """Return the flow of a file; None if it has no packed arrays that can be used here.
+
+        Raises FormatError if they are damaged, or would lead out of their memory.
+        """
+        memory = source.mapped(run_directory.PACKED)
+        if memory is None or core.why_not() or not is_current(memory):
+            return None
+        what = str(source.path)
+        manifest = atomic_files.parse_json(source.read("manifest.json"), what)
+        stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
+        if stated is None:
+            return None
+        if stated != hashlib.sha256(memory).hexdigest():
+            raise FormatError(
+                f"{what}: {run_directory.PACKED} is damaged; copy the file or save it again"
+            )
+        if np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
+            return None  # another program packed the file anew
+        about = read_array(memory, "text.about", "uint8")
+        belongs = f"\0{atomic_files.digest(manifest)}\0".encode()
+        if about is None or not about.tobytes().endswith(belongs):
+            return None
+        content = source.read("plan.json")
+        if atomic_files.digest_bytes(content) != manifest["files"].get("plan.json"):
+            return None  # the whole flow says what is damaged
+        plan = run_directory.present_plan(atomic_files.parse_json(content, what), what)
+        return cls(plan, memory, what)
 
 
 def open_sampler(
@@ -41,18 +120,13 @@ def open_sampler(
     FormatError if it is truncated, damaged, foreign, or of a newer format; InputError if the model
     starts from source events.
     """
-    source = run_directory.open_run(path)
-    flow = PackedFlow.of(source) if isinstance(source, run_directory.Archive) else None
-    seed = seeding.resolve(random_state)
-    if flow is not None:
-        sampler = EventSampler(flow, seed, first)
-        if flow.prepare(*sampler.memory):
-            return sampler
-        from .compiled.engine import why_not  # imports much
+    source, seed = run_directory.open_run(path), seeding.resolve(random_state)
+    packed = PackedFlow.of(source) if isinstance(source, run_directory.Archive) else None
+    if packed is not None:
+        return EventSampler(packed, seed, first)
+    from .trained_flow import Flow  # imports much
 
-        if why_not() is None:
-            return sampler
-    return EventSampler(load_flow(source), seed, first)
+    return EventSampler(Flow(source, 1), seed, first)
 
 
 class _RowNumbers:
@@ -81,8 +155,8 @@ class _RowNumbers:
 class EventSampler:
     """The events of a sample one by one, the same as `FlowBDT.sample` gives for the seed.
 
-    Made for programs that need one particle at a time: with numba an event takes tens of
-    microseconds. Not safe to share between threads; give each another one, with another seed.
+    Made for programs that need one particle at a time: an event takes tens of microseconds in the
+    compiled core. Not safe to share between threads; give each another one, with another seed.
 
     Parameters
     ----------
@@ -110,6 +184,10 @@ class EventSampler:
         if flow.from_source:
             raise InputError("this model starts from source events: use sample(..., source=...)")
         self._flow, self.seed, self.row = flow, seed, first
+        self._rows: Any = None
+        if not isinstance(flow, PackedFlow):
+            rowwise = flow.generator.is_rowwise and not flow.derives and not flow.draws_columns
+            self._rows = None if rowwise else flow.rows
         self._names = flow.condition_names
         self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
         self._cond, self._scaled = np.zeros((2, 1, len(self._names)))
@@ -126,12 +204,6 @@ class EventSampler:
         self._inputs = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
         self._noise: list[_RowNumbers] = []
         self._accept: list[_RowNumbers] = []
-
-    @property
-    def memory(self) -> tuple[np.ndarray, ...]:
-        """The arrays reused for every event: latent point (1, m), conditions (1, c) in the units of
-        the table and scaled, columns (1, d), classifier inputs (1, d + c)."""
-        return self._z, self._cond, self._scaled, self._x, self._inputs
 
     def one(self, cond: Any = None) -> np.ndarray:
         """Return the next event (d,), float64, in the units of the training table.
@@ -165,10 +237,8 @@ class EventSampler:
                 ranges.report(ranges.count_far(self._cond), 1, "warn")
             self._scaled[:] = self._conditions.forward(self._cond)
         row, self.row = self.row, self.row + 1
-        flow = self._flow
-        if flow.draws_columns or flow.derives or not flow.generator.is_rowwise:
-            cond_rows = self._cond if count else None
-            self._x[:] = flow.rows(self.seed, np.array([row]), cond_rows)
+        if self._rows is not None:
+            self._x[:] = self._rows(self.seed, np.array([row]), self._cond if count else None)
         else:
             attempt = 0
             self._attempt(row, attempt)

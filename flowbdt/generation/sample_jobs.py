@@ -28,7 +28,7 @@ from ..training.expected_cost import PROCESS_MIB
 from ..training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib
 from ..training.run_directory import RunDirectory
 from ..typed_settings import AtLeastOne, AtLeastZero, Stored, check_stored
-from .compiled.engine import may_compile
+from .native.engine import may_compile
 from .sample_files import PLAN, BlockFiles
 from .trained_flow import Flow, rows_together
 

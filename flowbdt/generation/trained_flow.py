@@ -34,15 +34,6 @@ from ..training.executors.local import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
-from .compiled.engine import (
-    CompiledDiscrete,
-    CompiledFlow,
-    CompiledInverse,
-    CompiledTrees,
-    load_trees,
-    may_compile,
-    warn_slow,
-)
 from .discrete_columns import DiscreteColumns, log_odds_of
 from .generate_rows import EventGenerator
 from .input_rows import (
@@ -54,7 +45,19 @@ from .input_rows import (
     number_of_events,
     within,
 )
-from .packed.pack_steps import SolverProgram, solver_program
+from .native.core import Columns, Discrete, Trees
+from .native.engine import (
+    HERE,
+    NativeFlow,
+    load_trees,
+    may_compile,
+    native_columns,
+    native_trees,
+    warn_slow,
+)
+from .packed.array_file import Arrays, file_bytes
+from .packed.pack_discrete import discrete_arrays
+from .packed.pack_steps import SolverProgram, solver_program, step_arrays
 
 TOGETHER = 500_000
 """Latent values of the events that are generated together, 4 MB. With rejection, a few events of
@@ -71,7 +74,7 @@ class StepModel:
     def __init__(
         self,
         inputs: StepInputs,
-        trees: BoostedTrees | CompiledTrees,
+        trees: BoostedTrees | Trees,
         scaling: ColumnScaling = ColumnScaling.none(0),  # noqa: B008 (of conditions; immutable)
     ) -> None:
         self._inputs, self._trees, self._scaling = inputs, trees, scaling
@@ -96,8 +99,8 @@ class Flow:
     sampler : None for that of the training; else a mapping with some of solver, n_steps, spacing
         and interpolate, see `Sampler.of`. Rejection was learned from the events of the training's
         sampler, so it is left out then
-    compiled : True for machine code by numba, an error without it; False for XGBoost and numpy;
-        None for the first where possible. Both give the same events, but for a few that rounding
+    compiled : True for the compiled core, an error without it; False for XGBoost and numpy; None
+        for the first where possible. Both give the same events, but for a few that rounding
         carries over a cut of a tree or past a rejection
     missing : 'keep' gives missing values (NaN) as often as in training, 'fill' complete rows: the
         same ones, with other values drawn where they would be missing
@@ -135,7 +138,7 @@ class Flow:
         self.field = self._stepwise(sampler)
         self._may_compile = compiled
         if compiled:
-            may_compile(compiled)  # an error without numba, now and not at the first event
+            may_compile(compiled)  # an error without the core, now and not at the first event
         self.cuts = self.declared_cuts if requires else Cuts()
         self.required = float(self.manifest.get("required") or np.nan) if len(self.cuts) else 1.0
         learned = rejects and sampler is None and self.plan.get("rejection")
@@ -241,13 +244,13 @@ class Flow:
 
     @cached_property
     def compiled(self) -> bool:
-        """True if machine code is used; numba, which takes long to import, is loaded only now."""
+        """True if the compiled core is used."""
         return may_compile(self._may_compile)
 
     @cached_property
-    def classifier(self) -> CompiledTrees:
-        """The compiled trees of the rejection classifier."""
-        return CompiledTrees(*forests(self._checked(run_directory.REJECTION)))
+    def classifier(self) -> Trees:
+        """The trees of the rejection classifier in the core."""
+        return native_trees(*forests(self._checked(run_directory.REJECTION)))
 
     def _checked(self, name: str) -> bytes:
         """Return a member that must have the hash that the manifest states."""
@@ -311,24 +314,29 @@ class Flow:
             )
 
     @cached_property
-    def compiled_flow(self) -> CompiledFlow | None:
+    def compiled_flow(self) -> NativeFlow | None:
         """All steps in one compiled pass; None if that is impossible or not wanted."""
         if not self.compiled or not self.n_latent:
             return None
         if self.sampler.solver.stochastic or self.sampler.interpolate:
             return None
         try:
-            return self.steps_as_arrays()
+            return NativeFlow(self.step_arrays(), self._inputs_of_steps()[2], self._n_threads)
         except ConfigError as error:
             warn_slow(str(error))
             return None
 
-    def steps_as_arrays(self) -> CompiledFlow:
+    def step_arrays(self) -> Arrays:
         """Return all steps as flat arrays. Raises ConfigError if they have no such form."""
-        program, numbers = self.program()
-        steps, places = np.unique(numbers, return_inverse=True)
-        inputs, trees = map(self.step_inputs, steps), map(self.step_forests, steps)
-        return CompiledFlow(program, places, [*inputs], [*trees], self._n_threads)
+        steps, places, inputs = self._inputs_of_steps()
+        trees = [self.step_forests(step) for step in steps]
+        n_cond = len(self.condition_names)
+        return step_arrays(self.program()[0], places, inputs, trees, n_cond)
+
+    def _inputs_of_steps(self) -> tuple[np.ndarray, np.ndarray, list[StepInputs]]:
+        """Return the step models, which one each evaluation asks, and their inputs."""
+        steps, places = np.unique(self.program()[1], return_inverse=True)
+        return steps, places, [self.step_inputs(step) for step in steps]
 
     def program(self) -> tuple[SolverProgram, list[int]]:
         """Return the sums of the solver, and the step model of each evaluation."""
@@ -337,10 +345,10 @@ class Flow:
         return program, [self.grid.locate(float(t)) for t in program.times]
 
     @cached_property
-    def compiled_inverse(self) -> CompiledInverse | None:
+    def compiled_inverse(self) -> Columns | None:
         """The compiled inverse transform; None if a column has none, or it is not wanted."""
         try:
-            return CompiledInverse(self.transform) if self.compiled else None
+            return native_columns(self.transform) if self.compiled else None
         except ConfigError:  # numpy does it nearly as fast for many events
             return None
 
@@ -393,14 +401,15 @@ class Flow:
             classifiers.append(classifier)
             log_odds.append(function)
             trees += [] if forest is None else [forest]
-        mixture, first, at_once = self.preconditioner, None, None
+        mixture, first = self.preconditioner, None
+        at_once: Discrete | None = None
         if isinstance(mixture, MixturePreconditioner) and mixture.tags is not None:
             first = mixture
         elif len(trees) == len(classifiers):
             frequencies = [classifier.log_frequencies for classifier in classifiers]
             parts = self.transform, self.scaling, frequencies, trees, n_known
             with contextlib.suppress(ConfigError):  # one after the other is a little slower
-                at_once = CompiledDiscrete(*parts)
+                at_once = Discrete(file_bytes(discrete_arrays(*parts)), HERE)
         return DiscreteColumns(self.transform, self.scaling, classifiers, log_odds, first, at_once)
 
     def record(self, seed: int) -> dict[str, Any]:

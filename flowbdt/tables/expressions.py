@@ -70,7 +70,7 @@ LOGIC: dict[type, Callable[[Any, Any], Any]] = {
 }
 ONE = (
     *("log", "exp", "sqrt", "abs", "sin", "cos", "tan", "sinh", "cosh", "tanh"),
-    *("arcsin", "arccos", "arctan", "arcsinh", "isnan"),
+    *("arcsin", "arccos", "arctan", "arcsinh", "rint", "isnan"),
 )
 TWO = ("minimum", "maximum", "arctan2", "hypot")
 FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {

@@ -96,6 +96,7 @@ def find_relations(
 ) -> list[FoundRelation]:
     """Return relations that the rows of a table show, exact ones first, no column twice computed.
 
+    Columns follow from columns and conditions.
     ``given`` are declared ones: their targets are left alone.
 
     That a find is none of chance: the rows of the target could be shuffled in so many ways without
@@ -127,20 +128,21 @@ class _Search:
     def __post_init__(self) -> None:
         table = self.table
         self.columns = table.by_name()
-        numbers = [
+        self.every = [  # conditions first: columns follow from them, and never the other way
             name
-            for name in table.names
+            for name in (*table.cond_names, *table.names)
             if name not in table.categories
-            and np.ptp(self.columns[name][~np.isnan(self.columns[name])]) > 0
+            and (known := self.columns[name][~np.isnan(self.columns[name])]).size
+            and np.ptp(known) > 0
         ]
-        self.numbers = numbers
+        self.numbers = [name for name in self.every if name in table.names]
         self.relations = list(
             order_relations(self.given, table.names, table.cond_names, self.particles)
         )
-        self.tries = max(1, len(numbers) ** 3)
+        self.tries = max(1, len(self.every) ** 3)
         rows = np.linspace(0, table.n - 1, min(table.n, SUBSAMPLE)).astype(int)
         self.sample = {name: self.columns[name][rows] for name in self.columns}
-        self.chance = {name: _ways(self.sample[name]) for name in numbers}
+        self.chance = {name: _ways(self.sample[name]) for name in self.numbers}
 
     @property
     def targets(self) -> set[str]:
@@ -207,12 +209,12 @@ class _Search:
 
     def dependent(self, kind: str) -> None:
         """Look for columns that depend linearly on others: as they are, logarithms or squares."""
-        gaps = {name: np.isnan(self.sample[name]) for name in self.numbers}
-        patterns = {gaps[name].tobytes(): gaps[name] for name in self.numbers}
+        gaps = {name: np.isnan(self.sample[name]) for name in self.every}
+        patterns = {gaps[name].tobytes(): gaps[name] for name in self.every}
         for mask in patterns.values():
             if mask.any() and kind != "sum":
                 continue
-            names = [n for n in self.numbers if not (gaps[n] & ~mask).any()]
+            names = [n for n in self.every if not (gaps[n] & ~mask).any()]
             if mask.any() and not any((gaps[n] == mask).all() for n in names):
                 continue
             names = [n for n in names if not gaps[n].any() or (gaps[n] == mask).all()]
@@ -302,7 +304,7 @@ class _Search:
             terms = [(name, -c / own) for name, c in members.items() if name != target]
             text = f"{written(target)} = {build(target, terms)}"
             odd = text.count(" - ") + sum(abs(c) != 1 for _, c in terms)
-            solved.append((odd, len(text) // 8, -self.numbers.index(target), text))
+            solved.append((odd, len(text) // 8, -self.every.index(target), text))
         yield from (text for *_, text in sorted(solved))
 
     def _residual(self, target: str, expression: str, ratio: bool) -> float:
@@ -370,8 +372,9 @@ class _Search:
 
     def functions(self) -> None:
         """Look for functions of one column and of two."""
-        names = [n for n in self.numbers if not np.isnan(self.sample[n]).any()]
-        left = [n for n in names if n not in self.targets and self.enough(n, 1)]
+        names = [n for n in self.every if not np.isnan(self.sample[n]).any()]
+        left = [n for n in names if n in self.numbers and n not in self.targets]
+        left = [n for n in left if self.enough(n, 1)]
         if not left:
             return
         x, y = self._few(names), self._few(left)

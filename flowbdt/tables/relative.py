@@ -7,7 +7,7 @@ answer far better than a column that runs along its condition over a hundred tim
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,7 @@ from .event_table import EventTable
 from .expressions import share_of
 from .particles import wrapped
 from .relations import written
-from .transforms.choose import choose, hard_edges
-from .transforms.rank import Distinct, find_atoms
+from .transforms.choose import hard_edges, is_smooth
 
 KINDS = ("ratio", "difference", "angle")
 """The last is a difference on the circle, from -pi to pi."""
@@ -48,7 +47,10 @@ the time of an event, is nearly 1, where float32 has no digits left."""
 
 BEYOND, FEW = 5e-4, 5
 """Share of rows that may leave the range of a column when neighbours swap what is left, and their
-number more; where the range ends abruptly that number alone."""
+number more."""
+
+REFLECTED = 0.1
+"""The same where the range ends sharply, and what comes out beyond is reflected."""
 
 EQUAL = 0.005
 """Share of rows equal to another column from which on a column stays as it is."""
@@ -60,15 +62,17 @@ ROOM = 1e-15
 class Relative:
     """A column that is learned as its ``kind`` of distance from a condition.
 
-    ``centre`` is the middle of the range of an angle [rad]. A column that is nowhere negative,
-    ``positive``, stays so: a sum below zero is reflected.
+    ``centre`` is the middle of the range of an angle [rad]. No value lies below ``low`` or above
+    ``high``, where the column ends sharply: a ratio is that of the distance from the low end, which
+    is never negative, and what comes out beyond an end is reflected.
     """
 
     column: str
     kind: str
     condition: str
     centre: float = 0.0
-    positive: bool = False
+    low: float | None = None
+    high: float | None = None
 
     @property
     def name(self) -> str:
@@ -80,27 +84,36 @@ class Relative:
         """The learned column, and the relation that gives the column back, as expressions."""
         column, condition, name = map(written, (self.column, self.condition, self.name))
         if self.kind == "ratio":
-            return f"{name} = {column} / {condition}", f"{column} = {name} * {condition}"
+            from_low = f"({column} - {self.low!r})" if self.low else column
+            total = f"{name} * {condition}" + (f" + {self.low!r}" if self.low else "")
+            return f"{name} = {from_low} / {condition}", f"{column} = {self._reflected(total)}"
         if self.kind == "difference":
             total = f"{name} + {condition}"
-            back = f"{column} = {f'abs({total})' if self.positive else total}"
-            return f"{name} = {column} - {condition}", back
+            return f"{name} = {column} - {condition}", f"{column} = {self._reflected(total)}"
         back = f"{column} = deltaphi({name}, -{condition})"
         if self.centre:
             back = f"{column} = deltaphi({name} + {condition}, {self.centre!r}) + {self.centre!r}"
         return f"{name} = deltaphi({column}, {condition})", back
 
+    def _reflected(self, text: str) -> str:
+        if self.low is not None:
+            text = f"abs({text} - {self.low!r}) + {self.low!r}" if self.low else f"abs({text})"
+        if self.high is not None:
+            text = f"{self.high!r} - abs({self.high!r} - ({text}))"
+            text = text if self.low is None else f"maximum({text}, {self.low!r})"
+        return text
+
     def of(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Return what is learned (n,) of a column and its condition (n,)."""
         if self.kind == "ratio":
-            return values / known
+            return (values - (self.low or 0.0)) / known
         return values - known if self.kind == "difference" else wrapped(values - known)
 
-    def back(self, learned: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Return the column (n,) again."""
+    def total(self, learned: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return the column (n,) again, not reflected at its ends."""
         if self.kind == "ratio":
-            return learned * known
-        total = np.abs(learned + known) if self.positive else learned + known
+            return learned * known + (self.low or 0.0)
+        total = learned + known
         return total if self.kind == "difference" else wrapped(total - self.centre) + self.centre
 
 
@@ -146,8 +159,7 @@ def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
             )
         if kind == "difference" and not (_fills_a_turn(values) and _fills_a_turn(known)):
             one = None
-        positive = bool(np.nanmin(values) >= 0)
-        found.append(one or Relative(column, kind, condition, positive=positive))
+        found.append(one or _with_ends(kind, column, condition, values))
     return tuple(found)
 
 
@@ -178,6 +190,20 @@ def _angle(column: str, condition: str, values: np.ndarray) -> Relative | None:
     return None
 
 
+def _with_ends(kind: str, column: str, condition: str, values: np.ndarray) -> Relative:
+    """Return a ratio or a difference that keeps the sharp ends of the values (n,) of a column.
+
+    A difference keeps them positive, too.
+    """
+    known = values[~np.isnan(values)]
+    is_hard = hard_edges(known) if len(known) >= FEWEST else {"low": False, "high": False}
+    low = float(known.min()) if is_hard["low"] else None
+    if low is None and kind == "difference" and known.min() >= 0:
+        low = 0.0
+    high = float(known.max()) if is_hard["high"] else None
+    return Relative(column, kind, condition, low=low, high=high)
+
+
 def _fills_a_turn(values: np.ndarray) -> bool:
     """Return whether values are those of an angle in radians with all directions."""
     known = values[~np.isnan(values)]
@@ -194,8 +220,9 @@ def choose_relative(table: EventTable, skip: Collection[str] = ()) -> tuple[Rela
 
     ``table`` has training rows only, ``skip`` names columns to leave alone. In bins of a condition
     the spread is half of the range from 16% to 84%; that of the ratio counts in the unit of the
-    column. None is taken for discrete columns, those with repeated values, parts equal to another
-    column, or edges that would be lost, nor for a denominator that comes near zero.
+    column. None is taken for discrete columns, those with repeated values or parts equal to another
+    column, where many rows would be reflected at a sharp end, nor for a denominator that comes near
+    zero.
     """
     if table.n < FEWEST or table.cond is None:
         return ()
@@ -211,7 +238,7 @@ def choose_relative(table: EventTable, skip: Collection[str] = ()) -> tuple[Rela
         values = columns[name]
         if name in skip or name in table.categories or np.dtype(dtype).kind != "f":
             continue
-        if "`" in name or np.isnan(values).any() or not _is_smooth(values, dtype):
+        if "`" in name or np.isnan(values).any() or not is_smooth(values, dtype):
             continue
         best, least = None, CLEARLY
         for condition, bins in conditions.items():
@@ -224,23 +251,16 @@ def choose_relative(table: EventTable, skip: Collection[str] = ()) -> tuple[Rela
     return tuple(found)
 
 
-def _is_smooth(values: np.ndarray, dtype: str) -> bool:
-    """Return whether a column has real numbers, none of them repeated."""
-    name = choose(values, dtype)[0]["name"]
-    is_real = name in ("standard", "log", "rank") and not find_atoms(Distinct.of(values)).any()
-    return is_real or name == "circular"
-
-
 def _pairings(column: str, condition: str, columns: Mapping[str, np.ndarray]) -> list[Relative]:
     """Return all that can be meant by two columns."""
     values, known = columns[column], columns[condition]
     if _fills_a_turn(values):
         angle = _angle(column, condition, values) if _fills_a_turn(known) else None
         return [] if angle is None else [angle]
-    pairings = [Relative(column, "difference", condition, positive=bool(values.min() >= 0))]
+    pairings = [_with_ends("difference", column, condition, values)]
     varies = _width(known) > NARROW * np.median(known)
     if varies and known.min() > NEAR_ZERO * np.median(known) > 0:
-        pairings.insert(0, Relative(column, "ratio", condition))
+        pairings.insert(0, _with_ends("ratio", column, condition, values))
     return pairings
 
 
@@ -250,7 +270,7 @@ def _width(values: np.ndarray) -> float:
 
 def _spread(one: Relative, values: np.ndarray, known: np.ndarray, bins: list[np.ndarray]) -> float:
     """Return the spread of what is left in units of that of the column; infinite without a gain."""
-    learned = one.of(values, known)
+    learned = replace(one, low=None).of(values, known)
     unit = [np.median(known[rows]) if one.kind == "ratio" else 1.0 for rows in bins]
     left = np.array([_width(learned[rows]) for rows in bins]) * unit
     whole = np.array([_width(values[rows]) for rows in bins])
@@ -270,8 +290,11 @@ def _harms(
     """Return whether a pairing loses what the column has: its range, or values of another one."""
     values, known = columns[one.column], columns[one.condition]
     order = np.concatenate(bins)
-    swapped = one.back(np.roll(one.of(values, known)[order], 7), known[order])
-    beyond = ((swapped < values.min()) | (swapped > values.max())).sum()
-    soft = one.kind == "angle" or not any(hard_edges(values).values())
+    swapped = one.total(np.roll(one.of(values, known)[order], 7), known[order])
+    beyond = {"low": (swapped < values.min()).sum(), "high": (swapped > values.max()).sum()}
+    lost = any(
+        rows > FEW + (BEYOND if end is None else REFLECTED) * len(values)
+        for rows, end in ((beyond["low"], one.low), (beyond["high"], one.high))
+    )
     equal = [(values == columns[other]).mean() for other in names if other != one.column]
-    return bool(beyond > FEW + soft * BEYOND * len(values) or max(equal, default=0.0) > EQUAL)
+    return lost or max(equal, default=0.0) > EQUAL

@@ -406,7 +406,11 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     named = config.transforms if isinstance(config.transforms, dict) else ()
     left = {*named, *(relation.target for relation in _relations(config))}
     if known and config.coordinates == "particles":
-        coordinates, turn = particle_coordinates(table, config.particles, left, inputs.classifies)
+        observables, _ = declared(config.observables, config.particles)
+        cuts = Cuts.parse(config.require, observables, known)
+        coordinates, turn = particle_coordinates(
+            table, config.particles, left, inputs.classifies, cuts
+        )
         coordinates = coordinates.joined(relative, table.names)
     if config.require and inputs.classifies:
         left |= turn.columns

@@ -52,8 +52,8 @@ DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """Files that generation needs beside the models; config.yaml is for people and for another fit."""
 
 PACKED = "packed.bin"
-"""In a model file: the arrays of compiled generation, ready to be mapped, see
-`flowbdt.generation.packed.packed_model`."""
+"""In a model file: the arrays that the compiled core reads, ready to be mapped, see
+`flowbdt.generation.packed.model_arrays`."""
 
 MEMBERS = re.compile(
     r"(manifest|plan|transform)\.json|preconditioner\.npz|rejection\.ubj|packed\.bin|steps/\d+\.ubj"

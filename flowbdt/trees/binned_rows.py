@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-import xgboost as xgb
+from .xgboost_on_demand import xgb
 
 
 class Signals:
@@ -65,63 +65,10 @@ def signals_held() -> Iterator[Signals]:
         held.release()
 
 
-class Rows(xgb.DataIter):
-    """Batches of inputs (b, k) and weights (b,) or None for XGBoost, made anew on every pass.
-
-    ``passes`` starts a pass. An exception in a batch, or of a signal's handler, is kept as
-    ``error`` and ends the pass.
-    """
-
-    def __init__(self, passes: Callable[[], Iterator[tuple[Any, Any]]]) -> None:
-        self._passes = passes
-        self.signals = Signals()
-        self.error: BaseException | None = None
-        super().__init__()
-
-    def reset(self) -> None:
-        self._batches = self._passes()
-
-    def next(self, input_data: Callable[..., None]) -> bool:
-        try:
-            if self.error is None:
-                self.signals.deliver()
-                for inputs, weight in self._batches:
-                    input_data(data=inputs, weight=weight)
-                    return True
-        except BaseException as error:  # XGBoost would keep an Exception, and Python drop others
-            self.error = error
-        return False
-
-
 def binned(data: Any, label: Any = None, **options: Any) -> xgb.QuantileDMatrix:
-    """Return the binned table of an array or of `Rows`; parameters as XGBoost's.
-
-    Raises what went wrong in a batch, and what a signal's handler raises.
-    """
-    with signals_held() as signals:
-        if not isinstance(data, Rows):
-            return xgb.QuantileDMatrix(data, label, **options)
-        data.signals = signals
-        try:
-            return xgb.QuantileDMatrix(data, label, **options)
-        finally:
-            if data.error is not None:
-                raise data.error
-
-
-class Classifier(xgb.XGBClassifier):
-    """XGBoost's classifier, with tables that Ctrl-C ends."""
-
-    @property
-    def draws(self) -> bool:
-        """Whether the fit depends on the seed: only a share of rows or columns is drawn by it."""
-        shares = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
-        dart = self.booster == "dart"
-        return dart or any(getattr(self, name) not in (None, 1, 1.0) for name in shares)
-
-    def _create_dmatrix(self, *arguments: Any, **options: Any) -> xgb.DMatrix:
-        with signals_held():
-            return super()._create_dmatrix(*arguments, **options)
+    """Return the binned table of an array; parameters as XGBoost's. Signals' handlers may raise."""
+    with signals_held():
+        return xgb.QuantileDMatrix(data, label, **options)
 
 
 def _end_threads() -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
 import numpy as np
-import xgboost as xgb
 
 from ..atomic_files import digest, digest_array
 from ..errors import ConfigError, FormatError
 from ..typed_settings import AtLeastOne, AtLeastZero, NotNegative, check_settings
 from . import ubjson
 from .base import BatchSource
-from .binned_rows import Classifier, binned
+from .binned_rows import binned
 from .check_trees import CheckedBooster, checked_booster
-from .grow_trees import Draws, Group, Table, ranges
+from .xgboost_on_demand import xgb
+
+if TYPE_CHECKING:
+    from .grow_trees import Draws, Group, Table
 
 Int32 = msgspec.Meta(le=2**31 - 1)
 Count = Annotated[AtLeastZero, Int32]
@@ -127,6 +129,8 @@ class BoostedTrees:
         With ``refresh`` above 0 the training noise, but not that of ``valid``, is redrawn after at
         least that many rounds; the interval grows with the number of trees (`grow_trees.GROWTH`).
         """
+        from .grow_trees import Draws, Group, Table, ranges
+
         ours = {name: int(self.parameters.get(name, 0)) for name in FLOWBDT_PARAMETERS}
         settings = _of_xgboost(self.parameters) | {"seed": seed, "nthread": n_threads}
         if not ours["n_estimators"]:
@@ -254,16 +258,40 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         raise ConfigError(f"with the other booster parameters, XGBoost does not use {names}")
 
 
-def make_classifier(seed: int, n_threads: int = 1) -> xgb.XGBClassifier:
+class Classifier:
+    """Boosted trees that tell rows of classes 0, 1, ... apart; ``settings`` by XGBoost's names."""
+
+    def __init__(self, n_trees: int, seed: int, **settings: Any) -> None:
+        self.n_trees = n_trees
+        self._settings = {"tree_method": "hist", "seed": seed, **settings}
+
+    @property
+    def draws(self) -> bool:
+        """Whether the fit depends on the seed: only a share of rows or columns is drawn by it."""
+        shares = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
+        return any(self._settings.get(name, 1) != 1 for name in shares)
+
+    def fit(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Self:
+        """Fit on rows (n, k), classes (n,) and weights (n,)."""
+        n_classes = int(y.max()) + 1
+        several = {"objective": "multi:softprob", "num_class": n_classes}
+        task = several if n_classes > 2 else {"objective": "binary:logistic"}
+        table = binned(x, y, weight=sample_weight, nthread=self._settings["nthread"])
+        self.booster = xgb.train(task | self._settings, table, self.n_trees)
+        return self
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """Return the probabilities (n, classes) of rows (n, k)."""
+        found = self.booster.inplace_predict(x)
+        return found if found.ndim == 2 else np.stack([1 - found, found], axis=1)
+
+
+def make_classifier(
+    seed: int, n_threads: int = 1, n_trees: int = 200, **changes: Any
+) -> Classifier:
     """Return the boosted classifier of the two-sample test: 200 trees, depth 5, rate 0.1."""
-    return Classifier(
-        n_estimators=200,
-        max_depth=5,
-        learning_rate=0.1,
-        tree_method="hist",
-        n_jobs=n_threads,
-        random_state=seed,
-    )
+    settings = {"max_depth": 5, "learning_rate": 0.1, "nthread": n_threads, **changes}
+    return Classifier(n_trees, seed, **settings)
 
 
 _FITTED: dict[str, xgb.Booster] = {}

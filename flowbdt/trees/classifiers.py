@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, row_uniform
 from ..tables.checks import relative_or_ones
 from .binned_rows import binned
 from .boosted_trees import load_booster
+from .xgboost_on_demand import xgb
 
 PARAMETERS = {
     "objective": "multi:softprob",

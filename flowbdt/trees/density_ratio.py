@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
-import xgboost as xgb
 
 from ..errors import FormatError
 from ..seeding import derive, split_mask
 from ..tables.checks import relative_or_ones
 from .binned_rows import binned
 from .boosted_trees import load_booster
+from .xgboost_on_demand import xgb
 
 PER_ROUND = 4
 

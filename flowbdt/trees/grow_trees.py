@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,52 @@ from xgboost.objective import TreeObjective
 
 from ..seeding import derive, stream
 from .base import BatchSource, kept_bytes
-from .binned_rows import Rows, binned
+from .binned_rows import Signals, binned, signals_held
 
 GROWTH = 20
 """After k trees, noise is redrawn after k / 20 more rounds or later. New points need the prediction
 of all k trees, so a constant interval would cost time quadratic in the number of trees."""
+
+
+class Rows(xgb.DataIter):
+    """Batches of inputs (b, k) and weights (b,) or None for XGBoost, made anew on every pass.
+
+    ``passes`` starts a pass. An exception in a batch, or of a signal's handler, is kept as
+    ``error`` and ends the pass.
+    """
+
+    def __init__(self, passes: Callable[[], Iterator[tuple[Any, Any]]]) -> None:
+        self._passes = passes
+        self.signals = Signals()
+        self.error: BaseException | None = None
+        super().__init__()
+
+    def reset(self) -> None:
+        self._batches = self._passes()
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        try:
+            if self.error is None:
+                self.signals.deliver()
+                for inputs, weight in self._batches:
+                    input_data(data=inputs, weight=weight)
+                    return True
+        except BaseException as error:  # XGBoost would keep an Exception, and Python drop others
+            self.error = error
+        return False
+
+
+def binned_passes(
+    passes: Callable[[], Iterator[tuple[Any, Any]]], **options: Any
+) -> xgb.QuantileDMatrix:
+    """Return the binned table of batches; options as XGBoost's. Raises what went wrong in one."""
+    rows = Rows(passes)
+    with signals_held() as rows.signals:
+        try:
+            return xgb.QuantileDMatrix(rows, **options)
+        finally:
+            if rows.error is not None:
+                raise rows.error
 
 
 class _Passes:
@@ -75,7 +116,7 @@ class Table:
         bins: xgb.QuantileDMatrix | None = None,
     ) -> None:
         passes = _Passes(source, kept_bytes(source.n_rows, width))
-        self.matrix = binned(Rows(passes), max_bin=max_bin, ref=bins, nthread=n_threads)
+        self.matrix = binned_passes(passes, max_bin=max_bin, ref=bins, nthread=n_threads)
         self._label = passes.released_label()
         self._n_outputs, self._labelled = source.n_outputs, slice(0, 0)
 

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
-import xgboost as xgb
 
 from ..atomic_files import stored_array
 from ..errors import ConfigError, FormatError, InputError
@@ -24,6 +23,7 @@ from .binned_rows import binned
 from .boosted_trees import load_booster
 from .check_trees import CheckedBooster
 from .tree_arrays import read_booster
+from .xgboost_on_demand import xgb
 
 CLIP = 1e-9
 """Least distance of a share between 0 and 1 from either."""

@@ -24,9 +24,10 @@ from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
 from ..evaluation.score_events import GeneratedEvents, generate_events, generate_like
 from ..flow.solvers.base import Evaluator
+from ..generation.fit_run import fit_run
 from ..generation.input_rows import number_of_events
 from ..generation.trained_flow import Flow
-from ..model import FlowBDT, fit_run
+from ..model import FlowBDT
 from ..tables import checks
 from ..tables.event_table import EventTable, align_columns
 from ..training import run_directory
@@ -100,7 +101,7 @@ def student_inputs(
     settings: Mapping[str, Any] | None = None,
 ) -> Inputs:
     """Return the inputs of a student's plan; parameters as in `distil`."""
-    # not compiled: the student must not depend on whether numba is installed
+    # not compiled: the student must not depend on whether the core was built
     teacher = Flow(source, compiled=False)
     if teacher.draws_columns:
         raise ConfigError(

@@ -14,8 +14,8 @@ from .. import atomic_files, seeding
 from ..errors import RunError
 from ..evaluation.metrics.base import uncertain
 from ..evaluation.score_events import COSTS, OPTIONS, generate_like, score_objectives
+from ..generation.fit_run import fit_run
 from ..generation.trained_flow import Flow
-from ..model import fit_run
 from ..tables.event_table import EventTable
 from ..training.numbered_jobs import name_of
 from ..training.plan import Inputs

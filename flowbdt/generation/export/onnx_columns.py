@@ -1,6 +1,6 @@
 """The inverse transform in a graph, from its packed arrays; columns with equal operations together.
 
-All numbers are double. `compiled.column_operations` has the same operations as loops.
+All numbers are double. ``Way`` in ``flowbdt.hpp`` has the same operations as loops.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...tables.transforms import TableTransform
-from ..compiled import arrays, column_operations
-from ..compiled.arrays import InverseArrays
+from ..packed import arrays, column_operations
+from ..packed.arrays import InverseArrays
 from ..packed.pack_columns import pack_inverse
 from .onnx_graph import Graph, Tensor
 

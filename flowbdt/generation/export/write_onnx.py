@@ -20,11 +20,11 @@ from ... import __version__, atomic_files
 from ...tables.conditions import ColumnScaling
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
+from ..packed.model_arrays import check_exportable, flow_of
 from ..trained_flow import Flow
 from .onnx_columns import columns_of
 from .onnx_graph import Graph, Tensor
 from .onnx_steps import GraphSteps, takes_unknown, tree_sum
-from .write_cpp import check_exportable, flow_of
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -1,1 +1,1 @@
-"""The arrays of a trained flow that compiled generation reads, checked and in model files."""
+"""The arrays of a trained flow that the core reads, and the one file that holds them."""

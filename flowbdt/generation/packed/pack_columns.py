@@ -1,4 +1,4 @@
-"""The inverse of a table transform as flat arrays, which `column_loops` reads."""
+"""The inverse of a table transform as flat arrays."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ...tables.particles import read_particles
 from ...tables.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
-from ..compiled import arrays
-from ..compiled.arrays import DEEPEST_STACK, InverseArrays, read_only
-from ..compiled.column_operations import operations
+from . import arrays
+from .array_file import Arrays, named
+from .arrays import InverseArrays, read_only
+from .column_operations import operations
 
 BINARY: dict[type, int] = {
     ast.Add: arrays.ADD,
@@ -48,21 +49,21 @@ class _Builder:
         self.numbers += [float(value) for value in values]
         return at
 
-    def relate(self, node: ast.expr, names: list[str]) -> int:
-        """Add the terms of an expression; return how deep its stack gets."""
+    def relate(self, node: ast.expr, names: list[str]) -> None:
+        """Add the terms of an expression."""
         if isinstance(node, ast.Name) and node.id in names:
             self.terms.append((arrays.COLUMN, self.put(names.index(node.id))))
-            return 1
+            return
         if isinstance(node, ast.Constant):
             self.terms.append((arrays.NUMBER, self.put(float(node.value))))  # type: ignore[arg-type]
-            return 1
+            return
         if isinstance(node, ast.UnaryOp):
-            depth = self.relate(node.operand, names)
+            self.relate(node.operand, names)
             if isinstance(node.op, ast.Not | ast.Invert):
                 raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
             if isinstance(node.op, ast.USub):
                 self.terms.append((arrays.NEGATE, self.put(0.0)))
-            return depth
+            return
         if isinstance(node, ast.BinOp):
             operands, code = [node.left, node.right], BINARY.get(type(node.op))
         else:
@@ -72,11 +73,11 @@ class _Builder:
             operands = call.args if code else []
         if code is None:
             raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
-        depth = max(i + self.relate(each, names) for i, each in enumerate(operands))
+        for each in operands:
+            self.relate(each, names)
         self.terms.append((code, self.put(0.0)))
         if isinstance(node, ast.Call) and code == arrays.SUBTRACT:
             self.terms.append((arrays.WRAP, self.put(0.0)))
-        return depth
 
 
 def storage(dtype: str) -> tuple[int, float, float]:
@@ -87,6 +88,15 @@ def storage(dtype: str) -> tuple[int, float, float]:
     if kind.kind in "biu":
         return (arrays.TRUTH if kind.kind == "b" else arrays.WHOLE), *stored_range(dtype)
     raise ConfigError(f"columns of type {dtype} are not compiled")
+
+
+def column_arrays(transform: TableTransform, n_cond: int) -> Arrays:
+    """Return the inverse transform for a file; raises as `pack_inverse`.
+
+    ``n_cond`` is the number of conditions of each event, whether relations use them or not.
+    """
+    inverse, n_columns = pack_inverse(transform), len(transform.names)
+    return named("inverse", inverse, transform.n_latent, n_columns, n_cond, inverse.mixes)
 
 
 def pack_inverse(transform: TableTransform) -> InverseArrays:
@@ -154,7 +164,6 @@ def _relation(
 ) -> tuple[int, int, int, int]:
     """Add one relation; return its row of `InverseArrays.relations`."""
     begin, place = len(build.terms), names.index(relation.target)
-    if build.relate(relation.expression.tree, names) > DEEPEST_STACK:
-        raise ConfigError(f"relation {relation.text!r} is too long to be compiled")
+    build.relate(relation.expression.tree, names)
     bounds = build.put(columns[place]["low"], columns[place]["high"])
     return place, begin, len(build.terms), bounds

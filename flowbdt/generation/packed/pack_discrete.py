@@ -1,4 +1,4 @@
-"""The discrete columns of a table as flat arrays, which `discrete_loops` reads."""
+"""The discrete columns of a table as flat arrays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,30 @@ import numpy as np
 from ...tables.conditions import LARGEST_SINGLE, ColumnScaling
 from ...tables.transforms import TableTransform
 from ...trees.tree_arrays import Forest
-from ..compiled.arrays import DiscreteArrays, read_only
+from .array_file import Arrays, named
+from .arrays import DiscreteArrays, read_only
 from .pack_columns import storage
+from .pack_steps import pack_trees
+
+
+def discrete_arrays(
+    transform: TableTransform,
+    scaling: ColumnScaling,
+    log_frequencies: Sequence[np.ndarray],
+    forests: Sequence[Sequence[Forest]],
+    n_known: int,
+) -> Arrays:
+    """Return how the discrete columns are drawn, with the trees, for a file; see `pack_discrete`.
+
+    ``n_known`` is what classifiers see beside columns.
+    """
+    packed = pack_discrete(transform, scaling, log_frequencies, forests)
+    trees = pack_trees([forest for each in forests for forest in each])
+    n_inputs = max(len(packed.places) + n_known, 1) + len(forests)
+    return {
+        **named("discrete", packed, len(transform.names), n_known),
+        **named("trees", trees, n_inputs, max(map(len, log_frequencies))),
+    }
 
 
 def pack_discrete(

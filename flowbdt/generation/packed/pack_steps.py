@@ -1,4 +1,4 @@
-"""Trees, closed form and solver of a trained flow as the flat arrays of `compiled.arrays`."""
+"""Trees, closed form and solver of a trained flow as flat arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ...flow.parametrisations import Convention
 from ...flow.solvers import Solver, evaluations, integrate
 from ...flow.step_inputs import StepInputs
 from ...trees.tree_arrays import Forest
-from ..compiled.arrays import (
+from .array_file import Arrays, named
+from .arrays import (
     BASE,
     FULL,
     GAIN,
@@ -258,6 +259,61 @@ def _outputs(kernel: Kernel, simple: bool, n_inner: int) -> list[np.ndarray]:
     ]
     filled[1] = filled[1] if filled[1].any() else np.zeros(0)
     return [*filled, *([np.zeros(0)] * (3 - len(filled)))]
+
+
+def step_arrays(
+    program: SolverProgram,
+    step: np.ndarray,
+    inputs: Sequence[StepInputs],
+    forests: Sequence[Sequence[Forest]],
+    n_cond: int,
+) -> Arrays:
+    """Return all of a flow from noise to latent points, for a file.
+
+    ``step`` (E,) is the step model of each evaluation of the solver; ``inputs`` and ``forests`` are
+    those of each step model. Raises ConfigError for a closed form that the core does not know.
+    """
+    flat = [forest for each in forests for forest in each]
+    edges = np.cumsum([0, *map(len, forests)])
+    m = max(forest.first + forest.width for forest in flat)
+    form = pack_form(inputs, np.ones(n_cond, dtype=bool))
+    solver = pack_solver(program, step, edges, inputs, form, n_cond > 0)
+    views = solver.latent, solver.end_point, solver.components
+    seen = m * (solver.latent + solver.end_point) + len(solver.to_columns) + n_cond
+    seen += form.n_components * solver.components
+    return {
+        **named("walk", solver, m, n_cond, program.n_slots, *views),
+        **form_arrays(form),
+        **named("trees", pack_trees(flat), seen, m),
+        **(_mixture(inputs) if n_cond and form.kind != NONE and form.turn.any() else {}),
+    }
+
+
+def form_arrays(form: FormArrays) -> Arrays:
+    """Return a closed form for a file."""
+    sizes = form.n_points, form.n_known, form.n_inner, form.n_components, form.n_out, form.n_used
+    return named("form", form, form.kind, *sizes)
+
+
+def _mixture(inputs: Sequence[StepInputs]) -> Arrays:
+    """Return the mixture, which the closed form needs where some conditions are unknown.
+
+    All steps share it. ``motion`` (steps, 2) is the factor of the end point in the point of a step,
+    and the variance of the noise in it.
+    """
+    prepared = [step.prepared for step in inputs if isinstance(step.prepared, PreparedMixture)]
+    motion: list[Any] = [
+        (1.0, 0.0) if each.layout.has_source else each.turn()[2:]  # type: ignore[index]
+        for each in prepared
+    ]
+    mixture = prepared[0].mixture
+    arrays = {
+        "log_weights": mixture.log_weights,
+        "means": mixture.means,
+        **vars(mixture.covariances),
+        "motion": np.array(motion),
+    }
+    return {f"mixture.{name}": np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
 
 
 def pack_solver(

@@ -14,14 +14,13 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
-from sklearn.exceptions import NotFittedError
 
 from ... import atomic_files, seeding
 from ...config import ModelConfig
 from ...errors import ConfigError, FormatError, IncompleteRun, InputError, RunError, plural, reading
+from ...generation.fit_run import fit_run
 from ...generation.input_rows import at_least_one
 from ...generation.trained_flow import Flow
-from ...model import fit_run
 from ...tables.event_table import EventTable
 from ...training import run_directory
 from ...training.collect import OnReport
@@ -342,6 +341,8 @@ class ResponseChain:
     def check_fitted(self) -> None:
         """Raise NotFittedError before `fit`."""
         if not hasattr(self, "archive_"):
+            from sklearn.exceptions import NotFittedError
+
             raise NotFittedError("this chain is not fitted yet: call fit, or ResponseChain.load")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -346,6 +346,13 @@ def _as_angle(values: np.ndarray, unit: float) -> dict[str, Any] | None:
     return None
 
 
+def is_smooth(values: np.ndarray, dtype: str) -> bool:
+    """Return whether a column has real numbers, none of them repeated."""
+    name = choose(values, dtype)[0]["name"]
+    is_real = name in ("standard", "log", "rank") and not find_atoms(Distinct.of(values)).any()
+    return is_real or name == "circular"
+
+
 def straightened(spec: dict[str, Any], reason: str, values: np.ndarray) -> Choice:
     """Return a linear transform in place of ranks and logarithms, unless many values are one.
 

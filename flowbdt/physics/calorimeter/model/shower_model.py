@@ -17,7 +17,7 @@ import numpy as np
 
 from .... import atomic_files, seeding
 from ....errors import DataWarning, FormatError, InputError, reading
-from ....generation.compiled.engine import may_compile
+from ....generation.native.engine import may_compile
 from ....tables import checks
 from ....trees.share_distribution import DistributionSettings
 from ....typed_settings import (

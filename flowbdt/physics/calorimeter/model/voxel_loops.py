@@ -10,11 +10,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numba
 import numpy as np
 
-from ....generation.compiled.compiler import compiled
 from ....trees.share_distribution import CLIP
 from .voxel_arrays import BEND, ENDS, KNOTS, LEAF, LOCATION, N_BEND, N_KNOTS, SCALE
+
+
+def compiled(function: Any) -> Any:
+    """Compile when first called."""
+    return numba.njit(function, nogil=True, error_model="numpy", fastmath={"contract"}, cache=True)
 
 
 @compiled

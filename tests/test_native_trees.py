@@ -1,4 +1,4 @@
-"""Compiled trees: each sum has the bits of XGBoost."""
+"""Trees in the compiled core: each sum has the bits of XGBoost."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import pytest
 import xgboost as xgb
 
 from flowbdt.errors import ConfigError, FormatError, InputError
-from flowbdt.generation.compiled import engine
+from flowbdt.generation.native.engine import native_trees
 from flowbdt.trees import ubjson
 from flowbdt.trees.density_ratio import DensityRatio
 from flowbdt.trees.tree_arrays import DEEPEST, forests
-
-needs_numba = pytest.mark.skipif(engine.why_not() is not None, reason="numba is not installed")
 
 
 def made_up(n=1500, missing=0.1, n_columns=5, n_outputs=3, seed=0):
@@ -32,10 +30,9 @@ def boosted(x, y, rounds=10, **settings):
 
 
 def compiled_trees(booster):
-    return engine.CompiledTrees(*forests(bytes(booster.save_raw("ubj"))))
+    return native_trees(*forests(bytes(booster.save_raw("ubj"))))
 
 
-@needs_numba
 @pytest.mark.parametrize("strategy", ["multi_output_tree", "one_output_per_tree"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 6, 7, 8, 10])
 def test_sums_have_the_bits_of_xgboost(strategy, depth):
@@ -44,7 +41,6 @@ def test_sums_have_the_bits_of_xgboost(strategy, depth):
     assert np.array_equal(compiled_trees(booster).predict(x), booster.inplace_predict(x))
 
 
-@needs_numba
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 @pytest.mark.parametrize("n_outputs", [4, 5, 12, 16, 17, 28])
 def test_leaves_of_any_width_are_added_as_by_xgboost(n_outputs, missing):
@@ -56,7 +52,6 @@ def test_leaves_of_any_width_are_added_as_by_xgboost(n_outputs, missing):
     assert np.array_equal(ours[1], single.inplace_predict(x))
 
 
-@needs_numba
 @pytest.mark.parametrize("n", [0, 1, 5, 6, 63, 64, 65, 200])
 def test_a_row_has_the_same_bits_among_however_many(n):
     x, y = made_up()
@@ -64,7 +59,6 @@ def test_a_row_has_the_same_bits_among_however_many(n):
     assert np.array_equal(trees.predict(x[:n]), trees.predict(x)[:n])
 
 
-@needs_numba
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_few_trees_and_cut_boosters_are_those_of_xgboost(rounds):
     x, y = made_up()
@@ -72,14 +66,12 @@ def test_few_trees_and_cut_boosters_are_those_of_xgboost(rounds):
     assert np.array_equal(compiled_trees(booster).predict(x), booster.inplace_predict(x))
 
 
-@needs_numba
 def test_a_tree_without_a_split_is_a_constant():
     x, y = made_up()
     booster = boosted(x, y, multi_strategy="multi_output_tree", gamma=1e9)
     assert np.array_equal(compiled_trees(booster).predict(x), booster.inplace_predict(x))
 
 
-@needs_numba
 @pytest.mark.parametrize("base", [None, 0.3])
 def test_margins_of_a_classifier_are_those_of_xgboost(base):
     x, y = made_up()
@@ -91,13 +83,12 @@ def test_margins_of_a_classifier_are_those_of_xgboost(base):
     assert np.array_equal(compiled_trees(booster).predict(x)[:, 0], expected)
 
 
-@needs_numba
 def test_groups_of_outputs_stand_side_by_side():
     x, y = made_up()
     boosters = [boosted(x, y[:, part], max_depth=3) for part in (slice(0, 2), slice(2, 3))]
     content = ubjson.packed([bytes(b.save_raw("ubj")) for b in boosters])
     parts = [b.inplace_predict(x).reshape(len(x), -1) for b in boosters]
-    assert np.array_equal(engine.CompiledTrees(*forests(content)).predict(x), np.hstack(parts))
+    assert np.array_equal(native_trees(*forests(content)).predict(x), np.hstack(parts))
 
 
 def test_trees_that_are_too_deep_or_of_another_kind_are_named():
@@ -121,19 +112,17 @@ def test_a_damaged_booster_is_no_forest(damage):
         forests(damage(content))
 
 
-@needs_numba
 def test_inputs_of_another_width_are_refused():
     x, y = made_up(200)
     with pytest.raises(InputError, match="5 inputs"):
         compiled_trees(boosted(x, y, rounds=1)).predict(x[:, :4])
 
 
-@needs_numba
 def test_rejection_decides_as_by_xgboost():
     rng = np.random.default_rng(0)
     real, generated = rng.normal(0.5, 1.0, (3000, 2)), rng.normal(0.0, 1.0, (9000, 2))
     ratio = DensityRatio.fit(real, generated, None, seed=1, n_threads=1)
     x, u = rng.normal(size=(2000, 2)), rng.random(2000)
     expected = ratio.keeps(x, u)
-    ratio = ratio.with_trees(engine.CompiledTrees(*forests(ratio.to_bytes())).predict)
+    ratio = ratio.with_trees(native_trees(*forests(ratio.to_bytes())).predict)
     assert np.array_equal(ratio.keeps(x, u), expected)

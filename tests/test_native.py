@@ -1,8 +1,7 @@
-"""Compiled generation: the bits of XGBoost's sums, and the events of the uncompiled way."""
+"""The compiled core: the events of XGBoost and numpy."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,13 +16,11 @@ from flowbdt.flow.fields import FunctionField
 from flowbdt.flow.parametrisations import PathConvention
 from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
-from flowbdt.generation.compiled import engine
+from flowbdt.generation.native import core, engine
 from flowbdt.generation.packed.pack_steps import solver_program
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
-
-needs_numba = pytest.mark.skipif(engine.why_not() is not None, reason="numba is not installed")
 
 
 def replayed(found, field, x0):
@@ -135,7 +132,6 @@ def events(model, n, first=0, **options):
     return np.vstack([block.x for block in flow.sample_blocks(n, seed=4, cond=cond)])
 
 
-@needs_numba
 def test_events_are_those_of_the_uncompiled_way(model):
     flow = Flow(run_directory.Archive("model", model.archive_))
     assert flow.compiled_flow is not None
@@ -145,12 +141,10 @@ def test_events_are_those_of_the_uncompiled_way(model):
     assert same.mean() > 0.995  # a rounding error may carry a point over a cut
 
 
-@needs_numba
 def test_threads_do_not_matter(model):
     assert np.array_equal(events(model, 700, n_threads=1), events(model, 700, n_threads=3))
 
 
-@needs_numba
 def test_one_event_after_the_other_is_the_sample(model):
     n = 40
     cond = conditions_of(model, n)
@@ -162,13 +156,11 @@ def test_one_event_after_the_other_is_the_sample(model):
     assert np.array_equal(later.one(given[-3]), expected[-3])
 
 
-@needs_numba
 def test_wrong_conditions_of_one_event_are_told(model):
     with pytest.raises(InputError, match="conditions"):
         model.sampler(random_state=1).one([1.0])
 
 
-@needs_numba
 def test_given_events_are_carried_as_by_the_uncompiled_way():
     x, _ = table()
     settings = {**SMALL, "coupling": "given", "preconditioner": MIXTURE}
@@ -182,7 +174,6 @@ def test_given_events_are_carried_as_by_the_uncompiled_way():
         model.sampler()
 
 
-@needs_numba
 @pytest.mark.parametrize("sampler", [{"solver": "ddpm"}, {"n_steps": 3, "interpolate": True}])
 def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
     model = fitted(preconditioner=MIXTURE)
@@ -192,19 +183,19 @@ def test_other_samplers_use_compiled_trees_and_give_the_same_bits(sampler):
     assert np.allclose(ours, theirs, rtol=1e-12)
 
 
-def test_without_numba_xgboost_is_asked_and_it_is_said_once(monkeypatch):
+def test_without_the_core_xgboost_is_asked_and_it_is_said_once(monkeypatch):
     model = fitted(preconditioner="gaussian")
     expected = events(model, 50, compiled=False)
-    monkeypatch.setattr(engine, "why_not", lambda: "not installed")
+    monkeypatch.setattr(engine, "why_not", lambda: f"not installed: {core.ADVICE}")
     engine.warn_slow.cache_clear()
-    with pytest.warns(UserWarning, match=r"pip install 'flowbdt\[compiled\]'"):
+    with pytest.warns(UserWarning, match="install a C.* compiler"):
         first = events(model, 50)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         second = events(model, 50)
     assert np.array_equal(first, expected)
     assert np.array_equal(second, expected)
-    with pytest.raises(MissingExtra, match="numba"):
+    with pytest.raises(MissingExtra, match="not installed"):
         events(model, 50, compiled=True)
 
 
@@ -214,7 +205,6 @@ def test_the_record_says_how_events_were_made():
     assert Flow(archive).record(1)["compiled"] is (engine.why_not() is None)
 
 
-@needs_numba
 def test_sample_and_generate_can_do_without(tmp_path):
     model = fitted(preconditioner=MIXTURE)
     ours, theirs = (model.sample(20, random_state=2, compiled=c).x for c in (True, False))
@@ -237,7 +227,6 @@ SPECS = [
 ]
 
 
-@needs_numba
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_way_back_to_columns_is_that_of_the_transform(spec):
     x, _ = table(3000)
@@ -247,23 +236,21 @@ def test_the_way_back_to_columns_is_that_of_the_transform(spec):
     transform = TableTransform(spec, relations).fit(columns)
     z = 1.3 * np.random.default_rng(1).normal(size=(3000, transform.n_latent))
     expected, got = transform.inverse(z), np.empty((3000, 7))
-    assert engine.CompiledInverse(transform).inverse(z, None, got) == 0
+    assert engine.native_columns(transform).inverse(z, None, got) == 0
     assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
 
 
-@needs_numba
 def test_an_undefined_relation_is_counted_and_replaced():
     rng = np.random.default_rng(0)
     a = rng.uniform(0.5, 3.0, 300)
     data = EventTable.of(np.column_stack([a, np.log(a)]), ["a", "b"])
     transform = TableTransform({"a": "standard", "joint": "none"}, ["b = log(a)"]).fit(data)
     z, x = np.array([[-5.0], [0.0]]), np.empty((2, 2))
-    assert engine.CompiledInverse(transform).inverse(z, None, x) == 1
+    assert engine.native_columns(transform).inverse(z, None, x) == 1
     with pytest.warns(UserWarning, match="undefined"):
         assert np.allclose(x, transform.inverse(z))
 
 
-@needs_numba
 def test_an_angle_goes_back_as_by_the_transform():
     x = np.column_stack([np.random.default_rng(0).uniform(1.0, 7.0, 400), np.ones(400)])
     x[:, 1] += x[:, 0] ** 2
@@ -271,7 +258,7 @@ def test_an_angle_goes_back_as_by_the_transform():
     transform = TableTransform({"a": angle}).fit(data)
     z = 1.3 * np.random.default_rng(1).normal(size=(2000, transform.n_latent))
     got = np.empty((2000, 2))
-    engine.CompiledInverse(transform).inverse(z, None, got)
+    engine.native_columns(transform).inverse(z, None, got)
     assert np.allclose(got, transform.inverse(z), rtol=1e-12)
     assert ((got[:, 0] >= 1.0) & (got[:, 0] < 7.0)).all()
 
@@ -287,28 +274,12 @@ def test_calls_at_the_same_time_do_not_disturb_each_other():
     assert all(np.array_equal(a, expected[s]) for a, s in zip(made, seeds, strict=True))
 
 
-@needs_numba
-def test_older_machine_code_is_forgotten(tmp_path):
-    from flowbdt.generation.compiled.compiler import forget_older_code
-
-    (tmp_path / "__pycache__").mkdir()
-    for name, age in (
-        ("a.py", 100.0),
-        ("__pycache__/old.nbi", 50.0),
-        ("__pycache__/new.nbi", 150.0),
-    ):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (age, age))
-    forget_older_code(tmp_path)
-    assert [path.name for path in tmp_path.glob("__pycache__/*")] == ["new.nbi"]
-
-
-def test_an_unusable_numba_leaves_generation_to_xgboost(monkeypatch):
-    monkeypatch.setattr(engine, "why_not", lambda: "it needs another numpy")
+def test_an_unusable_core_leaves_generation_to_xgboost(monkeypatch):
+    monkeypatch.setattr(engine, "why_not", lambda: "it is of another machine")
     engine.warn_slow.cache_clear()
-    with pytest.warns(SlowWarning, match="another numpy"):
+    with pytest.warns(SlowWarning, match="another machine"):
         assert not engine.may_compile(None)
-    with pytest.raises(MissingExtra, match="another numpy"):
+    with pytest.raises(MissingExtra, match="another machine"):
         engine.may_compile(True)
     assert not engine.may_compile(False)
 
@@ -322,7 +293,7 @@ def test_an_infinite_condition_is_refused_for_one_event():
 
 
 def test_trees_of_another_run_are_refused():
-    """Compiled loops would read what is not there: counts are compared when trees are read."""
+    """The core would read what is not there: counts are compared when trees are read."""
     x, _ = table(300)
     flow, foreign = (
         FlowBDT(**SMALL, preconditioner="none", inputs=["latent"]).fit(x[:, :n]).flow()

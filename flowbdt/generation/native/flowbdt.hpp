@@ -9,7 +9,8 @@
 // must not be used by two threads at a time. Event `number` of `seed` is the same whoever asks for
 // it, in whatever order.
 //
-// The arrays of the file are described in flowbdt/generation/packed/arrays.py.
+// The arrays of the file are described in flowbdt/generation/packed/arrays.py. flowBDT itself runs this
+// code too, see core.cpp.
 
 #ifndef FLOWBDT_HPP
 #define FLOWBDT_HPP
@@ -65,11 +66,14 @@ class EventError : public Error {
 
 namespace detail {
 
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHead = 64, kEntry = 64, kNameLength = 40;
 
 /// Events that go through all steps together: the trees of a step are read once for all of them.
+constexpr std::size_t kBlock = 512;
+
+/// Events whose closed form is worked out together.
 constexpr std::size_t kRows = 64;
 
 /// Rows whose inner variables are in the cache together.
@@ -185,11 +189,25 @@ inline std::uint32_t crc32(const unsigned char* data, std::size_t size) {
 /// A model file in memory, checked as a whole.
 class File {
  public:
-  explicit File(const std::string& path) : path_(path) {
+  explicit File(const std::string& path)
+      : path_(path),
+        advice_("export it again with 'flowbdt export MODEL -o FOLDER --format cpp', or copy it"
+                " again") {
     read();
-    check_head();
-    const std::uint32_t count = number<std::uint32_t>(28);
-    for (std::size_t i = 0; i < count; ++i) add_entry(kHead + i * kEntry);
+    open();
+  }
+
+  /// The bytes of a file that are in memory already, and stay there if they begin at a multiple of
+  /// 64; others are copied.
+  File(const void* bytes, std::size_t size, const std::string& name, const std::string& advice)
+      : path_(name), advice_(advice), size_(size) {
+    if (size_ < kHead) fail("it has only " + std::to_string(size_) + " bytes");
+    bytes_ = static_cast<const unsigned char*>(bytes);
+    if (reinterpret_cast<std::uintptr_t>(bytes) % 64 != 0) {
+      make_room();
+      std::memcpy(owned_.get(), bytes, size_);
+    }
+    open();
   }
 
   bool has(const std::string& name) const { return entries_.count(name) > 0; }
@@ -207,7 +225,7 @@ class File {
     if (size != kAny && entry.size != size)
       fail("array '" + name + "' has " + std::to_string(entry.size) + " elements instead of " +
            std::to_string(size));
-    return {reinterpret_cast<const T*>(bytes_.get() + entry.begin),
+    return {reinterpret_cast<const T*>(bytes_ + entry.begin),
             static_cast<std::size_t>(entry.size)};
   }
 
@@ -229,13 +247,23 @@ class File {
   }
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw FileError(path_ + " is not a usable flowBDT model: " + what +
-                    "; export it again with 'flowbdt export MODEL -o FOLDER --format cpp', or copy"
-                    " it again");
+    throw FileError(path_ + " is not a usable flowBDT model: " + what + "; " + advice_);
   }
 
   void require(bool holds, const char* what) const {
-    if (!holds) fail(std::string(what) + " are inconsistent");
+    if (!holds) fail("its " + std::string(what) + " do not fit together");
+  }
+
+  /// Returns the sizes of a part, of which there are `count`. None is above 2^20, so that products
+  /// of three fit into 64 bits.
+  std::vector<std::size_t> sizes(const std::string& name, std::size_t count) const {
+    const Span<std::int64_t> stored = get<std::int64_t>(name + ".sizes", count);
+    std::vector<std::size_t> result;
+    for (std::size_t i = 0; i < count; ++i) {
+      require(stored[i] >= 0 && stored[i] <= (1 << 20), "sizes");
+      result.push_back(static_cast<std::size_t>(stored[i]));
+    }
+    return result;
   }
 
  private:
@@ -255,7 +283,7 @@ class File {
   template <class T>
   T number(std::size_t at) const {
     T value;
-    std::memcpy(&value, bytes_.get() + at, sizeof value);
+    std::memcpy(&value, bytes_ + at, sizeof value);
     return value;
   }
 
@@ -268,13 +296,24 @@ class File {
       fail("it cannot be read (a folder?)");
     size_ = static_cast<std::size_t>(end);
     if (size_ < kHead) fail("it has only " + std::to_string(size_) + " bytes");
-    bytes_.reset(static_cast<unsigned char*>(::operator new(size_, std::align_val_t(64))));
-    stream.read(reinterpret_cast<char*>(bytes_.get()), static_cast<std::streamsize>(size_));
+    make_room();
+    stream.read(reinterpret_cast<char*>(owned_.get()), static_cast<std::streamsize>(size_));
     if (!stream) fail("it could not be read to its end");
   }
 
+  void make_room() {
+    owned_.reset(static_cast<unsigned char*>(::operator new(size_, std::align_val_t(64))));
+    bytes_ = owned_.get();
+  }
+
+  void open() {
+    check_head();
+    const std::uint32_t count = number<std::uint32_t>(28);
+    for (std::size_t i = 0; i < count; ++i) add_entry(kHead + i * kEntry);
+  }
+
   void check_head() const {
-    if (std::memcmp(bytes_.get(), "FLOWBDT", 8) != 0) fail("it does not begin with FLOWBDT");
+    if (std::memcmp(bytes_, "FLOWBDT", 8) != 0) fail("it does not begin with FLOWBDT");
     if (number<std::uint32_t>(12) != kOrder)
       fail("its numbers have another byte order than this machine");
     const std::uint32_t version = number<std::uint32_t>(8);
@@ -286,13 +325,13 @@ class File {
     if (stated != size_)
       fail("it has " + std::to_string(size_) + " bytes, its head says " + std::to_string(stated) +
            " (truncated?)");
-    if (crc32(bytes_.get() + kHead, size_ - kHead) != number<std::uint32_t>(24))
+    if (crc32(bytes_ + kHead, size_ - kHead) != number<std::uint32_t>(24))
       fail("its checksum is wrong (damaged)");
     if (number<std::uint32_t>(28) > (size_ - kHead) / kEntry) fail("its table is too long");
   }
 
   void add_entry(std::size_t at) {
-    const char* name = reinterpret_cast<const char*>(bytes_.get() + at);
+    const char* name = reinterpret_cast<const char*>(bytes_ + at);
     const std::size_t length =
         static_cast<std::size_t>(std::find(name, name + kNameLength, '\0') - name);
     entries_[std::string(name, length)] =
@@ -300,9 +339,10 @@ class File {
               number<std::uint64_t>(at + 56)};
   }
 
-  std::string path_;
+  std::string path_, advice_;
   std::size_t size_ = 0;
-  std::unique_ptr<unsigned char, Free> bytes_;
+  const unsigned char* bytes_ = nullptr;
+  std::unique_ptr<unsigned char, Free> owned_;
   std::map<std::string, Entry> entries_;
 };
 
@@ -332,7 +372,9 @@ class Trees {
  public:
   Trees() = default;
 
-  Trees(const File& file, const std::string& name, std::size_t n_inputs) {
+  Trees(const File& file, const std::string& name) {
+    const auto sizes = file.sizes(name, 2);
+    n_inputs_ = sizes[0];
     const auto table = file.get<std::int64_t>(name + ".table");
     const auto feature = file.get<std::uint16_t>(name + ".feature");
     const auto threshold = file.get<float>(name + ".threshold", feature.size);
@@ -361,12 +403,14 @@ class Trees {
     }
     nodes_.resize(feature.size);
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      file.require(feature[i] < n_inputs, "nodes of trees");
+      file.require(feature[i] < n_inputs_, "nodes of trees");
       nodes_[i] = Node{threshold[i], feature[i], missing[i]};
     }
+    file.require(n_outputs_ == sizes[1], "outputs of trees");
   }
 
   std::size_t n_forests() const { return forests_.size(); }
+  std::size_t n_inputs() const { return n_inputs_; }
   std::size_t n_outputs() const { return n_outputs_; }
 
   /// Numbers from one row of sums to the next: leaves are filled up with zeros.
@@ -441,7 +485,7 @@ class Trees {
   std::vector<Forest> forests_;
   std::vector<Node> nodes_;
   Span<float> leaves_, base_;
-  std::size_t n_outputs_ = 0, across_ = 0;
+  std::size_t n_inputs_ = 0, n_outputs_ = 0, across_ = 0;
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -450,16 +494,59 @@ class Trees {
 enum Kind : std::int64_t { kNone = 0, kFull = 1, kLowRank = 2 };
 enum Where { kCentre, kStack, kConstant, kQuadratic, kLinear, kBase, kGain, kRatio, kParts };
 
-/// The closed form at every step for one pattern of known conditions; see `arrays.Form`.
+/// The closed form at every step for one pattern of known conditions; see `arrays.FormArrays`.
 struct Form {
   Kind kind = kNone;
-  std::size_t n_points = 0, n_seen = 0, n_inner = 0, n_components = 0, n_out = 0;
+  std::size_t n_points = 0, n_seen = 0, n_inner = 0, n_components = 0, n_out = 0, n_used = 0;
   std::vector<std::size_t> observed;
   Span<double> turn;
   Span<std::int64_t> where;
   Span<double> numbers;
   std::vector<std::int64_t> own_where;
   std::vector<double> own_numbers;
+
+  Form() = default;
+
+  Form(const File& file, std::size_t m, std::size_t n_cond, std::size_t n_steps) {
+    const auto sizes = file.sizes("form", 7);
+    kind = static_cast<Kind>(sizes[0]);
+    file.require(kind <= kLowRank, "closed forms");
+    if (kind == kNone) return;
+    n_points = sizes[1];
+    n_seen = sizes[2];
+    n_inner = sizes[3];
+    n_components = sizes[4];
+    n_out = sizes[5];
+    n_used = sizes[6];
+    const auto known = file.get<std::int64_t>("form.observed");
+    for (std::size_t j = 0; j < known.size; ++j) {
+      file.require(known[j] >= 0 && static_cast<std::uint64_t>(known[j]) < n_cond, "closed forms");
+      observed.push_back(static_cast<std::size_t>(known[j]));
+    }
+    turn = file.get<double>("form.turn", 4 * n_steps);
+    where = file.get<std::int64_t>("form.where", kParts * n_steps);
+    numbers = file.get<double>("form.numbers");
+    file.require(n_points == m && n_seen == m + observed.size() && n_components > 0 &&
+                     n_inner > 0 && (n_used == m || n_used == 2 * m) && n_used <= n_out &&
+                     n_out <= numbers.size + 8 && (kind == kLowRank || n_inner == n_seen),
+                 "closed forms");
+    for (std::size_t s = 0; s < n_steps; ++s) check(file, s);
+  }
+
+  /// Every part that is read at a step must lie within the numbers.
+  void check(const File& file, std::size_t s) const {
+    const std::size_t n = n_seen, k = n_components, i = n_inner;
+    const std::size_t out = by_score(s) ? 0 : n_out, low = kind == kLowRank;
+    const std::size_t stack = i * k + (low ? n * i * k : k * n * (n + 1) / 2);
+    const std::size_t sizes[kParts] = {n,       stack,       k,            low * n * k, low * n * k,
+                                       k * out, k * i * out, low * k * out};
+    for (std::size_t q = 0; q < kParts; ++q) {
+      const std::int64_t at = where[s * kParts + q];
+      if (sizes[q] == 0 || (q == kGain && at == -1)) continue;
+      file.require(at >= 0 && static_cast<std::uint64_t>(at) + sizes[q] <= numbers.size,
+                   "closed forms");
+    }
+  }
 
   const double* part(std::size_t step, Where what) const {
     return numbers.data + where[step * kParts + static_cast<std::size_t>(what)];
@@ -494,6 +581,7 @@ struct Mixture {
     p = means.size / all;
     file.require(p * all == means.size && (p == m + n_cond || p == 2 * m + n_cond),
                  "means of the mixture");
+    file.require(form.n_used == n_latent, "closed forms");
     first_end = p - m - n_cond;
     motion = file.get<double>("mixture.motion", 2 * n_steps);
     if (form.kind == kFull) {
@@ -550,6 +638,7 @@ class FormBuilder {
     form_.n_components = whole.n_components;
     form_.n_inner = whole.kind == kFull ? seen_ : mixture.rank;
     form_.n_out = whole.n_out;
+    form_.n_used = whole.n_used;
     form_.turn = whole.turn;
     form_.observed = std::move(observed);
   }
@@ -879,7 +968,7 @@ class ClosedForm {
       std::fill(own, own + width, 0.0);
       for (std::size_t k = 0; k < n; ++k)
         add_times(own, share[k], form_.part(step_, kRatio) + k * width, width);
-      for (std::size_t o = 0; o < form_.n_points; ++o) end[o] += seen(r)[o] * own[o];
+      for (std::size_t o = 0; o < form_.n_used; ++o) end[o] += seen(r)[o % form_.n_points] * own[o];
     }
   }
 
@@ -996,21 +1085,23 @@ inline double single(std::int64_t code, double a) {
   }
 }
 
-/// From latent points to columns; see `arrays.Way`.
+/// From latent points to columns; see `arrays.InverseArrays`.
 class Way {
  public:
   Way() = default;
 
-  Way(const File& file, std::size_t n_columns, std::size_t n_cond, std::size_t n_latent,
-      bool mixes)
-      : mixes_(mixes), m_(n_latent), n_columns_(n_columns) {
+  explicit Way(const File& file) {
+    const auto sizes = file.sizes("inverse", 4);
+    m_ = sizes[0];
+    n_columns_ = sizes[1];
+    n_cond_ = sizes[2];
+    mixes_ = sizes[3] != 0;
     scale_ = file.get<double>("inverse.scale");
     mean_ = file.get<double>("inverse.mean", scale_.size);
     axes_ = file.get<double>("inverse.axes");
-    file.require(mixes ? axes_.size == m_ * scale_.size : scale_.size == m_, "latent columns");
+    file.require(mixes_ ? axes_.size == m_ * scale_.size : scale_.size == m_, "latent columns");
     columns_ = file.get<std::int64_t>("inverse.columns");
-    file.require(columns_.size >= 5 * n_columns && columns_.size % 5 == 0, "columns");
-    n_known_ = n_all() + n_cond;
+    file.require(columns_.size >= 5 * n_columns_ && columns_.size % 5 == 0, "columns");
     ops_ = file.get<std::int64_t>("inverse.ops");
     relations_ = file.get<std::int64_t>("inverse.relations");
     terms_ = file.get<std::int64_t>("inverse.terms");
@@ -1018,6 +1109,11 @@ class Way {
     check(file);
   }
 
+  std::size_t n_latent() const { return m_; }
+  std::size_t n_columns() const { return n_columns_; }
+  std::size_t n_conditions() const { return n_cond_; }
+  /// Whether a relation reads a condition.
+  bool needs_conditions() const { return needs_conditions_; }
   /// Columns of the table, and behind them those that are learned in place of some.
   std::size_t n_all() const { return columns_.size / 5; }
   /// Latent columns, and columns that are learned in place of others.
@@ -1073,7 +1169,7 @@ class Way {
     return begin >= 0 && begin <= end && static_cast<std::uint64_t>(end) <= n;
   }
 
-  void check(const File& file) const {
+  void check(const File& file) {
     const std::size_t n_ops = ops_.size / 2, n_terms = terms_.size / 2;
     for (std::size_t i = 0; i < n_all(); ++i) {
       const std::int64_t* c = columns_.data + 5 * i;
@@ -1111,14 +1207,18 @@ class Way {
   }
 
   /// Whether each term of an expression finds what it needs and one number is left at the end.
-  bool whole_expression(std::int64_t begin, std::int64_t end) const {
+  bool whole_expression(std::int64_t begin, std::int64_t end) {
+    const double n_all_of_table = static_cast<double>(n_all());
+    const double n_known = n_all_of_table + static_cast<double>(n_cond_);
     std::size_t depth = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
       if (code < kColumn || code > kWrap || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
       const double value = numbers_.data[terms_.data[2 * q + 1]];
-      if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_known_)))
-        return false;
+      if (code == kColumn) {
+        if (!(value >= 0.0 && value < n_known)) return false;
+        needs_conditions_ = needs_conditions_ || value >= n_all_of_table;
+      }
       const std::size_t takes = code <= kNumber ? 0 : takes_one(code) ? 1 : 2;
       if (depth < takes) return false;
       depth += 1 - takes;
@@ -1171,8 +1271,8 @@ class Way {
     return stack[0];
   }
 
-  bool mixes_ = false;
-  std::size_t m_ = 0, n_columns_ = 0, n_known_ = 0;
+  bool mixes_ = false, needs_conditions_ = false;
+  std::size_t m_ = 0, n_columns_ = 0, n_cond_ = 0;
   Span<double> axes_, scale_, mean_, numbers_;
   Span<std::int64_t> columns_, ops_, relations_, terms_;
 };
@@ -1180,7 +1280,7 @@ class Way {
 // ---------------------------------------------------------------------------------------------
 // The solver
 
-/// What the solver does and what trees see; see `arrays.Walk`.
+/// What the solver does and what trees see; see `arrays.SolverArrays`.
 struct Walk {
   Span<double> scale, weight, to_columns;
   Span<std::int64_t> terms, term, slot, step, forests;
@@ -1219,6 +1319,194 @@ struct Walk {
   std::size_t n_steps() const { return forests.size - 1; }
 };
 
+/// All that carries points from noise to data.
+struct Steps {
+  std::size_t m = 0, n_cond = 0, n_slots = 0;
+  Trees trees;
+  Walk walk;
+  Form form;
+  Mixture mixture;
+  bool has_mixture = false;
+
+  Steps() = default;
+
+  explicit Steps(const File& file) : trees(file, "trees") {
+    const auto sizes = file.sizes("walk", 6);
+    m = sizes[0];
+    n_cond = sizes[1];
+    n_slots = sizes[2];
+    file.require(m > 0 && n_slots > 0 && trees.n_outputs() == m, "sizes");
+    walk = Walk(file, m, n_slots, trees.n_forests());
+    walk.latent = sizes[3] != 0;
+    walk.end_point = sizes[4] != 0;
+    walk.components = sizes[5] != 0;
+    form = Form(file, m, n_cond, walk.n_steps());
+    file.require(form.kind != kNone || !(walk.end_point || walk.components), "closed forms");
+    const std::size_t points = (walk.latent ? 1 : 0) + (walk.end_point ? 1 : 0);
+    file.require(points * m + walk.to_columns.size / m +
+                         (walk.components ? form.n_components : 0) + n_cond ==
+                     trees.n_inputs(),
+                 "inputs of trees");
+    has_mixture = file.has("mixture.log_weights") && form.kind != kNone;
+    if (has_mixture) mixture = Mixture(file, form, m, n_cond, walk.n_steps());
+  }
+
+  /// Whether a closed form belongs to these steps.
+  bool takes(const Form& other) const {
+    return other.kind == form.kind && other.n_components == form.n_components &&
+           other.n_used == form.n_used && other.n_out == form.n_out;
+  }
+};
+
+/// Carries points from noise to data; has the working memory of one thread.
+class Walker {
+ public:
+  explicit Walker(const Steps& steps) : steps_(steps) {
+    room_.fit(steps.form);
+    fit(1);
+  }
+
+  /// Carries n points x (n, m) in place; the known ones of the conditions (n, c) are told by the
+  /// closed form `given`, or are those that are not NaN.
+  void run(double* x, const double* cond, std::size_t n, const Form* given = nullptr) {
+    const std::size_t n_cond = steps_.n_cond;
+    if (given != nullptr) room_.fit(*given);
+    for (std::size_t low = 0, high; low < n; low = high) {
+      high = low + 1;
+      while (high < n && high - low < kBlock &&
+             same_pattern(cond + low * n_cond, cond + high * n_cond))
+        ++high;
+      fit(high - low);
+      bool gaps = false;
+      for (std::size_t j = 0; j < n_cond; ++j) gaps = gaps || std::isnan(cond[low * n_cond + j]);
+      const Form& form = given != nullptr ? *given : form_of(cond + low * n_cond, gaps);
+      walk(form, x + low * steps_.m, cond + low * n_cond, high - low, gaps);
+    }
+  }
+
+ private:
+  void fit(std::size_t rows) {
+    if (rows <= rows_) return;
+    rows_ = rows;
+    slots_.resize(steps_.n_slots * rows * steps_.m);
+    inputs_.resize(rows * std::max<std::size_t>(steps_.trees.n_inputs(), 1));
+    total_.resize(rows * steps_.trees.across());
+  }
+
+  bool same_pattern(const double* a, const double* b) const {
+    for (std::size_t j = 0; j < steps_.n_cond; ++j)
+      if (std::isnan(a[j]) != std::isnan(b[j])) return false;
+    return true;
+  }
+
+  const Form& form_of(const double* cond, bool gaps) {
+    if (!gaps || steps_.form.kind == kNone) return steps_.form;
+    if (!steps_.has_mixture)
+      throw ArgumentError("this model has no closed form for unknown conditions; pass all");
+    std::vector<std::size_t> observed;
+    for (std::size_t j = 0; j < steps_.n_cond; ++j)
+      if (!std::isnan(cond[j])) observed.push_back(j);
+    auto found = forms_.find(observed);
+    if (found == forms_.end()) {
+      if (forms_.size() >= kMostPatterns) forms_.erase(forms_.begin());
+      FormBuilder builder(steps_.mixture, steps_.form, observed);
+      found = forms_.emplace(observed, builder.build()).first;
+      room_.fit(*found->second);
+    }
+    return *found->second;
+  }
+
+  double* slot(std::int64_t number) {
+    return slots_.data() + static_cast<std::size_t>(number) * rows_ * steps_.m;
+  }
+
+  void walk(const Form& form, double* x, const double* cond, std::size_t n, bool gaps) {
+    const Walk& walk = steps_.walk;
+    const Trees& trees = steps_.trees;
+    const std::size_t m = steps_.m, n_cond = steps_.n_cond;
+    for (std::size_t e = 0; e < walk.step.size; ++e) {
+      move(e, x, n);
+      const std::size_t s = static_cast<std::size_t>(walk.step[e]);
+      double* velocity = slot(walk.slot[e]);
+      for (std::size_t low = 0; low < n; low += kRows) {
+        const std::size_t rows = std::min(kRows, n - low);
+        const double* points = x + low * m;
+        if (form.kind != kNone) ClosedForm(form, s, room_)(points, cond + low * n_cond, n_cond, rows);
+        closed_velocity(form, s, points, rows, velocity + low * m);
+        fill_inputs(form, s, points, cond + low * n_cond, rows,
+                    inputs_.data() + low * trees.n_inputs());
+      }
+      trees.sum(static_cast<std::size_t>(walk.forests[s]),
+                static_cast<std::size_t>(walk.forests[s + 1]), inputs_.data(), n,
+                trees.n_inputs(), gaps, total_.data());
+      for (std::size_t r = 0; r < n; ++r)
+        for (std::size_t j = 0; j < m; ++j)
+          velocity[r * m + j] += static_cast<double>(total_[r * trees.across() + j]);
+    }
+    move(walk.step.size, x, n);
+  }
+
+  void closed_velocity(const Form& form, std::size_t s, const double* x, std::size_t n,
+                       double* velocity) const {
+    const std::size_t m = steps_.m;
+    if (form.kind == kNone) {
+      std::fill(velocity, velocity + n * m, 0.0);
+      return;
+    }
+    const double turn = form.turn[s * 4], pull = form.turn[s * 4 + 1];
+    for (std::size_t r = 0; r < n; ++r) {
+      const double* out = room_.out.data() + r * form.n_out;
+      for (std::size_t j = 0; j < m; ++j)
+        velocity[r * m + j] = form.n_used == m ? turn * out[j] + pull * x[r * m + j] : out[j];
+    }
+  }
+
+  /// Goes to the point of evaluation `e`: a multiple of the last one plus some velocities.
+  void move(std::size_t e, double* x, std::size_t n) {
+    const Walk& walk = steps_.walk;
+    const std::size_t size = n * steps_.m;
+    const double scale = walk.scale[e];
+    if (scale != 1.0)
+      for (std::size_t i = 0; i < size; ++i) x[i] *= scale;
+    const std::size_t end = static_cast<std::size_t>(walk.terms[e + 1]);
+    for (std::size_t q = static_cast<std::size_t>(walk.terms[e]); q < end; ++q)
+      add_times(x, walk.weight[q], slot(walk.term[q]), size);
+  }
+
+  /// Fills `to` (n, p) with what the trees of a step see.
+  void fill_inputs(const Form& form, std::size_t s, const double* x, const double* cond,
+                   std::size_t n, float* to) const {
+    const Walk& walk = steps_.walk;
+    const std::size_t m = steps_.m, n_cond = steps_.n_cond;
+    const std::size_t n_to = walk.to_columns.size / m, k = form.n_components;
+    const bool silent = walk.silent[s] != 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      const double* point = x + r * m;
+      const double* end = room_.out.data() + r * form.n_out + (form.n_used == m ? 0 : m);
+      if (walk.latent)
+        for (std::size_t j = 0; j < m; ++j) *to++ = static_cast<float>(point[j]);
+      for (std::size_t q = 0; q < n_to; ++q) {
+        double value = 0.0;
+        for (std::size_t j = 0; j < m; ++j) value += point[j] * walk.to_columns[q * m + j];
+        *to++ = static_cast<float>(value);
+      }
+      if (walk.end_point)
+        for (std::size_t j = 0; j < m; ++j) *to++ = silent ? 0.0f : static_cast<float>(end[j]);
+      if (walk.components)
+        for (std::size_t j = 0; j < k; ++j)
+          *to++ = silent ? 0.0f : static_cast<float>(room_.weights[r * k + j]);
+      for (std::size_t j = 0; j < n_cond; ++j) *to++ = static_cast<float>(cond[r * n_cond + j]);
+    }
+  }
+
+  const Steps& steps_;
+  std::size_t rows_ = 0;
+  std::vector<double> slots_;
+  std::vector<float> inputs_, total_;
+  FormRoom room_;
+  std::map<std::vector<std::size_t>, std::unique_ptr<Form>> forms_;
+};
+
 }  // namespace detail
 
 // ---------------------------------------------------------------------------------------------
@@ -1228,45 +1516,32 @@ class Model {
  public:
   /// Reads a file. Throws FileError with what is wrong and what to do.
   explicit Model(const std::string& path) : file_(path) {
-    const auto sizes = file_.get<std::int64_t>("sizes", 15);
-    for (std::size_t i = 0; i < sizes.size; ++i)
-      file_.require(sizes[i] >= 0 && sizes[i] <= kLargest, "sizes");
-    const auto size = [&](std::size_t i) { return static_cast<std::size_t>(sizes[i]); };
-    n_latent_ = size(2);
-    n_inputs_ = size(3);
-    n_slots_ = size(4);
-    most_attempts_ = size(9);
-    file_.require(n_latent_ > 0 && n_slots_ > 0 && most_attempts_ > 0, "sizes");
-    columns_ = file_.texts("text.columns", size(0));
-    units_ = file_.texts("text.units", size(0));
-    types_ = file_.texts("text.types", size(0));
-    conditions_ = file_.texts("text.conditions", size(1));
-    about_ = file_.texts("text.about", 2);
+    way_ = detail::Way(file_);
+    steps_ = detail::Steps(file_);
+    file_.require(way_.n_latent() == steps_.m && way_.n_conditions() == steps_.n_cond, "sizes");
+    columns_ = file_.texts("text.columns", way_.n_columns());
+    units_ = file_.texts("text.units", n_columns());
+    types_ = file_.texts("text.types", n_columns());
+    conditions_ = file_.texts("text.conditions", way_.n_conditions());
+    about_ = file_.texts("text.about", 3);
     read_categories();
-    trees_ = detail::Trees(file_, "trees", n_inputs_);
-    walk_ = detail::Walk(file_, n_latent_, n_slots_, trees_.n_forests());
-    walk_.latent = size(5) != 0;
-    walk_.end_point = size(6) != 0;
-    walk_.components = size(7) != 0;
-    way_ = detail::Way(file_, size(0), size(1), n_latent_, size(8) != 0);
-    read_form(sizes);
-    file_.require(trees_.n_outputs() == n_latent_, "outputs");
-    file_.require(n_inputs() == n_inputs_, "inputs of trees");
-    file_.require(form_.kind != detail::kNone || !(walk_.end_point || walk_.components),
-                  "closed forms");
-    centre_ = file_.get<double>("scaling.centre", size(0) + size(1));
-    scale_ = file_.get<double>("scaling.scale", size(0) + size(1));
+    const std::size_t n_inputs = n_columns() + n_conditions();
+    centre_ = file_.get<double>("scaling.centre", n_inputs);
+    scale_ = file_.get<double>("scaling.scale", n_inputs);
     for (std::size_t j = 0; j < scale_.size; ++j)
       file_.require(std::isfinite(centre_[j]) && scale_[j] > 0, "scaling of columns");
     if (file_.has("limits.low")) {
-      low_ = file_.get<double>("limits.low", size(1));
-      high_ = file_.get<double>("limits.high", size(1));
+      low_ = file_.get<double>("limits.low", n_conditions());
+      high_ = file_.get<double>("limits.high", n_conditions());
     }
-    if (file_.has("ratio.ceiling")) {
-      ratio_ = detail::Trees(file_, "ratio", size(0) + size(1));
-      const auto numbers = file_.get<double>("ratio.ceiling", 2);
+    if (file_.has("ratio.numbers")) {
+      ratio_ = detail::Trees(file_, "ratio");
+      file_.require(ratio_.n_inputs() == n_inputs && ratio_.n_outputs() == 1, "sizes");
+      const auto numbers = file_.get<double>("ratio.numbers", 3);
       ceiling_ = numbers[0];
       acceptance_ = numbers[1];
+      file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
+      most_attempts_ = static_cast<std::size_t>(numbers[2]);
     }
   }
 
@@ -1276,7 +1551,7 @@ class Model {
   std::size_t n_columns() const { return columns_.size(); }
   std::size_t n_conditions() const { return conditions_.size(); }
   /// Standard normal numbers that an event is made of.
-  std::size_t n_latent() const { return n_latent_; }
+  std::size_t n_latent() const { return steps_.m; }
   /// Names of the columns of an event, in their order.
   const std::vector<std::string>& columns() const { return columns_; }
   /// Units of the columns, empty where they have none.
@@ -1320,9 +1595,6 @@ class Model {
  private:
   friend class Generator;
 
-  /// No size is above it, so that products of three fit into 64 bits.
-  static constexpr std::int64_t kLargest = 1 << 20;
-
   static std::string listed(const std::vector<std::string>& all) {
     std::string text;
     for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
@@ -1341,83 +1613,28 @@ class Model {
     }
   }
 
-  void read_form(const detail::Span<std::int64_t>& sizes) {
-    const auto size = [&](std::size_t i) { return static_cast<std::size_t>(sizes[i]); };
-    form_.kind = static_cast<detail::Kind>(sizes[10]);
-    file_.require(form_.kind <= detail::kLowRank, "closed forms");
-    if (form_.kind == detail::kNone) return;
-    form_.n_points = n_latent_;
-    form_.n_seen = size(11);
-    form_.n_inner = size(12);
-    form_.n_components = size(13);
-    form_.n_out = size(14);
-    for (std::size_t j = 0; j < n_conditions(); ++j) form_.observed.push_back(j);
-    const std::size_t n_steps = walk_.n_steps();
-    form_.turn = file_.get<double>("form.turn", 4 * n_steps);
-    form_.where = file_.get<std::int64_t>("form.where", detail::kParts * n_steps);
-    form_.numbers = file_.get<double>("form.numbers");
-    file_.require(form_.n_seen == n_latent_ + n_conditions() && form_.n_out >= n_latent_ &&
-                      form_.n_components > 0 && form_.n_inner > 0,
-                  "closed forms");
-    for (std::size_t s = 0; s < n_steps; ++s) check_form(s);
-    if (n_conditions() > 0)
-      mixture_ = detail::Mixture(file_, form_, n_latent_, n_conditions(), n_steps);
-  }
-
-  /// Every part that is read at a step must lie within the numbers.
-  void check_form(std::size_t s) const {
-    using namespace detail;
-    const std::size_t n = form_.n_seen, k = form_.n_components, i = form_.n_inner;
-    const std::size_t out = form_.by_score(s) ? 0 : form_.n_out, low = form_.kind == kLowRank;
-    file_.require(low || i == n, "closed forms");
-    const std::size_t stack = i * k + (low ? n * i * k : k * n * (n + 1) / 2);
-    const std::size_t sizes[kParts] = {n,       stack,       k,            low * n * k, low * n * k,
-                                       k * out, k * i * out, low * k * out};
-    for (std::size_t q = 0; q < kParts; ++q) {
-      const std::int64_t at = form_.where[s * kParts + q];
-      if (sizes[q] == 0 || (q == kGain && at == -1)) continue;
-      file_.require(at >= 0 && static_cast<std::uint64_t>(at) + sizes[q] <= form_.numbers.size,
-                    "closed forms");
-    }
-  }
-
-  std::size_t n_inputs() const {
-    const std::size_t k = walk_.components ? form_.n_components : 0;
-    return n_latent_ * ((walk_.latent ? 1 : 0) + (walk_.end_point ? 1 : 0)) +
-           walk_.to_columns.size / n_latent_ + k + n_conditions();
-  }
-
   detail::File file_;
-  std::size_t n_latent_ = 0, n_inputs_ = 0, n_slots_ = 0, most_attempts_ = 1;
+  std::size_t most_attempts_ = 1;
   double ceiling_ = 1.0, acceptance_ = 1.0;
   detail::Span<double> centre_, scale_, low_, high_;
   std::vector<std::string> columns_, units_, types_, conditions_, about_;
   std::map<std::string, std::vector<std::string>> categories_;
-  detail::Trees trees_, ratio_;
-  detail::Walk walk_;
+  detail::Trees ratio_;
+  detail::Steps steps_;
   detail::Way way_;
-  detail::Form form_;
-  detail::Mixture mixture_;
 };
 
 /// Makes events. One for each thread; all may share a model.
 class Generator {
  public:
-  explicit Generator(std::shared_ptr<const Model> model) : model_(std::move(model)) {
-    if (!model_) throw ArgumentError("a generator needs a model, got none");
-    const std::size_t rows = detail::kRows, m = model_->n_latent();
-    x_.resize(rows * m);
-    given_.resize(rows * model_->n_conditions());
-    scaled_.resize(rows * model_->n_conditions());
-    slots_.resize(model_->n_slots_ * rows * m);
-    inputs_.resize(rows * std::max<std::size_t>(model_->n_inputs_, 1));
-    total_.resize(rows * model_->trees_.across());
+  explicit Generator(std::shared_ptr<const Model> model)
+      : model_(needed(std::move(model))), walker_(model_->steps_) {
+    fit(1);
     seen_.resize(model_->n_columns() + model_->n_conditions());
     ratio_.resize(std::max<std::size_t>(model_->ratio_.across(), 1));
     latent_.resize(model_->way_.n_values() + 1);
     stack_.resize(model_->way_.deepest());
     event_.resize(model_->n_columns());
-    room_.fit(model_->form_);
   }
 
   const Model& model() const { return *model_; }
@@ -1450,8 +1667,9 @@ class Generator {
   void many(std::size_t n, const double* cond, std::size_t n_cond, std::uint64_t seed,
             std::uint64_t first, double* out) {
     check(cond, n_cond, n);
-    for (std::size_t low = 0; low < n; low += detail::kRows)
-      block(cond + low * n_cond, std::min(detail::kRows, n - low), seed, first + low,
+    fit(std::min(n, detail::kBlock));
+    for (std::size_t low = 0; low < n; low += detail::kBlock)
+      block(cond + low * n_cond, std::min(detail::kBlock, n - low), seed, first + low,
             out + low * model_->n_columns());
   }
 
@@ -1461,7 +1679,7 @@ class Generator {
     check(cond, n_cond, 1);
     std::copy_n(noise, model_->n_latent(), x_.data());
     const double* known = scaled(cond, 1);
-    carry(known, 1);
+    walker_.run(x_.data(), known, 1);
     restore(0, cond, out);
     return acceptance(known, out);
   }
@@ -1478,6 +1696,19 @@ class Generator {
   }
 
  private:
+  static std::shared_ptr<const Model> needed(std::shared_ptr<const Model> model) {
+    if (!model) throw ArgumentError("a generator needs a model, got none");
+    return model;
+  }
+
+  void fit(std::size_t rows) {
+    if (rows <= left_.size()) return;
+    left_.resize(rows);
+    x_.resize(rows * model_->n_latent());
+    given_.resize(rows * model_->n_conditions());
+    scaled_.resize(rows * model_->n_conditions());
+  }
+
   void check(const double* cond, std::size_t n_cond, std::size_t n) const {
     if (n_cond != model_->n_conditions())
       throw ArgumentError("this model has " + std::to_string(model_->n_conditions()) +
@@ -1504,12 +1735,12 @@ class Generator {
     return std::min(std::max(value, -largest), largest);  // NaN stays
   }
 
-  /// Makes at most `kRows` events: all of them, then those anew that were rejected.
+  /// Makes at most `kBlock` events: all of them, then those anew that were rejected.
   void block(const double* given, std::size_t n, std::uint64_t seed, std::uint64_t first,
              double* out) {
     const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
     const double* cond = scaled(given, n);
-    std::array<std::size_t, detail::kRows> left;
+    std::vector<std::size_t>& left = left_;
     for (std::size_t i = 0; i < n; ++i) left[i] = i;
     for (std::size_t attempt = 0; n > 0; ++attempt) {
       for (std::size_t i = 0; i < n; ++i) {
@@ -1517,7 +1748,7 @@ class Generator {
         for (std::size_t j = 0; j < n_cond; ++j)
           given_[i * n_cond + j] = cond[left[i] * n_cond + j];
       }
-      carry(given_.data(), n);
+      walker_.run(x_.data(), given_.data(), n);
       std::size_t rejected = 0;
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
@@ -1553,112 +1784,11 @@ class Generator {
     return std::min(std::exp(static_cast<double>(ratio_[0])) / model_->ceiling_, 1.0);
   }
 
-  /// Carries n points in `x_` from noise to data; rows of the same known conditions together.
-  void carry(const double* cond, std::size_t n) {
-    const std::size_t n_cond = model_->n_conditions();
-    for (std::size_t low = 0, high; low < n; low = high) {
-      high = low + 1;
-      while (high < n && same_pattern(cond + low * n_cond, cond + high * n_cond)) ++high;
-      bool gaps = false;
-      const detail::Form& form = form_of(cond + low * n_cond, gaps);
-      walk(form, x_.data() + low * model_->n_latent(), cond + low * n_cond, high - low, gaps);
-    }
-  }
-
-  bool same_pattern(const double* a, const double* b) const {
-    for (std::size_t j = 0; j < model_->n_conditions(); ++j)
-      if (std::isnan(a[j]) != std::isnan(b[j])) return false;
-    return true;
-  }
-
-  const detail::Form& form_of(const double* cond, bool& gaps) {
-    for (std::size_t j = 0; j < model_->n_conditions(); ++j) gaps = gaps || std::isnan(cond[j]);
-    if (!gaps || model_->form_.kind == detail::kNone) return model_->form_;
-    std::vector<std::size_t> observed;
-    for (std::size_t j = 0; j < model_->n_conditions(); ++j)
-      if (!std::isnan(cond[j])) observed.push_back(j);
-    auto found = forms_.find(observed);
-    if (found == forms_.end()) {
-      if (forms_.size() >= detail::kMostPatterns) forms_.erase(forms_.begin());
-      detail::FormBuilder builder(model_->mixture_, model_->form_, observed);
-      found = forms_.emplace(observed, builder.build()).first;
-      room_.fit(*found->second);
-    }
-    return *found->second;
-  }
-
-  void walk(const detail::Form& form, double* x, const double* cond, std::size_t n, bool gaps) {
-    const detail::Walk& walk = model_->walk_;
-    const detail::Trees& trees = model_->trees_;
-    const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
-    for (std::size_t e = 0; e < walk.step.size; ++e) {
-      move(e, x, n);
-      const std::size_t s = static_cast<std::size_t>(walk.step[e]);
-      if (form.kind != detail::kNone) detail::ClosedForm(form, s, room_)(x, cond, n_cond, n);
-      fill_inputs(form, s, x, cond, n);
-      trees.sum(static_cast<std::size_t>(walk.forests[s]),
-                static_cast<std::size_t>(walk.forests[s + 1]), inputs_.data(), n,
-                model_->n_inputs_, gaps, total_.data());
-      double* velocity = slots_.data() + static_cast<std::size_t>(walk.slot[e]) * detail::kRows * m;
-      for (std::size_t r = 0; r < n; ++r)
-        for (std::size_t j = 0; j < m; ++j) {
-          const double more = static_cast<double>(total_[r * trees.across() + j]);
-          velocity[r * m + j] =
-              form.kind == detail::kNone
-                  ? more
-                  : form.turn[s * 4] * room_.out[r * form.n_out + j] +
-                        form.turn[s * 4 + 1] * x[r * m + j] + more;
-        }
-    }
-    move(walk.step.size, x, n);
-  }
-
-  /// Goes to the point of evaluation `e`: a multiple of the last one plus some velocities.
-  void move(std::size_t e, double* x, std::size_t n) const {
-    const detail::Walk& walk = model_->walk_;
-    const std::size_t size = n * model_->n_latent();
-    const double scale = walk.scale[e];
-    if (scale != 1.0)
-      for (std::size_t i = 0; i < size; ++i) x[i] *= scale;
-    for (std::int64_t q = walk.terms[e]; q < walk.terms[e + 1]; ++q) {
-      const std::size_t slot = static_cast<std::size_t>(walk.term[static_cast<std::size_t>(q)]);
-      detail::add_times(x, walk.weight[static_cast<std::size_t>(q)],
-                        slots_.data() + slot * detail::kRows * model_->n_latent(), size);
-    }
-  }
-
-  /// Fills `inputs_` (n, p) with what the trees of a step see.
-  void fill_inputs(const detail::Form& form, std::size_t s, const double* x, const double* cond,
-                   std::size_t n) {
-    const detail::Walk& walk = model_->walk_;
-    const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
-    const std::size_t n_to = walk.to_columns.size / m, k = form.n_components;
-    const bool silent = walk.silent[s] != 0;
-    for (std::size_t r = 0; r < n; ++r) {
-      float* to = inputs_.data() + r * model_->n_inputs_;
-      const double* point = x + r * m;
-      if (walk.latent)
-        for (std::size_t j = 0; j < m; ++j) *to++ = static_cast<float>(point[j]);
-      for (std::size_t q = 0; q < n_to; ++q) {
-        double value = 0.0;
-        for (std::size_t j = 0; j < m; ++j) value += point[j] * walk.to_columns[q * m + j];
-        *to++ = static_cast<float>(value);
-      }
-      if (walk.end_point)
-        for (std::size_t j = 0; j < m; ++j)
-          *to++ = silent ? 0.0f : static_cast<float>(room_.out[r * form.n_out + j]);
-      if (walk.components)
-        for (std::size_t j = 0; j < k; ++j)
-          *to++ = silent ? 0.0f : static_cast<float>(room_.weights[r * k + j]);
-      for (std::size_t j = 0; j < n_cond; ++j) *to++ = static_cast<float>(cond[r * n_cond + j]);
-    }
-  }
-
   std::shared_ptr<const Model> model_;
-  std::vector<double> x_, given_, scaled_, slots_, latent_, stack_, event_;
-  std::vector<float> inputs_, total_, seen_, ratio_;
-  detail::FormRoom room_;
-  std::map<std::vector<std::size_t>, std::unique_ptr<detail::Form>> forms_;
+  detail::Walker walker_;
+  std::vector<std::size_t> left_;
+  std::vector<double> x_, given_, scaled_, latent_, stack_, event_;
+  std::vector<float> seen_, ratio_;
   std::size_t undefined_ = 0;
 };
 

@@ -1,8 +1,4 @@
-"""The arrays that the compiled loops read, and their working memory.
-
-All arrays are C-contiguous and little-endian. `check_arrays` checks those from files before the
-loops may read them.
-"""
+"""The arrays that the core reads, see `native`; all are C-contiguous and little-endian."""
 
 from __future__ import annotations
 
@@ -15,18 +11,6 @@ NONE, FULL, LOW_RANK = 0, 1, 2
 
 CENTRE, STACK, CONSTANT, QUADRATIC, LINEAR, BASE, GAIN, RATIO = range(8)
 """Columns of `FormArrays.where`."""
-
-ROWS = 1024
-"""Rows that go through all steps together: the trees of a step are read once for all of them."""
-
-LANES = 64
-"""Rows that are compared together."""
-
-WIDEST = 7
-"""TreeArrays of at most this depth are evaluated for all rows at once, deeper ones node by node."""
-
-DEEPEST_STACK = 64
-"""Numbers that a relation may keep at a time."""
 
 
 class TreeArrays(NamedTuple):
@@ -126,11 +110,6 @@ class InverseArrays(NamedTuple):
     largest: float
 
 
-def n_values(inverse: InverseArrays, n_columns: int) -> int:
-    """Return how many latent columns there are, and columns learned in place of others."""
-    return len(inverse.scale) + len(inverse.columns) - n_columns
-
-
 class DiscreteArrays(NamedTuple):
     """The discrete columns, in the order in which they are drawn; q of them, of K_k values each.
 
@@ -160,23 +139,6 @@ class DiscreteArrays(NamedTuple):
     meet: np.ndarray
 
 
-class Workspace(NamedTuple):
-    """Working memory of one thread."""
-
-    marks: np.ndarray
-    chosen: np.ndarray
-    xt: np.ndarray
-    total: np.ndarray
-    slots: np.ndarray
-    centred: np.ndarray
-    inner: np.ndarray
-    joint: np.ndarray
-    shifted: np.ndarray
-    diagonal: np.ndarray
-    weights: np.ndarray
-    out: np.ndarray
-
-
 def read_only(array: Any, dtype: Any) -> np.ndarray:
     """Return a contiguous array that cannot be written to, as one mapped from a file."""
     result = np.ascontiguousarray(array, dtype=dtype)
@@ -199,38 +161,6 @@ def aligned_zeros(size: int) -> np.ndarray:
     room = np.zeros(size + 16, np.float32)
     first = (-room.ctypes.data // 4) % 16
     return room[first : first + size]
-
-
-def make_workspace(
-    n_inputs: int, n_outputs: int, n_slots: int = 0, form: FormArrays | None = None
-) -> Workspace:
-    """Return working memory for trees of so many inputs and outputs, and for a closed form."""
-    together, across = 16, -(-(n_outputs + 15) // 16) * 16
-    centred, inner, components, out = (
-        (0, 0, 0, 0)
-        if form is None
-        else (form.n_known, form.n_inner, form.n_components, form.n_out)
-    )
-    return Workspace(
-        marks=np.zeros(4 << WIDEST, np.uint64),
-        chosen=np.zeros((4, LANES), np.uint8),
-        xt=aligned_zeros(max(n_inputs, 1) * ROWS).reshape(-1, ROWS),
-        total=aligned_zeros(ROWS * across).reshape(ROWS, across),
-        slots=np.zeros((n_slots, ROWS, n_outputs)),
-        centred=np.zeros((together, centred)),
-        inner=np.zeros((together, inner * components)),
-        joint=np.zeros(components),
-        shifted=np.zeros(components),
-        diagonal=np.zeros(max(out, 2 * centred)),
-        weights=np.zeros((LANES, components)),
-        out=np.zeros((LANES, out)),
-    )
-
-
-def n_inputs(solver: SolverArrays, form: FormArrays, m: int, n_cond: int) -> int:
-    """Return how many inputs the trees of a step have."""
-    count = m * (int(solver.latent) + int(solver.end_point)) + len(solver.to_columns) + n_cond
-    return count + (form.n_components if solver.components else 0)
 
 
 COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)

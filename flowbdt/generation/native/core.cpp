@@ -1,0 +1,254 @@
+// What Python asks of the core, see core.py: plain functions on arrays, no exception leaves them.
+//
+// A part is made of the arrays of one file, checked when it is opened. It never changes, so that
+// any number of threads may use it; each call takes working memory of its own.
+
+#include <mutex>
+
+#include "discrete.hpp"
+#include "flowbdt.hpp"
+
+#ifdef _WIN32
+#define CORE_API extern "C" __declspec(dllexport)
+#else
+#define CORE_API extern "C" __attribute__((visibility("default")))
+#endif
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+
+namespace {
+
+using namespace flowbdt;
+
+enum Status { kOk, kDamaged, kWrong, kFailed };
+
+thread_local std::string last_error;
+
+int told(Status status, const char* text) {
+  try {
+    last_error = text;
+  } catch (...) {
+    last_error.clear();
+  }
+  return status;
+}
+
+template <class Do>
+int guarded(Do&& work) {
+  try {
+    work();
+    return kOk;
+  } catch (const FileError& error) {
+    return told(kDamaged, error.what());
+  } catch (const ArgumentError& error) {
+    return told(kWrong, error.what());
+  } catch (const std::exception& error) {
+    return told(kFailed, error.what());
+  } catch (...) {
+    return told(kFailed, "an unknown exception");
+  }
+}
+
+/// Working memory that waits for its next use.
+template <class T>
+class Pool {
+ public:
+  template <class... From>
+  std::unique_ptr<T> take(From&&... from) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!free_.empty()) {
+        std::unique_ptr<T> last = std::move(free_.back());
+        free_.pop_back();
+        return last;
+      }
+    }
+    return std::make_unique<T>(std::forward<From>(from)...);
+  }
+
+  void give_back(std::unique_ptr<T> one) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(std::move(one));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<T>> free_;
+};
+
+struct WayMemory {
+  std::vector<double> latent, stack;
+  explicit WayMemory(const detail::Way& way) : latent(way.n_values() + 1), stack(way.deepest()) {}
+};
+
+bool has_gap(const float* x, std::size_t n) {
+  return std::any_of(x, x + n, [](float value) { return value != value; });
+}
+
+}  // namespace
+
+struct FlowbdtSteps {
+  detail::File file;
+  detail::Steps steps;
+  Pool<detail::Walker> walkers;
+
+  explicit FlowbdtSteps(detail::File&& from) : file(std::move(from)), steps(file) {}
+};
+
+struct FlowbdtForm {
+  detail::File file;
+  detail::Form form;
+};
+
+struct FlowbdtTrees {
+  detail::File file;
+  detail::Trees trees;
+};
+
+struct FlowbdtColumns {
+  detail::File file;
+  detail::Way way;
+  Pool<WayMemory> memory;
+
+  explicit FlowbdtColumns(detail::File&& from) : file(std::move(from)), way(file) {}
+};
+
+struct FlowbdtDiscrete {
+  detail::File file;
+  detail::Discrete discrete{file};
+};
+
+namespace {
+
+detail::File file_of(const void* bytes, std::size_t size, const char* name) {
+  return detail::File(bytes, size, name, "copy the file again, or save the model anew");
+}
+
+}  // namespace
+
+/// The sources that this library was built from, see sources.py.
+CORE_API const char* flowbdt_sources() { return TEXT(FLOWBDT_SOURCES); }
+
+CORE_API const char* flowbdt_error() { return last_error.c_str(); }
+
+// Each `open` reads a file of `size` bytes that begin at `bytes`, which must stay there if they are
+// aligned; `name` is for messages. It tells the sizes of the part.
+
+/// {latent columns, conditions}
+CORE_API int flowbdt_open_steps(const void*, const void* bytes, std::size_t size, const char* name,
+                                FlowbdtSteps** result, std::size_t* sizes) {
+  return guarded([&] {
+    *result = new FlowbdtSteps(file_of(bytes, size, name));
+    sizes[0] = (*result)->steps.m;
+    sizes[1] = (*result)->steps.n_cond;
+  });
+}
+
+/// The closed form of `steps` for some conditions that are known, where no mixture tells it.
+CORE_API int flowbdt_open_form(const FlowbdtSteps* of, const void* bytes, std::size_t size,
+                               const char* name, FlowbdtForm** result, std::size_t*) {
+  return guarded([&] {
+    const detail::Steps& steps = of->steps;
+    auto form = std::unique_ptr<FlowbdtForm>(new FlowbdtForm{file_of(bytes, size, name), {}});
+    form->form = detail::Form(form->file, steps.m, steps.n_cond, steps.walk.n_steps());
+    form->file.require(steps.takes(form->form), "closed forms");
+    *result = form.release();
+  });
+}
+
+/// The trees that have the name `part` in the file: {inputs, outputs}
+CORE_API int flowbdt_open_trees(const char* part, const void* bytes, std::size_t size,
+                                const char* name, FlowbdtTrees** result, std::size_t* sizes) {
+  return guarded([&] {
+    auto trees = std::unique_ptr<FlowbdtTrees>(new FlowbdtTrees{file_of(bytes, size, name), {}});
+    trees->trees = detail::Trees(trees->file, part);
+    sizes[0] = trees->trees.n_inputs();
+    sizes[1] = trees->trees.n_outputs();
+    *result = trees.release();
+  });
+}
+
+/// The way from latent points to columns: {latent columns, columns, conditions, whether a relation
+/// reads these}
+CORE_API int flowbdt_open_columns(const void*, const void* bytes, std::size_t size,
+                                  const char* name, FlowbdtColumns** result, std::size_t* sizes) {
+  return guarded([&] {
+    *result = new FlowbdtColumns(file_of(bytes, size, name));
+    const detail::Way& way = (*result)->way;
+    sizes[0] = way.n_latent();
+    sizes[1] = way.n_columns();
+    sizes[2] = way.n_conditions();
+    sizes[3] = way.needs_conditions();
+  });
+}
+
+/// What draws discrete columns: {columns, other things that are known, discrete columns}
+CORE_API int flowbdt_open_discrete(const void*, const void* bytes, std::size_t size,
+                                   const char* name, FlowbdtDiscrete** result,
+                                   std::size_t* sizes) {
+  return guarded([&] {
+    *result = new FlowbdtDiscrete{file_of(bytes, size, name)};
+    const detail::Discrete& discrete = (*result)->discrete;
+    sizes[0] = discrete.d();
+    sizes[1] = discrete.n_known();
+    sizes[2] = discrete.n_columns();
+  });
+}
+
+CORE_API void flowbdt_close_steps(FlowbdtSteps* part) { delete part; }
+CORE_API void flowbdt_close_form(FlowbdtForm* part) { delete part; }
+CORE_API void flowbdt_close_trees(FlowbdtTrees* part) { delete part; }
+CORE_API void flowbdt_close_columns(FlowbdtColumns* part) { delete part; }
+CORE_API void flowbdt_close_discrete(FlowbdtDiscrete* part) { delete part; }
+
+/// Carries points x (n, m) in place; cond is (n, c), NaN where unknown. `form` may be null.
+CORE_API int flowbdt_walk(FlowbdtSteps* part, const FlowbdtForm* form, double* x,
+                          const double* cond, std::size_t n) {
+  return guarded([&] {
+    auto walker = part->walkers.take(part->steps);
+    walker->run(x, cond, n, form == nullptr ? nullptr : &form->form);
+    part->walkers.give_back(std::move(walker));
+  });
+}
+
+/// Fills out (n, outputs) for x (n, inputs), NaN where missing.
+CORE_API int flowbdt_predict(const FlowbdtTrees* part, const float* x, std::size_t n, float* out) {
+  return guarded([&] {
+    const detail::Trees& trees = part->trees;
+    const std::size_t p = trees.n_inputs(), m = trees.n_outputs(), across = trees.across();
+    std::vector<float> total(std::min(n, detail::kBlock) * across);
+    for (std::size_t low = 0; low < n; low += detail::kBlock) {
+      const std::size_t rows = std::min(detail::kBlock, n - low);
+      const float* inputs = x + low * p;
+      trees.sum(0, trees.n_forests(), inputs, rows, p, has_gap(inputs, rows * p), total.data());
+      for (std::size_t r = 0; r < rows; ++r)
+        std::copy_n(total.data() + r * across, m, out + (low + r) * m);
+    }
+  });
+}
+
+/// Fills x (n, d) from z (n, m) and the conditions (n, c), null if no relation reads them, in the
+/// units of the table; tells how often a relation was undefined.
+CORE_API int flowbdt_restore(FlowbdtColumns* part, const double* z, const double* cond, double* x,
+                             std::size_t n, std::size_t* undefined) {
+  return guarded([&] {
+    const detail::Way& way = part->way;
+    if (cond == nullptr && way.needs_conditions())
+      throw ArgumentError("a relation reads conditions, got none");
+    auto memory = part->memory.take(way);
+    *undefined = 0;
+    for (std::size_t r = 0; r < n; ++r)
+      *undefined += way.restore(z + r * way.n_latent(),
+                                cond == nullptr ? nullptr : cond + r * way.n_conditions(),
+                                x + r * way.n_columns(), memory->latent.data(),
+                                memory->stack.data());
+    part->memory.give_back(std::move(memory));
+  });
+}
+
+/// Fills codes (n, q) from x (n, d), what else is known (n, k) and uniform numbers (q, n); enters
+/// in x what they say.
+CORE_API int flowbdt_draw(const FlowbdtDiscrete* part, double* x, const double* known,
+                          const double* uniform, std::int64_t* codes, std::size_t n) {
+  return guarded([&] { part->discrete.draw(x, known, uniform, n, codes, n); });
+}

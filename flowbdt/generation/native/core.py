@@ -1,0 +1,210 @@
+"""The functions of `core.cpp` on arrays, called by ctypes, which lets other threads run meanwhile.
+
+Every class here is one part of a model, made of the arrays of one file (see `packed.array_file`).
+The core checks them when it opens a part, so that no index leads out of them, and raises
+FormatError. A part never changes and may be used by several threads at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import weakref
+from typing import Any
+
+import numpy as np
+
+from ...errors import FormatError, InputError
+from . import sources
+
+Content = bytes | memoryview
+
+BUILD = "python setup.py build_ext --inplace"
+"""Builds the core in a copy of the repository."""
+
+ADVICE = f"install a C++17 compiler and flowbdt again (in a copy of the repository: {BUILD})"
+
+ERRORS: dict[int, type[Exception]] = {1: FormatError, 2: InputError}
+
+
+@functools.cache
+def _loaded() -> tuple[Any, str | None]:
+    """Return the library, or None and why it cannot be used."""
+    if not sources.LIBRARY.exists():
+        return None, f"its core was not built: {ADVICE}"
+    try:
+        library = ctypes.CDLL(str(sources.LIBRARY))
+        library.flowbdt_sources.restype = library.flowbdt_error.restype = ctypes.c_char_p
+        built_from = library.flowbdt_sources().decode()
+    except (OSError, AttributeError) as error:
+        return None, f"its core cannot be loaded ({error}): {ADVICE}"
+    if built_from != sources.digest():
+        return None, f"its core was built from other sources than those beside it: {ADVICE}"
+    return library, None
+
+
+def why_not() -> str | None:
+    """Return why the core cannot be used here, or None if it can."""
+    return _loaded()[1]
+
+
+def function(name: str, *kinds: Any) -> Any:
+    """Return a function of the core that returns a status; ``kinds`` are those of its arguments.
+
+    What is returned raises what the status says: FormatError, InputError, or MemoryError.
+    """
+    library, reason = _loaded()
+    if library is None:
+        raise RuntimeError(f"{name} was called although {reason}")
+    found = library[name]
+    found.argtypes, found.restype = kinds, ctypes.c_int
+
+    def call(*values: Any) -> None:
+        status = found(*values)
+        if status:
+            raise ERRORS.get(status, MemoryError)(library.flowbdt_error().decode())
+
+    return call
+
+
+POINTER, SIZE = ctypes.c_void_p, ctypes.c_size_t
+
+
+def address(array: np.ndarray) -> int:
+    """Return where the numbers of an array begin."""
+    return int(array.ctypes.data)
+
+
+def contiguous(array: Any, shape: tuple[int, ...], what: str, kind: Any = np.float64) -> np.ndarray:
+    """Return an array as the core reads it. Raises InputError if it has another shape."""
+    result = np.ascontiguousarray(array, dtype=kind)
+    if result.shape != shape:
+        raise InputError(f"{what} must have the shape {shape}, got {result.shape}")
+    return result
+
+
+class Part:
+    """A part of a model that the core holds, opened from the content of a file.
+
+    ``more`` is what else the core asks to open it; ``name`` is that of the file, for messages.
+    """
+
+    KIND = ""
+    N_SIZES = 4
+    """Most numbers that the core tells of a part."""
+
+    def __init__(self, content: Content, name: str, more: Any = None) -> None:
+        memory = np.frombuffer(content, np.uint8)
+        handle, sizes = POINTER(), (SIZE * self.N_SIZES)()
+        kinds = (POINTER, POINTER, SIZE, ctypes.c_char_p, POINTER, POINTER)
+        opened = function(f"flowbdt_open_{self.KIND}", *kinds)
+        opened(more, address(memory), len(memory), name.encode(), ctypes.byref(handle), sizes)
+        self._memory, self.handle, self.sizes = memory, handle.value, tuple(sizes)
+        close = _loaded()[0][f"flowbdt_close_{self.KIND}"]
+        close.argtypes, close.restype = (POINTER,), None
+        weakref.finalize(self, close, self.handle)
+
+
+class Steps(Part):
+    """All steps of a flow, from noise to data."""
+
+    KIND = "steps"
+
+    def __init__(self, content: Content, name: str) -> None:
+        super().__init__(content, name)
+        self.m, self.n_cond = self.sizes[:2]
+        self._walk = function("flowbdt_walk", POINTER, POINTER, POINTER, POINTER, SIZE)
+
+    def walk(self, x: np.ndarray, cond: np.ndarray, form: Form | None = None) -> None:
+        """Carry points x (n, m) in place; cond (n, c) is NaN where unknown.
+
+        Both are contiguous and float64. ``form`` is the closed form for those conditions that are
+        known, where the steps cannot tell it.
+        """
+        given = None if form is None else form.handle
+        self._walk(self.handle, given, x.ctypes.data, cond.ctypes.data, len(x))
+
+    step_one = walk
+
+
+class Form(Part):
+    """The closed form of some steps where just these conditions are known."""
+
+    KIND = "form"
+
+    def __init__(self, content: Content, name: str, steps: Steps) -> None:
+        super().__init__(content, name, steps.handle)
+
+
+class Trees(Part):
+    """Trees of neighbouring outputs; each sum has the bits that XGBoost gives it.
+
+    ``part`` is their name in the file.
+    """
+
+    KIND = "trees"
+
+    def __init__(self, content: Content, name: str, part: bytes = b"trees") -> None:
+        super().__init__(content, name, part)
+        self.shape = self.n_inputs, self.n_outputs = self.sizes[:2]
+        self._predict = function("flowbdt_predict", POINTER, POINTER, SIZE, POINTER)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Return (n, m), float32, for inputs (n, p), float32; NaN is missing."""
+        rows = np.ascontiguousarray(inputs, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.n_inputs:
+            raise InputError(f"trees of {self.n_inputs} inputs cannot take shape {rows.shape}")
+        result = np.empty((len(rows), self.n_outputs), dtype=np.float32)
+        self._predict(self.handle, rows.ctypes.data, len(rows), result.ctypes.data)
+        return result
+
+
+class Columns(Part):
+    """The inverse transform, from latent points to columns. See `InverseArrays`."""
+
+    KIND = "columns"
+
+    def __init__(self, content: Content, name: str) -> None:
+        super().__init__(content, name)
+        self.m, self.n_columns, self.n_cond, self._takes_conditions = self.sizes
+        kinds = (POINTER, POINTER, POINTER, POINTER, SIZE, POINTER)
+        self._restore = function("flowbdt_restore", *kinds)
+
+    def inverse(self, z: np.ndarray, cond: np.ndarray | None, x: np.ndarray) -> int:
+        """Fill x (n, d) from z (n, m) and conditions (n, c), in the units of the table, float64.
+
+        Returns how often a relation is undefined.
+        """
+        given, undefined = None, SIZE()
+        if self._takes_conditions:
+            cond = contiguous(cond, (len(z), self.n_cond), "conditions")
+            given = cond.ctypes.data
+        counted = ctypes.byref(undefined)
+        self._restore(self.handle, z.ctypes.data, given, x.ctypes.data, len(z), counted)
+        return undefined.value
+
+
+class Discrete(Part):
+    """The classifiers of all discrete columns in one pass, row by row. See `DiscreteArrays`."""
+
+    KIND = "discrete"
+
+    def __init__(self, content: Content, name: str) -> None:
+        super().__init__(content, name)
+        self.n_columns, self.n_known, self.n_discrete = self.sizes[:3]
+        self._draw = function("flowbdt_draw", *[POINTER] * 5, SIZE)
+
+    def draw(self, x: np.ndarray, known: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return the codes (n, q) of rows x (n, d), whose numbers of other kinds are entered.
+
+        ``known`` (n, k) as for `classifier_inputs`, ``uniform`` (q, n) random numbers.
+        """
+        n = len(x)
+        known = contiguous(known, (n, self.n_known), "what classifiers know")
+        uniform = contiguous(uniform, (self.n_discrete, n), "uniform numbers")
+        if x.shape != (n, self.n_columns) or x.dtype != np.float64 or not x.flags.c_contiguous:
+            raise InputError(f"rows of {self.n_columns} columns are needed, got shape {x.shape}")
+        codes = np.empty((n, self.n_discrete), dtype=np.int64)
+        places = (each.ctypes.data for each in (x, known, uniform, codes))
+        self._draw(self.handle, *places, n)
+        return codes

@@ -1,0 +1,140 @@
+"""All that generates the events of a trained flow as one file of arrays.
+
+It is what ``flowbdt export`` writes as ``model.bin``, and what a model file has for single events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ... import __version__, atomic_files
+from ...errors import ConfigError
+from ...trees.tree_arrays import forests
+from ..event_selection import MOST_ATTEMPTS
+from ..trained_flow import Flow
+from .array_file import Arrays, file_bytes, named, texts
+from .pack_columns import column_arrays
+from .pack_steps import pack_trees
+
+if TYPE_CHECKING:
+    from ...model import FlowBDT
+
+
+def model_bytes(model: FlowBDT | Flow) -> bytes:
+    """Return what ``model.bin`` holds; equal models give equal bytes.
+
+    Raises NotFittedError, or ConfigError if it cannot be exported, with what to do instead.
+    """
+    return file_bytes(arrays_of(flow_of(model)))
+
+
+def packed_bytes(flow: Flow) -> bytes | None:
+    """Return the arrays of a flow for its model file; None if it cannot be exported."""
+    try:
+        return model_bytes(flow)
+    except ConfigError:
+        return None
+
+
+def flow_of(model: FlowBDT | Flow) -> Flow:
+    """Return the trained flow of a model. Raises NotFittedError."""
+    if isinstance(model, Flow):
+        return model
+    return model.flow(compiled=False)
+
+
+def check_exportable(flow: Flow) -> None:
+    """Refuse what only Python can do. Raises ConfigError that says what to do instead."""
+    sampler = flow.sampler
+    other = "export with another sampler, e.g. sampler={'solver': 'adams_bashforth_3'}"
+    if sampler.solver.stochastic:
+        raise ConfigError(
+            f"solver {sampler.name!r} draws random numbers and cannot be exported;"
+            f" {other}, or fit with a deterministic solver"
+        )
+    if sampler.interpolate:
+        raise ConfigError(
+            "a sampler that interpolates between step models cannot be exported; choose steps"
+            " whose times were trained"
+        )
+    if flow.from_source:
+        raise ConfigError(
+            "a model that starts from source events (coupling='given') cannot be exported; use"
+            " model.sample(source=...)"
+        )
+    if flow.draws_columns:
+        names = ", ".join(map(repr, flow.transform.skeleton.names))
+        raise ConfigError(
+            f"classifiers draw {names}, which cannot be exported; fit with the transform"
+            " 'categorical' for these columns, 'rank' for a 'kind of' numbers"
+        )
+    if len(flow.cuts):
+        raise ConfigError(
+            f"an export has no events to draw in place of those that do not meet require"
+            f" {flow.cuts.text} ({1 - flow.required:.1%}); export Flow(open_run(path),"
+            " requires=False), and leave these out of its events"
+        )
+    if flow.ratio is not None and len(flow.observables):
+        raise ConfigError(
+            "the rejection of this model sees the observables"
+            f" {', '.join(flow.observables.names)}, which an export does not compute; fit with"
+            " rejection=False or observables=[], or export Flow(open_run(path), rejects=False)"
+        )
+    if not flow.n_latent:
+        raise ConfigError("all columns of this model are constant: there is nothing to export")
+
+
+def arrays_of(flow: Flow) -> Arrays:
+    """Return all of a flow that generates events. Raises ConfigError if it cannot be exported."""
+    check_exportable(flow)
+    try:
+        columns = column_arrays(flow.transform, len(flow.condition_names))
+    except ConfigError as error:
+        raise ConfigError(
+            f"a column cannot be exported ({error}); leave it out, or fit with another transform"
+            " or type for it"
+        ) from error
+    return {
+        **_texts(flow),
+        **flow.step_arrays(),
+        **columns,
+        "scaling.centre": flow.scaling.centre,
+        "scaling.scale": flow.scaling.scale,
+        **_limits(flow),
+        **_ratio(flow),
+    }
+
+
+def _texts(flow: Flow) -> Arrays:
+    """Return names and the like; ``about`` is version, digest of the run, and of this model."""
+    columns, listed = flow.columns, list[str]()
+    about = [__version__, str(flow.plan["digest"]), atomic_files.digest(flow.manifest)]
+    for name, values in flow.categories.items():
+        listed += [name, str(len(values)), *values]
+    return {
+        "text.about": texts(about),
+        "text.columns": texts(columns["names"]),
+        "text.units": texts([str(unit or "") for unit in columns["units"]]),
+        "text.types": texts(columns["dtypes"]),
+        "text.conditions": texts(columns["conditions"]),
+        "text.categories": texts(listed),
+    }
+
+
+def _limits(flow: Flow) -> Arrays:
+    """Return the values between which conditions are near the training, NaN for no limit."""
+    low, high = flow.condition_ranges.limits
+    return {"limits.low": low, "limits.high": high} if len(low) else {}
+
+
+def _ratio(flow: Flow) -> Arrays:
+    if flow.ratio is None:
+        return {}
+    trees, n_inputs = forests(flow.ratio.to_bytes())
+    numbers = [flow.ratio.ceiling, flow.ratio.acceptance, MOST_ATTEMPTS]
+    return {
+        **named("ratio", pack_trees(trees), n_inputs, 1),
+        "ratio.numbers": np.array(numbers, dtype=np.float64),
+    }
