@@ -155,8 +155,8 @@ def describe_cost(plan: Mapping[str, Any], n_steps: int) -> str:
     step = step_cost(plan)
     return (
         f"# expected: at most {step.memory_mib:.0f} MiB and {_duration(step.cpu_seconds)} of CPU"
-        f" time per step, {_duration(n_steps * step.cpu_seconds)} in all, on one core and without"
-        " the closed-form velocity"
+        f" time per step, {_duration(n_steps * step.cpu_seconds)} in all, on one core; fit and"
+        " velocity of the closed form and a rejection come on top"
     )
 
 

@@ -141,6 +141,7 @@ class BoostedTrees:
         draws = Draws(train, refresh, *options)
         bins = draws.table.matrix
         checked = None if valid is None else Table(valid, *options, bins=bins)
+        without_trees = None if checked is None else checked.loss_without_trees()
         del bins  # its memory is needed when the noise is redrawn
         groups = [
             Group(number, group, settings, ours["split_outputs"], ours["early_stopping_rounds"])
@@ -153,6 +154,7 @@ class BoostedTrees:
             "draws": draws.n_draws,
             "train_rmse": _together(groups, "train_rmse"),
             "valid_rmse": None if checked is None else _together(groups, "valid_rmse"),
+            "valid_rmse_without_trees": without_trees,
         }
         return self
 

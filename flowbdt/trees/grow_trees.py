@@ -79,6 +79,8 @@ class _Passes:
     def _made(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         row, size, kept = 0, 0, []
         for batch in self._source:
+            if not row:
+                self.first_row = batch.inputs[:1].copy()
             self.label[row : row + len(batch.target)] = batch.target
             row += len(batch.target)
             size += batch.inputs.nbytes
@@ -117,8 +119,16 @@ class Table:
     ) -> None:
         passes = _Passes(source, kept_bytes(source.n_rows, width))
         self.matrix = binned_passes(passes, max_bin=max_bin, ref=bins, nthread=n_threads)
-        self._label = passes.released_label()
+        self.first_row, self._label = passes.first_row, passes.released_label()
         self._n_outputs, self._labelled = source.n_outputs, slice(0, 0)
+
+    def loss_without_trees(self) -> float:
+        """Return the root of the mean squared label, by weight; before any group has its labels."""
+        weight = self.matrix.get_weight()
+        share = weight.astype(np.float64) if len(weight) else np.ones(len(self._label))
+        # no inner product: BLAS adds in an order that depends on where the numbers lie in memory
+        total = np.sum(share * np.mean(self._label.astype(np.float64) ** 2, axis=1))
+        return float(np.sqrt(total / share.sum()))
 
     def labelled(self, outputs: slice) -> xgb.QuantileDMatrix:
         """Return the matrix with the labels of these outputs (a range without gaps)."""
@@ -143,8 +153,8 @@ class Draws:
         self._options = (width, max_bin, n_threads)
         self.table, self.n_draws = Table(source, *self._options), 1
         if refresh:  # one row keeps the bins while the table itself makes room for the next
-            row = next(iter(source)).inputs[:1]
-            self._bins = binned(row, ref=self.table.matrix, max_bin=max_bin, nthread=n_threads)
+            options: dict[str, Any] = {"max_bin": max_bin, "nthread": n_threads}
+            self._bins = binned(self.table.first_row, ref=self.table.matrix, **options)
 
     def until(self, first: int, n_rounds: int) -> int:
         """Return the round up to which a draw is used whose first round is ``first``."""
