@@ -152,7 +152,7 @@ sys.exit(program.main(["waiting"]))
 @pytest.mark.parametrize("fails", [{}, {"FAIL": "1"}])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_end_in_a_callback_of_any_library_is_an_end(number, status, fails):
-    """While numba made machine code, SIGTERM was dropped and then there was a traceback."""
+    """Where Python drops it, as in a callback from C, it is sent once more."""
     begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", DROPPED],

@@ -32,7 +32,7 @@ LIBRARIES = {
     "uproot": ("tables/formats/root.py",),
     "hist": ("evaluation/hist_objects.py",),
     "torchcfm": ("flow/torchcfm_reference.py",),
-    "numba": ("physics/calorimeter/model/voxel_loops.py",),
+    "numba": (),
     "onnx": ("generation/export/onnx_graph.py",),
     "onnxruntime": (),
     "optuna": ("tuning/proposals.py",),

@@ -63,7 +63,7 @@ import json, sys
 import flowbdt
 sampler = flowbdt.open_sampler(sys.argv[1], random_state=4)
 events = [sampler.one([0.3, -1.0]).tolist() for _ in range(3)]
-heavy = {"numba", "xgboost", "sklearn", "scipy", "pandas", "h5py"} & set(sys.modules)
+heavy = {"xgboost", "sklearn", "scipy", "pandas", "h5py"} & set(sys.modules)
 print(json.dumps([events, sorted(heavy)]))
 """
 

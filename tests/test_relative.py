@@ -123,6 +123,12 @@ def test_the_upper_end_of_a_turn_may_be_a_value():
     np.testing.assert_allclose(one.total(one.of(phi, phi / 2), phi / 2), phi, atol=1e-14)
 
 
+def test_angles_of_rounded_files_are_angles():
+    phi = np.array([-3.1416015625, -1.0, 3.140625])  # half a turn is 3.14159265
+    (one,) = read_relative({"phi": "angle t"}, EventTable.of({"phi": phi}, cond={"t": phi / 2}))
+    assert one.kind == "angle"
+
+
 @pytest.fixture(scope="module")
 def model():
     return FlowBDT(**SMALL).fit(answers())

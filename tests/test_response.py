@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
 
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
@@ -243,6 +244,33 @@ def test_wrong_events_are_refused_with_branch_and_entry(chain):
             chain[0].sample_blocks([TEST[:10]], first=700 - 10)
             and chain[0].sample_blocks([TEST, changed(GenJet_pt=nan)], first=100)
         )
+
+
+def test_weighted_tags_and_masses_are_judged():
+    rng = np.random.default_rng(1)
+    declared = jet(columns=["Jet_pt", "Jet_eta", "Jet_phi"], fakes=False)
+    declared = {**declared, "weight": "w", "event": {}, "model": {**SETTINGS, "n_steps": 2}}
+    weighted = [ak.with_field(one, rng.uniform(0.5, 2, len(one)), "w") for one in (TRAIN, TEST)]
+    model, test = ResponseChain(declared, random_state=1).fit(weighted[0]), weighted[1]
+    asked = {"tags": {"Jet_pt": "GenJet_pt > 50"}, "pairs": {"m": "Jet_pt > 30"}}
+    scores = judge_response(model, test, **asked, bins={}, n_bootstrap=5, quick=True)
+    real = {one.quantity: one.real for one in scores.comparisons if one.bin == "all"}
+    jets = test.Jet_pt[test.Jet_genJetIdx >= 0]
+    yes = test.GenJet_pt[test.Jet_genJetIdx[test.Jet_genJetIdx >= 0]] > 50
+    weight = np.asarray(ak.flatten(ak.broadcast_arrays(test.w, jets)[0]))
+    area = roc_auc_score(ak.flatten(yes), ak.flatten(jets), sample_weight=weight)
+    assert real["Jet_pt tells GenJet_pt > 50, ROC area"] == pytest.approx(area)
+    two = test.Jet_pt[test.Jet_pt > 30][:, :2]
+    has = np.asarray(ak.num(two)) == 2
+    assert real["events with m"] == pytest.approx(np.average(has, weights=test.w))
+    kept = [test[f"Jet_{part}"][test.Jet_pt > 30][has] for part in ("pt", "eta", "phi")]
+    (a, b), (c, d), (e, f) = ((x[:, 0], x[:, 1]) for x in kept)
+    mass = np.sqrt(2 * a * b * (np.cosh(c - d) - np.cos(e - f)))
+    assert real["m, mean"] == pytest.approx(np.average(mass, weights=test.w[has]), rel=1e-4)
+    assert scores.distances["Jet"]["Wasserstein"].value < 0.3
+    for wrong in ({"tags": {"Jet_pt": "nPU > 1"}}, {"pairs": {"m": "GenJet_pt > 1"}}):
+        with pytest.raises(ConfigError, match="must use"):
+            judge_response(model, test, **wrong)
 
 
 def test_branches_that_no_stage_can_use_are_left_out(chain):

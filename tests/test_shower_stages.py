@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
-from flowbdt.errors import ConfigError, InputError
+from flowbdt.errors import ConfigError, FormatError, InputError
+from flowbdt.generation.packed.array_file import file_bytes, named
+from flowbdt.generation.packed.pack_steps import pack_trees
 from flowbdt.physics.calorimeter.geometry import geometry
+from flowbdt.physics.calorimeter.model.compiled_voxels import CompiledVoxels
 from flowbdt.physics.calorimeter.model.energy_division import (
     LayerPlan,
     Split,
@@ -19,7 +23,9 @@ from flowbdt.physics.calorimeter.model.energy_division import (
 )
 from flowbdt.physics.calorimeter.model.layer_energies import EnergyMarginals, _nodes
 from flowbdt.physics.calorimeter.model.sectors import Frames, draw_axes, leaning, windows
+from flowbdt.physics.calorimeter.model.voxel_arrays import VoxelArrays
 from flowbdt.trees.share_distribution import ConditionalDistribution, DistributionSettings
+from flowbdt.trees.tree_arrays import Forest
 
 # --- divisions
 
@@ -231,12 +237,51 @@ def test_alike_layers_share_trees_and_come_in_their_order():
     assert photons.known(3) == (2, 1)
 
 
-def test_normal_quantile_is_that_of_scipy():
-    pytest.importorskip("numba")
-    from scipy.special import ndtri
+def no_trees(first=0, depth=0):
+    """Return a forest without trees, whose sum is 0."""
+    nodes = np.zeros((0, 1 << depth))
+    return Forest(nodes, nodes, nodes, nodes[..., None], np.zeros(1, np.float32), first)
 
-    from flowbdt.physics.calorimeter.model.voxel_loops import normal_quantile
 
-    p = np.concatenate([np.logspace(-12, -1, 50), np.linspace(0.1, 0.9, 51), [1 - 1e-9]])
-    found = np.array([normal_quantile(one) for one in p])
-    np.testing.assert_allclose(found, ndtri(p), rtol=1e-9, atol=1e-12)
+def one_division(n_known=2, **changes):
+    """Return the arrays of a layer of two rings whose shares are logistic: the logit is normal."""
+    steps = [[0, 0, 1, 2, -1, -1, 0]]
+    fields = {"distributions": [[0, 1, -1, 1, 1, 0, 2, 0]], "ends": [0.0, 0.0], "knots": [0.0, 1.0]}
+    fields |= {"layers": [[2, 1, 0, 0, 0, 0]], "ring_steps": steps, "start": [0], "rings": [1, 2]}
+    fields |= {"sector_steps": [], "away": [], "cells": [], "turn": []} | changes
+    real = ("ends", "knots", "away", "turn")
+    typed = {k: np.array(v, np.float64 if k in real else np.int64) for k, v in fields.items()}
+    trees = named("trees", pack_trees([no_trees() for _ in range(3)]), n_known + 5, 1)
+    return trees | named("showers", VoxelArrays(**typed), n_known, 3, 7)
+
+
+def test_shares_are_normal_where_trees_add_nothing():
+    p = np.concatenate([np.logspace(-8.9, -1, 50), np.linspace(0.1, 0.9, 51), [1 - 1e-8]])
+    voxels = CompiledVoxels(file_bytes(one_division()), 0.0)
+    n = len(p)
+    shares = voxels.filled(np.zeros((n, 1, 2)), np.ones((n, 1)), np.zeros(n), p[:, None])
+    np.testing.assert_allclose(np.log(shares[:, 0] / shares[:, 1]), ndtri(p), rtol=1e-9, atol=1e-12)
+
+
+WRONG = [
+    {"distributions": [[3, 1, -1, 1, 1, 0, 2, 0]]},
+    {"distributions": [[0, 2, -1, 1, 1, 0, 2, 0]]},
+    {"distributions": [[0, 1, 0, 9, 1, 0, 2, 0]]},
+    {"distributions": [[0, 1, -1, 1, 2, 0, 2, 0]]},
+    {"distributions": [[0, 1, -1, 1, 1, 0, 2, 1]]},
+    {"layers": [[2, 2, 0, 0, 0, 0]]},
+    {"layers": [[2, 1, 1, 0, 0, 0]]},
+    {"ring_steps": [[1, 0, 1, 2, -1, -1, 0]]},
+    {"ring_steps": [[0, 0, 3, 2, -1, -1, 0]]},
+    {"ring_steps": [[0, 0, 1, 2, -2, -1, 0]]},
+    {"ring_steps": [[0, 0, 1, 2, -1, -1, 1]]},
+    {"start": [3]},
+    {"rings": [1, 3]},
+    {"n_known": 1 << 30},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_arrays_of_divisions_that_lead_out_are_refused(wrong):
+    with pytest.raises(FormatError, match="do not fit together"):
+        CompiledVoxels(file_bytes(one_division(**wrong)), 0.0)

@@ -124,7 +124,6 @@ def test_file_gives_the_same_showers(model, tmp_path):
 
 
 def test_compiled_voxels_are_those_of_the_plain_loops(model):
-    pytest.importorskip("numba")
     energies = np.full(150, 900.0)
     assert model._compiled is not None
     fast = model.sample(energies, random_state=1).voxels
@@ -181,7 +180,6 @@ def test_many_alike_layers_with_energies_anywhere():
 
 
 def test_compiled_voxels_may_be_made_by_several_threads_at_once(model):
-    pytest.importorskip("numba")
     energies = np.full(400, 1000.0)
     expected = [model.sample(energies, random_state=seed).voxels for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:

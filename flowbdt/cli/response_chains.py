@@ -116,20 +116,32 @@ def read_events(path: Path) -> Any:
     "{GenJet_pt: [15, 20, 30, 50], abs(GenJet_eta): [0, 1.3, 2.5]}",
     "Edges by branch or expression of the parent, quantiles by default",
 )
+@options.mapping("--tags", "{Jet_btag: GenJet_flavour == 5}", "What columns should tell")
+@options.mapping(
+    "--pairs", "{m_bb: Jet_btag > 0.5, m_mumu: Muon_pt > 5}", "Which two objects to take a mass of"
+)
 @options.quick
 @options.seed()
 @options.quiet
 def evaluate_response_command(
-    run: Path, events: Path, output: Path, bins: dict[str, Any] | None, quick: bool, seed: int
+    run: Path,
+    events: Path,
+    output: Path,
+    bins: dict[str, Any] | None,
+    tags: dict[str, Any] | None,
+    pairs: dict[str, Any] | None,
+    quick: bool,
+    seed: int,
 ) -> None:
-    """Judge a chain: response, efficiency and fakes by bins, repeated values, classifiers."""
+    """Judge a chain: response, efficiency and fakes by bins, tags, masses, classifiers."""
     from ..atomic_files import make_folder, write_bytes, write_json
     from ..physics.response.chain import ResponseChain
     from ..physics.response.judge_response import judge_response
 
     chain, real = ResponseChain.load(run), read_events(events)
     make_folder(output)  # an error now, not after the work
-    scores = judge_response(chain, real, bins=bins, seed=seed, quick=quick)
+    asked: Any = {"bins": bins, "tags": tags, "pairs": pairs}
+    scores = judge_response(chain, real, **asked, seed=seed, quick=quick)
     write_json(output / "response.json", scores.to_json())
     text = scores.text()
     write_bytes(output / "response.txt", f"{text}\n".encode())

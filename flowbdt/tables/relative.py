@@ -57,6 +57,9 @@ EQUAL = 0.005
 
 ROOM = 1e-15
 
+ROUNDED = 1e-3
+"""Angles [rad] beyond the ends of a turn that are rounding, as in files of few digits: -3.1416."""
+
 
 @dataclass(frozen=True)
 class Relative:
@@ -185,7 +188,7 @@ def _angle(column: str, condition: str, values: np.ndarray) -> Relative | None:
     for centre in (0.0, np.pi):
         if high >= centre + np.pi and high < centre + np.pi + 1e-6:  # the upper end is a value
             centre = high - np.pi + ROOM
-        if centre - np.pi <= low and high < centre + np.pi:
+        if centre - np.pi - ROUNDED <= low and high < centre + np.pi + ROUNDED:
             return Relative(column, "angle", condition, float(centre))
     return None
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +71,17 @@ def _forests(booster: StoredBooster, first: int) -> list[Forest]:
         _complete([trees[k] for k in np.flatnonzero(booster.outputs == i)], base[[i]], first + i)
         for i in range(len(base))
     ]
+
+
+def leaf_forest(content: bytes, numbers: np.ndarray) -> Forest:
+    """Return the first tree of a booster, whose output is the place of its leaf in ``numbers``.
+
+    ``numbers`` are the leaves of the stored tree, rising. Raises as `forests`.
+    """
+    tree = read_booster(content).trees[0]
+    value = np.searchsorted(numbers, np.arange(len(tree.left)))
+    leaves = np.arange(len(numbers) + 1, dtype=np.float32)[:, None]
+    return _complete([replace(tree, value=value, leaves=leaves)], np.zeros(1, np.float32), 0)
 
 
 class StoredBooster(NamedTuple):

@@ -274,7 +274,9 @@ def profile(
             "width": values[:, 1].tolist(),
             "error": (each[:, :, 0].std(axis=0)).tolist(),
             "quantiles": [
-                _quantiles(x[place == b], w[None, place == b], (0.05, 0.5, 0.95))[0].tolist()
+                weighted_quantiles(x[place == b], w[None, place == b], (0.05, 0.5, 0.95))[
+                    0
+                ].tolist()
                 for b in known
             ],
         }
@@ -295,11 +297,11 @@ def _root_mean_square(difference: np.ndarray) -> float:
 def _mean_and_width(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return mean and half the range from 16 to 84% (r, 2) of x (n,) with weights (r, n)."""
     mean = (weights @ x) / np.maximum(weights.sum(axis=1), 1e-300)
-    low, high = _quantiles(x, weights, (0.16, 0.84)).T
+    low, high = weighted_quantiles(x, weights, (0.16, 0.84)).T
     return np.column_stack([mean, (high - low) / 2])
 
 
-def _quantiles(x: np.ndarray, weights: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+def weighted_quantiles(x: np.ndarray, weights: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """Return quantiles (r, q) of x (n,) with weights (r, n)."""
     order = np.argsort(x, kind="stable")
     x, total = x[order], np.cumsum(weights[:, order], axis=1)

@@ -7,6 +7,7 @@
 
 #include "discrete.hpp"
 #include "flowbdt.hpp"
+#include "showers.hpp"
 
 #ifdef _WIN32
 #define CORE_API extern "C" __declspec(dllexport)
@@ -118,6 +119,11 @@ struct FlowbdtDiscrete {
   detail::Discrete discrete{file};
 };
 
+struct FlowbdtShowers {
+  detail::File file;
+  detail::Showers showers{file};
+};
+
 namespace {
 
 detail::File file_of(const void* bytes, std::size_t size, const char* name) {
@@ -195,11 +201,25 @@ CORE_API int flowbdt_open_discrete(const void*, const void* bytes, std::size_t s
   });
 }
 
+/// Divisions of showers: {known features of a layer, layers, voxels, uniform numbers}
+CORE_API int flowbdt_open_showers(const void*, const void* bytes, std::size_t size,
+                                  const char* name, FlowbdtShowers** result, std::size_t* sizes) {
+  return guarded([&] {
+    *result = new FlowbdtShowers{file_of(bytes, size, name)};
+    const detail::Showers& showers = (*result)->showers;
+    sizes[0] = showers.n_known();
+    sizes[1] = showers.n_layers();
+    sizes[2] = showers.n_voxels();
+    sizes[3] = showers.n_uniform();
+  });
+}
+
 CORE_API void flowbdt_close_steps(FlowbdtSteps* part) { delete part; }
 CORE_API void flowbdt_close_form(FlowbdtForm* part) { delete part; }
 CORE_API void flowbdt_close_trees(FlowbdtTrees* part) { delete part; }
 CORE_API void flowbdt_close_columns(FlowbdtColumns* part) { delete part; }
 CORE_API void flowbdt_close_discrete(FlowbdtDiscrete* part) { delete part; }
+CORE_API void flowbdt_close_showers(FlowbdtShowers* part) { delete part; }
 
 /// Carries points x (n, m) in place; cond is (n, c), NaN where unknown. `form` may be null.
 CORE_API int flowbdt_walk(FlowbdtSteps* part, const FlowbdtForm* form, double* x,
@@ -251,4 +271,13 @@ CORE_API int flowbdt_restore(FlowbdtColumns* part, const double* z, const double
 CORE_API int flowbdt_draw(const FlowbdtDiscrete* part, double* x, const double* known,
                           const double* uniform, std::int64_t* codes, std::size_t n) {
   return guarded([&] { part->discrete.draw(x, known, uniform, n, codes, n); });
+}
+
+/// Fills voxels (n, v) from known features of layers (n, l, f), energies of layers (n, l), axes
+/// (n, 2) and uniform numbers (n, u).
+CORE_API int flowbdt_fill_showers(const FlowbdtShowers* part, const float* known,
+                                  const double* layers, const double* axes, const double* uniform,
+                                  double threshold, std::size_t n, double* voxels) {
+  return guarded(
+      [&] { part->showers.fill(known, layers, axes, uniform, threshold, n, voxels); });
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ import numpy as np
 from ...errors import ConfigError, InputError
 from ...evaluation.metrics.base import Result, uncertain
 from ...evaluation.metrics.classifier import classifier_auc, make_mlp
+from ...evaluation.metrics.joint import correlation_distance, frechet_distance
+from ...evaluation.metrics.marginal import tag_roc, wasserstein, weighted_quantiles
+from ...registry import unknown
 from ...seeding import derive, split_mask, stream
-from ...tables.particles import wrapped
+from ...tables.particles import OF_SUM, Particle, wrapped
 from ...trees.boosted_trees import make_classifier
-from .chain import ResponseChain
+from .chain import ChainContent, ResponseChain
 from .declaration import Home
-from .events import Events, check_finite
+from .events import Events, Objects, check_finite
 from .quantities import Quantity
 from .stage_tables import Rows, matches_of, needed_branches, stage_table
 
@@ -28,12 +31,16 @@ SMALLEST_BIN = 500
 """Objects in a bin, at least."""
 FEW_VALUES = 10
 """Values of a branch of the parent by which repeated values are told apart."""
+FEWEST_OF_CLASS = 100
+"""Objects of each class of a ROC curve, and events with a pair, at least."""
 REPEATED = 0.01
 """Share of one value from which on it is a repeated one."""
 MOST_JUDGED = 20_000
 """Rows of each kind that classifiers see."""
 
 QUANTILES = {"16%": 0.16, "median": 0.5, "84%": 0.84}
+TAILS = {**QUANTILES, "95%": 0.95, "99%": 0.99}
+"""Of quantities of the event: missing momentum, masses of pairs."""
 Bins = Mapping[str, Sequence[float]]
 
 
@@ -60,11 +67,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ResponseScores:
-    """What `judge_response` found: comparisons, and areas under ROC curves by stage and judge."""
+    """What `judge_response` found: comparisons, and by stage areas under ROC curves by judge.
+
+    ``distances`` by stage: mean Wasserstein-1 of its columns in standard deviations, Frechet
+    distance x1000 and distance of the correlations of conditions and columns together; with the
+    areas of trees and `Comparison` they are the metrics of FlowSim (arXiv 2402.13684).
+    """
 
     comparisons: list[Comparison]
     areas: dict[str, dict[str, Result]]
     n_events: int
+    distances: dict[str, dict[str, Result]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return bins, chi2 per bin and largest pull of each quantity."""
@@ -82,12 +95,16 @@ class ResponseScores:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that JSON can hold."""
-        areas = {k: {j: r.to_json() for j, r in of.items()} for k, of in self.areas.items()}
+        areas, distances = (
+            {k: {j: r.to_json() for j, r in of.items()} for k, of in found.items()}
+            for found in (self.areas, self.distances)
+        )
         compared = [{**asdict(one), "pull": one.pull} for one in self.comparisons]
         return {
             "events": self.n_events,
             "summary": self.summary(),
             "areas": areas,
+            "distances": distances,
             "comparisons": compared,
         }
 
@@ -101,6 +118,10 @@ class ResponseScores:
         for name, judges in self.areas.items():
             said = "  ".join(f"{judge} {result.text()}" for judge, result in judges.items())
             lines.append(f"{name:24} {said}")
+        lines += ["", "distances of real and generated"]
+        for name, found in self.distances.items():
+            said = "  ".join(f"{what} {result.text()}" for what, result in found.items())
+            lines.append(f"{name:24} {said}")
         lines += ["", f"{'quantity':44} {'bin':44} {'n':>7} {'real':>10} {'generated':>10}  pull"]
         for one in self.comparisons:
             numbers = f"{one.real:10.4g} {uncertain(one.generated, one.error):>18}"
@@ -113,6 +134,8 @@ def judge_response(
     events: Any,
     *,
     bins: Bins | None = None,
+    tags: Mapping[str, str] | None = None,
+    pairs: Mapping[str, str] | None = None,
     seed: int = 0,
     n_bootstrap: int = 40,
     quick: bool = False,
@@ -125,30 +148,73 @@ def judge_response(
     bins : edges by branch or expression of the parent, such as ``{"GenJet_pt": [15, 20, 30, 50],
         "abs(GenJet_eta)": [0, 1.3, 2.5, 4.7]}``; by default quantiles of pt and abs(eta). Bins of
         fewer than 500 objects are left out
+    tags : by column an expression of the parent that it should tell, such as ``{"Jet_btag":
+        "GenJet_flavour == 5"}``: areas under ROC curves of objects with a parent, in all bins and
+        beside each other value of few-valued branches that it uses
+    pairs : by name an expression of objects, such as ``{"m_bb": "Jet_btag > 0.5", "m_mumu":
+        "Muon_pt > 5"}``: how often two objects meet it, and the mass of the first two that do (of
+        branches pt, eta, phi, and mass or 0)
     seed : of the generated events, bootstrap and classifiers
     n_bootstrap : replicas of the events
     quick : one split and one model of each classifier instead of three each
 
-    Raises InputError if branches are missing.
+    Event weights that the chain was trained with count everywhere. Raises InputError if branches
+    are missing.
     """
     chain.check_fitted()
-    real = Events.of(events)
-    content = chain.content_
-    needed = {b for home in content.homes for b in needed_branches(home, None)}
-    if missing := sorted(needed - {*real.names, *(f"n{name}" for name in real.collections)}):
-        raise InputError(f"to judge a chain, events need its output too; missing: {missing}")
-    check_finite(real, sorted(needed & set(real.names)))
-    _check_bins(bins or {}, [str(home.parent) for home in content.homes if home.parent], real)
-    generated = Events.of(chain.sample(events, random_state=derive(seed, "judge")))
-    rng = stream(seed, "judge-bootstrap")
-    weights = rng.poisson(1.0, (n_bootstrap, real.n)).astype(np.float64)
-    pair = real, generated
-    comparisons: list[Comparison] = []
-    for home in content.homes:
-        rows = max(content.stages[home.stages[0].name].rows, 1)
-        comparer = _Comparer(home, pair, weights, real.n, _training_share(home, real, rows))
-        comparisons += comparer.event() if home.is_event else comparer.objects(bins)
-    return ResponseScores(comparisons, _areas(chain, pair, seed, quick), real.n)
+    asked: Any = {"bins": bins, "tags": tags, "pairs": pairs}
+    settings: Any = {"n_bootstrap": n_bootstrap, "quick": quick, "seed": seed}
+    judge = ResponseJudge(chain.content_, Events.of(events), **asked, **settings)
+    return judge(chain.sample(events, random_state=derive(seed, "judge")))
+
+
+class ResponseJudge:
+    """Compares output for the input of real events with their own; see `judge_response`.
+
+    ``content`` says what a chain makes; others may make the same.
+    """
+
+    def __init__(
+        self,
+        content: ChainContent,
+        real: Events,
+        *,
+        bins: Bins | None = None,
+        tags: Mapping[str, str] | None = None,
+        pairs: Mapping[str, str] | None = None,
+        seed: int = 0,
+        n_bootstrap: int = 40,
+        quick: bool = False,
+    ) -> None:
+        homes = content.homes
+        needed = {b for home in homes for b in needed_branches(home, content.weight)}
+        known = {*real.names, *(f"n{name}" for name in real.collections)}
+        if missing := sorted(needed - known):
+            raise InputError(f"to judge a chain, events need its output too; missing: {missing}")
+        check_finite(real, sorted(needed & set(real.names)))
+        _check_bins(bins or {}, [str(home.parent) for home in homes if home.parent], real)
+        self._asked = (
+            bins,
+            _read_tags(tags or {}, homes, real),
+            _read_pairs(pairs or {}, homes, real),
+        )
+        self.content, self.real, self.seed, self.quick = content, real, seed, quick
+        rng = stream(seed, "judge-bootstrap")
+        one = np.ones(real.n) if content.weight is None else real.columns[content.weight]
+        self.weights = np.vstack([one, one * rng.poisson(1.0, (n_bootstrap, real.n))])
+
+    def __call__(self, generated: Any) -> ResponseScores:
+        """Return what differs between real events and those generated for the same input."""
+        pair, content = (self.real, Events.of(generated)), self.content
+        comparisons: list[Comparison] = []
+        for home in content.homes:
+            rows = max(content.stages[home.stages[0].name].rows, 1)
+            training = _training_share(home, self.real, rows)
+            comparer = _Comparer(home, pair, self.weights, self.real.n, training)
+            found = comparer.event() if home.is_event else comparer.objects(*self._asked)
+            comparisons += found
+        told = _told_apart(content, pair, self.seed, self.quick)
+        return ResponseScores(comparisons, told[0], self.real.n, told[1])
 
 
 def _check_bins(bins: Bins, parents: Sequence[str], events: Events) -> None:
@@ -162,6 +228,40 @@ def _check_bins(bins: Bins, parents: Sequence[str], events: Events) -> None:
         quantity.check({*events.names, *(f"n{name}" for name in events.collections)})
         if quantity.own.isdisjoint(own):
             raise ConfigError(f"bins of {text!r} must use a branch of {' or '.join(parents)}")
+
+
+def _read_tags(tags: Mapping[str, str], homes: list[Home], events: Events) -> dict[str, Quantity]:
+    """Return what columns should tell. Raises ConfigError unless it is of the parent."""
+    columns = {c: str(home.parent) for home in homes if home.parent for c in home.columns}
+    found = {}
+    for column, text in tags.items():
+        if column not in columns:
+            raise unknown("column of a collection with a parent", column, columns)
+        found[column] = quantity = Quantity.parse(f"tag = {text}")
+        quantity.check(events.names)
+        if quantity.own.isdisjoint(events.collections[columns[column]].columns):
+            raise ConfigError(f"tags: {text!r} must use a branch of {columns[column]}")
+    return found
+
+
+def _read_pairs(
+    pairs: Mapping[str, str], homes: list[Home], events: Events
+) -> dict[str, tuple[str, Quantity, Particle]]:
+    """Return by name collection, condition and particle of its objects. Raises ConfigError."""
+    found = {}
+    for name, text in pairs.items():
+        quantity = Quantity.parse(f"pair = {text}")
+        quantity.check(events.names)
+        home = next((h for h in homes if not quantity.own.isdisjoint(h.columns)), None)
+        if home is None or home.is_event or not quantity.own <= {*home.columns, *events.columns}:
+            raise ConfigError(f"pairs: {text!r} must use generated branches of one collection")
+        spec: dict[str, Any] = {part: f"{home.name}_{part}" for part in ("pt", "eta", "phi")}
+        if missing := sorted(set(spec.values()) - set(home.columns)):
+            raise ConfigError(f"pairs: {name!r} needs {', '.join(missing)}, which is not generated")
+        mass = f"{home.name}_mass"
+        spec["mass"] = mass if mass in home.columns else 0.0
+        found[name] = home.name, quantity, Particle.read("one", spec)
+    return found
 
 
 def _training_share(home: Home, events: Events, rows: int) -> float:
@@ -189,15 +289,26 @@ class _Comparer:
         """Yield mean and quantiles of event columns."""
         for name in self.home.columns:
             values = [(e.columns[name].astype(np.float64), np.arange(self.n)) for e in self.pair]
-            yield from self._shape(name, "all", values)
+            yield from self._shape(name, "all", values, TAILS)
 
-    def objects(self, bins: Bins | None) -> Iterator[Comparison]:
+    def objects(
+        self,
+        bins: Bins | None,
+        tags: Mapping[str, Quantity],
+        pairs: Mapping[str, tuple[str, Quantity, Particle]],
+    ) -> Iterator[Comparison]:
         """Yield what is compared of a collection."""
         yield from self._numbers()
         if self.home.parent is not None:
             cells = list(self._cells(bins))
             yield from self._efficiency(cells)
             yield from self._response(cells)
+            for column in self.home.columns:
+                if column in tags:
+                    yield from self._tag(column, tags[column], cells)
+        for name, (home, meets, particle) in pairs.items():
+            if home == self.home.name:
+                yield from self._pair(name, meets, particle)
         yield from self._repeated()
 
     def _numbers(self) -> Iterator[Comparison]:
@@ -217,7 +328,7 @@ class _Comparer:
         """Yield bins of parents: name, and which parents (p,) are in it."""
         events = self.pair[0]
         parents = events.collections[str(self.home.parent)]
-        rows = Rows.of_objects(parents, np.arange(len(parents)))
+        rows = Rows.of_objects(*_every(parents))
         axes = []
         for text, edges in self._edges(bins, rows):
             quantity = Quantity.parse(f"axis = {text}")
@@ -286,6 +397,57 @@ class _Comparer:
             values = x - y if ending in DIFFERENCES else wrapped(x - y)
         return values, objects.event[rows], parents[rows]
 
+    def _tag(
+        self, column: str, wanted: Quantity, cells: list[tuple[str, np.ndarray]]
+    ) -> Iterator[Comparison]:
+        """Yield areas under ROC curves in bins, and against each other value of the parent."""
+        sides = []
+        for events in self.pair:
+            objects = events.collections[self.home.name]
+            parent = matches_of(self.home, events).parent
+            rows = np.flatnonzero(parent >= 0)
+            of = Rows.of_objects(events.collections[str(self.home.parent)], parent[rows])
+            yes = wanted.values(events, of.event, of.own) > 0
+            sides.append((objects.columns[column][rows], yes, of, parent[rows]))
+        groups = [("all", [np.ones(len(parent), dtype=bool) for *_, parent in sides])]
+        groups += [(name, [inside[parent] for *_, parent in sides]) for name, inside in cells]
+        for branch in sorted(wanted.own & sides[0][2].own.keys()):
+            known = np.unique(sides[0][2].own[branch])
+            for value in known if len(known) <= FEW_VALUES else ():
+                of_value = [yes | (of.own[branch] == value) for _, yes, of, _ in sides]
+                groups.append((f"against {branch} = {value:g}", of_value))
+        what = f"{column} tells{wanted.text.partition('=')[2]}, ROC area"
+        for name, masks in groups:
+            tagged, truth, weight = [], [], []
+            for (x, yes, of, _), mask in zip(sides, masks, strict=True):
+                tagged.append(x[mask].astype(np.float64))
+                truth.append(yes[mask])
+                weight.append(self.weights[0, of.event[mask]])
+            if min(np.bincount(yes, minlength=2).min() for yes in truth) < FEWEST_OF_CLASS:
+                continue
+            weights: Any = {"weight_real": weight[0], "weight_generated": weight[1]}
+            result = tag_roc(*tagged, *truth, **weights)
+            areas = result.settings["real"], result.settings["generated"]
+            error = result.error * float(np.sqrt(1 + self.training / 2))
+            yield Comparison(what, name, len(truth[0]), *areas, error)
+
+    def _pair(self, name: str, meets: Quantity, particle: Particle) -> Iterator[Comparison]:
+        """Yield how many events have two objects that meet a condition, and the mass of these."""
+        masses = []
+        for events in self.pair:
+            rows = Rows.of_objects(*_every(events.collections[self.home.name]))
+            kept = np.flatnonzero(meets.values(events, rows.event, rows.own) > 0)
+            event = rows.event[kept]
+            first = np.flatnonzero(np.diff(event, prepend=-1) > 0)
+            first = first[np.append(event, -1)[first + 1] == event[first]]
+            momenta = particle.momenta({k: v[kept] for k, v in rows.own.items()})
+            masses.append((OF_SUM["mass"](momenta[first] + momenta[first + 1]), event[first]))
+        every = np.arange(self.n)
+        there = [(np.bincount(event, minlength=self.n) * 1.0, every) for _, event in masses]
+        yield self._mean(f"events with {name}", "all", there)
+        if min(len(event) for _, event in masses) >= FEWEST_OF_CLASS:
+            yield from self._shape(name, "all", masses, TAILS)
+
     def _repeated(self) -> Iterator[Comparison]:
         """Yield shares of repeated values of columns, by values of few-valued parent branches."""
         for column in self.home.columns:
@@ -323,16 +485,18 @@ class _Comparer:
         (mean, *_), replicas = self._both(values, lambda v, w: _weighted_mean(v, w)[:, None])
         return self._compared(quantity, cell, len(values[0][0]), mean, replicas, 0)
 
-    def _shape(self, quantity: str, cell: str, values: list[Any]) -> Iterator[Comparison]:
+    def _shape(
+        self, quantity: str, cell: str, values: list[Any], wanted: Mapping[str, float] = QUANTILES
+    ) -> Iterator[Comparison]:
         """Yield mean, half of the 16 to 84% range, and quantiles."""
 
         def numbers(v: np.ndarray, w: np.ndarray) -> np.ndarray:
-            quantiles = weighted_quantiles(v, w, list(QUANTILES.values()))
+            quantiles = weighted_quantiles(v, w, list(wanted.values()))
             width = (quantiles[:, 2] - quantiles[:, 0]) / 2
             return np.column_stack([_weighted_mean(v, w), width, quantiles])
 
         found, replicas = self._both(values, numbers)
-        for k, name in enumerate(("mean", "width", *QUANTILES)):
+        for k, name in enumerate(("mean", "width", *wanted)):
             yield self._compared(
                 f"{quantity}, {name}", cell, len(values[0][0]), found[k], replicas, k
             )
@@ -341,8 +505,9 @@ class _Comparer:
         """Return numbers of real and generated events (k, 2), and their replicas (B, k) each."""
         found, replicas = [], []
         for numbers, event in values:
-            found.append(function(numbers, np.ones((1, len(numbers))))[0])
-            replicas.append(function(numbers, self.weights[:, event]))
+            every = function(numbers, self.weights[:, event])
+            found.append(every[0])
+            replicas.append(every[1:])
         return list(np.array(found).T), replicas
 
     def _compared(
@@ -354,54 +519,67 @@ class _Comparer:
         return Comparison(quantity, cell, n, real, generated, float(np.sqrt(variance)))
 
 
+def _every(objects: Objects) -> tuple[Objects, np.ndarray]:
+    return objects, np.arange(len(objects))
+
+
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return means (B,) of values (m,) with weights (B, m)."""
     return np.asarray(weights @ values / np.maximum(weights.sum(axis=1), 1e-300))
 
 
-def weighted_quantiles(
-    values: np.ndarray, weights: np.ndarray, shares: Sequence[float]
-) -> np.ndarray:
-    """Return quantiles (B, q) of values (m,) with weights (B, m)."""
-    order = np.argsort(values)
-    ordered, sums = values[order], np.cumsum(weights[:, order], axis=1)
-    middle = sums - weights[:, order] / 2
-    wanted = np.asarray(shares)
-    return np.array(
-        [np.interp(wanted * s[-1], m, ordered) for m, s in zip(middle, sums, strict=True)]
-    )
+def _told_apart(
+    content: ChainContent, pair: tuple[Events, Events], seed: int, quick: bool
+) -> tuple[dict[str, dict[str, Result]], dict[str, dict[str, Result]]]:
+    """Return by stage how well classifiers tell real from generated, and distances.
 
-
-def _areas(
-    chain: ResponseChain, pair: tuple[Events, Events], seed: int, quick: bool
-) -> dict[str, dict[str, Result]]:
-    """Return by stage how well classifiers of conditions and columns tell real from generated.
-
-    Real rows are those of every second event, generated ones of the others: the same conditions in
-    both would tell a classifier what is in its test.
+    Both see conditions and columns. Real rows are those of every second event, generated ones of
+    the others: the same conditions in both would tell a classifier what is in its test.
     """
     halves = [events.take(np.arange(k, events.n, 2)) for k, events in enumerate(pair)]
     judges: dict[str, Any] = {"trees": make_classifier, "network": make_mlp}
     repeats = 1 if quick else 3
+    settings: Any = {"n_model_seeds": repeats, "n_split_seeds": repeats, "seed": seed}
     areas: dict[str, dict[str, Result]] = {}
-    for home in chain.content_.homes:
+    distances: dict[str, dict[str, Result]] = {}
+    for home in content.homes:
         for stage in home.stages:
-            if chain.content_.stages[stage.name].constant is not None:
+            if content.stages[stage.name].constant is not None:
                 continue
-            rows = []
+            rows, weights = [], []
             for k, events in enumerate(halves):
-                table = stage_table(stage, home, events, None)
+                table = stage_table(stage, home, events, content.weight)
                 cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
                 cond = cond[:, : len(stage.conditions)]
-                x = np.hstack([cond, table.x])
-                if len(x) > MOST_JUDGED:
-                    x = x[split_mask(len(x), MOST_JUDGED / len(x), derive(seed, "judged", k))]
-                rows.append(np.nan_to_num(x))
+                x = np.nan_to_num(np.hstack([cond, table.x]))
+                share = min(MOST_JUDGED / max(table.n, 1), 1.0)
+                used = split_mask(table.n, share, derive(seed, "judged", k)) | (share == 1)
+                rows.append(x[used])
+                weights.append(None if table.weight is None else table.weight[used])
             if min(map(len, rows)) < SMALLEST_BIN:
                 continue
-            settings: Any = {"n_model_seeds": repeats, "n_split_seeds": repeats, "seed": seed}
+            weighted: Any = {"weight_real": weights[0], "weight_generated": weights[1]}
             areas[stage.name] = {
-                name: classifier_auc(rows[0], rows[1], make, name=name, **settings)
+                name: classifier_auc(rows[0], rows[1], make, name=name, **settings, **weighted)
                 for name, make in judges.items()
             }
-    return areas
+            n_columns = table.x.shape[1]
+            distances[stage.name] = _distances(rows, n_columns, weighted, seed)
+    return areas, distances
+
+
+def _distances(
+    rows: list[np.ndarray], n_columns: int, weighted: Mapping[str, Any], seed: int
+) -> dict[str, Result]:
+    """Return distances of real and generated rows (n, c + d), the last d of which are columns."""
+    settings: Any = {"n_bootstrap": 20, "seed": seed, **weighted}
+    columns = zip(*(x[:, -n_columns:].T for x in rows), strict=True)
+    each = [wasserstein(*both, **settings) for both in columns]
+    error = float(np.sqrt(sum(one.error**2 for one in each))) / len(each)
+    mean = float(np.mean([one.value for one in each]))
+    frechet = frechet_distance(*rows, n_batches=4, seed=seed)
+    return {
+        "Wasserstein": Result("wasserstein", mean, error, each[0].n, unit="std"),
+        "Frechet x1000": replace(frechet, value=1e3 * frechet.value, error=1e3 * frechet.error),
+        "correlations": correlation_distance(*rows, **settings),
+    }

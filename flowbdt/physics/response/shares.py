@@ -44,6 +44,13 @@ def as_learned(
     return result
 
 
+def exact_shares(columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[str]:
+    """Return learned columns of groups that are exactly 0 or 1 in part, and otherwise numbers."""
+    shares = as_learned({name: columns[name] for group in groups for name in group}, groups)
+    between = {name: (values > 0) & (values < 1) for name, values in shares.items()}
+    return [name for name, inner in between.items() if inner.any() and not inner.all()]
+
+
 def as_given(
     learned: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]
 ) -> dict[str, np.ndarray]:

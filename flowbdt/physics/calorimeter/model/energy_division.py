@@ -185,6 +185,12 @@ class LayerPlan:
         """Return the number of the group of a layer."""
         return next(i for i, members in enumerate(self.groups) if position in members)
 
+    @property
+    def n_features(self) -> int:
+        """Number of features of a layer that all its divisions have."""
+        n = len(self.geometry.layers)
+        return 2 + (n if n <= FEW_LAYERS else 2 * REACH + 1)
+
     def known(self, position: int) -> tuple[int, ...]:
         """Return the layers generated before whose shares are features of this one."""
         before = self.order[: self.order.index(position)]
@@ -215,8 +221,8 @@ class ShowerEnergies:
         log_incident = np.log(self.incident)
         log_share = log_energy(self.layers) - log_incident[:, None]
         n = self.layers.shape[1]
-        near = n if n <= FEW_LAYERS else 2 * REACH + 1
-        result = np.full((len(self.incident), len(positions), 2 + near), np.nan)
+        result = np.full((len(self.incident), len(positions), self.plan.n_features), np.nan)
+        near = self.plan.n_features - 2
         for number, position in enumerate(positions):
             result[:, number, 0] = log_incident
             result[:, number, 1] = position

@@ -1,4 +1,4 @@
-"""All distributions and divisions of a shower model as flat arrays, for compiled loops."""
+"""All distributions and divisions of a shower model as flat arrays, for the core."""
 
 from __future__ import annotations
 
@@ -7,135 +7,121 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....generation.packed.array_file import Arrays, named
+from ....generation.packed.pack_steps import pack_trees
 from ....trees.share_distribution import ConditionalDistribution
-from ....trees.tree_arrays import Tree, read_booster
+from ....trees.tree_arrays import Forest, forests, leaf_forest
 from .energy_division import KNOWN, KNOWN_SPLITS, LayerPlan, ancestors, splits
-
-LOCATION, SCALE, BEND, LEAF = 0, 2, 4, 6
-"""Columns of `Distributions.trees`: first and one past the last tree of each use; one tree."""
-
-N_BEND, N_KNOTS, ENDS, KNOTS = 7, 8, 9, 10
-"""Further columns: numbers of levels and of quantiles per leaf, where the leaves begin."""
+from .rings import Rings
+from .sectors import Sectors
 
 NOTHING = -1
-"""The number of a missing segment or distribution."""
+"""The number of a missing segment, forest or distribution."""
 
 Numbers = Mapping[tuple[int, tuple[int, ...]], int]
 """Numbers of the distributions by group of layers and kind of division."""
 
 
-class Distributions(NamedTuple):
-    """Distributions, one per row of ``trees``; see `flowbdt.trees.share_distribution`.
+class VoxelArrays(NamedTuple):
+    """What `showers.hpp` reads beside the trees.
 
-    The left child of a leaf is below 0; ``value`` is then the index of its first value in
-    ``values``, or, of the tree with the quantiles, the number of the leaf.
+    distributions (k, 8): forest that tells the leaf, that of the location (the scale follows), that
+    of the bend and its levels; leaves and where their ends begin, quantiles of each and where these
+    begin. ends (leaves, 2): probabilities of 0 and 1; knots: quantiles, leaf by leaf.
+    layers (layers, 6): rings, sectors, first voxel; first division of a ring into sectors, one past
+    the last, first cell. ring_steps (s, 7 + 2 f), in their order: layer; whole, left and right
+    segment; two larger segments; distribution; left half and whole of the fractions of layers
+    before. start (layers,): segment of a whole layer; rings: segments that are single rings.
+    sector_steps (t, 5): whole, left and right segment, the next larger one, distribution; away
+    (t, 2): cosine and sine of the direction from right to left. cells: segments that are single
+    sectors, layer by layer; turn (cells, 2): direction of the lower edge of each sector. Whole
+    numbers are int64, others float64.
     """
 
-    trees: np.ndarray
-    base: np.ndarray
-    roots: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    feature: np.ndarray
-    threshold: np.ndarray
-    missing: np.ndarray
-    value: np.ndarray
-    values: np.ndarray
+    distributions: np.ndarray
     ends: np.ndarray
     knots: np.ndarray
+    layers: np.ndarray
+    ring_steps: np.ndarray
+    start: np.ndarray
+    rings: np.ndarray
+    sector_steps: np.ndarray
+    away: np.ndarray
+    cells: np.ndarray
+    turn: np.ndarray
 
 
-class Collector:
-    """Collects distributions into `Distributions`."""
+class _Collector:
+    """Distributions in the order in which they are added."""
 
     def __init__(self) -> None:
-        self.trees: list[list[int]] = []
-        self.base: list[list[float]] = []
-        self.blocks: dict[str, list[np.ndarray]] = {name: [] for name in Distributions._fields[2:]}
-        self.sizes = dict.fromkeys(self.blocks, 0)
+        self.forests: list[Forest] = []
+        self.rows: list[list[int]] = []
+        self.ends: list[np.ndarray] = [np.zeros((0, 2))]
+        self.knots: list[np.ndarray] = [np.zeros(0)]
 
     def add(self, distribution: ConditionalDistribution) -> int:
         """Append a distribution and return its number."""
         arrays = distribution.to_arrays()
-        row, base = [0] * (KNOTS + 1), [0.0, 0.0, 0.0]
-        for name, at in (("location", LOCATION), ("scale", SCALE), ("bend", BEND)):
-            if f"booster_{name}" in arrays:
-                row[at], row[at + 1], base[at // 2] = self._booster(arrays[f"booster_{name}"])
-        if "booster_bend" in arrays:
-            row[N_BEND] = distribution.settings.cdf_knots
-        row[LEAF] = self._booster(arrays["booster_tree"], arrays["numbers"])[0]
-        row[N_KNOTS] = arrays["knots"].shape[1]
-        row[ENDS], row[KNOTS] = self.sizes["ends"], self.sizes["knots"]
-        self._append(ends=arrays["ends"], knots=arrays["knots"].ravel())
-        self.trees.append(row)
-        self.base.append(base[:2])
-        return len(self.trees) - 1
+        content = {name: a.tobytes() for name, a in arrays.items() if name.startswith("booster_")}
+        location = bend = NOTHING
+        leaf = self._add([leaf_forest(content["booster_tree"], arrays["numbers"])])
+        if "booster_location" in content:
+            moments = (forests(content[f"booster_{name}"])[0] for name in ("location", "scale"))
+            location = self._add([forest for both in moments for forest in both])
+        if "booster_bend" in content:
+            bend = self._add(forests(content["booster_bend"])[0])
+        n_leaves, n_knots = arrays["knots"].shape
+        at = (sum(map(len, self.ends)), sum(map(len, self.knots)))
+        row = [leaf, location, bend, distribution.settings.cdf_knots]
+        self.rows.append([*row, n_leaves, at[0], n_knots, at[1]])
+        self.ends.append(arrays["ends"])
+        self.knots.append(arrays["knots"].ravel())
+        return len(self.rows) - 1
 
-    def _append(self, **arrays: np.ndarray) -> None:
-        for name, array in arrays.items():
-            self.blocks[name].append(array)
-            self.sizes[name] += len(array)
-
-    def _booster(
-        self, content: np.ndarray, numbers: np.ndarray | None = None
-    ) -> tuple[int, int, float]:
-        """Append the trees of a booster; return first, one past the last, and the base."""
-        booster = read_booster(content.tobytes())
-        first = self.sizes["roots"]
-        for tree in booster.trees:
-            self._tree(tree, numbers)
-        return first, self.sizes["roots"], float(booster.base[0])
-
-    def _tree(self, tree: Tree, numbers: np.ndarray | None) -> None:
-        start, leaf = self.sizes["left"], tree.left < 0
-        value = self.sizes["values"] + tree.value * tree.leaves.shape[1]
-        values = tree.leaves.ravel()
-        if numbers is not None:
-            value, values = np.searchsorted(numbers, np.arange(len(leaf))), values[:0]
-        left, right = (np.where(leaf, -1, child + start) for child in (tree.left, tree.right))
-        self._append(roots=np.array([start]), left=left, right=right, value=value, values=values)
-        self._append(feature=tree.feature, threshold=tree.threshold, missing=tree.missing)
-
-    def finished(self) -> Distributions:
-        """Return all distributions as contiguous arrays."""
-        kinds: dict[str, Any] = {"threshold": np.float32, "values": np.float32}
-        kinds |= {"ends": np.float64, "knots": np.float64, "missing": np.uint8}
-        typed = {}
-        for name, blocks in self.blocks.items():
-            joined = np.concatenate(blocks or [np.zeros((0, 2) if name == "ends" else 0)])
-            typed[name] = np.ascontiguousarray(joined, dtype=kinds.get(name, np.int32))
-        trees = np.array(self.trees, dtype=np.int64).reshape(-1, KNOTS + 1)
-        return Distributions(trees, np.array(self.base, np.float32).reshape(-1, 2), **typed)
+    def _add(self, forests: Sequence[Forest]) -> int:
+        self.forests += forests
+        return len(self.forests) - len(forests)
 
 
-class RingSteps(NamedTuple):
-    """Divisions of all layers into rings, one per row, in their order.
+def voxel_arrays(plan: LayerPlan, rings: Rings, sectors: Sectors) -> Arrays:
+    """Return all arrays of the divisions of a model.
 
-    A step is the layer, the whole, left and right segment, two larger segments and the
-    distribution; then left half and whole of the fractions of layers before.
+    Raises ConfigError if trees are too deep for the core.
     """
+    collected = _Collector()
+    of_rings, of_sectors = (
+        {key: collected.add(model) for key, model in stage.models.items()}
+        for stage in (rings, sectors)
+    )
+    steps, start, single, n_segments = ring_steps(plan, of_rings)
+    layers, parts = (
+        [],
+        [(_int([]).reshape(0, 5), _pairs(np.zeros(0)), _int([]), _pairs(np.zeros(0)))],
+    )
+    for position, layer in enumerate(plan.geometry.layers):
+        first, cell = sum(len(part[0]) for part in parts), sum(len(part[2]) for part in parts)
+        if layer.n_alpha > 1:
+            parts.append(sector_steps(plan, position, of_sectors))
+        last = sum(len(part[0]) for part in parts)
+        layers.append([layer.n_r, layer.n_alpha, layer.first, first, last, cell])
+    joined = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    numbers = (
+        _int(collected.rows),
+        np.concatenate(collected.ends),
+        np.concatenate(collected.knots),
+    )
+    arrays = VoxelArrays(*numbers, _int(layers), steps, start, single, *joined)
+    n_known = plan.n_features
+    width = n_known + max(5, 3 + (steps.shape[1] - 7) // 2)
+    trees = pack_trees(collected.forests)
+    n_outputs = max((forest.width for forest in collected.forests), default=0)
+    sizes = n_known, n_segments, steps.shape[1]
+    return named("trees", trees, width, n_outputs) | named("showers", arrays, *sizes)
 
-    steps: np.ndarray  # int64 (s, 7 + 2 KNOWN KNOWN_SPLITS)
-    start: np.ndarray  # int64 (layers,), segment of a whole layer
-    rings: np.ndarray  # int64 (all rings,), segments that are single rings, layer by layer
-    n_segments: int
 
-
-class SectorSteps(NamedTuple):
-    """Divisions of a ring into sectors, for one layer.
-
-    A step is the whole, left and right segment, the next larger one and the distribution.
-    """
-
-    steps: np.ndarray  # int64 (s, 5)
-    away: np.ndarray  # float64 (s, 2), cosine and sine of the direction from right to left
-    turn: np.ndarray  # float64 (n_alpha, 2), the same of the first sector's lower edge
-    cells: np.ndarray  # int64 (n_alpha,), segments that are single sectors
-    where: np.ndarray  # int64 (3,): layer, its first voxel, its number of rings
-
-
-def ring_steps(plan: LayerPlan, numbers: Numbers) -> RingSteps:
-    """Return the divisions into rings; ``numbers`` are those of the distributions."""
+def ring_steps(plan: LayerPlan, numbers: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return steps, start and rings as in `VoxelArrays`, and the number of segments."""
     slots: dict[tuple[int, tuple[int, int]], int] = {}
     for position, layer in enumerate(plan.geometry.layers):
         for segment in ancestors(layer.n_r):
@@ -154,7 +140,7 @@ def ring_steps(plan: LayerPlan, numbers: Numbers) -> RingSteps:
     start = [slots[i, (0, layer.n_r)] for i, layer in enumerate(layers)]
     rings = [slots[i, (r, r + 1)] for i, layer in enumerate(layers) for r in range(layer.n_r)]
     width = 7 + 2 * KNOWN * KNOWN_SPLITS
-    return RingSteps(_int(steps).reshape(-1, width), _int(start), _int(rings), len(slots))
+    return _int(steps).reshape(-1, width), _int(start), _int(rings), len(slots)
 
 
 def _fractions(
@@ -170,8 +156,10 @@ def _fractions(
     return pairs + [NOTHING] * (2 * KNOWN * KNOWN_SPLITS - len(pairs))
 
 
-def sector_steps(plan: LayerPlan, position: int, numbers: Numbers) -> SectorSteps:
-    """Return the divisions of the rings of a layer."""
+def sector_steps(
+    plan: LayerPlan, position: int, numbers: Numbers
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return steps, directions, cells and turns of the rings of a layer, as in `VoxelArrays`."""
     layer, group = plan.layer(position), plan.group(position)
     n = layer.n_alpha
     above = ancestors(n)
@@ -187,8 +175,7 @@ def sector_steps(plan: LayerPlan, position: int, numbers: Numbers) -> SectorStep
         away.append(towards / abs(towards))
     turn = np.exp(1j * (np.arange(n) * width - np.pi))
     cells = [slots[place, place + 1] for place in range(n)]
-    where = [position, layer.first, layer.n_r]
-    return SectorSteps(_int(steps), _pairs(np.array(away)), _pairs(turn), _int(cells), _int(where))
+    return _int(steps), _pairs(np.array(away)), _int(cells), _pairs(turn)
 
 
 def _int(rows: Sequence[Any]) -> np.ndarray:
