@@ -81,6 +81,7 @@ class FlowBDT(BaseEstimator):
         "sim_phi": "difference gen_phi"}``; angles that fill a turn by difference on the circle, as
         'angle' says of any. 'auto' takes the pairings that clearly narrow what is left, by rows
         that are trained on; None for none
+    order : discrete columns to be drawn before the others, in this order; see `transform_`
     validation_fraction : events split off before any noise is drawn
     executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
         "n_jobs": 4}``
@@ -126,6 +127,7 @@ class FlowBDT(BaseEstimator):
         coordinates: str = "particles",
         require: list[str] | tuple[str, ...] = (),
         relative: str | dict[str, str] | None = "auto",
+        order: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
         executor: Any = "serial",
         random_state: Any = None,
@@ -148,6 +150,7 @@ class FlowBDT(BaseEstimator):
         self.coordinates = coordinates
         self.require = require
         self.relative = relative
+        self.order = order
         self.validation_fraction = validation_fraction
         self.executor = executor
         self.random_state = random_state

@@ -19,6 +19,7 @@ from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.generation.native import core, engine
 from flowbdt.generation.packed.pack_steps import solver_program
 from flowbdt.generation.trained_flow import Flow
+from flowbdt.tables.relations import Relation
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 
@@ -238,6 +239,19 @@ def test_the_way_back_to_columns_is_that_of_the_transform(spec):
     expected, got = transform.inverse(z), np.empty((3000, 7))
     assert engine.native_columns(transform).inverse(z, None, got) == 0
     assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_functions_of_relations_are_those_of_numpy():
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    known = dict(zip("abc", x.T, strict=True))
+    texts = ["sin(a) * cos(b) - tan(c)", "sinh(a) + cosh(b) * tanh(c)", "rint(9 * a) + arcsinh(b)"]
+    texts += ["arctan2(a, b) * hypot(b, c)"]
+    relations = [f"r{i} = {text}" for i, text in enumerate(texts)]
+    made = {one.target: one.evaluate(known) for one in map(Relation.parse, relations)}
+    transform = TableTransform("auto", relations).fit(EventTable.of({**known, **made}))
+    z, got = np.random.default_rng(1).normal(size=(400, 3)), np.empty((400, 7))
+    assert engine.native_columns(transform).inverse(z, None, got) == 0
+    assert np.allclose(got, transform.inverse(z), rtol=1e-11, atol=1e-13)
 
 
 def test_an_undefined_relation_is_counted_and_replaced():
