@@ -20,6 +20,7 @@ from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.generation.native import core, engine
 from flowbdt.generation.packed.pack_steps import solver_program
 from flowbdt.generation.trained_flow import Flow
+from flowbdt.tables.relations import Relation
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 
@@ -309,6 +310,19 @@ def test_the_way_back_to_columns_is_that_of_the_transform(spec):
     assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
 
 
+def test_functions_of_relations_are_those_of_numpy():
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    known = dict(zip("abc", x.T, strict=True))
+    texts = ["sin(a) * cos(b) - tan(c)", "sinh(a) + cosh(b) * tanh(c)", "rint(9 * a) + arcsinh(b)"]
+    texts += ["arctan2(a, b) * hypot(b, c)"]
+    relations = [f"r{i} = {text}" for i, text in enumerate(texts)]
+    made = {one.target: one.evaluate(known) for one in map(Relation.parse, relations)}
+    transform = TableTransform("auto", relations).fit(EventTable.of({**known, **made}))
+    z, got = np.random.default_rng(1).normal(size=(400, 3)), np.empty((400, 7))
+    assert engine.native_columns(transform).inverse(z, None, got) == 0
+    assert np.allclose(got, transform.inverse(z), rtol=1e-11, atol=1e-13)
+
+
 def test_an_undefined_relation_is_counted_and_replaced():
     rng = np.random.default_rng(0)
     a = rng.uniform(0.5, 3.0, 300)
@@ -372,3 +386,17 @@ def test_trees_of_another_run_are_refused():
     flow._model = foreign._model
     with pytest.raises(FormatError, match="step model 0 has 2 inputs and 2 outputs"):
         flow.step_forests(0)
+
+
+def test_a_core_of_other_sources_is_not_used(monkeypatch):
+    """As after an update of an editable install."""
+    assert core._loaded.__wrapped__()[1] is None
+    monkeypatch.setattr(core.sources, "digest", lambda: "others")
+    assert "setup.py build_ext" in core._loaded.__wrapped__()[1]
+    monkeypatch.setattr(core.sources, "LIBRARY", core.sources.FOLDER / "nowhere.so")
+    assert "not built" in core._loaded.__wrapped__()[1]
+
+
+def test_arrays_with_gaps_between_their_numbers_are_refused():
+    with pytest.raises(InputError, match="contiguous"):
+        core.memory(np.zeros((4, 4))[:, ::2])

@@ -1009,7 +1009,8 @@ class ClosedForm {
 
 enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular, kLattice };
 enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
-            kSqrt, kAbs, kMinimum, kMaximum, kWrap };
+            kSqrt, kAbs, kMinimum, kMaximum, kWrap, kSin, kCos, kTan, kSinh, kCosh, kTanh,
+            kArcsinh, kRint, kArctan2, kHypot };
 enum Stored { kAsIs, kSingle, kTruth, kWhole };
 
 inline double within(double value, double low, double high) {
@@ -1082,6 +1083,8 @@ inline double pair(std::int64_t code, double a, double b) {
     case kMultiply: return a * b;
     case kDivide: return a / b;
     case kPower: return std::pow(a, b);
+    case kArctan2: return std::atan2(a, b);
+    case kHypot: return std::hypot(a, b);
     default: break;
   }
   if (a != a || b != b) return std::numeric_limits<double>::quiet_NaN();
@@ -1090,7 +1093,7 @@ inline double pair(std::int64_t code, double a, double b) {
 
 /// Whether a term replaces the last number of the stack.
 inline bool takes_one(std::int64_t code) {
-  return (code >= kNegate && code <= kAbs) || code == kWrap;
+  return (code >= kNegate && code <= kAbs) || (code >= kWrap && code <= kRint);
 }
 
 /// Moves an angle by whole turns into [-pi, pi).
@@ -1107,6 +1110,14 @@ inline double single(std::int64_t code, double a) {
     case kExp: return std::exp(a);
     case kSqrt: return std::sqrt(a);
     case kWrap: return wrapped(a);
+    case kSin: return std::sin(a);
+    case kCos: return std::cos(a);
+    case kTan: return std::tan(a);
+    case kSinh: return std::sinh(a);
+    case kCosh: return std::cosh(a);
+    case kTanh: return std::tanh(a);
+    case kArcsinh: return std::asinh(a);
+    case kRint: return std::nearbyint(a);
     default: return std::abs(a);
   }
 }
@@ -1239,7 +1250,7 @@ class Way {
     std::size_t depth = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
-      if (code < kColumn || code > kWrap || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
+      if (code < kColumn || code > kHypot || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
       const double value = numbers_.data[terms_.data[2 * q + 1]];
       if (code == kColumn) {
         if (!(value >= 0.0 && value < n_known)) return false;
