@@ -89,8 +89,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings that go together; explicit ones win over them."""
 
-DERIVED = ("observables", "particles", "coordinates", "require")
-"""Settings of what is computed of events; stored where there is any, coordinates with particles."""
+DERIVED = ("observables", "particles", "coordinates", "require", "order")
+"""Settings that need columns named; stored where there is any, coordinates with particles."""
 
 BOOSTER_ALIASES = {
     "eta": "learning_rate",
@@ -152,6 +152,7 @@ class ModelConfig:
     coordinates: Literal["particles", "columns"] = "particles"
     require: list[str] = field(default_factory=list)
     relative: str | dict[str, str] | None = "auto"
+    order: list[str] = field(default_factory=list)
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
     executor: Spec = "serial"
     random_state: AtLeastZero | None = None

@@ -1,9 +1,11 @@
 """Discrete columns: classifiers as jobs, in the order of the skeleton, with what is exact kept."""
 
 import json
+import os
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,8 +105,22 @@ def test_tags_that_come_in_twos_are_counted_right():
 def test_pairs_that_miss_by_chance_stay_possible():
     rng = np.random.default_rng(4)
     codes = {"a": rng.integers(0, 10, 400), "b": rng.integers(0, 10, 400)}  # 4 of each pair
-    skeleton = Skeleton.fit({name: np.arange(10.0) for name in codes}, codes)
-    assert not skeleton.allowed
+    known = {name: np.arange(10.0) for name in codes}
+    assert not Skeleton.fit(known, codes).allowed
+    codes["b"] = codes["a"] // 2
+    for order in ("a", "b"):  # what is exact is so in either order
+        skeleton = Skeleton.fit(known, codes, [order])
+        assert skeleton.describe()[1:] == ["b follows from a"]
+        assert skeleton.allowed[0, 1].sum() == 10
+
+
+def test_the_order_can_be_set(table):
+    config = ModelConfig(**SMALL, order=["fires", "region"])
+    inputs = Inputs(EventTable.of(table), config, 1, kind="frame")
+    transform, _ = fitted_transform(inputs, np.ones(len(table), dtype=bool))
+    assert any("in this order: fires, region, school" in line for line in transform.describe())
+    with pytest.raises(ConfigError, match="unknown discrete column .in order. 'energy'"):
+        FlowBDT(**SMALL, order=["energy"]).fit(table)
 
 
 def test_a_table_without_numbers(table):
@@ -136,6 +152,59 @@ def test_machine_code_gives_the_same_events(model):
     one, other = (model.sample(2000, random_state=1, compiled=c) for c in (True, False))
     assert (one.school == other.school).mean() > 0.995
     assert (one.fires == other.fires).mean() > 0.995
+
+
+def test_an_edge_of_a_number_and_a_lattice_of_many_values_are_kept():
+    rng = np.random.default_rng(0)
+    eta = rng.uniform(-2.5, 2.5, 3000)
+    limit = 10_000 * np.minimum(rng.geometric(0.07, 3000), 60)
+    part = np.where(np.abs(eta) < 1.5, "EB", "EE")
+    frame = pd.DataFrame({"eta": eta, "part": part, "limit": limit})
+    new = FlowBDT(**SMALL).fit(frame).sample(5000, random_state=1)
+    assert (new.eta.abs() > 1.5)[new.part == "EB"].mean() < 0.01
+    assert new.limit.isin(limit).mean() >= 0.999
+
+
+REAL = {
+    "adult": lambda f, real: {
+        "wrong years": (
+            f["education-num"]
+            != f.education.map(real.groupby("education")["education-num"].first())
+        ).mean(),
+        "unmarried husbands": (
+            ~f["marital-status"].str.startswith("Married")[f.relationship == "Husband"]
+        ).mean(),
+    },
+    "default": lambda f, real: {"unknown limits": 1 - f.LIMIT_BAL.isin(real.LIMIT_BAL).mean()},
+    "zee": lambda f, real: {
+        "barrel beyond 1.5": np.mean(
+            [(f[f"eta{i}"].abs() > 1.5)[f[f"type{i}"] == "EB"].mean() for i in (1, 2)]
+        )
+    },
+}
+"""What generated rows get wrong, as shares: functions of these and of the real ones."""
+
+AT_MOST = {
+    "wrong years": 0,
+    "unmarried husbands": 0,
+    "unknown limits": 1e-3,
+    "barrel beyond 1.5": 3e-3,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FLOWBDT_TABLES" not in os.environ, reason="no folder FLOWBDT_TABLES")
+@pytest.mark.parametrize("name", REAL)
+def test_what_real_tables_never_have_is_not_generated(name):
+    frame = pd.read_csv(Path(os.environ["FLOWBDT_TABLES"], f"{name}.csv.gz"), skipinitialspace=True)
+    frame = frame.drop(columns=["ID", "Run", "Event"], errors="ignore").sample(
+        frac=1, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new = FlowBDT(random_state=1).fit(frame[:5000]).sample(20_000, random_state=2)
+    wrong = REAL[name](new, frame)
+    assert all(share <= AT_MOST[key] for key, share in wrong.items()), wrong
 
 
 def test_conditions_decide_about_discrete_columns():

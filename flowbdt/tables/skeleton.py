@@ -158,12 +158,19 @@ class Skeleton:
             )
             pair = f"{first} and {second} in row {row} never meet in training"
             count = f"({plural(int(wrong.sum()), 'row')} of this kind)"
-            if _is_function(meet):
+            if function := self._function(i, j):
                 raise InputError(
-                    f"given values contradict each other: {pair}, since {self.names[j]} follows"
-                    f" from {self.names[i]} {count}; correct them, or leave one out"
+                    f"given values contradict each other: {pair}, since {function} {count};"
+                    " correct them, or leave one out"
                 )
             warnings.warn(f"given values are unusual: {pair} {count}", DataWarning, stacklevel=3)
+
+    def _function(self, i: int, j: int) -> str | None:
+        """Return that one of two columns follows from the other, the later one where both do."""
+        meet = self.allowed[i, j]
+        if _is_function(meet):
+            return f"{self.names[j]} follows from {self.names[i]}"
+        return f"{self.names[i]} follows from {self.names[j]}" if _is_function(meet.T) else None
 
     def _said(self, column: int, code: int, texts: Sequence[str] | None) -> str:
         value = self.values[column][code]
@@ -175,8 +182,8 @@ class Skeleton:
             return []
         lines = [f"drawn by classifiers, in this order: {', '.join(self.names)}"]
         for (i, j), meet in self.allowed.items():
-            if _is_function(meet):
-                lines.append(f"{self.names[j]} follows from {self.names[i]}")
+            if function := self._function(i, j):
+                lines.append(function)
             else:
                 count = int((~meet).sum())
                 lines.append(
@@ -233,14 +240,15 @@ def _entropy(codes: np.ndarray) -> float:
 def _may_meet(before: np.ndarray, column: np.ndarray, n_before: int, n_values: int) -> np.ndarray:
     """Return which values of two columns may meet (K_i, K_j), from the codes (n,) of the rows.
 
-    Where a column is a function of one before: those that did. Otherwise all but those that never
+    Where one column is a function of the other: those that did. Otherwise all but those that never
     did although chance alone would have brought them together.
     """
     counts = np.zeros((n_before, n_values))
     np.add.at(counts, (before, column), 1)
     met = counts > 0
-    rows = counts.sum(axis=1)
     if (met.sum(axis=1) <= 1).all() and len(before) >= FEWEST * n_before and n_values > 1:
         return met | ~met.any(axis=1, keepdims=True)
-    expected = np.outer(rows, counts.sum(axis=0)) / max(len(before), 1)
+    if (met.sum(axis=0) <= 1).all() and len(before) >= FEWEST * n_values and n_before > 1:
+        return met | ~met.any(axis=0, keepdims=True)  # one before that follows from it
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / max(len(before), 1)
     return met | (expected < EXPECTED)

@@ -74,6 +74,7 @@ def choose_label(
         name
         for k, (name, values) in enumerate(zip(skeleton.names, skeleton.values, strict=True))
         if name in table.names
+        and name in (transform.order[:1] or skeleton.names)
         and (name in table.categories or len(values) == 2)
         and 2 <= len(values) <= min(MOST_VALUES, n // FEWEST_ROWS)
         and not skeleton.follows(k)

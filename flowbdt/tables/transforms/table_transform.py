@@ -71,6 +71,7 @@ class TableTransform:
     particles : that relations may name, see `flowbdt.tables.particles.Particle`
     first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
         columns keep their shape then, see `choose.straightened`
+    order : columns that classifiers draw, to be drawn next, in this order
     coordinates : columns that are learned in place of some of the table; ``spec`` may name them
     turn : of the events, that is not learned: `inverse` gives events without it, `turned` enters it
 
@@ -102,6 +103,7 @@ class TableTransform:
         classify: bool = False,
         particles: Mapping[str, Any] | None = None,
         first: str | None = None,
+        order: Sequence[str] = (),
         coordinates: Coordinates = Coordinates(),  # noqa: B008 (immutable)
         turn: Turn = Turn(),  # noqa: B008 (immutable)
     ) -> None:
@@ -110,7 +112,7 @@ class TableTransform:
         self.seed = seed
         self.classify = classify
         self.particles = dict(particles or {})
-        self.first = first
+        self.first, self.order = first, order
         self.conditions: tuple[str, ...] = ()
         self.coordinates, self.turn = coordinates, turn
 
@@ -147,8 +149,11 @@ class TableTransform:
         known = self._classified()
         codes = {name: self._codes(table, name, values) for name, values in known.items()}
         kinds = [name for name, pattern in self.patterns.items() if pattern.mixed is not None]
-        order = kinds if self.first is None else [self.first, *kinds]
-        self.skeleton = Skeleton.fit(known, codes, order)
+        for name in self.order:
+            if name not in known:
+                raise unknown("discrete column (in order)", name, known)
+        first = [name for name in (self.first, *self.order, *kinds) if name is not None]
+        self.skeleton = Skeleton.fit(known, codes, list(dict.fromkeys(first)))
         return self
 
     def refit_joint(self, latent: np.ndarray, weight: np.ndarray | None = None) -> None:
