@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import ConfigError
 from ...tables.transforms import TableTransform
 from ..packed import arrays, column_operations
 from ..packed.arrays import InverseArrays
@@ -280,6 +281,11 @@ def _evaluated(
     """Return a relation of columns (n, 1) by its terms, on a stack."""
     stack: list[Tensor] = []
     for code, at in terms.tolist():
+        if code > arrays.WRAP:
+            raise ConfigError(
+                "a relation uses an angle, hyperbolic or rounding function, which onnxruntime does"
+                " not have in double precision; export to C++, or leave the relation out"
+            )
         if code in arrays.VALUES:
             number = float(inverse.numbers[at])
             stack.append(columns[int(number)] if code == arrays.COLUMN else graph.constant(number))

@@ -33,6 +33,16 @@ FUNCTIONS = {
     "abs": arrays.ABS,
     "minimum": arrays.MINIMUM,
     "maximum": arrays.MAXIMUM,
+    "sin": arrays.SIN,
+    "cos": arrays.COS,
+    "tan": arrays.TAN,
+    "sinh": arrays.SINH,
+    "cosh": arrays.COSH,
+    "tanh": arrays.TANH,
+    "arcsinh": arrays.ARCSINH,
+    "rint": arrays.RINT,
+    "arctan2": arrays.ARCTAN2,
+    "hypot": arrays.HYPOT,
 }
 
 
