@@ -31,7 +31,10 @@ CHAIN: dict[str, Any] = {
         }
     },
 }
-BINS = {"GenJet_pt": [15, 20, 30, 50, 100, 200], "abs(GenJet_eta)": [0, 1.3, 2.5, 4.7]}
+BINS: dict[str, list[float]] = {
+    "GenJet_pt": [15, 20, 30, 50, 100, 200],
+    "abs(GenJet_eta)": [0, 1.3, 2.5, 4.7],
+}
 TAGS = {"Jet_btag": "GenJet_flavour == 5"}
 TOY_LEFT_OUT = ("mass", "nConstituents", "nTracks", "ptD", "width", "muonPt")
 
