@@ -118,12 +118,12 @@ class Part:
 
 
 class Steps(Part):
-    """All steps of a flow, from noise to data."""
+    """All steps of a flow, from noise to data; ``single``: in float32."""
 
     KIND = "steps"
 
-    def __init__(self, content: Content, name: str) -> None:
-        super().__init__(content, name)
+    def __init__(self, content: Content, name: str, single: bool = False) -> None:
+        super().__init__(content, name, b"single" if single else None)
         self.m, self.n_cond = self.sizes[:2]
         self._walk = function("flowbdt_walk", POINTER, POINTER, POINTER, POINTER, SIZE)
 
