@@ -1,6 +1,7 @@
 """Builds the core in C++; where there is no compiler the package is installed without it."""
 
 import os
+import platform
 import runpy
 import sys
 from pathlib import Path
@@ -13,7 +14,13 @@ FOLDER = Path("flowbdt") / "generation" / "native"
 SOURCES = runpy.run_path(str(FOLDER / "sources.py"))
 
 # the result is the same to the last bit on every machine: no -ffast-math, no contraction
-FLAGS = ["-O3", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
+FLAGS = ["-O2", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
+INSTRUCTIONS = {
+    "lanes_avx2.cpp": ["-mavx2", "-mfma"],
+    "lanes_avx512.cpp": ["-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+}
+"""What only these files may use; the core looks at the processor before it calls them."""
+
 MSVC = ["/O2", "/std:c++17", "/fp:precise", "/EHsc"]
 
 
@@ -22,6 +29,18 @@ class BuildCore(build_ext):
 
     def get_ext_filename(self, name: str) -> str:
         return os.path.join(*name.split(".")) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        compile_one = self.compiler._compile
+
+        def with_instructions(obj, src, suffix, cc_args, more, pp_opts):  # type: ignore[no-untyped-def]
+            x86 = platform.machine().lower() in ("x86_64", "amd64")
+            more = [*more, *(INSTRUCTIONS.get(Path(src).name, []) if x86 else [])]
+            compile_one(obj, src, suffix, cc_args, more, pp_opts)
+
+        if sys.platform != "win32":
+            self.compiler._compile = with_instructions
+        super().build_extension(ext)
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []
@@ -38,7 +57,7 @@ setup(
     ext_modules=[
         Extension(
             "flowbdt.generation.native.libflowbdt",
-            [str(FOLDER / "core.cpp")],
+            [str(FOLDER / name) for name in SOURCES["COMPILED"]],
             depends=[str(path) for path in FOLDER.glob("*.hpp")],
             define_macros=[("FLOWBDT_SOURCES", SOURCES["digest"]())],
             extra_compile_args=MSVC if sys.platform == "win32" else FLAGS,

@@ -34,20 +34,25 @@ def table(rng):
     return EventTable.of(x, list("abcdef"), cond=rng.normal(size=(300, 2)))
 
 
-@pytest.fixture(scope="module", params=MIXTURES)
-def model(request, tmp_path_factory):
-    """The bytes of a model, what is packed of it, and a path to write files to."""
-    path = tmp_path_factory.mktemp(request.param) / "model.flow"
-    fitted = FlowBDT(
+def small_model(preconditioner):
+    """A model of columns of every kind."""
+    return FlowBDT(
         preset="fast",
         n_steps=2,
-        preconditioner=MIXTURES[request.param],
+        preconditioner=preconditioner,
         booster={"n_estimators": 3, "max_depth": 3},
         rejection=True,
         transforms={"c": "categorical", "d": "integer", "e": "circular", "b": "rank"},
         relations=["f = minimum(a, 2) / (1 + abs(b))"],
         random_state=1,
     ).fit(table(np.random.default_rng(0)))
+
+
+@pytest.fixture(scope="module", params=MIXTURES)
+def model(request, tmp_path_factory):
+    """The bytes of a model, what is packed of it, and a path to write files to."""
+    path = tmp_path_factory.mktemp(request.param) / "model.flow"
+    fitted = small_model(MIXTURES[request.param])
     return fitted.archive_, arrays_of(fitted.flow()), path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 
 import h5py
 import numpy as np
@@ -127,8 +128,12 @@ def conditions_of(model, n):
     return cond
 
 
+def flow_of(model, **options):
+    return Flow(run_directory.Archive("model", model.archive_), **options)
+
+
 def events(model, n, first=0, **options):
-    flow = Flow(run_directory.Archive("model", model.archive_), **options)
+    flow = flow_of(model, **options)
     cond = conditions_of(model, n)
     return np.vstack([block.x for block in flow.sample_blocks(n, seed=4, cond=cond)])
 
@@ -138,8 +143,72 @@ def test_events_are_those_of_the_uncompiled_way(model):
     assert flow.compiled_flow is not None
     assert flow.compiled_inverse is not None
     ours, theirs = (events(model, 700, compiled=compiled) for compiled in (True, False))
-    same = np.isclose(ours, theirs, rtol=1e-9, atol=1e-12).all(axis=1)
+    same = np.isclose(ours, theirs, rtol=1e-9, atol=1e-9).all(axis=1)
     assert same.mean() > 0.995  # a rounding error may carry a point over a cut
+
+
+INSTRUCTIONS = ("plain", "avx2", "avx512")
+
+
+def walked(flow, n):
+    """Where the steps carry n points, the same ones for every n."""
+    x0 = np.random.default_rng(3).normal(size=(600, flow.n_latent))[:n]
+    names = flow.condition_names
+    cond = np.column_stack([np.arange(n) % 2, np.linspace(-1, 1, 600)[:n]]).astype(float)
+    cond[::3, 1] = np.nan
+    return flow.compiled_flow.run(x0, cond if names else None)
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_a_row_is_the_same_among_however_many_in_lanes(model, precision, monkeypatch):
+    whole = walked(flow_of(model, precision=precision), 600)
+    for n in (1, 3, 6, 9, 65, 257, 300):
+        assert np.array_equal(walked(flow_of(model, precision=precision), n), whole[:n])
+    for name in INSTRUCTIONS:
+        monkeypatch.setenv("FLOWBDT_LANES", name)
+        # which of the others there are depends on the processor
+        with nullcontext() if name == "plain" else suppress(InputError):
+            again = walked(flow_of(model, precision=precision), 600)
+            assert precision == "single" or again.tobytes() == whole.tobytes()
+
+
+def test_lanes_walk_as_numpy_does_and_float32_is_close(model, request):
+    # a condition of two values says nearly all: low-rank matrices lose five digits, all ways
+    hard = "low rank, conditions" in request.node.name
+    flow = flow_of(model)
+    x0 = np.random.default_rng(3).normal(size=(600, flow.n_latent))
+    cond = None
+    if flow.condition_names:
+        cond = np.column_stack([np.arange(600) % 2, np.linspace(-1, 1, 600)]).astype(float)
+        cond[::3, 1] = np.nan
+    boundaries, field = flow.sampler.boundaries, flow_of(model, compiled=False).field
+    expected = integrate(flow.sampler.solver, field, x0, boundaries, cond).x
+    moved = np.abs(walked(flow, 600) - expected).max(axis=1)
+    limit = 1e-9 if hard else 1e-12
+    assert np.mean(moved > limit) < 0.01  # or a tree's cut is crossed
+    moved = np.abs(walked(flow_of(model, precision="single"), 600) - expected).max(axis=1)
+    assert np.median(moved) < (0.1 if hard else 1e-5)
+    assert np.mean(moved > 1e-3) < (1.0 if hard else 0.01)
+
+
+def test_single_precision_is_recorded_and_refused_where_it_is_not_to_be_had():
+    model = fitted(preconditioner="gaussian")
+    flow = flow_of(model, precision="single")
+    assert flow.record(1)["precision"] == "single"
+    assert "precision" not in flow_of(model).record(1)
+    close = model.sample(50, random_state=1, precision="single").x
+    assert np.allclose(close, model.sample(50, random_state=1).x, atol=1e-3)
+    for options in ({"compiled": False}, {"sampler": {"solver": "ddpm"}}):
+        with pytest.raises(ConfigError, match="precision='double'"):
+            flow_of(model, precision="single", **options)
+    with pytest.raises(ConfigError, match="half"):
+        flow_of(model, precision="half")
+
+
+def test_unknown_instructions_are_refused(monkeypatch):
+    monkeypatch.setenv("FLOWBDT_LANES", "sse9")
+    with pytest.raises(InputError, match="sse9.*avx512"):
+        walked(flow_of(fitted(preconditioner="none")), 6)
 
 
 def test_threads_do_not_matter(model):
@@ -317,3 +386,17 @@ def test_trees_of_another_run_are_refused():
     flow._model = foreign._model
     with pytest.raises(FormatError, match="step model 0 has 2 inputs and 2 outputs"):
         flow.step_forests(0)
+
+
+def test_a_core_of_other_sources_is_not_used(monkeypatch):
+    """As after an update of an editable install."""
+    assert core._loaded.__wrapped__()[1] is None
+    monkeypatch.setattr(core.sources, "digest", lambda: "others")
+    assert "setup.py build_ext" in core._loaded.__wrapped__()[1]
+    monkeypatch.setattr(core.sources, "LIBRARY", core.sources.FOLDER / "nowhere.so")
+    assert "not built" in core._loaded.__wrapped__()[1]
+
+
+def test_arrays_with_gaps_between_their_numbers_are_refused():
+    with pytest.raises(InputError, match="contiguous"):
+        core.memory(np.zeros((4, 4))[:, ::2])

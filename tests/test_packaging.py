@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -114,3 +119,46 @@ def test_citation_is_valid_yaml_with_the_fields_that_the_format_needs():
 
 def test_licence_is_mit():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+WITHOUT_CORE = """
+import sys, warnings
+import numpy as np, flowbdt
+from flowbdt.errors import SlowWarning
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        events = flowbdt.FlowBDT.load(sys.argv[1]).sample(20, random_state=1).x
+    sampler = flowbdt.open_sampler(sys.argv[1], random_state=1)
+    one = sampler.one()
+print(flowbdt.__file__)
+print(*(w.message for w in caught if issubclass(w.category, SlowWarning)), sep="\\n")
+np.save(sys.argv[2], [*events, one])
+"""
+
+
+@pytest.mark.slow
+def test_an_installation_without_a_compiler_generates_by_xgboost_and_says_so_once(tmp_path):
+    source, home = tmp_path / "source", tmp_path / "home"
+    built = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "flowbdt", source / "flowbdt", ignore=built)
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"]
+    env = {**os.environ, "CC": "false", "CXX": "false", "PYTHONPATH": str(home)}
+    done = subprocess.run(
+        [*install, "--target", str(home), str(source)], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    model = ROOT / "tests" / "assets" / "model_v5.flowbdt"
+    command = [sys.executable, "-c", WITHOUT_CORE, str(model), str(tmp_path / "events.npy")]
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    place, said = done.stdout.splitlines()
+    assert place.startswith(str(home))
+    assert "its core was not built: install a C++17 compiler" in said
+    *events, one = np.load(tmp_path / "events.npy")
+    expected = np.load(model.with_name("model_v5_events.npy"))
+    np.testing.assert_allclose(events, expected, rtol=1e-6)
+    np.testing.assert_allclose(one, expected[0], rtol=1e-6)

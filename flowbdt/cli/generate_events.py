@@ -46,6 +46,13 @@ sampling = options.combined(
     show_default=True,
     help="Missing values as in the training table, or complete rows.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["double", "single"]),
+    default="double",
+    show_default=True,
+    help="Steps in float64, or in float32: less than half the time.",
+)
 @options.file("--given", help="Table with some of the columns; the others are drawn given them.")
 @sampling
 @options.quiet
@@ -57,6 +64,7 @@ def generate_command(
     no_compile: bool,
     resume: bool,
     missing: str,
+    precision: str,
     sampler: dict[str, Any] | None,
     cond: Path | None,
     source: Path | None,
@@ -71,11 +79,12 @@ def generate_command(
     compiled = False if no_compile else None
     if given is not None:
         reason = "with --given events are drawn from the closed form, in one go"
-        options.refuse_given(reason, "source", "sampler", "resume", "block_rows")
+        options.refuse_given(reason, "source", "sampler", "resume", "block_rows", "precision")
         inputs.pop("resume", None), inputs.pop("block_rows", None)
         _write_completed(run, given, output, compiled, events, 1, cond=cond, **inputs)
         return
-    flow = Flow(open_run(run), sampler=sampler, compiled=compiled, missing=missing)
+    how: dict[str, Any] = {"compiled": compiled, "missing": missing, "precision": precision}
+    flow = Flow(open_run(run), sampler=sampler, **how)
     if events is None and cond is None and source is None:
         raise InputError("say how many events to generate: -n 100000")
     n = number_of_events(events, cond, source)

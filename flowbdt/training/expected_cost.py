@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataWarning
-from ..trees.base import KEPT_BYTES
+from ..trees.base import kept_bytes
 from .noisy_pairs import valid_repeats
 
 if TYPE_CHECKING:
@@ -98,10 +98,12 @@ def estimate(
         "labels": 4 * rows * n_outputs,
         "gradients": n_rows * (width * per_output + 16 * sought) + 4 * n_valid * width,
         "bins": 2 * rows * n_inputs,
-        "inputs": min(4 * rows * n_inputs, KEPT_BYTES),
         "histograms": nodes * n_inputs * bins * sought * HISTOGRAM_BYTES,
         "trees": trees * 2 * nodes * (4 * leaf + 64),
     }
+    # gone before there are gradients
+    kept = min(4 * n_rows * n_inputs, kept_bytes(n_rows, width))
+    size["inputs"] = max(kept - size["gradients"], 0)
     return Cost({name: n / MIB for name, n in size.items()}, work)
 
 
@@ -153,8 +155,8 @@ def describe_cost(plan: Mapping[str, Any], n_steps: int) -> str:
     step = step_cost(plan)
     return (
         f"# expected: at most {step.memory_mib:.0f} MiB and {_duration(step.cpu_seconds)} of CPU"
-        f" time per step, {_duration(n_steps * step.cpu_seconds)} in all, on one core and without"
-        " the closed-form velocity"
+        f" time per step, {_duration(n_steps * step.cpu_seconds)} in all, on one core; fit and"
+        " velocity of the closed form and a rejection come on top"
     )
 
 

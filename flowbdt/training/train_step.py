@@ -74,8 +74,7 @@ def train_velocity(
         n_threads=n_threads,
         refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
     )
-    without_trees = None if valid is None else _root_mean_square(valid)
-    learned = {**model.summary, "valid_rmse_without_trees": without_trees, "rows": train.n_rows}
+    learned = {**model.summary, "rows": train.n_rows}
     return model.to_bytes(), learned
 
 
@@ -92,14 +91,3 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
         return pairs, None
     held_out = LatentEvents(rows=np.flatnonzero(valid & weighted), **arrays)
     return pairs, pairs_of_task(task, held_out, inputs, "valid", valid_repeats(task["noise"]))
-
-
-def _root_mean_square(pairs: NoisyPairs) -> float:
-    """Return the loss on validation events if the trees predicted zero."""
-    total = weight = 0.0
-    for batch in pairs:
-        share = np.ones(len(batch.target)) if batch.weight is None else batch.weight
-        # no inner product: BLAS adds in an order that depends on where the numbers lie in memory
-        total += float(np.sum(share * np.mean(batch.target.astype(np.float64) ** 2, axis=1)))
-        weight += float(share.sum())
-    return float(np.sqrt(total / weight))

@@ -7,8 +7,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-KEPT_BYTES = 2**25
-"""Inputs up to this size are kept while the bins are made."""
+KEPT_BYTES = 2**28
+GRADIENT_BYTES = 20
+"""Inputs up to this size are kept while the bins are made, larger ones as long as gradients take
+more once the inputs are gone: so many bytes for each row and output of vector leaves."""
+
+
+def kept_bytes(n_rows: int, width: int) -> int:
+    """Return up to which size the inputs of rows are kept; ``width`` outputs share a booster."""
+    return max(KEPT_BYTES, GRADIENT_BYTES * n_rows * width)
 
 
 class Batch(NamedTuple):

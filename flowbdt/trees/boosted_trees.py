@@ -136,13 +136,16 @@ class BoostedTrees:
         if not ours["n_estimators"]:
             settings["base_score"] = 0.0
         max_bin = int(settings.get("max_bin", 256))
-        draws = Draws(train, refresh, max_bin, n_threads)
+        outputs = ranges(train.n_outputs, ours["outputs_per_group"])
+        options = max(group.stop - group.start for group in outputs), max_bin, n_threads
+        draws = Draws(train, refresh, *options)
         bins = draws.table.matrix
-        checked = None if valid is None else Table(valid, max_bin, n_threads, bins=bins)
+        checked = None if valid is None else Table(valid, *options, bins=bins)
+        without_trees = None if checked is None else checked.loss_without_trees()
         del bins  # its memory is needed when the noise is redrawn
         groups = [
-            Group(number, outputs, settings, ours["split_outputs"], ours["early_stopping_rounds"])
-            for number, outputs in enumerate(ranges(train.n_outputs, ours["outputs_per_group"]))
+            Group(number, group, settings, ours["split_outputs"], ours["early_stopping_rounds"])
+            for number, group in enumerate(outputs)
         ]
         _grow(groups, draws, checked, ours["n_estimators"])
         self._boosters = [group.booster for group in groups]
@@ -151,6 +154,7 @@ class BoostedTrees:
             "draws": draws.n_draws,
             "train_rmse": _together(groups, "train_rmse"),
             "valid_rmse": None if checked is None else _together(groups, "valid_rmse"),
+            "valid_rmse_without_trees": without_trees,
         }
         return self
 

@@ -11,7 +11,7 @@ import xgboost as xgb
 from xgboost.objective import TreeObjective
 
 from ..seeding import derive, stream
-from .base import KEPT_BYTES, BatchSource
+from .base import BatchSource, kept_bytes
 from .binned_rows import Signals, binned, signals_held
 
 GROWTH = 20
@@ -64,12 +64,12 @@ class _Passes:
     """Hands a BatchSource to XGBoost and gathers the labels.
 
     XGBoost passes over the rows four times and more. A closed-form velocity makes a batch dear, so
-    inputs made in the first pass are kept for the others, up to `KEPT_BYTES`; of a larger table
+    inputs made in the first pass are kept for the others, up to ``most`` bytes; of a larger table
     every pass makes the batches anew, so that memory does not grow with the repetitions of noise.
     """
 
-    def __init__(self, source: BatchSource) -> None:
-        self._source = source
+    def __init__(self, source: BatchSource, most: int) -> None:
+        self._source, self._most = source, most
         self._kept: list[tuple[np.ndarray, np.ndarray | None]] = []
         self.label = np.empty((source.n_rows, source.n_outputs), dtype=np.float32)
 
@@ -79,14 +79,16 @@ class _Passes:
     def _made(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         row, size, kept = 0, 0, []
         for batch in self._source:
+            if not row:
+                self.first_row = batch.inputs[:1].copy()
             self.label[row : row + len(batch.target)] = batch.target
             row += len(batch.target)
             size += batch.inputs.nbytes
             kept.append((batch.inputs, batch.weight))
-            if size > KEPT_BYTES:
+            if size > self._most:
                 kept.clear()
             yield batch.inputs, batch.weight
-        self._kept = kept if size <= KEPT_BYTES else []
+        self._kept = kept if size <= self._most else []
 
     def released_label(self) -> np.ndarray:
         """Return the labels and forget all rows.
@@ -104,20 +106,29 @@ class Table:
 
     The float inputs are gone before gradients take more room. Labels are set at once: handed
     in by batches, XGBoost's growing buffer would end up to twice as large as they are. ``bins`` is
-    a table whose bins are used; None makes them from the rows.
+    a table whose bins are used; None makes them from the rows. ``width`` outputs share a booster.
     """
 
     def __init__(
         self,
         source: BatchSource,
+        width: int,
         max_bin: int,
         n_threads: int,
         bins: xgb.QuantileDMatrix | None = None,
     ) -> None:
-        passes = _Passes(source)
+        passes = _Passes(source, kept_bytes(source.n_rows, width))
         self.matrix = binned_passes(passes, max_bin=max_bin, ref=bins, nthread=n_threads)
-        self._label = passes.released_label()
+        self.first_row, self._label = passes.first_row, passes.released_label()
         self._n_outputs, self._labelled = source.n_outputs, slice(0, 0)
+
+    def loss_without_trees(self) -> float:
+        """Return the root of the mean squared label, by weight; before any group has its labels."""
+        weight = self.matrix.get_weight()
+        share = weight.astype(np.float64) if len(weight) else np.ones(len(self._label))
+        # no inner product: BLAS adds in an order that depends on where the numbers lie in memory
+        total = np.sum(share * np.mean(self._label.astype(np.float64) ** 2, axis=1))
+        return float(np.sqrt(total / share.sum()))
 
     def labelled(self, outputs: slice) -> xgb.QuantileDMatrix:
         """Return the matrix with the labels of these outputs (a range without gaps)."""
@@ -135,13 +146,15 @@ class Draws:
     ``refresh`` is the least number of rounds between two draws; 0: one draw for all.
     """
 
-    def __init__(self, source: BatchSource, refresh: int, max_bin: int, n_threads: int) -> None:
+    def __init__(
+        self, source: BatchSource, refresh: int, width: int, max_bin: int, n_threads: int
+    ) -> None:
         self._source, self._refresh = source, refresh
-        self._options = (max_bin, n_threads)
+        self._options = (width, max_bin, n_threads)
         self.table, self.n_draws = Table(source, *self._options), 1
         if refresh:  # one row keeps the bins while the table itself makes room for the next
-            row = next(iter(source)).inputs[:1]
-            self._bins = binned(row, ref=self.table.matrix, max_bin=max_bin, nthread=n_threads)
+            options: dict[str, Any] = {"max_bin": max_bin, "nthread": n_threads}
+            self._bins = binned(self.table.first_row, ref=self.table.matrix, **options)
 
     def until(self, first: int, n_rounds: int) -> int:
         """Return the round up to which a draw is used whose first round is ``first``."""

@@ -3,10 +3,12 @@
 // A part is made of the arrays of one file, checked when it is opened. It never changes, so that
 // any number of threads may use it; each call takes working memory of its own.
 
+#include <cstdlib>
 #include <mutex>
 
 #include "discrete.hpp"
 #include "flowbdt.hpp"
+#include "lanes_walker.hpp"
 #include "showers.hpp"
 
 #ifdef _WIN32
@@ -54,8 +56,8 @@ int guarded(Do&& work) {
 template <class T>
 class Pool {
  public:
-  template <class... From>
-  std::unique_ptr<T> take(From&&... from) {
+  template <class Make>
+  std::unique_ptr<T> take(Make&& make) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!free_.empty()) {
@@ -64,7 +66,7 @@ class Pool {
         return last;
       }
     }
-    return std::make_unique<T>(std::forward<From>(from)...);
+    return make();
   }
 
   void give_back(std::unique_ptr<T> one) {
@@ -82,6 +84,24 @@ struct WayMemory {
   explicit WayMemory(const detail::Way& way) : latent(way.n_values() + 1), stack(way.deepest()) {}
 };
 
+/// Kernels for events in SIMD lanes; null if this compiler knows no vectors. FLOWBDT_LANES asks for
+/// those of one instruction set, to compare them.
+const lanes::Kernels* kernels() {
+  const char* name = std::getenv("FLOWBDT_LANES");
+  if (name != nullptr && *name == 0) name = nullptr;
+  const lanes::Kernels* found = lanes::kernels(name);
+  if (name != nullptr && found == nullptr)
+    throw ArgumentError(std::string("FLOWBDT_LANES is '") + name +
+                        "', which this processor or this build does not know; it may be avx512,"
+                        " avx2 or plain, or unset for the fastest");
+  return found;
+}
+
+void quicken(detail::Trees& trees) {
+  if (const lanes::Kernels* found = kernels())
+    trees.faster = std::make_shared<lanes::TreeSums>(trees, *found);
+}
+
 bool has_gap(const float* x, std::size_t n) {
   return std::any_of(x, x + n, [](float value) { return value != value; });
 }
@@ -91,9 +111,20 @@ bool has_gap(const float* x, std::size_t n) {
 struct FlowbdtSteps {
   detail::File file;
   detail::Steps steps;
+  std::unique_ptr<lanes::LaneSteps> in_lanes;
   Pool<detail::Walker> walkers;
 
-  explicit FlowbdtSteps(detail::File&& from) : file(std::move(from)), steps(file) {}
+  FlowbdtSteps(detail::File&& from, bool single) : file(std::move(from)), steps(file) {
+    const lanes::Kernels* found = kernels();
+    if (single && found == nullptr)
+      throw ArgumentError("single precision needs a core that was built by GCC or Clang; use double");
+    if (single) in_lanes = std::make_unique<lanes::LaneStepsOf<float>>(steps, *found);
+    else if (found != nullptr) in_lanes = std::make_unique<lanes::LaneStepsOf<double>>(steps, *found);
+  }
+
+  std::unique_ptr<detail::Walker> walker() const {
+    return in_lanes ? in_lanes->walker() : std::make_unique<detail::Walker>(steps);
+  }
 };
 
 struct FlowbdtForm {
@@ -140,11 +171,11 @@ CORE_API const char* flowbdt_error() { return last_error.c_str(); }
 // Each `open` reads a file of `size` bytes that begin at `bytes`, which must stay there if they are
 // aligned; `name` is for messages. It tells the sizes of the part.
 
-/// {latent columns, conditions}
-CORE_API int flowbdt_open_steps(const void*, const void* bytes, std::size_t size, const char* name,
+/// {latent columns, conditions}; not null if `single`: walks in float32.
+CORE_API int flowbdt_open_steps(const void* single, const void* bytes, std::size_t size, const char* name,
                                 FlowbdtSteps** result, std::size_t* sizes) {
   return guarded([&] {
-    *result = new FlowbdtSteps(file_of(bytes, size, name));
+    *result = new FlowbdtSteps(file_of(bytes, size, name), single != nullptr);
     sizes[0] = (*result)->steps.m;
     sizes[1] = (*result)->steps.n_cond;
   });
@@ -158,6 +189,7 @@ CORE_API int flowbdt_open_form(const FlowbdtSteps* of, const void* bytes, std::s
     auto form = std::unique_ptr<FlowbdtForm>(new FlowbdtForm{file_of(bytes, size, name), {}});
     form->form = detail::Form(form->file, steps.m, steps.n_cond, steps.walk.n_steps());
     form->file.require(steps.takes(form->form), "closed forms");
+    if (of->in_lanes) of->in_lanes->prepare(form->form);
     *result = form.release();
   });
 }
@@ -168,6 +200,7 @@ CORE_API int flowbdt_open_trees(const char* part, const void* bytes, std::size_t
   return guarded([&] {
     auto trees = std::unique_ptr<FlowbdtTrees>(new FlowbdtTrees{file_of(bytes, size, name), {}});
     trees->trees = detail::Trees(trees->file, part);
+    quicken(trees->trees);
     sizes[0] = trees->trees.n_inputs();
     sizes[1] = trees->trees.n_outputs();
     *result = trees.release();
@@ -193,8 +226,9 @@ CORE_API int flowbdt_open_discrete(const void*, const void* bytes, std::size_t s
                                    const char* name, FlowbdtDiscrete** result,
                                    std::size_t* sizes) {
   return guarded([&] {
-    *result = new FlowbdtDiscrete{file_of(bytes, size, name)};
-    const detail::Discrete& discrete = (*result)->discrete;
+    auto part = std::unique_ptr<FlowbdtDiscrete>(new FlowbdtDiscrete{file_of(bytes, size, name)});
+    quicken(part->discrete.trees());
+    const detail::Discrete& discrete = (*result = part.release())->discrete;
     sizes[0] = discrete.d();
     sizes[1] = discrete.n_known();
     sizes[2] = discrete.n_columns();
@@ -225,7 +259,7 @@ CORE_API void flowbdt_close_showers(FlowbdtShowers* part) { delete part; }
 CORE_API int flowbdt_walk(FlowbdtSteps* part, const FlowbdtForm* form, double* x,
                           const double* cond, std::size_t n) {
   return guarded([&] {
-    auto walker = part->walkers.take(part->steps);
+    auto walker = part->walkers.take([&] { return part->walker(); });
     walker->run(x, cond, n, form == nullptr ? nullptr : &form->form);
     part->walkers.give_back(std::move(walker));
   });
@@ -255,7 +289,7 @@ CORE_API int flowbdt_restore(FlowbdtColumns* part, const double* z, const double
     const detail::Way& way = part->way;
     if (cond == nullptr && way.needs_conditions())
       throw ArgumentError("a relation reads conditions, got none");
-    auto memory = part->memory.take(way);
+    auto memory = part->memory.take([&] { return std::make_unique<WayMemory>(way); });
     *undefined = 0;
     for (std::size_t r = 0; r < n; ++r)
       *undefined += way.restore(z + r * way.n_latent(),

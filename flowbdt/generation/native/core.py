@@ -31,15 +31,18 @@ ERRORS: dict[int, type[Exception]] = {1: FormatError, 2: InputError}
 def _loaded() -> tuple[Any, str | None]:
     """Return the library, or None and why it cannot be used."""
     if not sources.LIBRARY.exists():
-        return None, f"its core was not built: {ADVICE}"
+        return None, f"the compiled core was not built: {ADVICE}"
     try:
         library = ctypes.CDLL(str(sources.LIBRARY))
         library.flowbdt_sources.restype = library.flowbdt_error.restype = ctypes.c_char_p
         built_from = library.flowbdt_sources().decode()
     except (OSError, AttributeError) as error:
-        return None, f"its core cannot be loaded ({error}): {ADVICE}"
+        return None, f"the compiled core cannot be loaded ({error}): {ADVICE}"
     if built_from != sources.digest():
-        return None, f"its core was built from other sources than those beside it: {ADVICE}"
+        return (
+            None,
+            f"the compiled core was built from other sources than those beside it: {ADVICE}",
+        )
     return library, None
 
 
@@ -70,9 +73,18 @@ def function(name: str, *kinds: Any) -> Any:
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_size_t
 
 
-def address(array: np.ndarray) -> int:
-    """Return where the numbers of an array begin."""
-    return int(array.ctypes.data)
+MEMORY: Any = ctypes.c_char * 0
+"""At the memory of an array: made six times faster than ``array.ctypes``."""
+
+
+def memory(array: np.ndarray) -> Any:
+    """Return the memory of a contiguous array as an argument of the core."""
+    try:
+        return MEMORY.from_buffer(array)
+    except TypeError:  # read-only, or not contiguous
+        if not array.flags.c_contiguous:
+            raise InputError("the core reads contiguous arrays only") from None
+        return array.ctypes.data
 
 
 def contiguous(array: Any, shape: tuple[int, ...], what: str, kind: Any = np.float64) -> np.ndarray:
@@ -94,24 +106,24 @@ class Part:
     """Most numbers that the core tells of a part."""
 
     def __init__(self, content: Content, name: str, more: Any = None) -> None:
-        memory = np.frombuffer(content, np.uint8)
+        whole = np.frombuffer(content, np.uint8)
         handle, sizes = POINTER(), (SIZE * self.N_SIZES)()
         kinds = (POINTER, POINTER, SIZE, ctypes.c_char_p, POINTER, POINTER)
         opened = function(f"flowbdt_open_{self.KIND}", *kinds)
-        opened(more, address(memory), len(memory), name.encode(), ctypes.byref(handle), sizes)
-        self._memory, self.handle, self.sizes = memory, handle.value, tuple(sizes)
+        opened(more, memory(whole), len(whole), name.encode(), ctypes.byref(handle), sizes)
+        self._content, self.handle, self.sizes = whole, handle.value, tuple(sizes)
         close = _loaded()[0][f"flowbdt_close_{self.KIND}"]
         close.argtypes, close.restype = (POINTER,), None
         weakref.finalize(self, close, self.handle)
 
 
 class Steps(Part):
-    """All steps of a flow, from noise to data."""
+    """All steps of a flow, from noise to data; ``single``: in float32."""
 
     KIND = "steps"
 
-    def __init__(self, content: Content, name: str) -> None:
-        super().__init__(content, name)
+    def __init__(self, content: Content, name: str, single: bool = False) -> None:
+        super().__init__(content, name, b"single" if single else None)
         self.m, self.n_cond = self.sizes[:2]
         self._walk = function("flowbdt_walk", POINTER, POINTER, POINTER, POINTER, SIZE)
 
@@ -122,7 +134,7 @@ class Steps(Part):
         known, where the steps cannot tell it.
         """
         given = None if form is None else form.handle
-        self._walk(self.handle, given, x.ctypes.data, cond.ctypes.data, len(x))
+        self._walk(self.handle, given, memory(x), memory(cond), len(x))
 
     step_one = walk
 
@@ -155,7 +167,7 @@ class Trees(Part):
         if rows.ndim != 2 or rows.shape[1] != self.n_inputs:
             raise InputError(f"trees of {self.n_inputs} inputs cannot take shape {rows.shape}")
         result = np.empty((len(rows), self.n_outputs), dtype=np.float32)
-        self._predict(self.handle, rows.ctypes.data, len(rows), result.ctypes.data)
+        self._predict(self.handle, memory(rows), len(rows), memory(result))
         return result
 
 
@@ -178,9 +190,9 @@ class Columns(Part):
         given, undefined = None, SIZE()
         if self._takes_conditions:
             cond = contiguous(cond, (len(z), self.n_cond), "conditions")
-            given = cond.ctypes.data
+            given = memory(cond)
         counted = ctypes.byref(undefined)
-        self._restore(self.handle, z.ctypes.data, given, x.ctypes.data, len(z), counted)
+        self._restore(self.handle, memory(z), given, memory(x), len(z), counted)
         return undefined.value
 
 
@@ -205,6 +217,6 @@ class Discrete(Part):
         if x.shape != (n, self.n_columns) or x.dtype != np.float64 or not x.flags.c_contiguous:
             raise InputError(f"rows of {self.n_columns} columns are needed, got shape {x.shape}")
         codes = np.empty((n, self.n_discrete), dtype=np.int64)
-        places = (each.ctypes.data for each in (x, known, uniform, codes))
+        places = (memory(each) for each in (x, known, uniform, codes))
         self._draw(self.handle, *places, n)
         return codes

@@ -33,6 +33,7 @@ class Discrete {
   }
 
   std::size_t d() const { return d_; }
+  Trees& trees() { return trees_; }
   std::size_t n_known() const { return n_known_; }
   std::size_t n_columns() const { return forests_.size - 1; }
 

@@ -97,10 +97,17 @@ class NativeFlow:
     arrays : of `pack_steps.step_arrays`
     inputs : of each step model, for closed forms that the core cannot work out itself
     n_threads : threads for many rows
+    single : in float32 instead of float64
     """
 
-    def __init__(self, arrays: Arrays, inputs: Sequence[StepInputs], n_threads: int = 1) -> None:
-        self._steps = core.Steps(file_bytes(arrays), HERE)
+    def __init__(
+        self,
+        arrays: Arrays,
+        inputs: Sequence[StepInputs],
+        n_threads: int = 1,
+        single: bool = False,
+    ) -> None:
+        self._steps = core.Steps(file_bytes(arrays), HERE, single)
         self.m, self.n_cond = self._steps.m, self._steps.n_cond
         self._asks = "mixture.means" not in arrays and bool(arrays["form.sizes"][0])
         self._inputs, self.n_threads = inputs, n_threads

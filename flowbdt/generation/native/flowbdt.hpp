@@ -79,6 +79,9 @@ constexpr std::size_t kRows = 64;
 /// Rows whose inner variables are in the cache together.
 constexpr std::size_t kTogether = 4;
 
+/// With fewer rows trees are evaluated one row after the other.
+constexpr std::size_t kFewest = 6;
+
 /// Trees that are walked side by side: none waits for the memory of another.
 constexpr std::size_t kGroup = 8;
 
@@ -368,6 +371,14 @@ inline std::size_t filled(std::size_t width) {
   return by_four % 16 == 12 ? by_four + 4 : by_four;
 }
 
+/// Something that sums up trees faster than `Trees` itself, with the same bits.
+class TreeSums {
+ public:
+  virtual ~TreeSums() = default;
+  virtual void sum(std::size_t begin, std::size_t end, const float* x, std::size_t n,
+                   float* total) const = 0;
+};
+
 class Trees {
  public:
   Trees() = default;
@@ -376,9 +387,9 @@ class Trees {
     const auto sizes = file.sizes(name, 2);
     n_inputs_ = sizes[0];
     const auto table = file.get<std::int64_t>(name + ".table");
-    const auto feature = file.get<std::uint16_t>(name + ".feature");
-    const auto threshold = file.get<float>(name + ".threshold", feature.size);
-    const auto missing = file.get<std::uint8_t>(name + ".missing", feature.size);
+    const auto feature = feature_ = file.get<std::uint16_t>(name + ".feature");
+    const auto threshold = threshold_ = file.get<float>(name + ".threshold", feature.size);
+    const auto missing = missing_ = file.get<std::uint8_t>(name + ".missing", feature.size);
     leaves_ = file.get<float>(name + ".leaves");
     base_ = file.get<float>(name + ".base");
     file.require(table.size % 7 == 0, "forests");
@@ -416,10 +427,22 @@ class Trees {
   /// Numbers from one row of sums to the next: leaves are filled up with zeros.
   std::size_t across() const { return across_; }
 
+  const std::vector<Forest>& forests() const { return forests_; }
+  const Span<std::uint16_t>& feature() const { return feature_; }
+  const Span<float>& threshold() const { return threshold_; }
+  const Span<std::uint8_t>& missing() const { return missing_; }
+  const Span<float>& leaves() const { return leaves_; }
+  const Span<float>& base() const { return base_; }
+
+  /// Sums up several rows, if there is something.
+  std::shared_ptr<const TreeSums> faster;
+
   /// Sets `total` (n, across) to what the forests `begin` to `end` say of the inputs (n, stride).
   void sum(std::size_t begin, std::size_t end, const float* x, std::size_t n, std::size_t stride,
            bool gaps, float* total) const {
     std::fill(total, total + n * across_, 0.0f);
+    if (faster != nullptr && n >= kFewest && stride == n_inputs_)
+      return faster->sum(begin, end, x, n, total);
     for (std::size_t f = begin; f < end; ++f)
       for (std::size_t r = 0; r < n; ++r)
         std::copy_n(base_.data + forests_[f].base, forests_[f].width,
@@ -484,7 +507,9 @@ class Trees {
 
   std::vector<Forest> forests_;
   std::vector<Node> nodes_;
-  Span<float> leaves_, base_;
+  Span<std::uint16_t> feature_;
+  Span<std::uint8_t> missing_;
+  Span<float> threshold_, leaves_, base_;
   std::size_t n_inputs_ = 0, n_outputs_ = 0, across_ = 0;
 };
 
@@ -504,6 +529,7 @@ struct Form {
   Span<double> numbers;
   std::vector<std::int64_t> own_where;
   std::vector<double> own_numbers;
+  std::shared_ptr<const void> in_lanes;  // the same in another order, for whoever put it there
 
   Form() = default;
 
@@ -1264,14 +1290,15 @@ class Way {
     std::size_t top = 0;
     for (std::int64_t q = begin; q < end; ++q) {
       const std::int64_t code = terms_.data[2 * q];
-      const double value = numbers_.data[terms_.data[2 * q + 1]];
-      if (code == kColumn || code == kNumber) {
+      if (code == kColumn || code == kNumber) {  // only these have a number
+        const double value = numbers_.data[terms_.data[2 * q + 1]];
         const std::size_t place = code == kColumn ? static_cast<std::size_t>(value) : 0;
         stack[top] = code == kNumber         ? value
                      : place < n_columns_ ? x[place]
                      : place < n_all()    ? learned[place - n_columns_]
                                           : cond[place - n_all()];
-        known = known && !std::isnan(stack[top++]);
+        known = known && !std::isnan(stack[top]);
+        ++top;
       } else if (takes_one(code)) {
         stack[top - 1] = single(code, stack[top - 1]);
       } else {
@@ -1376,6 +1403,7 @@ class Walker {
     room_.fit(steps.form);
     fit(1);
   }
+  virtual ~Walker() = default;
 
   /// Carries n points x (n, m) in place; the known ones of the conditions (n, c) are told by the
   /// closed form `given`, or are those that are not NaN.
@@ -1393,6 +1421,37 @@ class Walker {
       const Form& form = given != nullptr ? *given : form_of(cond + low * n_cond, gaps);
       walk(form, x + low * steps_.m, cond + low * n_cond, high - low, gaps);
     }
+  }
+
+ protected:
+  /// Is called with a form that this walker made.
+  virtual void prepare(Form&) const {}
+
+  /// Carries rows with the same known conditions.
+  virtual void walk(const Form& form, double* x, const double* cond, std::size_t n, bool gaps) {
+    const Walk& walk = steps_.walk;
+    const Trees& trees = steps_.trees;
+    const std::size_t m = steps_.m, n_cond = steps_.n_cond;
+    for (std::size_t e = 0; e < walk.step.size; ++e) {
+      move(e, x, n);
+      const std::size_t s = static_cast<std::size_t>(walk.step[e]);
+      double* velocity = slot(walk.slot[e]);
+      for (std::size_t low = 0; low < n; low += kRows) {
+        const std::size_t rows = std::min(kRows, n - low);
+        const double* points = x + low * m;
+        if (form.kind != kNone) ClosedForm(form, s, room_)(points, cond + low * n_cond, n_cond, rows);
+        closed_velocity(form, s, points, rows, velocity + low * m);
+        fill_inputs(form, s, points, cond + low * n_cond, rows,
+                    inputs_.data() + low * trees.n_inputs());
+      }
+      trees.sum(static_cast<std::size_t>(walk.forests[s]),
+                static_cast<std::size_t>(walk.forests[s + 1]), inputs_.data(), n,
+                trees.n_inputs(), gaps, total_.data());
+      for (std::size_t r = 0; r < n; ++r)
+        for (std::size_t j = 0; j < m; ++j)
+          velocity[r * m + j] += static_cast<double>(total_[r * trees.across() + j]);
+    }
+    move(walk.step.size, x, n);
   }
 
  private:
@@ -1423,38 +1482,13 @@ class Walker {
       FormBuilder builder(steps_.mixture, steps_.form, observed);
       found = forms_.emplace(observed, builder.build()).first;
       room_.fit(*found->second);
+      prepare(*found->second);
     }
     return *found->second;
   }
 
   double* slot(std::int64_t number) {
     return slots_.data() + static_cast<std::size_t>(number) * rows_ * steps_.m;
-  }
-
-  void walk(const Form& form, double* x, const double* cond, std::size_t n, bool gaps) {
-    const Walk& walk = steps_.walk;
-    const Trees& trees = steps_.trees;
-    const std::size_t m = steps_.m, n_cond = steps_.n_cond;
-    for (std::size_t e = 0; e < walk.step.size; ++e) {
-      move(e, x, n);
-      const std::size_t s = static_cast<std::size_t>(walk.step[e]);
-      double* velocity = slot(walk.slot[e]);
-      for (std::size_t low = 0; low < n; low += kRows) {
-        const std::size_t rows = std::min(kRows, n - low);
-        const double* points = x + low * m;
-        if (form.kind != kNone) ClosedForm(form, s, room_)(points, cond + low * n_cond, n_cond, rows);
-        closed_velocity(form, s, points, rows, velocity + low * m);
-        fill_inputs(form, s, points, cond + low * n_cond, rows,
-                    inputs_.data() + low * trees.n_inputs());
-      }
-      trees.sum(static_cast<std::size_t>(walk.forests[s]),
-                static_cast<std::size_t>(walk.forests[s + 1]), inputs_.data(), n,
-                trees.n_inputs(), gaps, total_.data());
-      for (std::size_t r = 0; r < n; ++r)
-        for (std::size_t j = 0; j < m; ++j)
-          velocity[r * m + j] += static_cast<double>(total_[r * trees.across() + j]);
-    }
-    move(walk.step.size, x, n);
   }
 
   void closed_velocity(const Form& form, std::size_t s, const double* x, std::size_t n,

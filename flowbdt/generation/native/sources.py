@@ -7,6 +7,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
+COMPILED = ("core.cpp", "lanes.cpp", "lanes_avx2.cpp", "lanes_avx512.cpp", "lanes_plain.cpp")
+"""What is compiled, in this order; kernels once for each set of instructions."""
+
 LIBRARY = FOLDER / "libflowbdt.so"
 """Where the build puts the core, on every system."""
 
@@ -14,6 +17,6 @@ LIBRARY = FOLDER / "libflowbdt.so"
 def digest() -> str:
     """Return what tells whether a library was built from the sources beside it."""
     found = hashlib.sha256()
-    for path in sorted([FOLDER / "core.cpp", *FOLDER.glob("*.hpp")]):
+    for path in sorted([*(FOLDER / name for name in COMPILED), *FOLDER.glob("*.hpp")]):
         found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()[:32]
