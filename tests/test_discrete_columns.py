@@ -392,13 +392,16 @@ def test_one_compiled_pass_draws_what_the_classifiers_draw_one_by_one(name, requ
     flow = request.getfixturevalue(name).flow()
     discrete, rows = flow.generator.discrete, np.arange(3000, 5000)
     latent = np.random.default_rng(0).normal(size=(2000, flow.transform.joint.mean.size))
-    of_rows = None, 5, rows, 1
+    of_rows = None, 5, rows, 0
     values, codes = discrete.columns(latent, *of_rows)
     unknown = np.full(codes.shape, -1)
     expected = discrete.columns_given(None, latent, *of_rows, unknown)
-    assert discrete.at_once is not None
+    assert discrete.is_compiled
     assert np.array_equal(values, expected[0])
     assert np.array_equal(codes, expected[1])
+    points = flow.transform.joint.forward(latent)
+    complete = discrete.completed(values, codes, 5, rows, None)
+    np.testing.assert_allclose(flow.generator.columns_of(points, 5, rows, None), complete)
 
 
 def test_what_was_found_can_be_set(repeats, mixed_model):

@@ -45,7 +45,12 @@ class DiscreteColumns:
         self._transform, n_columns = transform, len(transform.names)
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
         self._classifiers, self._log_odds, self._first = classifiers, log_odds, first
-        self.at_once = at_once
+        self._at_once = at_once
+
+    @property
+    def is_compiled(self) -> bool:
+        """True if all codes of rows of which nothing is known are drawn in one compiled pass."""
+        return self._at_once is not None
 
     @property
     def keeps_shares(self) -> bool:
@@ -75,13 +80,20 @@ class DiscreteColumns:
         ``latent`` (n, m) are their latent columns before the joint transform, ``rows`` (n,) their
         numbers; ``cond`` (n, c) is in the units of the table.
         """
-        if self.at_once is not None:
-            keys = [(k, attempt) for k in range(len(self._classifiers))]
-            uniform = row_numbers(seed, "classify", rows, keys)
+        if self.is_compiled:
             x = self._transform.columns_of(latent, cond)
-            return x, self.at_once.draw(x.copy(), self._known(x, cond), uniform)
+            return x, self.codes(x, cond, seed, rows, attempt)
         known = np.full((len(latent), len(self._classifiers)), -1)
         return self.columns_given(None, latent, cond, seed, rows, attempt, known)[:2]
+
+    def codes(
+        self, x: np.ndarray, cond: np.ndarray | None, seed: int, rows: np.ndarray, attempt: int
+    ) -> np.ndarray:
+        """Return the codes (n, q) of events of which the numeric columns, x (n, d), are known."""
+        assert self._at_once is not None
+        keys = [(k, attempt) for k in range(len(self._classifiers))]
+        uniform = row_numbers(seed, "classify", rows, keys)
+        return self._at_once.draw(x.copy(), self._known(x, cond), uniform)
 
     def columns_given(
         self,

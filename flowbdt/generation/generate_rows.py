@@ -100,7 +100,13 @@ class EventGenerator(EventSelection):
         """Return columns (n, d) of latent points, and the codes (n, q) that classifiers drew."""
         if self.discrete is None:
             return self._inverse(z, cond), np.zeros((len(z), 0), dtype=np.int64)
-        return self.discrete.columns(self.transform.latent_of(z), cond, seed, rows, attempt)
+        compiled = self.compiled_inverse is not None and self.discrete.is_compiled
+        if not compiled or not np.isfinite(z).all():
+            return self.discrete.columns(self.transform.latent_of(z), cond, seed, rows, attempt)
+        assert self.compiled_inverse is not None
+        x = np.empty((len(z), self.compiled_inverse.n_columns))
+        self.compiled_inverse.inverse(np.ascontiguousarray(z), cond, x)  # relations come again
+        return x, self.discrete.codes(x, cond, seed, rows, attempt)
 
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
         """Return columns (n, d) with what classifiers drew; see `DiscreteColumns.completed`."""
