@@ -153,11 +153,14 @@ def report_command(
 
     figures = () if published is None else read_published(published)
     _check_samplers(entries, sampler)
+    usable, left_out = library.usable_samplers(entries, sampler)
+    for reason in left_out:
+        click.echo(f"flowbdt: left out: {reason}", err=True)
     if not any(library.is_run(Path(entry)) for entry in entries):
         options.refuse_given("only runs make events with it", "evaluations")
     atomic_files.make_folder(output)  # an error now, not at the end
     truth = _read_truth(entries, **truth_settings)
-    judged = library.read_entries(entries, truth, sampler)
+    judged = library.read_entries(entries, truth, usable)
     samples, real, training = library.samples_of(judged, truth)
     quality, missing = library.quality_points(judged, truth, evaluations)
     by_name = dict(zip(library.names_of(entries), entries, strict=True))
@@ -173,6 +176,7 @@ def report_command(
         runs={entry.name: library.described(entry) for entry in judged if entry.run is not None},
         quality=quality,
         missing=missing,
+        left_out=left_out,
         published=figures,
         files={name: path.name for name, path in files.items()},
         digests={n: atomic_files.digest_file(p) for n, p in files.items() if p.is_file()},
@@ -181,17 +185,11 @@ def report_command(
 
 
 def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) -> None:
-    """Refuse, before any long work, samplers without a run or that a run cannot use."""
+    """Refuse samplers without a run, or of one name."""
     from ..evaluation.entries import is_run, sampler_name
-    from ..generation.trained_flow import Flow
-    from ..training.run_directory import open_run
 
-    runs = [path for path in paths if is_run(Path(path))]
-    if samplers and not runs:
+    if samplers and not any(is_run(Path(path)) for path in paths):
         raise InputError(f"--sampler needs a run, got only {', '.join(paths)}")
-    for path in runs:
-        for spec in samplers:
-            Flow(open_run(path), sampler=spec, compiled=False)
     names = [sampler_name(spec) for spec in samplers]
     if len(set(names)) < len(names):
         raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")

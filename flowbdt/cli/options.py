@@ -126,7 +126,7 @@ def mapping(name: str, example: str, text: str, **settings: Any) -> Decorator:
 
 def sampler(text: str, **settings: Any) -> Decorator:
     """Add ``--sampler``."""
-    return mapping("--sampler", "{solver: heun, n_steps: 4}", text, **settings)
+    return mapping("--sampler", "{solver: euler}", text, **settings)
 
 
 def _read_particles(_: click.Context, option: click.Parameter, value: Any) -> Any:

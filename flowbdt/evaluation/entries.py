@@ -152,15 +152,34 @@ def _judged(
     return evaluate(real, events, training=training, provenance=record, **options)
 
 
+def usable_samplers(
+    paths: Sequence[str], samplers: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, list[Mapping[str, Any]]], list[str]]:
+    """Return for each path that is a run the samplers that it can do, and why not the others."""
+    usable: dict[str, list[Mapping[str, Any]]] = {}
+    left_out: list[str] = []
+    for name, path in zip(names_of(paths), paths, strict=True):
+        usable[path] = []
+        for spec in samplers if is_run(Path(path)) else ():
+            try:
+                Flow(run_directory.open_run(Path(path)), sampler=spec, compiled=False)
+                usable[path].append(spec)
+            except (GridError, ConfigError) as error:
+                left_out.append(f"{name} ({sampler_name(spec)}): {error}")
+    return usable, left_out
+
+
 def read_entries(
-    paths: Sequence[str], truth: Truth | None, samplers: Sequence[Mapping[str, Any]] = ()
+    paths: Sequence[str],
+    truth: Truth | None,
+    samplers: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[Entry]:
-    """Return all entries under names that tell them apart, runs with each sampler as well."""
+    """Return all entries under names that tell them apart, runs with their samplers as well."""
     entries = []
     for name, path in zip(names_of(paths), map(Path, paths), strict=True):
         entries.append(replace(read_entry(name, path, truth), of=name))
         _check_columns(entries)
-        for sampler in samplers if is_run(path) else ():
+        for sampler in (samplers or {}).get(str(path), ()):
             entry = read_entry(f"{name} ({sampler_name(sampler)})", path, truth, sampler)
             entries.append(replace(entry, of=name))
     return entries

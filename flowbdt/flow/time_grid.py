@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ..errors import ConfigError, DataWarning, FormatError
+from ..errors import ConfigError, DataWarning, FormatError, GridError
 from ..registry import spec_name
 from ..typed_settings import AtLeastOne, check_settings, check_value
 from .fields import TOLERANCE, locate
@@ -213,6 +213,23 @@ class Sampler:
         evaluations(solver, boundaries, convention)  # refuses an adaptive one
         interpolate = spec.get("interpolate", False)
         return cls(solver, spec_name(requested), boundaries, spacing, interpolate)
+
+    @classmethod
+    def usable(
+        cls, settings: Mapping[str, Any], grid: TimeGrid, convention: Convention | None
+    ) -> list[str]:
+        """Return the solvers that ask for trained times only, with the boundaries of training."""
+        found = []
+        for name in SOLVERS.names():
+            try:
+                solver = cls.of({"solver": name}, settings, grid, convention).solver
+                for t in evaluation_times(solver, grid.boundaries, convention):
+                    grid.locate(float(t))
+            except (ConfigError, GridError):
+                continue
+            if convention is not None or not solver.needs_denoised:
+                found.append(name)
+        return found
 
     def record(self, convention: Convention | None) -> dict[str, Any]:
         """Return solver, schedule, all parameters and evaluations, in plain values."""

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
-from ..errors import ConfigError, FormatError, InputError, reading
+from ..errors import ConfigError, FormatError, GridError, InputError, reading
 from ..flow.closed_form import from_bytes
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..flow.fields import Stepwise
@@ -242,7 +242,12 @@ class Flow:
         )
         if self.sampler.solver.needs_denoised:
             field.require_convention()
-        field.require(evaluation_times(self.sampler.solver, self.sampler.boundaries, convention))
+        times = evaluation_times(self.sampler.solver, self.sampler.boundaries, convention)
+        try:
+            field.require(times)
+        except GridError as error:
+            usable = ", ".join(Sampler.usable(self.settings, self.grid, convention))
+            raise GridError(f"{error}. With its own steps this run can do: {usable}") from error
         return field
 
     @property

@@ -34,6 +34,7 @@ class Content:
         ``events seen``, ``times``, and ``us_per_event`` where it was measured
     quality : name -> score at different numbers of evaluations
     missing : points that ``quality`` lacks, and why
+    left_out : entries that could not be made, and why
     published : figures of others
     files, digests : name of a sample, "real" or "training" -> name and SHA-256 of its file
     """
@@ -46,6 +47,7 @@ class Content:
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     quality: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     missing: Sequence[str] = ()
+    left_out: Sequence[str] = ()
     published: Sequence[Published] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Content:
                 name: [vars(point) for point in line] for name, line in self.quality.items()
             },
             "missing": list(self.missing),
+            "left_out": list(self.left_out),
             "published": [vars(one) for one in self.published],
             "digests": dict(self.digests),
         }
@@ -258,7 +261,8 @@ def memorisation_lines(content: Content) -> Iterator[str]:
 
 def limits(content: Content) -> list[str]:
     """Return the limits of the scores in words."""
-    notes = list(dict.fromkeys(note for e in content.evaluations.values() for note in e.notes))
+    notes = [f"not in this page: {reason}" for reason in content.left_out]
+    notes += dict.fromkeys(note for e in content.evaluations.values() for note in e.notes)
     for name, evaluation in content.evaluations.items():
         whole = [r for r in evaluation.results if r.column is None and r.name != "memorisation"]
         far = [r for r in whole if (r.excess or 0.0) >= score_tables.FAR]
