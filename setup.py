@@ -15,12 +15,6 @@ SOURCES = runpy.run_path(str(FOLDER / "sources.py"))
 
 # the result is the same to the last bit on every machine: no -ffast-math, no contraction
 FLAGS = ["-O2", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
-INSTRUCTIONS = {
-    "lanes_avx2.cpp": ["-mavx2", "-mfma"],
-    "lanes_avx512.cpp": ["-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
-}
-"""What only these files may use; the core looks at the processor before it calls them."""
-
 MSVC = ["/O2", "/std:c++17", "/fp:precise", "/EHsc"]
 
 
@@ -35,7 +29,7 @@ class BuildCore(build_ext):
 
         def with_instructions(obj, src, suffix, cc_args, more, pp_opts):  # type: ignore[no-untyped-def]
             x86 = platform.machine().lower() in ("x86_64", "amd64")
-            more = [*more, *(INSTRUCTIONS.get(Path(src).name, []) if x86 else [])]
+            more = [*more, *(SOURCES["INSTRUCTIONS"].get(Path(src).name, []) if x86 else [])]
             compile_one(obj, src, suffix, cc_args, more, pp_opts)
 
         if sys.platform != "win32":

@@ -157,7 +157,7 @@ def test_an_installation_without_a_compiler_generates_by_xgboost_and_says_so_onc
     )
     place, said = done.stdout.splitlines()
     assert place.startswith(str(home))
-    assert "its core was not built: install a C++17 compiler" in said
+    assert "core was not built: install a C++17 compiler" in said
     *events, one = np.load(tmp_path / "events.npy")
     expected = np.load(model.with_name("model_v5_events.npy"))
     np.testing.assert_allclose(events, expected, rtol=1e-6)

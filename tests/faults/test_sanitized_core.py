@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import struct
 import subprocess
 from pathlib import Path
@@ -25,6 +26,11 @@ from flowbdt.physics.calorimeter.model import ShowerModel
 pytestmark = pytest.mark.faults
 
 N_FILES = 300
+IS_X86 = platform.machine() in ("x86_64", "AMD64")
+CPU = Path("/proc/cpuinfo")
+LANES = "avx2" if CPU.exists() and " avx2" in CPU.read_text() else "plain"
+"""Kernels that are run."""
+
 CHECKS = "address,undefined,float-cast-overflow"
 
 
@@ -37,7 +43,15 @@ def driver(tmp_path_factory):
     source = Path(__file__).with_name("core_driver.cpp")
     flags = ["-std=c++17", "-O1", f"-fsanitize={CHECKS}", "-fno-sanitize-recover=all"]
     macros = [f'-DCORE="{sources.FOLDER / "core.cpp"}"', "-DFLOWBDT_SOURCES=here"]
-    subprocess.run([COMPILER, *flags, *macros, str(source), "-o", str(path)], check=True)
+    objects = []
+    for name in sources.COMPILED[1:]:
+        instructions = sources.INSTRUCTIONS.get(name, []) if IS_X86 else []
+        watched = ["-fsanitize=address"] if LANES in name else []  # the others are not run
+        objects.append(str(path.with_name(f"{name}.o")))
+        compiled = [*flags[:2], *watched, *instructions, "-c", str(sources.FOLDER / name)]
+        subprocess.run([COMPILER, *compiled, "-o", objects[-1]], check=True)
+    built = [*macros, str(source), *objects, "-o", str(path)]
+    subprocess.run([COMPILER, *flags, *built], check=True)
     return path
 
 
@@ -84,8 +98,10 @@ def test_damaged_arrays_lead_to_no_wrong_step(driver, tmp_path, request):
         files = sorted(map(str, tmp_path.iterdir()))
         for low in range(0, len(files), 100):
             some = files[low : low + 100]
-            env = {**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1"}
-            done = subprocess.run([driver, *some], capture_output=True, text=True, env=env)
+            settings = {"ASAN_OPTIONS": "allocator_may_return_null=1", "FLOWBDT_LANES": LANES}
+            done = subprocess.run(
+                [driver, *some], capture_output=True, text=True, env=os.environ | settings
+            )
             lines = done.stdout.splitlines()
             for line in lines if done.returncode == 0 else lines[:-1]:
                 counter.add("right" if int(line.split()[1]) else "error", line)

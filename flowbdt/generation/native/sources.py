@@ -10,6 +10,12 @@ FOLDER = Path(__file__).parent
 COMPILED = ("core.cpp", "lanes.cpp", "lanes_avx2.cpp", "lanes_avx512.cpp", "lanes_plain.cpp")
 """What is compiled, in this order; kernels once for each set of instructions."""
 
+INSTRUCTIONS = {
+    "lanes_avx2.cpp": ["-mavx2", "-mfma"],
+    "lanes_avx512.cpp": ["-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+}
+"""What only these files may use; the core looks at the processor before it calls them."""
+
 LIBRARY = FOLDER / "libflowbdt.so"
 """Where the build puts the core, on every system."""
 
