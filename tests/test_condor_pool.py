@@ -300,7 +300,7 @@ def eventually(condition, what):
 
 def finished(folder):
     """When each finished step was finished, and by which process."""
-    reports = (json.loads(path.read_text()) for path in folder.glob("steps/*.report.json"))
+    reports = (json.loads(path.read_text()) for path in folder.glob("steps/[!.]*.report.json"))
     return {report["step"]: report["worker"] for report in reports}
 
 

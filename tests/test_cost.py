@@ -58,6 +58,7 @@ MEASURE = """
 import json, sys, time
 import numpy as np
 import flowbdt.training.train_step
+import xgboost  # which is loaded at its first use
 from flowbdt.trees.base import Batch
 from flowbdt.trees.boosted_trees import BoostedTrees
 

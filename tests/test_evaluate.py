@@ -450,7 +450,8 @@ def test_models_of_columns_are_fitted_once_for_both_metrics(monkeypatch) -> None
     fits, train = [], boosted_trees.xgb.train
     monkeypatch.setattr(boosted_trees.xgb, "train", lambda *args: fits.append(0) or train(*args))
     first, second = (evaluate(product(10, 300), product(20, 300), **tables) for _ in range(2))
-    assert len(fits) == 3 * 2 * 5  # tables, halves, columns
+    of_columns, of_judges = 3 * 2 * 5, 2 * 2  # tables, halves, columns; evaluations, floors
+    assert len(fits) == of_columns + of_judges
     assert first.to_json() == second.to_json()
 
 
