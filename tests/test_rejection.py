@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from flowbdt import EventTable, FlowBDT, seeding
-from flowbdt import model as model_file
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.evaluation.entries import Truth
 from flowbdt.generation import event_selection, trained_flow
+from flowbdt.generation import fit_run as fit_file
 from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
@@ -297,7 +297,7 @@ def test_completed_rows_meet_the_cuts_or_are_refused(cut):
 def test_what_does_not_fit_the_training_rows_is_refused_before_training(
     changes, message, monkeypatch
 ):
-    monkeypatch.setattr(model_file, "train_run", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(fit_file, "train_run", lambda *_: pytest.fail("it was trained"))
     with pytest.raises((ConfigError, InputError), match=message):
         FlowBDT(**{"particles": PAIR, **changes}).fit(jets())
 
