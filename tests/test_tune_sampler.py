@@ -181,7 +181,8 @@ def test_infinite_scores_are_json_that_others_read():
 def test_what_is_found_is_no_worse_and_can_be_used(trained, tune_sampler):
     (found,) = tune_sampler(trained.path, table(900, 3), evaluations=[5], n_trials=12)
     assert found.scores["guard"]["tuned"] < found.scores["guard"]["start"] or not found.tuned
-    assert found.sampler["interpolate"] is False  # there are enough trained times to stay at
+    # there are enough trained times to stay at; the start may lie between them
+    assert found.sampler["interpolate"] is False or not found.tuned
     assert sampler_space.cost(found.sampler, LINE) <= 5
     model = FlowBDT.load(trained.path)
     assert model.sample(10, sampler=found.sampler, random_state=1).n == 10

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 PROGRAM = "FLOWBDT_PROGRAM"
@@ -23,15 +24,26 @@ class _OnDemand:
         return getattr(_imported(), name)
 
 
+class _WithoutSklearn:
+    """A finder that finds no scikit-learn for the thread that made it; others import it as ever."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "sklearn" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{name} is not needed", name=name)
+
+
 def _imported() -> Any:
-    alone = PROGRAM in os.environ and not {"xgboost", "sklearn"} & set(sys.modules)
-    if alone:
-        sys.modules["sklearn"] = None  # type: ignore[assignment]  # an import of it fails
+    if PROGRAM not in os.environ or {"xgboost", "sklearn"} & set(sys.modules):
+        return importlib.import_module("xgboost")
+    without: Any = _WithoutSklearn()
+    sys.meta_path.insert(0, without)
     try:
         return importlib.import_module("xgboost")
     finally:
-        if alone:
-            del sys.modules["sklearn"]
+        sys.meta_path.remove(without)
 
 
 if TYPE_CHECKING:
