@@ -23,34 +23,7 @@ namespace {
 
 using namespace flowbdt;
 
-enum Status { kOk, kDamaged, kWrong, kFailed };
-
-thread_local std::string last_error;
-
-int told(Status status, const char* text) {
-  try {
-    last_error = text;
-  } catch (...) {
-    last_error.clear();
-  }
-  return status;
-}
-
-template <class Do>
-int guarded(Do&& work) {
-  try {
-    work();
-    return kOk;
-  } catch (const FileError& error) {
-    return told(kDamaged, error.what());
-  } catch (const ArgumentError& error) {
-    return told(kWrong, error.what());
-  } catch (const std::exception& error) {
-    return told(kFailed, error.what());
-  } catch (...) {
-    return told(kFailed, "an unknown exception");
-  }
-}
+using detail::guarded;
 
 /// Working memory that waits for its next use.
 template <class T>
@@ -166,7 +139,7 @@ detail::File file_of(const void* bytes, std::size_t size, const char* name) {
 /// The sources that this library was built from, see sources.py.
 CORE_API const char* flowbdt_sources() { return TEXT(FLOWBDT_SOURCES); }
 
-CORE_API const char* flowbdt_error() { return last_error.c_str(); }
+CORE_API const char* flowbdt_error() { return detail::last_error().c_str(); }
 
 // Each `open` reads a file of `size` bytes that begin at `bytes`, which must stay there if they are
 // aligned; `name` is for messages. It tells the sizes of the part.

@@ -66,6 +66,43 @@ class EventError : public Error {
 
 namespace detail {
 
+/// What plain C functions return, as flowbdt_status of flowbdt_c.h.
+constexpr int kOk = 0, kBadFile = 1, kBadArgument = 2, kBadEvent = 3, kFailed = 4;
+
+/// The text of the last failure in this thread.
+inline std::string& last_error() {
+  thread_local std::string text;
+  return text;
+}
+
+inline int told(int status, const char* text) {
+  try {
+    last_error() = text;
+  } catch (...) {
+    last_error().clear();
+  }
+  return status;
+}
+
+/// Does some work, and returns what came of it: no exception leaves.
+template <class Do>
+int guarded(Do&& work) {
+  try {
+    work();
+    return kOk;
+  } catch (const FileError& error) {
+    return told(kBadFile, error.what());
+  } catch (const ArgumentError& error) {
+    return told(kBadArgument, error.what());
+  } catch (const EventError& error) {
+    return told(kBadEvent, error.what());
+  } catch (const std::exception& error) {
+    return told(kFailed, error.what());
+  } catch (...) {
+    return told(kFailed, "an unknown exception");
+  }
+}
+
 constexpr std::uint32_t kVersion = 3;
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHead = 64, kEntry = 64, kNameLength = 40;

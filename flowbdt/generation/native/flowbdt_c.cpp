@@ -15,33 +15,14 @@ struct flowbdt_handle {
 
 namespace {
 
-thread_local std::string last_error;
-
-flowbdt_status told(flowbdt_status status, const char* text) {
-  try {
-    last_error = text;
-  } catch (...) {
-    last_error.clear();
-  }
-  return status;
-}
+static_assert(FLOWBDT_BAD_FILE == flowbdt::detail::kBadFile &&
+              FLOWBDT_BAD_ARGUMENT == flowbdt::detail::kBadArgument &&
+              FLOWBDT_BAD_EVENT == flowbdt::detail::kBadEvent &&
+              FLOWBDT_FAILED == flowbdt::detail::kFailed);
 
 template <class Do>
 flowbdt_status guarded(Do&& work) {
-  try {
-    work();
-    return FLOWBDT_OK;
-  } catch (const flowbdt::FileError& error) {
-    return told(FLOWBDT_BAD_FILE, error.what());
-  } catch (const flowbdt::ArgumentError& error) {
-    return told(FLOWBDT_BAD_ARGUMENT, error.what());
-  } catch (const flowbdt::EventError& error) {
-    return told(FLOWBDT_BAD_EVENT, error.what());
-  } catch (const std::exception& error) {
-    return told(FLOWBDT_FAILED, error.what());
-  } catch (...) {
-    return told(FLOWBDT_FAILED, "an unknown exception");
-  }
+  return static_cast<flowbdt_status>(flowbdt::detail::guarded(std::forward<Do>(work)));
 }
 
 void need(const void* pointer, const char* what) {
@@ -74,7 +55,7 @@ flowbdt_status flowbdt_copy(const flowbdt_handle* of, flowbdt_handle** handle) {
 
 void flowbdt_close(flowbdt_handle* handle) { delete handle; }
 
-const char* flowbdt_last_error(void) { return last_error.c_str(); }
+const char* flowbdt_last_error(void) { return flowbdt::detail::last_error().c_str(); }
 
 size_t flowbdt_n_columns(const flowbdt_handle* handle) {
   return handle == nullptr ? 0 : handle->model->n_columns();
