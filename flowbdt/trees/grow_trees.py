@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import xgboost as xgb
-from xgboost.objective import TreeObjective
 
 from ..seeding import derive, stream
 from .base import BatchSource, kept_bytes
 from .binned_rows import Signals, binned, signals_held
+from .xgboost_on_demand import xgb
 
 GROWTH = 20
 """After k trees, noise is redrawn after k / 20 more rounds or later. New points need the prediction
@@ -170,7 +169,7 @@ class Draws:
         self.n_draws += 1
 
 
-class SplitsOnSome(TreeObjective):
+class SplitsOnSome(xgb.objective.TreeObjective):
     """Squared error; each tree seeks its splits on ``n_split`` outputs drawn for it.
 
     Histograms, which decide the cost in high dimension, then have that few sums per bin. Leaf
