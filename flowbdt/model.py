@@ -233,10 +233,14 @@ class FlowBDT(BaseEstimator):
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        options: dict[str, Any] = {"sampler": sampler, "compiled": compiled}
-        options |= {"missing": missing, "precision": precision}
-        if options != {**dict.fromkeys(options), "missing": "keep", "precision": "double"}:
-            return Flow(Archive("this model", self.archive_), **options)
+        if (sampler, compiled, missing, precision) != (None, None, "keep", "double"):
+            return Flow(
+                Archive("this model", self.archive_),
+                sampler=sampler,
+                compiled=compiled,
+                missing=missing,
+                precision=precision,
+            )
         loaded: Flow | None = getattr(self, "_loaded", None)
         if loaded is None:
             loaded = Flow(Archive("this model", self.archive_))

@@ -103,9 +103,7 @@ class EventGenerator(EventSelection):
         compiled = self.compiled_inverse is not None and self.discrete.is_compiled
         if not compiled or not np.isfinite(z).all():
             return self.discrete.columns(self.transform.latent_of(z), cond, seed, rows, attempt)
-        assert self.compiled_inverse is not None
-        x = np.empty((len(z), self.compiled_inverse.n_columns))
-        self.compiled_inverse.inverse(np.ascontiguousarray(z), cond, x)  # relations come again
+        x, _ = self._restored(z, cond)  # relations come again
         return x, self.discrete.codes(x, cond, seed, rows, attempt)
 
     def _completed(self, x: np.ndarray, codes: np.ndarray, *of_rows: Any) -> np.ndarray:
@@ -119,8 +117,13 @@ class EventGenerator(EventSelection):
             warn_of_events(NOT_FINITE.format(f"{lost:.2%} of {len(z)} events are"))
         if self.compiled_inverse is None or lost:
             return self.transform.inverse(z, cond=cond)
-        x = np.empty((len(z), self.compiled_inverse.n_columns))
-        undefined = self.compiled_inverse.inverse(np.ascontiguousarray(z), cond, x)
+        x, undefined = self._restored(z, cond)
         if undefined:
             warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
         return x
+
+    def _restored(self, z: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, int]:
+        """Return the columns (n, d) by the core, and how often a relation is undefined."""
+        assert self.compiled_inverse is not None
+        x = np.empty((len(z), self.compiled_inverse.n_columns))
+        return x, self.compiled_inverse.inverse(np.ascontiguousarray(z), cond, x)

@@ -41,17 +41,17 @@ def driver(tmp_path_factory):
         pytest.skip("no C++ compiler (c++, g++ or clang++) is installed")
     path = tmp_path_factory.mktemp("core") / "driver"
     source = Path(__file__).with_name("core_driver.cpp")
-    flags = ["-std=c++17", "-O1", f"-fsanitize={CHECKS}", "-fno-sanitize-recover=all"]
+    plain = [COMPILER, "-std=c++17", "-O1"]
+    sanitized = [*plain, f"-fsanitize={CHECKS}", "-fno-sanitize-recover=all"]
     macros = [f'-DCORE="{sources.FOLDER / "core.cpp"}"', "-DFLOWBDT_SOURCES=here"]
     objects = []
     for name in sources.COMPILED[1:]:
         instructions = sources.INSTRUCTIONS.get(name, []) if IS_X86 else []
         watched = ["-fsanitize=address"] if LANES in name else []  # the others are not run
         objects.append(str(path.with_name(f"{name}.o")))
-        compiled = [*flags[:2], *watched, *instructions, "-c", str(sources.FOLDER / name)]
-        subprocess.run([COMPILER, *compiled, "-o", objects[-1]], check=True)
-    built = [*macros, str(source), *objects, "-o", str(path)]
-    subprocess.run([COMPILER, *flags, *built], check=True)
+        build = [*plain, *watched, *instructions, "-c", str(sources.FOLDER / name)]
+        subprocess.run([*build, "-o", objects[-1]], check=True)
+    subprocess.run([*sanitized, *macros, str(source), *objects, "-o", str(path)], check=True)
     return path
 
 
