@@ -13,7 +13,8 @@ from sklearn.exceptions import NotFittedError
 
 from . import atomic_files, seeding
 from .config import ModelConfig
-from .errors import IncompleteRun, RunError
+from .errors import ConfigError, IncompleteRun, RunError
+from .generation.density import Density
 from .generation.fit_run import fit_run
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
@@ -21,6 +22,7 @@ from .generation.one_event import EventSampler
 from .generation.packed.model_arrays import packed_bytes
 from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
+from .tables import checks
 from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
 from .tables.original_types import stored_labels
@@ -85,6 +87,7 @@ class FlowBDT(BaseEstimator):
     validation_fraction : events split off before any noise is drawn
     executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
         "n_jobs": 4}``
+    density : True learns in `fit`, too, what `score_samples` needs, see `fit_density`
     random_state : seed; with an integer, equal input gives equal bytes
 
     Attributes
@@ -130,6 +133,7 @@ class FlowBDT(BaseEstimator):
         order: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
         executor: Any = "serial",
+        density: bool = False,
         random_state: Any = None,
     ) -> None:
         self.n_steps = n_steps
@@ -153,6 +157,7 @@ class FlowBDT(BaseEstimator):
         self.order = order
         self.validation_fraction = validation_fraction
         self.executor = executor
+        self.density = density
         self.random_state = random_state
 
     def fit(
@@ -196,6 +201,8 @@ class FlowBDT(BaseEstimator):
                 raise RunError(f"training failed: {error.reason}") from error
             content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
         self._adopt(content)
+        if self.density:
+            self.fit_density(X, cond=cond, sample_weight=sample_weight)
         self.n_features_in_ = len(table.names)
         if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
             self.feature_names_in_ = np.asarray(X.columns, dtype=object)
@@ -205,6 +212,7 @@ class FlowBDT(BaseEstimator):
 
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
+        del settings["density"]  # learned beside the run, from the same rows
         for name in ("booster", "noise", "particles"):
             settings[name] = settings[name] or {}
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
@@ -421,6 +429,70 @@ class FlowBDT(BaseEstimator):
         """
         return EventSampler(self.flow(), seeding.resolve(random_state), first)
 
+    def fit_density(self, X: Any, *, cond: Any = None, sample_weight: Any = None) -> Self:
+        """Learn what `score_samples` needs beside the model: its ratio to rows of training.
+
+        Parameters
+        ----------
+        X : the rows of `fit`, or others of the same distribution
+        cond, sample_weight : of these rows, as for `fit`
+
+        Returns
+        -------
+        the model itself, which now keeps the density, in its file, too
+
+        Raises
+        ------
+        NotFittedError; InputError as `sample` for ``given``; ConfigError if the model has no density:
+        particles learned up to a turn, columns that are linear functions of others, or a model
+        without a mixture in closed form.
+        """
+        flow = self.flow()
+        x, known = flow.aligned(X, cond)
+        weight = None if sample_weight is None else checks.weights(sample_weight, len(x))
+        fitted = Density.fit(flow, x, known, weight, int(flow.settings["random_state"]))
+        self._adopt(run_directory.with_density(self.archive_, fitted.to_bytes()))
+        return self
+
+    def score_samples(self, X: Any, *, cond: Any = None, return_error: bool = False) -> Any:
+        """Return the log density of rows, given their conditions.
+
+        That of the closed form and the classifiers of discrete columns, normalised exactly, times a
+        boosted ratio of real rows to it, normalised by draws. It is not that of the flow, which has
+        none, but of the same rows.
+
+        Parameters
+        ----------
+        X : table of n rows with all columns of `fit`
+        cond : conditions of the rows, or of all of them; needed if fitted with it
+        return_error : True for the errors as well
+
+        Returns
+        -------
+        (n,), logs per unit of the columns of X: of those that are continuous, and not computed by a
+        relation. Values with a probability of their own (categories, integers, repeated numbers,
+        missing ones) count by that. -inf for a row that cannot be. With ``return_error`` a pair:
+        also the error (n,) of the normalisation, and of points drawn for discrete values
+
+        Raises
+        ------
+        NotFittedError; ConfigError if no density was learned; InputError as `sample` for ``given``.
+        """
+        flow = self.flow()
+        if flow.density is None:
+            raise ConfigError(
+                "this model has learned no density: fit with density=True, or call fit_density with"
+                " the rows of training"
+            )
+        result = Density.restore(flow, flow.density).log_density(*flow.aligned(X, cond))
+        return result if return_error else result[0]
+
+    def score(self, X: Any, y: Any = None, *, cond: Any = None, sample_weight: Any = None) -> float:
+        """Return the mean of `score_samples`, with event weights (n,) if any; ``y`` is ignored."""
+        logs = self.score_samples(X, cond=cond)
+        weight = None if sample_weight is None else checks.weights(sample_weight, len(logs))
+        return float(np.average(logs, weights=weight))
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
         packed = packed_bytes(self.flow())
@@ -438,5 +510,6 @@ class FlowBDT(BaseEstimator):
         names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
         model = cls(**{name: settings[name] for name in names if name in settings})
         model._adopt(run_directory.archive_bytes(source, flow.manifest))
+        model.density = flow.density is not None
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model

@@ -139,6 +139,23 @@ class DiscreteColumns:
             transform.enter_kinds(x, codes, k)
         return values, codes, log_weight
 
+    def log_probability(
+        self, x: np.ndarray, cond: np.ndarray | None, codes: np.ndarray
+    ) -> np.ndarray:
+        """Return the log of the probability (n,) of codes (n, q), by the classifiers.
+
+        ``x`` (n, d) are columns, discrete ones open. What the closed form tells is left out.
+        """
+        x, result, inputs = x.copy(), np.zeros(len(x)), self._known(x, cond)
+        for k in range(len(self._classifiers)):
+            if k or self._first is None:
+                allowed = self._transform.skeleton.allows(codes, k)
+                shares = self._shares(k, x, inputs, codes, allowed)
+                with np.errstate(divide="ignore"):
+                    result += np.log(shares[np.arange(len(x)), codes[:, k]])
+            self._transform.enter_kinds(x, codes, k)
+        return result
+
     def completed(
         self,
         x: np.ndarray,

@@ -131,7 +131,7 @@ class GivenRows:
             far = ranges.count_far(np.where(turns, given, x)) * (self.n // len(x))
             ranges.report(far, self.n, "raise" if outside == "raise" else "warn")
         self._x, self._given = (np.broadcast_to(a, (self.n, len(names))) for a in (x, given))
-        self._completer = _RowCompleter(flow.generator, _mixture_of_columns(flow))
+        self._completer = _RowCompleter(flow.generator, mixture_of_columns(flow))
         self._completer.check(x)
 
     def _turned_to(self, x: np.ndarray) -> np.ndarray:
@@ -209,7 +209,7 @@ class GivenRows:
             )
 
 
-def _mixture_of_columns(flow: Flow) -> GaussianMixture | None:
+def mixture_of_columns(flow: Flow) -> GaussianMixture | None:
     """Return the mixture of latent columns before the joint transform, and conditions, if any."""
     fitted, joint = flow.preconditioner, flow.transform.joint
     if not isinstance(fitted, MixturePreconditioner) or not flow.n_latent:

@@ -24,9 +24,9 @@ from ..flow.step_inputs import StepInputs, step_inputs
 from ..flow.time_grid import Sampler, TimeGrid
 from ..registry import spec_name, unknown
 from ..seeding import BLOCK
-from ..tables import conditions
+from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling
-from ..tables.event_table import EventTable, with_gaps
+from ..tables.event_table import EventTable, align_given, with_gaps
 from ..tables.expressions import Cuts, declared
 from ..tables.transforms import TableTransform
 from ..training import run_directory
@@ -284,6 +284,12 @@ class Flow:
                 " is damaged or was changed by hand. Restore it, or fit the run anew"
             )
         return content
+
+    @property
+    def density(self) -> bytes | None:
+        """What `Density.restore` reads; None if no density was learned."""
+        name = run_directory.DENSITY
+        return self._checked(name) if name in self.manifest["files"] else None
 
     @property
     def n_evaluations(self) -> int:
@@ -574,6 +580,20 @@ class Flow:
             return None
         rows = conditions_of(cond, names, categories, n)
         return rows if outside is None else within(rows, self.condition_ranges, n, outside)
+
+    def aligned(self, data: Any, cond: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return rows (n, d) of all columns, as trained with, and conditions (n, c).
+
+        Conditions may stand in the table. Raises InputError.
+        """
+        names = tuple(self.columns["names"])
+        table = align_given(data, names, self.condition_names, self.categories)
+        checks.known_columns(names, table.names, "the table to score")
+        if cond is None and self.condition_names and {*self.condition_names} <= {*table.names}:
+            cond = table.select(self.condition_names)
+        rows = self.condition_rows(cond, table.n)
+        self.transform.refuse_gaps(table.select(names))
+        return table.select(names).x, None if rows is None else rows[0 : table.n]
 
     def checked_source(self, source: Any, n: int) -> SourcePoints | None:
         """Return the latent points (n, m) that ``n`` events start from. Raises InputError."""

@@ -56,7 +56,7 @@ PACKED = "packed.bin"
 `flowbdt.generation.packed.model_arrays`."""
 
 MEMBERS = re.compile(
-    r"(manifest|plan|transform)\.json|preconditioner\.npz|rejection\.ubj|packed\.bin|steps/\d+\.ubj"
+    r"(manifest|plan|transform)\.json|preconditioner\.npz|(rejection|density)\.ubj|packed\.bin|steps/\d+\.ubj"
 )
 """Names of the members of a model file."""
 
@@ -77,6 +77,9 @@ SEAL = "content_sha256"
 
 REJECTION = "rejection.ubj"
 REJECTION_REPORT = "rejection.report.json"
+
+DENSITY = "density.ubj"
+"""In a model file: the ratio that its density needs, see `flowbdt.generation.density`."""
 
 
 def trained_times(plan: dict[str, Any]) -> list[float]:
@@ -385,7 +388,7 @@ def check_whole(manifest: dict[str, Any], plan: dict[str, Any], what: str) -> No
         "models": sorted(manifest["models"]) == names,
         "steps": [one["step"] for one in manifest["steps"]] == list(range(n_times)),
         "classifiers": [one["name"] for one in manifest.get("classifiers", ())] == drawn,
-        "files": set(DESCRIBING) <= set(stated) <= {*DESCRIBING, REJECTION, PACKED},
+        "files": set(DESCRIBING) <= set(stated) <= {*DESCRIBING, REJECTION, DENSITY, PACKED},
         "hashes": plan["fingerprint"]["fitted"] == {k: stated.get(k) for k in DESCRIBING[:2]},
     }
     for name, fits in good.items():
@@ -419,6 +422,25 @@ def archive_bytes(source: Source, manifest: dict[str, Any]) -> bytes:
             content = atomic_files.json_bytes(manifest) if manifest_json else source.read(name)
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
     return buffer.getvalue()
+
+
+def with_density(content: bytes, density: bytes) -> bytes:
+    """Return a model file with the bytes of a density, in place of one that it has."""
+    source = Archive("this model", content)
+    manifest = read_manifest(source)
+    manifest["files"][DENSITY] = atomic_files.digest_bytes(density)
+    manifest.pop("packed", None)
+    return archive_bytes(_Beside(source, density), manifest)
+
+
+class _Beside:
+    """A run with another density."""
+
+    def __init__(self, source: Source, density: bytes) -> None:
+        self.path, self._source, self._density = source.path, source, density
+
+    def read(self, name: str) -> bytes:
+        return self._density if name == DENSITY else self._source.read(name)
 
 
 def with_packed(content: bytes, arrays: bytes | None) -> bytes:

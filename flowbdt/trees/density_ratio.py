@@ -135,6 +135,17 @@ class DensityRatio:
         """Number of trees."""
         return int(self._booster.num_boosted_rounds()) * PER_ROUND
 
+    def note(self, **numbers: float) -> None:
+        """Keep numbers by name beside the trees."""
+        self._booster.set_attr(**{name: repr(value) for name, value in numbers.items()})
+
+    def noted(self, name: str) -> float:
+        """Return a number that was kept. Raises FormatError."""
+        try:
+            return float(self._booster.attr(name) or "")
+        except ValueError:
+            raise FormatError(f"a stored ratio has no number {name}; learn it again") from None
+
     def set_threads(self, n_threads: int) -> None:
         """Set how many threads `keeps` uses; the result does not depend on it."""
         self._booster.set_param({"nthread": n_threads})

@@ -18,6 +18,7 @@ from ...atomic_files import to_plain
 from ...errors import ConfigError, FormatError, reading
 from ...registry import Registry
 from ...typed_settings import Positive, Stored, check_settings, check_stored, check_value
+from .charts import Chart
 
 REACH = 3.0
 """How far (in latent units, about standard deviations) a generated value may lie beyond the
@@ -60,6 +61,13 @@ class ColumnTransform(ABC):
     def holds(self, values: np.ndarray) -> np.ndarray:
         """Return which values (n,) a generated column could have, as far as it is discrete."""
         return np.ones(values.shape, dtype=bool)
+
+    def chart(self) -> Chart:
+        """Return the chart of the column, for densities. Raises ConfigError if there is none."""
+        raise ConfigError(
+            f"transform {self.name!r} tells no volume, so there is no density; fit with another"
+            " transform of this column"
+        )
 
     @abstractmethod
     def describe(self) -> str:

@@ -13,8 +13,9 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural
 from ...typed_settings import AtLeastOne, AtLeastZero, check_fields, check_value
 from ..skeleton import nearest_codes
 from .base import LARGEST, TRANSFORMS, ColumnTransform, build_column, check_number, check_tails
+from .charts import Cells, Chart, Turn, spread_normal
 from .choose import choose, choose_continuous, choose_integer_tails
-from .rank import Distinct, find_spikes, spread_normal
+from .rank import Distinct, find_spikes
 
 MOST_CLASSES = 200
 """Distinct values of a column that a classifier draws; the cost of its trees grows with them."""
@@ -31,6 +32,9 @@ MOST_ATOMS = 30
 """Atoms of a column, the most frequent; the cost of its classifier grows with them."""
 MOST_COMPARED = 2 * 10**8
 """Pairs of values that are compared to find columns that may be equal: less than a second."""
+
+FINE = 2_000
+"""Steps of a lattice from which on a point in each says enough of the density."""
 
 _INSIDE = 1e-3
 """Share of an integer's unit interval left free at each end, so that rounding cannot leave it."""
@@ -130,6 +134,23 @@ class Integer(ColumnTransform):
         number = np.clip(np.floor(self._inner.inverse(latent)), *whole_range(vars(self)))
         return (self.offset + self.step * number) / self._divisor()
 
+    def chart(self) -> Chart:
+        inner = self._inner.chart()
+        if self.n_latent > 1:  # an angle
+            return super().chart()
+
+        def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            number = np.rint(self._number(values))
+            low, high = inner.edge(number), inner.edge(number + 1.0)
+            return low, np.where(self.holds(values), high, low)
+
+        def restored(latent: np.ndarray) -> np.ndarray:
+            number = np.floor(inner.values(latent))
+            return (self.offset + self.step * number) / self._divisor()
+
+        fine = not len(self.spikes) and self.maximum - self.minimum > FINE
+        return Cells(interval, restored, self.step / self._divisor(), draws=not fine)
+
     def options(self) -> dict[str, Any]:
         """Return the options by name, those of a lattice only where there is one."""
         left_out = {"step", "offset", "decimals"} if self._is_plain() else set()
@@ -196,10 +217,19 @@ class Categorical(ColumnTransform):
     def forward(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         code = codes_of(values, self.values)
         edges = np.concatenate([[-np.inf], self.edges, [np.inf]])
-        return spread_normal(edges[code], edges[code + 1], rng.random(values.shape))[:, None]
+        return spread_normal(edges[code], edges[code + 1], rng.random(values.shape))[0][:, None]
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return self.values[np.searchsorted(self.edges, latent[:, 0], side="right")]
+
+    def chart(self) -> Chart:
+        edges = np.concatenate([[-np.inf], self.edges, [np.inf]])
+
+        def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            code = nearest_codes(values, self.values)
+            return edges[code], np.where(self.holds(values), edges[code + 1], edges[code])
+
+        return Cells(interval, self.inverse)
 
     def holds(self, values: np.ndarray) -> np.ndarray:
         return np.isin(values, self.values)
@@ -464,6 +494,9 @@ class Mixed(ColumnTransform):
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return self._inner.inverse(latent)
 
+    def chart(self) -> Chart:
+        return self._inner.chart()
+
     def holds(self, values: np.ndarray) -> np.ndarray:
         smooth = self._inner.holds(values) & bool(self.shares[0])
         return np.isin(values, self.atoms) | smooth | bool(len(self.equal))
@@ -524,6 +557,9 @@ class Circular(ColumnTransform):
         turn = np.remainder(np.arctan2(latent[:, 1], latent[:, 0]) / (2 * np.pi), 1.0)
         values = low + period * turn
         return np.where(values < low + period, values, low)
+
+    def chart(self) -> Chart:
+        return Turn(*angle_range(vars(self)))
 
     def describe(self) -> str:
         low, period = angle_range(vars(self))

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import ConfigError, InputError, plural
 from .base import LARGEST, REACH, TRANSFORMS, ColumnTransform, check_number, check_tails
+from .charts import Pieces, spread_normal
 
 N_KNOTS = 1000
 """Knots for the smooth part of a column."""
@@ -29,8 +30,6 @@ CHANCE = 1e-3
 """Chance of one atom more in a column without any."""
 TO_LIMIT = 1.0
 """Distance in z that the last interval before a limit is longer than its share of the rows."""
-_INSIDE = 1e-5
-"""Share of an atom's interval left free at each end, so that rounding cannot leave it."""
 _NUDGE = 1e-11
 """Distance in z of the end of a smooth run from the gap beside it, in `Rank.forward`."""
 
@@ -154,7 +153,7 @@ class Rank(ColumnTransform):
             index = np.minimum(np.searchsorted(self._atom_x, values), self._atom_x.size - 1)
             hit = self._atom_x[index] == values
             atom = index[hit]
-            z[hit] = spread_normal(self._atom_low[atom], self._atom_high[atom], spread[hit])
+            z[hit], _ = spread_normal(self._atom_low[atom], self._atom_high[atom], spread[hit])
         return z[:, None]
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
@@ -163,6 +162,9 @@ class Rank(ColumnTransform):
         with np.errstate(over="ignore"):
             x = self.x[index] + (z - self.z[index]) * self._slope[index]
         return np.clip(x, self.x[0], self.x[-1])
+
+    def chart(self) -> Pieces:
+        return Pieces.of_knots(self.z, self.x)
 
     def resolved(self) -> dict[str, Any]:
         return {"name": self.name, **self.options(), "tails": dict(self.limited), "low": self.bound}
@@ -174,19 +176,6 @@ class Rank(ColumnTransform):
             f"rank to normal, {atoms}; tails: {tails}, generated values in"
             f" [{self.x[0]:g}, {self.x[-1]:g}]"
         )
-
-
-def spread_normal(low: np.ndarray, high: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Return normal values restricted to (low, high), one per uniform number in [0, 1)."""
-    from scipy.special import ndtr, ndtri
-
-    # In the upper half work with 1 - p, where the floats are dense: mirror, draw, mirror back.
-    flip = low > 0
-    a, b = np.where(flip, -high, low), np.where(flip, -low, high)
-    p_a, p_b = ndtr(a), ndtr(b)
-    p = p_a + (_INSIDE + (1 - 2 * _INSIDE) * uniform) * (p_b - p_a)
-    z = ndtri(p)
-    return np.where(flip, -z, z)
 
 
 @dataclass(frozen=True)

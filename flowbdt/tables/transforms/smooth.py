@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import ConfigError, InputError, plural
 from .base import LARGEST, LOG_REACH, REACH, TRANSFORMS, ColumnTransform, build_column, check_number
+from .charts import Chained, Chart, Smooth
 
 SMALLEST = 5e-324
 """The least positive float: columns of 1e-308 are columns as well."""
@@ -37,6 +38,9 @@ class Identity(ColumnTransform):
 
     def inverse(self, latent: np.ndarray) -> np.ndarray:
         return latent[:, 0].astype(np.float64)
+
+    def chart(self) -> Chart:
+        return Smooth(np.copy, np.zeros_like, np.copy)
 
     def describe(self) -> str:
         return "unchanged; generated values without limit"
@@ -112,11 +116,28 @@ class _Scaled(ColumnTransform):
         values = np.select(ends, [self.x_high, self.x_low], values)
         return np.clip(values, self.x_low, self.x_high)
 
+    def chart(self) -> Chart:
+        if getattr(self, "at_low", False) or getattr(self, "at_high", False):
+            return super().chart()
+        return Smooth(
+            lambda values: self._standardised(self._unlimited(values)),
+            lambda values: self._log_slope(values) - np.log(self.scale),
+            lambda z: np.clip(self._unbend(self.centre + self.scale * z), -LARGEST, LARGEST),
+        )
+
     def _learn_bounds(self, values: np.ndarray) -> None:
         """Check the domain; a bend with bounds learns here how near to them it may go."""
 
     def _bend(self, values: np.ndarray) -> np.ndarray:
         return values
+
+    def _unlimited(self, values: np.ndarray) -> np.ndarray:
+        """Return the same as near to bounds as floats go."""
+        return self._bend(values)
+
+    def _log_slope(self, values: np.ndarray) -> np.ndarray:
+        """Return the log of the slope of the bend (n,), -inf outside its domain."""
+        return np.zeros(len(values))
 
     def _unbend(self, bent: np.ndarray) -> np.ndarray:
         return bent
@@ -194,6 +215,12 @@ class Log(_Scaled):
     def _bend(self, values: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(values - self.low, self.edge))
 
+    def _unlimited(self, values: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(values - self.low, SMALLEST))
+
+    def _log_slope(self, values: np.ndarray) -> np.ndarray:
+        return np.where(values > self.low, -self._unlimited(values), -np.inf)
+
     def _unbend(self, bent: np.ndarray) -> np.ndarray:
         distance = np.exp(bent)
         if self.at_low:
@@ -245,6 +272,15 @@ class Logit(_Scaled):
         below = np.maximum(values - self.low, self.edge)
         above = np.maximum(self.high - values, self.edge_high)
         return np.log(below) - np.log(above)
+
+    def _unlimited(self, values: np.ndarray) -> np.ndarray:
+        below, above = np.maximum([values - self.low, self.high - values], SMALLEST)
+        return np.asarray(np.log(below) - np.log(above))
+
+    def _log_slope(self, values: np.ndarray) -> np.ndarray:
+        below, above = np.maximum([values - self.low, self.high - values], SMALLEST)
+        slope = np.log(self.high - self.low) - np.log(below) - np.log(above)
+        return np.where((values > self.low) & (values < self.high), slope, -np.inf)
 
     def _unbend(self, bent: np.ndarray) -> np.ndarray:
         # from the nearer bound, so that small distances to either are not lost in rounding
@@ -312,6 +348,10 @@ class Chain(ColumnTransform):
         for step in reversed(self._chain):
             latent = step.inverse(latent)[:, None]
         return latent[:, 0]
+
+    def chart(self) -> Chart:
+        charts = [step.chart() for step in self._chain]
+        return super().chart() if any(c.draws for c in charts[:-1]) else Chained(tuple(charts))
 
     def holds(self, values: np.ndarray) -> np.ndarray:
         return self._chain[0].holds(values)

@@ -506,8 +506,7 @@ class TableTransform:
         ``rng_of`` returns the random numbers of a column, by its number, for some rows (n,), bool.
         ``cond`` (n, c) are conditions in the units of the table.
         """
-        learned = self.coordinates.forward(self.by_name(x, cond), len(x))
-        x, latent = np.hstack([self.smooth(x), learned]), [np.empty((len(x), 0))]
+        x, latent = self.with_learned(x, cond), [np.empty((len(x), 0))]
         for index, column in enumerate(self._all_columns):
             if column.transform is not None and column.transform.n_latent:
                 known, values = ~np.isnan(x[:, index]), np.ascontiguousarray(x[:, index])
@@ -515,6 +514,17 @@ class TableTransform:
                 block[known] = column.transform.forward(values[known], rng_of(index, known))
                 latent.append(block)
         return np.hstack(latent)
+
+    def with_learned(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+        """Return the smooth values of rows x (n, d), and behind them the learned columns."""
+        return np.hstack(
+            [self.smooth(x), self.coordinates.forward(self.by_name(x, cond), len(x))]
+        )
+
+    @property
+    def column_transforms(self) -> list[ColumnTransform | None]:
+        """The transforms of the columns of `with_learned`; None of a computed one."""
+        return [column.transform for column in self._all_columns]
 
     def by_name(self, x: np.ndarray, cond: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the columns (n,) of rows x (n, d) by name, as views, and conditions (n, c)."""
@@ -599,6 +609,11 @@ class TableTransform:
                 for k, other in enumerate(mixed.equal):
                     columns[other][rows[chosen == 1 + k]] = x[rows[chosen == 1 + k], i]
         return x, log_share
+
+    def refuse_gaps(self, table: EventTable) -> None:
+        """Raise InputError if a value is missing in a column that has all in training."""
+        whole = [name for name in self.names if name not in self.may_be_missing]
+        checks.finite(table.select(whole).x, whole, "the table")
 
     def check_given(
         self,
@@ -717,6 +732,10 @@ class TableTransform:
                 values = column.transform.inverse(np.ascontiguousarray(latent[:, start:stop]))
                 x[:, i] = as_stored(values, column.dtype)
                 start = stop
+        return self.without_learned(x, cond)
+
+    def without_learned(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
+        """Return columns (n, d) from such as `with_learned` has, with what follows from these."""
         if not len(self.coordinates):
             return x
         result, learned = (
