@@ -131,7 +131,9 @@ class ComparedTables:
         """The tables with non-negative weights of the same density, for what takes no others."""
         names = ("real", "generated", "other", "training")
         tables = {name: table for name in names if (table := getattr(self, name)) is not None}
-        weighted = {k: with_positive_weights(t, seed=self.seed) for k, t in tables.items()}
+        weighted: dict[str, Any] = {
+            name: with_positive_weights(t, seed=self.seed) for name, t in tables.items()
+        }
         return self if weighted == tables else replace(self, **weighted)
 
     def partners(self) -> np.ndarray | None:
