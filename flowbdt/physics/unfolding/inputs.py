@@ -84,27 +84,28 @@ class UnfoldingInputs:
             event that passes a level has no value there, fewer than 100 events pass both levels,
             the background is not less than the data, or data are outside the simulation's range.
         """
-        levels = [_table(truth, "truth"), _table(reco, "reco")]
-        n = levels[0].n
-        if levels[1].n != n:
+        level, detector = _table(truth, "truth"), _table(reco, "reco")
+        n = level.n
+        if detector.n != n:
             raise InputError(
                 f"truth and reco must be the two levels of the same events, got {n} and"
-                f" {levels[1].n} rows"
+                f" {detector.n} rows"
             )
-        seen = _like(_table(data, "data"), levels[1], has_names(data, reco), "data")
+        seen = _like(_table(data, "data"), detector, has_names(data, reco), "data")
         other = None
         if background is not None:
             other = _table(background, "background")
-            other = _like(other, levels[1], has_names(background, reco), "background")
+            other = _like(other, detector, has_names(background, reco), "background")
             other = replace(other, weight=_weights(background_weight, other, "background weights"))
         inputs = cls(
-            *levels,
-            _weights(weight, levels[0], "weights of the simulation"),
+            level,
+            detector,
+            _weights(weight, level, "weights of the simulation"),
             _mask(pass_truth, n, "pass_truth"),
             _mask(pass_reco, n, "pass_reco"),
             replace(seen, weight=_weights(data_weight, seen, "data weights")),
             other,
-            {k: _weights(w, levels[0], f"weights {k!r}") for k, w in (variations or {}).items()},
+            {k: _weights(w, level, f"weights {k!r}") for k, w in (variations or {}).items()},
             {
                 k: _weights(w, other or seen, f"background weights {k!r}")
                 for k, w in (background_variations or {}).items()
@@ -135,7 +136,7 @@ class UnfoldingInputs:
         ``variations`` are columns of alternative weights by name; a background file that has the
         column takes part in the variation. Errors are those of `of` and `read_table`.
         """
-        columns = {
+        columns: dict[str, Any] = {
             name: read_table(simulation, names, missing=True)
             for name, names in (("truth", truth), ("reco", reco))
         }
@@ -143,7 +144,7 @@ class UnfoldingInputs:
         single = [c for c in (weight, pass_truth, pass_reco, *varied.values()) if c]
         rest = read_table(simulation, list(dict.fromkeys(single))).by_name() if single else {}
         names = columns["reco"].names
-        given = {
+        given: dict[str, Any] = {
             "weight": rest.get(weight or ""),
             "pass_truth": rest.get(pass_truth or ""),
             "pass_reco": rest.get(pass_reco or ""),

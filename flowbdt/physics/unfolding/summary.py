@@ -19,17 +19,14 @@ def chosen_bins(inputs: UnfoldingInputs, edges: Edges | None = None) -> dict[str
 
     Raises InputError if a column is unknown or edges do not increase.
     """
-    edges = edges or {}
-    check_columns(edges, inputs.truth)
-    truth = inputs.truth.take(inputs.pass_truth)
-    found = {}
+    given = edges or {}
+    check_columns(given, inputs.truth)
+    truth, found = inputs.truth.take(inputs.pass_truth), {}
     for name in truth.names:
         values = truth.column(name)
-        finite = edges.get(name)
-        if finite is None:
-            finite = quantile_edges(values, N_BINS)
-            finite = np.unique([values.min(), *finite[1:-1], np.nextafter(values.max(), np.inf)])
-        found[name] = [float(edge) for edge in finite]
+        inner = quantile_edges(values, N_BINS)[1:-1]
+        own = np.unique([values.min(), *inner, np.nextafter(values.max(), np.inf)])
+        found[name] = [float(edge) for edge in given.get(name, own)]
     return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 N_BINS = 20
 """Of a comparison at detector level, of equal contents in the simulation."""
 
-Edges = Mapping[str, Sequence[float] | np.ndarray]
+Edges = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
