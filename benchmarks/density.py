@@ -8,9 +8,10 @@ FOLDER has ``jetnet/t_hlv12.h5``, ``real/magic04.data``, ``real/tables/zee.csv.g
 taken; ``magic+`` and ``zee+`` have discrete ones, too, which count by their probabilities. Rows in
 a random order with seed 0, the first to train, the next 1,000 to test. Means are in nats per row,
 in the units of the columns, with their errors; -inf are counted apart, and left out of the mean.
-CPU seconds are of one thread, fit and score. ``flowbdt`` is ``FlowBDT(density=True)``, ``reference``
-its closed form alone, ``kde`` a Gaussian kernel in units of the standard deviations, the bandwidth
-by cross-validation. The others stand in an environment of their own:
+CPU seconds are of one thread, fit and score. ``flowbdt`` is ``FlowBDT(preset='fast',
+density=True)``, ``reference`` its closed form alone, ``kde`` a Gaussian kernel in units of the
+standard deviations, the bandwidth by cross-validation. ``arfpy`` has no density of rows: it is
+computed from its leaves. The others stand in an environment of their own:
 
     python3 -m venv benchmarks/.peers && benchmarks/.peers/bin/pip install utrees arfpy
 """
@@ -130,7 +131,12 @@ def run(name: str, model: str, folder: str, n_rows: int, python: str) -> dict[st
         discrete = np.array([train[c].nunique() < 20 for c in train])
         with tempfile.TemporaryDirectory() as place:
             rows, out = Path(place) / "rows.npz", Path(place) / "out.json"
-            np.savez(rows, train=coded[0].to_numpy(float), test=coded[1].to_numpy(float), discrete=discrete)
+            np.savez(
+                rows,
+                train=coded[0].to_numpy(float),
+                test=coded[1].to_numpy(float),
+                discrete=discrete,
+            )
             driver = str(HERE / "peers" / "log_likelihood.py")
             subprocess.run([python, driver, model, str(rows), str(out)], check=True)
             figures = json.loads(out.read_text())

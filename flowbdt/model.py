@@ -444,13 +444,15 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        NotFittedError; InputError as `sample` for ``given``; ConfigError if the model has no density:
+        NotFittedError; InputError as `sample` for ``given``; ConfigError if it has no density:
         particles learned up to a turn, columns that are linear functions of others, or a model
         without a mixture in closed form.
         """
         flow = self.flow()
         x, known = flow.aligned(X, cond)
-        weight = None if sample_weight is None else checks.weights(sample_weight, len(x))
+        weight = (
+            None if sample_weight is None else checks.weights(sample_weight, len(x), signed=True)
+        )
         fitted = Density.fit(flow, x, known, weight, int(flow.settings["random_state"]))
         self._adopt(run_directory.with_density(self.archive_, fitted.to_bytes()))
         return self

@@ -21,15 +21,16 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from ..errors import ConfigError, FormatError
 from ..flow.closed_form.conditioning import log_sum_exp
 from ..flow.closed_form.expectation_maximisation import GaussianMixture, gap_patterns
-from ..flow.closed_form.gaps import draw_unknown
+from ..flow.closed_form.gaps import draw_unknown, with_wide
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn, stream
 from ..tables.relations import TOLERANCE, relative_deviation
 from ..tables.transforms.patterns import as_stored
 from ..trees.density_ratio import DensityRatio
+from ..trees.signed_weights import positive_weights
 from .event_selection import at_rows
 from .given_rows import mixture_of_columns
-from .learn_rejection import FEWEST_GENERATED, number_generated
+from .learn_rejection import number_generated
 from .trained_flow import Flow
 
 N_POINTS = 32
@@ -45,6 +46,10 @@ BLOCK_ROWS = 65_536
 
 MOST_ATTEMPTS = 200
 """Draws for a row within the cuts; at a share of .05 one row in 30,000 needs more."""
+
+WIDE = 0.02
+"""Share of one Gaussian for all rows beside the closed form: where narrow ones learned rows by
+heart, others are not impossible."""
 
 STEP = 1e-6
 """Of a derivative, in units of the spread of a column."""
@@ -75,7 +80,6 @@ class Reference:
                 f" {transform.joint.mean.size} only {transform.joint.n_latent} are independent:"
                 " leave such columns out, or declare them as relations"
             )
-        self.flow, self._mixture = flow, mixture
         self._charts = [
             (i, one.chart() if one.n_latent else None, one)
             for i, one in enumerate(transform.column_transforms)
@@ -83,7 +87,12 @@ class Reference:
         ]
         fitted = flow.preconditioner
         self._tags = fitted.tags if isinstance(fitted, MixturePreconditioner) else None
-        self._shares = None if self._tags is None else fitted.shares_of_values  # type: ignore[attr-defined]
+        self._shares = None
+        if isinstance(fitted, MixturePreconditioner) and self._tags is not None:
+            self._shares = fitted.shares_of_values
+        elif mixture is not None:
+            mixture = with_wide(mixture, WIDE)
+        self.flow, self._mixture = flow, mixture
 
     # ---- draws
 
@@ -193,20 +202,23 @@ class Reference:
         some, all_codes = at_rows(cond, again), codes[again]
         joined = self._joined(np.hstack(latent), some)
         if self._mixture is not None:
-            result += self._log_mixture(self._mixture, joined, all_codes, latent_of=len(joined.T))
+            result += self._log_mixture(self._mixture, joined, all_codes)
         values = x[again]
         if self._mixture is not None and np.isnan(joined).any() and discrete is not None:
-            whole = draw_unknown(self._mixture, joined, noise, self._tilt(all_codes))  # type: ignore[arg-type]
+            whole = draw_unknown(self._mixture, joined, noise, self._tilt(all_codes))
             filled = self._columns(whole[:, : transform.joint.mean.size], some)
             values = np.where(np.isnan(transform.smooth(values)), filled, values)
         if discrete is not None:
             result += discrete.log_probability(values, some, all_codes)
-        result[~np.repeat(self._is_possible(x, values[::n_points], codes, cond), n_points)] = -np.inf
+        result[
+            ~np.repeat(self._is_possible(x, values[::n_points], codes, cond), n_points)
+        ] = -np.inf
         return result.reshape(n, n_points)
 
     def _log_mixture(
-        self, mixture: GaussianMixture, joined: np.ndarray, codes: np.ndarray, latent_of: int
+        self, mixture: GaussianMixture, joined: np.ndarray, codes: np.ndarray
     ) -> np.ndarray:
+        """Return the log density (n,) of known latent columns given conditions, (n, m + c)."""
         m, result = self.flow.transform.joint.mean.size, np.zeros(len(joined))
         for rows, observed in gap_patterns(np.isnan(joined)):
             given = observed & (np.arange(len(observed)) >= m)
@@ -262,8 +274,8 @@ class Reference:
         return np.asarray(np.linalg.slogdet(slopes)[1])
 
 
-class _SameForAll:
-    """Random numbers for the points of n rows: of every row the same, so that none matters else."""
+class _SameForAll(RowNoise):
+    """Random numbers for the points of n rows, the same ones for each: no row depends on others."""
 
     def __init__(self, n: int, n_points: int) -> None:
         self._n, self._n_points = n, n_points
@@ -306,6 +318,8 @@ class Density:
         """Learn from real rows (n, d), conditions (n, c) in their units and weights (n,)."""
         reference, seed = Reference(flow), derive(seed, "density")
         if weight is not None:
+            seen = x if cond is None else np.hstack([x, cond])
+            weight = positive_weights(seen, weight, seed=seed, n_threads=n_threads).weight
             used = weight > 0
             x, cond, weight = x[used], at_rows(cond, used), weight[used]
         n = number_generated(len(x), x.shape[1])
@@ -348,7 +362,9 @@ class Density:
         result, error = self.reference.log_density(x, cond)
         result = result + self._log_ratio(x, cond)
         if cond is None:
-            log_norm, more = (np.array([self.ratio.noted(k)]) for k in ("log_norm", "log_norm_error"))
+            log_norm, more = (
+                np.array([self.ratio.noted(k)]) for k in ("log_norm", "log_norm_error")
+            )
             return result - log_norm, np.hypot(error, more)
         sets, which = np.unique(cond, axis=0, return_inverse=True)
         log_norm, more = self._normalised(sets, max(N_DRAWN // len(sets), FEWEST_GIVEN))

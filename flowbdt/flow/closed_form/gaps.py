@@ -179,6 +179,19 @@ def of_columns(
     return GaussianMixture(result.log_weights, result.means, covariances)
 
 
+def with_wide(mixture: GaussianMixture, share: float) -> GaussianMixture:
+    """Return a mixture with one component more: the Gaussian of its mean and covariance."""
+    weights, matrices = np.exp(mixture.log_weights), mixture.covariances.dense()
+    mean = weights @ mixture.means
+    away = mixture.means - mean
+    wide = np.tensordot(weights, matrices, axes=1) + (away * weights[:, None]).T @ away
+    return GaussianMixture(
+        np.append(mixture.log_weights + np.log1p(-share), np.log(share)),
+        np.vstack([mixture.means, mean]),
+        Full(np.concatenate([matrices, wide[None]])),
+    )
+
+
 def _product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return rows @ matrix in products of one shape: a row does not depend on the others."""
     result, padded = np.empty((len(rows), matrix.shape[1])), np.zeros((CHUNK, rows.shape[1]))

@@ -517,9 +517,7 @@ class TableTransform:
 
     def with_learned(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
         """Return the smooth values of rows x (n, d), and behind them the learned columns."""
-        return np.hstack(
-            [self.smooth(x), self.coordinates.forward(self.by_name(x, cond), len(x))]
-        )
+        return np.hstack([self.smooth(x), self.coordinates.forward(self.by_name(x, cond), len(x))])
 
     @property
     def column_transforms(self) -> list[ColumnTransform | None]:
