@@ -19,7 +19,16 @@ from flowbdt.training.executors import EXECUTORS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-RUN_HERE = ("conditions", "observables", "own_data", "response", "root", "showers", "unfolding")
+RUN_HERE = (
+    "conditions",
+    "how_sure",
+    "observables",
+    "own_data",
+    "response",
+    "root",
+    "showers",
+    "unfolding",
+)
 """Pages whose python examples are run here, each by itself, as a reader would."""
 
 
