@@ -2,7 +2,8 @@
 
 Such replicas differ as models of other tables of the same size would (Poisson bootstrap). They
 share transforms and the number of Gaussians, which are found once: what another table would change
-of these is left out. Everything else is learned anew, the closed form from where the shared one is.
+of these is left out. All else is learned anew: the closed form in a few iterations from the shared
+one on, trees of the steps, classifiers of columns, and the rejection.
 """
 
 from __future__ import annotations
@@ -47,9 +48,7 @@ def plan_replicas(
     if not whole.file("config.yaml").exists():
         atomic_files.write_bytes(whole.file("config.yaml"), inputs.config.to_yaml().encode())
     shared = fit_table(inputs)
-    noise = inputs.config.noise
-    rarer = {**noise, "refresh": 2 * noise["refresh"]}  # other noise comes with other replicas
-    config = replace(inputs.config, n_replicas=1, noise=rarer)
+    config = replace(inputs.config, n_replicas=1)
     runs = []
     for k in range(n):
         run = RunDirectory(whole.path / run_directory.replica_name(k))
