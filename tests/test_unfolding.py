@@ -10,7 +10,7 @@ import pytest
 from conftest import run
 
 from flowbdt.errors import ConfigError, DataWarning, InputError
-from flowbdt.physics.unfolding import UnfoldingInputs, unfold
+from flowbdt.physics.unfolding import UnfoldingInputs, unfold, unfolding_errors
 from flowbdt.physics.unfolding.odds import CrossFittedOdds, Trees
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_table, write_table
@@ -46,7 +46,7 @@ def toy(n, mean, seed, fakes=FAKES):
 @pytest.fixture(scope="module")
 def samples():
     """Simulation, and detector level of data and background."""
-    simulation, events = toy(12_000, 0.0, 1), toy(N_DATA, MEAN, 2)
+    simulation, events = toy(8000, 0.0, 1), toy(N_DATA, MEAN, 2)
     seen = events["x"][events["is_reco"]]
     rng, n_background = np.random.default_rng(3), round(len(seen) * BACKGROUND / (1 - BACKGROUND))
     data = np.concatenate([seen, rng.normal(1.2, 0.4, n_background)])
@@ -113,7 +113,7 @@ def test_response_and_the_way_back(unfolded):
 
 @pytest.mark.parametrize(("mean", "few"), [(0.0, True), (0.6, False)])
 def test_cross_validation_stops_early_where_there_is_little_to_unfold(mean, few):
-    simulation, events = toy(6000, 0.0, 1), toy(3000, mean, 5)
+    simulation, events = toy(3000, 0.0, 1), toy(1500, mean, 5)
     seen = events["x"][events["is_reco"]]
     inputs = inputs_of((simulation, seen, np.zeros(1)), background=None, background_weight=None)
     found = unfold(inputs, random_state=1).record
@@ -144,6 +144,65 @@ def test_hist_objects_of_a_result(unfolded):
     found = unfolded.to_hist(edges={"gen_x": EDGES})["gen_x"]
     values = found[{"dataset": "unfolded"}].values()
     np.testing.assert_allclose(values, unfolded.histogram("gen_x", EDGES))
+
+
+# ---- errors
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    """A small unfolding with a variation of the efficiency, and one of the scale only."""
+    simulation, events = toy(3000, 0.0, 6, fakes=0.0), toy(1500, 0.0, 7, fakes=0.0)
+    inputs = UnfoldingInputs.of(
+        {"gen_x": simulation["gen_x"]},
+        {"x": simulation["x"]},
+        {"x": events["x"][events["is_reco"]]},
+        pass_reco=simulation["is_reco"],
+        variations={
+            "same": np.full(3000, 7.0),
+            "efficiency": np.where(simulation["is_reco"], 0.9, 1.1),
+        },
+    )
+    return unfold(inputs, n_iterations=2)
+
+
+def test_errors_add_up_and_their_parts_have_closed_forms(shifted):
+    result = shifted
+    errors = unfolding_errors(result, 8, parts=("data",), prior=False, executor="serial")
+    assert set(errors.weights) == {"data", "same", "efficiency"}
+    found = errors.table("gen_x", [-9, 9])
+    # all events in one bin: their number scatters as Poisson, and is divided by the efficiency
+    data = result.inputs.data.n
+    share = result.table.weight.sum() / data
+    assert found["data"][0] == pytest.approx(share * np.sqrt(data), rel=0.7)
+    assert found["same"][0] == pytest.approx(0.0, abs=1e-3 * data)  # only the scale is another
+    seen = result.inputs.pass_reco.mean()
+    efficiency = 0.9 * seen / (0.9 * seen + 1.1 * (1 - seen))
+    expected = data / efficiency - data / seen
+    assert found["efficiency"][0] == pytest.approx(expected, rel=0.3)
+    total = sum(found[part] ** 2 for part in ("data", "same", "efficiency"))
+    np.testing.assert_allclose(found["total"] ** 2, total)
+    low, high = errors.interval("gen_x", [-9, 9], 0.95)
+    assert (high - low)[0] > 3.9 * found["total"][0]  # Student's
+
+
+@pytest.mark.slow
+def test_replicas_do_not_depend_on_the_executor(shifted, tmp_path):
+    result = shifted
+    here = unfolding_errors(result, 2, parts=("simulation",), folder=tmp_path)
+    there = unfolding_errors(
+        result, 2, parts=("simulation",), executor={"name": "joblib", "n_jobs": 2}
+    )
+    for part, weights in here.weights.items():
+        np.testing.assert_array_equal(weights, there.weights[part])
+    stored = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("replicas/*.npy")}
+    unfolding_errors(result, 2, parts=("simulation",), folder=tmp_path)
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("replicas/*.npy")}
+    assert kept == stored
+    with pytest.raises(ConfigError, match="at least 2"):
+        unfolding_errors(result, 1)
+    with pytest.raises(ConfigError, match="part"):
+        unfolding_errors(result, 2, parts=("weather",))
 
 
 # ---- refusals, before any training
@@ -209,6 +268,7 @@ def test_a_stranger_unfolds_root_files(tmp_path, samples, capsys):
         *("unfold", tmp_path / "mc.root:Events", tmp_path / "data.root", "-o", out),
         *("--truth", "gen_*", "--reco", "x", "--weight", "generator_weight"),
         *("--pass-truth", "is_gen", "--pass-reco", "is_reco", "--iterations", 5, "--seed", 1),
+        *("--replicas", 0),
         *("--background", tmp_path / "bkg.root", "--background-weight", "w"),
         *("--bins", f"{{gen_x: {EDGES}}}"),
     ]
@@ -231,8 +291,18 @@ def test_other_formats_and_wrong_names(tmp_path, capsys):
     write_table(tmp_path / "data.csv", EventTable.of({"x": simulation["x"][-150:]}))
     files = [tmp_path / "mc.h5", tmp_path / "data.csv", "-o", tmp_path / "o", "-q"]
     names = ["--truth", "gen_x", "--reco", "x", "--pass-truth", "is_gen", "--pass-reco", "is_reco"]
-    assert run("unfold", *files, *names, "--iterations", 1) == 0
-    assert read_table(tmp_path / "o" / "unfolded.h5").names == ("gen_x",)
+    assert run("unfold", *files, *names, "--iterations", 1, "--replicas", 2) == 0
+    found = read_table(tmp_path / "o" / "unfolded.h5", ["gen_x", "data_1"])
+    nominal = read_table(tmp_path / "o" / "unfolded.h5").weight
+    assert found.column("data_1").sum() == pytest.approx(nominal.sum(), rel=0.4)
+    spectrum = json.loads((tmp_path / "o" / "unfolding.json").read_text())["spectra"]["gen_x"]
+    assert set(spectrum["errors"]) == {"data", "simulation", "prior", "total"}
+    covariance = np.array(spectrum["covariance"])
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), spectrum["errors"]["total"])
+    before = (tmp_path / "o" / "replicas" / "0001.npy").read_bytes()
+    (tmp_path / "o" / "replicas" / "0001.npy").unlink()
+    assert run("replica", tmp_path / "o", 1, "-q") == 0
+    assert (tmp_path / "o" / "replicas" / "0001.npy").read_bytes() == before
     assert run("unfold", *files, *names, "--bins", "{y: [0, 1]}") == 1
     assert "'y'" in capsys.readouterr().err
     assert run("unfold", *files, *names[:-2]) == 1

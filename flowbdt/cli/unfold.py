@@ -54,6 +54,15 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     help="Its event weights; they add up to the events expected in the data.",
 )
 @click.option(
+    "--variation",
+    "variations",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    callback=_pairs,
+    help="Systematic variation: other weights of simulation, and of background if it has the"
+    " column; repeatable.",
+)
+@click.option(
     "--fakes",
     type=click.Choice(["share", "rate"]),
     default="share",
@@ -67,6 +76,14 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     default="refuse",
     help="What to do if more than 1% of the data are beyond the simulation's range.",
 )
+@click.option(
+    "--replicas",
+    type=options.NUMBER,
+    default=10,
+    metavar="N",
+    help="Bootstrap replicas of data, and as many of simulation; 0: no errors.",
+)
+@options.executor
 @options.seed()
 @options.quiet
 def unfold_command(
@@ -78,6 +95,8 @@ def unfold_command(
     fakes: str,
     iterations: int | None,
     bins: dict[str, Any] | None,
+    replicas: int,
+    executor: str | None,
     seed: int,
     **columns: Any,
 ) -> None:
@@ -86,12 +105,13 @@ def unfold_command(
     SIMULATION has both levels of each event in one row. Where an event has no detector level (a
     miss) or no truth level (a fake), --pass-reco and --pass-truth are 0 and the columns may be NaN.
 
-    FOLDER gets unfolded.* (truth-level events with weights, in the format of SIMULATION),
-    unfolding.json (spectra in bins, number of iterations with its trade-off, the way back to
-    detector level) and unfolding.txt, which is also shown.
+    FOLDER gets unfolded.* (truth-level events with weights, in the format of SIMULATION; columns
+    such as data_3 are the weights of a replica), unfolding.json (spectra in bins with covariances,
+    number of iterations with its trade-off, the way back to detector level) and unfolding.txt,
+    which is also shown.
     """
     from ..atomic_files import make_folder, write_bytes, write_json
-    from ..physics.unfolding import UnfoldingInputs, unfold
+    from ..physics.unfolding import UnfoldingInputs, unfold, unfolding_errors
     from ..physics.unfolding.summary import as_json, as_text, chosen_bins
     from ..tables.formats import write_table
     from ..tables.formats.base import split_path
@@ -100,9 +120,28 @@ def unfold_command(
     edges = chosen_bins(inputs, bins)
     make_folder(output)  # an error now, not after the work
     result = unfold(inputs, fakes=fakes, n_iterations=iterations, random_state=seed)
+    errors = None
+    if replicas:
+        errors = unfolding_errors(result, replicas, executor=executor or "serial", folder=output)
     ending = split_path(simulation)[0].suffix
-    write_table(output / f"unfolded{ending}", result.table, {"unfolding": result.record})
-    write_json(output / "unfolding.json", as_json(result, edges))
-    text = as_text(result, edges)
+    table = result.table if errors is None else errors.with_replicas()
+    write_table(output / f"unfolded{ending}", table, {"unfolding": result.record})
+    write_json(output / "unfolding.json", as_json(result, edges, errors))
+    text = as_text(result, edges, errors)
     write_bytes(output / "unfolding.txt", f"{text}\n".encode())
     say(f"{text}\n\n{output / f'unfolded{ending}'}")
+
+
+@click.command()
+@options.planned
+@click.argument("number", type=options.NUMBER, metavar="REPLICA", help="Number, from 0.")
+@options.threads
+@options.quiet
+def replica_command(run: Path, number: int, n_threads: int | None) -> None:
+    """Unfold one replica of a planned unfolding."""
+    from ..physics.unfolding.replicas import ReplicaJobs
+    from .cluster_jobs import do_job
+
+    report = do_job(ReplicaJobs(), run, number, n_threads)
+    done = "is done already" if report is None else f"{report['seconds']:.1f} s"
+    say(f"replica {number}: {done}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .inputs import UnfoldingInputs
+from .uncertainties import UnfoldingErrors, unfolding_errors
 from .unfold import unfold
 from .unfolded import Unfolded
 
-__all__ = ["Unfolded", "UnfoldingInputs", "unfold"]
+__all__ = ["Unfolded", "UnfoldingErrors", "UnfoldingInputs", "unfold", "unfolding_errors"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -235,6 +236,9 @@ class UnfoldingInputs:
                 f" to {self.data_weight.sum():g}: scale the background to the events expected in"
                 " the data"
             )
+        for name in self.variations:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise InputError(f"a variation is called by letters, digits, . and -, got {name!r}")
         for name, weight in {"": self.weight, **self.variations}.items():
             if not weight[self.both].any():
                 raise InputError(f"weights {name} of events that pass both levels are all zero")

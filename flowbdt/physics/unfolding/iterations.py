@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .inputs import UnfoldingInputs
 from .odds import folds
-from .omnifold import OmniFold
 from .unfolded import folded_chi2
+
+if TYPE_CHECKING:
+    from .omnifold import OmniFold
 
 MOST_ITERATIONS = 8
 DATA_FOLDS = 2
@@ -36,9 +39,7 @@ class Tradeoff:
     change: float
 
 
-def tradeoffs(
-    omnifold: OmniFold, most: int = MOST_ITERATIONS, seed: int = 0
-) -> tuple[int, list[Tradeoff]]:
+def tradeoffs(omnifold: OmniFold, most: int = MOST_ITERATIONS) -> tuple[int, list[Tradeoff]]:
     """Choose a number of iterations by cross-validation over two halves of the data.
 
     Each half is unfolded and folded back, and held against the other half. The number with the
@@ -49,7 +50,7 @@ def tradeoffs(
     the number, and a `Tradeoff` for 1 to ``most``
     """
     inputs, found = omnifold.inputs, []
-    half = folds(inputs.data.n, DATA_FOLDS, seed, "halves of the data")
+    half = folds(inputs.data.n, DATA_FOLDS, omnifold.settings.seed, "halves of the data")
     for k in range(DATA_FOLDS):
         rest = inputs.reweighted(data=DATA_FOLDS * (half != k).astype(float))
         held = DATA_FOLDS * (half == k) * inputs.data_weight

@@ -19,16 +19,16 @@ for high-dimensional deconvolution", arXiv 2105.04448.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from ...errors import ConfigError
+from ...tables.event_table import EventTable
 from .inputs import UnfoldingInputs
-from .odds import CrossFittedOdds, Trees, folds
-
-FAKES = ("share", "rate")
+from .method import Method, Settings, Weighed
+from .odds import CrossFittedOdds, folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +46,18 @@ class Iteration:
     n_trees: tuple[int, int]
 
 
-class OmniFold:
-    """Classifiers of both steps for some inputs; tables of bins are made once for all weights.
-
-    Parameters
-    ----------
-    fakes : "share": fakes keep their share of the simulation that passes detector level; "rate":
-        their weights are the events expected in the data
-    """
+class OmniFold(Method):
+    """Classifiers of both steps for some inputs; tables of bins are made once for all weights."""
 
     def __init__(
         self,
         inputs: UnfoldingInputs,
-        trees: Trees | None = None,
-        *,
-        fakes: str = "share",
-        seed: int = 0,
+        settings: Settings,
         n_threads: int = 1,
+        state: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        if fakes not in FAKES:
-            raise ConfigError(f"fakes must be one of {', '.join(FAKES)}, got {fakes!r}")
-        trees = trees or Trees()
-        self.inputs, self.fakes = inputs, fakes
+        super().__init__(inputs, settings, n_threads, state)
+        trees, seed = settings.trees, settings.seed
         simulated = folds(inputs.n, trees.n_folds, seed, "folds of the simulation")
         self._seen, self._both = inputs.pass_reco, inputs.both
         parts = [inputs.data.x, inputs.reco.x[self._seen]]
@@ -76,20 +66,35 @@ class OmniFold:
             parts.append(inputs.background.x)
             n = inputs.background.n
             of.append(folds(n, trees.n_folds, seed, "folds of the background"))
-        settings = trees, seed, n_threads
-        self._step_1 = CrossFittedOdds(np.concatenate(parts), np.concatenate(of), *settings)
+        growth = trees, seed, n_threads
+        self._step_1 = CrossFittedOdds(np.concatenate(parts), np.concatenate(of), *growth)
         truth = inputs.truth.x
-        self._step_2 = CrossFittedOdds(truth[self._both], simulated[self._both], *settings)
+        self._step_2 = CrossFittedOdds(truth[self._both], simulated[self._both], *growth)
         self._rest = inputs.pass_truth & ~inputs.pass_reco
         self._rest_fold = simulated[self._rest]
 
-    def iterations(self, inputs: UnfoldingInputs | None = None) -> Iterator[Iteration]:
+    @property
+    def rows(self) -> EventTable:
+        return self.inputs.truth.take(self.inputs.pass_truth)
+
+    def weigh(self, inputs: UnfoldingInputs, n_iterations: int) -> Weighed:
+        grown = []
+        for state, _ in zip(self.iterations(inputs), range(n_iterations), strict=False):
+            grown.append(list(state.n_trees))
+        return Weighed(state.weight[inputs.pass_truth], state.weight, {"trees": grown})
+
+    def choose(self) -> tuple[int, list[dict[str, float]]]:
+        from .iterations import tradeoffs
+
+        chosen, table = tradeoffs(self)
+        return chosen, [asdict(row) for row in table]
+
+    def iterations(self, inputs: UnfoldingInputs) -> Iterator[Iteration]:
         """Iterate for ever; ``inputs`` are the same events with other weights."""
-        inputs = inputs or self.inputs
         both, seen, is_fake = self._both, self._seen, inputs.fakes
         data, background = inputs.data_weight, inputs.background_weight
         weight = np.where(inputs.pass_truth | seen, inputs.weight, 0.0)
-        weight *= self._fakes_scale(weight, data.sum() - background.sum())
+        weight *= self._first_scale(inputs, data.sum() - background.sum())
         is_data = np.arange(len(data) + seen.sum() + len(background)) < len(data)
         while True:
             expected = np.concatenate([np.zeros(len(data)), weight[seen], background])
@@ -105,20 +110,20 @@ class OmniFold:
             new[both] *= factor
             rest = self._step_2.predict(inputs.truth.x[self._rest], self._rest_fold)
             new[self._rest] *= np.exp(rest) * factor
-            if self.fakes == "share":
+            if self.settings.fakes == "share":
                 new[is_fake] *= pulled.sum() / weight[both].sum()
             weight = new
             yield Iteration(weight, (self._step_1.n_trees, self._step_2.n_trees))
 
-    def _fakes_scale(self, weight: np.ndarray, selected: float) -> np.ndarray:
+    def _first_scale(self, inputs: UnfoldingInputs, selected: float) -> np.ndarray:
         """Return the first factor of each event: as much is expected as there are data."""
-        is_fake, signal = self.inputs.fakes, weight[self._both].sum()
-        if self.fakes == "share":
-            return np.full(len(weight), selected / (signal + weight[is_fake].sum()))
-        if (left := selected - weight[is_fake].sum()) <= 0:
+        fakes, signal = (inputs.weight[rows].sum() for rows in (inputs.fakes, inputs.both))
+        if self.settings.fakes == "share":
+            return np.full(inputs.n, selected / (signal + fakes))
+        if (left := selected - fakes) <= 0:
             raise ConfigError(
-                f"with fakes='rate' the simulated fakes add up to {weight[is_fake].sum():g} events,"
-                f" and {selected:g} of the data are no background: scale the simulation's weights"
-                " to the data's luminosity, or say fakes='share'"
+                f"with fakes='rate' the simulated fakes add up to {fakes:g} events, and"
+                f" {selected:g} of the data are no background: scale the simulation's weights to"
+                " the data's luminosity, or say fakes='share'"
             )
-        return np.where(is_fake, 1.0, left / signal)
+        return np.where(inputs.fakes, 1.0, left / signal)

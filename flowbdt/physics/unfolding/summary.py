@@ -9,6 +9,7 @@ import numpy as np
 
 from ...evaluation.metrics import quantile_edges
 from .inputs import UnfoldingInputs
+from .uncertainties import UnfoldingErrors
 from .unfolded import Edges, Unfolded, check_columns, spectrum, truth_table
 
 N_BINS = 10
@@ -30,10 +31,12 @@ def chosen_bins(inputs: UnfoldingInputs, edges: Edges | None = None) -> dict[str
     return found
 
 
-def as_json(result: Unfolded, edges: Edges) -> dict[str, Any]:
+def as_json(
+    result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = None
+) -> dict[str, Any]:
     """Return spectra, record and closure of a result as plain values."""
     before = truth_table(result.inputs, result.inputs.weight)
-    spectra = {
+    spectra: dict[str, dict[str, Any]] = {
         name: {
             "edges": list(values),
             "unfolded": result.histogram(name, values).tolist(),
@@ -41,6 +44,12 @@ def as_json(result: Unfolded, edges: Edges) -> dict[str, Any]:
         }
         for name, values in edges.items()
     }
+    for name, found in spectra.items():
+        if errors is None:
+            break
+        parts = errors.table(name, edges[name])
+        found["errors"] = {part: values.tolist() for part, values in parts.items()}
+        found["covariance"] = errors.covariance(name, edges[name]).tolist()
     inputs = result.inputs
     return {
         "format": 1,
@@ -57,14 +66,14 @@ def as_json(result: Unfolded, edges: Edges) -> dict[str, Any]:
     }
 
 
-def as_text(result: Unfolded, edges: Edges) -> str:
+def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = None) -> str:
     """Return what `as_json` has as text."""
-    content = as_json(result, edges)
+    content = as_json(result, edges, errors)
     events, record = content["events"], content["unfolding"]
     lines = [
         f"{events['simulation']} simulated events, {events['misses']} misses,"
         f" {events['fakes']} fakes; data {events['data']}, background {events['background']}",
-        f"{result.method}: {record['iterations']} iterations",
+        f"{result.settings.method}: {record['iterations']} iterations",
     ]
     if "tradeoff" in record:
         lines.append("iterations   chi2/bin of data held out   unfolded   worth   change")
@@ -77,7 +86,11 @@ def as_text(result: Unfolded, edges: Edges) -> str:
     closure: Mapping[str, float] = content["chi2 per bin at detector level"]
     lines += [f"  {name}: {value:.2f}" for name, value in closure.items()]
     for name, found in content["spectra"].items():
-        lines.append(f"{name}: unfolded events in bins")
-        bins = zip(found["edges"], found["edges"][1:], found["unfolded"], strict=False)
-        lines += [f"  {low:>12.6g} to {high:<12.6g} {value:>12.1f}" for low, high, value in bins]
+        parts: dict[str, list[float]] = found.get("errors", {})
+        lines.append(f"{name}: unfolded events in bins" + (", errors of" if parts else ""))
+        lines += [" " * 42 + "".join(f" {part:>11}" for part in parts)] if parts else []
+        for i, value in enumerate(found["unfolded"]):
+            low, high = found["edges"][i : i + 2]
+            own = "".join(f" {of_part[i]:>11.1f}" for of_part in parts.values())
+            lines.append(f"  {low:>12.6g} to {high:<12.6g} {value:>11.1f}{own}")
     return "\n".join(lines)

@@ -1,20 +1,23 @@
-"""Unfolding by name of the method."""
+"""Unfolding by name of the method, with or without errors."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ...errors import ConfigError
 from ...registry import unknown
 from ...seeding import resolve
 from .inputs import UnfoldingInputs
-from .iterations import MOST_ITERATIONS, tradeoffs
+from .method import Method, Settings
 from .odds import Trees
 from .omnifold import OmniFold
-from .unfolded import Unfolded, truth_table
+from .unfolded import Unfolded
 
-METHODS = ("omnifold",)
+METHODS: dict[str, type[Method]] = {"omnifold": OmniFold}
 
 
 def unfold(
@@ -34,7 +37,8 @@ def unfold(
     inputs : UnfoldingInputs
     method : "omnifold"
     n_iterations : None chooses by cross-validation, see `tradeoffs`
-    fakes : "share" or "rate", see `OmniFold`
+    fakes : "share": fakes keep their share of the simulation that passes detector level; "rate":
+        their weights are the events expected in the data
     trees : of the classifiers
     random_state : seed of folds and trees; the result does not depend on ``n_threads``
 
@@ -48,18 +52,26 @@ def unfold(
     ConfigError
         If the method or treatment of fakes is unknown, or there would be no iteration.
     """
-    if method not in METHODS:
-        raise ConfigError(str(unknown("method", method, METHODS)))
     if n_iterations is not None and n_iterations < 1:
         raise ConfigError(f"n_iterations must be at least 1, got {n_iterations}")
-    seed = resolve(random_state)
-    omnifold = OmniFold(inputs, trees, fakes=fakes, seed=seed, n_threads=n_threads)
-    record: dict[str, Any] = {"method": method, "fakes": fakes, "seed": seed}
+    settings = Settings(method, fakes, resolve(random_state), trees or Trees())
+    prepared = prepare(inputs, settings, n_threads)
+    record: dict[str, Any] = {"method": method, "fakes": fakes, "seed": settings.seed}
     if n_iterations is None:
-        n_iterations, table = tradeoffs(omnifold, MOST_ITERATIONS, seed)
-        record["tradeoff"] = [asdict(row) for row in table]
-    grown = []
-    for state, _ in zip(omnifold.iterations(), range(n_iterations), strict=False):
-        grown.append(list(state.n_trees))
-    record |= {"iterations": n_iterations, "trees": grown}
-    return Unfolded(method, truth_table(inputs, state.weight), state.weight, inputs, record)
+        n_iterations, record["tradeoff"] = prepared.choose()
+    found = prepared.weigh(inputs, n_iterations)
+    record |= {"iterations": n_iterations, **found.record}
+    table = replace(prepared.rows, weight=found.rows)
+    return Unfolded(settings, table, found.simulation, inputs, record, prepared.state)
+
+
+def prepare(
+    inputs: UnfoldingInputs,
+    settings: Settings,
+    n_threads: int = 1,
+    state: Mapping[str, np.ndarray] | None = None,
+) -> Method:
+    """Return a method, ready to weigh. Raises ConfigError if it is unknown."""
+    if settings.method not in METHODS:
+        raise ConfigError(str(unknown("method", settings.method, list(METHODS))))
+    return METHODS[settings.method](inputs, settings, n_threads, state)

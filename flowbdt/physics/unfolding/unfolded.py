@@ -13,6 +13,7 @@ from ...evaluation.metrics import quantile_edges
 from ...tables import checks
 from ...tables.event_table import EventTable
 from .inputs import UnfoldingInputs
+from .method import Settings
 
 if TYPE_CHECKING:
     from hist import Hist
@@ -29,20 +30,22 @@ class Unfolded:
 
     Parameters
     ----------
-    method : "omnifold", "posterior" or "transport"
+    settings : Settings, with the name of the method
     table : EventTable at truth level with weights that add up to the events of the data, within
         the truth level's selection; one row may stand for any number of events
     simulation_weight : ndarray (n,), what the simulated events are worth after unfolding, fakes
         included: for the response and the way back to detector level
     inputs : UnfoldingInputs
     record : plain values: iterations, trees, shares
+    state : arrays that the method would need again, for replicas
     """
 
-    method: str
+    settings: Settings
     table: EventTable
     simulation_weight: np.ndarray
     inputs: UnfoldingInputs
     record: dict[str, Any] = field(default_factory=dict)
+    state: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def histogram(self, column: str, edges: Any) -> np.ndarray:
         """Return the unfolded events in bins of a column, (b,).
