@@ -1,7 +1,7 @@
 """How often bands of an ensemble contain the truth of closed forms, and what its events are worth.
 
 Usage: python benchmarks/model_errors.py [--toys NAMES] [--trainings N] [--rows N] [--replicas N]
-[--events N]; prints a line per toy. Bands are those of histograms of 20 bins of equal true content,
+[--events N] [--quick]; prints a line per toy. Bands are those of histograms of 20 bins of equal true content,
 at 68%. The worth of events is the number of real ones whose histograms deviate from the truth as
 those of the ensemble do, beside what the spread of the replicas says.
 """
@@ -86,6 +86,9 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=5_000)
     parser.add_argument("--replicas", type=int, default=8)
     parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--quick", action="store_true", help="one small training of two toys")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.toys, arguments.trainings, arguments.rows = "correlated,peak", 1, 1_000
     for toy in arguments.toys.split(","):
         print(judge(toy, arguments), flush=True)

@@ -27,7 +27,7 @@ from .tables.event_table import EventTable, align_columns
 from .tables.original_types import stored_labels
 from .training import run_directory
 from .training.plan import Inputs
-from .training.run_directory import Replicas
+from .training.run_directory import Replicas, Source
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -243,7 +243,7 @@ class FlowBDT(BaseEstimator):
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        source = run_directory.open_file(Path("this model"), self.archive_)
+        source: Source = run_directory.open_file(Path("this model"), self.archive_)
         if replica is not None:
             members = source.members if isinstance(source, Replicas) else [source]
             if replica not in range(len(members)):

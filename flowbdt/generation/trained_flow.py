@@ -141,7 +141,8 @@ class Flow:
             options: dict[str, Any] = {"rejects": rejects, "requires": requires, "sampler": sampler}
             options |= {"compiled": compiled, "missing": missing, "precision": precision}
             self.members = [Flow(member, n_threads, **options) for member in source.members]
-            source, self._seed = source.members[0], source.seed
+            self._seed = source.seed
+            source = source.members[0]
         self.source, self._n_threads = source, checked_threads(n_threads)
         self.fills = missing == "fill"
         self.manifest = run_directory.read_manifest(source)

@@ -280,7 +280,7 @@ class Archive:
                 f"{path} is not a whole flowBDT model file ({error}); it may be truncated: copy it"
                 " again, or save the model anew"
             ) from error
-        if members and min(member.header_offset for member in members):
+        if min((member.header_offset for member in members), default=0):
             # of the file of an ensemble that was cut off, the last whole member looks like a file
             raise FormatError(
                 f"{path} does not begin with a member of a flowBDT model: it is truncated or was"

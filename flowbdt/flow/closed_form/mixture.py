@@ -86,16 +86,6 @@ class MixturePreconditioner(Preconditioner):
         with threadpool_limits(1, user_api="blas"):
             return self._fit(seed, *_joined(z, **rows))
 
-    def refit(self, z: np.ndarray, *, seed: int, **rows: Any) -> None:
-        """Fit to rows of other weights, from the present components on, in a few iterations."""
-        y, weight, self._layout = _joined(z, **rows)
-        few, shift, scale = self._standardised(seed, y, weight)
-        covariances = self._mixture.covariances
-        rank = covariances.factors.shape[-1] if isinstance(covariances, LowRank) else 0
-        settings = MixtureSettings(type(covariances), rank, self.shrinkage)
-        mixture = self._mixture.moved(-shift / scale, 1 / scale)
-        self._mixture = iterate(mixture, few, settings, REFITS)[0].moved(shift, scale)
-
     def _standardised(
         self, seed: int, y: np.ndarray, weight: np.ndarray
     ) -> tuple[StandardisedRows, np.ndarray, np.ndarray]:
@@ -129,6 +119,16 @@ class MixturePreconditioner(Preconditioner):
             fitted, self._search = fit_mixture(rows, k, settings, seed, self.max_iter), {}
         self._mixture = fitted.moved(shift, scale)
         return self
+
+    def refit(self, z: np.ndarray, *, seed: int, **rows: Any) -> None:
+        """Fit to rows of other weights, from the present components on, in a few iterations."""
+        y, weight, self._layout = _joined(z, **rows)
+        few, shift, scale = self._standardised(seed, y, weight)
+        covariances = self._mixture.covariances
+        rank = covariances.factors.shape[-1] if isinstance(covariances, LowRank) else 0
+        settings = MixtureSettings(type(covariances), rank, self.shrinkage)
+        mixture = self._mixture.moved(-shift / scale, 1 / scale)
+        self._mixture = iterate(mixture, few, settings, REFITS)[0].moved(shift, scale)
 
     def fit_values(
         self, z: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int
