@@ -1,9 +1,9 @@
 """How often bands of an ensemble contain the truth of closed forms, and what its events are worth.
 
 Usage: python benchmarks/model_errors.py [--toys NAMES] [--trainings N] [--rows N] [--replicas N]
-[--events N] [--quick]; prints a line per toy. Bands are those of histograms of 20 bins of equal true content,
-at 68%. The worth of events is the number of real ones whose histograms deviate from the truth as
-those of the ensemble do, beside what the spread of the replicas says.
+[--events N] [--quick]; prints a line per toy. Bands are those of histograms of 20 bins of equal
+true content, at 68%. The worth of events is the number of real ones whose histograms deviate from
+the truth as those of the ensemble do, beside what the spread of the replicas says.
 """
 
 from __future__ import annotations
