@@ -147,10 +147,10 @@ class StepJobs(JobKind):
         return run.report(number)
 
     def seconds(self, run: RunDirectory) -> float:
-        from .expected_cost import step_cost
+        from .expected_cost import step_seconds
 
         done = [r["cpu_seconds"] for r in map(run.report, range(run.n_steps())) if r]
-        return sum(done) / len(done) if done else step_cost(run.plan()).cpu_seconds
+        return sum(done) / len(done) if done else step_seconds(run.plan())[0]
 
     def needs(self, run: RunDirectory) -> Needs:
         from .expected_cost import step_cost  # the flow, too
