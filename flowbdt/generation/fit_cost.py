@@ -18,7 +18,7 @@ from . import learn_rejection as rejection
 START_S = 3.0
 """CPU time to import everything, read a small table and find relations."""
 
-TABLE_COPIES = 14
+TABLE_COPIES = 10
 """Numbers in float64 for each of a table: as read, latent and standardised, masks, parts of it."""
 
 ROWS_PER_ROUND = 120
@@ -60,12 +60,12 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
     real, generated = min(n_rows, rejection.MOST_REAL), rejection.n_generated(n_rows, m)
     flow = generated * n_steps * (each + 1e-9 * EVENT_NS)
     row_s = 1e-9 * (RATIO_NS[0] + RATIO_NS[1] * n_inputs(plan)) * ratio.PER_ROUND
-    times = [
+    usual, most = (
         flow + row_s * (2 * rounds + ratio.PATIENCE) * (real + generated)
         for rounds in (min(n_rows // ROWS_PER_ROUND, ratio.MOST_ROUNDS), ratio.MOST_ROUNDS)
-    ]
+    )
     numbers = (real + generated) * n_inputs(plan)  # in float64 twice, in float32 three times
-    return [*parts, Part("rejection", *times, base + 28 * numbers / MIB)]
+    return [*parts, Part("rejection", usual, most, base + 28 * numbers / MIB)]
 
 
 def describe_fit(plan: Mapping[str, Any], n_steps: int) -> str:

@@ -37,6 +37,7 @@ NANOSECONDS = {
     "moves": 5.0,  # a row sent down one level of a tree
     "bins": 20.0,  # a number made and binned
     "trees": 5e5,  # a tree started and ended
+    "rounds": 5e6,  # a round of one group of outputs, with the loss of its validation rows
 }
 """CPU time of one unit of each kind of work, on one core of a present server (`benchmarks/cost.py`
 fits them to measured steps; the small ones are known to a factor of a few)."""
@@ -80,7 +81,8 @@ def estimate(
     few = int(booster.get("split_outputs", 0))
     sought = (few if 0 < few < width else width) if vector else 1  # outputs that choose a split
     leaf = width if vector else 1
-    trees = int(booster["n_estimators"]) * -(-n_outputs // width) * width // leaf
+    rounds = int(booster["n_estimators"]) * -(-n_outputs // width)
+    trees = rounds * width // leaf
     nodes = max(min(2 ** min(depth, 60), leaves) - 1, 1)  # a leaf needs a row
     levels = 1 + max(depth - 1, 0) / 2  # of two siblings one is the difference
     rows = n_rows + n_valid
@@ -91,6 +93,7 @@ def estimate(
         "moves": trees * rows * depth,
         "bins": rows * n_inputs,
         "trees": trees,
+        "rounds": rounds,
     }
     # margin and gradient; vector leaves: transposed; few: Python's margin, label, gradient
     per_output = 4 + 8 + 8 * vector + 12 * (vector and sought < width)

@@ -52,7 +52,10 @@ class MixtureCost:
     def of(cls, plan: Mapping[str, Any]) -> MixtureCost | None:
         spec = plan["fingerprint"]["settings"]["preconditioner"] or "none"
         given = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
-        kinds = {"mixture": MixturePreconditioner, "gaussian": GaussianPreconditioner}
+        kinds: dict[str, type[MixturePreconditioner]] = {
+            "mixture": MixturePreconditioner,
+            "gaussian": GaussianPreconditioner,
+        }
         kind = kinds.get(spec_name(spec))
         if kind is None or not plan["n_latent"]:
             return None
@@ -72,7 +75,7 @@ class MixtureCost:
             name, cells = "near", self.p**2
         else:
             name, cells = "near", self.p * (self.rank + 3) + 2 * self.p**2 / max(components, 1)
-        products = n * rows * components * cells
+        products = float(n * rows * components * cells)
         if self.covariance != "full":  # the factors are improved from the scatter matrices
             products += n * components * self.p**2 * self.rank * 5
         return NANOSECONDS[name] * products * 1e-9
@@ -88,8 +91,8 @@ class MixtureCost:
         """Return the CPU seconds to expect and at most, and the peak memory in MiB."""
         most = MixturePreconditioner.max_iter
         if self.components is not None:
-            usual = 2 if self.components == 1 else USUAL_ITERATIONS
-            times = [self.started(self.rows, self.components, n) for n in (usual, most)]
+            iterations = 2 if self.components == 1 else USUAL_ITERATIONS
+            times = [self.started(self.rows, self.components, n) for n in (iterations, most)]
             return times[0], times[1], self._mib(self.components)
         train = round((1 - em.HELD_OUT) * min(self.rows, em.SEARCH_ROWS))
         largest = max(min(em.MOST, train // (self.p + 2)), 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ....errors import JobWarning, RunError, plural
 from ...collect import last_line
-from ...numbered_jobs import STEPS, JobKind, name_of
+from ...numbered_jobs import STEPS, Batch, JobKind, name_of
 from ...run_directory import RunDirectory
 from ..base import EXECUTORS, Executor, Reports
 from ..local import last_bits
@@ -64,7 +64,7 @@ class HTCondor(JobSettings, Executor):
         failed = {name for name, job in submissions.jobs().items() if job.state == FAILED}
         alone = [n for n in numbers if node_name(kind.noun, n) in failed]
         rest = [n for n in numbers if n not in alone]
-        batches = [(n,) for n in alone]
+        batches: list[Batch] = [(n,) for n in alone]
         batches += kind.batches(run, rest, self.steps_per_job, self.request_cpus)
         inputs, needs = kind.inputs(run, "$(name)"), kind.needs(run)
         return numbered(kind, inputs, needs, batches, self.complete(), place)
