@@ -334,18 +334,20 @@ def _program(words: Sequence[str], settings: JobSettings, place: Place) -> dict[
     }
 
 
-def _files(kind: JobKind, inputs: Sequence[str], settings: JobSettings) -> dict[str, str]:
+def _files(kind: JobKind, inputs: Sequence[str], settings: JobSettings) -> dict[str, object]:
     if not settings.transfer:
         return {"should_transfer_files": "NO"}
     pack = [] if settings.pack is None else [str(Path(settings.pack).resolve())]
     shared = [name for name in inputs if "$(name)" not in name]
     own = ["$(files)"] if len(shared) < len(inputs) else []
-    # of several what was done comes back whatever ends the job; of one that failed only its logs
-    # do: results it lacks would put it on hold
-    result = kind.result("$(name)") if kind.folder is None else (kind.folder,)
+    if kind.folder is None:  # of a job that failed only its logs come back: results it lacks
+        result: tuple[str, ...] = kind.result("$(name)")  # would put it on hold
+        when: dict[str, object] = {"when_to_transfer_output": "ON_SUCCESS", "success_exit_code": 0}
+    else:  # of several what was done does, whatever ends the job; a success code would prevent it
+        result, when = (kind.folder,), {"when_to_transfer_output": "ON_EXIT_OR_EVICT"}
     return {
         "should_transfer_files": "YES",
-        "when_to_transfer_output": "ON_SUCCESS" if kind.folder is None else "ON_EXIT_OR_EVICT",
+        **when,
         "preserve_relative_paths": "True",
         "transfer_input_files": file_list([*own, *shared, *pack]),
         "transfer_output_files": file_list(result),
@@ -369,7 +371,6 @@ def _policy(settings: JobSettings) -> dict[str, str | int]:
     waited = f"(time() - EnteredCurrentStatus) >= {settings.hold_release_s}"
     retries = settings.max_retries
     return {
-        "success_exit_code": 0,
         "max_retries": retries,
         "periodic_release": f"{held} && NumHolds <= {retries} && ({MEMORY_HOLD} || {waited})",
         "periodic_remove": f"JobStatus == 5 && {held} && NumHolds > {retries}",
