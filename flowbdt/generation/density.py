@@ -30,7 +30,7 @@ from ..trees.density_ratio import DensityRatio
 from ..trees.signed_weights import positive_weights
 from .event_selection import at_rows
 from .given_rows import mixture_of_columns
-from .learn_rejection import number_generated
+from .learn_rejection import n_generated
 from .trained_flow import Flow
 
 N_POINTS = 32
@@ -322,7 +322,7 @@ class Density:
             weight = positive_weights(seen, weight, seed=seed, n_threads=n_threads).weight
             used = weight > 0
             x, cond, weight = x[used], at_rows(cond, used), weight[used]
-        n = number_generated(len(x), x.shape[1])
+        n = n_generated(len(x), x.shape[1])
         repeated = None if cond is None else cond[np.arange(n) % len(cond)]
         inputs = flow.generator.classifier_inputs
         drawn_rows = np.vstack([each for each, _ in _blocks(reference, repeated, n, seed)])
