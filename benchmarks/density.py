@@ -125,7 +125,7 @@ def run(name: str, model: str, folder: str, n_rows: int, python: str) -> dict[st
         texts = [c for c in train if train[c].dtype.kind not in "iuf"]
         known = {c: sorted(set(train[c])) for c in texts}
         coded = [
-            part.assign(**{c: pd.Categorical(part[c], known[c]).codes for c in texts})
+            part.assign(**{str(c): pd.Categorical(part[c], known[c]).codes for c in texts})
             for part in (train, test)
         ]
         discrete = np.array([train[c].nunique() < 20 for c in train])

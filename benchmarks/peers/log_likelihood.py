@@ -32,7 +32,7 @@ def arfpy(train: np.ndarray, test: np.ndarray, discrete: np.ndarray) -> dict:
     from scipy.stats import truncnorm
 
     assert not discrete.any()
-    np.in1d = np.isin  # noqa: NPY201 - which it uses, and newer numpy lacks
+    setattr(np, "in1d", np.isin)  # noqa: B010 (it uses this, which newer numpy lacks)
     start = time.process_time()
     frame = pd.DataFrame(train).add_prefix("x")
     model = arf.arf(x=frame, verbose=False, n_jobs=1, random_state=0)

@@ -161,7 +161,7 @@ def _log_ratio(
     centre, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
     scaled = [(part - centre) / np.where(scale > 0, scale, 1.0) for part in (*parts, x)]
     ratio = DensityRatio.fit(
-        *scaled[:2], kept[0], seed=derive(seed, "fit-trees"), n_threads=n_threads
+        scaled[0], scaled[1], kept[0], seed=derive(seed, "fit-trees"), n_threads=n_threads
     )
     inputs = np.ascontiguousarray(scaled[2], dtype=np.float32)
     return np.asarray(ratio.log_ratio(inputs), dtype=np.float64).reshape(len(x))

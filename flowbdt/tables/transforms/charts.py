@@ -226,9 +226,8 @@ def _run(
     inside = (levels > z[0]) & (levels < z[-1])
     levels = levels[inside] if inside.sum() > 1 else np.array([z[0], z[-1]])
     knots = np.interp(levels, z, x)
-    ends = [[one] * (one is not None) for one in (before, after)]
-    xs = np.concatenate([[e[0] for e in ends[0]], knots, [e[0] for e in ends[1]]])
-    zs = np.concatenate([[e[1] for e in ends[0]], levels, [e[1] for e in ends[1]]])
+    ends = [np.reshape([] if one is None else one, (-1, 2)) for one in (before, after)]
+    xs, zs = np.vstack([ends[0], np.column_stack([knots, levels]), ends[1]]).T
     rises = np.append(True, (np.diff(xs) > 0) & (np.diff(zs) > 1e-12))
     xs, zs = xs[rises], zs[rises]
     return Spline.through(xs, zs) if len(xs) > 1 else None
