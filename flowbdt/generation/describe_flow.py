@@ -15,6 +15,10 @@ def describe_flow(flow: Flow, name: str = "flow") -> list[str]:
     settings.pop("transforms", None)
     lines = [
         f"{name}, digest {plan['digest'][:12]}",
+        *(
+            [f"ensemble of {len(flow.members)} replicas; what follows is of the first"]
+            * bool(flow.members)
+        ),
         f"{plan['n_train']} training and {plan['n_valid']} validation events;"
         f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
         "",
