@@ -497,7 +497,7 @@ class FlowBDT(BaseEstimator):
         from .evaluation.report.figures import column_figures
         from .tables.expressions import declared
 
-        options = {"seed": random_state}
+        options: dict[str, Any] = {"seed": random_state}
         real, made, options = self._beside(X, cond, sample_weight, n_samples, options)
         observables, _ = declared(options["observables"], options["particles"])
         return column_figures(observables.added_to(real), observables.added_to(made))
