@@ -129,7 +129,7 @@ def write_lamarr(
             raise ConfigError(f"stage {stage.name}: {error}") from error
         parts.append(part)
         functions.append(function)
-    folder = atomic_files.make_folder(path)
+    folder = atomic_files.make_folder(Path(path))
     own = re.compile(r'^#include ".*\n', re.MULTILINE)
     code = [*(own.sub("", source(name).read_text()) for name in HEADERS), EXPORTED, *parts]
     atomic_files.write_bytes(folder / f"{NAME}.cpp", "\n".join(code).encode())
@@ -180,8 +180,8 @@ def _written(stage: ExportedStage, attempts: int | None) -> tuple[str, StageFunc
     about = []
     for i, name in enumerate(inputs):
         far = f", far outside below {low[i]:g} and above {high[i]:g}" if low[i] <= high[i] else ""
-        texts = f", code of {', '.join(flow.categories[name])}" if name in flow.categories else ""
-        about.append(f"in[{i}]: {stage.notes.get(name, name)}{texts}{far}")
+        codes = f", code of {', '.join(flow.categories[name])}" if name in flow.categories else ""
+        about.append(f"in[{i}]: {stage.notes.get(name, name)}{codes}{far}")
     skeleton, rejected, n_random = flow.transform.skeleton, 0.0, None
     if not flow.n_latent and len(skeleton) == 1 and flow.ratio is None:
         values = skeleton.values[0].tolist()
