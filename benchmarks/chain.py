@@ -1,6 +1,6 @@
 """Cost of a detector's response by a chain of stages: training, generation, memory of long files.
 
-    python benchmarks/chain.py RUN EVENTS [--events 8000,80000]
+    python benchmarks/chain.py RUN EVENTS [--events 40000,200000]
 
 RUN is the folder of a chain (`flowbdt response fit`), EVENTS a ROOT file with its input. The file
 is repeated until it has as many events, each number in a process of its own: the peak above a
@@ -63,7 +63,8 @@ def generation(run: Path, file: Path, n: int) -> dict[str, Any]:
     chain, spent = ResponseChain.load(run), dict[str, float]()
     for _ in chain.sample_blocks(repeated(file, 100), outside=None, random_state=1):
         pass  # whatever is loaded at first use
-    call = StageSampler.__call__
+    owner: Any = StageSampler
+    call = owner.__call__
 
     def timed(self: StageSampler, *rows: Any) -> Any:
         start = time.process_time()
@@ -81,12 +82,12 @@ def generation(run: Path, file: Path, n: int) -> dict[str, Any]:
                 counts[name] += len(block.collections[name])
             yield block.to_awkward()
 
-    StageSampler.__call__ = timed  # type: ignore[method-assign]
+    owner.__call__ = timed
     try:
         with TemporaryDirectory() as folder:
             found = measured(write_collections, Path(folder) / "made.root", made())
     finally:
-        StageSampler.__call__ = call  # type: ignore[method-assign]
+        owner.__call__ = call
     n_objects = sum(counts.values())
     by_stage = {f"{name}, us": 1e6 * took / n_objects for name, took in spent.items()}
     total = {"us per object": 1e6 * found["cpu_s"] / n_objects, "peak, MiB": found["peak_mib"]}
@@ -98,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a chain")
     parser.add_argument("file", type=Path, help="ROOT file with its input")
-    parser.add_argument("--events", default="8000,80000", help="numbers of events, with commas")
+    parser.add_argument("--events", default="40000,200000", help="numbers of events, with commas")
     given = parser.parse_args()
     trained = training(given.run)
     print(table(trained))
