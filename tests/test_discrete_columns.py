@@ -264,6 +264,20 @@ def test_classifiers_are_jobs_and_give_equal_bytes_anywhere(tmp_path, table, mod
     assert run.read_json("manifest.json") == manifest
 
 
+def test_classifiers_may_have_a_rate_of_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4500)
+    late = (rng.random(4500) < 1 / (1 + np.exp(-3 * np.sin(2 * x)))).astype(int)
+    table, trees = EventTable.of({"x": x, "late": late}), []
+    for rate in ({}, {"classifier_rate": 0.1, "rejection_rate": 0.4}):
+        config = ModelConfig(preset="fast", n_steps=2, booster={"n_estimators": 1, **rate})
+        run = tmp_path / str(len(trees))
+        fit_run(Inputs(table, config, 1), run)
+        reports = [json.loads(file.read_text()) for file in run.glob("steps/*.report.json")]
+        trees += [report["trees"] for report in reports if "name" in report]
+    assert 0 < 2 * trees[0] < trees[1]
+
+
 def test_a_failed_classifier_is_named(tmp_path, table, monkeypatch):
     from flowbdt.errors import IncompleteRun
     from flowbdt.trees.classifiers import ValueClassifier

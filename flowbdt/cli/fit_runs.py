@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..flow.time_grid import TimeGrid
     from ..tables.event_table import EventTable
     from ..training.plan import Inputs
-    from ..training.run_directory import RunDirectory
 
 planning = options.combined(
     click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
@@ -43,6 +42,7 @@ planning = options.combined(
 
 @click.command()
 @planning
+@options.integer("--replicas", help="Models of an ensemble, whose spread is their error.")
 @options.flag("--resume", "Continue an interrupted run; needs TABLE only before it is planned.")
 @options.flag("--dry-run", "Check and print all settings and, with TABLE, what becomes of columns.")
 @options.quiet
@@ -50,13 +50,17 @@ def fit_command(
     table: Path | None,
     output: Path | None,
     config: Path | None,
+    replicas: int | None,
     resume: bool,
     dry_run: bool,
     **changes: Any,
 ) -> None:
     """Learn a table and write a run folder."""
-    from ..generation.fit_run import fit_run
+    from ..generation.fit_run import fit_replicas, fit_run
+    from ..training.run_directory import ENSEMBLE
 
+    if replicas is not None:
+        changes["settings"] = (*changes["settings"], f"n_replicas={replicas}")
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config, changes["folder"] = output / "config.yaml", output
     if dry_run:
@@ -64,14 +68,17 @@ def fit_command(
         return
     if output is None:
         raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
-    if resume and table is None and (output / "plan.json").exists():
-        run = _continue(output, read_config(config, **changes))
+    planned = any((output / name).exists() for name in ("plan.json", ENSEMBLE))
+    if resume and table is None and planned:
+        _continue(output, read_config(config, **changes))
     else:
         inputs = read_inputs(table, read_config(config, **changes))
         _say_relations(inputs.config, inputs.table)
-        with bar(total=len(inputs.checked_grid().times), desc="training", unit="step") as progress:
-            run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
-    say(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
+        n, times = inputs.config.n_replicas, len(inputs.checked_grid().times)
+        with bar(total=n * times, desc="training", unit="step") as progress:
+            fit = fit_replicas if n > 1 else fit_run
+            fit(inputs, output, resume=resume, on_report=lambda _: progress.update())
+    say(f"complete: {output}   next: flowbdt generate {output} -n 100000 -o new.h5")
 
 
 def read_config(
@@ -139,6 +146,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
     import numpy as np
 
+    from ..generation.fit_cost import describe_fit
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
     from ..training.plan import check_config, check_table, fitted_transform
@@ -149,46 +157,49 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     settled, table = inputs.config, inputs.table
     check_table(inputs)
     transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
-    grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
+    first = None if label is None else label.name
+    names = transform.skeleton.names
+    grid = inputs.checked_grid()
+    plan = expected_cost.outline(inputs, transform.n_latent, names, first)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [*transform.describe(), *([] if label is None else [label.describe()])]
     columns = "\n".join(f"#   {line}" for line in lines)
     return (
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
-        f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
+        f"{_times(grid)}\n{describe_fit(plan, len(grid.times))}"
         f"{_proposals(settled, table)}"
     )
 
 
 def _proposals(config: ModelConfig, table: EventTable) -> str:
     """Return what rows and names suggest and nobody declared: particles, relations, cuts."""
-    from ..tables.found_relations import find_relations
-    from ..tables.particles import proposed_particles
-    from ..tables.proposed_cuts import proposed_cuts
+    from ..tables.proposals import Proposals
 
-    found = config.particles or proposed_particles((*table.names, *table.cond_names))
+    found = Proposals.of(table, config.particles, list(config.relations), config.require)
     lines = []
-    if found and not config.particles:
+    if found.particles:
         lines += ["# names suggest these particles; declare those that are, with their masses:"]
-        lines += ["# particles:"]
-        for name, one in found.items():
-            parts = ", ".join(f"{key}: {value}" for key, value in one.items())
-            lines.append(f"#   {name}: {{{parts}}}")
-    declared = list(config.relations)
-    relations = find_relations(table, found, declared)
+        lines += ["# particles:", *(f"# {line}" for line in particle_lines(found.particles))]
     for exact, words in (
         (True, "all rows agree with these; relations=auto holds those of declared particles:"),
         (False, "nearly all rows nearly agree with these, which nothing holds:"),
     ):
-        listed = [f"#   {one.describe()}" for one in relations if one.exact is exact]
+        listed = [f"#   {one.describe()}" for one in found.relations if one.exact is exact]
         lines += [f"# {words}", *listed] if listed else []
-    known = [*declared, *(one.text for one in relations if one.exact)]
-    cuts = [cut for cut in proposed_cuts(table, found, known) if cut.text not in config.require]
-    if cuts:
-        lines += ["# all rows keep these cuts:", *(f"#   {c.text}   ({c.reason})" for c in cuts)]
-        lines += [f"# require={[*config.require, *(cut.text for cut in cuts)]}"]
+    if found.cuts:
+        lines += ["# all rows keep these cuts:"]
+        lines += [f"#   {cut.text}   ({cut.reason})" for cut in found.cuts]
+        lines += [f"# require={[*config.require, *(cut.text for cut in found.cuts)]}"]
     return "".join(f"\n{line}" for line in lines)
+
+
+def particle_lines(particles: Mapping[str, Any]) -> list[str]:
+    """Return lines of YAML, one for each particle."""
+    return [
+        f"  {name}: {{{', '.join(f'{key}: {value}' for key, value in one.items())}}}"
+        for name, one in particles.items()
+    ]
 
 
 def _say_relations(config: ModelConfig, table: EventTable) -> None:
@@ -207,14 +218,22 @@ def _times(grid: TimeGrid) -> str:
     return f"# {len(grid.times)} step models, at t = {times}"
 
 
-def _continue(path: Path, config: RunConfig) -> RunDirectory:
+def _continue(path: Path, config: RunConfig) -> None:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
     from ..config import DERIVED
-    from ..generation.fit_run import train_run
+    from ..generation.fit_run import train_replicas, train_run
     from ..training.executors import EXECUTORS
-    from ..training.run_directory import RunDirectory
+    from ..training.run_directory import Replicas, RunDirectory, open_run
 
+    found = open_run(path)
+    if isinstance(found, Replicas):
+        if config.n_replicas != len(found.members):
+            raise ConfigError(f"{path} was planned with {len(found.members)} replicas")
+        with bar(total=None, desc="training", unit="step") as progress:
+            executor = EXECUTORS.build(config.executor)
+            train_replicas(path, executor, lambda _: progress.update())
+        return
     run = RunDirectory(path)
     planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
@@ -229,7 +248,6 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     executor = EXECUTORS.build(config.executor)
     with bar(total=len(run.missing_steps()), desc="training", unit="step") as progress:
         train_run(run, executor, lambda _: progress.update())
-    return run
 
 
 @click.command()
@@ -258,6 +276,10 @@ def show_command(run: Path) -> None:
     settings.pop("transforms", None)
     lines = [
         f"{run}: complete, digest {plan['digest'][:12]}",
+        *(
+            [f"ensemble of {len(flow.members)} replicas; what follows is of the first"]
+            * bool(flow.members)
+        ),
         f"{plan['n_train']} training and {plan['n_valid']} validation events;"
         f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
         "",

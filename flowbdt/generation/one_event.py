@@ -187,7 +187,7 @@ class EventSampler:
         self._rows: Any = None
         if not isinstance(flow, PackedFlow):
             rowwise = flow.generator.is_rowwise and not flow.derives and not flow.draws_columns
-            self._rows = None if rowwise else flow.rows
+            self._rows = None if rowwise and not flow.members else flow.rows
         self._names = flow.condition_names
         self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
         self._cond, self._scaled = np.zeros((2, 1, len(self._names)))

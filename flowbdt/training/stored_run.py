@@ -148,6 +148,7 @@ class ClassifierTask(Job, kw_only=True):
     scaling: Centres
     conditions: Centres | None = None  # their scaling; None if there are none
     from_mixture: bool = False  # its probabilities are those of the closed form: no trees
+    rate: Positive | None = None  # learning rate of a large table, if not the usual one
 
 
 class Task(Job, kw_only=True):
@@ -299,7 +300,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Raise an error unless the settings of a run are whole, and name what exists."""
     config = ModelConfig(**settings)
-    optional = {"executor", "preset", "rejection", "relative", *DERIVED}
+    optional = {"executor", "preset", "rejection", "relative", "n_replicas", *DERIVED}
     missing = set(ModelConfig.__dataclass_fields__) - optional - set(settings)
     if missing:
         raise FormatError(f"settings miss {', '.join(sorted(missing))}")
