@@ -11,7 +11,6 @@ import click
 
 from ..errors import ConfigError, InputError
 from . import options
-from .generate_events import describe_rejection
 from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
@@ -146,6 +145,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
     import numpy as np
 
+    from ..generation.fit_cost import describe_fit
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
     from ..training.plan import check_config, check_table, fitted_transform
@@ -156,14 +156,17 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     settled, table = inputs.config, inputs.table
     check_table(inputs)
     transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
-    grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
+    first = None if label is None else label.name
+    names = transform.skeleton.names
+    grid = inputs.checked_grid()
+    plan = expected_cost.outline(inputs, transform.n_latent, names, first)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [*transform.describe(), *([] if label is None else [label.describe()])]
     columns = "\n".join(f"#   {line}" for line in lines)
     return (
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
-        f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
+        f"{_times(grid)}\n{describe_fit(plan, len(grid.times))}"
         f"{_proposals(settled, table)}"
     )
 
@@ -251,8 +254,8 @@ def _continue(path: Path, config: RunConfig) -> None:
 @options.quiet
 def show_command(run: Path) -> None:
     """Describe a run: settings, columns, trained steps."""
+    from ..generation.describe_flow import describe_flow
     from ..generation.trained_flow import Flow
-    from ..training.collect import explained
     from ..training.run_directory import RunDirectory, open_run
 
     source = open_run(run)
@@ -267,58 +270,4 @@ def show_command(run: Path) -> None:
         click.echo(source.unfinished())
         return
     flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
-    settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
-    booster, shares = settings.pop("booster"), [explained(step) for step in steps]
-    settings.pop("transforms", None)
-    lines = [
-        f"{run}: complete, digest {plan['digest'][:12]}",
-        *(
-            [f"ensemble of {len(flow.members)} replicas; what follows is of the first"]
-            * bool(flow.members)
-        ),
-        f"{plan['n_train']} training and {plan['n_valid']} validation events;"
-        f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
-        "",
-        "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
-        "booster:   " + ", ".join(f"{k}={v}" for k, v in booster.items()),
-        "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
-        "",
-        f"closed form: {flow.preconditioner.describe()}",
-        *_first_line(flow.columns.get("first")),
-        "",
-        "columns:",
-        *(f"  {line}" for line in flow.transform.describe()),
-        "",
-        "step     time   trees   train rmse   validation rmse   trees explain",
-        *map(_step_line, steps, shares),
-    ]
-    idle = ", ".join(
-        f"{step['time']:.3g}" for step, share in zip(steps, shares, strict=True) if share <= 0
-    )
-    if idle:
-        lines += ["", f"the trees add nothing to the closed form at t = {idle}"]
-    if flow.draws_columns:
-        lines += ["", "drawn by a classifier   rounds   log loss   without trees"]
-        lines += map(_classifier_line, flow.manifest["classifiers"])
-    click.echo("\n".join(lines))
-
-
-def _first_line(name: str | None) -> list[str]:
-    if name is None:
-        return []
-    return [f"a mixture for each value of {name}: no trees of the steps, no rejection beside it"]
-
-
-def _classifier_line(one: dict[str, Any]) -> str:
-    return (
-        f"{one['name'][:22]:22s} {one['trees']:8d} {one['log_loss']:10.4f}"
-        f" {one['log_loss_without_trees']:15.4f}"
-    )
-
-
-def _step_line(step: dict[str, Any], share: float) -> str:
-    valid = float("nan") if step["valid_rmse"] is None else step["valid_rmse"]
-    return (
-        f"{step['step']:4d} {step['time']:8.4f} {step['trees']:7d} {step['train_rmse']:12.5f}"
-        f" {valid:17.5f} {share:14.3%}"
-    )
+    click.echo("\n".join(describe_flow(flow, f"{run}: complete")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import threading
 import traceback
@@ -15,10 +16,20 @@ from ... import atomic_files
 from ...errors import ConfigError
 from ...registry import Registry
 from ...typed_settings import check_fields
-from ..numbered_jobs import STEPS, JobKind
+from ..numbered_jobs import STEPS, Batch, JobKind
 from ..run_directory import RunDirectory
 
 Reports = Iterator[dict[str, Any]]
+
+
+def available_cpus() -> int:
+    """Return the CPUs this process may use (fewer than the machine has, in a batch job).
+
+    OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # then those of nested loops
+    return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
 
 
 class Executor(ABC):
@@ -31,6 +42,11 @@ class Executor(ABC):
     def jobs_here(self) -> int:
         """Number of jobs at a time in the memory of this machine."""
         return 0
+
+    @property
+    def threads_here(self) -> int:
+        """Threads for what is done in this process before and after the jobs."""
+        return available_cpus()
 
     @abstractmethod
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
@@ -85,6 +101,21 @@ def attempt_job(kind: JobKind, folder: str, number: int, n_threads: int) -> dict
             return kind.do(folder, number, n_threads)
     except Exception as error:
         return failed(kind, folder, number, error)
+
+
+def attempt_batch(
+    kind: JobKind, folder: str, numbers: Batch, n_threads: int
+) -> list[dict[str, Any]]:
+    """Do jobs one after the other, each as `attempt_job`.
+
+    Of several those that are done are left out: a batch starts anew if its worker dies.
+    """
+    run = RunDirectory(folder)
+    return [
+        (kind.report(run, number) if len(numbers) > 1 else None)
+        or attempt_job(kind, folder, number, n_threads)
+        for number in numbers
+    ]
 
 
 def failed(kind: JobKind, folder: str, number: int, error: BaseException) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -16,17 +17,15 @@ from ...errors import ConfigError
 from ...typed_settings import AtLeastOne, check_value
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, Reports, attempt_job, failed
-
-
-def available_cpus() -> int:
-    """Return the CPUs this process may use (fewer than the machine has, in a batch job).
-
-    OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # then those of nested loops
-    return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
+from .base import (
+    EXECUTORS,
+    Executor,
+    Reports,
+    attempt_batch,
+    attempt_job,
+    available_cpus,
+    failed,
+)
 
 
 def checked_threads(n_threads: int | None) -> int:
@@ -63,6 +62,10 @@ class Serial(Executor):
     def jobs_here(self) -> int:
         return 1
 
+    @property
+    def threads_here(self) -> int:
+        return self.n_threads
+
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         for number in numbers:
             yield attempt_job(kind, str(run.path), number, self.n_threads)
@@ -71,33 +74,42 @@ class Serial(Executor):
 @EXECUTORS.register("joblib")
 @dataclass
 class Joblib(Executor):
-    """Many jobs at once, each in a process with one thread.
+    """Many jobs at once, each in a process.
 
-    Steps are independent, so this scales better than threads within a step. Memory: one step's
-    matrices per job. The backend is joblib's loky unless another is named here or set around the
-    call with ``joblib.parallel_config``, as backends that a user registers are. An unknown
-    backend raises ConfigError.
+    Steps are independent, so this scales better than threads within a step, which get what is left
+    where steps are fewer than ``n_jobs``. A process takes several short ones at a time, at most
+    ``steps_per_job``, by default as many as last 15 s while each process has some. Memory: one
+    step's matrices per process. The backend is joblib's loky unless another is named here or set
+    around the call with ``joblib.parallel_config``, as backends that a user registers are. An
+    unknown backend raises ConfigError.
     """
 
     n_jobs: AtLeastOne = field(default_factory=available_cpus)
-    n_threads: AtLeastOne = 1
+    n_threads: AtLeastOne | None = None
     backend: str | None = None
+    steps_per_job: AtLeastOne | None = None
 
     @property
     def jobs_here(self) -> int:
         return self.n_jobs
 
+    @property
+    def threads_here(self) -> int:
+        return self.n_jobs
+
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         from joblib import delayed
 
-        jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)
+        threads = self.n_threads or max(1, self.n_jobs // max(len(numbers), 1))
+        batches = kind.batches(run, numbers, self.steps_per_job, threads, self.n_jobs)
+        jobs = (delayed(attempt_batch)(kind, str(run.path), one, threads) for one in batches)
         left = set(numbers)
         try:
             pool = self._pool()
             # without a generator the call trains: then it is for the backend to end its workers
             with _undisturbed() if pool.return_generator else contextlib.nullcontext():
                 reports = pool(jobs)
-            for report in reports:
+            for report in itertools.chain.from_iterable(reports):
                 left.discard(report[kind.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory
