@@ -17,9 +17,9 @@ from ...tables.event_table import EventTable
 from ...tables.formats import read_table
 from ...trees.signed_weights import with_positive_weights
 
-FEW_OUTSIDE, MOST_OUTSIDE = 0.001, 0.01
-"""Shares of the data beyond the simulation's range from which on it is told, and refused: a few
-are there in any two samples of one distribution."""
+FEW_EVENTS, FEW_OUTSIDE, MOST_OUTSIDE = 5, 0.001, 0.01
+"""Events, and shares of the data, beyond the simulation's range: above them it is told, or refused.
+A few are there in any two samples of one distribution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +276,7 @@ class UnfoldingInputs:
         beyond = (self.data.x < low) | (self.data.x > high)
         share = (self.data_weight @ beyond) / self.data_weight.sum()
         worst = int(share.argmax())
-        if share[worst] <= FEW_OUTSIDE:
+        if share[worst] <= FEW_OUTSIDE or beyond[:, worst].sum() <= FEW_EVENTS:
             return
         found = (
             f"{share[worst]:.1%} of the data are outside the simulation's range of"
