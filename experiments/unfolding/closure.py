@@ -3,7 +3,7 @@
     python -m experiments.unfolding.closure --data FOLDER [--events 10000] [--methods omnifold]
 
 A tenth of the jets is not seen, more of the light ones, and a tenth of the seen ones are fakes,
-more of the heavy ones; the same in data and simulation. Separation x100 in 50 bins from the truth that
+more of the heavy ones; the same in data and simulation. Separation x100 in 50 bins from truth that
 passes, and in floors: truth against truth, as many events as the data have.
 """
 
