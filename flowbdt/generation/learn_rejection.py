@@ -117,6 +117,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         conditional=cond is not None,
         seed=seed,
         n_threads=n_threads,
+        rate=flow.settings["booster"].get("rejection_rate"),
         again=not replica,
     )
     if ratio.acceptance < FEW_KEPT:
