@@ -75,11 +75,12 @@ def main() -> None:
         for method in options.methods:
             start = time.process_time()
             found = unfold(inputs, method, n_iterations=options.iterations, random_state=1)
+            total = 0.0 if found.table.weight is None else found.table.weight.sum()
             rows[method] = _separations(truth, found.table.x, found.table.weight)
             print(
                 f"{where}, {method}: {time.process_time() - start:.0f} CPU s,"
                 f" {found.record['iterations']} iterations,"
-                f" events {found.table.weight.sum():.0f} of {len(truth)}, chi2 per bin"
+                f" events {total:.0f} of {len(truth)}, chi2 per bin"
                 f" {np.round(list(found.closure().values()), 2)}",
                 flush=True,
             )
