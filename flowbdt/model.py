@@ -31,6 +31,9 @@ from .training.run_directory import Archive
 if TYPE_CHECKING:
     from os import PathLike
 
+MOST_LOADED = 4
+"""Flows that a model keeps loaded, of different samplers, precisions and the like."""
+
 
 class FlowBDT(BaseEstimator):
     """Generative model of a table: flow matching with one multi-output booster per time.
@@ -209,11 +212,11 @@ class FlowBDT(BaseEstimator):
             settings[name] = settings[name] or {}
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
-    def _adopt(self, content: bytes) -> None:
-        """Take over a trained model from the bytes of a model file."""
+    def _adopt(self, content: bytes, flow: Flow | None = None) -> None:
+        """Take over a trained model from the bytes of a model file, and its flow if it is there."""
         self.archive_ = content
-        self.__dict__.pop("_loaded", None)
-        flow = self.flow()
+        self._loaded = {}
+        flow = self._loaded[self._loaded_as()] = flow or Flow(Archive("this model", content))
         self.seed_ = int(flow.settings["random_state"])
         self.n_evaluations_ = flow.n_evaluations
         self.acceptance_ = flow.acceptance
@@ -229,23 +232,31 @@ class FlowBDT(BaseEstimator):
     ) -> Flow:
         """Return the trained flow: its field, transform and steps. Raises NotFittedError.
 
-        Parameters as for `sample`. Without any, its step models stay loaded between calls.
+        Parameters as for `sample`. Its step models stay loaded between calls, those of the last few
+        ways to ask for it.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        if (sampler, compiled, missing, precision) != (None, None, "keep", "double"):
-            return Flow(
-                Archive("this model", self.archive_),
-                sampler=sampler,
-                compiled=compiled,
-                missing=missing,
-                precision=precision,
-            )
-        loaded: Flow | None = getattr(self, "_loaded", None)
-        if loaded is None:
-            loaded = Flow(Archive("this model", self.archive_))
-            self._loaded = loaded
-        return loaded
+        key = self._loaded_as(sampler, compiled, missing, precision)
+        kept: dict[str, Flow] = self.__dict__.setdefault("_loaded", {})
+        flow = kept.pop(key, None) or Flow(
+            Archive("this model", self.archive_),
+            sampler=sampler,
+            compiled=compiled,
+            missing=missing,
+            precision=precision,
+        )
+        kept[key] = flow  # the last one asked for comes last
+        while len(kept) > MOST_LOADED:
+            del kept[next(iter(kept))]
+        return flow
+
+    @staticmethod
+    def _loaded_as(
+        sampler: Any = None, compiled: Any = None, missing: Any = "keep", precision: Any = "double"
+    ) -> str:
+        """Return what a flow with these options is kept under."""
+        return repr(atomic_files.to_plain([sampler, compiled, missing, precision]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -433,10 +444,12 @@ class FlowBDT(BaseEstimator):
         Raises FormatError if it is truncated, damaged, foreign, of a newer format or unfinished.
         """
         source = run_directory.open_run(path)
+        if isinstance(source, Archive):  # in memory: the file may change
+            source = Archive(source.path, Path(path).read_bytes())
         flow = Flow(source)
         settings = dict(flow.settings)
         names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
         model = cls(**{name: settings[name] for name in names if name in settings})
-        model._adopt(run_directory.archive_bytes(source, flow.manifest))
+        model._adopt(run_directory.archive_bytes(source, flow.manifest), flow)
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model

@@ -7,7 +7,6 @@ the core was not built, it loads the whole flow; the events are the same.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import atomic_files, seeding
-from ..errors import FormatError, InputError
+from ..errors import InputError
 from ..tables.conditions import stored_scaling
 from ..training import run_directory
 from .event_selection import KEPT, MOST_ATTEMPTS, warn_of_events
 from .generate_rows import NOT_FINITE, UNDEFINED
 from .native import core
-from .packed.array_file import ALIGNMENT, is_current, read_array
+from .packed.array_file import ALIGNMENT, read_array
+from .packed.stored_arrays import require_sizes, stored_arrays
 
 if TYPE_CHECKING:
     from .trained_flow import Flow
@@ -60,17 +60,12 @@ class PackedFlow:
         self.scaling, self.condition_ranges = stored_scaling(columns)
         steps, inverse = core.Steps(memory, name), core.Columns(memory, name)
         n_cond, ratio = len(self.condition_names), None
-        same = [inverse.sizes[:3] == (self.n_latent, self.n_columns, n_cond)]
-        same += [(steps.m, steps.n_cond) == (self.n_latent, n_cond)]
+        require_sizes(inverse.sizes[:3], (self.n_latent, self.n_columns, n_cond), name)
+        require_sizes(steps.sizes[:2], (self.n_latent, n_cond), name)
         numbers = read_array(memory, "ratio.numbers", "float64")
-        if (numbers is not None) != bool(plan.get("rejection")):
-            same.append(False)
-        elif numbers is not None:
+        require_sizes(numbers is not None, bool(plan.get("rejection")), name)
+        if numbers is not None:
             ratio = PackedRatio(core.Trees(memory, name, b"ratio"), float(numbers[0]))
-        if not all(same):
-            raise FormatError(
-                f"{name}: its packed arrays are of another model; save the model anew"
-            )
         self.generator = PackedGenerator(steps, inverse, ratio)
 
     @classmethod
@@ -79,24 +74,12 @@ class PackedFlow:
 
         Raises FormatError if they are damaged, or would lead out of their memory.
         """
-        memory = source.mapped(run_directory.PACKED)
-        if memory is None or core.why_not() or not is_current(memory):
-            return None
         what = str(source.path)
         manifest = atomic_files.parse_json(source.read("manifest.json"), what)
         stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
-        if stated is None:
-            return None
-        if stated != hashlib.sha256(memory).hexdigest():
-            raise FormatError(
-                f"{what}: {run_directory.PACKED} is damaged; copy the file or save it again"
-            )
-        if np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
-            return None  # another program packed the file anew
-        about = read_array(memory, "text.about", "uint8")
-        belongs = f"\0{atomic_files.digest(manifest)}\0".encode()
-        if about is None or not about.tobytes().endswith(belongs):
-            return None
+        memory = stored_arrays(source, manifest, stated)
+        if memory is None or np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
+            return None  # the latter: another program packed the file anew
         content = source.read("plan.json")
         if atomic_files.digest_bytes(content) != manifest["files"].get("plan.json"):
             return None  # the whole flow says what is damaged

@@ -759,7 +759,7 @@ template <class R>
 std::size_t walk_room(const Solver<R>& solver, const Form<R>& form, const Trees& trees) {
   Parts parts(nullptr);
   WalkRoom<R> room(solver, form, trees, parts);
-  return parts.used();
+  return parts.used();  // of a single row it is less
 }
 
 template <class R>
@@ -785,6 +785,217 @@ void walk(const Solver<R>& solver, const Form<R>& form, const Trees& trees, doub
       for (std::size_t j = 0; j < m; ++j)
         points[r * m + j] = static_cast<double>(room.x[j * kRows + r]);
   }
+}
+
+// ---------------------------------------------------------------------------------------------
+// A single row: components, outputs and columns are in the lanes. Each number is computed by the
+// same operations in the same order as in a vector of rows: sums over components go one by one.
+
+template <class R>
+constexpr std::size_t filled_up(std::size_t n) {
+  return (n + kLanes<R> - 1) / kLanes<R> * kLanes<R>;
+}
+
+template <class R>
+struct OneRoom {
+  R *x, *slots, *seen, *inner, *joint, *out;
+  float *inputs, *total;
+
+  OneRoom(const Solver<R>& solver, const Form<R>& f, const Trees& t, Parts& parts) {
+    const std::size_t m = filled_up<R>(solver.n_points);
+    parts.take(x, m);
+    parts.take(slots, solver.n_slots * m);
+    parts.take(seen, f.n_seen);
+    parts.take(inner, filled_up<R>(f.n_components) * (1 + f.n_inner));
+    parts.take(joint, filled_up<R>(f.n_components));
+    parts.take(out, filled_up<R>(f.n_out));
+    parts.take(inputs, solver.n_inputs + 2 * kLanes<R>);
+    parts.take(total, t.across);
+  }
+};
+
+/// Fills `room.inner` with weights, of the largest one, and inner variables times them; returns the
+/// sum of the weights.
+template <class R>
+R weigh_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  const std::size_t n = form.n_inner, size = form.n_components;
+  const V half = splat(R(-0.5)), least = splat(Vectors<R>::least);
+  V top = splat(static_cast<R>(-__builtin_inf()));
+  const R* p = step.inner_across;
+  R* own = room.inner;
+  for (std::size_t k = 0; k < size; k += lanes, own += (1 + n) * lanes) {
+    V squares = {};
+    for (std::size_t i = 0; i < n; ++i) {
+      V a = at<V>(p);
+      p += lanes;
+      for (std::size_t j = 0; j <= i; ++j, p += lanes)
+        a = plus_product(a, at<V>(p), splat(room.seen[j]));
+      put(own + (1 + i) * lanes, a);
+      squares = plus_product(squares, a, a);
+    }
+    const V joint = plus_product(at<V>(step.constant_across + k), half, squares);
+    put(room.joint + k, joint);
+    top = joint > top ? joint : top;
+  }
+  for (std::size_t l = 1; l < lanes; ++l) top[0] = top[l] > top[0] ? top[l] : top[0];
+  const V largest = splat(top[0]);
+  own = room.inner;
+  for (std::size_t k = 0; k < size; k += lanes, own += (1 + n) * lanes) {
+    const V below = at<V>(room.joint + k) - largest;
+    const V weight = exponential<R>(below > least ? below : least);
+    put(own, weight);
+    for (std::size_t i = 1; i <= step.n_gains; ++i)
+      put(own + i * lanes, at<V>(own + i * lanes) * weight);
+  }
+  R sum = 0;
+  for (std::size_t k = 0; k < size; ++k)
+    sum += room.inner[k / lanes * (1 + n) * lanes + k % lanes];
+  return sum;
+}
+
+/// Adds `rows` rows, of component and inner variable, to N vectors of outputs.
+template <class R, int N>
+inline const R* add_rows(const R* p, const R* own, std::size_t rows, Vector<R>* a) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  for (std::size_t i = 0; i < rows; ++i, own += lanes, p += N * lanes) {
+    const V c = splat(*own);
+#pragma GCC unroll 4
+    for (int q = 0; q < N; ++q) a[q] = plus_product(a[q], at<V>(p + q * lanes), c);
+  }
+  return p;
+}
+
+/// Computes N vectors of outputs. Of a score (`Triangle`) those from `low` on, to which the inner
+/// variables from this number on add.
+template <class R, int N, bool Triangle>
+inline const R* output_pass(const Form<R>& form, const FormStep<R>& step, const R* p,
+                            std::size_t low, const OneRoom<R>& room) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  const std::size_t last = 1 + step.n_gains, first = Triangle ? 1 + low : 0;
+  V a[N] = {};
+  for (std::size_t k = 0; k < form.n_components; ++k) {
+    const R* own = room.inner + k / lanes * (1 + form.n_inner) * lanes + k % lanes + first * lanes;
+    std::size_t rows = last - first;
+    if (Triangle) {
+      const auto some = [&](std::size_t left) { return left < lanes ? left : lanes; };
+      if (N > 1) p = add_rows<R, 1>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
+      if (N > 2) p = add_rows<R, 2>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
+      if (N > 3) p = add_rows<R, 3>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
+    }
+    p = add_rows<R, N>(p, own, rows, a);
+  }
+  for (int q = 0; q < N; ++q) put(room.out + low + q * lanes, a[q]);
+  return p;
+}
+
+template <class R, bool Triangle>
+void outputs_of_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room) {
+  constexpr std::size_t lanes = kLanes<R>;
+  const R* p = step.output_across;
+  for (std::size_t low = 0; low < form.n_out; low += kPass * lanes)
+    switch ((form.n_out - low + lanes - 1) / lanes) {
+      case 1: p = output_pass<R, 1, Triangle>(form, step, p, low, room); break;
+      case 2: p = output_pass<R, 2, Triangle>(form, step, p, low, room); break;
+      case 3: p = output_pass<R, 3, Triangle>(form, step, p, low, room); break;
+      default: p = output_pass<R, 4, Triangle>(form, step, p, low, room);
+    }
+}
+
+/// The closed form's part of the velocity of one row, and what trees see of it.
+template <class R>
+void closed_part_of_one(const Form<R>& form, std::size_t s, const double* cond, R* velocity,
+                        float* ends, float* weights, const OneRoom<R>& room) {
+  constexpr std::size_t lanes = kLanes<R>;
+  const FormStep<R>& step = form.steps[s];
+  const std::size_t m = form.n_points, last = form.n_out - m;
+  R share = 0;
+  if (step.ending == nullptr) {
+    for (std::size_t j = 0; j < form.n_seen; ++j)
+      room.seen[j] =
+          (j < m ? room.x[j] : static_cast<R>(cond[static_cast<std::size_t>(form.observed[j - m])])) -
+          step.centre[j];
+    share = R(1) / weigh_one(form, step, room);
+    if (step.by_score) outputs_of_one<R, true>(form, step, room);
+    else outputs_of_one<R, false>(form, step, room);
+  }
+  const R turn = step.turn[0], pull = step.turn[1], scale = step.turn[2], variance = step.turn[3];
+  for (std::size_t o = 0; o < form.n_out; ++o) {
+    const R x = room.x[o % m];
+    R value = step.ending != nullptr ? step.ending[o] : room.out[o] * share;
+    if (step.by_score) value = (x - variance * value) / scale;
+    if (o >= last && ends != nullptr) ends[o - last] = static_cast<float>(value);
+    if (o < m) velocity[o] = last > 0 ? value : turn * value + pull * x;
+  }
+  for (std::size_t k = 0; weights != nullptr && k < form.n_components; ++k)
+    weights[k] = static_cast<float>(
+        step.ending != nullptr
+            ? step.weights[k]
+            : room.inner[k / lanes * (1 + form.n_inner) * lanes + k % lanes] * share);
+}
+
+/// Goes to the point of an evaluation, as `move`.
+template <class R>
+void move_one(const Solver<R>& solver, std::size_t e, const OneRoom<R>& room) {
+  using V = Vector<R>;
+  const std::size_t m = filled_up<R>(solver.n_points);
+  const V scale = splat(solver.scale[e]);
+  for (std::size_t j = 0; j < m; j += kLanes<R>) {
+    V x = at<V>(room.x + j) * scale;
+    for (std::int64_t q = solver.terms[e]; q < solver.terms[e + 1]; ++q)
+      x = plus_product(x, splat(solver.weight[q]),
+                       at<V>(room.slots + static_cast<std::size_t>(solver.term[q]) * m + j));
+    put(room.x + j, x);
+  }
+}
+
+template <class R>
+bool one(const Solver<R>& solver, const Form<R>& form, const Trees& trees, double* x,
+         const double* cond, void* memory) {
+  using V = Vector<R>;
+  Parts parts(memory);
+  const OneRoom<R> room(solver, form, trees, parts);
+  const std::size_t m = solver.n_points, across = filled_up<R>(solver.n_columns);
+  const std::size_t n_ends = solver.end_point ? m : 0;
+  const std::size_t n_weights = solver.components ? form.n_components : 0;
+  const bool gaps = form.kind == kNone || solver.n_conditions > form.n_seen - m;
+  for (std::size_t j = 0; j < m; ++j) room.x[j] = static_cast<R>(x[j]);
+  for (std::size_t e = 0; e < solver.n_evaluations; ++e) {
+    move_one(solver, e, room);
+    const std::size_t s = static_cast<std::size_t>(solver.step[e]);
+    R* velocity = room.slots + static_cast<std::size_t>(solver.slot[e]) * filled_up<R>(m);
+    float* to = room.inputs;
+    for (std::size_t j = 0; solver.latent && j < m; ++j) *to++ = static_cast<float>(room.x[j]);
+    for (std::size_t q = 0; q < across; q += kLanes<R>) {
+      V value = {};
+      for (std::size_t j = 0; j < m; ++j)
+        value = plus_product(value, at<V>(solver.columns_across + j * across + q), splat(room.x[j]));
+      put_single(to + q, value);  // what is filled up is written over
+    }
+    to += solver.n_columns;
+    if (form.kind != kNone) {
+      const bool heard = solver.silent[s] == 0;
+      for (std::size_t i = 0; !heard && i < n_ends + n_weights; ++i) to[i] = 0.0f;
+      closed_part_of_one(form, s, cond, velocity, heard && solver.end_point ? to : nullptr,
+                         heard && solver.components ? to + n_ends : nullptr, room);
+    }
+    to += n_ends + n_weights;
+    for (std::size_t j = 0; j < solver.n_conditions; ++j)
+      *to++ = static_cast<float>(static_cast<R>(cond[j]));
+    add_forests(trees, static_cast<std::size_t>(solver.forests[s]),
+                static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, 1, 1, gaps,
+                TreeRoom{}, room.total);
+    for (std::size_t j = 0; j < m; ++j)
+      velocity[j] = (form.kind == kNone ? R(0) : velocity[j]) + static_cast<R>(room.total[j]);
+  }
+  move_one(solver, solver.n_evaluations, room);
+  for (std::size_t j = 0; j < m; ++j)
+    if (room.x[j] - room.x[j] != R(0)) return false;
+  for (std::size_t j = 0; j < m; ++j) x[j] = static_cast<double>(room.x[j]);
+  return true;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -831,8 +1042,8 @@ void sum(const Trees& trees, std::size_t begin, std::size_t end, const float* in
 
 extern const Kernels LANES_NAME;
 const Kernels LANES_NAME = {LANES_TEXT(LANES_NAME),
-                            {walk_room<double>, walk<double>},
-                            {walk_room<float>, walk<float>},
+                            {kLanes<double>, walk_room<double>, walk<double>, one<double>},
+                            {kLanes<float>, walk_room<float>, walk<float>, one<float>},
                             sum_room,
                             sum};
 

@@ -16,8 +16,9 @@ from ...registry import unknown
 from ...typed_settings import AtLeastOne, AtLeastZero
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
+from ..threads import available_cpus
 from .base import EXECUTORS, Executor, Reports, attempt_job, failed
-from .local import available_cpus, last_bits
+from .local import last_bits
 
 CLUSTERS = {
     "local": ("distributed", "LocalCluster"),
