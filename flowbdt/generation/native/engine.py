@@ -109,8 +109,8 @@ class NativeFlow:
         n_threads: int = 1,
         single: bool = False,
     ) -> None:
-        self._steps = core.Steps(content, HERE, single)
-        self.m, self.n_cond = self._steps.m, self._steps.n_cond
+        self.steps = core.Steps(content, HERE, single)
+        self.m, self.n_cond = self.steps.m, self.steps.n_cond
         kind = read_array(content, "form.sizes", "int64")
         self._asks = read_array(content, "mixture.means", "float64") is None and bool(
             kind is not None and kind[0]
@@ -127,13 +127,13 @@ class NativeFlow:
             if len(self._forms) >= MOST_PATTERNS:
                 self._forms.pop(next(iter(self._forms)))
             content = file_bytes(form_arrays(pack_form(self._inputs(), observed)))
-            self._forms[key] = core.Form(content, HERE, self._steps)
+            self._forms[key] = core.Form(content, HERE, self.steps)
         return self._forms[key]
 
-    def step_one(self, x: np.ndarray, cond: np.ndarray) -> None:
-        """Carry one point x (1, m) in place; cond is (1, c), c may be 0. Nothing is copied."""
-        form = self._form(np.isfinite(cond[0])) if self._asks else None
-        self._steps.walk(x, cond, form)
+    def form_handle(self, cond: np.ndarray) -> int | None:
+        """Return the core's closed form for one row of conditions (c,); None if it knows it."""
+        form = self._form(np.isfinite(cond)) if self._asks else None
+        return None if form is None else form.handle
 
     def run(self, x0: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return where the solver carries the points x0 (n, m); cond is (n, c) or None."""
@@ -154,12 +154,12 @@ class NativeFlow:
     def _carry(self, x: np.ndarray, cond: np.ndarray, form: core.Form | None) -> None:
         """Carry rows of one pattern, in place, on as many threads as there are to use."""
         if self.n_threads == 1 or len(x) < 2 * FEWEST_ROWS:
-            self._steps.walk(x, cond, form)
+            self.steps.walk(x, cond, form)
             return
         size = min(ROWS, max(FEWEST_ROWS, -(-len(x) // self.n_threads)))
 
         def carry(low: int) -> None:
-            self._steps.walk(x[low : low + size], cond[low : low + size], form)
+            self.steps.walk(x[low : low + size], cond[low : low + size], form)
 
         from concurrent.futures import ThreadPoolExecutor
 
