@@ -228,7 +228,8 @@ class Attempt(ctypes.Structure):
     ) -> None:
         n_inputs, across = (0, 1) if ratio is None else (ratio.n_inputs, ratio.sizes[2])
         d, c = columns.n_columns, steps.n_cond
-        if (columns.m, columns.n_cond) != (steps.m, c) or n_inputs not in (0, d + c):
+        reads = columns.n_cond if columns._takes_conditions else c
+        if (columns.m, reads) != (steps.m, c) or n_inputs not in (0, d + c):
             raise InputError("steps, columns and ratio of one event must be of one model")
         self.z, self.x, self.scaled, self.cond = map(np.zeros, (steps.m, d, c, c))
         self.log_ratio = np.zeros(across, np.float32)

@@ -337,35 +337,74 @@ struct TreeRoom {
   std::uint8_t* chosen;   // (4, kCompared)
 };
 
-inline bool beyond(const Trees& trees, std::size_t node, const float* x, std::size_t stride) {
-  const float value = x[trees.feature[node] * stride];
-  return (value >= trees.threshold[node]) | ((value != value) & (trees.missing[node] != 0));
+template <int W>
+struct Some;
+template <>
+struct Some<16> {
+  typedef float Floats __attribute__((vector_size(64)));
+};
+template <>
+struct Some<8> {
+  typedef float Floats __attribute__((vector_size(32)));
+};
+template <>
+struct Some<4> {
+  typedef float Floats __attribute__((vector_size(16)));
+};
+template <>
+struct Some<1> {
+  using Floats = float;
+};
+
+/// Adds the leaves of `Count` trees to a row, tree by tree; W numbers at a time.
+template <int Count, int W>
+inline void add_to_row(const float* const* leaf, std::size_t width, float* sums) {
+  using Part = typename Some<W>::Floats;
+  for (std::size_t o = 0; o < width; o += W) {
+    Part own = at<Part>(sums + o);
+#pragma GCC unroll 8
+    for (int q = 0; q < Count; ++q) own += at<Part>(leaf[q] + o);
+    put(sums + o, own);
+  }
 }
 
-inline void add_leaf(float* sums, const float* leaf, std::size_t width) {
-  for (std::size_t o = 0; o < width; ++o) sums[o] += leaf[o];
+/// Adds the leaves of `Count` trees from number t on to a row; the trees are walked side by side,
+/// none waits for another.
+template <bool Gaps, int Count>
+inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, const float* x,
+                      std::size_t stride, float* sums) {
+  const std::size_t size = std::size_t{1} << forest.depth, width = forest.padded;
+  const std::size_t first = forest.nodes + t * size;
+  std::size_t k[Count] = {};
+  for (std::size_t d = 0; d < forest.depth; ++d)
+#pragma GCC unroll 8
+    for (int q = 0; q < Count; ++q) {
+      const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
+      const float value = x[trees.feature[node] * stride];
+      bool beyond = value >= trees.threshold[node];
+      if (Gaps) beyond |= (value != value) & (trees.missing[node] != 0);
+      k[q] |= static_cast<std::size_t>(beyond) << d;
+    }
+  const float* leaf[Count];
+  for (int q = 0; q < Count; ++q)
+    leaf[q] = trees.leaves + forest.leaves + ((t + q) * size + k[q]) * width;
+  if (width % 4 == 0) add_to_row<Count, 4>(leaf, width, sums);
+  else add_to_row<Count, 1>(leaf, width, sums);
 }
 
-/// Adds a forest's leaves row by row; trees are walked side by side, none waits for another.
+/// Adds a forest's leaves row by row.
+template <bool Gaps>
 void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
                  std::size_t n, float* total) {
-  constexpr std::size_t group = 8;
-  const std::size_t size = std::size_t{1} << forest.depth;
-  for (std::size_t r = 0; r < n; ++r)
-    for (std::size_t t = 0; t < forest.n_trees; t += group) {
-      const std::size_t count = forest.n_trees - t < group ? forest.n_trees - t : group;
-      const std::size_t first = forest.nodes + t * size;
-      std::size_t k[group] = {};
-      for (std::size_t d = 0; d < forest.depth; ++d)
-        for (std::size_t q = 0; q < count; ++q) {
-          const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
-          k[q] |= static_cast<std::size_t>(beyond(trees, node, x + r, stride)) << d;
-        }
-      for (std::size_t q = 0; q < count; ++q)
-        add_leaf(total + r * trees.across + forest.first,
-                 trees.leaves + forest.leaves + ((t + q) * size + k[q]) * forest.padded,
-                 forest.padded);
-    }
+  for (std::size_t r = 0; r < n; ++r) {
+    float* sums = total + r * trees.across + forest.first;
+    std::size_t t = 0;
+    for (; t + 8 <= forest.n_trees; t += 8)
+      add_trees<Gaps, 8>(trees, forest, t, x + r, stride, sums);
+    for (; t + 4 <= forest.n_trees; t += 4)
+      add_trees<Gaps, 4>(trees, forest, t, x + r, stride, sums);
+    for (; t < forest.n_trees; ++t) add_trees<Gaps, 1>(trees, forest, t, x + r, stride, sums);
+  }
 }
 
 #if (LANES_BYTES == 64 && defined(__AVX512BW__)) || (LANES_BYTES == 32 && defined(__AVX2__))
@@ -467,31 +506,11 @@ inline void compare(const Trees& trees, std::size_t first, std::size_t size, con
   }
 }
 
-template <int W>
-struct Some;
-template <>
-struct Some<16> {
-  typedef float Floats __attribute__((vector_size(64)));
-};
-template <>
-struct Some<8> {
-  typedef float Floats __attribute__((vector_size(32)));
-};
-template <>
-struct Some<4> {
-  typedef float Floats __attribute__((vector_size(16)));
-};
-template <>
-struct Some<1> {
-  using Floats = float;
-};
-
 /// Adds leaves of `count` trees to each row, tree by tree; W numbers at a time.
 template <int Count, int W>
 inline void add_leaves(const float* leaves, std::size_t size, std::size_t width,
                        const std::uint8_t* chosen, std::size_t n, std::size_t across,
                        float* total) {
-  using Part = typename Some<W>::Floats;
   for (std::size_t place = 0; place < kCompared; ++place) {
     const std::size_t row = row_of(place);
     if (row >= n) continue;
@@ -499,13 +518,7 @@ inline void add_leaves(const float* leaves, std::size_t size, std::size_t width,
 #pragma GCC unroll 4
     for (int q = 0; q < Count; ++q)
       leaf[q] = leaves + (q * size + chosen[q * kCompared + place]) * width;
-    float* sums = total + row * across;
-    for (std::size_t o = 0; o < width; o += W) {
-      Part own = at<Part>(sums + o);
-#pragma GCC unroll 4
-      for (int q = 0; q < Count; ++q) own += at<Part>(leaf[q] + o);
-      put(sums + o, own);
-    }
+    add_to_row<Count, W>(leaf, width, total + row * across);
   }
 }
 
@@ -574,9 +587,10 @@ void add_forests(const Trees& trees, std::size_t begin, std::size_t end, const f
       continue;
     }
 #endif
-    add_by_node(trees, forest, x, stride, n, total);
+    if (gaps) add_by_node<true>(trees, forest, x, stride, n, total);
+    else add_by_node<false>(trees, forest, x, stride, n, total);
   }
-  (void)gaps, (void)room;
+  (void)room;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -814,6 +828,41 @@ struct OneRoom {
   }
 };
 
+/// Fills the inner variables of G groups of components, and log(weight) + log p of each.
+template <class R, int G>
+inline void joints_of_one(const Form<R>& form, const FormStep<R>& step, std::size_t group,
+                          const OneRoom<R>& room, Vector<R>* top) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  const std::size_t n = form.n_inner, size = n * (n + 3) / 2 * lanes, across = (1 + n) * lanes;
+  const R* p = step.inner_across + group * size;
+  R* own = room.inner + group * across + lanes;
+  V squares[G] = {};
+  for (std::size_t i = 0; i < n; ++i, own += lanes) {
+    V a[G];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) a[g] = at<V>(p + g * size);
+    p += lanes;
+    for (std::size_t j = 0; j <= i; ++j, p += lanes) {
+      const V x = splat(room.seen[j]);
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) a[g] = plus_product(a[g], at<V>(p + g * size), x);
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) {
+      put(own + g * across, a[g]);
+      squares[g] = plus_product(squares[g], a[g], a[g]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) {
+    const std::size_t k = (group + g) * lanes;
+    const V joint = plus_product(at<V>(step.constant_across + k), splat(R(-0.5)), squares[g]);
+    put(room.joint + k, joint);
+    *top = joint > *top ? joint : *top;
+  }
+}
+
 /// Fills `room.inner` with weights, of the largest one, and inner variables times them; returns the
 /// sum of the weights.
 template <class R>
@@ -821,27 +870,15 @@ R weigh_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room
   using V = Vector<R>;
   constexpr std::size_t lanes = kLanes<R>;
   const std::size_t n = form.n_inner, size = form.n_components;
-  const V half = splat(R(-0.5)), least = splat(Vectors<R>::least);
+  const std::size_t groups = (size + lanes - 1) / lanes;
+  const V least = splat(Vectors<R>::least);
   V top = splat(static_cast<R>(-__builtin_inf()));
-  const R* p = step.inner_across;
-  R* own = room.inner;
-  for (std::size_t k = 0; k < size; k += lanes, own += (1 + n) * lanes) {
-    V squares = {};
-    for (std::size_t i = 0; i < n; ++i) {
-      V a = at<V>(p);
-      p += lanes;
-      for (std::size_t j = 0; j <= i; ++j, p += lanes)
-        a = plus_product(a, at<V>(p), splat(room.seen[j]));
-      put(own + (1 + i) * lanes, a);
-      squares = plus_product(squares, a, a);
-    }
-    const V joint = plus_product(at<V>(step.constant_across + k), half, squares);
-    put(room.joint + k, joint);
-    top = joint > top ? joint : top;
-  }
+  std::size_t g = 0;
+  for (; g + 4 <= groups; g += 4) joints_of_one<R, 4>(form, step, g, room, &top);
+  for (; g < groups; ++g) joints_of_one<R, 1>(form, step, g, room, &top);
   for (std::size_t l = 1; l < lanes; ++l) top[0] = top[l] > top[0] ? top[l] : top[0];
   const V largest = splat(top[0]);
-  own = room.inner;
+  R* own = room.inner;
   for (std::size_t k = 0; k < size; k += lanes, own += (1 + n) * lanes) {
     const V below = at<V>(room.joint + k) - largest;
     const V weight = exponential<R>(below > least ? below : least);
@@ -888,6 +925,7 @@ inline const R* output_pass(const Form<R>& form, const FormStep<R>& step, const 
     }
     p = add_rows<R, N>(p, own, rows, a);
   }
+#pragma GCC unroll 4
   for (int q = 0; q < N; ++q) put(room.out + low + q * lanes, a[q]);
   return p;
 }
