@@ -176,15 +176,16 @@ class FlowBDT(BaseEstimator):
             missing: their patterns are learned, too
         y : ignored, for scikit-learn
         cond : a table as ``X`` with c columns, needed again at generation; NaN means missing
-        sample_weight : array (n,), non-negative
+        sample_weight : array (n,), of a positive sum. Where some are negative, non-negative ones of
+            the same density take their place, see `flowbdt.trees.signed_weights`
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
 
         Raises
         ------
-        InputError if the data are infinite, have too few rows, a column has no value, or shapes do
-        not fit; ConfigError
-        if a parameter is unknown, of the wrong type, or contradicts another.
+        InputError if the data are infinite, have too few rows, a column has no value, shapes do not
+        fit, or weights have no positive sum; ConfigError if a parameter is unknown, of the wrong
+        type, or contradicts another.
         """
         seed = seeding.resolve(self.random_state)
         config = self._config(seed)

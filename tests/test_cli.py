@@ -127,6 +127,27 @@ def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
     assert "suggest" not in capsys.readouterr().out
 
 
+def test_init_writes_settings_that_fit_takes(folder, capsys):
+    rng = np.random.default_rng(0)
+    columns = {f"{name}{i}": rng.normal(size=600) for name in ("eta", "phi") for i in (1, 2)}
+    columns |= {f"pt{i}": 30 + rng.exponential(20, 600) for i in (1, 2)}
+    columns |= {"n": rng.integers(0, 3, 600), "Event": np.arange(600) * 7}
+    columns["ht"] = columns["pt1"] + columns["pt2"]
+    write_table("p.csv", EventTable.of(columns))
+    assert run("init", "p.csv") == 0
+    text = (folder / "config.yaml").read_text()
+    assert "# left out, Event: named as a number of events" in text
+    settings = yaml.safe_load(text)
+    assert settings["relations"] == ["ht = pt1 + pt2"]
+    assert settings["particles"]["p1"] == {"pt": "pt1", "eta": "eta1", "phi": "phi1", "mass": 0}
+    assert settings["columns"] == [name for name in columns if name != "Event"]
+    capsys.readouterr()
+    assert run("fit", "p.csv", "--config", "config.yaml", "--dry-run") == 0
+    assert "ht: not learned, computed as ht = pt1 + pt2" in capsys.readouterr().out
+    assert run("init", "p.csv") == 1
+    assert "config.yaml exists: remove it" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_observables_of_the_command_line_are_judged_and_drawn(folder, capsys):
     run("fit", "jets.h5", "-o", "run", *QUICK)

@@ -196,11 +196,6 @@ def test_bad_tables_are_refused(table, message):
         small().fit(table)
 
 
-def test_negative_weights_are_refused_with_advice():
-    with pytest.raises(InputError, match=r"negative.*resampl"):
-        small().fit(normal(), sample_weight=np.linspace(-1, 1, 300))
-
-
 def test_weights_act_like_the_distribution_they_stand_for():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(-3, 1, 1500), rng.normal(3, 1, 1500)])[:, None]

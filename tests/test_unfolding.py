@@ -1,174 +1,309 @@
-"""The methods of the unfolding study against closed forms, and its scores."""
+"""Unfolding against closed forms: OmniFold with misses, fakes and background; files, refusals."""
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
+from conftest import run
 
-from experiments.unfolding import scores
-from experiments.unfolding.classical import (
-    Trees,
-    bayes_weights,
-    iterate_bayes,
-    iterated_posteriors,
-    omnifold,
-)
-from experiments.unfolding.samples import Coordinates, made_up
-from experiments.unfolding.summary import against
-from flowbdt.physics.jets.omnifold_files import NO_GROOMED_MASS, SIX
+from flowbdt.errors import ConfigError, DataWarning, InputError
+from flowbdt.physics.unfolding import UnfoldingInputs, unfold, unfolding_errors
+from flowbdt.physics.unfolding.odds import CrossFittedOdds, Trees
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import read_table, write_table
 
-N, SHIFT, SMEAR = 6000, 0.5, 0.5
-TREES = Trees(n_trees=40, max_depth=2)
+EDGES = [-1.0, -0.3, 0.1, 0.5, 0.9, 1.6]
+MEAN, N_DATA = 0.3, 4000
+FAKES, BACKGROUND = 0.2, 0.2
+"""Shares of the selected events, and of the data."""
 
 
-def pairs(mean: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Truth N(mean, 1) and what a detector of resolution SMEAR sees of it, (n, 1) each."""
+def expected(mean=MEAN, n=N_DATA):
+    """Events of a normal truth in the bins."""
+    below = [0.5 * (1 + math.erf((edge - mean) / math.sqrt(2))) for edge in EDGES]
+    return n * np.diff(below)
+
+
+def toy(n, mean, seed, fakes=FAKES):
+    """Normal truth, resolution 0.3, efficiency a function of truth, fakes of another shape."""
     rng = np.random.default_rng(seed)
-    truth = rng.normal(mean, 1.0, (N, 1))
-    return truth, truth + rng.normal(0.0, SMEAR, (N, 1))
+    truth = rng.normal(mean, 1.0, n)
+    reco = truth + rng.normal(0.0, 0.3, n)
+    seen = rng.random(n) < 0.9 / (1 + np.exp(-1.5 * (truth + 1.5)))
+    n_fakes = round(seen.sum() * fakes / (1 - fakes))
+    nothing = np.full(n_fakes, np.nan)
+    return {
+        "gen_x": np.concatenate([truth, nothing]),
+        "x": np.concatenate([np.where(seen, reco, np.nan), rng.normal(-0.5, 1.2, n_fakes)]),
+        "is_gen": np.repeat([True, False], [n, n_fakes]),
+        "is_reco": np.concatenate([seen, np.ones(n_fakes, dtype=bool)]),
+    }
 
 
-def weighted_mean(x: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Return the mean and its standard error, that of the data's mean included."""
-    mean = np.average(x, weights=weight)
-    size = weight.sum() ** 2 / (weight**2).sum()
-    return float(mean), float(np.sqrt(1 / size + (1 + SMEAR**2) / N))
+@pytest.fixture(scope="module")
+def samples():
+    """Simulation, and detector level of data and background."""
+    simulation, events = toy(8000, 0.0, 1), toy(N_DATA, MEAN, 2)
+    seen = events["x"][events["is_reco"]]
+    rng, n_background = np.random.default_rng(3), round(len(seen) * BACKGROUND / (1 - BACKGROUND))
+    data = np.concatenate([seen, rng.normal(1.2, 0.4, n_background)])
+    background = rng.normal(1.2, 0.4, 4 * n_background)
+    return simulation, data, background
 
 
-def test_omnifold_finds_a_shifted_gaussian():
-    (gen, sim), (_, data) = pairs(0.0, 1), pairs(SHIFT, 2)
-    weight = omnifold(gen, sim, data, 4, TREES, from_start=False, seed=3)[-1]
-    mean, error = weighted_mean(gen[:, 0], weight)
-    assert abs(mean - SHIFT) < 5 * error
-    assert abs(gen.mean() - SHIFT) > 5 * error  # there was something to do
+def inputs_of(samples, **changes):
+    simulation, data, background = samples
+    given = {
+        "truth": {"gen_x": simulation["gen_x"]},
+        "reco": {"x": simulation["x"]},
+        "data": {"x": data},
+        "pass_truth": simulation["is_gen"],
+        "pass_reco": simulation["is_reco"],
+        "background": {"x": background},
+        "background_weight": np.full(len(background), 0.25),
+        **changes,
+    }
+    return UnfoldingInputs.of(**given)
 
 
-def test_omnifold_leaves_equal_samples_as_they_are():
-    (gen, sim), (_, data) = pairs(0.0, 1), pairs(0.0, 2)
-    for from_start in (True, False):
-        weight = omnifold(gen, sim, data, 2, TREES, from_start=from_start, seed=3)[-1]
-        mean, error = weighted_mean(gen[:, 0], weight)
-        assert abs(mean) < 5 * error
+@pytest.fixture(scope="module")
+def unfolded(samples):
+    return unfold(inputs_of(samples), n_iterations=5, random_state=1)
 
 
-def test_bayes_in_bins_finds_a_shifted_gaussian():
-    (gen, sim), (_, data) = pairs(0.0, 1), pairs(SHIFT, 2)
-    weight = bayes_weights(gen, sim, data, n_iterations=8)[:, 0]
-    mean, error = weighted_mean(gen[:, 0], weight)
-    assert abs(mean - SHIFT) < 5 * error
+def pulls(found):
+    """Distances from the closed form, in errors of counting inflated by the response."""
+    return (found - expected()) / (1.5 * np.sqrt(expected()))
 
 
-def test_bayes_is_exact_where_the_detector_is_perfect():
-    found = iterate_bayes(np.diag([10.0, 20.0, 30.0]), np.array([7.0, 5.0, 3.0]), 1)
-    np.testing.assert_allclose(found, [7.0, 5.0, 3.0])
+def test_omnifold_finds_the_truth_behind_misses_fakes_and_background(unfolded):
+    found = pulls(unfolded.histogram("gen_x", EDGES))
+    assert np.abs(found).max() < 4
+    assert np.mean(found**2) < 3
+    assert unfolded.table.weight.sum() == pytest.approx(N_DATA, rel=0.04)
+    before = unfolded.inputs.weight[unfolded.inputs.pass_truth]
+    prior = np.histogram(unfolded.table.x[:, 0], EDGES, weights=before * N_DATA / before.sum())[0]
+    assert np.abs(pulls(prior)).max() > 5  # there was something to do
 
 
-def test_bayes_converges_to_the_inverse_of_the_response():
-    response = np.array([[0.8, 0.3], [0.2, 0.7]]) * [50.0, 50.0]
-    truth = np.array([30.0, 90.0])
-    data = response / response.sum(axis=0) @ truth
-    np.testing.assert_allclose(iterate_bayes(response, data, 400), truth, rtol=1e-6)
+def test_without_background_or_fakes_the_result_is_wrong(samples, unfolded):
+    """The checks above would notice."""
+    forgotten = inputs_of(samples, background=None, background_weight=None)
+    found = unfold(forgotten, n_iterations=5, random_state=1).histogram("gen_x", EDGES)
+    assert np.abs(pulls(found)).max() > 5
 
 
-def test_changed_prior_moves_exact_posteriors_to_the_truth():
-    (gen, _), (_, data) = pairs(0.0, 1), pairs(SHIFT, 2)
-    gain = 1 / (1 + SMEAR**2)  # posterior of the prior N(0, 1)
-    noise = np.random.default_rng(5).normal(0, np.sqrt(1 - gain), (4, N, 1))
-    draws = gain * data[None] + noise
-    weights = iterated_posteriors(draws, gen, 3, TREES, 7)
-    means = [np.average(draws[:, :, 0], weights=w) for w in (np.ones((4, N)), *weights)]
-    error = np.sqrt((1 + SMEAR**2 + (1 - gain)) / N)
-    assert abs(means[0] - gain * SHIFT) < 5 * error
-    assert abs(means[-1] - SHIFT) < 5 * error
-    np.testing.assert_allclose(weights[-1].mean(axis=0), 1.0)
+def test_response_and_the_way_back(unfolded):
+    centre = unfolded.response("gen_x", EDGES, "x", EDGES)
+    efficiency = 0.9 / (1 + np.exp(-1.5 * (0.3 + 1.5)))
+    assert centre["efficiency"][2] == pytest.approx(efficiency, abs=0.04)
+    assert centre["response"].argmax(axis=0).tolist() == [0, 1, 2, 3, 4]
+    assert (centre["response"].sum(axis=0) <= centre["efficiency"] + 1e-9).all()
+    n_selected = unfolded.inputs.data_weight.sum() * (1 - BACKGROUND)
+    assert unfolded.simulation_weight[unfolded.inputs.fakes].sum() == pytest.approx(
+        FAKES * n_selected, rel=0.05
+    )
+    back = unfolded.folded_back()
+    assert back.weight.sum() == pytest.approx(unfolded.inputs.data_weight.sum(), rel=0.02)
+    assert unfolded.closure()["x"] < 1.5
 
 
-def test_early_stop_keeps_trees_few_where_there_is_nothing_to_learn():
+@pytest.mark.parametrize(("mean", "few"), [(0.0, True), (0.6, False)])
+def test_cross_validation_stops_early_where_there_is_little_to_unfold(mean, few):
+    simulation, events = toy(3000, 0.0, 1), toy(1500, mean, 5)
+    seen = events["x"][events["is_reco"]]
+    inputs = inputs_of((simulation, seen, np.zeros(1)), background=None, background_weight=None)
+    found = unfold(inputs, random_state=1).record
+    assert (found["iterations"] <= 2) == few
+    worth = [row["worth"] for row in found["tradeoff"]]
+    assert len(worth) == 8
+    assert worth[0] > worth[-1]
+
+
+def test_equal_seeds_give_equal_weights_whatever_the_threads(samples, unfolded):
+    again = unfold(unfolded.inputs, n_iterations=5, random_state=1, n_threads=2)
+    np.testing.assert_array_equal(again.simulation_weight, unfolded.simulation_weight)
+
+
+def test_odds_of_rows_come_from_trees_without_them():
+    """Labels are noise: odds of rows that were learned from would follow their labels."""
     rng = np.random.default_rng(1)
-    x, y, ones = rng.normal(size=(2000, 2)), rng.normal(size=(2000, 2)), np.ones(2000)
-    trees = Trees(n_trees=300, max_depth=4, least_weight=1.0)
-    free = trees.ratio(x, y, ones, ones, 1)(x)
-    stopped = Trees(300, 4, least_weight=1.0, patience=5).ratio(x, y, ones, ones, 1)(x)
-    assert np.log(stopped).std() < 0.5 * np.log(free).std()
+    x, label = rng.normal(size=(2000, 3)), rng.integers(0, 2, 2000).astype(float)
+    trees = Trees(least_trees=20, max_depth=5, least_weight=1.0)
+    odds = CrossFittedOdds(x, rng.integers(0, 2, 2000), trees, 1, 1)
+    found = odds.fit(label, 1 - label)
+    assert abs(np.corrcoef(found, label)[0, 1]) < 0.1
+    assert odds.n_trees == 20
 
 
-# ---- coordinates
+def test_hist_objects_of_a_result(unfolded):
+    pytest.importorskip("hist", reason="hist is not installed (extra 'root')")
+    found = unfolded.to_hist(edges={"gen_x": EDGES})["gen_x"]
+    values = found[{"dataset": "unfolded"}].values()
+    np.testing.assert_allclose(values, unfolded.histogram("gen_x", EDGES))
 
 
-def test_empty_jets_are_empty_in_both_columns_after_the_way_back():
-    table = made_up(500, 1, 0.0)
-    coordinates = Coordinates(table, 1)
-    learned = coordinates.events(table)
-    empty = table.column("ln_rho") == NO_GROOMED_MASS
-    assert empty.any()
-    assert (learned.column("z_g") > 0).all()
-    np.testing.assert_array_equal(coordinates.back(learned.x), table.x)
+# ---- errors
 
 
-def test_transport_uses_every_jet_once_and_moves_them_less():
-    table = made_up(600, 2, 0.0)
-    coordinates = Coordinates(table, 1)
-    start, moved = coordinates.detector(table), coordinates.transported(table)
-    np.testing.assert_allclose(np.sort(moved.column("width")), np.sort(start.column("width")))
-    far = np.abs(start.column("width") - table.column("width")).mean()
-    assert np.abs(moved.column("width") - table.column("width")).mean() < far
+@pytest.fixture(scope="module")
+def shifted():
+    """A small unfolding with a variation of the efficiency, and one of the scale only."""
+    simulation, events = toy(3000, 0.0, 6, fakes=0.0), toy(1500, 0.0, 7, fakes=0.0)
+    inputs = UnfoldingInputs.of(
+        {"gen_x": simulation["gen_x"]},
+        {"x": simulation["x"]},
+        {"x": events["x"][events["is_reco"]]},
+        pass_reco=simulation["is_reco"],
+        variations={
+            "same": np.full(3000, 7.0),
+            "efficiency": np.where(simulation["is_reco"], 0.9, 1.1),
+        },
+    )
+    return unfold(inputs, n_iterations=2)
 
 
-# ---- scores
+def test_errors_add_up_and_their_parts_have_closed_forms(shifted):
+    result = shifted
+    errors = unfolding_errors(result, 8, parts=("data",), prior=False, executor="serial")
+    assert set(errors.weights) == {"data", "same", "efficiency"}
+    found = errors.table("gen_x", [-9, 9])
+    # all events in one bin: their number scatters as Poisson, and is divided by the efficiency
+    data = result.inputs.data.n
+    share = result.table.weight.sum() / data
+    assert found["data"][0] == pytest.approx(share * np.sqrt(data), rel=0.7)
+    assert found["same"][0] == pytest.approx(0.0, abs=1e-3 * data)  # only the scale is another
+    seen = result.inputs.pass_reco.mean()
+    efficiency = 0.9 * seen / (0.9 * seen + 1.1 * (1 - seen))
+    expected = data / efficiency - data / seen
+    assert found["efficiency"][0] == pytest.approx(expected, rel=0.3)
+    total = sum(found[part] ** 2 for part in ("data", "same", "efficiency"))
+    np.testing.assert_allclose(found["total"] ** 2, total)
+    low, high = errors.interval("gen_x", [-9, 9], 0.95)
+    assert (high - low)[0] > 3.9 * found["total"][0]  # Student's
 
 
-def test_distance_of_a_shift_is_the_shift_in_widths():
-    x = np.random.default_rng(1).normal(0, 2.0, 1000)
-    ones = np.ones(1000)
-    assert scores.Distance(x, x + 0.3)(ones, ones) == pytest.approx(0.3 / x.std())
-    assert scores.Distance(x, x)(ones, ones) == 0
+@pytest.mark.slow
+def test_replicas_do_not_depend_on_the_executor(shifted, tmp_path):
+    result = shifted
+    here = unfolding_errors(result, 2, parts=("simulation",), folder=tmp_path)
+    there = unfolding_errors(
+        result, 2, parts=("simulation",), executor={"name": "joblib", "n_jobs": 2}
+    )
+    for part, weights in here.weights.items():
+        np.testing.assert_array_equal(weights, there.weights[part])
+    stored = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("replicas/*.npy")}
+    unfolding_errors(result, 2, parts=("simulation",), folder=tmp_path)
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("replicas/*.npy")}
+    assert kept == stored
+    with pytest.raises(ConfigError, match="at least 2"):
+        unfolding_errors(result, 1)
+    with pytest.raises(ConfigError, match="part"):
+        unfolding_errors(result, 2, parts=("weather",))
 
 
-def test_weights_act_as_repeated_events():
-    rng = np.random.default_rng(2)
-    x, y, counts = rng.normal(size=300), rng.normal(size=200), rng.integers(0, 4, 200)
-    repeated = np.repeat(y, counts)
-    ones = np.ones(300)
-    for found, expected in (
-        (
-            scores.Distance(x, y)(ones, counts.astype(float)),
-            scores.Distance(x, repeated)(ones, np.ones(len(repeated))),
-        ),
-        (
-            scores.separation(x, y, counts.astype(float)),
-            scores.separation(x, repeated, np.ones(len(repeated))),
-        ),
+# ---- refusals, before any training
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pass_reco": None}, "hand in pass_reco"),
+        ({"pass_truth": None}, "hand in pass_truth"),
+        ({"pass_truth": np.ones(3)}, "must be .* truth values"),
+        ({"reco": {"x": np.zeros(5)}}, "two levels of the same events"),
+        ({"data": {"y": np.zeros(50)}}, "column .*'x'"),
+        ({"data": {"x": np.array([0.0, np.nan])}}, "data must be finite"),
+        ({"weight": np.ones(7)}, "weights of the simulation: .*shape"),
+        ({"data_weight": np.ones(7)}, "data weights: .*shape"),
+        ({"data": {"x": np.zeros(100)}}, "scale the background"),
+        ({"data": {"x": np.full(9000, 99.0)}}, "outside the simulation's range of 'x'"),
+        ({"variations": {"up": np.ones(3)}}, "weights 'up'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(samples, changes, said):
+    with pytest.raises(InputError, match=said):
+        inputs_of(samples, **changes)
+
+
+def test_a_few_events_out_of_range_are_told(samples):
+    simulation, data, background = samples
+    with pytest.warns(DataWarning, match="at the edge"):
+        inputs_of((simulation, np.append(data, np.full(20, 99.0)), background))
+
+
+def test_unknown_methods_and_treatments_are_refused(unfolded):
+    with pytest.raises(ConfigError, match="omnifold"):
+        unfold(unfolded.inputs, "svd")
+    with pytest.raises(ConfigError, match="share, rate"):
+        unfold(unfolded.inputs, fakes="none")
+    with pytest.raises(ConfigError, match="luminosity"):
+        unfold(
+            unfolded.inputs.reweighted(simulation=np.full(unfolded.inputs.n, 99.0)), fakes="rate"
+        )
+
+
+# ---- the command
+
+
+def test_a_stranger_unfolds_root_files(tmp_path, samples, capsys):
+    """Files as an analysis has them: written by uproot, misses marked by a flag and any number."""
+    uproot = pytest.importorskip("uproot", reason="uproot is not installed (extra 'root')")
+    simulation, data, background = samples
+    arrays = {k: np.where(np.isnan(v), -999.0, v) for k, v in simulation.items()}
+    arrays |= {k: simulation[k] for k in ("is_gen", "is_reco")}
+    arrays["generator_weight"] = np.full(len(simulation["x"]), 2.0)
+    for name, tree in (
+        ("mc", arrays),
+        ("data", {"run": np.arange(len(data)), "x": data}),
+        ("bkg", {"x": background, "w": np.full(len(background), 0.25)}),
     ):
-        assert found == pytest.approx(expected)
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            file["Events"] = tree
+    out = tmp_path / "out"
+    command = [
+        *("unfold", tmp_path / "mc.root:Events", tmp_path / "data.root", "-o", out),
+        *("--truth", "gen_*", "--reco", "x", "--weight", "generator_weight"),
+        *("--pass-truth", "is_gen", "--pass-reco", "is_reco", "--iterations", 5, "--seed", 1),
+        *("--replicas", 0),
+        *("--background", tmp_path / "bkg.root", "--background-weight", "w"),
+        *("--bins", f"{{gen_x: {EDGES}}}"),
+    ]
+    assert run(*command) == 0
+    assert "chi2 per bin at detector level" in capsys.readouterr().out
+    content = json.loads((out / "unfolding.json").read_text())
+    assert content["unfolding"]["iterations"] == 5
+    assert np.abs(pulls(np.array(content["spectra"]["gen_x"]["unfolded"]))).max() < 4
+    table = uproot.open(out / "unfolded.root")
+    tree = table[table.keys()[0]].arrays(library="np")
+    found = np.histogram(tree["gen_x"], EDGES, weights=tree["weight"])[0]
+    np.testing.assert_allclose(found, content["spectra"]["gen_x"]["unfolded"], rtol=1e-6)
+    assert run(*command, "--pass-reco", "no_such_flag") == 1
+    assert "no_such_flag" in capsys.readouterr().err
 
 
-def test_floor_of_the_separation_is_that_of_counting():
-    truth = np.random.default_rng(3).normal(size=(20_000, 6))
-    mean, _ = scores.floors(truth, 5000)["separation"]
-    expected = 100 * (scores.N_BINS - 1) / (2 * 5000)
-    one = expected * np.sqrt(2 / (scores.N_BINS - 1))  # scatter of a chi-squared of 49
-    assert np.abs(np.mean(mean) - expected) < 5 * one / np.sqrt(6 * scores.N_FLOORS / 2)
-
-
-def test_one_draw_per_event_follows_the_weights():
-    weight = np.vstack([np.full(9000, 3.0), np.zeros(9000), np.ones(9000)])
-    chosen = scores.chosen_draw(weight, 1)
-    assert not (chosen == 1).any()
-    assert abs((chosen == 0).mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 9000)
-
-
-def test_difference_of_methods_is_taken_replica_by_replica():
-    noise = np.random.default_rng(4).normal(size=(40, 6))
-    ours = [{"cross": {"w1": [1.0] * 6, "replicas": (1 + noise).tolist()}}]
-    theirs = [{"cross": {"w1": [3.0] * 6, "replicas": (3 + noise).tolist()}}]
-    found = against(ours, theirs)
-    np.testing.assert_allclose(found["difference"], -2.0)
-    np.testing.assert_allclose(found["error"], 0.0, atol=1e-12)
-
-
-def test_made_up_jets_have_the_columns_of_the_real_ones():
-    table = made_up(300, 1, 0.0)
-    assert table.names == SIX
-    assert table.cond.shape == (300, 6)
-    multiplicity = table.column("multiplicity")
-    np.testing.assert_array_equal(multiplicity, np.rint(multiplicity))
+def test_other_formats_and_wrong_names(tmp_path, capsys):
+    simulation = toy(2000, 0.0, 1)
+    write_table(tmp_path / "mc.h5", EventTable.of(simulation, missing=True))
+    write_table(tmp_path / "data.csv", EventTable.of({"x": simulation["x"][-150:]}))
+    files = [tmp_path / "mc.h5", tmp_path / "data.csv", "-o", tmp_path / "o", "-q"]
+    names = ["--truth", "gen_x", "--reco", "x", "--pass-truth", "is_gen", "--pass-reco", "is_reco"]
+    assert run("unfold", *files, *names, "--iterations", 1, "--replicas", 2) == 0
+    found = read_table(tmp_path / "o" / "unfolded.h5", ["gen_x", "data_1"])
+    nominal = read_table(tmp_path / "o" / "unfolded.h5").weight
+    assert found.column("data_1").sum() == pytest.approx(nominal.sum(), rel=0.4)
+    spectrum = json.loads((tmp_path / "o" / "unfolding.json").read_text())["spectra"]["gen_x"]
+    assert set(spectrum["errors"]) == {"data", "simulation", "prior", "total"}
+    covariance = np.array(spectrum["covariance"])
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), spectrum["errors"]["total"])
+    before = (tmp_path / "o" / "replicas" / "0001.npy").read_bytes()
+    (tmp_path / "o" / "replicas" / "0001.npy").unlink()
+    assert run("replica", tmp_path / "o", 1, "-q") == 0
+    assert (tmp_path / "o" / "replicas" / "0001.npy").read_bytes() == before
+    assert run("unfold", *files, *names, "--bins", "{y: [0, 1]}") == 1
+    assert "'y'" in capsys.readouterr().err
+    assert run("unfold", *files, *names[:-2]) == 1
+    assert "pass_reco" in capsys.readouterr().err

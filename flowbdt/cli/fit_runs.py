@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,32 +163,32 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
 
 def _proposals(config: ModelConfig, table: EventTable) -> str:
     """Return what rows and names suggest and nobody declared: particles, relations, cuts."""
-    from ..tables.found_relations import find_relations
-    from ..tables.particles import proposed_particles
-    from ..tables.proposed_cuts import proposed_cuts
+    from ..tables.proposals import Proposals
 
-    found = config.particles or proposed_particles((*table.names, *table.cond_names))
+    found = Proposals.of(table, config.particles, list(config.relations), config.require)
     lines = []
-    if found and not config.particles:
+    if found.particles:
         lines += ["# names suggest these particles; declare those that are, with their masses:"]
-        lines += ["# particles:"]
-        for name, one in found.items():
-            parts = ", ".join(f"{key}: {value}" for key, value in one.items())
-            lines.append(f"#   {name}: {{{parts}}}")
-    declared = list(config.relations)
-    relations = find_relations(table, found, declared)
+        lines += ["# particles:", *(f"# {line}" for line in particle_lines(found.particles))]
     for exact, words in (
         (True, "all rows agree with these; relations=auto holds those of declared particles:"),
         (False, "nearly all rows nearly agree with these, which nothing holds:"),
     ):
-        listed = [f"#   {one.describe()}" for one in relations if one.exact is exact]
+        listed = [f"#   {one.describe()}" for one in found.relations if one.exact is exact]
         lines += [f"# {words}", *listed] if listed else []
-    known = [*declared, *(one.text for one in relations if one.exact)]
-    cuts = [cut for cut in proposed_cuts(table, found, known) if cut.text not in config.require]
-    if cuts:
-        lines += ["# all rows keep these cuts:", *(f"#   {c.text}   ({c.reason})" for c in cuts)]
-        lines += [f"# require={[*config.require, *(cut.text for cut in cuts)]}"]
+    if found.cuts:
+        lines += ["# all rows keep these cuts:"]
+        lines += [f"#   {cut.text}   ({cut.reason})" for cut in found.cuts]
+        lines += [f"# require={[*config.require, *(cut.text for cut in found.cuts)]}"]
     return "".join(f"\n{line}" for line in lines)
+
+
+def particle_lines(particles: Mapping[str, Any]) -> list[str]:
+    """Return lines of YAML, one for each particle."""
+    return [
+        f"  {name}: {{{', '.join(f'{key}: {value}' for key, value in one.items())}}}"
+        for name, one in particles.items()
+    ]
 
 
 def _say_relations(config: ModelConfig, table: EventTable) -> None:

@@ -23,6 +23,7 @@ from ..tables.event_table import EventTable
 from ..tables.found_relations import find_relations
 from ..tables.particles import proposed_particles, read_particles
 from ..tables.relations import TOLERANCE, Relation, relative_deviation
+from ..trees.signed_weights import with_positive_weights
 from .metrics import METRICS, Metric, Result, make_mlp
 from .metrics.classifier import MOST_CLASSES, few_values, partners_of
 from .metrics.joint import frechet_distance
@@ -125,6 +126,16 @@ class ComparedTables:
             for t in tables
         ]
 
+    @functools.cached_property
+    def positive(self) -> ComparedTables:
+        """The tables with non-negative weights of the same density, for what takes no others."""
+        names = ("real", "generated", "other", "training")
+        tables = {name: table for name in names if (table := getattr(self, name)) is not None}
+        weighted: dict[str, Any] = {
+            name: with_positive_weights(t, seed=self.seed) for name, t in tables.items()
+        }
+        return self if weighted == tables else replace(self, **weighted)
+
     def partners(self) -> np.ndarray | None:
         """Return `partners_of` the real and the generated events."""
         return partners_of(self.real.cond, self.generated.cond)
@@ -143,7 +154,8 @@ def score_events(
     with threadpool_limits(tables.n_threads):
         for name, options in metrics.items():
             metric = metric_of(name)
-            results[name] = KINDS.get(metric.kind)(tables, metric, name, options)
+            given = tables if metric.signed else tables.positive
+            results[name] = KINDS.get(metric.kind)(given, metric, name, options)
     return results
 
 

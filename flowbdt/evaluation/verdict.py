@@ -188,7 +188,8 @@ def _worst_bin(name: str, real: EventTable, generated: EventTable) -> str:
     """Return the bin whose share differs most, and what lies beyond the real range, in words."""
     bins = _Bins.of(name, real, generated, BINS)
     p, q = (binned_shares(t.by_name()[name], _weight(t), bins.edges) for t in (real, generated))
-    error = np.sqrt(p * (1 - p) / _size(real) + q * (1 - q) / _size(generated))
+    variance = p * (1 - p) / _size(real) + q * (1 - q) / _size(generated)
+    error = np.sqrt(np.maximum(variance, 0.0))  # a share of signed weights may be negative
     pull = _pulls(p, q, error)
     i, words = int(np.argmax(np.abs(pull))), ""
     if abs(pull[i]) >= 4:
@@ -234,7 +235,7 @@ def _pairs(real: EventTable, generated: EventTable) -> Iterator[tuple[tuple[str,
         rest = total - alone[a][0] - alone[b][0]
         free = max(dof - alone[a][1] - alone[b][1], 1)
         if (sigma := (rest - free) / np.sqrt(2 * free)) >= 6:
-            pull = _pulls(p, q, np.sqrt(p / sizes[0] + q / sizes[1]))
+            pull = _pulls(p, q, np.sqrt(np.maximum(p / sizes[0] + q / sizes[1], 0.0)))
             i, j = divmod(int(np.argmax(np.abs(pull))), wide)
             k = i * wide + j
             where = f"{of[a].said(i)} and {of[b].said(j)}"

@@ -28,6 +28,7 @@ from ..flow.closed_form.gaps import draw_unknown, log_tilt, mapped, of_columns
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn
 from ..tables.event_table import EventTable, align_given
+from ..tables.transforms.known_values import KnownValues
 from .generate_rows import EventGenerator
 from .input_rows import number_of_events
 
@@ -122,11 +123,12 @@ class GivenRows:
         self._flow, self._cond = flow, None if rows is None else rows[0 : self.n]
         if flow.transform.needs_conditions:  # one row may fit some of them only
             x = np.tile(x, (self.n // len(x), 1))
-        flow.transform.enter_copies(x)
+        known = KnownValues(flow.transform)
+        known.enter_copies(x)
         given, x = x, self._without_turn(self._turned_to(x))
-        flow.transform.check_given(x, flow.categories, self._cond)
+        known.check(x, flow.categories, self._cond)
         if outside is not None:
-            ranges = flow.transform.ranges(flow.categories)
+            ranges = known.ranges(flow.categories)
             turns = [name in flow.transform.turn.angles for name in names]
             far = ranges.count_far(np.where(turns, given, x)) * (self.n // len(x))
             ranges.report(far, self.n, "raise" if outside == "raise" else "warn")
@@ -261,6 +263,10 @@ class _RowCompleter:
             )
 
     @cached_property
+    def _known(self) -> KnownValues:
+        return KnownValues(self.generator.transform)
+
+    @cached_property
     def _numeric(self) -> list[int]:
         return self.generator.transform.numeric_places
 
@@ -305,12 +311,12 @@ class _RowCompleter:
         back as they are. ``cond`` (n, c) is in the units of the table.
         """
         transform, result, n_poor = self.generator.transform, x.copy(), 0
-        codes = transform.codes_given(x)
+        codes = self._known.codes(x)
         gaps = np.isnan(transform.smooth(x)[:, self._numeric]).any(axis=1)[:, None]
         # what is drawn before a known value may not agree with it
         drawn_before = np.logical_or.accumulate(np.hstack([gaps, codes < 0]), axis=1)
         weighted = np.asarray(((codes >= 0) & drawn_before[:, :-1]).any(axis=1))
-        weighted |= (codes != transform.codes_given(x, settled=True)).any(axis=1)
+        weighted |= (codes != self._known.codes(x, settled=True)).any(axis=1)
         if self.generator.redraws:
             weighted = drawn_before[:, -1]
         given = _Rows(rows, x, cond, codes)
@@ -358,11 +364,11 @@ class _RowCompleter:
         """Return proposals (n, count, d) and their log weights (n, count)."""
         generator, transform = self.generator, self.generator.transform
         seed, shape, rows = derive(seed, "given", count), (len(rows.x), count), rows.repeated(count)
-        x, log_share = transform.guess_equal(
+        x, log_share = self._known.guess_equal(
             rows.x, lambda i: RowNoise(seed, "equal", rows.numbers, (i,), once=True).random()
         )
         if transform.patterns:
-            rows = replace(rows, x=x, codes=transform.codes_given(x, settled=True))
+            rows = replace(rows, x=x, codes=self._known.codes(x, settled=True))
         log_weight = -log_share
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # told by the check of all rows

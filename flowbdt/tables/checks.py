@@ -55,8 +55,14 @@ def finite(array: np.ndarray, names: Sequence[str], what: str, missing: bool = F
             )
 
 
-def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero."""
+def weights(
+    weight: np.ndarray, n_rows: int, *, signed: bool = False, part: bool = False
+) -> np.ndarray:
+    """Return event weights as float64 (n,); refuse wrong length, NaN, negative, all zero.
+
+    With ``signed`` some may be negative, if the sum is positive; of a ``part`` of a table it and
+    all may be anything.
+    """
     weight = unmasked(weight, "weights")
     try:
         array = np.asarray(weight)
@@ -69,14 +75,22 @@ def weights(weight: np.ndarray, n_rows: int) -> np.ndarray:
     if weight.shape != (n_rows,):
         raise InputError(f"weights must have shape ({n_rows},), one per event, got {weight.shape}")
     finite(weight[:, None], ["weight"], "weights")
-    if (weight < 0).any():
+    if part:
+        return weight
+    negative = plural(int((weight < 0).sum()), "event")
+    if not signed and (weight < 0).any():
         raise InputError(
-            f"weights must not be negative, but {plural(int((weight < 0).sum()), 'event')} (first:"
-            f" row {int(np.argmax(weight < 0))}) are; xgboost cannot train on signed weights:"
-            " reweight or resample to positive weights first (e.g. by cell resampling)"
+            f"weights must not be negative here, but those of {negative} (first: row"
+            f" {int(np.argmax(weight < 0))}) are: replace them by the non-negative ones of the same"
+            " density that flowbdt.trees.signed_weights.positive_weights gives"
         )
     if not weight.any():
         raise InputError("weights must not all be zero")
+    if rescaled(weight).sum() <= 0:
+        raise InputError(
+            f"weights must have a positive sum, but with those of {negative} that are negative it"
+            f" is {weight.sum():.3g}: no density has such weights; check their sign"
+        )
     return weight
 
 
@@ -94,7 +108,7 @@ def relative_or_ones(weight: np.ndarray | None, n_rows: int) -> np.ndarray:
 def rescaled(weight: np.ndarray) -> np.ndarray:
     """Return weights (n,) over a power of two near the largest: exact, and no sum overflows."""
     weight = np.asarray(weight, dtype=np.float64)
-    return np.asarray(np.ldexp(weight, -np.frexp(weight.max())[1]))
+    return np.asarray(np.ldexp(weight, -np.frexp(np.abs(weight).max())[1]))
 
 
 def unique_names(names: Sequence[Any], n_columns: int, what: str) -> tuple[str, ...]:

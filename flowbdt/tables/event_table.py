@@ -36,7 +36,7 @@ class EventTable:
     dtypes : tuple of str, numpy names of the types the columns came in and go out as
     cond : ndarray (n, c), float64, or None; NaN marks a missing condition
     cond_names : tuple of str
-    weight : ndarray (n,), float64, non-negative, or None for unit weights
+    weight : ndarray (n,), float64, of a positive sum, or None for unit weights
     categories : for columns or conditions that came as text, the texts; x holds their position
     originals : types to go out as where numpy's name does not say it: of pandas, of categories
     """
@@ -72,9 +72,9 @@ class EventTable:
         ------
         InputError
             If the table is not two-dimensional, or a column holds neither finite numbers nor
-            plausible categories; if names repeat, weights are negative, units are of no column, or
-            conditions or weights are not as many as rows; if a column has missing entries that
-            are not allowed, or no others.
+            plausible categories; if names repeat, weights have no positive sum, units are of no
+            column, or conditions or weights are not as many as rows; if a column has missing
+            entries that are not allowed, or no others.
         """
         for rows, what in ((cond, "conditions"), (weight, "weights")):
             checks.warn_of_other_order(x, rows, what)
@@ -98,7 +98,7 @@ class EventTable:
                 originals={**table.originals, **added.originals},
             )
         if weight is not None:
-            table = replace(table, weight=checks.weights(weight, table.n))
+            table = replace(table, weight=checks.weights(weight, table.n, signed=True))
         checks.finite(table.x, table.names, "the table", missing)
         return table
 

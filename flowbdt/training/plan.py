@@ -101,7 +101,7 @@ class Inputs:
 
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
-        table = self.table
+        table = positive(self.table, self.seed)
         config = self.config.resolved(table.n, len(table.names))
         observables, _ = declared(config.observables, config.particles)
         config = replace(config, observables=observables.texts)
@@ -113,6 +113,15 @@ class Inputs:
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))
+
+
+def positive(table: EventTable, seed: int) -> EventTable:
+    """Return a table whose weights are those of the same density that are not negative."""
+    if table.weight is None or not (table.weight < 0).any():
+        return table
+    from ..trees.signed_weights import with_positive_weights
+
+    return with_positive_weights(table, seed=derive(seed, "signed-weights"))
 
 
 def _orders(table: EventTable, config: ModelConfig) -> list[str]:

@@ -31,7 +31,7 @@ from ..model import FlowBDT
 from ..tables import checks
 from ..tables.event_table import EventTable, align_columns
 from ..training import run_directory
-from ..training.plan import Inputs, TeacherPairs
+from ..training.plan import Inputs, TeacherPairs, positive
 from ..training.run_directory import RunDirectory
 
 N_PAIRS = 50_000
@@ -135,6 +135,7 @@ def _latent(teacher: Flow, training: Any) -> dict[str, np.ndarray]:
     """Return training events in the teacher's latent space, their conditions and weights."""
     names = teacher.condition_names
     table = align_columns(training, tuple(teacher.columns["names"]), teacher.categories)
+    table = positive(table, int(teacher.settings["random_state"]))
     checks.same_columns(table.cond_names, names, "the conditions of the training events")
     arrays = {"real": teacher.transform.forward(table), "real_weight": table.weight}
     if table.cond is not None:

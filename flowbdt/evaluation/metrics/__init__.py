@@ -1,9 +1,9 @@
 """Metrics: arrays in, `Result` out; no files, no plots. `METRICS` names those of `evaluate`.
 
 Common parameters: ``real`` (n,) or (n, d) and ``generated`` (m,) or (m, d) in any unit;
-``weight_real`` (n,) and ``weight_generated`` (m,), non-negative, or None; ``n_bootstrap`` replicas
-for the error; ``seed`` of everything random. InputError if shapes do not fit, a value is not
-finite, or weights are negative or all zero.
+``weight_real`` (n,) and ``weight_generated`` (m,), of either sign where the `Metric` says so, or
+None; ``n_bootstrap`` replicas for the error; ``seed`` of everything random. InputError if shapes do
+not fit, a value is not finite, weights have no positive sum, or are negative where they must not.
 """
 
 from __future__ import annotations

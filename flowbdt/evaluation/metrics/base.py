@@ -88,6 +88,8 @@ class Metric:
     same : the expected value when both samples are the same events
     label : the name in tables of a report
     quick : options of a quick evaluation: less precise, the same meaning
+    signed : True if it takes weights of both signs; others get the non-negative ones of
+        `flowbdt.trees.signed_weights` in their place
     """
 
     function: Callable[..., Any]
@@ -95,6 +97,7 @@ class Metric:
     same: float
     label: str
     quick: dict[str, Any] = field(default_factory=dict)
+    signed: bool = False
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self.function(*args, **options)
@@ -129,7 +132,12 @@ def uncertain(value: float, error: float) -> str:
 
 
 def checked_events(
-    values: np.ndarray, weight: np.ndarray | None, ndim: int, what: str
+    values: np.ndarray,
+    weight: np.ndarray | None,
+    ndim: int,
+    what: str,
+    *,
+    signed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return events of ``ndim`` dimensions as float64 and weights (ones if None), checked."""
     array = np.asarray(values, dtype=np.float64)
@@ -141,7 +149,7 @@ def checked_events(
     if weight is None:
         return array, np.ones(array.shape[0])
     # exactly, so that whole numbers of weight count as repeated events
-    return array, checks.rescaled(checks.weights(weight, array.shape[0]))
+    return array, checks.rescaled(checks.weights(weight, array.shape[0], signed=signed))
 
 
 def norm_error(
@@ -205,6 +213,7 @@ def auc_error(
     for (scores, weight), other in zip(samples, samples[::-1], strict=True):
         place = placements(scores, *other)
         mean = np.average(place, weights=weight)
-        variance += float(np.average((place - mean) ** 2, weights=weight)) / effective_size(weight)
+        spread = max(0.0, float(np.average((place - mean) ** 2, weights=weight)))
+        variance += spread / effective_size(weight)
     smallest = 1.0 / (effective_size(weight_positive) + effective_size(weight_negative))
     return max(math.sqrt(variance), smallest)

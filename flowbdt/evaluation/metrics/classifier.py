@@ -16,7 +16,16 @@ import numpy as np
 
 from ...errors import InputError
 from ...seeding import derive, stream
-from .base import METRICS, Metric, Result, auc_error, checked_events, effective_size, same_width
+from .base import (
+    METRICS,
+    Metric,
+    Result,
+    auc_error,
+    checked_events,
+    effective_size,
+    placements,
+    same_width,
+)
 
 MakeClassifier = Callable[[int], Any]
 """Seed -> classifier with ``fit(x, y, sample_weight=None)`` and ``predict_proba(x)``."""
@@ -83,6 +92,8 @@ def classifier_auc(
     ----------
     make_classifier : seed -> classifier with ``fit`` and ``predict_proba``
     weight_real, weight_generated : scaled so that both classes have the same total weight
+        negative ones count in the measurement; classifiers are fitted with the non-negative ones of
+        `flowbdt.trees.signed_weights` in their place
     n_model_seeds, n_split_seeds : repetitions
     partners : None, or numbers (n_real + n_generated,), int, equal for events that are both
         trained on or both tested, see `partners_of`
@@ -98,6 +109,7 @@ def classifier_auc(
     """
     x, y, weight = _labelled(real, generated, weight_real, weight_generated)
     unit = weight_real is None and weight_generated is None
+    fitted = _of_fit(x, y, weight, seed)
     aucs = np.empty((n_split_seeds, n_model_seeds))
     errors, curves = np.empty_like(aucs), np.empty((*aucs.shape, POINTS))
     for i in range(n_split_seeds):
@@ -107,7 +119,7 @@ def classifier_auc(
             if j and not getattr(judge, "draws", True):  # another seed would give the same trees
                 aucs[i, j], errors[i, j], curves[i, j] = aucs[i, 0], errors[i, 0], curves[i, 0]
                 continue
-            judge.fit(x[train], y[train], **({} if unit else {"sample_weight": weight[train]}))
+            judge.fit(x[train], y[train], **({} if unit else {"sample_weight": fitted[train]}))
             scores = judge.predict_proba(x[test])[:, 1]
             aucs[i, j], errors[i, j] = _auc(scores, y[test], weight[test])
             curves[i, j] = recognised(scores, y[test], weight[test])
@@ -171,8 +183,10 @@ def _labelled(
     weight_generated: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return events, labels (1 = generated) and weights that sum up to the number of events."""
-    real, weight_real = checked_events(real, weight_real, 2, "real")
-    generated, weight_generated = checked_events(generated, weight_generated, 2, "generated")
+    real, weight_real = checked_events(real, weight_real, 2, "real", signed=True)
+    generated, weight_generated = checked_events(
+        generated, weight_generated, 2, "generated", signed=True
+    )
     same_width(real, generated)
     if min(len(real), len(generated)) < 10:
         raise InputError(
@@ -186,11 +200,28 @@ def _labelled(
     return x, y, weight
 
 
+def _of_fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, seed: int) -> np.ndarray:
+    """Return the weights (n,) that classifiers are fitted with: not negative, class by class."""
+    if not (weight < 0).any():
+        return weight
+    from ...trees.signed_weights import positive_weights
+
+    fitted = weight.copy()
+    for label in (0, 1):
+        rows = y == label
+        fitted[rows] = positive_weights(x[rows], weight[rows], seed=seed).weight
+    return fitted
+
+
 def _auc(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     from sklearn.metrics import roc_auc_score
 
     one = y == 1
-    auc = roc_auc_score(y, scores, sample_weight=weight)
+    if (weight < 0).any():
+        place = placements(scores[one], scores[~one], weight[~one])
+        auc = np.average(place, weights=weight[one])
+    else:
+        auc = roc_auc_score(y, scores, sample_weight=weight)
     return float(auc), auc_error(scores[one], scores[~one], weight[one], weight[~one])
 
 
@@ -254,7 +285,8 @@ def recognised(scores: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndar
     from sklearn.metrics import roc_curve
 
     false, true, _ = roc_curve(y, scores, sample_weight=weight)
-    return np.interp(np.linspace(0.0, 1.0, POINTS), false, true)
+    # negative weights let a share fall again
+    return np.interp(np.linspace(0.0, 1.0, POINTS), np.maximum.accumulate(false), true)
 
 
 def _slope(curve: np.ndarray, t: np.ndarray, reach: float = 0.05) -> np.ndarray:
@@ -286,10 +318,10 @@ def mean_curve(curves: np.ndarray, y: np.ndarray, weight: np.ndarray, test_share
 
 
 METRICS.register("auc_gb")(
-    Metric(classifier_auc, "classifier", 0.5, "AUC, gradient boosting", {"n_model_seeds": 1})
+    Metric(classifier_auc, "classifier", 0.5, "AUC, gradient boosting", {"n_model_seeds": 1}, True)
 )
 METRICS.register("auc_mlp")(
-    Metric(classifier_auc, "classifier", 0.5, "AUC, neural network", {"n_model_seeds": 1})
+    Metric(classifier_auc, "classifier", 0.5, "AUC, neural network", {"n_model_seeds": 1}, True)
 )
 
 

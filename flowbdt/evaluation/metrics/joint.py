@@ -25,7 +25,7 @@ def correlation_matrix(x: np.ndarray, weight: np.ndarray | None = None) -> np.nd
 
     A constant column correlates with nothing: 0 off the diagonal.
     """
-    x, weight = checked_events(x, weight, 2, "the")
+    x, weight = checked_events(x, weight, 2, "the", signed=True)
     return _correlation(_standardised(x, weight), weight)
 
 
@@ -76,7 +76,7 @@ def _norm_of_difference(
     seed: int,
 ) -> tuple[Result, np.ndarray]:
     """Return the norm of the difference of correlations with its error, and the difference."""
-    checked = [checked_events(x, weight, 2, name) for name, x, weight in samples]
+    checked = [checked_events(x, weight, 2, name, signed=True) for name, x, weight in samples]
     same_width(checked[0][0], checked[1][0])
     columns = [(_standardised(x, weight), weight) for x, weight in checked]
     difference = _difference(columns)
@@ -94,7 +94,7 @@ def _norm_of_difference(
 def _standardised(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Centre and scale: correlations do not change, cancellation in sums of squares goes away."""
     centred = x - np.average(x, axis=0, weights=weight)
-    scale = np.sqrt(np.average(centred**2, axis=0, weights=weight))
+    scale = np.sqrt(np.maximum(0.0, np.average(centred**2, axis=0, weights=weight)))
     tiny = 1e-12 * np.abs(x).max(axis=0)  # rounding of a constant column is no spread
     return np.where(scale > tiny, centred / np.where(scale > tiny, scale, 1.0), 0.0)
 
@@ -116,11 +116,16 @@ def _difference(samples: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 METRICS.register("correlation_max")(
     Metric(
-        largest_correlation_error, "table", 0.0, "largest correlation error", {"n_bootstrap": 20}
+        largest_correlation_error,
+        "table",
+        0.0,
+        "largest correlation error",
+        {"n_bootstrap": 20},
+        signed=True,
     )
 )
 METRICS.register("correlation_distance")(
-    Metric(correlation_distance, "table", 0.0, "correlation distance", {"n_bootstrap": 20})
+    Metric(correlation_distance, "table", 0.0, "correlation distance", {"n_bootstrap": 20}, True)
 )
 
 # ---- Fréchet and kernel distance
@@ -274,7 +279,7 @@ def relation_deviation(
         computed = np.asarray(relation.evaluate(dict(columns)), dtype=np.float64)
     deviation = _deviation(stored, computed)
     if weight is not None:
-        deviation = deviation[checks.weights(weight, len(stored)) > 0]
+        deviation = deviation[checks.weights(weight, len(stored), signed=True) != 0]
     value, error, n = float(deviation.max()), _error_of_maximum(deviation), len(deviation)
     settings = {"mean": float(deviation.mean())}
     return Result("relation", value, error, n, column=relation.target, settings=settings)
@@ -303,5 +308,5 @@ def _error_of_maximum(values: np.ndarray) -> float:
 
 
 METRICS.register("relation")(
-    Metric(relation_deviation, "relation", 0.0, "largest deviation from a relation")
+    Metric(relation_deviation, "relation", 0.0, "largest deviation from a relation", signed=True)
 )

@@ -29,11 +29,11 @@ def quantile_edges(
 
     Repeated values can make quantiles coincide; such bins are merged, so b <= n_bins.
     """
-    values, weight = checked_events(values, weight, 1, "reference")
+    values, weight = checked_events(values, weight, 1, "reference", signed=True)
     if n_bins < 1:
         raise InputError(f"n_bins must be at least 1, got {n_bins}")
     order = np.argsort(values, kind="stable")
-    total = np.cumsum(weight[order])
+    total = np.cumsum(np.abs(weight[order]))
     wanted = np.arange(1, n_bins) / n_bins * total[-1]
     inner = np.unique(values[order][np.searchsorted(total, wanted, side="left")])
     return np.concatenate([[-np.inf], inner, [np.inf]])
@@ -74,8 +74,10 @@ def separation_power(
     Definition: A. Hoecker et al., TMVA users guide, physics/0703039, section 8.1.3, in bins.
     Error: derived here.
     """
-    real, weight_real = checked_events(real, weight_real, 1, "real")
-    generated, weight_generated = checked_events(generated, weight_generated, 1, "generated")
+    real, weight_real = checked_events(real, weight_real, 1, "real", signed=True)
+    generated, weight_generated = checked_events(
+        generated, weight_generated, 1, "generated", signed=True
+    )
     bins = quantile_edges(real, n_bins, weight_real) if edges is None else _checked(edges)
     p, q = binned_shares(real, weight_real, bins), binned_shares(generated, weight_generated, bins)
     sizes = effective_size(weight_real), effective_size(weight_generated)
@@ -138,7 +140,9 @@ def separation_error(
     rng = stream(seed, "metric-separation")
     replicas = []
     for share, size in ((middle + half, sizes[0]), (middle - half, sizes[1])):
-        counts = rng.poisson(share * size, size=(n_bootstrap, len(share))).astype(np.float64)
+        counts = rng.poisson(
+            np.clip(share, 0.0, None) * size, size=(n_bootstrap, len(share))
+        ).astype(np.float64)
         replicas.append(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0))
     return float(np.std(separation_of_shares(*replicas), ddof=1))
 
@@ -162,8 +166,10 @@ def wasserstein(
     a column of constant truth in units of 1; ``settings`` has both (``raw``, ``standardised``).
     The error is that of `metrics.base.norm_error`, from Poisson weights on all events.
     """
-    real, weight_real = checked_events(real, weight_real, 1, "real")
-    generated, weight_generated = checked_events(generated, weight_generated, 1, "generated")
+    real, weight_real = checked_events(real, weight_real, 1, "real", signed=True)
+    generated, weight_generated = checked_events(
+        generated, weight_generated, 1, "generated", signed=True
+    )
     scale = spread(real, weight_real) or 1.0
     values = np.concatenate([real, generated])
     order = np.argsort(values, kind="stable")
@@ -172,7 +178,7 @@ def wasserstein(
     sign[len(real) :] /= weight_generated.sum()
     sign = sign[order]
     distance = float(np.abs(np.cumsum(sign)[:-1]) @ gaps)
-    error = _wasserstein_error(sign, gaps, n_bootstrap, seed)
+    error = _wasserstein_error(sign, order < len(real), gaps, n_bootstrap, seed)
     settings = {"n_bootstrap": n_bootstrap, "seed": seed, "real_std": scale}
     settings |= {"raw": distance, "standardised": distance / scale}
     unit = 1.0 if raw else scale
@@ -188,17 +194,19 @@ MOST_KEPT = 20_000_000
 def spread(values: np.ndarray, weight: np.ndarray) -> float:
     """Return the weighted standard deviation (maximum likelihood, no n - 1)."""
     mean = np.average(values, weights=weight)
-    return float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
+    return float(np.sqrt(max(0.0, np.average((values - mean) ** 2, weights=weight))))
 
 
-def _wasserstein_error(sign: np.ndarray, gaps: np.ndarray, n_bootstrap: int, seed: int) -> float:
+def _wasserstein_error(
+    sign: np.ndarray, is_real: np.ndarray, gaps: np.ndarray, n_bootstrap: int, seed: int
+) -> float:
     """Return the error from Poisson weights on all events, at a few thousand points of x.
 
-    ``sign`` has the shares of the sorted events, negative for generated ones.
+    ``sign`` has the shares of the sorted events, those of generated ones times -1.
     """
     points = np.unique(np.linspace(0, len(gaps), min(len(gaps), 4000) + 1).astype(int))
     steps, points = np.add.reduceat(gaps, points[:-1]), points[:-1]
-    up = np.clip(sign, 0.0, None)
+    up = np.where(is_real, sign, 0.0)
     shares = np.column_stack([np.cumsum(up), np.cumsum(up - sign)])
     noise = []
     for count in _replicas(seed, n_bootstrap, len(sign)):
@@ -305,7 +313,7 @@ def weighted_quantiles(x: np.ndarray, weights: np.ndarray, shares: Sequence[floa
     """Return quantiles (r, q) of x (n,) with weights (r, n)."""
     order = np.argsort(x, kind="stable")
     x, total = x[order], np.cumsum(weights[:, order], axis=1)
-    whole = np.maximum(total[:, -1:], 1e-300)
+    whole = np.maximum(total[:, -1:], 1e-300)  # of signed weights: where a share is first met
     return np.column_stack([x[(total >= share * whole).argmax(axis=1)] for share in shares])
 
 
@@ -355,13 +363,18 @@ METRICS.register("profiles")(
     )
 )
 METRICS.register("separation")(
-    Metric(separation_power, "column", 0.0, "separation power x100", {"n_bootstrap": 100})
+    Metric(separation_power, "column", 0.0, "separation power x100", {"n_bootstrap": 100}, True)
 )
 METRICS.register("pairs")(
     Metric(
-        separation_power, "pairs", 0.0, "separation power x100, joint counts", {"n_bootstrap": 100}
+        separation_power,
+        "pairs",
+        0.0,
+        "separation power x100, joint counts",
+        {"n_bootstrap": 100},
+        signed=True,
     )
 )
 METRICS.register("wasserstein")(
-    Metric(wasserstein, "column", 0.0, "Wasserstein-1", {"n_bootstrap": 20})
+    Metric(wasserstein, "column", 0.0, "Wasserstein-1", {"n_bootstrap": 20}, signed=True)
 )

@@ -42,8 +42,10 @@ def memorisation(
     Result; distances are Euclidean in columns divided by the standard deviation of the training
     events (constant columns left out); error as of an area under a ROC curve (DeLong).
     """
-    real, weight_real = checked_events(real, weight_real, 2, "real")
-    generated, weight_generated = checked_events(generated, weight_generated, 2, "generated")
+    real, weight_real = checked_events(real, weight_real, 2, "real", signed=True)
+    generated, weight_generated = checked_events(
+        generated, weight_generated, 2, "generated", signed=True
+    )
     training, _ = checked_events(training, None, 2, "training")
     same_width(real, generated)
     same_width(real, training)
@@ -81,7 +83,14 @@ def _nearest(training: np.ndarray, *samples: np.ndarray) -> list[np.ndarray]:
 
 
 METRICS.register("memorisation")(
-    Metric(memorisation, "memorisation", 0.5, "memorisation (0.5: none)", {"max_events": 2000})
+    Metric(
+        memorisation,
+        "memorisation",
+        0.5,
+        "memorisation (0.5: none)",
+        {"max_events": 2000},
+        signed=True,
+    )
 )
 
 

@@ -340,10 +340,7 @@ class _ChosenColumns:
         weight = values[self.weight]
         if weight.dtype.kind not in "biuf":
             raise InputError(f"the weights {self.weight!r} must be numbers, got texts")
-        if whole:
-            return checks.weights(weight, len(weight))
-        # All zero is wrong for a table, not for a block of one: check with one event more.
-        return checks.weights(np.append(weight, 1.0), len(weight) + 1)[:-1]
+        return checks.weights(weight, len(weight), signed=True, part=not whole)
 
 
 def write_table(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,42 +14,26 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural,
 from ...registry import unknown
 from ...typed_settings import AtLeastZero, Stored, check_stored
 from .. import checks
-from ..conditions import MARGIN, ConditionRanges
 from ..coordinates import Coordinates, StoredCoordinates
 from ..event_table import EventTable
 from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
 from ..turn import StoredTurn, Turn
-from .base import ColumnTransform, build_column
-from .choose import choose, straightened
-from .discrete import MOST_CLASSES, Categorical, Classified, Mixed, codes_of, find_repeats
+from .base import ColumnTransform
+from .column_fits import Column, ColumnFits
+from .discrete import Classified, Mixed, codes_of
 from .joint_transform import JointTransform
 from .patterns import Pattern, as_stored
-from .smooth import Standard
 
 FORMAT = 1
 MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
-ROWS_PER_CLASS = 4
-"""Rows per distinct number, from which on a classifier draws them and not the flow."""
 MOST_HOT = 40
 """Columns of `TableTransform.one_hot`."""
 MISSING = "{} is missing"
 KIND = "kind of {}"
 """Names of the discrete columns that say so of another column."""
-
-
-@dataclass
-class _Column:
-    """A column: its type, fitted transform (None: recomputed) with the reason, training range."""
-
-    name: str
-    dtype: str
-    transform: ColumnTransform | None
-    reason: str
-    low: float
-    high: float
 
 
 class TableTransform:
@@ -131,18 +114,26 @@ class TableTransform:
         table = self.turn.out_of(table)
         rows = table if used.all() else table.take(used)
         self.conditions = table.cond_names
-        self._relations = order_relations(
+        self.ordered_relations = order_relations(
             self.relations, table.names, table.cond_names, read_particles(self.particles)
         )
-        for relation in self._relations:
+        for relation in self.ordered_relations:
             relation.check(rows)
-        self.coordinates.check(rows, [relation.target for relation in self._relations])
+        self.coordinates.check(rows, [relation.target for relation in self.ordered_relations])
         wide = self.coordinates.added_to(table)
-        wanted = self._read_spec(wide.names)
-        columns = [self._fit_column(i, wide, used, wanted) for i in range(len(wide.names))]
-        self._columns, self._learned = columns[: len(table.names)], columns[len(table.names) :]
+        fits = ColumnFits(
+            self.spec,
+            wide.names,
+            self._computed,
+            seed=self.seed,
+            classify=self.classify,
+            first=self.first,
+            coordinates=self.coordinates,
+        )
+        columns = fits.fit(wide, used)
+        self.columns, self._learned = columns[: len(table.names)], columns[len(table.names) :]
         self._check_needed()
-        self._fit_mixed(table, used, wanted)
+        self.ordered_relations = fits.fit_mixed(self.columns, table, used, self.ordered_relations)
         self._set_gaps(self._find_gaps(table))
         self._warn_of_constants()
         self.refit_joint(self.latent_rows(rows), rows.weight)
@@ -180,36 +171,33 @@ class TableTransform:
         Columns that classifiers draw, in part or as a whole, stay alone.
         """
         groups: dict[Any, list[str]] = {}
-        for column in self._columns:
+        for column in self.columns:
             missing = np.isnan(table.column(column.name))
             if self._is_drawn(column) and missing.any():
-                key = column.name if self._is_alone(column) else missing.tobytes()
+                key = column.name if column.is_alone else missing.tobytes()
                 groups.setdefault(key, []).append(column.name)
         return tuple(map(tuple, groups.values()))
 
-    def _is_drawn(self, column: _Column) -> bool:
+    def _is_drawn(self, column: Column) -> bool:
         """Return if the flow or a classifier draws a column, as it stands or in coordinates."""
         return column.transform is not None or column.name in self.coordinates.targets
 
     @property
     def _computed(self) -> dict[str, str]:
         """The columns that follow from others, with their relations."""
-        declared = {relation.target: relation.text for relation in self._relations}
+        declared = {relation.target: relation.text for relation in self.ordered_relations}
         return declared | self.coordinates.targets
 
     def _check_needed(self) -> None:
         """Raise ConfigError unless the flow draws what coordinates need as it stands."""
-        for column in self._columns:
+        for column in self.columns:
             if column.name in self.coordinates.needed and (
-                column.transform is None or isinstance(column.transform, Classified | Mixed)
+                column.transform is None or column.is_alone
             ):
                 raise ConfigError(
                     f"column {column.name!r} is needed by learned columns, so the flow must draw"
                     f" it, but it is {column.reason}; fit with coordinates='columns'"
                 )
-
-    def _is_alone(self, column: _Column) -> bool:
-        return isinstance(column.transform, Classified | Mixed)
 
     def _set_gaps(self, gaps: Sequence[Sequence[str]]) -> None:
         """Keep gaps, and what the discrete columns say that are none of the table, by name.
@@ -218,14 +206,14 @@ class TableTransform:
         """
         self.gaps, kinds = tuple(map(tuple, gaps)), {}
         names, missing = self.names, self._with_gaps
-        self._in_order = self._mixed_in_order()
-        for name, transform in self._in_order.items():
-            dtype = self._columns[names.index(name)].dtype
+        self.mixed = self._mixed_in_order()
+        for name, transform in self.mixed.items():
+            dtype = self.columns[names.index(name)].dtype
             pattern = Pattern((name,), names, transform, name in missing, dtype)
             kinds[self._free(KIND.format(name))] = pattern
         self._copies = [pattern for pattern in kinds.values() if len(pattern.values) == 1]
         self.patterns = {k: pattern for k, pattern in kinds.items() if len(pattern.values) > 1}
-        alone = {column.name for column in self._columns if self._is_alone(column)}
+        alone = {column.name for column in self.columns if column.is_alone}
         for group in self.gaps:
             if alone.isdisjoint(group):
                 self.patterns[self._free(MISSING.format(group[0]))] = Pattern(group, names)
@@ -244,7 +232,7 @@ class TableTransform:
     def may_be_missing(self) -> set[str]:
         """Names of the columns that are missing in some rows."""
         names = self._with_gaps
-        for relation in self._relations:  # in order: sources before targets
+        for relation in self.ordered_relations:  # in order: sources before targets
             if not names.isdisjoint(relation.sources):
                 names.add(relation.target)
         return names
@@ -252,7 +240,7 @@ class TableTransform:
     def _classified(self) -> dict[str, np.ndarray]:
         """Return the values of the columns that classifiers draw, NaN last where it is one."""
         missing, known = self._with_gaps, {}
-        for column in self._columns:
+        for column in self.columns:
             if isinstance(column.transform, Classified):
                 values = column.transform.values
                 gap = [np.nan] if column.name in missing else []
@@ -271,7 +259,7 @@ class TableTransform:
         """The places of the columns that the flow draws: what classifiers can see."""
         return [
             i
-            for i, c in enumerate(self._columns)
+            for i, c in enumerate(self.columns)
             if self._is_drawn(c) and (c.transform is None or c.transform.n_latent)
         ]
 
@@ -296,165 +284,9 @@ class TableTransform:
                 columns.append(np.eye(len(values))[code, :-1])
         return np.hstack(columns)
 
-    def _read_spec(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the specification of every column that is learned."""
-        targets = self._computed
-        specs = {"*": self.spec} if not isinstance(self.spec, Mapping) else dict(self.spec)
-        specs.pop("joint", None)
-        rest = specs.pop("*", "auto")
-        for name in specs:
-            if name not in names:
-                raise unknown("column (in transforms)", name, [*names, "*", "joint"])
-            if name in targets:
-                raise ConfigError(
-                    f"column {name!r} is computed by the relation {targets[name]!r} and needs no"
-                    " transform; remove one of the two"
-                )
-        for spec in (rest, *specs.values()):  # refuse what is unknown before any column is fitted
-            for step in spec if isinstance(spec, (list, tuple)) else (spec,):
-                built = None if step == "auto" else build_column(step)
-                if isinstance(built, Mixed) and isinstance(spec, (list, tuple)):
-                    raise ConfigError(
-                        "transform 'mixed' is for a column as a whole, not a step of a chain; give"
-                        " the other steps as its 'inner'"
-                    )
-        return {name: specs.get(name, rest) for name in names if name not in targets}
-
-    def _fit_column(
-        self, index: int, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]
-    ) -> _Column:
-        name, dtype, every = table.names[index], table.dtypes[index], table.x[:, index]
-        known = ~np.isnan(every)
-        values, every = every[known & used], every[known]
-        if not len(values):
-            raise InputError(f"column {name!r} has no value in the training rows: leave it out")
-        if values.min() == values.max():
-            values = every
-        low, high = float(values.min()), float(values.max())
-        if name not in wanted:
-            return _Column(name, dtype, None, self._computed[name], low, high)
-        spec, reason = wanted[name], "as set"
-        if spec == "auto" or low == high:
-            spec, reason = choose(values, dtype, name in table.categories)
-            classifies = self.classify and name not in self.coordinates.learned
-            if classifies and spec == {"name": "categorical"}:
-                n_values, is_category = len(np.unique(every)), name in table.categories
-                if n_values > MOST_CLASSES:
-                    reason += f", more than {MOST_CLASSES}: too many for a classifier"
-                elif not is_category and every.size < ROWS_PER_CLASS * n_values:
-                    reason += ", with too few rows for a classifier"
-                else:
-                    spec = {"name": "classified"}
-            if self.first is not None:
-                spec, reason = straightened(spec, reason, values)
-        built = build_column(spec)
-        if isinstance(built, Mixed):  # fitted when it is known what is smooth
-            return _Column(name, dtype, built, reason, low, high)
-        if isinstance(built, Classified):
-            values = every
-        return _Column(name, dtype, self._fitted(index, name, spec, values), reason, low, high)
-
-    def _fitted(self, index: int, name: str, spec: Any, values: np.ndarray) -> ColumnTransform:
-        """Return the transform of a column, fitted to values (n,)."""
-        rng = seeding.stream(self.seed, "fit-transform", index)
-        try:
-            return build_column(spec).fit(values, rng)
-        except (ConfigError, InputError) as error:
-            raise type(error)(f"column {name!r}: {error}") from error
-
-    def _fit_mixed(self, table: EventTable, used: np.ndarray, wanted: Mapping[str, Any]) -> None:
-        """Find the columns of which classifiers draw a part, and fit them without it."""
-        as_set = {
-            i: c.transform.options()
-            for i, c in enumerate(self._columns)
-            if isinstance(c.transform, Mixed)
-        }
-        places = [
-            i
-            for i, c in enumerate(self._columns)
-            if c.transform
-            and c.transform.n_latent == 1
-            and c.name not in (*table.categories, *self.coordinates.needed)
-        ]
-        places.sort(key=lambda i: _fineness(table.dtypes[i]))  # finer ones may equal coarser ones
-        computed = [i for i, c in enumerate(self._columns) if c.name in self.coordinates.targets]
-        places += computed  # others may equal them, of which the flow draws coordinates
-        columns = {table.names[i]: table.x[:, i] for i in places}
-        for i, options in as_set.items():
-            equal = () if options["equal"] == "auto" else options["equal"]
-            wrong = [name for name in (table.names[i], *equal) if name not in columns]
-            if wrong:
-                raise ConfigError(
-                    f"column {table.names[i]!r}: transform 'mixed' is for numbers that the flow"
-                    f" learns and that may equal others of these, which {wrong[0]!r} is not"
-                )
-
-        def fits(i: int, j: int) -> bool:
-            known = table.x[~np.isnan(table.x[:, j]), j]
-            set_so = j in as_set and table.names[i] in as_set[j]["equal"]
-            return (
-                i not in computed
-                and not set_so
-                and np.array_equal(as_stored(known, self._columns[i].dtype), known)
-            )
-
-        # unlike ranks and integers, straightened columns do not have repeated values exactly
-        bare = {
-            i
-            for i in places
-            if self.first is not None
-            and wanted[table.names[i]] == "auto"
-            and isinstance(self._columns[i].transform, Standard)
-        }
-        forced = {*as_set, *bare}
-        found = find_repeats(table.x, places, fits, forced) if self.classify or as_set else {}
-        for i, (atoms, equal) in found.items():
-            column, values = self._columns[i], table.x[:, i]
-            if i in computed:
-                continue
-            if i not in as_set and not (self.classify and wanted[column.name] == "auto"):
-                continue
-            options = {"atoms": atoms.tolist(), "equal": [table.names[j] for j in equal]}
-            options |= {k: v for k, v in as_set.get(i, {}).items() if v != "auto"}
-            if i not in as_set and self._is_relation(column, options["equal"], columns):
-                continue
-            if i not in as_set and self.first is not None and not (i in bare and len(atoms)):
-                continue  # a mixture for each value has them
-            known, kinds = ~np.isnan(values), Mixed(**options).kinds(values, columns)
-            smooth = known & (kinds == 0)
-            smooth &= used if (smooth & used).any() else True
-            if not smooth.any():
-                smooth, options["inner"] = known & (values == values[known][0]), "constant"
-                column.reason = "no other values"
-            elif options.get("inner", "auto") == "auto":
-                inner, column.reason = choose(values[smooth], column.dtype)
-                if self.first is not None:
-                    inner, column.reason = straightened(inner, column.reason, values[smooth])
-                options["inner"] = inner
-            spec = {"name": "mixed", **options}
-            column.transform = fitted = self._fitted(i, column.name, spec, values[smooth])
-            assert isinstance(fitted, Mixed)
-            fitted.count(kinds[known])
-
-    def _is_relation(
-        self, column: _Column, equal: Sequence[str], columns: Mapping[str, np.ndarray]
-    ) -> bool:
-        """Return if a column equals another in all rows; it is computed then, if names allow."""
-        names = [column.name, *equal[:1]]
-        text = " = ".join(name if name.isidentifier() else f"`{name}`" for name in names)
-        here, there = columns[names[0]], columns[names[-1]]
-        if len(names) == 1 or not np.array_equal(here, there, equal_nan=True):
-            return False
-        try:
-            relations = order_relations([*self._relations, text], self.names, self.conditions)
-        except ConfigError:  # not with these names
-            return False
-        self._relations, column.transform, column.reason = relations, None, text
-        return True
-
     def _warn_of_constants(self) -> None:
         gaps = self._with_gaps
-        names = [c.name for c in self._columns if c.transform and c.transform.name == "constant"]
+        names = [c.name for c in self.columns if c.transform and c.transform.name == "constant"]
         names = [name for name in names if name not in gaps and name != self.turn.drawn]
         if names:
             shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
@@ -481,8 +313,8 @@ class TableTransform:
 
     def latent_rows(self, table: EventTable, first_row: int = 0) -> np.ndarray:
         """Return the latent columns (n, m) of a table before the joint transform; NaN as there."""
-        x, table = np.full((table.n, len(self._columns)), np.nan), self.turn.out_of(table)
-        for i, column in enumerate(self._columns):
+        x, table = np.full((table.n, len(self.columns)), np.nan), self.turn.out_of(table)
+        for i, column in enumerate(self.columns):
             if self._is_drawn(column):
                 x[:, i] = table.column(column.name)
         rows = [np.empty((0, len(self._column_latent_names())))]
@@ -526,14 +358,14 @@ class TableTransform:
     @property
     def needs_conditions(self) -> bool:
         """True if a relation or a learned column uses a condition."""
-        relations = (*self._relations, *self.coordinates.relations)
+        relations = (*self.ordered_relations, *self.coordinates.relations)
         used = [one.expression for one in relations] + [*self.coordinates.learned.values()]
         return not {name for one in used for name in one.sources}.isdisjoint(self.conditions)
 
     @property
     def computed_from(self) -> dict[str, list[str]]:
         """The columns that are computed from each condition."""
-        relations = (*self.coordinates.relations, *self._relations)
+        relations = (*self.coordinates.relations, *self.ordered_relations)
         found = {
             name: [relation.target for relation in relations if name in relation.sources]
             for name in self.conditions
@@ -543,133 +375,11 @@ class TableTransform:
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
         result, columns = x, self.by_name(x)
-        for i, column in enumerate(self._columns):
+        for i, column in enumerate(self.columns):
             if isinstance(column.transform, Mixed):
                 result = result.copy() if result is x else result
                 result[column.transform.kinds(x[:, i], columns) > 0, i] = np.nan
         return result
-
-    def codes_given(self, x: np.ndarray, settled: bool = False) -> np.ndarray:
-        """Return the codes (n, q) that follow from values x (n, d), NaN and -1 where unknown.
-
-        With ``settled`` known values are those of no unknown column, see `guess_equal`.
-        """
-        return self.skeleton.codes_given(self._with_patterns(x, settled))
-
-    def _with_patterns(self, x: np.ndarray, settled: bool = False) -> dict[str, np.ndarray]:
-        """Return values (n,) by name; a known one shows that it is not missing."""
-        columns = self.by_name(x)
-        known = dict(columns)
-        for name, pattern in self.patterns.items():
-            there = np.any([~np.isnan(columns[column]) for column in pattern.columns], axis=0)
-            codes = np.zeros(len(x))
-            if pattern.mixed is not None:
-                codes = pattern.codes(columns)
-                shares = pattern.mixed.possible(columns[pattern.columns[0]], columns)
-                there &= settled | ~shares[:, 1:].any(axis=1)
-            known[name] = np.where(there, codes, np.nan)
-        return known
-
-    def enter_copies(self, x: np.ndarray) -> None:
-        """Enter known values of columns that equal others in these, in place, if NaN there."""
-        for relation in reversed(self._relations):
-            if relation.is_copy and relation.sources[0] in self.names:
-                target, source = map(self.names.index, (relation.target, *relation.sources))
-                x[:, source] = np.where(np.isnan(x[:, source]), x[:, target], x[:, source])
-
-    def guess_equal(
-        self, x: np.ndarray, uniform_of: Callable[[int], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows x (n, d) with known values entered in columns that may equal them, by chance.
-
-        And the logs of the probabilities of these guesses (n,). Where a known value is no atom it
-        is smooth, or that of an unknown column (NaN); shares in training decide. ``uniform_of``
-        returns a uniform number for each row, for a column by its number.
-        """
-        x, log_share = x.copy(), np.zeros(len(x))
-        columns = self.by_name(x)
-        for name, mixed in reversed(self._in_order.items()):  # those that it may equal come after
-            if len(mixed.equal):
-                i = self.names.index(name)
-                shares = mixed.possible(x[:, i], columns)
-                rows = np.flatnonzero(shares[:, 1:].any(axis=1))
-                shares = shares[rows] / shares[rows].sum(axis=1, keepdims=True)
-                chosen = seeding.drawn(shares, uniform_of(i)[rows])
-                log_share[rows] += np.log(shares[np.arange(len(rows)), chosen])
-                for k, other in enumerate(mixed.equal):
-                    columns[other][rows[chosen == 1 + k]] = x[rows[chosen == 1 + k], i]
-        return x, log_share
-
-    def check_given(
-        self,
-        x: np.ndarray,
-        categories: Mapping[str, Sequence[str]],
-        cond: np.ndarray | None = None,
-    ) -> None:
-        """Refuse known values of rows x (n, d), NaN where unknown, that no event could have.
-
-        ``categories`` are the texts of the columns that have codes, ``cond`` (n, c) the conditions
-        of the rows. Raises InputError for a value that a column cannot have, and for values of
-        several columns that contradict each other.
-        """
-        for column, values in zip(self._columns, x.T, strict=True):
-            self._check_column(column, values, categories.get(column.name))
-        columns = self.by_name(x)
-        for column in self._columns:
-            if isinstance(column.transform, Mixed):
-                column.transform.check_given(column.name, columns)
-        self.coordinates.check_given(self.by_name(x, cond))
-        known = self._with_patterns(x)
-        with_conditions = {**self.by_name(x, cond), **known}
-        for relation in self._relations:
-            relation.check_given(with_conditions)
-            known[relation.target] = with_conditions[relation.target]
-        kinds = {n: p.mixed.texts() for n, p in self.patterns.items() if p.mixed is not None}
-        self.skeleton.check_given(known, {**categories, **kinds})
-
-    def ranges(self, categories: Collection[str]) -> ConditionRanges:
-        """Return the training ranges of the columns; NaN for those of ``categories``."""
-        limits = [
-            (np.nan, np.nan) if c.name in categories else (c.low, c.high) for c in self._columns
-        ]
-        low, high = np.array(limits).T
-        for name, least in self.turn.angles.items():
-            i = self.names.index(name)
-            low[i], high[i] = least, least + 2 * np.pi
-        return ConditionRanges(self.names, low, high, what="given values")
-
-    def _check_column(
-        self, column: _Column, values: np.ndarray, texts: Sequence[str] | None
-    ) -> None:
-        rows = np.flatnonzero(~np.isnan(values))
-        present = values[rows]
-        wrong = np.zeros(len(rows), dtype=bool)
-        if column.transform is not None:
-            wrong = ~column.transform.holds(present)
-        if texts is None and isinstance(column.transform, Classified | Categorical):
-            many = len(column.transform.values) > checks.FEW_NUMBERS  # a quantity, no label
-            margin = np.inf if many else MARGIN * (column.high - column.low)
-            near = wrong & (present >= column.low - margin) & (present <= column.high + margin)
-            if near.any():
-                warnings.warn(
-                    f"column {column.name!r} has {plural(int(near.sum()), 'given value')} beside"
-                    " those of the training rows; what is drawn takes the nearest of these for it",
-                    DataWarning,
-                    stacklevel=4,
-                )
-            wrong &= ~near
-        if np.dtype(column.dtype).kind in "iub":
-            wrong |= as_stored(present, column.dtype) != present
-        if not wrong.any():
-            return
-        row, value = rows[np.argmax(wrong)], present[np.argmax(wrong)]
-        said = f"{value:.12g}" if texts is None else repr(texts[int(value)])
-        how = column.dtype if column.transform is None else column.transform.describe()
-        raise InputError(
-            f"the given value {said} of column {column.name!r} in row {row} is none that the model"
-            f" can have ({plural(int(wrong.sum()), 'row')} with such values); in training the"
-            f" column was: {how}. Correct the value, or leave it out (NaN)"
-        )
 
     def inverse(
         self, z: np.ndarray, codes: np.ndarray | None = None, cond: np.ndarray | None = None
@@ -720,8 +430,8 @@ class TableTransform:
         if not len(self.coordinates):
             return x
         result, learned = (
-            np.ascontiguousarray(x[:, : len(self._columns)]),
-            x[:, len(self._columns) :],
+            np.ascontiguousarray(x[:, : len(self.columns)]),
+            x[:, len(self.columns) :],
         )
         known = dict(zip(self.coordinates.names, learned.T, strict=True))
         self._compute(self.coordinates.relations, self.by_name(result, cond) | known)
@@ -781,7 +491,7 @@ class TableTransform:
         if not self.turn:
             return x
         x = x.copy()
-        columns, dtypes = self.by_name(x), {c.name: np.dtype(c.dtype) for c in self._columns}
+        columns, dtypes = self.by_name(x), {c.name: np.dtype(c.dtype) for c in self.columns}
         for name, values in self.turn.turned(columns, angle).items():
             columns[name][:] = as_stored(values, dtypes[name].str)
             low = self.turn.angles.get(name)
@@ -797,12 +507,12 @@ class TableTransform:
 
         ``cond`` as for `inverse`.
         """
-        self._compute(self._relations, self.by_name(x, cond))
+        self._compute(self.ordered_relations, self.by_name(x, cond))
 
     def _compute(self, relations: Sequence[Relation], by_name: dict[str, np.ndarray]) -> None:
         """Fill in the targets of relations in columns (n,) by name, in place."""
         for relation in relations:
-            column = self._columns[self.names.index(relation.target)]
+            column = self.columns[self.names.index(relation.target)]
             sources = {name: by_name[name] for name in relation.sources}
             missing = np.any([np.isnan(values) for values in sources.values()], axis=0)
             values = np.where(missing, 0.0, relation.evaluate(sources))
@@ -822,7 +532,7 @@ class TableTransform:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all columns, in the order of the fit."""
-        return tuple(column.name for column in self._columns)
+        return tuple(column.name for column in self.columns)
 
     @property
     def latent_names(self) -> tuple[str, ...]:
@@ -830,9 +540,9 @@ class TableTransform:
         return self._joint.names(self._column_latent_names())
 
     @property
-    def _all_columns(self) -> list[_Column]:
+    def _all_columns(self) -> list[Column]:
         """The columns of the table, and behind them those that are learned in their place."""
-        return [*self._columns, *self._learned]
+        return [*self.columns, *self._learned]
 
     def _column_latent_names(self) -> list[str]:
         names: list[str] = []
@@ -878,7 +588,7 @@ class TableTransform:
                 vars(column) | {"transform": column.transform and column.transform.to_json()}
                 for column in some
             ]
-            for some in (self._columns, self._learned)
+            for some in (self.columns, self._learned)
         )
         coordinates = {**self.coordinates.to_json(), "columns": learned}
         return {
@@ -887,7 +597,7 @@ class TableTransform:
             "columns": columns,
             **({"coordinates": coordinates} if len(self.coordinates) else {}),
             **({"turn": self.turn.to_json()} if self.turn else {}),
-            "relations": [relation.text for relation in self._relations],
+            "relations": [relation.text for relation in self.ordered_relations],
             **({"conditions": list(self.conditions)} if self.needs_conditions else {}),
             **({"particles": to_plain(self.particles)} if self._names_particles else {}),
             **({"gaps": [list(group) for group in self.gaps]} if self.gaps else {}),
@@ -899,7 +609,7 @@ class TableTransform:
     def _names_particles(self) -> bool:
         return any(
             not one.expression.particles.keys().isdisjoint(one.expression.names)
-            for one in self._relations
+            for one in self.ordered_relations
         )
 
     @classmethod
@@ -916,9 +626,9 @@ class TableTransform:
             particles = data.get("particles")
             result = cls("auto", tuple(data["relations"]), data["seed"], particles=particles)
             coordinates = data.get("coordinates") or {"columns": []}
-            result._columns, result._learned = (
+            result.columns, result._learned = (
                 [
-                    _Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
+                    Column(**column | {"transform": stored and ColumnTransform.from_json(stored)})
                     for column in columns
                     for stored in [column["transform"]]
                 ]
@@ -934,11 +644,11 @@ class TableTransform:
                 if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
                     raise FormatError(f"column {column.name!r} has an impossible range or type")
             result.conditions = tuple(data.get("conditions") or ())
-            result._relations = order_relations(
+            result.ordered_relations = order_relations(
                 result.relations, result.names, result.conditions, read_particles(particles)
             )
             if result._computed.keys() != {
-                column.name for column in result._columns if not column.transform
+                column.name for column in result.columns if not column.transform
             }:
                 raise FormatError("its relations are not those of the columns without transform")
             result._joint = JointTransform.from_json(data["joint"])
@@ -958,10 +668,10 @@ class TableTransform:
         Raises ConfigError if these are not learned, or copies, or form a circle.
         """
         ordered: dict[str, Mixed] = {}
-        mixed = {c.name: c.transform for c in self._columns[::-1] if isinstance(c.transform, Mixed)}
+        mixed = {c.name: c.transform for c in self.columns[::-1] if isinstance(c.transform, Mixed)}
         learned = {
             c.name
-            for c in self._columns
+            for c in self.columns
             if self._is_drawn(c) and not isinstance(c.transform, Classified)
         } - {name for name, transform in mixed.items() if transform.is_copy}
         while waiting := [name for name in mixed if name not in ordered]:
@@ -977,7 +687,7 @@ class TableTransform:
 
     def _check_gaps(self) -> None:
         """Raise FormatError unless stored gaps are of learned columns, each named once."""
-        learned = {c.name: self._is_alone(c) for c in self._columns if self._is_drawn(c)}
+        learned = {c.name: c.is_alone for c in self.columns if self._is_drawn(c)}
         names = [name for group in self.gaps for name in group]
         alone = all(len(g) == 1 or (g and not any(map(learned.get, g))) for g in self.gaps)
         if len(set(names)) < len(names) or not set(names) <= learned.keys() or not alone:
@@ -1011,17 +721,11 @@ class StoredTable(Stored):
     turn: StoredTurn | None = None
 
 
-def _fineness(dtype: str) -> tuple[bool, int]:
-    """Return a key by which floats come before other types, wider ones first."""
-    kind = np.dtype(dtype)
-    return kind.kind != "f", -kind.itemsize if kind.kind == "f" else 0
-
-
 def _together(columns: Sequence[str]) -> str:
     return "together in some rows" if len(columns) > 1 else "in some rows"
 
 
-def _within_floats(relation: Relation, values: np.ndarray, column: _Column) -> np.ndarray:
+def _within_floats(relation: Relation, values: np.ndarray, column: Column) -> np.ndarray:
     """Replace undefined results of a relation by the ends of the target's training range."""
     values = np.array(values, dtype=np.float64)
     undefined = ~np.isfinite(values)

@@ -1,0 +1,330 @@
+"""What unfolding starts from: simulated pairs, data, background; checked before any training."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ...errors import DataWarning, InputError, plural
+from ...tables import checks
+from ...tables.event_table import EventTable
+from ...tables.formats import read_table
+
+FEW_OUTSIDE, MOST_OUTSIDE = 0.001, 0.01
+"""Shares of the data beyond the simulation's range from which on it is told, and refused: a few
+are there in any two samples of one distribution."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnfoldingInputs:
+    """Simulated pairs, data and background of an unfolding; build it with `of` or `read`.
+
+    Parameters
+    ----------
+    truth, reco : EventTable of n simulated events at both levels; rows of events that do not pass
+        the level have no meaning
+    weight : ndarray (n,), non-negative, of the simulation; its unit does not matter unless fakes
+        keep their rate
+    pass_truth, pass_reco : ndarray (n,) of bool: the event is within the truth level's selection,
+        and was reconstructed and selected. Events that pass the first only are misses, the second
+        only fakes
+    data, background : EventTable at detector level with the columns of ``reco``, and weights;
+        those of the background add to the events expected in the data
+    variations : arrays of alternative weights (n,) by name, each in place of ``weight``
+    background_variations : the same of the background, for names where it changes too
+    """
+
+    truth: EventTable
+    reco: EventTable
+    weight: np.ndarray
+    pass_truth: np.ndarray
+    pass_reco: np.ndarray
+    data: EventTable
+    background: EventTable | None = None
+    variations: dict[str, np.ndarray] = field(default_factory=dict)
+    background_variations: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        truth: Any,
+        reco: Any,
+        data: Any,
+        *,
+        weight: Any = None,
+        pass_truth: Any = None,
+        pass_reco: Any = None,
+        data_weight: Any = None,
+        background: Any = None,
+        background_weight: Any = None,
+        variations: Mapping[str, Any] | None = None,
+        background_variations: Mapping[str, Any] | None = None,
+        outside: str = "refuse",
+    ) -> Self:
+        """Check and collect what is unfolded.
+
+        Parameters
+        ----------
+        truth, reco, data, background : tables of any kind: EventTable, DataFrame, 2-d array or
+            mapping; columns of data and background go by the names of ``reco``, in arrays by
+            position
+        weight, data_weight, background_weight : (n,), 1 by default
+        pass_truth, pass_reco : (n,) of truth values; all pass by default
+        outside : "refuse" or "keep" data of which more than 1% are beyond the simulation's range
+
+        Raises
+        ------
+        InputError
+            If lengths, names or weights do not fit, a mask is missing or not of truth values, an
+            event that passes a level has no value there, fewer than 100 events pass both levels,
+            the background is not less than the data, or data are outside the simulation's range.
+        """
+        level, detector = _table(truth, "truth"), _table(reco, "reco")
+        n = level.n
+        if detector.n != n:
+            raise InputError(
+                f"truth and reco must be the two levels of the same events, got {n} and"
+                f" {detector.n} rows"
+            )
+        seen = _like(_table(data, "data"), detector, has_names(data, reco), "data")
+        other = None
+        if background is not None:
+            other = _table(background, "background")
+            other = _like(other, detector, has_names(background, reco), "background")
+            other = replace(other, weight=_weights(background_weight, other, "background weights"))
+        inputs = cls(
+            level,
+            detector,
+            _weights(weight, level, "weights of the simulation"),
+            _mask(pass_truth, n, "pass_truth"),
+            _mask(pass_reco, n, "pass_reco"),
+            replace(seen, weight=_weights(data_weight, seen, "data weights")),
+            other,
+            {k: _weights(w, level, f"weights {k!r}") for k, w in (variations or {}).items()},
+            {
+                k: _weights(w, other or seen, f"background weights {k!r}")
+                for k, w in (background_variations or {}).items()
+            },
+        )
+        inputs._check(outside)
+        return inputs
+
+    @classmethod
+    def read(
+        cls,
+        simulation: str | Path,
+        data: str | Path,
+        truth: Sequence[str],
+        reco: Sequence[str],
+        *,
+        weight: str | None = None,
+        pass_truth: str | None = None,
+        pass_reco: str | None = None,
+        data_weight: str | None = None,
+        background: str | Path | None = None,
+        background_weight: str | None = None,
+        variations: Mapping[str, str] | None = None,
+        outside: str = "refuse",
+    ) -> Self:
+        """Read files of any format that `flowbdt.read_table` knows; names and patterns as there.
+
+        ``variations`` are columns of alternative weights by name; a background file that has the
+        column takes part in the variation. Errors are those of `of` and `read_table`.
+        """
+        columns: dict[str, Any] = {
+            name: read_table(simulation, names, missing=True)
+            for name, names in (("truth", truth), ("reco", reco))
+        }
+        varied = dict(variations or {})
+        single = [c for c in (weight, pass_truth, pass_reco, *varied.values()) if c]
+        rest = read_table(simulation, list(dict.fromkeys(single))).by_name() if single else {}
+        names = columns["reco"].names
+        given: dict[str, Any] = {
+            "weight": rest.get(weight or ""),
+            "pass_truth": rest.get(pass_truth or ""),
+            "pass_reco": rest.get(pass_reco or ""),
+            "variations": {name: rest[column] for name, column in varied.items()},
+            "data_weight": _column(data, data_weight),
+        }
+        if background is not None:
+            given["background"] = _level(background, names)
+            given["background_weight"] = _column(background, background_weight)
+            known = set(read_table(background, missing=True).names)
+            given["background_variations"] = {
+                name: _column(background, c) for name, c in varied.items() if c in known
+            }
+        return cls.of(**columns, data=_level(data, names), outside=outside, **given)
+
+    @property
+    def n(self) -> int:
+        """Number of simulated events."""
+        return self.truth.n
+
+    @property
+    def both(self) -> np.ndarray:
+        """Events that pass both levels, bool (n,)."""
+        return self.pass_truth & self.pass_reco
+
+    @property
+    def fakes(self) -> np.ndarray:
+        """Events that pass detector level only, bool (n,)."""
+        return ~self.pass_truth & self.pass_reco
+
+    @property
+    def data_weight(self) -> np.ndarray:
+        """Weights of the data (m,)."""
+        assert self.data.weight is not None
+        return self.data.weight
+
+    @property
+    def background_weight(self) -> np.ndarray:
+        """Weights of the background (k,); (0,) without one."""
+        return _no_weights if self.background is None else _weights(None, self.background, "")
+
+    def reweighted(
+        self,
+        simulation: np.ndarray | None = None,
+        data: np.ndarray | None = None,
+        background: np.ndarray | None = None,
+    ) -> Self:
+        """Return the same events with their weights times factors (n,), (m,) and (k,)."""
+        changed = self
+        if simulation is not None:
+            changed = replace(changed, weight=self.weight * simulation)
+        if data is not None:
+            changed = replace(changed, data=replace(self.data, weight=self.data_weight * data))
+        if background is not None and self.background is not None:
+            other = replace(self.background, weight=self.background_weight * background)
+            changed = replace(changed, background=other)
+        return changed
+
+    def varied(self, name: str) -> Self:
+        """Return the inputs with the alternative weights of a variation."""
+        changed = replace(self, weight=self.variations[name])
+        if name in self.background_variations and self.background is not None:
+            weight = self.background_variations[name]
+            changed = replace(changed, background=replace(self.background, weight=weight))
+        return changed
+
+    def _check(self, outside: str) -> None:
+        if outside not in ("refuse", "keep"):
+            raise InputError(f"outside must be 'refuse' or 'keep', got {outside!r}")
+        for level, passes, name in (
+            (self.truth, self.pass_truth, "truth"),
+            (self.reco, self.pass_reco, "reco"),
+        ):
+            bad = ~np.isfinite(level.x) & passes[:, None]
+            if bad.any():
+                column = level.names[int(bad.any(axis=0).argmax())]
+                rows = bad.any(axis=1)
+                raise InputError(
+                    f"{plural(int(rows.sum()), 'simulated event')} (first: row {rows.argmax()})"
+                    f" pass the {name} level but have no finite value there, e.g. in {column!r}:"
+                    f" hand in pass_{name}, False where an event has no {name} level, or correct"
+                    " these rows"
+                )
+        checks.min_rows(int(self.both.sum()), 100, "simulation that passes both levels")
+        if self.background_weight.sum() >= self.data_weight.sum():
+            raise InputError(
+                f"the background's weights add up to {self.background_weight.sum():g}, the data's"
+                f" to {self.data_weight.sum():g}: scale the background to the events expected in"
+                " the data"
+            )
+        for name in self.variations:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise InputError(f"a variation is called by letters, digits, . and -, got {name!r}")
+        for name, weight in {"": self.weight, **self.variations}.items():
+            if not weight[self.both].any():
+                raise InputError(f"weights {name} of events that pass both levels are all zero")
+        self._check_range(outside)
+
+    def _check_range(self, outside: str) -> None:
+        """Refuse data that the simulation does not reach, or say that its edge answers."""
+        known = [self.reco.x[self.pass_reco]]
+        known += [] if self.background is None else [self.background.x]
+        low = np.min([x.min(axis=0) for x in known], axis=0)
+        high = np.max([x.max(axis=0) for x in known], axis=0)
+        beyond = (self.data.x < low) | (self.data.x > high)
+        share = (self.data_weight @ beyond) / self.data_weight.sum()
+        worst = int(share.argmax())
+        if share[worst] <= FEW_OUTSIDE:
+            return
+        found = (
+            f"{share[worst]:.1%} of the data are outside the simulation's range of"
+            f" {self.reco.names[worst]!r}, {low[worst]:g} to {high[worst]:g}"
+        )
+        if share[worst] > MOST_OUTSIDE and outside == "refuse":
+            raise InputError(
+                f"{found}; at most {MOST_OUTSIDE:.0%} may be. Unfolding cannot know what they come"
+                " from: select data and simulation alike, or say outside='keep' to treat them as"
+                " events at the edge"
+            )
+        warnings.warn(f"{found}: treated as events at the edge", DataWarning, stacklevel=4)
+
+
+_no_weights = np.zeros(0)
+
+
+def has_names(*tables: Any) -> bool:
+    """Test if all tables have names of columns, and do not go by position."""
+    return all(checks.has_names(table) for table in tables)
+
+
+def _table(data: Any, what: str) -> EventTable:
+    try:
+        table = EventTable.of(data, missing=True)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+    if table.categories:
+        raise InputError(
+            f"{what}: column {next(iter(table.categories))!r} holds texts; unfolding needs numbers:"
+            " make one column of 0 and 1 of each category"
+        )
+    return table
+
+
+def _like(table: EventTable, reco: EventTable, named: bool, what: str) -> EventTable:
+    """Return a table with the columns of the detector level, finite everywhere."""
+    if named:
+        checks.known_columns(reco.names, table.names, what)
+        table = table.select(reco.names)
+    elif len(table.names) != len(reco.names):
+        raise InputError(
+            f"{what} must have the {len(reco.names)} columns of reco, got {len(table.names)}"
+        )
+    checks.finite(table.x, reco.names, what)
+    return replace(table, names=reco.names)
+
+
+def _weights(weight: Any, table: EventTable, what: str) -> np.ndarray:
+    if weight is None:
+        return np.ones(table.n) if table.weight is None else table.weight
+    try:
+        return checks.weights(weight, table.n)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def _mask(mask: Any, n: int, name: str) -> np.ndarray:
+    """Return a mask (n,); all True where there is none."""
+    if mask is None:
+        return np.ones(n, dtype=bool)
+    values = np.asarray(mask)
+    if values.shape != (n,) or not np.isin(values, (0, 1)).all():
+        shown = values.shape if values.shape != (n,) else np.unique(values)[:5].tolist()
+        raise InputError(f"{name} must be {n} truth values (or 0 and 1), got {shown}")
+    return values.astype(bool)
+
+
+def _column(path: str | Path, name: str | None) -> np.ndarray | None:
+    return None if name is None else read_table(path, [name]).column(name)
+
+
+def _level(path: str | Path, names: Sequence[str]) -> EventTable:
+    return read_table(path, list(names))

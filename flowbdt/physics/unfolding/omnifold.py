@@ -1,0 +1,129 @@
+"""OmniFold: weights of simulated events, by classifiers at detector level and at truth level.
+
+In each iteration step 1 learns the ratio of the data to the simulation at detector level, step 2
+turns it into a function of truth. A simulated event has a weight w0 f(truth); expected at detector
+level are these events, fakes and background, and data over expected is the ratio of step 1. At
+convergence it is 1.
+
+- A *miss* is worth what reconstructed events of the same truth are: step 2 learns from those that
+  pass both levels and is applied to all truth. This divides by the efficiency as a function of
+  truth, as in D'Agostini's method, and is the average weight of the paper without a regression.
+- *Fakes* keep their distribution at detector level, and their share of the simulation that was
+  selected, or their rate.
+- *Background* stands beside the simulation in step 1 with its own fixed weights, so that nothing
+  is subtracted and no weight is negative.
+
+A. Andreassen et al., "OmniFold", arXiv 1911.09107, and "Scaffolding simulations with deep learning
+for high-dimensional deconvolution", arXiv 2105.04448.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ...errors import ConfigError
+from ...tables.event_table import EventTable
+from .inputs import UnfoldingInputs
+from .method import Method, Settings, Weighed
+from .odds import CrossFittedOdds, folds
+
+
+@dataclass(frozen=True, eq=False)
+class Iteration:
+    """The state after an iteration.
+
+    Parameters
+    ----------
+    weight : ndarray (n,), of the simulated events, in events of the data: unfolded truth where they
+        pass it; fakes have theirs, all others 0
+    n_trees : of steps 1 and 2
+    """
+
+    weight: np.ndarray
+    n_trees: tuple[int, int]
+
+
+class OmniFold(Method):
+    """Classifiers of both steps for some inputs; tables of bins are made once for all weights."""
+
+    def __init__(
+        self,
+        inputs: UnfoldingInputs,
+        settings: Settings,
+        n_threads: int = 1,
+        state: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(inputs, settings, n_threads, state)
+        trees, seed = settings.trees, settings.seed
+        simulated = folds(inputs.n, trees.n_folds, seed, "folds of the simulation")
+        self._seen, self._both = inputs.pass_reco, inputs.both
+        parts = [inputs.data.x, inputs.reco.x[self._seen]]
+        of = [folds(inputs.data.n, trees.n_folds, seed, "folds of the data"), simulated[self._seen]]
+        if inputs.background is not None:
+            parts.append(inputs.background.x)
+            n = inputs.background.n
+            of.append(folds(n, trees.n_folds, seed, "folds of the background"))
+        growth = trees, seed, n_threads
+        self._step_1 = CrossFittedOdds(np.concatenate(parts), np.concatenate(of), *growth)
+        truth = inputs.truth.x
+        self._step_2 = CrossFittedOdds(truth[self._both], simulated[self._both], *growth)
+        self._rest = inputs.pass_truth & ~inputs.pass_reco
+        self._rest_fold = simulated[self._rest]
+
+    @property
+    def rows(self) -> EventTable:
+        return self.inputs.truth.take(self.inputs.pass_truth)
+
+    def weigh(self, inputs: UnfoldingInputs, n_iterations: int) -> Weighed:
+        grown = []
+        for state, _ in zip(self.iterations(inputs), range(n_iterations), strict=False):
+            grown.append(list(state.n_trees))
+        return Weighed(state.weight[inputs.pass_truth], state.weight, {"trees": grown})
+
+    def choose(self) -> tuple[int, list[dict[str, float]]]:
+        from .iterations import tradeoffs
+
+        chosen, table = tradeoffs(self)
+        return chosen, [asdict(row) for row in table]
+
+    def iterations(self, inputs: UnfoldingInputs) -> Iterator[Iteration]:
+        """Iterate for ever; ``inputs`` are the same events with other weights."""
+        both, seen, is_fake = self._both, self._seen, inputs.fakes
+        data, background = inputs.data_weight, inputs.background_weight
+        weight = np.where(inputs.pass_truth | seen, inputs.weight, 0.0)
+        weight *= self._first_scale(inputs, data.sum() - background.sum())
+        is_data = np.arange(len(data) + seen.sum() + len(background)) < len(data)
+        while True:
+            expected = np.concatenate([np.zeros(len(data)), weight[seen], background])
+            observed = np.concatenate([data, np.zeros(len(expected) - len(data))])
+            ratio = np.exp(self._step_1.fit(observed, expected))[~is_data]
+            pulled = expected[~is_data] * ratio
+            pulled *= data.sum() / pulled.sum()
+            pulled = pulled[: seen.sum()][both[seen]]
+            log_ratio = self._step_2.fit(pulled, weight[both])
+            new = weight.copy()
+            new[both] *= np.exp(log_ratio)
+            factor = pulled.sum() / new[both].sum()
+            new[both] *= factor
+            rest = self._step_2.predict(inputs.truth.x[self._rest], self._rest_fold)
+            new[self._rest] *= np.exp(rest) * factor
+            if self.settings.fakes == "share":
+                new[is_fake] *= pulled.sum() / weight[both].sum()
+            weight = new
+            yield Iteration(weight, (self._step_1.n_trees, self._step_2.n_trees))
+
+    def _first_scale(self, inputs: UnfoldingInputs, selected: float) -> np.ndarray:
+        """Return the first factor of each event: as much is expected as there are data."""
+        fakes, signal = (inputs.weight[rows].sum() for rows in (inputs.fakes, inputs.both))
+        if self.settings.fakes == "share":
+            return np.full(inputs.n, selected / (signal + fakes))
+        if (left := selected - fakes) <= 0:
+            raise ConfigError(
+                f"with fakes='rate' the simulated fakes add up to {fakes:g} events, and"
+                f" {selected:g} of the data are no background: scale the simulation's weights to"
+                " the data's luminosity, or say fakes='share'"
+            )
+        return np.where(inputs.fakes, 1.0, left / signal)

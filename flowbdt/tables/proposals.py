@@ -1,0 +1,65 @@
+"""What names and rows of a table suggest and nobody declared, to be looked at by the user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .event_table import EventTable
+from .found_relations import FoundRelation, find_relations
+from .particles import proposed_particles
+from .proposed_cuts import ProposedCut, proposed_cuts
+
+IDENTIFIER = re.compile(
+    r"(run|event|evt|luminosity_?block|lumi|ls|entry|row|index|id|uuid)(_?(number|no|nr|num|id))?",
+    re.IGNORECASE,
+)
+"""Names of columns that number events, or the conditions under which they were taken."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Particles, relations and cuts that nobody declared.
+
+    ``particles`` are in the form of the setting of this name; ``relations`` exact ones first.
+    """
+
+    particles: dict[str, dict[str, str | float]]
+    relations: list[FoundRelation]
+    cuts: list[ProposedCut]
+
+    @classmethod
+    def of(
+        cls,
+        table: EventTable,
+        particles: Mapping[str, Any] | None = None,
+        relations: Sequence[str] = (),
+        require: Sequence[str] = (),
+    ) -> Proposals:
+        """Look at a table for what is not among the declared particles, relations and cuts."""
+        found = {} if particles else proposed_particles((*table.names, *table.cond_names))
+        shown = find_relations(table, particles or found, relations)
+        known = [*relations, *(one.text for one in shown if one.exact)]
+        cuts = proposed_cuts(table, particles or found, known)
+        return cls(found, shown, [cut for cut in cuts if cut.text not in require])
+
+
+def identifiers(table: EventTable) -> dict[str, str]:
+    """Return the columns that number events and teach nothing, with the reason.
+
+    These are integers with the name of such a number, and integers that count rows.
+    """
+    found = {}
+    for name in table.names:
+        values = table.column(name)
+        if name in table.categories or not np.array_equal(values, np.rint(values)):
+            continue
+        if IDENTIFIER.fullmatch(name):
+            found[name] = "named as a number of events"
+        elif table.n > 1 and (np.diff(values) == 1).all():
+            found[name] = "counts the rows"
+    return found
