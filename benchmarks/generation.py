@@ -181,7 +181,7 @@ def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.nd
         if len(x) > 1:
             return flow.run(x, None)
         one = x.copy()
-        flow.step_one(one, nothing)
+        flow.steps.walk(one, nothing)
         return one
 
     return run

@@ -360,12 +360,10 @@ class Flow:
             return None
         single = self.precision == "single"
         try:
-            content = self._packed if self._own_sampler else None
-            if content is None:
-                content = file_bytes(self.step_arrays())
-            else:  # they are of the steps, which must be whole all the same
-                for step in set(self.program()[1]):
-                    self._model(step)
+            packed = self._packed if self._own_sampler else None
+            content = file_bytes(self.step_arrays()) if packed is None else packed
+            for step in () if packed is None else set(self.program()[1]):
+                self._model(step)  # the steps must be whole all the same
             inputs = lambda: self._inputs_of_steps()[2]  # noqa: E731
             flow = NativeFlow(content, inputs, self._n_threads, single)
             wanted = self.n_latent, len(self.condition_names)
@@ -395,9 +393,9 @@ class Flow:
 
     def _inputs_of_steps(self) -> tuple[np.ndarray, np.ndarray, list[StepInputs]]:
         """Return the step models, which one each evaluation asks, and their inputs."""
-        places = self.program()[1]
-        steps = np.array(sorted(set(places)))
-        places = np.searchsorted(steps, places)
+        asked = self.program()[1]
+        steps = np.array(sorted(set(asked)))
+        places = np.searchsorted(steps, asked)
         return steps, places, [self.step_inputs(step) for step in steps]
 
     def program(self) -> tuple[SolverProgram, list[int]]:
