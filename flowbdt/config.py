@@ -154,6 +154,7 @@ class ModelConfig:
     relative: str | dict[str, str] | None = "auto"
     order: list[str] = field(default_factory=list)
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
+    n_replicas: AtLeastOne = 1  # of an ensemble, each a run with settings of its own
     executor: Spec = "serial"
     random_state: AtLeastZero | None = None
 
@@ -215,7 +216,12 @@ class ModelConfig:
         table: a run without any has the digest of releases before.
         """
         names = [f.name for f in dataclasses.fields(ModelConfig)]
-        left_out = ["executor", "preset", *(() if self.particles else ("coordinates",))]
+        left_out = [
+            "executor",
+            "preset",
+            "n_replicas",
+            *(() if self.particles else ("coordinates",)),
+        ]
         left_out += ["relative"] if self.relative == "auto" else []
         names = [name for name in names if name not in left_out]
         return {n: getattr(self, n) for n in names if n not in DERIVED or getattr(self, n)}

@@ -13,8 +13,9 @@ from sklearn.exceptions import NotFittedError
 
 from . import atomic_files, seeding
 from .config import ModelConfig
-from .errors import IncompleteRun, RunError
-from .generation.fit_run import fit_run
+from .errors import ConfigError, IncompleteRun, RunError
+from .generation.fit_run import fit_replicas, fit_run
+from .generation.generate_rows import replica_of_rows
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
 from .generation.one_event import EventSampler
@@ -26,7 +27,7 @@ from .tables.event_table import EventTable, align_columns
 from .tables.original_types import stored_labels
 from .training import run_directory
 from .training.plan import Inputs
-from .training.run_directory import Archive
+from .training.run_directory import Replicas, Source
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -86,6 +87,8 @@ class FlowBDT(BaseEstimator):
         that are trained on; None for none
     order : discrete columns to be drawn before the others, in this order; see `transform_`
     validation_fraction : events split off before any noise is drawn
+    n_replicas : models of an ensemble, each of the training events with other Poisson weights, so
+        that their spread tells how far a generated distribution may be off; 1 for one model
     executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
         "n_jobs": 4}``
     random_state : seed; with an integer, equal input gives equal bytes
@@ -96,7 +99,7 @@ class FlowBDT(BaseEstimator):
     seed_ : the seed that was used
     n_evaluations_ : evaluations of the velocity field per trajectory
     acceptance_ : share of trajectories whose event is kept; 1 without rejection and cuts
-    steps_ : per time: trees used, losses
+    steps_ : per time: trees used, losses; of an ensemble those of the first replica
     transform_ : the fitted `TableTransform`; ``print("\\n".join(model.transform_.describe()))``
 
     Examples
@@ -132,6 +135,7 @@ class FlowBDT(BaseEstimator):
         relative: str | dict[str, str] | None = "auto",
         order: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
+        n_replicas: int = 1,
         executor: Any = "serial",
         random_state: Any = None,
     ) -> None:
@@ -155,6 +159,7 @@ class FlowBDT(BaseEstimator):
         self.relative = relative
         self.order = order
         self.validation_fraction = validation_fraction
+        self.n_replicas = n_replicas
         self.executor = executor
         self.random_state = random_state
 
@@ -195,10 +200,13 @@ class FlowBDT(BaseEstimator):
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
         with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
             try:
-                run = fit_run(inputs, Path(folder) / "run")
+                if config.n_replicas > 1:
+                    content = fit_replicas(inputs, Path(folder) / "run").archive_bytes()
+                else:
+                    run = fit_run(inputs, Path(folder) / "run")
+                    content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
             except IncompleteRun as error:  # the folder it speaks of is about to go
                 raise RunError(f"training failed: {error.reason}") from error
-            content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
         self._adopt(content)
         self.n_features_in_ = len(table.names)
         if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
@@ -217,8 +225,9 @@ class FlowBDT(BaseEstimator):
         """Take over a trained model from the bytes of a model file, and its flow if it is there."""
         self.archive_ = content
         self._loaded = {}
-        flow = self._loaded[self._loaded_as()] = flow or Flow(Archive("this model", content))
-        self.seed_ = int(flow.settings["random_state"])
+        flow = flow or Flow(self._source(None))
+        self._loaded[self._loaded_as()] = flow
+        self.seed_ = flow.seed
         self.n_evaluations_ = flow.n_evaluations
         self.acceptance_ = flow.acceptance
         self.steps_ = flow.manifest["steps"]
@@ -230,6 +239,7 @@ class FlowBDT(BaseEstimator):
         compiled: bool | None = None,
         missing: str = "keep",
         precision: str = "double",
+        replica: int | None = None,
     ) -> Flow:
         """Return the trained flow: its field, transform and steps. Raises NotFittedError.
 
@@ -238,26 +248,42 @@ class FlowBDT(BaseEstimator):
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
-        key = self._loaded_as(sampler, compiled, missing, precision)
+        key = self._loaded_as(sampler, compiled, missing, precision, replica)
         kept: dict[str, Flow] = self.__dict__.setdefault("_loaded", {})
-        flow = kept.pop(key, None) or Flow(
-            Archive("this model", self.archive_),
-            sampler=sampler,
-            compiled=compiled,
-            missing=missing,
-            precision=precision,
-        )
-        kept[key] = flow  # the last one asked for comes last
+        if key not in kept:
+            options: dict[str, Any] = {
+                "compiled": compiled,
+                "missing": missing,
+                "precision": precision,
+            }
+            kept[key] = Flow(self._source(replica), sampler=sampler, **options)
+        flow = kept[key] = kept.pop(key)  # the last one asked for comes last
         while len(kept) > MOST_LOADED:
             del kept[next(iter(kept))]
         return flow
 
+    def _source(self, replica: int | None) -> Source:
+        """Return the model, or one of an ensemble. Raises ConfigError if there is no such one."""
+        source: Source = run_directory.open_file(Path("this model"), self.archive_)
+        if replica is not None:
+            members = source.members if isinstance(source, Replicas) else [source]
+            if replica not in range(len(members)):
+                raise ConfigError(
+                    f"this model has replicas 0 to {len(members) - 1}, not {replica!r}"
+                )
+            source = members[replica]
+        return source
+
     @staticmethod
     def _loaded_as(
-        sampler: Any = None, compiled: Any = None, missing: Any = "keep", precision: Any = "double"
+        sampler: Any = None,
+        compiled: Any = None,
+        missing: Any = "keep",
+        precision: Any = "double",
+        replica: Any = None,
     ) -> str:
         """Return what a flow with these options is kept under."""
-        return repr(atomic_files.to_plain([sampler, compiled, missing, precision]))
+        return repr(atomic_files.to_plain([sampler, compiled, missing, precision, replica]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -279,6 +305,7 @@ class FlowBDT(BaseEstimator):
         outside: str | None = "warn",
         missing: str = "keep",
         precision: str = "double",
+        replica: int | None = None,
         random_state: Any = None,
     ) -> Any:
         """Generate events; the kind of table that `fit` got comes out.
@@ -309,6 +336,8 @@ class FlowBDT(BaseEstimator):
         precision : 'double', or 'single' for steps in float32 by the compiled core: less than half
             the time; values move by some 1e-6 of their spread, and of thousands of events one over
             a cut of a tree or past a rejection
+        replica : number of the model of an ensemble that generates all events; None for all of
+            them, each event by one that its row decides, see `replicas_of`
         random_state : seed; an event does not depend on ``n_samples``
 
         Returns
@@ -326,12 +355,18 @@ class FlowBDT(BaseEstimator):
         if given is not None:
             single = None if precision == "double" else precision
             without_steps(source=source, sampler=sampler, precision=single)
-        flow, seed = self.flow(sampler, compiled, missing, precision), seeding.resolve(random_state)
+        flow = self.flow(sampler, compiled, missing, precision, replica)
+        seed = seeding.resolve(random_state)
         if given is not None:
             rows = GivenRows(flow, given, n_samples, cond, outside)
             return flow.as_fitted(EventTable.concatenate(list(rows.blocks(seed))))
         blocks = flow.sample_blocks(n_samples, seed=seed, cond=cond, source=source, outside=outside)
         return flow.as_fitted(EventTable.concatenate(list(blocks)))
+
+    def replicas_of(self, n_samples: int, random_state: int) -> np.ndarray:
+        """Return which replica made each event of `sample`, int (n,), with the same seed."""
+        n_replicas = max(len(self.flow().members), 1)
+        return replica_of_rows(random_state, np.arange(n_samples), n_replicas)
 
     def impute(
         self,
@@ -435,7 +470,8 @@ class FlowBDT(BaseEstimator):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
-        packed = packed_bytes(self.flow())
+        flow = self.flow()
+        packed = None if flow.members else packed_bytes(flow)
         atomic_files.write_bytes(Path(path), run_directory.with_packed(self.archive_, packed))
 
     @classmethod
@@ -445,12 +481,16 @@ class FlowBDT(BaseEstimator):
         Raises FormatError if it is truncated, damaged, foreign, of a newer format or unfinished.
         """
         source = run_directory.open_run(path)
-        if isinstance(source, Archive):  # in memory: the file may change
-            source = Archive(source.path, Path(path).read_bytes())
+        if not Path(path).is_dir():  # in memory: the file may change
+            source = run_directory.open_file(Path(path), Path(path).read_bytes())
         flow = Flow(source)
         settings = dict(flow.settings)
         names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
+        settings |= {"n_replicas": max(len(flow.members), 1), "random_state": flow.seed}
         model = cls(**{name: settings[name] for name in names if name in settings})
-        model._adopt(run_directory.archive_bytes(source, flow.manifest), flow)
+        if isinstance(source, Replicas):
+            model._adopt(source.archive_bytes(), flow)
+        else:
+            model._adopt(run_directory.archive_bytes(source, flow.manifest), flow)
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model

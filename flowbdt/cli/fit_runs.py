@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..flow.time_grid import TimeGrid
     from ..tables.event_table import EventTable
     from ..training.plan import Inputs
-    from ..training.run_directory import RunDirectory
 
 planning = options.combined(
     click.argument("table", type=options.PATH, required=False, help=f"Events: {TABLES}."),
@@ -43,6 +42,7 @@ planning = options.combined(
 
 @click.command()
 @planning
+@options.integer("--replicas", help="Models of an ensemble, whose spread is their error.")
 @options.flag("--resume", "Continue an interrupted run; needs TABLE only before it is planned.")
 @options.flag("--dry-run", "Check and print all settings and, with TABLE, what becomes of columns.")
 @options.quiet
@@ -50,13 +50,17 @@ def fit_command(
     table: Path | None,
     output: Path | None,
     config: Path | None,
+    replicas: int | None,
     resume: bool,
     dry_run: bool,
     **changes: Any,
 ) -> None:
     """Learn a table and write a run folder."""
-    from ..generation.fit_run import fit_run
+    from ..generation.fit_run import fit_replicas, fit_run
+    from ..training.run_directory import ENSEMBLE
 
+    if replicas is not None:
+        changes["settings"] = (*changes["settings"], f"n_replicas={replicas}")
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config, changes["folder"] = output / "config.yaml", output
     if dry_run:
@@ -64,14 +68,17 @@ def fit_command(
         return
     if output is None:
         raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
-    if resume and table is None and (output / "plan.json").exists():
-        run = _continue(output, read_config(config, **changes))
+    planned = any((output / name).exists() for name in ("plan.json", ENSEMBLE))
+    if resume and table is None and planned:
+        _continue(output, read_config(config, **changes))
     else:
         inputs = read_inputs(table, read_config(config, **changes))
         _say_relations(inputs.config, inputs.table)
-        with bar(total=len(inputs.checked_grid().times), desc="training", unit="step") as progress:
-            run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
-    say(f"complete: {run.path}   next: flowbdt generate {run.path} -n 100000 -o new.h5")
+        n, times = inputs.config.n_replicas, len(inputs.checked_grid().times)
+        with bar(total=n * times, desc="training", unit="step") as progress:
+            fit = fit_replicas if n > 1 else fit_run
+            fit(inputs, output, resume=resume, on_report=lambda _: progress.update())
+    say(f"complete: {output}   next: flowbdt generate {output} -n 100000 -o new.h5")
 
 
 def read_config(
@@ -207,14 +214,22 @@ def _times(grid: TimeGrid) -> str:
     return f"# {len(grid.times)} step models, at t = {times}"
 
 
-def _continue(path: Path, config: RunConfig) -> RunDirectory:
+def _continue(path: Path, config: RunConfig) -> None:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
     from ..config import DERIVED
-    from ..generation.fit_run import train_run
+    from ..generation.fit_run import train_replicas, train_run
     from ..training.executors import EXECUTORS
-    from ..training.run_directory import RunDirectory
+    from ..training.run_directory import Replicas, RunDirectory, open_run
 
+    found = open_run(path)
+    if isinstance(found, Replicas):
+        if config.n_replicas != len(found.members):
+            raise ConfigError(f"{path} was planned with {len(found.members)} replicas")
+        with bar(total=None, desc="training", unit="step") as progress:
+            executor = EXECUTORS.build(config.executor)
+            train_replicas(path, executor, lambda _: progress.update())
+        return
     run = RunDirectory(path)
     planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
@@ -229,7 +244,6 @@ def _continue(path: Path, config: RunConfig) -> RunDirectory:
     executor = EXECUTORS.build(config.executor)
     with bar(total=len(run.missing_steps()), desc="training", unit="step") as progress:
         train_run(run, executor, lambda _: progress.update())
-    return run
 
 
 @click.command()
@@ -258,6 +272,10 @@ def show_command(run: Path) -> None:
     settings.pop("transforms", None)
     lines = [
         f"{run}: complete, digest {plan['digest'][:12]}",
+        *(
+            [f"ensemble of {len(flow.members)} replicas; what follows is of the first"]
+            * bool(flow.members)
+        ),
         f"{plan['n_train']} training and {plan['n_valid']} validation events;"
         f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
         "",

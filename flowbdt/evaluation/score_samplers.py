@@ -37,7 +37,7 @@ class Bench:
     ) -> None:
         self.real = real.take(slice(0, MOST_EVENTS))
         self.metric, self.seed, self.n_threads = metric, seed, n_threads
-        self.flow = Flow(source, n_threads, sampler={"interpolate": True})
+        self.flow = Flow(source, n_threads, sampler={"interpolate": True}).single("a sampler")
         if "source" in self.flow.plan["fingerprint"]["events"]:
             raise ConfigError("this run starts from source events; samplers are tuned from noise")
         self.cond = self.flow.checked_conditions(condition_table(self.real), self.real.n)

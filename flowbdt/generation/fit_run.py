@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..training.collect import OnReport, train
 from ..training.executors import EXECUTORS, Executor
 from ..training.expected_cost import warn_if_full
 from ..training.plan import Inputs, make_plan
-from ..training.run_directory import RunDirectory
+from ..training.replicas import plan_replicas
+from ..training.run_directory import Replicas, RunDirectory
 from .learn_rejection import learn_rejection
 
 if TYPE_CHECKING:
@@ -33,6 +36,41 @@ def fit_run(
     make_plan(inputs, run, resume=resume)
     train_run(run, executor, on_report)
     return run
+
+
+def fit_replicas(
+    inputs: Inputs,
+    folder: str | PathLike[str],
+    *,
+    resume: bool = False,
+    on_report: OnReport | None = None,
+) -> Replicas:
+    """Plan and train an ensemble of ``n_replicas`` runs in ``folder``; as `fit_run`."""
+    executor = EXECUTORS.build(inputs.config.executor)
+    plan_replicas(inputs, folder, resume=resume)
+    return train_replicas(folder, executor, on_report)
+
+
+def train_replicas(
+    folder: str | PathLike[str], executor: Executor, on_report: OnReport | None = None
+) -> Replicas:
+    """Train every missing step of a planned ensemble. Raises IncompleteRun if steps failed.
+
+    Replicas that jobs elsewhere train are all sent at once.
+    """
+    whole = Replicas.of_folder(Path(folder))
+    runs = [RunDirectory(member.path) for member in whole.members]
+    left = [run for run in runs if not run.file("manifest.json").exists() or run.missing_steps()]
+    if executor.jobs_here or len(left) < 2:
+        for run in left:
+            train(run, executor, on_report)
+    else:
+        with ThreadPoolExecutor(len(left)) as pool:
+            for _ in pool.map(lambda run: train(run, executor, on_report), left):
+                pass
+    for run in runs:
+        learn_rejection(run)
+    return whole
 
 
 def train_run(run: RunDirectory, executor: Executor, on_report: OnReport | None = None) -> None:

@@ -96,6 +96,7 @@ class GivenRows:
         cond: Any = None,
         outside: str | None = "warn",
     ) -> None:
+        flow.single("a sample given columns")
         if flow.from_source:
             raise ConfigError(
                 "this model starts from source events, which determine its events: it cannot draw"

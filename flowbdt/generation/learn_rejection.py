@@ -25,13 +25,14 @@ from ..typed_settings import check_stored
 from .event_selection import at_rows
 from .trained_flow import Flow
 
-GENERATED_PER_EVENT = 4
+GENERATED_PER_EVENT, OF_REPLICA = 4, 1
 FEWEST_GENERATED = 8_192
 MOST_GENERATED = 400_000
 MOST_VALUES = 4_000_000
 """Generated events cost little; some for each real one make their share of the noise small, and
-more than four gained nothing. Events of many columns cost more: no more than so many latent values
-are generated."""
+more than four gained nothing. One is enough in a replica of an ensemble, whose classifiers differ
+more from each other by the events that count; they are not grown again on all of these. Events of
+many columns cost more: no more than so many latent values are generated."""
 
 MOST_REAL = 400_000
 """Real events used, about, of a larger table: a keyed choice."""
@@ -108,12 +109,15 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         rows = [slice(low, low + BLOCK) for low in range(0, len(z), BLOCK)]
         blocks = [flow.transform.inverse(z[r], at_rows(codes, r), at_rows(cond, r)) for r in rows]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
-    generated = _generated(flow, cond, len(z), seed)
+    replica = run.is_replica
+    per_event = OF_REPLICA if replica else GENERATED_PER_EVENT
+    generated = _generated(flow, cond, len(z), per_event, seed)
     ratio = DensityRatio.fit(
         *(real, generated, weight),
         conditional=cond is not None,
         seed=seed,
         n_threads=n_threads,
+        again=not replica,
     )
     if ratio.acceptance < FEW_KEPT:
         warn(
@@ -158,10 +162,12 @@ def _events(
     return np.asarray(latent)[rows].astype(np.float64), codes, take[1], take[2]
 
 
-def _generated(flow: Flow, cond: np.ndarray | None, n_real: int, seed: int) -> np.ndarray:
+def _generated(
+    flow: Flow, cond: np.ndarray | None, n_real: int, per_event: int, seed: int
+) -> np.ndarray:
     """Return generated events, each condition of the real ones about equally often."""
     most = min(MOST_GENERATED, MOST_VALUES // max(flow.n_latent, 1))
-    n = max(min(GENERATED_PER_EVENT * n_real, most), FEWEST_GENERATED)
+    n = max(min(per_event * n_real, most), FEWEST_GENERATED)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
     blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
     return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

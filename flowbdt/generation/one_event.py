@@ -258,6 +258,8 @@ def _compiled(flow: Flow | PackedFlow) -> tuple[Compiled | None, Any]:
     """
     if isinstance(flow, PackedFlow):
         return flow.compiled, None
+    if flow.members:
+        return None, None
     generator = flow.generator
     steps, columns = generator.compiled_flow, generator.compiled_inverse
     if steps is None or columns is None or flow.derives or flow.draws_columns:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,8 +33,7 @@ from ..training.threads import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
-from .discrete_columns import DiscreteColumns, log_odds_of
-from .generate_rows import EventGenerator
+from .generate_rows import EventGenerator, ReplicaGenerator
 from .input_rows import (
     FileRows,
     InputRows,
@@ -55,9 +54,11 @@ from .native.engine import (
     warn_slow,
 )
 from .packed.array_file import Arrays, file_bytes, read_array
-from .packed.pack_discrete import discrete_arrays
 from .packed.pack_steps import SolverProgram, solver_program, step_arrays
 from .packed.stored_arrays import require_sizes, stored_arrays
+
+if TYPE_CHECKING:
+    from .discrete_columns import DiscreteColumns
 
 TOGETHER = 500_000
 """Latent values of the events that are generated together, 4 MB. With rejection, a few events of
@@ -134,6 +135,15 @@ class Flow:
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         self.precision = precision
+        self._seed: int | None = None  # of an ensemble
+        self.members: list[Flow] = []
+        """The replicas, if the source is an ensemble: what follows is of the first of them."""
+        if isinstance(source, run_directory.Replicas):
+            options: dict[str, Any] = {"rejects": rejects, "requires": requires, "sampler": sampler}
+            options |= {"compiled": compiled, "missing": missing, "precision": precision}
+            self.members = [Flow(member, n_threads, **options) for member in source.members]
+            self._seed = source.seed
+            source = source.members[0]
         self.source, self._n_threads = source, checked_threads(n_threads)
         self.fills = missing == "fill"
         self.manifest = run_directory.read_manifest(source)
@@ -309,6 +319,8 @@ class Flow:
     @property
     def acceptance(self) -> float:
         """Share of trajectories whose event is kept; 1 without rejection and cuts."""
+        if self.members:
+            return float(np.mean([member.acceptance for member in self.members]))
         return self.required * (1.0 if self.ratio is None else self.ratio.acceptance)
 
     @property
@@ -419,6 +431,27 @@ class Flow:
         except ConfigError:  # numpy does it nearly as fast for many events
             return None
 
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return int(self.settings["random_state"]) if self._seed is None else self._seed
+
+    def single(self, what: str) -> Flow:
+        """Return this flow. Raises ConfigError if it is an ensemble, of which ``what`` has none."""
+        if self.members:
+            raise ConfigError(
+                f"{what} is of one model, not of an ensemble of {len(self.members)}: name one of"
+                " them (replica=0, or the folder replica_0)"
+            )
+        return self
+
+    @cached_property
+    def whole_generator(self) -> EventGenerator | ReplicaGenerator:
+        """The generator of events, of all members of an ensemble."""
+        if self.members:
+            return ReplicaGenerator([member.generator for member in self.members])
+        return self.generator
+
     @cached_property
     def generator(self) -> EventGenerator:
         """The generator of events, compiled where possible."""
@@ -449,6 +482,9 @@ class Flow:
         """What draws the discrete columns; None if there are none. Raises FormatError."""
         if not self.draws_columns:
             return None
+        from .discrete_columns import DiscreteColumns  # not for numbers alone
+        from .packed.pack_discrete import discrete_arrays
+
         n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
         n_known = len(self.condition_names) + len(self.transform.coordinates)
         n_seen = len(self.transform.numeric_places) + n_known
@@ -490,8 +526,15 @@ class Flow:
             "seed": seed,
             **({"missing": "fill"} if self.fills else {}),
             **({"precision": "single"} if self.precision == "single" else {}),
+            **self._replicas_record(),
             **({"require": self.cuts.text, "required": self.required} if len(self.cuts) else {}),
         }
+
+    def _replicas_record(self) -> dict[str, Any]:
+        if not self.members:
+            return {}
+        whole = atomic_files.digest([member.manifest for member in self.members])
+        return {"replicas": len(self.members), "ensemble_digest": whole}
 
     def sample_blocks(
         self,
@@ -532,12 +575,12 @@ class Flow:
             values = None if cond is None else np.array(cond[low:high])
             points = None if start is None else np.asarray(start[low:high])
             with self._one_thread():
-                x = self.generator.events(seed, rows, values, points)
+                x = self.whole_generator.events(seed, rows, values, points)
             yield self.as_table(x, values)
 
     def _one_thread(self) -> contextlib.AbstractContextManager[Any]:
         """Limit matrix products to one thread: sums in one order, and they are small."""
-        if self.generator.is_rowwise and not self.draws_columns:
+        if self.whole_generator.is_rowwise and not self.draws_columns:
             return contextlib.nullcontext()  # there are none
         from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
@@ -551,8 +594,7 @@ class Flow:
         """
         if block_rows is not None:
             block_rows = at_least_one(block_rows, "block_rows")
-        rowwise = self.generator.is_rowwise
-        redraws = self.generator.redraws
+        rowwise, redraws = self.whole_generator.is_rowwise, self.whole_generator.redraws
         if block_rows is not None and (rowwise or not redraws):
             return -(-block_rows // BLOCK) * BLOCK
         return rows_together(self.n_latent) if rowwise or redraws else BLOCK
@@ -565,7 +607,7 @@ class Flow:
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
         with self._one_thread():
-            return self.generator.events(seed, rows, cond)
+            return self.whole_generator.events(seed, rows, cond)
 
     def as_table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:
         """Return generated values (n, d) and their conditions (n, c) as a table."""

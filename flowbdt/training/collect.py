@@ -118,7 +118,7 @@ def _incomplete(
         text += f" Step {step} failed: {why} (log: {log})."
     if len(known) > REASONS:
         text += f" {len(known) - REASONS} more failed; their logs are in {run.file('logs')}."
-    folder = shlex.quote(str(run.path))
+    folder = shlex.quote(str(run.whole))
     text += f" Finished steps are kept; go on with: flowbdt fit -o {folder} --resume"
     return IncompleteRun(text, f"step {known[0][0]}: {known[0][1]}" if known else "unknown")
 

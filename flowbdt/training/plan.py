@@ -193,12 +193,24 @@ def _convention(solver: Solver, path: Path, coupling: str) -> Convention | None:
         ) from error
 
 
-def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dict[str, Any]:
+def make_plan(
+    inputs: Inputs,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    fitted: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write the run directory: transforms, latent table, plan and tasks; return the plan.
 
     With ``resume`` a plan of the same digest is kept, its damaged files are written anew; one of
-    another digest, or a folder that holds something else, is refused.
+    another digest, or a folder that holds something else, is refused. ``fitted`` replaces the
+    result of `fit_table`. Raises ConfigError for more than one replica, see `training.replicas`.
     """
+    if inputs.config.n_replicas > 1:
+        raise ConfigError(
+            "n_replicas belongs to FlowBDT(n_replicas=...).fit and 'flowbdt fit --replicas': here"
+            " one model is trained"
+        )
     as_set, inputs = inputs.config, inputs.settled()
     grid = inputs.checked_grid()
     check_table(inputs)
@@ -206,9 +218,7 @@ def make_plan(inputs: Inputs, run: RunDirectory, *, resume: bool = False) -> dic
     run.create()
     if not run.file("config.yaml").exists():  # so that a run killed while planning can go on
         atomic_files.write_bytes(run.file("config.yaml"), inputs.config.to_yaml().encode())
-    # one thread: sums of matrix products then come in the same order on every machine
-    with threadpool_limits(1, user_api="blas"):
-        fitted = _fit_table(inputs) if inputs.pairs is None else _fit_pairs(inputs, inputs.pairs)
+    fitted = fitted or fit_table(inputs)
     plan = _plan_content(inputs, grid, fitted)
     kept = _is_same(run, plan)
     if "first" in fitted["columns"] and not kept:
@@ -377,6 +387,19 @@ def _is_same(run: RunDirectory, plan: dict[str, Any]) -> bool:
             " another folder"
         )
     return True
+
+
+def fit_table(inputs: Inputs) -> dict[str, Any]:
+    """Return the arrays and files to store, and what is known of columns, of settled inputs."""
+    # one thread: sums of matrix products then come in the same order on every machine
+    with threadpool_limits(1, user_api="blas"):
+        return _fit_table(inputs) if inputs.pairs is None else _fit_pairs(inputs, inputs.pairs)
+
+
+def closed_form_rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the training rows that a closed form is fitted to, of the arrays to store."""
+    others, used = (*run_directory.REAL, "codes", "valid"), ~arrays["valid"]
+    return {FIELDS.get(k, k): a[used] for k, a in arrays.items() if k not in others}
 
 
 def _fit_table(inputs: Inputs) -> dict[str, Any]:
@@ -550,8 +573,7 @@ def _fitted(
         if arrays.get(name) is not None:
             arrays[name] = scaling[len(table.names) :].forward(np.asarray(arrays[name]))
     stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
-    others = (*run_directory.REAL, "codes")
-    rows = {FIELDS.get(k, k): a[~valid] for k, a in stored.items() if k not in others}
+    rows = closed_form_rows({**stored, "valid": valid})
     velocity = config.preconditioner if transform.n_latent else None
     if label is None:
         closed_form = PRECONDITIONERS.build(velocity or "none").fit(seed=seed, **rows)

@@ -31,6 +31,7 @@ import re
 import shlex
 import struct
 import zipfile
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,6 +67,12 @@ ENCRYPTED = 0x41
 REAL = ("real", "real_cond", "real_weight")
 """Of a student: training events of its teacher, for its rejection."""
 
+ENSEMBLE = "ensemble.json"
+"""Of an ensemble, which is a folder of run folders, or a file of model files."""
+
+MOST_REPLICAS = 1000
+
+replica_name = "replica_{}".format
 task_name = "tasks/{:04d}.json".format
 model_name = "steps/{:04d}.ubj".format
 report_name = "steps/{:04d}.report.json".format
@@ -125,13 +132,18 @@ class RunDirectory:
                 " 'flowbdt fit TABLE -o RUN' makes one, '--resume' continues one"
             ) from error
 
+    @property
+    def whole(self) -> Path:
+        """The folder that a fit is told: this one, or that of the ensemble."""
+        return self.path.parent if self.is_replica else self.path
+
     def unfinished(self) -> str:
         """Return what is missing of a planned run that is not complete, and how to go on."""
         missing = self.missing_steps()
         steps = ", ".join(map(str, missing)) or "none"
         return (
             f"{self.path}: not complete, {len(missing)} of {self.n_steps()} steps missing"
-            f" ({steps}); go on with: flowbdt fit -o {shlex.quote(str(self.path))} --resume"
+            f" ({steps}); go on with: flowbdt fit -o {shlex.quote(str(self.whole))} --resume"
         )
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -196,6 +208,11 @@ class RunDirectory:
         """Test if planning ended (plan.json is written last)."""
         return self.file("plan.json").exists()
 
+    @property
+    def is_replica(self) -> bool:
+        """True for a run of an ensemble."""
+        return (self.path.parent / ENSEMBLE).exists()
+
     def report(self, step: int) -> dict[str, Any] | None:
         """Return the report of a finished step, or None if it is not done.
 
@@ -250,6 +267,8 @@ class Archive:
     compressed, there twice, or longer than the file.
     """
 
+    known = MEMBERS
+
     def __init__(self, path: str | Path, content: bytes | None = None) -> None:
         self.path, self._content = Path(path), content
         try:
@@ -261,11 +280,17 @@ class Archive:
                 f"{path} is not a whole flowBDT model file ({error}); it may be truncated: copy it"
                 " again, or save the model anew"
             ) from error
+        if min((member.header_offset for member in members), default=0):
+            # of the file of an ensemble that was cut off, the last whole member looks like a file
+            raise FormatError(
+                f"{path} does not begin with a member of a flowBDT model: it is truncated or was"
+                " put together from others; copy it again, or save the model anew"
+            )
         names = {member.filename for member in members}
         for member in members:
             stored = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & ENCRYPTED
             equal = member.compress_size == member.file_size <= size - member.header_offset
-            known = MEMBERS.fullmatch(member.filename) and len(names) == len(members)
+            known = self.known.fullmatch(member.filename) and len(names) == len(members)
             if not (stored and equal and known):
                 raise FormatError(
                     f"{path}: the member {member.filename[:80]!r} is compressed, encrypted, there"
@@ -305,12 +330,70 @@ class Archive:
         return member
 
 
+class Replicas:
+    """An ensemble of runs: a folder of run folders, or one file of model files.
+
+    Read as one run it is the first of its ``members``. Raises FormatError as they do, or if one is
+    missing.
+    """
+
+    def __init__(self, path: Path, about: Any, member: Callable[[str], Source]) -> None:
+        check_format(about, f"{path}: {ENSEMBLE}")
+        n, self.seed = about.get("n_replicas"), about.get("seed")
+        if type(n) is not int or not 2 <= n <= MOST_REPLICAS or type(self.seed) is not int:
+            raise FormatError(
+                f"{path}: {ENSEMBLE} states {n!r} replicas of seed {self.seed!r}, not 2 to"
+                f" {MOST_REPLICAS} of a whole number: it is damaged"
+            )
+        self.path, self.about = path, about
+        self.members = [member(replica_name(k)) for k in range(n)]
+
+    @classmethod
+    def of_folder(cls, path: Path) -> Replicas:
+        """Open the folder of an ensemble."""
+        about = RunDirectory(path).read_json(ENSEMBLE)
+        return cls(path, about, lambda name: RunDirectory(path / name))
+
+    @classmethod
+    def of_file(cls, path: Path, content: bytes | None = None) -> Replicas:
+        """Open the file of an ensemble."""
+        archive = _ReplicaArchive(path, content)
+        about = parse_json(archive.read(ENSEMBLE), f"{path}: {ENSEMBLE}")
+        return cls(path, about, lambda name: Archive(f"{path}: {name}", archive.read(name)))
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes of the first run."""
+        return self.members[0].read(name)
+
+    def archive_bytes(self) -> bytes:
+        """Return all in one file: equal ensembles give equal bytes."""
+        contents = {ENSEMBLE: atomic_files.json_bytes(self.about)}
+        for k, member in enumerate(self.members):
+            contents[replica_name(k)] = archive_bytes(member, read_manifest(member))
+        return _zipped(contents)
+
+
+class _ReplicaArchive(Archive):
+    known = re.compile(rf"{re.escape(ENSEMBLE)}|replica_\d+")
+
+
 def open_run(path: str | PathLike[str]) -> Source:
-    """Open a run folder or a single model file. Raises FormatError if there is neither."""
+    """Open a run folder, a model file, or an ensemble. Raises FormatError if there is neither."""
     path = Path(path)
     if not path.exists():
         raise FormatError(f"{path} does not exist; expected a run folder or a model file")
-    return RunDirectory(path) if path.is_dir() else Archive(path)
+    if not path.is_dir():
+        return open_file(path)
+    return Replicas.of_folder(path) if (path / ENSEMBLE).exists() else RunDirectory(path)
+
+
+def open_file(path: Path, content: bytes | None = None) -> Archive | Replicas:
+    """Open a model file, or its bytes, or that of an ensemble. Raises FormatError."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile):
+        whole = zipfile.ZipFile(path if content is None else io.BytesIO(content))
+        if ENSEMBLE in whole.namelist():
+            return Replicas.of_file(path, content)
+    return Archive(path, content)
 
 
 def unsealed(content: Any, what: str) -> dict[str, Any]:
@@ -414,12 +497,15 @@ def read_model(source: Source, step: int, manifest: dict[str, Any]) -> bytes:
 
 def archive_bytes(source: Source, manifest: dict[str, Any]) -> bytes:
     """Return a whole run as one file: equal runs give equal bytes (fixed dates, fixed order)."""
-    buffer = io.BytesIO()
     names = [*manifest["files"], "manifest.json", *sorted(manifest["models"])]
+    own = {"manifest.json": atomic_files.json_bytes(manifest)}
+    return _zipped({name: own[name] if name in own else source.read(name) for name in names})
+
+
+def _zipped(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in names:
-            manifest_json = name == "manifest.json"
-            content = atomic_files.json_bytes(manifest) if manifest_json else source.read(name)
+        for name, content in contents.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
     return buffer.getvalue()
 

@@ -299,7 +299,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Raise an error unless the settings of a run are whole, and name what exists."""
     config = ModelConfig(**settings)
-    optional = {"executor", "preset", "rejection", "relative", *DERIVED}
+    optional = {"executor", "preset", "rejection", "relative", "n_replicas", *DERIVED}
     missing = set(ModelConfig.__dataclass_fields__) - optional - set(settings)
     if missing:
         raise FormatError(f"settings miss {', '.join(sorted(missing))}")

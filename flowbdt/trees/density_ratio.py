@@ -83,13 +83,14 @@ class DensityRatio(BoosterOnDemand):
         conditional: bool = False,
         seed: int,
         n_threads: int,
+        again: bool = True,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
 
         With ``conditional`` generated event i has the conditions of the real event i % n. Both are
         trained on or both kept apart then: else events kept apart would have the conditions of
-        training events of the other class, and training would end too early. The result does not
-        depend on ``n_threads``.
+        training events of the other class, and training would end too early. With ``again`` the
+        trees are grown again, on all real events. The result does not depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
@@ -111,8 +112,11 @@ class DensityRatio(BoosterOnDemand):
         )
         n_rounds = booster.best_iteration + 1
         del train, valid
-        everything = _labelled(rows, shares, (np.ones(len(real), dtype=bool), ~held[1]))
-        booster = xgb.train(settings, everything, n_rounds, verbose_eval=False)
+        if again:
+            everything = _labelled(rows, shares, (np.ones(len(real), dtype=bool), ~held[1]))
+            booster = xgb.train(settings, everything, n_rounds, verbose_eval=False)
+        else:
+            booster = booster[:n_rounds]
         held_out = generated[held[1]].astype(np.float32)
         log_ratio = booster.inplace_predict(held_out, predict_type="margin")
         ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)))

@@ -102,7 +102,7 @@ def student_inputs(
 ) -> Inputs:
     """Return the inputs of a student's plan; parameters as in `distil`."""
     # not compiled: the student must not depend on whether the core was built
-    teacher = Flow(source, compiled=False)
+    teacher = Flow(source, compiled=False).single("a student's teacher")
     if teacher.draws_columns:
         raise ConfigError(
             "a student learns the flow only, but classifiers draw"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ...atomic_files import atomic
 from ...tables import checks
 from ...tables.event_table import EventTable, with_same_codes
 from ..metrics import correlation_matrix
+from ..model_errors import bin_errors
 from . import style
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ BINS = 40
 
 @dataclass(frozen=True)
 class Shape:
-    """A normalised histogram: percent of events per bin (b,) and its statistical error."""
+    """A normalised histogram: percent of events per bin (b,) and its statistical error.
+
+    ``total`` is the error with that of the model, of events of an ensemble.
+    """
 
     edges: np.ndarray
     share: np.ndarray
     error: np.ndarray
     outside: float
+    total: np.ndarray | None = None
 
     @staticmethod
     def of(values: np.ndarray, weight: np.ndarray | None, edges: np.ndarray) -> Shape:
@@ -62,19 +67,27 @@ Samples = Mapping[str, EventTable]
 TRAINING = "training (truth on truth)"
 
 
+Replicas = Mapping[str, np.ndarray | None]
+"""Which replica made each event of a sample (n,), by the name of the sample; None of one model."""
+
+
 def column_pages(
-    real: EventTable, samples: Samples, training: EventTable | None = None
+    real: EventTable,
+    samples: Samples,
+    training: EventTable | None = None,
+    replicas: Replicas | None = None,
 ) -> list[Figure]:
     """Return figures of six columns each: shares and ratios to real, with statistical bands.
 
-    Call it inside `style.drawing`.
+    Samples of known ``replicas`` have a wider, paler band with the error of the model. Call it
+    inside `style.drawing`.
     """
     known = [real, *samples.values(), *([] if training is None else [training])]
     real, *others = with_same_codes(known)
     samples = dict(zip(samples, others, strict=False))
     training = None if training is None else others[-1]
     groups = [real.names[i : i + PER_PAGE] for i in range(0, len(real.names), PER_PAGE)]
-    return [_page(group, real, samples, training) for group in groups]
+    return [_page(group, real, samples, training, replicas=replicas) for group in groups]
 
 
 def _page(
@@ -84,6 +97,7 @@ def _page(
     training: EventTable | None,
     height: float = 3.2,
     title: str = "",
+    replicas: Replicas | None = None,
 ) -> Figure:
     """Draw columns three in a row, each ``height`` inches high."""
     cells = style.Cells(height=height, top=0.6 if title else 0.38)
@@ -91,7 +105,7 @@ def _page(
     figure, panels = style.ratio_panels(len(names), cells, shown)
     handles: dict[str, Any] = {}
     for name, (upper, lower) in zip(names, panels, strict=True):
-        handles = _column(upper, lower, name, real, samples, training)
+        handles = _column(upper, lower, name, real, samples, training, replicas or {})
     style.name_rows(panels, cells.columns, "events per bin [%]", "ratio")
     style.legend_above(figure, handles, title)
     return figure
@@ -104,6 +118,7 @@ def _column(
     real: EventTable,
     samples: Samples,
     training: EventTable | None,
+    replicas: Replicas,
 ) -> dict[str, Any]:
     """Draw one column; return the legend entries."""
     values = np.concatenate([table.column(name) for table in samples.values()])
@@ -118,6 +133,9 @@ def _column(
     shapes: list[tuple[Shape, str, Any]] = []
     for (label, table), (color, dashes) in zip(samples.items(), style.lines(), strict=False):
         made = Shape.of(table.column(name), table.weight, edges)
+        if (replica := replicas.get(label)) is not None:
+            errors = bin_errors(table.column(name), replica, edges, table.weight)
+            made = replace(made, total=100.0 * errors.total)
         handles[label] = line(upper, made, color, dashes)
         shapes.append((made, color, dashes))
     scale(upper, truth, [made for made, _, _ in shapes])
@@ -164,16 +182,11 @@ def draw_real(axes: Axes, shape: Shape) -> Any:
 
 
 def line(axes: Axes, shape: Shape, color: str, dashes: Any) -> Any:
-    """Draw an outline and its statistical band."""
-    axes.stairs(
-        shape.share + shape.error,
-        shape.edges,
-        baseline=np.maximum(shape.share - shape.error, 0.0),
-        fill=True,
-        color=color,
-        alpha=0.25,
-        lw=0,
-    )
+    """Draw an outline and its statistical band, and around it that with the error of the model."""
+    for error, alpha in ((shape.error, 0.25), (shape.total, 0.15)):
+        if error is not None:
+            low, high = np.maximum(shape.share - error, 0.0), shape.share + error
+            axes.stairs(high, shape.edges, baseline=low, fill=True, color=color, alpha=alpha, lw=0)
     return axes.stairs(shape.share, shape.edges, color=color, lw=1.4, linestyle=dashes)
 
 
@@ -205,10 +218,12 @@ def ratios(axes: Axes, truth: Shape, shapes: list[tuple[Shape, str, Any]]) -> No
     reach, drawn = 0.05, []
     for shape, color, dashes in shapes:
         ratio = np.where(known, shape.share / safe, np.nan)
-        error = np.where(known, shape.error / safe, np.nan)
-        axes.stairs(
-            ratio + error, truth.edges, baseline=ratio - error, fill=True, color=color, alpha=0.25
-        )
+        for each, alpha in ((shape.total, 0.15), (shape.error, 0.25)):
+            if each is None:
+                continue
+            error = np.where(known, each / safe, np.nan)
+            low, high = ratio - error, ratio + error
+            axes.stairs(high, truth.edges, baseline=low, fill=True, color=color, alpha=alpha)
         axes.stairs(ratio, truth.edges, color=color, lw=1.1, linestyle=dashes, baseline=None)
         reach = max(reach, _reach(ratio, error, truth))
         drawn.append((ratio, color))

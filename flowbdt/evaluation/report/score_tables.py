@@ -6,9 +6,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ...tables.checks import relative_or_ones
+from ...tables.event_table import EventTable
 from ..differences import Difference, evaluations_of, label_of, legend, side_by_side, verdict
 from ..evaluate import Evaluation
 from ..metrics import Result, uncertain
+from ..metrics.base import effective_size
+from ..model_errors import Worth
 from .render import Cell, PageTable, Row
 
 FAR = 3.0
@@ -37,6 +41,19 @@ def score_label(result: Result) -> str:
     text = _capital(label_of(result.name))
     text += " (in standard deviations of real)" if result.unit == "std" else ""
     return text + (", mean over columns" if "mean_over_columns" in result.settings else "")
+
+
+def worth_tables(worth: Sequence[Worth], training: EventTable | None) -> list[PageTable]:
+    """Return the table of what generated events are worth; none of a single model."""
+    if not worth:
+        return []
+    n = None if training is None else effective_size(relative_or_ones(training.weight, training.n))
+    caption = (
+        "Real events that generated ones are worth, by the spread of the replicas: beyond so many,"
+        " more generation does not help there"
+    )
+    head = ("column", "region", "real events", "times training events")
+    return [PageTable(head, [one.said(n) for one in worth], caption)]
 
 
 def _capital(text: str) -> str:

@@ -14,6 +14,7 @@ from ...atomic_files import atomic, make_folder, write_json
 from ...errors import MissingExtra
 from ..differences import text as compared
 from ..evaluate import Evaluation
+from ..model_errors import amplification, replicas_of_sample
 from ..verdict import by_excess, tables_as_judged, verdict_of
 from . import classifier_curves, curves, figures, published, score_tables, sections, style
 from .render import Image, render, write_figure, write_page
@@ -37,6 +38,8 @@ MARKS = (
     "bands are statistical errors, triangles mark ratios outside the panel; no ratio where real has"
     " 11 events or fewer"
 )
+
+MODEL_BANDS = "wider, paler bands have the error of the model, by the spread of its replicas, too"
 
 Captioned = Iterator[tuple[str, "Figure"]]
 """Captions and figures."""
@@ -82,13 +85,17 @@ def write_report(
     drawn = by_excess(truth.names, evaluation)[:max_columns]
     verdict = verdict_of(evaluation, truth, made)
     made_how = dict(kept.get("generated") or {})
+    replica = replicas_of_sample(made_how, made.n)
+    worth = [] if replica is None else amplification(made, replica, tuple(drawn))
 
     def draw() -> Iterator[tuple[str, str, Figure]]:
-        pages = figures.column_pages(truth.select(drawn), {"generated": made}, other)
+        table, by_name = truth.select(drawn), {"generated": replica}
+        pages = figures.column_pages(table, {"generated": made}, other, by_name)
         for number, figure in enumerate(pages, start=1):
             first = (number - 1) * figures.PER_PAGE
             names = ", ".join(drawn[first : first + figures.PER_PAGE])
             caption = f"Columns {names}: shares and ratios to real; {MARKS}"
+            caption += "" if replica is None else f"; {MODEL_BANDS}"
             yield f"columns_{number:02d}", caption, figure
         if verdict.pairs:
             yield "pairs", PAIRS, figures.pair_figure(truth, {"generated": made}, verdict.pairs)
@@ -110,7 +117,7 @@ def write_report(
         lead=[f"{evaluation.headline()}."],
         notes=evaluation.notes,
         legend=LEGEND,
-        tables=score_tables.tables_of(evaluation),
+        tables=[*score_tables.tables_of(evaluation), *score_tables.worth_tables(worth, other)],
         settings=[
             ("events", ", ".join(f"{k} {v:,}" for k, v in evaluation.sizes.items())),
             ("seed", str(evaluation.seed)),

@@ -22,6 +22,7 @@ from .expectation_maximisation import (
     MixtureSettings,
     StandardisedRows,
     fit_mixture,
+    iterate,
     search_components,
 )
 from .mixture_on_path import Motion, PreparedMixture
@@ -30,6 +31,9 @@ from .mixture_per_value import N_DRAWS, Complexity, JoinedMixture, Margins
 LARGEST_STORED = 1e30
 """Largest number of a stored mixture; its squares are within float64."""
 
+
+REFITS = 10
+"""Iterations of `MixturePreconditioner.refit`."""
 
 KNOTS = ("drawn", "real")
 
@@ -82,8 +86,10 @@ class MixturePreconditioner(Preconditioner):
         with threadpool_limits(1, user_api="blas"):
             return self._fit(seed, *_joined(z, **rows))
 
-    def _fit(self, seed: int, y: np.ndarray, weight: np.ndarray, layout: Layout) -> Self:
-        self._layout = layout
+    def _standardised(
+        self, seed: int, y: np.ndarray, weight: np.ndarray
+    ) -> tuple[StandardisedRows, np.ndarray, np.ndarray]:
+        """Return the rows used, their mean, and their standard deviation."""
         used = weight > 0
         if used.sum() > self.max_rows:
             order = np.argsort(row_uniform(len(y), seeding.derive(seed, "mixture-rows"))[used])
@@ -93,7 +99,11 @@ class MixturePreconditioner(Preconditioner):
         shift, scale = standard(y, weight)
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
-        rows = StandardisedRows((y - shift) / scale, weight)
+        return StandardisedRows((y - shift) / scale, weight), shift, scale
+
+    def _fit(self, seed: int, y: np.ndarray, weight: np.ndarray, layout: Layout) -> Self:
+        self._layout = layout
+        rows, shift, scale = self._standardised(seed, y, weight)
         kind = self.covariance
         if kind == "auto":
             kind = "full" if layout.m <= self.most_full else "low_rank"
@@ -109,6 +119,16 @@ class MixturePreconditioner(Preconditioner):
             fitted, self._search = fit_mixture(rows, k, settings, seed, self.max_iter), {}
         self._mixture = fitted.moved(shift, scale)
         return self
+
+    def refit(self, z: np.ndarray, *, seed: int, **rows: Any) -> None:
+        """Fit to rows of other weights, from the present components on, in a few iterations."""
+        y, weight, self._layout = _joined(z, **rows)
+        few, shift, scale = self._standardised(seed, y, weight)
+        covariances = self._mixture.covariances
+        rank = covariances.factors.shape[-1] if isinstance(covariances, LowRank) else 0
+        settings = MixtureSettings(type(covariances), rank, self.shrinkage)
+        mixture = self._mixture.moved(-shift / scale, 1 / scale)
+        self._mixture = iterate(mixture, few, settings, REFITS)[0].moved(shift, scale)
 
     def fit_values(
         self, z: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int

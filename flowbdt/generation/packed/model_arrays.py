@@ -59,6 +59,7 @@ def check_exportable(flow: Flow) -> None:
             "a sampler that interpolates between step models cannot be exported; choose steps"
             " whose times were trained"
         )
+    flow.single("an export")
     if flow.from_source:
         raise ConfigError(
             "a model that starts from source events (coupling='given') cannot be exported; use"
