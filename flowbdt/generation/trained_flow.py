@@ -482,7 +482,7 @@ class Flow:
         """What draws the discrete columns; None if there are none. Raises FormatError."""
         if not self.draws_columns:
             return None
-        from .discrete_columns import DiscreteColumns  # not for numbers alone
+        from .discrete_columns import DiscreteColumns, log_odds_of  # not for numbers alone
         from .packed.pack_discrete import discrete_arrays
 
         n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
