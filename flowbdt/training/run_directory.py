@@ -389,7 +389,7 @@ def open_run(path: str | PathLike[str]) -> Source:
 
 def open_file(path: Path, content: bytes | None = None) -> Archive | Replicas:
     """Open a model file, or its bytes, or that of an ensemble. Raises FormatError."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile):
+    with contextlib.suppress(Exception):  # `Archive` says what is wrong
         whole = zipfile.ZipFile(path if content is None else io.BytesIO(content))
         if ENSEMBLE in whole.namelist():
             return Replicas.of_file(path, content)
