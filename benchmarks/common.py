@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
+from flowbdt.training.peak_memory import peak_mib as peak_mib
+from flowbdt.training.peak_memory import reset_peak as reset_peak
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # spinning threads would spoil CPU times
-
-
-def peak_mib() -> float:
-    """Return the largest resident memory of this process so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def reset_peak() -> None:
-    """Let the peak start again from the memory that is in use now (Linux)."""
-    refs = Path("/proc/self/clear_refs")
-    if refs.exists():
-        refs.write_text("5")
 
 
 def measured(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:

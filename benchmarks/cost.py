@@ -1,11 +1,13 @@
 """How well `flowbdt.training.expected_cost` foresees memory and CPU time of a step, and where its
 constants are from.
 
-    python benchmarks/cost.py [--quick]
+    python benchmarks/cost.py [--quick] [--fits]
 
 Every point is trained in a process of its own, on made-up rows whose making costs little. Printed:
 measured and expected peak memory of the whole process, measured and expected CPU seconds, and the
 constants that fit all measured times best (least squares of relative errors, none negative).
+With ``--fits`` whole fits are compared with `flowbdt.generation.fit_cost` instead, on jets with
+noise (12 columns) and exponentials of mixed normal numbers: parts, all, and the process's peak.
 """
 
 from __future__ import annotations
@@ -40,6 +42,75 @@ POINTS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "5,000 x 200, groups of 20": ({"max_depth": 4, "outputs_per_group": 20}, (5_000, 200, 200)),
 }
 QUICK = ("25,000 x 9", "5,000 x 128, 32 bins", "5,000 x 368, wide")
+
+
+FITS = (
+    (10_000, 12, "fast"),
+    (10_000, 12, "balanced"),
+    (25_000, 12, "fast"),
+    (25_000, 12, "balanced"),
+    (100_000, 12, "fast"),
+    (10_000, 60, "fast"),
+    (10_000, 60, "balanced"),
+    (3_000, 368, "fast"),
+)
+"""Rows, columns and preset of whole fits."""
+
+
+def made_up_table(n_rows: int, n_columns: int) -> np.ndarray:
+    """Return a table (n, d): jets drawn again with noise of a tenth of their width, or mixtures."""
+    from flowbdt.physics import bundled
+
+    rng = np.random.default_rng(5)
+    if n_columns == 12:
+        jets = np.asarray(bundled().load("train").x)
+        drawn = jets[rng.integers(0, len(jets), n_rows)] / jets.std(axis=0)
+        drawn += 0.1 * rng.normal(size=drawn.shape)
+        others = 0.3 * drawn[:, : 12 - drawn.shape[1]]
+        return np.hstack([drawn, np.exp(others + rng.normal(size=others.shape))])
+    factors = rng.normal(size=(n_rows, 8))
+    factors[:, 0] = np.abs(factors[:, 0])
+    factors[:, 1] = factors[:, 0] ** 2 + 0.5 * factors[:, 1]
+    mixed = factors @ rng.normal(size=(8, n_columns))
+    return np.asarray(np.exp(0.1 * mixed + 0.3 * rng.normal(size=mixed.shape)))
+
+
+def measured_fit(n_rows: int, n_columns: int, preset: str) -> dict[str, Any]:
+    """Return CPU seconds of a fit and its parts, peak memory, and what was expected."""
+    import tempfile
+
+    from flowbdt.config import ModelConfig
+    from flowbdt.generation.fit_cost import fit_parts
+    from flowbdt.generation.fit_run import fit_run
+    from flowbdt.tables.event_table import EventTable
+    from flowbdt.training import run_directory
+    from flowbdt.training.plan import Inputs
+
+    table = EventTable.of(made_up_table(n_rows, n_columns))
+    serial = {"name": "serial", "n_threads": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        config = ModelConfig(preset=preset, random_state=1, executor=serial)
+        run = fit_run(Inputs(table, config, 1), folder)
+        peak = common.peak_mib()
+        reports = [run.report(step) for step in range(run.n_steps())]
+        steps = sum(report["cpu_seconds"] for report in reports if report)
+        rejection = 0.0
+        if run.plan()["rejection"]:
+            rejection = run.read_json(run_directory.REJECTION_REPORT)["cpu_seconds"]
+        whole, parts = common.time.process_time(), fit_parts(run.plan(), len(reports))
+    expected = sum(part.seconds for part in parts)
+    return {
+        "fit": f"{n_rows:,} x {n_columns}, {preset}",
+        "steps_s": steps,
+        "rejection_s": rejection,
+        "cpu_s": whole,
+        **{f"expected {part.name}": part.seconds for part in parts},
+        "expected_s": expected,
+        "most_s": sum(part.most for part in parts),
+        "cpu_ratio": whole / expected,
+        "peak_mib": peak,
+        "expected_mib": max(part.mib for part in parts),
+    }
 
 
 class MadeUp:
@@ -125,7 +196,15 @@ def main() -> None:
     """Print the table and the constants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three points only")
-    names = QUICK if parser.parse_args().quick else POINTS
+    parser.add_argument("--fits", action="store_true", help="whole fits")
+    arguments = parser.parse_args()
+    if arguments.fits:
+        chosen = FITS[:1] if arguments.quick else FITS
+        fits = [common.in_fresh_process(measured_fit, *sizes) for sizes in chosen]
+        print(common.table(fits))
+        common.finish({"fits": fits})
+        return
+    names = QUICK if arguments.quick else POINTS
     rows = [row_of(name) for name in names]
     print(f"one step of {N_ROUNDS} rounds: measured and expected")
     print(common.table(rows))

@@ -65,8 +65,9 @@ class FlowBDT(BaseEstimator):
         1810.06758); costs 1 / ``acceptance_`` times the generation time
     inputs : what trees see of a point, some of `flowbdt.flow.step_inputs.VIEWS`
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
-        ``early_stopping_rounds``; the rest from the preset and
-        `flowbdt.config.BOOSTER_DEFAULTS`
+        ``early_stopping_rounds``; ``classifier_rate`` and ``rejection_rate`` are learning rates of
+        the classifiers of discrete columns, where there are many rows, and of the rejection; the
+        rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
@@ -83,8 +84,9 @@ class FlowBDT(BaseEstimator):
         others are drawn anew
     relative : columns learned relative to a condition, such as ``{"sim_pt": "ratio gen_pt",
         "sim_phi": "difference gen_phi"}``; angles that fill a turn by difference on the circle, as
-        'angle' says of any. 'auto' takes the pairings that clearly narrow what is left, by rows
-        that are trained on; None for none
+        'angle' says of any; ``"difference gen_phi in width"``: in units of another condition.
+        'auto' takes the pairings that clearly narrow what is left, by rows that are trained on;
+        None for none
     order : discrete columns to be drawn before the others, in this order; see `transform_`
     validation_fraction : events split off before any noise is drawn
     n_replicas : models of an ensemble, each of the training events with other Poisson weights, so

@@ -5,6 +5,7 @@ Golden files are written anew with: python tests/test_condor.py
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 import warnings
@@ -52,11 +53,12 @@ INPUTS = ["tasks/$(name).json", "table", "transform.json", "preconditioner.npz"]
 
 def described(settings, place, numbers=(0, 7, 12), *, as_dag=False):
     executor = HTCondor(python="/opt/my env/bin/python", **settings)
-    stages = [numbered(STEPS, INPUTS, Needs(279, 100), numbers, executor, place)]
+    batches = [numbers[:2], numbers[2:]] if numbers else []
+    stages = [numbered(STEPS, INPUTS, Needs(279, 100), batches, executor, place)]
     if as_dag:
         stages.append(local(single("collect", ["collect", "."], executor, place)))
         parts = SampleJobs("new")
-        stages.append(numbered(parts, ["steps"], Needs(500, 50), [0, 1], executor, place))
+        stages.append(numbered(parts, ["steps"], Needs(500, 50), [(0,), (1,)], executor, place))
         stages.append(local(single("merge", ["merge", ".", "new"], executor, place)))
     stages = stages if numbers else stages[1:]
     texts = written(stages, executor, as_dag=as_dag)
@@ -65,7 +67,6 @@ def described(settings, place, numbers=(0, 7, 12), *, as_dag=False):
 
 def local(stage):
     """A stage whose interpreter does not depend on where the tests run."""
-    import dataclasses
     import sys
 
     text = stage.description.replace(sys.executable, "/opt/bin/python")
@@ -207,6 +208,55 @@ def test_a_real_log_gives_every_jobs_state(tmp_path):
     assert "slot1" in jobs["step-6"].machine
 
 
+def test_steps_of_one_job_share_its_state_and_those_of_a_failed_one_get_jobs_of_their_own(tmp_path):
+    run = copied(tmp_path, REAL, ["step-0", "step-4", "step-7"])
+    record = run.read_json("condor/0001/submission.json")
+    members = {"step-0": ["step-0", "step-1"], "step-4": ["step-4", "step-5", "step-6"]}
+    run.write_json("condor/0001/submission.json", {**record, "members": members})
+    assert states(run) == dict.fromkeys(("step-0", "step-1"), "done") | {
+        **dict.fromkeys(("step-4", "step-5", "step-6"), "failed"),
+        "step-7": "waiting",
+    }
+    text = job_table(_read(run).jobs().values())
+    assert text.startswith("waiting 1   done 2   failed 3")
+    assert text.count("step 4 and 2 more") == 1
+    kind = Steps()
+    stage = HTCondor(steps_per_job=2).stage(run, range(8), kind, PLAIN)
+    assert stage.batches == ((4,), (5,), (6,), (0, 1), (2, 3, 7)) or stage.batches == (
+        *((4,), (5,), (6,)),
+        *((0,), (1, 2), (3, 7)),
+    )
+
+
+class Steps(type(STEPS)):
+    """Steps of a run that is not there."""
+
+    def seconds(self, run):
+        return 4.0
+
+    def needs(self, run):
+        return Needs(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "per_job", "n_threads", "n_workers", "sizes"),
+    [
+        (10, None, 1, 1, [5, 5]),  # of 4 s: 4 last 15 s
+        (10, None, 1, 4, [2, 3, 2, 3]),  # or each of four workers has some
+        (3, None, 1, 8, [1, 1, 1]),
+        (9, None, 2, 1, [9]),  # of 2 s: 8
+        (7, 3, 1, 4, [2, 2, 3]),
+        (2, 9, 1, 1, [2]),
+        (0, None, 1, 2, []),
+    ],
+)
+def test_jobs_of_several_steps_last_fifteen_seconds(n, per_job, n_threads, n_workers, sizes):
+    batches = Steps().batches(None, range(n), per_job, n_threads, n_workers)
+    assert [len(batch) for batch in batches] == sizes
+    assert [number for batch in batches for number in batch] == list(range(n))
+    assert SampleJobs("new").batches(None, [1, 2], per_job) == [(1,), (2,)]
+
+
 def test_following_can_stop_and_start_anywhere(tmp_path):
     """At every byte: the log is cut there, read, and then read on."""
     run = copied(tmp_path, REAL, JOBS)
@@ -267,7 +317,7 @@ def test_a_refused_submission_leaves_no_record(tmp_path):
     submissions = Submissions(run)
     executor = HTCondor()
     place = submissions.place()
-    stage = numbered(STEPS, INPUTS, Needs(1, 1), [0], executor, place)
+    stage = numbered(STEPS, INPUTS, Needs(1, 1), [(0,)], executor, place)
     with pytest.raises(RunError, match=r"the schedd is full\. Nothing was submitted"):
         submissions.submit(place, [stage], executor, Queue(set()), as_dag=False)
     assert Submissions(run).all == []
@@ -348,7 +398,7 @@ def test_the_table_counts_states_and_shows_what_needs_a_look(tmp_path):
     assert any("step 4" in line and "exit status 1" in line for line in rest)
     assert not any("step 0" in line for line in rest)
     running = _read(copied(tmp_path / "b", REAL, JOBS)).jobs()["step-6"]
-    many = job_table([running] * 40)
+    many = job_table([dataclasses.replace(running) for _ in range(40)])
     assert many.splitlines()[-1].strip() == "... and 25 more"
 
 

@@ -130,8 +130,11 @@ def copy_without(run, folder, missing):
 def test_twenty_jobs_write_the_bytes_of_a_serial_run(pool, table, serial, tmp_path, transfer):
     folder = tmp_path / 'it\'s a "run"'
     words = ["--executor", "htcondor", "--set", f"executor.transfer={transfer}".lower()]
+    words += ["--set", f"executor.steps_per_job={'null' if transfer else 1}"]
     command("fit", table, "-o", folder, *settings(20), *words)
     assert files_of(folder, 20) == files_of(serial, 20)
+    record = json.loads((folder / "condor/0001/submission.json").read_text())
+    assert len(record["jobs"]) == (1 if transfer else 20)  # 20 short steps, or a job for each
     assert not list(folder.glob("incoming/steps/*"))
 
 
@@ -217,7 +220,7 @@ def test_a_large_sample_is_generated_by_jobs(pool, serial, tmp_path):
 
 def test_only_missing_steps_are_submitted_and_late_materialisation_works(pool, serial, tmp_path):
     run = RunDirectory(copy_without(serial, tmp_path / "run", [3, 8, 15]))
-    executor = EXECUTORS.build({"name": "htcondor", "max_materialize": 1})
+    executor = EXECUTORS.build({"name": "htcondor", "max_materialize": 1, "steps_per_job": 1})
     reports = list(executor.run(run, run.missing_steps()))
     assert sorted(report["step"] for report in reports) == [3, 8, 15]
     command("collect", run.path)
@@ -304,6 +307,38 @@ def finished(folder):
     return {report["step"]: report["worker"] for report in reports}
 
 
+KILLER = """\
+#!/bin/sh
+# Run a program; one that does several steps is killed once the model of step 7 is there.
+case "$*" in
+*+*) ;;
+*) exec PYTHON "$@" ;;
+esac
+PYTHON "$@" &
+while kill -0 $! && [ ! -e steps/0007.ubj ]; do sleep 0.05; done
+kill -9 $!
+exit 1
+"""
+
+
+@pytest.mark.parametrize("transfer", [False, True])
+def test_a_killed_job_of_several_steps_loses_none_that_is_done(pool, serial, tmp_path, transfer):
+    python = tmp_path / "python"
+    python.write_text(KILLER.replace("PYTHON", sys.executable))
+    python.chmod(0o755)
+    run = RunDirectory(copy_without(serial, tmp_path / "run", [3, 5, 7, 9]))
+    spec = {"name": "htcondor", "python": str(python), "steps_per_job": 4, "max_retries": 1}
+    executor = EXECUTORS.build({**spec, "transfer": transfer})
+    reports = list(executor.run(run, run.missing_steps()))
+    assert sorted(report["step"] for report in reports) == [3, 5, 7, 9]
+    assert not [report for report in reports if "error" in report]
+    records = [json.loads(path.read_text()) for path in run.path.glob("condor/*/submission.json")]
+    jobs = sorted(job for record in records for job in record["jobs"])
+    assert jobs in (["step-3"], ["step-3", "step-9"], ["step-3", "step-7", "step-9"])
+    command("collect", run.path)
+    assert files_of(run.path, 20) == files_of(serial, 20)
+
+
 def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
     """One job killed, one held for memory, one failing twice, and the submitter killed."""
     from flowbdt.training.executors.htcondor.submissions import Pool
@@ -313,6 +348,7 @@ def test_nothing_is_lost_or_done_twice_whatever_happens(pool, table, tmp_path):
     command("fit", table, "-o", tmp_path / "serial", *settings(40))
     words = ["--executor", "htcondor", "--set", f"executor.python={python}"]
     words += ["--set", "executor.submit={job_max_vacate_time: 1}"]
+    words += ["--set", "executor.steps_per_job=1"]
     start = flowbdt_command("fit", table, "-o", folder, *settings(40), *words)
     first = subprocess.Popen(start, stderr=subprocess.DEVNULL)
     eventually((state / "pid").exists, "step 7 to start")

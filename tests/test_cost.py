@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ import pytest
 from flowbdt.cli.main import main
 from flowbdt.config import BOOSTER_DEFAULTS, WIDE_BOOSTER, ModelConfig
 from flowbdt.errors import DataWarning
+from flowbdt.generation.fit_cost import fit_parts
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import write_table
-from flowbdt.training import expected_cost
+from flowbdt.training import expected_cost, peak_memory
 from flowbdt.training.executors import EXECUTORS
-from flowbdt.training.expected_cost import step_cost
+from flowbdt.training.expected_cost import step_cost, step_seconds
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 
@@ -105,6 +108,7 @@ def test_outline_says_what_the_plan_will_say(tmp_path, jets):
     found = step_cost(expected_cost.outline(inputs, plan["n_latent"]))
     assert found.memory_mib == pytest.approx(step_cost(plan).memory_mib, rel=0.01)
     assert found.cpu_seconds == pytest.approx(step_cost(plan).cpu_seconds, rel=0.1)
+    assert step_seconds(plan)[0] <= step_seconds(plan)[1]
 
 
 def small_machine(monkeypatch, mib):
@@ -168,7 +172,46 @@ def test_dry_run_prints_memory_and_time(tmp_path, monkeypatch, capsys, jets):
     monkeypatch.chdir(tmp_path)
     write_table("jets.h5", jets)
     assert main(["fit", "jets.h5", "--dry-run", "--set", "n_steps=4"]) == 0
-    line = next(s for s in capsys.readouterr().out.splitlines() if s.startswith("# expected"))
-    assert "MiB" in line
-    assert "per step" in line
-    assert "in all" in line
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("# expected"))
+    assert all(words in lines[at] for words in ("MiB", "per step", "in all", "at most"))
+    parts = [line.split(":")[0] for line in lines[at + 1 : at + 4]]
+    assert parts == ["#   closed form", "#   steps", "#   rejection"]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "preset", "seconds", "mib"),
+    [
+        (10_000, 12, "fast", (4.0, 3.2), 254),
+        (10_000, 12, "balanced", (5.1, 12.4, 7.7), 268),
+        (25_000, 12, "fast", (5.1, 8.2), 266),
+        (25_000, 12, "balanced", (6.0, 15.0, 33.0), 295),
+        (10_000, 60, "fast", (14.0, 53.0), 434),
+        (10_000, 60, "balanced", (36.0, 154.0, 29.0), 629),
+    ],
+)
+def test_a_fit_costs_about_what_was_measured(n_rows, n_columns, preset, seconds, mib):
+    """Of `benchmarks/cost.py --fits`; how often trees and iterations repeat, the data decide."""
+    config = ModelConfig(preset=preset)
+    table = EventTable.of(np.random.default_rng(0).normal(size=(50, n_columns)))
+    settled = dataclasses.replace(config.resolved(n_rows, n_columns), random_state=1)
+    plan = expected_cost.outline(Inputs(table, settled, 1), n_columns)
+    plan |= {"n_train": n_rows - n_rows // 10, "n_valid": n_rows // 10}
+    parts = fit_parts(plan, 8)
+    assert sum(part.seconds for part in parts) == pytest.approx(sum(seconds), rel=0.35)
+    assert all(part.most >= part.seconds for part in parts)
+    assert mib <= max(part.mib for part in parts) < 1.25 * mib
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is an upper bound")
+def test_the_peak_of_a_step_is_its_own(monkeypatch):
+    before = np.ones(20_000_000)
+    del before
+    with_it = peak_memory.peak_mib()
+    peak_memory.reset_peak()
+    own = peak_memory.peak_mib()
+    assert own < with_it - 100
+    monkeypatch.setattr(peak_memory, "STATUS", Path("nowhere"))
+    monkeypatch.setattr(peak_memory, "REFERENCES", Path("nowhere/at all"))
+    peak_memory.reset_peak()
+    assert peak_memory.peak_mib() > 0.9 * own

@@ -264,6 +264,20 @@ def test_classifiers_are_jobs_and_give_equal_bytes_anywhere(tmp_path, table, mod
     assert run.read_json("manifest.json") == manifest
 
 
+def test_classifiers_may_have_a_rate_of_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4500)
+    late = (rng.random(4500) < 1 / (1 + np.exp(-3 * np.sin(2 * x)))).astype(int)
+    table, trees = EventTable.of({"x": x, "late": late}), []
+    for rate in ({}, {"classifier_rate": 0.1, "rejection_rate": 0.4}):
+        config = ModelConfig(preset="fast", n_steps=2, booster={"n_estimators": 1, **rate})
+        run = tmp_path / str(len(trees))
+        fit_run(Inputs(table, config, 1), run)
+        reports = [json.loads(file.read_text()) for file in run.glob("steps/*.report.json")]
+        trees += [report["trees"] for report in reports if "name" in report]
+    assert 0 < 2 * trees[0] < trees[1]
+
+
 def test_a_failed_classifier_is_named(tmp_path, table, monkeypatch):
     from flowbdt.errors import IncompleteRun
     from flowbdt.trees.classifiers import ValueClassifier
@@ -294,10 +308,10 @@ def test_a_classifier_of_another_run_is_refused(tmp_path, table, model):
 
 
 def test_what_cannot_carry_them_says_so(tmp_path, table, model):
-    from flowbdt.generation.export import write_cpp
+    from flowbdt.generation.export import write_onnx
 
     with pytest.raises(ConfigError, match="classifiers draw 'school'.*'categorical'"):
-        write_cpp(model, tmp_path / "m.hpp")
+        write_onnx(model, tmp_path / "m.onnx")
     model.save(tmp_path / "m.flowbdt")
     with pytest.raises(ConfigError, match="classifiers draw"):
         student_inputs(run_directory.open_run(tmp_path / "m.flowbdt"), n_pairs=100)

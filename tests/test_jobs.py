@@ -64,7 +64,7 @@ def test_plan_steps_and_collect_are_fit(tmp_path, jets, capsys, monkeypatch):
     message = capsys.readouterr().err
     assert "3 of 3 steps are missing: 0, 1, 2." in message
     assert "flowbdt fit -o 'my run' --resume" in message
-    assert run("step", "my run", 2, 0, 1, "--threads", 1) == 0
+    assert run("step", "my run", 2, "0+1", "--threads", 1) == 0
     assert capsys.readouterr().out.count("trees") == 3
     assert run("collect", "my run") == 0
     manifests = [(tmp_path / n / "manifest.json").read_bytes() for n in ("whole", "my run")]
@@ -118,6 +118,15 @@ def test_a_failing_step_exits_with_the_reason_in_its_last_line(planned, capsys):
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("flowbdt: error: step 1 failed: ")
     assert "max_depth" in last
+
+
+def test_a_failing_step_does_not_stop_the_others_of_its_job(planned, whole, capsys):
+    planned.file(run_directory.task_name(1)).write_text("{}")
+    assert run("step", planned.path, "0+1+2") == 1
+    assert "step 1 failed" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert planned.missing_steps() == [1]
+    assert run("step", planned.path, "0+x") == 2
+    assert "a whole number from 0, or several as 3+4" in capsys.readouterr().err
 
 
 def test_collect_tells_reasons_that_only_logs_know(planned, capsys):
@@ -208,7 +217,7 @@ class Counting(SequentialBackend):
     apply_async = submit
 
 
-@pytest.mark.parametrize("how", ["named", "around", "threading"])
+@pytest.mark.parametrize("how", ["named", "around", "threading", "two steps a job"])
 def test_joblib_uses_any_registered_backend(planned, whole, how):
     joblib.register_parallel_backend("counting", Counting)
     spec = {"name": "joblib", "n_jobs": 2}
@@ -216,8 +225,10 @@ def test_joblib_uses_any_registered_backend(planned, whole, how):
         with joblib.parallel_config("counting"):
             reports = list(EXECUTORS.build(spec).run(planned, [0, 1, 2]))
     else:
-        backend = "counting" if how == "named" else how
-        reports = list(EXECUTORS.build({**spec, "backend": backend}).run(planned, [0, 1, 2]))
+        backend = how if how == "threading" else "counting"
+        per_job = 2 if how == "two steps a job" else None
+        executor = EXECUTORS.build({**spec, "backend": backend, "steps_per_job": per_job})
+        reports = list(executor.run(planned, [0, 1, 2]))
     assert sorted(report["step"] for report in reports) == [0, 1, 2]
     for step in range(N_STEPS):
         assert planned.read(run_directory.model_name(step)) == whole.read(

@@ -72,6 +72,8 @@ def test_thread_count_does_not_change_the_classifier():
     x, u = rng.normal(size=(500, 3)), rng.random(500)
     assert fits[0].n_trees == fits[1].n_trees
     assert np.array_equal(fits[0].keeps(x, u), fits[1].keeps(x, u))
+    quick = DensityRatio.fit(real, generated, None, seed=1, n_threads=1, rate=0.4)
+    assert quick.n_trees < fits[0].n_trees
 
 
 def test_weights_say_what_is_real():

@@ -192,6 +192,29 @@ def test_stored_models_and_single_events_are_the_same(model, tmp_path):
     assert model_bytes(model)  # arithmetic and angles can be exported
 
 
+def test_a_difference_may_have_a_condition_as_its_unit():
+    rng = np.random.default_rng(0)
+    t, phi = rng.normal(size=1500), rng.uniform(-np.pi, np.pi, 1500)
+    width = np.exp(rng.uniform(-5, 0, 1500))
+    made = {"y": t + width * rng.normal(size=1500)}
+    made["phi"] = wrapped(phi + width * rng.normal(size=1500))
+    given = {"t": t, "phi0": phi, "width": width}
+    relative = {"y": "difference t in width", "phi": "angle phi0 in width"}
+    model = FlowBDT(preset="fast", n_steps=2, relative=relative, random_state=1)
+    model.fit(made, cond=given)
+    assert "y = `y minus t in width` * width + t" in "\n".join(model.transform_.describe())
+    new = model.sample(cond=given, random_state=2)
+    pulls = np.array([(new["y"] - t) / width, wrapped(new["phi"] - phi) / width])
+    for part in (width < 0.03, width > 0.3):
+        assert (pulls[:, part].std(axis=1) < 1.2).all()
+        assert (pulls[0, part].std() > 0.8).all()
+    table = EventTable.of(made, cond={**given, "width": width - 0.1})
+    with pytest.raises(InputError, match=r"unit must be above 0.* 'width' is not"):
+        read_relative(relative, table)
+    with pytest.raises(ConfigError, match="condition 'length'"):
+        read_relative({"y": "difference t in length"}, table)
+
+
 def test_given_answers_come_back(model):
     test = answers(seed=6).take(slice(0, 20))
     given = {"pt": test.column("pt"), "phi": test.column("phi")}

@@ -11,7 +11,10 @@ from conftest import run
 
 from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.physics.unfolding import UnfoldingInputs, unfold, unfolding_errors
+from flowbdt.physics.unfolding.bayes import bayes_spectrum, bottom_line, iterate_bayes
 from flowbdt.physics.unfolding.odds import CrossFittedOdds, Trees
+from flowbdt.physics.unfolding.unfold import prepare
+from flowbdt.physics.unfolding.unfolded import folded_chi2
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_table, write_table
 
@@ -307,3 +310,77 @@ def test_other_formats_and_wrong_names(tmp_path, capsys):
     assert "'y'" in capsys.readouterr().err
     assert run("unfold", *files, *names[:-2]) == 1
     assert "pass_reco" in capsys.readouterr().err
+
+
+# ---- flows, and bins as a reference
+
+
+FLOW = {"preset": "fast", "n_steps": 3, "preconditioner": "gaussian", "rejection": False}
+
+
+def test_posterior_takes_the_data_as_its_prior_and_transport_gives_one_answer(samples):
+    inputs = inputs_of(samples)
+    changed = unfold(inputs, "posterior", n_iterations=3, flow=FLOW, random_state=1)
+    found = pulls(changed.histogram("gen_x", EDGES))
+    assert np.mean(found**2) < 4
+    assert changed.table.n == 4 * inputs.data.n
+    assert changed.table.weight.sum() == pytest.approx(N_DATA, rel=0.05)
+    kept = prepare(inputs, changed.settings, 1, changed.state).weigh(inputs, 0)
+    assert changed.closure()["x"] < 2 < folded_chi2(inputs, kept.simulation)["x"]
+    carried = unfold(inputs, "transport", flow=FLOW, random_state=1)
+    assert carried.table.n == inputs.data.n
+    assert carried.table.weight.sum() == pytest.approx(N_DATA, rel=0.05)
+    errors = unfolding_errors(changed, 2, parts=("data",), prior=False)
+    assert errors.weights["data"].shape == (2, changed.table.n)
+
+
+def test_transport_needs_as_many_columns_at_both_levels(samples):
+    simulation, data, _ = samples
+    more = {"x": simulation["x"], "y": simulation["x"]}
+    none = {"background": None, "background_weight": None}
+    inputs = inputs_of(samples, reco=more, data={"x": data, "y": data}, **none)
+    with pytest.raises(ConfigError, match="got 2 and 1"):
+        unfold(inputs, "transport")
+
+
+def test_signed_weights_become_positive_ones_of_the_same_density(samples):
+    simulation = samples[0]
+    n = len(simulation["x"])
+    sign = np.where(np.random.default_rng(1).random(n) < 0.2, -1.0, 1.0)
+    with pytest.warns(DataWarning, match="non-negative weights"):
+        inputs = inputs_of(samples, weight=sign)
+    assert (inputs.weight >= 0).all()
+    assert inputs.weight.sum() == pytest.approx(sign.sum())
+
+
+def test_bayes_in_bins_agrees_with_the_closed_form(samples):
+    seen = np.linspace(-3, 3, 25)
+    found = pulls(bayes_spectrum(inputs_of(samples), "gen_x", EDGES, "x", seen, 5))
+    assert np.mean(found**2) < 4
+
+
+def test_bayes_is_exact_where_the_detector_is_perfect():
+    found = iterate_bayes(np.diag([10.0, 20.0, 30.0]), np.array([7.0, 5.0, 3.0]), 1)
+    np.testing.assert_allclose(found, [7.0, 5.0, 3.0])
+
+
+def test_bayes_converges_to_the_inverse_of_the_response():
+    response = np.array([[0.8, 0.3], [0.2, 0.7]]) * [50.0, 50.0]
+    truth, efficiency = np.array([30.0, 90.0]), np.array([0.5, 1.0])
+    data = response / response.sum(axis=0) @ (efficiency * truth)
+    found = iterate_bayes(response, data, 400, efficiency)
+    np.testing.assert_allclose(found, truth, rtol=1e-6)
+
+
+def test_unfolding_adds_no_information(shifted):
+    errors = unfolding_errors(shifted, 6, parts=("data",), prior=False)
+    detector = np.linspace(-2, 2, 9)
+    found = bottom_line(errors, "gen_x", [-2, 0, 2], "x", detector)
+    assert (found.detector_bins, found.truth_bins) == (8, 2)
+    assert found.detector < 30  # the simulation is right: 8 are expected
+    assert found.truth < 30
+    tilted = np.exp(shifted.inputs.truth.x[:, 0])
+    wrong = bottom_line(errors, "gen_x", [-2, 0, 2], "x", detector, tilted)
+    assert min(wrong.detector, wrong.truth) > 50
+    with pytest.raises(ConfigError, match="at least 7 replicas"):
+        bottom_line(errors, "gen_x", [-2, -1, 0, 1, 2], "x", detector)

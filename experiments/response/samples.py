@@ -11,9 +11,28 @@ import numpy as np
 from flowbdt.physics.response.events import Events, Objects
 
 PARENT = ("pt", "eta", "phi", "mass", "flavour", "nConstituents", "muonPt")
-FIRST = ("pt", "eta", "phi")
-REST = ("mass", "nConstituents", "nTracks", "ptD", "width", "btag")
+FIRST, COUNTS, SHAPE = ("pt", "eta", "phi"), ("nTracks", "nConstituents"), ("mass", "ptD", "width")
 FRACTIONS = ("muEF", "chEmEF", "chHEF", "neEmEF", "neHEF")
+
+SEEN = [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"]
+IS_MUON = "muons = GenJet_muonPt / GenJet_pt"
+"""Muons that were clustered as jets are measured as muons are."""
+ANGLE = (
+    "angle = (0.005 + 0.5 / GenJet_pt) * (1 + 1.5 * (forward > 2.5)) * (1 - 0.5 * (muons > 0.9))"
+)
+"""About how well a direction is measured: the unit of what is learned."""
+WITHIN = [
+    *(one for one in SEEN if one != "GenJet_phi"),
+    "muons = minimum(GenJet_muonPt / Jet_pt, 1)",
+    "neutral = Jet_nConstituents - Jet_nTracks",
+    "heavy = hypot(GenJet_mass, 1) * Jet_pt / GenJet_pt",
+]
+"""What the inside of a jet depends on, once its momentum and counts are known."""
+
+
+def _jet(*endings: str) -> list[str]:
+    return [f"Jet_{one}" for one in endings]
+
 
 CHAIN: dict[str, Any] = {
     "conditions": ["Pileup_nPU"],
@@ -21,12 +40,28 @@ CHAIN: dict[str, Any] = {
         "Jet": {
             "parent": "GenJet",
             "index": "Jet_genJetIdx",
-            "conditions": [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"],
+            "conditions": [*SEEN, IS_MUON],
             "stages": [
-                {"columns": [f"Jet_{one}" for one in FIRST]},
-                {"columns": [f"Jet_{one}" for one in (*REST, *FRACTIONS)]},
+                {
+                    "columns": _jet(*FIRST),
+                    "conditions": [*SEEN, IS_MUON, ANGLE],
+                    "model": {
+                        "relative": {
+                            "Jet_pt": "ratio GenJet_pt",
+                            "Jet_eta": "difference GenJet_eta in angle",
+                            "Jet_phi": "difference GenJet_phi in angle",
+                        }
+                    },
+                },
+                {"columns": _jet(*COUNTS)},
+                {
+                    "columns": _jet(*SHAPE),
+                    "conditions": WITHIN,
+                    "model": {"relative": {"Jet_mass": "ratio heavy"}},
+                },
+                {"columns": _jet("btag", *FRACTIONS), "conditions": WITHIN},
             ],
-            "shares": [[f"Jet_{one}" for one in FRACTIONS]],
+            "shares": [_jet(*FRACTIONS)],
             "fakes": False,
         }
     },
@@ -36,7 +71,6 @@ BINS: dict[str, list[float]] = {
     "abs(GenJet_eta)": [0, 1.3, 2.5, 4.7],
 }
 TAGS = {"Jet_btag": "GenJet_flavour == 5"}
-TOY_LEFT_OUT = ("mass", "nConstituents", "nTracks", "ptD", "width", "muonPt")
 
 
 def declaration(smoke: bool, stages: bool = True) -> dict[str, Any]:
@@ -45,11 +79,6 @@ def declaration(smoke: bool, stages: bool = True) -> dict[str, Any]:
     jet = declared["collections"]["Jet"]
     if smoke:
         declared["model"] = {"preset": "fast", "n_steps": 2, "booster": {"n_estimators": 3}}
-        left_out = [f"{home}_{one}" for home in ("Jet", "GenJet") for one in TOY_LEFT_OUT]
-        for of in (jet, *jet["stages"]):
-            for part in ("conditions", "columns"):
-                if part in of:
-                    of[part] = [name for name in of[part] if name not in left_out]
     if not stages:
         jet["columns"] = [name for stage in jet.pop("stages") for name in stage["columns"]]
     return declared
@@ -58,7 +87,7 @@ def declaration(smoke: bool, stages: bool = True) -> dict[str, Any]:
 def read(folder: Path | None, name: str, first: int, last: int) -> Events:
     """Return events of a file below ``folder``, or made-up ones."""
     if folder is None:
-        return toy(600, first)
+        return toy(400, first)
     from flowbdt.tables.event_collections import read_collections
 
     (block,) = read_collections(folder / "response" / f"{name}_1.root", block_rows=10**6)
@@ -73,7 +102,10 @@ def toy(n: int, seed: int) -> Events:
     gen.columns["GenJet_pt"] = pt = 12.0 + rng.exponential(25.0, size)
     gen.columns["GenJet_eta"] = eta = rng.uniform(-2.5, 2.5, size)
     gen.columns["GenJet_phi"] = phi = rng.uniform(-3.14159, 3.14159, size)
+    gen.columns["GenJet_mass"] = mass = pt * rng.uniform(0.1, 0.2, size)
     gen.columns["GenJet_flavour"] = flavour = rng.choice([1, 5], size)
+    gen.columns["GenJet_nConstituents"] = number = 2 + rng.poisson(1.0, size)
+    gen.columns["GenJet_muonPt"] = pt * (rng.random(size) < 0.05)
     seen = pt * rng.normal(1.0, 0.1 + 0.03 * np.abs(eta), size)
     kept = np.flatnonzero(seen > 15.0)
     tag = np.where(rng.random(size) < 0.5, 0.0, rng.beta(1 + flavour, 3))
@@ -81,9 +113,15 @@ def toy(n: int, seed: int) -> Events:
     shares /= shares.sum(axis=1, keepdims=True)
     columns = {"pt": seen, "eta": eta + rng.normal(0, 0.02, size), "phi": phi, "btag": tag}
     columns |= dict(zip(FRACTIONS, shares.T, strict=True))
+    tracks = rng.binomial(number, 0.6)
+    columns |= {"nConstituents": number, "nTracks": tracks, "mass": mass * rng.normal(1, 0.1, size)}
+    columns |= {"ptD": rng.beta(4, 8, size), "width": rng.beta(2, 20, size)}
     jets = Objects(
         np.bincount(gen.event[kept], minlength=n),
-        {f"Jet_{name}": values[kept].astype(np.float32) for name, values in columns.items()},
+        {
+            f"Jet_{name}": values[kept].astype("i4" if name in COUNTS else "f4")
+            for name, values in columns.items()
+        },
     )
     jets.columns["Jet_genJetIdx"] = gen.place[kept].astype(np.int32)
     return Events(n, {"Pileup_nPU": rng.poisson(12, n)}, {"GenJet": gen, "Jet": jets})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, FlowbdtError, InputError, RunError
+from ..errors import ConfigError, FlowbdtError, InputError, RunError, plural
 from . import options
 from .fit_runs import planning, read_config, read_inputs
 from .generate_events import sampling
@@ -71,24 +72,43 @@ def plan_command(
 
 @click.command()
 @options.planned
-@click.argument("steps", nargs=-1, required=True, type=NUMBER, metavar="STEP...", help="From 0.")
+@click.argument(
+    "steps",
+    nargs=-1,
+    required=True,
+    type=options.joined_numbers,
+    metavar="STEP...",
+    help="From 0.",
+)
 @options.threads
 @options.flag("--files", "Only print what to copy to train elsewhere, and what to bring back.")
 @options.quiet
-def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: bool) -> None:
-    """Train steps of a planned run, here and now."""
+def step_command(run: Path, steps: Sequence[list[int]], n_threads: int | None, files: bool) -> None:
+    """Train steps of a planned run, here and now.
+
+    One that fails does not stop the others.
+    """
+    from ..atomic_files import make_folder
     from ..training.executors import STEPS
     from ..training.numbered_jobs import name_of
 
+    numbers = list(itertools.chain.from_iterable(steps))
     if files:
-        folder, names = open_planned(run), [name_of(number) for number in steps]
+        folder, names = open_planned(run), [name_of(number) for number in numbers]
         copied = {f"copy {file}" for name in names for file in STEPS.inputs(folder, name)}
         brought = [f"bring {file}" for name in names for file in STEPS.result(name)]
         click.echo("\n".join([*sorted(copied), *brought]))
         return
-    for number in steps:
+    for number in numbers:
         _check_task(run, number)
-        report = do_job(STEPS, run, number, n_threads)
+    make_folder(run / "steps")  # a batch job brings it back, whatever is in it
+    failures = []
+    for number in numbers:
+        try:
+            report = do_job(STEPS, run, number, n_threads)
+        except RunError as error:
+            failures.append(str(error))
+            continue
         if report is None:
             say(f"step {number} is done already")
             continue
@@ -96,6 +116,8 @@ def step_command(run: Path, steps: Sequence[int], n_threads: int | None, files: 
             f"step {number}: {_learned(report)}, {report['seconds']:.1f} s,"
             f" {report['peak_mib']:.0f} MiB"
         )
+    if failures:
+        raise RunError("; ".join(failures))
 
 
 def _learned(report: Mapping[str, Any]) -> str:
@@ -311,12 +333,14 @@ def _submit(
         )
     place = submissions.place()
     todo = stages(place)
-    if not any(stage.numbers for stage in todo) and not dag:
+    if not any(stage.batches for stage in todo) and not dag:
         return f"nothing to submit: all is there; flowbdt collect {quoted(run.path)} closes the run"
     sent = submissions.submit(place, todo, executor, pool, as_dag=dag)
+    n_numbers = sum(len(job.members) for job in sent.jobs.values())
+    several = f" ({n_numbers} steps)" if n_numbers > len(sent.jobs) else ""
     return (
-        f"{len(sent.jobs)} jobs submitted, cluster {sent.record['cluster']}; follow them with:"
-        f" flowbdt watch {quoted(run.path)}"
+        f"{plural(len(sent.jobs), 'job')} submitted{several}, cluster {sent.record['cluster']};"
+        f" follow them with: flowbdt watch {quoted(run.path)}"
     )
 
 

@@ -146,6 +146,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     """Return what a fit would do: every setting and the times; with a table, columns and cost."""
     import numpy as np
 
+    from ..generation.fit_cost import describe_fit
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
     from ..training.plan import check_config, check_table, fitted_transform
@@ -156,14 +157,17 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     settled, table = inputs.config, inputs.table
     check_table(inputs)
     transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
-    grid, plan = inputs.checked_grid(), expected_cost.outline(inputs, transform.n_latent)
+    first = None if label is None else label.name
+    names = transform.skeleton.names
+    grid = inputs.checked_grid()
+    plan = expected_cost.outline(inputs, transform.n_latent, names, first)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [*transform.describe(), *([] if label is None else [label.describe()])]
     columns = "\n".join(f"#   {line}" for line in lines)
     return (
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
-        f"{_times(grid)}\n{expected_cost.describe_cost(plan, len(grid.times))}"
+        f"{_times(grid)}\n{describe_fit(plan, len(grid.times))}"
         f"{_proposals(settled, table)}"
     )
 

@@ -27,6 +27,13 @@ def positive_integer(value: str | int) -> int:
     raise click.BadParameter(f"expected a whole number of at least 1, got {value}")
 
 
+def joined_numbers(value: str) -> list[int]:
+    """Read a whole number, or several joined by +, as jobs of HTCondor pass them."""
+    if not all(text.isdecimal() for text in value.split("+")):
+        raise click.BadParameter(f"expected a whole number from 0, or several as 3+4, got {value}")
+    return list(map(int, value.split("+")))
+
+
 def positive_float(value: str | float) -> float:
     """Read a finite number above 0."""
     number = _number(value)

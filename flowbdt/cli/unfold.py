@@ -63,12 +63,25 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     " column; repeatable.",
 )
 @click.option(
+    "--method",
+    type=click.Choice(["omnifold", "posterior", "transport"]),
+    default="omnifold",
+    help="Weights of simulated events by classifiers; draws of a flow of truth given reco; a flow"
+    " from reco to truth.",
+)
+@click.option(
     "--fakes",
     type=click.Choice(["share", "rate"]),
     default="share",
     help="What fakes keep: their share of the selected simulation, or their weights.",
 )
-@options.integer("--iterations", help="Number of iterations; by default cross-validation chooses.")
+@click.option(
+    "--iterations",
+    type=options.NUMBER,
+    metavar="N",
+    help="Of omnifold, by default chosen by cross-validation; changes of the prior of posterior, by"
+    " default 3.",
+)
 @options.mapping("--bins", "{gen_mass: [0, 10, 20, 40]}", "Edges by column; 10 quantiles else")
 @click.option(
     "--outside",
@@ -92,6 +105,7 @@ def unfold_command(
     output: Path,
     truth: tuple[str, ...],
     reco: tuple[str, ...],
+    method: str,
     fakes: str,
     iterations: int | None,
     bins: dict[str, Any] | None,
@@ -100,7 +114,7 @@ def unfold_command(
     seed: int,
     **columns: Any,
 ) -> None:
-    """Unfold data to truth level by OmniFold with boosted trees.
+    """Unfold data to truth level with boosted trees.
 
     SIMULATION has both levels of each event in one row. Where an event has no detector level (a
     miss) or no truth level (a fake), --pass-reco and --pass-truth are 0 and the columns may be NaN.
@@ -119,7 +133,7 @@ def unfold_command(
     inputs = UnfoldingInputs.read(simulation, data, truth, reco, **columns)
     edges = chosen_bins(inputs, bins)
     make_folder(output)  # an error now, not after the work
-    result = unfold(inputs, fakes=fakes, n_iterations=iterations, random_state=seed)
+    result = unfold(inputs, method, fakes=fakes, n_iterations=iterations, random_state=seed)
     errors = None
     if replicas:
         errors = unfolding_errors(result, replicas, executor=executor or "serial", folder=output)

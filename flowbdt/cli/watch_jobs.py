@@ -96,7 +96,8 @@ class Screen:
 
 
 def job_table(jobs: Iterable[JobState]) -> str:
-    """Return the number of jobs in each state, and a line for each that runs or needs attention."""
+    """Return the number of steps, parts and so on in each state, and a line for each job that runs
+    or needs attention; ``jobs`` has a job of several of them as often."""
     from ..training.executors.htcondor import submissions as s
 
     jobs = list(jobs)
@@ -104,7 +105,8 @@ def job_table(jobs: Iterable[JobState]) -> str:
     states = (s.WAITING, s.QUEUED, s.RUNNING, s.HELD, s.DONE, s.FAILED, s.LOST)
     lines = ["   ".join(f"{state} {counts[state]}" for state in states if counts[state])]
     order = (s.HELD, s.FAILED, s.LOST, s.RUNNING)
-    shown = sorted((j for j in jobs if j.state in order), key=lambda j: order.index(j.state))
+    several = list({id(job): job for job in jobs}.values())
+    shown = sorted((j for j in several if j.state in order), key=lambda j: order.index(j.state))
     for job in shown[:ROWS]:
         lines.append(_line(job, job.machine if job.state == s.RUNNING else job.reason))
         if job.state == s.HELD:
@@ -118,5 +120,5 @@ def _line(job: JobState, place: str) -> str:
     number = "" if job.job is None else f"{job.job[0]}.{job.job[1]}"
     attempt = f"attempt {job.attempts}" if job.attempts > 1 else ""
     memory = f"{job.memory_mib} MiB" if job.memory_mib else ""
-    words = [f"{job.name.replace('-', ' '):12s}", f"{job.state:8s}", number, attempt, memory, place]
+    words = [f"{job.title:12s}", f"{job.state:8s}", number, attempt, memory, place]
     return ("  " + "  ".join(word for word in words if word))[:WIDTH]

@@ -117,6 +117,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         conditional=cond is not None,
         seed=seed,
         n_threads=n_threads,
+        rate=flow.settings["booster"].get("rejection_rate"),
         again=not replica,
     )
     if ratio.acceptance < FEW_KEPT:
@@ -162,12 +163,17 @@ def _events(
     return np.asarray(latent)[rows].astype(np.float64), codes, take[1], take[2]
 
 
+def n_generated(n_real: int, n_latent: int, per_event: int = GENERATED_PER_EVENT) -> int:
+    """Return the number of events that are generated to learn from."""
+    most = min(MOST_GENERATED, MOST_VALUES // max(n_latent, 1))
+    return max(min(per_event * n_real, most), FEWEST_GENERATED)
+
+
 def _generated(
     flow: Flow, cond: np.ndarray | None, n_real: int, per_event: int, seed: int
 ) -> np.ndarray:
     """Return generated events, each condition of the real ones about equally often."""
-    most = min(MOST_GENERATED, MOST_VALUES // max(flow.n_latent, 1))
-    n = max(min(per_event * n_real, most), FEWEST_GENERATED)
+    n = n_generated(n_real, flow.n_latent, per_event)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
     blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
     return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)

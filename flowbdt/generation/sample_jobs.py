@@ -74,8 +74,8 @@ class SampleJobs(JobKind):
         """Return the blocks of this sample in a run."""
         return BlockFiles(run.file(self.file("")))
 
-    def command(self, number: str) -> list[str]:
-        return ["part", ".", self.sample, number]
+    def command(self, numbers: str) -> list[str]:
+        return ["part", ".", self.sample, numbers]
 
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
         arrays = [self.file(f"{array}.npy") for array in INPUTS]

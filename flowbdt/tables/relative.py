@@ -23,6 +23,9 @@ from .transforms.choose import hard_edges, is_smooth
 KINDS = ("ratio", "difference", "angle")
 """The last is a difference on the circle, from -pi to pi."""
 
+IN = " in "
+"""Between a condition and another one that is the unit of the difference from it."""
+
 EXAMPLE = "{sim_pt: ratio gen_pt, sim_phi: difference gen_phi}"
 
 FEWEST, MOST = 1_000, 20_000
@@ -67,7 +70,8 @@ class Relative:
 
     ``centre`` is the middle of the range of an angle [rad]. No value lies below ``low`` or above
     ``high``, where the column ends sharply: a ratio is that of the distance from the low end, which
-    is never negative, and what comes out beyond an end is reflected.
+    is never negative, and what comes out beyond an end is reflected. ``unit`` is a condition that
+    a difference is divided by: where the width of an answer is about known, one is left to learn.
     """
 
     column: str
@@ -76,11 +80,13 @@ class Relative:
     centre: float = 0.0
     low: float | None = None
     high: float | None = None
+    unit: str | None = None
 
     @property
     def name(self) -> str:
         """Name of what is learned."""
-        return f"{self.column} {'over' if self.kind == 'ratio' else 'minus'} {self.condition}"
+        sign = "over" if self.kind == "ratio" else "minus"
+        return f"{self.column} {sign} {self.condition}{IN + self.unit if self.unit else ''}"
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -90,13 +96,17 @@ class Relative:
             from_low = f"({column} - {self.low!r})" if self.low else column
             total = f"{name} * {condition}" + (f" + {self.low!r}" if self.low else "")
             return f"{name} = {from_low} / {condition}", f"{column} = {self._reflected(total)}"
+        per, step = "", name
+        if self.unit is not None:
+            per, step = f" / {written(self.unit)}", f"{name} * {written(self.unit)}"
         if self.kind == "difference":
-            total = f"{name} + {condition}"
-            return f"{name} = {column} - {condition}", f"{column} = {self._reflected(total)}"
-        back = f"{column} = deltaphi({name}, -{condition})"
+            total, learned = f"{step} + {condition}", f"{column} - {condition}"
+            learned = f"({learned}){per}" if per else learned
+            return f"{name} = {learned}", f"{column} = {self._reflected(total)}"
+        back = f"{column} = deltaphi({step}, -{condition})"
         if self.centre:
-            back = f"{column} = deltaphi({name} + {condition}, {self.centre!r}) + {self.centre!r}"
-        return f"{name} = deltaphi({column}, {condition})", back
+            back = f"{column} = deltaphi({step} + {condition}, {self.centre!r}) + {self.centre!r}"
+        return f"{name} = deltaphi({column}, {condition}){per}", back
 
     def _reflected(self, text: str) -> str:
         if self.low is not None:
@@ -123,22 +133,26 @@ class Relative:
 def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
     """Return what a mapping such as ``{"sim_pt": "ratio gen_pt"}`` says of a table.
 
-    A difference of two angles in radians that fill a turn is one on the circle. Raises ConfigError
-    for what is unknown or cannot be meant, InputError if a ratio has zeros below.
+    With ``"difference gen_phi in width"`` the condition ``width`` is the unit. A difference of two
+    angles in radians that fill a turn is one on the circle. Raises ConfigError for what is unknown
+    or cannot be meant, InputError if a ratio has zeros below, or a unit is not above 0.
     """
     check_relative(spec)
     found = []
     for column, text in spec.items():
         kind, condition = text.split(None, 1)
-        where = f"relative {column!r}: {text!r}"
+        where, unit = f"relative {column!r}: {text!r}", None
+        if kind != "ratio" and condition not in table.cond_names and IN in condition:
+            condition, unit = condition.split(IN, 1)
         if column not in table.names:
             raise ConfigError(f"{where}: {unknown('column', column, table.names)}")
-        if condition not in table.cond_names:
+        for name in (condition, *([unit] if unit is not None else [])):
             if not table.cond_names:
                 raise ConfigError(f"{where}: the table has no conditions")
-            raise ConfigError(f"{where}: {unknown('condition', condition, table.cond_names)}")
-        for name in (column, condition):
-            if name in table.categories or "`" in name:
+            if name not in table.cond_names:
+                raise ConfigError(f"{where}: {unknown('condition', name, table.cond_names)}")
+        for name in (column, condition, unit):
+            if name is not None and (name in table.categories or "`" in name):
                 raise ConfigError(f"{where}: {name!r} holds no numbers, or has a ` in its name")
         values, known = table.column(column), table.by_name()[condition]
         missing = np.isnan(known) & ~np.isnan(values)
@@ -154,6 +168,13 @@ def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
                 f" not so in {share_of(wrong)} (first: row {int(np.argmax(wrong))}); say"
                 f" 'difference {condition}', or remove these rows"
             )
+        of_unit = None if unit is None else table.by_name()[unit]
+        if of_unit is not None and not (of_unit > 0).all():
+            wrong = ~(of_unit > 0)
+            raise InputError(
+                f"{where}: a unit must be above 0, which {unit!r} is not in {share_of(wrong)}"
+                f" (first: row {int(np.argmax(wrong))})"
+            )
         one = _angle(column, condition, values) if kind != "ratio" else None
         if kind == "angle" and one is None:
             raise ConfigError(
@@ -162,7 +183,8 @@ def read_relative(spec: Any, table: EventTable) -> tuple[Relative, ...]:
             )
         if kind == "difference" and not (_fills_a_turn(values) and _fills_a_turn(known)):
             one = None
-        found.append(one or _with_ends(kind, column, condition, values))
+        one = one or _with_ends(kind, column, condition, values)
+        found.append(replace(one, unit=unit))
     return tuple(found)
 
 

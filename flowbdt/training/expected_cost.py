@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataWarning
 from ..trees.base import kept_bytes
+from .mixture_cost import MixtureCost
 from .noisy_pairs import valid_repeats
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
-PROCESS_MIB = 220.0
+PROCESS_MIB = 240.0
 """An interpreter with everything loaded that a step needs."""
 
 HISTOGRAM_BYTES = 16
@@ -36,6 +37,7 @@ NANOSECONDS = {
     "moves": 5.0,  # a row sent down one level of a tree
     "bins": 20.0,  # a number made and binned
     "trees": 5e5,  # a tree started and ended
+    "rounds": 5e6,  # a round of one group of outputs, with the loss of its validation rows
 }
 """CPU time of one unit of each kind of work, on one core of a present server (`benchmarks/cost.py`
 fits them to measured steps; the small ones are known to a factor of a few)."""
@@ -79,7 +81,8 @@ def estimate(
     few = int(booster.get("split_outputs", 0))
     sought = (few if 0 < few < width else width) if vector else 1  # outputs that choose a split
     leaf = width if vector else 1
-    trees = int(booster["n_estimators"]) * -(-n_outputs // width) * width // leaf
+    rounds = int(booster["n_estimators"]) * -(-n_outputs // width)
+    trees = rounds * width // leaf
     nodes = max(min(2 ** min(depth, 60), leaves) - 1, 1)  # a leaf needs a row
     levels = 1 + max(depth - 1, 0) / 2  # of two siblings one is the difference
     rows = n_rows + n_valid
@@ -90,6 +93,7 @@ def estimate(
         "moves": trees * rows * depth,
         "bins": rows * n_inputs,
         "trees": trees,
+        "rounds": rounds,
     }
     # margin and gradient; vector leaves: transposed; few: Python's margin, label, gradient
     per_output = 4 + 8 + 8 * vector + 12 * (vector and sought < width)
@@ -107,21 +111,51 @@ def estimate(
     return Cost({name: n / MIB for name, n in size.items()}, work)
 
 
-def step_cost(plan: Mapping[str, Any]) -> Cost:
-    """Return the cost of one step of a plan, at most."""
+STEP_S = 0.1
+"""CPU time of a step beside its work: to check its files, and to write."""
+
+ROWS_PER_TREE = 2500
+"""A step gains from one more tree for so many rows, about, before early stopping ends it."""
+
+
+def step_cost(plan: Mapping[str, Any], rounds: int | None = None) -> Cost:
+    """Return the cost of one step of a plan: of ``rounds`` of trees, or at most."""
     fingerprint = plan["fingerprint"]
     settings = fingerprint["settings"]
     noise, views, spec = (settings[name] for name in ("noise", "inputs", "preconditioner"))
     points = sum(view in views for view in ("latent", "columns", "end_point"))
     named = isinstance(spec, Mapping) and "components" in views
     components = int(spec.get("n_components", 0)) if named else 0
+    booster = settings["booster"]
     return estimate(
-        settings["booster"],
+        booster if rounds is None else {**booster, "n_estimators": rounds},
         plan["n_train"] * noise["n_repeats"],
         points * plan["n_latent"] + len(fingerprint["columns"]["conditions"]) + components,
         plan["n_latent"],
         plan["n_valid"] * valid_repeats(noise),
     )
+
+
+def step_seconds(plan: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the CPU seconds of one step: those to expect, as early stopping ends most, and most.
+
+    With the velocity of the closed form, for every draw of the noise.
+    """
+    settings = plan["fingerprint"]["settings"]
+    noise, booster, mixture = settings["noise"], settings["booster"], MixtureCost.of(plan)
+    most = 0 if plan["fingerprint"]["columns"].get("first") else int(booster["n_estimators"])
+    patience = int(booster.get("early_stopping_rounds", 0)) if plan["n_valid"] else 0
+    usual = patience + 2 + plan["n_train"] // ROWS_PER_TREE if patience else most
+
+    def seconds(rounds: int) -> float:
+        draws = 1 + rounds // noise["refresh"] if noise["name"] == "fresh" else 1
+        drawn = plan["n_train"] * noise["n_repeats"]
+        rows = draws * drawn + plan["n_valid"] * valid_repeats(noise)
+        closed = 0.0 if mixture is None else mixture.velocity(plan["n_latent"])
+        binned = 3 * plan["n_latent"] * NANOSECONDS["bins"] * 1e-9 * (draws - 1) * drawn
+        return STEP_S + step_cost(plan, rounds).cpu_seconds + rows * closed + binned
+
+    return seconds(min(usual, most)), seconds(most)
 
 
 FULL = 0.9
@@ -137,34 +171,27 @@ ADVICE = {
 """Remedy for each use of memory that can grow large."""
 
 
-def outline(inputs: Inputs, n_latent: int) -> dict[str, Any]:
-    """Return the sizes that `plan.json` will have, for settled inputs that are not planned yet."""
+def outline(
+    inputs: Inputs, n_latent: int, classified: Sequence[str] = (), first: str | None = None
+) -> dict[str, Any]:
+    """Return the sizes that `plan.json` will have, for settled inputs that are not planned yet.
+
+    ``classified``: columns that classifiers draw; ``first``: the one with a mixture for each value.
+    """
     settings = inputs.config.digestible()
     n_valid = round(inputs.table.n * inputs.config.validation_fraction)
-    columns = {"conditions": inputs.table.cond_names}
+    columns = {
+        "conditions": inputs.table.cond_names,
+        "classified": list(classified),
+        "first": first,
+    }
     return {
         "fingerprint": {"settings": settings, "columns": columns},
         "n_train": inputs.table.n - n_valid,
         "n_valid": n_valid,
         "n_latent": n_latent,
+        "rejection": inputs.config.rejection and first is None,
     }
-
-
-def describe_cost(plan: Mapping[str, Any], n_steps: int) -> str:
-    """Return one line: memory and CPU time of a step, and CPU time of all."""
-    step = step_cost(plan)
-    return (
-        f"# expected: at most {step.memory_mib:.0f} MiB and {_duration(step.cpu_seconds)} of CPU"
-        f" time per step, {_duration(n_steps * step.cpu_seconds)} in all, on one core; fit and"
-        " velocity of the closed form and a rejection come on top"
-    )
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def warn_if_full(plan: Mapping[str, Any], executor: Executor) -> None:

@@ -6,7 +6,10 @@ Others are the blocks of a sample (`flowbdt.generation.sample_jobs`) and the tri
 
 from __future__ import annotations
 
+import itertools
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +20,12 @@ SPARE_MEMORY = 1.25
 
 DISK_MIB = 100
 """Room for a model, logs and temporary files."""
+
+LEAST_S = 15.0
+"""Seconds that a batch job lasts at least: one takes seconds to start, whatever it does."""
+
+Batch = tuple[int, ...]
+"""Numbers that one batch job does one after the other."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +44,16 @@ class JobKind(ABC):
 
     noun: ClassVar[str]
     digest_key: ClassVar[str]
+    folder: ClassVar[str | None] = None
+    """Folder of the results within the run, if a batch job may do several of this kind."""
 
     @abstractmethod
     def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
         """Do one job in the run directory ``folder`` and return its report; may raise."""
 
     @abstractmethod
-    def command(self, number: str) -> list[str]:
-        """Return the arguments of ``flowbdt`` that do the job in the current folder."""
+    def command(self, numbers: str) -> list[str]:
+        """Return the arguments of ``flowbdt`` that do jobs in the current folder; as 3 or 3+4."""
 
     @abstractmethod
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
@@ -59,6 +70,33 @@ class JobKind(ABC):
     @abstractmethod
     def needs(self, run: RunDirectory) -> Needs:
         """Return memory and disk of a job."""
+
+    def seconds(self, run: RunDirectory) -> float:
+        """Return the seconds that one job lasts on one core; by default enough by itself."""
+        return LEAST_S
+
+    def batches(
+        self,
+        run: RunDirectory,
+        numbers: Sequence[int],
+        per_job: int | None,
+        n_threads: int = 1,
+        n_workers: int = 1,
+    ) -> list[Batch]:
+        """Return the numbers that each batch job does, in order, as many for each as can be.
+
+        At most ``per_job``; for None as many as last `LEAST_S`, or fewer if some of ``n_workers``
+        had nothing to do otherwise.
+        """
+        if self.folder is None or not numbers:
+            return [(number,) for number in numbers]
+        if per_job is None:
+            each = math.ceil(LEAST_S * n_threads / max(self.seconds(run), 1e-9))
+            n_jobs = min(max(len(numbers) // each, n_workers), len(numbers))
+        else:
+            n_jobs = math.ceil(len(numbers) / per_job)
+        edges = [len(numbers) * i // n_jobs for i in range(n_jobs + 1)]
+        return [tuple(numbers[low:high]) for low, high in itertools.pairwise(edges)]
 
     def logs(self, name: str) -> str:
         """Return the name of a job's logs within the run, without ending."""
@@ -89,14 +127,15 @@ class StepJobs(JobKind):
 
     noun = "step"
     digest_key = "model_sha256"
+    folder = "steps"
 
     def do(self, folder: str, number: int, n_threads: int) -> dict[str, Any]:
         from .train_step import run_task  # XGBoost, which options and help do without
 
         return run_task(folder, number, n_threads)
 
-    def command(self, number: str) -> list[str]:
-        return ["step", ".", number]
+    def command(self, numbers: str) -> list[str]:
+        return ["step", ".", numbers]
 
     def inputs(self, run: RunDirectory, name: str) -> list[str]:
         return [f"tasks/{name}.json", "table", "transform.json", "preconditioner.npz"]
@@ -106,6 +145,12 @@ class StepJobs(JobKind):
 
     def report(self, run: RunDirectory, number: int) -> dict[str, Any] | None:
         return run.report(number)
+
+    def seconds(self, run: RunDirectory) -> float:
+        from .expected_cost import step_seconds
+
+        done = [r["cpu_seconds"] for r in map(run.report, range(run.n_steps())) if r]
+        return sum(done) / len(done) if done else step_seconds(run.plan())[0]
 
     def needs(self, run: RunDirectory) -> Needs:
         from .expected_cost import step_cost  # the flow, too

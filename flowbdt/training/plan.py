@@ -668,6 +668,8 @@ def make_tasks(plan: dict[str, Any]) -> list[dict[str, Any]]:
             content["conditions"] = given
         if name == columns.get("first"):
             content["from_mixture"] = True
+        if "classifier_rate" in settings["booster"]:
+            content["rate"] = settings["booster"]["classifier_rate"]
         tasks.append({**common, **content})
     return [{**content, "digest": atomic_files.digest(content)} for content in tasks]
 

@@ -148,6 +148,7 @@ class ClassifierTask(Job, kw_only=True):
     scaling: Centres
     conditions: Centres | None = None  # their scaling; None if there are none
     from_mixture: bool = False  # its probabilities are those of the closed form: no trees
+    rate: Positive | None = None  # learning rate of a large table, if not the usual one
 
 
 class Task(Job, kw_only=True):

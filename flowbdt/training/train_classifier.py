@@ -82,5 +82,6 @@ def train_classifier(
         seed=derive(task["seed"], "classifier", k),
         n_threads=n_threads,
         grows=not task.get("from_mixture"),
+        rate=task.get("rate"),
     )
     return classifier.to_bytes(), {**classifier.summary, "rows": len(rows)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..trees.boosted_trees import BoostedTrees, check_parameters
 from . import run_directory
 from .noisy_pairs import LatentEvents, NoisyPairs, valid_repeats
 from .pair_variants import pairs_of_task
+from .peak_memory import peak_mib, reset_peak
 from .run_directory import RunDirectory
 from .task_files import planned_arrays, planned_inputs, worker_description
 from .train_classifier import train_classifier
@@ -34,6 +34,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     run = RunDirectory(folder)
     task = run.task(step)
     start, cpu = time.perf_counter(), time.process_time()
+    reset_peak()
     # matrix products on one thread: they are small, and add in one order only
     with threadpool_limits(1, user_api="blas"):
         learn = train_classifier if "column" in task else train_velocity
@@ -49,7 +50,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
         **learned,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "worker": worker_description(),
     }
     if not np.isfinite(report.get("train_rmse", 0.0)):

@@ -39,6 +39,8 @@ class BoosterParameters:
     early_stopping_rounds: Count
     outputs_per_group: Count
     split_outputs: Count
+    classifier_rate: Share
+    rejection_rate: Share
 
     booster: Literal["gbtree", "dart"]
     multi_strategy: Literal["multi_output_tree", "one_output_per_tree"]
@@ -69,7 +71,10 @@ class BoosterParameters:
     skip_drop: Chance
 
 
-FLOWBDT_PARAMETERS = ("n_estimators", "early_stopping_rounds", "outputs_per_group", "split_outputs")
+FLOWBDT_PARAMETERS = (
+    *("n_estimators", "early_stopping_rounds", "outputs_per_group", "split_outputs"),
+    *("classifier_rate", "rejection_rate"),  # of the classifiers beside the steps
+)
 """Parameters that XGBoost does not get."""
 
 SET_BY_FLOWBDT = {

@@ -41,6 +41,12 @@ class Growth:
     patience: int
     parameters: dict[str, float]
 
+    def slower(self, rate: float) -> Growth:
+        """Return the same with another learning rate, and as many more rounds as it needs."""
+        more = self.parameters["learning_rate"] / rate
+        rounds, patience = (max(round(more * n), 1) for n in (self.most_rounds, self.patience))
+        return Growth(self.depths, rounds, patience, self.parameters | {"learning_rate": rate})
+
 
 SMALL = Growth(
     (2, 4, 6),
@@ -79,19 +85,21 @@ class ValueClassifier(BoosterOnDemand):
         seed: int,
         n_threads: int,
         grows: bool = True,
+        rate: float | None = None,
     ) -> Self:
         """Learn codes (n,) from inputs (n, p), float32; the result does not depend on threads.
 
         ``weight`` (n,) are event weights, of which only the ratios matter. Without ``grows`` there
-        are frequencies only.
+        are frequencies only. ``rate`` is the learning rate in a large table.
         """
         weight = relative_or_ones(weight, len(codes))
         shares = np.bincount(codes, weight, n_values) + 1e-3
         rows = _Rows(inputs, codes, weight, np.log(shares / shares.sum()).astype(np.float32))
         settings = {**PARAMETERS, "num_class": n_values, "seed": seed, "nthread": n_threads}
         fold = (row_uniform(len(codes), derive(seed, "folds")) * FOLDS).astype(int)
-        growth = SMALL if len(codes) * n_values <= LITTLE_WORK else LARGE
-        folds = [fold == k for k in range(FOLDS if growth is SMALL else 1)]
+        small = len(codes) * n_values <= LITTLE_WORK
+        growth = SMALL if small else LARGE if rate is None else LARGE.slower(rate)
+        folds = [fold == k for k in range(FOLDS if small else 1)]
         folds = [held for held in folds if weight[held].any() and weight[~held].any()]
         settings |= growth.parameters
         without = _mean([rows.loss_without_trees(held) for held in folds])

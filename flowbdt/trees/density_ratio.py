@@ -21,13 +21,13 @@ from .boosted_trees import BoosterOnDemand
 from .check_trees import checked_booster
 from .xgboost_on_demand import xgb
 
-PER_ROUND = 4
+PER_ROUND, RATE = 4, 0.2
 
 PARAMETERS = {
     "objective": "binary:logistic",
     "tree_method": "hist",
     "max_depth": 5,
-    "learning_rate": 0.2,
+    "learning_rate": RATE,
     "num_parallel_tree": PER_ROUND,  # trees grown on different events, averaged: less noise
     "subsample": 0.7,
     "min_child_weight": 1,  # of a weight of 1/4 per event at most: 4 events or more
@@ -83,6 +83,7 @@ class DensityRatio(BoosterOnDemand):
         conditional: bool = False,
         seed: int,
         n_threads: int,
+        rate: float | None = None,
         again: bool = True,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
@@ -90,7 +91,8 @@ class DensityRatio(BoosterOnDemand):
         With ``conditional`` generated event i has the conditions of the real event i % n. Both are
         trained on or both kept apart then: else events kept apart would have the conditions of
         training events of the other class, and training would end too early. With ``again`` the
-        trees are grown again, on all real events. The result does not depend on ``n_threads``.
+        trees are grown again, on all real events; ``rate`` is another learning rate than the usual
+        one. The result does not depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
@@ -101,13 +103,14 @@ class DensityRatio(BoosterOnDemand):
         shares = (weight, np.full(len(generated), len(real) / len(generated)))
         train = _labelled(rows, shares, [~mask for mask in held])
         valid = _labelled(rows, shares, held, ref=train)
-        settings = {**PARAMETERS, "seed": seed, "nthread": n_threads}
+        rate = rate or RATE
+        settings = {**PARAMETERS, "learning_rate": rate, "seed": seed, "nthread": n_threads}
         booster = xgb.train(
             settings,
             train,
-            MOST_ROUNDS,
+            round(MOST_ROUNDS * RATE / rate),
             evals=[(valid, "valid")],
-            early_stopping_rounds=PATIENCE,
+            early_stopping_rounds=max(round(PATIENCE * RATE / rate), 1),
             verbose_eval=False,
         )
         n_rounds = booster.best_iteration + 1

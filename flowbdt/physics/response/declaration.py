@@ -29,7 +29,13 @@ Distance = Annotated[float, msgspec.Meta(gt=0)]
 MODEL: Settings = {
     "preconditioner": "gaussian",
     "n_steps": 5,
-    "booster": {"n_estimators": 300, "learning_rate": 0.2, "early_stopping_rounds": 15},
+    "booster": {
+        "n_estimators": 300,
+        "learning_rate": 0.2,
+        "early_stopping_rounds": 15,
+        "classifier_rate": 0.15,
+        "rejection_rate": 0.4,
+    },
 }
 """Settings of `FlowBDT` where a chain names no preset. What conditions do to a width takes many
 trees: chi2 per bin of the width of jets' response (1,500 events) was 10 with the 60 trees of

@@ -15,10 +15,11 @@ from ...errors import DataWarning, InputError, plural
 from ...tables import checks
 from ...tables.event_table import EventTable
 from ...tables.formats import read_table
+from ...trees.signed_weights import with_positive_weights
 
-FEW_OUTSIDE, MOST_OUTSIDE = 0.001, 0.01
-"""Shares of the data beyond the simulation's range from which on it is told, and refused: a few
-are there in any two samples of one distribution."""
+FEW_EVENTS, FEW_OUTSIDE, MOST_OUTSIDE = 5, 0.001, 0.01
+"""Events, and shares of the data, beyond the simulation's range: above them it is told, or refused.
+A few are there in any two samples of one distribution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class UnfoldingInputs:
     truth, reco : EventTable of n simulated events at both levels; rows of events that do not pass
         the level have no meaning
     weight : ndarray (n,), non-negative, of the simulation; its unit does not matter unless fakes
-        keep their rate
+        keep their rate. Where some come negative, in any table, non-negative ones of the same
+        density take their place, see `flowbdt.trees.signed_weights`
     pass_truth, pass_reco : ndarray (n,) of bool: the event is within the truth level's selection,
         and was reconstructed and selected. Events that pass the first only are misses, the second
         only fakes
@@ -113,7 +115,7 @@ class UnfoldingInputs:
             },
         )
         inputs._check(outside)
-        return inputs
+        return inputs._with_positive_weights()
 
     @classmethod
     def read(
@@ -212,6 +214,27 @@ class UnfoldingInputs:
             changed = replace(changed, background=replace(self.background, weight=weight))
         return changed
 
+    def _with_positive_weights(self) -> Self:
+        """Return the inputs with non-negative weights of the same densities, if some are not."""
+        levels = ((self.truth, self.pass_truth), (self.reco, self.pass_reco))
+        known = [np.where(passes[:, None], level.x, np.nan) for level, passes in levels]
+        pairs = replace(self.truth, x=np.hstack(known))
+
+        def positive(weight: np.ndarray, table: EventTable) -> np.ndarray:
+            return _weights(None, with_positive_weights(replace(table, weight=weight)), "")
+
+        other = self.background
+        background = None if other is None else with_positive_weights(other)
+        varied = self.background_variations if other is not None else {}
+        return replace(
+            self,
+            weight=positive(self.weight, pairs),
+            data=with_positive_weights(self.data),
+            background=background,
+            variations={name: positive(w, pairs) for name, w in self.variations.items()},
+            background_variations={name: positive(w, other or pairs) for name, w in varied.items()},
+        )
+
     def _check(self, outside: str) -> None:
         if outside not in ("refuse", "keep"):
             raise InputError(f"outside must be 'refuse' or 'keep', got {outside!r}")
@@ -253,7 +276,7 @@ class UnfoldingInputs:
         beyond = (self.data.x < low) | (self.data.x > high)
         share = (self.data_weight @ beyond) / self.data_weight.sum()
         worst = int(share.argmax())
-        if share[worst] <= FEW_OUTSIDE:
+        if share[worst] <= FEW_OUTSIDE or beyond[:, worst].sum() <= FEW_EVENTS:
             return
         found = (
             f"{share[worst]:.1%} of the data are outside the simulation's range of"
@@ -306,7 +329,7 @@ def _weights(weight: Any, table: EventTable, what: str) -> np.ndarray:
     if weight is None:
         return np.ones(table.n) if table.weight is None else table.weight
     try:
-        return checks.weights(weight, table.n)
+        return checks.weights(weight, table.n, signed=True)
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
 

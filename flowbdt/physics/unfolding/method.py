@@ -50,7 +50,7 @@ class Method(ABC):
     state : arrays that an earlier instance for the same events had, so that they are not made anew
     """
 
-    iterates = True
+    least_iterations = 1
 
     def __init__(
         self,
@@ -73,4 +73,4 @@ class Method(ABC):
 
     def choose(self) -> tuple[int, list[dict[str, float]]]:
         """Return a number of iterations, and what each number gains and costs, if known."""
-        return 1, []
+        return self.least_iterations, []

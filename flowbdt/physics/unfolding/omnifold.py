@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ...errors import ConfigError
 from ...tables.event_table import EventTable
+from .acceptance import first_scale
 from .inputs import UnfoldingInputs
 from .method import Method, Settings, Weighed
 from .odds import CrossFittedOdds, folds
@@ -94,7 +94,8 @@ class OmniFold(Method):
         both, seen, is_fake = self._both, self._seen, inputs.fakes
         data, background = inputs.data_weight, inputs.background_weight
         weight = np.where(inputs.pass_truth | seen, inputs.weight, 0.0)
-        weight *= self._first_scale(inputs, data.sum() - background.sum())
+        scale = first_scale(inputs, self.settings.fakes)
+        weight *= scale if self.settings.fakes == "share" else np.where(is_fake, 1.0, scale)
         is_data = np.arange(len(data) + seen.sum() + len(background)) < len(data)
         while True:
             expected = np.concatenate([np.zeros(len(data)), weight[seen], background])
@@ -114,16 +115,3 @@ class OmniFold(Method):
                 new[is_fake] *= pulled.sum() / weight[both].sum()
             weight = new
             yield Iteration(weight, (self._step_1.n_trees, self._step_2.n_trees))
-
-    def _first_scale(self, inputs: UnfoldingInputs, selected: float) -> np.ndarray:
-        """Return the first factor of each event: as much is expected as there are data."""
-        fakes, signal = (inputs.weight[rows].sum() for rows in (inputs.fakes, inputs.both))
-        if self.settings.fakes == "share":
-            return np.full(inputs.n, selected / (signal + fakes))
-        if (left := selected - fakes) <= 0:
-            raise ConfigError(
-                f"with fakes='rate' the simulated fakes add up to {fakes:g} events, and"
-                f" {selected:g} of the data are no background: scale the simulation's weights to"
-                " the data's luminosity, or say fakes='share'"
-            )
-        return np.where(inputs.fakes, 1.0, left / signal)

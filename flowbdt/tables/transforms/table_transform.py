@@ -218,6 +218,11 @@ class TableTransform:
             if alone.isdisjoint(group):
                 self.patterns[self._free(MISSING.format(group[0]))] = Pattern(group, names)
 
+    @property
+    def has_copies(self) -> bool:
+        """True if a column always equals another, or has one value, and no classifier says so."""
+        return bool(self._copies)
+
     def _free(self, name: str) -> str:
         while name in self.names:
             name += "?"

@@ -15,7 +15,7 @@ from ... import atomic_files
 from ...errors import ConfigError
 from ...registry import Registry
 from ...typed_settings import check_fields
-from ..numbered_jobs import STEPS, JobKind
+from ..numbered_jobs import STEPS, Batch, JobKind
 from ..run_directory import RunDirectory
 
 Reports = Iterator[dict[str, Any]]
@@ -85,6 +85,21 @@ def attempt_job(kind: JobKind, folder: str, number: int, n_threads: int) -> dict
             return kind.do(folder, number, n_threads)
     except Exception as error:
         return failed(kind, folder, number, error)
+
+
+def attempt_batch(
+    kind: JobKind, folder: str, numbers: Batch, n_threads: int
+) -> list[dict[str, Any]]:
+    """Do jobs one after the other, each as `attempt_job`.
+
+    Of several those that are done are left out: a batch starts anew if its worker dies.
+    """
+    run = RunDirectory(folder)
+    return [
+        (kind.report(run, number) if len(numbers) > 1 else None)
+        or attempt_job(kind, folder, number, n_threads)
+        for number in numbers
+    ]
 
 
 def failed(kind: JobKind, folder: str, number: int, error: BaseException) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ...typed_settings import AtLeastOne, AtLeastZero
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
 from ..threads import available_cpus
-from .base import EXECUTORS, Executor, Reports, attempt_job, failed
+from .base import EXECUTORS, Executor, Reports, attempt_batch, failed
 from .local import last_bits
 
 CLUSTERS = {
@@ -34,7 +34,7 @@ CLUSTERS = {
 @EXECUTORS.register("dask")
 @dataclass
 class Dask(Executor):
-    """Every job is a task of Dask, which starts it anew if its worker dies.
+    """Every job is a task of Dask, which starts it anew if its worker dies: one step, or several.
 
     Workers must see the run folder under the same path, and use the same package versions. In one
     worker process one job runs at a time: give workers one thread each, or more with ``n_threads``.
@@ -49,6 +49,8 @@ class Dask(Executor):
     n_threads : threads of each job
     retries : further attempts of a job whose worker dies
     connect_s : seconds that the scheduler may take to answer
+    steps_per_job : steps of a task at most; by default as many as last 15 s, while every worker
+        has one
     """
 
     address: str | None = None
@@ -57,6 +59,7 @@ class Dask(Executor):
     n_threads: AtLeastOne = 1
     retries: AtLeastZero = 2
     connect_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    steps_per_job: AtLeastOne | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,19 +78,20 @@ class Dask(Executor):
         folder = str(run.path.resolve())
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(self._client(distributed, stack))
+            known = self.n_jobs if self.address is None else len(client.nthreads())
+            batches = kind.batches(run, numbers, self.steps_per_job, self.n_threads, max(known, 1))
+            once = {"pure": False, "retries": self.retries}
             jobs = {
-                client.submit(
-                    attempt_job, kind, folder, n, self.n_threads, pure=False, retries=self.retries
-                ): n
-                for n in numbers
+                client.submit(attempt_batch, kind, folder, one, self.n_threads, **once): one
+                for one in batches
             }
             for job in distributed.as_completed(jobs):
                 error = job.exception()
                 if error is None:
-                    yield job.result()
+                    yield from job.result()
                 else:  # the worker died: what a job itself raises is in its report
-                    number = jobs[job]
-                    yield kind.report(run, number) or failed(kind, folder, number, error)
+                    for number in jobs[job]:
+                        yield kind.report(run, number) or failed(kind, folder, number, error)
 
     def _client(self, distributed: Any, stack: contextlib.ExitStack) -> Any:
         if self.address is None:

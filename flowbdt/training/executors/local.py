@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from ...typed_settings import AtLeastOne
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
 from ..threads import available_cpus
-from .base import EXECUTORS, Executor, Reports, attempt_job, failed
+from .base import EXECUTORS, Executor, Reports, attempt_batch, attempt_job, failed
 
 LAST_BITS = (
     "MKL_CBWR",
@@ -54,17 +55,20 @@ class Serial(Executor):
 @EXECUTORS.register("joblib")
 @dataclass
 class Joblib(Executor):
-    """Many jobs at once, each in a process with one thread.
+    """Many jobs at once, each in a process.
 
-    Steps are independent, so this scales better than threads within a step. Memory: one step's
-    matrices per job. The backend is joblib's loky unless another is named here or set around the
-    call with ``joblib.parallel_config``, as backends that a user registers are. An unknown
-    backend raises ConfigError.
+    Steps are independent, so this scales better than threads within a step, which get what is left
+    where steps are fewer than ``n_jobs``. A process takes several short ones at a time, at most
+    ``steps_per_job``, by default as many as last 15 s while each process has some. Memory: one
+    step's matrices per process. The backend is joblib's loky unless another is named here or set
+    around the call with ``joblib.parallel_config``, as backends that a user registers are. An
+    unknown backend raises ConfigError.
     """
 
     n_jobs: AtLeastOne = field(default_factory=available_cpus)
-    n_threads: AtLeastOne = 1
+    n_threads: AtLeastOne | None = None
     backend: str | None = None
+    steps_per_job: AtLeastOne | None = None
 
     @property
     def jobs_here(self) -> int:
@@ -73,14 +77,16 @@ class Joblib(Executor):
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         from joblib import delayed
 
-        jobs = (delayed(attempt_job)(kind, str(run.path), n, self.n_threads) for n in numbers)
+        threads = self.n_threads or max(1, self.n_jobs // max(len(numbers), 1))
+        batches = kind.batches(run, numbers, self.steps_per_job, threads, self.n_jobs)
+        jobs = (delayed(attempt_batch)(kind, str(run.path), one, threads) for one in batches)
         left = set(numbers)
         try:
             pool = self._pool()
             # without a generator the call trains: then it is for the backend to end its workers
             with _undisturbed() if pool.return_generator else contextlib.nullcontext():
                 reports = pool(jobs)
-            for report in reports:
+            for report in itertools.chain.from_iterable(reports):
                 left.discard(report[kind.noun])
                 yield report
         except BrokenProcessPool as error:  # a worker was killed, mostly for memory

@@ -10,11 +10,11 @@ from typing import Any
 
 from ....errors import JobWarning, RunError, plural
 from ...collect import last_line
-from ...numbered_jobs import STEPS, JobKind, name_of
+from ...numbered_jobs import STEPS, Batch, JobKind, name_of
 from ...run_directory import RunDirectory
 from ..base import EXECUTORS, Executor, Reports
 from ..local import last_bits
-from .submissions import DONE, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Submissions
+from .submissions import DONE, FAILED, HELD, LOST, QUEUED, RUNNING, JobState, Pool, Submissions
 from .submit_files import JobSettings, Place, Stage, node_name, numbered
 
 COMPARE_S = 60.0
@@ -58,9 +58,16 @@ class HTCondor(JobSettings, Executor):
     def stage(
         self, run: RunDirectory, numbers: Sequence[int], kind: JobKind, place: Place
     ) -> Stage:
-        """Return the description of ``numbers``."""
+        """Return the description of ``numbers``; those of a job that failed get one each."""
+        submissions = Submissions(run)
+        submissions.update()
+        failed = {name for name, job in submissions.jobs().items() if job.state == FAILED}
+        alone = [n for n in numbers if node_name(kind.noun, n) in failed]
+        rest = [n for n in numbers if n not in alone]
+        batches: list[Batch] = [(n,) for n in alone]
+        batches += kind.batches(run, rest, self.steps_per_job, self.request_cpus)
         inputs, needs = kind.inputs(run, "$(name)"), kind.needs(run)
-        return numbered(kind, inputs, needs, numbers, self.complete(), place)
+        return numbered(kind, inputs, needs, batches, self.complete(), place)
 
     def complete(self) -> JobSettings:
         """Return the settings with the variables that jobs get from this process."""
@@ -71,10 +78,19 @@ class HTCondor(JobSettings, Executor):
         while left:
             warn_of_holds(follower.news())
             jobs = submissions.jobs()
+            again = []
             for number in sorted(left):
-                if not jobs[node_name(kind.noun, number)].live:
-                    left.discard(number)
-                    yield outcome(submissions.run, kind, number, jobs)
+                job = jobs[node_name(kind.noun, number)]
+                if job.live:
+                    continue
+                report = outcome(submissions.run, kind, number, jobs)
+                if "error" in report and len(job.members) > 1 and not job.removed:
+                    again.append(number)  # one of them failed, or each: by themselves
+                    continue
+                left.discard(number)
+                yield report
+            if again:
+                self.send(submissions, again, kind, pool)
             if left:
                 time.sleep(self.poll_s)
 
@@ -108,13 +124,13 @@ def warn_of_holds(jobs: Sequence[JobState]) -> None:
     """Warn of jobs that are held, with what to do."""
     for job in jobs:
         if job.state == HELD:
-            held = f"{job.name.replace('-', ' ')} is held: {job.reason}: {job.advice}"
+            held = f"{job.title} is held: {job.reason}: {job.advice}"
             warnings.warn(held, JobWarning, stacklevel=2)
 
 
 def warn_of_waiting(jobs: Collection[JobState]) -> None:
     """Warn if jobs wait in the queue and none runs, with how to find out why."""
-    queued = [job.job for job in jobs if job.state == QUEUED and job.job]
+    queued = sorted({job.job for job in jobs if job.state == QUEUED and job.job})
     if queued and not any(job.state == RUNNING for job in jobs):
         cluster, process = queued[0]
         warnings.warn(

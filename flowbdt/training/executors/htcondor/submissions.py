@@ -95,9 +95,10 @@ class Pool:
 
 @dataclass
 class JobState:
-    """State of one job, as far as its events were read."""
+    """State of one job, as far as its events were read; ``members``: names of what it does."""
 
     name: str
+    members: tuple[str, ...] = ()
     state: str = WAITING
     job: Job | None = None
     attempts: int = 0
@@ -106,6 +107,13 @@ class JobState:
     advice: str = ""
     memory_mib: int = 0
     n_holds: int = 0
+    removed: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name for people: step 3, or step 3 and 4 more."""
+        more = f" and {len(self.members) - 1} more" if len(self.members) > 1 else ""
+        return self.name.replace("-", " ") + more
 
     @property
     def live(self) -> bool:
@@ -140,6 +148,7 @@ class JobState:
         given_up = self.state == HELD and "via condor_rm" not in event.body
         held = f"held too often: {self.reason}" if given_up else ""
         self.state = FAILED
+        self.removed = not (held or event.exit)
         self.reason = held or event.exit or f"removed from the queue: {_first_line(event)}"
 
 
@@ -166,7 +175,9 @@ class Submission:
     _names: dict[Job, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.jobs = {name: JobState(name) for name in self.record["jobs"]}
+        members = self.record.get("members", {})
+        names = self.record["jobs"]
+        self.jobs = {name: JobState(name, tuple(members.get(name, [name]))) for name in names}
 
     @property
     def mark(self) -> str:
@@ -256,8 +267,9 @@ class Submissions:
         return [job for submission in self.all for job in submission.compare(pool)]
 
     def jobs(self) -> dict[str, JobState]:
-        """Return the latest job of every name."""
-        return {name: job for submission in self.all for name, job in submission.jobs.items()}
+        """Return the latest job that does what has a name, by that name."""
+        every = (job for submission in self.all for job in submission.jobs.values())
+        return {name: job for job in every for name in job.members}
 
     def live(self) -> Iterator[Submission]:
         """Yield the submissions with live jobs."""
@@ -299,8 +311,10 @@ class Submissions:
             atomic_files.write_bytes(self.run.file(f"{place.folder}/{name}"), text.encode())
         self.run.file(f"{place.folder}/{SCRIPT}").chmod(0o755)
         record = f"{place.folder}/{RECORD}"
-        jobs = [node for stage in stages for node in stage.nodes()]
-        content = {"format": FORMAT, "mark": place.mark, "dag": as_dag, "jobs": jobs}
+        jobs = {node: names for stage in stages for node, names in stage.nodes().items()}
+        several = {node: names for node, names in jobs.items() if len(names) > 1}
+        content = {"format": FORMAT, "mark": place.mark, "dag": as_dag, "jobs": [*jobs]}
+        content |= {"members": several} if several else {}
         self.run.write_json(record, content)
         folder = self.run.file(place.folder)
         try:
@@ -337,7 +351,8 @@ _ADVICE: dict[int | tuple[int, int], str] = {
     " nodes, or executor.pack to an environment that the job brings",
     7: "its log could not be written: is the run folder on a file system that the nodes share?"
     " else set executor.transfer=true",
-    12: "its results could not be brought back: is there room where the run lies?",
+    12: "its results could not be brought back: is there room where the run lies? If there are"
+    " none, its program did not start: see its .err in logs/",
     13: "its input files could not be copied: are they all there, and readable?",
     14: "the run folder is not there on the node: set executor.transfer=true, or use a folder on"
     " a file system that the nodes share",

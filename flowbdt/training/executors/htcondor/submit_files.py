@@ -19,7 +19,7 @@ import msgspec
 
 from ....errors import ConfigError
 from ....typed_settings import AtLeastOne, AtLeastZero, check_settings
-from ...numbered_jobs import JobKind, Needs, name_of
+from ...numbered_jobs import Batch, JobKind, Needs, name_of
 
 PACKS = (".whl", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -46,6 +46,7 @@ class JobSettings:
     pack : environment that the job unpacks: a packed conda environment (``.tar.gz``), or a wheel of
         flowBDT to use with an interpreter that has the other packages
     request_cpus : cores per job, all used within one step
+    steps_per_job : steps of a job at most; by default as many as last 15 s
     request_memory, request_disk : MiB per job; by default from the cost model
     max_retries : further attempts of a job that fails, and releases of one that is held
     hold_release_s : seconds after which a held job is tried again; one that lacked memory is at
@@ -65,6 +66,7 @@ class JobSettings:
     python: str | None = None
     pack: str | None = None
     request_cpus: AtLeastOne = 1
+    steps_per_job: AtLeastOne | None = None
     request_memory: AtLeastOne | None = None
     request_disk: AtLeastOne | None = None
     max_retries: AtLeastZero = 3
@@ -90,7 +92,7 @@ class JobSettings:
             raise ConfigError(f"executor.pack: there is no file {self.pack}")
 
 
-_DOLLAR = re.compile(r"\$(?!\((?:number|name|memory)\))")
+_DOLLAR = re.compile(r"\$(?!\((?:number|numbers|name|memory|files)\))")
 """A literal dollar, not that of a variable which differs between the jobs of a description."""
 
 
@@ -193,22 +195,43 @@ class Place:
 
 @dataclass(frozen=True)
 class Stage:
-    """Jobs of one description: numbered, or a single one without a number.
+    """Jobs of one description: each with some numbers, or a single one without a number.
 
-    ``folders`` of the run are made before the jobs are sent, for what comes back.
+    ``folders`` of the run are made before the jobs are sent, for what comes back. ``files`` are
+    inputs of one number each, with ``$(name)`` for its four digits.
     """
 
     name: str
     description: str
-    numbers: tuple[int, ...] | None = None
+    batches: tuple[Batch, ...] | None = None
     memory_mib: int = 0
     folders: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
-    def nodes(self) -> list[str]:
-        """Return the names of the jobs, as they stand in the event log and in a DAG."""
-        return (
-            [self.name] if self.numbers is None else [node_name(self.name, n) for n in self.numbers]
-        )
+    def nodes(self) -> dict[str, list[str]]:
+        """Return the names of the jobs, as they stand in the event log and in a DAG, and of what
+        each of them does. A job is named after its first number."""
+        if self.batches is None:
+            return {self.name: [self.name]}
+        names = ([node_name(self.name, n) for n in batch] for batch in self.batches)
+        return {batch[0]: batch for batch in names}
+
+    def variables(self) -> list[dict[str, str]]:
+        """Return what differs between the jobs; only the last value may hold blanks."""
+        return [
+            {
+                "number": str(batch[0]),
+                "name": name_of(batch[0]),
+                "memory": str(self.memory_mib),
+                "numbers": "+".join(map(str, batch)),
+                **({"files": self._files(batch)} if self.files else {}),
+            }
+            for batch in self.batches or ()
+        ]
+
+    def _files(self, batch: Batch) -> str:
+        names = (name.replace("$(name)", name_of(n)) for n in batch for name in self.files)
+        return ", ".join(names)
 
 
 def node_name(noun: str, number: int) -> str:
@@ -220,11 +243,11 @@ def numbered(
     kind: JobKind,
     inputs: Sequence[str],
     needs: Needs,
-    numbers: Sequence[int],
+    batches: Sequence[Batch],
     settings: JobSettings,
     place: Place,
 ) -> Stage:
-    """Return the stage that does ``numbers`` of a kind on nodes of the pool.
+    """Return the stage that does numbered jobs of a kind on nodes of the pool, batch by batch.
 
     ``inputs`` are files to copy, with ``$(name)`` for the four digits of a number; ``needs`` is the
     memory and disk of a job where the settings leave them open.
@@ -234,8 +257,8 @@ def numbered(
     pack_mib = 0 if settings.pack is None else 4 * Path(settings.pack).stat().st_size / 2**20
     disk = settings.request_disk or needs.disk_mib + round(pack_mib)
     lines = {
-        **_program(kind.command("$(number)"), settings, place),
-        **_files(kind.result("$(name)"), inputs, settings),
+        **_program(kind.command("$(numbers)"), settings, place),
+        **_files(kind, inputs, settings),
         **_logs(kind.logs("$(name)"), f"{kind.noun}-$(number)", place),
         "request_cpus": settings.request_cpus,
         # doubles at each hold; both attributes are undefined at first, and would make it undefined
@@ -245,11 +268,12 @@ def numbered(
         **_policy(settings),
         **{name: plain(str(value)) for name, value in settings.submit.items()},
     }
-    text = _text(f"flowbdt {kind.noun}: one job per number", lines)
+    text = _text(f"flowbdt {kind.noun}: {'one' if kind.folder is None else 'some'} per job", lines)
     comes_back = [*kind.result("0"), kind.logs("0")]
     folders = {str(Path(name).parent) for name in comes_back}
     folders |= {f"incoming/{folder}" for folder in folders if settings.transfer}
-    return Stage(kind.noun, text, tuple(numbers), memory, tuple(sorted(folders)))
+    own = tuple(name for name in inputs if "$(name)" in name) if settings.transfer else ()
+    return Stage(kind.noun, text, tuple(batches), memory, tuple(sorted(folders)), own)
 
 
 def single(name: str, words: Sequence[str], settings: JobSettings, place: Place) -> Stage:
@@ -270,11 +294,11 @@ def queued(stage: Stage, settings: JobSettings) -> str:
 
     More than ``max_materialize`` jobs wait in the description until others have ended.
     """
-    numbers = stage.numbers or ()
-    late = len(numbers) > settings.max_materialize
+    jobs = stage.variables()
+    late = len(jobs) > settings.max_materialize
     limit = f"max_materialize = {settings.max_materialize}\n" if late else ""
-    rows = "".join(f"{n} {name_of(n)} {stage.memory_mib}\n" for n in numbers)
-    return f"{stage.description}{limit}queue number,name,memory from (\n{rows})\n"
+    rows = "".join(" ".join(job.values()) + "\n" for job in jobs)
+    return f"{stage.description}{limit}queue {','.join(jobs[0])} from (\n{rows})\n"
 
 
 def dag(stages: Sequence[Stage]) -> str:
@@ -283,11 +307,9 @@ def dag(stages: Sequence[Stage]) -> str:
     lines = ["# flowbdt: " + ", then ".join(stage.name for stage in stages)]
     for stage in stages:
         lines += [f"JOB {node} {stage.name}.sub" for node in stage.nodes()]
-        lines += [
-            f'VARS {node_name(stage.name, n)} number="{n}" name="{name_of(n)}"'
-            f' memory="{stage.memory_mib}"'
-            for n in stage.numbers or ()
-        ]
+        for job in stage.variables():
+            values = " ".join(f'{name}="{value}"' for name, value in job.items())
+            lines.append(f"VARS {node_name(stage.name, int(job['number']))} {values}")
     for before, after in itertools.pairwise(stages):
         lines.append(f"PARENT {' '.join(before.nodes())} CHILD {' '.join(after.nodes())}")
     return "\n".join(lines) + "\n"
@@ -312,16 +334,22 @@ def _program(words: Sequence[str], settings: JobSettings, place: Place) -> dict[
     }
 
 
-def _files(result: Sequence[str], inputs: Sequence[str], settings: JobSettings) -> dict[str, str]:
+def _files(kind: JobKind, inputs: Sequence[str], settings: JobSettings) -> dict[str, object]:
     if not settings.transfer:
         return {"should_transfer_files": "NO"}
     pack = [] if settings.pack is None else [str(Path(settings.pack).resolve())]
+    shared = [name for name in inputs if "$(name)" not in name]
+    own = ["$(files)"] if len(shared) < len(inputs) else []
+    if kind.folder is None:  # of a job that failed only its logs come back: results it lacks
+        result: tuple[str, ...] = kind.result("$(name)")  # would put it on hold
+        when: dict[str, object] = {"when_to_transfer_output": "ON_SUCCESS", "success_exit_code": 0}
+    else:  # of several what was done does, whatever ends the job; a success code would prevent it
+        result, when = (kind.folder,), {"when_to_transfer_output": "ON_EXIT_OR_EVICT"}
     return {
         "should_transfer_files": "YES",
-        # of a failed job only its logs come back; results it lacks would put it on hold
-        "when_to_transfer_output": "ON_SUCCESS",
+        **when,
         "preserve_relative_paths": "True",
-        "transfer_input_files": file_list([*inputs, *pack]),
+        "transfer_input_files": file_list([*own, *shared, *pack]),
         "transfer_output_files": file_list(result),
         "transfer_output_remaps": string("; ".join(f"{n} = incoming/{n}" for n in result)),
     }
@@ -343,7 +371,6 @@ def _policy(settings: JobSettings) -> dict[str, str | int]:
     waited = f"(time() - EnteredCurrentStatus) >= {settings.hold_release_s}"
     retries = settings.max_retries
     return {
-        "success_exit_code": 0,
         "max_retries": retries,
         "periodic_release": f"{held} && NumHolds <= {retries} && ({MEMORY_HOLD} || {waited})",
         "periodic_remove": f"JobStatus == 5 && {held} && NumHolds > {retries}",
