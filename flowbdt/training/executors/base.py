@@ -17,6 +17,7 @@ from ...registry import Registry
 from ...typed_settings import check_fields
 from ..numbered_jobs import STEPS, Batch, JobKind
 from ..run_directory import RunDirectory
+from ..threads import available_cpus
 
 Reports = Iterator[dict[str, Any]]
 
@@ -31,6 +32,11 @@ class Executor(ABC):
     def jobs_here(self) -> int:
         """Number of jobs at a time in the memory of this machine."""
         return 0
+
+    @property
+    def threads_here(self) -> int:
+        """Threads for what is done in this process before and after the jobs."""
+        return available_cpus()
 
     @abstractmethod
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:

@@ -47,6 +47,10 @@ class Serial(Executor):
     def jobs_here(self) -> int:
         return 1
 
+    @property
+    def threads_here(self) -> int:
+        return self.n_threads
+
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         for number in numbers:
             yield attempt_job(kind, str(run.path), number, self.n_threads)
@@ -72,6 +76,10 @@ class Joblib(Executor):
 
     @property
     def jobs_here(self) -> int:
+        return self.n_jobs
+
+    @property
+    def threads_here(self) -> int:
         return self.n_jobs
 
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
