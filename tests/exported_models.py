@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import ndtr
 
 from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import DataWarning
+from flowbdt.generation import discrete_columns, event_selection, generate_rows
 from flowbdt.generation.export.write_cpp import source
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.training import run_directory
@@ -117,6 +120,45 @@ class Exported:
     def uniform(self, seed, number, attempt):
         keys = (ctypes.c_uint64(key) for key in (seed, number, attempt))
         return self._lib.flowbdt_uniform(*keys)
+
+
+class GivenNoise:
+    """Stands for `seeding.RowNoise`, with normal numbers (n, r) in place of keyed ones.
+
+    Of each attempt there are those of an event, those of its classifiers, and one that keeps it.
+    """
+
+    def __init__(self, flow, random):
+        self.random, self.m = random, flow.n_latent
+        self.size = flow.n_latent + len(flow.transform.skeleton)
+
+    def numbers(self, rows, attempt, begin, end):
+        first = attempt * (self.size + 1)
+        return self.random[rows, first + begin : first + end].astype(float)
+
+    def __call__(self, seed, purpose, rows, keys=(), once=False):
+        attempt = keys[0] if keys else 0
+        if purpose == "accept":
+            uniform = ndtr(self.numbers(rows, attempt - 1, self.size, self.size + 1))
+            kept = uniform[:, 0] if uniform.size else np.full(len(rows), -1.0)  # of the last one
+            return SimpleNamespace(random=lambda: kept)
+        assert purpose == "sample"
+        return SimpleNamespace(standard_normal=lambda _: self.numbers(rows, attempt, 0, self.m))
+
+    def row_numbers(self, seed, purpose, rows, keys):
+        return np.array(
+            [ndtr(self.numbers(rows, a, self.m + k, self.m + k + 1)[:, 0]) for k, a in keys]
+        )
+
+
+def events_of_numbers(flow, random, cond):
+    """Events (n, d) of the compiled core from given normal numbers (n, r) and conditions."""
+    given = GivenNoise(flow, random)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate_rows, "RowNoise", given)
+        patch.setattr(event_selection, "RowNoise", given)
+        patch.setattr(discrete_columns, "row_numbers", given.row_numbers)
+        return flow.generator.events(0, np.arange(len(random)), cond)
 
 
 SMALL = {

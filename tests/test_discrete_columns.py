@@ -308,10 +308,10 @@ def test_a_classifier_of_another_run_is_refused(tmp_path, table, model):
 
 
 def test_what_cannot_carry_them_says_so(tmp_path, table, model):
-    from flowbdt.generation.export import write_cpp
+    from flowbdt.generation.export import write_onnx
 
     with pytest.raises(ConfigError, match="classifiers draw 'school'.*'categorical'"):
-        write_cpp(model, tmp_path / "m.hpp")
+        write_onnx(model, tmp_path / "m.onnx")
     model.save(tmp_path / "m.flowbdt")
     with pytest.raises(ConfigError, match="classifiers draw"):
         student_inputs(run_directory.open_run(tmp_path / "m.flowbdt"), n_pairs=100)

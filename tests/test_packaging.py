@@ -28,7 +28,7 @@ CONDA_NAMES = {
 
 
 def _requirement(text: str) -> tuple[str, str]:
-    match = re.fullmatch(r"([A-Za-z0-9_.-]+?)\s*([<>=!~].*)?", text.strip())
+    match = re.fullmatch(r"([A-Za-z0-9_.-]+?)\s*([<>=!~][^;]*)?(;.*)?", text.strip())
     assert match is not None, text
     return match[1].lower(), (match[2] or "").replace(" ", "")
 

@@ -131,6 +131,15 @@ def test_python_examples_of_the_pages_run(name, tmp_path):
 
 
 @pytest.mark.demo
+def test_response_page_runs_in_sqlamarr(tmp_path):
+    pytest.importorskip("SQLamarr", reason="sqlamarr is not installed (Python 3.11 only)")
+    (first,), (second,) = blocks("python", page("response")), blocks("py", page("response"))
+    command = [sys.executable, "-W", "error", "-c", f"{first}\n{second}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.demo
 @pytest.mark.parametrize(
     "script",
     ["memory.py", "mixed_tables.py", "public_tables.py", "quality.py", "whole_tables.py", "zee.py"],

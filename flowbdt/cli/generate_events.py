@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
+from ..errors import ConfigError, InputError, plural
 from . import options
 from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
-    from ..generation.trained_flow import Flow
+    pass
 
 outside = click.option(
     "--outside",
@@ -71,6 +72,7 @@ def generate_command(
     **inputs: Any,
 ) -> None:
     """Generate new events with a trained run."""
+    from ..generation.describe_flow import describe_rejection
     from ..generation.input_rows import number_of_events
     from ..generation.sample_files import write_sample
     from ..generation.trained_flow import Flow
@@ -164,16 +166,6 @@ def _write_completed(
     say(f"{output}: {rows.n} rows, {times}completed given {record['given'] or 'nothing'}")
 
 
-def describe_rejection(flow: Flow) -> str:
-    """Return what rejection and cuts cost, in words; nothing if there are none."""
-    words = []
-    if flow.ratio is not None:
-        words.append(f"{flow.ratio.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees")
-    if len(flow.cuts):
-        words.append(f"{flow.required:.1%} meet require {flow.cuts.text}")
-    return f" ({', '.join(words)})" if words else ""
-
-
 FORMATS = {
     "cpp": "folder with model.bin, flowbdt.hpp, a C interface and an example",
     "onnx": "one file, noise and conditions in, events out",
@@ -181,7 +173,7 @@ FORMATS = {
 
 
 @click.command()
-@click.argument("model", type=options.PATH, help="Run folder or model file.")
+@click.argument("model", type=options.PATH, help="Run folder or model file, or a response chain.")
 @options.output("OUT", "Folder or file to write.", required=True)
 @click.option(
     "--format",
@@ -189,15 +181,38 @@ FORMATS = {
     help="; ".join(f"{name}: {text}" for name, text in FORMATS.items())
     + ". By default onnx if OUT ends in .onnx, else cpp.",
 )
+@click.option(
+    "--abi",
+    type=click.Choice(["lamarr"]),
+    help="In place of a format: a shared object with a function for each stage, as LHCb's Lamarr"
+    " calls them.",
+)
+@options.integer(
+    "--attempts",
+    help="Of functions with rejection; 1 leaves it out. By default 1% end with a rejected event.",
+)
 @options.sampler("Another solver, n_steps or spacing, without rejection")
 @options.quiet
 def export_command(
-    model: Path, output: Path, format: str | None, sampler: dict[str, Any] | None
+    model: Path,
+    output: Path,
+    format: str | None,
+    abi: str | None,
+    attempts: int | None,
+    sampler: dict[str, Any] | None,
 ) -> None:
-    """Write a trained run for C++ or ONNX."""
+    """Write a trained run, or a chain, for other programs."""
     from ..generation.trained_flow import Flow
+    from ..physics.response.chain import is_chain
     from ..training.run_directory import open_run
 
+    if abi is not None:
+        options.refuse_given("--abi writes other files", "format")
+        _write_functions(model, output, attempts, sampler)
+        return
+    options.refuse_given("only functions of --abi lamarr have a last attempt", "attempts")
+    if is_chain(model):
+        raise ConfigError(f"{model} is a chain of stages: export it with --abi lamarr")
     flow = Flow(open_run(model), sampler=sampler, compiled=False)
     name = format or ("onnx" if output.suffix == ".onnx" else "cpp")
     if name == "onnx":
@@ -209,3 +224,31 @@ def export_command(
 
         write_cpp(flow, output)
     say(f"{output}: {FORMATS[name]}")
+
+
+def _write_functions(
+    model: Path, output: Path, attempts: int | None, sampler: dict[str, Any] | None
+) -> None:
+    """Write a shared object of a chain's stages, or of one run, and say what each costs."""
+    from ..generation.export.lamarr import compile_command, stage_of_run, write_lamarr
+    from ..generation.trained_flow import Flow
+    from ..physics.response.chain import ResponseChain, is_chain
+    from ..physics.response.exported_stages import exported_stages
+    from ..training.run_directory import open_run
+
+    if is_chain(model):
+        if sampler is not None:
+            raise ConfigError("--sampler is for a single run; each stage of a chain has its own")
+        stages = exported_stages(ResponseChain.load(model))
+    else:
+        flow = Flow(open_run(model), sampler=sampler, compiled=False)
+        stages = [stage_of_run(flow, model.stem)]
+    functions, library = write_lamarr(stages, output, attempts)
+    for one in functions:
+        takes = "" if one.n_random is None else f", {plural(one.n_random, 'normal number')}"
+        lost = f"; {one.rejected:.2%} end with a rejected event" if one.rejected else ""
+        say(f"{one.name}: {plural(len(one.inputs), 'input')}{takes}{lost}")
+    if library is None:
+        command = shlex.join(compile_command(output))
+        say(f"no C++ compiler was found (c++, g++, clang++ or $CXX); where there is one: {command}")
+    say(f"{library or output}: declared in {output / 'stages.h'}")

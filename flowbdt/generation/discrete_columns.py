@@ -16,6 +16,8 @@ from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import Forest, forests
 from .native.core import Discrete
 from .native.engine import native_trees, warn_slow
+from .packed.array_file import Arrays
+from .packed.pack_discrete import discrete_arrays, drawn_arrays
 
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -46,6 +48,24 @@ class DiscreteColumns:
         self._columns, self._conditions = scaling[:n_columns], scaling[n_columns:]
         self._classifiers, self._log_odds, self._first = classifiers, log_odds, first
         self._at_once = at_once
+
+    def packed(self) -> Arrays:
+        """Return how the columns of single events are drawn, for a file. Raises ConfigError."""
+        transform, n_known = self._transform, len(self._conditions.centre)
+        if self._first is not None:
+            raise ConfigError(
+                f"the closed form knows the values of {transform.skeleton.names[0]!r}, which an"
+                " export does not; fit with preconditioner='gaussian'"
+            )
+        if transform.has_copies:
+            raise ConfigError(
+                "a column always equals another or has one value; leave it out, or fit with the"
+                " transform 'rank' for it"
+            )
+        trees = [forests(classifier.to_bytes())[0] for classifier in self._classifiers]
+        frequencies = [classifier.log_frequencies for classifier in self._classifiers]
+        parts = transform, self._columns, frequencies, trees, n_known + len(transform.coordinates)
+        return {**discrete_arrays(*parts, "classifiers"), **drawn_arrays(transform)}
 
     @property
     def is_compiled(self) -> bool:

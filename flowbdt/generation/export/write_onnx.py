@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__, atomic_files
+from ...errors import ConfigError
 from ...tables.conditions import ColumnScaling
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
@@ -64,6 +65,12 @@ def write_onnx(model: FlowBDT | Flow, path: str | PathLike[str]) -> None:
     """
     flow = flow_of(model)
     check_exportable(flow)
+    if flow.draws_columns:
+        names = ", ".join(map(repr, flow.transform.skeleton.names))
+        raise ConfigError(
+            f"classifiers draw {names}, which a graph does not; export to C++, or fit with the"
+            " transform 'categorical' for these columns, 'rank' for a 'kind of' numbers"
+        )
     content = graph_of(flow).to_bytes(TEXT, _metadata(flow), __version__)
     atomic_files.write_bytes(Path(path), content)
 

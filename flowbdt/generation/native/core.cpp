@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "discrete.hpp"
 #include "flowbdt.hpp"
 #include "lanes_walker.hpp"
 #include "showers.hpp"
@@ -277,7 +276,10 @@ CORE_API int flowbdt_restore(FlowbdtColumns* part, const double* z, const double
 /// in x what they say.
 CORE_API int flowbdt_draw(const FlowbdtDiscrete* part, double* x, const double* known,
                           const double* uniform, std::int64_t* codes, std::size_t n) {
-  return guarded([&] { part->discrete.draw(x, known, uniform, n, codes, n); });
+  return guarded([&] {
+    detail::Discrete::Room room;
+    part->discrete.draw(x, known, uniform, n, codes, n, room);
+  });
 }
 
 /// Fills voxels (n, v) from known features of layers (n, l, f), energies of layers (n, l), axes

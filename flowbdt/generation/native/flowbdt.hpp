@@ -103,7 +103,8 @@ int guarded(Do&& work) {
   }
 }
 
-constexpr std::uint32_t kVersion = 3;
+/// The second of a model with columns that classifiers draw, which readers of before would misread.
+constexpr std::uint32_t kVersion = 3, kDrawnVersion = 4;
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHead = 64, kEntry = 64, kNameLength = 40;
 
@@ -357,9 +358,10 @@ class File {
     if (number<std::uint32_t>(12) != kOrder)
       fail("its numbers have another byte order than this machine");
     const std::uint32_t version = number<std::uint32_t>(8);
-    if (version != kVersion)
+    if (version != kVersion && version != kDrawnVersion)
       fail("it has format version " + std::to_string(version) +
-           ", this flowbdt.hpp reads version " + std::to_string(kVersion) +
+           ", this flowbdt.hpp reads versions " + std::to_string(kVersion) + " and " +
+           std::to_string(kDrawnVersion) +
            " (use the header that was written beside the file)");
     const std::uint64_t stated = number<std::uint64_t>(16);
     if (stated != size_)
@@ -1159,6 +1161,49 @@ inline double single(std::int64_t code, double a) {
   }
 }
 
+/// Evaluates the terms `begin` to `end`; `value_of` tells the number of a place, see
+/// `arrays.InverseArrays`. `known` becomes false if one is missing.
+template <class ValueOf>
+double evaluated(const Span<std::int64_t>& terms, const Span<double>& numbers, std::int64_t begin,
+                 std::int64_t end, ValueOf&& value_of, double* stack, bool& known) {
+  std::size_t top = 0;
+  for (std::int64_t q = begin; q < end; ++q) {
+    const std::int64_t code = terms.data[2 * q];
+    if (code == kColumn || code == kNumber) {  // only these have a number
+      const double value = numbers.data[terms.data[2 * q + 1]];
+      stack[top] = code == kNumber ? value : value_of(static_cast<std::size_t>(value));
+      known = known && !std::isnan(stack[top]);
+      ++top;
+    } else if (takes_one(code)) {
+      stack[top - 1] = single(code, stack[top - 1]);
+    } else {
+      stack[top - 2] = pair(code, stack[top - 2], stack[top - 1]);
+      --top;
+    }
+  }
+  return stack[0];
+}
+
+/// Whether each term of an expression of so many numbers finds what it needs, and one number is
+/// left at the end; `last` becomes the largest place that it reads, if that is larger.
+inline bool whole_expression(const Span<std::int64_t>& terms, const Span<double>& numbers,
+                             std::int64_t begin, std::int64_t end, std::size_t n_known,
+                             double* last = nullptr) {
+  std::size_t depth = 0;
+  for (std::int64_t q = begin; q < end; ++q) {
+    const std::int64_t code = terms.data[2 * q], at = terms.data[2 * q + 1];
+    if (code < kColumn || code > kHypot || at < 0 || static_cast<std::uint64_t>(at) >= numbers.size)
+      return false;
+    const double value = numbers.data[at];
+    if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_known))) return false;
+    if (code == kColumn && last != nullptr) *last = std::max(*last, value);
+    const std::size_t takes = code <= kNumber ? 0 : takes_one(code) ? 1 : 2;
+    if (depth < takes) return false;
+    depth += 1 - takes;
+  }
+  return depth == 1;
+}
+
 /// From latent points to columns; see `arrays.InverseArrays`.
 class Way {
  public:
@@ -1213,12 +1258,24 @@ class Way {
       double& to = i < n_columns_ ? x[i] : learned[i - n_columns_];
       to = as_stored(column[3], numbers_.data + column[4], value);
     }
+    return relate(0, x, cond, latent, stack);
+  }
+
+  /// Fills in what the relations from number `first` on say; `latent` is what `restore` left there.
+  std::size_t relate(std::size_t first, double* x, const double* cond, const double* latent,
+                     double* stack) const {
+    const double* learned = latent + scale_.size;
+    const auto value_of = [&](std::size_t place) {
+      return place < n_columns_ ? x[place]
+             : place < n_all()  ? learned[place - n_columns_]
+                                : cond[place - n_all()];
+    };
     std::size_t undefined = 0;
-    for (std::size_t q = 0; q < relations_.size; q += 4) {
+    for (std::size_t q = 4 * first; q < relations_.size; q += 4) {
       const std::int64_t* relation = relations_.data + q;
       const std::int64_t* column = columns_.data + 5 * relation[0];
       bool known = true;
-      double value = related(relation[1], relation[2], x, learned, cond, stack, known);
+      double value = evaluated(terms_, numbers_, relation[1], relation[2], value_of, stack, known);
       if (!known) {
         x[relation[0]] = std::numeric_limits<double>::quiet_NaN();
         continue;
@@ -1254,12 +1311,15 @@ class Way {
     for (std::size_t q = 0; q < n_ops; ++q)
       file.require(whole_op(ops_[2 * q], ops_[2 * q + 1]), "transforms");
     file.require(relations_.size % 4 == 0, "relations");
+    double last = -1.0;
     for (std::size_t q = 0; q < relations_.size; q += 4)
       file.require(relations_[q] >= 0 && static_cast<std::size_t>(relations_[q]) < n_columns_ &&
                        run(relations_[q + 1], relations_[q + 2], n_terms) &&
                        numbers_at(relations_[q + 3], 2) &&
-                       whole_expression(relations_[q + 1], relations_[q + 2]),
+                       whole_expression(terms_, numbers_, relations_[q + 1], relations_[q + 2],
+                                        n_all() + n_cond_, &last),
                    "relations");
+    needs_conditions_ = last >= static_cast<double>(n_all());
   }
 
   /// Whether an operation is known and all of its numbers are there.
@@ -1278,26 +1338,6 @@ class Way {
       case kLattice: return numbers_at(at, 5);
       default: return code == kFixed;
     }
-  }
-
-  /// Whether each term of an expression finds what it needs and one number is left at the end.
-  bool whole_expression(std::int64_t begin, std::int64_t end) {
-    const double n_all_of_table = static_cast<double>(n_all());
-    const double n_known = n_all_of_table + static_cast<double>(n_cond_);
-    std::size_t depth = 0;
-    for (std::int64_t q = begin; q < end; ++q) {
-      const std::int64_t code = terms_.data[2 * q];
-      if (code < kColumn || code > kHypot || !numbers_at(terms_.data[2 * q + 1], 1)) return false;
-      const double value = numbers_.data[terms_.data[2 * q + 1]];
-      if (code == kColumn) {
-        if (!(value >= 0.0 && value < n_known)) return false;
-        needs_conditions_ = needs_conditions_ || value >= n_all_of_table;
-      }
-      const std::size_t takes = code <= kNumber ? 0 : takes_one(code) ? 1 : 2;
-      if (depth < takes) return false;
-      depth += 1 - takes;
-    }
-    return depth == 1;
   }
 
   double undone(std::int64_t begin, std::int64_t end, const double* latent) const {
@@ -1321,35 +1361,310 @@ class Way {
     return z;
   }
 
-  /// `known` becomes false if a source is missing.
-  double related(std::int64_t begin, std::int64_t end, const double* x, const double* learned,
-                 const double* cond, double* stack, bool& known) const {
-    std::size_t top = 0;
-    for (std::int64_t q = begin; q < end; ++q) {
-      const std::int64_t code = terms_.data[2 * q];
-      if (code == kColumn || code == kNumber) {  // only these have a number
-        const double value = numbers_.data[terms_.data[2 * q + 1]];
-        const std::size_t place = code == kColumn ? static_cast<std::size_t>(value) : 0;
-        stack[top] = code == kNumber         ? value
-                     : place < n_columns_ ? x[place]
-                     : place < n_all()    ? learned[place - n_columns_]
-                                          : cond[place - n_all()];
-        known = known && !std::isnan(stack[top]);
-        ++top;
-      } else if (takes_one(code)) {
-        stack[top - 1] = single(code, stack[top - 1]);
-      } else {
-        stack[top - 2] = pair(code, stack[top - 2], stack[top - 1]);
-        --top;
-      }
-    }
-    return stack[0];
-  }
-
   bool mixes_ = false, needs_conditions_ = false;
   std::size_t m_ = 0, n_columns_ = 0, n_cond_ = 0;
   Span<double> axes_, scale_, mean_, numbers_;
   Span<std::int64_t> columns_, ops_, relations_, terms_;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Columns that classifiers draw
+
+/// All classifiers in one pass, row by row; see `arrays.DiscreteArrays`.
+class Discrete {
+ public:
+  explicit Discrete(const File& file, const std::string& trees = "trees") : trees_(file, trees) {
+    const auto sizes = file.sizes("discrete", 2);
+    d_ = sizes[0];
+    n_known_ = sizes[1];
+    places_ = file.get<std::int64_t>("discrete.places");
+    centre_ = file.get<double>("discrete.centre", places_.size);
+    scale_ = file.get<double>("discrete.scale", places_.size);
+    forests_ = file.get<std::int64_t>("discrete.forests");
+    file.require(forests_.size > 1 && forests_.size <= 1 << 20, "discrete columns");
+    first_ = file.get<std::int64_t>("discrete.first", forests_.size);
+    log_frequency_ = file.get<float>("discrete.log_frequency");
+    atom_ = file.get<double>("discrete.atom", log_frequency_.size);
+    source_ = file.get<std::int64_t>("discrete.source", log_frequency_.size);
+    enters_ = file.get<std::int64_t>("discrete.enters", 3 * n_columns());
+    limits_ = file.get<double>("discrete.limits", 2 * n_columns());
+    rules_ = file.get<std::int64_t>("discrete.rules", forests_.size);
+    rule_ = file.get<std::int64_t>("discrete.rule");
+    meet_ = file.get<std::uint8_t>("discrete.meet");
+    check(file);
+  }
+
+  /// Working memory.
+  struct Room {
+    std::vector<float> inputs, total;
+    std::vector<double> joint, weights;
+    std::vector<std::uint8_t> allowed;
+  };
+
+  std::size_t d() const { return d_; }
+  Trees& trees() { return trees_; }
+  std::size_t n_known() const { return n_known_; }
+  std::size_t n_columns() const { return forests_.size - 1; }
+  std::size_t n_values(std::size_t k) const { return at(first_[k + 1]) - at(first_[k]); }
+  /// Where the values of column k begin in what has a number for each.
+  std::size_t first(std::size_t k) const { return at(first_[k]); }
+
+  /// Fills codes (n, q) from x (n, d), what else is known (n, k) and uniform numbers, of which
+  /// those of one column are `stride` from those of the one before; enters in x what codes say.
+  void draw(double* x, const double* known, const double* uniform, std::size_t stride,
+            std::int64_t* codes, std::size_t n, Room& room) const {
+    const std::size_t width = trees_.n_inputs();
+    std::vector<float>&inputs = room.inputs, &total = room.total;
+    for (std::size_t low = 0; low < n; low += kBlock) {
+      const std::size_t rows = std::min(kBlock, n - low);
+      fit(room, rows);
+      bool gaps = false;
+      for (std::size_t r = 0; r < rows; ++r) {
+        float* to = inputs.data() + r * width;
+        for (std::size_t i = 0; i < places_.size; ++i)
+          to[i] = seen(i, x[(low + r) * d_ + static_cast<std::size_t>(places_[i])]);
+        for (std::size_t i = 0; i < n_known_; ++i)
+          to[places_.size + i] = static_cast<float>(known[(low + r) * n_known_ + i]);
+        for (std::size_t i = 0; i < width; ++i) gaps = gaps || std::isnan(to[i]);
+      }
+      for (std::size_t k = 0; k < n_columns(); ++k) {
+        trees_.sum(at(forests_[k]), at(forests_[k + 1]), inputs.data(), rows, width, gaps,
+                   total.data());
+        for (std::size_t r = 0; r < rows; ++r) {
+          double* row = x + (low + r) * d_;
+          std::int64_t* own = codes + (low + r) * n_columns();
+          own[k] = drawn(k, total.data() + r * trees_.across(), own,
+                         uniform[k * stride + low + r], room);
+          float* to = inputs.data() + r * width;
+          to[places_.size + n_known_ + k] = static_cast<float>(own[k]);
+          enter(k, own[k], row);
+          if (enters_[3 * k] >= 0 && enters_[3 * k + 1] >= 0) {
+            const std::size_t i = at(enters_[3 * k + 1]);
+            to[i] = seen(i, row[at(enters_[3 * k])]);
+            gaps = gaps || std::isnan(to[i]);
+          }
+        }
+      }
+    }
+  }
+
+  /// Fills `room.weights` with the probabilities of the values of the first column, given what is
+  /// known (k) where no column is.
+  void probabilities(const double* known, Room& room) const {
+    fit(room, 1);
+    bool gaps = false;
+    for (std::size_t i = 0; i < n_known_; ++i) {
+      room.inputs[i] = static_cast<float>(known[i]);
+      gaps = gaps || std::isnan(known[i]);
+    }
+    trees_.sum(0, at(forests_[1]), room.inputs.data(), 1, trees_.n_inputs(), gaps,
+               room.total.data());
+    weigh(0, room.total.data(), false, room);
+  }
+
+  /// Enters in a row (d) what a code says of another column, see `Pattern.enter`.
+  void enter(std::size_t k, std::int64_t code, double* row) const {
+    const std::size_t value = at(first_[k]) + at(code);
+    if (enters_[3 * k] < 0) return;
+    double& to = row[at(enters_[3 * k])];
+    if (source_[value] >= 0)
+      to = as_stored(enters_[3 * k + 2], limits_.data + 2 * k, row[at(source_[value])]);
+    else if (!std::isnan(atom_[value]))
+      to = atom_[value];
+  }
+
+ private:
+  static constexpr double kExcluded = -1e30;
+
+  void fit(Room& room, std::size_t rows) const {
+    room.inputs.assign(rows * trees_.n_inputs(), 0.0f);
+    room.total.resize(rows * trees_.across());
+    room.joint.resize(n_values_);
+    room.weights.resize(n_values_);
+    room.allowed.resize(n_values_);
+  }
+
+  static std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+
+  static bool below(std::int64_t place, std::size_t end) {
+    return place >= 0 && static_cast<std::uint64_t>(place) < end;
+  }
+
+  void check(const File& file) {
+    const char* what = "discrete columns";
+    const std::size_t q = n_columns();
+    file.require(std::max<std::size_t>(places_.size + n_known_, 1) + q == trees_.n_inputs(), what);
+    for (std::size_t i = 0; i < places_.size; ++i) file.require(below(places_[i], d_), what);
+    file.require(forests_[0] == 0 && first_[0] == 0 && rules_[0] == 0, what);
+    for (std::size_t k = 0; k < q; ++k) {
+      file.require(forests_[k] <= forests_[k + 1] && first_[k] < first_[k + 1] &&
+                       rules_[k] <= rules_[k + 1],
+                   what);
+      const std::size_t size = at(first_[k + 1]) - at(first_[k]);
+      file.require(size <= trees_.n_outputs(), what);
+      n_values_ = std::max(n_values_, size);
+      const std::int64_t* enters = enters_.data + 3 * k;
+      file.require(enters[0] == -1 || below(enters[0], d_), what);
+      file.require(enters[1] == -1 || below(enters[1], places_.size), what);
+    }
+    file.require(at(forests_[q]) <= trees_.n_forests() && at(first_[q]) == source_.size &&
+                     at(rules_[q]) <= rule_.size / 2,
+                 what);
+    for (std::size_t i = 0; i < source_.size; ++i)
+      file.require(source_[i] == -1 || below(source_[i], d_), what);
+    for (std::size_t k = 0; k < q; ++k)
+      for (std::size_t r = at(rules_[k]); r < at(rules_[k + 1]); ++r) {
+        file.require(below(rule_[2 * r], k) && rule_[2 * r + 1] >= 0, what);
+        const std::size_t before = at(rule_[2 * r]);
+        const std::size_t pairs = n_values(before) * n_values(k);
+        file.require(at(rule_[2 * r + 1]) <= meet_.size &&
+                         pairs <= meet_.size - at(rule_[2 * r + 1]),
+                     what);
+      }
+  }
+
+  float seen(std::size_t i, double value) const {
+    constexpr double largest = std::numeric_limits<float>::max();
+    return static_cast<float>(within((value - centre_[i]) / scale_[i], -largest, largest));
+  }
+
+  /// Fills `allowed` with what column k may be beside earlier codes; false if it may be all.
+  bool excludes(std::size_t k, const std::int64_t* codes, std::vector<std::uint8_t>& allowed) const {
+    const std::size_t begin = at(rules_[k]), end = at(rules_[k + 1]), size = n_values(k);
+    if (begin == end) return false;
+    bool some = false;
+    for (std::size_t o = 0; o < size; ++o) {
+      bool may = true;
+      for (std::size_t r = begin; r < end; ++r)
+        may = may && meet_[at(rule_[2 * r + 1]) + at(codes[rule_[2 * r]]) * size + o] != 0;
+      allowed[o] = may;
+      some = some || may;
+    }
+    return some;
+  }
+
+  /// Fills `room.weights` with the probabilities of the classifier.
+  void weigh(std::size_t k, const float* total, bool some_not, Room& room) const {
+    const std::size_t size = n_values(k);
+    for (std::size_t o = 0; o < size; ++o) {
+      const float sum = total[o] + log_frequency_[at(first_[k]) + o];
+      room.joint[o] = some_not && !room.allowed[o] ? kExcluded : static_cast<double>(sum);
+    }
+    softmax(room.joint.data(), room.weights.data(), size);
+  }
+
+  /// Returns a code with these probabilities; see `seeding.drawn`.
+  std::int64_t drawn(std::size_t k, const float* total, const std::int64_t* codes, double uniform,
+                     Room& room) const {
+    const std::size_t size = n_values(k);
+    if (size == 1) return 0;
+    const bool some_not = excludes(k, codes, room.allowed);
+    weigh(k, total, some_not, room);
+    std::size_t last = size - 1;
+    while (some_not && last > 0 && !room.allowed[last]) --last;
+    double edge = 0.0;
+    for (std::size_t code = 0; code < last; ++code) {
+      edge += some_not && !room.allowed[code] ? 0.0 : room.weights[code];
+      if (edge > uniform) return static_cast<std::int64_t>(code);
+    }
+    return static_cast<std::int64_t>(last);
+  }
+
+  Trees trees_;
+  std::size_t d_ = 0, n_known_ = 0, n_values_ = 0;
+  Span<std::int64_t> places_, forests_, first_, source_, enters_, rules_, rule_;
+  Span<double> centre_, scale_, atom_, limits_;
+  Span<float> log_frequency_;
+  Span<std::uint8_t> meet_;
+};
+
+/// What stands in the interval (0, 1) where a normal number stands among all.
+inline double uniform_of(double normal) { return 0.5 * std::erfc(normal * -0.70710678118654752440); }
+
+/// Discrete columns of single events and what follows from them; see `arrays.DrawnArrays`.
+class Drawn {
+ public:
+  Drawn(const File& file, const Way& way) : way_(way), discrete_(file, "classifiers") {
+    const auto sizes = file.sizes("drawn", 1);
+    n_computed_ = sizes[0];
+    const std::size_t q = discrete_.n_columns();
+    column_ = file.get<std::int64_t>("drawn.column", q);
+    value_ = file.get<double>("drawn.value", discrete_.first(q));
+    missing_ = file.get<std::int64_t>("drawn.missing", q);
+    gaps_ = file.get<std::int64_t>("drawn.gaps", q + 1);
+    gap_ = file.get<std::int64_t>("drawn.gap");
+    learned_ = file.get<std::int64_t>("drawn.learned");
+    terms_ = file.get<std::int64_t>("drawn.terms");
+    numbers_ = file.get<double>("drawn.numbers");
+    const auto within_row = [&](std::int64_t place) {
+      return place >= -1 && place < static_cast<std::int64_t>(way.n_columns());
+    };
+    bool good = discrete_.d() == way.n_columns() && gaps_[0] == 0 && learned_.size % 2 == 0 &&
+                static_cast<std::uint64_t>(gaps_[q]) <= gap_.size &&
+                discrete_.n_known() == way.n_conditions() + learned_.size / 2;
+    for (std::size_t k = 0; k < q; ++k)
+      good = good && within_row(column_[k]) && gaps_[k] <= gaps_[k + 1];
+    for (std::size_t i = 0; i < gap_.size; ++i) good = good && gap_[i] >= 0 && within_row(gap_[i]);
+    std::int64_t end = 0;
+    for (std::size_t i = 0; i < learned_.size; i += 2) {
+      good = good && learned_[i] == end && learned_[i + 1] > end &&
+             static_cast<std::uint64_t>(learned_[i + 1]) <= terms_.size / 2;
+      end = learned_[i + 1];
+      good = good && whole_expression(terms_, numbers_, learned_[i], end,
+                                      way.n_columns() + way.n_conditions());
+    }
+    file.require(good, "drawn columns");
+  }
+
+  /// Working memory.
+  struct Room {
+    Discrete::Room discrete;
+    std::vector<double> known, row, stack, uniform;
+    std::vector<std::int64_t> codes;
+  };
+
+  std::size_t n() const { return discrete_.n_columns(); }
+  const Discrete& discrete() const { return discrete_; }
+
+  /// Completes an event (d) whose numeric columns are there, for conditions as they are and scaled
+  /// (c), with normal numbers (q); `latent` is what `Way::restore` left there. Returns how many
+  /// relations are undefined.
+  std::size_t complete(double* x, const double* given, const double* scaled, const double* normal,
+                       const double* latent, Room& room) const {
+    const std::size_t d = way_.n_columns(), c = way_.n_conditions(), q = n();
+    room.known.assign(scaled, scaled + c);
+    room.stack.resize(terms_.size / 2 + way_.deepest());
+    for (std::size_t i = 0; i < learned_.size; i += 2) {
+      bool known = true;
+      const auto value_of = [&](std::size_t place) { return place < d ? x[place] : given[place - d]; };
+      const double value = evaluated(terms_, numbers_, learned_[i], learned_[i + 1], value_of,
+                                     room.stack.data(), known);
+      const bool usable = known && std::abs(value) < std::numeric_limits<float>::max();
+      room.known.push_back(usable ? value : std::numeric_limits<double>::quiet_NaN());
+    }
+    room.row.assign(x, x + d);
+    room.uniform.resize(q);
+    room.codes.resize(q);
+    for (std::size_t k = 0; k < q; ++k) room.uniform[k] = uniform_of(normal[k]);
+    discrete_.draw(room.row.data(), room.known.data(), room.uniform.data(), 1, room.codes.data(), 1,
+                   room.discrete);
+    for (std::size_t k = 0; k < q; ++k) {
+      const std::size_t code = static_cast<std::size_t>(room.codes[k]);
+      if (column_[k] >= 0) x[column_[k]] = value_[discrete_.first(k) + code];
+      discrete_.enter(k, room.codes[k], x);
+    }
+    for (std::size_t k = 0; k < q; ++k)
+      for (std::int64_t i = gaps_[k]; room.codes[k] == missing_[k] && i < gaps_[k + 1]; ++i)
+        x[gap_.data[i]] = std::numeric_limits<double>::quiet_NaN();
+    return way_.relate(n_computed_, x, given, latent, room.stack.data());
+  }
+
+ private:
+  const Way& way_;
+  Discrete discrete_;
+  std::size_t n_computed_ = 0;
+  Span<std::int64_t> column_, missing_, gaps_, gap_, learned_, terms_;
+  Span<double> value_, numbers_;
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -1597,35 +1912,11 @@ class Walker {
 class Model {
  public:
   /// Reads a file. Throws FileError with what is wrong and what to do.
-  explicit Model(const std::string& path) : file_(path) {
-    way_ = detail::Way(file_);
-    steps_ = detail::Steps(file_);
-    file_.require(way_.n_latent() == steps_.m && way_.n_conditions() == steps_.n_cond, "sizes");
-    columns_ = file_.texts("text.columns", way_.n_columns());
-    units_ = file_.texts("text.units", n_columns());
-    types_ = file_.texts("text.types", n_columns());
-    conditions_ = file_.texts("text.conditions", way_.n_conditions());
-    about_ = file_.texts("text.about", 3);
-    read_categories();
-    const std::size_t n_inputs = n_columns() + n_conditions();
-    centre_ = file_.get<double>("scaling.centre", n_inputs);
-    scale_ = file_.get<double>("scaling.scale", n_inputs);
-    for (std::size_t j = 0; j < scale_.size; ++j)
-      file_.require(std::isfinite(centre_[j]) && scale_[j] > 0, "scaling of columns");
-    if (file_.has("limits.low")) {
-      low_ = file_.get<double>("limits.low", n_conditions());
-      high_ = file_.get<double>("limits.high", n_conditions());
-    }
-    if (file_.has("ratio.numbers")) {
-      ratio_ = detail::Trees(file_, "ratio");
-      file_.require(ratio_.n_inputs() == n_inputs && ratio_.n_outputs() == 1, "sizes");
-      const auto numbers = file_.get<double>("ratio.numbers", 3);
-      ceiling_ = numbers[0];
-      acceptance_ = numbers[1];
-      file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
-      most_attempts_ = static_cast<std::size_t>(numbers[2]);
-    }
-  }
+  explicit Model(const std::string& path) : Model(detail::File(path)) {}
+
+  /// Takes the bytes of a file that stay in memory, see `detail::File`.
+  Model(const void* bytes, std::size_t size, const std::string& name, const std::string& advice)
+      : Model(detail::File(bytes, size, name, advice)) {}
 
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -1633,7 +1924,13 @@ class Model {
   std::size_t n_columns() const { return columns_.size(); }
   std::size_t n_conditions() const { return conditions_.size(); }
   /// Standard normal numbers that an event is made of.
-  std::size_t n_latent() const { return steps_.m; }
+  std::size_t n_latent() const { return steps_.m + n_drawn(); }
+  /// Columns that classifiers draw, with the last of these numbers.
+  std::size_t n_drawn() const { return drawn_ ? drawn_->n() : 0; }
+  /// Whether the model is a single classifier, see `Generator::probabilities`.
+  bool is_classifier() const { return steps_.m == 0 && n_drawn() == 1 && !rejects(); }
+  /// The values that a classifier knows.
+  std::size_t n_values() const { return is_classifier() ? drawn_->discrete().n_values(0) : 0; }
   /// Names of the columns of an event, in their order.
   const std::vector<std::string>& columns() const { return columns_; }
   /// Units of the columns, empty where they have none.
@@ -1677,6 +1974,39 @@ class Model {
  private:
   friend class Generator;
 
+  explicit Model(detail::File&& file) : file_(std::move(file)) {
+    way_ = detail::Way(file_);
+    if (way_.n_latent() > 0) {
+      steps_ = detail::Steps(file_);
+      file_.require(way_.n_latent() == steps_.m && way_.n_conditions() == steps_.n_cond, "sizes");
+    }
+    if (file_.has("drawn.sizes")) drawn_ = std::make_unique<detail::Drawn>(file_, way_);
+    columns_ = file_.texts("text.columns", way_.n_columns());
+    units_ = file_.texts("text.units", n_columns());
+    types_ = file_.texts("text.types", n_columns());
+    conditions_ = file_.texts("text.conditions", way_.n_conditions());
+    about_ = file_.texts("text.about", 3);
+    read_categories();
+    const std::size_t n_inputs = n_columns() + n_conditions();
+    centre_ = file_.get<double>("scaling.centre", n_inputs);
+    scale_ = file_.get<double>("scaling.scale", n_inputs);
+    for (std::size_t j = 0; j < scale_.size; ++j)
+      file_.require(std::isfinite(centre_[j]) && scale_[j] > 0, "scaling of columns");
+    if (file_.has("limits.low")) {
+      low_ = file_.get<double>("limits.low", n_conditions());
+      high_ = file_.get<double>("limits.high", n_conditions());
+    }
+    if (file_.has("ratio.numbers")) {
+      ratio_ = detail::Trees(file_, "ratio");
+      file_.require(ratio_.n_inputs() == n_inputs && ratio_.n_outputs() == 1, "sizes");
+      const auto numbers = file_.get<double>("ratio.numbers", 3);
+      ceiling_ = numbers[0];
+      acceptance_ = numbers[1];
+      file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
+      most_attempts_ = static_cast<std::size_t>(numbers[2]);
+    }
+  }
+
   static std::string listed(const std::vector<std::string>& all) {
     std::string text;
     for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
@@ -1704,6 +2034,7 @@ class Model {
   detail::Trees ratio_;
   detail::Steps steps_;
   detail::Way way_;
+  std::unique_ptr<const detail::Drawn> drawn_;
 };
 
 /// Makes events. One for each thread; all may share a model.
@@ -1717,6 +2048,7 @@ class Generator {
     latent_.resize(model_->way_.n_values() + 1);
     stack_.resize(model_->way_.deepest());
     event_.resize(model_->n_columns());
+    noise_.resize(model_->n_latent());
   }
 
   const Model& model() const { return *model_; }
@@ -1756,14 +2088,24 @@ class Generator {
   }
 
   /// Fills `out` with the event that given standard normal numbers (n_latent) become; returns the
-  /// probability with which it is to be kept, 1 without rejection.
-  double from_noise(const double* noise, const double* cond, std::size_t n_cond, double* out) {
+  /// probability with which it is to be kept, 1 without rejection or where nobody `asks`.
+  double from_noise(const double* noise, const double* cond, std::size_t n_cond, double* out,
+                    bool asks = true) {
     check(cond, n_cond, 1);
-    std::copy_n(noise, model_->n_latent(), x_.data());
+    take(noise, 0);
     const double* known = scaled(cond, 1);
     walker_.run(x_.data(), known, 1);
-    restore(0, cond, out);
-    return acceptance(known, out);
+    restore(0, cond, known, out);
+    return asks ? acceptance(known, out) : 1.0;
+  }
+
+  /// Returns the probabilities (n_values) of the values of a model that is a single classifier, in
+  /// memory that the next call overwrites.
+  const double* probabilities(const double* cond, std::size_t n_cond) {
+    if (!model_->is_classifier()) throw ArgumentError("this model is no single classifier");
+    check(cond, n_cond, 1);
+    model_->drawn_->discrete().probabilities(scaled(cond, 1), drawn_room_.discrete);
+    return drawn_room_.discrete.weights.data();
   }
 
   /// Fills `out` (n_latent) with the normal numbers that attempt 0, 1, ... of an event begins with.
@@ -1786,7 +2128,8 @@ class Generator {
   void fit(std::size_t rows) {
     if (rows <= left_.size()) return;
     left_.resize(rows);
-    x_.resize(rows * model_->n_latent());
+    x_.resize(rows * model_->steps_.m);
+    normal_.resize(rows * model_->n_drawn());
     given_.resize(rows * model_->n_conditions());
     scaled_.resize(rows * model_->n_conditions());
   }
@@ -1820,13 +2163,14 @@ class Generator {
   /// Makes at most `kBlock` events: all of them, then those anew that were rejected.
   void block(const double* given, std::size_t n, std::uint64_t seed, std::uint64_t first,
              double* out) {
-    const std::size_t m = model_->n_latent(), n_cond = model_->n_conditions();
+    const std::size_t n_cond = model_->n_conditions();
     const double* cond = scaled(given, n);
     std::vector<std::size_t>& left = left_;
     for (std::size_t i = 0; i < n; ++i) left[i] = i;
     for (std::size_t attempt = 0; n > 0; ++attempt) {
       for (std::size_t i = 0; i < n; ++i) {
-        detail::normal(seed, first + left[i], attempt, x_.data() + i * m, m);
+        noise(seed, first + left[i], attempt, noise_.data());
+        take(noise_.data(), i);
         for (std::size_t j = 0; j < n_cond; ++j)
           given_[i * n_cond + j] = cond[left[i] * n_cond + j];
       }
@@ -1834,7 +2178,7 @@ class Generator {
       std::size_t rejected = 0;
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
-        restore(i, given + left[i] * n_cond, event);
+        restore(i, given + left[i] * n_cond, given_.data() + i * n_cond, event);
         if (attempt + 1 < model_->most_attempts_ && model_->rejects() &&
             !(uniform(seed, first + left[i], attempt) < acceptance(cond + left[i] * n_cond, event)))
           left[rejected++] = left[i];
@@ -1843,20 +2187,36 @@ class Generator {
     }
   }
 
-  void restore(std::size_t row, const double* given, double* out) {
-    const double* z = x_.data() + row * model_->n_latent();
-    for (std::size_t j = 0; j < model_->n_latent(); ++j)
+  /// Begins an event with noise (n_latent).
+  void take(const double* noise, std::size_t row) {
+    const std::size_t m = model_->steps_.m, q = model_->n_drawn();
+    std::copy_n(noise, m, x_.data() + row * m);
+    std::copy_n(noise + m, q, normal_.data() + row * q);
+  }
+
+  void restore(std::size_t row, const double* given, const double* known, double* out) {
+    const std::size_t m = model_->steps_.m;
+    const double* z = x_.data() + row * m;
+    for (std::size_t j = 0; j < m; ++j)
       if (!std::isfinite(z[j]))
         throw EventError("an event is not finite: its noise or its conditions are far outside of"
                          " what the model was trained on");
-    undefined_ += model_->way_.restore(z, given, out, latent_.data(), stack_.data());
+    const std::size_t undefined = model_->way_.restore(z, given, out, latent_.data(), stack_.data());
+    undefined_ += model_->drawn_ == nullptr
+                      ? undefined
+                      : model_->drawn_->complete(out, given, known,
+                                                 normal_.data() + row * model_->n_drawn(),
+                                                 latent_.data(), drawn_room_);
   }
 
   double acceptance(const double* cond, const double* event) {
     if (!model_->rejects()) return 1.0;
     const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
     bool gaps = false;
-    for (std::size_t j = 0; j < d; ++j) seen_[j] = static_cast<float>(scaled_value(event[j], j));
+    for (std::size_t j = 0; j < d; ++j) {
+      seen_[j] = static_cast<float>(scaled_value(event[j], j));
+      gaps = gaps || std::isnan(event[j]);
+    }
     for (std::size_t j = 0; j < n_cond; ++j) {
       seen_[d + j] = static_cast<float>(cond[j]);
       gaps = gaps || std::isnan(cond[j]);
@@ -1869,7 +2229,8 @@ class Generator {
   std::shared_ptr<const Model> model_;
   detail::Walker walker_;
   std::vector<std::size_t> left_;
-  std::vector<double> x_, given_, scaled_, latent_, stack_, event_;
+  std::vector<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, event_;
+  detail::Drawn::Room drawn_room_;
   std::vector<float> seen_, ratio_;
   std::size_t undefined_ = 0;
 };

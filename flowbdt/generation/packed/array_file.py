@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 MAGIC = b"FLOWBDT\0"
-VERSION = 3
-"""Raised when a reader of before would misread the file."""
+VERSION, DRAWN_VERSION = 3, 4
+"""Raised when a reader of before would misread the file; the second of a model for C++ whose
+classifiers draw columns."""
 
 ORDER = 0x01020304
 """Read as another number where bytes stand in another order."""
@@ -47,7 +48,7 @@ def named(name: str, packed: Any, *sizes: int) -> Arrays:
     return {f"{name}.sizes": np.array(sizes, dtype=np.int64), **arrays}
 
 
-def file_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+def file_bytes(arrays: Mapping[str, np.ndarray], version: int = VERSION) -> bytes:
     """Return arrays of the types in `KINDS` as the bytes of one file, in their order."""
     entries, contents = [], []
     at = ALIGNMENT * (1 + len(arrays))
@@ -58,7 +59,7 @@ def file_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
         contents.append(content + bytes(-len(content) % ALIGNMENT))
         at += len(contents[-1])
     body = b"".join([*entries, *contents])
-    head = struct.pack("<8sIIQII", MAGIC, VERSION, ORDER, at, zlib.crc32(body), len(arrays))
+    head = struct.pack("<8sIIQII", MAGIC, version, ORDER, at, zlib.crc32(body), len(arrays))
     return head.ljust(ALIGNMENT, b"\0") + body
 
 

@@ -139,6 +139,26 @@ class DiscreteArrays(NamedTuple):
     meet: np.ndarray
 
 
+class DrawnArrays(NamedTuple):
+    """How single events are completed with their q discrete columns, beside `DiscreteArrays`.
+
+    column (q,): the column of the table that has the value of a code, -1 for none; value: for each
+    value of each discrete column, float64. missing (q,): the code for which columns are missing, -1
+    for none, and gaps (q + 1,): these are gap[gaps[k]] to gap[gaps[k + 1]]. learned (p, 2), terms,
+    numbers: the learned columns that classifiers see after the conditions, as relations are in
+    `InverseArrays`; the number of a column is its place in the table, conditions are behind them.
+    """
+
+    column: np.ndarray
+    value: np.ndarray
+    missing: np.ndarray
+    gaps: np.ndarray
+    gap: np.ndarray
+    learned: np.ndarray
+    terms: np.ndarray
+    numbers: np.ndarray
+
+
 def read_only(array: Any, dtype: Any) -> np.ndarray:
     """Return a contiguous array that cannot be written to, as one mapped from a file."""
     result = np.ascontiguousarray(array, dtype=dtype)

@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ...trees.tree_arrays import forests
 from ..event_selection import MOST_ATTEMPTS
 from ..trained_flow import Flow
-from .array_file import Arrays, file_bytes, named, texts
+from .array_file import DRAWN_VERSION, VERSION, Arrays, file_bytes, named, texts
 from .pack_columns import column_arrays
 from .pack_steps import pack_trees
 
@@ -27,13 +27,14 @@ def model_bytes(model: FlowBDT | Flow) -> bytes:
 
     Raises NotFittedError, or ConfigError if it cannot be exported, with what to do instead.
     """
-    return file_bytes(arrays_of(flow_of(model)))
+    flow = flow_of(model)
+    return file_bytes(arrays_of(flow), DRAWN_VERSION if flow.draws_columns else VERSION)
 
 
 def packed_bytes(flow: Flow) -> bytes | None:
-    """Return the arrays of a flow for its model file; None if it cannot be exported."""
+    """Return the arrays of a flow for its model file; None if they do not say all."""
     try:
-        return model_bytes(flow)
+        return None if flow.draws_columns else model_bytes(flow)
     except ConfigError:
         return None
 
@@ -65,12 +66,6 @@ def check_exportable(flow: Flow) -> None:
             "a model that starts from source events (coupling='given') cannot be exported; use"
             " model.sample(source=...)"
         )
-    if flow.draws_columns:
-        names = ", ".join(map(repr, flow.transform.skeleton.names))
-        raise ConfigError(
-            f"classifiers draw {names}, which cannot be exported; fit with the transform"
-            " 'categorical' for these columns, 'rank' for a 'kind of' numbers"
-        )
     if len(flow.cuts):
         raise ConfigError(
             f"an export has no events to draw in place of those that do not meet require"
@@ -83,7 +78,9 @@ def check_exportable(flow: Flow) -> None:
             f" {', '.join(flow.observables.names)}, which an export does not compute; fit with"
             " rejection=False or observables=[], or export Flow(open_run(path), rejects=False)"
         )
-    if not flow.n_latent:
+    if flow.fills and flow.draws_columns:
+        raise ConfigError("an export has missing values where the training had; use missing='keep'")
+    if not flow.n_latent and not flow.draws_columns:
         raise ConfigError("all columns of this model are constant: there is nothing to export")
 
 
@@ -92,6 +89,8 @@ def arrays_of(flow: Flow) -> Arrays:
     check_exportable(flow)
     try:
         columns = column_arrays(flow.transform, len(flow.condition_names))
+        if flow.discrete is not None:
+            columns |= flow.discrete.packed()
     except ConfigError as error:
         raise ConfigError(
             f"a column cannot be exported ({error}); leave it out, or fit with another transform"
@@ -99,7 +98,7 @@ def arrays_of(flow: Flow) -> Arrays:
         ) from error
     return {
         **_texts(flow),
-        **flow.step_arrays(),
+        **(flow.step_arrays() if flow.n_latent else {}),
         **columns,
         "scaling.centre": flow.scaling.centre,
         "scaling.scale": flow.scaling.scale,

@@ -46,7 +46,7 @@ FUNCTIONS = {
 }
 
 
-class _Builder:
+class TermBuilder:
     """Collects the numbers while columns and relations are read."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
 
     Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
-    stored, build, latent = transform.to_json(), _Builder(), 0
+    stored, build, latent = transform.to_json(), TermBuilder(), 0
     learned = stored.get("coordinates", {}).get("columns", [])
     if transform.turn:
         targets = ", ".join(map(repr, sorted(transform.turn.columns)))
@@ -156,7 +156,7 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
 
 
 def _column(
-    build: _Builder, column: Mapping[str, Any], latent: int
+    build: TermBuilder, column: Mapping[str, Any], latent: int
 ) -> tuple[tuple[int, int, int, int, int], int]:
     """Add one column; return its row of `InverseArrays.columns` and its latent width."""
     begin, place, width = len(build.ops), -2, 0
@@ -170,7 +170,7 @@ def _column(
 
 
 def _relation(
-    build: _Builder, relation: Relation, names: list[str], columns: list[dict[str, Any]]
+    build: TermBuilder, relation: Relation, names: list[str], columns: list[dict[str, Any]]
 ) -> tuple[int, int, int, int]:
     """Add one relation; return its row of `InverseArrays.relations`."""
     begin, place = len(build.terms), names.index(relation.target)

@@ -11,8 +11,8 @@ from ...tables.conditions import LARGEST_SINGLE, ColumnScaling
 from ...tables.transforms import TableTransform
 from ...trees.tree_arrays import Forest
 from .array_file import Arrays, named
-from .arrays import DiscreteArrays, read_only
-from .pack_columns import storage
+from .arrays import DiscreteArrays, DrawnArrays, read_only
+from .pack_columns import TermBuilder, storage
 from .pack_steps import pack_trees
 
 
@@ -22,18 +22,48 @@ def discrete_arrays(
     log_frequencies: Sequence[np.ndarray],
     forests: Sequence[Sequence[Forest]],
     n_known: int,
+    part: str = "trees",
 ) -> Arrays:
     """Return how the discrete columns are drawn, with the trees, for a file; see `pack_discrete`.
 
-    ``n_known`` is what classifiers see beside columns.
+    ``n_known`` is what classifiers see beside columns, ``part`` the name of the trees in the file.
     """
     packed = pack_discrete(transform, scaling, log_frequencies, forests)
     trees = pack_trees([forest for each in forests for forest in each])
     n_inputs = max(len(packed.places) + n_known, 1) + len(forests)
     return {
         **named("discrete", packed, len(transform.names), n_known),
-        **named("trees", trees, n_inputs, max(map(len, log_frequencies))),
+        **named(part, trees, n_inputs, max(map(len, log_frequencies))),
     }
+
+
+def drawn_arrays(transform: TableTransform) -> Arrays:
+    """Return what completes single events with their discrete columns, for a file.
+
+    Raises ConfigError for a learned column that is not compiled.
+    """
+    skeleton, names, build = transform.skeleton, transform.names, TermBuilder()
+    columns, missing, gaps, learned = [], [], list[list[int]](), []
+    for name in skeleton.names:
+        pattern = transform.patterns.get(name)
+        columns.append(names.index(name) if pattern is None else -1)
+        missing.append(-1 if pattern is None else pattern.missing)
+        gaps.append([] if pattern is None else pattern.places)
+    for expression in transform.coordinates.learned.values():
+        begin = len(build.terms)
+        build.relate(expression.tree, [*names, *transform.conditions])
+        learned.append((begin, len(build.terms)))
+    packed = DrawnArrays(
+        read_only(columns, np.int64),
+        read_only(np.concatenate(skeleton.values), np.float64),
+        read_only(missing, np.int64),
+        _edges(gaps),
+        read_only([place for places in gaps for place in places], np.int64),
+        read_only(np.reshape(learned, (-1, 2)), np.int64),
+        read_only(np.reshape(build.terms, (-1, 2)), np.int64),
+        read_only(build.numbers, np.float64),
+    )
+    return named("drawn", packed, len(transform.coordinates.relations))
 
 
 def pack_discrete(

@@ -482,6 +482,16 @@ def _copies(
     return Events.concatenate(copies).take(order)
 
 
+def is_chain(path: Path) -> bool:
+    """Return whether a folder or a file holds a chain, finished or not."""
+    if path.is_dir():
+        return (path / CHAIN).exists()
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return CHAIN in archive.namelist()
+
+
 def read_chain(folder: Path) -> ChainContent:
     """Return what the chain of a folder is, finished or not. Raises FormatError."""
     try:

@@ -1,0 +1,93 @@
+// Models as plain functions of floats, whose files are in the program and whose random numbers are
+// given: what LHCb's Lamarr calls. flowbdt/generation/export/lamarr.py writes one source with these.
+
+#ifndef FLOWBDT_STAGES_HPP
+#define FLOWBDT_STAGES_HPP
+
+#include <atomic>
+
+#include "flowbdt.hpp"
+
+namespace flowbdt {
+
+/// Columns of an event that are not as a stage tells them: `to` are the places of some that add up
+/// to one, told from shares of what is left at the places `from`, one less.
+struct Shares {
+  std::vector<std::size_t> to, from;
+};
+
+/// A model that is there as long as the library; calls share nothing but two counters.
+class Stage {
+ public:
+  /// `bytes` is the content of a file; `order`: where in an event each output is.
+  Stage(const void* bytes, std::size_t size, const char* name, std::size_t attempts,
+        std::vector<std::size_t> order = {}, std::vector<Shares> shares = {})
+      : model_(std::make_shared<const Model>(bytes, size, name, "export it again")),
+        attempts_(attempts),
+        order_(std::move(order)),
+        shares_(std::move(shares)) {}
+
+  /// Fills `out` with the probabilities of the values; NaN where it fails.
+  float* probabilities(float* out, const float* in) const {
+    const std::size_t size = model_->n_values();
+    return called(out, size, in, [&](Generator& generator, const std::vector<double>& cond) {
+      const double* found = generator.probabilities(cond.data(), cond.size());
+      std::copy_n(found, size, out);
+    });
+  }
+
+  /// Fills `out` with an event of given normal numbers: for each attempt those of an event, and one
+  /// that tells whether to keep it, which the last attempt does not need.
+  float* event(float* out, const float* in, const float* random) const {
+    return called(out, order_.size(), in, [&](Generator& generator, const std::vector<double>& cond) {
+      std::vector<double> noise(model_->n_latent()), event(model_->n_columns());
+      for (std::size_t left = attempts_; left > 0; --left) {
+        std::copy_n(random, noise.size(), noise.begin());
+        random += noise.size();
+        const double kept =
+            generator.from_noise(noise.data(), cond.data(), cond.size(), event.data(), left > 1);
+        if (left > 1 && detail::uniform_of(*random++) < kept) break;
+      }
+      for (std::size_t i = 0; i < order_.size(); ++i) out[i] = static_cast<float>(event[order_[i]]);
+      for (const Shares& group : shares_) {
+        double left = 1.0;
+        for (std::size_t i = 0; i < group.from.size(); ++i) {
+          const double share = detail::within(event[group.from[i]], 0.0, 1.0);
+          out[group.to[i]] = static_cast<float>(left * share);
+          left = share < 1.0 ? left * (1.0 - share) : 0.0;
+        }
+        out[group.to.back()] = static_cast<float>(left);
+      }
+    });
+  }
+
+  /// Calls with a condition far outside of the training, see `Model::outside`; calls that failed.
+  unsigned long long outside() const { return outside_.load(std::memory_order_relaxed); }
+  unsigned long long failed() const { return failed_.load(std::memory_order_relaxed); }
+
+ private:
+  template <class Do>
+  float* called(float* out, std::size_t size, const float* in, Do&& work) const {
+    const int status = detail::guarded([&] {
+      const std::vector<double> cond(in, in + model_->n_conditions());
+      if (model_->outside(cond.data()) > 0) outside_.fetch_add(1, std::memory_order_relaxed);
+      Generator generator(model_);
+      work(generator, cond);
+    });
+    if (status != detail::kOk) {
+      failed_.fetch_add(1, std::memory_order_relaxed);
+      std::fill(out, out + size, std::numeric_limits<float>::quiet_NaN());
+    }
+    return out;
+  }
+
+  std::shared_ptr<const Model> model_;
+  std::size_t attempts_;
+  std::vector<std::size_t> order_;
+  std::vector<Shares> shares_;
+  mutable std::atomic<unsigned long long> outside_{0}, failed_{0};
+};
+
+}  // namespace flowbdt
+
+#endif  // FLOWBDT_STAGES_HPP

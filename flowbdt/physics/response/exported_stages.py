@@ -1,0 +1,38 @@
+"""The stages of a chain as functions for experiment software."""
+
+from __future__ import annotations
+
+from ...generation.export.lamarr import ExportedStage
+from .chain import ResponseChain
+from .declaration import order_name
+from .shares import learned_names
+from .stage_tables import shares_of
+
+
+def exported_stages(chain: ResponseChain) -> list[ExportedStage]:
+    """Return what `write_lamarr` writes: probabilities of numbers, and properties.
+
+    A number of objects that is drawn has the probability of each value; who calls draws it, and
+    makes so many calls of the stage of properties. Stages without training rows are left out.
+    """
+    chain.check_fitted()
+    found = []
+    for home in chain.content_.homes:
+        for stage in home.stages:
+            known = chain.content_.stages[stage.name]
+            if known.constant is None and not known.rows:
+                continue
+            notes = {q.name: q.text for q in stage.quantities}
+            notes[order_name(home.name)] = (
+                f"{order_name(home.name)}: 0 for the only object of a parent, else 1, 2, ..."
+            )
+            shares = tuple(
+                (group, tuple(learned_names(group).values())) for group in shares_of(stage, home)
+            )
+            constant = {name: value for name, (value, _) in (known.constant or {}).items()}
+            flow = chain.flow(stage.name) if known.constant is None else None
+            is_number = stage.kind in ("number", "fake number")
+            found.append(
+                ExportedStage(stage.name, flow, stage.columns, constant, is_number, shares, notes)
+            )
+    return found
