@@ -52,6 +52,7 @@ FITS = (
     (100_000, 12, "fast"),
     (10_000, 60, "fast"),
     (10_000, 60, "balanced"),
+    (3_000, 166, "balanced"),
     (3_000, 368, "fast"),
 )
 """Rows, columns and preset of whole fits."""

@@ -1,4 +1,4 @@
-"""How training scales: two cores measured, 1 to 10,000 slots simulated.
+"""How training scales: two cores measured, whole runs on 1 to 1,000 slots simulated.
 
     python benchmarks/scaling.py [--quick] [-o FOLDER]
 
@@ -8,17 +8,23 @@ can give; with and without the time that interpreters take to start. And the mem
 workers against that of the table plus twice a serial fit, with the parent, which only waits, beside
 it.
 
-Simulated: the time from submission to the last result on 1 to 10,000 slots, by handing the measured
-steps to slots in order, first free slot first. Overheads: seconds to submit one job (the scheduler
-takes one after the other) and to start one (matching, interpreter, imports): measured where
-FLOWBDT_POOL_EVENTS names the event log of a finished submission, else typical values.
+Simulated: whole runs of the presets, from the table to the closed run, with the costs that
+`flowbdt fit --dry-run` expects: the closed form and the rejection on the submit machine, the steps
+as jobs of at least 15 s, which are handed to slots in order, first free slot first. Overheads:
+seconds to submit one job (the scheduler takes one after the other), to wait for the cycle in which
+a pool matches jobs with slots (which a slot does not leave while there are jobs), to start a job
+(interpreter, imports), to read the run's files while other jobs do, and jobs that are killed in the
+middle and begin again. To start and to submit: measured where FLOWBDT_POOL_EVENTS names the event
+log of a finished submission; else, and the others, typical values.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import heapq
 import json
+import math
 import os
 import resource
 import subprocess
@@ -35,16 +41,27 @@ import common
 import numpy as np
 
 from flowbdt.config import ModelConfig
+from flowbdt.generation.fit_cost import fit_parts
 from flowbdt.tables.event_table import EventTable
 from flowbdt.training.executors import EXECUTORS
 from flowbdt.training.executors.htcondor import event_log
+from flowbdt.training.numbered_jobs import StepJobs
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 
 N_COLUMNS = 12
-SLOTS = (1, 2, 4, 10, 20, 40, 100, 200, 400, 1000, 2000, 4000, 10_000)
-RUNS = {"20 steps": 20, "200 steps": 200, "10,000 steps": 10_000}
+SLOTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1000)
+RUNS = [
+    *((preset, n, 12, 8) for preset in ("fast", "balanced") for n in (10**4, 10**5, 10**6)),
+    ("balanced", 10_000, 60, 8),
+    ("balanced", 100_000, 60, 8),
+    ("balanced", 100_000, 60, 32),
+    ("fast", 5_000, 368, 8),
+]
+"""Preset, rows, columns and steps."""
 
+CORES = (1, 2, 4, 8)
+"""Of one machine, with which the pool is compared."""
 
 RESOLUTION_S = 5.0
 """Event logs tell whole seconds; shorter spans say little."""
@@ -52,27 +69,89 @@ RESOLUTION_S = 5.0
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds per job: to submit it, one after the other, and to start it on its slot."""
+    """Seconds per job: to submit it, one after the other, and to start it on its slot.
+
+    ``cycle_s`` between two matchings of jobs with slots that are new to the run; ``killed``: one in
+    so many jobs is killed half way; ``mib_per_s``: what the file system gives to all jobs together.
+    """
 
     submit_s: float = 0.01
     start_s: float = 5.0
     source: str = "typical values"
+    cycle_s: float = 0.0
+    killed: int = 0
+    mib_per_s: float = 0.0
 
 
-def makespan(seconds: Sequence[float], slots: int, overhead: Overhead) -> float:
+def on_pool(overhead: Overhead) -> Overhead:
+    """Return overheads with HTCondor's default cycle, lost machines, and one file server."""
+    return dataclasses.replace(overhead, cycle_s=60.0, killed=50, mib_per_s=100.0)
+
+
+def makespan(
+    seconds: Sequence[float], slots: int, overhead: Overhead, read_mib: float = 0.0
+) -> float:
     """Return the time until the last of the jobs has ended, handed out in order.
 
     Parameters
     ----------
     seconds : duration of each job
     slots : jobs that run at a time
+    read_mib : what a job reads before it begins
     """
-    free = [0.0] * min(slots, len(seconds))
+    slots = min(slots, len(seconds))
+    free = [(0.0, False)] * slots  # when, and whether the slot is the run's already
+    reads = read_mib * slots / overhead.mib_per_s if overhead.mib_per_s else 0.0
+    start = overhead.start_s + reads
     for number, duration in enumerate(seconds):
         submitted = (number + 1) * overhead.submit_s
-        begin = max(heapq.heappop(free), submitted)
-        heapq.heappush(free, begin + overhead.start_s + duration)
-    return max(free)
+        moment, claimed = heapq.heappop(free)
+        begin = max(moment, submitted)
+        if not claimed and overhead.cycle_s:
+            begin = overhead.cycle_s * (math.floor(begin / overhead.cycle_s) + 1)
+        if overhead.killed and number % overhead.killed == overhead.killed // 2:
+            begin += start + duration / 2
+        heapq.heappush(free, (begin + start + duration, True))
+    return max(moment for moment, _ in free)
+
+
+class Steps(StepJobs):
+    """Steps that take so many seconds as the run says, which is only a number here."""
+
+    def seconds(self, run: Any) -> float:
+        return float(run)
+
+
+def whole_run(
+    preset: str, n_rows: int, n_columns: int, n_steps: int, overhead: Overhead
+) -> dict[str, Any]:
+    """Return the seconds of a whole run: on cores of one machine, and on slots of a pool."""
+    settled = ModelConfig(preset=preset, n_steps=n_steps).resolved(n_rows, n_columns)
+    n_valid = n_rows // 10
+    plan = {
+        "fingerprint": {"settings": settled.digestible(), "columns": {"conditions": []}},
+        **{"n_train": n_rows - n_valid, "n_valid": n_valid, "n_latent": n_columns},
+        "rejection": settled.rejection,
+    }
+    parts = {part.name: part.seconds for part in fit_parts(plan, n_steps)}
+    step_s, serial_s = parts["steps"] / n_steps, sum(parts.values()) - parts["steps"]
+    batches: Any = Steps().batches(step_s, range(n_steps), None)  # type: ignore[arg-type]
+    jobs = [len(batch) * step_s for batch in batches]
+    read_mib = 4 * n_rows * n_columns / 2**20  # latent events, float32
+    pool = [serial_s + makespan(jobs, slots, overhead, read_mib) for slots in SLOTS]
+    # threads within the closed form and the rejection gain little on tables of this size
+    here = [serial_s + makespan([step_s] * n_steps, n, Overhead(0.0, 0.0)) for n in CORES]
+    pays = [n for n, seconds in zip(CORES, here, strict=True) if min(pool) < seconds]
+    return {
+        "run": f"{preset}, {n_rows:,} x {n_columns}, {n_steps} steps",
+        "serial_s": serial_s,
+        "step_s": step_s,
+        "jobs": len(jobs),
+        **{f"{n} cores": seconds for n, seconds in zip(CORES, here, strict=True)},
+        "pool": pool,
+        "best_pool_s": min(pool),
+        "pays_beside_cores": max(pays, default=0),
+    }
 
 
 def overhead_of(log: Path) -> Overhead:
@@ -245,14 +324,6 @@ def _split(peaks: dict[int, float]) -> tuple[float, float]:
     return sum(largest[:2]), sum(largest[2:])
 
 
-def simulate(step_s: Sequence[float], overhead: Overhead) -> dict[str, list[float]]:
-    """Return the makespan for every number of slots, by run; steps repeat the measured ones."""
-    return {
-        name: [makespan(np.resize(step_s, n).tolist(), slots, overhead) for slots in SLOTS]
-        for name, n in RUNS.items()
-    }
-
-
 def draw(spans: dict[str, list[float]], overhead: Overhead, path: Path) -> None:
     """Plot makespan against slots, with the ideal of no overhead."""
     import matplotlib
@@ -266,13 +337,13 @@ def draw(spans: dict[str, list[float]], overhead: Overhead, path: Path) -> None:
         axes.loglog(SLOTS, [seconds[0] / n for n in SLOTS], ":", color=line.get_color())
     axes.set_ylim(bottom=1)
     axes.set_xlabel("slots")
-    axes.set_ylabel("from submission to the last step (s)")
+    axes.set_ylabel("from the table to the closed run (s)")
     axes.set_title(
-        f"simulated; per job {overhead.submit_s:.3g} s to submit, {overhead.start_s:.3g} s to"
-        " start;\ndotted: perfect scaling",
+        f"simulated; {overhead.start_s:.3g} s to start a job, matched every"
+        f" {overhead.cycle_s:.3g} s; dotted: perfect scaling",
         fontsize=9,
     )
-    axes.legend()
+    axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
 
 
@@ -291,14 +362,14 @@ def main() -> None:
     overhead = overhead_of(Path(log)) if log else Overhead()
     with tempfile.TemporaryDirectory() as place:
         figures = measure(Path(place), *size)
-    spans = simulate(figures["step_s"], overhead)
+    overhead = on_pool(overhead)
+    runs = [whole_run(*run, overhead) for run in RUNS]
     print(f"one machine, two processes, {size[0]} events x {N_COLUMNS} columns, {size[1]} steps")
     print(common.table([{"figure": k, "": v} for k, v in figures.items() if k != "step_s"]))
-    print(f"\nsimulated seconds to the last step; overheads: {overhead}")
-    rows = [{"slots": n, **{name: s[i] for name, s in spans.items()}} for i, n in enumerate(SLOTS)]
-    print(common.table(rows))
-    draw(spans, overhead, options.output / "scaling.png")
-    common.finish({**figures, "slots": SLOTS, "makespan_s": spans, "overhead": vars(overhead)})
+    print(f"\nsimulated seconds of whole runs; overheads: {overhead}")
+    print(common.table([{k: v for k, v in run.items() if k != "pool"} for run in runs]))
+    draw({run["run"]: run["pool"] for run in runs}, overhead, options.output / "scaling.png")
+    common.finish({**figures, "slots": SLOTS, "runs": runs, "overhead": vars(overhead)})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from . import atomic_files, seeding
 from .config import ModelConfig
 from .errors import ConfigError, IncompleteRun, RunError
+from .generation.describe_flow import describe_flow
 from .generation.fit_run import fit_replicas, fit_run
 from .generation.generate_rows import replica_of_rows
 from .generation.given_rows import GivenRows, copy_seed, without_steps
@@ -31,6 +32,10 @@ from .training.run_directory import Replicas, Source
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from matplotlib.figure import Figure
+
+    from .evaluation.evaluate import Evaluation
 
 
 class FlowBDT(BaseEstimator):
@@ -449,6 +454,78 @@ class FlowBDT(BaseEstimator):
         NotFittedError if `fit` was not called, InputError if the model starts from source events.
         """
         return EventSampler(self.flow(), seeding.resolve(random_state), first)
+
+    def evaluate(
+        self,
+        X: Any,
+        *,
+        cond: Any = None,
+        sample_weight: Any = None,
+        n_samples: int | None = None,
+        **options: Any,
+    ) -> Evaluation:
+        """Generate events and judge them against real ones that the model was not fitted to.
+
+        Parameters
+        ----------
+        X, cond, sample_weight : real events, as for `fit`
+        n_samples : events to generate, at the conditions of ``X`` in turn; by default as many as
+            real ones
+        options : those of `flowbdt.evaluation.evaluate`, such as ``training=`` or ``quick=True``;
+            observables, particles and relations of `fit` are known
+
+        Raises
+        ------
+        NotFittedError if `fit` was not called; InputError and ConfigError as `evaluate`.
+        """
+        from .evaluation.evaluate import evaluate
+
+        real, made, options = self._beside(X, cond, sample_weight, n_samples, options)
+        return evaluate(real, made, **options)
+
+    def plot(
+        self,
+        X: Any,
+        *,
+        cond: Any = None,
+        sample_weight: Any = None,
+        n_samples: int | None = None,
+        random_state: int = 0,
+    ) -> list[Figure]:
+        """Return figures of real and generated events: columns and observables with their ratios.
+
+        Parameters as for `evaluate`. Raises MissingExtra if matplotlib is not installed.
+        """
+        from .evaluation.report.figures import column_figures
+        from .tables.expressions import declared
+
+        options: dict[str, Any] = {"seed": random_state}
+        real, made, options = self._beside(X, cond, sample_weight, n_samples, options)
+        observables, _ = declared(options["observables"], options["particles"])
+        return column_figures(observables.added_to(real), observables.added_to(made))
+
+    def _beside(
+        self, X: Any, cond: Any, weight: Any, n: int | None, options: dict[str, Any]
+    ) -> tuple[EventTable, EventTable, dict[str, Any]]:
+        """Return real events, generated ones like them, and options with what `fit` declared."""
+        from .evaluation.score_events import generate_like
+
+        flow, seed = self.flow(), options.get("seed", 0)
+        data, _ = named_columns(X, "the real events")
+        real = EventTable.of(data, cond=cond, weight=weight).as_conditions(flow.condition_names)
+        declared = {
+            name: flow.settings.get(name) or default
+            for name, default in (("relations", ()), ("observables", ()), ("particles", None))
+        }
+        made = generate_like(flow, real, seed, n or real.n).table
+        return real, made, {**declared, "provenance": flow.record(seed), **options}
+
+    def summary(self) -> str:
+        """Return what was learned, in lines of text: settings, columns, steps, as `flowbdt show`.
+
+        Raises NotFittedError.
+        """
+        return "\n".join(describe_flow(self.flow()))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""

@@ -160,13 +160,14 @@ def test_the_number_of_threads_does_not_change_the_fit() -> None:
         "import numpy as np, hashlib; from flowbdt.flow.closed_form import PRECONDITIONERS as P;"
         "z = np.random.default_rng(0).normal(size=(30_000, 9));"
         "spec = {'name': 'mixture', 'n_components': 2, 'max_iter': 2};"
-        "print(hashlib.sha256(P.build(spec).fit(z, seed=0).to_bytes()).hexdigest())"
+        "one = P.build(spec); one.n_threads = {};"
+        "print(hashlib.sha256(one.fit(z, seed=0).to_bytes()).hexdigest())"
     )
     found = set()
     for threads in ("1", "2"):
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         run = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code.replace("{}", threads)],
             env={**os.environ, **limits},
             capture_output=True,
             text=True,
@@ -174,6 +175,18 @@ def test_the_number_of_threads_does_not_change_the_fit() -> None:
         )
         found.add(run.stdout)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1500, 4), (4200, 50)])
+def test_blocks_add_up_in_the_order_of_the_rows(rows: int, columns: int) -> None:
+    y = np.random.default_rng(3).normal(size=(rows, columns))
+    y[::7, 0] = np.nan
+    settings = MixtureSettings(Full, 1, 2.0)
+    data = [StandardisedRows(y, np.ones(rows), threads) for threads in (1, 4)]
+    first = start(data[0].take(np.arange(200)), 3, settings, np.random.default_rng(0))
+    one, four = (expectation(first, some) for some in data)
+    np.testing.assert_array_equal(one[0], four[0])
+    assert one[1] == four[1]
 
 
 def test_auto_uses_low_rank_for_many_columns() -> None:

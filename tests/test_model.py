@@ -313,3 +313,20 @@ def test_given_pairs_start_from_the_source():
     assert np.abs(new - target[:200]).mean() < 0.2
     with pytest.raises(InputError, match="source"):
         model.sample(5)
+
+
+def test_a_model_judges_draws_and_describes_itself(on_condition):
+    c, x = conditional(400)
+    cond = pd.DataFrame({"c": c})
+    options = {"metrics": ["separation", "correlation_max"], "training": None}
+    scores = on_condition.evaluate(x, cond=cond, **options)
+    frame = scores.to_frame()
+    assert list(frame["metric"]).count("separation") == x.shape[1]
+    assert frame["excess"].dropna().is_monotonic_decreasing
+    assert scores.settings["generated"]["seed"] == 0
+    assert "<table" in scores._repr_html_()
+    figures = on_condition.plot(x, cond=cond)
+    assert len(figures[0].axes) >= 2 * x.shape[1]
+    assert "trees explain" in on_condition.summary()
+    with pytest.raises(InputError, match="unknown column.*'c'"):
+        on_condition.evaluate(x, **options)

@@ -13,6 +13,7 @@ from flowbdt.evaluation.report import write_report
 from flowbdt.generation.fit_run import fit_replicas, fit_run
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_attributes, read_table, write_table
+from flowbdt.tables.transforms.rank import Rank
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import Replicas, open_run
 
@@ -123,3 +124,15 @@ def test_a_report_draws_the_error_of_the_model(ensemble, tmp_path):
     page = write_report(scores, real, new, tmp_path / "report").read_text()
     assert "error of the model" in page
     assert "more generation does not help there" in page
+
+
+def test_a_transform_to_a_normal_distribution_moves_with_weights():
+    rng = np.random.default_rng(4)
+    x = rng.uniform(size=4_000)
+    same, other = Rank().fit(x, rng), Rank().fit(x, rng)
+    latent = same.forward(x, rng)[:, 0]
+    assert same.reweighted(latent, np.ones(len(x)))(latent) == pytest.approx(latent, abs=1e-9)
+    moved = other.reweighted(latent, np.where(x < 0.5, 1.5, 0.5))(latent)
+    assert other.inverse(moved[:, None]) == pytest.approx(x, abs=1e-9)
+    drawn = other.inverse(rng.normal(size=(20_000, 1)))
+    assert (drawn < 0.5).mean() == pytest.approx(0.95 * 0.75 + 0.05 * 0.5, abs=0.01)

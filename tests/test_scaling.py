@@ -31,6 +31,23 @@ def test_starting_costs_once_per_job_and_submission_one_after_the_other(scaling)
     assert scaling.makespan([4.0] * 3, 5, scaling.Overhead(1.0, 2.0)) == 3.0 + 6.0
 
 
+def test_slots_are_matched_in_cycles_and_killed_jobs_begin_again(scaling):
+    pool = scaling.Overhead(0.0, 1.0, cycle_s=60.0, mib_per_s=10.0)
+    # both slots begin at 60 s, start in 1 s and read 2 x 5 MiB in 1 s; then one after the other
+    assert scaling.makespan([10.0] * 4, 2, pool, read_mib=5.0) == 60.0 + 2 * 12.0
+    often = scaling.Overhead(0.0, 1.0, killed=2)
+    assert scaling.makespan([10.0] * 2, 1, often) == 11.0 + 6.0 + 11.0
+
+
+@pytest.mark.parametrize(("preset", "rows", "pays"), [("fast", 10_000, 0), ("balanced", 10**6, 4)])
+def test_a_pool_pays_for_large_runs_only(scaling, preset, rows, pays):
+    found = scaling.whole_run(preset, rows, 12, 8, scaling.on_pool(scaling.Overhead()))
+    assert found["pays_beside_cores"] >= pays
+    assert (found["jobs"] == 1) == (preset == "fast")
+    assert pays or found["pays_beside_cores"] == 0
+    assert found["best_pool_s"] >= found["serial_s"] + found["step_s"]
+
+
 def test_more_slots_are_never_slower(scaling):
     seconds = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0] * 20
     spans = [scaling.makespan(seconds, slots, scaling.Overhead()) for slots in scaling.SLOTS]

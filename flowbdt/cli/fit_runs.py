@@ -11,7 +11,6 @@ import click
 
 from ..errors import ConfigError, InputError
 from . import options
-from .generate_events import describe_rejection
 from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
@@ -255,8 +254,8 @@ def _continue(path: Path, config: RunConfig) -> None:
 @options.quiet
 def show_command(run: Path) -> None:
     """Describe a run: settings, columns, trained steps."""
+    from ..generation.describe_flow import describe_flow
     from ..generation.trained_flow import Flow
-    from ..training.collect import explained
     from ..training.run_directory import RunDirectory, open_run
 
     source = open_run(run)
@@ -271,58 +270,4 @@ def show_command(run: Path) -> None:
         click.echo(source.unfinished())
         return
     flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
-    settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
-    booster, shares = settings.pop("booster"), [explained(step) for step in steps]
-    settings.pop("transforms", None)
-    lines = [
-        f"{run}: complete, digest {plan['digest'][:12]}",
-        *(
-            [f"ensemble of {len(flow.members)} replicas; what follows is of the first"]
-            * bool(flow.members)
-        ),
-        f"{plan['n_train']} training and {plan['n_valid']} validation events;"
-        f" {flow.n_evaluations} evaluations per trajectory{describe_rejection(flow)}",
-        "",
-        "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
-        "booster:   " + ", ".join(f"{k}={v}" for k, v in booster.items()),
-        "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
-        "",
-        f"closed form: {flow.preconditioner.describe()}",
-        *_first_line(flow.columns.get("first")),
-        "",
-        "columns:",
-        *(f"  {line}" for line in flow.transform.describe()),
-        "",
-        "step     time   trees   train rmse   validation rmse   trees explain",
-        *map(_step_line, steps, shares),
-    ]
-    idle = ", ".join(
-        f"{step['time']:.3g}" for step, share in zip(steps, shares, strict=True) if share <= 0
-    )
-    if idle:
-        lines += ["", f"the trees add nothing to the closed form at t = {idle}"]
-    if flow.draws_columns:
-        lines += ["", "drawn by a classifier   rounds   log loss   without trees"]
-        lines += map(_classifier_line, flow.manifest["classifiers"])
-    click.echo("\n".join(lines))
-
-
-def _first_line(name: str | None) -> list[str]:
-    if name is None:
-        return []
-    return [f"a mixture for each value of {name}: no trees of the steps, no rejection beside it"]
-
-
-def _classifier_line(one: dict[str, Any]) -> str:
-    return (
-        f"{one['name'][:22]:22s} {one['trees']:8d} {one['log_loss']:10.4f}"
-        f" {one['log_loss_without_trees']:15.4f}"
-    )
-
-
-def _step_line(step: dict[str, Any], share: float) -> str:
-    valid = float("nan") if step["valid_rmse"] is None else step["valid_rmse"]
-    return (
-        f"{step['step']:4d} {step['time']:8.4f} {step['trees']:7d} {step['train_rmse']:12.5f}"
-        f" {valid:17.5f} {share:14.3%}"
-    )
+    click.echo("\n".join(describe_flow(flow, f"{run}: complete")))

@@ -14,7 +14,7 @@ from . import options
 from .options import TABLES, bar, say
 
 if TYPE_CHECKING:
-    from ..generation.trained_flow import Flow
+    pass
 
 outside = click.option(
     "--outside",
@@ -72,6 +72,7 @@ def generate_command(
     **inputs: Any,
 ) -> None:
     """Generate new events with a trained run."""
+    from ..generation.describe_flow import describe_rejection
     from ..generation.input_rows import number_of_events
     from ..generation.sample_files import write_sample
     from ..generation.trained_flow import Flow
@@ -163,16 +164,6 @@ def _write_completed(
                 progress.update(block.n)
     times = f"{copies} times " if copies > 1 else ""
     say(f"{output}: {rows.n} rows, {times}completed given {record['given'] or 'nothing'}")
-
-
-def describe_rejection(flow: Flow) -> str:
-    """Return what rejection and cuts cost, in words; nothing if there are none."""
-    words = []
-    if flow.ratio is not None:
-        words.append(f"{flow.ratio.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees")
-    if len(flow.cuts):
-        words.append(f"{flow.required:.1%} meet require {flow.cuts.text}")
-    return f" ({', '.join(words)})" if words else ""
 
 
 FORMATS = {

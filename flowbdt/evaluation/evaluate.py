@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from ..tables.relations import Relation
 from .metrics import METRICS, Result
 from .metrics.classifier import MOST_EXPLAINED
 from .score_events import ComparedTables, score_events
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MetricNames = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
@@ -77,6 +80,26 @@ class Evaluation:
             return msgspec.convert(content, cls)
         except msgspec.ValidationError as error:
             raise FormatError(f"not a report of flowBDT: {error}") from error
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the scores as a DataFrame, farthest above the floor first.
+
+        Its columns are metric, column (None for the whole table), value, error, floor, floor_error
+        and excess, (value - floor) in combined standard errors; NaN without a floor.
+        """
+        import pandas as pd
+
+        names = ["metric", "column", "value", "error", "floor", "floor_error", "excess"]
+        rows = [
+            (r.name, r.column, r.value, r.error, r.floor, r.floor_error, r.excess)
+            for r in self.results
+        ]
+        frame = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[2:], float))
+        return frame.sort_values("excess", ascending=False, kind="stable", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        table = self.to_frame().to_html(index=False, float_format="{:.4g}".format, na_rep="-")
+        return f"<p>{self.headline()}</p>{table}"
 
     def worst_columns(self, name: str, count: int) -> list[str]:
         """Return at most ``count`` columns farthest above the floor in metric ``name``, in order.

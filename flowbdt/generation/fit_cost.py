@@ -18,6 +18,9 @@ from . import learn_rejection as rejection
 START_S = 3.0
 """CPU time to import everything, read a small table and find relations."""
 
+VALUE_NS = 1_300.0
+"""CPU time of a number of the table until it is latent."""
+
 TABLE_COPIES = 10
 """Numbers in float64 for each of a table: as read, latent and standardised, masks, parts of it."""
 
@@ -50,7 +53,8 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
     mixture, m = MixtureCost.of(plan), plan["n_latent"]
     usual, most, mib = (0.0, 0.0, 0.0) if mixture is None else mixture.fit()
     base = PROCESS_MIB + tables
-    parts = [Part("closed form", START_S + usual, START_S + most, base + mib)]
+    first = START_S + 1e-9 * VALUE_NS * n_rows * n_inputs(plan)
+    parts = [Part("closed form", first + usual, first + most, base + mib)]
     if m:
         seconds = [n_steps * one for one in step_seconds(plan)]
         parts.append(Part("steps", seconds[0], seconds[1], tables + step_cost(plan).memory_mib))
@@ -64,8 +68,8 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
         flow + row_s * (2 * rounds + ratio.PATIENCE) * (real + generated)
         for rounds in (min(n_rows // ROWS_PER_ROUND, ratio.MOST_ROUNDS), ratio.MOST_ROUNDS)
     )
-    numbers = (real + generated) * n_inputs(plan)  # in float64 twice, in float32 three times
-    return [*parts, Part("rejection", usual, most, base + 28 * numbers / MIB)]
+    numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 four times
+    return [*parts, Part("rejection", usual, most, base + 40 * numbers / MIB)]
 
 
 def describe_fit(plan: Mapping[str, Any], n_steps: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import atomic_files
 from ..errors import FormatError, IncompleteRun
 from . import run_directory
+from .numbered_jobs import last_line
 from .plan import write_tasks
 from .run_directory import RunDirectory
 from .task_files import check_planned
@@ -139,9 +140,3 @@ def _reason(run: RunDirectory, step: int, failures: dict[int, str]) -> tuple[str
     except FormatError as error:
         return str(error), newest
     return (last_line(newest), newest) if logs else None
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log, without the program's name; '' if there is none."""
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1].removeprefix("flowbdt: error: ") if lines else ""

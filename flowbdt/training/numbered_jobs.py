@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from .run_directory import RunDirectory
@@ -115,6 +116,12 @@ class JobKind(ABC):
 def name_of(number: int) -> str:
     """Return the four digits (or more) that files of a job are named after."""
     return f"{number:04d}"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log, without the program's name; '' if there is none."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1].removeprefix("flowbdt: error: ") if lines else ""
 
 
 def folder_mib(run: RunDirectory, name: str) -> float:

@@ -49,6 +49,7 @@ from ..tables.relative import check_relative, choose_relative, read_relative
 from ..tables.transforms import TableTransform
 from ..tables.turn import Turn
 from . import run_directory
+from .executors import EXECUTORS
 from .label_first import Label, choose_label, may_choose
 from .run_directory import RunDirectory
 from .task_files import FIELDS, is_planned_array
@@ -576,7 +577,10 @@ def _fitted(
     rows = closed_form_rows({**stored, "valid": valid})
     velocity = config.preconditioner if transform.n_latent else None
     if label is None:
-        closed_form = PRECONDITIONERS.build(velocity or "none").fit(seed=seed, **rows)
+        closed_form = PRECONDITIONERS.build(velocity or "none")
+        if isinstance(closed_form, MixturePreconditioner):
+            closed_form.n_threads = EXECUTORS.build(config.executor).threads_here
+        closed_form = closed_form.fit(seed=seed, **rows)
     else:
         codes, n_values = np.asarray(arrays["codes"])[:, 0], len(transform.skeleton.values[0])
         closed_form = MixturePreconditioner().fit_values(

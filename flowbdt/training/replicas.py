@@ -1,9 +1,10 @@
 """Plan an ensemble: runs of one table whose events count as often as a Poisson number says.
 
 Such replicas differ as models of other tables of the same size would (Poisson bootstrap). They
-share transforms and the number of Gaussians, which are found once: what another table would change
-of these is left out. All else is learned anew: the closed form in a few iterations from the shared
-one on, trees of the steps, classifiers of columns, and the rejection.
+share the choice of transforms and the number of Gaussians, which are found once: what another table
+would change of these is left out. Transforms to a normal distribution move with the weights, the
+closed form is fitted in a few iterations from the shared one on, and trees of the steps,
+classifiers of columns, and the rejection are learned anew.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..errors import ConfigError, RunError
 from ..flow import closed_form
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import derive, stream
+from ..tables.transforms import TableTransform
 from . import run_directory
 from .plan import Inputs, check_table, closed_form_rows, fit_table, make_plan
 from .run_directory import RunDirectory
@@ -70,9 +72,17 @@ def _bootstrapped(shared: dict[str, Any], seed: int) -> dict[str, Any]:
         if part.any() and not (counts * arrays["weight"])[part].any():
             counts[part] = 1.0  # of a few events
     arrays["weight"] = arrays["weight"] * counts
+    files = dict(shared["files"])
+    if "source" not in arrays:
+        content = atomic_files.parse_json(files["transform.json"], "transform.json")
+        transform = TableTransform.from_json(content)
+        with threadpool_limits(1, user_api="blas"):
+            moved = transform.reweighted(arrays["z"], ~valid, counts)
+        arrays["z"] = moved.astype(np.float32)
+        files["transform.json"] = atomic_files.json_bytes(transform.to_json())
     fitted = closed_form.from_bytes(shared["files"]["preconditioner.npz"])
     if isinstance(fitted, MixturePreconditioner):
         with threadpool_limits(1, user_api="blas"):
             fitted.refit(seed=derive(seed, "preconditioner"), **closed_form_rows(arrays))
-    files = {**shared["files"], "preconditioner.npz": fitted.to_bytes()}
+    files["preconditioner.npz"] = fitted.to_bytes()
     return {**shared, "arrays": arrays, "files": files}

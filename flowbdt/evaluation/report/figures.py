@@ -90,6 +90,12 @@ def column_pages(
     return [_page(group, real, samples, training, replicas=replicas) for group in groups]
 
 
+def column_figures(real: EventTable, generated: EventTable) -> list[Figure]:
+    """Return `column_pages` of one sample. Raises MissingExtra if matplotlib is not installed."""
+    with style.drawing():
+        return column_pages(real, {"generated": generated})
+
+
 def _page(
     names: tuple[str, ...],
     real: EventTable,

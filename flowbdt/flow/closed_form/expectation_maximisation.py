@@ -1,12 +1,15 @@
 """Fit a mixture of Gaussians by expectation and maximisation, with event weights and gaps.
 
 Variables may be missing (NaN): their part of the sums is taken in expectation, which is exact.
-All sums run over events in the order of the table, so equal input gives equal bytes.
+All sums run over events in the order of the table, block by block, whichever thread made those of a
+block: so equal input gives equal bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -53,10 +56,11 @@ Patterns = tuple[tuple[np.ndarray | slice, np.ndarray], ...]
 
 @dataclass(frozen=True)
 class StandardisedRows:
-    """Standardised rows y (n, p), NaN where missing, and their weight (n,)."""
+    """Standardised rows y (n, p), NaN where missing, their weight (n,), and threads to work on."""
 
     y: np.ndarray
     weight: np.ndarray
+    n_threads: int = 1
 
     @cached_property
     def patterns(self) -> Patterns:
@@ -65,7 +69,7 @@ class StandardisedRows:
 
     def take(self, rows: np.ndarray) -> StandardisedRows:
         """Return some of the rows."""
-        return StandardisedRows(self.y[rows], self.weight[rows])
+        return replace(self, y=self.y[rows], weight=self.weight[rows])
 
 
 def gap_patterns(missing: np.ndarray) -> Patterns:
@@ -122,27 +126,59 @@ def expectation(mixture: GaussianMixture, rows: StandardisedRows) -> tuple[np.nd
     for numbers, observed in rows.patterns:
         known = rows.y[numbers][:, observed], rows.weight[numbers]
         wide = not isinstance(mixture.covariances, Full) or observed.sum() > WIDE
-        part, likelihood = (_sums_near if wide else _sums_of_products)(mixture, *known, observed)
+        block, size = (_block_near, WIDE_ROWS) if wide else (_block_of_products, ROWS)
+        blocks = _Blocks(*known, size, rows.n_threads)
+        part, likelihood = blocks.sums(block(mixture, observed))
         sums += part if observed.all() else _with_gaps(part, mixture, observed)
         total += likelihood
     return sums, total / float(rows.weight.sum())
 
 
-def _sums_of_products(
-    mixture: GaussianMixture, y: np.ndarray, weight: np.ndarray, observed: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Return sums and total log-likelihood of rows without gaps, by two matrix products.
+Block = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]
+"""Sums (K, ...) and log-likelihood of rows (n, o) without gaps and of weights (n,)."""
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Rows (n, o) without gaps and their weights (n,), ``size`` rows at a time."""
+
+    y: np.ndarray
+    weight: np.ndarray
+    size: int
+    n_threads: int
+
+    def sums(self, of_block: Block) -> tuple[np.ndarray, float]:
+        """Return what a block gives, added up in the order of the rows."""
+        result, total = None, 0.0
+        for part, likelihood in self._each(of_block):
+            result = part if result is None else np.add(result, part, out=result)
+            total += likelihood
+        assert result is not None
+        return result, total
+
+    def _each(self, of_block: Block) -> Iterator[tuple[np.ndarray, float]]:
+        parts = [slice(low, low + self.size) for low in range(0, len(self.y), self.size)]
+        at_once = min(self.n_threads, len(parts))
+        if at_once == 1:
+            yield from (of_block(self.y[rows], self.weight[rows]) for rows in parts)
+            return
+        with ThreadPoolExecutor(at_once) as pool:  # numpy lets other threads work meanwhile
+            yield from pool.map(lambda rows: of_block(self.y[rows], self.weight[rows]), parts)
+
+
+def _block_of_products(mixture: GaussianMixture, observed: np.ndarray) -> Block:
+    """Return the function that makes the sums of a block of rows by two matrix products.
 
     Log densities are linear in the products of two of the variables (y, 1), and so are the sums.
     """
-    k, size = mixture.n_components, y.shape[1] + 1
+    k, size = mixture.n_components, int(observed.sum()) + 1
     form = _quadratic_forms(mixture, observed)
     upper = np.triu_indices(size)
     factor = np.where(upper[0] == upper[1], 1.0, 2.0) * form[:, upper[0], upper[1]]
-    products, sums, total = np.empty((len(upper[0]), ROWS)), np.zeros((k, len(upper[0]))), 0.0
-    for low in range(0, len(y), ROWS):
-        part = np.vstack([y[low : low + ROWS].T, np.ones(min(ROWS, len(y) - low))])
-        block, end = products[:, : part.shape[1]], 0
+
+    def of_block(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
+        part = np.vstack([y.T, np.ones(len(y))])
+        block, end = np.empty((len(upper[0]), ROWS))[:, : len(y)], 0
         for i in range(size):
             np.multiply(part[i], part[i:], out=block[end : end + size - i])
             end += size - i
@@ -150,13 +186,14 @@ def _sums_of_products(
         largest = share.max(axis=0)
         share -= largest
         np.exp(share, out=share)
-        density, times = share.sum(axis=0), weight[low : low + ROWS]
-        total += float((times * (np.log(density) + largest)).sum())
-        share *= times / density
-        sums += share @ block.T
-    full = np.empty((k, size, size))
-    full[:, upper[0], upper[1]] = full[:, upper[1], upper[0]] = sums
-    return full, total
+        density = share.sum(axis=0)
+        total = float((weight * (np.log(density) + largest)).sum())
+        share *= weight / density
+        sums, full = share @ block.T, np.empty((k, size, size))
+        full[:, upper[0], upper[1]] = full[:, upper[1], upper[0]] = sums
+        return full, total
+
+    return of_block
 
 
 def _quadratic_forms(mixture: GaussianMixture, observed: np.ndarray) -> np.ndarray:
@@ -174,26 +211,24 @@ def _quadratic_forms(mixture: GaussianMixture, observed: np.ndarray) -> np.ndarr
     return form
 
 
-def _sums_near(
-    mixture: GaussianMixture, y: np.ndarray, weight: np.ndarray, observed: np.ndarray
-) -> tuple[np.ndarray, float]:
+def _block_near(mixture: GaussianMixture, observed: np.ndarray) -> Block:
     """Return the same for many variables, where few components share an event."""
-    size = y.shape[1] + 1
     kernel = mixture.covariances.kernel(
         mixture.log_weights, mixture.means, density_problem(observed)
     )
-    sums, total = np.zeros((mixture.n_components, size, size)), 0.0
-    for low in range(0, len(y), WIDE_ROWS):
-        part, times = y[low : low + WIDE_ROWS], weight[low : low + WIDE_ROWS]
-        log_joint = kernel.log_joint(part)
+
+    def of_block(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
+        log_joint = kernel.log_joint(y)
         log_density = log_sum_exp(log_joint)
-        total += float((times * log_density).sum())
-        shares = (np.exp(log_joint - log_density[:, None]) * times[:, None]).T
-        part = np.hstack([part, np.ones((len(part), 1))])
+        shares = (np.exp(log_joint - log_density[:, None]) * weight[:, None]).T
+        part = np.hstack([y, np.ones((len(y), 1))])
+        sums = np.empty((len(shares), part.shape[1], part.shape[1]))
         for k, share in enumerate(shares):
             near = np.flatnonzero(share > NEGLIGIBLE)
-            sums[k] += (part[near].T * share[near]) @ part[near]
-    return sums, total
+            sums[k] = (part[near].T * share[near]) @ part[near]
+        return sums, float((weight * log_density).sum())
+
+    return of_block
 
 
 def _with_gaps(sums: np.ndarray, mixture: GaussianMixture, observed: np.ndarray) -> np.ndarray:

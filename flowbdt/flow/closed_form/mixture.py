@@ -74,6 +74,8 @@ class MixturePreconditioner(Preconditioner):
     shrinkage: NotNegative = 2.0
     max_iter: AtLeastOne = 100
     max_rows: AtLeastOne = 50_000
+    n_threads = 1
+    """Threads of the fit, which do not change it."""
     tags = None  # type: np.ndarray | None
     margins = None  # type: Margins | None
     """Of `fit_values`: to which value of the column drawn first each component belongs, (K,), and
@@ -82,7 +84,7 @@ class MixturePreconditioner(Preconditioner):
     def fit(self, z: np.ndarray, *, seed: int, **rows: Any) -> Self:
         from threadpoolctl import threadpool_limits
 
-        # on one thread: sums over threads depend on their number in the last digit
+        # each on one thread: sums over threads of BLAS depend on their number in the last digit
         with threadpool_limits(1, user_api="blas"):
             return self._fit(seed, *_joined(z, **rows))
 
@@ -99,7 +101,7 @@ class MixturePreconditioner(Preconditioner):
         shift, scale = standard(y, weight)
         # as many events as the weights are worth, so that their unit does not matter
         weight = weight * (weight.sum() / (weight**2).sum())
-        return StandardisedRows((y - shift) / scale, weight), shift, scale
+        return StandardisedRows((y - shift) / scale, weight, self.n_threads), shift, scale
 
     def _fit(self, seed: int, y: np.ndarray, weight: np.ndarray, layout: Layout) -> Self:
         self._layout = layout

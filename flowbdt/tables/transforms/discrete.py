@@ -468,6 +468,11 @@ class Mixed(ColumnTransform):
         smooth = self._inner.holds(values) & bool(self.shares[0])
         return np.isin(values, self.atoms) | smooth | bool(len(self.equal))
 
+    @property
+    def smooth(self) -> ColumnTransform:
+        """The transform of smooth values."""
+        return self._inner
+
     def resolved(self) -> dict[str, Any]:
         return {"name": self.name, **self.options(), "inner": self._inner.resolved()}
 

@@ -8,7 +8,7 @@ run and its neighbour has no interval, so nothing is generated in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ CHANCE = 1e-3
 """Chance of one atom more in a column without any."""
 TO_LIMIT = 1.0
 """Distance in z that the last interval before a limit is longer than its share of the rows."""
+LEFT = 0.05
+"""Part of a row's weight that stays as it was in `Rank.reweighted`."""
 _INSIDE = 1e-5
 """Share of an atom's interval left free at each end, so that rounding cannot leave it."""
 _NUDGE = 1e-11
@@ -163,6 +165,31 @@ class Rank(ColumnTransform):
         with np.errstate(over="ignore"):
             x = self.x[index] + (z - self.z[index]) * self._slope[index]
         return np.clip(x, self.x[0], self.x[-1])
+
+    def reweighted(self, latent: np.ndarray, weight: np.ndarray) -> Callable[..., np.ndarray]:
+        """Take over the distribution that latent values (n,) have with weights (n,) of mean 1.
+
+        Values of the column stay at their knots, which move. Returns the function that moves latent
+        values (k,) accordingly.
+        """
+        from scipy.special import ndtri
+
+        order, old = np.argsort(latent, kind="stable"), self.z.copy()
+        weight = weight[order].astype(np.float64)
+        rows, share = latent[order], (1 - LEFT) * weight / weight.mean() + LEFT
+        inside = (old > rows[0]) & (old < rows[-1])
+        if not inside.any():
+            return np.asarray
+        known = old[inside]
+        before, after = (
+            ndtri(np.interp(known, rows, (np.cumsum(w) - 0.5 * w) / w.sum()))
+            for w in (np.ones(len(rows)), share)
+        )
+        moved = old + np.interp(old, known, after - before)
+        steps = np.maximum(np.diff(moved), LEFT * np.diff(old))  # no gap that was not there
+        self.z = moved[0] + np.concatenate([[0.0], np.cumsum(steps)])
+        self._prepare()
+        return lambda z: np.interp(z, old, self.z)
 
     def resolved(self) -> dict[str, Any]:
         return {"name": self.name, **self.options(), "tails": dict(self.limited), "low": self.bound}

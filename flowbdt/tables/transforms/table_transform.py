@@ -25,6 +25,7 @@ from .column_fits import Column, ColumnFits
 from .discrete import Classified, Mixed, codes_of
 from .joint_transform import JointTransform
 from .patterns import Pattern, as_stored
+from .rank import Rank
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -153,6 +154,24 @@ class TableTransform:
         if joint == "auto":
             joint = "whiten" if latent.shape[1] <= MAX_WHITENED else "standardise"
         self._joint = JointTransform.build(joint).fit(self._filled(latent), weight)
+
+    def reweighted(self, z: np.ndarray, used: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Take over the distributions that columns have with other weights (n,); return z (n, m).
+
+        That is what transforms to a normal distribution ('rank') know; ``z`` are the latent events
+        so far, and ``used`` (n,), bool, are those that count.
+        """
+        latent, start = self.latent_of(z), 0
+        for column in self._all_columns:
+            width = 0 if column.transform is None else column.transform.n_latent
+            rank = (
+                column.transform.smooth if isinstance(column.transform, Mixed) else column.transform
+            )
+            if isinstance(rank, Rank):
+                values = latent[:, start]
+                latent[:, start] = rank.reweighted(values[used], weight[used])(values)
+            start += width
+        return self._joint.forward(latent)
 
     def _filled(self, latent: np.ndarray) -> np.ndarray:
         """Return latent columns (n, m) with draws from the known values where one is missing."""

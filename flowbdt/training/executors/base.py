@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import threading
 import traceback
@@ -21,6 +22,16 @@ from ..run_directory import RunDirectory
 Reports = Iterator[dict[str, Any]]
 
 
+def available_cpus() -> int:
+    """Return the CPUs this process may use (fewer than the machine has, in a batch job).
+
+    OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # then those of nested loops
+    return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
+
+
 class Executor(ABC):
     """Decides where jobs run, never what they do. Subclasses are dataclasses of their settings."""
 
@@ -31,6 +42,11 @@ class Executor(ABC):
     def jobs_here(self) -> int:
         """Number of jobs at a time in the memory of this machine."""
         return 0
+
+    @property
+    def threads_here(self) -> int:
+        """Threads for what is done in this process before and after the jobs."""
+        return available_cpus()
 
     @abstractmethod
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:

@@ -16,8 +16,8 @@ from ...registry import unknown
 from ...typed_settings import AtLeastOne, AtLeastZero
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, Reports, attempt_batch, failed
-from .local import available_cpus, last_bits
+from .base import EXECUTORS, Executor, Reports, attempt_batch, available_cpus, failed
+from .local import last_bits
 
 CLUSTERS = {
     "local": ("distributed", "LocalCluster"),

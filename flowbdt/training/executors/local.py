@@ -17,17 +17,15 @@ from ...errors import ConfigError
 from ...typed_settings import AtLeastOne, check_value
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, Reports, attempt_batch, attempt_job, failed
-
-
-def available_cpus() -> int:
-    """Return the CPUs this process may use (fewer than the machine has, in a batch job).
-
-    OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # then those of nested loops
-    return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
+from .base import (
+    EXECUTORS,
+    Executor,
+    Reports,
+    attempt_batch,
+    attempt_job,
+    available_cpus,
+    failed,
+)
 
 
 def checked_threads(n_threads: int | None) -> int:
@@ -64,6 +62,10 @@ class Serial(Executor):
     def jobs_here(self) -> int:
         return 1
 
+    @property
+    def threads_here(self) -> int:
+        return self.n_threads
+
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:
         for number in numbers:
             yield attempt_job(kind, str(run.path), number, self.n_threads)
@@ -89,6 +91,10 @@ class Joblib(Executor):
 
     @property
     def jobs_here(self) -> int:
+        return self.n_jobs
+
+    @property
+    def threads_here(self) -> int:
         return self.n_jobs
 
     def run(self, run: RunDirectory, numbers: Sequence[int], kind: JobKind = STEPS) -> Reports:

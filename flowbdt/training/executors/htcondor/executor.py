@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ....errors import JobWarning, RunError, plural
-from ...collect import last_line
-from ...numbered_jobs import STEPS, Batch, JobKind, name_of
+from ...numbered_jobs import STEPS, Batch, JobKind, last_line, name_of
 from ...run_directory import RunDirectory
 from ..base import EXECUTORS, Executor, Reports
 from ..local import last_bits
