@@ -1,15 +1,14 @@
-"""The methods of the unfolding study against closed forms, and its scores."""
+"""The methods of the unfolding study against closed forms, its scores and pseudo-experiments."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from experiments.unfolding import scores
+from experiments.unfolding import closure, pseudo_experiments, scores
 from experiments.unfolding.classical import (
     Trees,
     bayes_weights,
-    iterate_bayes,
     iterated_posteriors,
     omnifold,
 )
@@ -56,18 +55,6 @@ def test_bayes_in_bins_finds_a_shifted_gaussian():
     weight = bayes_weights(gen, sim, data, n_iterations=8)[:, 0]
     mean, error = weighted_mean(gen[:, 0], weight)
     assert abs(mean - SHIFT) < 5 * error
-
-
-def test_bayes_is_exact_where_the_detector_is_perfect():
-    found = iterate_bayes(np.diag([10.0, 20.0, 30.0]), np.array([7.0, 5.0, 3.0]), 1)
-    np.testing.assert_allclose(found, [7.0, 5.0, 3.0])
-
-
-def test_bayes_converges_to_the_inverse_of_the_response():
-    response = np.array([[0.8, 0.3], [0.2, 0.7]]) * [50.0, 50.0]
-    truth = np.array([30.0, 90.0])
-    data = response / response.sum(axis=0) @ truth
-    np.testing.assert_allclose(iterate_bayes(response, data, 400), truth, rtol=1e-6)
 
 
 def test_changed_prior_moves_exact_posteriors_to_the_truth():
@@ -172,3 +159,24 @@ def test_made_up_jets_have_the_columns_of_the_real_ones():
     assert table.cond.shape == (300, 6)
     multiplicity = table.column("multiplicity")
     np.testing.assert_array_equal(multiplicity, np.rint(multiplicity))
+
+
+def test_pseudo_experiments_draw_what_they_say():
+    inputs = pseudo_experiments.inputs(800, 1)
+    selected = inputs.data.n * (1 - pseudo_experiments.BACKGROUND)
+    assert inputs.background_weight.sum() == pytest.approx(inputs.data.n - selected, rel=0.2)
+    share = inputs.fakes.sum() / inputs.pass_reco.sum()
+    assert share == pytest.approx(pseudo_experiments.FAKES, rel=0.15)
+    truth = inputs.truth.x[inputs.pass_truth, 0]
+    at = np.abs(truth) < 0.1
+    assert inputs.pass_reco[inputs.pass_truth][at].mean() == pytest.approx(0.9, abs=0.06)
+    assert pseudo_experiments.expected(1000).sum() < 1000
+
+
+def test_flags_lose_and_invent_a_tenth():
+    table = made_up(4000, 1, 0.0)
+    quantiles = np.argsort(np.argsort(table.column("mass"))) / 4000
+    true, seen = closure.flags(table, quantiles, 1)
+    assert (~seen).mean() == pytest.approx(closure.LOST, abs=0.02)
+    assert (~true)[seen].mean() == pytest.approx(closure.FAKES, abs=0.02)
+    assert (true | seen).all()

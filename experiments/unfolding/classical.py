@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowbdt.physics.unfolding.bayes import iterate_bayes
+
 Ratio = Callable[[np.ndarray], np.ndarray]
 
 
@@ -160,33 +162,6 @@ def iterated_posteriors(
         weight = change.reshape(k, n) / change.reshape(k, n).mean(axis=0)
         found.append(weight)
     return found
-
-
-def iterate_bayes(response: np.ndarray, data: np.ndarray, n_iterations: int) -> np.ndarray:
-    """Return the truth histogram (t,) after some iterations of Bayes' theorem in bins.
-
-    Parameters
-    ----------
-    response : ndarray (r, t), simulated events by bin at detector and at particle level
-    data : ndarray (r,), events of the data by bin at detector level
-
-    Returns
-    -------
-    ndarray (t,), with the sum of ``data`` as far as its bins were simulated
-
-    References
-    ----------
-    G. D'Agostini, "A multidimensional unfolding method based on Bayes' theorem", Nucl. Instrum.
-    Meth. A 362 (1995) 487, eqs. 3 and 4, without inefficiency.
-    """
-    prior = response.sum(axis=0)
-    likelihood = np.divide(response, prior, out=np.zeros_like(response), where=prior > 0)
-    truth = prior * (data.sum() / prior.sum())
-    for _ in range(n_iterations):
-        folded = likelihood @ truth
-        seen = np.divide(data, folded, out=np.zeros_like(folded), where=folded > 0)
-        truth = truth * (likelihood.T @ seen)
-    return truth
 
 
 def bayes_weights(

@@ -82,6 +82,8 @@ def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = Non
             f"   {row['worth']:>5.3f}   {row['change']:>6.4f}"
             for row in record["tradeoff"]
         ]
+        if record["iterations"] == len(record["tradeoff"]):
+            lines.append("the largest number that was tried: more iterations may be better")
     lines.append("chi2 per bin at detector level, data against the result folded back:")
     closure: Mapping[str, float] = content["chi2 per bin at detector level"]
     lines += [f"  {name}: {value:.2f}" for name, value in closure.items()]
