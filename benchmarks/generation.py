@@ -45,6 +45,7 @@ from flowbdt.flow.paths import PATHS
 from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.native.engine import NativeFlow
+from flowbdt.generation.packed.array_file import file_bytes
 from flowbdt.generation.packed.pack_steps import SolverProgram, solver_program, step_arrays
 from flowbdt.generation.trained_flow import Flow, StepModel
 from flowbdt.physics import bundled
@@ -171,14 +172,16 @@ def compiled(contents: list[bytes], inputs: list[StepInputs]) -> Callable[[np.nd
     """Return the same flow compiled."""
     found = solver()
     trees = [forests(content)[0] for content in contents]
-    flow = NativeFlow(step_arrays(found, np.arange(N_STEPS), inputs, trees, 0), inputs)
+    flow = NativeFlow(
+        file_bytes(step_arrays(found, np.arange(N_STEPS), inputs, trees, 0)), lambda: inputs
+    )
     nothing = np.zeros((1, 0))
 
     def run(x: np.ndarray) -> np.ndarray:
         if len(x) > 1:
             return flow.run(x, None)
         one = x.copy()
-        flow.step_one(one, nothing)
+        flow.steps.walk(one, nothing)
         return one
 
     return run

@@ -7,6 +7,7 @@ adds which columns of a file to use, for the command line.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-import yaml
 
 from .atomic_files import to_plain
 from .errors import ConfigError
@@ -228,6 +228,8 @@ class ModelConfig:
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML."""
+        import yaml
+
         settings = {"format": FORMAT, **to_plain(dataclasses.asdict(self))}
         return yaml.safe_dump(settings, sort_keys=False)
 
@@ -284,13 +286,17 @@ class RunConfig(ModelConfig):
         return type(self).from_mapping(settings)
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2."""
+@functools.cache
+def _yaml_loader() -> Any:
+    """Return a loader of YAML in which 1e-3 is a number, as in YAML 1.2."""
+    import yaml
 
+    class Loader(yaml.SafeLoader):
+        pass
 
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+    number = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader
 
 
 def read_yaml_file(path: str | Path, what: str) -> Any:
@@ -304,8 +310,10 @@ def read_yaml_file(path: str | Path, what: str) -> Any:
 
 def read_yaml(content: str | bytes, what: str) -> Any:
     """Return YAML as plain values. Raises ConfigError that says what could not be read."""
+    import yaml  # not at every start: the program reads it seldom
+
     try:
-        return yaml.load(content, _Yaml)
+        return yaml.load(content, _yaml_loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         encoding = isinstance(error, UnicodeError | yaml.reader.ReaderError)
         hint = "; a file must be UTF-8 text" if encoding and isinstance(content, bytes) else ""

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from .evaluation.evaluate import Evaluation
 
+MOST_LOADED = 4
+"""Flows that a model keeps loaded, of different samplers, precisions and the like."""
+
 
 class FlowBDT(BaseEstimator):
     """Generative model of a table: flow matching with one multi-output booster per time.
@@ -225,11 +228,12 @@ class FlowBDT(BaseEstimator):
             settings[name] = settings[name] or {}
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
-    def _adopt(self, content: bytes) -> None:
-        """Take over a trained model from the bytes of a model file."""
+    def _adopt(self, content: bytes, flow: Flow | None = None) -> None:
+        """Take over a trained model from the bytes of a model file, and its flow if it is there."""
         self.archive_ = content
-        self.__dict__.pop("_loaded", None)
-        flow = self.flow()
+        self._loaded = {}
+        flow = flow or Flow(self._source(None))
+        self._loaded[self._loaded_as()] = flow
         self.seed_ = flow.seed
         self.n_evaluations_ = flow.n_evaluations
         self.acceptance_ = flow.acceptance
@@ -246,10 +250,27 @@ class FlowBDT(BaseEstimator):
     ) -> Flow:
         """Return the trained flow: its field, transform and steps. Raises NotFittedError.
 
-        Parameters as for `sample`. Without any, its step models stay loaded between calls.
+        Parameters as for `sample`. Its step models stay loaded between calls, those of the last few
+        ways to ask for it.
         """
         if not hasattr(self, "archive_"):
             raise NotFittedError("this FlowBDT is not fitted yet: call fit, or FlowBDT.load")
+        key = self._loaded_as(sampler, compiled, missing, precision, replica)
+        kept: dict[str, Flow] = self.__dict__.setdefault("_loaded", {})
+        if key not in kept:
+            options: dict[str, Any] = {
+                "compiled": compiled,
+                "missing": missing,
+                "precision": precision,
+            }
+            kept[key] = Flow(self._source(replica), sampler=sampler, **options)
+        flow = kept[key] = kept.pop(key)  # the last one asked for comes last
+        while len(kept) > MOST_LOADED:
+            del kept[next(iter(kept))]
+        return flow
+
+    def _source(self, replica: int | None) -> Source:
+        """Return the model, or one of an ensemble. Raises ConfigError if there is no such one."""
         source: Source = run_directory.open_file(Path("this model"), self.archive_)
         if replica is not None:
             members = source.members if isinstance(source, Replicas) else [source]
@@ -258,19 +279,18 @@ class FlowBDT(BaseEstimator):
                     f"this model has replicas 0 to {len(members) - 1}, not {replica!r}"
                 )
             source = members[replica]
-        if (sampler, compiled, missing, precision, replica) != (None, None, "keep", "double", None):
-            return Flow(
-                source,
-                sampler=sampler,
-                compiled=compiled,
-                missing=missing,
-                precision=precision,
-            )
-        loaded: Flow | None = getattr(self, "_loaded", None)
-        if loaded is None:
-            loaded = Flow(source)
-            self._loaded = loaded
-        return loaded
+        return source
+
+    @staticmethod
+    def _loaded_as(
+        sampler: Any = None,
+        compiled: Any = None,
+        missing: Any = "keep",
+        precision: Any = "double",
+        replica: Any = None,
+    ) -> str:
+        """Return what a flow with these options is kept under."""
+        return repr(atomic_files.to_plain([sampler, compiled, missing, precision, replica]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -540,14 +560,16 @@ class FlowBDT(BaseEstimator):
         Raises FormatError if it is truncated, damaged, foreign, of a newer format or unfinished.
         """
         source = run_directory.open_run(path)
+        if not Path(path).is_dir():  # in memory: the file may change
+            source = run_directory.open_file(Path(path), Path(path).read_bytes())
         flow = Flow(source)
         settings = dict(flow.settings)
         names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
         settings |= {"n_replicas": max(len(flow.members), 1), "random_state": flow.seed}
         model = cls(**{name: settings[name] for name in names if name in settings})
         if isinstance(source, Replicas):
-            model._adopt(source.archive_bytes())
+            model._adopt(source.archive_bytes(), flow)
         else:
-            model._adopt(run_directory.archive_bytes(source, flow.manifest))
+            model._adopt(run_directory.archive_bytes(source, flow.manifest), flow)
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
@@ -12,8 +12,18 @@ from .errors import ConfigError
 T = TypeVar("T")
 
 
+@functools.cache  # slow, and asked again and again
+def _parameters(entry: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class or function by name."""
+    if getattr(entry, "__init__", None) is object.__init__ and entry.__new__ is object.__new__:
+        return {}
+    return inspect.signature(entry).parameters
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> ConfigError:
     """Build the error for an unknown name: what came, the nearest known one, all known ones."""
+    import difflib  # only where something is wrong
+
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -66,7 +76,7 @@ class Registry(Generic[T]):
 
     def parameters(self, name: str) -> list[str]:
         """Return the names of the parameters that ``name`` takes."""
-        return list(inspect.signature(self.get(name)).parameters)
+        return list(_parameters(self.get(name)))
 
     def build(self, spec: str | Mapping[str, Any]) -> T:
         """Build an instance from ``"name"`` or ``{"name": ..., parameter: value}``."""
@@ -77,7 +87,7 @@ class Registry(Generic[T]):
             )
         arguments = dict(spec)
         entry = self.get(name := arguments.pop("name"))
-        allowed = inspect.signature(entry).parameters
+        allowed = _parameters(entry)
         for key in arguments:
             if key not in allowed:
                 raise unknown(f"parameter of {self.kind} {name!r}:", key, allowed)

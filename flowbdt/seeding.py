@@ -74,11 +74,8 @@ class RowNoise:
 
 def _in_blocks(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Return the blocks of rising row numbers (n,), and the places of the rows in each."""
-    blocks, starts = np.unique(rows // BLOCK, return_index=True)
-    return [
-        (int(block), rows_of_block % BLOCK)
-        for block, rows_of_block in zip(blocks, np.split(rows, starts[1:]), strict=True)
-    ]
+    starts = np.flatnonzero(np.diff(rows // BLOCK)) + 1  # np.unique would load masked arrays
+    return [(int(part[0]) // BLOCK, part % BLOCK) for part in np.split(rows, starts) if len(part)]
 
 
 def row_numbers(

@@ -36,7 +36,7 @@ from flowbdt.flow.solvers import integrate
 from flowbdt.generation.event_selection import MOST_ATTEMPTS
 from flowbdt.generation.export import write_cpp
 from flowbdt.generation.export.write_cpp import SOURCES, source
-from flowbdt.generation.packed.array_file import VERSION
+from flowbdt.generation.packed.array_file import DRAWN_VERSION, VERSION
 from flowbdt.generation.packed.model_arrays import model_bytes
 
 EVENTS = 1000
@@ -316,7 +316,8 @@ def test_another_sampler_is_exported_without_rejection(rejecting, tmp_path, libr
 
 
 def test_the_header_reads_the_version_that_is_written():
-    assert f"kVersion = {VERSION};" in source("flowbdt.hpp").read_text()
+    versions = f"kVersion = {VERSION}, kDrawnVersion = {DRAWN_VERSION};"
+    assert versions in source("flowbdt.hpp").read_text()
 
 
 def test_equal_models_give_equal_bytes(rejecting):

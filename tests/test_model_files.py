@@ -16,6 +16,7 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import FormatError, RunError
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
+from flowbdt.tables.formats import read_table
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
 
@@ -47,6 +48,30 @@ def test_save_and_load_give_the_same_events(tmp_path, fitted):
     again.save(tmp_path / "n.flowbdt")
     assert (tmp_path / "m.flowbdt").read_bytes() == (tmp_path / "n.flowbdt").read_bytes()
     assert again.get_params()["n_steps"] == 3
+
+
+def test_flows_of_other_options_are_kept_and_the_packed_arrays_used(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    loaded = FlowBDT.load(tmp_path / "m.flowbdt")
+    assert loaded.flow() is loaded.flow()
+    single = loaded.flow(precision="single")
+    assert single is loaded.flow(precision="single") is not loaded.flow()
+    assert loaded.flow(sampler={"n_steps": 3}) is not loaded.flow()
+    assert loaded.flow()._packed is not None
+    assert np.array_equal(*(m.sample(50, random_state=3) for m in (fitted, loaded)))
+
+
+def test_the_program_generates_from_a_file_with_few_imports(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    code = (
+        "import sys; from flowbdt.cli.main import main; assert main(sys.argv[1:]) == 0;"
+        "print(*{'pandas', 'xgboost', 'sklearn', 'scipy', 'yaml', 'tqdm'} & set(sys.modules))"
+    )
+    words = f"generate {tmp_path}/m.flowbdt -n 20 --seed 6 -q -o {tmp_path}/new.csv".split()
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    assert np.array_equal(read_table(tmp_path / "new.csv").x, fitted.sample(20, random_state=6))
 
 
 def test_load_reads_a_run_folder_as_well(tmp_path, jets):

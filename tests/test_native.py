@@ -150,13 +150,13 @@ def test_events_are_those_of_the_uncompiled_way(model):
 INSTRUCTIONS = ("plain", "avx2", "avx512")
 
 
-def walked(flow, n):
-    """Where the steps carry n points, the same ones for every n."""
-    x0 = np.random.default_rng(3).normal(size=(600, flow.n_latent))[:n]
-    names = flow.condition_names
-    cond = np.column_stack([np.arange(n) % 2, np.linspace(-1, 1, 600)[:n]]).astype(float)
+def walked(flow, n, first=0):
+    """Where the steps carry n points from the first on, the same ones for every n."""
+    x0 = np.random.default_rng(3).normal(size=(600, flow.n_latent))
+    cond = np.column_stack([np.arange(600) % 2, np.linspace(-1, 1, 600)]).astype(float)
     cond[::3, 1] = np.nan
-    return flow.compiled_flow.run(x0, cond if names else None)
+    rows = slice(first, first + n)
+    return flow.compiled_flow.run(x0[rows], cond[rows] if flow.condition_names else None)
 
 
 @pytest.mark.parametrize("precision", ["double", "single"])
@@ -168,8 +168,11 @@ def test_a_row_is_the_same_among_however_many_in_lanes(model, precision, monkeyp
         monkeypatch.setenv("FLOWBDT_LANES", name)
         # which of the others there are depends on the processor
         with nullcontext() if name == "plain" else suppress(InputError):
-            again = walked(flow_of(model, precision=precision), 600)
+            flow = flow_of(model, precision=precision)
+            again = walked(flow, 600)
             assert precision == "single" or again.tobytes() == whole.tobytes()
+            alone = [walked(flow, 1, k) for k in range(20)]  # components in lanes, not rows
+            assert np.vstack(alone).tobytes() == again[:20].tobytes()
 
 
 def test_lanes_walk_as_numpy_does_and_float32_is_close(model, request):

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,21 +125,10 @@ def test_arrays_that_another_release_packed_otherwise_are_not_used(fitted, tmp_p
 
 def test_one_event_that_is_lost_or_undefined_is_told(fitted):
     sampler = fitted.sampler(random_state=1)
-    flow = sampler._flow
-    generator = flow.generator
-
-    class Lost:
-        def step_one(self, x, cond):
-            x[:] = np.nan
-
-    class Undefined:
-        def inverse(self, z, cond, x):
-            return 1
-
-    flow.__dict__["generator"] = replace(generator, compiled_inverse=Undefined())
+    event = sampler._event
+    event.run = lambda: 1
     with pytest.warns(DataWarning, match="undefined in event 0"):
         sampler.one([0.0, 0.0])
-    flow.__dict__["generator"] = replace(generator, compiled_flow=Lost())
+    event.run = lambda: -1
     with pytest.warns(DataWarning, match="not finite"), pytest.raises(InputError, match="event 1"):
         sampler.one([0.0, 0.0])
-    flow.__dict__["generator"] = generator

@@ -14,7 +14,7 @@ import pytest
 from conftest import importorskip_format, mixed_table
 
 from flowbdt.errors import InputError, RunError
-from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.event_table import EventTable, cast
 from flowbdt.tables.formats import (
     FORMATS,
     TableWriter,
@@ -24,6 +24,8 @@ from flowbdt.tables.formats import (
     read_table,
     write_table,
 )
+from flowbdt.tables.formats.base import StoredColumns
+from flowbdt.tables.formats.csv import Csv
 from flowbdt.tables.formats.hdf5 import CHUNK
 
 ATTRIBUTES = {"run": "abc", "seed": 7, "evaluations": [30, 31], "cpu": 0.1, "ok": True, "x": None}
@@ -291,6 +293,23 @@ def test_plain_and_structured_npy_are_tables(tmp_path):
     records = np.array([(1.5, "a"), (2.5, "b")], dtype=[("pt", "f4"), ("kind", "U3")])
     np.save(tmp_path / "b.npy", records)
     assert list(read_table(tmp_path / "b.npy").typed("kind")) == ["a", "b"]
+
+
+def test_csv_bytes_are_those_of_pandas(tmp_path):
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=(40, 3)) * 10.0 ** rng.integers(-9, 9, (40, 3))] * 2)
+    x[::7, 0], x[::5, 1] = np.nan, -np.inf
+    x[:, 3:5] = rng.integers(0, 3, (40, 2))
+    names, texts = ("a", 'b "x", c', "c", "d", "e", "f"), ('q"o', "with, comma", "line\nbreak")
+    dtypes = ("float64", "float64", "float32", "int64", "int64", "bool")
+    stored = StoredColumns(
+        {name: cast(column, dtype) for name, column, dtype in zip(names, x.T, dtypes, strict=True)},
+        categories={"e": texts},
+    )
+    Csv().write_values(tmp_path / "ours.csv", stored)
+    frame = stored.to_frame(categories_as_texts=True)
+    frame.to_csv(tmp_path / "theirs.csv", index=False, lineterminator="\n")
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
 
 
 def test_csv_floats_survive_exactly(tmp_path):

@@ -57,7 +57,10 @@ CHAIN: dict[str, Any] = {
                 {
                     "columns": _jet(*SHAPE),
                     "conditions": WITHIN,
-                    "model": {"relative": {"Jet_mass": "ratio heavy"}},
+                    "model": {
+                        "relative": {"Jet_mass": "ratio heavy"},
+                        "require": ["Jet_mass < 0.35 * Jet_pt"],
+                    },
                 },
                 {"columns": _jet("btag", *FRACTIONS), "conditions": WITHIN},
             ],
@@ -114,7 +117,7 @@ def toy(n: int, seed: int) -> Events:
     columns = {"pt": seen, "eta": eta + rng.normal(0, 0.02, size), "phi": phi, "btag": tag}
     columns |= dict(zip(FRACTIONS, shares.T, strict=True))
     tracks = rng.binomial(number, 0.6)
-    columns |= {"nConstituents": number, "nTracks": tracks, "mass": mass * rng.normal(1, 0.1, size)}
+    columns |= {"nConstituents": number, "nTracks": tracks, "mass": mass * seen / pt}
     columns |= {"ptD": rng.beta(4, 8, size), "width": rng.beta(2, 20, size)}
     jets = Objects(
         np.bincount(gen.event[kept], minlength=n),

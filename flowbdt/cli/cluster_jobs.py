@@ -146,8 +146,8 @@ def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dic
     an unforeseen error also leaves its traceback on standard error.
     """
     from ..training.executors.base import reason
-    from ..training.executors.local import checked_threads
     from ..training.run_directory import RunDirectory
+    from ..training.threads import checked_threads
 
     if work.report(RunDirectory(path), number) is not None:
         return None

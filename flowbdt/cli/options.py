@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -214,11 +214,28 @@ def say(text: str) -> None:
         click.echo(text)
 
 
+class _NoBar:
+    """What a progress bar is where nobody looks; tqdm takes long to import."""
+
+    n = initial = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def update(self, n: int = 1) -> None: ...
+
+    def set_description(self, text: str) -> None: ...
+
+
 def bar(**settings: Any) -> Any:
-    """Return a tqdm progress bar, hidden when the command is quiet or no terminal is attached."""
+    """Return a progress bar, hidden when the command is quiet or no terminal is attached."""
+    if is_quiet() or not sys.stderr.isatty():
+        return _NoBar()
     from tqdm import tqdm
 
-    return tqdm(disable=is_quiet() or not sys.stderr.isatty(), leave=False, **settings)
+    return tqdm(leave=False, **settings)
 
 
 class EvaluationsCommand(click.Command):

@@ -234,5 +234,5 @@ def log_odds_of(
             return classifier, native_trees(trees, n_inputs).predict, trees
         except ConfigError as error:
             warn_slow(str(error))
-    classifier.booster.set_param({"nthread": n_threads})
+    classifier.set_threads(n_threads)
     return classifier, classifier.trees, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,21 +53,15 @@ def fit_replicas(
 def train_replicas(
     folder: str | PathLike[str], executor: Executor, on_report: OnReport | None = None
 ) -> Replicas:
-    """Train every missing step of a planned ensemble. Raises IncompleteRun if steps failed.
+    """Train every missing step of a planned ensemble, one replica after the other.
 
-    Replicas that jobs elsewhere train are all sent at once.
+    Raises IncompleteRun if steps failed.
     """
     whole = Replicas.of_folder(Path(folder))
-    runs = [RunDirectory(member.path) for member in whole.members]
-    left = [run for run in runs if not run.file("manifest.json").exists() or run.missing_steps()]
-    if executor.jobs_here or len(left) < 2:
-        for run in left:
+    for member in whole.members:
+        run = RunDirectory(member.path)
+        if run.missing_steps() or not run.file("manifest.json").exists():
             train(run, executor, on_report)
-    else:
-        with ThreadPoolExecutor(len(left)) as pool:
-            for _ in pool.map(lambda run: train(run, executor, on_report), left):
-                pass
-    for run in runs:
         learn_rejection(run)
     return whole
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files, seeding
 from ..errors import InputError
@@ -137,6 +136,8 @@ class SourcePoints:
         """Return points (k, m) of the rows start to stop; start must be that of a block."""
         low, high = int(span.start), int(span.stop)
         points = []
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
         with threadpool_limits(1, user_api="blas"):  # sums in one order
             for start in range(low, high, seeding.BLOCK):
                 rows = slice(start, min(start + seeding.BLOCK, high))

@@ -17,9 +17,9 @@ from .. import atomic_files
 from ..errors import ConfigError, DataWarning, FormatError
 from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
-from ..training.executors.local import checked_threads
 from ..training.run_directory import RunDirectory
 from ..training.stored_run import RejectionReport
+from ..training.threads import checked_threads
 from ..trees.density_ratio import DensityRatio
 from ..typed_settings import check_stored
 from .event_selection import at_rows

@@ -7,7 +7,6 @@ the core was not built, it loads the whole flow; the events are the same.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,37 +14,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import atomic_files, seeding
-from ..errors import FormatError, InputError
+from ..errors import InputError
 from ..tables.conditions import stored_scaling
 from ..training import run_directory
 from .event_selection import KEPT, MOST_ATTEMPTS, warn_of_events
 from .generate_rows import NOT_FINITE, UNDEFINED
 from .native import core
-from .packed.array_file import ALIGNMENT, is_current, read_array
+from .packed.array_file import ALIGNMENT, read_array
+from .packed.stored_arrays import require_sizes, stored_arrays
 
 if TYPE_CHECKING:
     from .trained_flow import Flow
 
 
-class PackedRatio:
-    """The rejection of single events."""
+class Compiled(NamedTuple):
+    """What single events are made with."""
 
-    def __init__(self, trees: core.Trees, ceiling: float) -> None:
-        self._trees, self._ceiling = trees, ceiling
-
-    def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Return whether to keep the event x (1, p), as `DensityRatio.keeps`."""
-        log_ratio = self._trees.predict(x)[0].astype(np.float64)
-        kept: np.ndarray = uniform * self._ceiling < np.exp(log_ratio)
-        return kept
-
-
-class PackedGenerator(NamedTuple):
-    """The compiled members of an `EventGenerator`, for one event at a time."""
-
-    compiled_flow: core.Steps
-    compiled_inverse: core.Columns
-    ratio: PackedRatio | None
+    steps: core.Steps
+    columns: core.Columns
+    ratio: core.Trees | None  # the trees of the rejection
+    ceiling: float  # of the ratio
 
 
 class PackedFlow:
@@ -60,18 +48,14 @@ class PackedFlow:
         self.scaling, self.condition_ranges = stored_scaling(columns)
         steps, inverse = core.Steps(memory, name), core.Columns(memory, name)
         n_cond, ratio = len(self.condition_names), None
-        same = [inverse.sizes[:3] == (self.n_latent, self.n_columns, n_cond)]
-        same += [(steps.m, steps.n_cond) == (self.n_latent, n_cond)]
+        require_sizes(inverse.sizes[:3], (self.n_latent, self.n_columns, n_cond), name)
+        require_sizes(steps.sizes[:2], (self.n_latent, n_cond), name)
         numbers = read_array(memory, "ratio.numbers", "float64")
-        if (numbers is not None) != bool(plan.get("rejection")):
-            same.append(False)
-        elif numbers is not None:
-            ratio = PackedRatio(core.Trees(memory, name, b"ratio"), float(numbers[0]))
-        if not all(same):
-            raise FormatError(
-                f"{name}: its packed arrays are of another model; save the model anew"
-            )
-        self.generator = PackedGenerator(steps, inverse, ratio)
+        require_sizes(numbers is not None, bool(plan.get("rejection")), name)
+        if numbers is not None:
+            ratio = core.Trees(memory, name, b"ratio")
+            require_sizes(ratio.shape, (self.n_columns + n_cond, 1), name)
+        self.compiled = Compiled(steps, inverse, ratio, 1.0 if numbers is None else numbers[0])
 
     @classmethod
     def of(cls, source: run_directory.Archive) -> PackedFlow | None:
@@ -79,24 +63,12 @@ class PackedFlow:
 
         Raises FormatError if they are damaged, or would lead out of their memory.
         """
-        memory = source.mapped(run_directory.PACKED)
-        if memory is None or core.why_not() or not is_current(memory):
-            return None
         what = str(source.path)
         manifest = atomic_files.parse_json(source.read("manifest.json"), what)
         stated = manifest.pop("packed", None) if isinstance(manifest, dict) else None
-        if stated is None:
-            return None
-        if stated != hashlib.sha256(memory).hexdigest():
-            raise FormatError(
-                f"{what}: {run_directory.PACKED} is damaged; copy the file or save it again"
-            )
-        if np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
-            return None  # another program packed the file anew
-        about = read_array(memory, "text.about", "uint8")
-        belongs = f"\0{atomic_files.digest(manifest)}\0".encode()
-        if about is None or not about.tobytes().endswith(belongs):
-            return None
+        memory = stored_arrays(source, manifest, stated)
+        if memory is None or np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
+            return None  # the latter: another program packed the file anew
         content = source.read("plan.json")
         if atomic_files.digest_bytes(content) != manifest["files"].get("plan.json"):
             return None  # the whole flow says what is damaged
@@ -184,15 +156,15 @@ class EventSampler:
         if flow.from_source:
             raise InputError("this model starts from source events: use sample(..., source=...)")
         self._flow, self.seed, self.row = flow, seed, first
-        self._rows: Any = None
-        if not isinstance(flow, PackedFlow):
-            rowwise = flow.generator.is_rowwise and not flow.derives and not flow.draws_columns
-            self._rows = None if rowwise and not flow.members else flow.rows
         self._names = flow.condition_names
-        self._z, self._x = np.zeros((1, flow.n_latent)), np.zeros((1, flow.n_columns))
-        self._cond, self._scaled = np.zeros((2, 1, len(self._names)))
-        self._columns = flow.scaling[: flow.n_columns]
+        compiled, self._forms = _compiled(flow)
         self._conditions = flow.scaling[flow.n_columns :]
+        self._event: core.Attempt | None = None
+        if compiled is not None:
+            columns = flow.scaling[: flow.n_columns]
+            self._event = core.Attempt(*compiled[:3], columns.centre, columns.scale)
+            self._ceiling = None if compiled.ratio is None else float(compiled.ceiling)
+        self._cond = np.zeros((1, len(self._names)))
         ranges = flow.condition_ranges
         unseen = ranges.unseen or [()] * len(self._names)
         self._limits = [
@@ -201,7 +173,6 @@ class EventSampler:
         ]
         known = enumerate(map(ranges.categories.get, self._names))
         self._codes = [(i, range(len(texts))) for i, texts in known if texts]
-        self._inputs = np.zeros((1, flow.n_columns + len(self._names)), dtype=np.float32)
         self._noise: list[_RowNumbers] = []
         self._accept: list[_RowNumbers] = []
 
@@ -235,48 +206,64 @@ class EventSampler:
                 self._limits = []  # one warning is enough
                 ranges = self._flow.condition_ranges
                 ranges.report(ranges.count_far(self._cond), 1, "warn")
-            self._scaled[:] = self._conditions.forward(self._cond)
         row, self.row = self.row, self.row + 1
-        if self._rows is not None:
-            self._x[:] = self._rows(self.seed, np.array([row]), self._cond if count else None)
-        else:
-            attempt = 0
-            self._attempt(row, attempt)
-            while not self._is_kept(row, attempt + 1):
-                attempt += 1
-                self._attempt(row, attempt)
-        event: np.ndarray = self._x[0]
-        return event
+        if self._event is None:
+            flow: Any = self._flow
+            event: np.ndarray = flow.rows(self.seed, np.array([row]), self._cond if count else None)
+            return event[0]
+        if count:
+            self._event.cond[:] = self._cond[0]
+            self._event.scaled[:] = self._conditions.forward(self._cond)[0]
+            if self._forms is not None:
+                self._event.form = self._forms(self._event.scaled)
+        attempt = 0
+        while not self._attempt(self._event, row, attempt):
+            attempt += 1
+        return self._event.x
 
-    def _attempt(self, row: int, attempt: int) -> None:
-        """Fill the event with that of one attempt."""
+    def _attempt(self, event: core.Attempt, row: int, attempt: int) -> bool:
+        """Make the event of one attempt; return False if it is rejected."""
         if attempt == len(self._noise):
-            keys, point = ((attempt,) if attempt else ()), self._z[0]
-            noise = _RowNumbers("standard_normal", point, self.seed, "sample", keys=keys)
+            keys = (attempt,) if attempt else ()
+            noise = _RowNumbers("standard_normal", event.z, self.seed, "sample", keys=keys)
             self._noise.append(noise)
         self._noise[attempt].fill(row)
-        generator: Any = self._flow.generator  # compiled as a whole
-        generator.compiled_flow.step_one(self._z, self._scaled)
-        if not math.isfinite(np.add.reduce(self._z[0])):
+        undefined = event.run()
+        if undefined < 0:
             warn_of_events(NOT_FINITE.format(f"event {row} is"))
             raise InputError(f"event {row} was carried beyond all numbers; it has no columns")
-        if generator.compiled_inverse.inverse(self._z, self._cond, self._x):
+        if undefined:
             warn_of_events(UNDEFINED.format(f"event {row}"))
-
-    def _is_kept(self, row: int, next_attempt: int) -> bool:
-        """Return False if the event is rejected."""
-        ratio = self._flow.generator.ratio
-        if ratio is None:
+        if self._ceiling is None:
             return True
-        if next_attempt == MOST_ATTEMPTS:
+        if attempt + 1 == MOST_ATTEMPTS:
             warn_of_events(KEPT.format(1))
             return True
-        while next_attempt > len(self._accept):
-            keys = (len(self._accept) + 1,)
-            self._accept.append(_RowNumbers("random", np.zeros(1), self.seed, "accept", keys=keys))
-        uniform = self._accept[next_attempt - 1]
-        uniform.fill(row)
-        d, inputs = self._x.shape[1], self._inputs
-        inputs[0, :d] = self._columns.forward(self._x[0])
-        inputs[0, d:] = self._scaled[0]
-        return bool(ratio.keeps(inputs, uniform.out)[0])
+        if attempt == len(self._accept):
+            uniform = _RowNumbers("random", np.zeros(1), self.seed, "accept", keys=(attempt + 1,))
+            self._accept.append(uniform)
+        self._accept[attempt].fill(row)
+        least, log_ratio = float(self._accept[attempt].out[0]) * self._ceiling, event.log_ratio[:1]
+        ratio = math.exp(min(float(log_ratio[0]), 700.0))
+        if abs(ratio - least) > 1e-9 * ratio:
+            return least < ratio
+        return bool(least < np.exp(log_ratio.astype(np.float64))[0])  # to the last bit, as for many
+
+
+def _compiled(flow: Flow | PackedFlow) -> tuple[Compiled | None, Any]:
+    """Return what makes single events, and what tells the closed form for known conditions.
+
+    The former is None where a flow does not make events one by one, the latter where the steps know
+    it.
+    """
+    if isinstance(flow, PackedFlow):
+        return flow.compiled, None
+    if flow.members:
+        return None, None
+    generator = flow.generator
+    steps, columns = generator.compiled_flow, generator.compiled_inverse
+    if steps is None or columns is None or flow.derives or flow.draws_columns:
+        return None, None
+    ratio = None if flow.ratio is None else flow.classifier
+    ceiling = 1.0 if flow.ratio is None else flow.ratio.ceiling
+    return Compiled(steps.steps, columns, ratio, ceiling), steps.form_handle

@@ -7,10 +7,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController, threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import ConfigError, FormatError, GridError, InputError, reading
@@ -30,11 +29,10 @@ from ..tables.event_table import EventTable, with_gaps
 from ..tables.expressions import Cuts, declared
 from ..tables.transforms import TableTransform
 from ..training import run_directory
-from ..training.executors.local import checked_threads
+from ..training.threads import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
-from .discrete_columns import DiscreteColumns, log_odds_of
 from .generate_rows import EventGenerator, ReplicaGenerator
 from .input_rows import (
     FileRows,
@@ -55,9 +53,12 @@ from .native.engine import (
     native_trees,
     warn_slow,
 )
-from .packed.array_file import Arrays, file_bytes
-from .packed.pack_discrete import discrete_arrays
+from .packed.array_file import Arrays, file_bytes, read_array
 from .packed.pack_steps import SolverProgram, solver_program, step_arrays
+from .packed.stored_arrays import require_sizes, stored_arrays
+
+if TYPE_CHECKING:
+    from .discrete_columns import DiscreteColumns
 
 TOGETHER = 500_000
 """Latent values of the events that are generated together, 4 MB. With rejection, a few events of
@@ -146,7 +147,7 @@ class Flow:
         self.source, self._n_threads = source, checked_threads(n_threads)
         self.fills = missing == "fill"
         self.manifest = run_directory.read_manifest(source)
-        self.manifest.pop("packed", None)  # of this file only
+        self._packed_hash = self.manifest.pop("packed", None)  # of this file only
         what = f"{source.path}: plan.json"
         plan = run_directory.present_plan(
             atomic_files.parse_json(self._checked("plan.json"), what), what
@@ -156,6 +157,7 @@ class Flow:
             warnings.simplefilter("ignore")  # of relations at the point where all is tried
             self._restore(plan)
         self.field = self._stepwise(sampler)
+        self._own_sampler = sampler is None
         if precision == "single":
             if compiled is False or not self._is_compilable:
                 raise ConfigError(
@@ -264,7 +266,16 @@ class Flow:
         return run_directory.REJECTION in self.manifest["files"]
 
     def _ratio(self) -> DensityRatio:
-        ratio = DensityRatio.from_bytes(self._checked(run_directory.REJECTION))
+        content = self._checked(run_directory.REJECTION)
+        packed = None if self._may_compile is False else self._packed
+        numbers = None if packed is None else read_array(packed, "ratio.numbers", "float64")
+        if packed is None or numbers is None:
+            ratio = DensityRatio.from_bytes(content)
+        else:  # what is packed tells all that is needed of it
+            table = read_array(packed, "ratio.table", "int64")
+            n_trees = 0 if table is None else int(table.reshape(-1, 7)[:, 0].sum())
+            about = float(numbers[0]), float(numbers[1]), n_trees, self.classifier.n_inputs
+            ratio = DensityRatio.stored(content, *about)
         counts = self.n_columns, len(self.condition_names), len(self.observables)
         if ratio.n_inputs != sum(counts):
             raise FormatError(
@@ -282,6 +293,11 @@ class Flow:
     @cached_property
     def classifier(self) -> Trees:
         """The trees of the rejection classifier in the core."""
+        if self._packed is not None:
+            trees = Trees(self._packed, HERE, b"ratio")
+            wanted = self.n_columns + len(self.condition_names)
+            require_sizes(trees.shape, (wanted, 1), str(self.source.path))
+            return trees
         return native_trees(*forests(self._checked(run_directory.REJECTION)))
 
     def _checked(self, name: str) -> bytes:
@@ -356,8 +372,15 @@ class Flow:
             return None
         single = self.precision == "single"
         try:
-            inputs = self._inputs_of_steps()[2]
-            return NativeFlow(self.step_arrays(), inputs, self._n_threads, single)
+            packed = self._packed if self._own_sampler else None
+            content = file_bytes(self.step_arrays()) if packed is None else packed
+            for step in () if packed is None else set(self.program()[1]):
+                self._model(step)  # the steps must be whole all the same
+            inputs = lambda: self._inputs_of_steps()[2]  # noqa: E731
+            flow = NativeFlow(content, inputs, self._n_threads, single)
+            wanted = self.n_latent, len(self.condition_names)
+            require_sizes((flow.m, flow.n_cond), wanted, str(self.source.path))
+            return flow
         except ConfigError as error:
             if single:
                 raise
@@ -368,6 +391,11 @@ class Flow:
     def _is_compilable(self) -> bool:
         return not (self.sampler.solver.stochastic or self.sampler.interpolate)
 
+    @cached_property
+    def _packed(self) -> memoryview | None:
+        """The packed arrays of a model file, if they can be used."""
+        return stored_arrays(self.source, self.manifest, self._packed_hash)
+
     def step_arrays(self) -> Arrays:
         """Return all steps as flat arrays. Raises ConfigError if they have no such form."""
         steps, places, inputs = self._inputs_of_steps()
@@ -377,7 +405,9 @@ class Flow:
 
     def _inputs_of_steps(self) -> tuple[np.ndarray, np.ndarray, list[StepInputs]]:
         """Return the step models, which one each evaluation asks, and their inputs."""
-        steps, places = np.unique(self.program()[1], return_inverse=True)
+        asked = self.program()[1]
+        steps = np.array(sorted(set(asked)))
+        places = np.searchsorted(steps, asked)
         return steps, places, [self.step_inputs(step) for step in steps]
 
     def program(self) -> tuple[SolverProgram, list[int]]:
@@ -390,7 +420,14 @@ class Flow:
     def compiled_inverse(self) -> Columns | None:
         """The compiled inverse transform; None if a column has none, or it is not wanted."""
         try:
-            return native_columns(self.transform) if self.compiled else None
+            if not self.compiled:
+                return None
+            if self._packed is None:
+                return native_columns(self.transform)
+            columns = Columns(self._packed, HERE)
+            wanted = self.n_latent, self.n_columns, len(self.condition_names)
+            require_sizes(columns.sizes[:3], wanted, str(self.source.path))
+            return columns
         except ConfigError:  # numpy does it nearly as fast for many events
             return None
 
@@ -445,6 +482,9 @@ class Flow:
         """What draws the discrete columns; None if there are none. Raises FormatError."""
         if not self.draws_columns:
             return None
+        from .discrete_columns import DiscreteColumns, log_odds_of  # not for numbers alone
+        from .packed.pack_discrete import discrete_arrays
+
         n_times, sizes = len(run_directory.trained_times(self.plan)), self.transform.skeleton.values
         n_known = len(self.condition_names) + len(self.transform.coordinates)
         n_seen = len(self.transform.numeric_places) + n_known
@@ -528,16 +568,23 @@ class Flow:
         rows of the sample. A block of ``block_rows`` is rounded up to whole blocks of noise; by
         default it has some megabytes.
         """
-        threads, size = ThreadpoolController(), self.group_rows(block_rows)
+        size = self.group_rows(block_rows)
         for low in range(span[0], span[1], size):
             high = min(low + size, span[1])
             rows = np.arange(low, high)
             values = None if cond is None else np.array(cond[low:high])
             points = None if start is None else np.asarray(start[low:high])
-            # small matrix products: more threads would spend their time waiting for each other
-            with threads.limit(limits=1, user_api="blas"):
+            with self._one_thread():
                 x = self.whole_generator.events(seed, rows, values, points)
             yield self.as_table(x, values)
+
+    def _one_thread(self) -> contextlib.AbstractContextManager[Any]:
+        """Limit matrix products to one thread: sums in one order, and they are small."""
+        if self.whole_generator.is_rowwise and not self.draws_columns:
+            return contextlib.nullcontext()  # there are none
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+        return threadpool_limits(1, user_api="blas")
 
     def group_rows(self, block_rows: int | None = None) -> int:
         """Return how many events are generated together, whole blocks of noise.
@@ -559,7 +606,7 @@ class Flow:
 
     def rows(self, seed: int, rows: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the events (k, d) of some rising row numbers (k,) and their conditions (k, c)."""
-        with threadpool_limits(1, user_api="blas"):  # as in `blocks`: sums in one order
+        with self._one_thread():
             return self.whole_generator.events(seed, rows, cond)
 
     def as_table(self, x: np.ndarray, cond: np.ndarray | None) -> EventTable:

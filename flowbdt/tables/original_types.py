@@ -30,6 +30,8 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
 
     Raises FormatError for an unknown type.
     """
+    if texts is None and not original:
+        return values
     import pandas as pd
 
     try:
@@ -38,7 +40,7 @@ def original_column(values: np.ndarray, texts: Sequence[str] | None, original: A
             codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)
             return pd.Categorical.from_codes(codes, pd.Index([False, True]), ordered=ordered)
         if texts is None:
-            return pd.array(values, dtype=original) if original else values
+            return pd.array(values, dtype=original)
         codes = np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64)
         known = category_values(texts, original)
         if "category of " in original:

@@ -270,7 +270,7 @@ class Archive:
     known = MEMBERS
 
     def __init__(self, path: str | Path, content: bytes | None = None) -> None:
-        self.path = Path(path)
+        self.path, self._content = Path(path), content
         try:
             self._zip = zipfile.ZipFile(path if content is None else io.BytesIO(content))
             members = self._zip.infolist()
@@ -312,11 +312,14 @@ class Archive:
 
         Raises FormatError if it is cut off.
         """
-        if name not in self._zip.namelist() or not self.path.is_file():
+        if name not in self._zip.namelist():
             return None
         info = self._zip.getinfo(name)
-        with open(self.path, "rb") as handle:
-            whole = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+        if self._content is not None:
+            whole = memoryview(self._content)
+        else:
+            with open(self.path, "rb") as handle:
+                whole = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
         head = whole[info.header_offset :][:30]
         start = (
             info.header_offset + 30 + sum(struct.unpack("<HH", bytes(head[26:]).ljust(4, b"\0")))
@@ -386,7 +389,7 @@ def open_run(path: str | PathLike[str]) -> Source:
 
 def open_file(path: Path, content: bytes | None = None) -> Archive | Replicas:
     """Open a model file, or its bytes, or that of an ensemble. Raises FormatError."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile):
+    with contextlib.suppress(Exception):  # `Archive` says what is wrong
         whole = zipfile.ZipFile(path if content is None else io.BytesIO(content))
         if ENSEMBLE in whole.namelist():
             return Replicas.of_file(path, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -228,6 +229,38 @@ def load_booster(content: bytes) -> tuple[xgb.Booster, CheckedBooster]:
     except (xgb.core.XGBoostError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FormatError(f"not an XGBoost model ({reason}); train it again") from error
+
+
+class BoosterOnDemand:
+    """A booster, or the UBJSON of one, which is read when it is first asked for.
+
+    Where the compiled core evaluates the trees, XGBoost need not even be imported.
+    """
+
+    def __init__(self, stored: xgb.Booster | bytes) -> None:
+        self._stored, self._n_threads = stored, 0
+
+    @functools.cached_property
+    def booster(self) -> xgb.Booster:
+        """The booster. Raises FormatError if it is damaged, or XGBoost refuses it."""
+        if not isinstance(self._stored, bytes):
+            return self._stored
+        booster, _ = load_booster(self._stored)
+        if self._n_threads:
+            booster.set_param({"nthread": self._n_threads})
+        return booster
+
+    def set_threads(self, n_threads: int) -> None:
+        """Set how many threads the booster uses; the result does not depend on it."""
+        self._n_threads = n_threads
+        if "booster" in vars(self) or not isinstance(self._stored, bytes):
+            self.booster.set_param({"nthread": n_threads})
+
+    def to_bytes(self) -> bytes:
+        """Return trees and attributes as UBJSON."""
+        if isinstance(self._stored, bytes):
+            return self._stored
+        return bytes(self._stored.save_raw("ubj"))
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:

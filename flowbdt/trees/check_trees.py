@@ -13,7 +13,6 @@ import re
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -119,12 +118,16 @@ def checked_booster(content: bytes) -> CheckedBooster:
     _require(
         isinstance(made_by, list) and len(made_by) == 3 and all(map(_is_count, made_by)), "version"
     )
-    return _learner(stored["learner"], KNOWN < tuple(made_by[:2]) <= _installed())
+    return _learner(
+        stored["learner"], tuple(made_by[:2]) > KNOWN and tuple(made_by[:2]) <= _installed()
+    )
 
 
 @functools.cache
 def _installed() -> tuple[int, ...]:
     """Return the version of XGBoost, major and minor."""
+    from importlib.metadata import version  # needed for files of an XGBoost that is not known
+
     return tuple(int(number) for number in re.findall(r"\d+", version("xgboost"))[:2])
 
 

@@ -12,7 +12,8 @@ from ..errors import FormatError
 from ..seeding import derive, row_uniform
 from ..tables.checks import relative_or_ones
 from .binned_rows import binned
-from .boosted_trees import load_booster
+from .boosted_trees import BoosterOnDemand
+from .check_trees import checked_booster
 from .xgboost_on_demand import xgb
 
 PARAMETERS = {
@@ -60,15 +61,16 @@ LARGE = Growth((3,), 150, 6, {"learning_rate": 0.3, "reg_lambda": 2.0})
 log loss of a column of default by .001 and takes half as many trees more."""
 
 
-class ValueClassifier:
+class ValueClassifier(BoosterOnDemand):
     """Classifier of the values of one column: log frequencies plus the trees of a booster.
 
     The trees are grown on all rows. How many there are is found by cross-validation, each fold
     being judged by trees that were grown on the others.
     """
 
-    def __init__(self, booster: xgb.Booster, log_frequencies: np.ndarray) -> None:
-        self.booster, self.log_frequencies = booster, log_frequencies
+    def __init__(self, stored: xgb.Booster | bytes, log_frequencies: np.ndarray) -> None:
+        super().__init__(stored)
+        self.log_frequencies = log_frequencies
         self.summary: dict[str, Any] = {}
         self.n_inputs: int | None = None  # of a stored classifier
 
@@ -120,14 +122,10 @@ class ValueClassifier:
         """Return what trees add to the log frequencies, (n, K) or flat, float32."""
         return np.asarray(self.booster.inplace_predict(inputs, predict_type="margin"))
 
-    def to_bytes(self) -> bytes:
-        """Return trees and frequencies as UBJSON."""
-        return bytes(self.booster.save_raw("ubj"))
-
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Restore from UBJSON whose hash was checked. Raises FormatError."""
-        booster, stored = load_booster(content)
+        stored = checked_booster(content)
         try:
             texts = stored.attributes["log_frequencies"].split()
             log_frequencies = np.array(texts, dtype=np.float32)
@@ -139,7 +137,7 @@ class ValueClassifier:
                 "a stored classifier of a column has another objective or other frequencies than"
                 " outputs; learn it again"
             )
-        classifier = cls(booster, log_frequencies)
+        classifier = cls(content, log_frequencies)
         classifier.n_inputs = stored.n_inputs
         return classifier
 

@@ -8,7 +8,6 @@ removes what it sees, in all columns together.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -18,7 +17,8 @@ from ..errors import FormatError
 from ..seeding import derive, split_mask
 from ..tables.checks import relative_or_ones
 from .binned_rows import binned
-from .boosted_trees import load_booster
+from .boosted_trees import BoosterOnDemand
+from .check_trees import checked_booster
 from .xgboost_on_demand import xgb
 
 PER_ROUND, RATE = 4, 0.2
@@ -50,23 +50,28 @@ kept than if one in five is. Never of less than 1: where few events are like rea
 would be kept with them."""
 
 
-class DensityRatio:
+class DensityRatio(BoosterOnDemand):
     """Ratio of densities real / generated from a boosted classifier, for rejection sampling.
 
     With equal total weights of both classes the log odds of the best classifier are
     log p_real(x) - log p_generated(x). Azadi et al., "Discriminator Rejection Sampling",
     arXiv 1810.06758, section 3.
+
+    ``acceptance`` is the share of generated events that is kept, ``n_trees`` the number of trees.
     """
 
-    def __init__(self, booster: xgb.Booster) -> None:
-        self._booster = booster
-        self.ceiling = float(booster.attr("ceiling") or 1.0)
-        self.acceptance = float(booster.attr("acceptance") or 1.0)
-        self.n_inputs: int | None = None  # of a stored classifier
-        self.log_ratio: Callable[[np.ndarray], np.ndarray] = functools.partial(
-            booster.inplace_predict, predict_type="margin"
-        )
+    n_inputs: int | None = None  # of a stored classifier
+
+    def __init__(
+        self, stored: xgb.Booster | bytes, ceiling: float, acceptance: float, n_trees: int
+    ) -> None:
+        super().__init__(stored)
+        self.ceiling, self.acceptance, self.n_trees = ceiling, acceptance, n_trees
+        self.log_ratio: Callable[[np.ndarray], np.ndarray] = self._log_ratio
         """(n, d) float32 -> (n,) or (n, 1) float32."""
+
+    def _log_ratio(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.booster.inplace_predict(x, predict_type="margin"))
 
     @classmethod
     def fit(
@@ -119,7 +124,7 @@ class DensityRatio:
         log_ratio = booster.inplace_predict(held_out, predict_type="margin")
         ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)))
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
-        return cls(booster)
+        return cls(booster, ceiling, acceptance, n_rounds * PER_ROUND)
 
     def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Return which events (n, d) to keep, bool (n,), from uniform random numbers (n,)."""
@@ -137,23 +142,10 @@ class DensityRatio:
         other.log_ratio = log_ratio
         return other
 
-    @property
-    def n_trees(self) -> int:
-        """Number of trees."""
-        return int(self._booster.num_boosted_rounds()) * PER_ROUND
-
-    def set_threads(self, n_threads: int) -> None:
-        """Set how many threads `keeps` uses; the result does not depend on it."""
-        self._booster.set_param({"nthread": n_threads})
-
-    def to_bytes(self) -> bytes:
-        """Return trees, ceiling and acceptance as UBJSON."""
-        return bytes(self._booster.save_raw("ubj"))
-
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Restore from UBJSON whose hash was checked. Raises FormatError."""
-        booster, stored = load_booster(content)
+        stored = checked_booster(content)
         try:
             ceiling, acceptance = (float(stored.attributes[k]) for k in ("ceiling", "acceptance"))
         except (KeyError, ValueError) as error:
@@ -162,13 +154,20 @@ class DensityRatio:
             raise FormatError(
                 "a stored classifier has another objective or more than one output; learn it again"
             )
+        return cls.stored(content, ceiling, acceptance, len(stored.outputs), stored.n_inputs)
+
+    @classmethod
+    def stored(
+        cls, content: bytes, ceiling: float, acceptance: float, n_trees: int, n_inputs: int
+    ) -> Self:
+        """Restore from UBJSON, unread, of which all this is known. Raises FormatError."""
         if not (0 < ceiling < np.inf and 0 < acceptance <= 1):
             raise FormatError(
                 "a stored classifier must have a ceiling above 0 and an acceptance from 0 to 1,"
                 f" not {ceiling!r} and {acceptance!r}"
             )
-        ratio = cls(booster)
-        ratio.n_inputs = stored.n_inputs
+        ratio = cls(content, ceiling, acceptance, n_trees)
+        ratio.n_inputs = n_inputs
         return ratio
 
 

@@ -25,7 +25,7 @@ from ..registry import unknown
 from ..seeding import split_mask
 from ..tables.event_table import EventTable, like_training
 from ..training import run_directory
-from ..training.executors.local import checked_threads
+from ..training.threads import checked_threads
 from . import sampler_space
 from .proposals import PastTrial, check_installed, propose
 from .search_space import Choice

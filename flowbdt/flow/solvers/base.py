@@ -212,7 +212,7 @@ def evaluation_times(
     solver: Solver, boundaries: Any, convention: Convention | None = None
 ) -> np.ndarray:
     """Return all times (T,) at which ``solver`` evaluates the field, sorted, each once."""
-    times = np.unique(np.asarray(evaluations(solver, boundaries, convention), dtype=np.float64))
+    times = np.sort(np.asarray(evaluations(solver, boundaries, convention), dtype=np.float64))
     return times[np.concatenate([[True], np.diff(times) > TOLERANCE])]
 
 

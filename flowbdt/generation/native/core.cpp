@@ -117,6 +117,20 @@ struct FlowbdtColumns {
   explicit FlowbdtColumns(detail::File&& from) : file(std::move(from)), way(file) {}
 };
 
+/// One attempt at a single event: the parts of its model, and where its numbers are; see core.py.
+struct FlowbdtAttempt {
+  FlowbdtSteps* steps;
+  const FlowbdtForm* form;  // or null
+  FlowbdtColumns* columns;
+  const FlowbdtTrees* ratio;              // or null
+  const double *centre, *scale;           // (d), of columns before the trees of the ratio
+  double* z;                              // (m), noise
+  const double *scaled, *cond;            // (c), scaled and in the units of the table
+  double* x;                              // (d)
+  float *inputs, *log_ratio;              // (d + c), (across), with a ratio
+  std::int64_t undefined;
+};
+
 struct FlowbdtDiscrete {
   detail::File file;
   detail::Discrete discrete{file};
@@ -175,6 +189,7 @@ CORE_API int flowbdt_open_trees(const char* part, const void* bytes, std::size_t
     quicken(trees->trees);
     sizes[0] = trees->trees.n_inputs();
     sizes[1] = trees->trees.n_outputs();
+    sizes[2] = trees->trees.across();
     *result = trees.release();
   });
 }
@@ -227,13 +242,60 @@ CORE_API void flowbdt_close_columns(FlowbdtColumns* part) { delete part; }
 CORE_API void flowbdt_close_discrete(FlowbdtDiscrete* part) { delete part; }
 CORE_API void flowbdt_close_showers(FlowbdtShowers* part) { delete part; }
 
+namespace {
+
+void walk(FlowbdtSteps* part, const FlowbdtForm* form, double* x, const double* cond,
+          std::size_t n) {
+  auto walker = part->walkers.take([&] { return part->walker(); });
+  walker->run(x, cond, n, form == nullptr ? nullptr : &form->form);
+  part->walkers.give_back(std::move(walker));
+}
+
+/// Returns how often a relation was undefined.
+std::size_t restore(FlowbdtColumns* part, const double* z, const double* cond, double* x,
+                    std::size_t n) {
+  const detail::Way& way = part->way;
+  if (cond == nullptr && way.needs_conditions())
+    throw ArgumentError("a relation reads conditions, got none");
+  auto memory = part->memory.take([&] { return std::make_unique<WayMemory>(way); });
+  std::size_t undefined = 0;
+  for (std::size_t r = 0; r < n; ++r)
+    undefined += way.restore(z + r * way.n_latent(),
+                             cond == nullptr ? nullptr : cond + r * way.n_conditions(),
+                             x + r * way.n_columns(), memory->latent.data(),
+                             memory->stack.data());
+  part->memory.give_back(std::move(memory));
+  return undefined;
+}
+
+}  // namespace
+
 /// Carries points x (n, m) in place; cond is (n, c), NaN where unknown. `form` may be null.
 CORE_API int flowbdt_walk(FlowbdtSteps* part, const FlowbdtForm* form, double* x,
                           const double* cond, std::size_t n) {
+  return guarded([&] { walk(part, form, x, cond, n); });
+}
+
+/// Makes x, and the logarithm of its ratio, of z, which is carried in place. `undefined` tells how
+/// often a relation was; -1, and nothing of x, if z comes out infinite or not a number.
+CORE_API int flowbdt_attempt(FlowbdtAttempt* at) {
   return guarded([&] {
-    auto walker = part->walkers.take([&] { return part->walker(); });
-    walker->run(x, cond, n, form == nullptr ? nullptr : &form->form);
-    part->walkers.give_back(std::move(walker));
+    const detail::Way& way = at->columns->way;
+    at->undefined = -1;
+    walk(at->steps, at->form, at->z, at->scaled, 1);
+    for (std::size_t j = 0; j < way.n_latent(); ++j)
+      if (!std::isfinite(at->z[j])) return;
+    at->undefined = static_cast<std::int64_t>(restore(at->columns, at->z, at->cond, at->x, 1));
+    if (at->ratio == nullptr) return;
+    constexpr double largest = std::numeric_limits<float>::max();
+    const std::size_t d = way.n_columns(), n = at->ratio->trees.n_inputs();
+    for (std::size_t j = 0; j < d; ++j) {
+      const double value = (at->x[j] - at->centre[j]) / at->scale[j];
+      at->inputs[j] = static_cast<float>(std::min(std::max(value, -largest), largest));  // NaN stays
+    }
+    for (std::size_t j = d; j < n; ++j) at->inputs[j] = static_cast<float>(at->scaled[j - d]);
+    at->ratio->trees.sum(0, at->ratio->trees.n_forests(), at->inputs, 1, n,
+                         has_gap(at->inputs, n), at->log_ratio);
   });
 }
 
@@ -257,19 +319,7 @@ CORE_API int flowbdt_predict(const FlowbdtTrees* part, const float* x, std::size
 /// units of the table; tells how often a relation was undefined.
 CORE_API int flowbdt_restore(FlowbdtColumns* part, const double* z, const double* cond, double* x,
                              std::size_t n, std::size_t* undefined) {
-  return guarded([&] {
-    const detail::Way& way = part->way;
-    if (cond == nullptr && way.needs_conditions())
-      throw ArgumentError("a relation reads conditions, got none");
-    auto memory = part->memory.take([&] { return std::make_unique<WayMemory>(way); });
-    *undefined = 0;
-    for (std::size_t r = 0; r < n; ++r)
-      *undefined += way.restore(z + r * way.n_latent(),
-                                cond == nullptr ? nullptr : cond + r * way.n_conditions(),
-                                x + r * way.n_columns(), memory->latent.data(),
-                                memory->stack.data());
-    part->memory.give_back(std::move(memory));
-  });
+  return guarded([&] { *undefined = restore(part, z, cond, x, n); });
 }
 
 /// Fills codes (n, q) from x (n, d), what else is known (n, k) and uniform numbers (q, n); enters

@@ -136,8 +136,6 @@ class Steps(Part):
         given = None if form is None else form.handle
         self._walk(self.handle, given, memory(x), memory(cond), len(x))
 
-    step_one = walk
-
 
 class Form(Part):
     """The closed form of some steps where just these conditions are known."""
@@ -194,6 +192,63 @@ class Columns(Part):
         counted = ctypes.byref(undefined)
         self._restore(self.handle, memory(z), given, memory(x), len(z), counted)
         return undefined.value
+
+
+class Attempt(ctypes.Structure):
+    """An attempt at a single event in one call, see `FlowbdtAttempt`: always the same memory.
+
+    Parameters
+    ----------
+    steps, columns : of a model
+    ratio : the trees of its rejection, which see the columns and then the conditions, or None
+    centre, scale : of the columns (d,), before these trees
+
+    Attributes
+    ----------
+    z : noise (m,), which is carried to its end
+    scaled, cond : conditions (c,), scaled and in the units of the table
+    x : the event (d,)
+    log_ratio : (1,), float32, with a ratio
+    """
+
+    _fields_ = (
+        *((name, POINTER) for name in ("_steps", "form", "_columns", "_ratio")),
+        *((f"_{n}", POINTER) for n in ("centre", "scale", "z", "scaled", "cond", "x")),
+        *((f"_{n}", POINTER) for n in ("inputs", "log_ratio")),
+        ("undefined", ctypes.c_int64),
+    )
+
+    def __init__(
+        self,
+        steps: Steps,
+        columns: Columns,
+        ratio: Trees | None,
+        centre: np.ndarray,
+        scale: np.ndarray,
+    ) -> None:
+        n_inputs, across = (0, 1) if ratio is None else (ratio.n_inputs, ratio.sizes[2])
+        d, c = columns.n_columns, steps.n_cond
+        reads = columns.n_cond if columns._takes_conditions else c
+        if (columns.m, reads) != (steps.m, c) or n_inputs not in (0, d + c):
+            raise InputError("steps, columns and ratio of one event must be of one model")
+        self.z, self.x, self.scaled, self.cond = map(np.zeros, (steps.m, d, c, c))
+        self.log_ratio = np.zeros(across, np.float32)
+        arrays = {
+            "centre": contiguous(centre, (d,), "centres"),
+            "scale": contiguous(scale, (d,), "scales"),
+            "inputs": np.zeros(n_inputs, np.float32),
+            **{n: getattr(self, n) for n in ("z", "x", "scaled", "cond", "log_ratio")},
+        }
+        parts = {"_steps": steps, "_columns": columns, "_ratio": ratio}
+        handles = {name: part and part.handle for name, part in parts.items()}
+        super().__init__(**handles, **{f"_{n}": a.ctypes.data for n, a in arrays.items()})
+        self._kept = arrays, parts  # as long as this is there
+        self._make, self._this = function("flowbdt_attempt", POINTER), ctypes.byref(self)
+
+    def run(self) -> int:
+        """Make the event; return how often a relation is undefined, -1 if the event is lost."""
+        self._make(self._this)
+        return int(self.undefined)
 
 
 class Discrete(Part):

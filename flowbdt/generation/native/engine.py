@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from ...flow.step_inputs import StepInputs
 from ...tables.transforms import TableTransform
 from ...trees.boosted_trees import BoostedTrees
 from ...trees.tree_arrays import Forest, forests
-from ..packed.array_file import Arrays, file_bytes, named
+from ..packed.array_file import file_bytes, named, read_array
 from ..packed.pack_columns import column_arrays
 from ..packed.pack_steps import form_arrays, pack_form, pack_trees
 from . import core
@@ -29,6 +28,9 @@ HERE = "this model"
 
 ROWS = 4096
 """Rows of one call, at most, if there are several threads."""
+
+FEWEST_ROWS = 128
+"""Rows for one thread, at least."""
 
 MOST_PATTERNS = 64
 """Patterns of known conditions whose closed forms are kept."""
@@ -94,22 +96,25 @@ class NativeFlow:
 
     Parameters
     ----------
-    arrays : of `pack_steps.step_arrays`
-    inputs : of each step model, for closed forms that the core cannot work out itself
+    content : the arrays of `pack_steps.step_arrays` as a file
+    inputs : returns those of each step model, for closed forms that the core cannot work out itself
     n_threads : threads for many rows
     single : in float32 instead of float64
     """
 
     def __init__(
         self,
-        arrays: Arrays,
-        inputs: Sequence[StepInputs],
+        content: core.Content,
+        inputs: Callable[[], Sequence[StepInputs]],
         n_threads: int = 1,
         single: bool = False,
     ) -> None:
-        self._steps = core.Steps(file_bytes(arrays), HERE, single)
-        self.m, self.n_cond = self._steps.m, self._steps.n_cond
-        self._asks = "mixture.means" not in arrays and bool(arrays["form.sizes"][0])
+        self.steps = core.Steps(content, HERE, single)
+        self.m, self.n_cond = self.steps.m, self.steps.n_cond
+        kind = read_array(content, "form.sizes", "int64")
+        self._asks = read_array(content, "mixture.means", "float64") is None and bool(
+            kind is not None and kind[0]
+        )
         self._inputs, self.n_threads = inputs, n_threads
         self._forms: dict[bytes, core.Form] = {}
 
@@ -121,14 +126,14 @@ class NativeFlow:
         if key not in self._forms:
             if len(self._forms) >= MOST_PATTERNS:
                 self._forms.pop(next(iter(self._forms)))
-            content = file_bytes(form_arrays(pack_form(self._inputs, observed)))
-            self._forms[key] = core.Form(content, HERE, self._steps)
+            content = file_bytes(form_arrays(pack_form(self._inputs(), observed)))
+            self._forms[key] = core.Form(content, HERE, self.steps)
         return self._forms[key]
 
-    def step_one(self, x: np.ndarray, cond: np.ndarray) -> None:
-        """Carry one point x (1, m) in place; cond is (1, c), c may be 0. Nothing is copied."""
-        form = self._form(np.isfinite(cond[0])) if self._asks else None
-        self._steps.walk(x, cond, form)
+    def form_handle(self, cond: np.ndarray) -> int | None:
+        """Return the core's closed form for one row of conditions (c,); None if it knows it."""
+        form = self._form(np.isfinite(cond)) if self._asks else None
+        return None if form is None else form.handle
 
     def run(self, x0: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return where the solver carries the points x0 (n, m); cond is (n, c) or None."""
@@ -148,13 +153,15 @@ class NativeFlow:
 
     def _carry(self, x: np.ndarray, cond: np.ndarray, form: core.Form | None) -> None:
         """Carry rows of one pattern, in place, on as many threads as there are to use."""
-        if self.n_threads == 1 or len(x) < 2 * self.n_threads:
-            self._steps.walk(x, cond, form)
+        if self.n_threads == 1 or len(x) < 2 * FEWEST_ROWS:
+            self.steps.walk(x, cond, form)
             return
-        size = min(ROWS, -(-len(x) // self.n_threads))
+        size = min(ROWS, max(FEWEST_ROWS, -(-len(x) // self.n_threads)))
 
         def carry(low: int) -> None:
-            self._steps.walk(x[low : low + size], cond[low : low + size], form)
+            self.steps.walk(x[low : low + size], cond[low : low + size], form)
+
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(self.n_threads) as pool:
             list(pool.map(carry, range(0, len(x), size)))

@@ -27,6 +27,10 @@ struct FormStep {
   const R* ending;    // (n_out): what comes out whatever the point is, or null
   const R* weights;   // (K), with `ending`
   std::size_t inner_size, output_size, n_gains;  // n_gains: 0 where the base is all
+  // The same for a single row, see `one`; null where there is no such form.
+  const R* inner_across;     // (K / L, sum over i of 2 + i, L): constant, and what each input adds
+  const R* constant_across;  // (K, filled up with minus infinity)
+  const R* output_across;    // pass by pass of kPass vectors of outputs: (K, rows, vectors, L)
   R turn[4];
   bool by_score;
 };
@@ -37,11 +41,15 @@ struct Form {
   Kind kind;
   std::size_t n_points, n_seen, n_inner, n_components, n_out;
   const std::int64_t* observed;  // (n_seen - n_points)
+  bool ready;                    // whether `one` can take it
   const FormStep<R>* steps;
 };
 
 /// Rows of a matrix are read in blocks of so many, the last of what is left.
 constexpr std::size_t kBlock = 4;
+
+/// Vectors of outputs that a single row computes together.
+constexpr std::size_t kPass = 4;
 
 /// Complete trees of one depth that add to the same outputs; see `TreeArrays`.
 struct Forest {
@@ -63,6 +71,7 @@ template <class R>
 struct Solver {
   std::size_t n_evaluations, n_slots, n_points, n_conditions, n_inputs, n_columns;
   const R *scale, *weight, *to_columns;
+  const R* columns_across;  // (n_points, n_columns filled up to whole vectors): to_columns, turned
   const std::int64_t *terms, *term, *slot, *step, *forests;
   const std::uint8_t* silent;
   bool latent, end_point, components;
@@ -72,10 +81,15 @@ struct Solver {
 /// independent of each other to the last bit. Memory `room` is 64-byte aligned, of this thread.
 template <class R>
 struct WalkKernels {
+  std::size_t lanes;
   std::size_t (*room)(const Solver<R>&, const Form<R>&, const Trees&);  // bytes
   /// Carries points x (n, m) in place; cond (n, c), NaN where unknown.
   void (*walk)(const Solver<R>&, const Form<R>&, const Trees&, double* x, const double* cond,
                std::size_t n, void* room);
+  /// Carries one point to the same bytes, with components and columns in lanes; `ready` forms only.
+  /// Returns false, and leaves the point as it is, if it comes out infinite or not a number.
+  bool (*one)(const Solver<R>&, const Form<R>&, const Trees&, double* x, const double* cond,
+              void* room);
 };
 
 struct Kernels {

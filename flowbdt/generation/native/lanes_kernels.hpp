@@ -337,35 +337,74 @@ struct TreeRoom {
   std::uint8_t* chosen;   // (4, kCompared)
 };
 
-inline bool beyond(const Trees& trees, std::size_t node, const float* x, std::size_t stride) {
-  const float value = x[trees.feature[node] * stride];
-  return (value >= trees.threshold[node]) | ((value != value) & (trees.missing[node] != 0));
+template <int W>
+struct Some;
+template <>
+struct Some<16> {
+  typedef float Floats __attribute__((vector_size(64)));
+};
+template <>
+struct Some<8> {
+  typedef float Floats __attribute__((vector_size(32)));
+};
+template <>
+struct Some<4> {
+  typedef float Floats __attribute__((vector_size(16)));
+};
+template <>
+struct Some<1> {
+  using Floats = float;
+};
+
+/// Adds the leaves of `Count` trees to a row, tree by tree; W numbers at a time.
+template <int Count, int W>
+inline void add_to_row(const float* const* leaf, std::size_t width, float* sums) {
+  using Part = typename Some<W>::Floats;
+  for (std::size_t o = 0; o < width; o += W) {
+    Part own = at<Part>(sums + o);
+#pragma GCC unroll 8
+    for (int q = 0; q < Count; ++q) own += at<Part>(leaf[q] + o);
+    put(sums + o, own);
+  }
 }
 
-inline void add_leaf(float* sums, const float* leaf, std::size_t width) {
-  for (std::size_t o = 0; o < width; ++o) sums[o] += leaf[o];
+/// Adds the leaves of `Count` trees from number t on to a row; the trees are walked side by side,
+/// none waits for another.
+template <bool Gaps, int Count>
+inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, const float* x,
+                      std::size_t stride, float* sums) {
+  const std::size_t size = std::size_t{1} << forest.depth, width = forest.padded;
+  const std::size_t first = forest.nodes + t * size;
+  std::size_t k[Count] = {};
+  for (std::size_t d = 0; d < forest.depth; ++d)
+#pragma GCC unroll 8
+    for (int q = 0; q < Count; ++q) {
+      const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
+      const float value = x[trees.feature[node] * stride];
+      bool beyond = value >= trees.threshold[node];
+      if (Gaps) beyond |= (value != value) & (trees.missing[node] != 0);
+      k[q] |= static_cast<std::size_t>(beyond) << d;
+    }
+  const float* leaf[Count];
+  for (int q = 0; q < Count; ++q)
+    leaf[q] = trees.leaves + forest.leaves + ((t + q) * size + k[q]) * width;
+  if (width % 4 == 0) add_to_row<Count, 4>(leaf, width, sums);
+  else add_to_row<Count, 1>(leaf, width, sums);
 }
 
-/// Adds a forest's leaves row by row; trees are walked side by side, none waits for another.
+/// Adds a forest's leaves row by row.
+template <bool Gaps>
 void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
                  std::size_t n, float* total) {
-  constexpr std::size_t group = 8;
-  const std::size_t size = std::size_t{1} << forest.depth;
-  for (std::size_t r = 0; r < n; ++r)
-    for (std::size_t t = 0; t < forest.n_trees; t += group) {
-      const std::size_t count = forest.n_trees - t < group ? forest.n_trees - t : group;
-      const std::size_t first = forest.nodes + t * size;
-      std::size_t k[group] = {};
-      for (std::size_t d = 0; d < forest.depth; ++d)
-        for (std::size_t q = 0; q < count; ++q) {
-          const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
-          k[q] |= static_cast<std::size_t>(beyond(trees, node, x + r, stride)) << d;
-        }
-      for (std::size_t q = 0; q < count; ++q)
-        add_leaf(total + r * trees.across + forest.first,
-                 trees.leaves + forest.leaves + ((t + q) * size + k[q]) * forest.padded,
-                 forest.padded);
-    }
+  for (std::size_t r = 0; r < n; ++r) {
+    float* sums = total + r * trees.across + forest.first;
+    std::size_t t = 0;
+    for (; t + 8 <= forest.n_trees; t += 8)
+      add_trees<Gaps, 8>(trees, forest, t, x + r, stride, sums);
+    for (; t + 4 <= forest.n_trees; t += 4)
+      add_trees<Gaps, 4>(trees, forest, t, x + r, stride, sums);
+    for (; t < forest.n_trees; ++t) add_trees<Gaps, 1>(trees, forest, t, x + r, stride, sums);
+  }
 }
 
 #if (LANES_BYTES == 64 && defined(__AVX512BW__)) || (LANES_BYTES == 32 && defined(__AVX2__))
@@ -467,31 +506,11 @@ inline void compare(const Trees& trees, std::size_t first, std::size_t size, con
   }
 }
 
-template <int W>
-struct Some;
-template <>
-struct Some<16> {
-  typedef float Floats __attribute__((vector_size(64)));
-};
-template <>
-struct Some<8> {
-  typedef float Floats __attribute__((vector_size(32)));
-};
-template <>
-struct Some<4> {
-  typedef float Floats __attribute__((vector_size(16)));
-};
-template <>
-struct Some<1> {
-  using Floats = float;
-};
-
 /// Adds leaves of `count` trees to each row, tree by tree; W numbers at a time.
 template <int Count, int W>
 inline void add_leaves(const float* leaves, std::size_t size, std::size_t width,
                        const std::uint8_t* chosen, std::size_t n, std::size_t across,
                        float* total) {
-  using Part = typename Some<W>::Floats;
   for (std::size_t place = 0; place < kCompared; ++place) {
     const std::size_t row = row_of(place);
     if (row >= n) continue;
@@ -499,13 +518,7 @@ inline void add_leaves(const float* leaves, std::size_t size, std::size_t width,
 #pragma GCC unroll 4
     for (int q = 0; q < Count; ++q)
       leaf[q] = leaves + (q * size + chosen[q * kCompared + place]) * width;
-    float* sums = total + row * across;
-    for (std::size_t o = 0; o < width; o += W) {
-      Part own = at<Part>(sums + o);
-#pragma GCC unroll 4
-      for (int q = 0; q < Count; ++q) own += at<Part>(leaf[q] + o);
-      put(sums + o, own);
-    }
+    add_to_row<Count, W>(leaf, width, total + row * across);
   }
 }
 
@@ -574,9 +587,10 @@ void add_forests(const Trees& trees, std::size_t begin, std::size_t end, const f
       continue;
     }
 #endif
-    add_by_node(trees, forest, x, stride, n, total);
+    if (gaps) add_by_node<true>(trees, forest, x, stride, n, total);
+    else add_by_node<false>(trees, forest, x, stride, n, total);
   }
-  (void)gaps, (void)room;
+  (void)room;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -759,7 +773,7 @@ template <class R>
 std::size_t walk_room(const Solver<R>& solver, const Form<R>& form, const Trees& trees) {
   Parts parts(nullptr);
   WalkRoom<R> room(solver, form, trees, parts);
-  return parts.used();
+  return parts.used();  // of a single row it is less
 }
 
 template <class R>
@@ -785,6 +799,241 @@ void walk(const Solver<R>& solver, const Form<R>& form, const Trees& trees, doub
       for (std::size_t j = 0; j < m; ++j)
         points[r * m + j] = static_cast<double>(room.x[j * kRows + r]);
   }
+}
+
+// ---------------------------------------------------------------------------------------------
+// A single row: components, outputs and columns are in the lanes. Each number is computed by the
+// same operations in the same order as in a vector of rows: sums over components go one by one.
+
+template <class R>
+constexpr std::size_t filled_up(std::size_t n) {
+  return (n + kLanes<R> - 1) / kLanes<R> * kLanes<R>;
+}
+
+template <class R>
+struct OneRoom {
+  R *x, *slots, *seen, *inner, *joint, *out;
+  float *inputs, *total;
+
+  OneRoom(const Solver<R>& solver, const Form<R>& f, const Trees& t, Parts& parts) {
+    const std::size_t m = filled_up<R>(solver.n_points);
+    parts.take(x, m);
+    parts.take(slots, solver.n_slots * m);
+    parts.take(seen, f.n_seen);
+    parts.take(inner, filled_up<R>(f.n_components) * (1 + f.n_inner));
+    parts.take(joint, filled_up<R>(f.n_components));
+    parts.take(out, filled_up<R>(f.n_out));
+    parts.take(inputs, solver.n_inputs + 2 * kLanes<R>);
+    parts.take(total, t.across);
+  }
+};
+
+/// Fills the inner variables of G groups of components, and log(weight) + log p of each.
+template <class R, int G>
+inline void joints_of_one(const Form<R>& form, const FormStep<R>& step, std::size_t group,
+                          const OneRoom<R>& room, Vector<R>* top) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  const std::size_t n = form.n_inner, size = n * (n + 3) / 2 * lanes, across = (1 + n) * lanes;
+  const R* p = step.inner_across + group * size;
+  R* own = room.inner + group * across + lanes;
+  V squares[G] = {};
+  for (std::size_t i = 0; i < n; ++i, own += lanes) {
+    V a[G];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) a[g] = at<V>(p + g * size);
+    p += lanes;
+    for (std::size_t j = 0; j <= i; ++j, p += lanes) {
+      const V x = splat(room.seen[j]);
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) a[g] = plus_product(a[g], at<V>(p + g * size), x);
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) {
+      put(own + g * across, a[g]);
+      squares[g] = plus_product(squares[g], a[g], a[g]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) {
+    const std::size_t k = (group + g) * lanes;
+    const V joint = plus_product(at<V>(step.constant_across + k), splat(R(-0.5)), squares[g]);
+    put(room.joint + k, joint);
+    *top = joint > *top ? joint : *top;
+  }
+}
+
+/// Fills `room.inner` with weights, of the largest one, and inner variables times them; returns the
+/// sum of the weights.
+template <class R>
+R weigh_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  const std::size_t n = form.n_inner, size = form.n_components;
+  const std::size_t groups = (size + lanes - 1) / lanes;
+  const V least = splat(Vectors<R>::least);
+  V top = splat(static_cast<R>(-__builtin_inf()));
+  std::size_t g = 0;
+  for (; g + 4 <= groups; g += 4) joints_of_one<R, 4>(form, step, g, room, &top);
+  for (; g < groups; ++g) joints_of_one<R, 1>(form, step, g, room, &top);
+  for (std::size_t l = 1; l < lanes; ++l) top[0] = top[l] > top[0] ? top[l] : top[0];
+  const V largest = splat(top[0]);
+  R* own = room.inner;
+  for (std::size_t k = 0; k < size; k += lanes, own += (1 + n) * lanes) {
+    const V below = at<V>(room.joint + k) - largest;
+    const V weight = exponential<R>(below > least ? below : least);
+    put(own, weight);
+    for (std::size_t i = 1; i <= step.n_gains; ++i)
+      put(own + i * lanes, at<V>(own + i * lanes) * weight);
+  }
+  R sum = 0;
+  for (std::size_t k = 0; k < size; ++k)
+    sum += room.inner[k / lanes * (1 + n) * lanes + k % lanes];
+  return sum;
+}
+
+/// Adds `rows` rows, of component and inner variable, to N vectors of outputs.
+template <class R, int N>
+inline const R* add_rows(const R* p, const R* own, std::size_t rows, Vector<R>* a) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  for (std::size_t i = 0; i < rows; ++i, own += lanes, p += N * lanes) {
+    const V c = splat(*own);
+#pragma GCC unroll 4
+    for (int q = 0; q < N; ++q) a[q] = plus_product(a[q], at<V>(p + q * lanes), c);
+  }
+  return p;
+}
+
+/// Computes N vectors of outputs. Of a score (`Triangle`) those from `low` on, to which the inner
+/// variables from this number on add.
+template <class R, int N, bool Triangle>
+inline const R* output_pass(const Form<R>& form, const FormStep<R>& step, const R* p,
+                            std::size_t low, const OneRoom<R>& room) {
+  using V = Vector<R>;
+  constexpr std::size_t lanes = kLanes<R>;
+  const std::size_t last = 1 + step.n_gains, first = Triangle ? 1 + low : 0;
+  V a[N] = {};
+  for (std::size_t k = 0; k < form.n_components; ++k) {
+    const R* own = room.inner + k / lanes * (1 + form.n_inner) * lanes + k % lanes + first * lanes;
+    std::size_t rows = last - first;
+    if (Triangle) {
+      const auto some = [&](std::size_t left) { return left < lanes ? left : lanes; };
+      if (N > 1) p = add_rows<R, 1>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
+      if (N > 2) p = add_rows<R, 2>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
+      if (N > 3) p = add_rows<R, 3>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
+    }
+    p = add_rows<R, N>(p, own, rows, a);
+  }
+#pragma GCC unroll 4
+  for (int q = 0; q < N; ++q) put(room.out + low + q * lanes, a[q]);
+  return p;
+}
+
+template <class R, bool Triangle>
+void outputs_of_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room) {
+  constexpr std::size_t lanes = kLanes<R>;
+  const R* p = step.output_across;
+  for (std::size_t low = 0; low < form.n_out; low += kPass * lanes)
+    switch ((form.n_out - low + lanes - 1) / lanes) {
+      case 1: p = output_pass<R, 1, Triangle>(form, step, p, low, room); break;
+      case 2: p = output_pass<R, 2, Triangle>(form, step, p, low, room); break;
+      case 3: p = output_pass<R, 3, Triangle>(form, step, p, low, room); break;
+      default: p = output_pass<R, 4, Triangle>(form, step, p, low, room);
+    }
+}
+
+/// The closed form's part of the velocity of one row, and what trees see of it.
+template <class R>
+void closed_part_of_one(const Form<R>& form, std::size_t s, const double* cond, R* velocity,
+                        float* ends, float* weights, const OneRoom<R>& room) {
+  constexpr std::size_t lanes = kLanes<R>;
+  const FormStep<R>& step = form.steps[s];
+  const std::size_t m = form.n_points, last = form.n_out - m;
+  R share = 0;
+  if (step.ending == nullptr) {
+    for (std::size_t j = 0; j < form.n_seen; ++j)
+      room.seen[j] =
+          (j < m ? room.x[j] : static_cast<R>(cond[static_cast<std::size_t>(form.observed[j - m])])) -
+          step.centre[j];
+    share = R(1) / weigh_one(form, step, room);
+    if (step.by_score) outputs_of_one<R, true>(form, step, room);
+    else outputs_of_one<R, false>(form, step, room);
+  }
+  const R turn = step.turn[0], pull = step.turn[1], scale = step.turn[2], variance = step.turn[3];
+  for (std::size_t o = 0; o < form.n_out; ++o) {
+    const R x = room.x[o % m];
+    R value = step.ending != nullptr ? step.ending[o] : room.out[o] * share;
+    if (step.by_score) value = (x - variance * value) / scale;
+    if (o >= last && ends != nullptr) ends[o - last] = static_cast<float>(value);
+    if (o < m) velocity[o] = last > 0 ? value : turn * value + pull * x;
+  }
+  for (std::size_t k = 0; weights != nullptr && k < form.n_components; ++k)
+    weights[k] = static_cast<float>(
+        step.ending != nullptr
+            ? step.weights[k]
+            : room.inner[k / lanes * (1 + form.n_inner) * lanes + k % lanes] * share);
+}
+
+/// Goes to the point of an evaluation, as `move`.
+template <class R>
+void move_one(const Solver<R>& solver, std::size_t e, const OneRoom<R>& room) {
+  using V = Vector<R>;
+  const std::size_t m = filled_up<R>(solver.n_points);
+  const V scale = splat(solver.scale[e]);
+  for (std::size_t j = 0; j < m; j += kLanes<R>) {
+    V x = at<V>(room.x + j) * scale;
+    for (std::int64_t q = solver.terms[e]; q < solver.terms[e + 1]; ++q)
+      x = plus_product(x, splat(solver.weight[q]),
+                       at<V>(room.slots + static_cast<std::size_t>(solver.term[q]) * m + j));
+    put(room.x + j, x);
+  }
+}
+
+template <class R>
+bool one(const Solver<R>& solver, const Form<R>& form, const Trees& trees, double* x,
+         const double* cond, void* memory) {
+  using V = Vector<R>;
+  Parts parts(memory);
+  const OneRoom<R> room(solver, form, trees, parts);
+  const std::size_t m = solver.n_points, across = filled_up<R>(solver.n_columns);
+  const std::size_t n_ends = solver.end_point ? m : 0;
+  const std::size_t n_weights = solver.components ? form.n_components : 0;
+  const bool gaps = form.kind == kNone || solver.n_conditions > form.n_seen - m;
+  for (std::size_t j = 0; j < m; ++j) room.x[j] = static_cast<R>(x[j]);
+  for (std::size_t e = 0; e < solver.n_evaluations; ++e) {
+    move_one(solver, e, room);
+    const std::size_t s = static_cast<std::size_t>(solver.step[e]);
+    R* velocity = room.slots + static_cast<std::size_t>(solver.slot[e]) * filled_up<R>(m);
+    float* to = room.inputs;
+    for (std::size_t j = 0; solver.latent && j < m; ++j) *to++ = static_cast<float>(room.x[j]);
+    for (std::size_t q = 0; q < across; q += kLanes<R>) {
+      V value = {};
+      for (std::size_t j = 0; j < m; ++j)
+        value = plus_product(value, at<V>(solver.columns_across + j * across + q), splat(room.x[j]));
+      put_single(to + q, value);  // what is filled up is written over
+    }
+    to += solver.n_columns;
+    if (form.kind != kNone) {
+      const bool heard = solver.silent[s] == 0;
+      for (std::size_t i = 0; !heard && i < n_ends + n_weights; ++i) to[i] = 0.0f;
+      closed_part_of_one(form, s, cond, velocity, heard && solver.end_point ? to : nullptr,
+                         heard && solver.components ? to + n_ends : nullptr, room);
+    }
+    to += n_ends + n_weights;
+    for (std::size_t j = 0; j < solver.n_conditions; ++j)
+      *to++ = static_cast<float>(static_cast<R>(cond[j]));
+    add_forests(trees, static_cast<std::size_t>(solver.forests[s]),
+                static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, 1, 1, gaps,
+                TreeRoom{}, room.total);
+    for (std::size_t j = 0; j < m; ++j)
+      velocity[j] = (form.kind == kNone ? R(0) : velocity[j]) + static_cast<R>(room.total[j]);
+  }
+  move_one(solver, solver.n_evaluations, room);
+  for (std::size_t j = 0; j < m; ++j)
+    if (room.x[j] - room.x[j] != R(0)) return false;
+  for (std::size_t j = 0; j < m; ++j) x[j] = static_cast<double>(room.x[j]);
+  return true;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -831,8 +1080,8 @@ void sum(const Trees& trees, std::size_t begin, std::size_t end, const float* in
 
 extern const Kernels LANES_NAME;
 const Kernels LANES_NAME = {LANES_TEXT(LANES_NAME),
-                            {walk_room<double>, walk<double>},
-                            {walk_room<float>, walk<float>},
+                            {kLanes<double>, walk_room<double>, walk<double>, one<double>},
+                            {kLanes<float>, walk_room<float>, walk<float>, one<float>},
                             sum_room,
                             sum};
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,9 @@ namespace flowbdt {
 namespace lanes {
 
 /// Numbers of a model in the precision of the kernels.
+/// Forms of more numbers are not kept a second time for single rows.
+constexpr std::size_t kMostAcross = std::size_t{1} << 20;
+
 template <class R>
 std::vector<R> rounded(const detail::Span<double>& from) {
   return std::vector<R>(from.data, from.data + from.size);
@@ -26,12 +30,15 @@ std::vector<R> rounded(const detail::Span<double>& from) {
 template <class R>
 class FormPlan {
  public:
-  FormPlan(const detail::Form& from, std::size_t n_steps)
-      : from_(from), observed_(from.observed.begin(), from.observed.end()) {
+  FormPlan(const detail::Form& from, std::size_t n_steps, std::size_t lanes)
+      : from_(from), lanes_(lanes), observed_(from.observed.begin(), from.observed.end()) {
+    const std::size_t size = from.n_components * from.n_inner * (from.n_inner + from.n_used);
+    const bool ready = from.kind == detail::kNone || (full() && size * n_steps <= kMostAcross);
     form_ = Form<R>{static_cast<Kind>(from.kind), from.n_points, from.n_seen,      from.n_inner,
-                    from.n_components,            from.n_used,   observed_.data(), nullptr};
+                    from.n_components,            from.n_used,   observed_.data(), ready,
+                    nullptr};
     if (from.kind == detail::kNone) return;
-    std::vector<std::array<std::ptrdiff_t, 8>> places;
+    std::vector<std::array<std::ptrdiff_t, 11>> places;
     for (std::size_t s = 0; s < n_steps; ++s) places.push_back(add(s));
     for (std::size_t s = 0; s < n_steps; ++s) {
       const auto at = [&](std::size_t q) {
@@ -40,6 +47,7 @@ class FormPlan {
       FormStep<R>& step = steps_[s];
       step.centre = at(0), step.constant = at(1), step.inner = at(2), step.joint = at(3);
       step.output = at(4), step.ratio = at(5), step.ending = at(6), step.weights = at(7);
+      step.inner_across = at(8), step.constant_across = at(9), step.output_across = at(10);
     }
     form_.steps = steps_.data();
   }
@@ -65,8 +73,8 @@ class FormPlan {
     return row[(i - j) * size + k];
   }
 
-  std::array<std::ptrdiff_t, 8> add(std::size_t s) {
-    std::array<std::ptrdiff_t, 8> at;
+  std::array<std::ptrdiff_t, 11> add(std::size_t s) {
+    std::array<std::ptrdiff_t, 11> at;
     at.fill(-1);
     FormStep<R> step{};
     const std::size_t n = from_.n_seen, size = from_.n_components;
@@ -100,6 +108,16 @@ class FormPlan {
       for (std::size_t k = 0; !full() && k < size; ++k)
         for (std::size_t o = 0; o < from_.n_used; ++o)
           put(step.by_score ? part(s, detail::kQuadratic)[k * n + o] : part(s, detail::kRatio)[k * from_.n_out + o]);
+      if (form_.ready) {
+        at[8] = here();
+        add_inner_across(s);
+        at[9] = here();
+        for (std::size_t k = 0; k < (size + lanes_ - 1) / lanes_ * lanes_; ++k)
+          put(k < size ? part(s, detail::kConstant)[k] : -std::numeric_limits<double>::infinity());
+        at[10] = here();
+        for (std::size_t low = 0; low < from_.n_used; low += kPass * lanes_)
+          for (std::size_t k = 0; k < size; ++k) add_output_across(s, k, low, step);
+      }
     }
     steps_.push_back(step);
     return at;
@@ -178,7 +196,31 @@ class FormPlan {
     }
   }
 
+  /// Of each group of components, as many as there are lanes, side by side.
+  void add_inner_across(std::size_t s) {
+    for (std::size_t k = 0; k < from_.n_components; k += lanes_)
+      for (std::size_t i = 0; i < from_.n_inner; ++i)
+        for (std::size_t j = 0; j <= i + 1; ++j)
+          for (std::size_t l = k; l < k + lanes_; ++l)
+            put(l < from_.n_components ? stack(s, i, j == 0 ? from_.n_seen : j - 1, l) : 0.0);
+  }
+
+  /// Row by row (base, then inner variables; for a score these from the first output on) what is
+  /// added to the outputs of a pass, side by side.
+  void add_output_across(std::size_t s, std::size_t k, std::size_t low, const FormStep<R>& step) {
+    const std::size_t width = from_.n_out, n = from_.n_used;
+    const std::size_t high = std::min(low + kPass * lanes_, (n + lanes_ - 1) / lanes_ * lanes_);
+    for (std::size_t row = step.by_score ? 1 + low : 0; row < 1 + step.n_gains; ++row)
+      for (std::size_t o = low; o < (step.by_score ? std::min(high, (row - 1) / lanes_ * lanes_ + lanes_) : high); ++o) {
+        if (o >= n || (step.by_score && o >= row)) put(0.0);
+        else if (step.by_score) put(stack(s, row - 1, o, k));
+        else if (row == 0) put(part(s, detail::kBase)[k * width + o]);
+        else put(part(s, detail::kGain)[(k * from_.n_inner + row - 1) * width + o]);
+      }
+  }
+
   const detail::Form& from_;  // read while this is made, not later
+  std::size_t lanes_;
   std::vector<std::int64_t> observed_;
   std::vector<R> numbers_;
   std::vector<FormStep<R>> steps_;
@@ -269,6 +311,12 @@ class LaneStepsOf : public LaneSteps {
     solver_.n_columns = walk.to_columns.size / steps.m;
     solver_.scale = scale_.data(), solver_.weight = weight_.data();
     solver_.to_columns = to_columns_.data();
+    const std::size_t lanes = kernels_.lanes, q = solver_.n_columns;
+    const std::size_t across = (q + lanes - 1) / lanes * lanes;
+    columns_across_.resize(steps.m * across);
+    for (std::size_t i = 0; i < q * steps.m; ++i)
+      columns_across_[i % steps.m * across + i / steps.m] = to_columns_[i];
+    solver_.columns_across = columns_across_.data();
     solver_.terms = walk.terms.data, solver_.term = walk.term.data;
     solver_.slot = walk.slot.data, solver_.step = walk.step.data;
     solver_.forests = walk.forests.data, solver_.silent = walk.silent.data;
@@ -278,7 +326,7 @@ class LaneStepsOf : public LaneSteps {
   }
 
   void prepare(detail::Form& form) const override {
-    form.in_lanes = std::make_shared<FormPlan<R>>(form, steps_.walk.n_steps());
+    form.in_lanes = std::make_shared<FormPlan<R>>(form, steps_.walk.n_steps(), kernels_.lanes);
   }
 
   std::unique_ptr<detail::Walker> walker() const override {
@@ -298,6 +346,7 @@ class LaneStepsOf : public LaneSteps {
       const Form<R>& own = static_cast<const FormPlan<R>*>(form.in_lanes.get())->form();
       const Trees& trees = own_.trees_.trees();
       void* room = room_.fit(own_.kernels_.room(own_.solver_, own, trees));
+      if (n == 1 && own.ready && own_.kernels_.one(own_.solver_, own, trees, x, cond, room)) return;
       own_.kernels_.walk(own_.solver_, own, trees, x, cond, n, room);
     }
 
@@ -308,7 +357,7 @@ class LaneStepsOf : public LaneSteps {
   const detail::Steps& steps_;
   const WalkKernels<R>& kernels_;
   TreePlan trees_;
-  std::vector<R> scale_, weight_, to_columns_;
+  std::vector<R> scale_, weight_, to_columns_, columns_across_;
   Solver<R> solver_{};
 };
 

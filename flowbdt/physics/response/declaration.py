@@ -39,7 +39,9 @@ MODEL: Settings = {
 }
 """Settings of `FlowBDT` where a chain names no preset. What conditions do to a width takes many
 trees: chi2 per bin of the width of jets' response (1,500 events) was 10 with the 60 trees of
-'balanced', 3 with 200; a rejection leaves 1.3 and keeps three events in four."""
+'balanced', 3 with 200; a rejection leaves 1.3 and keeps three events in four. Classifiers of rate
+0.3 end too early for efficiencies near 1: chi2 per bin was 2.8 for 3,000 events, with 0.1 it is
+1.2. A rejection of rate 0.2 takes twice the rounds of 0.4, and trees that judge see no gain."""
 
 
 @dataclass(frozen=True)

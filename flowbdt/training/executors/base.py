@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import threading
 import traceback
@@ -18,18 +17,9 @@ from ...registry import Registry
 from ...typed_settings import check_fields
 from ..numbered_jobs import STEPS, Batch, JobKind
 from ..run_directory import RunDirectory
+from ..threads import available_cpus
 
 Reports = Iterator[dict[str, Any]]
-
-
-def available_cpus() -> int:
-    """Return the CPUs this process may use (fewer than the machine has, in a batch job).
-
-    OMP_NUM_THREADS lowers it: batch systems set it to the share of a job.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # then those of nested loops
-    return max(1, min(cpus, int(limit))) if limit.isdigit() else max(1, cpus)
 
 
 class Executor(ABC):

@@ -16,7 +16,8 @@ from ...registry import unknown
 from ...typed_settings import AtLeastOne, AtLeastZero
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import EXECUTORS, Executor, Reports, attempt_batch, available_cpus, failed
+from ..threads import available_cpus
+from .base import EXECUTORS, Executor, Reports, attempt_batch, failed
 from .local import last_bits
 
 CLUSTERS = {

@@ -14,26 +14,11 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from ...errors import ConfigError
-from ...typed_settings import AtLeastOne, check_value
+from ...typed_settings import AtLeastOne
 from ..numbered_jobs import STEPS, JobKind
 from ..run_directory import RunDirectory
-from .base import (
-    EXECUTORS,
-    Executor,
-    Reports,
-    attempt_batch,
-    attempt_job,
-    available_cpus,
-    failed,
-)
-
-
-def checked_threads(n_threads: int | None) -> int:
-    """Return a number of threads, by default all of this process. Raises ConfigError below 1."""
-    if n_threads is None:
-        return available_cpus()
-    return int(check_value(n_threads, AtLeastOne, "n_threads"))
-
+from ..threads import available_cpus
+from .base import EXECUTORS, Executor, Reports, attempt_batch, attempt_job, failed
 
 LAST_BITS = (
     "MKL_CBWR",
