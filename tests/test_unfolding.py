@@ -92,6 +92,7 @@ def test_omnifold_finds_the_truth_behind_misses_fakes_and_background(unfolded):
     assert np.abs(pulls(prior)).max() > 5  # there was something to do
 
 
+@pytest.mark.slow
 def test_without_background_or_fakes_the_result_is_wrong(samples, unfolded):
     """The checks above would notice."""
     forgotten = inputs_of(samples, background=None, background_weight=None)
@@ -114,6 +115,7 @@ def test_response_and_the_way_back(unfolded):
     assert unfolded.closure()["x"] < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "few"), [(0.0, True), (0.6, False)])
 def test_cross_validation_stops_early_where_there_is_little_to_unfold(mean, few):
     simulation, events = toy(3000, 0.0, 1), toy(1500, mean, 5)
@@ -372,6 +374,7 @@ def test_bayes_converges_to_the_inverse_of_the_response():
     np.testing.assert_allclose(found, truth, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_unfolding_adds_no_information(shifted):
     errors = unfolding_errors(shifted, 6, parts=("data",), prior=False)
     detector = np.linspace(-2, 2, 9)
