@@ -646,9 +646,10 @@ class FlowBDT(BaseEstimator):
         settings |= {"n_replicas": max(len(flow.members), 1), "random_state": flow.seed}
         model = cls(**{name: settings[name] for name in names if name in settings})
         if isinstance(source, Replicas):
-            model._adopt(source.archive_bytes(), flow)
+            content = source.archive_bytes()
         else:
-            model._adopt(run_directory.archive_bytes(source, flow.manifest), flow)
+            content = run_directory.archive_bytes(source, flow.manifest)
+        model._adopt(content, None if Path(path).is_dir() else flow)  # a folder may go
         model.density = flow.density is not None
         model.n_features_in_ = len(flow.plan["fingerprint"]["columns"]["names"])
         return model

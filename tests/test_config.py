@@ -16,7 +16,7 @@ from flowbdt.model import FlowBDT
 def test_estimator_parameters_are_the_model_configuration():
     fields = [f.name for f in dataclasses.fields(ModelConfig)]
     parameters = list(inspect.signature(FlowBDT.__init__).parameters)[1:]
-    assert sorted(parameters) == sorted(fields)
+    assert sorted(parameters) == sorted([*fields, "density"])  # learned beside the run
 
 
 def test_estimator_defaults_are_the_configuration_defaults():

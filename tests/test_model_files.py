@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,7 @@ def test_load_reads_a_run_folder_as_well(tmp_path, jets):
     config = ModelConfig(**SMALL)
     fit_run(Inputs(jets, config, 1), tmp_path / "run")
     model = FlowBDT.load(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")  # which is no longer needed
     assert model.sample(3, random_state=0).names == jets.names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -226,6 +227,20 @@ def test_bytes_depend_on_the_rows_alone(tmp_path, monkeypatch):
     write_table(tmp_path / "other.root", table.take(slice(1, 50)))
     keys = {uproot.open(tmp_path / f"{name}.root").file.hex_uuid for name in ("0", "c0", "other")}
     assert len(keys) == 3  # by which uproot tells files apart
+
+
+def test_memory_of_a_growing_tree_is_that_of_a_basket(tmp_path, monkeypatch):
+    monkeypatch.setattr(root, "BASKET", 200)
+    block = {"Jet_pt": ak.unflatten(np.ones(5_000), np.full(100, 50)), "MET": np.ones(100)}
+    tree, sizes = root.GrowingTree(tmp_path / "x.root", {"Jet_pt": "nJet"}), []
+    tracemalloc.start()
+    for _ in range(2):
+        for _ in range(20):
+            tree.extend(block, 100)
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    tree.close()
+    assert sizes[1] - sizes[0] < 10 * 5_000 * 8  # half of what was added in between
 
 
 def test_commands_take_and_make_root_files(path, monkeypatch, quick_classifiers):

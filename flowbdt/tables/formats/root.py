@@ -405,7 +405,7 @@ class GrowingTree:
         if n_rows == 0:
             self._write(held, 0)
         self._n_held -= n_rows
-        self._held = [{name: values[n_rows:] for name, values in held.items()}]
+        self._held = [{name: _alone(values[n_rows:]) for name, values in held.items()}]
 
     def _write(self, arrays: dict[str, Any], n_rows: int) -> None:
         branches = self._grouped(arrays)
@@ -438,6 +438,13 @@ class GrowingTree:
             group: parts[""] if "" in parts else ak.zip(parts, depth_limit=2)
             for group, parts in groups.items()
         }
+
+
+def _alone(values: Any) -> Any:
+    """Return values in memory of their own: a slice would keep all that was ever held back."""
+    import awkward as ak
+
+    return values.copy() if isinstance(values, np.ndarray) else ak.to_packed(values)
 
 
 def _joined(arrays: list[Any]) -> Any:
