@@ -198,6 +198,20 @@ def test_numbers_given_a_category_and_a_category_given_numbers(kinds_model: Flow
         assert (drawn["kind"] == "left").mean() == pytest.approx(odds / (1 + odds), abs=0.06)
 
 
+def test_a_known_category_counts_whatever_later_ones_exclude() -> None:
+    """p(x | a, b) where b = 1 excludes the third value of a: that of a = 0 given x counts whole."""
+    rng, n = np.random.default_rng(8), 4000
+    x = rng.normal(size=n)
+    high = rng.random(n) < 1 / (1 + np.exp(-3 * x))
+    a = np.where(high, 2, rng.integers(0, 2, n))
+    b = np.where(high, 0, rng.integers(0, 2, n))
+    model = FlowBDT(**SMALL, order=["a", "b"]).fit(
+        pd.DataFrame({"x": x, "a": a.astype(str), "b": b.astype(str)})
+    )
+    drawn = model.sample(given={"a": ["0"], "b": ["1"]}, n_samples=2000, random_state=1)["x"]
+    assert drawn.mean() == pytest.approx(x[(a == 0) & (b == 1)].mean(), abs=0.12)
+
+
 def test_known_values_come_back_and_nothing_is_missing(kinds_model: FlowBDT) -> None:
     truth = two_kinds(600, 4)
     truth.index = truth.index[::-1] + 5

@@ -144,13 +144,13 @@ class DiscreteColumns:
             is_known, fits = known[:, k] >= 0, skeleton.fits(known, k)
             uniform = RowNoise(seed, "classify", rows, (k, attempt), once=True).random()
             with np.errstate(divide="ignore"):
+                log_weight += np.where(is_known, np.log(shares[rule, known[:, k]]), 0.0)
                 if fits is not None:
                     left = np.where(fits, shares, 0.0)
                     total = left.sum(axis=1)
                     log_weight += np.where(is_known, 0.0, np.log(total))
                     possible = total > 0
                     shares[possible] = left[possible] / total[possible, None]
-                log_weight += np.where(is_known, np.log(shares[rule, known[:, k]]), 0.0)
             codes[:, k] = np.where(is_known, known[:, k], drawn(shares, uniform))
             if not k and self._first is not None and self._first.margins is not None:
                 bent = self._first.margins.bent(latent, codes[:, 0])
