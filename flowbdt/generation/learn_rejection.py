@@ -23,6 +23,7 @@ from ..training.threads import checked_threads
 from ..trees.density_ratio import DensityRatio
 from ..typed_settings import check_stored
 from .event_selection import at_rows
+from .native.engine import why_not
 from .trained_flow import Flow
 
 GENERATED_PER_EVENT, OF_REPLICA = 4, 1
@@ -100,8 +101,9 @@ def _is_learned(run: RunDirectory, key: str) -> bool:
 def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     """Generate, fit and write: the classifier first, the report, which makes it count, last."""
     start = time.process_time()
-    # not compiled: the model must not depend on whether the core was built
-    flow = Flow(run, n_threads, rejects=False, compiled=False)
+    # by the core where it was built, an eighth of the time: some event in 100,000 may then lie past
+    # a cut of a tree, as it may by numpy on another processor
+    flow = Flow(run, n_threads, rejects=False, compiled=why_not() is None)
     seed = derive(int(flow.settings["random_state"]), "rejection")
     z, codes, cond, weight = _events(run, seed)
     cond = None if cond is None else flow.condition_scaling.inverse(cond)
