@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.metaestimators import available_if
 
 from . import atomic_files, seeding
 from .config import ModelConfig
@@ -17,11 +18,11 @@ from .errors import ConfigError, IncompleteRun, RunError
 from .generation.density import Density
 from .generation.describe_flow import describe_flow
 from .generation.fit_run import fit_replicas, fit_run
-from .generation.generate_rows import replica_of_rows
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
 from .generation.one_event import EventSampler
 from .generation.packed.model_arrays import packed_bytes
+from .generation.replica_rows import replica_of_rows
 from .generation.sample_files import write_sample
 from .generation.trained_flow import Flow
 from .tables import checks
@@ -41,6 +42,15 @@ if TYPE_CHECKING:
 
 MOST_LOADED = 4
 """Flows that a model keeps loaded, of different samplers, precisions and the like."""
+
+
+def _has_density(model: FlowBDT) -> bool:
+    """Return True if the model has a density, or will have it; else raise a ConfigError."""
+    if model.density or (hasattr(model, "archive_") and model.flow().density is not None):
+        return True
+    raise ConfigError(
+        "no density was learned: fit with density=True, or call fit_density with rows of training"
+    )
 
 
 class FlowBDT(BaseEstimator):
@@ -514,6 +524,7 @@ class FlowBDT(BaseEstimator):
         self._adopt(run_directory.with_density(self.archive_, fitted.to_bytes()))
         return self
 
+    @available_if(_has_density)
     def score_samples(self, X: Any, *, cond: Any = None, return_error: bool = False) -> Any:
         """Return the log density of rows, given their conditions.
 
@@ -536,17 +547,16 @@ class FlowBDT(BaseEstimator):
 
         Raises
         ------
-        NotFittedError; ConfigError if no density was learned; InputError as `sample` for ``given``.
+        AttributeError, as scikit-learn has it, if no density was learned: fit with
+        ``density=True``, or call `fit_density`; NotFittedError; InputError as `sample` for
+        ``given``.
         """
         flow = self.flow()
-        if flow.density is None:
-            raise ConfigError(
-                "this model has learned no density: fit with density=True, or call fit_density with"
-                " the rows of training"
-            )
+        assert flow.density is not None
         result = Density.restore(flow, flow.density).log_density(*flow.aligned(X, cond))
         return result if return_error else result[0]
 
+    @available_if(_has_density)
     def score(self, X: Any, y: Any = None, *, cond: Any = None, sample_weight: Any = None) -> float:
         """Return the mean of `score_samples`, with event weights (n,) if any; ``y`` is ignored."""
         logs = self.score_samples(X, cond=cond)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..generation.generate_rows import replica_of_rows
+from ..generation.replica_rows import replica_of_rows
 from ..tables.event_table import EventTable
 from .metrics import quantile_edges
 

@@ -33,7 +33,7 @@ from ..training.threads import checked_threads
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
-from .generate_rows import EventGenerator, ReplicaGenerator
+from .generate_rows import EventGenerator
 from .input_rows import (
     FileRows,
     InputRows,
@@ -56,6 +56,7 @@ from .native.engine import (
 from .packed.array_file import Arrays, file_bytes, read_array
 from .packed.pack_steps import SolverProgram, solver_program, step_arrays
 from .packed.stored_arrays import require_sizes, stored_arrays
+from .replica_rows import ReplicaGenerator
 
 if TYPE_CHECKING:
     from .discrete_columns import DiscreteColumns
