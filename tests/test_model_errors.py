@@ -52,7 +52,12 @@ def test_an_ensemble_is_one_file(ensemble, tmp_path):
     assert np.array_equal(loaded.sample(50, random_state=2), new)
     sampler = flowbdt.open_sampler(path, random_state=2)
     assert np.array_equal(np.vstack([sampler.one().copy() for _ in range(5)]), new[:5])
-    path.write_bytes(path.read_bytes()[:-200])
+    whole = path.read_bytes()
+    place = whole.index(b'"n_replicas"')
+    path.write_bytes(whole[:place] + b"?" + whole[place + 1 :])
+    with pytest.raises(FormatError, match="CRC"):
+        FlowBDT.load(path)
+    path.write_bytes(whole[:-200])
     with pytest.raises(FormatError, match="truncated"):
         FlowBDT.load(path)
 

@@ -392,11 +392,12 @@ def open_run(path: str | PathLike[str]) -> Source:
 
 def open_file(path: Path, content: bytes | None = None) -> Archive | Replicas:
     """Open a model file, or its bytes, or that of an ensemble. Raises FormatError."""
-    with contextlib.suppress(Exception):  # `Archive` says what is wrong
-        whole = zipfile.ZipFile(path if content is None else io.BytesIO(content))
-        if ENSEMBLE in whole.namelist():
-            return Replicas.of_file(path, content)
-    return Archive(path, content)
+    try:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as whole:
+            names = whole.namelist()
+    except Exception:  # `Archive` says what is wrong
+        names = []
+    return Replicas.of_file(path, content) if ENSEMBLE in names else Archive(path, content)
 
 
 def unsealed(content: Any, what: str) -> dict[str, Any]:
