@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from experiments import common
 from experiments.response.samples import BINS, declaration
 from flowbdt import EventTable, TableTransform
+from flowbdt.errors import DataWarning
 from flowbdt.physics.response import Declaration, ResponseChain
 from flowbdt.physics.response.declaration import homes_of
 from flowbdt.physics.response.events import Events, Objects
@@ -134,7 +136,11 @@ def network(train: Events, smoke: bool, seed: int, cpu_seconds: float) -> Genera
     def generate(events: Events, seed: int) -> Events:
         new, rng = jets.table(events), stream(seed, "network")
         assert new.cond is not None
-        given = of_cond.forward(EventTable.of(new.cond, new.cond_names))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DataWarning
+            )  # counts of no training jet: the nearest one
+            given = of_cond.forward(EventTable.of(new.cond, new.cond_names))
         x0 = rng.normal(size=(new.n, to_z.n_latent))
         x = to_z.inverse(common.by_unipc(field, x0, EVALUATIONS, given))
         return jets.put(events, dict(zip(new.names, x.T, strict=True)), new)

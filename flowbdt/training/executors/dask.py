@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -81,17 +82,24 @@ class Dask(Executor):
             known = self.n_jobs if self.address is None else len(client.nthreads())
             batches = kind.batches(run, numbers, self.steps_per_job, self.n_threads, max(known, 1))
             once = {"pure": False, "retries": self.retries}
-            jobs = {
-                client.submit(attempt_batch, kind, folder, one, self.n_threads, **once): one
-                for one in batches
-            }
-            for job in distributed.as_completed(jobs):
+            submit = functools.partial(client.submit, attempt_batch, kind, folder, **once)
+            jobs = {submit(one, self.n_threads): one for one in batches}
+            completed = distributed.as_completed(jobs)
+            for job in completed:
                 error = job.exception()
                 if error is None:
                     yield from job.result()
-                else:  # the worker died: what a job itself raises is in its report
-                    for number in jobs[job]:
-                        yield kind.report(run, number) or failed(kind, folder, number, error)
+                    continue
+                for number in jobs[
+                    job
+                ]:  # the worker died: what a job itself raises is in its report
+                    report = kind.report(run, number)
+                    if report is None and len(jobs[job]) > 1:  # alone it takes no others along
+                        again = submit([number], self.n_threads)
+                        jobs[again] = [number]
+                        completed.add(again)
+                    else:
+                        yield report or failed(kind, folder, number, error)
 
     def _client(self, distributed: Any, stack: contextlib.ExitStack) -> Any:
         if self.address is None:
