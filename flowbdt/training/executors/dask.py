@@ -95,8 +95,8 @@ class Dask(Executor):
                 ]:  # the worker died: what a job itself raises is in its report
                     report = kind.report(run, number)
                     if report is None and len(jobs[job]) > 1:  # alone it takes no others along
-                        again = submit([number], self.n_threads)
-                        jobs[again] = [number]
+                        again = submit((number,), self.n_threads)
+                        jobs[again] = (number,)
                         completed.add(again)
                     else:
                         yield report or failed(kind, folder, number, error)
