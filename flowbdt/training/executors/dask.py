@@ -90,9 +90,8 @@ class Dask(Executor):
                 if error is None:
                     yield from job.result()
                     continue
-                for number in jobs[
-                    job
-                ]:  # the worker died: what a job itself raises is in its report
+                # the worker died: what a job itself raises is in its report
+                for number in jobs[job]:
                     report = kind.report(run, number)
                     if report is None and len(jobs[job]) > 1:  # alone it takes no others along
                         again = submit((number,), self.n_threads)
