@@ -173,7 +173,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
 
 def _proposals(config: ModelConfig, table: EventTable) -> str:
     """Return what rows and names suggest and nobody declared: particles, relations, cuts."""
-    from ..tables.proposals import Proposals
+    from ..tables.proposed_settings import Proposals
 
     found = Proposals.of(table, config.particles, list(config.relations), config.require)
     lines = []

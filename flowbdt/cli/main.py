@@ -24,7 +24,7 @@ from .judge_events import calo_group, compare_command, evaluate_command, report_
 from .public_data import data_group, demo_command
 from .response_chains import response_group
 from .tune_runs import distil_command, trial_command, tune_command, tune_sampler_command
-from .unfold import replica_command, unfold_command
+from .unfold_data import replica_command, unfold_command
 from .watch_jobs import watch_command
 
 TOPICS = {

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..seeding import derive, split_mask, stream
 from ..tables import checks
+from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable, with_same_codes
 from ..trees.density_ratio import DensityRatio
 from ..trees.signed_weights import positive_weights
@@ -157,9 +158,8 @@ def _log_ratio(
     if kept[1].min() < kept[1].max():
         share = kept[1] / kept[1].sum()
         parts[1] = parts[1][rng.choice(len(share), len(share), p=share)]
-    # trees see float32: what differs less is no difference
-    centre, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
-    scaled = [(part - centre) / np.where(scale > 0, scale, 1.0) for part in (*parts, x)]
+    scaling = ColumnScaling.fit(x)
+    scaled = [scaling.forward(part) for part in (*parts, x)]
     ratio = DensityRatio.fit(
         scaled[0], scaled[1], kept[0], seed=derive(seed, "fit-trees"), n_threads=n_threads
     )

@@ -9,7 +9,7 @@ from ..training.collect import OnReport, train
 from ..training.executors import EXECUTORS, Executor
 from ..training.expected_cost import warn_if_full
 from ..training.plan import Inputs, make_plan
-from ..training.replicas import plan_replicas
+from ..training.plan_ensemble import plan_ensemble
 from ..training.run_directory import Replicas, RunDirectory
 from .learn_rejection import learn_rejection
 
@@ -46,7 +46,7 @@ def fit_replicas(
 ) -> Replicas:
     """Plan and train an ensemble of ``n_replicas`` runs in ``folder``; as `fit_run`."""
     executor = EXECUTORS.build(inputs.config.executor)
-    plan_replicas(inputs, folder, resume=resume)
+    plan_ensemble(inputs, folder, resume=resume)
     return train_replicas(folder, executor, on_report)
 
 

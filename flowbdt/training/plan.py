@@ -205,7 +205,8 @@ def make_plan(
 
     With ``resume`` a plan of the same digest is kept, its damaged files are written anew; one of
     another digest, or a folder that holds something else, is refused. ``fitted`` replaces the
-    result of `fit_table`. Raises ConfigError for more than one replica, see `training.replicas`.
+    result of `fit_table`. Raises ConfigError for more than one replica, see
+    `training.plan_ensemble`.
     """
     if inputs.config.n_replicas > 1:
         raise ConfigError(

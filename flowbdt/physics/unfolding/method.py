@@ -61,6 +61,11 @@ class Method(ABC):
     ) -> None:
         self.inputs, self.settings, self.n_threads = inputs, settings, n_threads
         self.state: Mapping[str, np.ndarray] = state or {}
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Make what does not depend on weights, but for the state that is there already."""
 
     @property
     @abstractmethod

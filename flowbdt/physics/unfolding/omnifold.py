@@ -19,7 +19,7 @@ for high-dimensional deconvolution", arXiv 2105.04448.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ import numpy as np
 from ...tables.event_table import EventTable
 from .acceptance import first_scale
 from .inputs import UnfoldingInputs
-from .method import Method, Settings, Weighed
+from .method import Method, Weighed
 from .odds import CrossFittedOdds, folds
 
 
@@ -49,14 +49,8 @@ class Iteration:
 class OmniFold(Method):
     """Classifiers of both steps for some inputs; tables of bins are made once for all weights."""
 
-    def __init__(
-        self,
-        inputs: UnfoldingInputs,
-        settings: Settings,
-        n_threads: int = 1,
-        state: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(inputs, settings, n_threads, state)
+    def _prepare(self) -> None:
+        inputs, settings, n_threads = self.inputs, self.settings, self.n_threads
         trees, seed = settings.trees, settings.seed
         simulated = folds(inputs.n, trees.n_folds, seed, "folds of the simulation")
         self._seen, self._both = inputs.pass_reco, inputs.both

@@ -10,7 +10,6 @@ theorem: derived here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,16 +32,9 @@ class Posterior(Method):
 
     least_iterations = 0
 
-    def __init__(
-        self,
-        inputs: UnfoldingInputs,
-        settings: Settings,
-        n_threads: int = 1,
-        state: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(inputs, settings, n_threads, state)
+    def _prepare(self) -> None:
         if not self.state:
-            self.state = drawn(inputs, settings, n_threads)
+            self.state = drawn(self.inputs, self.settings, self.n_threads)
 
     @property
     def rows(self) -> EventTable:

@@ -6,7 +6,6 @@ simulation's purity, and what is not seen restored by its efficiency.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,14 +25,8 @@ class Transport(Method):
 
     least_iterations = 0
 
-    def __init__(
-        self,
-        inputs: UnfoldingInputs,
-        settings: Settings,
-        n_threads: int = 1,
-        state: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(inputs, settings, n_threads, state)
+    def _prepare(self) -> None:
+        inputs = self.inputs
         if len(inputs.truth.names) != len(inputs.reco.names):
             raise ConfigError(
                 "'transport' carries each column of reco to one of truth, got"
@@ -41,7 +34,7 @@ class Transport(Method):
                 " another method"
             )
         if not self.state:
-            self.state = {"answers": answers(inputs, settings, n_threads)}
+            self.state = {"answers": answers(inputs, self.settings, self.n_threads)}
 
     @property
     def rows(self) -> EventTable:

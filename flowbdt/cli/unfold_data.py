@@ -153,7 +153,7 @@ def unfold_command(
 @options.quiet
 def replica_command(run: Path, number: int, n_threads: int | None) -> None:
     """Unfold one replica of a planned unfolding."""
-    from ..physics.unfolding.replicas import ReplicaJobs
+    from ..physics.unfolding.bootstrap import ReplicaJobs
     from .cluster_jobs import do_job
 
     report = do_job(ReplicaJobs(), run, number, n_threads)

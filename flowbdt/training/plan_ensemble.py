@@ -27,7 +27,7 @@ from .plan import Inputs, check_table, closed_form_rows, fit_table, make_plan
 from .run_directory import RunDirectory
 
 
-def plan_replicas(
+def plan_ensemble(
     inputs: Inputs, folder: str | PathLike[str], *, resume: bool = False
 ) -> list[RunDirectory]:
     """Write the run folders of an ensemble of ``n_replicas``; arguments and errors as `make_plan`.
