@@ -3,8 +3,9 @@
     python -m experiments.ablation [--smoke] [--data FOLDER] [--seeds 3] [-o FOLDER]
 
 FOLDER of ``--data`` has ``jetnet/t_hlv12.h5`` and ``real/magic04.data``; without it the bundled
-jets are used, and no others of MAGIC. The electron pairs of CMS come with the package. Every run is kept in ``runs.json`` of the output folder, and one that is
-there already is not repeated, so that the study can be stopped and taken up again.
+jets are used, and no MAGIC. The electron pairs of CMS come with the package. Every run is kept in
+``runs.json`` of the output folder, and one that is there already is not repeated, so that the study
+can be stopped and taken up again.
 """
 
 from __future__ import annotations
