@@ -34,7 +34,7 @@ def demo_command(output: Path, seed: int) -> None:
     train, test = data.load("train"), data.load("test")
     known: Any = {"particles": data.particles, "observables": list(data.observables)}
     start = time.perf_counter()
-    config = ModelConfig(executor="joblib", require=data.require, random_state=seed, **known)
+    config = ModelConfig(executor="joblib", require=list(data.require), random_state=seed, **known)
     grid = check_config(config)
     inputs = Inputs(train, config, seed, grid=grid)
     with bar(total=len(grid.times), desc="training", unit="step") as progress:
@@ -47,10 +47,10 @@ def demo_command(output: Path, seed: int) -> None:
     protocol: Any = {**known, "seed": seed, "quick": True, "provenance": record}
     verdict = evaluate(test, generated, training=train, **protocol)
     page = write_report(verdict, test, generated, output / "report", training=train)
-    derived, _ = declared(known["observables"], data.particles)
-    shown, figure = [derived.added_to(t) for t in (test, generated)], output / "z_to_ee.png"
-    score = verdict.get("auc_gb")
-    demo_figure(*shown, figure, f"AUC {score.text()}, floor {score.floor_text()}", COLUMNS)
+    score, figure = verdict.get("auc_gb"), output / "z_to_ee.png"
+    add = declared(known["observables"], data.particles)[0].added_to
+    title = f"AUC {score.text()}, floor {score.floor_text()}"
+    demo_figure(add(test), add(generated), figure, title, COLUMNS)
     click.echo(
         f"{verdict.text()}\n\n"
         f"trained on {train.n} events in {trained - start:.0f} s of wall time, generated {test.n}"

@@ -22,7 +22,7 @@ class ZToEE(Dataset):
     source = "CMS at 7 TeV, CERN Open Data record 545, https://opendata.cern.ch/record/545"
     licence = "CC0"
     columns = tuple(f"{name}{i}" for i in (1, 2) for name in ("pt", "eta", "phi", "Q", "type"))
-    units: ClassVar[dict[str, str]] = {"pt1": "GeV", "pt2": "GeV", "phi1": "rad", "phi2": "rad"}
+    units = {"pt1": "GeV", "pt2": "GeV", "phi1": "rad", "phi2": "rad"}  # noqa: RUF012
     particles: ClassVar[dict[str, dict[str, Any]]] = {
         f"e{i}": {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0.000511}
         for i in (1, 2)
