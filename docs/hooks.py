@@ -262,8 +262,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add to the navigation what mkdocs.yml does not name: pages of docs/, and those made here."""
     nav = list(config.nav or [])
     named = set(re.findall(r"[\w/]+\.md", json.dumps(nav)))
-    (how_to,) = (entry["How to"] for entry in nav if "How to" in entry)
-    how_to += sorted({path.name for path in (ROOT / "docs").glob("*.md")} - named)
+    (method,) = (entry["Method"] for entry in nav if "Method" in entry)
+    method += sorted({path.name for path in (ROOT / "docs").glob("*.md")} - named)
     config.nav = [
         *nav,
         {"Notebooks": list(notebooks().values())},
