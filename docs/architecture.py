@@ -59,7 +59,7 @@ def purpose(name: str) -> str:
     home = DOCS.parent / "flowbdt" / name
     file = home / "__init__.py" if home.is_dir() else home.with_suffix(".py")
     doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return doc.splitlines()[0].rstrip(".")
+    return doc.splitlines()[0].rstrip(".").replace("`", "")
 
 
 def drawing() -> str:
@@ -70,7 +70,7 @@ def drawing() -> str:
         for j, row in enumerate(rows(arrows))
         for i, name in enumerate(row)
     }
-    bottom = max(y for _, y in places.values()) + HEIGHT
+    bottom = max(y for _, y in places.values()) + HEIGHT + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -4 {WIDTH} {bottom:.0f}"'
         ' font-family="sans-serif" font-size="12">',
@@ -92,7 +92,7 @@ def drawing() -> str:
             ' fill="#eceff1" stroke="#546e7a"/>'
             f'<text x="{left + 10:.0f}" y="{y + 18}" font-weight="bold">{name}</text>'
         )
-        for k, line in enumerate(textwrap.wrap(purpose(name), 36)[:3]):
+        for k, line in enumerate(textwrap.wrap(purpose(name), 33)[:3]):
             shown = f'<text x="{left + 10:.0f}" y="{y + 36 + 15 * k}">{escape(line)}</text>'
             parts.append(shown)
     return "\n".join([*parts, "</svg>", ""])

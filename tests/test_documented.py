@@ -92,6 +92,7 @@ def _electrons(world):
 
 
 FILES = {
+    "README": _electrons,
     "observables": _electrons,
     "root": _root_files,
     "unfolding": _unfolding_files,
