@@ -59,14 +59,14 @@ def refine_command(
     from ..tables.formats import read_table, write_table
 
     check_target(output)
-    tables = [read_table(path, weight=weight) for path in (simulation, better)]
+    first, second = (read_table(path, weight=weight) for path in (simulation, better))
     other = None if new is None else read_table(new, weight=weight)
     refined = refine(
-        *tables, method, new=other, conditions=conditions, flow=flow, random_state=seed
+        first, second, method, new=other, conditions=conditions, flow=flow, random_state=seed
     )
     write_table(output, refined, {"refined": {"method": method, "seed": seed}})
-    before = (tables[0] if other is None else other).like(refined)
-    say(_compared(tables[1].like(refined), before, refined))
+    before = (first if other is None else other).like(refined)
+    say(_compared(second.like(refined), before, refined))
     judge = f"flowbdt evaluate {shlex.quote(str(better))} {shlex.quote(str(output))}"
     say(f"{output}: {refined.n} events; judge them by events kept apart: {judge}")
 
