@@ -18,7 +18,7 @@ from flowbdt.physics import ZToEE, bundled
 from flowbdt.training.executors import EXECUTORS
 
 PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
-SHORT = ("README", "export", "install")
+SHORT = ("export", "install")
 """Pages whose commands take a second or two together."""
 
 
