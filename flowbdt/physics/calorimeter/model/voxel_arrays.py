@@ -27,7 +27,8 @@ class VoxelArrays(NamedTuple):
 
     distributions (k, 9): forest that tells the leaf, that of the location (the scale follows), that
     of the bend and its levels; leaves and where their ends begin, quantiles of each and where these
-    begin; forest of the probabilities of 0 and 1. ends (leaves, 2): probabilities of 0 and 1; knots: quantiles, leaf by leaf.
+    begin; forest of the probabilities of 0 and 1 in place of those of leaves. ends (leaves, 2):
+    probabilities of 0 and 1; knots: quantiles, leaf by leaf.
     layers (layers, 6): rings, sectors, first voxel; first division of a ring into sectors, one past
     the last, first cell. ring_steps (s, 7 + 2 f), in their order: layer; whole, left and right
     segment; two larger segments; distribution; left half and whole of the fractions of layers
