@@ -108,8 +108,8 @@ class FlowBDT(BaseEstimator):
     validation_fraction : events split off before any noise is drawn
     n_replicas : models of an ensemble, each of the training events with other Poisson weights, so
         that their spread tells how far a generated distribution may be off; 1 for one model
-    executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
-        "n_jobs": 4}``
+    executor : 'serial', 'joblib', 'htcondor', 'slurm', 'dask', or with parameters
+        ``{"name": "joblib", "n_jobs": 4}``
     density : True learns in `fit`, too, what `score_samples` needs, see `fit_density`
     random_state : seed; with an integer, equal input gives equal bytes
 

@@ -14,6 +14,7 @@
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
+    slurm/0001/            one to Slurm: scripts, record, exit status and output of each task
     samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_files`
     rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
