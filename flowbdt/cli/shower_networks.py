@@ -109,7 +109,7 @@ def generate_showers_command(
     from ..networks.trainer import chosen_device
     from ..physics.calorimeter.shower_files import read_energies, write_showers
 
-    path = run / NETWORK if run.is_dir() else run
+    path = network_file(run) or run
     network = ShowerNetwork.load(path, str(chosen_device(device)))
     incident, start = read_energies(energies), time.perf_counter()
 
@@ -119,3 +119,29 @@ def generate_showers_command(
     write_showers(output, made(), {"network": network.data_digest, "seed": seed})
     seconds = time.perf_counter() - start
     say(f"{output}: {len(incident)} showers, {1e3 * seconds / len(incident):.3g} ms/shower")
+
+
+def network_file(run: Path) -> Path | None:
+    """Return the network of a folder, or a file of one by its ending; None for other runs."""
+    inside = run / NETWORK
+    return inside if inside.exists() else run if run.suffix == ".npz" else None
+
+
+def tune_network(
+    path: Path, showers: Path, *, metric: str, seed: int, evaluations: Any, n_trials: int, **on: Any
+) -> Any:
+    """Return tuned samplers of a network; half of the showers are searched on."""
+    from ..evaluation.score_events import SCORES
+    from ..networks.shower_bench import ShowerBench
+    from ..networks.shower_network import ShowerNetwork
+    from ..physics.calorimeter.shower_files import read_showers
+    from ..registry import unknown
+    from ..seeding import split_mask
+    from ..tuning.tune_sampler import search_samplers
+
+    if metric not in SCORES:
+        raise unknown("score", metric, SCORES)
+    network, real = ShowerNetwork.load(path), read_showers(showers)
+    half = split_mask(real.n, 0.5, seed)
+    benches = [ShowerBench(network, real.take(mask), metric, seed=seed) for mask in (half, ~half)]
+    return search_samplers(benches, evaluations, n_trials, **on)

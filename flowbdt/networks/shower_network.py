@@ -66,9 +66,12 @@ class ShowerNetwork:
 
     def sampler(self, spec: Mapping[str, Any] | None = None) -> Sampler:
         """Return solver and boundaries; what ``spec`` leaves out is that of `SAMPLER`."""
-        convention = self.field.convention
-        grid = TimeGrid.build(*(SAMPLER[k] for k in ("solver", "n_steps", "spacing")), convention)
-        return Sampler.of(spec, SAMPLER, grid, convention)
+        return Sampler.of(spec, SAMPLER, self.sampler_grid(), self.field.convention)
+
+    def sampler_grid(self) -> TimeGrid:
+        """Return the times of `SAMPLER`."""
+        named = (SAMPLER[name] for name in ("solver", "n_steps", "spacing"))
+        return TimeGrid.build(*named, self.field.convention)
 
     def sample_blocks(
         self, energies: Any, *, sampler: Mapping[str, Any] | None = None, random_state: Any = None
