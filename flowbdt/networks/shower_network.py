@@ -70,8 +70,7 @@ class ShowerNetwork:
 
     def sampler_grid(self) -> TimeGrid:
         """Return the times of `SAMPLER`."""
-        named = (SAMPLER[name] for name in ("solver", "n_steps", "spacing"))
-        return TimeGrid.build(*named, self.field.convention)
+        return TimeGrid.build(**SAMPLER, convention=self.field.convention)
 
     def sample_blocks(
         self, energies: Any, *, sampler: Mapping[str, Any] | None = None, random_state: Any = None
