@@ -188,7 +188,7 @@ BAD_DECLARATIONS = {
     "own": (jet(conditions=["Jet_eta"]), "in a circle: stage Jet is given Jet_eta"),
     "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
-    "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns"),
+    "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns in the order"),
     "nothing": ({"model": SETTINGS}, "a chain needs collections or event columns"),
 }
 
@@ -330,6 +330,12 @@ def test_shares_add_up_to_one_and_keep_their_zeros():
     back = as_given(learned, ["abcd"])
     np.testing.assert_allclose([back[c] for c in "abcd"], [columns[c] for c in "abcd"], atol=2e-6)
     assert all(((back[c] == 0) == (columns[c] == 0)).all() for c in "abc")
+    made = {}  # by one stage after the other
+    for own in ("a", "b", "cd"):
+        mine = {name: columns[name] for name in own}
+        made |= as_given(as_learned(mine, ["abcd"], columns), ["abcd"], made)
+    np.testing.assert_allclose([made[c] for c in "abcd"], [columns[c] for c in "abcd"], atol=2e-6)
+    assert all(((made[c] == 0) == (columns[c] == 0)).all() for c in "abcd")
 
 
 def test_nearest_parents_are_found_across_the_turn():

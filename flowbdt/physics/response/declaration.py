@@ -15,7 +15,7 @@ from ...config import ModelConfig, read_yaml_file
 from ...errors import ConfigError, InputError
 from ...registry import unknown
 from ...typed_settings import check_fields
-from .events import Events
+from .events import Events, Objects
 from .quantities import Quantity
 from .shares import exact_shares
 
@@ -29,12 +29,14 @@ Distance = Annotated[float, msgspec.Meta(gt=0)]
 MODEL: Settings = {
     "preconditioner": "gaussian",
     "n_steps": 5,
+    "rejection": False,
     "booster": {
-        "n_estimators": 300,
-        "learning_rate": 0.2,
-        "early_stopping_rounds": 15,
+        "n_estimators": 150,
+        "learning_rate": 0.3,
+        "early_stopping_rounds": 10,
         "classifier_rate": 0.15,
         "rejection_rate": 0.4,
+        "rejection_events": 1,
     },
 }
 """Settings of `FlowBDT` where a chain names no preset. What conditions do to a width takes many
@@ -104,7 +106,7 @@ class Declaration:
         training events show
 
         ``shares``: lists of columns that add up to one, such as energy fractions, and do so exactly
-        in generated objects
+        in generated objects; of one stage, or in the order of several
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event
@@ -334,8 +336,7 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
             of_stage = tuple(default if one.columns is None else one.columns)
             _check_own(title, seen, own.keys() - set(before))
             settings = {**declared.model, **part.model, **one.model}
-            shared = [group for group in part.shares if set(group) <= set(of_stage)]
-            settings = _with_atoms(settings, name, shared, events)
+            settings = _with_atoms(settings, part.shares, events.collections[name], of_stage)
             conditions = _unique((*common, *seen, *before))
             stages.append(Stage(title, "properties", name, of_stage, conditions, settings))
             before += of_stage
@@ -352,7 +353,7 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         kind = "fake_number" if part.parent is not None else "number"
         stages.append(_drawn(f"{name}.{kind}", "fake number", name, conditions, number_settings))
         settings = {**declared.model, **own_model, **extra.model}
-        settings = _with_atoms(settings, name, part.shares, events)
+        settings = _with_atoms(settings, part.shares, events.collections[name], columns)
         stages.append(Stage(title, "fakes", name, columns, conditions, settings))
     sort = part.sort or falling(events, name, columns)
     if sort is not None and sort != "none" and sort not in columns:
@@ -371,11 +372,14 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
 
 
 def _check_shares(name: str, shares: list[list[str]], stages: list[list[str]]) -> None:
+    stage_of = {column: i for i, columns in enumerate(stages) for column in columns}
     for group in shares:
-        if len(group) < 2 or not any(set(group) <= set(columns) for columns in stages):
+        places = [stage_of.get(column, -1) for column in group]
+        in_order = min(places, default=-1) >= 0 and places == sorted(places)
+        if len(group) < 2 or not in_order or places[-1] != places[-2]:
             raise ConfigError(
-                f"collection {name}: shares are two or more columns of one stage, got {group}; its"
-                f" columns are {', '.join(column for columns in stages for column in columns)}"
+                f"collection {name}: shares are two or more columns in the order of the stages, the"
+                f" last two of one stage, got {group}; its columns are {', '.join(stage_of)}"
             )
     if len({c for group in shares for c in group}) < sum(map(len, shares)):
         raise ConfigError(f"collection {name}: a column stands twice in shares {shares}")
@@ -391,9 +395,11 @@ def _check_own(stage: str, texts: list[str], later: Collection[str]) -> None:
             )
 
 
-def _with_atoms(settings: Settings, home: str, groups: list[list[str]], events: Events) -> Settings:
-    """Return settings with which classifiers draw whether a share is exactly 0 or 1."""
-    found = exact_shares(events.collections[home].columns, groups) if groups else []
+def _with_atoms(
+    settings: Settings, groups: list[list[str]], objects: Objects, columns: Collection[str]
+) -> Settings:
+    """Return settings with which classifiers draw whether shares of a stage are exactly 0 or 1."""
+    found = exact_shares(objects.columns, groups, columns)
     if not found or "transforms" in settings:
         return settings
     return {**settings, "transforms": {"*": "auto"} | dict.fromkeys(found, MIXED)}
