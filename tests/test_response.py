@@ -270,6 +270,12 @@ def test_weighted_tags_and_masses_are_judged():
     mass = np.sqrt(2 * a * b * (np.cosh(c - d) - np.cos(e - f)))
     assert real["m, mean"] == pytest.approx(np.average(mass, weights=test.w[has]), rel=1e-4)
     assert scores.distances["Jet"]["Wasserstein"].value < 0.3
+    curve = [one for one in scores.comparisons if one.quantity == "Jet: found, by probability"]
+    assert sum(one.n for one in curve) == ak.sum(ak.num(test.GenJet_pt))
+    probabilities = [one.generated for one in curve]
+    assert probabilities == sorted(probabilities)
+    assert probabilities[-1] - probabilities[0] > 0.05
+    assert np.mean([one.pull**2 for one in curve]) < 4
     for wrong in ({"tags": {"Jet_pt": "nPU > 1"}}, {"pairs": {"m": "GenJet_pt > 1"}}):
         with pytest.raises(ConfigError, match="must use"):
             judge_response(model, test, **wrong)
