@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,14 +29,17 @@ from .generation.trained_flow import Flow
 from .tables import checks
 from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
+from .tables.html_table import html_table
 from .tables.original_types import stored_labels
 from .training import run_directory
-from .training.plan import Inputs
+from .training.collect import explained
+from .training.plan import Inputs, check_config
 from .training.run_directory import Replicas, Source
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .evaluation.evaluate import Evaluation
@@ -51,6 +55,19 @@ def _has_density(model: FlowBDT) -> bool:
     raise ConfigError(
         "no density was learned: fit with density=True, or call fit_density with rows of training"
     )
+
+
+@contextlib.contextmanager
+def _steps_shown(config: ModelConfig, progress: bool) -> Iterator[Any]:
+    """Yield what is to be called after each step of a fit: None, or a bar's next mark."""
+    if not progress:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    total = len(check_config(config).times) * config.n_replicas
+    with tqdm(total=total, desc="training", unit="step") as bar:
+        yield lambda report: bar.update("time" in report)
 
 
 class FlowBDT(BaseEstimator):
@@ -109,8 +126,8 @@ class FlowBDT(BaseEstimator):
     validation_fraction : events split off before any noise is drawn
     n_replicas : models of an ensemble, each of the training events with other Poisson weights, so
         that their spread tells how far a generated distribution may be off; 1 for one model
-    executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
-        "n_jobs": 4}``
+    executor : 'serial', 'joblib', 'htcondor', 'slurm', 'dask', or with parameters
+        ``{"name": "joblib", "n_jobs": 4}``
     density : True learns in `fit`, too, what `score_samples` needs, see `fit_density`
     random_state : seed; with an integer, equal input gives equal bytes
 
@@ -194,6 +211,7 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         source: Any = None,
+        progress: bool = False,
     ) -> Self:
         """Learn the distribution of ``X``.
 
@@ -208,6 +226,7 @@ class FlowBDT(BaseEstimator):
             the same density take their place, see `flowbdt.trees.signed_weights`
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
+        progress : True for a bar of the trained steps, in notebooks and terminals
 
         Raises
         ------
@@ -223,12 +242,16 @@ class FlowBDT(BaseEstimator):
         table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
-        with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="flowbdt-") as folder,
+            _steps_shown(config, progress) as on_report,
+        ):
+            run: Any = Path(folder) / "run"
             try:
                 if config.n_replicas > 1:
-                    content = fit_replicas(inputs, Path(folder) / "run").archive_bytes()
+                    content = fit_replicas(inputs, run, on_report=on_report).archive_bytes()
                 else:
-                    run = fit_run(inputs, Path(folder) / "run")
+                    run = fit_run(inputs, run, on_report=on_report)
                     content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
             except IncompleteRun as error:  # the folder it speaks of is about to go
                 raise RunError(f"training failed: {error.reason}") from error
@@ -599,11 +622,19 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         n_samples: int | None = None,
+        columns: list[str] | None = None,
+        axes: Sequence[Axes] | None = None,
         random_state: int = 0,
     ) -> list[Figure]:
         """Return figures of real and generated events: columns and observables with their ratios.
 
-        Parameters as for `evaluate`. Raises MissingExtra if matplotlib is not installed.
+        Parameters
+        ----------
+        X, cond, sample_weight, n_samples : as for `evaluate`
+        columns : what to draw; None for all columns and observables
+        axes : two to draw one of ``columns`` into, for the shares and for the ratio below
+
+        Raises MissingExtra if matplotlib is not installed.
         """
         from .evaluation.report.figures import column_figures
         from .tables.expressions import declared
@@ -611,7 +642,9 @@ class FlowBDT(BaseEstimator):
         options: dict[str, Any] = {"seed": random_state}
         real, made, options = self._beside(X, cond, sample_weight, n_samples, options)
         observables, _ = declared(options["observables"], options["particles"])
-        return column_figures(observables.added_to(real), observables.added_to(made))
+        tables = [observables.added_to(table) for table in (real, made)]
+        real, made = (t if columns is None else t.select(columns) for t in tables)
+        return column_figures(real, made, axes)
 
     def _beside(
         self, X: Any, cond: Any, weight: Any, n: int | None, options: dict[str, Any]
@@ -628,6 +661,22 @@ class FlowBDT(BaseEstimator):
         }
         made = generate_like(flow, real, seed, n or real.n).table
         return real, made, {**declared, "provenance": flow.record(seed), **options}
+
+    def _html_repr(self) -> str:
+        """Return a fitted model for notebooks: its columns, and steps in which trees add least."""
+        if not hasattr(self, "archive_"):
+            return str(super()._html_repr())
+        rows = [
+            {
+                "time": step["time"],
+                "trees": step["trees"],
+                "validation rmse": step["valid_rmse"],
+                "trees explain": f"{explained(step):.2%}",
+            }
+            for step in sorted(self.steps_, key=explained)
+        ]
+        words = f"{self.n_evaluations_} evaluations per trajectory, {self.acceptance_:.0%} kept"
+        return f"{html_table(words, rows)}{self.transform_._repr_html_()}"
 
     def summary(self) -> str:
         """Return what was learned, in lines of text: settings, columns, steps, as `flowbdt show`.

@@ -14,6 +14,7 @@
     logs/0007.log          why a step failed; 0007.out and 0007.err of a batch job
     incoming/              results that a batch system brought and that were not checked yet
     condor/0001/           a submission to HTCondor: description, record, event log
+    slurm/0001/            one to Slurm: scripts, record, exit status and output of each task
     samples/<name>/        blocks of a generated sample, see `flowbdt.generation.sample_files`
     rejection.ubj          where used: classifier that rejects generated events, with its report
     manifest.json          written last: the run is whole, hash of every model
@@ -41,6 +42,7 @@ import numpy as np
 from .. import atomic_files
 from ..atomic_files import parse_json
 from ..errors import FormatError
+from ..tables.html_table import html_table
 from ..typed_settings import check_stored
 
 FORMAT = 5
@@ -118,6 +120,18 @@ class RunDirectory:
         for name in ("table", "tasks", "steps", "logs"):
             atomic_files.make_folder(self.path / name)
         return self
+
+    def _repr_html_(self) -> str:
+        """Return the steps for notebooks, those that are missing first."""
+        reports = {step: self.report(step) for step in range(self.n_steps())}
+        missing = [step for step, report in reports.items() if report is None]
+        shown = ("time", "trees", "train_rmse", "valid_rmse", "cpu_seconds")
+        rows = [{"step": step, "state": "missing"} for step in missing]
+        for step, report in reports.items():
+            if report is not None:
+                known = {name: report.get(name) for name in shown}
+                rows.append({"step": step, "state": "trained", **known})
+        return html_table(f"{self.path}: {len(missing)} of {len(rows)} steps missing", rows)
 
     def file(self, name: str) -> Path:
         """Return the path of a file by its name within the run."""
