@@ -410,7 +410,7 @@ class GrowingTree:
         self._held = [{name: _alone(values[n_rows:]) for name, values in held.items()}]
 
     def _write(self, arrays: dict[str, Any], n_rows: int) -> None:
-        branches = self._listed(arrays) if self._rntuple else self._grouped(arrays)
+        branches: Any = self._listed(arrays) if self._rntuple else self._grouped(arrays)
         with _timeless():
             if self._tree is None and self._rntuple:
                 self._tree = self._file.mkrntuple(TREE, branches.layout.form)
