@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+=======
+from collections.abc import Iterator, Sequence
+>>>>>>> main
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,15 +35,18 @@ from .generation.trained_flow import Flow
 from .tables import checks
 from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
+from .tables.html_table import html_table
 from .tables.original_types import stored_labels
 from .training import run_directory
-from .training.plan import Inputs
+from .training.collect import explained
+from .training.plan import Inputs, check_config
 from .training.run_directory import Replicas, Source
 from .typed_settings import check_settings
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .evaluation.evaluate import Evaluation
@@ -54,6 +62,19 @@ def _has_density(model: FlowBDT) -> bool:
     raise ConfigError(
         "no density was learned: fit with density=True, or call fit_density with rows of training"
     )
+
+
+@contextlib.contextmanager
+def _steps_shown(config: ModelConfig, progress: bool) -> Iterator[Any]:
+    """Yield what is to be called after each step of a fit: None, or a bar's next mark."""
+    if not progress:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    total = len(check_config(config).times) * config.n_replicas
+    with tqdm(total=total, desc="training", unit="step") as bar:
+        yield lambda report: bar.update("time" in report)
 
 
 class FlowBDT(BaseEstimator):
@@ -196,7 +217,11 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         source: Any = None,
+<<<<<<< HEAD
         card: Mapping[str, Any] | None = None,
+=======
+        progress: bool = False,
+>>>>>>> main
     ) -> Self:
         """Learn the distribution of ``X``.
 
@@ -211,8 +236,12 @@ class FlowBDT(BaseEstimator):
             the same density take their place, see `flowbdt.trees.signed_weights`
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
+<<<<<<< HEAD
         card : what the model file shall say about itself: some of title, author, licence,
             description, table, sha256, origin, intended_use and limits, all text; see `card`
+=======
+        progress : True for a bar of the trained steps, in notebooks and terminals
+>>>>>>> main
 
         Raises
         ------
@@ -228,12 +257,16 @@ class FlowBDT(BaseEstimator):
         table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
-        with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="flowbdt-") as folder,
+            _steps_shown(config, progress) as on_report,
+        ):
+            run: Any = Path(folder) / "run"
             try:
                 if config.n_replicas > 1:
-                    content = fit_replicas(inputs, Path(folder) / "run").archive_bytes()
+                    content = fit_replicas(inputs, run, on_report=on_report).archive_bytes()
                 else:
-                    run = fit_run(inputs, Path(folder) / "run")
+                    run = fit_run(inputs, run, on_report=on_report)
                     content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
             except IncompleteRun as error:  # the folder it speaks of is about to go
                 raise RunError(f"training failed: {error.reason}") from error
@@ -604,11 +637,19 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         n_samples: int | None = None,
+        columns: list[str] | None = None,
+        axes: Sequence[Axes] | None = None,
         random_state: int = 0,
     ) -> list[Figure]:
         """Return figures of real and generated events: columns and observables with their ratios.
 
-        Parameters as for `evaluate`. Raises MissingExtra if matplotlib is not installed.
+        Parameters
+        ----------
+        X, cond, sample_weight, n_samples : as for `evaluate`
+        columns : what to draw; None for all columns and observables
+        axes : two to draw one of ``columns`` into, for the shares and for the ratio below
+
+        Raises MissingExtra if matplotlib is not installed.
         """
         from .evaluation.report.figures import column_figures
         from .tables.expressions import declared
@@ -616,7 +657,9 @@ class FlowBDT(BaseEstimator):
         options: dict[str, Any] = {"seed": random_state}
         real, made, options = self._beside(X, cond, sample_weight, n_samples, options)
         observables, _ = declared(options["observables"], options["particles"])
-        return column_figures(observables.added_to(real), observables.added_to(made))
+        tables = [observables.added_to(table) for table in (real, made)]
+        real, made = (t if columns is None else t.select(columns) for t in tables)
+        return column_figures(real, made, axes)
 
     def _beside(
         self, X: Any, cond: Any, weight: Any, n: int | None, options: dict[str, Any]
@@ -633,6 +676,22 @@ class FlowBDT(BaseEstimator):
         }
         made = generate_like(flow, real, seed, n or real.n).table
         return real, made, {**declared, "provenance": flow.record(seed), **options}
+
+    def _html_repr(self) -> str:
+        """Return a fitted model for notebooks: its columns, and steps in which trees add least."""
+        if not hasattr(self, "archive_"):
+            return str(super()._html_repr())
+        rows = [
+            {
+                "time": step["time"],
+                "trees": step["trees"],
+                "validation rmse": step["valid_rmse"],
+                "trees explain": f"{explained(step):.2%}",
+            }
+            for step in sorted(self.steps_, key=explained)
+        ]
+        words = f"{self.n_evaluations_} evaluations per trajectory, {self.acceptance_:.0%} kept"
+        return f"{html_table(words, rows)}{self.transform_._repr_html_()}"
 
     def summary(self) -> str:
         """Return what was learned, in lines of text: settings, columns, steps, as `flowbdt show`.

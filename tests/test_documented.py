@@ -18,7 +18,7 @@ from flowbdt.physics import ZToEE, bundled
 from flowbdt.training.executors import EXECUTORS
 
 PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
-SHORT = ("README", "export", "install", "onnx")
+SHORT = ("export", "install")
 """Pages whose commands take a second or two together."""
 
 
@@ -91,7 +91,20 @@ def _electrons(world):
         write_table(world / f"{split}.csv", ZToEE().load(split).take(slice(0, 300)))
 
 
+def _samples_to_refine(world):
+    pytest.importorskip("uproot")
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("mc.root", "data.root", "mc.h5", "data.h5", "more_mc.h5")):
+        rows = rng.normal(0.1 * i, 1.0, (400, 2))
+        write_table(world / name, EventTable.of(rows, ["mass", "true_energy"]))
+    start = EventTable.of(rng.normal(size=(400, 2)), ["mass", "pt"])
+    write_table(world / "fast.h5", start)
+    write_table(world / "full.h5", EventTable.of(1.1 * start.x + 0.1, start.names))
+
+
 FILES = {
+    "README": _electrons,
+    "refining": _samples_to_refine,
     "observables": _electrons,
     "root": _root_files,
     "unfolding": _unfolding_files,

@@ -41,7 +41,12 @@ import numpy as np
 
 from .. import atomic_files
 from ..atomic_files import parse_json
+<<<<<<< HEAD
 from ..errors import ConfigError, FormatError
+=======
+from ..errors import FormatError
+from ..tables.html_table import html_table
+>>>>>>> main
 from ..typed_settings import check_stored
 
 FORMAT = 5
@@ -119,6 +124,18 @@ class RunDirectory:
         for name in ("table", "tasks", "steps", "logs"):
             atomic_files.make_folder(self.path / name)
         return self
+
+    def _repr_html_(self) -> str:
+        """Return the steps for notebooks, those that are missing first."""
+        reports = {step: self.report(step) for step in range(self.n_steps())}
+        missing = [step for step, report in reports.items() if report is None]
+        shown = ("time", "trees", "train_rmse", "valid_rmse", "cpu_seconds")
+        rows = [{"step": step, "state": "missing"} for step in missing]
+        for step, report in reports.items():
+            if report is not None:
+                known = {name: report.get(name) for name in shown}
+                rows.append({"step": step, "state": "trained", **known})
+        return html_table(f"{self.path}: {len(missing)} of {len(rows)} steps missing", rows)
 
     def file(self, name: str) -> Path:
         """Return the path of a file by its name within the run."""
