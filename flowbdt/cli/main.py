@@ -30,6 +30,7 @@ from .judge_events import (
 from .public_data import data_group, demo_command
 from .refine_events import refine_command
 from .response_chains import response_group
+from .shower_networks import showers_group
 from .tune_runs import distil_command, trial_command, tune_command, tune_sampler_command
 from .unfold_data import replica_command, unfold_command
 from .watch_jobs import watch_command
@@ -39,7 +40,7 @@ TOPICS = {
     "Generate": (generate_command, impute_command, export_command),
     "Judge": (evaluate_command, compare_command, report_command, score_command, calo_group),
     "Tune": (tune_command, trial_command, tune_sampler_command, distil_command),
-    "Detector": (response_group, unfold_command, refine_command),
+    "Detector": (response_group, showers_group, unfold_command, refine_command),
     "Cluster jobs": (
         jobs.plan_command,
         jobs.step_command,
