@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-<<<<<<< HEAD
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-=======
-from collections.abc import Iterator, Sequence
->>>>>>> main
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -217,11 +213,8 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         source: Any = None,
-<<<<<<< HEAD
         card: Mapping[str, Any] | None = None,
-=======
         progress: bool = False,
->>>>>>> main
     ) -> Self:
         """Learn the distribution of ``X``.
 
@@ -236,12 +229,9 @@ class FlowBDT(BaseEstimator):
             the same density take their place, see `flowbdt.trees.signed_weights`
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
-<<<<<<< HEAD
         card : what the model file shall say about itself: some of title, author, licence,
             description, table, sha256, origin, intended_use and limits, all text; see `card`
-=======
         progress : True for a bar of the trained steps, in notebooks and terminals
->>>>>>> main
 
         Raises
         ------

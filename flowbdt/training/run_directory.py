@@ -41,12 +41,8 @@ import numpy as np
 
 from .. import atomic_files
 from ..atomic_files import parse_json
-<<<<<<< HEAD
 from ..errors import ConfigError, FormatError
-=======
-from ..errors import FormatError
 from ..tables.html_table import html_table
->>>>>>> main
 from ..typed_settings import check_stored
 
 FORMAT = 5
