@@ -129,20 +129,20 @@ class Study:
     def scored(self, made: Showers, auc: bool) -> Line:
         """Return score -> [value, error], against the showers to be like."""
         n = min(made.n, self.test.n)
-        both = [one.take(slice(0, n)) for one in (self.test, made)]
-        smoke = self.options.smoke
-        each = separations(*both, n_bootstrap=2 if smoke else 10, seed=1)
-        features = [high_level_features(one) for one in both]
+        real, made, smoke = self.test.take(slice(0, n)), made.take(slice(0, n)), self.options.smoke
+        each = separations(real, made, n_bootstrap=2 if smoke else 10, seed=1)
+        of_real, of_made = high_level_features(real), high_level_features(made)
         mean = np.mean([[r.value, r.error] for r in each], axis=0)
         by_name = {str(r.column): [float(r.value), float(r.error)] for r in each}
-        batches = {"min_samples": n // 3, "max_samples": n, "n_batches": 4 if smoke else 10}
+        batches: Any = {"min_samples": n // 3, "max_samples": n, "n_batches": 4 if smoke else 10}
         line: Line = {"separation": mean.tolist(), **by_name}
-        line["fpd"] = _pair(shower_fpd(*features, **batches))
+        line["fpd"] = _pair(shower_fpd(of_real, of_made, **batches))
         if auc and not smoke:
-            inputs = {"high": [high_level_inputs(one) for one in features]}
-            inputs["low"] = [low_level_inputs(one) for one in both]
-            for level, pair in inputs.items():
-                judged = fast_auc(*pair, level, make_classifier, n_model_seeds=1, n_split_seeds=1)
+            inputs = {"high": [high_level_inputs(one) for one in (of_real, of_made)]}
+            inputs["low"] = [low_level_inputs(one) for one in (real, made)]
+            few: Any = {"n_model_seeds": 1, "n_split_seeds": 1}
+            for level, (one, other) in inputs.items():
+                judged = fast_auc(one, other, level, make_classifier, **few)
                 line[f"auc_{level}"] = _pair(judged)
         return line
 
