@@ -103,8 +103,9 @@ class FlowBDT(BaseEstimator):
     inputs : what trees see of a point, some of `flowbdt.flow.step_inputs.VIEWS`
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; ``classifier_rate`` and ``rejection_rate`` are learning rates of
-        the classifiers of discrete columns, where there are many rows, and of the rejection; the
-        rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
+        the classifiers of discrete columns, where there are many rows, and of the rejection, which
+        learns from ``rejection_events`` generated events for each real one (4; with 1 its trees
+        are not grown again); the rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
