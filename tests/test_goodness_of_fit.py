@@ -95,7 +95,8 @@ def test_compare_tests_events_with_their_conditions(folder, capsys):
     words = ["compare", "new.h5", "half.h5", "--real", "real.h5", "--quick", "--fit-by", "c"]
     assert run(*words, "-o", "found.json") == 0
     said = [line for line in capsys.readouterr().out.splitlines() if "of one distribution" in line]
-    assert said[1].startswith("new.h5: of one distribution with the real events: p = ")
+    said = {line.partition(":")[0]: line for line in said}
+    assert said["new.h5"].startswith("new.h5: of one distribution with the real events: p = ")
     found = json.loads((folder / "found.json").read_text())["fits"]["new.h5"]
     assert 0.05 < found["p_value"] <= 1
     assert len(found["bins"]) == 4
