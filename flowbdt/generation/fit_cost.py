@@ -62,14 +62,14 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
         return parts
     each = 0.0 if mixture is None else mixture.velocity(m)
     real, generated = min(n_rows, rejection.MOST_REAL), rejection.n_generated(n_rows, m)
-    flow = generated * n_steps * (each + 1e-9 * EVENT_NS)
+    flow = 2 * generated * n_steps * (each + 1e-9 * EVENT_NS)
     row_s = 1e-9 * (RATIO_NS[0] + RATIO_NS[1] * n_inputs(plan)) * ratio.PER_ROUND
     usual, most = (
         flow + row_s * (2 * rounds + ratio.PATIENCE) * (real + generated)
         for rounds in (min(n_rows // ROWS_PER_ROUND, ratio.MOST_ROUNDS), ratio.MOST_ROUNDS)
     )
-    numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 four times
-    return [*parts, Part("rejection", usual, most, base + 40 * numbers / MIB)]
+    numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 five times
+    return [*parts, Part("rejection", usual, most, base + 44 * numbers / MIB)]
 
 
 def describe_fit(plan: Mapping[str, Any], n_steps: int) -> str:

@@ -113,7 +113,10 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
     replica = run.is_replica
     per_event = OF_REPLICA if replica else GENERATED_PER_EVENT
-    generated = _generated(flow, cond, len(z), per_event, seed)
+    generated, others = (
+        _generated(flow, cond, len(z), per_event, derive(seed, purpose))
+        for purpose in ("events", "matching")
+    )
     ratio = DensityRatio.fit(
         *(real, generated, weight),
         conditional=cond is not None,
@@ -121,7 +124,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         n_threads=n_threads,
         rate=flow.settings["booster"].get("rejection_rate"),
         again=not replica,
-    )
+    ).matched(real, others, weight, seed=seed, n_threads=n_threads)
     if ratio.acceptance < FEW_KEPT:
         warn(
             f"the rejection keeps {ratio.acceptance:.1%} of the generated events, as few are like"
@@ -139,7 +142,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         "trees": ratio.n_trees,
         "acceptance": ratio.acceptance,
         "real": len(real),
-        "generated": len(generated),
+        "generated": len(generated) + len(others),
         "cpu_seconds": time.process_time() - start,
     }
     run.write_json(run_directory.REJECTION_REPORT, report)
@@ -177,5 +180,5 @@ def _generated(
     """Return generated events, each condition of the real ones about equally often."""
     n = n_generated(n_real, flow.n_latent, per_event)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
+    blocks = flow.blocks((0, n), seed, repeated, None)
     return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)
