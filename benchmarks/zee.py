@@ -1,12 +1,13 @@
 """Z to ee learned by its particles: mass, edges and angles of generated events, and three judges.
 
-    python benchmarks/zee.py --data FOLDER [--quick] [--coordinates particles,columns]
+    python benchmarks/zee.py [--quick] [--coordinates particles,columns]
 
-FOLDER has ``zee.csv.gz``, pt, eta, phi, Q and type of two electrons of CMS among its columns. M is
-the mass of the massless pair, appended; each model is fitted with and without that column, in the
-default preset, with particles, relations and cuts as ``flowbdt fit --dry-run`` proposes them, to
-9,400 rows. As many generated ones are judged against as many others of the file, with the mass of
-the pair among the columns; floors are those of the training rows. ``--quick``: 1,500 rows.
+The electrons are those of `flowbdt.physics.ZToEE`; with ``--data FOLDER`` those of
+``FOLDER/zee.csv.gz``, the same rows before they were rounded to float32. M is the mass of the
+massless pair, appended; each model is fitted with and without that column, in the default preset,
+with particles, relations and cuts as ``flowbdt fit --dry-run`` proposes them, to 9,400 rows. As
+many generated ones are judged against as many others of the file, with the mass of the pair among
+the columns; floors are those of the training rows. ``--quick``: 1,500 rows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from flowbdt import EventTable, FlowBDT, evaluate
+from flowbdt.physics import ZToEE
 from flowbdt.tables.expressions import Expression
 from flowbdt.tables.found_relations import find_relations
 from flowbdt.tables.particles import proposed_particles, read_particles
@@ -31,9 +33,10 @@ COLUMNS = tuple(f"{name}{i}" for i in (1, 2) for name in ("pt", "eta", "phi", "Q
 JUDGES = ("auc_gb", "auc_mlp", "auc_residual")
 
 
-def read(folder: Path) -> pd.DataFrame:
+def read(folder: Path | None) -> pd.DataFrame:
     """Return the electrons with the mass of the pair, in random order."""
-    frame = pd.read_csv(folder / "zee.csv.gz")[list(COLUMNS)]
+    frame = ZToEE().load().to_frame() if folder is None else pd.read_csv(folder / "zee.csv.gz")
+    frame = frame[list(COLUMNS)].copy()
     frame["M"] = mass(frame)
     return frame.sample(frac=1.0, random_state=0, ignore_index=True)
 
@@ -101,7 +104,7 @@ def run(train: pd.DataFrame, test: pd.DataFrame, coordinates: str) -> dict[str, 
 def main() -> None:
     """Print a line for each model, after one for real rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of zee.csv.gz")
+    parser.add_argument("--data", type=Path, help="folder of zee.csv.gz")
     parser.add_argument("--quick", action="store_true", help="1,500 rows")
     parser.add_argument("--coordinates", default="particles", help="'columns' to compare")
     arguments = parser.parse_args()

@@ -226,22 +226,9 @@ def excerpt(path: str, name: str) -> str:
     return f'```python title="{path}"\n{textwrap.dedent(chr(10).join(lines))}\n```'
 
 
-def package_table() -> str:
-    """Return the packages from the bottom to the top, in the order that a test holds."""
-    tree = ast.parse(read("tests/test_layers.py"))
-    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
-    (order,) = (node for node in assigned if getattr(node.targets[0], "id", "") == "PACKAGES")
-    rows = ["| package | contents |", "|---|---|"]
-    for name in ast.literal_eval(order.value):
-        summary = ast.get_docstring(ast.parse(read(module_file(name)))) or ""
-        rows.append(f"| `{name}` | {summary.splitlines()[0]} |")
-    return "\n".join(rows)
-
-
 def filled_in(markdown: str) -> str:
     """Put excerpts and tables in the place of the comments that ask for them."""
     markdown = markdown.replace("<!-- sizes -->", size_table())
-    markdown = markdown.replace("<!-- packages -->", package_table())
     return CODE.sub(lambda match: excerpt(match[1], match[2]), markdown)
 
 
@@ -262,8 +249,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add to the navigation what mkdocs.yml does not name: pages of docs/, and those made here."""
     nav = list(config.nav or [])
     named = set(re.findall(r"[\w/]+\.md", json.dumps(nav)))
-    (how_to,) = (entry["How to"] for entry in nav if "How to" in entry)
-    how_to += sorted({path.name for path in (ROOT / "docs").glob("*.md")} - named)
+    (method,) = (entry["Method"] for entry in nav if "Method" in entry)
+    method += sorted({path.name for path in (ROOT / "docs").glob("*.md")} - named)
     config.nav = [
         *nav,
         {"Notebooks": list(notebooks().values())},

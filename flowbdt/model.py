@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,13 +15,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.metaestimators import available_if
 
 from . import atomic_files, seeding
-from .config import ModelConfig
+from .config import Card, ModelConfig
 from .errors import ConfigError, IncompleteRun, RunError
 from .generation.density import Density
 from .generation.describe_flow import describe_flow
 from .generation.fit_run import fit_replicas, fit_run
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
+from .generation.model_card import model_card
 from .generation.one_event import EventSampler
 from .generation.packed.model_arrays import packed_bytes
 from .generation.replica_rows import replica_of_rows
@@ -28,14 +31,18 @@ from .generation.trained_flow import Flow
 from .tables import checks
 from .tables.checks import named_columns
 from .tables.event_table import EventTable, align_columns
+from .tables.html_table import html_table
 from .tables.original_types import stored_labels
 from .training import run_directory
-from .training.plan import Inputs
+from .training.collect import explained
+from .training.plan import Inputs, check_config
 from .training.run_directory import Replicas, Source
+from .typed_settings import check_settings
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .evaluation.evaluate import Evaluation
@@ -51,6 +58,19 @@ def _has_density(model: FlowBDT) -> bool:
     raise ConfigError(
         "no density was learned: fit with density=True, or call fit_density with rows of training"
     )
+
+
+@contextlib.contextmanager
+def _steps_shown(config: ModelConfig, progress: bool) -> Iterator[Any]:
+    """Yield what is to be called after each step of a fit: None, or a bar's next mark."""
+    if not progress:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    total = len(check_config(config).times) * config.n_replicas
+    with tqdm(total=total, desc="training", unit="step") as bar:
+        yield lambda report: bar.update("time" in report)
 
 
 class FlowBDT(BaseEstimator):
@@ -83,8 +103,9 @@ class FlowBDT(BaseEstimator):
     inputs : what trees see of a point, some of `flowbdt.flow.step_inputs.VIEWS`
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; ``classifier_rate`` and ``rejection_rate`` are learning rates of
-        the classifiers of discrete columns, where there are many rows, and of the rejection; the
-        rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
+        the classifiers of discrete columns, where there are many rows, and of the rejection, which
+        learns from ``rejection_events`` generated events for each real one (4; with 1 its trees
+        are not grown again); the rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
@@ -108,8 +129,8 @@ class FlowBDT(BaseEstimator):
     validation_fraction : events split off before any noise is drawn
     n_replicas : models of an ensemble, each of the training events with other Poisson weights, so
         that their spread tells how far a generated distribution may be off; 1 for one model
-    executor : 'serial', 'joblib', 'htcondor', 'dask', or with parameters ``{"name": "joblib",
-        "n_jobs": 4}``
+    executor : 'serial', 'joblib', 'htcondor', 'slurm', 'dask', or with parameters
+        ``{"name": "joblib", "n_jobs": 4}``
     density : True learns in `fit`, too, what `score_samples` needs, see `fit_density`
     random_state : seed; with an integer, equal input gives equal bytes
 
@@ -193,6 +214,8 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         source: Any = None,
+        card: Mapping[str, Any] | None = None,
+        progress: bool = False,
     ) -> Self:
         """Learn the distribution of ``X``.
 
@@ -207,6 +230,9 @@ class FlowBDT(BaseEstimator):
             the same density take their place, see `flowbdt.trees.signed_weights`
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
+        card : what the model file shall say about itself: some of title, author, licence,
+            description, table, sha256, origin, intended_use and limits, all text; see `card`
+        progress : True for a bar of the trained steps, in notebooks and terminals
 
         Raises
         ------
@@ -217,17 +243,21 @@ class FlowBDT(BaseEstimator):
         if self.density and self.n_replicas != 1:
             raise ConfigError("a density is of one model: fit with n_replicas=1")
         seed = seeding.resolve(self.random_state)
-        config = self._config(seed)
+        config = replace(self._config(seed), card=dict(card or {}))
         data, kind = named_columns(X, "the table", gaps=True)
         table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
         inputs = Inputs(table, config, seed, start, kind, stored_labels(data))
-        with tempfile.TemporaryDirectory(prefix="flowbdt-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="flowbdt-") as folder,
+            _steps_shown(config, progress) as on_report,
+        ):
+            run: Any = Path(folder) / "run"
             try:
                 if config.n_replicas > 1:
-                    content = fit_replicas(inputs, Path(folder) / "run").archive_bytes()
+                    content = fit_replicas(inputs, run, on_report=on_report).archive_bytes()
                 else:
-                    run = fit_run(inputs, Path(folder) / "run")
+                    run = fit_run(inputs, run, on_report=on_report)
                     content = run_directory.archive_bytes(run, run.read_json("manifest.json"))
             except IncompleteRun as error:  # the folder it speaks of is about to go
                 raise RunError(f"training failed: {error.reason}") from error
@@ -598,11 +628,19 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         n_samples: int | None = None,
+        columns: list[str] | None = None,
+        axes: Sequence[Axes] | None = None,
         random_state: int = 0,
     ) -> list[Figure]:
         """Return figures of real and generated events: columns and observables with their ratios.
 
-        Parameters as for `evaluate`. Raises MissingExtra if matplotlib is not installed.
+        Parameters
+        ----------
+        X, cond, sample_weight, n_samples : as for `evaluate`
+        columns : what to draw; None for all columns and observables
+        axes : two to draw one of ``columns`` into, for the shares and for the ratio below
+
+        Raises MissingExtra if matplotlib is not installed.
         """
         from .evaluation.report.figures import column_figures
         from .tables.expressions import declared
@@ -610,7 +648,9 @@ class FlowBDT(BaseEstimator):
         options: dict[str, Any] = {"seed": random_state}
         real, made, options = self._beside(X, cond, sample_weight, n_samples, options)
         observables, _ = declared(options["observables"], options["particles"])
-        return column_figures(observables.added_to(real), observables.added_to(made))
+        tables = [observables.added_to(table) for table in (real, made)]
+        real, made = (t if columns is None else t.select(columns) for t in tables)
+        return column_figures(real, made, axes)
 
     def _beside(
         self, X: Any, cond: Any, weight: Any, n: int | None, options: dict[str, Any]
@@ -628,12 +668,52 @@ class FlowBDT(BaseEstimator):
         made = generate_like(flow, real, seed, n or real.n).table
         return real, made, {**declared, "provenance": flow.record(seed), **options}
 
+    def _html_repr(self) -> str:
+        """Return a fitted model for notebooks: its columns, and steps in which trees add least."""
+        if not hasattr(self, "archive_"):
+            return str(super()._html_repr())
+        rows = [
+            {
+                "time": step["time"],
+                "trees": step["trees"],
+                "validation rmse": step["valid_rmse"],
+                "trees explain": f"{explained(step):.2%}",
+            }
+            for step in sorted(self.steps_, key=explained)
+        ]
+        words = f"{self.n_evaluations_} evaluations per trajectory, {self.acceptance_:.0%} kept"
+        return f"{html_table(words, rows)}{self.transform_._repr_html_()}"
+
     def summary(self) -> str:
         """Return what was learned, in lines of text: settings, columns, steps, as `flowbdt show`.
 
         Raises NotFittedError.
         """
         return "\n".join(describe_flow(self.flow()))
+
+    @property
+    def card(self) -> str:
+        """The card of the model, Markdown text: who made it of what, ranges, scores, settings.
+
+        Raises NotFittedError.
+        """
+        return model_card(self.flow())
+
+    def add_to_card(self, *, scores: Evaluation | None = None, **entries: str) -> Self:
+        """Add entries to the card of a fitted model, as at `fit`, and the scores of an evaluation.
+
+        Raises NotFittedError; ConfigError for an unknown entry, or if this is an ensemble.
+        """
+        card: dict[str, Any] = {**(self.flow().plan.get("card") or {}), **entries}
+        if scores is not None:
+            card["scores"] = [
+                {name: getattr(r, name) for name in ("column", "value", "error", "floor")}
+                | {"metric": r.name}
+                for r in scores.results
+            ]
+        card = check_settings(atomic_files.to_plain(card), Card, "entry of the card")
+        self._adopt(run_directory.with_card(self.archive_, card))
+        return self
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
@@ -652,7 +732,8 @@ class FlowBDT(BaseEstimator):
             source = run_directory.open_file(Path(path), Path(path).read_bytes())
         flow = Flow(source)
         settings = dict(flow.settings)
-        names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
+        no_setting = ("executor", "card")
+        names = [name for name in ModelConfig.__dataclass_fields__ if name not in no_setting]
         settings |= {"n_replicas": max(len(flow.members), 1), "random_state": flow.seed}
         model = cls(**{name: settings[name] for name in names if name in settings})
         if isinstance(source, Replicas):

@@ -19,22 +19,17 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, RunError
 from flowbdt.generation.sample_jobs import SampleJobs
 from flowbdt.training.executors import EXECUTORS
-from flowbdt.training.executors.htcondor import HTCondor, event_log
-from flowbdt.training.executors.htcondor.executor import (
+from flowbdt.training.executors.batch_system import (
     COMPARE_S,
     IDLE_S,
     Follower,
+    Place,
     outcome,
     warn_of_holds,
 )
-from flowbdt.training.executors.htcondor.submissions import (
-    Pool,
-    Submissions,
-    advice,
-    written,
-)
+from flowbdt.training.executors.htcondor import HTCondor, event_log
+from flowbdt.training.executors.htcondor.submissions import Pool, Submissions, advice
 from flowbdt.training.executors.htcondor.submit_files import (
-    Place,
     arguments,
     environment,
     file_list,
@@ -61,7 +56,7 @@ def described(settings, place, numbers=(0, 7, 12), *, as_dag=False):
         stages.append(numbered(parts, ["steps"], Needs(500, 50), [(0,), (1,)], executor, place))
         stages.append(local(single("merge", ["merge", ".", "new"], executor, place)))
     stages = stages if numbers else stages[1:]
-    texts = written(stages, executor, as_dag=as_dag)
+    texts = Submissions(RunDirectory("/nowhere")).written(stages, executor, place, as_dag)
     return "".join(f"---- {name}\n{text}" for name, text in sorted(texts.items()))
 
 
@@ -325,7 +320,7 @@ def test_a_refused_submission_leaves_no_record(tmp_path):
 
 
 def test_a_job_that_ended_well_without_whole_files_is_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setattr("flowbdt.training.executors.htcondor.executor.FILES_S", 0.0)
+    monkeypatch.setattr("flowbdt.training.executors.batch_system.FILES_S", 0.0)
     run = copied(tmp_path, REAL, JOBS)
     jobs = _read(run).jobs()
     assert "not here or not whole" in outcome(run, STEPS, 0, jobs)["error"]

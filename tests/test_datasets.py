@@ -17,6 +17,7 @@ from flowbdt.errors import FormatError, InputError
 from flowbdt.physics import (
     DATASETS,
     Dataset,
+    ZToEE,
     bundled,
     hashed_rows,
     read_jetnet,
@@ -24,6 +25,7 @@ from flowbdt.physics import (
     write_showers,
 )
 from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
+from flowbdt.tables.expressions import declared
 from flowbdt.tables.formats import read_attributes, read_table
 
 N_JETS = 20
@@ -78,6 +80,7 @@ def dataset(request, folder) -> Dataset:
         "jetnet": {"folder": folder},
         "jetnet_hlv": {"folder": folder, "train_rows": 12},
         "bundled": {},
+        "z_to_ee": {},
         "calochallenge": {"path": folder / "showers.hdf5"},
         "omnifold": {"folder": folder},
     }
@@ -291,12 +294,24 @@ def _bundled_path() -> Path:
     return Path(str(resources.files("flowbdt.physics") / "data" / "top_jets_hlv12.h5"))
 
 
-def test_bundled_sample_is_small_and_the_documented_one():
-    path = _bundled_path()
-    assert path.stat().st_size <= 1_900_000
-    readme = (path.parent / "README.md").read_text()
-    (documented,) = re.findall(r"`([0-9a-f]{64})`", readme)
-    assert digest_file(path) == documented
+@pytest.mark.parametrize(
+    ("name", "size"), [("top_jets_hlv12.h5", 1_900_000), ("z_to_ee.h5", 450_000)]
+)
+def test_bundled_samples_are_small_and_the_documented_ones(name, size):
+    path = _bundled_path().parent / name
+    assert path.stat().st_size <= size
+    (_, text) = (path.parent / "README.md").read_text().split(f"## `{name}`")
+    assert re.findall(r"`([0-9a-f]{64})`", text)[0] == digest_file(path)
+
+
+def test_bundled_electron_pairs_meet_their_cuts_and_peak_at_the_z():
+    data = ZToEE()
+    table = data.load()
+    mass = declared(data.observables, data.particles)[0].added_to(table).column("mee")
+    assert table.n == 18_885
+    assert 0.45 < np.mean((mass > 86) & (mass < 96)) < 0.55
+    assert ((mass > 60) & (mass < 120)).all()
+    assert all(((p > 25) & (p < 300)).all() for p in map(table.column, ("pt1", "pt2")))
 
 
 def test_bundled_sample_has_rows_units_and_provenance():

@@ -8,13 +8,16 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PLAIN, QUICK
+from conftest import PLAIN, QUICK, SMALL_MODEL
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flowbdt import FlowBDT, seeding
+from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, InputError, RunError
+from flowbdt.generation.fit_run import fit_run
 from flowbdt.tables.event_table import EventTable
+from flowbdt.training.plan import Inputs
 
 SMALL = {"n_steps": 3, "booster": QUICK, **PLAIN}
 SMALL["noise"] = {**PLAIN["noise"], "n_repeats": 2}
@@ -327,6 +330,34 @@ def test_a_model_judges_draws_and_describes_itself(on_condition):
     assert "<table" in scores._repr_html_()
     figures = on_condition.plot(x, cond=cond)
     assert len(figures[0].axes) >= 2 * x.shape[1]
+    place = figures[0].axes[:2]
+    name = on_condition.transform_.names[0]
+    assert on_condition.plot(x, cond=cond, columns=[name], axes=place) == [figures[0]]
+    with pytest.raises(ConfigError, match="axes are two"):
+        on_condition.plot(x, cond=cond, columns=[name], axes=place[:1])
+    assert on_condition.transform_.names[0] in on_condition._repr_html_()
     assert "trees explain" in on_condition.summary()
     with pytest.raises(InputError, match="unknown column.*'c'"):
         on_condition.evaluate(x, **options)
+
+
+def test_notebooks_see_tables_transforms_runs_and_models(tmp_path):
+    rng = np.random.default_rng(0)
+    gaps = EventTable.of(
+        {"a": rng.normal(size=200), "b": np.where(np.arange(200) < 20, np.nan, 1.5)}, missing=True
+    )
+    assert gaps._repr_html_().index(">b<") < gaps._repr_html_().index(">a<")
+    inputs = Inputs(gaps.select(["a"]), ModelConfig(**SMALL_MODEL), 1)
+    run = fit_run(inputs, tmp_path / "run")
+    assert "0 of 2 steps missing" in run._repr_html_()
+    run.file("steps/0001.report.json").unlink()
+    assert "1 of 2 steps missing" in run._repr_html_()
+    assert "sk-" in FlowBDT()._repr_html_()
+
+
+def test_a_fit_shows_its_progress_where_it_is_asked_to(capfd):
+    x = np.random.default_rng(0).normal(size=(100, 1))
+    FlowBDT(**SMALL_MODEL).fit(x)
+    assert capfd.readouterr().err == ""
+    FlowBDT(**SMALL_MODEL).fit(x, progress=True)
+    assert "2/2" in capfd.readouterr().err

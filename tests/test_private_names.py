@@ -16,10 +16,11 @@ OF_OTHERS = {
     "training/executors/local.py": {"_backend"},  # nor in joblib
 }
 OF_TUPLES = {"_asdict", "_fields", "_replace"}
+OF_NOTEBOOKS = {"_repr_html_"}
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__") and name not in OF_TUPLES
+    return name.startswith("_") and not name.endswith("__") and name not in OF_TUPLES | OF_NOTEBOOKS
 
 
 def own_names(tree: ast.Module) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -217,8 +218,13 @@ def test_solvers_are_written_with_their_order_and_cost(name):
     assert cost == str(len(solver.offsets))
 
 
+def test_the_drawing_of_the_packages_is_up_to_date():
+    draw = runpy.run_path(str(DOCS / "architecture.py"))["drawing"]
+    assert (DOCS / "architecture.svg").read_text() == draw(), "run python docs/architecture.py"
+
+
 def test_there_is_a_notebook_for_each_use_case():
-    assert {path.stem for path in NOTEBOOKS} == {"fast_simulation", "unfolding", "refinement"}
+    assert {path.stem for path in NOTEBOOKS} == {"z_to_ee", "response", "unfolding"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -3,8 +3,9 @@
     python -m experiments.ablation [--smoke] [--data FOLDER] [--seeds 3] [-o FOLDER]
 
 FOLDER of ``--data`` has ``jetnet/t_hlv12.h5`` and ``real/magic04.data``; without it the bundled
-jets are used alone. Every run is kept in ``runs.json`` of the output folder, and one that is
-there already is not repeated, so that the study can be stopped and taken up again.
+jets are used, and no MAGIC. The electron pairs of CMS come with the package. Every run is kept in
+``runs.json`` of the output folder, and one that is there already is not repeated, so that the study
+can be stopped and taken up again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from experiments import common
 from experiments.ablation.figures import draw
 from experiments.ablation.variants import SMOKE, VARIANTS, Variant
 from flowbdt import EventTable, FlowBDT, evaluate
-from flowbdt.physics import HLV_RELATIONS
+from flowbdt.physics import HLV_RELATIONS, ZToEE
 
 MAGIC_COLUMNS = (
     *("fLength", "fWidth", "fSize", "fConc", "fConc1"),
@@ -38,11 +40,20 @@ def magic(folder: Path) -> tuple[EventTable, EventTable]:
     return table.take(slice(1, None, 2)), table.take(slice(0, None, 2))
 
 
-def tables(data: Path | None, smoke: bool) -> dict[str, tuple[EventTable, EventTable, list[str]]]:
-    """Return per data set: training events, test events, relations."""
-    found = {"jets": (*common.jets(data), list(HLV_RELATIONS))}
+Data = tuple[EventTable, EventTable, Variant]
+"""Events to train and to judge, and settings of all variants."""
+
+
+def tables(data: Path | None, smoke: bool) -> dict[str, Data]:
+    """Return the data sets by name."""
+    pairs = ZToEE()
+    known = {"particles": pairs.particles, "observables": list(pairs.observables)}
+    found: dict[str, Data] = {
+        "jets": (*common.jets(data), {"relations": list(HLV_RELATIONS)}),
+        "z_to_ee": (pairs.load("train"), pairs.load("test"), {**known, "require": pairs.require}),
+    }
     if data is not None:
-        found["magic"] = (*magic(data), [])
+        found["magic"] = (*magic(data), {})
     if smoke:
         rows = slice(0, 300)
         return {k: (a.take(rows), b.take(rows), r) for k, (a, b, r) in found.items()}
@@ -62,7 +73,8 @@ def one(
     new = model.sample(test.n, random_state=100 + seed)
     made = time.process_time()
     metrics = ["separation", "correlation_max"] if smoke else METRICS
-    scores = evaluate(test, new, training=train, quick=True, metrics=metrics)
+    known: Any = {name: settings.get(name) for name in ("particles", "observables")}
+    scores = evaluate(test, new, training=train, quick=True, metrics=metrics, **known)
     tables_wide = [r for r in scores.results if r.column is None]
     return {
         **{r.name: float(r.value) for r in tables_wide},
@@ -120,8 +132,8 @@ def study(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         key = f"{data} | {variant} | {seed}"
         if key in runs:
             continue
-        train, test, relations = events[data]
-        settings = {"relations": relations, **VARIANTS[variant]}
+        train, test, known = events[data]
+        settings = {**known, **VARIANTS[variant]}
         if options.smoke:
             settings |= SMOKE
         runs[key] = one(train, test, settings, seed, options.smoke)
@@ -144,7 +156,7 @@ def main() -> None:
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (%(default)s)")
     parser.add_argument("--variants", help="some of them, comma-separated")
-    parser.add_argument("--tables", help="'jets', 'magic' or both, comma-separated")
+    parser.add_argument("--tables", help="of jets, magic, z_to_ee, comma-separated")
     options = parser.parse_args()
     figures = summaries(study(options))
     lines = [row(d, v, scores) for d, found in figures.items() for v, scores in found.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from experiments.refinement.columns import Columns, pack, unpack
 from experiments.refinement.library import Library
 from experiments.refinement.scores import NormalScores
 from experiments.refinement.voxels import move
-from flowbdt import FlowBDT, seeding
+from flowbdt import EventTable, seeding
 from flowbdt.physics import Showers
 from flowbdt.physics.calorimeter.scores.features import high_level_features
+from flowbdt.physics.refinement import refine
 
 SMOOTH = "tf"
 """Columns of energies: their quantiles are smoothed over neighbouring energies."""
@@ -55,6 +57,7 @@ class Prepared:
                 for known, part in zip((self._cheap, self._detailed), columns, strict=True)
             ]
             found.append([_mirrored(part, self._detailed.names, rng) for part in scores])
+        self.names = self._detailed.names
         self.energies = np.tile(cheap.energies, COPIES)
         self.cheap_scores = np.concatenate([one[0] for one in found])
         self.detailed_scores = np.concatenate([one[1] for one in found])
@@ -85,10 +88,6 @@ def _mirrored(scores: np.ndarray, names: list[str], rng: np.random.Generator) ->
     return result
 
 
-def _condition(energies: np.ndarray) -> np.ndarray:
-    return np.log2(energies)[:, None]
-
-
 def ranks(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
     """Keep the rank of every feature, column by column: a classical map of quantiles, no flow."""
     return prepared.showers(prepared.scores(cheap, seed), cheap.energies)
@@ -108,30 +107,28 @@ def resampled(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str,
     return known.take(rows)
 
 
-def from_cheap(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
-    """Start the flow at the cheap shower's scores: data to data, deterministic."""
-    model = FlowBDT(**{**SETTINGS, "coupling": "given", **settings}, random_state=seed)
-    condition = _condition(prepared.energies)
-    model.fit(prepared.detailed_scores, source=prepared.cheap_scores, cond=condition)
-    found = model.sample(
-        source=prepared.scores(cheap, seed), cond=_condition(cheap.energies), random_state=seed
+def _refined(
+    method: str, prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]
+) -> Showers:
+    """Refine scores by a flow that learns from pairs of them at the same energies."""
+
+    def scores(values: np.ndarray, energies: np.ndarray) -> EventTable:
+        return EventTable.of(values, prepared.names, cond={"log2 E": np.log2(energies)})
+
+    found = refine(
+        scores(prepared.cheap_scores, prepared.energies),
+        scores(prepared.detailed_scores, prepared.energies),
+        method,
+        new=scores(prepared.scores(cheap, seed), cheap.energies),
+        flow={**SETTINGS, **settings},
+        random_state=seed,
     )
-    return prepared.showers(found, cheap.energies)
-
-
-def from_noise(prepared: Prepared, cheap: Showers, seed: int, settings: dict[str, Any]) -> Showers:
-    """Start the flow at noise, with the cheap shower's scores as conditions."""
-    model = FlowBDT(**{**SETTINGS, **settings}, random_state=seed)
-    condition = np.column_stack([_condition(prepared.energies), prepared.cheap_scores])
-    model.fit(prepared.detailed_scores, cond=condition)
-    condition = np.column_stack([_condition(cheap.energies), prepared.scores(cheap, seed)])
-    found = model.sample(cond=condition, outside=None, random_state=seed)
-    return prepared.showers(found, cheap.energies)
+    return prepared.showers(found.x, cheap.energies)
 
 
 METHODS: dict[str, Callable[[Prepared, Showers, int, dict[str, Any]], Showers]] = {
     "resampled": resampled,
     "ranks": ranks,
-    "from_cheap": from_cheap,
-    "from_noise": from_noise,
+    "from_cheap": partial(_refined, "pairs"),
+    "from_noise": partial(_refined, "conditions"),
 }

@@ -24,8 +24,8 @@ from .options import NUMBER, TABLES, say
 
 if TYPE_CHECKING:
     from ..generation.sample_jobs import SampleJobs
-    from ..training.executors import Executor, HTCondor, JobKind
-    from ..training.executors.htcondor.submit_files import Place, Stage
+    from ..training.executors import BatchExecutor, Executor, JobKind
+    from ..training.executors.batch_system import Place
     from ..training.run_directory import RunDirectory
 
 sample_argument = click.argument("sample", help="Name of the file of the sample, without ending.")
@@ -42,10 +42,21 @@ def open_planned(path: Path) -> RunDirectory:
 
     run = RunDirectory(path)
     if not run.is_planned():
-        raise ConfigError(
-            f"{run.path} holds no planned run; start with: flowbdt plan TABLE -o {quoted(path)}"
-        )
+        raise _no_planned_run(run.path)
     return run
+
+
+def _no_planned_run(path: Path) -> ConfigError:
+    from ..training.run_directory import ENSEMBLE
+
+    if (path / ENSEMBLE).exists():
+        return ConfigError(
+            f"{path} is an ensemble: name one of its runs, such as {path / 'replica_0'}, or go on"
+            f" with all: flowbdt fit -o {quoted(path)} --resume"
+        )
+    return ConfigError(
+        f"{path} holds no planned run; start with: flowbdt plan TABLE -o {quoted(path)}"
+    )
 
 
 @click.command()
@@ -65,7 +76,7 @@ def plan_command(
     folder = quoted(output)
     say(
         f"{output}: {n_steps} tasks, 0 to {n_steps - 1}. Train one anywhere with: flowbdt step"
-        f" {folder} 0   all on HTCondor: flowbdt submit {folder}   all here: flowbdt fit -o"
+        f" {folder} 0   all on a cluster: flowbdt submit {folder}   all here: flowbdt fit -o"
         f" {folder} --resume"
     )
 
@@ -134,7 +145,7 @@ def _check_task(path: Path, number: int) -> None:
     names = (task.stem for task in path.glob("tasks/[0-9]*.json"))
     known = sorted(int(name) for name in names if name.isdecimal())
     if not known:
-        raise ConfigError(f"{path} is no planned run: start with 'flowbdt plan TABLE -o RUN'")
+        raise _no_planned_run(path)
     if not (path / task_name(number)).exists():
         raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
 
@@ -235,14 +246,14 @@ def submit_command(
     real: Path | None,
     **sampling: Any,
 ) -> None:
-    """Send the missing jobs of a run to HTCondor.
+    """Send the missing jobs of a run to HTCondor or Slurm.
 
     Another executor can only generate events. It does so here, before the command returns.
     """
     from ..atomic_files import check_target
     from ..generation.sample_jobs import assemble_sample, plan_sample
     from ..tables.formats import read_conditions, read_table
-    from ..training.executors import HTCondor
+    from ..training.executors import BatchExecutor
 
     planned = open_planned(run)
     backend = _planned_executor(run, executor or "htcondor", settings)
@@ -257,10 +268,10 @@ def submit_command(
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
     if events and not dag and not planned.file("manifest.json").exists():
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
-    if not isinstance(backend, HTCondor) and (events is None or dag or dry_run):
+    if not isinstance(backend, BatchExecutor) and (events is None or dag or dry_run):
         raise ConfigError(
-            "'flowbdt submit' sends jobs to HTCondor and returns; to train with the executor"
-            f" {executor!r}: flowbdt fit -o {quoted(run)} --resume --executor {executor}"
+            "'flowbdt submit' sends jobs to HTCondor or Slurm and returns; to train with the"
+            f" executor {executor!r}: flowbdt fit -o {quoted(run)} --resume --executor {executor}"
         )
     if output is not None:
         check_target(output)
@@ -270,10 +281,10 @@ def submit_command(
     with _links(planned) if dry_run else contextlib.nullcontext(planned) as seen:
         if events is not None and output is not None:
             sample = plan_sample(seen, output, events, **sampling)
-        if isinstance(backend, HTCondor):
+        if isinstance(backend, BatchExecutor):
             stages = partial(_stages, seen, backend, sample, judged, dag)
             say(_submit(planned, backend, stages, dag, dry_run))
-    if sample is not None and not isinstance(backend, HTCondor):
+    if sample is not None and not isinstance(backend, BatchExecutor):
         for report in backend.run(planned, sample.missing(planned), sample):
             if "error" in report:
                 click.echo(f"part {report['part']} failed: {report['error']}", err=True)
@@ -306,58 +317,53 @@ def _planned_executor(run: Path, name: str, settings: Sequence[str]) -> Executor
 
 def _submit(
     run: RunDirectory,
-    executor: HTCondor,
-    stages: Callable[[Place], list[Stage]],
+    executor: BatchExecutor,
+    stages: Callable[[Place], list[Any]],
     dag: bool,
     dry_run: bool,
 ) -> str:
     """Submit, or with ``dry_run`` return the files that would be submitted."""
-    from ..training.executors.htcondor.submissions import Pool, Submissions, written
-    from ..training.executors.htcondor.submit_files import Place
+    from ..training.executors.batch_system import Place
 
-    submissions = Submissions(run)
+    submissions = executor.submissions(run)
     if dry_run:
         place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
-        texts = written(stages(place), executor, as_dag=dag)
-        if executor.pack is None:
-            texts.pop("job.sh")
+        texts = submissions.written(stages(place), executor, place, dag)
         return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
-    pool = Pool.connect()
-    submissions.compare(pool)
+    queue = submissions.queue.connect()
+    submissions.compare(queue)
     live = next(submissions.live(), None)
     if live is not None:
         raise RunError(
             f"{run.path} has jobs in the queue already; follow them with: flowbdt watch"
-            f" {quoted(run.path)}, or give them up with: condor_rm -constraint"
-            f" 'FlowbdtSubmission == \"{live.mark}\"'"
+            f" {quoted(run.path)}, or give them up with: {submissions.how_to_remove(live)}"
         )
     place = submissions.place()
     todo = stages(place)
     if not any(stage.batches for stage in todo) and not dag:
         return f"nothing to submit: all is there; flowbdt collect {quoted(run.path)} closes the run"
-    sent = submissions.submit(place, todo, executor, pool, as_dag=dag)
+    sent = submissions.submit(place, todo, executor, queue, as_dag=dag)
     n_numbers = sum(len(job.members) for job in sent.jobs.values())
     several = f" ({n_numbers} steps)" if n_numbers > len(sent.jobs) else ""
     return (
-        f"{plural(len(sent.jobs), 'job')} submitted{several}, cluster {sent.record['cluster']};"
+        f"{plural(len(sent.jobs), 'job')} submitted{several}, {sent.title};"
         f" follow them with: flowbdt watch {quoted(run.path)}"
     )
 
 
 def _stages(
     run: RunDirectory,
-    executor: HTCondor,
+    executor: BatchExecutor,
     sample: SampleJobs | None,
     judged: Sequence[Path],
     dag: bool,
     place: Place,
-) -> list[Stage]:
+) -> list[Any]:
     """Return what is missing, in order: steps, then what comes after them."""
     from ..training.executors import STEPS
-    from ..training.executors.htcondor.submit_files import single
 
-    def one(*words: str) -> Stage:
-        return single(words[0], list(words), executor.complete(), place)
+    def one(*words: str) -> Any:
+        return executor.single(words[0], list(words), place)
 
     missing = [] if sample and not dag else run.missing_steps()
     stages = [executor.stage(run, missing, STEPS, place)] if missing else []

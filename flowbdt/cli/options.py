@@ -28,7 +28,7 @@ def positive_integer(value: str | int) -> int:
 
 
 def joined_numbers(value: str) -> list[int]:
-    """Read a whole number, or several joined by +, as jobs of HTCondor pass them."""
+    """Read a whole number, or several joined by +, as batch jobs pass them."""
     if not all(text.isdecimal() for text in value.split("+")):
         raise click.BadParameter(f"expected a whole number from 0, or several as 3+4, got {value}")
     return list(map(int, value.split("+")))
@@ -52,7 +52,7 @@ def _number(value: str | float) -> float:
 class ExecutorName(click.Choice):
     """Name of a registered executor; the registry is imported only for values."""
 
-    shown = "[dask|htcondor|joblib|serial]"
+    shown = "[dask|htcondor|joblib|serial|slurm]"
     """What help shows."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands on public data: a demonstration with bundled jets, and records to list and download."""
+"""Commands on public data: a demonstration on electron pairs, and records to list and download."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ import click
 from . import options
 from .options import bar, say
 
-N_TRAIN = 15_000
-"""Jets to train on; the others, at most as many, judge."""
-
 
 @click.command()
 @options.output("FOLDER", "Folder for all results.", default="flowbdt-demo")
 @options.seed(default=1)
 @options.quiet
 def demo_command(output: Path, seed: int) -> None:
-    """Fit, generate and judge top jets that ship with the package."""
+    """Fit, generate and judge electron pairs of CMS that ship with the package."""
     from ..config import ModelConfig
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import demo_figure, write_report
     from ..evaluation.score_events import generate_events
     from ..generation.fit_run import fit_run
     from ..generation.trained_flow import Flow
-    from ..physics import bundled
+    from ..physics import ZToEE
+    from ..tables.expressions import declared
     from ..tables.formats import write_table
     from ..training.plan import Inputs, check_config
 
-    data = bundled()
-    jets, relations = data.load(), data.relations
-    train, test = jets.take(slice(N_TRAIN)), jets.take(slice(N_TRAIN, 2 * N_TRAIN))
+    data = ZToEE()
+    train, test = data.load("train"), data.load("test")
+    known: Any = {"particles": data.particles, "observables": list(data.observables)}
     start = time.perf_counter()
-    config = ModelConfig(executor="joblib", relations=list(relations), random_state=seed)
+    config = ModelConfig(executor="joblib", require=list(data.require), random_state=seed, **known)
     grid = check_config(config)
     inputs = Inputs(train, config, seed, grid=grid)
     with bar(total=len(grid.times), desc="training", unit="step") as progress:
@@ -46,18 +44,23 @@ def demo_command(output: Path, seed: int) -> None:
     generated = generate_events(flow, test.n, seed + 1).table
     write_table(output / "generated.h5", generated, record := flow.record(seed + 1))
     end = time.perf_counter()
-    protocol: Any = {"relations": relations, "seed": seed, "quick": True, "provenance": record}
+    protocol: Any = {**known, "seed": seed, "quick": True, "provenance": record}
     verdict = evaluate(test, generated, training=train, **protocol)
     page = write_report(verdict, test, generated, output / "report", training=train)
-    score = verdict.get("auc_gb")
-    figure = output / "jets.png"
-    demo_figure(test, generated, figure, f"AUC {score.text()}, floor {score.floor_text()}")
+    score, figure = verdict.get("auc_gb"), output / "z_to_ee.png"
+    add = declared(known["observables"], data.particles)[0].added_to
+    title = f"AUC {score.text()}, floor {score.floor_text()}"
+    demo_figure(add(test), add(generated), figure, title, COLUMNS)
     click.echo(
         f"{verdict.text()}\n\n"
-        f"trained on {train.n} jets in {trained - start:.0f} s of wall time, generated {test.n} in"
-        f" {end - trained:.1f} s ({flow.n_evaluations} evaluations each)\n"
+        f"trained on {train.n} events in {trained - start:.0f} s of wall time, generated {test.n}"
+        f" in {end - trained:.1f} s ({flow.n_evaluations} evaluations each)\n"
         f"figure: {figure}   report: {page}"
     )
+
+
+COLUMNS = ("mee", "ptee", "pt1", "pt2", "eta1", "phi2")
+"""What the figure of the demo shows."""
 
 
 @click.group()

@@ -17,13 +17,13 @@ from .cluster_jobs import close_run, open_planned, quoted
 from .options import is_quiet, say
 
 if TYPE_CHECKING:
-    from ..training.executors.htcondor.submissions import JobState, Pool
+    from ..training.executors.batch_system import JobState, Queue, Submissions
+    from ..training.run_directory import RunDirectory
 
 ROWS = 15
 """Number of jobs shown one by one."""
 
 WIDTH = 100
-POLL_S = 1.0
 
 
 @click.command()
@@ -33,26 +33,23 @@ POLL_S = 1.0
 def watch_command(run: Path, once: bool) -> None:
     """Follow the jobs of a run, then collect it.
 
-    Samples that were submitted are joined, too. All that is shown comes from HTCondor's logs in the
-    folder RUN, so this can be stopped and started at any time, also by more than one person.
+    Samples that were submitted are joined, too. All that is shown comes from the folder RUN and the
+    queue, so this can be stopped and started at any time, also by more than one person.
     """
     from ..generation.sample_jobs import assemble_sample, is_assembled, sample_jobs
-    from ..training.executors.htcondor.executor import Follower
-    from ..training.executors.htcondor.submissions import Submissions
+    from ..training.executors.batch_system import Follower
 
     folder = open_planned(run)
-    submissions = Submissions(folder)
-    if not submissions.all:
-        raise ConfigError(f"{run}: nothing was submitted; do so with: flowbdt submit {quoted(run)}")
-    pool = _pool()
-    follower = Follower(submissions, pool)
+    submissions = _latest(folder)
+    queue = _queue(submissions)
+    follower = Follower(submissions, queue)
     follower.news()
-    if pool is not None:
-        submissions.compare(pool)
+    if queue is not None:
+        submissions.compare(queue)
     screen = Screen(None if is_quiet() else sys.stdout)
     screen.show(job_table(submissions.jobs().values()))
     while not once and any(submissions.live()):
-        time.sleep(POLL_S)
+        time.sleep(submissions.poll_s)
         submissions.find()
         if follower.news():
             screen.show(job_table(submissions.jobs().values()))
@@ -64,12 +61,26 @@ def watch_command(run: Path, once: bool) -> None:
             say(assemble_sample(folder, sample))
 
 
-def _pool() -> Pool | None:
-    """Return HTCondor if it is here; the logs alone tell nearly as much."""
-    from ..training.executors.htcondor.submissions import Pool
+def _latest(run: RunDirectory) -> Submissions:
+    """Return the submissions to the system that got the latest. Raises ConfigError without any."""
+    from ..training.executors import EXECUTORS, BatchExecutor
+    from ..training.executors.batch_system import RECORD
 
+    entries = map(EXECUTORS.get, EXECUTORS.names())
+    systems = [entry.submissions for entry in entries if issubclass(entry, BatchExecutor)]
+    records = {path: s for s in systems for path in run.path.glob(f"{s.folder}/*/{RECORD}")}
+    if not records:
+        path = run.path
+        raise ConfigError(
+            f"{path}: nothing was submitted; do so with: flowbdt submit {quoted(path)}"
+        )
+    return records[max(records, key=lambda path: path.stat().st_mtime)](run)
+
+
+def _queue(submissions: Submissions) -> Queue | None:
+    """Return the queue if it can be asked here; HTCondor's logs alone tell nearly as much."""
     try:
-        return Pool.connect()
+        return submissions.queue.connect()
     except FlowbdtError:
         return None
 
@@ -98,7 +109,7 @@ class Screen:
 def job_table(jobs: Iterable[JobState]) -> str:
     """Return the number of steps, parts and so on in each state, and a line for each job that runs
     or needs attention; ``jobs`` has a job of several of them as often."""
-    from ..training.executors.htcondor import submissions as s
+    from ..training.executors import batch_system as s
 
     jobs = list(jobs)
     counts = Counter(job.state for job in jobs)
@@ -117,8 +128,7 @@ def job_table(jobs: Iterable[JobState]) -> str:
 
 
 def _line(job: JobState, place: str) -> str:
-    number = "" if job.job is None else f"{job.job[0]}.{job.job[1]}"
     attempt = f"attempt {job.attempts}" if job.attempts > 1 else ""
     memory = f"{job.memory_mib} MiB" if job.memory_mib else ""
-    words = [f"{job.title:12s}", f"{job.state:8s}", number, attempt, memory, place]
+    words = [f"{job.title:12s}", f"{job.state:8s}", job.number, attempt, memory, place]
     return ("  " + "  ".join(word for word in words if word))[:WIDTH]

@@ -17,6 +17,7 @@ from ..seeding import stream
 from ..tables import checks
 from ..tables.event_table import EventTable, with_same_codes
 from ..tables.expressions import Observables, declared
+from ..tables.html_table import html_table
 from ..tables.particles import check_azimuths, check_particles
 from ..tables.relations import Relation
 from .metrics import METRICS, Result
@@ -98,8 +99,8 @@ class Evaluation:
         return frame.sort_values("excess", ascending=False, kind="stable", ignore_index=True)
 
     def _repr_html_(self) -> str:
-        table = self.to_frame().to_html(index=False, float_format="{:.4g}".format, na_rep="-")
-        return f"<p>{self.headline()}</p>{table}"
+        """Return `to_frame` for notebooks."""
+        return html_table(self.headline(), self.to_frame().to_dict("records"))
 
     def worst_columns(self, name: str, count: int) -> list[str]:
         """Return at most ``count`` columns farthest above the floor in metric ``name``, in order.

@@ -61,11 +61,14 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
     if not plan.get("rejection"):
         return parts
     each = 0.0 if mixture is None else mixture.velocity(m)
-    real, generated = min(n_rows, rejection.MOST_REAL), rejection.n_generated(n_rows, m)
+    per_event = plan["fingerprint"]["settings"]["booster"].get(
+        "rejection_events", rejection.GENERATED_PER_EVENT
+    )
+    real, generated = min(n_rows, rejection.MOST_REAL), rejection.n_generated(n_rows, m, per_event)
     flow = 2 * generated * n_steps * (each + 1e-9 * EVENT_NS)
     row_s = 1e-9 * (RATIO_NS[0] + RATIO_NS[1] * n_inputs(plan)) * ratio.PER_ROUND
     usual, most = (
-        flow + row_s * (2 * rounds + ratio.PATIENCE) * (real + generated)
+        flow + row_s * ((1 + (per_event > 1)) * rounds + ratio.PATIENCE) * (real + generated)
         for rounds in (min(n_rows // ROWS_PER_ROUND, ratio.MOST_ROUNDS), ratio.MOST_ROUNDS)
     )
     numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 five times

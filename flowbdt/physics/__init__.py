@@ -16,6 +16,7 @@ from .calorimeter.shower_files import (
 )
 from .datasets import DATASETS, Dataset, hashed_rows
 from .datasets.toys import Gaussian, Mixed, Moons, TwoPeaks, toy_showers
+from .datasets.z_to_ee import ZToEE
 from .jets.jetnet_files import (
     HLV_RELATIONS,
     BundledTopJets,
@@ -42,6 +43,7 @@ __all__ = [
     "ShowerFile",
     "Showers",
     "TwoPeaks",
+    "ZToEE",
     "bundled",
     "geometry",
     "hashed_rows",

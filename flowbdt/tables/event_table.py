@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError, plural
 from . import checks, original_types
+from .html_table import html_table, small_histogram
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +110,22 @@ class EventTable:
 
     def __len__(self) -> int:
         return self.n
+
+    def _repr_html_(self) -> str:
+        """Return the columns and conditions for notebooks, those with most missing values first."""
+        kinds = dict(zip(self.names, zip(self.units, self.dtypes, strict=True), strict=True))
+        rows = []
+        for name, values in self.by_name().items():
+            unit, kind = kinds.get(name, ("", "condition"))
+            texts, gaps = self.categories.get(name), np.isnan(values)
+            known = values[~gaps]
+            row = {"column": name, "unit": unit, "type": kind, "missing": f"{gaps.mean():.1%}"}
+            if texts is None and len(known):
+                row |= {"least": known.min(), "median": np.median(known), "largest": known.max()}
+            shown = "" if texts is None else f" {', '.join(texts[:5])}"
+            rows.append((-gaps.mean(), {**row, "shape": small_histogram(values) + shown}))
+        words = f"{self.n:,} events" + ", with weights" * (self.weight is not None)
+        return html_table(words, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
 
     def column(self, name: str) -> np.ndarray:
         """Return one column (n,). Raises InputError that lists the known names."""

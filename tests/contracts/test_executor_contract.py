@@ -37,8 +37,8 @@ def models(run):
     return [run.read(run_directory.model_name(step)) for step in range(3)]
 
 
-# htcondor, which needs a pool, has tests of its own
-@pytest.fixture(params=[name for name in EXECUTORS.names() if name != "htcondor"])
+# batch systems, which need a cluster or a fake of one, have tests of their own
+@pytest.fixture(params=[name for name in EXECUTORS.names() if name not in ("htcondor", "slurm")])
 def executor(request):
     if request.param == "dask":
         pytest.importorskip("distributed", reason="executor dask is an extra")

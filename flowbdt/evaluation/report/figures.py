@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ...atomic_files import atomic
+from ...errors import ConfigError
 from ...tables import checks
 from ...tables.event_table import EventTable, with_same_codes
 from ..metrics import correlation_matrix
@@ -90,10 +91,28 @@ def column_pages(
     return [_page(group, real, samples, training, replicas=replicas) for group in groups]
 
 
-def column_figures(real: EventTable, generated: EventTable) -> list[Figure]:
-    """Return `column_pages` of one sample. Raises MissingExtra if matplotlib is not installed."""
+def column_figures(
+    real: EventTable, generated: EventTable, axes: Sequence[Axes] | None = None
+) -> list[Figure]:
+    """Return `column_pages` of one sample; of one column drawn into ``axes``, their figure.
+
+    ``axes`` are two, for the shares and for the ratio below. Raises ConfigError if they do not fit
+    the columns, MissingExtra if matplotlib is not installed.
+    """
     with style.drawing():
-        return column_pages(real, {"generated": generated})
+        if axes is None:
+            return column_pages(real, {"generated": generated})
+        if len(axes) != 2 or len(real.names) != 1:
+            raise ConfigError(
+                f"axes are two, for one column and its ratio; got {len(axes)} for"
+                f" {', '.join(real.names)}: name one column and give (upper, lower)"
+            )
+        real, generated = with_same_codes([real, generated])
+        upper, lower = axes
+        handles = _column(upper, lower, real.names[0], real, {"generated": generated}, None, {})
+        upper.legend(list(handles.values()), list(handles), frameon=False)
+        style.name_rows([(upper, lower)], 1, "events per bin [%]", "ratio")
+        return [cast("Figure", upper.figure)]
 
 
 def _page(
@@ -408,8 +427,8 @@ def demo_figure(
     path: str | Path,
     auc_text: str = "",
     columns: tuple[str, ...] = ("mass", "pt", "tau21", "tau32", "d12", "ecf2"),
-) -> None:
-    """Write one compact figure of up to six columns, real against generated with ratios.
+) -> Figure:
+    """Write and return one compact figure of up to six columns, real against generated with ratios.
 
     The ending of ``path`` chooses the format (.png, .svg, .pdf), ``auc_text`` is the headline,
     such as "AUC 0.56, floor 0.51", and ``columns`` that the tables lack are replaced by their first
@@ -421,6 +440,7 @@ def demo_figure(
     with style.drawing():
         page = _page(names, real, {"generated": generated}, None, height=2.6, title=auc_text)
         save(page, path)
+        return page
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -16,6 +16,7 @@ from ...typed_settings import AtLeastZero, Stored, check_stored
 from .. import checks
 from ..coordinates import Coordinates, StoredCoordinates
 from ..event_table import EventTable
+from ..html_table import html_table
 from ..particles import read_particles
 from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
@@ -613,6 +614,14 @@ class TableTransform:
         lines += [f"missing {_together(group)}: {', '.join(group)}" for group in self.gaps]
         lines += self.skeleton.describe()
         return [*lines, f"joint: {self._joint.name}, {self.n_latent} of {n_columns} kept"]
+
+    def _repr_html_(self) -> str:
+        """Return the lines of `describe` for notebooks."""
+        lines = [line.partition(": ") for line in self.describe()]
+        return html_table(
+            f"{plural(len(self.names), 'column')}, {plural(self.n_latent, 'latent column')}",
+            [{"column": name, "what is done to it": text} for name, _, text in lines],
+        )
 
     def transform_spec(self) -> dict[str, Any]:
         """Return the specification with every automatic choice written out.

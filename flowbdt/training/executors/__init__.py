@@ -2,8 +2,21 @@
 
 from ..numbered_jobs import STEPS, JobKind
 from .base import EXECUTORS, Executor
+from .batch_system import BatchExecutor
 from .dask import Dask
 from .htcondor import HTCondor
 from .local import Joblib, Serial
+from .slurm import Slurm
 
-__all__ = ["EXECUTORS", "STEPS", "Dask", "Executor", "HTCondor", "JobKind", "Joblib", "Serial"]
+__all__ = [
+    "EXECUTORS",
+    "STEPS",
+    "BatchExecutor",
+    "Dask",
+    "Executor",
+    "HTCondor",
+    "JobKind",
+    "Joblib",
+    "Serial",
+    "Slurm",
+]

@@ -1,63 +1,28 @@
-"""The submissions of a run, and the state of every job.
+"""The submissions of a run to HTCondor, and the state of every job, from the event log.
 
-Both are read from files, ``condor/0001/submission.json`` (written before anything is sent) and the
-event log beside it. So a process that follows may be killed and started again by anybody.
+A process that follows may be killed and started again by anybody.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from .... import atomic_files
-from ....errors import FlowbdtError, RunError
-from ...run_directory import RunDirectory
+from ....errors import RunError
+from .. import batch_system
+from ..batch_system import DONE, FAILED, HELD, LOST, QUEUED, RUNNING, WAITING, Job, Place
 from . import event_log
 from .event_log import Event
-from .submit_files import (
-    ATTRIBUTE,
-    JOB_SCRIPT,
-    SCRIPT,
-    JobSettings,
-    Place,
-    Stage,
-    dag,
-    queued,
-    string,
-)
-
-FOLDER = "condor"
-RECORD = "submission.json"
-FORMAT = 1
-
-WAITING, QUEUED, RUNNING, HELD = "waiting", "queued", "running", "held"
-DONE, FAILED, LOST = "done", "failed", "lost"
-LIVE = (WAITING, QUEUED, RUNNING, HELD)
-"""States that do not end a job."""
-
-Job = tuple[int, int]
-"""Cluster and process."""
-
-TIMEOUT_S = 300
+from .submit_files import ATTRIBUTE, JOB_SCRIPT, SCRIPT, JobSettings, PoolStage, dag, queued, string
 
 
-class Pool:
-    """HTCondor's command line. All methods raise RunError when it does not answer."""
+class Pool(batch_system.Queue):
+    """HTCondor's command line."""
 
-    @classmethod
-    def connect(cls) -> Pool:
-        """Return the pool of this machine. Raises RunError if it has none."""
-        if not shutil.which("condor_submit"):
-            raise RunError(
-                "condor_submit is not in PATH: run this on a machine that submits to your pool"
-            )
-        return cls()
+    program = "condor_submit"
+    site = "your pool"
 
     def submit(self, folder: Path, description: str) -> int:
         """Submit a description, a file in ``folder``, and return the cluster."""
@@ -79,46 +44,10 @@ class Pool:
         rows = (line.split() for line in self._run(query).splitlines())
         return {(int(row[0]), int(row[1])) for row in rows if len(row) == 2}
 
-    @staticmethod
-    def _run(command: list[str], folder: Path | None = None) -> str:
-        try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise RunError(f"{command[0]} did not answer: {error}") from error
-        if done.returncode:
-            answer = " ".join((done.stderr or done.stdout).split())
-            raise RunError(f"{command[0]} failed with exit status {done.returncode}: {answer}")
-        return done.stdout
-
 
 @dataclass
-class JobState:
-    """State of one job, as far as its events were read; ``members``: names of what it does."""
-
-    name: str
-    members: tuple[str, ...] = ()
-    state: str = WAITING
-    job: Job | None = None
-    attempts: int = 0
-    machine: str = ""
-    reason: str = ""
-    advice: str = ""
-    memory_mib: int = 0
-    n_holds: int = 0
-    removed: bool = False
-
-    @property
-    def title(self) -> str:
-        """Its name for people: step 3, or step 3 and 4 more."""
-        more = f" and {len(self.members) - 1} more" if len(self.members) > 1 else ""
-        return self.name.replace("-", " ") + more
-
-    @property
-    def live(self) -> bool:
-        """True while the job may still end well."""
-        return self.state in LIVE
+class PoolJob(batch_system.JobState):
+    """State of one job, as far as its events were read."""
 
     def follow(self, event: Event) -> None:
         """Take one event of this job into account."""
@@ -159,37 +88,24 @@ def _first_line(event: Event) -> str:
 
 
 @dataclass
-class Submission:
-    """One submission: its record, and the states of its jobs as far as they were read.
+class Submission(batch_system.Submission):
+    """One submission, followed in its event log.
 
-    ``update`` reads on; ``ended`` says that no further job will come out of it.
+    ``ended`` says that no further job will come out of it.
     """
 
-    run: RunDirectory
-    folder: str
-    record: dict[str, Any]
-    jobs: dict[str, JobState] = field(init=False)
+    job_class = PoolJob
+
     ended: bool = False
     _offset: int = 0
     _dag_offset: int = 0
     _names: dict[Job, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        members = self.record.get("members", {})
-        names = self.record["jobs"]
-        self.jobs = {name: JobState(name, tuple(members.get(name, [name]))) for name in names}
-
     @property
-    def mark(self) -> str:
-        """The attribute that its jobs carry in the queue."""
-        return str(self.record["mark"])
+    def title(self) -> str:
+        return f"cluster {self.record['cluster']}"
 
-    @property
-    def live(self) -> bool:
-        """True while one of its jobs is live."""
-        return any(job.live for job in self.jobs.values())
-
-    def update(self) -> list[JobState]:
+    def update(self) -> list[PoolJob]:
         """Read on in the event log; return the jobs whose state changed."""
         log = self.run.file(f"{self.folder}/events.log")
         events, self._offset = event_log.read_log(log, self._offset)
@@ -205,7 +121,7 @@ class Submission:
                 changed.append(job)
         return _unique([*changed, *self._after_the_end()])
 
-    def _after_the_end(self) -> list[JobState]:
+    def _after_the_end(self) -> list[PoolJob]:
         """Return jobs that were never submitted, because what would submit them has ended."""
         if self.record["dag"]:
             manager = self.run.file(f"{self.folder}/run.dag.dagman.log")
@@ -217,7 +133,7 @@ class Submission:
             job.state, job.reason = LOST, "never started: what comes before it failed"
         return never
 
-    def compare(self, pool: Pool) -> list[JobState]:
+    def compare(self, pool: Pool) -> list[PoolJob]:
         """Hold the log against the queue; return live jobs that are in neither, now lost.
 
         Raises RunError if HTCondor does not answer.
@@ -237,107 +153,39 @@ class Submission:
         return _unique([*changed, *lost])
 
 
-def _unique(jobs: list[JobState]) -> list[JobState]:
+def _unique(jobs: list[PoolJob]) -> list[PoolJob]:
     return list({job.name: job for job in jobs}.values())
 
 
-class Submissions:
-    """All submissions of a run to HTCondor, oldest first."""
+class Submissions(batch_system.Submissions):
+    """All submissions of a run to HTCondor."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
-        self.all: list[Submission] = []
-        self.find()
+    folder = "condor"
+    submission = Submission
+    queue = Pool
 
-    def find(self) -> None:
-        """Look for newer submissions."""
-        known = {submission.folder for submission in self.all}
-        for record in sorted(self.run.path.glob(f"{FOLDER}/*/{RECORD}")):
-            folder = f"{FOLDER}/{record.parent.name}"
-            if folder not in known:
-                content = self.run.read_json(f"{folder}/{RECORD}")
-                self.all.append(Submission(self.run, folder, content))
+    def written(
+        self, stages: Sequence[PoolStage], settings: JobSettings, place: Place, as_dag: bool
+    ) -> dict[str, str]:
+        texts = {} if settings.pack is None else {SCRIPT: JOB_SCRIPT}
+        for stage in stages:
+            text = stage.description + "queue\n" if as_dag else queued(stage, settings)
+            texts[f"{stage.name}.sub"] = text
+        return {**texts, "run.dag": dag(stages)} if as_dag else texts
 
-    def update(self) -> list[JobState]:
-        """Read on in all event logs; return the jobs whose state changed."""
-        return [job for submission in self.all for job in submission.update()]
-
-    def compare(self, pool: Pool) -> list[JobState]:
-        """Hold all logs against the queue; return the jobs whose state changed."""
-        return [job for submission in self.all for job in submission.compare(pool)]
-
-    def jobs(self) -> dict[str, JobState]:
-        """Return the latest job that does what has a name, by that name."""
-        every = (job for submission in self.all for job in submission.jobs.values())
-        return {name: job for job in every for name in job.members}
-
-    def live(self) -> Iterator[Submission]:
-        """Yield the submissions with live jobs."""
-        return (submission for submission in self.all if submission.live)
-
-    def next_folder(self) -> str:
-        """Return the folder of the next submission."""
-        taken = [int(path.name) for path in self.run.path.glob(f"{FOLDER}/[0-9]*")]
-        return f"{FOLDER}/{1 + max(taken, default=0):04d}"
-
-    def place(self) -> Place:
-        """Make and return the place of the next submission; no two get the same."""
-        while True:
-            folder = self.next_folder()
-            try:
-                self.run.file(folder).mkdir(parents=True)
-            except FileExistsError:  # somebody else submits at this moment
-                continue
-            return Place(self.run.path.resolve(), folder, uuid.uuid4().hex)
-
-    def submit(
-        self,
-        place: Place,
-        stages: Sequence[Stage],
-        settings: JobSettings,
-        pool: Pool,
-        *,
-        as_dag: bool,
-    ) -> Submission:
-        """Write descriptions and record, then submit: one stage, or more as a DAG.
-
-        The record is there before anything is sent, so that whoever is killed in between finds the
-        jobs by their mark. Raises RunError if HTCondor refuses; the record is then removed.
-        """
-        texts = written(stages, settings, as_dag=as_dag)
-        for name in {name for stage in stages for name in stage.folders}:
-            self.run.file(name).mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            atomic_files.write_bytes(self.run.file(f"{place.folder}/{name}"), text.encode())
-        self.run.file(f"{place.folder}/{SCRIPT}").chmod(0o755)
-        record = f"{place.folder}/{RECORD}"
-        jobs = {node: names for stage in stages for node, names in stage.nodes().items()}
-        several = {node: names for node, names in jobs.items() if len(names) > 1}
-        content = {"format": FORMAT, "mark": place.mark, "dag": as_dag, "jobs": [*jobs]}
-        content |= {"members": several} if several else {}
-        self.run.write_json(record, content)
+    def _send(
+        self, queue: Pool, place: Place, stages: Sequence[PoolStage], as_dag: bool
+    ) -> dict[str, int]:
         folder = self.run.file(place.folder)
-        try:
-            if as_dag:
-                cluster = pool.submit_dag(folder, "run.dag", place.mark)
-            else:
-                cluster = pool.submit(folder, f"{stages[0].name}.sub")
-        except FlowbdtError as error:
-            self.run.file(record).unlink()
-            refused = f"{error}. Nothing was submitted; the description is in {folder}"
-            raise RunError(refused) from error
-        self.run.write_json(record, {**content, "cluster": cluster})
-        self.find()
-        return self.all[-1]
+        if as_dag:
+            return {"cluster": queue.submit_dag(folder, "run.dag", place.mark)}
+        return {"cluster": queue.submit(folder, f"{stages[0].name}.sub")}
 
+    def how_to_remove(self, live: batch_system.Submission) -> str:
+        return f"condor_rm -constraint '{ATTRIBUTE} == \"{live.mark}\"'"
 
-def written(stages: Sequence[Stage], settings: JobSettings, *, as_dag: bool) -> dict[str, str]:
-    """Return the files of a submission: name -> text."""
-    texts = {SCRIPT: JOB_SCRIPT}
-    for stage in stages:
-        text = stage.description + "queue\n" if as_dag else queued(stage, settings)
-        texts[f"{stage.name}.sub"] = text
-    return {**texts, "run.dag": dag(stages)} if as_dag else texts
+    def why_waiting(self, job: batch_system.JobState) -> str:
+        return f"condor_q -better-analyze {job.number}"
 
 
 _TIME = (

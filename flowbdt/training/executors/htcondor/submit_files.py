@@ -11,15 +11,13 @@ import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
 
 from ....errors import ConfigError
-from ....typed_settings import AtLeastOne, AtLeastZero, check_settings
+from ....typed_settings import AtLeastOne, AtLeastZero
 from ...numbered_jobs import Batch, JobKind, Needs, name_of
+from ..batch_system import BatchSettings, Place, Stage, node_name
 
 PACKS = (".whl", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -36,25 +34,21 @@ RESERVED = frozenset(
 
 
 @dataclass(frozen=True)
-class JobSettings:
-    """Parameters of the executor ``htcondor``.
+class JobSettings(BatchSettings):
+    """Parameters of the executor ``htcondor``, beside those of all batch systems.
 
     Parameters
     ----------
     transfer : copy files to the node and back; false where node and submit machine share files
-    python : interpreter on the node that has flowBDT; by default the one that submits
     pack : environment that the job unpacks: a packed conda environment (``.tar.gz``), or a wheel of
         flowBDT to use with an interpreter that has the other packages
-    request_cpus : cores per job, all used within one step
-    steps_per_job : steps of a job at most; by default as many as last 15 s
-    request_memory, request_disk : MiB per job; by default from the cost model
-    max_retries : further attempts of a job that fails, and releases of one that is held
+    request_disk : MiB per job; by default from the cost model
     hold_release_s : seconds after which a held job is tried again; one that lacked memory is at
         once, with more
     max_materialize : jobs in the queue at a time; the others wait in the description
-    submit : further lines of the description, e.g. ``{"accounting_group": "higgs"}``
-    env : environment variables of the jobs
-    poll_s : seconds between two looks into the event log
+
+    ``max_retries`` also counts releases; ``submit`` has further lines of the description, e.g.
+    ``{"accounting_group": "higgs"}``.
 
     Raises
     ------
@@ -63,21 +57,13 @@ class JobSettings:
     """
 
     transfer: bool = False
-    python: str | None = None
     pack: str | None = None
-    request_cpus: AtLeastOne = 1
-    steps_per_job: AtLeastOne | None = None
-    request_memory: AtLeastOne | None = None
     request_disk: AtLeastOne | None = None
-    max_retries: AtLeastZero = 3
     hold_release_s: AtLeastZero = 60
     max_materialize: AtLeastOne = 1000
-    submit: dict[str, str | int | float | bool] = field(default_factory=dict)
-    env: dict[str, str | int | float] = field(default_factory=dict)
-    poll_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
     def __post_init__(self) -> None:
-        check_settings(vars(self), type(self), "executor setting")
+        super().__post_init__()
         for name in self.submit:
             if not re.fullmatch(r"\+?[A-Za-z_][\w.]*", name) or name.lower() in RESERVED:
                 raise ConfigError(
@@ -182,39 +168,14 @@ exec "$python" -P -m flowbdt.cli "$@"
 
 
 @dataclass(frozen=True)
-class Place:
-    """The run (absolute), the folder of a submission within it, and the mark of its jobs.
+class PoolStage(Stage):
+    """Jobs of one description; their names stand in the event log and in a DAG.
 
-    The mark is an attribute of every job, by which the queue tells the submission from others.
+    ``files`` are inputs of one number each, with ``$(name)`` for its four digits.
     """
 
-    run: Path
-    folder: str
-    mark: str
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Jobs of one description: each with some numbers, or a single one without a number.
-
-    ``folders`` of the run are made before the jobs are sent, for what comes back. ``files`` are
-    inputs of one number each, with ``$(name)`` for its four digits.
-    """
-
-    name: str
-    description: str
-    batches: tuple[Batch, ...] | None = None
     memory_mib: int = 0
-    folders: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-
-    def nodes(self) -> dict[str, list[str]]:
-        """Return the names of the jobs, as they stand in the event log and in a DAG, and of what
-        each of them does. A job is named after its first number."""
-        if self.batches is None:
-            return {self.name: [self.name]}
-        names = ([node_name(self.name, n) for n in batch] for batch in self.batches)
-        return {batch[0]: batch for batch in names}
 
     def variables(self) -> list[dict[str, str]]:
         """Return what differs between the jobs; only the last value may hold blanks."""
@@ -234,11 +195,6 @@ class Stage:
         return ", ".join(names)
 
 
-def node_name(noun: str, number: int) -> str:
-    """Return the name of a job in event log and DAG."""
-    return f"{noun}-{number}"
-
-
 def numbered(
     kind: JobKind,
     inputs: Sequence[str],
@@ -246,7 +202,7 @@ def numbered(
     batches: Sequence[Batch],
     settings: JobSettings,
     place: Place,
-) -> Stage:
+) -> PoolStage:
     """Return the stage that does numbered jobs of a kind on nodes of the pool, batch by batch.
 
     ``inputs`` are files to copy, with ``$(name)`` for the four digits of a number; ``needs`` is the
@@ -273,10 +229,10 @@ def numbered(
     folders = {str(Path(name).parent) for name in comes_back}
     folders |= {f"incoming/{folder}" for folder in folders if settings.transfer}
     own = tuple(name for name in inputs if "$(name)" in name) if settings.transfer else ()
-    return Stage(kind.noun, text, tuple(batches), memory, tuple(sorted(folders)), own)
+    return PoolStage(kind.noun, text, tuple(batches), tuple(sorted(folders)), memory, own)
 
 
-def single(name: str, words: Sequence[str], settings: JobSettings, place: Place) -> Stage:
+def single(name: str, words: Sequence[str], settings: JobSettings, place: Place) -> PoolStage:
     """Return a stage of one job that runs on the submit machine itself, where the run is."""
     lines = {
         "universe": "local",
@@ -286,10 +242,10 @@ def single(name: str, words: Sequence[str], settings: JobSettings, place: Place)
         "environment": environment(settings.env),
         **_logs(f"{place.folder}/{name}", name, place),
     }
-    return Stage(name, _text(f"flowbdt {name}, on the submit machine", lines))
+    return PoolStage(name, _text(f"flowbdt {name}, on the submit machine", lines))
 
 
-def queued(stage: Stage, settings: JobSettings) -> str:
+def queued(stage: PoolStage, settings: JobSettings) -> str:
     """Return a description that submits all jobs of a stage at once.
 
     More than ``max_materialize`` jobs wait in the description until others have ended.
@@ -301,7 +257,7 @@ def queued(stage: Stage, settings: JobSettings) -> str:
     return f"{stage.description}{limit}queue {','.join(jobs[0])} from (\n{rows})\n"
 
 
-def dag(stages: Sequence[Stage]) -> str:
+def dag(stages: Sequence[PoolStage]) -> str:
     """Return a DAG: every job of a stage waits for all of the stage before it."""
     stages = [stage for stage in stages if stage.nodes()]
     lines = ["# flowbdt: " + ", then ".join(stage.name for stage in stages)]
