@@ -49,7 +49,7 @@ MATCHING = (
 then of single ones, whose spread is right in the end; those of several alone chase regions that no
 generated event reaches. Weights of leaves are events that are kept. Of the former no more than a
 quarter of the classifier's: where that has few, it bends little, and events should stay cheap; and
-one for 300 real events, since on 750 rows thirty of them follow the rows, not what these stand for."""
+one for 300 real events: of 750 rows thirty of them learn what is the rows' own."""
 
 CEILINGS = (0.995, *(round(0.99 - 0.01 * i, 2) for i in range(50)))
 LEAST_ACCEPTANCE = 0.3
