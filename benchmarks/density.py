@@ -1,7 +1,7 @@
 """Log-likelihood of held-out rows, beside other densities, in the same run.
 
     python benchmarks/density.py --data FOLDER [--python PATH] [--rows 5000] [--tables jets,magic]
-                                 [--models flowbdt,reference,utrees,arfpy,kde]
+                                 [--models flowbdt,reference,utrees,arfpy,kde] [--limit 600]
 
 FOLDER has ``jetnet/t_hlv12.h5``, ``real/magic04.data``, ``real/tables/zee.csv.gz`` and
 ``omnifold/Nature_Zjet_pTZ-200GeV_0.npz``. Of each table the columns without repeated values are
@@ -11,7 +11,8 @@ in the units of the columns, with their errors; -inf are counted apart, and left
 CPU seconds are of one thread, fit and score. ``flowbdt`` is ``FlowBDT(preset='fast',
 density=True)``, ``reference`` its closed form alone, ``kde`` a Gaussian kernel in units of the
 standard deviations, the bandwidth by cross-validation. ``arfpy`` has no density of rows: it is
-computed from its leaves. The others stand in an environment of their own:
+computed from its leaves. A peer that is not done after ``--limit`` CPU seconds is stopped, and has
+no figures. The others stand in an environment of their own:
 
     python3 -m venv benchmarks/.peers && benchmarks/.peers/bin/pip install utrees arfpy
 """
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
+import signal
 import subprocess
 import tempfile
 import time
@@ -114,8 +117,8 @@ OURS = {"flowbdt": flowbdt, "reference": reference, "kde": kde}
 MODELS = (*OURS, "utrees", "arfpy")
 
 
-def run(name: str, model: str, folder: str, n_rows: int, python: str) -> dict[str, Any]:
-    """Fit one model to one table and score the test rows."""
+def run(name: str, model: str, folder: str, n_rows: int, python: str, limit: int) -> dict[str, Any]:
+    """Fit one model to one table and score the test rows; peers in at most so many CPU seconds."""
     warnings.simplefilter("ignore")
     frame = TABLES[name](Path(folder)).dropna().sample(frac=1, random_state=0)
     train, test = frame[:n_rows], frame[n_rows : n_rows + N_TEST]
@@ -138,7 +141,13 @@ def run(name: str, model: str, folder: str, n_rows: int, python: str) -> dict[st
                 discrete=discrete,
             )
             driver = str(HERE / "peers" / "log_likelihood.py")
-            subprocess.run([python, driver, model, str(rows), str(out)], check=True)
+            done = subprocess.run(
+                [python, driver, model, str(rows), str(out)],
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
+            )
+            if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+                return {"table": name, "model": model, "nats": f"none after {limit} CPU s"}
+            done.check_returncode()
             figures = json.loads(out.read_text())
     logs = np.array(figures.pop("log"), dtype=float)
     finite = logs[np.isfinite(logs)]
@@ -155,6 +164,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5000, help="to train")
     parser.add_argument("--tables", default=",".join(TABLES), help="%(default)s")
     parser.add_argument("--models", default=",".join(MODELS), help="%(default)s")
+    parser.add_argument("--limit", type=int, default=600, help="CPU seconds of a peer")
     parser.add_argument("--python", default=str(HERE / ".peers" / "bin" / "python"))
     options = parser.parse_args()
     rows = []
@@ -162,7 +172,7 @@ def main() -> None:
         for model in options.models.split(","):
             if name.endswith("+") and model in ("kde", "arfpy"):
                 continue
-            args = name, model, options.data, options.rows, options.python
+            args = name, model, options.data, options.rows, options.python, options.limit
             rows.append(common.in_fresh_process(run, *args))
             print(common.table(rows[-1:]), flush=True)
     print(common.table(rows))

@@ -43,8 +43,21 @@ def peak(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.column_stack([mass, rng.lognormal(0, 0.5, n)])
 
 
+def ring(n: int, rng: np.random.Generator) -> np.ndarray:
+    radius, angle = rng.normal(2, 0.4, n), rng.uniform(-np.pi, np.pi, n)
+    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def tails(n: int, rng: np.random.Generator) -> np.ndarray:
+    x = rng.standard_t(5, n)
+    return np.column_stack([x, 0.5 * x**2 + rng.gumbel(0, 1, n)])
+
+
+FRESH = (ring, tails)
+"""Toys that no setting was chosen by."""
+
 TOYS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
-    f.__name__: f for f in (correlated, mixture, falling, bounded, peak)
+    f.__name__: f for f in (correlated, mixture, falling, bounded, peak, *FRESH)
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,13 +15,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.metaestimators import available_if
 
 from . import atomic_files, seeding
-from .config import ModelConfig
+from .config import Card, ModelConfig
 from .errors import ConfigError, IncompleteRun, RunError
 from .generation.density import Density
 from .generation.describe_flow import describe_flow
 from .generation.fit_run import fit_replicas, fit_run
 from .generation.given_rows import GivenRows, copy_seed, without_steps
 from .generation.input_rows import at_least_one
+from .generation.model_card import model_card
 from .generation.one_event import EventSampler
 from .generation.packed.model_arrays import packed_bytes
 from .generation.replica_rows import replica_of_rows
@@ -35,6 +37,7 @@ from .training import run_directory
 from .training.collect import explained
 from .training.plan import Inputs, check_config
 from .training.run_directory import Replicas, Source
+from .typed_settings import check_settings
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -100,8 +103,9 @@ class FlowBDT(BaseEstimator):
     inputs : what trees see of a point, some of `flowbdt.flow.step_inputs.VIEWS`
     booster : XGBoost parameters by XGBoost's names, also ``n_estimators`` and
         ``early_stopping_rounds``; ``classifier_rate`` and ``rejection_rate`` are learning rates of
-        the classifiers of discrete columns, where there are many rows, and of the rejection; the
-        rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
+        the classifiers of discrete columns, where there are many rows, and of the rejection, which
+        learns from ``rejection_events`` generated events for each real one (4; with 1 its trees
+        are not grown again); the rest from the preset and `flowbdt.config.BOOSTER_DEFAULTS`
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
@@ -210,6 +214,7 @@ class FlowBDT(BaseEstimator):
         cond: Any = None,
         sample_weight: Any = None,
         source: Any = None,
+        card: Mapping[str, Any] | None = None,
         progress: bool = False,
     ) -> Self:
         """Learn the distribution of ``X``.
@@ -225,6 +230,8 @@ class FlowBDT(BaseEstimator):
             the same density take their place, see `flowbdt.trees.signed_weights`
         source : like ``X``: events to start from instead of noise, row by row, with
             ``coupling='given'``
+        card : what the model file shall say about itself: some of title, author, licence,
+            description, table, sha256, origin, intended_use and limits, all text; see `card`
         progress : True for a bar of the trained steps, in notebooks and terminals
 
         Raises
@@ -236,7 +243,7 @@ class FlowBDT(BaseEstimator):
         if self.density and self.n_replicas != 1:
             raise ConfigError("a density is of one model: fit with n_replicas=1")
         seed = seeding.resolve(self.random_state)
-        config = self._config(seed)
+        config = replace(self._config(seed), card=dict(card or {}))
         data, kind = named_columns(X, "the table", gaps=True)
         table = EventTable.of(data, cond=cond, weight=sample_weight, missing=True)
         start = None if source is None else align_columns(source, table.names, table.categories)
@@ -684,6 +691,30 @@ class FlowBDT(BaseEstimator):
         """
         return "\n".join(describe_flow(self.flow()))
 
+    @property
+    def card(self) -> str:
+        """The card of the model, Markdown text: who made it of what, ranges, scores, settings.
+
+        Raises NotFittedError.
+        """
+        return model_card(self.flow())
+
+    def add_to_card(self, *, scores: Evaluation | None = None, **entries: str) -> Self:
+        """Add entries to the card of a fitted model, as at `fit`, and the scores of an evaluation.
+
+        Raises NotFittedError; ConfigError for an unknown entry, or if this is an ensemble.
+        """
+        card: dict[str, Any] = {**(self.flow().plan.get("card") or {}), **entries}
+        if scores is not None:
+            card["scores"] = [
+                {name: getattr(r, name) for name in ("column", "value", "error", "floor")}
+                | {"metric": r.name}
+                for r in scores.results
+            ]
+        card = check_settings(atomic_files.to_plain(card), Card, "entry of the card")
+        self._adopt(run_directory.with_card(self.archive_, card))
+        return self
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as one file (no pickle); `load` and `open_sampler` read it."""
         flow = self.flow()
@@ -701,7 +732,8 @@ class FlowBDT(BaseEstimator):
             source = run_directory.open_file(Path(path), Path(path).read_bytes())
         flow = Flow(source)
         settings = dict(flow.settings)
-        names = [name for name in ModelConfig.__dataclass_fields__ if name != "executor"]
+        no_setting = ("executor", "card")
+        names = [name for name in ModelConfig.__dataclass_fields__ if name not in no_setting]
         settings |= {"n_replicas": max(len(flow.members), 1), "random_state": flow.seed}
         model = cls(**{name: settings[name] for name in names if name in settings})
         if isinstance(source, Replicas):

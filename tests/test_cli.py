@@ -486,6 +486,7 @@ def test_a_study_starts_from_one_set_of_settings(capsys):
         (["submit", "run", "--dag", "--parts", 3, "--dry-run"], "--parts"),
         (["submit", "run", "--dry-run", "--cond", "jets.h5"], "--conditions"),
         (["compare", "report", "report", "--training", "jets.h5"], "--training"),
+        (["compare", "report", "report", "--fit"], "--fit"),
         (["report", "report", "-o", "page", "--quick"], "--quick"),
         (["report", "report", "-o", "page", "--evaluations", 4, 8], "--evaluations"),
         (["calo", "evaluate", "a.h5", "b.h5", "--epochs", 3], "--epochs"),

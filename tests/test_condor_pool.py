@@ -170,6 +170,29 @@ def test_executors_of_one_machine_write_the_same(table, serial, tmp_path, execut
     assert files_of(tmp_path / "run", 20) == files_of(serial, 20)
 
 
+@pytest.mark.parametrize("executor", ["htcondor", "dask"])
+def test_replicas_of_an_ensemble_are_those_of_one_machine(request, table, tmp_path, executor):
+    """Also after a step was lost."""
+    words = ["--executor", executor]
+    if executor == "dask":
+        pytest.importorskip("distributed", reason="executor dask is an extra")
+        words += ["--set", "executor.n_jobs=2"]
+    else:
+        request.getfixturevalue("pool")
+        words += ["--set", "executor.transfer=true"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    command("fit", table, "-o", here, "--replicas", 2, *settings(3))
+    command("fit", table, "-o", there, "--replicas", 2, *settings(3), *words)
+    copies = [here / "replica_0", here / "replica_1"]
+    expected = [files_of(copy, 3) for copy in copies]
+    assert expected[0] != expected[1]
+    assert [files_of(there / copy.name, 3) for copy in copies] == expected
+    (there / "replica_1" / run_directory.model_name(2)).unlink()
+    (there / "replica_1" / "manifest.json").unlink()
+    command("fit", "-o", there, "--resume", *words[:2])
+    assert files_of(there / "replica_1", 3) == expected[1]
+
+
 def test_dask_starts_its_workers_as_jobs_of_the_pool(pool, serial, tmp_path):
     pytest.importorskip("dask_jobqueue", reason="executor dask is an extra")
     run = RunDirectory(copy_without(serial, tmp_path / "run", [0, 9, 19]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run
 from scipy.stats import norm
 from sklearn.model_selection import GridSearchCV
 
@@ -12,6 +13,8 @@ from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError, InputError
 from flowbdt.generation import density
 from flowbdt.generation.density import Density, Reference
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import read_table, write_table
 from flowbdt.tables.transforms import build_column
 from flowbdt.tables.transforms.charts import Spline
 
@@ -246,3 +249,30 @@ def test_weights_count():
     one, other = model.score_samples(np.array([[-2.0], [2.0]]))
     assert one - other == pytest.approx(np.log(3), abs=0.25)
     assert isinstance(Density.restore(model.flow(), model.flow().density), Density)
+
+
+def test_a_command_writes_densities(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = RNG.multivariate_normal(MEAN, COV, 500)
+    table = EventTable.of(x, ["a", "b"])
+    write_table("rows.h5", table)
+    model = FlowBDT(**SMALL | {"preconditioner": "gaussian"}).fit(
+        table.select(["a"]), cond=table.select(["b"])
+    )
+    model.save("model.flowbdt")
+    assert run("score", "model.flowbdt", "rows.h5", "-o", "scored.h5") == 1
+    assert "no density: name the rows of training" in capsys.readouterr().err
+    assert not (tmp_path / "scored.h5").exists()
+    words = ["score", "model.flowbdt", "rows.h5", "-o", "scored.h5", "--training", "rows.h5"]
+    assert run(*words) == 0
+    assert "500 rows, mean log density" in capsys.readouterr().out
+    scored = read_table("scored.h5")
+    assert scored.names == ("a", "b", "log_density", "log_density_error")
+    model.fit_density(table.select(["a"]), cond=table.select(["b"]))
+    logs, error = model.score_samples(table, return_error=True)
+    np.testing.assert_array_equal(scored.column("log_density"), logs)
+    np.testing.assert_array_equal(scored.column("log_density_error"), error)
+    model.save("with.flowbdt")
+    assert run("generate", "with.flowbdt", "--conditions", "rows.h5", "-o", "new.h5") == 0
+    assert run("score", "with.flowbdt", "new.h5", "-o", "own.csv") == 0  # conditions marked as such
+    assert np.isfinite(read_table("own.csv").column("log_density")).all()

@@ -14,7 +14,7 @@ from conftest import parsed, run
 from documented import ROOT, examples, run_page, small, words_of
 
 from flowbdt import EventTable, write_table
-from flowbdt.physics import ZToEE, bundled
+from flowbdt.physics import ZToEE, bundled, toy_showers, write_showers
 from flowbdt.training.executors import EXECUTORS
 
 PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
@@ -96,6 +96,11 @@ def _electrons(world):
         write_table(world / f"{split}.csv", ZToEE().load(split).take(slice(0, 300)))
 
 
+def _showers(world):
+    pytest.importorskip("torch", reason="networks need the extra 'cfm'")
+    write_showers(world / "showers.hdf5", toy_showers("photons", 300, seed=1))
+
+
 def _samples_to_refine(world):
     pytest.importorskip("uproot")
     rng = np.random.default_rng(0)
@@ -112,6 +117,7 @@ FILES = {
     "refining": _samples_to_refine,
     "observables": _electrons,
     "root": _root_files,
+    "showers": _showers,
     "unfolding": _unfolding_files,
     "response": _response_files,
 }

@@ -42,6 +42,7 @@ MODEL = {
     "booster": {"n_estimators": 8},
     "preconditioner": "gaussian",
 }
+SHARES = ["Jet_muEF", "Jet_chHEF", "Jet_neHEF"]
 CHAIN = {
     "conditions": ["nPU"],
     "collections": {
@@ -52,11 +53,12 @@ CHAIN = {
             "stages": [
                 {"columns": ["Jet_pt"], "model": {"relative": {"Jet_pt": "ratio GenJet_pt"}}},
                 {
-                    "columns": ["Jet_btag", "Jet_n", "Jet_chHEF", "Jet_neHEF", "Jet_muEF"],
+                    "columns": ["Jet_btag", "Jet_n", "Jet_muEF"],
                     "model": {"rejection": True},
                 },
+                {"columns": ["Jet_neHEF", "Jet_chHEF"]},
             ],
-            "shares": [["Jet_muEF", "Jet_chHEF", "Jet_neHEF"]],
+            "shares": [SHARES],
             "fakes": False,
         }
     },
@@ -163,6 +165,9 @@ def drawn_inputs(function, n, seed=5):
         "GenJet_pt": rng.uniform(30, 70, n),
         "forward": rng.uniform(0, 2, n),
         "Jet_pt": rng.uniform(30, 80, n),
+        "Jet_btag": rng.uniform(-1, 1, n),
+        "Jet_n": rng.integers(2, 9, n),
+        "Jet_muEF": np.append(np.ones(n // 10), np.zeros(n - n // 10)),
         "ht": rng.uniform(0, 300, n),
     }
     cond = np.array([some[name] for name in function.inputs], np.float32).reshape(-1, n).T
@@ -173,7 +178,7 @@ def drawn_inputs(function, n, seed=5):
 
 
 def test_functions_give_the_numbers_of_python(exported):
-    names = ["Jet_number", "Jet_1", "Jet_2", "MET", "Trigger"]
+    names = ["Jet_number", "Jet_1", "Jet_2", "Jet_3", "MET", "Trigger"]
     assert list(exported.library.functions) == names
     for stage, name in zip(exported.stages, names, strict=True):
         function, flow = exported.library.functions[name], stage.flow
@@ -191,7 +196,9 @@ def test_functions_give_the_numbers_of_python(exported):
         x = events_of_numbers(flow, random, cond.astype(float))
         table = flow.as_table(x, None)
         columns = {column: table.typed(column) for column in table.names}
-        columns = as_given(columns, [group for group, _ in stage.shares])
+        known = [name for one in stage.shares for name in one.before]
+        before = {name: cond[:, function.inputs.index(name)] for name in known}
+        columns = as_given(columns, [SHARES] if stage.shares else [], before)
         expected = np.column_stack([columns[column] for column in function.outputs])
         assert (np.abs(new - expected) <= 1e-5 * np.abs(expected) + 1e-6).all(axis=1).mean() > 0.99
     assert any(stage.flow is not None and stage.flow.ratio is not None for stage in exported.stages)
@@ -239,6 +246,7 @@ def test_sqlamarr_runs_a_pipeline_of_stages(exported, tmp_path, n):
         return sqlamarr.GenerativePlugin(db, library, name, query, name, outputs, number, key)
 
     found = "Jet_1 JOIN GenJet USING (id)"
+    made = [name for k in (1, 2, 3) for name in functions[f"Jet_{k}"].outputs]
     probabilities = list(functions["Jet_number"].outputs)
     number = inputs("Jet_number", "GenJet"), "Jet_number", probabilities, key
     pipeline = [
@@ -249,11 +257,11 @@ def test_sqlamarr_runs_a_pipeline_of_stages(exported, tmp_path, n):
         ),
         generative("Jet_1", inputs("Jet_1", "GenJet JOIN Drawn USING (id) WHERE number = 1")),
         generative("Jet_2", inputs("Jet_2", found)),
+        generative("Jet_3", inputs("Jet_3", f"{found} JOIN Jet_2 USING (id)")),
         sqlamarr.TemporaryTable(
-            db, "Jet", ["id", "nPU", "GenJet_pt", "forward", *functions["Jet_1"].outputs,
-                        *functions["Jet_2"].outputs],
-            f"SELECT id, nPU, GenJet_pt, forward, {', '.join(functions['Jet_1'].outputs)},"
-            f" {', '.join(functions['Jet_2'].outputs)} FROM {found} JOIN Jet_2 USING (id)",
+            db, "Jet", ["id", "nPU", "GenJet_pt", "forward", *made],
+            f"SELECT id, nPU, GenJet_pt, forward, {', '.join(made)} FROM {found}"
+            " JOIN Jet_2 USING (id) JOIN Jet_3 USING (id)",
             make_persistent=True,
         ),
     ]  # fmt: skip
@@ -272,7 +280,7 @@ def test_sqlamarr_runs_a_pipeline_of_stages(exported, tmp_path, n):
         assert new.forward.between(low, high).sum() / there == pytest.approx(
             efficiency(low), abs=0.06
         )
-    for name in (*functions["Jet_1"].outputs, *functions["Jet_2"].outputs):
+    for name in made:
         real = np.asarray(ak.flatten(python[name]), dtype=float)
         error = np.sqrt((new[name].var() + real.var()) / len(real))
         assert abs(new[name].mean() - real.mean()) < 4 * error, name

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run
 from scipy.stats import kstest
 
 from flowbdt.errors import InputError
 from flowbdt.evaluation.goodness_of_fit import goodness_of_fit
+from flowbdt.tables.event_table import EventTable
+from flowbdt.tables.formats import write_table
 
 RNG = np.random.default_rng(0)
 FIRST = RNG.normal(size=(1500, 2))
@@ -70,3 +75,28 @@ def test_p_values_are_uniform_without_a_difference():
         goodness_of_fit(*RNG.normal(size=(2, 300, 2)), seed=trial).p_value for trial in range(200)
     ]
     assert kstest(values, "uniform").pvalue > 0.01
+
+
+def test_conditions_count_as_columns():
+    """Each alone is the same in both samples; together they are not."""
+    x, cond = narrow(1500).T[:, :, None]
+    related = EventTable.of(x, ["x"], cond=EventTable.of(cond, ["c"]))
+    other = EventTable.of(FIRST[:, :1], ["x"], cond=EventTable.of(FIRST[:, 1:], ["c"]))
+    assert goodness_of_fit(other, related).p_value == 0.001
+    assert [part.low for part in goodness_of_fit(other, related, by="c").bins]
+
+
+@pytest.mark.slow
+def test_compare_tests_events_with_their_conditions(folder, capsys):
+    known = EventTable.of(FIRST[:400], ["x", "c"])
+    write_table("real.h5", known)
+    write_table("new.h5", known.take(slice(0, 300)).as_conditions(["c"]))
+    write_table("half.h5", known.take(slice(0, 200)).as_conditions(["c"]))
+    words = ["compare", "new.h5", "half.h5", "--real", "real.h5", "--quick", "--fit-by", "c"]
+    assert run(*words, "-o", "found.json") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "of one distribution" in line]
+    said = {line.partition(":")[0]: line for line in said}
+    assert said["new.h5"].startswith("new.h5: of one distribution with the real events: p = ")
+    found = json.loads((folder / "found.json").read_text())["fits"]["new.h5"]
+    assert 0.05 < found["p_value"] <= 1
+    assert len(found["bins"]) == 4

@@ -6,8 +6,9 @@ import pytest
 import flowbdt
 from flowbdt import FlowBDT
 from flowbdt.cli.main import main
-from flowbdt.errors import ConfigError, FormatError, RunError
+from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.evaluation.evaluate import evaluate
+from flowbdt.evaluation.hist_objects import to_hist
 from flowbdt.evaluation.model_errors import amplification, bin_errors, small_ensemble
 from flowbdt.evaluation.report import write_report
 from flowbdt.generation.fit_run import fit_replicas, fit_run
@@ -73,7 +74,11 @@ def test_what_is_of_one_model_only_says_so(ensemble):
         fit_run(inputs, "never")
 
 
-def test_a_run_folder_holds_all_replicas_and_goes_on(ensemble, tmp_path, monkeypatch):
+def said(capsys):
+    return capsys.readouterr().err
+
+
+def test_a_run_folder_holds_all_replicas_and_goes_on(ensemble, tmp_path, monkeypatch, capsys):
     """Equal bytes by a command that was interrupted, and by the estimator."""
     write_table(tmp_path / "x.csv", EventTable.of(events()))
     monkeypatch.chdir(tmp_path)
@@ -93,6 +98,12 @@ def test_a_run_folder_holds_all_replicas_and_goes_on(ensemble, tmp_path, monkeyp
     with pytest.raises(RunError, match="run of one model"):
         fit_replicas(inputs, "run/replica_0")
     assert isinstance(open_run("run"), Replicas)
+    for words in (["collect", "run"], ["step", "run", "0"], ["submit", "run", "--dry-run"]):
+        assert main(words) == 1
+        assert "is an ensemble: name one of its runs, such as run/replica_0" in said(capsys)
+    for words in (["export", "run", "-o", "out"], ["distil", "run", "-o", "student"]):
+        assert main(words) == 1
+        assert "not of an ensemble of 3: name one of them" in said(capsys)
 
 
 def test_errors_of_bins_are_those_of_closed_form():
@@ -108,6 +119,19 @@ def test_errors_of_bins_are_those_of_closed_form():
     none = bin_errors(rng.normal(size=n), replica, np.array([-9.0, 0.0, 9.0]))
     assert none.model.max() < 0.5 * wanted
     assert small_ensemble(8) == pytest.approx(1.14, abs=0.01)
+
+
+def test_histograms_for_other_tools_have_the_error_of_the_model(ensemble):
+    pytest.importorskip("hist", reason="hist is an extra")
+    new, replica = ensemble.sample(2_000, random_state=2), ensemble.replicas_of(2_000, 2)
+    table, edges = EventTable.of(new), [-1.0, 0.0, 1.0]
+    alone = to_hist({"new": table}, ["x0"], {"x0": edges})["x0"].variances()[0]
+    both = to_hist({"new": table}, ["x0"], {"x0": edges}, {"new": replica})["x0"].variances()[0]
+    model = bin_errors(new[:, 0], replica, np.array(edges)).model
+    np.testing.assert_allclose(both - alone, (2_000 * model) ** 2)
+    assert (both > alone).any()
+    with pytest.raises(InputError, match=r"got \(5,\) for 'new'"):
+        to_hist({"new": table}, replicas={"new": replica[:5]})
 
 
 def test_a_sample_is_worth_the_events_its_models_were_learned_from():

@@ -188,7 +188,7 @@ BAD_DECLARATIONS = {
     "own": (jet(conditions=["Jet_eta"]), "in a circle: stage Jet is given Jet_eta"),
     "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
-    "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns"),
+    "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns in the order"),
     "nothing": ({"model": SETTINGS}, "a chain needs collections or event columns"),
 }
 
@@ -270,6 +270,12 @@ def test_weighted_tags_and_masses_are_judged():
     mass = np.sqrt(2 * a * b * (np.cosh(c - d) - np.cos(e - f)))
     assert real["m, mean"] == pytest.approx(np.average(mass, weights=test.w[has]), rel=1e-4)
     assert scores.distances["Jet"]["Wasserstein"].value < 0.3
+    curve = [one for one in scores.comparisons if one.quantity == "Jet: found, by probability"]
+    assert sum(one.n for one in curve) == ak.sum(ak.num(test.GenJet_pt))
+    probabilities = [one.generated for one in curve]
+    assert probabilities == sorted(probabilities)
+    assert probabilities[-1] - probabilities[0] > 0.05
+    assert np.mean([one.pull**2 for one in curve]) < 4
     for wrong in ({"tags": {"Jet_pt": "nPU > 1"}}, {"pairs": {"m": "GenJet_pt > 1"}}):
         with pytest.raises(ConfigError, match="must use"):
             judge_response(model, test, **wrong)
@@ -330,6 +336,12 @@ def test_shares_add_up_to_one_and_keep_their_zeros():
     back = as_given(learned, ["abcd"])
     np.testing.assert_allclose([back[c] for c in "abcd"], [columns[c] for c in "abcd"], atol=2e-6)
     assert all(((back[c] == 0) == (columns[c] == 0)).all() for c in "abc")
+    made = {}  # by one stage after the other
+    for own in ("a", "b", "cd"):
+        mine = {name: columns[name] for name in own}
+        made |= as_given(as_learned(mine, ["abcd"], columns), ["abcd"], made)
+    np.testing.assert_allclose([made[c] for c in "abcd"], [columns[c] for c in "abcd"], atol=2e-6)
+    assert all(((made[c] == 0) == (columns[c] == 0)).all() for c in "abcd")
 
 
 def test_nearest_parents_are_found_across_the_turn():

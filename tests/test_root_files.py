@@ -280,6 +280,22 @@ def test_collections_come_back_as_they_were(path):
     assert some.fields == ["MET", "nJet", "Jet_int8"]
 
 
+def test_an_rntuple_has_the_same_events_and_the_bytes_of_its_rows(path, monkeypatch):
+    monkeypatch.setattr(root, "BASKET", 16)
+    files = [path.with_name(f"{size}.root") for size in (N, 7)]
+    for file, size in zip(files, (N, 7), strict=True):
+        write_collections(file, (events()[i : i + size] for i in range(0, N, size)), rntuple=True)
+        time.sleep(0.6)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with uproot.open(files[0]) as file:
+        assert file.classnames()["Events;1"] == "ROOT::RNTuple"
+    expected = ak.concatenate(list(read_collections(path)))
+    found = ak.concatenate(list(read_collections(files[0], block_rows=13)))
+    assert {*found.fields} == {*expected.fields}
+    for name in expected.fields:
+        assert ak.array_equal(expected[name], found[name], dtype_exact=True), name
+
+
 def test_collections_that_do_not_agree_are_refused(tmp_path):
     def write(counters=None, **arrays):
         write_collections(tmp_path / "t.root", ak.zip(arrays, depth_limit=1), counters)

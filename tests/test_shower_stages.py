@@ -127,6 +127,33 @@ def test_distribution_is_the_same_after_arrays_and_on_more_threads():
     assert back.n_parameters == one.n_parameters > 100
 
 
+def test_ends_have_their_probabilities_where_these_are_small():
+    rng = np.random.default_rng(0)
+    x = rng.random((20_000, 1))
+    chance = np.where(x[:, 0] < 0.5, 0.04, 0.001)
+    y = np.where(rng.random(20_000) < chance, 0.0, rng.uniform(0.2, 0.8, 20_000))
+    fitted = ConditionalDistribution(DistributionSettings(location_trees=0)).fit(x, y, seed=1)
+    drawn = fitted.sample(x, rng.random(20_000))
+    for side, expected in ((x[:, 0] < 0.5, 0.04), (x[:, 0] >= 0.5, 0.001)):
+        error = np.sqrt(2 * expected / side.sum())
+        assert abs((drawn[side] == 0).mean() - expected) < 5 * error
+    assert (drawn < 1).all()
+
+
+def test_distribution_without_a_classifier_of_ends_is_read():
+    x, y = shares(1000, 1)
+    settings = DistributionSettings(location_trees=5, cdf_trees=3, end_trees=0)
+    fitted = ConditionalDistribution(settings).fit(x, y, seed=1)
+    arrays = fitted.to_arrays()
+    assert "booster_ends" not in arrays
+    arrays["settings"] = arrays["settings"][:-1]
+    uniform = np.random.default_rng(0).random(1000)
+    back = ConditionalDistribution.from_arrays(arrays).sample(x, uniform)
+    np.testing.assert_array_equal(back, fitted.sample(x, uniform))
+    with pytest.raises(FormatError, match="settings"):
+        ConditionalDistribution.from_arrays({**arrays, "settings": arrays["settings"][:-1]})
+
+
 def test_few_rows_and_shares_of_one_kind_are_no_problem():
     x = np.zeros((30, 1))
     only = ConditionalDistribution(DistributionSettings()).fit(x, np.ones(30), seed=1)
@@ -246,7 +273,11 @@ def no_trees(first=0, depth=0):
 def one_division(n_known=2, **changes):
     """Return the arrays of a layer of two rings whose shares are logistic: the logit is normal."""
     steps = [[0, 0, 1, 2, -1, -1, 0]]
-    fields = {"distributions": [[0, 1, -1, 1, 1, 0, 2, 0]], "ends": [0.0, 0.0], "knots": [0.0, 1.0]}
+    fields = {
+        "distributions": [[0, 1, -1, 1, 1, 0, 2, 0, -1]],
+        "ends": [0.0, 0.0],
+        "knots": [0.0, 1.0],
+    }
     fields |= {"layers": [[2, 1, 0, 0, 0, 0]], "ring_steps": steps, "start": [0], "rings": [1, 2]}
     fields |= {"sector_steps": [], "away": [], "cells": [], "turn": []} | changes
     real = ("ends", "knots", "away", "turn")
@@ -264,11 +295,12 @@ def test_shares_are_normal_where_trees_add_nothing():
 
 
 WRONG = [
-    {"distributions": [[3, 1, -1, 1, 1, 0, 2, 0]]},
-    {"distributions": [[0, 2, -1, 1, 1, 0, 2, 0]]},
-    {"distributions": [[0, 1, 0, 9, 1, 0, 2, 0]]},
-    {"distributions": [[0, 1, -1, 1, 2, 0, 2, 0]]},
-    {"distributions": [[0, 1, -1, 1, 1, 0, 2, 1]]},
+    {"distributions": [[3, 1, -1, 1, 1, 0, 2, 0, -1]]},
+    {"distributions": [[0, 2, -1, 1, 1, 0, 2, 0, -1]]},
+    {"distributions": [[0, 1, -1, 1, 1, 0, 2, 0, 9]]},
+    {"distributions": [[0, 1, 0, 9, 1, 0, 2, 0, -1]]},
+    {"distributions": [[0, 1, -1, 1, 2, 0, 2, 0, -1]]},
+    {"distributions": [[0, 1, -1, 1, 1, 0, 2, 1, -1]]},
     {"layers": [[2, 2, 0, 0, 0, 0]]},
     {"layers": [[2, 1, 1, 0, 0, 0]]},
     {"ring_steps": [[1, 0, 1, 2, -1, -1, 0]]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,9 @@ import pytest
 from flowbdt.errors import DataWarning, FormatError, InputError
 from flowbdt.physics.calorimeter.geometry import Geometry, stack_layers
 from flowbdt.physics.calorimeter.model import ShowerModel
+from flowbdt.physics.calorimeter.model.shower_rejection import learn_ratio
 from flowbdt.physics.calorimeter.shower_files import Showers
+from flowbdt.trees.density_ratio import DensityRatio
 
 FLOW = {"preset": "fast", "n_steps": 3, "booster": {"n_estimators": 2, "max_depth": 2}}
 FLOW |= {"preconditioner": "gaussian"}
@@ -132,6 +135,47 @@ def test_compiled_voxels_are_those_of_the_plain_loops(model):
     slow = plain.sample(energies, random_state=1).voxels
     alike = np.isclose(fast, slow, rtol=1e-5).all(axis=1)
     assert alike.mean() > 0.98  # a last digit may decide between two leaves
+
+
+@pytest.fixture(scope="module")
+def selecting(showers):
+    """A model whose rejection was learned beside its stages."""
+    settings = {"flow": FLOW, "rings": TREES, "sectors": {**TREES, "depth": 4}}
+    few = showers.take(np.arange(400))
+    return ShowerModel(**settings, rejection=True, random_state=3).fit(few)
+
+
+def test_kept_showers_are_the_same_one_by_one_and_from_a_file(selecting, tmp_path):
+    energies = np.resize([500.0, 4000.0, 1000.0], 60)
+    kept = selecting.sample(energies, random_state=1)
+    sampler = selecting.sampler(random_state=1)
+    np.testing.assert_array_equal(kept.voxels, [sampler.one(energy) for energy in energies])
+    few = selecting.sample(energies[:20], random_state=1)
+    np.testing.assert_array_equal(few.voxels, kept.voxels[:20])
+    every = np.vstack([block.voxels for block in selecting._candidates(energies, 1)])
+    assert (every != kept.voxels).any()
+    selecting.save(tmp_path / "model.npz")
+    back = ShowerModel.load(tmp_path / "model.npz")
+    assert back.n_parameters_ == selecting.n_parameters_
+    np.testing.assert_array_equal(back.sample(energies, random_state=1).voxels, kept.voxels)
+
+
+def test_rejection_keeps_showers_like_those_it_learned_from(model):
+    made = model.sample(np.full(3000, 4000.0), random_state=1)
+    total = made.voxels.sum(axis=1)
+    narrow = made.take(np.abs(total - np.median(total)) < 0.5 * total.std())
+    selecting = copy.copy(model)
+    generated = selecting.sample_blocks(np.full(4 * narrow.n, 4000.0), random_state=2)
+    selecting._restore_ratio(learn_ratio(narrow, generated, 1, 1).to_bytes())
+    kept = selecting.sample(np.full(1000, 4000.0), random_state=3).voxels.sum(axis=1)
+    within = (np.abs(kept - np.median(total)) < 0.5 * total.std()).mean()
+    assert within > 0.9 > 0.6 > narrow.n / 3000
+
+
+def test_rejection_of_another_geometry_is_refused(model):
+    other = DensityRatio.fit(np.zeros((50, 2)), np.ones((50, 2)), None, seed=1, n_threads=1)
+    with pytest.raises(FormatError, match="has 2 inputs"):
+        model._restore_ratio(other.to_bytes())
 
 
 def test_response_has_its_quantiles_at_every_energy(model, showers):

@@ -225,3 +225,35 @@ def test_wrong_names_and_too_few_events_are_refused(trained, tune_sampler):
         tune_sampler(trained.path, table(600, 3), metric="beauty")
     with pytest.raises(ConfigError, match="200 events"):
         tune_sampler(trained.path, table(50, 3))
+
+
+def test_samplers_of_a_network_begin_with_published_ones(tune_sampler, tmp_path, capsys):
+    pytest.importorskip("torch", reason="networks need the extra 'cfm'")
+    from flowbdt.networks.shower_bench import ShowerBench
+    from flowbdt.networks.shower_network import (
+        ShowerNetwork,
+        shower_trainer,
+        train_shower_network,
+    )
+    from flowbdt.networks.trainer import TrainingConfig
+    from flowbdt.physics import toy_showers, write_showers
+    from flowbdt.tuning.tune_sampler import search_samplers
+
+    showers = toy_showers("photons", 240, seed=1)
+    config = TrainingConfig(n_steps=3, batch_size=64, device="cpu")
+    trainer = shower_trainer(showers, {"name": "table_mlp", "width": 8}, "edm", config)
+    flow = {"preset": "fast", "n_steps": 1, "preconditioner": "gaussian"}
+    train_shower_network(showers, trainer, flow=flow).save(tmp_path / "network.npz")
+    network = ShowerNetwork.load(tmp_path / "network.npz")
+    benches = [ShowerBench(network, showers.take(slice(a, a + 120)), "fpd") for a in (0, 120)]
+    (found,) = search_samplers(benches, [4], 2)
+    notes = [line["note"] for line in found.log]
+    assert notes.count("published") == len(sampler_space.PUBLISHED)
+    assert set(notes) >= {"start", "published", "search"}
+    assert sampler_space.cost(found.sampler, LINE) <= 4
+    write_showers(tmp_path / "held.hdf5", showers)
+    words = ["tune-sampler", tmp_path, tmp_path / "held.hdf5", "-o", tmp_path / "out"]
+    assert run(*words, "--evaluations", 3, "--trials", 1) == 0
+    assert "showers generate" in capsys.readouterr().out
+    assert run(*words, "--interpolate", "yes") == 1
+    assert "knows all times" in capsys.readouterr().err

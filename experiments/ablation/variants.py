@@ -53,6 +53,25 @@ ONE_DRAW: dict[str, Variant] = {
 }
 """Where each event is seen with one noise only, averaged targets should matter most."""
 
+NO_FORM: Variant = INGREDIENTS["no closed form nor rejection"]
+
+PAIRS: dict[str, Variant] = {
+    "optimal-transport pairs without closed form": {**NO_FORM, "coupling": "minibatch_ot"},
+    "Schrodinger bridge without closed form": {
+        **NO_FORM,
+        "path": {"name": "schrodinger_bridge", "sigma": 0.1},
+        "coupling": "minibatch_ot",
+    },
+}
+"""Other pairs of noise and event where no closed form, which knows independent ones, helps."""
+
+OUTPUTS: dict[str, Variant] = {
+    "one output per tree without rejection": {
+        "booster": {"multi_strategy": "one_output_per_tree"},
+        "rejection": False,
+    },
+}
+
 EVALUATIONS: dict[str, Variant] = {
     f"{n} evaluations": {"n_steps": n, "rejection": False} for n in (2, 4, 8, 16, 32)
 }
@@ -94,6 +113,8 @@ VARIANTS: dict[str, Variant] = {
     **INGREDIENTS,
     **WITHOUT_REJECTION,
     **ONE_DRAW,
+    **PAIRS,
+    **OUTPUTS,
     **EVALUATIONS,
     **COST,
     **EVENTS,

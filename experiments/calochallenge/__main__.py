@@ -56,14 +56,17 @@ def load(options: argparse.Namespace) -> tuple[Showers, bool]:
     return toy_showers(shape, 300 if options.smoke else TOYS[options.kind], 1).above(), False
 
 
-def trained(train: Showers, smoke: bool, seed: int) -> tuple[ShowerModel, Figures]:
+def trained(train: Showers, smoke: bool, seed: int, rejection: bool) -> tuple[ShowerModel, Figures]:
     """Train; return the model and what that cost."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    model = ShowerModel(**(SMOKE if smoke else {}), random_state=seed).fit(train)
+    settings = SMOKE if smoke else {}
+    model = ShowerModel(**settings, rejection=rejection, random_state=seed).fit(train)
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     cost = {"train_cpu_s": seconds, "peak_mib": peak / 1024, "n_parameters": model.n_parameters_}
+    if model.ratio_ is not None:
+        cost["acceptance"] = model.ratio_.acceptance
     return model, cost
 
 
@@ -118,6 +121,7 @@ class Study:
         self.train, self.test = showers.take(half), showers.take(~half)
         self.setting = {"kind": options.kind, "seed": options.seed, "smoke": options.smoke}
         self.setting |= {"showers": showers.n, "from_file": self.real_file}
+        self.setting |= {"rejection": True} if options.rejection else {}
         self.parts: Figures = common.kept(options.output, {"setting": self.setting})
         if self.parts["setting"] != self.setting:
             raise SystemExit(
@@ -136,7 +140,8 @@ class Study:
         file = None if self.options.output is None else self.options.output / "model.npz"
         if file is not None and file.exists() and "training" in self.parts:
             return ShowerModel.load(file)
-        model, cost = trained(self.train, self.options.smoke, self.options.seed)
+        options = self.options
+        model, cost = trained(self.train, options.smoke, options.seed, options.rejection)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             model.save(file)
@@ -232,6 +237,7 @@ def main() -> None:
     parser.add_argument(
         "--official", type=int, default=0, metavar="EPOCHS", help="of the official network"
     )
+    parser.add_argument("--rejection", action="store_true", help="of unlike showers")
     parser.add_argument("--left-out", type=float, metavar="MEV", help="energy to interpolate")
     options = parser.parse_args()
     warnings.simplefilter("ignore", DataWarning)

@@ -11,8 +11,10 @@ import numpy as np
 from flowbdt.physics.response.events import Events, Objects
 
 PARENT = ("pt", "eta", "phi", "mass", "flavour", "nConstituents", "muonPt")
-FIRST, COUNTS, SHAPE = ("pt", "eta", "phi"), ("nTracks", "nConstituents"), ("mass", "ptD", "width")
+FIRST, COUNTS = ("pt", "eta", "phi"), ("nTracks", "nConstituents")
 FRACTIONS = ("muEF", "chEmEF", "chHEF", "neEmEF", "neHEF")
+INSIDE = [("btag",), *((one,) for one in FRACTIONS[:3]), FRACTIONS[3:]]
+"""Columns one after the other: a flow of one column and a classifier of its exact values."""
 
 SEEN = [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"]
 IS_MUON = "muons = GenJet_muonPt / GenJet_pt"
@@ -25,9 +27,19 @@ WITHIN = [
     *(one for one in SEEN if one != "GenJet_phi"),
     "muons = minimum(GenJet_muonPt / Jet_pt, 1)",
     "neutral = Jet_nConstituents - Jet_nTracks",
-    "heavy = hypot(GenJet_mass, 1) * Jet_pt / GenJet_pt",
+    *(f"{name} = GenJet_flavour == {n}" for n, name in ((5, "bottom"), (4, "charm"), (0, "none"))),
 ]
-"""What the inside of a jet depends on, once its momentum and counts are known."""
+"""What the inside of a jet depends on, once its momentum and counts are known. One Gaussian for all
+jets does not see flavours by their numbers."""
+SHAPE = [
+    *(f"GenJet_{one}" for one in PARENT if one not in ("phi", "muonPt")),
+    "lead = maximum(maximum(Jet_muEF, Jet_chEmEF), Jet_nConstituents == 1)",
+    "soft = maximum(1 - lead, 0.01 * (Jet_nConstituents > 1) + 1e-9)",
+]
+"""With the share of a muon or an electron, and what it leaves: a jet that is one lepton is narrow,
+one of a single particle has no width."""
+GIRTH = "girth = hypot(Jet_pt * sqrt(Jet_width), 0.1)"
+"""The mass of a jet of this width, but for a factor near one half."""
 
 
 def _jet(*endings: str) -> list[str]:
@@ -53,16 +65,23 @@ CHAIN: dict[str, Any] = {
                         }
                     },
                 },
-                {"columns": _jet(*COUNTS)},
+                *({"columns": _jet(one)} for one in COUNTS),
+                *({"columns": _jet(*some), "conditions": WITHIN} for some in INSIDE),
                 {
-                    "columns": _jet(*SHAPE),
-                    "conditions": WITHIN,
-                    "model": {
-                        "relative": {"Jet_mass": "ratio heavy"},
-                        "require": ["Jet_mass < 0.35 * Jet_pt"],
-                    },
+                    "columns": _jet("width"),
+                    "conditions": SHAPE,
+                    "model": {"relative": {"Jet_width": "ratio soft"}},
                 },
-                {"columns": _jet("btag", *FRACTIONS), "conditions": WITHIN},
+                {
+                    "columns": _jet("ptD"),
+                    "conditions": SHAPE,
+                    "model": {"relative": {"Jet_ptD": "difference lead in soft"}},
+                },
+                {
+                    "columns": _jet("mass"),
+                    "conditions": ["GenJet_pt", "GenJet_mass", GIRTH],
+                    "model": {"relative": {"Jet_mass": "ratio girth"}},
+                },
             ],
             "shares": [_jet(*FRACTIONS)],
             "fakes": False,

@@ -1,230 +1,244 @@
-"""Which way of unfolding comes nearest to the truth, and whose uncertainties can be believed?
+"""Which way of unfolding comes nearest to the truth?
 
     python -m experiments.unfolding [--smoke] [--data FOLDER] [--seeds 3] [-o FOLDER]
+        [--methods omnifold,bayes] [--peer PYTHON]
 
 FOLDER of ``--data`` has ``omnifold/Pythia26_Zjet_pTZ-200GeV_0.npz`` and ``Nature_...``; without
-it the events are made up. Every run is kept in ``runs.json`` of the output folder, and one that
-is there already is not repeated.
+it the events are made up. PYTHON is an interpreter that has the package ``omnifold``. Every run is
+kept in ``runs.json`` of the output folder, and one that is there already is not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import common
-from experiments.unfolding import scores
-from experiments.unfolding.classical import (
-    PUBLISHED,
-    Trees,
-    bayes_weights,
-    iterated_posteriors,
-    omnifold,
-)
 from experiments.unfolding.figures import draw
-from experiments.unfolding.flows import FLOWS, UnfoldingFlow
-from experiments.unfolding.network import UnfoldingNetwork
-from experiments.unfolding.samples import OBSERVABLES, Samples, samples
-from experiments.unfolding.summary import summary, tables
-from flowbdt import EventTable
+from experiments.unfolding.samples import CASES, CLOSURE, NATURE, Case, case, sources
+from flowbdt.evaluation.metrics import separation_of_shares
+from flowbdt.evaluation.metrics.coverage import coverage
+from flowbdt.physics.jets.omnifold_files import SIX
+from flowbdt.physics.unfolding import Unfolded, unfold
+from flowbdt.physics.unfolding.bayes import bayes_spectrum
+from flowbdt.physics.unfolding.unfold import prepare
 
-TOLD, DIFFUSION = "noise, told", "diffusion, told"
-N_DRAWS = 4
-CALIBRATED, CALIBRATION_DRAWS = 4000, 60
-ITERATIONS = {"omnifold": 5, "posteriors": 3}
+SMOKE: dict[str, Any] = {
+    "preset": "fast",
+    "n_steps": 4,
+    "booster": {"n_estimators": 3, "max_depth": 2},
+    "preconditioner": "gaussian",
+}
+LEVELS = (0.5, 0.68, 0.95)
+BAYES_ITERATIONS = 5
 
-Result = dict[str, dict[str, Any]]
-"""method -> "closure", "cross", "coverage", ... -> scores."""
-
-
-class Study:
-    """The events and what all methods are judged by."""
-
-    def __init__(self, events: Samples, smoke: bool, edges: list[np.ndarray]) -> None:
-        self.events, self.smoke, self.edges = events, smoke, edges
-        self.data: dict[str, EventTable] = {"closure": events.test, "cross": events.nature}
-
-    def weighted(self, x: np.ndarray, weight: np.ndarray, where: str) -> dict[str, Any]:
-        """Score weighted events of the simulation."""
-        return scores.score(self.data[where].x, x, weight, None, self.edges)
-
-    def drawn(
-        self, draws: np.ndarray, where: str, seed: int, weight: np.ndarray | None = None
-    ) -> dict[str, Any]:
-        """Score draws (k, n, 6) made from the detector level of the data."""
-        return scores.score_draws(self.data[where].x, draws, weight, self.edges, seed)
-
-    def references(self) -> Result:
-        """Return floors, and what is not unfolded at all: data as seen, and the simulation."""
-        events = self.events
-        all_truth = {
-            "closure": np.vstack([events.train.x, events.test.x]),
-            "cross": np.vstack([events.nature.x, events.spare.x]),
-        }
-        ones = np.ones(events.train.n)
-        found: Result = {"floor": {}, "detector level": {}, "simulation": {}, "truth": {}}
-        for where, data in self.data.items():
-            assert data.cond is not None
-            found["floor"][where] = scores.floors(all_truth[where], data.n)
-            found["detector level"][where] = self.drawn(data.cond[None], where, 0)
-            found["simulation"][where] = self.weighted(events.train.x, ones, where)
-            found["truth"][where] = self.drawn(data.x[None], where, 0)
-        return found
+Entry = dict[str, Any]
+"""``shares`` of every observable in the bins of its truth, ``cpu_s`` and what else is known."""
+Runs = dict[str, Entry]
+"""By case, method and seed, joined by " | "."""
 
 
-def by_weights(study: Study, seed: int) -> Result:
-    """Iterative Bayesian unfolding and OmniFold, two ways."""
-    gen, sim = study.events.train.x, study.events.train.cond
-    ways = {
-        "OmniFold, published stop": (PUBLISHED, True),
-        "OmniFold, all trees": (Trees(), False),
+def references(given: Case, seed: int, options: argparse.Namespace) -> dict[str, Entry]:
+    """Return the truth and what is not unfolded at all: data as seen, and the simulation."""
+    inputs = given.inputs
+    samples = {
+        "truth": given.truth,
+        "not unfolded": inputs.data.x,
+        "the simulation's truth": inputs.truth.x[inputs.pass_truth],
     }
-    found: Result = {"Bayes in bins": {}, **{name: {} for name in ways}}
-    for where, data in study.data.items():
-        weight = bayes_weights(gen, sim, data.cond)
-        found["Bayes in bins"][where] = study.weighted(gen, weight, where)
-        for name, (trees, from_start) in ways.items():
-            n = 2 if study.smoke else ITERATIONS["omnifold"]
-            weights = omnifold(
-                gen, sim, data.cond, n, trees, from_start=from_start, seed=100 * seed
-            )
-            found[name][where] = study.weighted(gen, weights[-1], where)
+    found: dict[str, Entry] = {name: {"shares": given.shares(x)} for name, x in samples.items()}
+    found["truth"] |= {"edges": given.edges, "floor": given.floor}
     return found
 
 
-def with_posterior(study: Study, seed: int) -> Result:
-    """The flow from noise with the detector level as condition, and all that reuses its draws."""
-    flow, name = UnfoldingFlow(FLOWS["noise, told"], study.events.train, seed, study.smoke), TOLD
-    found, prior, draws = _posteriors(study, flow, name, seed)
-    found[f"{name}, no rejection"] = {
-        where: study.drawn(flow.draw(data, 1, 10 * seed + 3, rejection=False), where, seed)
-        for where, data in study.data.items()
-    }
-    found["true prior"] = {"cross": _true_prior(study, draws["cross"], prior, seed)}
-    found[name]["acceptance"] = flow.model.acceptance_
-    return found
+def by_tool(method: str) -> Callable[[Case, int, argparse.Namespace], dict[str, Entry]]:
+    """Return the job of a method of `flowbdt.physics.unfolding`, with its defaults."""
 
-
-def by_network(study: Study, seed: int) -> Result:
-    """The same with a diffusion network instead of trees."""
-    network = UnfoldingNetwork(study.events.train, seed, study.smoke)
-    return _posteriors(study, network, DIFFUSION, seed)[0]
-
-
-def _posteriors(
-    study: Study, flow: UnfoldingFlow | UnfoldingNetwork, name: str, seed: int
-) -> tuple[Result, np.ndarray, dict[str, np.ndarray]]:
-    """Score the draws of a flow, also iterated; return the prior's draws and the data's, too."""
-    train, all_draws = study.events.train, {}
-    prior = flow.draw(train, 2, 10 * seed + 1).reshape(2 * train.n, -1)
-    found: Result = {name: {}, f"{name}, iterated": {}}
-    for where, data in study.data.items():
-        draws = all_draws[where] = flow.draw(data, N_DRAWS, 10 * seed + 2)
-        n = 1 if study.smoke else ITERATIONS["posteriors"]
-        weights = iterated_posteriors(draws, prior, n, Trees(), 100 * seed)
-        found[name][where] = study.drawn(draws, where, seed)
-        found[f"{name}, iterated"][where] = study.drawn(draws, where, seed, weights[-1])
-    few = study.events.test.take(slice(0, 100 if study.smoke else CALIBRATED))
-    many = flow.draw(few, 10 if study.smoke else CALIBRATION_DRAWS, 10 * seed + 4)
-    found[name]["coverage"] = scores.calibration(few.x, many)
-    found[name]["atoms"] = _atoms(few.x, many)
-    return found, prior, all_draws
-
-
-def _true_prior(study: Study, draws: np.ndarray, prior: np.ndarray, seed: int) -> dict[str, Any]:
-    """Score posteriors whose prior is that of the data's own truth: no method can know it.
-
-    What it leaves is due to the response: the same particle level is seen differently.
-    """
-    spare = study.events.spare.x
-    ratio = Trees(150).ratio(spare, prior, np.ones(len(spare)), np.ones(len(prior)), seed)
-    change = ratio(draws.reshape(-1, draws.shape[2])).reshape(draws.shape[:2])
-    return study.drawn(draws, "cross", seed, change / change.mean(axis=0))
-
-
-def _atoms(truth: np.ndarray, draws: np.ndarray) -> dict[str, float]:
-    """Return shares of jets without groomed mass, and of those where only one column says so."""
-    rho, z_g = OBSERVABLES.index("ln_rho"), OBSERVABLES.index("z_g")
-    low = truth[:, rho].min()
-    flat = draws.reshape(-1, draws.shape[2])
-    mixed = (flat[:, rho] <= low) != (flat[:, z_g] == 0)
-    whole = flat[:, OBSERVABLES.index("multiplicity")]
-    return {
-        "truth": float(np.mean(truth[:, z_g] == 0)),
-        "drawn": float(np.mean(flat[:, z_g] == 0)),
-        "one column only": float(mixed.mean()),
-        "multiplicity not whole": float(np.mean(whole != np.rint(whole))),
-    }
-
-
-def one_answer(name: str) -> Callable[[Study, int], Result]:
-    """Return the job of a flow that gives one answer per jet, or knows nothing of it."""
-
-    def job(study: Study, seed: int) -> Result:
-        flow = UnfoldingFlow(FLOWS[name], study.events.train, seed, study.smoke)
-        found = {}
-        for where, data in study.data.items():
-            draws = flow.draw(data, 1, 10 * seed + 2)
-            blind = name == "noise"  # its events belong to none of the data's
-            ones = np.ones(data.n)
-            found[where] = (
-                study.weighted(draws[0], ones, where) if blind else study.drawn(draws, where, seed)
-            )
-        return {name: found}
+    def job(given: Case, seed: int, options: argparse.Namespace) -> dict[str, Entry]:
+        flow = SMOKE if options.smoke else {}
+        result = unfold(given.inputs, method, flow=flow, random_state=seed)
+        found = _scored(given, result.table.x, result.table.weight)
+        found |= {key: result.record[key] for key in ("iterations", "trees")}
+        if method != "posterior":
+            return {method: found}
+        return {method: found, "posterior, prior kept": _prior_kept(given, result)}
 
     return job
 
 
-JOBS: dict[str, Callable[[Study, int], Result]] = {
-    "weights": by_weights,
-    TOLD: with_posterior,
-    **{name: one_answer(name) for name in FLOWS if name != TOLD},
-    DIFFUSION: by_network,
+def _prior_kept(given: Case, result: Unfolded) -> Entry:
+    """Return the same draws without a change of the prior, and how often they cover the truth."""
+    inputs = given.inputs
+    method = prepare(inputs, result.settings, 1, result.state)
+    found = _scored(given, result.table.x, method.weigh(inputs, 0).rows)
+    if len(given.truth) == inputs.data.n:  # no event is lost or fake: the truth of each is known
+        draws = result.table.x.reshape(-1, inputs.data.n, len(SIX))
+        found["coverage"] = {
+            f"{level:g}": [
+                coverage(given.truth[:, i], draws[:, :, i].T, level=level).value
+                for i in range(len(SIX))
+            ]
+            for level in LEVELS
+        }
+    return found
+
+
+def _scored(given: Case, x: np.ndarray, weight: np.ndarray | None) -> Entry:
+    total = len(x) if weight is None else weight.sum()
+    return {"shares": given.shares(x, weight), "events": total / len(given.truth)}
+
+
+def bayes(given: Case, seed: int, options: argparse.Namespace) -> dict[str, Entry]:
+    """Unfold each observable by itself in the bins of its truth."""
+    found = []
+    for name, edges in zip(SIX, given.edges, strict=True):
+        seen = given.inputs.reco.names[SIX.index(name)]
+        wide = np.concatenate([[edges[1] - 1e3], edges[1:-1], [edges[-2] + 1e3]])
+        spectrum = bayes_spectrum(given.inputs, name, wide, seen, wide, BAYES_ITERATIONS)
+        found.append(spectrum / spectrum.sum())
+    return {"Bayes in bins": {"shares": found}}
+
+
+def neural(given: Case, seed: int, options: argparse.Namespace) -> dict[str, Entry]:
+    """Unfold by the package ``omnifold`` in an interpreter of its own."""
+    inputs = given.inputs
+    with tempfile.TemporaryDirectory() as folder:
+        events, weights = Path(folder) / "events.npz", Path(folder) / "weights.npz"
+        np.savez(
+            events,
+            truth=inputs.truth.x,
+            reco=inputs.reco.x,
+            pass_truth=inputs.pass_truth,
+            pass_reco=inputs.pass_reco,
+            data=inputs.data.x,
+        )
+        driver = str(Path(__file__).with_name("neural_omnifold.py"))
+        command = [options.peer, driver, str(events), str(weights), str(seed), str(options.epochs)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        with np.load(weights) as stored:
+            weight, seconds = stored["weight"], float(stored["cpu_s"])
+    passes = inputs.pass_truth
+    shares = given.shares(inputs.truth.x[passes], weight[passes])
+    return {"networks": {"shares": shares, "cpu_s": seconds}}
+
+
+JOBS: dict[str, Callable[[Case, int, argparse.Namespace], dict[str, Entry]]] = {
+    "references": references,
+    "bayes": bayes,
+    **{name: by_tool(name) for name in ("omnifold", "posterior", "transport")},
+    "networks": neural,
 }
 
 
-def wanted(options: argparse.Namespace) -> dict[str, Callable[[Study, int], Result]]:
-    """Return the jobs to do by name and seed, all of a seed before the next seed."""
-    names = options.jobs.split(";") if options.jobs else list(JOBS)
-    todo = {"references | 1": lambda study, seed: study.references()}
+def run(options: argparse.Namespace) -> Runs:
+    """Do what is not done yet; return all runs. A seed has its own split of the events."""
+    runs: Runs = common.kept(options.output, {})
+    n_simulated, n_data = (200, 200) if options.smoke else (options.simulated, options.events)
     for seed in range(1, 2 if options.smoke else options.seeds + 1):
-        todo |= {f"{name} | {seed}": JOBS[name] for name in names}
-    return todo
+        tables = None
+        for name in CASES[1:] if options.smoke else options.cases.split(";"):
+            for method in ["references", *options.methods.split(",")]:
+                key = f"{name} | {method} | {seed}"
+                if key in runs or (method == "networks" and options.peer is None):
+                    continue
+                tables = tables or sources(options.data, options.smoke, seed)
+                given = case(name, tables, n_simulated, n_data, seed)
+                start = time.process_time()
+                found = JOBS[method](given, seed, options)
+                seconds = time.process_time() - start
+                runs[key] = {k: {"cpu_s": seconds} | entry for k, entry in found.items()}
+                print(key, f"{seconds:.0f} CPU s", flush=True)
+                common.keep(_plain(runs), options.output)
+    return _plain(runs)
 
 
-def run(options: argparse.Namespace, edges: list[np.ndarray]) -> dict[str, Result]:
-    """Do what is not done yet; return all runs, by job and seed. A seed has its own split."""
-    runs: dict[str, Result] = common.kept(options.output, {})
-    for key, job in wanted(options).items():
-        if key in runs:
-            continue
-        start, seed = time.process_time(), int(key.split(" | ")[1])
-        events = samples(options.data, options.smoke, seed - 1)
-        runs[key] = job(Study(events, options.smoke, edges), seed)
-        print(key, f"{time.process_time() - start:.0f} CPU s", flush=True)
-        common.keep(runs, options.output)
-    return runs
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def summary(runs: Runs) -> dict[str, dict[str, Entry]]:
+    """Return case -> method -> separations in floors and CPU seconds, over the seeds."""
+    values: dict[str, dict[str, list[Entry]]] = {}
+    for key, found in runs.items():
+        name, _, seed = key.split(" | ")
+        truth = runs[f"{name} | references | {seed}"]["truth"]
+        for method, entry in found.items():
+            pairs = zip(truth["shares"], entry["shares"], strict=True)
+            own = [float(separation_of_shares(*map(np.array, pair))) for pair in pairs]
+            own = truth["floor"] if method == "truth" else own
+            scores = {"separation": own, "floors": np.divide(own, truth["floor"]).tolist()}
+            values.setdefault(name, {}).setdefault(method, []).append(entry | scores)
+    return {
+        name: {method: _over_seeds(found) for method, found in methods.items()}
+        for name, methods in values.items()
+    }
+
+
+def _over_seeds(found: list[Entry]) -> Entry:
+    entry: Entry = {"seeds": len(found)}
+    for key in ("separation", "floors", "cpu_s"):
+        own = np.array([one[key] for one in found])
+        spread = own.std(axis=0, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else 0.0 * own[0]
+        entry |= {key: own.mean(axis=0).tolist(), f"{key}_error": np.asarray(spread).tolist()}
+    if "coverage" in found[0]:
+        levels = found[0]["coverage"]
+        entry["coverage"] = {
+            level: np.mean([one["coverage"][level] for one in found], axis=0).tolist()
+            for level in levels
+        }
+    return entry | {key: [one.get(key) for one in found] for key in ("iterations", "events")}
+
+
+def tables(figures: dict[str, dict[str, Entry]]) -> dict[str, list[dict[str, str]]]:
+    """Return title -> lines of a table."""
+    found = {}
+    for name, methods in figures.items():
+        lines = [_line("floor", methods["truth"], "separation")]
+        lines += [_line(m, entry, "floors") for m, entry in methods.items() if m != "truth"]
+        found[f"{name}: separation in floors, the floor x100"] = lines
+    kept = figures.get(CLOSURE, {}).get("posterior, prior kept", {})
+    covered = [
+        {"interval": level, **{n: f"{v:.3f}" for n, v in zip(SIX, values, strict=True)}}
+        for level, values in kept.get("coverage", {}).items()
+    ]
+    return found | ({"coverage of single events": covered} if covered else {})
+
+
+def _line(method: str, entry: Entry, key: str) -> dict[str, str]:
+    cells = {"method": method}
+    for name, value, error in zip(SIX, entry[key], entry[f"{key}_error"], strict=True):
+        cells[name] = f"{value:.3g} ± {error:.2g}" if entry["seeds"] > 1 else f"{value:.3g}"
+    return cells | {"CPU s": "" if key == "separation" else f"{entry['cpu_s']:.0f}"}
 
 
 def main() -> None:
     """Run, print the tables, draw."""
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (%(default)s)")
-    parser.add_argument("--jobs", help=f"some of {'; '.join(JOBS)}, separated by semicolons")
+    parser.add_argument("--events", type=int, default=10_000, help="of the data (%(default)s)")
+    parser.add_argument("--simulated", type=int, default=20_000, help="events (%(default)s)")
+    parser.add_argument("--cases", default=";".join(CASES), help="separated by ; (%(default)s)")
+    parser.add_argument("--methods", default=",".join(list(JOBS)[1:]), help="%(default)s")
+    parser.add_argument("--peer", metavar="PYTHON", help="that has the package omnifold")
+    parser.add_argument("--epochs", type=int, default=50, help="of the package (%(default)s)")
     options = parser.parse_args()
-    first = samples(options.data, options.smoke)
-    edges = scores.shown_edges([first.train.x, first.nature.x])
-    runs = run(options, edges)
+    runs = run(options)
     figures = summary(runs)
     for title, lines in tables(figures).items():
-        if lines:
-            print(f"\n{title}\n\n{common.markdown(lines)}")
+        print(f"\n{title}\n\n{common.markdown(lines)}")
     if options.output is not None and not options.smoke:
-        draw(runs, edges, options.output)
+        draw(runs, f"{NATURE} | {{}} | 1", options.output / "unfolding.png")
     common.finish(figures, options.output, "unfolding")
 
 

@@ -1,16 +1,15 @@
-"""Unfolded histograms of the six observables, with the ratio to the truth below each."""
+"""Unfolded spectra of the six observables, with the ratio to the truth below each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.unfolding.samples import OBSERVABLES
-from experiments.unfolding.summary import gathered
 from flowbdt.evaluation.report.style import BAND, REAL, drawing, new_figure, quiet_ticks
+from flowbdt.physics.jets.omnifold_files import SIX
 
 LABELS = {
     "mass": "jet mass [GeV]",
@@ -20,62 +19,57 @@ LABELS = {
     "z_g": r"$z_g$",
     "tau21": r"$\tau_{21}$",
 }
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLES = ("-", "-", "--", ":", "-.", (0, (5, 1)))
-
-SHOWN = {
-    "closure": ("detector level", "noise, told", "detector", "transport", "OmniFold, all trees"),
-    "cross": (
-        *("detector level", "simulation", "noise, told", "noise, told, iterated"),
-        *("OmniFold, published stop", "OmniFold, all trees"),
-    ),
+STYLES = {
+    "not unfolded": ("#0072b2", ":"),
+    "the simulation's truth": ("#56b4e9", "-."),
+    "omnifold": ("#d55e00", "-"),
+    "posterior": ("#009e73", "-"),
+    "networks": ("#cc79a7", "--"),
 }
-RATIO = {"closure": (0.8, 1.2), "cross": (0.6, 1.4)}
 
 
-def draw(runs: Mapping[str, Any], edges: list[np.ndarray], folder: Path) -> None:
-    """Write ``closure.png`` and ``cross.png``: histograms of the first seed and its split."""
-    found = gathered(runs)
-    for where, names in SHOWN.items():
-        present = [name for name in names if where in found.get(name, [{}])[0]]
-        with drawing():
-            figure = new_figure(10.0, 8.4, layout="constrained")
-            grid = figure.add_gridspec(4, 3, height_ratios=[2.2, 1.0, 2.2, 1.0])
-            for i, name in enumerate(OBSERVABLES):
-                row, column = 2 * (i // 3), i % 3
-                upper = figure.add_subplot(grid[row, column])
-                lower = figure.add_subplot(grid[row + 1, column], sharex=upper)
-                _panel(upper, lower, _histograms(found, where, present, i), edges[i], name)
-                lower.set_ylim(*RATIO[where])
-            handles, labels = upper.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncol=4)
-            figure.savefig(folder / f"{where}.png")
+def draw(runs: Mapping[str, Any], key: str, path: Path) -> None:
+    """Write a picture of the runs whose names are ``key`` with the job filled in, as far as done.
+
+    Two bins of the separation are one here; the outermost hold what lies beyond.
+    """
+    own = [found for name, found in runs.items() if name == key.format(name.split(" | ")[1])]
+    entries = {method: entry for found in own for method, entry in found.items()}
+    if "truth" not in entries:
+        return
+    with drawing():
+        figure = new_figure(10.0, 8.4, layout="constrained")
+        grid = figure.add_gridspec(4, 3, height_ratios=[2.2, 1.0, 2.2, 1.0])
+        for i, name in enumerate(SIX):
+            row, column = 2 * (i // 3), i % 3
+            upper = figure.add_subplot(grid[row, column])
+            lower = figure.add_subplot(grid[row + 1, column], sharex=upper)
+            _panel(upper, lower, entries, i)
+            lower.set(xlabel=LABELS[name], ylim=(0.6, 1.4), ylabel="ratio")
+            upper.set_ylabel("events per unit")
+            quiet_ticks(upper)
+        handles, labels = upper.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=6)
+        figure.savefig(path)
 
 
-def _histograms(
-    found: Mapping[str, list[Any]], where: str, names: Sequence[str], i: int
-) -> dict[str, np.ndarray]:
-    return {name: np.array(found[name][0][where]["histograms"][i]) for name in ("truth", *names)}
-
-
-def _panel(
-    upper: Any, lower: Any, histograms: Mapping[str, np.ndarray], edges: np.ndarray, name: str
-) -> None:
-    truth = histograms["truth"]
-    width = np.diff(edges)
+def _panel(upper: Any, lower: Any, entries: Mapping[str, Any], i: int) -> None:
+    inner = np.array(entries["truth"]["edges"][i])[2:-1:2]
+    edges = np.array([2 * inner[0] - inner[1], *inner, 3 * inner[-1] - 2 * inner[-2]])
+    truth, width = _pairs(entries["truth"]["shares"][i]), np.diff(edges)
     upper.stairs(truth / width, edges, fill=True, color=BAND, label="truth")
-    seen = truth > 0
-    for i, (method, share) in enumerate(list(histograms.items())[1:]):
-        line = {"color": COLOURS[i], "ls": STYLES[i], "lw": 1.1}
-        upper.stairs(share / width, edges, label=method, **line)
-        ratio = np.divide(share, truth, out=np.full_like(share, np.nan), where=seen)
-        lower.stairs(ratio, edges, baseline=None, **line)
+    for method, (colour, style) in STYLES.items():
+        if method in entries:
+            share, line = _pairs(entries[method]["shares"][i]), {"color": colour, "ls": style}
+            upper.stairs(share / width, edges, label=method, lw=1.1, **line)
+            ratio = np.divide(share, truth, out=np.full_like(share, np.nan), where=truth > 0)
+            lower.stairs(ratio, edges, baseline=None, lw=1.1, **line)
     lower.axhline(1.0, color=REAL, lw=0.6)
-    lower.set(xlabel=LABELS[name])
-    if name in ("mass", "ln_rho"):
+    if SIX[i] in ("mass", "ln_rho"):
         upper.set_yscale("log")
-    if name in ("mass", "multiplicity", "ln_rho"):
-        lower.set_xlim(edges[0], edges[-1])
-    upper.set_ylabel("events per unit")
-    lower.set_ylabel("ratio")
-    quiet_ticks(upper)
+    upper.set_xlim(edges[0], edges[-1])
+
+
+def _pairs(shares: list[float]) -> np.ndarray:
+    """Return the sums of two neighbours (b / 2,); the last bin of an odd number stays alone."""
+    return np.asarray(np.add.reduceat(shares, np.arange(0, len(shares), 2)))

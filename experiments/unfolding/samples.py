@@ -1,56 +1,150 @@
-"""The events of the study, made-up ones for a quick look, and the coordinates of the flows."""
+"""The events of the study: simulation, data, and what is true of the data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flowbdt import EventTable
-from flowbdt.flow.couplings import assign
+from flowbdt.evaluation.metrics import binned_shares, quantile_edges, separation_of_shares
 from flowbdt.physics.datasets import as_integers
 from flowbdt.physics.jets.omnifold_files import COUNTS, NO_GROOMED_MASS, SIX, OmniFoldZJets
+from flowbdt.physics.unfolding import UnfoldingInputs
 from flowbdt.seeding import stream
-from flowbdt.tables.transforms import TableTransform
 
-OBSERVABLES = SIX
-FIVE = tuple(name for name in SIX if name != "z_g")
-CONTINUOUS = tuple(name for name in SIX if name != "multiplicity")
-_LN_RHO, _Z_G = SIX.index("ln_rho"), SIX.index("z_g")
-TRANSPORT_BATCH = 256
+N_BINS = 50
+N_FLOORS = 10
+LOST, FAKES = 0.1, 0.1
+
+CLOSURE, BY_HAND, NATURE = "closure", "closure, lost and fakes", "Nature"
+CASES = (CLOSURE, BY_HAND, NATURE)
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Tables of particle level with detector level as conditions.
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An unfolding whose answer is known.
 
-    ``train`` and ``test`` are of one generator, ``nature`` and ``spare`` of another: ``nature``
-    plays the data, ``spare`` is independent truth for the floor.
+    Parameters
+    ----------
+    truth : ndarray (k, 6), the data's events that pass the truth level
+    edges : of 50 bins by quantiles of the truth, for each observable
+    floor : ndarray (6,), separation x100 of truth against truth, as many events as the data's
     """
 
-    train: EventTable
-    test: EventTable
-    nature: EventTable
-    spare: EventTable
+    inputs: UnfoldingInputs
+    truth: np.ndarray
+    edges: list[np.ndarray]
+    floor: np.ndarray
+
+    def shares(self, x: np.ndarray, weight: np.ndarray | None = None) -> list[np.ndarray]:
+        """Return the shares of events (k, 6) in the bins of every observable."""
+        weight = np.ones(len(x)) if weight is None else weight
+        return [binned_shares(x[:, i], weight, edges) for i, edges in enumerate(self.edges)]
 
 
-def samples(data: Path | None, smoke: bool, split: int = 0) -> Samples:
-    """Return the events: Pythia 26 as simulation, "Nature" as data, or made-up ones.
+def sources(data: Path | None, smoke: bool, seed: int) -> dict[str, EventTable]:
+    """Return "simulation" and "test" of one generator, "data" and "spare" of another.
 
-    ``split`` chooses which simulated events are for the test, so that scores of several splits
-    do not share what is special about one test sample.
+    Jets at particle level with those at detector level as conditions: Pythia 26 and "Nature", or
+    made-up ones. ``seed`` decides which are which.
     """
     if data is None or not (data / "omnifold").is_dir():
-        n, start = (400 if smoke else 20_000), 10 * split
-        tilts = ((start + 1, 0.0), (start + 2, 0.0), (3, 0.3), (4, 0.3))
-        return Samples(*[made_up(n, seed, tilt) for seed, tilt in tilts])
-    folder = data / "omnifold"
-    pythia = OmniFoldZJets(folder, "Pythia26", train_fraction=0.7, seed=split)
-    nature = OmniFoldZJets(folder, "Nature", train_fraction=0.5)
-    parts = [s.load(part) for s, part in ((pythia, "train"), (pythia, "test"))]
-    parts += [nature.load("test"), nature.load("train")]
-    return Samples(*(part.take(slice(0, 400)) if smoke else part for part in parts))
+        n = 400 if smoke else 20_000
+        tilts = {"simulation": 0.0, "test": 0.0, "data": 0.3, "spare": 0.3}
+        return {name: made_up(n, 4 * seed + i, t) for i, (name, t) in enumerate(tilts.items())}
+    pythia, nature = (
+        OmniFoldZJets(data / "omnifold", name, train_fraction=share, seed=seed)
+        for name, share in (("Pythia26", 0.7), ("Nature", 0.5))
+    )
+    return {
+        "simulation": pythia.load("train"),
+        "test": pythia.load("test"),
+        "data": nature.load("test"),
+        "spare": nature.load("train"),
+    }
+
+
+def case(
+    name: str, tables: dict[str, EventTable], n_simulated: int, n_data: int, seed: int
+) -> Case:
+    """Return one of `CASES` from what `sources` returns."""
+    nature, by_hand = name == NATURE, name == BY_HAND
+    simulation = tables["simulation"].take(slice(0, n_simulated))
+    data = tables["data" if nature else "test"].take(slice(0, n_data))
+    spare = tables["spare" if nature else "simulation"]
+    ranked = np.sort(simulation.column("mass"))
+    passes, data_passes = (
+        flags(table, ranked, 2 * seed + i, by_hand) for i, table in enumerate((simulation, data))
+    )
+    truth = data.x[data_passes[0]]
+    return Case(
+        case_inputs(simulation, data, passes, data_passes),
+        truth,
+        [quantile_edges(truth[:, i], N_BINS) for i in range(len(SIX))],
+        floors(np.vstack([data.x, spare.x]), len(truth)),
+    )
+
+
+def case_inputs(
+    simulation: EventTable,
+    data: EventTable,
+    passes: tuple[np.ndarray, np.ndarray],
+    data_passes: tuple[np.ndarray, np.ndarray],
+) -> UnfoldingInputs:
+    """Return the inputs of an unfolding of jets with what passes truth and detector level."""
+    return UnfoldingInputs.of(
+        EventTable.of(simulation.x, SIX),
+        detector(simulation),
+        detector(data.take(data_passes[1])),
+        pass_truth=passes[0],
+        pass_reco=passes[1],
+        outside="keep",
+    )
+
+
+def detector(table: EventTable) -> EventTable:
+    """Return the detector level as a table."""
+    assert table.cond is not None
+    return EventTable.of(table.cond, table.cond_names)
+
+
+def probabilities(table: EventTable, ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return those of being seen, and of being true if seen, (n,); ``ranked`` are masses.
+
+    A tenth of the jets is lost, more of the light ones, and a tenth of the seen ones are fakes,
+    more of the heavy ones.
+    """
+    mass = np.searchsorted(ranked, table.column("mass")) / len(ranked)
+    return 1 - 2 * LOST * (1 - mass), 1 - 2 * FAKES * mass
+
+
+def flags(
+    table: EventTable, ranked: np.ndarray, seed: int, by_hand: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pass_truth and pass_reco (n,), by `probabilities` or, not ``by_hand``, all True."""
+    if not by_hand:
+        return np.ones(table.n, dtype=bool), np.ones(table.n, dtype=bool)
+    rng, (seen, true) = stream(seed, "flags"), probabilities(table, ranked)
+    is_seen = rng.random(table.n) < seen
+    return ~is_seen | (rng.random(table.n) < true), is_seen
+
+
+def floors(truth: np.ndarray, n: int) -> np.ndarray:
+    """Return the separation x100 (d,) of n events against n others, mean of random pairs."""
+    found, n = [], min(n, len(truth) // 2)
+    for i in range(N_FLOORS):
+        a, b = np.split(truth[stream(0, "floor", i).permutation(len(truth))[: 2 * n]], 2)
+        ones = np.ones(n)
+        edges = [quantile_edges(column, N_BINS) for column in a.T]
+        found.append(
+            [
+                separation_of_shares(binned_shares(p, ones, e), binned_shares(q, ones, e))
+                for p, q, e in zip(a.T, b.T, edges, strict=True)
+            ]
+        )
+    return np.mean(found, axis=0)
 
 
 def made_up(n: int, seed: int, tilt: float) -> EventTable:
@@ -82,63 +176,3 @@ def _jets(hard: np.ndarray, soft: np.ndarray, empty: np.ndarray) -> np.ndarray:
         "tau21": 1 / (1 + np.exp(-1.0 - 0.6 * soft + 0.3 * hard)),
     }
     return np.column_stack([columns[name] for name in SIX])
-
-
-class Coordinates:
-    """What the flows see of an event: conditions by rank, and no second copy of the atom.
-
-    A jet without groomed mass has ln_rho at its lowest value and z_g = 0, always together. The
-    flow learns the atom once, in ln_rho; z_g of these jets is replaced by that of random others
-    before training, and set to zero again where ln_rho came out as the atom.
-    """
-
-    def __init__(self, train: EventTable, seed: int) -> None:
-        self._seed = seed
-        self._others = train.x[train.column("ln_rho") > NO_GROOMED_MASS, _Z_G]
-        spec = {"*": "rank", "joint": "none"}
-        self._ranks = TableTransform(spec, seed=seed).fit(_detector(train))
-        self._events = TableTransform(spec, seed=seed).fit(self.events(train))
-
-    def events(self, table: EventTable) -> EventTable:
-        """Return the particle level to learn, without conditions."""
-        return replace(table, x=self._filled(table.x), cond=None, cond_names=())
-
-    def detector(self, table: EventTable) -> EventTable:
-        """Return the detector level as a table like that of `events`: where a flow can start."""
-        assert table.cond is not None
-        return replace(table, x=self._filled(table.cond), cond=None, cond_names=())
-
-    def conditions(self, table: EventTable) -> np.ndarray:
-        """Return the detector level as conditions (n, 6), rank-normal."""
-        return self._ranks.forward(_detector(table))
-
-    def back(self, x: np.ndarray) -> np.ndarray:
-        """Return generated events (n, 6) with z_g = 0 where there is no groomed mass."""
-        x = x.copy()
-        x[x[:, _LN_RHO] <= NO_GROOMED_MASS, _Z_G] = 0.0
-        return x
-
-    def transported(self, table: EventTable) -> EventTable:
-        """Return detector-level jets in the order of the particle-level jets nearest to them.
-
-        Optimal transport within random batches, on rank-normal columns: the pairs that a flow
-        between the two levels would have without knowing which jets belong together.
-        """
-        start = self.detector(table)
-        z0, z1 = self._events.forward(start), self._events.forward(self.events(table))
-        order = np.arange(table.n)
-        shuffled = stream(self._seed, "transport").permutation(table.n)
-        for batch in np.array_split(shuffled, -(-table.n // TRANSPORT_BATCH)):
-            order[batch] = batch[assign(z0[batch], z1[batch])]
-        return start.take(order)
-
-    def _filled(self, x: np.ndarray) -> np.ndarray:
-        x = x.copy()
-        empty = np.flatnonzero(x[:, _LN_RHO] <= NO_GROOMED_MASS)
-        x[empty, _Z_G] = stream(self._seed, "empty jets").choice(self._others, len(empty))
-        return x
-
-
-def _detector(table: EventTable) -> EventTable:
-    assert table.cond is not None
-    return EventTable.of(table.cond, table.cond_names)

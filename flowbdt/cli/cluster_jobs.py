@@ -42,10 +42,21 @@ def open_planned(path: Path) -> RunDirectory:
 
     run = RunDirectory(path)
     if not run.is_planned():
-        raise ConfigError(
-            f"{run.path} holds no planned run; start with: flowbdt plan TABLE -o {quoted(path)}"
-        )
+        raise _no_planned_run(run.path)
     return run
+
+
+def _no_planned_run(path: Path) -> ConfigError:
+    from ..training.run_directory import ENSEMBLE
+
+    if (path / ENSEMBLE).exists():
+        return ConfigError(
+            f"{path} is an ensemble: name one of its runs, such as {path / 'replica_0'}, or go on"
+            f" with all: flowbdt fit -o {quoted(path)} --resume"
+        )
+    return ConfigError(
+        f"{path} holds no planned run; start with: flowbdt plan TABLE -o {quoted(path)}"
+    )
 
 
 @click.command()
@@ -134,7 +145,7 @@ def _check_task(path: Path, number: int) -> None:
     names = (task.stem for task in path.glob("tasks/[0-9]*.json"))
     known = sorted(int(name) for name in names if name.isdecimal())
     if not known:
-        raise ConfigError(f"{path} is no planned run: start with 'flowbdt plan TABLE -o RUN'")
+        raise _no_planned_run(path)
     if not (path / task_name(number)).exists():
         raise ConfigError(f"{path} has no task {number}; it has {known[0]} to {known[-1]}")
 

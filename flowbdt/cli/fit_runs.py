@@ -132,12 +132,19 @@ def read_events(path: Path, config: RunConfig, missing: bool = False) -> EventTa
 def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
     """Read the table of a fit, after its settings are checked."""
     from .. import seeding
+    from ..atomic_files import digest_file
+    from ..tables.formats.base import split_path
     from ..training.plan import Inputs, check_config
 
     grid = check_config(config)
     if table is None:
         raise InputError("the table to learn is needed: flowbdt fit TABLE -o RUN")
     seed = seeding.resolve(config.random_state)
+    file = split_path(table)[0]
+    if file.is_file():  # else reading says what is wrong
+        config = replace(
+            config, card={"table": file.name, "sha256": digest_file(file), **config.card}
+        )
     return Inputs(read_events(table, config, missing=True), config, seed, grid=grid)
 
 
@@ -157,9 +164,8 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     check_table(inputs)
     transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
     first = None if label is None else label.name
-    names = transform.skeleton.names
     grid = inputs.checked_grid()
-    plan = expected_cost.outline(inputs, transform.n_latent, names, first)
+    plan = expected_cost.outline(inputs, transform.n_latent, transform.skeleton.n_values, first)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [*transform.describe(), *([] if label is None else [label.describe()])]
     columns = "\n".join(f"#   {line}" for line in lines)
@@ -251,10 +257,12 @@ def _continue(path: Path, config: RunConfig) -> None:
 
 @click.command()
 @options.run
+@options.flag("--card", "The card of the model, in Markdown.")
 @options.quiet
-def show_command(run: Path) -> None:
+def show_command(run: Path, card: bool) -> None:
     """Describe a run: settings, columns, trained steps."""
     from ..generation.describe_flow import describe_flow
+    from ..generation.model_card import model_card
     from ..generation.trained_flow import Flow
     from ..training.run_directory import RunDirectory, open_run
 
@@ -270,4 +278,26 @@ def show_command(run: Path) -> None:
         click.echo(source.unfinished())
         return
     flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
+    if card:
+        click.echo(model_card(flow, run.stem), nl=False)
+        return
     click.echo("\n".join(describe_flow(flow, f"{run}: complete")))
+
+
+@click.command()
+@options.run
+@options.quiet
+def cite_command(run: Path) -> None:
+    """Print the papers of the methods that a run used, as BibTeX."""
+    from .. import __version__
+    from ..atomic_files import parse_json
+    from ..generation.cited_papers import ALWAYS, UNFOLDING, bibtex, sources
+    from ..generation.trained_flow import Flow
+    from ..training.run_directory import open_run
+
+    unfolded = run / "unfolding.json"
+    if unfolded.exists():
+        method = parse_json(unfolded.read_bytes(), str(unfolded))["record"]["method"]
+        click.echo(bibtex(UNFOLDING.get(method, ALWAYS), __version__))
+        return
+    click.echo(bibtex(sources(Flow(open_run(run), compiled=False)), __version__))

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ConfigError, InputError
 from . import options
-from .options import say
+from .options import TABLES, say
 
 if TYPE_CHECKING:
     from ..evaluation.entries import Truth
@@ -83,7 +83,8 @@ def _read_truth(
     from ..tables.formats import read_table
 
     if real is None:
-        options.refuse_given("--real names the events to judge by", "training", *judged)
+        reason = "--real names the events to judge by"
+        options.refuse_given(reason, "training", "fit", "fit_by", *judged)
         return None
     known = None if training is None else read_table(training)
     return Truth.for_entries(entries, read_table(real), known, **judged)
@@ -93,15 +94,22 @@ def _read_truth(
 @click.argument("entries", nargs=-1, required=True, help=ENTRIES)
 @truth_options
 @options.flag("--columns", "List single columns too.")
+@options.flag("--fit", "Also test if events and real ones are of one distribution: a p-value each.")
+@click.option("--fit-by", metavar="COLUMN", help="The same in bins of a column or condition.")
 @options.output("FILE", "Also write the differences as JSON.")
 @options.quiet
 def compare_command(
-    entries: Sequence[str], columns: bool, output: Path | None, **truth_settings: Any
+    entries: Sequence[str],
+    columns: bool,
+    fit: bool,
+    fit_by: str | None,
+    output: Path | None,
+    **truth_settings: Any,
 ) -> None:
     """Say which differences between generators are significant."""
     from ..atomic_files import check_target, write_json
     from ..evaluation.differences import text
-    from ..evaluation.entries import held_against_each_other, read_entries
+    from ..evaluation.entries import fits, held_against_each_other, read_entries
 
     if output is not None:
         check_target(output)
@@ -109,14 +117,18 @@ def compare_command(
     judged = read_entries(entries, truth)
     scores = {entry.name: entry.evaluation for entry in judged}
     differences = held_against_each_other(judged, truth)
+    tested = fits(judged, truth, fit_by) if fit or fit_by else {}
     if output is not None:
         content = {
             "format": 1,
             "entries": {name: evaluation.to_json() for name, evaluation in scores.items()},
             "differences": [difference.to_json() for difference in differences],
+            "fits": {name: found.to_json() for name, found in tested.items()},
         }
         write_json(output, content)
     click.echo(text(scores, differences, columns=columns))
+    for name, found in tested.items():
+        click.echo(f"{name}: of one distribution with the real events: {found.text(fit_by)}")
 
 
 @click.command(cls=options.EvaluationsCommand)
@@ -193,6 +205,45 @@ def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) ->
     names = [sampler_name(spec) for spec in samplers]
     if len(set(names)) < len(names):
         raise ConfigError(f"samplers must have different names, got {'; '.join(names)}")
+
+
+@click.command()
+@options.run
+@click.argument("table", type=options.PATH, help="Rows with all columns, and conditions if any.")
+@options.output("FILE", f"Table to write: {TABLES}.", required=True)
+@options.file("--training", help="Rows of training: the density is learned from them first.")
+@click.option(
+    "--weight", metavar="COLUMN", help="Event weights of --training; by default as trained."
+)
+@options.quiet
+def score_command(
+    run: Path, table: Path, output: Path, training: Path | None, weight: str | None
+) -> None:
+    """Write rows with the log of their density, and its error."""
+    import numpy as np
+
+    from ..atomic_files import check_target
+    from ..model import FlowBDT
+    from ..tables.formats import read_table, write_table
+
+    check_target(output)
+    if training is None:
+        options.refuse_given("--training names the rows that have it", "weight")
+    model, rows = FlowBDT.load(run), read_table(table, missing=True)
+    if training is not None:
+        weight = weight or model.flow().settings.get("weight")
+        known = read_table(training, weight=weight, missing=True)
+        model.fit_density(known, sample_weight=known.weight)
+    elif not model.density:
+        raise ConfigError(
+            f"{run} has no density: name the rows of training with --training, or save a model that"
+            " was fitted with FlowBDT(density=True)"
+        )
+    found = np.column_stack(model.score_samples(rows, return_error=True))
+    write_table(output, rows.with_columns(["log_density", "log_density_error"], found))
+    possible = found[np.isfinite(found[:, 0]), 0]
+    none = f", {rows.n - len(possible)} of density 0" if len(possible) < rows.n else ""
+    say(f"{output}: {rows.n} rows{none}, mean log density {possible.mean():.4g}")
 
 
 @click.group()

@@ -17,23 +17,30 @@ import click
 from .. import __version__
 from ..errors import FlowbdtError
 from . import cluster_jobs as jobs
-from .fit_runs import fit_command, show_command
+from .fit_runs import cite_command, fit_command, show_command
 from .generate_events import export_command, generate_command, impute_command
 from .init_settings import init_command
-from .judge_events import calo_group, compare_command, evaluate_command, report_command
+from .judge_events import (
+    calo_group,
+    compare_command,
+    evaluate_command,
+    report_command,
+    score_command,
+)
 from .public_data import data_group, demo_command
 from .refine_events import refine_command
 from .response_chains import response_group
+from .shower_networks import showers_group
 from .tune_runs import distil_command, trial_command, tune_command, tune_sampler_command
 from .unfold_data import replica_command, unfold_command
 from .watch_jobs import watch_command
 
 TOPICS = {
-    "Train": (demo_command, init_command, fit_command, show_command),
+    "Train": (demo_command, init_command, fit_command, show_command, cite_command),
     "Generate": (generate_command, impute_command, export_command),
-    "Judge": (evaluate_command, compare_command, report_command, calo_group),
+    "Judge": (evaluate_command, compare_command, report_command, score_command, calo_group),
     "Tune": (tune_command, trial_command, tune_sampler_command, distil_command),
-    "Detector": (response_group, unfold_command, refine_command),
+    "Detector": (response_group, showers_group, unfold_command, refine_command),
     "Cluster jobs": (
         jobs.plan_command,
         jobs.step_command,

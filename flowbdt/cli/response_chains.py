@@ -72,11 +72,19 @@ def fit_response_command(
     metavar="N",
     help="Number of the first event, if the file is part of a longer one.",
 )
+@options.flag("--rntuple", "Write an RNTuple in place of a TTree.")
 @options.seed()
 @outside
 @options.quiet
 def generate_response_command(
-    run: Path, events: Path, output: Path, oversample: int, first: int, seed: int, outside: str
+    run: Path,
+    events: Path,
+    output: Path,
+    oversample: int,
+    first: int,
+    rntuple: bool,
+    seed: int,
+    outside: str,
 ) -> None:
     """Generate the output of events with a trained chain."""
     from ..physics.response.chain import BLOCK_EVENTS, ResponseChain
@@ -92,7 +100,7 @@ def generate_response_command(
                 yield block.to_awkward()
                 progress.update(block.n)
 
-        n = write_collections(output, made())
+        n = write_collections(output, made(), rntuple=rntuple)
     seconds = time.perf_counter() - start
     say(f"{output}: {n} events, {1e6 * seconds / n:.3g} us/event")
 

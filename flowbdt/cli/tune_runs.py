@@ -108,8 +108,10 @@ def trial_command(study: Path, number: int, n_threads: int | None) -> None:
 
 
 @click.command(cls=options.EvaluationsCommand)
-@options.run
-@click.argument("table", type=PATH, help=f"Events it was not trained on: {TABLES}.")
+@click.argument("run", type=PATH, help="Run folder or model file; or a network of showers.")
+@click.argument(
+    "table", type=PATH, help=f"Events it was not trained on: {TABLES}; showers for a network."
+)
 @options.output("FOLDER", "Folder for the samplers.", required=True)
 @options.integer(
     "--evaluations",
@@ -138,12 +140,13 @@ def tune_sampler_command(
     interpolate: str,
     **search: Any,
 ) -> None:
-    """Search solver and times for a run, without training."""
+    """Search solver and times for a run, or for a network of showers, without training."""
     import yaml
 
     from ..atomic_files import make_folder, write_bytes, write_json
     from ..tables.formats import read_table
     from ..tuning.tune_sampler import tune_sampler
+    from .shower_networks import network_file, tune_network
 
     if method is not None:
         raise ConfigError(
@@ -151,22 +154,23 @@ def tune_sampler_command(
             " methods without a score found nothing better; leave --method out"
         )
     make_folder(output)  # an error now, not at the end
-    results = tune_sampler(
-        run,
-        read_table(table),
-        metric=metric,
-        interpolate={"auto": None, "yes": True, "no": False}[interpolate],
-        on_budget=lambda tuned: say(tuned.text(metric)),
-        **search,
-    )
+    search |= {"metric": metric, "on_budget": lambda tuned: say(tuned.text(metric))}
+    if (network := network_file(run)) is not None:
+        options.refuse_given("a network knows all times", "interpolate")
+        results = tune_network(network, table, **search)
+    else:
+        allowed = {"auto": None, "yes": True, "no": False}[interpolate]
+        results = tune_sampler(run, read_table(table), interpolate=allowed, **search)
     budgets = [tuned.to_json() for tuned in results]
     write_json(output / "samplers.json", {"format": 1, "budgets": budgets})
     for tuned in results:
         text = yaml.safe_dump(tuned.sampler, default_flow_style=True, sort_keys=False, width=10_000)
         write_bytes(output / f"sampler_{tuned.evaluations}.yaml", text.encode())
     folder = quoted(output)
+    what = f"generate {quoted(run)} -n 100000"
+    what = what if network is None else f"showers generate {quoted(run)} {quoted(table)}"
     say(
-        f"complete: {folder}/samplers.json   next: flowbdt generate {quoted(run)} -n 100000"
+        f"complete: {folder}/samplers.json   next: flowbdt {what}"
         f' -o new.h5 --sampler "$(cat {folder}/sampler_{results[0].evaluations}.yaml)"'
     )
 

@@ -21,6 +21,7 @@ from ..tables.formats import read_attributes, read_table
 from ..training import run_directory
 from .differences import Difference, differences, with_paired_separations
 from .evaluate import Evaluation, cut_samples, evaluate
+from .goodness_of_fit import GoodnessOfFit, goodness_of_fit
 from .report.curves import Point
 from .score_events import generate_like
 from .score_samplers import Bench
@@ -238,6 +239,18 @@ def held_against_each_other(entries: Sequence[Entry], truth: Truth | None) -> li
     for real, samples in groups.values():
         result = with_paired_separations(result, real, samples, truth.seed)
     return result
+
+
+def fits(
+    entries: Sequence[Entry], truth: Truth | None, by: str | None = None
+) -> dict[str, GoodnessOfFit]:
+    """Return the test of every entry's events against the real ones; reports have no events."""
+    samples, real, _ = samples_of(entries, truth)
+    assert truth is not None
+    return {
+        name: goodness_of_fit(real, table, by=by, seed=truth.seed)
+        for name, table in samples.items()
+    }
 
 
 def described(entry: Entry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ and one classifier is enough for a p-value that is exact.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,12 @@ class GoodnessOfFit:
         line = f"{where}p = {self.p_value:.3g} ({self.sigmas:+.1f} sigma)"
         return "\n".join([line, *(f"  {each.text(by)}" for each in self.bins)])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; edges of all events are None."""
+        content = asdict(self)
+        edges = {k: content[k] if np.isfinite(content[k]) else None for k in ("low", "high")}
+        return content | edges | {"bins": [each.to_json() for each in self.bins]}
+
 
 def goodness_of_fit(
     first: Any,
@@ -77,12 +83,14 @@ def goodness_of_fit(
 
     Parameters
     ----------
-    first, second : tables with the same columns, n and k rows; NaN and categories are allowed
+    first, second : tables with the same columns, n and k rows; NaN and categories are allowed.
+        Conditions of an EventTable are columns, too
     weight_first, weight_second : event weights (n,) and (k,), by default those of the tables, of
         either sign; with any, p comes from the errors of the weighted means, not from permutations
     by : a column, such as a condition: the test is made in ``n_bins`` bins of equal counts, too,
         and as a whole it compares events of the same bin only, so that how often conditions come
-        does not count. Events of equal values in both samples are learned from or tested together
+        does not count. Events of both samples with equal values there, and equal conditions, are
+        learned from or tested together
     n_permutations : of the labels of tested events
     seed : of the split, of the trees and of the permutations
 
@@ -100,7 +108,8 @@ def goodness_of_fit(
     0.001
     """
     tables = with_same_codes([EventTable.of(each, missing=True) for each in (first, second)])
-    one, other = tables[0], tables[1].select(tables[0].names)
+    one = _with_conditions(tables[0])
+    other = _with_conditions(tables[1]).select(one.names)
     if min(one.n, other.n) < FEWEST:
         raise InputError(
             f"goodness of fit needs {FEWEST} events of each sample, got {one.n} and {other.n}"
@@ -116,8 +125,9 @@ def goodness_of_fit(
         for table, weight in zip((one, other), given, strict=True)
     ]
     x, labels = np.vstack([one.x, other.x]), np.repeat([False, True], [one.n, other.n])
-    values = None if by is None else x[:, [one.names.index(by)]]
-    partners = None if values is None else partners_of(values[: one.n], values[one.n :])
+    names = dict.fromkeys([*tables[0].cond_names, *([by] if by else [])])
+    shared = [one.names.index(name) for name in names]
+    partners = partners_of(x[: one.n, shared], x[one.n :, shared]) if shared else None
     groups = np.arange(len(x)) if partners is None else partners
     learned = split_mask(int(groups.max()) + 1, HALF, derive(seed, "fit-split"))[groups]
     scores = _log_ratio(x, labels, np.concatenate(weights), learned, seed, n_threads)
@@ -128,14 +138,20 @@ def goodness_of_fit(
         None if unit else np.concatenate(weights)[~learned],
         n_permutations,
     )
-    if values is None:
+    if by is None:
         return tested.result(np.zeros(len(tested.scores), dtype=int), derive(seed, "permute"))
-    column = values[~learned, 0]
+    column = x[~learned, one.names.index(by)]
     edges = np.unique(np.nanquantile(column, np.arange(1, n_bins) / n_bins))
     place = np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, "right"))
     limits = np.concatenate([[np.nanmin(column)], edges, [np.nanmax(column)]])
     bins = tuple(tested.in_bins(place, limits, seed))
     return tested.result(place, derive(seed, "permute"), bins=bins)
+
+
+def _with_conditions(table: EventTable) -> EventTable:
+    if table.cond is None:
+        return table
+    return replace(table.with_columns(table.cond_names, table.cond), cond=None, cond_names=())
 
 
 def _log_ratio(

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError, MissingExtra
 from ..tables import checks
 from ..tables.event_table import EventTable, with_same_codes
+from .model_errors import bin_errors
 from .report.figures import column_edges
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def to_hist(
     samples: Mapping[str, Any],
     columns: Sequence[str] | None = None,
     edges: Mapping[str, Sequence[float]] | None = None,
+    replicas: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Hist]:
     """Return a histogram of each column, with all samples side by side.
 
@@ -34,6 +36,8 @@ def to_hist(
     edges : increasing edges (b + 1,) of bins by column, in its unit. By default those of the
         figures of a report, from the first sample: unit bins for few integers, else 40 bins over
         nearly all of its events
+    replicas : which replica of an ensemble made each event (n,), as of `FlowBDT.replicas_of`, by
+        the name of the sample: variances of bins within the edges then have the model's, too
 
     Returns
     -------
@@ -45,7 +49,8 @@ def to_hist(
     Raises
     ------
     InputError
-        If there is no sample, a column is unknown or missing in a sample, or edges do not increase.
+        If there is no sample, a column is unknown or missing in a sample, edges do not increase, or
+        replicas are of no sample, or not one for each of its events.
     MissingExtra
         If hist is not installed.
 
@@ -66,6 +71,12 @@ def to_hist(
     checks.known_columns((*columns, *edges), first.names, "the first sample")
     for name, table in tables.items():
         checks.known_columns(columns, table.names, f"the sample {name!r}")
+    for name, numbers in (replicas or {}).items():
+        if name not in tables or np.shape(numbers) != (tables[name].n,):
+            raise InputError(
+                f"replicas must be the number of a replica for each event of a sample, got"
+                f" {np.shape(numbers)} for {name!r}"
+            )
     tables = dict(zip(tables, with_same_codes(list(tables.values())), strict=True))
     first = next(iter(tables.values()))
     texts = first.categories
@@ -82,6 +93,11 @@ def to_hist(
             if column in texts:
                 given = np.asarray(texts[column])[given.astype(np.int64)]
             filled.fill(name, given, weight=weight[there])
+            if replicas and name in replicas:
+                bins = np.arange(axis.size + 1) - 0.5 if column in texts else axis.edges
+                errors = bin_errors(values, replicas[name], bins, weight)
+                own = filled.view(flow=False)["variance"][list(tables).index(name)]
+                own += (errors.model * weight.sum()) ** 2
         result[column] = filled
     return result
 

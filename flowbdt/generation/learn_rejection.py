@@ -32,8 +32,9 @@ MOST_GENERATED = 400_000
 MOST_VALUES = 4_000_000
 """Generated events cost little; some for each real one make their share of the noise small, and
 more than four gained nothing. One is enough in a replica of an ensemble, whose classifiers differ
-more from each other by the events that count; they are not grown again on all of these. Events of
-many columns cost more: no more than so many latent values are generated."""
+more from each other by the events that count, or where ``rejection_events`` says so; trees are not
+grown again on all events then. Events of many columns cost more: no more than so many latent values
+are generated."""
 
 MOST_REAL = 400_000
 """Real events used, about, of a larger table: a keyed choice."""
@@ -111,16 +112,17 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         rows = [slice(low, low + BLOCK) for low in range(0, len(z), BLOCK)]
         blocks = [flow.transform.inverse(z[r], at_rows(codes, r), at_rows(cond, r)) for r in rows]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)
-    replica = run.is_replica
-    per_event = OF_REPLICA if replica else GENERATED_PER_EVENT
+    booster = flow.settings["booster"]
+    usual = OF_REPLICA if run.is_replica else GENERATED_PER_EVENT
+    per_event = booster.get("rejection_events", usual)
     generated = _generated(flow, cond, len(z), per_event, seed)
     ratio = DensityRatio.fit(
         *(real, generated, weight),
         conditional=cond is not None,
         seed=seed,
         n_threads=n_threads,
-        rate=flow.settings["booster"].get("rejection_rate"),
-        again=not replica,
+        rate=booster.get("rejection_rate"),
+        again=per_event > 1,
     )
     if ratio.acceptance < FEW_KEPT:
         warn(

@@ -135,6 +135,7 @@ class EventSampler:
     flow : a trained flow
     seed : int
     first : number of the first event
+    warns : whether conditions far outside of the training are said, once
 
     Attributes
     ----------
@@ -152,7 +153,9 @@ class EventSampler:
     True
     """
 
-    def __init__(self, flow: Flow | PackedFlow, seed: int, first: int = 0) -> None:
+    def __init__(
+        self, flow: Flow | PackedFlow, seed: int, first: int = 0, *, warns: bool = True
+    ) -> None:
         if flow.from_source:
             raise InputError("this model starts from source events: use sample(..., source=...)")
         self._flow, self.seed, self.row = flow, seed, first
@@ -170,6 +173,7 @@ class EventSampler:
         self._limits = [
             (low, high, tuple(codes), bool(np.isnan(codes).any()))
             for low, high, codes in zip(*map(np.ndarray.tolist, ranges.limits), unseen, strict=True)
+            if warns
         ]
         known = enumerate(map(ranges.categories.get, self._names))
         self._codes = [(i, range(len(texts))) for i, texts in known if texts]

@@ -121,16 +121,18 @@ GEOMETRIES: dict[str, Layers] = {"photons": PHOTONS, "pions": PIONS}
 
 
 class CylinderUNet(nn.Module):
-    """U-net on a cylinder: levels of two blocks and attention, halved between levels."""
+    """U-net on a cylinder: levels of blocks and attention, halved between levels."""
 
     def __init__(
         self,
         shape: Sequence[int],  # layers, alpha bins, rings of the picture
-        n_channels: int,  # of the input; the output has one channel
+        n_channels: int,  # of the input
         widths: Sequence[int] = (16, 16, 16, 32),  # of the first convolution, then of every level
         n_inputs: int = 2,  # numbers per event that condition every block, by a small network each
         n_condition: int = 128,  # outputs of all these networks together
         groups: int = 8,  # of the group norms
+        n_blocks: int = 2,  # of each level
+        n_out: int = 1,  # channels of the output
     ) -> None:
         super().__init__()
         each = n_condition // n_inputs
@@ -140,7 +142,7 @@ class CylinderUNet(nn.Module):
             shapes.append(_halved(shapes[-1]))
         total, pairs = each * n_inputs, list(itertools.pairwise(widths))
         self.first = CylinderConv(n_channels, widths[0])
-        self.down = nn.ModuleList(_Level(a, b, total, groups) for a, b in pairs)
+        self.down = nn.ModuleList(_Level(a, b, total, groups, n_blocks) for a, b in pairs)
         self.shrink = nn.ModuleList(
             CylinderConv(width, width, (3, 4, 4), 2, padding=1) for width in widths[1:-1]
         )
@@ -151,7 +153,8 @@ class CylinderUNet(nn.Module):
         # going up, each level ends with the width at which the next one began
         ends = [a for a, _ in reversed(pairs)]
         self.up = nn.ModuleList(
-            _Level(2 * b, a, total, groups) for (_, b), a in zip(reversed(pairs), ends, strict=True)
+            _Level(2 * b, a, total, groups, n_blocks)
+            for (_, b), a in zip(reversed(pairs), ends, strict=True)
         )
         self.grow = nn.ModuleList(
             CylinderUp(width, small, large)
@@ -160,11 +163,11 @@ class CylinderUNet(nn.Module):
             )
         )
         self.last = nn.Sequential(
-            Block(widths[0], widths[1], 0, groups), CylinderConv(widths[1], 1, 1)
+            Block(widths[0], widths[1], 0, groups), CylinderConv(widths[1], n_out, 1)
         )
 
     def forward(self, picture: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-        """Return (n, 1, z, alpha, r) from (n, channels, z, alpha, r) and one (n,) per input."""
+        """Return (n, n_out, z, alpha, r) from (n, channels, z, alpha, r) and one (n,) per input."""
         pairs = zip(self.inputs, inputs, strict=True)
         condition = torch.cat([net(value[:, None]) for net, value in pairs], dim=1)
         x, kept = self.first(picture), []
@@ -183,12 +186,13 @@ class CylinderUNet(nn.Module):
 
 
 class _Level(nn.Module):
-    """Two blocks and attention."""
+    """Blocks and attention."""
 
-    def __init__(self, n_in: int, n_out: int, n_condition: int, groups: int) -> None:
+    def __init__(self, n_in: int, n_out: int, n_condition: int, groups: int, n_blocks: int) -> None:
         super().__init__()
+        ends = [n_in, *[n_out] * n_blocks]
         self.blocks = nn.ModuleList(
-            [Block(n_in, n_out, n_condition, groups), Block(n_out, n_out, n_condition, groups)]
+            Block(a, b, n_condition, groups) for a, b in itertools.pairwise(ends)
         )
         self.attention = LinearAttention(n_out)
 
@@ -233,20 +237,30 @@ class CaloUNet(Backbone):
         n_conditions: int = 1,  # numbers per event besides the noise level
         angle: bool | None = None,  # as an input; None: for the irregular geometries
         inverse: str = "pseudo",  # see `GeometryMap`
+        n_blocks: int = 2,  # of each level
+        fold: int = 1,  # neighbouring rings that are channels of one: fewer places, less time
     ) -> None:
         super().__init__()
         self.geometry, self.widths, self.n_conditions = geometry, list(widths), n_conditions
-        self.angle, self.inverse = angle, inverse
+        self.angle, self.inverse, self.n_blocks, self.fold = angle, inverse, n_blocks, fold
+        if min(n_blocks, fold) < 1:
+            raise ConfigError(f"n_blocks and fold must be above 0, got {n_blocks} and {fold}")
         layers = _layers(geometry)
         self._shape = tuple(geometry) if layers is None else layers.shape
         self.map = None if layers is None else GeometryMap(layers, inverse=inverse)
         shown = layers is not None if angle is None else angle
-        self.register_buffer(
-            "where", coordinates(layers, self._shape, shown)[None], persistent=False
+        where = self._folded(coordinates(layers, self._shape, shown)[None])
+        self.register_buffer("where", where, persistent=False)
+        n_condition, channels = 64 * (1 + n_conditions), fold + int(where.shape[1])
+        self.unet = CylinderUNet(
+            where.shape[2:],
+            channels,
+            widths,
+            1 + n_conditions,
+            n_condition,
+            n_blocks=n_blocks,
+            n_out=fold,
         )
-        n_condition = 64 * (1 + n_conditions)
-        channels = 1 + int(self.where.shape[1])
-        self.unet = CylinderUNet(self._shape, channels, widths, 1 + n_conditions, n_condition)
 
     @property
     def n_voxels(self) -> int:
@@ -255,6 +269,11 @@ class CaloUNet(Backbone):
             return self.map.layers.n_voxels
         z, alpha, r = self._shape
         return int(z * alpha * r)
+
+    def _folded(self, picture: Tensor) -> Tensor:
+        """Return (n, channels fold, z, alpha, r / fold), with empty rings up to a multiple."""
+        padded = nn.functional.pad(picture, (0, -picture.shape[-1] % self.fold))
+        return padded.unflatten(-1, (-1, self.fold)).movedim(-1, 1).flatten(1, 2)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
         check_condition(cond, self.n_conditions)
@@ -265,7 +284,8 @@ class CaloUNet(Backbone):
         picture = x.reshape(-1, 1, *self._shape) if self.map is None else self.map(x)
         where = self.where.to(x.dtype).expand(len(x), -1, -1, -1, -1)
         inputs = [noise, *([] if cond is None else cond.unbind(1))]
-        predicted = self.unet(torch.cat([picture, where], dim=1), inputs)
+        predicted = self.unet(torch.cat([self._folded(picture), where], dim=1), inputs)
+        predicted = predicted.movedim(1, -1).flatten(-2)[:, None, ..., : self._shape[2]]
         return predicted.flatten(1) if self.map is None else self.map.inverse(predicted)
 
 

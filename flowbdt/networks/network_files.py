@@ -28,7 +28,7 @@ from .network_field import NetworkField
 
 FORMAT = 1
 HEADER = "header"
-NETWORK, TABLE_NETWORK = "network", "table network"
+NETWORK, TABLE_NETWORK, SHOWER_NETWORK = "network", "table network", "shower network"
 
 
 def pack_network(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -61,8 +61,17 @@ class StoredLoss(Stored):
     seconds: NotNegative
 
 
+class StoredCoordinates(Stored):
+    """Settings of `flowbdt.networks.voxel_coordinates.VoxelCoordinates`."""
+
+    detector: str
+    threshold: Positive
+    mean: float
+    width: Positive
+
+
 class Header(Stored):
-    """Description of the tensors of a file; checkpoints and networks of tables have more."""
+    """Description of the tensors of a file; all but plain networks have more."""
 
     format: int
     kind: str
@@ -76,6 +85,7 @@ class Header(Stored):
     history: list[StoredLoss] | None = None
     stored: list[tuple[Positive, AtLeastOne]] | None = None
     data_digest: str | None = None
+    coordinates: StoredCoordinates | None = None
 
 
 def unpack_network(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

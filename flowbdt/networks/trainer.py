@@ -111,6 +111,18 @@ class TrainingConfig:
         check_settings(asdict(self), TrainingConfig, "setting of a training")
 
 
+def chosen_device(name: str) -> torch.device:
+    """Return a device by name; 'auto' is a GPU where there is one. Raises ConfigError for none."""
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(automatic if name == "auto" else name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be 'auto', 'cpu' or 'cuda', got {name!r}") from error
+    if device.type == "cuda" and automatic == "cpu":
+        raise ConfigError("device 'cuda' needs a GPU that torch can use, and there is none here")
+    return device
+
+
 class Trainer:
     """The training of a backbone on events.
 
@@ -132,9 +144,7 @@ class Trainer:
         self, backbone: nn.Module, objective: Any = "edm", config: TrainingConfig | None = None
     ) -> None:
         self.config = config or TrainingConfig()
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        name = self.config.device
-        self.device = torch.device(automatic if name == "auto" else name)
+        self.device = chosen_device(self.config.device)
         self.objective = Objective.of(objective)
         self.denoiser: Denoiser = self.objective.denoiser(backbone).to(self.device)
         self.extra = nn.ModuleList(self.objective.modules()).to(self.device)

@@ -96,6 +96,7 @@ def write_collections(
     path: str | Path,
     blocks: ak.Array | Iterable[ak.Array],
     counters: Mapping[str, str] | None = None,
+    rntuple: bool = False,
 ) -> int:
     """Write events with collections as the TTree ``Events``, whole or not at all.
 
@@ -108,6 +109,7 @@ def write_collections(
     blocks : events as `read_collections` yields them; one array, or one after the other
     counters : name of the counter by name of the jagged branch, as `branch_counters` returns them.
         By default ``Jet_pt`` is counted by ``nJet``, and a name without "_" by ``n`` and the name
+    rntuple : write an RNTuple in place of the TTree
 
     Returns
     -------
@@ -139,7 +141,7 @@ def write_collections(
                     )
                 arrays = {name: events[name] for name in events.fields}
                 if tree is None:
-                    tree = GrowingTree(part, counter_names(arrays, counters or {}))
+                    tree = GrowingTree(part, counter_names(arrays, counters or {}), rntuple)
                 tree.extend(_counted(arrays, tree.counters, n_rows), len(events))
                 n_rows += len(events)
             if tree is None:

@@ -630,6 +630,7 @@ def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dic
             "grid": grid.to_json(),
             "kind": inputs.kind,
             **({} if inputs.labels is None else {"labels": inputs.labels}),
+            **({"card": inputs.config.card} if inputs.config.card else {}),
             "n_train": int((~arrays["valid"]).sum()),
             "n_valid": int(arrays["valid"].sum()),
             "n_latent": arrays["z"].shape[1],

@@ -41,7 +41,7 @@ import numpy as np
 
 from .. import atomic_files
 from ..atomic_files import parse_json
-from ..errors import FormatError
+from ..errors import ConfigError, FormatError
 from ..tables.html_table import html_table
 from ..typed_settings import check_stored
 
@@ -532,19 +532,33 @@ def with_density(content: bytes, density: bytes) -> bytes:
     """Return a model file with the bytes of a density, in place of one that it has."""
     source = Archive("this model", content)
     manifest = read_manifest(source)
-    manifest["files"][DENSITY] = atomic_files.digest_bytes(density)
+    return _with(source, manifest, DENSITY, density)
+
+
+def with_card(content: bytes, card: dict[str, Any]) -> bytes:
+    """Return a model file with another card. Raises ConfigError for an ensemble."""
+    source = open_file(Path("this model"), content)
+    if isinstance(source, Replicas):
+        raise ConfigError("a card is added to a model, not to an ensemble: give it at fit")
+    plan = {**parse_json(source.read("plan.json"), "plan.json"), "card": card}
+    return _with(source, read_manifest(source), "plan.json", atomic_files.json_bytes(plan))
+
+
+def _with(source: Source, manifest: dict[str, Any], name: str, content: bytes) -> bytes:
+    """Return a model file with other content under a name."""
+    manifest["files"][name] = atomic_files.digest_bytes(content)
     manifest.pop("packed", None)
-    return archive_bytes(_Beside(source, density), manifest)
+    return archive_bytes(_Beside(source, name, content), manifest)
 
 
 class _Beside:
-    """A run with another density."""
+    """A run with other content under a name."""
 
-    def __init__(self, source: Source, density: bytes) -> None:
-        self.path, self._source, self._density = source.path, source, density
+    def __init__(self, source: Source, name: str, content: bytes) -> None:
+        self.path, self._source, self._name, self._content = source.path, source, name, content
 
     def read(self, name: str) -> bytes:
-        return self._density if name == DENSITY else self._source.read(name)
+        return self._content if name == self._name else self._source.read(name)
 
 
 def with_packed(content: bytes, arrays: bytes | None) -> bytes:

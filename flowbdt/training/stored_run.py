@@ -229,6 +229,7 @@ class Plan(Stored):
     made_with: dict[str, Text]
     rejection: bool | None = None
     labels: list[Any] | dict[Literal["labels", "names"], list[Any]] | None = None
+    card: dict[str, Any] | None = None
 
 
 def check_plan(plan: Mapping[str, Any], what: str) -> None:
@@ -300,7 +301,7 @@ def present_task(task: Mapping[str, Any], step: int, what: str) -> dict[str, Any
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Raise an error unless the settings of a run are whole, and name what exists."""
     config = ModelConfig(**settings)
-    optional = {"executor", "preset", "rejection", "relative", "n_replicas", *DERIVED}
+    optional = {"executor", "preset", "rejection", "relative", "n_replicas", "card", *DERIVED}
     missing = set(ModelConfig.__dataclass_fields__) - optional - set(settings)
     if missing:
         raise FormatError(f"settings miss {', '.join(sorted(missing))}")

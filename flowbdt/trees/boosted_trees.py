@@ -41,6 +41,7 @@ class BoosterParameters:
     split_outputs: Count
     classifier_rate: Share
     rejection_rate: Share
+    rejection_events: Annotated[AtLeastOne, Int32]
 
     booster: Literal["gbtree", "dart"]
     multi_strategy: Literal["multi_output_tree", "one_output_per_tree"]
@@ -73,7 +74,7 @@ class BoosterParameters:
 
 FLOWBDT_PARAMETERS = (
     *("n_estimators", "early_stopping_rounds", "outputs_per_group", "split_outputs"),
-    *("classifier_rate", "rejection_rate"),  # of the classifiers beside the steps
+    *("classifier_rate", "rejection_rate", "rejection_events"),  # of classifiers beside the steps
 )
 """Parameters that XGBoost does not get."""
 

@@ -1,9 +1,10 @@
 """Conditional distribution of a share between 0 and 1, by boosted trees.
 
-Exactly 0 and exactly 1 have probabilities. The shares between are described in three steps, each a
-few trees: location and scale of their logit; one tree with the quantiles within each of its leaves,
-ends included; boosted trees that bend the distribution of the leaf. Sampling inverts these steps
-from one uniform number.
+Exactly 0 and exactly 1 have probabilities, from a boosted classifier. The shares between are
+described in three steps, each a few trees: location and scale of their logit; one tree with the
+quantiles within each of its leaves; boosted trees that bend the distribution of the leaf. Sampling
+inverts these steps from one uniform number. Without the classifier, as in older models and where
+there are few ends, the leaves have the probabilities of the ends, too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ LOGIT_CLIP = 1e-4
 MEAN_LOG_NORMAL = -0.635
 """Mean of log |z| of a standard normal number z: from log deviations to standard deviations."""
 
+RAREST = 1e-7
+"""Probability of an end that no row has; 0 has no logit."""
+
 FEWEST = 200
 """Least number of shares between 0 and 1 for location and scale."""
 
@@ -53,6 +57,7 @@ class DistributionSettings:
     cdf_depth: AtLeastZero = 4
     cdf_rate: Annotated[float, msgspec.Meta(gt=0, lt=1e9)] = 0.1
     cdf_knots: AtLeastOne = 15
+    end_trees: AtLeastZero = 30  # for the probabilities of 0 and 1; 0: those of the leaves
 
     @classmethod
     def of(cls, changes: Mapping[str, Any]) -> Self:
@@ -84,6 +89,8 @@ class ConditionalDistribution:
             raise InputError("shares must be numbers from 0 to 1, one per row of the features")
         self._options = {"nthread": n_threads, "seed": seed}
         self._boosters = {}
+        inner = self._fit_ends(inputs, share)
+        inputs, share = inputs[inner], share[inner]
         self._fit_location(inputs, share)
         scaled = self._scaled(inputs, share)
         leaf = self._fit_tree(inputs, scaled)
@@ -103,6 +110,29 @@ class ConditionalDistribution:
     ) -> xgb.Booster:
         self._boosters[name] = xgb.train(TREES | self._options | options, table, trees)
         return self._boosters[name]
+
+    def _fit_ends(self, inputs: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Learn the probabilities of 0 and 1; return the rows that the rest learns from."""
+        ends = np.column_stack([share <= 0, share >= 1])
+        inner, least = np.asarray(~ends.any(axis=1)), 2 * self.settings.least_rows
+        few = min(int(inner.sum()), int((~inner).sum())) < least
+        if few or not self.settings.end_trees:
+            return np.ones(len(share), dtype=bool)
+        shape = {"max_bin": 256, "max_depth": 5, "learning_rate": 0.2, "min_child_weight": 5}
+        table = self._table(inputs, np.clip(ends, RAREST, 1, dtype=np.float32), 256)
+        binary = {**VECTOR, "objective": "binary:logistic"}
+        self._train("ends", table, self.settings.end_trees, **binary, **shape)
+        return inner
+
+    def _end_chances(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of 0 and 1, (n,) each, that leaves do not have."""
+        from scipy.special import expit
+
+        if "ends" not in self._boosters:
+            return np.zeros(len(inputs)), np.zeros(len(inputs))
+        margin = self._boosters["ends"].inplace_predict(inputs, predict_type="margin")
+        zero, one = expit(margin.astype(np.float64)).T
+        return zero, one
 
     def _fit_location(self, inputs: np.ndarray, share: np.ndarray) -> None:
         inner = (share > 0) & (share < 1)
@@ -206,8 +236,16 @@ class ConditionalDistribution:
         Rows are independent; a share grows with its uniform number.
         """
         inputs = np.ascontiguousarray(inputs, dtype=np.float32)
-        if not len(inputs):
-            return np.zeros(0)
+        zero, one = self._end_chances(inputs)
+        share = np.where(uniform < zero, 0.0, 1.0)
+        inner = (uniform >= zero) & ((one <= 0) | (uniform < 1 - one))
+        if inner.any():
+            ranks = (uniform - zero) / np.maximum(1 - zero - one, 1e-12)
+            share[inner] = self._sample_inner(inputs[inner], ranks[inner])
+        return share
+
+    def _sample_inner(self, inputs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return the shares that the classifier of the ends leaves to the rest, (n,)."""
         tree = self._boosters["tree"]
         table = xgb.DMatrix(inputs, nthread=1)
         leaves = tree.predict(table, pred_leaf=True).astype(np.int64).ravel()
@@ -248,7 +286,8 @@ class ConditionalDistribution:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """Restore what `to_arrays` returned. Raises FormatError for anything else."""
         names = list(DistributionSettings.__dataclass_fields__)
-        numbers = stored_array(arrays, "settings", (len(names),)).tolist()
+        older = len(arrays.get("settings", ())) == len(names) - 1  # without a classifier of ends
+        numbers = stored_array(arrays, "settings", (len(names) - older,)).tolist() + [0] * older
         settings = {
             k: v if k == "cdf_rate" else int(v) for k, v in zip(names, numbers, strict=True)
         }
@@ -279,12 +318,13 @@ class ConditionalDistribution:
     def _check_boosters(self, stored: Mapping[str, CheckedBooster]) -> None:
         """Raise FormatError unless the boosters are those of one distribution."""
         names, widths = set(stored), {k: booster.n_outputs for k, booster in stored.items()}
-        known = {"tree", "location", "scale", "bend"}
+        known = {"tree", "location", "scale", "bend", "ends"}
         whole = "tree" in names <= known and ("location" in names) == ("scale" in names)
         if whole:
             one = stored["tree"].nodes is not None and len(stored["tree"].outputs) == 1
             bend = widths.get("bend", self.settings.cdf_knots) == self.settings.cdf_knots
             moments = {widths.get("location", 1), widths.get("scale", 1)} == {1}
+            moments = moments and widths.get("ends", 2) == 2
             alike = len({booster.n_inputs for booster in stored.values()}) == 1
         if not (whole and one and bend and moments and alike):
             raise FormatError(

@@ -35,6 +35,24 @@ DENOISING = {
 }
 """Solvers that need denoised points or noise."""
 
+KARRAS = {"name": "edm", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
+
+PUBLISHED: tuple[dict[str, Any], ...] = (
+    # Heun without noise: Karras et al. 2022, arXiv 2206.00364, table 1
+    {"solver": "edm", "spacing": KARRAS},
+    # Song et al. 2020, arXiv 2010.02502, on the cosine schedule, arXiv 2102.09672
+    {"solver": "euler", "spacing": "cosine"},
+    # even in log-SNR, as Lu et al. 2022, arXiv 2211.01095, propose
+    {
+        "solver": "dpm_solver_pp_2m",
+        "spacing": {"name": "exponential", "sigma_min": 0.002, "sigma_max": 80.0},
+    },
+    {"solver": "dpm_solver_pp_2m", "spacing": KARRAS},
+    {"solver": "unipc", "spacing": KARRAS},  # Zhao et al. 2023, arXiv 2302.04867
+    {"solver": "unipc", "spacing": "cosine"},
+)
+"""Samplers that a search over all noise levels begins with, besides those of the space."""
+
 RESTARTED = "Adams-Bashforth 2, restarted"
 
 DIGITS = 4
@@ -84,6 +102,17 @@ def sampler_of(
     if label == "EDM with churn":
         steps = steps_within(SOLVERS.build("edm"), budget, convention, spacing)
         solver = {"name": "edm", "s_churn": float(params["churn"]) * steps}
+    return within({"solver": solver, "spacing": spacing}, budget, convention)
+
+
+def within(
+    sampler: Mapping[str, Any], budget: int, convention: Convention | None
+) -> dict[str, Any]:
+    """Return a solver on a named schedule with as many steps as fit into ``budget`` evaluations.
+
+    Raises ConfigError if not one does.
+    """
+    solver, spacing = sampler["solver"], sampler["spacing"]
     n_steps = steps_within(SOLVERS.build(solver), budget, convention, spacing)
     grid = boundaries_of(SCHEDULES.build(spacing), n_steps, convention)
     return {"solver": solver, "spacing": grid.tolist()}

@@ -1,4 +1,4 @@
-"""`tune_sampler`: the best sampler for a trained run, by scores of its events, without training."""
+"""`tune_sampler`: the best sampler for a field, by scores of its events, without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..evaluation.differences import Difference
 from ..evaluation.metrics.base import uncertain
 from ..evaluation.score_events import SCORES
-from ..evaluation.score_samplers import Bench
+from ..evaluation.score_samplers import Bench, FieldBench
 from ..flow.schedule_search import steps_within
 from ..flow.schedules import SCHEDULES, boundaries_of
 from ..flow.solvers import SOLVERS
@@ -46,7 +46,7 @@ SamplerConfig = dict[str, Any]
 
 @dataclass(frozen=True)
 class TunedSampler:
-    """The result for one number of evaluations.
+    """The result for one number of evaluations of a field.
 
     Parameters
     ----------
@@ -143,9 +143,28 @@ def tune_sampler(
     halves = split_mask(real.n, 0.5, seeding.derive(seed, "sampler-halves"))
     common = {"seed": seed, "n_threads": checked_threads(n_threads)}
     benches = [Bench(source, like.take(mask), metric, **common) for mask in (halves, ~halves)]
+    return search_samplers(
+        benches, evaluations, n_trials, interpolate=interpolate, on_budget=on_budget
+    )
+
+
+def search_samplers(
+    benches: Sequence[FieldBench],
+    evaluations: Sequence[int] = EVALUATIONS,
+    n_trials: int = TRIALS,
+    *,
+    interpolate: bool | None = None,
+    on_budget: Callable[[TunedSampler], None] | None = None,
+) -> list[TunedSampler]:
+    """Search samplers of any field, by events of the first bench; the second is the guard.
+
+    Parameters as for `tune_sampler`; the seed is that of the benches. Raises MissingExtra if Optuna
+    is not installed, ConfigError if a budget is too small for any sampler.
+    """
+    check_installed()
     results = []
     for budget in evaluations:
-        results.append(_SamplerSearch(benches, budget, n_trials, interpolate, seed).result())
+        results.append(_SamplerSearch(benches, budget, n_trials, interpolate).result())
         if on_budget is not None:
             on_budget(results[-1])
     return results
@@ -155,14 +174,14 @@ class _SamplerSearch:
     """The search for one number of evaluations."""
 
     def __init__(
-        self, benches: list[Bench], budget: int, n_trials: int, interpolate: bool | None, seed: int
+        self, benches: Sequence[FieldBench], budget: int, n_trials: int, interpolate: bool | None
     ) -> None:
         self.search, self.guard = benches
-        self.budget, self.n_trials, self.seed = budget, n_trials, seed
+        self.budget, self.n_trials, self.seed = budget, n_trials, self.search.seed
         self.convention = self.search.convention
-        trained: list[float] = self.search.flow.grid.times.tolist()
+        trained = self.search.trained
         if interpolate is None:
-            interpolate = len(trained) < NESTED * budget
+            interpolate = trained is None or len(trained) < NESTED * budget
         self.allowed = None if interpolate else trained
         self.log: list[dict[str, Any]] = []  # note, sampler and score
 
@@ -187,6 +206,8 @@ class _SamplerSearch:
         """Search, then compare the best sampler with the start on the guard events."""
         clock = time.process_time()
         start = self.start()
+        if self.search.trained is None:
+            self.try_published()
         self.propose()
         self.polish()
         best = self._by_fresh_noise()
@@ -229,7 +250,7 @@ class _SamplerSearch:
         With as many steps as the budget pays. On trained times alone these steps may not fit in;
         then with the largest number that does.
         """
-        settings = self.search.flow.settings
+        settings = self.search.settings
         solver, spacing = settings["solver"], settings["spacing"]
         spacing = "uniform" if isinstance(spacing, list) else spacing
         most = steps_within(SOLVERS.build(solver), self.budget, self.convention, spacing)
@@ -243,9 +264,18 @@ class _SamplerSearch:
                 return self.best
         raise ConfigError(f"no sampler of this run fits into {self.budget} evaluations")
 
+    def try_published(self) -> None:
+        """Score the samplers that papers propose."""
+        for published in sampler_space.PUBLISHED:
+            try:
+                sampler = sampler_space.within(published, self.budget, self.convention)
+                self.score(sampler, "published")
+            except ConfigError:
+                continue
+
     def propose(self) -> None:
         """Search solver and levels: the defaults of each solver, then as Optuna proposes."""
-        space = sampler_space.sampler_space(self.convention, self.search.flow.settings["solver"])
+        space = sampler_space.sampler_space(self.convention, self.search.settings["solver"])
         solvers = space["solver"].options if isinstance(space["solver"], Choice) else {}
         defaults = {name: parameter.default for name, parameter in space.items()}
         first = [{**defaults, "solver": name} for name in solvers]

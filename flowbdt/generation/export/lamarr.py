@@ -47,13 +47,25 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
 @dataclass(frozen=True)
+class ExportedShares:
+    """Columns ``made`` that add up to one with others, and the ``told`` ones they follow from.
+
+    ``before`` are those of earlier stages, which are inputs. One more is made than told where the
+    last of all is made; see `physics.response.shares`.
+    """
+
+    made: tuple[str, ...]
+    told: tuple[str, ...]
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExportedStage:
     """A stage that becomes a function.
 
     ``flow`` is None for a stage of ``constant`` values by column, of which ``is_number`` tells
     whether they are numbers to draw, and not columns. ``shares`` are groups of ``outputs`` that add
-    up to one, with the columns that they are told from, see `physics.response.shares`; ``notes``
-    say by name how inputs are computed.
+    up to one; ``notes`` say by name how inputs are computed.
     """
 
     name: str
@@ -61,7 +73,7 @@ class ExportedStage:
     outputs: tuple[str, ...]
     constant: Mapping[str, float] = field(default_factory=dict)
     is_number: bool = False
-    shares: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    shares: tuple[ExportedShares, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -197,11 +209,12 @@ def _written(stage: ExportedStage, attempts: int | None) -> tuple[str, StageFunc
             n_attempts = attempts or int(min(enough, MOST_ATTEMPTS))
             rejected = lost**n_attempts
         n_random = n_attempts * (flow.n_latent + len(skeleton) + 1) - 1
-        shared = {name for made, _ in stage.shares for name in made}
+        shared = {name for one in stage.shares for name in one.made}
         order = [0 if name in shared else names.index(name) for name in outputs]
         groups = [
-            f"{{{_braced(map(outputs.index, made))}, {_braced(map(names.index, told))}}}"
-            for made, told in stage.shares
+            f"{{{_braced(map(outputs.index, one.made))}, {_braced(map(names.index, one.told))},"
+            f" {_braced(map(inputs.index, one.before))}}}"
+            for one in stage.shares
         ]
         arguments += [str(n_attempts), _braced(order), f"{{{', '.join(groups)}}}"]
         rest = ", random"

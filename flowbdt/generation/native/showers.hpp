@@ -73,8 +73,8 @@ class Showers {
   /// Working memory of one call.
   struct Room {
     std::vector<float> x, total;
-    std::vector<double> segments, cells, share, location;
-    std::vector<std::size_t> active, first;
+    std::vector<double> segments, cells, share, location, ranks;
+    std::vector<std::size_t> active, first, inner;
     std::vector<double> side;
   };
 
@@ -107,8 +107,10 @@ class Showers {
   enum LayerColumn { kRings, kSectors, kVoxel, kStep, kStepEnd, kCell, kLayer };
   /// Columns of a distribution: the forest that tells the leaf, that of the location (the scale
   /// follows it) and of the bend, -1 if there is none, its levels; leaves, where their ends begin,
-  /// quantiles of each, where these begin.
-  enum Column { kLeaf, kLocation, kBend, kLevels, kLeaves, kEnds, kKnots, kFirstKnot, kColumns };
+  /// quantiles of each, where these begin; the forest of the ends, -1: leaves have them.
+  enum Column {
+    kLeaf, kLocation, kBend, kLevels, kLeaves, kEnds, kKnots, kFirstKnot, kOfEnds, kColumns
+  };
   static constexpr std::size_t kSectorStep = 5, kRingStep = 7;
   static constexpr double kClip = 1e-9;
   static constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
@@ -178,8 +180,9 @@ class Showers {
 
   void check_distribution(const File& file, const std::int64_t* row) const {
     const std::size_t forests = trees_.n_forests();
-    const std::int64_t bend = row[kBend], location = row[kLocation];
+    const std::int64_t bend = row[kBend], location = row[kLocation], ends = row[kOfEnds];
     const bool forests_fit = below(row[kLeaf], forests) && (bend == -1 || below(bend, forests)) &&
+                             (ends == -1 || (below(ends, forests) && trees_.across() > 1)) &&
                              (location == -1 || below(location + 1, forests));
     const bool bend_fits = bend == -1 || (row[kLevels] > 0 && at(row[kLevels]) <= trees_.across());
     const std::size_t leaves = at(row[kLeaves]), knots = at(row[kKnots]);
@@ -217,11 +220,46 @@ class Showers {
     return threshold + share * (whole - 2 * threshold);
   }
 
-  /// Turns uniform numbers into shares, for n rows of inputs in `room.x`.
+  /// Turns uniform numbers into shares, for n rows of inputs in `room.x`, which are lost.
   void draw(std::int64_t number, std::size_t n, double* share, Room& room) const {
     const std::int64_t* row = distributions_.data + at(number) * kColumns;
+    room.total.resize(std::max(room.total.size(), n * trees_.across()));
+    if (row[kOfEnds] < 0) return draw_inner(row, n, share, room);
+    const std::size_t inner = draw_ends(at(row[kOfEnds]), n, share, room);
+    if (inner == 0) return;
+    draw_inner(row, inner, room.ranks.data(), room);
+    for (std::size_t i = 0; i < inner; ++i) share[room.inner[i]] = room.ranks[i];
+  }
+
+  /// Sets the shares that are 0 or 1; moves the inputs of the others to the front of `room.x` and
+  /// enters their numbers and ranks. Returns how many there are.
+  std::size_t draw_ends(std::size_t forest, std::size_t n, double* share, Room& room) const {
     const std::size_t width = trees_.n_inputs(), across = trees_.across();
-    room.total.resize(std::max(room.total.size(), n * across));
+    trees_.sum(forest, forest + 1, room.x.data(), n, width, true, room.total.data());
+    room.inner.resize(std::max(room.inner.size(), n));
+    room.ranks.resize(std::max(room.ranks.size(), n));
+    const auto chance = [](float margin) {
+      return 1.0 / (1.0 + std::exp(-static_cast<double>(margin)));
+    };
+    std::size_t inner = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      const double zero = chance(room.total[r * across]), one = chance(room.total[r * across + 1]);
+      if (share[r] < zero) {
+        share[r] = 0.0;
+      } else if (share[r] >= 1.0 - one) {
+        share[r] = 1.0;
+      } else {
+        room.ranks[inner] = (share[r] - zero) / std::max(1.0 - zero - one, 1e-12);
+        if (inner < r) std::copy_n(room.x.data() + r * width, width, room.x.data() + inner * width);
+        room.inner[inner++] = r;
+      }
+    }
+    return inner;
+  }
+
+  /// Turns ranks into shares, for n rows of inputs in `room.x`.
+  void draw_inner(const std::int64_t* row, std::size_t n, double* share, Room& room) const {
+    const std::size_t width = trees_.n_inputs(), across = trees_.across();
     float* total = room.total.data();
     const auto sum = [&](std::int64_t forest) {
       trees_.sum(at(forest), at(forest) + 1, room.x.data(), n, width, true, total);

@@ -11,9 +11,10 @@
 namespace flowbdt {
 
 /// Columns of an event that are not as a stage tells them: `to` are the places of some that add up
-/// to one, told from shares of what is left at the places `from`, one less.
+/// to one, told from shares at the places `from` of what inputs at the places `before` leave. If
+/// there is one more of the first, it has what is left.
 struct Shares {
-  std::vector<std::size_t> to, from;
+  std::vector<std::size_t> to, from, before;
 };
 
 /// A model that is there as long as the library; calls share nothing but two counters.
@@ -51,12 +52,14 @@ class Stage {
       for (std::size_t i = 0; i < order_.size(); ++i) out[i] = static_cast<float>(event[order_[i]]);
       for (const Shares& group : shares_) {
         double left = 1.0;
+        for (const std::size_t i : group.before) left -= cond[i];
+        if (!(left > kNothing)) left = 0.0;
         for (std::size_t i = 0; i < group.from.size(); ++i) {
           const double share = detail::within(event[group.from[i]], 0.0, 1.0);
           out[group.to[i]] = static_cast<float>(left * share);
           left = share < 1.0 ? left * (1.0 - share) : 0.0;
         }
-        out[group.to.back()] = static_cast<float>(left);
+        if (group.to.size() > group.from.size()) out[group.to.back()] = static_cast<float>(left);
       }
     });
   }
@@ -66,6 +69,8 @@ class Stage {
   unsigned long long failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr double kNothing = 1e-6;  // as in physics/response/shares.py
+
   template <class Do>
   float* called(float* out, std::size_t size, const float* in, Do&& work) const {
     try {

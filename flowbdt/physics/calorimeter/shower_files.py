@@ -153,6 +153,17 @@ def read_showers(
     return ShowerFile(path, geometry, key).read(rows)
 
 
+def read_energies(path: str | Path) -> np.ndarray:
+    """Return the incident energies (n,), float64, MeV, of a file; it needs no showers.
+
+    Raises InputError if it holds none.
+    """
+    with hdf5.opened(Path(path)) as handle:
+        if ENERGIES not in handle:
+            raise InputError(f"{path} must hold {ENERGIES!r} (N, 1), in MeV")
+        return np.asarray(handle[ENERGIES][()], dtype=np.float64).reshape(-1)
+
+
 def write_showers(
     path: str | Path, showers: Iterable[Showers], attributes: Mapping[str, Any] | None = None
 ) -> None:

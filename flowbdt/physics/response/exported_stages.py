@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...generation.export.lamarr import ExportedStage
+from ...generation.export.lamarr import ExportedShares, ExportedStage
 from .chain import ResponseChain
-from .declaration import order_name
+from .declaration import Stage, order_name
 from .shares import learned_names
 from .stage_tables import shares_of
 
@@ -26,9 +26,7 @@ def exported_stages(chain: ResponseChain) -> list[ExportedStage]:
             notes[order_name(home.name)] = (
                 f"{order_name(home.name)}: 0 for the only object of a parent, else 1, 2, ..."
             )
-            shares = tuple(
-                (group, tuple(learned_names(group).values())) for group in shares_of(stage, home)
-            )
+            shares = tuple(_of_stage(group, stage) for group in shares_of(stage, home))
             constant = {name: value for name, (value, _) in (known.constant or {}).items()}
             flow = chain.flow(stage.name) if known.constant is None else None
             is_number = stage.kind in ("number", "fake number")
@@ -36,3 +34,11 @@ def exported_stages(chain: ResponseChain) -> list[ExportedStage]:
                 ExportedStage(stage.name, flow, stage.columns, constant, is_number, shares, notes)
             )
     return found
+
+
+def _of_stage(group: tuple[str, ...], stage: Stage) -> ExportedShares:
+    """Return what a stage makes of columns that add up to one."""
+    own = [name for name in group if name in stage.columns]
+    told = learned_names(group)
+    before = group[: group.index(own[0])]
+    return ExportedShares(tuple(own), tuple(told[n] for n in own if n in told), before)

@@ -129,9 +129,12 @@ class ChainSampler:
     def _drawn(self, stage: Stage, *of_rows: Any) -> dict[str, np.ndarray]:
         return self._samplers[stage.name](*of_rows)
 
-    def _properties(self, home: Home, stage: Stage, *of_rows: Any) -> dict[str, np.ndarray]:
+    def _properties(
+        self, home: Home, stage: Stage, seed: int, events: Events, rows: Rows, keys: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Return drawn columns of objects, those of shares as they are."""
-        return as_given(self._drawn(stage, *of_rows), shares_of(stage, home))
+        drawn = self._drawn(stage, seed, events, rows, keys)
+        return as_given(drawn, shares_of(stage, home), rows.own)
 
     def _numbers(self, home: str, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Return row numbers of objects, by the number of their event and their place in it."""

@@ -35,6 +35,8 @@ FEWEST_OF_CLASS = 100
 """Objects of each class of a ROC curve, and events with a pair, at least."""
 REPEATED = 0.01
 """Share of one value from which on it is a repeated one."""
+RELIABILITY_BINS = 10
+"""Bins of a reliability curve, of equal counts."""
 MOST_JUDGED = 20_000
 """Rows of each kind that classifiers see."""
 
@@ -165,7 +167,37 @@ def judge_response(
     asked: Any = {"bins": bins, "tags": tags, "pairs": pairs}
     settings: Any = {"n_bootstrap": n_bootstrap, "quick": quick, "seed": seed}
     judge = ResponseJudge(chain.content_, Events.of(events), **asked, **settings)
-    return judge(chain.sample(events, random_state=derive(seed, "judge")))
+    scores = judge(chain.sample(events, random_state=derive(seed, "judge")))
+    return replace(scores, comparisons=[*scores.comparisons, *_reliability(chain, judge.real)])
+
+
+def _reliability(chain: ResponseChain, real: Events) -> Iterator[Comparison]:
+    """Yield the reliability curves of stages that draw numbers of objects.
+
+    In bins of the probability of at least one: how often there was one, beside the mean of the
+    probability.
+    """
+    content = chain.content_
+    for home in content.homes:
+        stage, known = home.stages[0], content.stages[home.stages[0].name]
+        if stage.kind != "number" or known.constant is not None:
+            continue
+        flow = chain.flow(stage.name)
+        table = stage_table(stage, home, real, content.weight)
+        none = np.zeros((table.n, 1), dtype=np.int64)
+        if flow.discrete is None or flow.transform.skeleton.values[0][0] != 0:
+            continue
+        log_none = flow.discrete.log_probability(np.full((table.n, 1), np.nan), table.cond, none)
+        found, expected = table.x[:, 0] > 0, -np.expm1(log_none)
+        weight = np.ones(table.n) if table.weight is None else table.weight
+        order = np.argsort(expected, kind="stable")
+        for rows in np.array_split(order, min(len(order) // SMALLEST_BIN, RELIABILITY_BINS) or 1):
+            share, mean = (np.average(of[rows], weights=weight[rows]) for of in (found, expected))
+            variance = (weight[rows] ** 2).sum() / weight[rows].sum() ** 2 * mean * (1 - mean)
+            cell = f"{expected[rows[0]]:.3f} to {expected[rows[-1]]:.3f}"
+            error = float(np.sqrt(variance * (1 + table.n / known.rows)))
+            name = f"{home.name}: found, by probability"
+            yield Comparison(name, cell, len(rows), float(share), float(mean), error)
 
 
 class ResponseJudge:

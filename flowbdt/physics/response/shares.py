@@ -1,12 +1,13 @@
 """Columns that add up to one, such as energy fractions, learned as shares of what is left.
 
 Of the columns a, b, c those learned are a and b / (1 - a): any numbers from 0 to 1 give columns
-that add up to one, and what is exactly 0 or 1 stays so.
+that add up to one, and what is exactly 0 or 1 stays so. Stages that follow each other may have some
+of a group each; the last two columns are of one stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -26,10 +27,13 @@ def learned_names(columns: Sequence[str]) -> dict[str, str]:
 
 
 def as_learned(
-    columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]
+    columns: Mapping[str, np.ndarray],
+    groups: Sequence[Sequence[str]],
+    others: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the columns (r,) that are learned in place of these."""
+    """Return the columns (r,) that are learned in place of these; of other stages ``others``."""
     result, shared = {}, {name for group in groups for name in group}
+    known = {**(others or {}), **columns}
     for name, values in columns.items():
         if name not in shared:
             result[name] = values
@@ -37,33 +41,41 @@ def as_learned(
         group = next(group for group in groups if name in group)
         if name == group[-1]:
             continue
-        rest = sum(columns[other].astype(np.float64) for other in group[group.index(name) :])
+        rest = sum(known[other].astype(np.float64) for other in group[group.index(name) :])
         share = columns[name] / np.where(rest > NOTHING, rest, 1.0)
         share = np.where(rest > NOTHING, share, 0.0)
         result[learned_names(group)[name]] = share.astype(values.dtype)
     return result
 
 
-def exact_shares(columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[str]:
-    """Return learned columns of groups that are exactly 0 or 1 in part, and otherwise numbers."""
-    shares = as_learned({name: columns[name] for group in groups for name in group}, groups)
+def exact_shares(
+    columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], of: Collection[str]
+) -> list[str]:
+    """Return what is learned of the columns ``of`` that is exactly 0 or 1 in part, not always."""
+    own = {name: columns[name] for group in groups for name in group if name in of}
+    shares = as_learned(own, groups, columns)
     between = {name: (values > 0) & (values < 1) for name, values in shares.items()}
     return [name for name, inner in between.items() if inner.any() and not inner.all()]
 
 
 def as_given(
-    learned: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]
+    learned: Mapping[str, np.ndarray],
+    groups: Sequence[Sequence[str]],
+    before: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the columns (r,) of learned ones, in their type."""
-    result = dict(learned)
+    """Return the columns (r,) of learned ones, in their type; ``before`` are of earlier stages."""
+    result, before = dict(learned), before or {}
     for group in groups:
-        names = learned_names(group)
-        left, dtype = np.ones(len(result[group[0]])), result[group[0]].dtype
-        for column in group[:-1]:
-            share = np.clip(result.pop(names[column]).astype(np.float64), 0.0, 1.0)
-            result[column] = (left * share).astype(dtype)
+        names, taken = learned_names(group), [name for name in group if name in before]
+        left = 1.0 - sum(before[name].astype(np.float64) for name in taken)
+        left, own = np.where(left > NOTHING, left, 0.0), [n for n in names if names[n] in result]
+        for column in own:
+            value = result.pop(names[column])
+            share = np.clip(value.astype(np.float64), 0.0, 1.0)
+            result[column] = (left * share).astype(value.dtype)
             left = np.where(share < 1, left * (1 - share), 0.0)
-        result[group[-1]] = left.astype(dtype)
+        if own[-1] == group[-2]:
+            result[group[-1]] = left.astype(value.dtype)
     return result
 
 

@@ -59,7 +59,7 @@ def matches_of(home: Home, events: Events) -> Matches:
 def stage_table(stage: Stage, home: Home, events: Events, weight: str | None) -> EventTable:
     """Return what a stage is trained on: a row for each event, parent, matched or other object."""
     rows, columns = _training_rows(stage, home, events)
-    columns = as_learned(columns, shares_of(stage, home))
+    columns = as_learned(columns, shares_of(stage, home), rows.own)
     names = tuple(quantity.name for quantity in stage.quantities)
     order = order_name(home.name)
     if stage.kind == "properties" and rows.own[order].any():
@@ -94,8 +94,8 @@ def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict
 
 
 def shares_of(stage: Stage, home: Home) -> list[tuple[str, ...]]:
-    """Return the groups of columns of a stage that add up to one."""
-    return [group for group in home.shares if set(group) <= set(stage.columns)]
+    """Return the groups of columns that add up to one of which a stage has some."""
+    return [group for group in home.shares if set(group) & set(stage.columns)]
 
 
 def _columns(objects: Objects, names: tuple[str, ...], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -340,16 +340,18 @@ def _stored_columns(tree: Any, description: dict[str, Any], path: Path) -> Store
 
 
 class GrowingTree:
-    """A ROOT file with one TTree that grows; its bytes depend on the rows alone.
+    """A ROOT file with one TTree, or RNTuple, that grows; its bytes depend on the rows alone.
 
     Rows are held back until a basket of each branch is full, so memory is bounded by one basket and
     what is added at once. ``counters`` names, for jagged branches, the branch with the numbers of
     values; those of one counter have equal numbers.
     """
 
-    def __init__(self, part: Path, counters: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, part: Path, counters: Mapping[str, str] | None = None, rntuple: bool = False
+    ) -> None:
         uproot = need_uproot(part)
-        self._part, self.counters = part, dict(counters or {})
+        self._part, self.counters, self._rntuple = part, dict(counters or {}), rntuple
         self._held: list[dict[str, Any]] = []
         self._n_held = 0
         self._types: dict[str, str] = {}
@@ -408,9 +410,11 @@ class GrowingTree:
         self._held = [{name: _alone(values[n_rows:]) for name, values in held.items()}]
 
     def _write(self, arrays: dict[str, Any], n_rows: int) -> None:
-        branches = self._grouped(arrays)
+        branches: Any = self._listed(arrays) if self._rntuple else self._grouped(arrays)
         with _timeless():
-            if self._tree is None:
+            if self._tree is None and self._rntuple:
+                self._tree = self._file.mkrntuple(TREE, branches.layout.form)
+            elif self._tree is None:
                 self._tree = self._file.mktree(
                     TREE,
                     _branch_types(branches),
@@ -421,6 +425,19 @@ class GrowingTree:
             if n_rows:
                 self._tree.extend(branches)
         self._handle.check()
+
+    def _listed(self, arrays: dict[str, Any]) -> Any:
+        """Return fields of an RNTuple: branches, and counters before the first that they count."""
+        import awkward as ak
+
+        _branch_types(arrays)
+        fields: dict[str, Any] = {}
+        for name, values in arrays.items():
+            counter = self.counters.get(name)
+            if counter is not None and counter not in arrays and counter not in fields:
+                fields[counter] = ak.values_astype(ak.num(values), np.int32)
+            fields[name] = values
+        return ak.zip(fields, depth_limit=1)
 
     def _grouped(self, arrays: dict[str, Any]) -> dict[str, Any]:
         """Return branches of one counter as one list of records, in the order of the first."""

@@ -25,9 +25,10 @@ Numbers = Mapping[tuple[int, tuple[int, ...]], int]
 class VoxelArrays(NamedTuple):
     """What `showers.hpp` reads beside the trees.
 
-    distributions (k, 8): forest that tells the leaf, that of the location (the scale follows), that
+    distributions (k, 9): forest that tells the leaf, that of the location (the scale follows), that
     of the bend and its levels; leaves and where their ends begin, quantiles of each and where these
-    begin. ends (leaves, 2): probabilities of 0 and 1; knots: quantiles, leaf by leaf.
+    begin; forest of the probabilities of 0 and 1 in place of those of leaves. ends (leaves, 2):
+    probabilities of 0 and 1; knots: quantiles, leaf by leaf.
     layers (layers, 6): rings, sectors, first voxel; first division of a ring into sectors, one past
     the last, first cell. ring_steps (s, 7 + 2 f), in their order: layer; whole, left and right
     segment; two larger segments; distribution; left half and whole of the fractions of layers
@@ -64,17 +65,19 @@ class _Collector:
         """Append a distribution and return its number."""
         arrays = distribution.to_arrays()
         content = {name: a.tobytes() for name, a in arrays.items() if name.startswith("booster_")}
-        location = bend = NOTHING
+        location = bend = ends = NOTHING
         leaf = self._add([leaf_forest(content["booster_tree"], arrays["numbers"])])
         if "booster_location" in content:
             moments = (forests(content[f"booster_{name}"])[0] for name in ("location", "scale"))
             location = self._add([forest for both in moments for forest in both])
         if "booster_bend" in content:
             bend = self._add(forests(content["booster_bend"])[0])
+        if "booster_ends" in content:
+            ends = self._add(forests(content["booster_ends"])[0])
         n_leaves, n_knots = arrays["knots"].shape
         at = (sum(map(len, self.ends)), sum(map(len, self.knots)))
         row = [leaf, location, bend, distribution.settings.cdf_knots]
-        self.rows.append([*row, n_leaves, at[0], n_knots, at[1]])
+        self.rows.append([*row, n_leaves, at[0], n_knots, at[1], ends])
         self.ends.append(arrays["ends"])
         self.knots.append(arrays["knots"].ravel())
         return len(self.rows) - 1

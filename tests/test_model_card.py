@@ -1,0 +1,111 @@
+"""The card of a model, and the papers of its methods."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+
+import pytest
+from conftest import QUICK, SMALL_MODEL, mixed_table, run
+
+from flowbdt import FlowBDT
+from flowbdt.errors import ConfigError
+from flowbdt.flow.couplings import COUPLINGS
+from flowbdt.flow.paths import PATHS
+from flowbdt.flow.schedules import SCHEDULES
+from flowbdt.flow.solvers import SOLVERS
+from flowbdt.generation.cited_papers import ALWAYS, bibtex, known_papers, sources_of
+from flowbdt.tables.transforms import TRANSFORMS
+
+SAID = {"author": "A. Physicist", "licence": "CC BY 4.0", "limits": "No tails | none at all."}
+
+
+def few():
+    """Columns of every kind but constant ones."""
+    return mixed_table(120).select(["pt", "mass", "n_hits", "kind"])
+
+
+@pytest.fixture(scope="module")
+def model():
+    table = few()
+    return FlowBDT(**SMALL_MODEL).fit(
+        table, cond={"e": table.cond[:, 1]}, card={**SAID, "title": "Hits"}
+    )
+
+
+def test_a_card_says_what_was_given_and_what_the_model_knows(model):
+    card = model.card
+    assert card.startswith("# Hits\n")
+    for text in ("| Author | A. Physicist |", "CC BY 4.0", "## Limits\n\nNo tails | none at all."):
+        assert text in card
+    assert "| Origin of the table | not stated |" in card
+    assert model.flow().plan["digest"] in card
+    low, high = (model.transform_.columns[0].low, model.transform_.columns[0].high)
+    assert f"| pt | learned | {low:.6g} | {high:.6g} |" in card
+    assert re.search(r"\| e \| condition \| 0\.\d+ \| 0\.\d+ \|", card)
+    assert "None, muon, pion" in card or "pion, None, muon" in card
+    assert model.summary().splitlines()[-1] in card
+    assert "## Scores\n\nNot stated." in card
+
+
+def test_a_card_changes_nothing_else_and_is_kept_in_the_file(model, tmp_path):
+    table = few()
+    plain = FlowBDT(**SMALL_MODEL).fit(table, cond={"e": table.cond[:, 1]})
+    assert plain.flow().plan["digest"] == model.flow().plan["digest"]
+    assert "# flowBDT model" in plain.card
+    events = model.sample(50, cond={"e": [0.5]}, random_state=1)
+    scores = plain.evaluate(
+        replace(table, cond=None, cond_names=()),
+        cond={"e": table.cond[:, 1]},
+        metrics=["separation"],
+    )
+    model.add_to_card(scores=scores, description="Numbers of hits.")
+    model.save(tmp_path / "m.flowbdt")
+    again = FlowBDT.load(tmp_path / "m.flowbdt")
+    assert again.card == model.card
+    assert "Numbers of hits." in again.card
+    worst = scores.results[0]
+    assert f"| {worst.name} |" in again.card
+    assert f"{worst.value:.4g}" in again.card
+    same = again.sample(50, cond={"e": [0.5]}, random_state=1)
+    assert same.x.tobytes() == events.x.tobytes()
+    with pytest.raises(ConfigError, match="Did you mean 'licence'"):
+        model.add_to_card(license="MIT")
+    with pytest.raises(ConfigError, match="Did you mean 'author'"):
+        FlowBDT(**SMALL_MODEL).fit(table, card={"autor": "A"})
+
+
+def test_the_program_shows_the_card_and_cites(folder, capsys):
+    words = [w for k, v in QUICK.items() for w in ("--set", f"booster.{k}={v}")]
+    words += ["--set", "preset=fast", "--set", "n_steps=2", "--set", "card.author=Ada"]
+    assert run("fit", "jets.h5", "-o", "run", "-q", *words) == 0
+    capsys.readouterr()
+    assert run("show", "run", "--card") == 0
+    card = capsys.readouterr().out
+    assert "| Author | Ada |" in card
+    digest = hashlib.sha256((folder / "jets.h5").read_bytes()).hexdigest()
+    assert f"| Table | jets.h5 |\n| Hash of the table's file (sha256) | {digest} |" in card
+    assert run("cite", "run") == 0
+    cited = capsys.readouterr().out
+    assert all(number in cited for number in ALWAYS)
+    assert "1810.06758" not in cited  # no rejection was learned
+    (folder / "unfolding.json").write_text('{"record": {"method": "omnifold"}}')
+    assert run("cite", ".") == 0
+    assert "1911.09107" in capsys.readouterr().out
+
+
+def test_every_source_of_a_method_has_an_entry():
+    registries = (SOLVERS, PATHS, COUPLINGS, SCHEDULES, TRANSFORMS)
+    named = {
+        number
+        for registry in registries
+        for name in registry.names()
+        for number in sources_of(registry.get(name))
+    }
+    assert len(named) > 15
+    text = bibtex(sorted(named | set(known_papers())), "1.2")
+    assert text.count("@article{") == len(known_papers())
+    assert text.count("{") == text.count("}")
+    with pytest.raises(ConfigError, match=r"9999\.00001"):
+        bibtex(["9999.00001"], "1.2")
