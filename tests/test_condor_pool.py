@@ -19,6 +19,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import documented
 import numpy as np
 import pandas as pd
 import pytest
@@ -452,3 +453,14 @@ def test_a_study_on_the_pool_is_that_of_one_machine(pool, table, tmp_path, trans
     assert len(found[0]) == 3
     outcomes = [files_of(tmp_path / name / "best", 3) for name in ("pool", "here")]
     assert outcomes[0] == outcomes[1]
+
+
+def test_the_job_on_a_pool_runs_from_start_to_end(pool, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("jets.h5", "test.h5"):
+        shutil.copy(table, name)
+    _, section = documented.PAGE_OF_JOBS.read_text().split("## On an HTCondor pool")
+    (block,) = documented.blocks_of(section)
+    assert all(documented.run_line(line, pool=True) for line in block.lines())
+    assert Path("pool_new.h5").exists()
+    assert list(Path("pool").glob("**/report/report.html"))
