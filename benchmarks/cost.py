@@ -1,19 +1,23 @@
 """How well `flowbdt.training.expected_cost` foresees memory and CPU time of a step, and where its
 constants are from.
 
-    python benchmarks/cost.py [--quick] [--fits]
+    python benchmarks/cost.py [--quick] [--fits [--data FOLDER]]
 
 Every point is trained in a process of its own, on made-up rows whose making costs little. Printed:
 measured and expected peak memory of the whole process, measured and expected CPU seconds, and the
 constants that fit all measured times best (least squares of relative errors, none negative).
 With ``--fits`` whole fits are compared with `flowbdt.generation.fit_cost` instead, on jets with
 noise (12 columns) and exponentials of mixed normal numbers: parts, all, and the process's peak.
+``--data`` (see ``mixed_tables.py``) adds real tables, in part with classifiers of discrete columns,
+and one like HIGGS. Times are divided by how much slower than `REFERENCE_S` a fixed calculation is
+before and after the fit.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import common
@@ -57,6 +61,33 @@ FITS = (
 )
 """Rows, columns and preset of whole fits."""
 
+TABLES = (
+    (5_000, "adult", "balanced"),
+    (5_000, "default", "balanced"),
+    (5_000, "california", "balanced"),
+    (5_000, "zee", "balanced"),
+    (5_000, "magic", "balanced"),
+    (16_000, "adult", "balanced"),
+    (15_000, "default", "fast"),
+    (15_000, "magic", "fast"),
+    (100_000, "higgs", "fast"),
+)
+"""The same of real tables: constants are fitted to the first five."""
+
+REFERENCE_S = 0.42
+"""CPU time of `fixed_work` on an idle core of the machine to which the constants belong."""
+
+
+def fixed_work() -> float:
+    """Return the CPU seconds of a fixed calculation: products of matrices, exponentials."""
+    start = common.time.process_time()
+    square, numbers = np.random.default_rng(0).normal(size=(400, 400)), np.arange(2e6)
+    for _ in range(60):
+        square @ square
+    for _ in range(10):
+        np.exp(-1e-6 * numbers)
+    return float(common.time.process_time() - start)
+
 
 def made_up_table(n_rows: int, n_columns: int) -> np.ndarray:
     """Return a table (n, d): jets drawn again with noise of a tenth of their width, or mixtures."""
@@ -76,41 +107,77 @@ def made_up_table(n_rows: int, n_columns: int) -> np.ndarray:
     return np.asarray(np.exp(0.1 * mixed + 0.3 * rng.normal(size=mixed.shape)))
 
 
-def measured_fit(n_rows: int, n_columns: int, preset: str) -> dict[str, Any]:
+def like_higgs(n_rows: int) -> np.ndarray:
+    """Return a table (n, 28): 24 positive mixtures of normal numbers, 4 columns of three values."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(n_rows, 10)) @ rng.normal(size=(10, 28))
+    x = np.abs(0.5 * mixed + rng.normal(size=mixed.shape))
+    x[:, 20:24] = rng.choice([0.0, 1.086, 2.173], size=(n_rows, 4), p=[0.5, 0.2, 0.3])
+    return x
+
+
+def rows_of(n_rows: int, what: int | str, data: str | None) -> Any:
+    """Return a made-up table of so many columns, or the one of that name."""
+    if isinstance(what, int):
+        return made_up_table(n_rows, what)
+    if what == "higgs":
+        return like_higgs(n_rows)
+    import mixed_tables
+
+    return mixed_tables.read(what, Path(str(data)))[:n_rows]
+
+
+def measured_fit(n_rows: int, what: int | str, preset: str, data: str | None) -> dict[str, Any]:
     """Return CPU seconds of a fit and its parts, peak memory, and what was expected."""
     import tempfile
+    import warnings
 
     from flowbdt.config import ModelConfig
     from flowbdt.generation.fit_cost import fit_parts
     from flowbdt.generation.fit_run import fit_run
     from flowbdt.tables.event_table import EventTable
     from flowbdt.training import run_directory
-    from flowbdt.training.plan import Inputs
+    from flowbdt.training.plan import Inputs, fitted_transform
 
-    table = EventTable.of(made_up_table(n_rows, n_columns))
+    started = common.time.process_time()
+    warnings.simplefilter("ignore")  # of rare values: nothing is set by hand
+    table = EventTable.of(rows_of(n_rows, what, data), missing=True)
     serial = {"name": "serial", "n_threads": 1}
+    settled = Inputs(
+        table, ModelConfig(preset=preset, random_state=1, executor=serial), 1
+    ).settled()
+    transform, label = fitted_transform(settled, np.ones(table.n, dtype=bool))
+    first, skeleton = None if label is None else label.name, transform.skeleton
+    plan = expected_cost.outline(settled, transform.n_latent, skeleton.n_values, first)
+    del transform, label
+    slow, start = fixed_work(), common.time.process_time()
+    common.reset_peak()
     with tempfile.TemporaryDirectory() as folder:
-        config = ModelConfig(preset=preset, random_state=1, executor=serial)
-        run = fit_run(Inputs(table, config, 1), folder)
+        run = fit_run(settled, folder)
+        whole = started + common.time.process_time() - start
         peak = common.peak_mib()
-        reports = [run.report(step) for step in range(run.n_steps())]
-        steps = sum(report["cpu_seconds"] for report in reports if report)
-        rejection = 0.0
+        slow = (slow + fixed_work()) / 2 / REFERENCE_S
+        n_steps, took = len(run_directory.trained_times(run.plan())), []
+        for step in range(run.n_steps()):
+            report = run.report(step) or {}
+            took.append(report["cpu_seconds"])
+            peak = max(peak, report["peak_mib"])
+        parts = {"steps": sum(took[:n_steps]), "classifiers": sum(took[n_steps:])}
         if run.plan()["rejection"]:
-            rejection = run.read_json(run_directory.REJECTION_REPORT)["cpu_seconds"]
-        whole, parts = common.time.process_time(), fit_parts(run.plan(), len(reports))
-    expected = sum(part.seconds for part in parts)
+            parts["rejection"] = run.read_json(run_directory.REJECTION_REPORT)["cpu_seconds"]
+    parts = {"closed form": whole - sum(parts.values()), **parts}
+    expected, name = fit_parts(plan, n_steps), "" if isinstance(what, int) else f" {what}"
     return {
-        "fit": f"{n_rows:,} x {n_columns}, {preset}",
-        "steps_s": steps,
-        "rejection_s": rejection,
-        "cpu_s": whole,
-        **{f"expected {part.name}": part.seconds for part in parts},
-        "expected_s": expected,
-        "most_s": sum(part.most for part in parts),
-        "cpu_ratio": whole / expected,
+        "fit": f"{table.n:,} x {len(table.names)}{name}, {preset}",
+        "slower": slow,
+        **{f"{part}_s": seconds / slow for part, seconds in parts.items()},
+        "all_s": whole / slow,
+        **{f"expected {part.name}": part.seconds for part in expected},
+        "expected_s": sum(part.seconds for part in expected),
+        "most_s": sum(part.most for part in expected),
+        "cpu_ratio": sum(part.seconds for part in expected) * slow / whole,
         "peak_mib": peak,
-        "expected_mib": max(part.mib for part in parts),
+        "expected_mib": max(part.mib for part in expected),
     }
 
 
@@ -198,10 +265,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three points only")
     parser.add_argument("--fits", action="store_true", help="whole fits")
+    parser.add_argument("--data", metavar="FOLDER", help="whole fits of the real tables in it")
+    parser.add_argument("--only", default="", help="those whose line contains this")
     arguments = parser.parse_args()
     if arguments.fits:
-        chosen = FITS[:1] if arguments.quick else FITS
-        fits = [common.in_fresh_process(measured_fit, *sizes) for sizes in chosen]
+        chosen: Sequence[Any] = FITS[:1] if arguments.quick else FITS
+        if arguments.data:
+            chosen = TABLES
+        chosen = [one for one in chosen if arguments.only in str(one)]
+        fits = [common.in_fresh_process(measured_fit, *one, arguments.data) for one in chosen]
         print(common.table(fits))
         common.finish({"fits": fits})
         return

@@ -14,7 +14,8 @@ standard deviations, the bandwidth by cross-validation. ``arfpy`` has no density
 computed from its leaves. A peer that is not done after ``--limit`` CPU seconds is stopped, and has
 no figures. The others stand in an environment of their own:
 
-    python3 -m venv benchmarks/.peers && benchmarks/.peers/bin/pip install utrees arfpy
+    python3 -m venv benchmarks/.peers
+    benchmarks/.peers/bin/pip install utrees arfpy 'scikit-learn<1.7'
 """
 
 from __future__ import annotations

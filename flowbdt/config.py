@@ -33,7 +33,7 @@ BOOSTER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 0.1,
     "reg_lambda": 1.0,
     "reg_alpha": 0.0,
-    "max_bin": 64,  # 256 cost four times the memory of histograms and gained nothing
+    "max_bin": 32,  # 64 take up to twice the time, 256 eight times the memory, for nothing
     "multi_strategy": "multi_output_tree",
     "outputs_per_group": 0,  # ours: columns that share a booster; 0: all
     "split_outputs": 0,  # ours: columns, drawn for each tree, that decide its splits; 0: all

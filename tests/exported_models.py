@@ -37,6 +37,11 @@ def shared_library(folder):
     command = [COMPILER, "-std=c++17", *STRICT, "-shared", "-fPIC", str(source("flowbdt_c.cpp"))]
     done = subprocess.run([*command, "-o", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return loaded_library(path)
+
+
+def loaded_library(path):
+    """A shared library of the C interface."""
     loaded = ctypes.CDLL(str(path))
     for name in ("last_error", "column", "unit", "condition"):
         getattr(loaded, f"flowbdt_{name}").restype = ctypes.c_char_p

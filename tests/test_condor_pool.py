@@ -19,6 +19,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import documented
 import numpy as np
 import pandas as pd
 import pytest
@@ -492,3 +493,14 @@ def test_a_response_chain_with_a_killed_job_is_that_of_one_machine(pool, tmp_pat
         folders = [tmp_path / name / "stages" / stage for name in ("here", "there")]
         first, second = (files_of(one, RunDirectory(one).n_steps()) for one in folders)
         assert first == second
+
+
+def test_the_job_on_a_pool_runs_from_start_to_end(pool, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("jets.h5", "test.h5"):
+        shutil.copy(table, name)
+    _, section = documented.PAGE_OF_JOBS.read_text().split("## On an HTCondor pool")
+    (block,) = documented.blocks_of(section)
+    assert all(documented.run_line(line, pool=True) for line in block.lines())
+    assert Path("pool_new.h5").exists()
+    assert list(Path("pool").glob("**/report/report.html"))

@@ -112,7 +112,7 @@ def test_presets_leave_nothing_open_at_any_size(preset, size):
     open_fields = [k for k, v in dataclasses.asdict(config).items() if v is None]
     assert open_fields == ["random_state"]
     assert config.resolved(*size) == config
-    assert config.booster["max_bin"] <= (32 if size[1] > 64 else 64)
+    assert config.booster["max_bin"] <= 32
 
 
 def test_unknown_preset_lists_the_known():

@@ -25,6 +25,7 @@ from exported_models import (
     STRICT,
     Exported,
     flow_of,
+    loaded_library,
     often_undefined,
     pointer,
 )
@@ -274,11 +275,14 @@ def test_a_c_program_gets_the_same_event(rejecting_file, tmp_path, library):
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_the_example_is_built_by_cmake_and_prints_events(rejecting_file, tmp_path, library):
+@pytest.mark.parametrize("in_lanes", ["OFF", pytest.param("ON", marks=pytest.mark.slow)])
+def test_the_example_is_built_by_cmake(in_lanes, rejecting_file, tmp_path, library):
     build = tmp_path / "build"
     example = rejecting_file.parent / "example"
-    configure = ["cmake", "-S", example, "-B", build, "-DCMAKE_BUILD_TYPE=Debug"]
-    for command in (configure, ["cmake", "--build", build, "--target", "example"]):
+    configure = ["cmake", "-S", example, "-B", build, "-DBUILD_SHARED_LIBS=ON"]
+    configure += ["-DCMAKE_BUILD_TYPE=Debug", f"-DFLOWBDT_IN_LANES={in_lanes}"]
+    configure.append(f"-DCMAKE_CXX_FLAGS={' '.join(STRICT[1:-1])}")
+    for command in (configure, ["cmake", "--build", build]):
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
         assert done.returncode == 0, done.stdout + done.stderr
     words = [build / "example", rejecting_file, "2", "7", "1", "nan"]
@@ -291,6 +295,12 @@ def test_the_example_is_built_by_cmake_and_prints_events(rejecting_file, tmp_pat
     failed = subprocess.run(words[:-1], capture_output=True, text=True)
     assert failed.returncode == 1
     assert "condition" in failed.stderr
+    built = loaded_library(build / "libflowbdt_c.so")
+    cond = np.array([[1.0, np.nan], *np.random.default_rng(0).normal(size=(40, 2))])
+    with Exported(library, rejecting_file) as plain, Exported(built, rejecting_file) as other:
+        found = other.many(cond, 7, 0)
+        assert np.allclose(found, plain.many(cond, 7, 0), rtol=1e-10)
+        assert all(np.array_equal(other.one(cond[i], 7, i), found[i]) for i in range(len(cond)))
 
 
 def test_the_command_writes_all_that_is_needed(rejecting, tmp_path, capsys):

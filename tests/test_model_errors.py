@@ -74,7 +74,11 @@ def test_what_is_of_one_model_only_says_so(ensemble):
         fit_run(inputs, "never")
 
 
-def test_a_run_folder_holds_all_replicas_and_goes_on(ensemble, tmp_path, monkeypatch):
+def said(capsys):
+    return capsys.readouterr().err
+
+
+def test_a_run_folder_holds_all_replicas_and_goes_on(ensemble, tmp_path, monkeypatch, capsys):
     """Equal bytes by a command that was interrupted, and by the estimator."""
     write_table(tmp_path / "x.csv", EventTable.of(events()))
     monkeypatch.chdir(tmp_path)
@@ -94,6 +98,12 @@ def test_a_run_folder_holds_all_replicas_and_goes_on(ensemble, tmp_path, monkeyp
     with pytest.raises(RunError, match="run of one model"):
         fit_replicas(inputs, "run/replica_0")
     assert isinstance(open_run("run"), Replicas)
+    for words in (["collect", "run"], ["step", "run", "0"], ["submit", "run", "--dry-run"]):
+        assert main(words) == 1
+        assert "is an ensemble: name one of its runs, such as run/replica_0" in said(capsys)
+    for words in (["export", "run", "-o", "out"], ["distil", "run", "-o", "student"]):
+        assert main(words) == 1
+        assert "not of an ensemble of 3: name one of them" in said(capsys)
 
 
 def test_errors_of_bins_are_those_of_closed_form():

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,22 @@ def test_save_and_load_give_the_same_events(tmp_path, fitted):
     again.save(tmp_path / "n.flowbdt")
     assert (tmp_path / "m.flowbdt").read_bytes() == (tmp_path / "n.flowbdt").read_bytes()
     assert again.get_params()["n_steps"] == 3
+
+
+def test_a_model_file_is_compressed_but_for_what_is_mapped(tmp_path, fitted):
+    fitted.save(tmp_path / "m.flowbdt")
+    with zipfile.ZipFile(tmp_path / "m.flowbdt") as archive:
+        members = {one.filename: one for one in archive.infolist()}
+        contents = {name: archive.read(name) for name in members}
+    mapped = members.pop(run_directory.PACKED)
+    assert mapped.compress_size == mapped.file_size
+    trees = [one for name, one in members.items() if name.startswith("steps/")]
+    assert sum(one.compress_size for one in trees) < sum(one.file_size for one in trees) / 2
+    with zipfile.ZipFile(tmp_path / "old.flowbdt", "w") as archive:  # as files were before
+        for name in members:
+            archive.writestr(name, contents[name])
+    old = FlowBDT.load(tmp_path / "old.flowbdt")
+    assert np.array_equal(old.sample(50, random_state=6), fitted.sample(50, random_state=6))
 
 
 def test_flows_of_other_options_are_kept_and_the_packed_arrays_used(tmp_path, fitted):

@@ -7,7 +7,7 @@ import pytest
 from conftest import run
 
 from flowbdt.errors import ConfigError, FormatError, InputError
-from flowbdt.physics import geometry, read_showers, toy_showers, write_showers
+from flowbdt.physics import Showers, geometry, read_showers, toy_showers, write_showers
 
 pytest.importorskip("torch", reason="networks need the extra 'cfm'")
 
@@ -18,6 +18,7 @@ from flowbdt.networks.voxel_coordinates import (
     VoxelCoordinates,
     conditions,
     known_energies,
+    rings_of,
     turned,
 )
 
@@ -76,10 +77,10 @@ def test_generated_showers_have_the_energies_and_the_threshold(trained, file, sh
     for i, layer in enumerate(new.geometry.layers):
         rows = layers[:, i] >= network.coordinates.threshold
         assert softest[rows][:, layer.voxels].min() >= network.coordinates.threshold * (1 - 1e-6)
-    again = generated(trained / "network.npz", file, tmp_path / "again.hdf5", *STEPS)
-    np.testing.assert_array_equal(again.voxels, new.voxels)
-    other = generated(trained, file, tmp_path / "other.hdf5", "--sampler", "{n_steps: 4}")
-    assert (other.voxels != new.voxels).any()
+    sampler = network.sampler({"n_steps": 3})
+    x = network.points(sampler, np.arange(240), 3, conditions(showers.energies, layers))
+    again = network.coordinates.inverse(x, showers.energies, layers)
+    np.testing.assert_allclose(again.voxels, new.voxels, rtol=1e-5)
 
 
 def test_a_stopped_training_goes_on_to_the_same_network(trained, file, tmp_path, capsys):
@@ -131,11 +132,11 @@ def test_wrong_inputs_are_refused_before_the_work(trained, file, tmp_path, capsy
 
 
 def test_coordinates_are_undone(showers):
-    coordinates = VoxelCoordinates.of(showers)
+    coordinates = VoxelCoordinates.of(showers, np.random.default_rng(1))
     layers = showers.geometry.layer_energies(showers.voxels)
-    x = coordinates.forward(showers)
-    assert abs(x.mean()) < 1e-3
-    assert abs(x.std() - 1) < 1e-3
+    x, ring = coordinates.forward(showers, np.random.default_rng(2)), rings_of(showers.geometry)
+    wide = [x[:, ring == number].std() for number in np.unique(ring)]
+    np.testing.assert_allclose(wide, 1.0, atol=0.1)
     back = coordinates.inverse(x, showers.energies, layers)
     np.testing.assert_allclose(back.voxels, showers.voxels, rtol=1e-4)
     found = known_energies(conditions(showers.energies, layers))
@@ -143,15 +144,41 @@ def test_coordinates_are_undone(showers):
     np.testing.assert_allclose(found[1], layers, rtol=1e-6, atol=1e-12 * showers.energies.max())
 
 
-def test_turned_showers_keep_rings(showers):
-    new = turned(showers, np.random.default_rng(1))
-    for layer in showers.geometry.layers:
-        rings = [
-            one.voxels[:, layer.voxels].reshape(-1, layer.n_alpha, layer.n_r).sum(axis=1)
-            for one in (showers, new)
-        ]
-        np.testing.assert_allclose(*rings, rtol=1e-5)
-    assert (new.voxels != showers.voxels).any()
+def test_turned_showers_keep_the_voxels_of_each_ring(showers):
+    other, shape = turned(showers, np.random.default_rng(4)), showers.geometry
+    assert (other.voxels != showers.voxels).any()
+    ring = shape.map[:, 0] * 1000 + shape.map[:, 2]
+    for at in (ring == number for number in np.unique(ring)):
+        np.testing.assert_array_equal(
+            np.sort(other.voxels[:, at], axis=1), np.sort(showers.voxels[:, at], axis=1)
+        )
+
+
+def test_all_layers_turn_together():
+    """Voxels that lie at one angle in two layers stay together."""
+    shape, n = geometry("photons"), 40
+    voxels = np.zeros((n, shape.n_voxels), dtype=np.float32)
+    several = [layer for layer in shape.layers if layer.n_alpha > 1]
+    for layer in several:
+        voxels[:, layer.first + 2 * layer.n_r] = 5.0
+    other = turned(Showers(np.full(n, 1e3), voxels, shape), np.random.default_rng(1)).voxels
+    places = [
+        other[:, layer.voxels].reshape(n, layer.n_alpha, layer.n_r)[:, :, 0].argmax(axis=1)
+        for layer in several
+    ]
+    np.testing.assert_array_equal(places[0], places[1])
+    assert len(set(places[0])) > 5
+
+
+def test_any_coordinates_give_the_layer_energies_asked_for(showers):
+    layers = showers.geometry.layer_energies(showers.voxels)
+    x = 3.0 * np.random.default_rng(3).normal(size=showers.voxels.shape)
+    coordinates = VoxelCoordinates.of(showers, np.random.default_rng(1))
+    made = coordinates.inverse(x, showers.energies, layers)
+    found = made.geometry.layer_energies(made.voxels)
+    np.testing.assert_allclose(found, layers, rtol=1e-5, atol=1e-3)
+    softest = made.voxels[made.voxels > 0].min()
+    assert softest >= min(coordinates.threshold, layers[layers > 0].min()) * (1 - 1e-6)
 
 
 @pytest.mark.parametrize("fold", [1, 4, 10])

@@ -19,7 +19,6 @@ import numpy as np
 
 from experiments import common
 from experiments.restart_hybrid import contenders as making
-from experiments.restart_hybrid import photons
 from experiments.restart_hybrid.compared import Sample, Samples, compared
 from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
@@ -225,18 +224,10 @@ def main() -> None:
     parser.add_argument(
         "--no-trees", action="store_true", help="the network alone, trains no trees"
     )
-    parser.add_argument("--part", choices=("jets", "photons"), help="both if --smoke, else jets")
-    parser.add_argument("--shower-batches", type=int, default=2400, help="(%(default)s)")
     options = parser.parse_args()
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {}
-    if options.part != "photons":
-        figures |= study(options)
-    if options.part == "photons" or (options.smoke and options.part is None):
-        figures["photons"] = photons.study(options)
-    name = "photons" if options.part == "photons" else "restart_hybrid"
-    common.finish(figures, options.output, name)
+    common.finish(study(options), options.output, "restart_hybrid")
 
 
 if __name__ == "__main__":

@@ -164,9 +164,8 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     check_table(inputs)
     transform, label = fitted_transform(inputs, np.ones(table.n, dtype=bool))
     first = None if label is None else label.name
-    names = transform.skeleton.names
     grid = inputs.checked_grid()
-    plan = expected_cost.outline(inputs, transform.n_latent, names, first)
+    plan = expected_cost.outline(inputs, transform.n_latent, transform.skeleton.n_values, first)
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [*transform.describe(), *([] if label is None else [label.describe()])]
     columns = "\n".join(f"#   {line}" for line in lines)

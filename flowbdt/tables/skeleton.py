@@ -53,6 +53,11 @@ class Skeleton:
     values: tuple[np.ndarray, ...] = ()
     allowed: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
+    @property
+    def n_values(self) -> dict[str, int]:
+        """Of each column, in order, the number of its values."""
+        return {name: len(of) for name, of in zip(self.names, self.values, strict=True)}
+
     @classmethod
     def fit(
         cls,

@@ -32,6 +32,7 @@ import re
 import shlex
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -62,6 +63,10 @@ MEMBERS = re.compile(
     r"(manifest|plan|transform)\.json|preconditioner\.npz|(rejection|density)\.ubj|packed\.bin|steps/\d+\.ubj"
 )
 """Names of the members of a model file."""
+
+MOST_DEFLATED = 100
+"""A member may be so many times larger than it is in the file: trees are some 3 to 6 times, and
+what would fill the memory thousands of times."""
 
 ENCRYPTED = 0x41
 """Bits of a zip member's flags."""
@@ -278,10 +283,10 @@ class RunDirectory:
 
 
 class Archive:
-    """A whole run in one file (an uncompressed zip), without tables, tasks and logs.
+    """A whole run in one file (a zip), without tables, tasks and logs.
 
     Raises FormatError if it is no such file, or has a member that is not of a model, encrypted,
-    compressed, there twice, or longer than the file.
+    compressed more than `MOST_DEFLATED` times, there twice, or longer than the file.
     """
 
     known = MEMBERS
@@ -305,13 +310,16 @@ class Archive:
             )
         names = {member.filename for member in members}
         for member in members:
-            stored = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & ENCRYPTED
-            equal = member.compress_size == member.file_size <= size - member.header_offset
+            most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MOST_DEFLATED}
+            plain = member.compress_type in most and not member.flag_bits & ENCRYPTED
+            whole = member.compress_size <= size - member.header_offset
+            sound = member.file_size <= most.get(member.compress_type, 0) * member.compress_size
             known = self.known.fullmatch(member.filename) and len(names) == len(members)
-            if not (stored and equal and known):
+            if not (plain and whole and sound and known):
                 raise FormatError(
-                    f"{path}: the member {member.filename[:80]!r} is compressed, encrypted, there"
-                    " twice, cut off or none of a flowBDT model: save the model anew"
+                    f"{path}: the member {member.filename[:80]!r} is compressed too much,"
+                    " encrypted, there twice, cut off or none of a flowBDT model: save the model"
+                    " anew"
                 )
 
     def read(self, name: str) -> bytes:
@@ -524,7 +532,9 @@ def _zipped(contents: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in contents.items():
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+            times = len(content) / max(len(zlib.compress(content)), 1)
+            way = zipfile.ZIP_DEFLATED if 1 < times < MOST_DEFLATED / 2 else zipfile.ZIP_STORED
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, way)
     return buffer.getvalue()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ... import atomic_files
 from .. import native
+from ..native.sources import COMPILED
 from ..packed.model_arrays import model_bytes
 from ..trained_flow import Flow
 
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from ...model import FlowBDT
 
 MODEL = "model.bin"
+KERNELS = tuple(name for name in COMPILED if name.startswith("lanes"))
 SOURCES = (
     "flowbdt.hpp",
     "flowbdt_c.h",
     "flowbdt_c.cpp",
+    *("lanes.hpp", "lanes_walker.hpp", "lanes_kernels.hpp", *KERNELS),
     "example/CMakeLists.txt",
     "example/main.cpp",
 )

@@ -1905,6 +1905,15 @@ class Walker {
 };
 
 }  // namespace detail
+}  // namespace flowbdt
+
+// With FLOWBDT_IN_LANES, and lanes*.cpp among the sources of the program, walks go through SIMD
+// lanes, see CMakeLists.txt of the example.
+#ifdef FLOWBDT_IN_LANES
+#include "lanes_walker.hpp"
+#endif
+
+namespace flowbdt {
 
 // ---------------------------------------------------------------------------------------------
 
@@ -2005,7 +2014,27 @@ class Model {
       file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
       most_attempts_ = static_cast<std::size_t>(numbers[2]);
     }
+    quicken();
   }
+
+#ifdef FLOWBDT_IN_LANES
+  void quicken() {
+    const lanes::Kernels* found = lanes::kernels(nullptr);
+    if (found == nullptr) return;
+    if (steps_.m > 0) in_lanes_ = std::make_unique<lanes::LaneStepsOf<double>>(steps_, *found);
+    if (rejects()) ratio_.faster = std::make_shared<lanes::TreeSums>(ratio_, *found);
+  }
+
+  std::unique_ptr<detail::Walker> walker() const {
+    return in_lanes_ ? in_lanes_->walker() : std::make_unique<detail::Walker>(steps_);
+  }
+#else
+  void quicken() {}
+
+  std::unique_ptr<detail::Walker> walker() const {
+    return std::make_unique<detail::Walker>(steps_);
+  }
+#endif
 
   static std::string listed(const std::vector<std::string>& all) {
     std::string text;
@@ -2035,13 +2064,16 @@ class Model {
   detail::Steps steps_;
   detail::Way way_;
   std::unique_ptr<const detail::Drawn> drawn_;
+#ifdef FLOWBDT_IN_LANES
+  std::unique_ptr<lanes::LaneSteps> in_lanes_;
+#endif
 };
 
 /// Makes events. One for each thread; all may share a model.
 class Generator {
  public:
   explicit Generator(std::shared_ptr<const Model> model)
-      : model_(needed(std::move(model))), walker_(model_->steps_) {
+      : model_(needed(std::move(model))), walker_(model_->walker()) {
     fit(1);
     seen_.resize(model_->n_columns() + model_->n_conditions());
     ratio_.resize(std::max<std::size_t>(model_->ratio_.across(), 1));
@@ -2094,7 +2126,7 @@ class Generator {
     check(cond, n_cond, 1);
     take(noise, 0);
     const double* known = scaled(cond, 1);
-    walker_.run(x_.data(), known, 1);
+    walker_->run(x_.data(), known, 1);
     restore(0, cond, known, out);
     return asks ? acceptance(known, out) : 1.0;
   }
@@ -2174,7 +2206,7 @@ class Generator {
         for (std::size_t j = 0; j < n_cond; ++j)
           given_[i * n_cond + j] = cond[left[i] * n_cond + j];
       }
-      walker_.run(x_.data(), given_.data(), n);
+      walker_->run(x_.data(), given_.data(), n);
       std::size_t rejected = 0;
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
@@ -2227,7 +2259,7 @@ class Generator {
   }
 
   std::shared_ptr<const Model> model_;
-  detail::Walker walker_;
+  std::unique_ptr<detail::Walker> walker_;
   std::vector<std::size_t> left_;
   std::vector<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, event_;
   detail::Drawn::Room drawn_room_;

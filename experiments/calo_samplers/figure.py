@@ -1,0 +1,67 @@
+"""Quality of showers against evaluations, one colour for each kind of sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.samplers.settings import FAMILIES
+from flowbdt.evaluation.report import style
+
+SCORES = {
+    "separation": "mean separation x1000",
+    "fpd": "FPD x1000",
+    "auc_high": "AUC, high level",
+    "auc_low": "AUC, low level",
+}
+
+SHOWN = {
+    "Euler = DDIM": ("#3b3b3b", "-"),
+    "UniPC-2": ("#0072b2", "-"),
+    "DPM-Solver++ 2M": ("#56b4e9", "-"),
+    "Adams-Bashforth 3": ("#8c6d31", "-"),
+    "EDM, no churn, EDM grid": ("#e69f00", "-"),
+    "UniPC-2, EDM grid": ("#0072b2", ":"),
+    "DDPM": ("#d55e00", "-"),
+    "SDE-DPM++ 2M": ("#cc79a7", "-"),
+    "Restart (Heun)": ("#009e73", "-"),
+    "trees, noise, UniPC": ("#7a5195", ""),
+}
+"""Samplers that have a colour; all others are grey."""
+
+
+def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the figure: separations and FPD, the floor as a band."""
+    with style.drawing():
+        picture = style.new_figure(9.0, 4.4, "constrained")
+        panels = picture.subplots(1, 2, squeeze=False)[0]
+        for axes, name in zip(panels, ("separation", "fpd"), strict=True):
+            _panel(axes, lines, name)
+        found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+        picture.legend(found.values(), found, loc="outside lower center", ncols=4)
+        picture.savefig(path)
+
+
+def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
+    every = [sampler for family in FAMILIES.values() for sampler in family]
+    for sampler in dict.fromkeys((*every, *SHOWN)):
+        points = sorted(
+            (line["evaluations"], *(1e3 * v for v in line[name]))
+            for line in lines
+            if line.get("sampler") == sampler
+        )
+        colour, dashes = SHOWN.get(sampler, ("#d0d0d0", "-"))
+        look: dict[str, Any] = {"color": colour, "ls": dashes, "marker": "o", "ms": 3}
+        if points and sampler in SHOWN:
+            axes.errorbar(*zip(*points, strict=True), label=sampler, capsize=2, **look)
+        elif points:
+            axes.plot(*list(zip(*points, strict=True))[:2], zorder=0, **look)
+    value, error = (1e3 * number for number in lines[0][name])
+    axes.axhspan(value - error, value + error, color="#c9c9c9", label="floor", zorder=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("evaluations of the network")
+    axes.set_ylabel(SCORES[name])
+    style.plain_ticks(axes.xaxis)
+    style.plain_ticks(axes.yaxis)
