@@ -27,7 +27,7 @@ SMALL = {
 FEW = {
     "-n": "300",
     "--generate": "300",
-    "--replicas": "1",
+    "--replicas": "2",
     "--oversample": "2",
     "--budget": None,
     "--evaluations": "4",
@@ -37,14 +37,14 @@ ADDED = {
     "evaluate": ["--quick"],
     "report": ["--quick"],
     "response evaluate": ["--quick"],
-    "unfold": ["--iterations", "1", "--replicas", "1"],
+    "unfold": ["--iterations", "1", "--replicas", "2"],
     "distil": ["-n", "300"],
     "tune": ["--trials", "1"],
     "tune-sampler": ["--trials", "2"],
 }
 NOT_RUN = re.compile(
     r"\S*flowbdt demo|python3 -m venv|\S*pip install|\.venv/bin/python|sh tests/run"
-    r"|cmake|build/example|eval |for step|cat >"
+    r"|cmake|build/example|eval |cat >"
 )
 """Lines that install, compile or show the demo, as .ci/run and other tests do, or that loop."""
 
@@ -66,9 +66,17 @@ class Example:
                 yield command
 
 
+PAGE_OF_JOBS = ROOT / "docs" / "jobs.md"
+
+
+def blocks_of(text: str) -> list[Example]:
+    """Return the blocks of a text."""
+    return [Example(*match.groups()) for match in FENCE.finditer(text)]
+
+
 def examples(path: Path) -> list[Example]:
     """Return the blocks of a page."""
-    return [Example(*match.groups()) for match in FENCE.finditer(path.read_text())]
+    return blocks_of(path.read_text())
 
 
 def words_of(line: str) -> list[str] | None:
@@ -119,17 +127,23 @@ def run_page(path: Path, python: bool = True) -> int:
     return done
 
 
-EXTRA = {"chain.yaml": "model: {preset: fast, n_steps: 2, booster: {n_estimators: 3}}\n"}
+SMALL_CHAIN = "model: {preset: fast, n_steps: 2, booster: {n_estimators: 3}}\n"
+EXTRA = {"chain.yaml": SMALL_CHAIN, "jets.yaml": SMALL_CHAIN}
 """What lets a file of a page be used in a moment."""
 
 
-def run_line(line: str) -> bool:
-    """Run a line; return whether it is a command of flowbdt. Raises AssertionError if it fails."""
+def run_line(line: str, pool: bool = False) -> bool:
+    """Run a line, with a batch system only where there is a pool.
+
+    Return whether it is a command of flowbdt. Raises AssertionError if it fails.
+    """
     words = words_of(line)
+    if line.startswith("for step"):  # jobs of a batch system: the steps of the run, here
+        words = ["fit", "-o", "run", "--resume", "--executor", "serial"]
     if words is None:
         assert NOT_RUN.match(line), f"neither a command of flowbdt nor left out: {line}"
         return False
-    if needs_pool(words):
+    if needs_pool(words) and not pool:
         words = _on_this_machine(words)
     if words:
         _make_room(words)
@@ -148,8 +162,10 @@ def _on_this_machine(words: list[str]) -> list[str]:
     """Return what does the same without a batch system; none where it only waits or shows."""
     if words[0] == "watch" or "slurm" in str(words):
         return []
-    if "--dag" in words or "--dry-run" in words:
-        return [*words, *["--dry-run"] * ("--dry-run" not in words)]
+    if "--dag" in words:
+        return ["fit", "-o", words[1], "--resume", "--executor", "serial"]
+    if "--dry-run" in words:
+        return words
     if "--generate" in words:
         return ["generate", words[1], "-n", "300", "-o", words[words.index("-o") + 1]]
     return ["fit", "-o", words[1], "--resume", "--executor", "serial"]
@@ -157,7 +173,8 @@ def _on_this_machine(words: list[str]) -> list[str]:
 
 def _make_room(words: list[str]) -> None:
     """Let a folder that another example wrote be another one."""
-    if "-o" in words and "--resume" not in words and words[0] in ("fit", "plan", "tune", "distil"):
+    writes_folder = {"fit", "plan", "tune", "distil"} & set(words[:2])
+    if "-o" in words and "--resume" not in words and writes_folder:
         target = Path(words[words.index("-o") + 1])
         if target.is_dir():
             target.rename(f"{target}-{len(list(Path().glob(f'{target}-*')))}-before")

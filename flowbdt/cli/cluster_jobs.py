@@ -232,6 +232,7 @@ def merge_command(run: Path, sample: str) -> None:
 @options.integer("--parts", help="Jobs to generate in; by default one per 250,000 events.")
 @sampling
 @options.file("--evaluate", "real", metavar="REAL", help="Real events to judge the new ones by.")
+@options.file("--training", help="Events trained on, for the floor of --evaluate.")
 @options.quiet
 def submit_command(
     run: Path,
@@ -244,6 +245,7 @@ def submit_command(
     cond: Path | None,
     source: Path | None,
     real: Path | None,
+    training: Path | None,
     **sampling: Any,
 ) -> None:
     """Send the missing jobs of a run to HTCondor or Slurm.
@@ -266,6 +268,8 @@ def submit_command(
         )
     if real is not None and not (dag and events):
         raise ConfigError("--evaluate judges what --generate makes, and comes after it: add --dag")
+    if training is not None and real is None:
+        raise ConfigError("--training gives the floor of --evaluate REAL: add the real events")
     if events and not dag and not planned.file("manifest.json").exists():
         raise ConfigError(f"{run} is not complete: train it first, or let --dag do both in order")
     if not isinstance(backend, BatchExecutor) and (events is None or dag or dry_run):
@@ -276,7 +280,8 @@ def submit_command(
     if output is not None:
         check_target(output)
     sampling.update(cond=cond and read_conditions(cond), source=source and read_table(source))
-    judged = [] if real is None or output is None else [real.resolve(), output.resolve()]
+    judged = [] if real is None or output is None else [str(real.resolve()), str(output.resolve())]
+    judged += [] if training is None else ["--training", str(training.resolve())]
     sample = None
     with _links(planned) if dry_run else contextlib.nullcontext(planned) as seen:
         if events is not None and output is not None:
@@ -355,7 +360,7 @@ def _stages(
     run: RunDirectory,
     executor: BatchExecutor,
     sample: SampleJobs | None,
-    judged: Sequence[Path],
+    judged: Sequence[str],
     dag: bool,
     place: Place,
 ) -> list[Any]:
@@ -373,5 +378,5 @@ def _stages(
         stages += [executor.stage(run, parts, sample, place)] if parts else []
         stages += [one("merge", ".", sample.sample)] if dag else []
         if judged:
-            stages.append(one("evaluate", *map(str, judged), "-o", sample.file("report")))
+            stages.append(one("evaluate", *judged, "-o", sample.file("report")))
     return stages
