@@ -51,7 +51,7 @@ def model(table):
     return FlowBDT(**SMALL).fit(table)
 
 
-def jets(n=1500, seed=0):
+def jets(n=4100, seed=0):
     """Return up to four jets of falling pt per event, padded."""
     rng = np.random.default_rng(seed)
     count = rng.choice(5, n, p=[0.02, 0.18, 0.4, 0.25, 0.15])
