@@ -251,9 +251,12 @@ def test_samplers_of_a_network_begin_with_published_ones(tune_sampler, tmp_path,
     assert notes.count("published") == len(sampler_space.PUBLISHED)
     assert set(notes) >= {"start", "published", "search"}
     assert sampler_space.cost(found.sampler, LINE) <= 4
+    assert found.fit == []
     write_showers(tmp_path / "held.hdf5", showers)
     words = ["tune-sampler", tmp_path, tmp_path / "held.hdf5", "-o", tmp_path / "out"]
     assert run(*words, "--evaluations", 3, "--trials", 1) == 0
-    assert "showers generate" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "showers generate" in told
+    assert "fit: " not in told
     assert run(*words, "--interpolate", "yes") == 1
     assert "knows all times" in capsys.readouterr().err

@@ -66,8 +66,6 @@ class StoredCoordinates(Stored):
 
     detector: str
     threshold: Positive
-    mean: float
-    width: Positive
 
 
 class Header(Stored):

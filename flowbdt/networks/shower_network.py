@@ -13,6 +13,7 @@ from .. import atomic_files, seeding
 from ..errors import FormatError, InputError, reading
 from ..flow.solvers import integrate
 from ..flow.time_grid import Sampler, TimeGrid
+from ..physics.calorimeter.geometry import Geometry
 from ..physics.calorimeter.model.layer_energies import LayerEnergies
 from ..physics.calorimeter.shower_files import Showers
 from ..seeding import RowNoise, stream
@@ -104,8 +105,11 @@ class ShowerNetwork:
         arrays = {"order": state["order"], "flow": state["flow"]}
         arrays |= {f"marginals/{name}": value for name, value in state["marginals"].items()}
         tensors = {f"energies/{name}": torch.tensor(value) for name, value in arrays.items()}
+        shape = self.coordinates
+        tensors |= {f"coordinates/{n}": torch.tensor(v) for n, v in shape.arrays().items()}
         header = network_header(self.denoiser) | {"kind": SHOWER_NETWORK}
-        header |= {"coordinates": self.coordinates.to_json(), "data_digest": self.data_digest}
+        stored = {"detector": shape.detector, "threshold": shape.threshold}
+        header |= {"coordinates": stored, "data_digest": self.data_digest}
         content = pack_network(header, weights_of(self.denoiser) | tensors)
         atomic_files.write_bytes(path, content)
 
@@ -113,13 +117,14 @@ class ShowerNetwork:
     def load(cls, path: str | Path, device: str = "cpu") -> Self:
         """Read a file. Raises FormatError if it is truncated, foreign, or of another format."""
         header, tensors = read_network(path, SHOWER_NETWORK)
-        stored = {name: tensors.pop(name) for name in list(tensors) if name.startswith("energies/")}
+        parts = {name: _taken(tensors, f"{name}/") for name in ("energies", "coordinates")}
         denoiser = rebuilt(header, tensors, str(path))
         with reading(str(path)):
-            coordinates = VoxelCoordinates(**header["coordinates"])
-            arrays = {name.removeprefix("energies/"): t.numpy() for name, t in stored.items()}
-            parts = [name for name in arrays if name.startswith("marginals/")]
-            marginals = {name.removeprefix("marginals/"): arrays.pop(name) for name in parts}
+            coordinates = VoxelCoordinates.restore(
+                **header["coordinates"], arrays=parts["coordinates"]
+            )
+            arrays = parts["energies"]
+            marginals = _taken(arrays, "marginals/")
             state = {**arrays, "marginals": marginals}
             energies = LayerEnergies.restore(state, coordinates.threshold)
             n = len(coordinates.geometry.layers)
@@ -129,12 +134,18 @@ class ShowerNetwork:
         return cls(energies, coordinates, denoiser.to(device).eval(), header["data_digest"])
 
 
-def shower_backbone(coordinates: VoxelCoordinates, spec: Mapping[str, Any]) -> Backbone:
+def _taken(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take arrays with a prefix out of others; return them without it."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): np.asarray(arrays.pop(name)) for name in names}
+
+
+def shower_backbone(shape: Geometry, spec: Mapping[str, Any]) -> Backbone:
     """Return an untrained network of voxels, by default `BACKBONE`; ``spec`` changes settings.
 
     Raises ConfigError for a network that does not know voxels.
     """
-    shape, name = coordinates.geometry, spec.get("name", "cylinder_unet")
+    name = spec.get("name", "cylinder_unet")
     given: dict[str, Any] = {"name": name, "n_conditions": 1 + len(shape.layers)}
     if name == "cylinder_unet":
         regular = [len(shape.layers), shape.layers[0].n_alpha, shape.layers[0].n_r]
@@ -149,8 +160,7 @@ def shower_trainer(
 ) -> Trainer:
     """Return a training that has not begun, its first weights from the seed of ``config``."""
     torch.manual_seed(config.seed)
-    net = shower_backbone(VoxelCoordinates.of(train.above()), backbone)
-    return Trainer(net, objective, config)
+    return Trainer(shower_backbone(train.geometry, backbone), objective, config)
 
 
 def train_shower_network(
@@ -179,16 +189,17 @@ def train_shower_network(
     valid, folder, checkpoint_every, stop_at : see `Trainer.fit`; ``valid`` are other showers
     """
     train = train.above()
-    coordinates = VoxelCoordinates.of(train)
-
-    def inputs(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
-        layers = showers.geometry.layer_energies(showers.voxels)
-        return coordinates.forward(showers), conditions(showers.energies, layers)
-
     seed = trainer.config.seed
-    copies = [inputs(turned(train, stream(seed, "shower-turns", i))) for i in range(turns)]
+    coordinates = VoxelCoordinates.of(train, stream(seed, "shower-coordinates"))
+
+    def inputs(showers: Showers, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        layers = showers.geometry.layer_energies(showers.voxels)
+        return coordinates.forward(showers, rng), conditions(showers.energies, layers)
+
+    streams = [stream(seed, "shower-turns", i) for i in range(turns)]
+    copies = [inputs(turned(train, rng), rng) for rng in streams]
     x, cond = (np.concatenate(parts) for parts in zip(*copies, strict=True))
-    checked = None if valid is None else inputs(valid.above())
+    checked = None if valid is None else inputs(valid.above(), stream(seed, "shower-valid"))
     given: Any = {"folder": folder, "checkpoint_every": checkpoint_every, "stop_at": stop_at}
     trainer.fit(x, cond, valid=checked, **given)
     layers = train.geometry.layer_energies(train.voxels)

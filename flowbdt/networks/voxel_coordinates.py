@@ -1,36 +1,41 @@
-"""Voxels as numbers of about width one: shares of their layers' energies, without bounds."""
+"""Voxels as numbers of about width one, given incident and layer energies."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, logit
 
-from ..errors import InputError
+from ..atomic_files import stored_array
+from ..errors import FormatError, InputError
 from ..physics.calorimeter.geometry import SIZES, Geometry, geometry
 from ..physics.calorimeter.shower_files import Showers
 
-SMALLEST = 1e-6
-"""Added to shares, so that an empty voxel has a logit; as published."""
+SOFTEST = float(np.log(2.0))
+"""log(1 + E / threshold) of the softest voxel; what is empty is spread evenly below, as far as its
+negative."""
 
 EMPTY = 1e-5
 """Added to the shares of layers in the incident energy, so that an empty one has a logarithm."""
 
+MOST_NODES = 20
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class VoxelCoordinates:
-    """The logit of a voxel's share in its layer's energy, standardised by one mean and width.
+    """``log(1 + E / threshold)`` of voxels, less mean and over width of their ring.
 
-    Amram, Pedro 2023, arXiv 2308.03876, section on pre-processing; there the share is that in the
-    incident energy, here layer energies come first and are conditions.
+    Empty voxels lie at random below the softest one. Mean and width of every ring are those at
+    the incident energy, between energies interpolated.
     """
 
     detector: str  # a geometry of the challenge
     threshold: float  # MeV: voxels below are empty
-    mean: float
-    width: float
+    nodes: np.ndarray  # (k,) log of incident energies, rising
+    mean: np.ndarray  # (k, rings)
+    width: np.ndarray
 
     @property
     def geometry(self) -> Geometry:
@@ -38,20 +43,34 @@ class VoxelCoordinates:
         return geometry(self.detector)
 
     @classmethod
-    def of(cls, showers: Showers) -> Self:
+    def of(cls, showers: Showers, rng: np.random.Generator) -> Self:
         """Learn from showers. Raises InputError if their geometry is none of the challenge."""
-        name = showers.geometry.name
-        if name not in SIZES or geometry(name) != showers.geometry:
+        shape = showers.geometry
+        if shape.name not in SIZES or geometry(shape.name) != shape:
             raise InputError(
-                f"a shower network knows the geometries {', '.join(SIZES)}, got {name!r} with"
-                f" {showers.geometry.n_voxels} voxels"
+                f"a shower network knows the geometries {', '.join(SIZES)}, got {shape.name!r} with"
+                f" {shape.n_voxels} voxels"
             )
-        u = _logits(showers)
-        return cls(name, showers.geometry.min_energy, float(u.mean()), float(u.std()))
+        log, ring = np.log(showers.energies), rings_of(shape)
+        known = np.unique(log)
+        if len(known) > 2 * MOST_NODES:
+            known = np.quantile(log, (np.arange(MOST_NODES) + 0.5) / MOST_NODES)
+        nearest = np.abs(log[:, None] - known).argmin(axis=1)
+        u, size = _spread(showers.voxels, shape.min_energy, rng), np.bincount(ring)
+        mean, width = np.zeros((2, len(known), len(size)))
+        for node in range(len(known)):
+            rows = u[nearest == node]
+            first, second = (
+                np.bincount(ring, (rows**power).mean(axis=0)) / size for power in (1, 2)
+            )
+            mean[node], width[node] = first, np.sqrt(np.maximum(second - first**2, 0)) + 1e-3
+        return cls(shape.name, shape.min_energy, known, mean, width)
 
-    def forward(self, showers: Showers) -> np.ndarray:
+    def forward(self, showers: Showers, rng: np.random.Generator) -> np.ndarray:
         """Return coordinates (n, voxels) float32 of showers above the threshold."""
-        return ((_logits(showers) - self.mean) / self.width).astype(np.float32)
+        mean, width = self._scale(showers.energies)
+        u = _spread(showers.voxels, self.threshold, rng)
+        return ((u - mean) / width).astype(np.float32)
 
     def inverse(self, x: np.ndarray, energies: np.ndarray, layers: np.ndarray) -> Showers:
         """Return showers of coordinates (n, voxels) at layer energies (n, layers), MeV.
@@ -59,28 +78,54 @@ class VoxelCoordinates:
         Voxels are empty or hold at least the threshold, and add up to the energies of layers; a
         layer with less than the threshold has all of it in one voxel.
         """
-        shares, shape = expit(np.asarray(x, np.float64) * self.width + self.mean), self.geometry
-        voxels = np.empty(shares.shape)
+        mean, width = self._scale(energies)
+        u, shape = np.asarray(x, np.float64) * width + mean, self.geometry
+        voxels = np.where(u < SOFTEST, 0.0, self.threshold * np.expm1(np.minimum(u, 30.0)))
         for i, layer in enumerate(shape.layers):
-            part, energy = shares[:, layer.voxels], layers[:, i]
-            part = _summing(np.maximum(part - SMALLEST, 1e-9 * part), energy)
+            part, energy = voxels[:, layer.voxels], layers[:, i]
+            alone = (part.sum(axis=1) == 0) & (energy > 0)  # its fullest voxel gets everything
+            part[alone, u[alone, layer.voxels].argmax(axis=1)] = 1.0
+            part = _summing(part, energy)
             # what the threshold takes is shared by the others, so none of them falls below
             softest = np.minimum(self.threshold, part.max(axis=1))[:, None]
             voxels[:, layer.voxels] = _summing(np.where(part < softest, 0.0, part), energy)
         return Showers(energies, voxels.astype(np.float32), shape)
 
-    def to_json(self) -> dict[str, Any]:
+    def _scale(self, energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and width of each voxel at each energy, (n, voxels)."""
+        at, ring = np.log(energies), rings_of(self.geometry)
+        mean, width = (
+            np.column_stack([np.interp(at, self.nodes, column) for column in table.T])[:, ring]
+            for table in (self.mean, self.width)
+        )
+        return mean, width
+
+    def arrays(self) -> dict[str, np.ndarray]:
         """Return what was learned."""
-        return asdict(self)
+        return {"nodes": self.nodes, "mean": self.mean, "width": self.width}
+
+    @classmethod
+    def restore(cls, detector: str, threshold: float, arrays: Mapping[str, Any]) -> Self:
+        """Take back what `arrays` returned. Raises FormatError."""
+        nodes = stored_array(arrays, "nodes", (None,), low=-600, high=600)
+        shape = (len(nodes), int(rings_of(geometry(detector)).max()) + 1)
+        mean, width = (
+            stored_array(arrays, name, shape, low=low, high=600)
+            for name, low in (("mean", -600), ("width", 1e-3))
+        )
+        if not len(nodes) or not (np.diff(nodes) > 0).all() or len(arrays) != 3:
+            raise FormatError("the coordinates of its voxels are damaged")
+        return cls(detector, threshold, nodes, mean, width)
 
 
-def _logits(showers: Showers) -> np.ndarray:
-    shares = np.zeros(showers.voxels.shape)
-    for layer in showers.geometry.layers:
-        part = showers.voxels[:, layer.voxels].astype(np.float64)
-        total = part.sum(axis=1, keepdims=True)
-        shares[:, layer.voxels] = part / np.where(total > 0, total, 1.0)
-    return np.asarray(logit(SMALLEST + (1.0 - 2.0 * SMALLEST) * shares))
+def rings_of(shape: Geometry) -> np.ndarray:
+    """Return the number of each voxel's ring, (n_voxels,), counted through all layers."""
+    return np.unique(shape.map[:, 0] * 1000 + shape.map[:, 2], return_inverse=True)[1]
+
+
+def _spread(voxels: np.ndarray, threshold: float, rng: np.random.Generator) -> np.ndarray:
+    empty = rng.uniform(-SOFTEST, SOFTEST, voxels.shape)
+    return np.where(voxels > 0, np.log1p(voxels / threshold), empty)
 
 
 def _summing(part: np.ndarray, energy: np.ndarray) -> np.ndarray:

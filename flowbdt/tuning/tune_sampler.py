@@ -55,7 +55,8 @@ class TunedSampler:
     scores : of both on the events of the search and on the guard events, which only decide
     difference : tuned minus start on the guard events; None for metrics other than separation
     tuned : False if nothing better was also better on the guard events: then it is the start
-    fit : settings for ``flowbdt fit --set`` that train just the times of the sampler
+    fit : settings for ``flowbdt fit --set`` that train just the times of the sampler; none for a
+        field that knows all times
     tried : number of samplers that were scored
     """
 
@@ -84,8 +85,9 @@ class TunedSampler:
         line += f" on events that played no part ({self.tried} samplers tried)"
         if not self.tuned:
             return f"{line}\n  unchanged: no sampler that was tried is better on these events"
+        line += f"\n  generate: --sampler '{json.dumps(self.sampler)}'"
         options = " ".join(f"--set '{setting}'" for setting in self.fit)
-        return f"{line}\n  generate: --sampler '{json.dumps(self.sampler)}'\n  fit:      {options}"
+        return f"{line}\n  fit:      {options}" if self.fit else line
 
 
 def _finite(value: Any) -> Any:
@@ -228,7 +230,7 @@ class _SamplerSearch:
             },
             difference=difference,
             tuned=better,
-            fit=sampler_space.fit_settings(pair[better]),
+            fit=[] if self.search.trained is None else sampler_space.fit_settings(pair[better]),
             tried=len(self.log),
             cpu_seconds=time.process_time() - clock,
             log=self.log,
