@@ -93,6 +93,39 @@ def test_equal_distributions_are_nearly_all_accepted():
     assert ratio.acceptance > 0.8
 
 
+def test_matching_spreads_what_is_kept_like_real_events_in_each_column():
+    """A coarse classifier bends columns; events that it has not seen set them right."""
+    rng = np.random.default_rng(0)
+    mixing = np.array([[1.0, 0.6, 0.3], [0.0, 0.8, 0.5], [0.0, 0.0, 0.8]])
+    real = rng.normal(0.2, 1.0, (5000, 3)) @ mixing
+    weight = np.where(real[:, 1] > 0, 2.0, 1.0)
+    made = [rng.normal(0.0, 1.1, (n, 3)) for n in (10_000, 20_000, 40_000)]
+    ratio = DensityRatio.fit(real, made[0], weight, seed=1, n_threads=1, rate=1.0)
+    matched = ratio.matched(real, made[1], weight, seed=1, n_threads=1)
+    edges = [np.quantile(x, np.linspace(0, 1, 11)) for x in real.T]
+
+    def distance(one):
+        kept = made[2][one.keeps(made[2], rng.random(len(made[2])))]
+        shares = [
+            np.histogram(x, e, weights=w)[0] / (len(x) if w is None else w.sum())
+            for rows, w in ((kept, None), (real, weight))
+            for x, e in zip(rows.T, edges, strict=True)
+        ]
+        return np.abs(np.subtract(shares[:3], shares[3:])).mean()
+
+    assert distance(matched) < 0.6 * distance(ratio)
+    log_weight = matched.log_weight(made[2])
+    assert np.exp(log_weight).mean() == pytest.approx(1.0, abs=0.03)
+    assert np.exp(log_weight).mean() / matched.ceiling == pytest.approx(
+        matched.acceptance, rel=0.02
+    )
+    again = ratio.matched(real, made[1], weight, seed=1, n_threads=2)
+    assert np.array_equal(again.log_weight(made[2]), log_weight)
+    stored = DensityRatio.from_bytes(matched.to_bytes())
+    assert stored.n_trees == matched.n_trees
+    assert np.array_equal(stored.log_weight(made[2]), log_weight)
+
+
 def test_where_few_events_are_like_real_ones_only_these_are_kept():
     """A tenth of the events is near a ring; the ratio of all others is about the same, near 0."""
     rng = np.random.default_rng(0)

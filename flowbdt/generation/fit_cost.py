@@ -66,15 +66,15 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
     booster = plan["fingerprint"]["settings"]["booster"]
     per_event = booster.get("rejection_events", rejection.GENERATED_PER_EVENT)
     real, generated = min(n_rows, rejection.MOST_REAL), rejection.n_generated(n_rows, m, per_event)
-    flow = generated * n_steps * (each + 1e-9 * EVENT_NS * m)
+    flow = 2 * generated * n_steps * (each + 1e-9 * EVENT_NS * m)
     row_s = 1e-9 * (RATIO_NS[0] + RATIO_NS[1] * n_inputs(plan)) * ratio.PER_ROUND
     rounds = min(USUAL_ROUNDS + n_rows // ROWS_PER_ROUND, ratio.MOST_ROUNDS)
     usual, most = (
         flow + row_s * ((1 + (per_event > 1)) * n + ratio.PATIENCE) * (real + generated)
         for n in (rounds, ratio.MOST_ROUNDS)
     )
-    numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 four times
-    return [*parts, Part("rejection", usual, most, base + 40 * numbers / MIB)]
+    numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 five times
+    return [*parts, Part("rejection", usual, most, base + 44 * numbers / MIB)]
 
 
 def describe_fit(plan: Mapping[str, Any], n_steps: int) -> str:

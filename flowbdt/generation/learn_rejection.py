@@ -115,7 +115,10 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     booster = flow.settings["booster"]
     usual = OF_REPLICA if run.is_replica else GENERATED_PER_EVENT
     per_event = booster.get("rejection_events", usual)
-    generated = _generated(flow, cond, len(z), per_event, seed)
+    generated, others = (
+        _generated(flow, cond, len(z), per_event, derive(seed, purpose))
+        for purpose in ("events", "matching")
+    )
     ratio = DensityRatio.fit(
         *(real, generated, weight),
         conditional=cond is not None,
@@ -123,7 +126,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         n_threads=n_threads,
         rate=booster.get("rejection_rate"),
         again=per_event > 1,
-    )
+    ).matched(real, others, weight, seed=seed, n_threads=n_threads)
     if ratio.acceptance < FEW_KEPT:
         warn(
             f"the rejection keeps {ratio.acceptance:.1%} of the generated events, as few are like"
@@ -141,7 +144,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         "trees": ratio.n_trees,
         "acceptance": ratio.acceptance,
         "real": len(real),
-        "generated": len(generated),
+        "generated": len(generated) + len(others),
         "cpu_seconds": time.process_time() - start,
     }
     run.write_json(run_directory.REJECTION_REPORT, report)
@@ -179,5 +182,5 @@ def _generated(
     """Return generated events, each condition of the real ones about equally often."""
     n = n_generated(n_real, flow.n_latent, per_event)
     repeated = None if cond is None else np.asarray(cond)[np.arange(n) % len(cond)]
-    blocks = flow.blocks((0, n), derive(seed, "events"), repeated, None)
+    blocks = flow.blocks((0, n), seed, repeated, None)
     return flow.generator.classifier_inputs(np.vstack([block.x for block in blocks]), repeated)
