@@ -169,7 +169,7 @@ def events_of_numbers(flow, random, cond):
 SMALL = {
     "n_steps": 3,
     "noise": {"n_repeats": 1, "candidates": 0},
-    "booster": {"n_estimators": 11, "max_depth": 4, "early_stopping_rounds": 0},
+    "booster": {"n_estimators": 11, "max_depth": 4, "early_stopping_rounds": 0, "max_bin": 64},
     "random_state": 1,
     "rejection": False,
     "preconditioner": "none",

@@ -455,6 +455,46 @@ def test_a_study_on_the_pool_is_that_of_one_machine(pool, table, tmp_path, trans
     assert outcomes[0] == outcomes[1]
 
 
+KILLED_ONCE = """\
+#!/bin/sh
+# Run a program; the first of all is killed.
+if mkdir FOLDER; then kill -9 $$; fi
+exec PYTHON "$@"
+"""
+
+
+def test_a_response_chain_with_a_killed_job_is_that_of_one_machine(pool, tmp_path):
+    ak = pytest.importorskip("awkward")
+    from flowbdt.physics.response import ResponseChain
+
+    rng, n = np.random.default_rng(0), 300
+    number = rng.poisson(3, n)
+    pt = ak.unflatten(rng.uniform(30, 70, number.sum()), number)
+    index = ak.local_index(pt)[ak.unflatten(rng.random(number.sum()) < 0.8, number)]
+    jets = {"Jet_pt": pt[index] * 1.1, "Jet_genJetIdx": index}
+    events = {"nPU": rng.poisson(9, n), "GenJet_pt": pt, **jets, "MET_sumEt": rng.normal(size=n)}
+    spec = {
+        "collections": {"Jet": {"parent": "GenJet", "index": "Jet_genJetIdx", "fakes": False}},
+        "event": {"MET": {"conditions": ["ht = sum(Jet_pt)"]}},
+        "model": {"preset": "fast", "n_steps": 2, "booster": QUICK},
+    }
+    python = tmp_path / "python"
+    text = KILLED_ONCE.replace("PYTHON", sys.executable)
+    python.write_text(text.replace("FOLDER", str(tmp_path / "killed")))
+    python.chmod(0o755)
+    on_pool = {"name": "htcondor", "python": str(python)}
+    for name, executor in (("here", "serial"), ("there", on_pool)):
+        model = ResponseChain(spec, executor=executor, random_state=1)
+        model.fit(events, folder=tmp_path / name)
+    assert (tmp_path / "killed").exists()
+    stages = {path.name for path in (tmp_path / "here/stages").iterdir()}
+    assert stages == {"Jet.number", "Jet", "MET"}
+    for stage in stages:
+        folders = [tmp_path / name / "stages" / stage for name in ("here", "there")]
+        first, second = (files_of(one, RunDirectory(one).n_steps()) for one in folders)
+        assert first == second
+
+
 def test_the_job_on_a_pool_runs_from_start_to_end(pool, table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("jets.h5", "test.h5"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -86,6 +87,16 @@ def test_the_program_shows_the_card_and_cites(folder, capsys):
     assert "| Author | Ada |" in card
     digest = hashlib.sha256((folder / "jets.h5").read_bytes()).hexdigest()
     assert f"| Table | jets.h5 |\n| Hash of the table's file (sha256) | {digest} |" in card
+    assert run("show", "run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["card"]["author"] == "Ada"
+    assert run("show", "jets.h5") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("300 events\n")
+    assert re.search(r"mass +GeV +float64 +0\.0%", text)
+    assert run("show", "jets.h5", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["events"] == 300
+    assert {one["column"] for one in told["columns"]} == {"mass", "tau1", "tau2", "tau21"}
     assert run("cite", "run") == 0
     cited = capsys.readouterr().out
     assert all(number in cited for number in ALWAYS)

@@ -19,10 +19,23 @@ INSIDE = [("btag",), *((one,) for one in FRACTIONS[:3]), FRACTIONS[3:]]
 SEEN = [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"]
 IS_MUON = "muons = GenJet_muonPt / GenJet_pt"
 """Muons that were clustered as jets are measured as muons are."""
-ANGLE = (
-    "angle = (0.005 + 0.5 / GenJet_pt) * (1 + 1.5 * (forward > 2.5)) * (1 - 0.5 * (muons > 0.9))"
-)
-"""About how well a direction is measured: the unit of what is learned."""
+CENTRAL = "(forward <= 2.5) * (1 + {} * (forward > 1.3)) * ({} + {} / GenJet_pt)"
+FORWARD = "(forward > 2.5) * ({} + {} / GenJet_pt)"
+UNITS = [
+    "expected = (1.03 - 0.02 * (forward > 1.3) - 0.09 * (forward > 2.5)) * GenJet_pt + 2.5",
+    "spread = 0.75 * sqrt(GenJet_pt) * (1 - 0.13 * (forward > 1.3) + 0.53 * (forward > 2.5))"
+    " * (1 - 0.6 * (muons > 0.9))",
+    *(
+        f"{name} = ({CENTRAL.format(*of[:3])} + {FORWARD.format(*of[3:])})"
+        " * (1 - 0.5 * (muons > 0.9))"
+        for name, *of in (
+            ("across", 0.2, 0.0055, 0.53, 0.03, 0.7),
+            ("around", 0.15, 0.006, 0.68, 0.025, 1.7),
+        )
+    ),
+]
+"""About where a momentum is measured, and how well momentum, eta and phi are: the units of what is
+learned, so that it has one width nearly everywhere."""
 WITHIN = [
     *(one for one in SEEN if one != "GenJet_phi"),
     "muons = minimum(GenJet_muonPt / Jet_pt, 1)",
@@ -56,12 +69,12 @@ CHAIN: dict[str, Any] = {
             "stages": [
                 {
                     "columns": _jet(*FIRST),
-                    "conditions": [*SEEN, IS_MUON, ANGLE],
+                    "conditions": [*SEEN, IS_MUON, *UNITS],
                     "model": {
                         "relative": {
-                            "Jet_pt": "ratio GenJet_pt",
-                            "Jet_eta": "difference GenJet_eta in angle",
-                            "Jet_phi": "difference GenJet_phi in angle",
+                            "Jet_pt": "difference expected in spread",
+                            "Jet_eta": "difference GenJet_eta in across",
+                            "Jet_phi": "difference GenJet_phi in around",
                         }
                     },
                 },

@@ -256,11 +256,23 @@ def _continue(path: Path, config: RunConfig) -> None:
 
 
 @click.command()
-@options.run
+@click.argument("run", type=options.PATH, help="Run folder, model file or table.")
 @options.flag("--card", "The card of the model, in Markdown.")
+@click.option(
+    *("--json", "as_json"),
+    is_flag=True,
+    help="Plain values for programs, of a finished run or a table.",
+)
 @options.quiet
-def show_command(run: Path, card: bool) -> None:
-    """Describe a run: settings, columns, trained steps."""
+def show_command(run: Path, card: bool, as_json: bool) -> None:
+    """Describe a run, settings, columns and trained steps, or a table."""
+    from ..tables.formats import FORMATS
+    from ..tables.formats.base import split_path
+
+    if not card and split_path(run)[0].suffix in FORMATS.names():
+        click.echo(_table_shown(run, as_json), nl=not as_json)
+        return
+    from ..atomic_files import json_bytes
     from ..generation.describe_flow import describe_flow
     from ..generation.model_card import model_card
     from ..generation.trained_flow import Flow
@@ -278,10 +290,28 @@ def show_command(run: Path, card: bool) -> None:
         click.echo(source.unfinished())
         return
     flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
+    if as_json:
+        click.echo(json_bytes({"plan": flow.plan, "manifest": flow.manifest}).decode(), nl=False)
+        return
     if card:
         click.echo(model_card(flow, run.stem), nl=False)
         return
     click.echo("\n".join(describe_flow(flow, f"{run}: complete")))
+
+
+def _table_shown(path: Path, as_json: bool) -> str:
+    """Return what the columns of a table are, as text or JSON."""
+    import pandas as pd
+
+    from ..atomic_files import json_bytes
+    from ..tables.formats import read_table
+
+    table = read_table(path, missing=True)
+    if as_json:
+        return json_bytes({"events": table.n, "columns": table.described()}).decode()
+    frame = pd.DataFrame(table.described())
+    rows = frame.to_string(index=False, na_rep="-", float_format="{:.4g}".format)
+    return f"{table.headline()}\n{rows}"
 
 
 @click.command()

@@ -113,6 +113,15 @@ class EventTable:
 
     def _repr_html_(self) -> str:
         """Return the columns and conditions for notebooks, those with most missing values first."""
+        return html_table(self.headline(), self.described())
+
+    def headline(self) -> str:
+        """Return the number of events, in words."""
+        return f"{self.n:,} events" + ", with weights" * (self.weight is not None)
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return name, unit, type, missing share, range and shape of every column and condition,
+        those with most missing values first."""
         kinds = dict(zip(self.names, zip(self.units, self.dtypes, strict=True), strict=True))
         rows = []
         for name, values in self.by_name().items():
@@ -124,8 +133,7 @@ class EventTable:
                 row |= {"least": known.min(), "median": np.median(known), "largest": known.max()}
             shown = "" if texts is None else f" {', '.join(texts[:5])}"
             rows.append((-gaps.mean(), {**row, "shape": small_histogram(values) + shown}))
-        words = f"{self.n:,} events" + ", with weights" * (self.weight is not None)
-        return html_table(words, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
+        return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
     def column(self, name: str) -> np.ndarray:
         """Return one column (n,). Raises InputError that lists the known names."""
