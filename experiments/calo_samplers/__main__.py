@@ -55,7 +55,7 @@ TRAINING: dict[str, Any] = {"n_steps": 1200, "batch_size": 256, "ema": 0.995}
 TURNS = 8
 
 SMOKE_NAMES = ("Euler = DDIM", "UniPC-2", "DDPM")
-FLOOR, TREES = "floor: training showers", "trees alone"
+TREES = "trees alone"
 Line = dict[str, Any]
 
 
@@ -168,7 +168,7 @@ def run(study: Study) -> list[Line]:
         print({k: lines[name].get(k) for k in ("contender", "evaluations", *figure.SCORES)})
         common.keep(lines, options.output)
 
-    add(FLOOR, lambda: study.train.take(slice(0, study.test.n)), 0)
+    add(figure.FLOOR, lambda: study.train.take(slice(0, study.test.n)), 0)
     if not options.no_trees:
         start = study.of_trees()
         add(TREES, lambda: start, 0)

@@ -9,6 +9,8 @@ from typing import Any
 from experiments.samplers.settings import FAMILIES
 from flowbdt.evaluation.report import style
 
+FLOOR = "floor: training showers"
+
 SCORES = {
     "separation": "mean separation x1000",
     "fpd": "FPD x1000",
@@ -57,7 +59,8 @@ def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
             axes.errorbar(*zip(*points, strict=True), label=sampler, capsize=2, **look)
         elif points:
             axes.plot(*list(zip(*points, strict=True))[:2], zorder=0, **look)
-    value, error = (1e3 * number for number in lines[0][name])
+    (floor,) = (line for line in lines if line["contender"] == FLOOR)
+    value, error = (1e3 * number for number in floor[name])
     axes.axhspan(value - error, value + error, color="#c9c9c9", label="floor", zorder=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
