@@ -147,6 +147,7 @@ class ChainSampler:
             parts.append(self._matched(home, events, numbers, seed))
         if any(stage.kind == "fakes" for stage in home.stages):
             parts.append(self._fakes(home, events, numbers, seed))
+        parts = [part for part in parts if len(part["event"])] or parts[:1]
         event = np.concatenate([part.pop("event") for part in parts])
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order: tuple[np.ndarray, ...] = (event,)

@@ -74,7 +74,7 @@ def as_given(
             share = np.clip(value.astype(np.float64), 0.0, 1.0)
             result[column] = (left * share).astype(value.dtype)
             left = np.where(share < 1, left * (1 - share), 0.0)
-        if own[-1] == group[-2]:
+        if own and own[-1] == group[-2]:  # of no objects nothing was drawn
             result[group[-1]] = left.astype(value.dtype)
     return result
 
