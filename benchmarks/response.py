@@ -18,7 +18,7 @@ import numpy as np
 from common import finish, in_fresh_process, table
 
 from flowbdt import EventTable, FlowBDT, evaluate
-from flowbdt.tables.particles import wrapped
+from flowbdt.tables.formulas.particles import wrapped
 
 BINS = 4
 """Of the first condition, of equal counts."""

@@ -24,10 +24,10 @@ import pandas as pd
 
 from flowbdt import EventTable, FlowBDT, evaluate
 from flowbdt.physics import ZToEE
-from flowbdt.tables.expressions import Expression
-from flowbdt.tables.found_relations import find_relations
-from flowbdt.tables.particles import proposed_particles, read_particles
-from flowbdt.tables.proposed_cuts import proposed_cuts
+from flowbdt.tables.formulas.expressions import Expression
+from flowbdt.tables.formulas.particles import proposed_particles, read_particles
+from flowbdt.tables.proposals.found_relations import find_relations
+from flowbdt.tables.proposals.proposed_cuts import proposed_cuts
 
 COLUMNS = tuple(f"{name}{i}" for i in (1, 2) for name in ("pt", "eta", "phi", "Q", "type"))
 JUDGES = ("auc_gb", "auc_mlp", "auc_residual")

@@ -18,7 +18,7 @@ _HOME = {
     "write_table": "tables.formats",
     "RunConfig": "config",
     "RunDirectory": "training.run_directory",
-    "Relation": "tables.relations",
+    "Relation": "tables.formulas.relations",
     "TableTransform": "tables.transforms",
     "TimeGrid": "flow.time_grid",
     "VelocityField": "flow.fields",

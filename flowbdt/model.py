@@ -109,7 +109,7 @@ class FlowBDT(BaseEstimator):
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
-        `flowbdt.tables.found_relations`
+        `flowbdt.tables.proposals.found_relations`
     observables : such as ``"mee = mass(e1, e2)"``, which the rejection sees besides the columns;
         not stored in events. None for mass and distance of each pair of the first five particles
     particles : what expressions may name, such as ``{"e1": {"pt": "pt1", "eta": "eta1", "phi":
@@ -643,7 +643,7 @@ class FlowBDT(BaseEstimator):
         Raises MissingExtra if matplotlib is not installed.
         """
         from .evaluation.report.figures import column_figures
-        from .tables.expressions import declared
+        from .tables.formulas.expressions import declared
 
         options: dict[str, Any] = {"seed": random_state}
         real, made, options = self._beside(X, cond, sample_weight, n_samples, options)

@@ -17,9 +17,9 @@ from conftest import importorskip_format, parsed, run
 from flowbdt.cli.main import TOPICS, flowbdt
 from flowbdt.cli.options import ExecutorName
 from flowbdt.tables.event_table import EventTable
-from flowbdt.tables.expressions import declared
 from flowbdt.tables.formats import read_attributes, read_table, write_table
-from flowbdt.tables.particles import proposed_particles
+from flowbdt.tables.formulas.expressions import declared
+from flowbdt.tables.formulas.particles import proposed_particles
 from flowbdt.training.executors import EXECUTORS
 
 SETTINGS = [

@@ -25,8 +25,8 @@ from flowbdt.physics import (
     write_showers,
 )
 from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
-from flowbdt.tables.expressions import declared
 from flowbdt.tables.formats import read_attributes, read_table
+from flowbdt.tables.formulas.expressions import declared
 
 N_JETS = 20
 SCRIPT = Path(__file__).parents[1] / "experiments" / "make_bundled_sample.py"

@@ -28,7 +28,7 @@ from experiments.jetnet_particles.splittings import (
 from experiments.jetnet_particles.toys import toy_jets
 from experiments.jetnet_particles.variants import SMALL
 from flowbdt.physics.jets import ClusteredJets, Constituents
-from flowbdt.tables.particles import invariant_mass
+from flowbdt.tables.formulas.particles import invariant_mass
 
 ASSETS = Path(__file__).parent / "assets"
 

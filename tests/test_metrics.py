@@ -25,7 +25,7 @@ from flowbdt.evaluation.metrics import (
 )
 from flowbdt.evaluation.metrics.base import METRICS, auc_error
 from flowbdt.evaluation.metrics.classifier import MlpJudge
-from flowbdt.tables.relations import Relation
+from flowbdt.tables.formulas.relations import Relation
 from flowbdt.trees.boosted_trees import make_classifier
 
 

@@ -20,7 +20,7 @@ from flowbdt.flow.solvers import SOLVERS, integrate
 from flowbdt.generation.native import core, engine
 from flowbdt.generation.packed.pack_steps import solver_program
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.tables.relations import Relation
+from flowbdt.tables.formulas.relations import Relation
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 

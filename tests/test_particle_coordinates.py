@@ -10,10 +10,10 @@ from flowbdt import EventTable, FlowBDT, TableTransform, evaluate
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, FormatError, InputError
 from flowbdt.generation.packed.pack_columns import pack_inverse
-from flowbdt.tables.coordinates import Coordinates
-from flowbdt.tables.expressions import Cuts
-from flowbdt.tables.particle_coordinates import particle_coordinates
-from flowbdt.tables.particles import check_azimuths, read_particles
+from flowbdt.tables.coordinates.learned_columns import Coordinates
+from flowbdt.tables.coordinates.particle_coordinates import particle_coordinates
+from flowbdt.tables.formulas.expressions import Cuts
+from flowbdt.tables.formulas.particles import check_azimuths, read_particles
 
 POLAR = {
     name: {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0.1}

@@ -14,8 +14,8 @@ from flowbdt.generation import fit_run as fit_file
 from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
-from flowbdt.tables.expressions import Cuts, declared
 from flowbdt.tables.formats import read_attributes, read_table
+from flowbdt.tables.formulas.expressions import Cuts, declared
 from flowbdt.training import run_directory
 from flowbdt.training.collect import collect_steps
 from flowbdt.training.plan import Inputs

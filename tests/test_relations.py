@@ -11,13 +11,13 @@ from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.evaluation.evaluate import evaluate
 from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.one_event import open_sampler
-from flowbdt.tables.coordinates import Coordinates
+from flowbdt.tables.coordinates.learned_columns import Coordinates
+from flowbdt.tables.coordinates.ordered_columns import with_differences
 from flowbdt.tables.event_table import EventTable
-from flowbdt.tables.expressions import Cuts, Observables, declared
-from flowbdt.tables.found_relations import find_relations
-from flowbdt.tables.ordered_columns import with_differences
-from flowbdt.tables.proposed_cuts import proposed_cuts
-from flowbdt.tables.relations import Relation, order_relations
+from flowbdt.tables.formulas.expressions import Cuts, Observables, declared
+from flowbdt.tables.formulas.relations import Relation, order_relations
+from flowbdt.tables.proposals.found_relations import find_relations
+from flowbdt.tables.proposals.proposed_cuts import proposed_cuts
 from flowbdt.training.plan import Inputs
 
 COLUMNS = {"a": np.array([4.0, 9.0]), "b": np.array([2.0, -3.0])}

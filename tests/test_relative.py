@@ -10,8 +10,8 @@ from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.generation.one_event import open_sampler
 from flowbdt.generation.packed.model_arrays import model_bytes
-from flowbdt.tables.particles import wrapped
-from flowbdt.tables.relative import Relative, choose_relative, read_relative
+from flowbdt.tables.coordinates.relative import Relative, choose_relative, read_relative
+from flowbdt.tables.formulas.particles import wrapped
 
 SMALL = {
     "preset": "fast",

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.jetnet_particles.splittings import Parents, Splits, frame, rest_momentum
 from flowbdt.physics.jets import Constituents
-from flowbdt.tables.particles import wrapped
+from flowbdt.tables.formulas.particles import wrapped
 
 COMMON = 0.99
 BEYOND = 1.05

@@ -12,7 +12,7 @@ from experiments.jetnet_particles.splittings import place
 from flowbdt import EventTable, FlowBDT
 from flowbdt.physics.jets import Constituents
 from flowbdt.seeding import derive
-from flowbdt.tables.particles import invariant_mass, wrapped
+from flowbdt.tables.formulas.particles import invariant_mass, wrapped
 
 Log = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from flowbdt.physics.jets.constituents import Constituents
-from flowbdt.tables.particles import invariant_mass, rapidity, wrapped
+from flowbdt.tables.formulas.particles import invariant_mass, rapidity, wrapped
 
 ROWS = 1_000
 LEAST_MASS = 2e-6

@@ -20,7 +20,7 @@ from flowbdt.physics.response.events import Events, Objects
 from flowbdt.physics.response.shares import as_given
 from flowbdt.physics.response.stage_tables import matches_of, shares_of, stage_table
 from flowbdt.seeding import stream
-from flowbdt.tables.particles import wrapped
+from flowbdt.tables.formulas.particles import wrapped
 
 Generate = Callable[[Events, int], Events]
 """Events with the input of others and new output, from a seed."""

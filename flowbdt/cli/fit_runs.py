@@ -179,7 +179,7 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
 
 def _proposals(config: ModelConfig, table: EventTable) -> str:
     """Return what rows and names suggest and nobody declared: particles, relations, cuts."""
-    from ..tables.proposed_settings import Proposals
+    from ..tables.proposals.proposed_settings import Proposals
 
     found = Proposals.of(table, config.particles, list(config.relations), config.require)
     lines = []
@@ -209,7 +209,7 @@ def particle_lines(particles: Mapping[str, Any]) -> list[str]:
 
 def _say_relations(config: ModelConfig, table: EventTable) -> None:
     """Say which exact relations nobody declared."""
-    from ..tables.found_relations import find_relations
+    from ..tables.proposals.found_relations import find_relations
 
     if config.relations:
         return

@@ -36,7 +36,7 @@ def init_command(table: Path, output: Path) -> None:
 def _suggested(path: Path) -> list[str]:
     """Return settings for a table in YAML, each with what led to it."""
     from ..config import RunConfig
-    from ..tables.proposed_settings import Proposals, identifiers
+    from ..tables.proposals.proposed_settings import Proposals, identifiers
 
     every = read_events(path, RunConfig(), missing=True)
     left_out = identifiers(every)

@@ -26,8 +26,8 @@ def demo_command(output: Path, seed: int) -> None:
     from ..generation.fit_run import fit_run
     from ..generation.trained_flow import Flow
     from ..physics import ZToEE
-    from ..tables.expressions import declared
     from ..tables.formats import write_table
+    from ..tables.formulas.expressions import declared
     from ..training.plan import Inputs, check_config
 
     data = ZToEE()

@@ -16,8 +16,8 @@ from ..flow.solvers import SOLVERS, evaluations
 from ..generation.trained_flow import Flow
 from ..registry import spec_name
 from ..tables.event_table import EventTable
-from ..tables.expressions import Observables, declared
 from ..tables.formats import read_attributes, read_table
+from ..tables.formulas.expressions import Observables, declared
 from ..training import run_directory
 from .differences import Difference, differences, with_paired_separations
 from .evaluate import Evaluation, cut_samples, evaluate

@@ -16,10 +16,10 @@ from ..registry import unknown
 from ..seeding import stream
 from ..tables import checks
 from ..tables.event_table import EventTable, with_same_codes
-from ..tables.expressions import Observables, declared
+from ..tables.formulas.expressions import Observables, declared
+from ..tables.formulas.particles import check_azimuths, check_particles
+from ..tables.formulas.relations import Relation
 from ..tables.html_table import html_table
-from ..tables.particles import check_azimuths, check_particles
-from ..tables.relations import Relation
 from .metrics import METRICS, Result
 from .metrics.classifier import MOST_EXPLAINED
 from .score_events import ComparedTables, score_events

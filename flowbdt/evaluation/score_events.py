@@ -20,9 +20,9 @@ from ..generation.trained_flow import Flow
 from ..registry import Registry, unknown
 from ..seeding import stream
 from ..tables.event_table import EventTable
-from ..tables.found_relations import find_relations
-from ..tables.particles import proposed_particles, read_particles
-from ..tables.relations import TOLERANCE, Relation, relative_deviation
+from ..tables.formulas.particles import proposed_particles, read_particles
+from ..tables.formulas.relations import TOLERANCE, Relation, relative_deviation
+from ..tables.proposals.found_relations import find_relations
 from ..trees.signed_weights import with_positive_weights
 from .metrics import METRICS, Metric, Result, make_mlp
 from .metrics.classifier import MOST_CLASSES, few_values, partners_of

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..tables import checks
 from ..tables.event_table import EventTable, with_same_codes
-from ..tables.expressions import declared
-from ..tables.particles import proposed_particles
+from ..tables.formulas.expressions import declared
+from ..tables.formulas.particles import proposed_particles
 from .differences import label_of
 from .evaluate import Evaluation
 from .metrics import Result, binned_shares, quantile_edges

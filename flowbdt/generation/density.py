@@ -24,7 +24,7 @@ from ..flow.closed_form.expectation_maximisation import GaussianMixture, gap_pat
 from ..flow.closed_form.gaps import draw_unknown, with_wide
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn, stream
-from ..tables.relations import TOLERANCE, relative_deviation
+from ..tables.formulas.relations import TOLERANCE, relative_deviation
 from ..tables.transforms.patterns import as_stored
 from ..trees.density_ratio import DensityRatio
 from ..trees.signed_weights import positive_weights

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DataWarning, RunError, plural
 from ..seeding import RowNoise
 from ..tables.conditions import ColumnScaling
-from ..tables.expressions import Cuts, Observables
+from ..tables.formulas.expressions import Cuts, Observables
 
 if TYPE_CHECKING:
     from ..trees.density_ratio import DensityRatio

@@ -26,7 +26,7 @@ from ..seeding import BLOCK
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable, align_given, with_gaps
-from ..tables.expressions import Cuts, declared
+from ..tables.formulas.expressions import Cuts, declared
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.threads import checked_threads

@@ -36,18 +36,18 @@ from ..registry import spec_name
 from ..seeding import derive, split_mask
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling, ConditionRanges
-from ..tables.coordinates import Coordinates
+from ..tables.coordinates.learned_columns import Coordinates
+from ..tables.coordinates.ordered_columns import with_differences
+from ..tables.coordinates.particle_coordinates import particle_coordinates
+from ..tables.coordinates.relative import check_relative, choose_relative, read_relative
+from ..tables.coordinates.turn import Turn
 from ..tables.event_table import EventTable
-from ..tables.expressions import Cuts, declared
-from ..tables.found_relations import find_relations
-from ..tables.ordered_columns import with_differences
-from ..tables.particle_coordinates import particle_coordinates
-from ..tables.particles import check_azimuths, check_particles, read_particles
-from ..tables.proposed_cuts import ordered_columns
-from ..tables.relations import Relation, order_relations
-from ..tables.relative import check_relative, choose_relative, read_relative
+from ..tables.formulas.expressions import Cuts, declared
+from ..tables.formulas.particles import check_azimuths, check_particles, read_particles
+from ..tables.formulas.relations import Relation, order_relations
+from ..tables.proposals.found_relations import find_relations
+from ..tables.proposals.proposed_cuts import ordered_columns
 from ..tables.transforms import TableTransform
-from ..tables.turn import Turn
 from . import run_directory
 from .executors import EXECUTORS
 from .label_first import Label, choose_label, may_choose

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flowbdt.errors import InputError
 from flowbdt.evaluation.metrics import METRICS, Metric, Result
-from flowbdt.tables.relations import Relation
+from flowbdt.tables.formulas.relations import Relation
 from flowbdt.trees.boosted_trees import ColumnModel
 
 TRAINING = np.random.default_rng(100).normal(size=(300, 2))

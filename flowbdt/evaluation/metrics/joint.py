@@ -15,7 +15,7 @@ from ...tables import checks
 from .base import METRICS, Metric, Result, checked_events, norm_error, same_width
 
 if TYPE_CHECKING:
-    from ...tables.relations import Relation
+    from ...tables.formulas.relations import Relation
 
 # ---- correlations
 

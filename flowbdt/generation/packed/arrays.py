@@ -187,7 +187,7 @@ COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)
 
 LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM, WRAP = range(8, 15)
 SIN, COS, TAN, SINH, COSH, TANH, ARCSINH, RINT, ARCTAN2, HYPOT = range(15, 25)
-"""What a relation does, on a stack; an angle is wrapped as by `tables.particles.wrapped`."""
+"""What a relation does, on a stack; an angle is wrapped as by `particles.wrapped`."""
 
 VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS, *range(WRAP, ARCTAN2))
 """What puts a number on the stack, and what replaces the last one; the others take two."""

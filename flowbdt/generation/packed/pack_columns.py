@@ -10,8 +10,8 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...tables.event_table import stored_range
-from ...tables.particles import read_particles
-from ...tables.relations import Relation, order_relations
+from ...tables.formulas.particles import read_particles
+from ...tables.formulas.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
 from . import arrays

@@ -17,7 +17,13 @@ import numpy as np
 
 from ...errors import InputError
 from ...tables import checks
-from ...tables.particles import azimuth, invariant_mass, rapidity, transverse_momentum, wrapped
+from ...tables.formulas.particles import (
+    azimuth,
+    invariant_mass,
+    rapidity,
+    transverse_momentum,
+    wrapped,
+)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ...evaluation.metrics.joint import frechet_distance, kernel_distance, small
 from ...evaluation.metrics.marginal import wasserstein
 from ...registry import Registry
 from ...seeding import stream
-from ...tables.particles import wrapped
+from ...tables.formulas.particles import wrapped
 from .constituents import (
     FOUR_OF_FOUR,
     Constituents,

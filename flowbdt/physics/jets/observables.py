@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import InputError, MissingExtra
 from ...registry import unknown
 from ...tables.event_table import EventTable
-from ...tables.particles import rapidity
+from ...tables.formulas.particles import rapidity
 from .constituents import Constituents
 
 GEV = frozenset({"mass", "pt", "d12", "d23"})

@@ -16,7 +16,7 @@ from ...evaluation.metrics.joint import correlation_distance, frechet_distance
 from ...evaluation.metrics.marginal import tag_roc, wasserstein, weighted_quantiles
 from ...registry import unknown
 from ...seeding import derive, split_mask, stream
-from ...tables.particles import OF_SUM, Particle, wrapped
+from ...tables.formulas.particles import OF_SUM, Particle, wrapped
 from ...trees.boosted_trees import make_classifier
 from .chain import ChainContent, ResponseChain
 from .declaration import Home

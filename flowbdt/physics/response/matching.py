@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError, plural
-from ...tables.particles import wrapped
+from ...tables.formulas.particles import wrapped
 from .events import Objects
 
 NOT_MATCHED = -1

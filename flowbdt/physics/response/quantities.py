@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...registry import unknown
-from ...tables.expressions import MAX_LENGTH, Expression
+from ...tables.formulas.expressions import MAX_LENGTH, Expression
 from .events import Events
 
 

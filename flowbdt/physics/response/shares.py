@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ...errors import InputError
-from ...tables.expressions import share_of
+from ...tables.formulas.expressions import share_of
 from .events import Objects
 
 TOLERANCE = 1e-3

@@ -11,9 +11,9 @@ import numpy as np
 from ... import seeding
 from ...errors import ConfigError, InputError
 from ...registry import unknown
-from ..coordinates import Coordinates
+from ..coordinates.learned_columns import Coordinates
 from ..event_table import EventTable
-from ..relations import Relation, order_relations
+from ..formulas.relations import Relation, order_relations
 from .base import ColumnTransform, build_column
 from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Classified, Mixed, find_repeats

@@ -14,13 +14,13 @@ from ...errors import ConfigError, DataWarning, FormatError, InputError, plural,
 from ...registry import unknown
 from ...typed_settings import AtLeastZero, Stored, check_stored
 from .. import checks
-from ..coordinates import Coordinates, StoredCoordinates
+from ..coordinates.learned_columns import Coordinates, StoredCoordinates
+from ..coordinates.turn import StoredTurn, Turn
 from ..event_table import EventTable
+from ..formulas.particles import read_particles
+from ..formulas.relations import Relation, order_relations
 from ..html_table import html_table
-from ..particles import read_particles
-from ..relations import Relation, order_relations
 from ..skeleton import Skeleton, StoredSkeleton
-from ..turn import StoredTurn, Turn
 from .base import ColumnTransform
 from .column_fits import Column, ColumnFits
 from .discrete import Classified, Mixed, codes_of
@@ -53,7 +53,7 @@ class TableTransform:
     seed : int, for the random numbers that spread repeated values
     classify : True leaves columns of few values to classifiers (transform 'classified') where
         "auto" decides; else each value is an interval of a latent axis ('categorical')
-    particles : that relations may name, see `flowbdt.tables.particles.Particle`
+    particles : that relations may name, see `flowbdt.tables.formulas.particles.Particle`
     first : a column that classifiers draw, to be drawn before all others. Where "auto" decides,
         columns keep their shape then, see `choose.straightened`
     order : columns that classifiers draw, to be drawn next, in this order

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .event_table import EventTable
+from ..event_table import EventTable
+from ..formulas.particles import proposed_particles
 from .found_relations import FoundRelation, find_relations
-from .particles import proposed_particles
 from .proposed_cuts import ProposedCut, proposed_cuts
 
 IDENTIFIER = re.compile(

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, InputError
-from ..registry import unknown
-from .event_table import EventTable
-from .expressions import share_of
-from .particles import wrapped
-from .relations import written
-from .transforms.choose import hard_edges, is_smooth
+from ...errors import ConfigError, InputError
+from ...registry import unknown
+from ..event_table import EventTable
+from ..formulas.expressions import share_of
+from ..formulas.particles import wrapped
+from ..formulas.relations import written
+from ..transforms.choose import hard_edges, is_smooth
 
 KINDS = ("ratio", "difference", "angle")
 """The last is a difference on the circle, from -pi to pi."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..typed_settings import Stored
-from .event_table import EventTable
+from ...typed_settings import Stored
+from ..event_table import EventTable
 
 HARMONICS = 4
 """Cosines and sines of the azimuth, up to this multiple, that are held against the columns."""

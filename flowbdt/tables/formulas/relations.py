@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, InputError, plural
-from ..registry import unknown
-from .event_table import EventTable
+from ...errors import ConfigError, InputError, plural
+from ...registry import unknown
+from ..event_table import EventTable
 from .expressions import Expression, named_expression, share_of
 from .particles import Particles
 

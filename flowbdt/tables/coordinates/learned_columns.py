@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, InputError, plural
-from ..typed_settings import Stored
-from .event_table import EventTable
-from .expressions import Expression, named_expression
-from .particles import wrapped
-from .relations import Relation, order_relations
+from ...errors import ConfigError, InputError, plural
+from ...typed_settings import Stored
+from ..event_table import EventTable
+from ..formulas.expressions import Expression, named_expression
+from ..formulas.particles import wrapped
+from ..formulas.relations import Relation, order_relations
 
 
 @dataclass(frozen=True, eq=False)

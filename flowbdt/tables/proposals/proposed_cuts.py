@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import plural
-from .event_table import EventTable
-from .expressions import Expression
+from ...errors import plural
+from ..event_table import EventTable
+from ..formulas.expressions import Expression
+from ..formulas.particles import MOST_PAIRED, Particles, read_particles
+from ..formulas.relations import Relation, written
+from ..transforms.choose import FEW_VALUES, choose_continuous, ends_at, hard_edges
 from .found_relations import UNLIKELY
-from .particles import MOST_PAIRED, Particles, read_particles
-from .relations import Relation, written
-from .transforms.choose import FEW_VALUES, choose_continuous, ends_at, hard_edges
 
 MOST_ORDERED = 64
 """Columns up to which pairs are held against each other."""

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
-from .event_table import EventTable
-from .expressions import Expression
-from .particles import OF_PAIR, OF_SUM, Particles, read_particles, wrapped
-from .relations import TOLERANCE, Relation, order_relations, relative_deviation, written
-from .transforms.choose import FEW_VALUES, MIN_ROWS
+from ...errors import ConfigError
+from ..event_table import EventTable
+from ..formulas.expressions import Expression
+from ..formulas.particles import OF_PAIR, OF_SUM, Particles, read_particles, wrapped
+from ..formulas.relations import TOLERANCE, Relation, order_relations, relative_deviation, written
+from ..transforms.choose import FEW_VALUES, MIN_ROWS
 
 SUBSAMPLE = 2000
 """Rows that propose relations."""

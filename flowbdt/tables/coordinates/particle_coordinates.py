@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataWarning
-from .coordinates import Coordinates
-from .event_table import EventTable
-from .expressions import Cuts
-from .particles import (
+from ...errors import DataWarning
+from ..event_table import EventTable
+from ..formulas.expressions import Cuts
+from ..formulas.particles import (
     MOST_PAIRED,
     OF_PAIR,
     Particle,
@@ -30,8 +29,9 @@ from .particles import (
     squared_mass,
     transverse_momentum,
 )
-from .relations import written
-from .transforms.choose import DISCRETE, choose, hard_edges, is_smooth
+from ..formulas.relations import written
+from ..transforms.choose import DISCRETE, choose, hard_edges, is_smooth
+from .learned_columns import Coordinates
 from .turn import Turn
 
 ON_SHELL = 1e-5

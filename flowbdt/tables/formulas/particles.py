@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, InputError
-from ..registry import unknown
+from ...errors import ConfigError, InputError
+from ...registry import unknown
 
 COMPONENTS = (
     ("pt", "eta", "phi", "mass"),

@@ -12,13 +12,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from ..errors import ConfigError
-from .coordinates import Coordinates
-from .event_table import EventTable
-from .expressions import Expression
-from .particles import Particles
-from .relations import written
-from .transforms.choose import DISCRETE, choose
+from ...errors import ConfigError
+from ..event_table import EventTable
+from ..formulas.expressions import Expression
+from ..formulas.particles import Particles
+from ..formulas.relations import written
+from ..transforms.choose import DISCRETE, choose
+from .learned_columns import Coordinates
 
 
 def orders(require: Sequence[str], particles: Particles) -> Iterator[tuple[str, str]]:

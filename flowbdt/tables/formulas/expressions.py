@@ -16,10 +16,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from ..errors import ConfigError, InputError, plural
-from ..registry import unknown
-from . import original_types
-from .event_table import Categories, EventTable
+from ...errors import ConfigError, InputError, plural
+from ...registry import unknown
+from .. import original_types
+from ..event_table import Categories, EventTable
 from .particles import (
     OF_PAIR,
     OF_SUM,

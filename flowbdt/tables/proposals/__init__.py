@@ -1,0 +1,1 @@
+"""What training rows suggest and nobody declared: relations, cuts, settings."""
