@@ -265,7 +265,7 @@ def _continue(path: Path, config: RunConfig) -> None:
 )
 @options.quiet
 def show_command(run: Path, card: bool, as_json: bool) -> None:
-    """Describe a run, settings, columns and trained steps, or a table."""
+    """Describe a run, its columns and trained steps, or a table."""
     from ..tables.formats import FORMATS
     from ..tables.formats.base import split_path
 

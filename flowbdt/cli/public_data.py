@@ -18,7 +18,10 @@ from .options import bar, say
 @options.seed(default=1)
 @options.quiet
 def demo_command(output: Path, seed: int) -> None:
-    """Fit, generate and judge electron pairs of CMS that ship with the package."""
+    """Fit, generate and judge electron pairs of CMS.
+
+    They come with the package.
+    """
     from ..config import ModelConfig
     from ..evaluation.evaluate import evaluate
     from ..evaluation.report import demo_figure, write_report

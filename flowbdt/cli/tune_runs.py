@@ -140,7 +140,10 @@ def tune_sampler_command(
     interpolate: str,
     **search: Any,
 ) -> None:
-    """Search solver and times for a run, or for a network of showers, without training."""
+    """Search solver and times for a run or a network of showers.
+
+    Nothing is trained.
+    """
     import yaml
 
     from ..atomic_files import make_folder, write_bytes, write_json
