@@ -292,7 +292,7 @@ def test_a_failed_step_fails_the_command(folder, capsys, monkeypatch):
         (["fit", "jets.h5", "-o", "run", "--set", "conditions=[masss]"], "mass"),
         (["fit", "-o", "run"], "table"),
         (["generate", "nowhere", "-n", "3", "-o", "x.h5"], "does not exist"),
-        (["show", "jets.h5"], "not a whole flowBDT model file"),
+        (["show", "--card", "jets.h5"], "not a whole flowBDT model file"),
         (["evaluate", "jets.h5", "nowhere.h5", "-o", "r"], "nowhere.h5"),
     ],
 )
