@@ -80,10 +80,17 @@ def _response_files(world):
 
     for seed, name in enumerate(("events", "gen", "test")):
         events, rng = toy(300, seed).to_awkward(), np.random.default_rng(seed)
-        muons = ak.unflatten(rng.exponential(20.0, 300) + 5, np.ones(300, int))
-        events = ak.with_field(events, muons, "GenMuon_pt")
-        events = ak.with_field(events, muons * 1.01, "Muon_pt")
-        events = ak.with_field(events, ak.local_index(muons), "Muon_genMuonIdx")
+        momenta = -np.sort(-rng.exponential(20.0, (300, 2)) - 5, axis=1)
+        muons = {
+            "pt": momenta,
+            "eta": rng.normal(size=(300, 2)),
+            "phi": rng.uniform(-3, 3, (300, 2)),
+        }
+        for name_of, values in muons.items():
+            values = ak.from_regular(ak.from_numpy(values))
+            events = ak.with_field(events, values, f"GenMuon_{name_of}")
+            events = ak.with_field(events, values * 1.01, f"Muon_{name_of}")
+        events = ak.with_field(events, ak.local_index(events["Muon_pt"]), "Muon_genMuonIdx")
         for branch in ("GenMET_pt", "MET_pt", "MET_sumEt"):
             events = ak.with_field(events, rng.exponential(40.0, 300), branch)
         for branch in ("GenMET_phi", "MET_phi"):

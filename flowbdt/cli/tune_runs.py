@@ -77,7 +77,7 @@ def tune_command(
         None if table is None else read_events(table, chosen),
         output,
         base=chosen,
-        objectives=objectives and [name.strip() for name in objectives.split(",")],
+        objectives=None if objectives is None else [n.strip() for n in objectives.split(",")],
         executor=chosen.executor if changed else None,
         resume=resume,
         on_trial=lambda report: say(trial_text(report)),
