@@ -240,17 +240,26 @@ def _frechet(x: np.ndarray, y: np.ndarray) -> float:
     return float(shift @ shift + np.trace(first) + np.trace(second) - 2.0 * overlap)
 
 
+KERNEL_ROWS = 128
+"""Rows whose kernel is held at once: blocks that stay in the cache take a fraction of the time."""
+
+
 def _kernel_discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        k = a @ b.T / a.shape[1] + 1.0
-        k *= k
-        return k * k
+    def total(a: np.ndarray, b: np.ndarray) -> float:
+        found = 0.0
+        for low in range(0, len(a), KERNEL_ROWS):
+            k = a[low : low + KERNEL_ROWS] @ b.T
+            k /= a.shape[1]
+            k += 1.0
+            np.square(k, out=k)
+            found += float(np.square(k, out=k).sum())
+        return found
 
     def within(a: np.ndarray) -> float:
-        k = kernel(a, a)
-        return float((k.sum() - np.trace(k)) / (len(a) * (len(a) - 1)))
+        diagonal = ((a**2).sum(axis=1) / a.shape[1] + 1.0) ** 4
+        return (total(a, a) - float(diagonal.sum())) / (len(a) * (len(a) - 1))
 
-    return within(x) + within(y) - 2.0 * float(kernel(x, y).mean())
+    return within(x) + within(y) - 2.0 * total(x, y) / (len(x) * len(y))
 
 
 # ---- relations
