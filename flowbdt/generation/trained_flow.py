@@ -193,6 +193,8 @@ class Flow:
         transform = atomic_files.parse_json(self._checked("transform.json"), "transform.json")
         with reading("transform.json"):
             self.transform = TableTransform.from_json(transform)
+        if plan["format"] > 5:
+            self.observables = self.observables.joined(self.transform.coordinates.relative)
         needed = self.transform.computed_from
         self.condition_ranges = replace(self.condition_ranges, needed=needed)
         with reading("preconditioner.npz"):

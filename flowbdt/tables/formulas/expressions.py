@@ -483,6 +483,10 @@ class Observables:
             known.append(name)
         return replace(self, expressions=result)
 
+    def joined(self, others: Mapping[str, Expression]) -> Self:
+        """Return these and other expressions of columns, but for names that these have."""
+        return replace(self, expressions={**self.expressions, **others, **self.expressions})
+
     def known(self, columns: Columns, wanted: Collection[str] | None = None) -> dict[str, Any]:
         """Return columns and observables (n,) by name; all, or those needed for some of them."""
         needed = set(self.names if wanted is None else wanted)
