@@ -483,9 +483,10 @@ class Observables:
             known.append(name)
         return replace(self, expressions=result)
 
-    def joined(self, others: Mapping[str, Expression]) -> Self:
-        """Return these and other expressions of columns, but for names that these have."""
-        return replace(self, expressions={**self.expressions, **others, **self.expressions})
+    def joined(self, others: Self) -> Self:
+        """Return these and then others, but for names that these have."""
+        own = self.expressions
+        return replace(self, expressions={**own, **others.expressions, **own})
 
     def known(self, columns: Columns, wanted: Collection[str] | None = None) -> dict[str, Any]:
         """Return columns and observables (n,) by name; all, or those needed for some of them."""
