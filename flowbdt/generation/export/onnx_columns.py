@@ -299,8 +299,8 @@ def _evaluated(
     for code, at in terms.tolist():
         if code > arrays.WRAP:
             raise ConfigError(
-                "an expression uses an angle, hyperbolic or rounding function, which onnxruntime does"
-                " not have in double precision; export to C++, or leave it out"
+                "an expression uses an angle, hyperbolic or rounding function, which onnxruntime"
+                " does not have in double precision; export to C++, or leave it out"
             )
         if code in arrays.VALUES:
             number = float(inverse.numbers[at])
