@@ -169,6 +169,38 @@ def jet(**parts):
     return spec(collections={"Jet": {**CHAIN["collections"]["Jet"], **parts}})
 
 
+def test_a_rejection_of_all_stages_sees_what_each_missed(tmp_path):
+    """The spread of the second column follows the first, which a few trees do not see."""
+    rng = np.random.default_rng(5)
+    jets = Events.of(TRAIN)
+    pt = jets.collections["Jet"].columns["Jet_pt"]
+    spread = np.where((pt > 45) & (pt < 60), 0.1, 1.0)
+    jets.collections["Jet"].columns["Jet_eta"] = rng.normal(0, spread, len(pt)).astype("f4")
+    model = {"preset": "fast", "preconditioner": "gaussian", "n_steps": 4, "relative": None}
+    stages = [{"columns": ["Jet_pt"]}, {"columns": ["Jet_eta"]}]
+    parts = {"columns": None, "stages": stages, "fakes": False, "rejection": True}
+    declared = {**jet(**parts), "event": {}, "model": {**model, "booster": {"n_estimators": 1}}}
+    inputs, folder = ChainInputs.of(Declaration.of(declared), jets, 1), tmp_path / "run"
+    fit_chain(inputs, folder)
+    whole = ResponseChain.load(folder)
+    without = ResponseChain.load(folder)
+    without._rejections = {}
+    one, other = (each.sample(TEST, random_state=4) for each in (whole, without))
+
+    def narrow(events):
+        inside = (events.Jet_pt > 45) & (events.Jet_pt < 60)
+        return float(np.std(np.asarray(ak.flatten(events.Jet_eta[inside]))))
+
+    assert narrow(one) < 0.6 * narrow(other)
+    assert same(one[200:], whole.sample(TEST[200:], first=200, random_state=4))
+    assert "a rejection sees" in "\n".join(whole.content_.describe())
+    (folder / "rejections" / "Jet.ubj").unlink()
+    with pytest.raises(FormatError, match="rejection of Jet is not learned"):
+        ResponseChain.load(folder)
+    fit_chain(inputs, folder, resume=True)
+    assert ResponseChain.load(folder).archive_ == whole.archive_
+
+
 BAD_DECLARATIONS = {
     "unknown": (jet(parent="GenJets"), "unknown parent 'GenJets'. Did you mean 'GenJet'"),
     "branch": (jet(conditions=["GenJet_p"]), "unknown branch 'GenJet_p'. Did you mean 'GenJet_pt'"),
@@ -191,6 +223,7 @@ BAD_DECLARATIONS = {
     "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
     "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns in the order"),
+    "rejection": (jet(rejection=True, parent=None, index=None), "objects with a parent"),
     "nothing": ({"model": SETTINGS}, "a chain needs collections or event columns"),
 }
 

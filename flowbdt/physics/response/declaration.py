@@ -74,6 +74,7 @@ class CollectionPart:
     fakes: bool | dict[str, Any] = True
     sort: str | None = None
     shares: list[list[str]] = field(default_factory=list)
+    rejection: bool = False
     model: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +110,9 @@ class Declaration:
 
         ``shares``: lists of columns that add up to one, such as energy fractions, and do so exactly
         in generated objects; of one stage, or in the order of several
+
+        ``rejection``: True draws objects with a parent anew that a classifier of all columns
+        together, beside the conditions, finds unlike real ones: what a flow for each column misses
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event
@@ -194,6 +198,7 @@ class Home:
     sort: str | None = None
     shares: tuple[tuple[str, ...], ...] = ()
     dropped: bool = False
+    rejection: bool = False
 
     @property
     def is_event(self) -> bool:
@@ -294,6 +299,11 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
             f"collection {name}: 'parent' goes with 'index', the branch that has the place of an"
             " object's parent, or with 'match', the largest distance in (eta, phi)"
         )
+    if part.rejection and part.parent is None:
+        raise ConfigError(
+            f"collection {name}: a rejection of all stages is of objects with a parent; others have"
+            " one stage, whose model has a setting 'rejection'"
+        )
     distance, index = part.match, part.index
     if distance is not None:
         index = index or f"{name}_{part.parent[0].lower()}{part.parent[1:]}Idx"  # type: ignore[index]
@@ -370,6 +380,7 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         None if sort == "none" else sort,
         tuple(map(tuple, part.shares)),
         part.fakes is False,
+        part.rejection,
     )
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import RunError
+from ...errors import RunError, plural
+from ...generation.event_selection import KEPT, MOST_ATTEMPTS, warn_of_events
 from ...generation.trained_flow import Flow
 from ...seeding import derive
 from ...tables.event_table import cast
 from .declaration import Home, Stage, order_name
 from .events import Events, Objects
+from .joint_rejection import JointRejection
 from .matching import NOT_MATCHED, ranks
 from .shares import as_given
 from .stage_tables import Rows, shares_of
@@ -91,7 +93,7 @@ class ChainSampler:
     """Generates the output of events; see `ResponseChain.sample` for the parameters.
 
     ``slots``: by collection, the usual number of objects, a power of two; ``index_types``: types of
-    the branches of parents.
+    the branches of parents; ``rejections`` of all columns together, by collection.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class ChainSampler:
         samplers: dict[str, StageSampler],
         slots: Mapping[str, int],
         index_types: Mapping[str, str],
+        rejections: Mapping[str, JointRejection],
     ) -> None:
-        self._homes, self._samplers = homes, samplers
+        self._homes, self._samplers, self._rejections = homes, samplers, rejections
         self._slots, self._index_types = slots, index_types
 
     @property
@@ -170,10 +173,37 @@ class ChainSampler:
         rows = Rows.of_objects(parents, parent)
         rows = rows.with_own({order_name(home.name): ranks(parent, number)})
         keys = self._numbers(home.name, numbers[made.event], made.place)
-        columns: dict[str, np.ndarray] = {}
-        for part in home.properties:
-            columns |= self._properties(home, part, seed, events, rows.with_own(columns), keys)
+        columns = self._accepted(home, seed, events, rows, keys)
         return self._with_index(home, {"event": made.event, **columns}, parents.place[parent])
+
+    def drawn_properties(
+        self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the columns of objects that all stages of properties draw, one after the other."""
+        columns: dict[str, np.ndarray] = {}
+        for stage in home.properties:
+            known = rows.with_own(columns)
+            columns |= self._properties(home, stage, seed, events, known, keys)
+        return columns
+
+    def _accepted(
+        self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the same, drawn anew until the rejection of all columns together keeps them."""
+        columns = self.drawn_properties(home, seed, events, rows, keys)
+        rejection, left = self._rejections.get(home.name), np.arange(len(keys))
+        if rejection is None:
+            return columns
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            if not len(left):
+                return columns
+            drawn = rows.take(left).with_own({name: of[left] for name, of in columns.items()})
+            left = left[~rejection.keeps(seed, attempt, events, drawn, keys[left])]
+            again = derive(seed, "attempt", attempt), events, rows.take(left), keys[left]
+            for name, values in self.drawn_properties(home, *again).items():
+                columns[name][left] = values
+        warn_of_events(KEPT.format(plural(len(left), "object")))
+        return columns
 
     def _fakes(
         self, home: Home, events: Events, numbers: np.ndarray, seed: int
