@@ -31,6 +31,7 @@ from .declaration import Declaration, Home, Stage, check_inputs, homes_of
 from .events import Events, check_finite
 from .generate_objects import ChainSampler, StageSampler
 from .joint_rejection import JointRejection, learn_joint_rejection
+from .resolution import with_found_units
 from .shares import check_shares
 from .stage_tables import constant_of, needed_branches, stage_table
 
@@ -101,7 +102,7 @@ class ChainContent:
                 lines.append(f"{stage.name}: {plural(known.rows, 'row')}, {made} given {given}")
             if home.sort is not None:
                 lines.append(f"{home.name}: in falling order of {home.sort}")
-            if home.rejection:
+            if home.rejection is not None:
                 lines.append(f"{home.name}: a rejection sees conditions and all columns together")
             if home.dropped:
                 lines.append(f"{home.name}: objects without parent are left out")
@@ -132,7 +133,7 @@ class ChainInputs:
         events = Events.of(data)
         if not events.n:
             raise InputError("there are no events to learn from")
-        homes = homes_of(declared, events)
+        homes = homes_of(with_found_units(declared, events), events)
         branches = {b for home in homes for b in needed_branches(home, declared.weight)}
         check_finite(events, sorted(branches & set(events.names)))
         tables, stages = {}, {}
@@ -161,7 +162,7 @@ class ChainInputs:
             for home in homes
             if home.index is not None
         }
-        version = FORMAT if any(home.rejection for home in homes) else 1
+        version = FORMAT if any(home.rejection is not None for home in homes) else 1
         content = ChainContent(version, seed, homes, stages, slots, index_types, declared.weight)
         return cls(content, tables, events)
 
@@ -236,7 +237,7 @@ def fit_chain(
                 raise IncompleteRun(
                     f"{text} fit EVENTS --config CHAIN -o {path} --resume", error.reason
                 ) from error
-        if home.rejection:
+        if home.rejection is not None:
             if on_stage is not None:
                 on_stage(f"{home.name}, all columns", content.stages[home.properties[0].name].rows)
             _learn_together(path, home, inputs)
@@ -378,7 +379,7 @@ class ResponseChain:
         chain, sources, learned = _read_file(content, what)
         self.content_, self.seed_, self.archive_ = chain, chain.seed, content
         self._flows = {name: Flow(source) for name, source in sources.items()}
-        homes = [home for home in chain.homes if home.rejection]
+        homes = [home for home in chain.homes if home.rejection is not None]
         with reading(what):
             self._rejections = {
                 home.name: JointRejection.read(home, self._flows, learned[home.name])
@@ -562,7 +563,7 @@ def _file_content(folder: Path) -> bytes:
             model = run_directory.archive_bytes(run, run_directory.read_manifest(run))
             archive.writestr(zipfile.ZipInfo(f"{name}.flowbdt", (1980, 1, 1, 0, 0, 0)), model)
         for home in content.homes:
-            if home.rejection:
+            if home.rejection is not None:
                 learned = _learned(folder, home.name)
                 archive.writestr(
                     zipfile.ZipInfo(_member(home.name), (1980, 1, 1, 0, 0, 0)), learned
@@ -602,6 +603,6 @@ def _read_file(
             name: Archive(f"{what}, stage {name}", archive.read(f"{name}.flowbdt"))
             for name in _trained(chain)
         }
-        with_rejection = [home.name for home in chain.homes if home.rejection]
+        with_rejection = [home.name for home in chain.homes if home.rejection is not None]
         learned = {name: archive.read(_member(name)) for name in with_rejection}
     return chain, sources, learned

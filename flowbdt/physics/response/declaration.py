@@ -74,7 +74,7 @@ class CollectionPart:
     fakes: bool | dict[str, Any] = True
     sort: str | None = None
     shares: list[list[str]] = field(default_factory=list)
-    rejection: bool = False
+    rejection: bool | list[str] = False
     model: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,7 +112,8 @@ class Declaration:
         in generated objects; of one stage, or in the order of several
 
         ``rejection``: True draws objects with a parent anew that a classifier of all columns
-        together, beside the conditions, finds unlike real ones: what a flow for each column misses
+        together, beside the conditions, finds unlike real ones: what a flow for each column misses;
+        or a list of what it sees besides, such as ``"answer = Jet_mass / GenJet_mass"``
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event
@@ -198,7 +199,7 @@ class Home:
     sort: str | None = None
     shares: tuple[tuple[str, ...], ...] = ()
     dropped: bool = False
-    rejection: bool = False
+    rejection: tuple[str, ...] | None = None
 
     @property
     def is_event(self) -> bool:
@@ -246,6 +247,8 @@ def homes_of(declared: Declaration, events: Events) -> list[Home]:
                     f"branch {branch!r} is made twice, by {made[branch]} and {home.name}"
                 )
             made[branch] = home.name
+        for text in home.rejection or ():
+            Quantity.parse(text).check(known)
         for stage in home.stages:
             _check_conditions(stage, known, events.left_out)
             _check_settings(stage)
@@ -299,7 +302,7 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
             f"collection {name}: 'parent' goes with 'index', the branch that has the place of an"
             " object's parent, or with 'match', the largest distance in (eta, phi)"
         )
-    if part.rejection and part.parent is None:
+    if part.rejection is not False and part.parent is None:
         raise ConfigError(
             f"collection {name}: a rejection of all stages is of objects with a parent; others have"
             " one stage, whose model has a setting 'rejection'"
@@ -380,8 +383,14 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         None if sort == "none" else sort,
         tuple(map(tuple, part.shares)),
         part.fakes is False,
-        part.rejection,
+        _seen_besides(part.rejection),
     )
+
+
+def _seen_besides(rejection: bool | list[str]) -> tuple[str, ...] | None:
+    if isinstance(rejection, bool):
+        return () if rejection else None
+    return tuple(rejection)
 
 
 def _check_shares(name: str, shares: list[list[str]], stages: list[list[str]]) -> None:

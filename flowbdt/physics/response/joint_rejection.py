@@ -27,6 +27,7 @@ from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
 from .declaration import Home
 from .events import Events
+from .quantities import Quantity
 from .shares import as_learned
 from .stage_tables import Rows, matched_rows, shares_of
 
@@ -43,7 +44,7 @@ def joint_inputs(
 ) -> dict[str, np.ndarray]:
     """Return what the classifier sees of objects with columns, (r,) each.
 
-    Conditions of all stages, columns, and what is learned relative to conditions.
+    Conditions of all stages, columns, what is learned relative to conditions, and what was asked for.
     """
     seen = {name: rows.own[name] for name in home.columns}
     for stage in home.properties:
@@ -58,6 +59,8 @@ def joint_inputs(
         known = given | as_learned(own, shares_of(stage, home), rows.own)
         relative = flow.transform.coordinates.relative
         seen |= {name: one.numbers(known) for name, one in relative.items()}
+    for text in home.rejection or ():
+        seen[text] = Quantity.parse(text).values(events, rows.event, rows.own)
     return seen
 
 
