@@ -19,6 +19,7 @@ from flowbdt.physics.response.chain import ChainInputs, fit_chain
 from flowbdt.physics.response.events import Objects
 from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
+from flowbdt.physics.response.resolution import with_found_units
 from flowbdt.physics.response.shares import as_given, as_learned
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
@@ -337,6 +338,40 @@ def test_events_without_objects_are_given_back_empty(chain):
         none = ak.with_field(none, none[name][:, :0], name)
     with pytest.raises(InputError, match="stage Jet has 0 rows"):
         ChainInputs.of(Declaration.of(CHAIN), none, 1)
+
+
+def test_centres_and_widths_are_found_from_training_events():
+    rng = np.random.default_rng(2)
+    events = Events.of(toy(4000, 6))
+    gen, jets = events.collections["GenJet"], events.collections["Jet"]
+    place = gen.first[jets.event] + np.maximum(jets.columns["Jet_genJetIdx"], 0)
+    pt, eta = (gen.columns[f"GenJet_{one}"][place] for one in ("pt", "eta"))
+    far = np.abs(eta) > 1
+    width = np.sqrt(np.maximum(pt, 1)) * (1 + far)
+    jets.columns["Jet_pt"] = 1.1 * pt + 2 + width * rng.normal(size=len(pt))
+    texts = [
+        "far = abs(GenJet_eta) > 1",
+        "centre = centre_of(Jet_pt, GenJet_pt, far)",
+        "width = width_of(Jet_pt - centre, GenJet_pt, far)",
+    ]
+    declared = Declaration.of(jet(conditions=["GenJet_pt", *texts]))
+    found = with_found_units(declared, events).collections["Jet"]["conditions"]
+    assert found[:2] == ["GenJet_pt", texts[0]]
+    known = {"GenJet_pt": pt, "GenJet_eta": eta, "far": far}
+    for text in found[2:]:
+        one = Quantity.parse(text, known)
+        known[one.name] = one.values(events, jets.event, known)
+    inside = (pt > 25) & (pt < 75)
+    assert np.abs(known["centre"] / (1.1 * pt + 2) - 1)[inside].max() < 0.03
+    assert np.abs(known["width"] / width - 1)[inside].max() < 0.15
+    for wrong in ("width = 2 * width_of(Jet_pt, GenJet_pt)", "width = width_of(Jet_pt)"):
+        with pytest.raises(ConfigError, match="must be 'name = centre_of"):
+            with_found_units(Declaration.of(jet(conditions=[wrong])), events)
+    with pytest.raises(ConfigError, match="unknown branch 'Jet_p'"):
+        with_found_units(Declaration.of(jet(conditions=["w = width_of(Jet_p, GenJet_pt)"])), events)
+    alone = {"collections": {"Jet": {"conditions": [texts[1]]}}}
+    with pytest.raises(ConfigError, match="needs objects with a parent"):
+        with_found_units(Declaration.of(alone), events)
 
 
 def test_quantities_of_objects():

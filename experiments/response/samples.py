@@ -104,7 +104,7 @@ CHAIN: dict[str, Any] = {
                 },
             ],
             "shares": [_jet(*FRACTIONS)],
-            "rejection": ["answer = Jet_mass / GenJet_mass"],
+            "rejection": ["answer = Jet_mass / maximum(GenJet_mass, 0.1)"],
             "fakes": False,
         }
     },

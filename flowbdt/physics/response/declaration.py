@@ -113,7 +113,7 @@ class Declaration:
 
         ``rejection``: True draws objects with a parent anew that a classifier of all columns
         together, beside the conditions, finds unlike real ones: what a flow for each column misses;
-        or a list of what it sees besides, such as ``"answer = Jet_mass / GenJet_mass"``
+        or a list of what it sees besides, such as ``"answer = Jet_pt / GenJet_pt"``
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event

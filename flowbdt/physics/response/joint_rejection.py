@@ -44,7 +44,7 @@ def joint_inputs(
 ) -> dict[str, np.ndarray]:
     """Return what the classifier sees of objects with columns, (r,) each.
 
-    Conditions of all stages, columns, what is learned relative to conditions, and what was asked for.
+    Conditions of all stages, columns, what is learned relative to conditions, what was asked for.
     """
     seen = {name: rows.own[name] for name in home.columns}
     for stage in home.properties:
@@ -169,4 +169,5 @@ def _is_learned(file: Path, key: str) -> bool:
 
 def _matrix(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the inputs (r, k), float32, of the classifier."""
-    return np.column_stack(list(inputs.values())).astype(np.float32)
+    largest = float(np.finfo(np.float32).max)  # in place of infinite ratios, which trees refuse
+    return np.column_stack(list(inputs.values())).clip(-largest, largest).astype(np.float32)
