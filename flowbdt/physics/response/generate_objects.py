@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import RunError, plural
-from ...generation.event_selection import KEPT, MOST_ATTEMPTS, warn_of_events
+from ...errors import RunError
 from ...generation.trained_flow import Flow
 from ...seeding import derive
 from ...tables.event_table import cast
@@ -26,6 +25,10 @@ from .stage_tables import Rows, shares_of
 
 OVERFLOW = 2**42
 """Distance of the row numbers of objects beyond the usual number; more events than a file has."""
+
+MOST_DRAWS = 12
+"""Of an object with a rejection of all columns, the last of which is kept: where half are kept, one
+object in 2,000 needs more, and those of conditions for which all are unlike would need hundreds."""
 
 
 class StageSampler:
@@ -189,20 +192,19 @@ class ChainSampler:
     def _accepted(
         self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Return the same, drawn anew until the rejection of all columns together keeps them."""
+        """Return the same, drawn anew where the rejection of all columns together says so."""
         columns = self.drawn_properties(home, seed, events, rows, keys)
         rejection, left = self._rejections.get(home.name), np.arange(len(keys))
         if rejection is None:
             return columns
-        for attempt in range(1, MOST_ATTEMPTS + 1):
+        for attempt in range(1, MOST_DRAWS):
             if not len(left):
-                return columns
+                break
             drawn = rows.take(left).with_own({name: of[left] for name, of in columns.items()})
             left = left[~rejection.keeps(seed, attempt, events, drawn, keys[left])]
             again = derive(seed, "attempt", attempt), events, rows.take(left), keys[left]
             for name, values in self.drawn_properties(home, *again).items():
                 columns[name][left] = values
-        warn_of_events(KEPT.format(plural(len(left), "object")))
         return columns
 
     def _fakes(
