@@ -105,7 +105,7 @@ def test_a_ring_in_one_dimension_is_the_same_as_in_three():
     torch.testing.assert_close(up(small), whole[:, :, :, 3:11])
 
 
-@pytest.mark.parametrize("fold", [1, 7, [5, 30], [2, 10], [3, 7]])
+@pytest.mark.parametrize("fold", [1, 7, "all", [2, 10], [3, 7]])
 def test_folding_is_undone(fold):
     net, x = CaloUNet("photons", [8, 8], n_blocks=1, fold=fold), picture(3, 1, 5, 10, 30)
     assert torch.equal(net._unfolded(net._folded(x)), x)
@@ -113,7 +113,7 @@ def test_folding_is_undone(fold):
 
 @pytest.mark.parametrize("shift", [2, 6])
 def test_a_network_of_rings_turns_with_the_shower(shift):
-    given = {"geometry": "photons", "fold": [5, 30], "inverse": "mean", "angle": False}
+    given = {"geometry": "photons", "fold": "all", "inverse": "mean", "angle": False}
     net, x, noise = (
         CaloUNet(widths=[8, 8, 16], n_blocks=1, **given),
         picture(4, 368),
@@ -137,7 +137,7 @@ def test_a_network_of_rings_turns_with_the_shower(shift):
 
 
 def test_a_fold_of_nothing_is_refused():
-    for fold in (0, [5, 0], [1, 2, 3]):
+    for fold in (0, [5, 0], [1, 2, 3], "some", None):
         with pytest.raises(ConfigError, match="fold"):
             CaloUNet("photons", fold=fold)
 

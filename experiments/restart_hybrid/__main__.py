@@ -198,7 +198,7 @@ def study(options: Any) -> dict[str, Any]:
     if options.smoke:
         train, test = (t.take(slice(0, 300)) for t in (train, test))
         options.batches = 30
-    test = test.take(slice(0, options.events or test.n))
+    test = test.take(slice(options.skip, options.skip + (options.events or test.n)))
     lines: list[dict[str, Any]] = common.kept(options.output, [])
     done, samples = {line["contender"] for line in lines}, Samples(options.output, test.names)
     wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=6000, help="of the network (%(default)s)")
     parser.add_argument("--preset", default="balanced", help="of the trees (%(default)s)")
     parser.add_argument("--events", type=int, help="to judge; all by default")
+    parser.add_argument("--skip", type=int, default=0, help="test events (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draws", type=int, default=1, help="of each contender (%(default)s)")
     parser.add_argument("--only", help="contenders with one of these texts, separated by ;")

@@ -6,6 +6,7 @@ Its layers take pictures (n, channels, z, alpha, r), closed in alpha.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -284,22 +285,18 @@ class CaloUNet(Backbone):
         angle: bool | None = None,  # as an input; None: for the irregular geometries
         inverse: str = "pseudo",  # see `GeometryMap`
         n_blocks: int = 2,  # of each level
-        # neighbouring rings that are channels of one: fewer places, less time. [layers,
-        # rings]: also layers, and an axis that is left with one place is not convolved
+        # neighbouring rings that are channels of one: fewer places, less time; or [layers, rings],
+        # and an axis left with one place is not convolved; or 'all': only alpha is left
         fold: Any = 1,
     ) -> None:
         super().__init__()
         self.geometry, self.widths, self.n_conditions = geometry, list(widths), n_conditions
         self.angle, self.inverse, self.n_blocks, self.fold = angle, inverse, n_blocks, fold
-        pair = [1, fold] if isinstance(fold, int) else list(fold)
-        if len(pair) != 2 or min(n_blocks, *pair) < 1:
-            raise ConfigError(
-                "n_blocks and fold must be above 0, fold one number or [layers, rings], got"
-                f" {n_blocks} and {fold}"
-            )
-        self._fold = pair
+        if n_blocks < 1:
+            raise ConfigError(f"n_blocks must be above 0, got {n_blocks}")
         layers = _layers(geometry)
         self._shape = tuple(geometry) if layers is None else layers.shape
+        self._fold = _folds(fold, self._shape)
         self.map = None if layers is None else GeometryMap(layers, inverse=inverse)
         shown = layers is not None if angle is None else angle
         where = self._folded(coordinates(layers, self._shape, shown)[None])
@@ -309,7 +306,7 @@ class CaloUNet(Backbone):
             if kernel == (1, 3, 1) and not shown:
                 where = where[:, :0]  # z and r are the same at every place
         self.register_buffer("where", where, persistent=False)
-        n_condition, n_fold = 64 * (1 + n_conditions), pair[0] * pair[1]
+        n_condition, n_fold = 64 * (1 + n_conditions), math.prod(self._fold)
         self.unet = CylinderUNet(
             where.shape[2:],
             n_fold + int(where.shape[1]),
@@ -354,6 +351,19 @@ class CaloUNet(Backbone):
         predicted = self.unet(torch.cat([self._folded(picture), where], dim=1), inputs)
         predicted = self._unfolded(predicted)
         return predicted.flatten(1) if self.map is None else self.map.inverse(predicted)
+
+
+def _folds(fold: Any, shape: Sequence[int]) -> tuple[int, int]:
+    """Return how many layers and rings are channels of one place."""
+    if fold == "all":
+        return shape[0], shape[2]
+    try:
+        z, r = (1, fold) if isinstance(fold, int) else fold
+        if min(z, r) >= 1:
+            return int(z), int(r)
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"fold must be a number above 0, [layers, rings] or 'all', got {fold!r}")
 
 
 def _layers(geometry: Any) -> Layers | None:
