@@ -14,6 +14,7 @@ the folder of ``-o``, and a study that was stopped goes on from there.
 from __future__ import annotations
 
 import argparse
+import copy
 import resource
 import time
 import warnings
@@ -40,6 +41,9 @@ from flowbdt.seeding import split_mask
 GEOMETRIES = {"photons": "photons", "pions": "pions", "large": "dataset_2"}
 
 TOYS = {"photons": 4000, "pions": 4000, "large": 1000}
+
+EVERY = "without rejection"
+"""The showers of the same stages, all of them kept."""
 
 Figures = dict[str, Any]
 
@@ -161,7 +165,13 @@ class Study:
                 notes = [f"{origin}, half to train"]
                 write_shower_report(found, folder, title=title, notes=notes)
         ours = {**judge.figures(found.results), **speed, "showers": self.train.n}
-        return {"ours": ours, "floor": judge.figures(found.results, floors=True)}
+        figures = {"ours": ours, "floor": judge.figures(found.results, floors=True)}
+        if model.ratio_ is not None:
+            stages = copy.copy(model)
+            stages.ratio_ = None
+            every, speed = generated(stages, self.test.energies, 100 + self.options.seed)
+            figures[EVERY] = {**judge.judged(self.test, every, smoke), **speed}
+        return figures
 
     def recipes(self, model: ShowerModel) -> dict[str, Figures]:
         """Return ours, the recipes and the floor on three energies."""
@@ -203,7 +213,8 @@ class Study:
 
 def table(figures: dict[str, Figures], kind: str, real_file: bool) -> str:
     """Return what was measured, and the published submissions where the showers are from a file."""
-    parts = [tables.measured({name: figures[name] for name in ("ours", "floor")})]
+    shown = ("ours", EVERY, "floor")
+    parts = [tables.measured({name: figures[name] for name in shown if name in figures})]
     few = {
         OURS: "ours_few",
         CALOFOREST: "caloforest_recipe",
@@ -237,7 +248,7 @@ def main() -> None:
     parser.add_argument(
         "--official", type=int, default=0, metavar="EPOCHS", help="of the official network"
     )
-    parser.add_argument("--rejection", action="store_true", help="of unlike showers")
+    parser.add_argument("--rejection", action="store_true", help="of unlike showers, and without")
     parser.add_argument("--left-out", type=float, metavar="MEV", help="energy to interpolate")
     options = parser.parse_args()
     warnings.simplefilter("ignore", DataWarning)
