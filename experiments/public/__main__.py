@@ -35,7 +35,9 @@ class UseCase(NamedTuple):
 
 USE_CASES = {
     "observables": UseCase("jetnet", ("t.hdf5",), ("jetnet_hlv", "--seeds", "1")),
-    "particles": UseCase("jetnet", ("t.hdf5",), ("jetnet_particles", "--jets", "t", "--seeds", "1")),
+    "particles": UseCase(
+        "jetnet", ("t.hdf5",), ("jetnet_particles", "--jets", "t", "--seeds", "1")
+    ),
     "photons": UseCase(
         "calochallenge1",
         ("dataset_1_photons_1.hdf5",),
@@ -67,8 +69,8 @@ def high_level(particles: Path, target: Path) -> None:
     import h5py
 
     from flowbdt.physics import HLV_RELATIONS
-    from flowbdt.physics.jets.observables import jet_observables
     from flowbdt.physics.jets.jetnet_files import HLV_COLUMNS
+    from flowbdt.physics.jets.observables import jet_observables
     from flowbdt.tables.formats import write_table
     from flowbdt.tables.formulas.expressions import declared
 
