@@ -2,10 +2,10 @@
 
     python -m experiments.public --data FOLDER [--smoke] [--only photons] [-o FOLDER]
 
-FOLDER has what ``flowbdt data fetch NAME -o FOLDER/NAME`` brought. Every use case is a study of its own,
-which prints our figures and, where there are any, the published ones; what is not there is named, with
-the command that fetches it. Nothing is fetched. Studies keep what is finished in the folder of ``-o``,
-``public`` without it, so that this command goes on where it was stopped.
+FOLDER has what ``flowbdt data fetch NAME -o FOLDER/NAME`` brought. Every use case is a study of
+its own, which prints our figures and, where there are any, the published ones; what is not there is
+named, with the command that fetches it. Nothing is fetched. Studies keep what is finished in the
+folder of ``-o``, ``public`` without it, so that this command goes on where it was stopped.
 """
 
 from __future__ import annotations
