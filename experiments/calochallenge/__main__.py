@@ -216,8 +216,8 @@ class Study:
 
 def table(figures: dict[str, Figures], kind: str, real_file: bool) -> str:
     """Return what was measured, and the published submissions where the showers are from a file."""
-    shown = ("ours", EVERY, "floor")
-    parts = [tables.measured({name: figures[name] for name in shown if name in figures})]
+    whole = [name for name in ("ours", EVERY, "floor") if name in figures]
+    parts = [tables.measured({name: figures[name] for name in whole})]
     few = {
         OURS: "ours_few",
         CALOFOREST: "caloforest_recipe",
