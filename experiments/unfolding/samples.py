@@ -48,14 +48,16 @@ class Case:
 def sources(data: Path | None, smoke: bool, seed: int) -> dict[str, EventTable]:
     """Return Pythia 26 and "Nature" in an order by ``seed``, or made-up events in their place.
 
-    Jets at particle level with those at detector level as conditions.
+    Jets at particle level with those at detector level as conditions. Of the public files Herwig
+    takes the place of "Nature".
     """
     if data is None or not (data / "omnifold").is_dir():
         n = 800 if smoke else 40_000
         return {PYTHIA: made_up(n, 2 * seed, 0.0), NATURE: made_up(n, 2 * seed + 1, 0.3)}
+    other = "Herwig" if list((data / "omnifold").glob("Herwig_*")) else NATURE
     found = {}
-    for name in (PYTHIA, NATURE):
-        table = OmniFoldZJets(data / "omnifold", name, train_fraction=1.0).load("train")
+    for name, sample in ((PYTHIA, PYTHIA), (NATURE, other)):
+        table = OmniFoldZJets(data / "omnifold", sample, train_fraction=1.0).load("train")
         found[name] = table.take(stream(seed, f"order of {name}").permutation(table.n))
     return found
 
