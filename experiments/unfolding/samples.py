@@ -47,16 +47,17 @@ class Case:
 def sources(data: Path | None, smoke: bool, seed: int) -> dict[str, EventTable]:
     """Return "simulation" and "test" of one generator, "data" and "spare" of another.
 
-    Jets at particle level with those at detector level as conditions: Pythia 26 and "Nature", or
-    made-up ones. ``seed`` decides which are which.
+    Jets at particle level with those at detector level as conditions: Pythia 26 and "Nature", of
+    the public files Herwig, or made-up ones. ``seed`` decides which are which.
     """
     if data is None or not (data / "omnifold").is_dir():
         n = 400 if smoke else 20_000
         tilts = {"simulation": 0.0, "test": 0.0, "data": 0.3, "spare": 0.3}
         return {name: made_up(n, 4 * seed + i, t) for i, (name, t) in enumerate(tilts.items())}
+    other = "Herwig" if list((data / "omnifold").glob("Herwig_*")) else NATURE
     pythia, nature = (
         OmniFoldZJets(data / "omnifold", name, train_fraction=share, seed=seed)
-        for name, share in (("Pythia26", 0.7), ("Nature", 0.5))
+        for name, share in (("Pythia26", 0.7), (other, 0.5))
     )
     return {
         "simulation": pythia.load("train"),

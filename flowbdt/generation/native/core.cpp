@@ -238,8 +238,9 @@ CORE_API int flowbdt_open_discrete(const void*, const void* bytes, std::size_t s
 CORE_API int flowbdt_open_showers(const void*, const void* bytes, std::size_t size,
                                   const char* name, FlowbdtShowers** result, std::size_t* sizes) {
   return guarded([&] {
-    *result = new FlowbdtShowers{file_of(bytes, size, name)};
-    const detail::Showers& showers = (*result)->showers;
+    auto part = std::unique_ptr<FlowbdtShowers>(new FlowbdtShowers{file_of(bytes, size, name)});
+    quicken(part->showers.trees());
+    const detail::Showers& showers = (*result = part.release())->showers;
     sizes[0] = showers.n_known();
     sizes[1] = showers.n_layers();
     sizes[2] = showers.n_voxels();
