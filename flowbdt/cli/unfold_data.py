@@ -15,13 +15,13 @@ METHODS = ("omnifold", "posterior", "transport")
 
 
 def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
-    """Read ``NAME=COLUMN``, repeatable."""
+    """Read ``NAME=COLUMN`` or ``NAME=FILE``, repeatable."""
     found = {}
     for text in value:
         name, equals, column = (part.strip() for part in text.partition("="))
         if not (equals and name and column) or name in found:
             raise ConfigError(
-                f"{option.opts[0]} is written NAME=COLUMN, once for each name; got {text!r}"
+                f"{option.opts[0]} is written {option.metavar}, once for each name; got {text!r}"
             )
         found[name] = column
     return found
@@ -63,6 +63,15 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     callback=_pairs,
     help="Systematic variation: other weights of simulation, and of background if it has the"
     " column; repeatable.",
+)
+@click.option(
+    "--generator",
+    "generators",
+    multiple=True,
+    metavar="NAME=FILE",
+    callback=_pairs,
+    help="Another simulation with the columns of SIMULATION: what it would change counts as a"
+    " variation; repeatable.",
 )
 @click.option(
     "--method",
