@@ -123,7 +123,7 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 def subplots(
     axes: Any, shape: tuple[int, int], size: tuple[float, float], layout: Any = None, **room: Any
-) -> tuple[Figure, np.ndarray]:
+) -> tuple[Figure, Any]:
     """Return a figure and its axes (rows, columns): new ones, or as many that are given.
 
     ``size`` is in inches. Raises ConfigError if given ones are of another number.
