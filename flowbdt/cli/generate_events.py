@@ -242,7 +242,11 @@ def _write_functions(
     if is_chain(model):
         if sampler is not None:
             raise ConfigError("--sampler is for a single run; each stage of a chain has its own")
-        stages = exported_stages(ResponseChain.load(model))
+        chain = ResponseChain.load(model)
+        stages = exported_stages(chain)
+        for home in chain.content_.homes:
+            if home.rejection is not None:
+                say(f"{home.name}: as its stages draw it, the rejection of all columns is left out")
     else:
         flow = Flow(open_run(model), sampler=sampler, compiled=False)
         stages = [stage_of_run(flow, model.stem)]
