@@ -26,8 +26,8 @@ METHODS = ("conditions", "pairs", "transport", "weights")
     "--method",
     type=options.Registered("..physics.refinement", "REFINERS", *METHODS),
     default="weights",
-    help="weights: by classifiers; transport: a flow that moves events as little as it must. Of pairs,"
-    " row by row, pairs: a flow from event to partner; conditions: from noise to it, given the event.",
+    help="weights: by classifiers; transport: a flow that moves events as little as it must. Of"
+    " pairs, row by row, pairs: a flow from event to partner; conditions: from noise to it.",
 )
 @options.file("--apply", "new", help="Correct these events instead of SIMULATION.")
 @click.option(
