@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import run
+from conftest import as_json
 
 from flowbdt.errors import DataWarning
 
 ROOT = Path(__file__).parents[1]
+PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 FENCE = re.compile(r'```(\w+)(?: title="([^"]+)")?\n(.*?)```', flags=re.DOTALL)
 COMMAND = re.compile(r"(?:\.?v?env/bin/)?flowbdt (?!demo)(.*)")
 SMALL = {
@@ -149,7 +150,7 @@ def run_line(line: str, pool: bool = False) -> bool:
         _make_room(words)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # of few events
-            assert run(*small(words)) == 0, line
+            as_json(*small(words))
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ Decorator = Callable[[Any], Any]
 
 TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv, .parquet or .root"
 PATH = click.Path(path_type=Path)
+VALUES = "values"
+"""Where a context keeps what ``--json`` prints in the end."""
 NUMBER = click.IntRange(min=0)
 
 
@@ -49,25 +52,23 @@ def _number(value: str | float) -> float:
         return math.nan
 
 
-class ExecutorName(click.Choice):
-    """Name of a registered executor; the registry is imported only for values."""
+class Registered(click.Choice):
+    """A name of a registry or mapping, ``module`` and its ``name``; it is imported only for values.
 
-    shown = "[dask|htcondor|joblib|serial|slurm]"
-    """What help shows."""
+    ``shown`` are the names that help shows.
+    """
 
-    def __init__(self) -> None:
-        self.case_sensitive = True
+    def __init__(self, module: str, name: str, *shown: str) -> None:
+        self.case_sensitive, self.module, self.name_of, self.shown = True, module, name, shown
 
     @property
     def choices(self) -> Sequence[str]:  # type: ignore[override]
-        """Names of all executors."""
-        from ..training.executors import EXECUTORS
-
-        return EXECUTORS.names()
+        """Names of all entries."""
+        return sorted(getattr(import_module(self.module, __package__), self.name_of))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """Return the names in brackets, without the registry."""
-        return self.shown
+        return f"[{'|'.join(self.shown)}]"
 
 
 def combined(*options: Decorator) -> Decorator:
@@ -178,20 +179,30 @@ observables = combined(
 
 run = click.argument("run", type=PATH, help="Run folder or model file.")
 planned = click.argument("run", type=PATH, help="Folder of a planned run.")
-executor = click.option("--executor", type=ExecutorName(), help="Where jobs run.")
+EXECUTOR = Registered(
+    "..training.executors", "EXECUTORS", "dask", "htcondor", "joblib", "serial", "slurm"
+)
+executor = click.option("--executor", type=EXECUTOR, help="Where jobs run.")
 threads = integer("--threads", "n_threads", help="Number of threads; by default all of this job.")
 cond = file("--conditions", "--cond", "cond", help="Conditions, one row per event.")
 weight = click.option("--weight", metavar="COLUMN", help="Column with event weights.")
 quick = flag("--quick", "Train fewer classifiers: larger errors.")
 
 
-quiet = click.option(
-    *("-q", "--quiet"),
-    is_flag=True,
-    expose_value=False,
-    callback=lambda context, _, value: context.meta.update(quiet=value),
-    help="No progress bars, no summary.",
+def _noted(*names: str, text: str) -> Decorator:
+    """Add a flag that is noted in the context, not passed to the command."""
+
+    def note(context: click.Context, option: click.Parameter, value: bool) -> None:
+        context.meta[str(option.name)] = value
+
+    return click.option(*names, is_flag=True, expose_value=False, callback=note, help=text)
+
+
+printing = combined(
+    _noted("-q", "--quiet", text="No progress bars, no summary."),
+    _noted("--json", text="Print one JSON object in place of text."),
 )
+"""Options of every command."""
 
 
 def refuse_given(reason: str, *names: str) -> None:
@@ -208,10 +219,27 @@ def is_quiet() -> bool:
     return bool(click.get_current_context().meta["quiet"])
 
 
-def say(text: str) -> None:
-    """Print a summary, unless the command is quiet."""
-    if text and not is_quiet():
-        click.echo(text)
+def is_silent() -> bool:
+    """Return whether nothing but errors, or one JSON object, may be printed."""
+    return is_quiet() or bool(click.get_current_context().meta["json"])
+
+
+def say(text: str, **values: Any) -> None:
+    """Print a summary, unless the command is quiet; with ``--json`` keep values in its place."""
+    show("" if is_quiet() else text, **values)
+
+
+def show(text: str, **values: Any) -> None:
+    """Print what was asked for; with ``--json`` keep values, lists of several calls joined."""
+    meta = click.get_current_context().meta
+    if not meta["json"]:
+        if text:
+            click.echo(text)
+        return
+    kept = meta.setdefault(VALUES, {})
+    for name, value in values.items():
+        before = kept.get(name)
+        kept[name] = [*before, *value] if isinstance(before, list) else value
 
 
 class _NoBar:
@@ -231,7 +259,7 @@ class _NoBar:
 
 def bar(**settings: Any) -> Any:
     """Return a progress bar, hidden when the command is quiet or no terminal is attached."""
-    if is_quiet() or not sys.stderr.isatty():
+    if is_silent() or not sys.stderr.isatty():
         return _NoBar()
     from tqdm import tqdm
 

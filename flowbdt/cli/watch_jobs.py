@@ -7,17 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from ..errors import ConfigError, FlowbdtError
 from . import options
 from .cluster_jobs import close_run, open_planned, quoted
-from .options import is_quiet, say
+from .options import is_silent, say
 
 if TYPE_CHECKING:
-    from ..training.executors.batch_system import JobState, Queue, Submissions
+    from ..training.executors.batch_system import Queue
+    from ..training.executors.submission_records import JobState, Submissions
     from ..training.run_directory import RunDirectory
 
 ROWS = 15
@@ -29,7 +30,7 @@ WIDTH = 100
 @click.command()
 @options.planned
 @options.flag("--once", "Print the state of the jobs once, then end.")
-@options.quiet
+@options.printing
 def watch_command(run: Path, once: bool) -> None:
     """Follow the jobs of a run, then collect it.
 
@@ -37,7 +38,7 @@ def watch_command(run: Path, once: bool) -> None:
     queue, so this can be stopped and started at any time, also by more than one person.
     """
     from ..generation.sample_jobs import assemble_sample, is_assembled, sample_jobs
-    from ..training.executors.batch_system import Follower
+    from ..training.executors.job_follower import Follower
 
     folder = open_planned(run)
     submissions = _latest(folder)
@@ -46,25 +47,32 @@ def watch_command(run: Path, once: bool) -> None:
     follower.news()
     if queue is not None:
         submissions.compare(queue)
-    screen = Screen(None if is_quiet() else sys.stdout)
+    screen = Screen(None if is_silent() else sys.stdout)
     screen.show(job_table(submissions.jobs().values()))
     while not once and any(submissions.live()):
         time.sleep(submissions.poll_s)
         submissions.find()
         if follower.news():
             screen.show(job_table(submissions.jobs().values()))
+    say("", jobs={name: _plain(job) for name, job in submissions.jobs().items()})
     if once:
         return
-    say(close_run(run))
+    say(close_run(run), run=run)
     for sample in sample_jobs(folder):
         if not is_assembled(folder, sample):
-            say(assemble_sample(folder, sample))
+            say(assemble_sample(folder, sample), samples=[sample.plan(folder)["output"]])
+
+
+def _plain(job: JobState) -> dict[str, Any]:
+    """Return the state of a job in plain values."""
+    told = ("state", "number", "attempts", "machine", "reason", "advice", "memory_mib")
+    return {name: getattr(job, name) for name in told}
 
 
 def _latest(run: RunDirectory) -> Submissions:
     """Return the submissions to the system that got the latest. Raises ConfigError without any."""
     from ..training.executors import EXECUTORS, BatchExecutor
-    from ..training.executors.batch_system import RECORD
+    from ..training.executors.submission_records import RECORD
 
     entries = map(EXECUTORS.get, EXECUTORS.names())
     systems = [entry.submissions for entry in entries if issubclass(entry, BatchExecutor)]
@@ -109,7 +117,7 @@ class Screen:
 def job_table(jobs: Iterable[JobState]) -> str:
     """Return the number of steps, parts and so on in each state, and a line for each job that runs
     or needs attention; ``jobs`` has a job of several of them as often."""
-    from ..training.executors import batch_system as s
+    from ..training.executors import submission_records as s
 
     jobs = list(jobs)
     counts = Counter(job.state for job in jobs)
