@@ -242,11 +242,7 @@ def _write_functions(
     if is_chain(model):
         if sampler is not None:
             raise ConfigError("--sampler is for a single run; each stage of a chain has its own")
-        chain = ResponseChain.load(model)
-        stages = exported_stages(chain)
-        for home in chain.content_.homes:
-            if home.rejection is not None:
-                say(f"{home.name}: as its stages draw it, the rejection of all columns is left out")
+        stages = exported_stages(ResponseChain.load(model))
     else:
         flow = Flow(open_run(model), sampler=sampler, compiled=False)
         stages = [stage_of_run(flow, model.stem)]
