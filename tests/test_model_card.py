@@ -110,7 +110,7 @@ def test_rejection_is_cited_with_the_loss_of_its_last_trees():
     [("omnifold", "1911.09107 2105.04448 1603.02754"), ("posterior", "2212.08674 2404.18219")],
 )
 def test_unfoldings_are_cited_by_their_method(tmp_path, method, expected):
-    (tmp_path / "unfolding.json").write_text(f'{{"record": {{"method": "{method}"}}}}')
+    (tmp_path / "unfolding.json").write_text(f'{{"unfolding": {{"method": "{method}"}}}}')
     found = as_json("cite", tmp_path)["arxiv"]
     assert found[: len(expected.split())] == expected.split()
     assert ("2210.02747" in found) is (method != "omnifold")
