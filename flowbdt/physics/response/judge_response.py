@@ -196,9 +196,7 @@ def reliability(chain: ResponseChain, real: Events) -> Iterator[Comparison]:
                 classes = [(0, values[0])] if values[0] == 0 else []
             for code, value in classes:
                 codes = np.full((table.n, 1), code)
-                drawn = flow.discrete.log_probability(
-                    np.full((table.n, 1), np.nan), table.cond, codes
-                )
+                drawn = flow.discrete.log_probability(nothing, table.cond, codes)
                 found, expected = table.x[:, 0] == value, np.exp(drawn)
                 name = f"{stage.columns[0]} = {value:g}, by probability"
                 if stage.kind == "number":  # at least one
