@@ -391,12 +391,11 @@ class File {
 // ---------------------------------------------------------------------------------------------
 // Trees
 
-/// A value goes to the second child if it is not below the threshold; NaN where `missing` says so.
-struct Node {
-  float threshold;
-  std::uint16_t feature;
-  std::uint16_t missing;
-};
+#if defined(__GNUC__)
+#define FLOWBDT_UNROLL _Pragma("GCC unroll 8")
+#else
+#define FLOWBDT_UNROLL
+#endif
 
 /// Trees of one depth that add to the same outputs, each filled up to a complete one.
 struct Forest {
@@ -451,11 +450,8 @@ class Trees {
       across_ = std::max(across_, forest.first + forest.padded);
       forests_.push_back(forest);
     }
-    nodes_.resize(feature.size);
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    for (std::size_t i = 0; i < feature.size; ++i)
       file.require(feature[i] < n_inputs_, "nodes of trees");
-      nodes_[i] = Node{threshold[i], feature[i], missing[i]};
-    }
     file.require(n_outputs_ == sizes[1], "outputs of trees");
   }
 
@@ -496,24 +492,38 @@ class Trees {
   template <bool Gaps>
   void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
            float* total) const {
-    std::size_t t = 0;
-    for (; t + kGroup <= forest.n_trees; t += kGroup)
-      add_group<Gaps, kGroup>(forest, t, x, n, stride, total);
-    for (; t < forest.n_trees; ++t) add_group<Gaps, 1>(forest, t, x, n, stride, total);
+    switch (forest.depth) {  // known depths are walked without a loop
+      case 3: return add_deep<Gaps, 3>(forest, x, n, stride, total);
+      case 4: return add_deep<Gaps, 4>(forest, x, n, stride, total);
+      case 5: return add_deep<Gaps, 5>(forest, x, n, stride, total);
+      case 6: return add_deep<Gaps, 6>(forest, x, n, stride, total);
+      default: return add_deep<Gaps, 0>(forest, x, n, stride, total);
+    }
   }
 
-  template <bool Gaps, std::size_t G>
+  template <bool Gaps, std::size_t D>
+  void add_deep(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
+                float* total) const {
+    std::size_t t = 0;
+    for (; t + kGroup <= forest.n_trees; t += kGroup)
+      add_group<Gaps, D, kGroup>(forest, t, x, n, stride, total);
+    for (; t < forest.n_trees; ++t) add_group<Gaps, D, 1>(forest, t, x, n, stride, total);
+  }
+
+  template <bool Gaps, std::size_t D, std::size_t G>
   void add_group(const Forest& forest, std::size_t tree, const float* x, std::size_t n,
                  std::size_t stride, float* total) const {
-    const std::size_t size = std::size_t{1} << forest.depth, padded = forest.padded;
-    const Node* nodes = nodes_.data() + forest.nodes + tree * size;
+    const std::size_t depth = D > 0 ? D : forest.depth, padded = forest.padded;
+    const std::size_t size = std::size_t{1} << depth, first = forest.nodes + tree * size;
     const float* leaves = leaves_.data + forest.leaves + tree * size * padded;
     for (std::size_t r = 0; r < n; ++r) {
       const float* row = x + r * stride;
-      std::size_t k[G] = {};
-      for (std::size_t d = 0; d < forest.depth; ++d)
+      std::uint32_t k[G] = {};
+      FLOWBDT_UNROLL
+      for (std::size_t d = 0; d < depth; ++d)
+        FLOWBDT_UNROLL
         for (std::size_t q = 0; q < G; ++q)
-          k[q] |= beyond<Gaps>(nodes[q * size + (std::size_t{1} << d) + k[q]], row) << d;
+          k[q] |= beyond<Gaps>(first + q * size + (std::size_t{1} << d) + k[q], row) << d;
       const float* leaf[G];
       for (std::size_t q = 0; q < G; ++q) leaf[q] = leaves + (q * size + k[q]) * padded;
       float* sums = total + r * across_ + forest.first;
@@ -523,13 +533,14 @@ class Trees {
     }
   }
 
+  /// A value goes to the second child if it is not below the threshold; NaN where `missing` says so.
   template <bool Gaps>
-  static std::size_t beyond(const Node& node, const float* row) {
-    const float value = row[node.feature];
+  std::uint32_t beyond(std::size_t node, const float* row) const {
+    const float value = row[feature_[node]];
     if constexpr (Gaps)
-      return static_cast<std::size_t>((value >= node.threshold) |
-                                      ((value != value) & (node.missing != 0)));
-    return static_cast<std::size_t>(value >= node.threshold);
+      return static_cast<std::uint32_t>((value >= threshold_[node]) |
+                                        ((value != value) & (missing_[node] != 0)));
+    return static_cast<std::uint32_t>(value >= threshold_[node]);
   }
 
   /// Adds leaf by leaf, in the order of the trees: sums have the bits that XGBoost gives them.
@@ -545,7 +556,6 @@ class Trees {
   }
 
   std::vector<Forest> forests_;
-  std::vector<Node> nodes_;
   Span<std::uint16_t> feature_;
   Span<std::uint8_t> missing_;
   Span<float> threshold_, leaves_, base_;
@@ -2075,8 +2085,6 @@ class Generator {
   explicit Generator(std::shared_ptr<const Model> model)
       : model_(needed(std::move(model))), walker_(model_->walker()) {
     fit(1);
-    seen_.resize(model_->n_columns() + model_->n_conditions());
-    ratio_.resize(std::max<std::size_t>(model_->ratio_.across(), 1));
     latent_.resize(model_->way_.n_values() + 1);
     stack_.resize(model_->way_.deepest());
     event_.resize(model_->n_columns());
@@ -2128,7 +2136,10 @@ class Generator {
     const double* known = scaled(cond, 1);
     walker_->run(x_.data(), known, 1);
     restore(0, cond, known, out);
-    return asks ? acceptance(known, out) : 1.0;
+    if (!asks || !model_->rejects()) return 1.0;
+    see(0, known, out);
+    weigh(1);
+    return acceptance(0);
   }
 
   /// Returns the probabilities (n_values) of the values of a model that is a single classifier, in
@@ -2164,6 +2175,9 @@ class Generator {
     normal_.resize(rows * model_->n_drawn());
     given_.resize(rows * model_->n_conditions());
     scaled_.resize(rows * model_->n_conditions());
+    if (!model_->rejects()) return;
+    seen_.resize(rows * (model_->n_columns() + model_->n_conditions()));
+    ratio_.resize(rows * model_->ratio_.across());
   }
 
   void check(const double* cond, std::size_t n_cond, std::size_t n) const {
@@ -2207,14 +2221,18 @@ class Generator {
           given_[i * n_cond + j] = cond[left[i] * n_cond + j];
       }
       walker_->run(x_.data(), given_.data(), n);
-      std::size_t rejected = 0;
+      const bool asks = attempt + 1 < model_->most_attempts_ && model_->rejects();
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
-        restore(i, given + left[i] * n_cond, given_.data() + i * n_cond, event);
-        if (attempt + 1 < model_->most_attempts_ && model_->rejects() &&
-            !(uniform(seed, first + left[i], attempt) < acceptance(cond + left[i] * n_cond, event)))
-          left[rejected++] = left[i];
+        const double* known = given_.data() + i * n_cond;
+        restore(i, given + left[i] * n_cond, known, event);
+        if (asks) see(i, known, event);
       }
+      if (!asks) return;
+      weigh(n);
+      std::size_t rejected = 0;
+      for (std::size_t i = 0; i < n; ++i)
+        if (!(uniform(seed, first + left[i], attempt) < acceptance(i))) left[rejected++] = left[i];
       n = rejected;
     }
   }
@@ -2241,21 +2259,26 @@ class Generator {
                                                  latent_.data(), drawn_room_);
   }
 
-  double acceptance(const double* cond, const double* event) {
-    if (!model_->rejects()) return 1.0;
+  /// Notes what the ratio sees of an event.
+  void see(std::size_t row, const double* known, const double* event) {
     const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
-    bool gaps = false;
-    for (std::size_t j = 0; j < d; ++j) {
-      seen_[j] = static_cast<float>(scaled_value(event[j], j));
-      gaps = gaps || std::isnan(event[j]);
-    }
-    for (std::size_t j = 0; j < n_cond; ++j) {
-      seen_[d + j] = static_cast<float>(cond[j]);
-      gaps = gaps || std::isnan(cond[j]);
-    }
+    float* seen = seen_.data() + row * (d + n_cond);
+    for (std::size_t j = 0; j < d; ++j) seen[j] = static_cast<float>(scaled_value(event[j], j));
+    for (std::size_t j = 0; j < n_cond; ++j) seen[d + j] = static_cast<float>(known[j]);
+  }
+
+  /// Computes the ratios of n events.
+  void weigh(std::size_t n) {
+    const std::size_t across = model_->n_columns() + model_->n_conditions();
+    const bool gaps = std::any_of(seen_.data(), seen_.data() + n * across,
+                                  [](float value) { return std::isnan(value); });
     const detail::Trees& trees = model_->ratio_;
-    trees.sum(0, trees.n_forests(), seen_.data(), 1, seen_.size(), gaps, ratio_.data());
-    return std::min(std::exp(static_cast<double>(ratio_[0])) / model_->ceiling_, 1.0);
+    trees.sum(0, trees.n_forests(), seen_.data(), n, across, gaps, ratio_.data());
+  }
+
+  double acceptance(std::size_t row) const {
+    const double ratio = std::exp(static_cast<double>(ratio_[row * model_->ratio_.across()]));
+    return std::min(ratio / model_->ceiling_, 1.0);
   }
 
   std::shared_ptr<const Model> model_;
